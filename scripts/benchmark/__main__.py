@@ -1,0 +1,87 @@
+"""`scripts/bench`: measure every row of the speed table, print it, leave nothing behind."""
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from scripts.benchmark import measure, peers
+from scripts.benchmark.client_load import ClientLoad
+from scripts.benchmark.load import Group, Load, LoadFailed, NativeLoad
+from scripts.benchmark.measure import FULL, QUICK, Bench, say
+from scripts.benchmark.report import Results, as_json, as_text
+from scripts.benchmark.rows import FAIRNESS_ROW, LARGE_ROW, ROWS, SMALL_ROW
+from scripts.daemons import DaemonFailed, interrupt_on_ending_signals
+
+_EXIT_INTERRUPTED = 130
+
+
+def run(bench: Bench) -> Results:
+    """Measure everything, one thing after the other. Blocks for minutes. Raises DaemonFailed, LoadFailed."""
+    compared = []
+    for row in ROWS:
+        say(row.title)
+        compared.append((row, measure.measure_row(bench, row)))
+    fairness = None
+    if bench.load.mixes:
+        say(FAIRNESS_ROW.title)
+        fairness = measure.measure_fairness(bench)
+    say("steps of one request")
+    steps = measure.measure_steps(bench)
+    found = peers.installed()
+    return Results(
+        load_description=bench.load.description,
+        machine=_machine(),
+        rows=compared,
+        fairness=fairness,
+        memory_idle=bench.memory_idle,
+        memory_loaded=bench.memory_loaded,
+        steps=steps,
+        peers=_measure_peers(bench, found["nginx"]),
+        peers_missing=[name for name, place in found.items() if place is None],
+    )
+
+
+def _machine() -> str:
+    system, python = f"{platform.system()} {platform.release()}", f"Python {platform.python_version()}"
+    return f"{os.cpu_count()} processors, {system}, {python}"
+
+
+def _measure_peers(bench: Bench, nginx: str | None) -> list[peers.PeerFigures]:
+    if nginx is None or not isinstance(bench.load, NativeLoad):
+        return []
+    say("nginx")
+    rows = [
+        (row.title, Group(name="all", clients=row.clients, paths=bench.objects.of_size(row.object_bytes)))
+        for row in (SMALL_ROW, LARGE_ROW)
+    ]
+    return peers.measure_nginx(nginx, bench.objects.root, bench.directory, bench.load, rows, bench.pace.round_s)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table. Exit status: 0 measured, 1 a reply was wrong or a daemon failed, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short rounds: half a minute, wider spread")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args(argv)
+    interrupt_on_ending_signals()
+    try:
+        with tempfile.TemporaryDirectory(prefix="gfbench-") as directory:
+            load: Load = NativeLoad.built_in(directory) or ClientLoad()
+            pace = QUICK if arguments.quick else FULL
+            objects = measure.make_objects(directory)
+            results = run(Bench(directory=directory, objects=objects, load=load, pace=pace))
+    except (DaemonFailed, LoadFailed) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted; its daemons are stopped", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+    print(as_json(results) if arguments.json else as_text(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""Carry out the rows: start the contestants, ask them in turn, keep the figures."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from scripts.benchmark import rows as table
+from scripts.benchmark.load import Figures, Group, Load
+from scripts.benchmark.memory import PairMemory, pair_memory
+from scripts.benchmark.rows import FAIRNESS_ROW, LARGE_ROW, SMALL_ROW, FairnessRow, Row
+from scripts.benchmark.stats import Comparison, compare, round_order
+from scripts.benchmark.steps import ENVIRONMENT, StepTimes, step_times_in
+from scripts.daemons import Daemon, Pair, PairOptions, running_pair
+
+_SMALL_FILES, _LARGE_FILES = 32, 4
+_WARM_UP_S = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long and how often to measure."""
+
+    rounds: int
+    round_s: float
+    fairness_round_s: float
+    step_run_s: float
+
+
+FULL = Pace(rounds=5, round_s=2.5, fairness_round_s=6.0, step_run_s=3.0)
+QUICK = Pace(rounds=3, round_s=0.7, fairness_round_s=2.0, step_run_s=1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objects:
+    """The files that are asked for, in one flat folder, and the map that names them."""
+
+    root: str
+    map_path: str
+    small: tuple[str, ...]
+    large: tuple[str, ...]
+
+    def of_size(self, object_bytes: int) -> tuple[str, ...]:
+        """The paths of the objects of one of the two sizes."""
+        return self.small if object_bytes == table.SMALL_BYTES else self.large
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """What all measurements share. `directory` holds logs and objects; the caller owns and removes it."""
+
+    directory: str
+    objects: Objects
+    load: Load
+    pace: Pace
+    memory_idle: list[PairMemory] = field(default_factory=list)
+    memory_loaded: list[PairMemory] = field(default_factory=list)
+
+    def pair_options(self, segment_bytes: int, environ: tuple[tuple[str, str], ...] = ()) -> PairOptions:
+        """Our pair as the table asks for it."""
+        return PairOptions(
+            source=self.objects.root,
+            cache_threads=table.WORKER_COUNT,
+            proxy_threads=table.WORKER_COUNT,
+            segment_count=table.SEGMENT_COUNT,
+            segment_bytes=segment_bytes,
+            environ=environ,
+        )
+
+    @contextmanager
+    def pair(self, segment_bytes: int) -> Iterator[Pair]:
+        """Run our pair, and look at its memory when it is new and when it has worked."""
+        with running_pair(self.pair_options(segment_bytes), self.directory, "gfbench") as pair:
+            self.memory_idle.append(pair_memory(*pair.pids))
+            yield pair
+            self.memory_loaded.append(pair_memory(*pair.pids))
+
+
+def say(text: str) -> None:
+    """Tell a waiting person how far it is."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def make_objects(directory: str) -> Objects:
+    """Write the objects, of random bytes, and their map below `directory`."""
+    root = os.path.join(directory, "objects")
+    os.mkdir(root)
+    names: dict[int, list[str]] = {table.SMALL_BYTES: [], table.LARGE_BYTES: []}
+    counts = {table.SMALL_BYTES: _SMALL_FILES, table.LARGE_BYTES: _LARGE_FILES}
+    map_path = os.path.join(directory, "map.txt")
+    with open(map_path, "w", encoding="utf-8") as listing:
+        for size, count in counts.items():
+            for number in range(count):
+                name = f"{size}-{number}.bin"
+                with open(os.path.join(root, name), "wb") as file:
+                    file.write(os.urandom(size))
+                listing.write(f"/{name} {os.path.join(root, name)}\n")
+                names[size].append(f"/{name}")
+    return Objects(
+        root=root, map_path=map_path, small=tuple(names[table.SMALL_BYTES]), large=tuple(names[table.LARGE_BYTES])
+    )
+
+
+def measure_row(bench: Bench, row: Row) -> Comparison:
+    """Measure our pair and the floor in turn, after one checked pass over every object. Blocks."""
+    paths = bench.objects.of_size(row.object_bytes)
+    group = Group(name="all", clients=row.clients, paths=paths)
+    with bench.pair(row.segment_bytes) as pair, _floor(bench, row.segment_bytes) as floor_port:
+        ports = {"ours": pair.port, "other": floor_port}
+        for port in ports.values():
+            bench.load.verify(port, paths, bench.objects.map_path)
+            bench.load.run(port, [group], _WARM_UP_S)
+        results: dict[str, list[float]] = {"ours": [], "other": []}
+        for order in round_order(bench.pace.rounds):
+            for who in order:
+                figures = bench.load.run(ports[who], [group], bench.pace.round_s)["all"]
+                results[who].append(_figure(figures, row))
+    return compare(results["ours"], results["other"])
+
+
+def measure_fairness(bench: Bench, row: FairnessRow = FAIRNESS_ROW) -> Comparison:
+    """The small requests' p99 in milliseconds beside a crowd of large ones (ours) and beside few (other). Blocks."""
+    small = Group(name="small", clients=1, paths=bench.objects.small)
+    beside = {"ours": row.crowd, "other": row.few}
+    results: dict[str, list[float]] = {"ours": [], "other": []}
+    with bench.pair(row.segment_bytes) as pair:
+        for order in round_order(bench.pace.rounds):
+            for who in order:
+                large = Group(name="large", clients=beside[who], paths=bench.objects.large, background=True)
+                figures = bench.load.run(pair.port, [large, small], bench.pace.fairness_round_s)["small"]
+                results[who].append(figures.p99_ms)
+    return compare(results["ours"], results["other"])
+
+
+def measure_steps(bench: Bench) -> dict[str, StepTimes | None]:
+    """Where the time of one request goes, by row title; None where the proxy did not tell. Blocks."""
+    return {row.title: _steps_of(bench, row) for row in (SMALL_ROW, LARGE_ROW)}
+
+
+def _steps_of(bench: Bench, row: Row) -> StepTimes | None:
+    group = Group(name="all", clients=row.clients, paths=bench.objects.of_size(row.object_bytes))
+    options = bench.pair_options(row.segment_bytes, (ENVIRONMENT,))
+    with running_pair(options, bench.directory, "gfbench-steps") as pair:
+        bench.load.run(pair.port, [group], bench.pace.step_run_s)
+        pair.stop()
+        return step_times_in(pair.proxy.log_text())
+
+
+def _figure(figures: Figures, row: Row) -> float:
+    return figures.requests_per_s if row.figure == table.REQUESTS else figures.megabytes_per_s
+
+
+@contextmanager
+def _floor(bench: Bench, segment_bytes: int) -> Iterator[int]:
+    numbers: Sequence[str] = ["-z", str(segment_bytes), "-t", str(table.WORKER_COUNT)]
+    command = [sys.executable, "-m", "scripts.benchmark.floor", *numbers, bench.objects.root]
+    clone = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    floor = Daemon("floor", command, os.path.join(bench.directory, "floor.log"), {"PYTHONPATH": clone})
+    try:
+        yield floor.wait_for_port()
+    finally:
+        floor.stop()

@@ -1,0 +1,79 @@
+"""PURE: the loads of the speed table and what each has to reach. The only place with these numbers."""
+
+from dataclasses import dataclass
+
+from scripts.benchmark.stats import Target
+
+SMALL_BYTES = 8192
+LARGE_BYTES = 10_000_000
+DEFAULT_SEGMENT_BYTES = 262_144
+CLASSIC_SEGMENT_BYTES = 8192
+SEGMENT_COUNT = 8
+WORKER_COUNT = 8
+
+REQUESTS, MEGABYTES = "requests/s", "MB/s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table: so many clients ask for objects of one size; `figure` is what is compared."""
+
+    key: str
+    title: str
+    object_bytes: int
+    clients: int
+    segment_bytes: int
+    figure: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FairnessRow:
+    """Small requests beside large ones: their p99 with `crowd` large clients against that with `few`."""
+
+    key: str
+    title: str
+    few: int
+    crowd: int
+    segment_bytes: int
+    target: Target
+
+
+def _large(clients: int, segment_bytes: int, target: float, key: str) -> Row:
+    options = "default -z" if segment_bytes == DEFAULT_SEGMENT_BYTES else f"-n {SEGMENT_COUNT} -z {segment_bytes}"
+    return Row(
+        key=key,
+        title=f"10 MB objects, {clients} client{'s' if clients > 1 else ''}, {options}",
+        object_bytes=LARGE_BYTES,
+        clients=clients,
+        segment_bytes=segment_bytes,
+        figure=MEGABYTES,
+        target=Target(value=target),
+    )
+
+
+SMALL_ROW = Row(
+    key="small",
+    title="8 KiB objects, 8 clients, default -z",
+    object_bytes=SMALL_BYTES,
+    clients=8,
+    segment_bytes=DEFAULT_SEGMENT_BYTES,
+    figure=REQUESTS,
+    target=Target(value=0.75),
+)
+LARGE_ROW = _large(4, DEFAULT_SEGMENT_BYTES, 0.9, "large")
+ROWS = (
+    SMALL_ROW,
+    LARGE_ROW,
+    _large(1, CLASSIC_SEGMENT_BYTES, 2.0, "large_classic_1"),
+    _large(4, CLASSIC_SEGMENT_BYTES, 1.4, "large_classic_4"),
+)
+FAIRNESS_ROW = FairnessRow(
+    key="small_beside_large",
+    title=f"1 client of 8 KiB beside 12 clients of 10 MB, -n {SEGMENT_COUNT} -z {CLASSIC_SEGMENT_BYTES}",
+    few=7,
+    crowd=12,
+    segment_bytes=CLASSIC_SEGMENT_BYTES,
+    target=Target(value=5, is_maximum=True),
+)
+MEMORY_TARGET = Target(value=45, is_maximum=True)

@@ -1,0 +1,149 @@
+"""`scripts/check-ipc-leaks`: which names of ours exist, who owns them, what to do. Changes nothing."""
+
+import argparse
+import json
+import os
+import pwd
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+
+from shmchannel.naming import DEFAULT_QUEUE_NAME, queue_guard_path
+from shmchannel.reaper import FoundName, survey
+
+_QUEUE_REMEDY = "start a cache on it once (simplecached -q NAME), which takes it over, and stop that"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueListing:
+    """The message-queue namespace: `names` (with slash), or None and the reason when it cannot be listed."""
+
+    names: tuple[str, ...] | None
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """All that was found; `unowned_queues` bear our default name but have no guard."""
+
+    names: tuple[FoundName, ...]
+    queues: QueueListing
+    unowned_queues: tuple[str, ...]
+    other_queues: tuple[str, ...]
+    system_v: tuple[str, ...] | None
+
+    @property
+    def leak_count(self) -> int:
+        """How many names are left by owners that are dead."""
+        return sum(not found.alive for found in self.names) + len(self.unowned_queues)
+
+
+def list_queues() -> QueueListing:
+    """List the message-queue namespace through its file system, mounted privately for a moment if root has to.
+
+    Blocks up to ten seconds for `unshare`; no mount is visible to any other process.
+    """
+    place = _mounted_at()
+    if place is not None:
+        return QueueListing(names=_names_in(os.listdir(place)), how=f"listed in {place}")
+    if os.geteuid() != 0:
+        why = "not listed: /dev/mqueue is not mounted and this is not root; queues are known by their guard files"
+        return QueueListing(names=None, how=why)
+    with tempfile.TemporaryDirectory(prefix="mqueue-") as place:
+        command = ["unshare", "-m", "sh", "-c", 'mount -t mqueue none "$1" && ls -A "$1"', "sh", place]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            why = f"not listed: no private mount is allowed here ({error}); queues are known by their guard files"
+            return QueueListing(names=None, how=why)
+    return QueueListing(names=_names_in(result.stdout.split()), how="listed through a private mount")
+
+
+def _mounted_at() -> str | None:
+    with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        return next((fields[1] for line in mounts if (fields := line.split())[2] == "mqueue"), None)
+
+
+def _names_in(file_names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(f"/{name}" for name in file_names))
+
+
+def system_v_objects() -> tuple[str, ...] | None:
+    """This user's System V objects, one line of `ipcs` each; None without that program. Ours uses none."""
+    try:
+        result = subprocess.run(["ipcs", "-q", "-m", "-s"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    return tuple(line for line in result.stdout.splitlines() if len(line.split()) > 3 and line.split()[2] == user)
+
+
+def examine() -> Findings:
+    """Look at shared memory, message queues and System V objects as this user sees them."""
+    names = tuple(survey())
+    queues = list_queues()
+    known = {found.name for found in names if found.kind == "queue"}
+    unknown = [name for name in queues.names or () if name not in known]
+    return Findings(
+        names=names,
+        queues=queues,
+        unowned_queues=tuple(name for name in unknown if name == DEFAULT_QUEUE_NAME),
+        other_queues=tuple(name for name in unknown if name != DEFAULT_QUEUE_NAME),
+        system_v=system_v_objects(),
+    )
+
+
+def leaks_of(pids: Collection[int], queue_name: str) -> list[FoundName]:
+    """The names that the ended processes `pids` left, and those that belong to the command queue `queue_name`."""
+    of_queue = {f"/dev/mqueue{queue_name}", queue_guard_path(queue_name)}
+    return [found for found in survey() if found.owner_pid in pids or found.path in of_queue]
+
+
+def as_json(findings: Findings) -> str:
+    """The findings as one JSON object; `leaks` is the count that the exit status stands for."""
+    return json.dumps({"leaks": findings.leak_count, **asdict(findings)}, indent=2)
+
+
+def as_text(findings: Findings) -> str:
+    """The findings as a person reads them: a table, the namespaces, a verdict with the remedy."""
+    rows = [("NAME", "KIND", "OWNER", "STATE", "WHAT TO DO")]
+    for found in findings.names:
+        owner = f"pid {found.owner_pid}" if found.owner_pid is not None else "unknown"
+        state, remedy = ("alive", "nothing: it is in use") if found.alive else ("dead", "scripts/clean-shm")
+        rows.append((found.path, found.kind, owner, state, remedy))
+    rows += [(f"/dev/mqueue{name}", "queue", "unknown", "no guard", _QUEUE_REMEDY) for name in findings.unowned_queues]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join([*(f"{row[n]:<{widths[n]}}" for n in range(4)), row[4]]) for row in rows] if rows[1:] else []
+    if not lines:
+        lines = ["no shared-memory or queue name of ours exists"]
+    lines.append(f"message queues: {findings.queues.how}")
+    lines += [f"  {name} is not ours, or lost its guard" for name in findings.other_queues]
+    if findings.system_v is None:
+        lines.append("System V: not listed, ipcs is not installed (ours uses none)")
+    else:
+        lines.append(f"System V: ours uses none; objects of this user: {len(findings.system_v)}")
+        lines += [f"  {line}" for line in findings.system_v]
+    living = sum(found.alive for found in findings.names)
+    lines.append(f"names of living owners: {living}, leaks: {findings.leak_count}")
+    if any(not found.alive for found in findings.names):
+        lines.append("remedy: scripts/clean-shm removes what dead owners left")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the findings. Exit status 0: dead owners left nothing; 1: they did."""
+    parser = argparse.ArgumentParser(prog="check-ipc-leaks", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args(argv)
+    findings = examine()
+    print(as_json(findings) if arguments.json else as_text(findings))
+    return 1 if findings.leak_count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

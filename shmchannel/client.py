@@ -1,0 +1,376 @@
+"""ChannelClient: the proxy's end. Asks a cache for a key and gets an IncomingTransfer; offers an object with put().
+
+Every transfer holds a lease. Left cleanly it gives its segments back; left by an exception, or in mid-stream, it retires
+them: a late cache then writes into memory that nobody reads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from shmchannel import faults
+from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.command_queue import CommandSender
+from shmchannel.commands import METADATA_WANTED, PREFIX, Command, Kind, Priority, SegmentRef, encode
+from shmchannel.deadline import Deadline
+from shmchannel.errors import PeerGone, ResourceError, ShmChannelError
+from shmchannel.identity import own_identity
+from shmchannel.layout import ERROR, FAILED, LAST, METADATA, OK, ObjectFacts
+from shmchannel.pool import Lease, SegmentPool
+from shmchannel.transfer import TransferState
+
+STALL_SECONDS = 30.0
+
+
+class _Transfer:
+    """What both directions share: a lease that ends with the block."""
+
+    __slots__ = ("_clean", "_lease", "sender")
+
+    def __init__(self, lease: Lease, sender: CommandSender) -> None:
+        self._lease = lease
+        self._clean = False
+        self.sender = sender
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the lease: back to the pool after a clean end, otherwise retired; may be called twice."""
+        if self._clean:
+            self._lease.give_back()
+        else:
+            self._lease.retire()
+
+
+class IncomingTransfer(_Transfer):
+    """One answer to a GET. `chunk` is the current part of the body, `last` tells that it is the last one."""
+
+    __slots__ = ("_reader", "state")
+
+    def __init__(self, lease: Lease, sender: CommandSender, reader: ChunkReader) -> None:
+        super().__init__(lease, sender)
+        self._reader = reader
+        self.state = TransferState.REQUESTED
+
+    def begin(self, command: Command, deadline: Deadline) -> None:
+        """Wait for the first chunk, up to the deadline."""
+        self.state = self._reader.begin(
+            deadline, command.offset, command.length, metadata_wanted=command.flags & METADATA_WANTED != 0
+        )
+        if faults.ARMED:
+            faults.reach("proxy.received")
+
+    @property
+    def found(self) -> bool:
+        """True when the object is there and its chunks come."""
+        return self.state is TransferState.STREAMING or self.state is TransferState.COMPLETE
+
+    @property
+    def facts(self) -> ObjectFacts:
+        """Size of the whole object in bytes, its version, its metadata's length."""
+        return self._reader.facts
+
+    @property
+    def metadata(self) -> bytes:
+        """The object's opaque metadata, when it was asked for."""
+        return self._reader.metadata
+
+    @property
+    def chunk(self) -> memoryview:
+        """The current part of the body: valid until advance(), finish() or close()."""
+        return self._reader.chunk
+
+    @property
+    def last(self) -> bool:
+        """True when no more chunks come."""
+        return self._reader.last
+
+    def advance(self) -> memoryview:
+        """Give the chunk back and wait for the next one.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: the cache stopped in mid-stream; the transfer is over.
+        """
+        chunk = self._reader.advance()
+        if self._reader.last:
+            self.state = self._reader.state
+        return chunk
+
+    def finish(self) -> None:
+        """After the last chunk was used: the lease goes back clean."""
+        if faults.ARMED:
+            faults.reach("proxy.completed")
+        self._reader.finish()
+        self._clean = True
+
+    def cancel(self) -> None:
+        """End a streaming transfer early and cleanly; a short wait for the cache's answer."""
+        self._reader.cancel()
+        self.state = self._reader.state
+        self._clean = True
+
+    def close(self) -> None:
+        """End the lease; a transfer that was neither finished nor cancelled is retired."""
+        self._reader.chunk.release()
+        super().close()
+
+
+class OutgoingTransfer(_Transfer):
+    """One fill (PUT): send chunks of an object whose size is known; the cache commits it when all of it has come."""
+
+    __slots__ = ("_position", "_size_bytes", "_stall_s", "_writer")
+
+    def __init__(
+        self, lease: Lease, sender: CommandSender, writer: ChunkWriter, size_bytes: int, stall_s: float
+    ) -> None:
+        super().__init__(lease, sender)
+        self._writer = writer
+        self._size_bytes = size_bytes
+        self._position = 0
+        self._stall_s = stall_s
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the object have been handed over."""
+        return self._position
+
+    @property
+    def refused(self) -> bool:
+        """True once the cache said that it does not want the object."""
+        return self._writer.state is TransferState.CANCELLED
+
+    @property
+    def complete(self) -> bool:
+        """True once the last chunk has been handed over."""
+        return self._writer.state is TransferState.COMPLETE
+
+    def send_metadata(self, metadata: bytes) -> None:
+        """Hand the opaque metadata over, ahead of the body; blocks while the cache takes it."""
+        sent = 0
+        while sent < len(metadata) and self._writer.take_turn(self._stall_s):
+            segment = self._writer.segment
+            length = min(len(metadata) - sent, segment.chunk_capacity)
+            segment.chunk[:length] = metadata[sent : sent + length]
+            self._writer.post(OK, length, sent, METADATA)
+            sent += length
+
+    def pump(self, read_into: Callable[[memoryview, int], int], available_bytes: int, *, wait: bool) -> None:
+        """Hand over what is there: whole chunks up to `available_bytes` of the object, and the last one when all is there.
+
+        Without `wait` it stops as soon as the cache has not taken the previous chunk; with it, it waits.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: the fill is over; leave the block.
+        """
+        writer = self._writer
+        while not writer.state.ended:
+            segment = writer.segment
+            length = min(segment.chunk_capacity, self._size_bytes - self._position)
+            if self._position + length > available_bytes:
+                return
+            if not (writer.take_turn(self._stall_s) if wait else writer.try_turn()):
+                return
+            done = read_into(writer.segment.chunk[:length], self._position) if length else 0
+            if done != length:
+                raise PeerGone(f"the source gave {done} of {length} bytes")
+            self._position += length
+            last = self._position == self._size_bytes
+            writer.post(OK, length, self._position - length, LAST if last else 0)
+            if faults.ARMED:
+                faults.reach("proxy.fill_last" if last else "proxy.fill_chunk")
+            if last:
+                writer.set_complete()
+
+    def commit(self) -> bool:
+        """After the last chunk: wait for the cache's word; True when the object is stored. The lease goes back clean."""
+        stored = self._writer.wait_acknowledged(self._stall_s)
+        self._clean = True
+        return stored and not self.refused
+
+    def abort(self) -> None:
+        """The object cannot be completed: tell the cache, which forgets it; the lease goes back clean."""
+        writer = self._writer
+        if not writer.state.ended and writer.take_turn(self._stall_s):
+            writer.post(FAILED, 0, 0, LAST | ERROR)
+        writer.wait_acknowledged(self._stall_s)
+        self._clean = True
+
+
+class ChannelClient:
+    """The pool's and the queue's user: one for each cache, shared by all threads of a proxy."""
+
+    def __init__(
+        self,
+        queue_name: str,
+        pool: SegmentPool,
+        *,
+        stall_s: float = STALL_SECONDS,
+        on_step: Callable[[str], None] | None = None,
+    ) -> None:
+        """`on_step` is told the end of each step of a get() (lease, queue, cache), for measuring."""
+        self.queue_name = queue_name
+        self._on_step = on_step
+        self._pool = pool
+        self._stall_s = stall_s
+        self._lock = threading.Lock()
+        self._sender: CommandSender | None = None
+        self._replaced: CommandSender | None = None
+        self._ids = itertools.count(1)
+        self._trace_prefix = os.urandom(8)
+        self._identity = own_identity()
+
+    def connect(self) -> CommandSender:
+        """The sender to the living cache, opened anew when the old one's reader is gone. Never waits.
+
+        Raises:
+            NameMissing: no cache lives on the queue name.
+            ResourceError: the system refused.
+        """
+        sender = self._sender
+        if sender is not None and sender.ready():
+            return sender
+        with self._lock:
+            if self._sender is not None and self._sender is not sender and self._sender.ready():
+                return self._sender
+            fresh = CommandSender(self.queue_name)
+            if self._replaced is not None:
+                self._replaced.close()  # two caches ago: no thread of ours waits on it any more
+            self._replaced, self._sender = self._sender, fresh
+            return fresh
+
+    @property
+    def connected(self) -> bool:
+        """True while a living cache is there to be asked."""
+        try:
+            return self.connect().ready()
+        except ResourceError:
+            return False
+
+    def get(
+        self,
+        key: bytes,
+        deadline: Deadline,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        version: int = 0,
+        metadata_wanted: bool = False,
+        priority: int = int(Priority.NORMAL),
+    ) -> IncomingTransfer:
+        """Ask for [offset, offset + length) of an object (length 0: to the end; version 0: any) and wait for the answer.
+
+        The transfer holds a lease: use it as a context manager. Blocks until the first chunk or the deadline.
+
+        Raises:
+            NameMissing, PeerGone: there is no cache, or it ended meanwhile; asking again may find a new one.
+            ChannelTimeout, PoolExhausted: no segment, no room in the queue or no answer in time.
+            PeerProtocolError: the cache's answer cannot be right.
+        """
+        sender = self.connect()
+        lease = self._pool.lease(deadline)
+        on_step = self._on_step
+        if on_step is not None:
+            on_step("lease")
+        transfer = IncomingTransfer(lease, sender, ChunkReader(lease.segments, sender, self._stall_s, lease))
+        try:
+            command = self._command(
+                Kind.GET,
+                key,
+                lease,
+                deadline,
+                offset,
+                length,
+                version,
+                METADATA_WANTED if metadata_wanted else 0,
+                priority,
+            )
+            self._send(sender, command, deadline)
+            if on_step is not None:
+                on_step("queue")
+            transfer.begin(command, deadline)
+        except ShmChannelError:
+            transfer.close()
+            raise
+        if on_step is not None:
+            on_step("cache")
+        return transfer
+
+    def put(self, key: bytes, size_bytes: int, metadata: bytes, lease: Lease, deadline: Deadline) -> OutgoingTransfer:
+        """Offer an object of `size_bytes` bytes to the cache through a lease of the caller's (SegmentPool.try_lease).
+
+        The transfer owns the lease from here on, also when this raises.
+
+        Raises:
+            NameMissing, PeerGone, ChannelTimeout: as get().
+        """
+        try:
+            sender = self.connect()
+            writer = ChunkWriter(lease.segments, sender, self._stall_s, self._identity)
+            command = self._command(Kind.PUT, key, lease, deadline, 0, size_bytes, 0, 0, int(Priority.LOW))
+            writer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
+            self._send(sender, command, deadline)
+        except ShmChannelError:
+            lease.retire()
+            raise
+        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, self._stall_s)
+        try:
+            transfer.send_metadata(metadata)
+        except ShmChannelError:
+            transfer.close()
+            raise
+        return transfer
+
+    def purge(self, key: bytes, deadline: Deadline, *, prefix: bool = False) -> int:
+        """Remove an object, or all whose key begins with `key`; returns how many there were. Errors as get()."""
+        return self._ask(Kind.PURGE, key, PREFIX if prefix else 0, deadline)
+
+    def ping(self, deadline: Deadline) -> None:
+        """Return when a worker of the cache has answered. Errors as get()."""
+        self._ask(Kind.PING, b"", 0, deadline)
+
+    def _ask(self, kind: Kind, key: bytes, flags: int, deadline: Deadline) -> int:
+        sender = self.connect()
+        lease = self._pool.lease(deadline, 1)
+        with IncomingTransfer(lease, sender, ChunkReader(lease.segments, sender, self._stall_s)) as transfer:
+            command = self._command(kind, key, lease, deadline, 0, 0, 0, flags, int(Priority.URGENT))
+            self._send(sender, command, deadline)
+            transfer.begin(command, deadline)
+            transfer.finish()
+            return transfer.facts.version
+
+    def _command(
+        self, kind: Kind, key: bytes, lease: Lease, deadline: Deadline,
+        offset: int, length: int, version: int, flags: int, priority: int,
+    ) -> Command:  # fmt: skip
+        request_id = next(self._ids)
+        refs = tuple([SegmentRef(s.wire_name, s.header.prepare(), s.segment_bytes) for s in lease.segments])
+        if faults.ARMED:
+            faults.reach("proxy.leased")
+        trace_id = self._trace_prefix + request_id.to_bytes(8, "little")
+        return Command(
+            kind, key, refs, deadline.expires_ns, offset, length, version, flags, priority, request_id, trace_id
+        )
+
+    def _send(self, sender: CommandSender, command: Command, deadline: Deadline) -> None:
+        sender.send(encode(command), command.priority, deadline)
+        if faults.ARMED:
+            faults.reach("proxy.sent")
+
+    def close(self) -> None:
+        """Close the queue handles; the pool is its owner's."""
+        with self._lock:
+            for sender in (self._sender, self._replaced):
+                if sender is not None:
+                    sender.close()
+            self._sender = self._replaced = None

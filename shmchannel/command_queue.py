@@ -1,0 +1,160 @@
+"""CommandQueue: one POSIX message queue with its guard; created by the cache, opened by proxies."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Self
+
+import posix_ipc
+
+from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
+from shmchannel.errors import ChannelTimeout, NameMissing, PeerGone, os_errors
+from shmchannel.guard import GuardWatch, ProcessGuard
+from shmchannel.naming import checked_queue_name, queue_guard_path
+from shmchannel.reaper import unlink_queue
+
+MESSAGE_BYTES_MAX = 8192
+MESSAGES_MAX = 10
+"""Both are what an unprivileged process may have by default (mq_overview(7))."""
+
+
+class CommandQueue:
+    """The receiving, owning end."""
+
+    def __init__(self, name: str, queue: posix_ipc.MessageQueue, guard: ProcessGuard) -> None:
+        self.name = name
+        self._queue = queue
+        self._guard = guard
+
+    @classmethod
+    def create(cls, name: str) -> Self:
+        """Become the owner of the name, remove the queue a dead owner left, make a new one; mode 0600.
+
+        Raises:
+            NameTaken: a living process owns it (the text names its pid).
+            LimitReached: the user's limit for message queues is used up.
+        """
+        guard = ProcessGuard.acquire(queue_guard_path(checked_queue_name(name)))
+        try:
+            unlink_queue(name)
+            with os_errors(f"create message queue {name}", existential=errno.EEXIST):
+                queue = posix_ipc.MessageQueue(
+                    name,
+                    posix_ipc.O_CREX,
+                    mode=0o600,
+                    max_messages=MESSAGES_MAX,
+                    max_message_size=MESSAGE_BYTES_MAX,
+                    write=False,
+                )
+        except BaseException:
+            unlink_queue(name)
+            guard.close()
+            raise
+        return cls(name, queue, guard)
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """The next message, the most urgent first, waiting up to `timeout_s` seconds; None when there is none.
+
+        Several threads may wait at once: the kernel wakes exactly one for each message.
+        """
+        try:
+            message: bytes = self._queue.receive(timeout_s)[0]
+        except (posix_ipc.BusyError, posix_ipc.SignalError):
+            return None
+        return message
+
+    def set_ready(self) -> None:
+        """From now on proxies may open the queue and send."""
+        self._guard.set_ready()
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait now."""
+        count: int = self._queue.current_messages
+        return count
+
+    def set_stopping(self) -> None:
+        """Proxies send nothing new from now on; what is under way goes on."""
+        self._guard.set_stopping()
+
+    def close(self) -> None:
+        """Remove queue and guard; may be called twice."""
+        self._guard.set_stopping()
+        unlink_queue(self.name)  # the name first: a late opener must not find a queue that nobody reads
+        try:
+            self._queue.close()
+        except posix_ipc.ExistentialError:
+            return
+        self._guard.close()
+
+
+class CommandSender:
+    """The sending end; also the liveness of the cache that reads this queue."""
+
+    def __init__(self, name: str) -> None:
+        """Open the queue of a living cache.
+
+        Raises:
+            NameMissing: there is no living, ready cache on this name.
+            AccessDenied: it is another user's.
+        """
+        self.name = name
+        self._watch = GuardWatch(queue_guard_path(checked_queue_name(name)))
+        try:
+            if not self._watch.ready():
+                raise NameMissing(f"no cache lives on {name}", errno.ENOENT)
+            with os_errors(f"open message queue {name}"):
+                self._queue = posix_ipc.MessageQueue(name, read=False)
+        except BaseException:
+            self._watch.close()
+            raise
+        self._fd: int = self._queue.mqd
+
+    def alive(self) -> bool:
+        """True while the cache that made this very queue lives (a restarted one has another queue)."""
+        return self._watch.alive() and self._linked()
+
+    def ready(self) -> bool:
+        """True while that cache takes new commands."""
+        return self._watch.ready() and self._linked()
+
+    def _linked(self) -> bool:
+        try:
+            return os.fstat(self._fd).st_nlink > 0
+        except OSError:
+            return False
+
+    def describe(self) -> str:
+        """Who reads the queue, for an error text."""
+        return f"cache on {self.name}, {self._watch.describe()}"
+
+    def send(self, message: bytes, priority: int, deadline: Deadline) -> None:
+        """Put one message in, waiting for room in slices.
+
+        Raises:
+            ChannelTimeout: no room before the deadline.
+            PeerGone: the cache ended.
+        """
+        while True:
+            try:
+                self._queue.send(message, deadline.slice(PEER_CHECK_SECONDS), priority)
+            except posix_ipc.BusyError:
+                if not self.alive():
+                    raise PeerGone(f"{self.describe()} has ended") from None
+                if deadline.expired:
+                    raise ChannelTimeout(f"{self.name}: no room for a command before the deadline") from None
+            except posix_ipc.SignalError:
+                continue
+            except posix_ipc.Error as error:
+                raise PeerGone(f"{self.describe()}: {error}") from error
+            else:
+                return
+
+    def close(self) -> None:
+        """Close both ends' handles; may be called twice."""
+        self._watch.close()
+        try:
+            self._queue.close()
+        except posix_ipc.Error:
+            return

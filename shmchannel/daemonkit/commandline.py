@@ -1,0 +1,128 @@
+"""The command line of a daemon, derived from its settings: flags in, raw values out, and the text of `--help`.
+
+Values stay as they were typed, with the flag that gave them; `parsing` decides what they mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from shmchannel.daemonkit.declaration import environment_prefix
+from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.parsing import allowed_text, format_value
+from shmchannel.daemonkit.sources import Given, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shmchannel.daemonkit.declaration import Setting
+
+CONFIG_NAME = "config"
+"""Name of the one setting that says where the others are: `--config FILE`, `WEBPROXY_CONFIG`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What the command line gave: settings by field name, the file it names, and whether only to check."""
+
+    given: dict[str, Given]
+    config_file: Given | None
+    check_only: bool
+
+
+class _Keep(argparse.Action):
+    """Keep the value together with the flag that was typed; a switch (no value) keeps its constant."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse hands it over
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        value = self.const if self.nargs == 0 else values
+        setattr(namespace, self.dest, Given(value, f"flag {option_string}", f"change or leave out {option_string}"))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, as the daemons refuse a setting."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ExitCode.USAGE, f"{self.prog}: {message} (try {self.prog} --help)\n")
+
+
+def read_command_line(
+    settings: Sequence[Setting], *, prog: str, description: str, version: str, argv: Sequence[str]
+) -> CommandLine:
+    """Read the arguments that follow the program's name.
+
+    Ends the process by `SystemExit`: with 0 after `--help` and `--version`, with 2 and one line on the error stream
+    for an unknown flag or a flag without its value.
+    """
+    parser = _parser(settings, prog, description, version)
+    namespace, unknown = parser.parse_known_args(list(argv))
+    if unknown:
+        known = [flag for action in parser._actions for flag in action.option_strings]
+        parser.error(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0].partition('=')[0], known)}")
+    found: dict[str, Any] = vars(namespace)
+    config_file = found.pop(CONFIG_NAME, None)
+    check_only = found.pop("check_only")
+    return CommandLine(given=found, config_file=config_file, check_only=check_only)
+
+
+def _parser(settings: Sequence[Setting], prog: str, description: str, version: str) -> _Parser:
+    prefix = environment_prefix(prog)
+    parser = _Parser(
+        prog=prog,
+        description=description,
+        epilog=_epilog([setting for setting in settings if not setting.flags], prefix),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # what was not given is not there, so that the next source is asked
+        allow_abbrev=False,
+    )
+    for setting in settings:
+        if setting.flags:
+            _add_flags(parser, setting, prefix)
+    parser.add_argument(
+        "--config",
+        dest=CONFIG_NAME,
+        action=_Keep,
+        metavar="FILE",
+        help=f"TOML file with settings, keys as the names above ({prefix}CONFIG)",
+    )
+    parser.add_argument(
+        "--check-config", dest="check_only", action="store_true", default=False, help="check the settings and exit"
+    )
+    parser.add_argument("--version", action="version", version=f"{prog} {version}", help="print the version and exit")
+    return parser
+
+
+def _add_flags(parser: argparse.ArgumentParser, setting: Setting, prefix: str) -> None:
+    text = _described(setting, prefix).replace("%", "%%")
+    if setting.default is True:
+        text = f"turns off: {text}"  # the meaning says what is on
+    if setting.kind is bool:
+        parser.add_argument(
+            *setting.flags, dest=setting.name, action=_Keep, nargs=0, const=not setting.default, help=text
+        )
+    else:
+        parser.add_argument(*setting.flags, dest=setting.name, action=_Keep, metavar=setting.metavar, help=text)
+
+
+def _described(setting: Setting, prefix: str) -> str:
+    default = format_value(setting, setting.default)
+    return f"{setting.meaning} (default {default}; {allowed_text(setting)}; {setting.environment_name(prefix)})"
+
+
+def _epilog(settings: Sequence[Setting], prefix: str) -> str:
+    """List the settings that have no flag."""
+    if not settings:
+        return ""
+    lines = ["settings without a flag (by environment or file):"]
+    for setting in settings:
+        lines.append(f"  {setting.name}")
+        lines += textwrap.wrap(_described(setting, prefix), 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)

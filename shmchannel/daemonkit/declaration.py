@@ -1,0 +1,154 @@
+"""Declares settings: one `option()` on a dataclass field holds everything that is known of that setting.
+
+PURE. Flags, environment names, file keys, help texts and the documents' tables are all derived from here; this
+file knows nothing of where a value comes from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+
+Kind: TypeAlias = type[int] | type[float] | type[str] | type[bool] | type[StrEnum]
+Value: TypeAlias = int | float | str | bool | None
+Unit: TypeAlias = Literal["bytes", "seconds", "microseconds"]
+
+_METADATA_KEY = "daemonkit.option"
+_NEGATIVE_FLAG = "--no-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Declared:
+    """What `option()` was told; the field itself adds the name and the type."""
+
+    meaning: str
+    flags: tuple[str, ...]
+    metavar: str | None
+    low: float | None
+    high: float | None
+    unit: Unit | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting of a daemon, complete: its name, its type and all that `option()` was told."""
+
+    name: str
+    kind: Kind
+    optional: bool
+    default: Value
+    meaning: str
+    flags: tuple[str, ...]
+    metavar: str
+    low: float | None
+    high: float | None
+    unit: Unit | None
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that are allowed where they can be listed, else nothing."""
+        return tuple(member.value for member in self.kind) if issubclass(self.kind, StrEnum) else ()
+
+    def environment_name(self, prefix: str) -> str:
+        """Name of the environment variable that sets it; `prefix` is `environment_prefix(prog)`."""
+        return prefix + self.name.upper()
+
+
+def option(
+    default: T,
+    meaning: str,
+    *,
+    flags: tuple[str, ...] = (),
+    metavar: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    unit: Unit | None = None,
+) -> T:
+    """Declare one setting: the default of a dataclass field, with its meaning, flags, bounds and unit.
+
+    The field's type decides what is understood: `int`, `float`, `str`, `bool`, a `StrEnum` (its values are the
+    choices), or one of these `| None`. `low` and `high` are inclusive; for text they bound its length, which is at
+    least 1 unless `low` says otherwise. `unit="bytes"` on an `int` also takes `64k`, `1m`, `2g` (powers of 1024).
+    A flag of a `bool` turns the default round, and begins with `--no-` exactly when the default is true. Without
+    flags the setting is reached by environment and file only.
+    """
+    declared = _Declared(meaning=meaning, flags=flags, metavar=metavar, low=low, high=high, unit=unit)
+    return dataclasses.field(default=default, metadata={_METADATA_KEY: declared})
+
+
+@functools.cache
+def settings_of(config_type: type[DataclassInstance]) -> tuple[Setting, ...]:
+    """List the settings a dataclass declares, in the order of its fields.
+
+    Raises `TypeError` when a field is not declared with `option()`, has a type no setting can have, or a flag that
+    says the opposite of what it would do.
+    """
+    types_by_name = typing.get_type_hints(config_type)
+    return tuple(_setting(field, types_by_name[field.name]) for field in dataclasses.fields(config_type))
+
+
+def environment_prefix(prog: str) -> str:
+    """What the names of a program's environment variables begin with: `webproxy` → `WEBPROXY_`."""
+    return prog.upper().replace("-", "_") + "_"
+
+
+def _setting(field: dataclasses.Field[Any], annotation: object) -> Setting:
+    declared = field.metadata.get(_METADATA_KEY)
+    if not isinstance(declared, _Declared):
+        raise TypeError(f"field {field.name} is not declared with option()")
+    default: Any = field.default
+    kind, optional = _kind_of(field.name, annotation)
+    if declared.unit == "bytes" and kind is not int:
+        raise TypeError(f"field {field.name} counts bytes, so its type must be int")
+    if kind is bool:
+        _check_switch(field.name, declared.flags, default=bool(default))
+    return Setting(
+        name=field.name,
+        kind=kind,
+        optional=optional,
+        default=default,
+        meaning=declared.meaning,
+        flags=declared.flags,
+        metavar=declared.metavar or _metavar(kind, declared.unit),
+        low=1 if kind is str and declared.low is None else declared.low,
+        high=declared.high,
+        unit=declared.unit,
+    )
+
+
+def _kind_of(name: str, annotation: object) -> tuple[Kind, bool]:
+    """Split `X | None` into X and whether None was there."""
+    members = [annotation]
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        members = [member for member in typing.get_args(annotation) if member is not types.NoneType]
+    kind = members[0]
+    if len(members) == 1 and isinstance(kind, type):
+        if issubclass(kind, StrEnum):
+            return kind, kind is not annotation
+        if kind is int or kind is float or kind is str or kind is bool:
+            return kind, kind is not annotation
+    raise TypeError(f"field {name}: a setting cannot have the type {annotation!r}")
+
+
+def _check_switch(name: str, flags: tuple[str, ...], *, default: bool) -> None:
+    for flag in flags:
+        if flag.startswith("--") and flag.startswith(_NEGATIVE_FLAG) is not default:
+            raise TypeError(f"field {name}: flag {flag} does not say that it turns {default} into {not default}")
+
+
+def _metavar(kind: Kind, unit: Unit | None) -> str:
+    if unit is not None:
+        return unit.upper()
+    if issubclass(kind, StrEnum):
+        return "|".join(member.value for member in kind)
+    return "TEXT" if kind is str else "N"

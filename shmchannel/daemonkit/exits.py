@@ -1,0 +1,42 @@
+"""Exit codes of the programs: one list, from which the table in `docs/operations.md` is made. PURE.
+
+The values are those of `sysexits.h` where one fits, so that a service manager's log reads right.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a program ended."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CANNOT_START = 69
+    SOFTWARE = 70
+    LOCK_HELD = 73
+    INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """What it tells the operator, in one line."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ExitCode.OK: "done: stopped when asked, or the settings were only checked",
+    ExitCode.FAILED: "some of the work asked for failed; the rest was done",
+    ExitCode.USAGE: "a flag, an environment variable or the file was refused: correct it, starting again cannot help",
+    ExitCode.CANNOT_START: "something needed at the start is not to be had: a port, a directory, a file, shared memory",
+    ExitCode.SOFTWARE: "an error of the program itself; the log has the details",
+    ExitCode.LOCK_HELD: "another live process holds the queue name; the message names it",
+    ExitCode.INTERRUPTED: "stopped before the running requests had ended: a second signal, or the drain limit",
+}
+
+
+def exit_codes_table() -> str:
+    """Return a Markdown table of the exit codes."""
+    rows = [f"| {code.value} | {code.name} | {code.meaning} |\n" for code in ExitCode]
+    return "".join(["| code | name | meaning |\n", "| --- | --- | --- |\n", *rows])

@@ -1,0 +1,182 @@
+"""Turns what was given for a setting into its value, or refuses it.
+
+PURE. The one place that knows what each type of setting understands and what its bounds mean; used for flags,
+environment, file, defaults and values made by the program alike.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shmchannel.daemonkit.declaration import Setting, Value
+
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
+_DECIMAL_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,19}(?:\.[0-9]{0,19})?|\.[0-9]{1,19})(?:[eE][+-]?[0-9]{1,3})?")
+_BYTE_COUNT = re.compile(r"([0-9]{1,19})([kmgt])(?:ib)?", re.IGNORECASE)
+_SHIFT_BY_SUFFIX = {"k": 10, "m": 20, "g": 30, "t": 40}
+_INTEGER_MAX = 2**63 - 1
+_SWITCH_WORDS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+_SHOWN_CHARACTERS = 100
+
+
+class ValueRefused(ValueError):
+    """A value is not one its setting allows; `allowed` says what would be."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
+
+
+class SettingError(Exception):
+    """A setting cannot be used: which one, the value given, what is allowed, where it came from, what to do.
+
+    A `__post_init__` that compares settings raises it with the first three; `load` then adds source and hint.
+    """
+
+    def __init__(self, name: str, value: object, allowed: str, source: str = "", hint: str = "") -> None:
+        super().__init__(name, value, allowed, source, hint)
+        self.name = name
+        self.value = value
+        self.allowed = allowed
+        self.source = source
+        self.hint = hint
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
+        if len(shown) > _SHOWN_CHARACTERS:
+            shown = shown[:_SHOWN_CHARACTERS] + "..."
+        source = f" from {self.source}" if self.source else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.name}: {shown}{source} is refused; allowed: {self.allowed}{hint}"
+
+
+def read_value(setting: Setting, given: object) -> Value:
+    """Return the setting's value for what was given: text from anywhere, or a value that has its type already.
+
+    Raises `ValueRefused` for anything the setting does not allow, and nothing else.
+    """
+    if isinstance(given, str):
+        return parse_text(setting, given)
+    return check_value(setting, given)
+
+
+def parse_text(setting: Setting, text: str) -> Value:
+    """Read text as the setting's type and hold it against its bounds; empty text means None where None is allowed.
+
+    Raises `ValueRefused`.
+    """
+    if setting.optional and not text:
+        return None
+    return check_value(setting, _convert(setting, text))
+
+
+def check_value(setting: Setting, value: object) -> Value:
+    """Return a value unchanged when its type and its bounds are right; a whole number may stand for a decimal one.
+
+    Raises `ValueRefused`.
+    """
+    if value is None and setting.optional:
+        return None
+    kind = setting.kind
+    if kind is float and type(value) is int:
+        # Beyond the bounds of a double the conversion itself would fail.
+        value = float(value) if abs(value) <= _INTEGER_MAX else math.inf
+    # bool is an int to isinstance(), and never a number in a setting.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueRefused(allowed_text(setting))
+    if isinstance(value, (bool, StrEnum)):
+        return value
+    if isinstance(value, str):
+        _check_string(setting, value)
+    else:
+        _check_number(setting, value)
+    return value
+
+
+def allowed_text(setting: Setting) -> str:
+    """Say in words what a setting allows: `0 to 65535`, `512 bytes or more`, `crlf or space`."""
+    return f"{_allowed(setting)}, or empty for none" if setting.optional else _allowed(setting)
+
+
+def format_value(setting: Setting, value: Value) -> str:
+    """Write a value as an operator could type it; bytes get their short form too: `262144 (256k)`."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if setting.unit == "bytes" and isinstance(value, int):
+        return _format_bytes(value)
+    return str(value)
+
+
+def _convert(setting: Setting, text: str) -> Value:
+    kind = setting.kind
+    if kind is str:
+        return text
+    word = text.strip().lower()
+    if issubclass(kind, StrEnum):
+        found = [member for member in kind if member.value.lower() == word]
+        if found:
+            return found[0]
+    elif kind is bool:
+        if word in _SWITCH_WORDS:
+            return _SWITCH_WORDS[word]
+    elif kind is float:
+        if _DECIMAL_NUMBER.fullmatch(word):
+            return float(word)
+    elif _WHOLE_NUMBER.fullmatch(word):
+        return int(word)
+    elif setting.unit == "bytes" and (match := _BYTE_COUNT.fullmatch(word)):
+        return int(match[1]) << _SHIFT_BY_SUFFIX[match[2]]
+    raise ValueRefused(allowed_text(setting))
+
+
+def _check_string(setting: Setting, text: str) -> None:
+    low = setting.low or 0
+    if not low <= len(text) <= (math.inf if setting.high is None else setting.high) or "\0" in text:
+        raise ValueRefused(allowed_text(setting))
+
+
+def _check_number(setting: Setting, number: float) -> None:
+    if not abs(number) <= _INTEGER_MAX:  # also what is not a number: nan compares false
+        raise ValueRefused(f"{allowed_text(setting)}, at most {_INTEGER_MAX}")
+    if (setting.low is not None and number < setting.low) or (setting.high is not None and number > setting.high):
+        raise ValueRefused(allowed_text(setting))
+
+
+def _allowed(setting: Setting) -> str:
+    if setting.choices:
+        return " or ".join(setting.choices)
+    if setting.kind is bool:
+        return "true or false"
+    if setting.kind is str:
+        longest = "" if setting.high is None else f" of at most {setting.high:g} characters"
+        return f"text{longest}"
+    number = "a whole number" if setting.kind is int else "a number"
+    unit = f" {setting.unit}" if setting.unit else ""
+    low, high = (None if bound is None else _format_bound(bound) for bound in (setting.low, setting.high))
+    if low is not None and high is not None:
+        return f"{low} to {high}{unit}"
+    if low is not None:
+        return f"{low}{unit} or more"
+    return f"{high}{unit} or less" if high is not None else f"{number}{f' of{unit}' if unit else ''}"
+
+
+def _format_bound(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
+
+
+def _format_bytes(count: int) -> str:
+    for suffix, shift in reversed(_SHIFT_BY_SUFFIX.items()):
+        if count and count % (1 << shift) == 0:
+            return f"{count} ({count >> shift}{suffix})"
+    return str(count)

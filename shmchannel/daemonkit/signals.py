@@ -1,0 +1,123 @@
+"""Signals as something to wait for: the handlers do nothing, the main loop acts.
+
+    with SignalTrap(SIGTERM, SIGINT) as signals:
+        while not stopping:
+            for signum in signals.wait(timeout_s=1.0):
+                ...
+
+The interpreter writes each signal's number into a pipe at the moment it arrives, in whatever thread the kernel
+chose, so nothing is lost and nothing runs at a bad moment, even while a C library keeps the interpreter waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+_READ_BYTES = 4096
+_NO_DESCRIPTOR = -1
+
+
+class SignalTrap:
+    """Collects some signals from `with` to its end, then gives their handlers back.
+
+    Belongs to the main thread of one process; a trap inside another takes over until it ends. A forked child
+    inherits the pipe, and must `close` the trap before signals may reach it, or its parent hears them.
+    """
+
+    def __init__(self, *signums: int) -> None:
+        self._signums = frozenset(signums)
+        self._read_fd = _NO_DESCRIPTOR
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start to collect.
+
+        Raises `RuntimeError` outside the main thread, when entered twice, or when a handler was set by C code and
+        could not be given back; `OSError` or `ValueError` for a signal that cannot be handled.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("SignalTrap belongs to the main thread: only there can signal handlers be set")
+        if self._read_fd != _NO_DESCRIPTOR:
+            raise RuntimeError("this SignalTrap is entered already")
+        with ExitStack() as undo:
+            read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            undo.callback(os.close, read_fd)
+            undo.callback(os.close, write_fd)
+            # The pipe is in place before the first handler, and goes after the last: a signal never falls between.
+            # A full pipe holds 65,536 signals that nobody has read; one more may be lost, without a word.
+            previous_fd = signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+            undo.callback(signal.set_wakeup_fd, previous_fd)
+            for signum in self._signums:
+                handler = _replaceable_handler(signum)
+                signal.signal(signum, _ignore)
+                undo.callback(signal.signal, signum, handler)
+            self._read_fd = read_fd
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give the handlers back."""
+        self.close()
+
+    def close(self) -> None:
+        """Give handlers and descriptors back; signals that nobody waited for are dropped.
+
+        May be called again, and by a forked child for its own copy.
+        """
+        self._read_fd = _NO_DESCRIPTOR
+        self._undo.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable while signals wait, for a poll beside others; never read it.
+
+        Raises `RuntimeError` outside the `with`.
+        """
+        if self._read_fd == _NO_DESCRIPTOR:
+            raise RuntimeError("this SignalTrap is not entered")
+        return self._read_fd
+
+    def wait(self, timeout_s: float) -> list[int]:
+        """Return the signals that came, oldest first, each as often as it came; nothing when the time is over.
+
+        Blocks for at most `timeout_s` seconds, and less when a signal of other handlers comes; 0 only looks. Raises
+        `RuntimeError` outside the `with`.
+        """
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        if not poll.poll(max(0.0, timeout_s) * 1000):
+            return []
+        # Python's other handlers write to the same pipe.
+        return [signum for signum in self._read() if signum in self._signums]
+
+    def _read(self) -> bytes:
+        pieces = []
+        while True:
+            try:
+                piece = os.read(self._read_fd, _READ_BYTES)
+            except BlockingIOError:
+                break
+            pieces.append(piece)
+            if len(piece) < _READ_BYTES:
+                break
+        return b"".join(pieces)
+
+
+def _ignore(_signum: int, _frame: FrameType | None) -> None:
+    """Stand in as handler, so that the interpreter writes to the pipe."""
+
+
+def _replaceable_handler(signum: int) -> signal._HANDLER:
+    handler = signal.getsignal(signum)
+    if handler is None:
+        raise RuntimeError(f"the handler of signal {signum} was set outside Python and could not be given back")
+    return handler

@@ -1,0 +1,97 @@
+"""Collects what the environment and the file give for each setting, and lets the strongest source win.
+
+Knows names and where they were found; what a value means is decided by `parsing`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shmchannel.daemonkit.parsing import SettingError, ValueRefused, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from shmchannel.daemonkit.declaration import Setting, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Something a source gave for a setting: raw, with the source's name and what the operator can do about it."""
+
+    value: object
+    source: str
+    hint: str = ""
+
+
+def from_environment(
+    settings: Iterable[Setting], prefix: str, environ: Mapping[str, str], *, reserved: Collection[str] = ()
+) -> tuple[dict[str, Given], list[str]]:
+    """Collect the settings an environment gives, and one warning for each variable of ours that means nothing.
+
+    `reserved` names variables with the prefix that are no settings and are understood elsewhere.
+    """
+    names = {setting.environment_name(prefix): setting.name for setting in settings}
+    given: dict[str, Given] = {}
+    warnings: list[str] = []
+    for variable, text in environ.items():
+        if variable in names:
+            given[names[variable]] = Given(text, f"environment {variable}", f"change or unset {variable}")
+        elif variable.startswith(prefix) and variable not in reserved:
+            warnings.append(f"environment {variable} is not a setting and is ignored{did_you_mean(variable, names)}")
+    return given, warnings
+
+
+def from_file(settings: Iterable[Setting], path: str, named_by: str) -> dict[str, Given]:
+    """Collect the settings a TOML file gives; `named_by` is the source that named the file, for the error.
+
+    Raises `SettingError` when the file cannot be read, is not TOML, or holds a key that is no setting. Blocks on
+    reading the file.
+    """
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except (OSError, ValueError) as error:  # ValueError: not TOML, not UTF-8, or a NUL in the path
+        raise SettingError("config", path, "a readable TOML file", named_by, _reason(error)) from error
+    names = [setting.name for setting in settings]
+    source = f"file {path}"
+    for key, value in table.items():
+        if key not in names:
+            allowed = "the name of a setting" + did_you_mean(key, names)
+            raise SettingError(key, value, allowed, source, f"correct or remove {key} in {path}")
+    return {key: Given(value, source, f"correct or remove {key} in {path}") for key, value in table.items()}
+
+
+def resolve(
+    settings: Iterable[Setting], layers: Sequence[Mapping[str, Given]]
+) -> tuple[dict[str, Value], dict[str, Given]]:
+    """Return the value of every setting and what it was made from; the first layer that gives one wins.
+
+    What a weaker layer holds is not looked at, so that a flag can override a broken file entry. Raises
+    `SettingError` for the first value that is not allowed.
+    """
+    values: dict[str, Value] = {}
+    origins: dict[str, Given] = {}
+    for setting in settings:
+        default = Given(setting.default, "default")
+        given = next((layer[setting.name] for layer in layers if setting.name in layer), default)
+        try:
+            values[setting.name] = read_value(setting, given.value)
+        except ValueRefused as refused:
+            raise SettingError(setting.name, given.value, refused.allowed, given.source, given.hint) from None
+        origins[setting.name] = given
+    return values, origins
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the known name that is nearest to this one, or nothing."""
+    import difflib  # only ever needed on the way to a refusal or a warning
+
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,129 @@
+"""The exception tree of the library: whose fault it is decides the branch, fields carry the facts, the text is built from them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import posix_ipc
+
+
+class ShmChannelError(Exception):
+    """Base of all; `hint` says what the operator can do about it."""
+
+    hint = ""
+
+    def __init__(self, text: str, *, hint: str | None = None) -> None:
+        super().__init__(text)
+        if hint is not None:
+            self.hint = hint
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class UsageError(ShmChannelError):
+    """Our caller's bug; never caught."""
+
+
+class ClosedError(UsageError):
+    """The object was used after close()."""
+
+
+class LeaseError(UsageError):
+    """A lease was used in a way its state does not allow."""
+
+
+class ResourceError(ShmChannelError):
+    """The operating system refused; `errno` says why."""
+
+    def __init__(self, text: str, code: int, *, hint: str | None = None) -> None:
+        super().__init__(f"{text}: {os.strerror(code)}" if code else text, hint=hint)
+        self.errno = code
+
+
+class NameTaken(ResourceError):
+    """The name exists already."""
+
+    hint = "another process owns it, or a dead one left it: scripts/clean-shm removes what the dead left"
+
+
+class NameMissing(ResourceError):
+    """No such name."""
+
+
+class LimitReached(ResourceError):
+    """A limit of the system or of this user is used up."""
+
+    hint = "see df /dev/shm, ulimit -n -q and /proc/sys/fs/mqueue; scripts/check-ipc-leaks shows what is held"
+
+
+class AccessDenied(ResourceError):
+    """The name belongs to another user, or its mode forbids it."""
+
+
+class PeerError(ShmChannelError):
+    """The other process is at fault."""
+
+
+class PeerGone(PeerError):
+    """The other process has ended."""
+
+
+class PeerProtocolError(PeerError):
+    """The other process broke the protocol."""
+
+
+class LayoutMismatch(PeerError):
+    """The block is no segment of this layout version, or its numbers do not fit its size."""
+
+
+class NotPublished(ShmChannelError):
+    """Opened before the owner finished: retry within the deadline."""
+
+
+class ChannelTimeout(ShmChannelError, TimeoutError):
+    """A deadline passed."""
+
+
+class PoolExhausted(ShmChannelError):
+    """The waiting line for segments is full, or no segment can be had: shed load."""
+
+
+class CommandError(ShmChannelError, ValueError):
+    """The bytes are no command of this protocol version, or a value does not fit one."""
+
+
+_BY_ERRNO: dict[int, type[ResourceError]] = {
+    errno.EEXIST: NameTaken,
+    errno.ENOENT: NameMissing,
+    errno.EACCES: AccessDenied,
+    errno.EPERM: AccessDenied,
+    errno.ENOSPC: LimitReached,
+    errno.EMFILE: LimitReached,
+    errno.ENFILE: LimitReached,
+    errno.ENOMEM: LimitReached,
+    errno.EDQUOT: LimitReached,
+}
+
+
+@contextmanager
+def os_errors(what: str, *, existential: int = errno.ENOENT) -> Iterator[None]:
+    """Turn OSError and posix_ipc errors inside the block into a ResourceError whose text begins with `what`.
+
+    posix_ipc has one error for "exists already" and "does not exist": `existential` says which the block means.
+    """
+    try:
+        yield
+    except posix_ipc.ExistentialError as error:
+        raise _BY_ERRNO[existential](what, existential) from error
+    except posix_ipc.PermissionsError as error:
+        raise AccessDenied(what, errno.EACCES) from error
+    except posix_ipc.Error as error:
+        raise ResourceError(f"{what}: {error}", 0) from error
+    except OSError as error:
+        code = error.errno or 0
+        raise _BY_ERRNO.get(code, ResourceError)(what if code else f"{what}: {error}", code) from error

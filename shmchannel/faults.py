@@ -1,0 +1,51 @@
+"""Kill points: named steps of the protocol at which a test can end or stop the process.
+
+Off unless the environment names one: GFCACHE_FAULT=<point>[:<n-th pass>][:kill|stop|exit]. The cost when off is one test
+of a module variable. docs/recovery.md has a row for each point; a test compares the two lists.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+
+KILL_POINTS = (
+    "proxy.leased",  # segments prepared, command not sent
+    "proxy.sent",  # command sent, nothing received
+    "proxy.received",  # first chunk taken, nothing sent to the client
+    "proxy.posted",  # space given back in mid-stream
+    "proxy.completed",  # last chunk taken, lease not yet given back
+    "proxy.retired",  # old segment unlinked, its replacement not made
+    "proxy.fill_chunk",  # a chunk of a fill handed over
+    "proxy.fill_last",  # last chunk of a fill handed over, not acknowledged
+    "cache.received",  # command taken from the queue
+    "cache.attached",  # segments mapped and checked
+    "cache.first_chunk",  # first chunk posted
+    "cache.streaming",  # a later chunk filled, not posted
+    "cache.last_chunk",  # last chunk posted
+    "cache.put_begun",  # fill accepted, nothing stored
+    "cache.put_chunk",  # a chunk of a fill stored
+    "cache.put_uncommitted",  # all of a fill stored, not committed
+    "cache.put_committed",  # committed, not acknowledged
+)
+
+
+def _parse(value: str) -> tuple[str, int, str]:
+    point, _, rest = value.partition(":")
+    number, _, action = rest.partition(":")
+    return point, int(number or 1), action or "kill"
+
+
+_point, _pass, _action = _parse(os.environ.get("GFCACHE_FAULT", ""))
+ARMED = _point in KILL_POINTS
+_passes = itertools.count(1)
+
+
+def reach(point: str) -> None:
+    """The process has come to `point`; call it only `if faults.ARMED`."""
+    if point != _point or next(_passes) != _pass:
+        return
+    if _action == "exit":
+        os._exit(99)
+    os.kill(os.getpid(), signal.SIGSTOP if _action == "stop" else signal.SIGKILL)

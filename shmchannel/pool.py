@@ -1,0 +1,322 @@
+"""SegmentPool: a fixed number of segments, leased first come first served, retired when a transfer did not end cleanly.
+
+Decisions are taken under the one lock; creating, unlinking and waiting happen outside it. A segment is handed only to a
+waiter that still waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Self
+
+from shmchannel import faults
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ChannelTimeout, ClosedError, LeaseError, PoolExhausted, ResourceError
+from shmchannel.guard import ProcessGuard
+from shmchannel.identity import own_identity
+from shmchannel.layout import ProcessIdentity
+from shmchannel.naming import pool_guard_path, pool_name, segment_name
+from shmchannel.segment import Segment
+from shmchannel.stats import PoolStats
+
+log = logging.getLogger(__name__)
+
+STRIPE_DEFAULT = 4
+WAITERS_MAX = 10_000
+CreateSegment = Callable[[str, int, ProcessIdentity], Segment]
+
+
+class _Waiter:
+    """One thread in the waiting line; `segment` is set under the pool's lock, then the thread is woken."""
+
+    __slots__ = ("_wake", "segment")
+
+    def __init__(self) -> None:
+        self.segment: Segment | None = None
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def wait(self, seconds: float) -> None:
+        self._wake.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+    def grant(self, segment: Segment) -> None:
+        self.segment = segment
+        self._wake.release()
+
+
+class Lease:
+    """One or more segments for one transfer; ends with give_back() when it ended cleanly, else with retire()."""
+
+    __slots__ = ("_left", "_pool", "_promised", "segments")
+
+    def __init__(self, pool: SegmentPool, segments: list[Segment]) -> None:
+        self._pool = pool
+        self.segments = segments
+        self._left: dict[int, Segment] = dict(enumerate(segments))
+        self._promised: set[int] = set()
+
+    def should_shrink(self) -> bool:
+        """True while more threads wait for a segment than segments were asked back; one comparison, no lock."""
+        pool = self._pool
+        return pool.waiting > pool.promised
+
+    def promise(self, number: int) -> None:
+        """Segment `number` has been asked back from the other side."""
+        self._promised.add(number)
+        self._pool._add_promised(1)
+
+    def give_back_one(self, number: int) -> None:
+        """Segment `number` came back in the stream: hand it on; the others keep their numbers."""
+        if number not in self._promised:
+            raise LeaseError(f"segment number {number} was not asked back")
+        self._promised.discard(number)
+        self._pool._give_back([self._left.pop(number)], promised=1)
+
+    def give_back(self) -> None:
+        """The transfer ended cleanly on both sides: all that is left goes back to the pool."""
+        self._pool._give_back(self._take_left(), promised=self._take_promised())
+
+    def retire(self) -> None:
+        """The other side may still write: unlink every segment and put new ones in their place."""
+        self._pool._retire(self._take_left(), promised=self._take_promised())
+
+    def _take_left(self) -> list[Segment]:
+        segments = list(self._left.values())
+        self._left.clear()
+        return segments
+
+    def _take_promised(self) -> int:
+        count = len(self._promised)
+        self._promised.clear()
+        return count
+
+
+class SegmentPool:
+    """Owner of `count` segments of `segment_bytes` bytes each (header included) and of the guard that proves its life."""
+
+    def __init__(
+        self,
+        name: str,
+        guard: ProcessGuard | None,
+        count: int,
+        segment_bytes: int,
+        *,
+        stripe: int = STRIPE_DEFAULT,
+        waiters_max: int = WAITERS_MAX,
+        create: CreateSegment = Segment.create,
+    ) -> None:
+        self.name = name
+        self.segment_bytes = segment_bytes
+        self.stripe = stripe
+        self.waiting = 0  # read without the lock by streams that may shrink
+        self.promised = 0
+        self._count = count
+        self._guard = guard
+        self._create = create
+        self._owner = own_identity()
+        self._lock = threading.Lock()
+        self._free: list[Segment] = []
+        self._waiters: deque[_Waiter] = deque()
+        self._waiters_max = waiters_max
+        self._inventory: dict[str, Segment] = {}
+        self._next_index = 0
+        self._missing = 0
+        self._closed = False
+        self._leases_total = self._retired_total = self._timeouts_total = self._refused_total = 0
+
+    @classmethod
+    def create(
+        cls, count: int, segment_bytes: int, *, stripe: int = STRIPE_DEFAULT, waiters_max: int = WAITERS_MAX
+    ) -> Self:
+        """Make a guard and all segments.
+
+        Raises:
+            LimitReached: /dev/shm is full or a limit is reached; nothing is left behind.
+            UsageError: the size is out of range.
+        """
+        name = pool_name(os.getpid(), secrets.token_hex(4))
+        pool = cls(
+            name,
+            ProcessGuard.acquire(pool_guard_path(name)),
+            count,
+            segment_bytes,
+            stripe=stripe,
+            waiters_max=waiters_max,
+        )
+        try:
+            pool.fill_up()
+        except BaseException:
+            pool.close()
+            raise
+        return pool
+
+    def fill_up(self) -> None:
+        """Make the segments and report ready; once."""
+        for _ in range(self._count):
+            self._free.append(self._new_segment())
+        if self._guard is not None:
+            self._guard.set_ready()
+
+    def lease(self, deadline: Deadline, want: int | None = None) -> Lease:
+        """Lease one segment as soon as there is one, and up to `want` (default: the stripe) while nobody waits.
+
+        Never more than half of what is free beyond the first. Blocks until the deadline.
+
+        Raises:
+            ChannelTimeout: none came free in time.
+            PoolExhausted: the waiting line is full, or not one segment could be had from the system.
+        """
+        with self._lock:
+            lease = self._lease_free(want)
+            if lease is not None:
+                return lease
+            if len(self._waiters) >= self._waiters_max:
+                self._refused_total += 1
+                raise PoolExhausted(
+                    f"{len(self._waiters)} threads wait for a segment already", hint="raise -n, or shed load"
+                )
+            waiter = _Waiter()
+            self._waiters.append(waiter)
+            self.waiting = len(self._waiters)
+        try:
+            self._replace_missing()
+            waiter.wait(deadline.remaining())
+        finally:
+            lease = self._collect(waiter)
+        if lease is None:
+            raise ChannelTimeout(f"none of {self._count} segments came free in time")
+        return lease
+
+    def try_lease(self, want: int | None = None) -> Lease | None:
+        """As lease(), but None at once when there is nothing free or somebody waits."""
+        with self._lock:
+            return self._lease_free(want)
+
+    def _lease_free(self, want: int | None) -> Lease | None:
+        if self._closed:
+            raise ClosedError(f"pool {self.name} is closed")
+        free = self._free
+        if self._waiters or not free:
+            return None
+        count = max(1, min(want or self.stripe, len(free) // 2))
+        segments = [free.pop() for _ in range(count)]  # the most recently used first: its memory is warm
+        self._leases_total += 1
+        return Lease(self, segments)
+
+    def _collect(self, waiter: _Waiter) -> Lease | None:
+        with self._lock:
+            if waiter.segment is not None:
+                self._leases_total += 1
+                return Lease(self, [waiter.segment])
+            self._timeouts_total += 1
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                self.waiting = len(self._waiters)
+            if self._closed:
+                raise ClosedError(f"pool {self.name} is closed")
+            return None
+
+    def _add_promised(self, count: int) -> None:
+        with self._lock:
+            self.promised += count
+
+    def _give_back(self, segments: Iterable[Segment], promised: int) -> None:
+        with self._lock:
+            self.promised -= promised
+            if self._closed:
+                return
+            for segment in segments:
+                if self._waiters:
+                    self._waiters.popleft().grant(segment)
+                else:
+                    self._free.append(segment)
+            self.waiting = len(self._waiters)
+
+    def _retire(self, segments: list[Segment], promised: int) -> None:
+        with self._lock:
+            self.promised -= promised
+            self._retired_total += len(segments)
+            self._missing += len(segments)
+            for segment in segments:
+                self._inventory.pop(segment.name, None)
+        for segment in segments:
+            _discard(segment)
+        if faults.ARMED:
+            faults.reach("proxy.retired")
+        self._replace_missing()
+
+    def _replace_missing(self) -> None:
+        """Make new segments for retired ones; what the system refuses now is tried again by the next that waits."""
+        while True:
+            with self._lock:
+                if self._closed or not self._missing:
+                    return
+                self._missing -= 1
+            try:
+                segment = self._new_segment()
+            except ResourceError as error:
+                with self._lock:
+                    self._missing += 1
+                    empty = self._missing >= self._count
+                log.warning("segment not replaced", extra={"pool": self.name, "reason": str(error)})
+                if empty:
+                    raise PoolExhausted("no segment left in the pool", hint=str(error)) from error
+                return
+            self._give_back([segment], promised=0)
+
+    def _new_segment(self) -> Segment:
+        with self._lock:
+            index = self._next_index
+            self._next_index += 1
+        segment = self._create(segment_name(self.name, index), self.segment_bytes, self._owner)
+        with self._lock:
+            self._inventory[segment.name] = segment
+            closed = self._closed
+        if closed:
+            segment.unlink()
+        return segment
+
+    def stats(self) -> PoolStats:
+        """A snapshot under the lock."""
+        with self._lock:
+            return PoolStats(
+                segments_total=len(self._inventory),
+                segments_leased=len(self._inventory) - len(self._free),
+                segment_bytes=self.segment_bytes,
+                waiting=len(self._waiters),
+                leases_total=self._leases_total,
+                retired_total=self._retired_total,
+                timeouts_total=self._timeouts_total,
+                refused_total=self._refused_total,
+            )
+
+    def close(self) -> None:
+        """Remove every name, also of segments in use, wake who waits, free the guard; may be called twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            waiters, self._waiters = list(self._waiters), deque()
+            free, self._free = self._free, []
+            inventory = list(self._inventory.values())
+        for waiter in waiters:
+            waiter._wake.release()
+        for segment in inventory:
+            segment.unlink()
+        for segment in free:  # what is in use stays mapped until its thread ends with the process
+            segment.close()
+        if self._guard is not None:
+            self._guard.close()
+
+
+def _discard(segment: Segment) -> None:
+    segment.unlink()
+    try:
+        segment.close()
+    except BufferError:  # a view of the chunk is held by a traceback: the memory goes with it
+        log.debug("segment still viewed", extra={"segment": segment.name})

@@ -1,0 +1,146 @@
+"""Remove what dead owners left, and nothing else.
+
+A name is removed only by who holds its guard's lock, which the kernel frees at death: so exactly one sweeper wins,
+and a living owner's names cannot be touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+
+import posix_ipc
+
+from shmchannel.errors import ResourceError
+from shmchannel.guard import GuardWatch, ProcessGuard, read_holder
+from shmchannel.naming import (
+    SHM_DIRECTORY,
+    parse_pool_guard,
+    parse_queue_guard,
+    parse_segment_name,
+    pid_of_pool,
+    pool_guard_path,
+    queue_guard_path,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundName:
+    """One OS name of ours: `path` is where it lies (or lay), `kind` is segment, guard or queue."""
+
+    path: str
+    name: str
+    kind: str
+    owner_pid: int | None
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """All names that one guard stands for."""
+
+    guard_path: str
+    pid: int | None
+    segments: tuple[str, ...]
+    queue: str | None
+
+    def found(self, *, alive: bool) -> list[FoundName]:
+        pid = read_holder(self.guard_path) or self.pid
+        rows = [
+            FoundName(path=f"{SHM_DIRECTORY}{name}", name=name, kind="segment", owner_pid=pid, alive=alive)
+            for name in self.segments
+        ]
+        if self.queue is not None and _queue_exists(self.queue):
+            rows.append(
+                FoundName(path=f"/dev/mqueue{self.queue}", name=self.queue, kind="queue", owner_pid=pid, alive=alive)
+            )
+        if os.path.exists(self.guard_path):
+            name = os.path.basename(self.guard_path)
+            rows.append(FoundName(path=self.guard_path, name=name, kind="guard", owner_pid=pid, alive=alive))
+        return rows
+
+
+def survey() -> list[FoundName]:
+    """List every name of ours that this user may see, with its owner and whether that lives. Changes nothing."""
+    return [row for group in _groups() for row in group.found(alive=_alive(group.guard_path))]
+
+
+def sweep(*, dry_run: bool = False) -> list[FoundName]:
+    """Remove the names of dead owners and return them; with `dry_run` only return them. Never raises for one name."""
+    removed: list[FoundName] = []
+    for group in _groups():
+        if _alive(group.guard_path):
+            continue
+        rows = group.found(alive=False)
+        if dry_run:
+            removed += rows
+            continue
+        try:
+            guard = ProcessGuard.acquire(group.guard_path)
+        except ResourceError as error:  # another sweeper won, a new owner came, or it is another user's
+            log.debug("left alone", extra={"guard": group.guard_path, "reason": str(error)})
+            continue
+        try:
+            for name in group.segments:
+                _unlink_segment(name)
+            if group.queue is not None:
+                unlink_queue(group.queue)
+        finally:
+            guard.close()
+        removed += rows
+    return removed
+
+
+def unlink_queue(name: str) -> None:
+    """Remove a message queue's name if it is there."""
+    try:
+        posix_ipc.unlink_message_queue(name)
+    except posix_ipc.ExistentialError:
+        pass
+
+
+def _unlink_segment(name: str) -> None:
+    try:
+        posix_ipc.unlink_shared_memory(name)
+    except (posix_ipc.ExistentialError, posix_ipc.PermissionsError) as error:
+        log.debug("segment not removed", extra={"segment": name, "reason": str(error)})
+
+
+def _queue_exists(name: str) -> bool:
+    try:
+        posix_ipc.MessageQueue(name, read=False, write=True).close()
+    except posix_ipc.Error as error:
+        return not isinstance(error, posix_ipc.ExistentialError)
+    return True
+
+
+def _alive(guard_path: str) -> bool:
+    try:
+        watch = GuardWatch(guard_path)
+    except ResourceError:
+        # No guard: its owner is gone (it is made first and removed last). Another user's: not ours to judge.
+        return os.path.exists(guard_path)
+    try:
+        return watch.alive()
+    finally:
+        watch.close()
+
+
+def _groups() -> list[_Group]:
+    segments: dict[str, list[str]] = defaultdict(list)
+    groups: list[_Group] = []
+    for file_name in sorted(os.listdir(SHM_DIRECTORY)):
+        if not file_name.startswith("gf-"):
+            continue
+        if (segment := parse_segment_name(f"/{file_name}")) is not None:
+            segments[segment.pool].append(f"/{file_name}")
+        elif (pool := parse_pool_guard(file_name)) is not None:
+            segments.setdefault(pool, [])
+        elif (queue := parse_queue_guard(file_name)) is not None:
+            groups.append(_Group(queue_guard_path(queue), None, (), queue))
+    groups += [_Group(pool_guard_path(pool), pid_of_pool(pool), tuple(names), None) for pool, names in segments.items()]
+    return groups

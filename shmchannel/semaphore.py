@@ -1,0 +1,114 @@
+"""SharedSemaphore: an unnamed process-shared semaphore inside a segment; the only file that calls sem_*.
+
+posix_ipc has no unnamed semaphores, so glibc is called by ctypes. Calls that never block keep the GIL (PyDLL: giving it
+up costs more than the call); only a real wait drops it (CDLL). Waits use CLOCK_MONOTONIC: sem_timedwait(3) runs on the
+wall clock, which jumps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from typing import Protocol
+
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ChannelTimeout, PeerGone, ResourceError
+
+_CLOCK_MONOTONIC = 1
+
+
+class PeerLiveness(Protocol):
+    """Tells whether the other process of a channel still lives."""
+
+    def alive(self) -> bool:
+        """True while the peer lives; cheap, never blocks."""
+        ...
+
+    def describe(self) -> str:
+        """Who the peer is, for an error text."""
+        ...
+
+
+class _TimeSpec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+_keeps_gil = ctypes.PyDLL(None, use_errno=True)
+_drops_gil = ctypes.CDLL(None, use_errno=True)
+try:
+    _sem_clockwait = _drops_gil.sem_clockwait
+except AttributeError:  # pragma: no cover - old C library
+    raise ImportError("shmchannel needs sem_clockwait(3): glibc 2.30 or later") from None
+
+_sem_init = _keeps_gil.sem_init
+_sem_post = _keeps_gil.sem_post
+_sem_trywait = _keeps_gil.sem_trywait
+_sem_getvalue = _keeps_gil.sem_getvalue
+_sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
+_sem_post.argtypes = _sem_trywait.argtypes = [ctypes.c_void_p]
+_sem_getvalue.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
+_sem_clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_TimeSpec)]
+
+
+class SharedSemaphore:
+    """A sem_t at `address`; the memory's owner keeps it mapped while this object lives."""
+
+    __slots__ = ("_address", "name")
+
+    def __init__(self, address: int, name: str) -> None:
+        self._address = address
+        self.name = name
+
+    def initialise(self, value: int) -> None:
+        """Owner, once, before the segment is published. A live semaphore must never be initialised again."""
+        if _sem_init(self._address, 1, value) != 0:
+            raise ResourceError(f"sem_init {self.name}", ctypes.get_errno())
+
+    def post(self) -> None:
+        """Add one; never blocks (sem_post(3))."""
+        _sem_post(self._address)
+
+    def try_take(self) -> bool:
+        """Take one if there is one; never blocks."""
+        return not _sem_trywait(self._address)
+
+    @property
+    def value(self) -> int:
+        """How many could be taken now; for monitors and tests."""
+        count = ctypes.c_int()
+        _sem_getvalue(self._address, ctypes.byref(count))
+        return count.value
+
+    def take(self, limit_s: float, peer: PeerLiveness) -> None:
+        """Take one, waiting up to `limit_s` seconds in slices between which the peer's life is looked at.
+
+        Raises:
+            ChannelTimeout: nothing within the limit.
+            PeerGone: the peer ended without posting.
+        """
+        if _sem_trywait(self._address):
+            self._wait(Deadline.after(limit_s), limit_s, peer)
+
+    def take_until(self, deadline: Deadline, peer: PeerLiveness) -> None:
+        """As take(), up to a deadline."""
+        if _sem_trywait(self._address):
+            self._wait(deadline, deadline.remaining(), peer)
+
+    def _wait(self, deadline: Deadline, limit_s: float, peer: PeerLiveness) -> None:
+        while not self._wait_once(deadline.slice_ns()):
+            if not peer.alive():
+                if self.try_take():  # posted just before it died: what it handed over whole is good
+                    return
+                raise PeerGone(f"{self.name}: {peer.describe()} has ended")
+            if deadline.expired:
+                raise ChannelTimeout(f"{self.name}: nothing from {peer.describe()} within {limit_s:.1f} s")
+
+    def _wait_once(self, until_ns: int) -> bool:
+        moment = _TimeSpec(until_ns // 1_000_000_000, until_ns % 1_000_000_000)
+        while _sem_clockwait(self._address, _CLOCK_MONOTONIC, moment) != 0:
+            code = ctypes.get_errno()
+            if code == errno.ETIMEDOUT:
+                return False
+            if code != errno.EINTR:  # the same absolute moment again after a signal
+                raise ResourceError(f"sem_clockwait {self.name}", code)
+        return True

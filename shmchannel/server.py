@@ -1,0 +1,149 @@
+"""ChannelServer: the cache's end. Receives commands, maps the segments they name, and lets a handler answer.
+
+The kernel's queue is the waiting line: it ranks by priority, is bounded, and wakes exactly one of the workers that wait
+in receive(). So the worker that receives is the boss of that moment, and no command makes a hop between threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from time import monotonic_ns
+from typing import Protocol
+
+from shmchannel import faults
+from shmchannel.attachments import AttachmentTable
+from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.command_queue import CommandQueue
+from shmchannel.commands import Command, Kind, decode
+from shmchannel.errors import CommandError, ShmChannelError
+from shmchannel.identity import own_identity
+from shmchannel.stats import ServerStats
+from shmchannel.transfer import TransferState
+
+log = logging.getLogger(__name__)
+
+STALL_SECONDS = 30.0
+LOG_INTERVAL_NS = 60_000_000_000
+
+
+class Handler(Protocol):
+    """What a cache does with commands; called by many threads."""
+
+    def get(self, command: Command, writer: ChunkWriter) -> TransferState:
+        """Answer a GET through the writer."""
+        ...
+
+    def put(self, command: Command, reader: ChunkReader) -> None:
+        """Take an object from the reader, commit it, and answer its terminal chunk (reader.finish)."""
+        ...
+
+    def purge(self, command: Command) -> int:
+        """Remove objects; returns how many there were."""
+        ...
+
+
+class _Counter:
+    """A count of one kind of event, added to by many threads."""
+
+    __slots__ = ("_lock", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        with self._lock:
+            self.total += 1
+
+
+class ChannelServer:
+    """Serves one command at a time for each thread that calls serve_one()."""
+
+    def __init__(self, queue: CommandQueue, handler: Handler, *, stall_s: float = STALL_SECONDS) -> None:
+        self._queue = queue
+        self._handler = handler
+        self._stall_s = stall_s
+        self._identity = own_identity()
+        self._attachments = AttachmentTable()
+        self._served, self._malformed, self._expired, self._broken = _Counter(), _Counter(), _Counter(), _Counter()
+        self._next_log_ns = 0
+
+    def serve_one(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` seconds for a command and serve it; False when none came.
+
+        Raises nothing for what a proxy does wrong: that is counted, logged at most once a minute, and dropped.
+        """
+        message = self._queue.receive(timeout_s)
+        if message is None:
+            return False
+        if faults.ARMED:
+            faults.reach("cache.received")
+        try:
+            command = decode(message)
+        except CommandError as error:
+            self._malformed.add()
+            self._log_now_and_then("command dropped", error)
+            return True
+        if 0 < command.deadline_ns <= monotonic_ns():
+            self._expired.add()  # the proxy has given up and retired its segments
+            return True
+        try:
+            self._serve(command)
+        except ShmChannelError as error:
+            self._broken.add()
+            self._log_now_and_then("transfer broken", error)
+        return True
+
+    def _serve(self, command: Command) -> None:
+        if not command.segments:
+            raise CommandError(f"{command.kind.name} without a segment for the answer")
+        segments, watch = self._attachments.take(command.segments)
+        clean = False
+        try:
+            if faults.ARMED:
+                faults.reach("cache.attached")
+            if command.kind is Kind.PUT:
+                self._handler.put(command, ChunkReader(segments, watch, self._stall_s))
+            else:
+                self._answer(command, ChunkWriter(segments, watch, self._stall_s, self._identity))
+            clean = True
+            self._served.add()
+        finally:
+            if clean:
+                self._attachments.put_back(segments)
+            else:
+                self._attachments.drop(segments)
+
+    def _answer(self, command: Command, writer: ChunkWriter) -> None:
+        if command.kind is Kind.GET:
+            self._handler.get(command, writer)
+            return
+        count = self._handler.purge(command) if command.kind is Kind.PURGE else 0
+        writer.answer_empty(count)
+
+    def _log_now_and_then(self, event: str, error: Exception) -> None:
+        now = monotonic_ns()
+        if now >= self._next_log_ns:
+            self._next_log_ns = now + LOG_INTERVAL_NS
+            log.warning(
+                event, extra={"reason": str(error), "malformed": self._malformed.total, "broken": self._broken.total}
+            )
+
+    def sweep(self) -> None:
+        """Forget the segments of proxies that are gone; the boss calls it now and then."""
+        self._attachments.sweep()
+
+    def stats(self) -> ServerStats:
+        """A snapshot."""
+        return ServerStats(
+            served_total=self._served.total,
+            malformed_total=self._malformed.total,
+            expired_total=self._expired.total,
+            broken_total=self._broken.total,
+            attached=self._attachments.count,
+        )
+
+    def close(self) -> None:
+        """Unmap everything; the queue is its owner's."""
+        self._attachments.close()

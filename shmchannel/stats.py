@@ -1,0 +1,30 @@
+"""PURE: frozen snapshots of the library's long-lived objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStats:
+    """When segments_leased stays near segments_total, raise the number of segments (docs/tuning.md)."""
+
+    segments_total: int
+    segments_leased: int
+    segment_bytes: int
+    waiting: int
+    leases_total: int
+    retired_total: int
+    timeouts_total: int
+    refused_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStats:
+    """Commands by what became of them; `attached` is how many segments of proxies are mapped now."""
+
+    served_total: int
+    malformed_total: int
+    expired_total: int
+    broken_total: int
+    attached: int

@@ -1,0 +1,59 @@
+"""WorkerPool: a fixed number of threads that repeat one step until they are told to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from shmchannel.deadline import Deadline
+
+log = logging.getLogger(__name__)
+
+STACK_BYTES = 512 * 1024
+
+
+class WorkerPool:
+    """`step(index)` waits for one piece of work, at most for a short while, and does it; a worker outlives its job."""
+
+    def __init__(self, name: str, count: int, step: Callable[[int], object]) -> None:
+        self._step = step
+        self._stopping = threading.Event()
+        # Daemon threads: one that is stuck past the drain limit must not keep the process from ending.
+        self._threads = [
+            threading.Thread(target=self._run, args=(index,), name=f"{name}-{index}", daemon=True)
+            for index in range(count)
+        ]
+
+    def start(self) -> None:
+        """Start all threads; fork must have happened before."""
+        previous = threading.stack_size(STACK_BYTES)
+        try:
+            for thread in self._threads:
+                thread.start()
+        finally:
+            threading.stack_size(previous)
+
+    def _run(self, index: int) -> None:
+        step = self._step
+        while not self._stopping.is_set():
+            try:
+                step(index)
+            except Exception:
+                log.exception("job failed")
+
+    @property
+    def stopping(self) -> bool:
+        """True once stop() or request_stop() was called."""
+        return self._stopping.is_set()
+
+    def request_stop(self) -> None:
+        """Let each worker end after the step it is in; does not wait."""
+        self._stopping.set()
+
+    def join(self, deadline: Deadline, *, interrupted: Callable[[], bool] = lambda: False) -> int:
+        """Wait for all workers up to the deadline or until `interrupted()`; returns how many still run."""
+        for thread in self._threads:
+            while thread.ident is not None and thread.is_alive() and not deadline.expired and not interrupted():
+                thread.join(deadline.slice(0.05))
+        return sum(thread.is_alive() for thread in self._threads)

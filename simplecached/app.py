@@ -1,0 +1,101 @@
+"""Composition root and life cycle of the cache daemon: the only place that builds its objects."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from contextlib import ExitStack
+
+from shmchannel import reaper
+from shmchannel.command_queue import CommandQueue
+from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.limits import raise_file_limit
+from shmchannel.daemonkit.readiness import READY, STOPPING, notify
+from shmchannel.daemonkit.signals import SignalTrap
+from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
+from shmchannel.server import ChannelServer
+from shmchannel.workers import WorkerPool
+from simplecached.config import MEMORY, CacheConfig
+from simplecached.directory_store import DirectoryStore
+from simplecached.handler import CacheHandler
+from simplecached.memory_store import MemoryStore
+from simplecached.static import open_static
+from simplecached.store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+HOUSEKEEPING_SECONDS = 1.0
+
+
+def run(config: CacheConfig) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        NameTaken: another cache lives on the queue name.
+        ResourceError, SimpleCachedError: something needed at the start is not to be had; nothing is left behind.
+    """
+    raise_file_limit()
+    with ExitStack() as resources:
+        signals = resources.enter_context(SignalTrap(signal.SIGTERM, signal.SIGINT))
+        queue = CommandQueue.create(config.queue_name)
+        resources.callback(queue.close)
+        swept = reaper.sweep()
+        static = open_static(config.content) if config.content is not None else None
+        if static is not None:
+            resources.callback(static.close)
+        store = _open_store(config)
+        resources.callback(store.close)
+        handler = CacheHandler(static, store, lookup_delay_s=config.lookup_delay_us / 1e6, stall_s=config.stall_s)
+        server = ChannelServer(queue, handler, stall_s=config.stall_s)
+        resources.callback(server.close)
+        workers = WorkerPool("cache-worker", config.worker_threads, lambda _: server.serve_one(PEER_CHECK_SECONDS))
+        workers.start()
+        queue.set_ready()
+        notify(READY)
+        log.info(
+            "ready",
+            extra={
+                "queue": config.queue_name,
+                "threads": config.worker_threads,
+                "content": config.content,
+                "swept": len(swept),
+            },
+        )
+        while not signals.wait(HOUSEKEEPING_SECONDS):
+            server.sweep()
+        return _stop(config, signals, queue, handler, server, workers)
+
+
+def _open_store(config: CacheConfig) -> ObjectStore:
+    if config.store == MEMORY:
+        return MemoryStore(config.store_bytes)
+    return DirectoryStore(config.store, config.store_bytes)
+
+
+def _stop(
+    config: CacheConfig,
+    signals: SignalTrap,
+    queue: CommandQueue,
+    handler: CacheHandler,
+    server: ChannelServer,
+    workers: WorkerPool,
+) -> int:
+    notify(STOPPING)
+    queue.set_stopping()
+    handler.stop_delaying()
+    deadline = Deadline.after(config.drain_s)
+    interrupted = False
+
+    def second_signal() -> bool:
+        nonlocal interrupted
+        interrupted = interrupted or bool(signals.wait(0))
+        return interrupted
+
+    while queue.waiting and not deadline.expired and not second_signal():
+        signals_seen = signals.wait(deadline.slice(0.02))  # workers empty the queue
+        interrupted = interrupted or bool(signals_seen)
+    workers.request_stop()
+    stuck = workers.join(deadline, interrupted=second_signal)
+    stats = server.stats()
+    log.info("stopped", extra={"served": stats.served_total, "malformed": stats.malformed_total, "unfinished": stuck})
+    return int(ExitCode.INTERRUPTED if stuck else ExitCode.OK)

@@ -1,0 +1,75 @@
+"""CacheConfig: every setting of the cache daemon, declared once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shmchannel.daemonkit.logs import LogForm, LogLevel
+from shmchannel.daemonkit.options import SettingError, check_bounds, option
+from shmchannel.errors import UsageError
+from shmchannel.naming import DEFAULT_QUEUE_NAME, checked_queue_name
+
+MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """Settings of simplecached."""
+
+    content: str | None = option(
+        None,
+        "files to serve: a map file of '<key> <path>' lines, or a directory served beneath its root",
+        flags=("-c", "--content"),
+        metavar="PATH",
+    )
+    worker_threads: int = option(
+        8, "threads that serve commands", flags=("-t", "--threads"), metavar="N", low=1, high=256
+    )
+    lookup_delay_us: int = option(
+        0,
+        "delay of each lookup, to see real concurrency: with 200000, 1, 4, 8 workers give 5, 20, 40 requests a second",
+        flags=("-d", "--delay"),
+        metavar="USEC",
+        low=0,
+        high=5_000_000,
+        unit="microseconds",
+    )
+    queue_name: str = option(
+        DEFAULT_QUEUE_NAME,
+        "name of the command queue that proxies send to",
+        flags=("-q", "--queue"),
+        metavar="NAME",
+        low=2,
+        high=201,
+    )
+    store: str = option(
+        MEMORY,
+        "where objects are kept: 'memory', or a directory that survives restarts",
+        flags=("--store",),
+        metavar="memory|DIR",
+        low=1,
+    )
+    store_bytes: int = option(
+        1 << 30, "budget of the object store; the least recently used leaves first", flags=("--store-bytes",), metavar="SIZE", low=0,
+        high=1 << 50, unit="bytes",
+    )  # fmt: skip
+    log_level: LogLevel = option(LogLevel.INFO, "least importance that is logged", flags=("--log-level",), metavar="L")
+    log_format: LogForm = option(LogForm.CONSOLE, "how an event is written")
+    stall_s: float = option(
+        30.0,
+        "how long a proxy may take for its next step of a transfer before the transfer is given up",
+        low=0.1,
+        high=3600,
+        unit="seconds",
+    )
+    drain_s: float = option(
+        10.0, "how long running transfers may go on after SIGTERM", low=0, high=3600, unit="seconds"
+    )
+
+    def __post_init__(self) -> None:
+        """Hold each value against its bounds."""
+        check_bounds(self)
+        try:
+            checked_queue_name(self.queue_name)
+        except UsageError as error:
+            raise SettingError("queue_name", self.queue_name, error.hint) from None

@@ -1,0 +1,132 @@
+"""Where a DirectoryStore keeps what, and the lock that keeps a second process out.
+
+simplecached.lock   locked while a process works here; holds its pid
+index.sqlite        what the objects are called (directory_index.py)
+tmp/                bodies being written; emptied at every start
+objects/00 .. ff/   whole bodies, named by a hash of the key and by the version, never by the key itself
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING
+
+from simplecached.errors import StartupError, StoreInUse, startup_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+_LOCK_NAME = "simplecached.lock"
+_INDEX_NAME = "index.sqlite"
+_FLOCK = struct.Struct("@hhqqi0q")  # type, whence, start, length, pid; padded as the C structure is
+_NAME_LENGTH = 32 + 1 + 16
+
+
+class DirectoryLayout:
+    """The folders and names below one store directory."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = os.path.abspath(directory)
+        self.index_path = os.path.join(self.directory, _INDEX_NAME)
+        self._temporary = os.path.join(self.directory, "tmp")
+        self._objects = os.path.join(self.directory, "objects")
+
+    def acquire(self) -> int:
+        """Make the directory if needed and lock it; return the lock's descriptor, which frees it when closed.
+
+        Raises StoreInUse when another process has it, and StartupError when the directory is not writable, or is not
+        empty and not a store: what somebody else keeps there is not ours to tidy.
+        """
+        with startup_errors("use the store directory", self.directory):
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            names = set(os.listdir(self.directory)) - {"lost+found"}
+            if names and _LOCK_NAME not in names:
+                raise StartupError(
+                    f"the directory {self.directory} is not empty and holds no store",
+                    hint="name an empty directory, or one that does not exist yet",
+                )
+            if stat.S_IMODE(os.stat(self.directory).st_mode) & 0o077:
+                os.chmod(self.directory, 0o700)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            fd = os.open(os.path.join(self.directory, _LOCK_NAME), flags, 0o600)
+        try:
+            self._lock(fd)
+            self._make_folders()
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def temporary_path(self, number: int) -> str:
+        """Return the path for a body that is being written."""
+        return os.path.join(self._temporary, f"{number:x}")
+
+    def object_name(self, key: bytes, version: int) -> str:
+        """Return the file name of a whole body."""
+        return f"{hashlib.blake2b(key, digest_size=16).hexdigest()}-{version:016x}"
+
+    def object_path(self, name: str) -> str:
+        """Return the path of a whole body by its name."""
+        return os.path.join(self._objects, name[:2], name)
+
+    def empty_temporary(self) -> int:
+        """Remove every unfinished body and return how many there were; only under the lock, before the first write."""
+        count = 0
+        with startup_errors("empty", self._temporary), os.scandir(self._temporary) as found:
+            for item in found:
+                os.unlink(item.path)
+                count += 1
+        return count
+
+    def object_sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield name and size in bytes of every whole body; files that are not named like one are left alone."""
+        with startup_errors("read", self._objects):
+            for shard in _shards():
+                with os.scandir(os.path.join(self._objects, shard)) as found:
+                    for item in found:
+                        if _is_object_name(item.name, shard) and item.is_file(follow_symlinks=False):
+                            yield item.name, item.stat(follow_symlinks=False).st_size
+
+    def remove_objects(self, names: Collection[str]) -> None:
+        """Remove whole bodies by name at start."""
+        with startup_errors("remove old objects from", self._objects):
+            for name in names:
+                os.unlink(self.object_path(name))
+
+    def _lock(self, fd: int) -> None:
+        # Held by the open file description: unlike a classic record lock it is not lost when some other descriptor of
+        # the file is closed, and the kernel frees it at the holder's death.
+        whole_file = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, whole_file)
+        except OSError as error:
+            if error.errno in {errno.EAGAIN, errno.EACCES}:
+                raise StoreInUse(self.directory, _read_pid(fd)) from error
+            raise StartupError(f"cannot lock {self.directory}: {error.strerror}") from error
+        with startup_errors("write the lock file in", self.directory):
+            # Written before it is cut to length: a full disk then never leaves an empty file behind.
+            os.ftruncate(fd, os.pwrite(fd, f"{os.getpid()}\n".encode(), 0))
+
+    def _make_folders(self) -> None:
+        with startup_errors("make the folders of the store in", self.directory):
+            os.makedirs(self._temporary, mode=0o700, exist_ok=True)
+            for shard in _shards():
+                os.makedirs(os.path.join(self._objects, shard), mode=0o700, exist_ok=True)
+
+
+def _shards() -> Iterator[str]:
+    return (f"{number:02x}" for number in range(256))
+
+
+def _is_object_name(name: str, shard: str) -> bool:
+    return len(name) == _NAME_LENGTH and name[32] == "-" and name.startswith(shard)
+
+
+def _read_pid(fd: int) -> int | None:
+    content = os.pread(fd, 32, 0).strip()
+    return int(content) if content.isdigit() else None

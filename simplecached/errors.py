@@ -1,0 +1,133 @@
+"""The exceptions of the cache daemon.
+
+Each one keeps the facts as fields and builds its text from them, so that a log line, a test and the command line read
+the same thing. ``hint`` says what the operator can do. A miss is a value (``None``), never one of these.
+"""
+
+from __future__ import annotations
+
+import errno as errno_codes
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HINTS = {
+    errno_codes.ENOSPC: "free some space there, or give the store a smaller byte budget",
+    errno_codes.EDQUOT: "the disk quota is used up: raise it, or give the store a smaller byte budget",
+    errno_codes.EFBIG: "the file size limit is reached: raise it (ulimit -f, LimitFSIZE=)",
+    errno_codes.EROFS: "the file system is read-only: remount it, or name another directory",
+    errno_codes.EACCES: "the user of this process needs read and write access there",
+    errno_codes.EPERM: "the user of this process needs read and write access there",
+    errno_codes.EIO: "the device reports errors: look at the kernel log",
+    errno_codes.EMFILE: "this process has no descriptor left: raise the limit (ulimit -n, LimitNOFILE=)",
+    errno_codes.ENFILE: "the system has no descriptor left: raise fs.file-max",
+    errno_codes.ENOMEM: "the system is out of memory: give the store a smaller byte budget",
+    errno_codes.ESHUTDOWN: "the store is closed; requests that come later belong to the next start",
+}
+
+
+class SimpleCachedError(Exception):
+    """Base of all errors of the daemon."""
+
+    def __init__(self, text: str, *, hint: str = "") -> None:
+        super().__init__(f"{text}; {hint}" if hint else text)
+        self.hint = hint
+
+
+class ConfigError(SimpleCachedError):
+    """What the operator asked for cannot be used as it is."""
+
+
+class FileMapError(ConfigError):
+    """One line of a file map cannot be used."""
+
+    def __init__(self, map_path: str, line_number: int, problem: str, subject: str, *, hint: str = "") -> None:
+        super().__init__(f"{map_path}, line {line_number}: {problem}: {subject}", hint=hint)
+        self.map_path = map_path
+        self.line_number = line_number
+        self.problem = problem
+        self.subject = subject
+
+
+class StartupError(SimpleCachedError):
+    """The daemon cannot start here and now, though its settings are well formed."""
+
+
+class StoreInUse(StartupError):
+    """Another process works on this store directory."""
+
+    def __init__(self, directory: str, holder_pid: int | None) -> None:
+        holder = f"process {holder_pid}" if holder_pid is not None else "another process"
+        super().__init__(
+            f"store directory {directory} is in use by {holder}",
+            hint="stop that process, or name another directory",
+        )
+        self.directory = directory
+        self.holder_pid = holder_pid
+
+
+class EntryTooLarge(SimpleCachedError):
+    """The object is larger than the whole budget of the store; it can be delivered, and not kept."""
+
+    def __init__(self, cost_bytes: int, budget_bytes: int) -> None:
+        super().__init__(
+            f"object of {cost_bytes} bytes does not fit the store's budget of {budget_bytes} bytes",
+            hint="raise the byte budget of the store if such objects shall be kept",
+        )
+        self.cost_bytes = cost_bytes
+        self.budget_bytes = budget_bytes
+
+
+class NoRoom(SimpleCachedError):
+    """The object would fit, but what fills the store is being sent or written just now."""
+
+    def __init__(self, cost_bytes: int, pinned_bytes: int, budget_bytes: int) -> None:
+        super().__init__(
+            f"no room for {cost_bytes} bytes: {pinned_bytes} of {budget_bytes} bytes are being sent or written",
+            hint="if this happens often, raise the byte budget or the descriptor limit",
+        )
+        self.cost_bytes = cost_bytes
+        self.pinned_bytes = pinned_bytes
+        self.budget_bytes = budget_bytes
+
+
+class ShortObject(SimpleCachedError):
+    """The bytes written are not as many as were announced; the object is not kept."""
+
+    def __init__(self, announced_bytes: int, written_bytes: int) -> None:
+        super().__init__(f"object of {announced_bytes} announced bytes came as {written_bytes}")
+        self.announced_bytes = announced_bytes
+        self.written_bytes = written_bytes
+
+
+class StoreUnavailable(SimpleCachedError):
+    """The medium refuses work: full, read-only, broken, or out of descriptors. What is stored may still be readable."""
+
+    def __init__(self, action: str, path: str, errno: int) -> None:
+        name = errno_codes.errorcode.get(errno, str(errno))
+        super().__init__(f"cannot {action} {path}: {os.strerror(errno)} ({name})", hint=_HINTS.get(errno, ""))
+        self.action = action
+        self.path = path
+        self.errno = errno
+
+
+@contextmanager
+def store_errors(action: str, path: str) -> Iterator[None]:
+    """Turn an OSError of the body into StoreUnavailable, naming what was tried on which path."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(action, path, error.errno or errno_codes.EIO) from error
+
+
+@contextmanager
+def startup_errors(action: str, path: str) -> Iterator[None]:
+    """Turn an OSError of the body into StartupError, naming what was tried on which path."""
+    try:
+        yield
+    except OSError as error:
+        hint = _HINTS.get(error.errno or 0, "")
+        raise StartupError(f"cannot {action} {path}: {error.strerror or error}", hint=hint) from error

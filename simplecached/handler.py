@@ -1,0 +1,139 @@
+"""CacheHandler: one command → one answer. Knows sources and the store; knows no HTTP and no proxy."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+from shmchannel import faults
+from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.commands import METADATA_WANTED, PREFIX, Command
+from shmchannel.deadline import Deadline
+from shmchannel.errors import PeerProtocolError
+from shmchannel.layout import ObjectFacts
+from shmchannel.transfer import TransferState
+from simplecached.errors import EntryTooLarge, NoRoom, SimpleCachedError, StoreUnavailable
+from simplecached.store import ObjectSource, ObjectStore, ObjectWriter, StoredObject
+
+log = logging.getLogger(__name__)
+
+
+class CacheHandler:
+    """Looks a key up in the static source first, then in the store. Thread-safe."""
+
+    def __init__(
+        self, static: ObjectSource | None, store: ObjectStore, *, lookup_delay_s: float, stall_s: float
+    ) -> None:
+        self._static = static
+        self._store = store
+        self._lookup_delay_s = lookup_delay_s
+        self._stall_s = stall_s
+        self._stopping = threading.Event()
+
+    def stop_delaying(self) -> None:
+        """Let lookups that wait out their delay go on at once: the daemon stops."""
+        self._stopping.set()
+
+    def get(self, command: Command, writer: ChunkWriter) -> TransferState:
+        """Send the object's bytes from its file straight into the segments."""
+        if self._lookup_delay_s:
+            self._stopping.wait(self._lookup_delay_s)
+        try:
+            found = self._find(command)
+        except StoreUnavailable as error:
+            log.warning("object unreadable", extra={"key": command.key, "reason": str(error)})
+            writer.refuse(failed=True)
+            return writer.state
+        if found is None:
+            writer.refuse()
+            return writer.state
+        try:
+            return self._send(command, found, writer)
+        finally:
+            found.release()
+
+    def _find(self, command: Command) -> StoredObject | None:
+        found = self._static.open(command.key) if self._static is not None else None
+        if found is None:
+            found = self._store.open(command.key)
+        if found is not None and command.version and found.version != command.version:
+            found.release()
+            return None
+        return found
+
+    def _send(self, command: Command, found: StoredObject, writer: ChunkWriter) -> TransferState:
+        fd, size = found.fd, found.size_bytes
+        metadata = found.metadata if command.flags & METADATA_WANTED else b""
+        start = min(command.offset, size)
+        end = min(start + command.length, size) if command.length else size
+        writer.begin(ObjectFacts(size, found.version, len(metadata)))
+
+        def read_into(view: memoryview, offset: int) -> int:
+            return os.preadv(fd, (view,), offset)
+
+        try:
+            state = writer.send(read_into, start, end, metadata)
+        except OSError as error:
+            if isinstance(error, TimeoutError):  # the proxy's, not the file's
+                raise
+            log.warning("object unreadable", extra={"key": command.key, "reason": str(error)})
+            writer.fail()
+            return writer.state
+        if faults.ARMED:
+            faults.reach("cache.last_chunk")
+        return state
+
+    def put(self, command: Command, reader: ChunkReader) -> None:
+        """Take a whole object into the store, or refuse it; never a part of one."""
+        reader.begin(Deadline.after(self._stall_s), metadata_wanted=True)
+        size = reader.facts.size_bytes
+        if size != command.length:
+            raise PeerProtocolError(f"fill of {command.length} bytes became {size} in the segment")
+        if reader.state is TransferState.FAILED:
+            reader.finish(refused=True)
+            return
+        try:
+            writer = self._store.begin(command.key, size, reader.metadata)
+        except (EntryTooLarge, NoRoom, StoreUnavailable) as error:
+            self._refuse(command, reader, error)
+            return
+        try:
+            self._receive(command, reader, writer)
+        finally:
+            writer.abort()  # nothing is left to abort after a commit
+
+    def _receive(self, command: Command, reader: ChunkReader, writer: ObjectWriter) -> None:
+        if faults.ARMED:
+            faults.reach("cache.put_begun")
+        try:
+            writer.write(reader.chunk)
+            while not reader.last:
+                writer.write(reader.advance())
+                if faults.ARMED:
+                    faults.reach("cache.put_chunk")
+            if reader.state is not TransferState.COMPLETE:  # the proxy gave the fill up
+                reader.finish(refused=True)
+                return
+            if faults.ARMED:
+                faults.reach("cache.put_uncommitted")
+            writer.commit()
+        except SimpleCachedError as error:
+            self._refuse(command, reader, error)
+            return
+        if faults.ARMED:
+            faults.reach("cache.put_committed")
+        reader.finish()
+
+    def _refuse(self, command: Command, reader: ChunkReader, error: SimpleCachedError) -> None:
+        log.info("object not stored", extra={"key": command.key, "reason": str(error)})
+        if reader.last:
+            reader.finish(refused=True)
+        else:
+            reader.cancel()
+
+    def purge(self, command: Command) -> int:
+        """Remove one object, or all with a prefix."""
+        if command.flags & PREFIX:
+            return self._store.remove_prefix(command.key)
+        return int(self._store.remove(command.key))

@@ -1,0 +1,136 @@
+"""LruIndex: sizes, recency and pins of what a store holds.
+
+It only counts and names: it knows neither files nor keys nor locks, and its caller does what it says. Everything that
+takes room is in it, also what is still being written and what was removed while somebody reads it; both are pinned.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    K = TypeVar("K", bound=Hashable)
+else:
+    K = TypeVar("K")
+
+
+class _Slot:
+    __slots__ = ("pins", "size_bytes")
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.pins = 0
+
+
+class LruIndex(Generic[K]):
+    """Names ordered by last use, within a budget of bytes and of entries; not safe for several threads by itself."""
+
+    __slots__ = ("_pinned_bytes", "_pinned_count", "_slots", "_used_bytes", "budget_bytes", "entries_max")
+
+    def __init__(self, *, budget_bytes: int, entries_max: int) -> None:
+        if budget_bytes < 0 or entries_max < 1:
+            raise ValueError(f"budget of {budget_bytes} bytes and {entries_max} entries: expected at least 0 and 1")
+        self.budget_bytes = budget_bytes
+        self.entries_max = entries_max
+        # An OrderedDict, for a plain dict leaves holes at its front when entries move to the end, and finding the
+        # oldest then costs more with every hit.
+        self._slots: OrderedDict[K, _Slot] = OrderedDict()
+        self._used_bytes = 0
+        self._pinned_bytes = 0
+        self._pinned_count = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __iter__(self) -> Iterator[K]:
+        """Iterate from the least to the most recently used."""
+        return iter(self._slots)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._slots
+
+    @property
+    def used_bytes(self) -> int:
+        """Return the bytes of all entries."""
+        return self._used_bytes
+
+    @property
+    def pinned_bytes(self) -> int:
+        """Return the bytes of the entries that have at least one pin."""
+        return self._pinned_bytes
+
+    @property
+    def pinned_count(self) -> int:
+        """Return how many entries have at least one pin."""
+        return self._pinned_count
+
+    def victims_for(self, size_bytes: int) -> list[K] | None:
+        """Return what must leave before an entry of this size fits, the least recently used first.
+
+        The list is empty when there is room already, and the answer is None when there cannot be any: the size is above
+        the budget, or what is pinned leaves too little. Nothing is changed.
+        """
+        if size_bytes > self.budget_bytes - self._pinned_bytes or self._pinned_count >= self.entries_max:
+            return None
+        surplus_bytes = self._used_bytes + size_bytes - self.budget_bytes
+        surplus_count = len(self._slots) + 1 - self.entries_max
+        victims: list[K] = []
+        if surplus_bytes <= 0 and surplus_count <= 0:
+            return victims
+        for name, slot in self._slots.items():
+            if slot.pins:
+                continue
+            victims.append(name)
+            surplus_bytes -= slot.size_bytes
+            surplus_count -= 1
+            if surplus_bytes <= 0 and surplus_count <= 0:
+                break
+        return victims
+
+    def add(self, name: K, size_bytes: int) -> None:
+        """Add an entry as the most recently used, without pins; the caller has made room for it."""
+        if name in self._slots:
+            raise ValueError("this entry is in the index already")
+        if self._used_bytes + size_bytes > self.budget_bytes or len(self._slots) >= self.entries_max:
+            raise ValueError(f"no room was made for {size_bytes} bytes")
+        self._slots[name] = _Slot(size_bytes)
+        self._used_bytes += size_bytes
+
+    def touch(self, name: K) -> None:
+        """Make an entry the most recently used."""
+        self._slots.move_to_end(name)
+
+    def pin(self, name: K) -> None:
+        """Protect an entry from eviction until the matching unpin, and make it the most recently used."""
+        slot = self._slots[name]
+        self._slots.move_to_end(name)
+        if not slot.pins:
+            self._pinned_bytes += slot.size_bytes
+            self._pinned_count += 1
+        slot.pins += 1
+
+    def unpin(self, name: K) -> int:
+        """Take back one pin and return how many are left."""
+        slot = self._slots[name]
+        if not slot.pins:
+            raise ValueError("this entry has no pin")
+        slot.pins -= 1
+        if not slot.pins:
+            self._pinned_bytes -= slot.size_bytes
+            self._pinned_count -= 1
+        return slot.pins
+
+    def pins(self, name: K) -> int:
+        """Return how many pins an entry has."""
+        return self._slots[name].pins
+
+    def discard(self, name: K) -> None:
+        """Take out an entry that has no pin."""
+        slot = self._slots[name]
+        if slot.pins:
+            raise ValueError("a pinned entry cannot leave")
+        del self._slots[name]
+        self._used_bytes -= slot.size_bytes

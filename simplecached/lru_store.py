@@ -1,0 +1,285 @@
+"""LruStore: what stores with a budget share: keys, versions, pins, eviction. Where the bytes lie, the subclass knows.
+
+A Record is WRITING (room is reserved), then VISIBLE, then LEAVING (replaced, removed, evicted), and gone with its last
+pin. The lock guards dictionaries and counters only: what must be opened, synced or unlinked is decided under it and
+done outside.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from abc import ABC, abstractmethod
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING
+
+from simplecached.entry import Entry
+from simplecached.errors import EntryTooLarge, NoRoom, StoreUnavailable
+from simplecached.lru import LruIndex
+from simplecached.store import ObjectWriter, StoreStats
+from simplecached.versions import VersionClock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class State(Enum):
+    WRITING = "writing"
+    VISIBLE = "visible"
+    LEAVING = "leaving"
+
+
+class Record:
+    """One object from its reservation to its last reader; compared by identity, and its own name in the index."""
+
+    __slots__ = ("fd", "key", "metadata", "path", "removed", "size_bytes", "state", "used_tick", "version")
+
+    def __init__(self, key: bytes, size_bytes: int, metadata: bytes, version: int = 0) -> None:
+        self.key = key
+        self.size_bytes = size_bytes
+        self.metadata = metadata
+        self.version = version
+        self.fd = -1  # what the body is written to, and for a MemoryStore also read from
+        self.path = ""  # of its file, in a DirectoryStore
+        self.state = State.WRITING
+        self.removed = False  # somebody removed the key after this write began
+        self.used_tick = 0
+
+    @property
+    def entry(self) -> Entry:
+        """Return the facts as a value."""
+        return Entry(key=self.key, size_bytes=self.size_bytes, version=self.version, metadata=self.metadata)
+
+
+class LruStore(ABC):
+    """The shared part of all stores; safe for several threads.
+
+    ``place`` names the store in errors. A write that began before a remove of its key counts as committed before it:
+    its object is never visible, so that a purge cannot be undone by a fill that was under way.
+    """
+
+    def __init__(self, place: str, *, budget_bytes: int, entries_max: int, version_floor: int = 0) -> None:
+        self.place = place
+        self._lock = threading.Lock()
+        self._index: LruIndex[Record] = LruIndex(budget_bytes=budget_bytes, entries_max=entries_max)
+        self._visible: dict[bytes, Record] = {}
+        self._visible_bytes = 0
+        self._writing: set[Record] = set()
+        self._versions = VersionClock(version_floor)
+        self._closed = False
+        self._hits = self._misses = self._stored = self._evicted = self._removed = self._refused = 0
+
+    # What a subclass does with its medium. All but _touched are called without the lock.
+    @abstractmethod
+    def _create(self, record: Record) -> None:
+        """Open record.fd for the body of a new object; raises StoreUnavailable, and leaves nothing then."""
+
+    @abstractmethod
+    def _publish(self, record: Record) -> None:
+        """Make a whole body last, before it becomes visible; raises StoreUnavailable, and _destroy follows."""
+
+    @abstractmethod
+    def _destroy(self, record: Record) -> None:
+        """Remove all that _create and _publish made of an object that never was visible; never raises."""
+
+    @abstractmethod
+    def _unpublish(self, records: Sequence[Record]) -> None:
+        """Remove the names of objects that are not visible any more, though they may still be read; never raises."""
+
+    @abstractmethod
+    def _reclaim(self, records: Sequence[Record]) -> None:
+        """Free what was held for readers, of objects that have none any more; never raises."""
+
+    @abstractmethod
+    def _touched(self, record: Record) -> None:
+        """Note a use; called under the lock."""
+
+    def begin(self, key: bytes, size_bytes: int, metadata: bytes) -> ObjectWriter:
+        """Reserve room for an object, evicting for it, and return its writer.
+
+        Raises EntryTooLarge (above the whole budget), NoRoom (what could leave is pinned), StoreUnavailable (the medium
+        refuses). The body and the metadata count against the budget from now on.
+        """
+        record = Record(key, size_bytes, metadata)
+        victims = self._reserve(record)
+        try:
+            self._forget(victims, victims)
+            self._create(record)
+        except BaseException:
+            self._unreserve(record)
+            raise
+        return ObjectWriter(
+            record.fd,
+            size_bytes,
+            self.place,
+            commit=partial(self._commit, record),
+            abort=partial(self._abort, record),
+        )
+
+    def remove(self, key: bytes) -> bool:
+        """Remove one object, visible or being written, and return whether it was visible; blocks for the medium."""
+        idle: list[Record] = []
+        with self._lock:
+            for writing in self._writing:
+                writing.removed = writing.removed or writing.key == key
+            record = self._visible.get(key)
+            if record is not None:
+                self._detach(record, idle)
+                self._removed += 1
+        if record is None:
+            return False
+        self._forget([record], idle)
+        return True
+
+    def remove_prefix(self, prefix: bytes) -> int:
+        """Remove all objects whose keys begin with the prefix and return how many were visible.
+
+        An object that is committed after the call began may stay. An empty prefix removes everything.
+        """
+        with self._lock:
+            for writing in self._writing:
+                writing.removed = writing.removed or writing.key.startswith(prefix)
+            records = list(self._visible.values())
+        matching = [record for record in records if record.key.startswith(prefix)]  # a long look, so without the lock
+        leaving: list[Record] = []
+        idle: list[Record] = []
+        with self._lock:
+            for record in matching:
+                if record.state is State.VISIBLE:
+                    self._detach(record, idle)
+                    leaving.append(record)
+            self._removed += len(leaving)
+        self._forget(leaving, idle)
+        return len(leaving)
+
+    def entries(self) -> list[Entry]:
+        """Return the facts of all visible objects, the least recently used first."""
+        with self._lock:
+            return [record.entry for record in self._index if record.state is State.VISIBLE]
+
+    def stats(self) -> StoreStats:
+        """Return the counts of this moment."""
+        with self._lock:
+            return StoreStats(
+                objects_count=len(self._visible),
+                objects_bytes=self._visible_bytes,
+                pinned_count=self._index.pinned_count - len(self._writing),
+                hits_total=self._hits,
+                misses_total=self._misses,
+                used_bytes=self._index.used_bytes,
+                budget_bytes=self._index.budget_bytes,
+                entries_max=self._index.entries_max,
+                writing_count=len(self._writing),
+                stored_total=self._stored,
+                evicted_total=self._evicted,
+                removed_total=self._removed,
+                refused_total=self._refused,
+            )
+
+    def _pin_visible(self, key: bytes) -> Record | None:
+        """Look a key up for reading: count, pin, touch. The matching call is _unpin."""
+        with self._lock:
+            record = self._visible.get(key)
+            if record is None:
+                self._misses += 1
+                return None
+            self._index.pin(record)
+            self._hits += 1
+            self._touched(record)
+            return record
+
+    def _unpin(self, record: Record) -> None:
+        """Take back the pin of a reader."""
+        idle: list[Record] = []
+        with self._lock:
+            self._drop_pin(record, idle)
+        if idle:
+            self._reclaim(idle)
+
+    def _commit(self, record: Record) -> int:
+        with self._lock:
+            self._check_open()
+            record.version = self._versions.next()
+            wanted = not record.removed
+        if wanted:
+            self._publish(record)
+        leaving: list[Record] = []
+        idle: list[Record] = []
+        with self._lock:
+            self._check_open()
+            older = self._visible.get(record.key)
+            # Two commits of one key may pass each other in _publish: the higher version stays.
+            wanted = not (record.removed or (older is not None and older.version > record.version))
+            if wanted:
+                if older is not None:
+                    self._detach(older, idle)
+                    leaving.append(older)
+                record.state = State.VISIBLE
+                self._visible[record.key] = record
+                self._visible_bytes += record.size_bytes
+                self._index.touch(record)
+                self._touched(record)
+            else:
+                record.state = State.LEAVING
+            self._writing.discard(record)
+            self._stored += 1
+            self._drop_pin(record, [])
+        if not wanted:
+            self._destroy(record)
+        self._forget(leaving, idle)
+        return record.version
+
+    def _abort(self, record: Record) -> None:
+        self._destroy(record)
+        self._unreserve(record)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("write to", self.place, errno.ESHUTDOWN)
+
+    def _reserve(self, record: Record) -> list[Record]:
+        cost_bytes = record.size_bytes + len(record.metadata)
+        with self._lock:
+            self._check_open()
+            if cost_bytes > self._index.budget_bytes:
+                self._refused += 1
+                raise EntryTooLarge(cost_bytes, self._index.budget_bytes)
+            victims = self._index.victims_for(cost_bytes)
+            if victims is None:
+                self._refused += 1
+                raise NoRoom(cost_bytes, self._index.pinned_bytes, self._index.budget_bytes)
+            for victim in victims:
+                self._detach(victim, [])
+            self._evicted += len(victims)
+            self._index.add(record, cost_bytes)
+            self._index.pin(record)
+            self._writing.add(record)
+        return victims
+
+    def _unreserve(self, record: Record) -> None:
+        with self._lock:
+            self._writing.discard(record)
+            record.state = State.LEAVING
+            self._drop_pin(record, [])
+
+    def _detach(self, record: Record, idle: list[Record]) -> None:
+        """Make a visible object invisible, and note it as idle when nobody reads it; the lock is held."""
+        del self._visible[record.key]
+        self._visible_bytes -= record.size_bytes
+        record.state = State.LEAVING
+        if not self._index.pins(record):
+            self._index.discard(record)
+            idle.append(record)
+
+    def _drop_pin(self, record: Record, idle: list[Record]) -> None:
+        """Take back one pin; the lock is held."""
+        if not self._index.unpin(record) and record.state is State.LEAVING:
+            self._index.discard(record)
+            idle.append(record)
+
+    def _forget(self, leaving: Sequence[Record], idle: Sequence[Record]) -> None:
+        if leaving:
+            self._unpublish(leaving)
+        if idle:
+            self._reclaim(idle)

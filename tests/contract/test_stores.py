@@ -1,0 +1,53 @@
+"""Both stores keep the store contract."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simplecached.directory_store import DirectoryStore
+from simplecached.memory_store import MemoryStore
+from tests.contract.store_contract import StoreContract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.stores import StoreFactory
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def make_store(self, _no_descriptor_stays: None) -> Iterator[StoreFactory]:
+        with ExitStack() as stores:
+
+            def make(budget_bytes: int = 10_000, entries_max: int = 100, **more: Any) -> MemoryStore:
+                store = MemoryStore(budget_bytes, entries_max, **more)
+                stores.callback(store.close)
+                return store
+
+            yield make
+
+
+class TestDirectoryStore(StoreContract):
+    open_files_max = 256
+
+    @pytest.fixture
+    def make_store(self, _no_descriptor_stays: None, tmp_path: Path) -> Iterator[StoreFactory]:
+        with ExitStack() as stores:
+
+            def make(budget_bytes: int = 10_000, entries_max: int = 100, **more: Any) -> DirectoryStore:
+                path = str(tmp_path / "store")
+                store = DirectoryStore(
+                    path, budget_bytes, entries_max=entries_max, open_files_max=self.open_files_max, **more
+                )
+                stores.callback(store.close)
+                return store
+
+            yield make
+
+
+class TestDirectoryStoreWithOneOpenFile(TestDirectoryStore):
+    open_files_max = 1

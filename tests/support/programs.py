@@ -1,0 +1,17 @@
+"""Programs of the system that some tests need: absent on a user's machine they skip, in CI they fail."""
+
+import os
+import shutil
+
+import pytest
+
+
+def require_program(name: str) -> str:
+    """Return where the program is; without it skip the test, or fail it when the variable CI is set."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    text = f"the program {name} is not installed"
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        pytest.fail(f"{text}: .ci/run must install it")
+    pytest.skip(text)

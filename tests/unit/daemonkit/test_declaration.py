@@ -1,0 +1,57 @@
+"""Does a declaration give a complete setting, and is a wrong one refused at once?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, make_dataclass
+from typing import Any, Optional
+
+import pytest
+
+from shmchannel.daemonkit.declaration import environment_prefix, option, settings_of
+from tests.unit.daemonkit.sample_config import Colour, SampleConfig
+
+
+def test_lists_settings_in_order_of_fields() -> None:
+    names = [setting.name for setting in settings_of(SampleConfig)]
+    assert names == ["port", "block_bytes", "origin_url", "host", "use_cache", "trace", "colour", "timeout_s"]
+
+
+def test_setting_is_complete() -> None:
+    port, block_bytes, origin_url, host, *_, colour, _timeout_s = settings_of(SampleConfig)
+    assert (port.kind, port.default, port.flags, port.low, port.high) == (int, 8000, ("-p", "--port"), 0, 65535)
+    assert (block_bytes.unit, block_bytes.metavar) == ("bytes", "BYTES")
+    assert (origin_url.kind, origin_url.optional, origin_url.metavar) == (str, True, "URL")
+    assert (host.optional, host.low, host.metavar) == (False, 1, "TEXT")
+    assert (colour.kind, colour.choices, colour.metavar) == (Colour, ("red", "blue"), "red|blue")
+
+
+def test_environment_names() -> None:
+    setting = settings_of(SampleConfig)[0]
+    assert setting.environment_name(environment_prefix("web-proxy")) == "WEB_PROXY_PORT"
+
+
+def test_optional_in_either_spelling() -> None:
+    @dataclass(frozen=True)
+    class Old:
+        limit: Optional[int] = option(None, "a limit")  # noqa: UP045 - the older spelling is what is tested
+
+    (setting,) = settings_of(Old)
+    assert (setting.kind, setting.optional) == (int, True)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "declared", "reason"),
+    [
+        (int, 3, "not declared with option"),
+        (tuple[int, ...], option((1,), "several"), "cannot have the type"),
+        (int | str, option(1, "either"), "cannot have the type"),
+        (bytes, option(b"", "raw"), "cannot have the type"),
+        (float, option(1.0, "size", unit="bytes"), "must be int"),
+        (bool, option(True, "on", flags=("--cache",)), "--cache"),
+        (bool, option(False, "off", flags=("--no-trace",)), "--no-trace"),
+    ],
+)
+def test_refuses_wrong_declaration(annotation: Any, declared: Any, reason: str) -> None:
+    config_type = make_dataclass("Wrong", [("field", annotation, declared)])
+    with pytest.raises(TypeError, match=reason):
+        settings_of(config_type)

@@ -1,0 +1,60 @@
+"""Can any value break out of its line, or be taken for something else?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shmchannel.daemonkit.log_lines import console_line, escaped, value_text
+
+HEAD = {
+    "timestamp": "2026-01-02T03:04:05.678Z",
+    "level": "info",
+    "prog": "webproxy",
+    "pid": 7,
+    "logger": "webproxy.boss",
+    "event": "exchange done",
+}
+
+
+def test_line() -> None:
+    line = console_line({**HEAD, "outcome": "hit", "sent_bytes": 8192, "path": "/a b", "origin": None})
+    assert line == (
+        "2026-01-02T03:04:05.678Z info     webproxy[7] webproxy.boss: exchange done"
+        ' outcome=hit sent_bytes=8192 path="/a b" origin=none'
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("plain", "plain"),
+        ("", '""'),
+        ("a=b", '"a=b"'),
+        ('say "x"', '"say \\"x\\""'),
+        ("back\\slash", '"back\\\\slash"'),
+        ("two\nlines\r", '"two\\nlines\\r"'),
+        ("\x1b[31mred", '"\\x1b[31mred"'),
+        ("\u202eleft", '"\\u202eleft"'),
+        ("\udc80", '"\\udc80"'),
+        ("Grüße", "Grüße"),
+        (3, "3"),
+        (True, "True"),
+    ],
+)
+def test_values(value: object, text: str) -> None:
+    assert value_text(value) == text
+
+
+@settings(deadline=None)
+@given(st.text(), st.text(), st.text())
+def test_every_event_is_one_printable_line(event: str, name: str, value: str) -> None:
+    assert console_line({**HEAD, "event": event, name: value}).isprintable()
+
+
+@settings(deadline=None)
+@given(st.text(), st.text())
+def test_escapes_tell_texts_apart(one: str, other: str) -> None:
+    assert (escaped(one) == escaped(other)) == (one == other)
+    assert (value_text(one) == value_text(other)) == (one == other)

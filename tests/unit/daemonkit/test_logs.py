@@ -1,0 +1,192 @@
+"""Does every event become one line with its facts, whatever they hold, and is the flood limited?"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shmchannel.daemonkit.logs import LogForm, RateLimited, configure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger("tests.daemonkit.logs")
+
+
+@pytest.fixture(autouse=True)
+def root_logger_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def json_events(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_event() -> None:
+    stream = io.StringIO()
+    configure("info", prog="webproxy", form="json", stream=stream)
+    log.info("exchange %s", "done", extra={"outcome": "hit", "ratio": float("nan"), "path": b"/a"})
+    (event,) = json_events(stream)
+    assert event["timestamp"].endswith("Z")
+    assert (event["level"], event["prog"], event["logger"]) == ("info", "webproxy", "tests.daemonkit.logs")
+    assert (event["event"], event["outcome"], event["ratio"], event["path"]) == ("exchange done", "hit", "nan", "b'/a'")
+
+
+def test_timestamp_is_when_it_happened() -> None:
+    stream = io.StringIO()
+    handler = configure("info", prog="webproxy", form="json", stream=stream)
+    record = log.makeRecord(log.name, logging.INFO, "f", 1, "old", (), None)
+    record.created = 86400.5
+    handler.handle(record)
+    assert json_events(stream)[0]["timestamp"] == "1970-01-02T00:00:00.500Z"
+
+
+def test_console_event() -> None:
+    stream = io.StringIO()
+    configure("info", prog="webproxy", stream=stream)
+    log.warning("origin slow", extra={"url": "http://a/\nb"})
+    (line,) = stream.getvalue().splitlines()
+    assert line.endswith('tests.daemonkit.logs: origin slow url="http://a/\\nb"')
+    assert " warning " in line
+
+
+@pytest.mark.parametrize("form", list(LogForm))
+def test_exception_stays_on_the_line(form: LogForm) -> None:
+    stream = io.StringIO()
+    configure("info", prog="webproxy", form=form, stream=stream)
+    try:
+        raise KeyError("lost")
+    except KeyError:
+        log.exception("job failed", stack_info=True)
+    (line,) = stream.getvalue().splitlines()
+    assert "KeyError: 'lost'" in line
+    assert "test_exception_stays_on_the_line" in line
+
+
+def test_facts_cannot_displace_the_head() -> None:
+    stream = io.StringIO()
+    configure("info", prog="webproxy", form="json", stream=stream)
+    log.info("true", extra={"event": "false", "level": "fake", "pid": -1})
+    (event,) = json_events(stream)
+    assert (event["event"], event["level"]) == ("true", "info")
+    assert (event["event_"], event["level_"], event["pid_"]) == ("false", "fake", -1)
+
+
+def test_level() -> None:
+    stream = io.StringIO()
+    configure("warning", prog="webproxy", stream=stream)
+    log.info("quiet")
+    configure("debug", prog="webproxy", stream=stream)
+    log.debug("loud")
+    assert [line.split(": ")[1] for line in stream.getvalue().splitlines()] == ["loud"]
+
+
+def test_again_replaces_its_own_handler_only() -> None:
+    root = logging.getLogger()
+    other = logging.NullHandler()
+    root.addHandler(other)
+    first = configure("info", prog="webproxy", stream=io.StringIO())
+    second = configure("info", prog="webproxy", stream=io.StringIO())
+    assert first not in root.handlers
+    assert other in root.handlers
+    assert second in root.handlers
+
+
+@pytest.mark.parametrize(("level", "form"), [("loud", "json"), ("", "json"), ("info", "xml")])
+def test_refuses_unknown_words(level: str, form: str) -> None:
+    before = list(logging.getLogger().handlers)
+    with pytest.raises(ValueError, match="is not a valid"):
+        configure(level, prog="webproxy", form=form, stream=io.StringIO())
+    assert logging.getLogger().handlers == before
+
+
+@settings(deadline=None)
+@given(st.text(), st.dictionaries(st.text(), st.text() | st.floats() | st.binary() | st.lists(st.text()), max_size=3))
+def test_any_event_is_one_line(text: str, facts: dict[str, Any]) -> None:
+    for form in LogForm:
+        stream = io.StringIO()
+        handler = configure("info", prog="webproxy", form=form, stream=stream)
+        record = log.makeRecord(log.name, logging.INFO, "f", 1, "%s", (text,), None)
+        vars(record).update({f"fact_{name}": value for name, value in facts.items()})
+        handler.handle(record)
+        written = stream.getvalue()
+        assert written.endswith("\n")
+        assert written[:-1].isprintable()
+        if form is LogForm.JSON:
+            assert json.loads(written)["event"] == text
+
+
+def test_costs_no_more_than_it_must() -> None:
+    """A daemon's memory is bounded: no rich ever, and structlog only once the log is set up."""
+    program = (
+        "import sys; from shmchannel.daemonkit import options, signals, readiness, limits, logs\n"
+        "assert not {'structlog', 'rich', 'asyncio'} & set(sys.modules)\n"
+        "logs.configure('info', prog='x')\n"
+        "assert 'rich' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_rich_can_still_be_imported_after() -> None:
+    program = "from shmchannel.daemonkit import logs; logs.configure('info', prog='x'); import rich.console"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class TestRateLimited:
+    """At most one line in an interval, and the next one counts the rest."""
+
+    def test_suppresses_and_counts(self) -> None:
+        stream, clock = io.StringIO(), Clock()
+        configure("info", prog="webproxy", form="json", stream=stream)
+        limited = RateLimited(log, 60.0, clock=clock)
+        assert limited.log(logging.WARNING, "message dropped", {"reason": "version"})
+        assert not limited.log(logging.WARNING, "message dropped")
+        clock.now_s += 59.9
+        assert not limited.log(logging.WARNING, "message dropped")
+        clock.now_s += 0.1
+        assert limited.log(logging.WARNING, "message dropped", {"reason": "magic"})
+        first, second = json_events(stream)
+        assert (first["reason"], first["level"], "suppressed_count" in first) == ("version", "warning", False)
+        assert (second["reason"], second["suppressed_count"]) == ("magic", 2)
+
+    def test_events_are_apart(self) -> None:
+        limited = RateLimited(log, clock=Clock())
+        assert limited.log(logging.INFO, "one")
+        assert limited.log(logging.INFO, "two")
+
+    def test_flush_tells_the_rest_once(self) -> None:
+        stream = io.StringIO()
+        configure("info", prog="webproxy", form="json", stream=stream)
+        limited = RateLimited(log, clock=Clock())
+        for _ in range(3):
+            limited.log(logging.ERROR, "origin lost")
+        limited.flush()
+        limited.flush()
+        assert [event.get("suppressed_count") for event in json_events(stream)] == [None, 2]
+
+    def test_texts_that_vary_do_not_fill_the_memory(self) -> None:
+        configure("critical", prog="webproxy", stream=io.StringIO())
+        limited = RateLimited(log, clock=Clock())
+        logged = [limited.log(logging.INFO, f"event {number}") for number in range(1000)]
+        assert sum(logged) == 257

@@ -1,0 +1,55 @@
+"""What people and programs read of a run of the benchmark."""
+
+import json
+
+from scripts.benchmark.load import Figures
+from scripts.benchmark.memory import PairMemory, resident_mb
+from scripts.benchmark.peers import PeerFigures
+from scripts.benchmark.report import Results, as_json, as_text
+from scripts.benchmark.rows import ROWS
+from scripts.benchmark.stats import compare
+from scripts.benchmark.steps import step_times_in
+
+
+def results(ours: float) -> Results:
+    figures = Figures(requests=10, requests_per_s=22_000, megabytes_per_s=180, p50_ms=1, p99_ms=2)
+    return Results(
+        load_description="gfblast",
+        machine="2 processors",
+        rows=[(row, compare([ours], [1000])) for row in ROWS],
+        fairness=compare([60], [10]),
+        memory_idle=[PairMemory(cache_mb=20, proxy_mb=21)],
+        memory_loaded=[PairMemory(cache_mb=22, proxy_mb=46), PairMemory(cache_mb=23, proxy_mb=40)],
+        steps={"steps": step_times_in('step_times={"boss": 1, "send": 3, "requests": 1}'), "silent": None},
+        peers=[PeerFigures(name="nginx", row_title="row", figures=figures)],
+        peers_missing=["other"],
+    )
+
+
+def test_json_has_figure_target_and_verdict_of_each_row():
+    document = json.loads(as_json(results(1500)))
+    small = document["rows"]["small"]
+    assert (small["ours"], small["other"], small["ratio"], small["target"]) == (1500, 1000, 1.5, 0.75)
+    assert small["verdict"] == "ok"
+    assert document["rows"]["large_classic_1"]["verdict"] == "below"
+    assert document["small_beside_large"]["verdict"] == "above"
+    assert document["memory_mb"]["loaded"] == {"cache_mb": 23, "proxy_mb": 46}
+    assert document["memory_mb"]["verdict"] == "above"
+    assert document["steps"]["steps"]["shares"] == {"boss": 0.25, "send": 0.75}
+
+
+def test_text_has_a_line_for_each_row_and_names_what_is_missing():
+    text = as_text(results(500))
+    for row in ROWS:
+        line = next(line for line in text.splitlines() if line.startswith(row.title))
+        assert "0.50 x" in line
+        assert line.endswith(row.target.verdict(0.5))
+    assert "other: not installed" in text
+    assert "silent: webproxy did not log them" in text
+    assert "RssAnon + RssFile" in text
+
+
+def test_resident_memory_of_this_process():
+    with open("/proc/self/status", encoding="ascii") as status:
+        pid = int(next(line for line in status if line.startswith("Pid:")).split()[1])
+    assert resident_mb(pid) > 1

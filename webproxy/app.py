@@ -1,0 +1,170 @@
+"""Composition root and life cycle of the proxy daemon: the only place that builds its objects."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from contextlib import ExitStack
+
+from shmchannel import reaper
+from shmchannel.client import ChannelClient
+from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.limits import raise_file_limit
+from shmchannel.daemonkit.readiness import READY, STOPPING, notify
+from shmchannel.daemonkit.signals import SignalTrap
+from shmchannel.deadline import Deadline
+from shmchannel.pool import SegmentPool
+from shmchannel.workers import WorkerPool
+from webproxy.boss import Boss
+from webproxy.cachelink import CacheLink
+from webproxy.client_stream import RateLimit
+from webproxy.config import ProxyConfig
+from webproxy.errors import ConfigError
+from webproxy.exchange import GetfileExchange
+from webproxy.fetches import Fetches
+from webproxy.fill import Fill
+from webproxy.handoff import Handoff
+from webproxy.intake import Intake
+from webproxy.listener import open_listener
+from webproxy.origin import OriginClient, OriginLimits
+from webproxy.spool import Spool
+from webproxy.steps import StepTimes
+
+log = logging.getLogger(__name__)
+
+HOUSEKEEPING_SECONDS = 1.0
+
+
+def run(config: ProxyConfig) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        StartupError, ResourceError: something needed at the start is not to be had; nothing is left behind.
+    """
+    raise_file_limit()
+    with ExitStack() as resources:
+        signals = resources.enter_context(SignalTrap(signal.SIGTERM, signal.SIGINT))
+        return _Proxy(config, resources).run(signals)
+
+
+class _Proxy:
+    """The daemon's objects, built in order; `resources` undoes them in reverse."""
+
+    def __init__(self, config: ProxyConfig, resources: ExitStack) -> None:
+        self._config = config
+        self._stop_now = False
+        self._steps = StepTimes(enabled=config.step_times)
+        if config.spool_directory is not None and not os.access(config.spool_directory, os.W_OK | os.X_OK):
+            raise ConfigError(f"spool_directory {config.spool_directory!r} is no directory that can be written to")
+        listener = open_listener(config.host, config.port)
+        resources.callback(listener.close)
+        self._swept = len(reaper.sweep())
+        self._pool: SegmentPool | None = None
+        self._client: ChannelClient | None = None
+        if config.use_cache:
+            self._pool = SegmentPool.create(config.segment_count, config.segment_bytes, stripe=config.stripe)
+            resources.callback(self._pool.close)
+            on_step = self._steps.mark if self._steps.enabled else None
+            self._client = ChannelClient(config.queue_name, self._pool, stall_s=config.stall_s, on_step=on_step)
+            resources.callback(self._client.close)
+        self._cache = None if self._client is None else CacheLink(self._client, patient=config.origin_url is None)
+        self._fetches = None if config.origin_url is None else self._make_fetches(config.origin_url)
+        self._address: tuple[str, int] = listener.getsockname()[:2]
+        handoff = Handoff()
+        resources.callback(handoff.close)
+        self._boss = Boss(handoff, request_timeout_s=config.request_timeout_s, wire=config.wire)
+        resources.callback(self._boss.close)
+        self._intake = Intake(listener, handoff, self._boss, config.worker_threads, config.wire)
+        resources.callback(self._intake.close)
+        self._exchange = GetfileExchange(
+            self._cache,
+            self._fetches,
+            wire=config.wire,
+            deadline_s=config.deadline_s,
+            queue_wait_s=config.queue_wait_s,
+            client_limit=RateLimit(config.client_rate_bytes, config.client_rate_window_s),
+            steps=self._steps,
+            stopping=lambda: self._stop_now,
+        )
+        self._workers = WorkerPool("worker", config.worker_threads, self._step)
+
+    def _make_fetches(self, origin_url: str) -> Fetches:
+        config = self._config
+        limits = OriginLimits(
+            connect_s=config.origin_connect_s,
+            stall_s=config.origin_stall_s,
+            redirects=config.origin_redirects,
+            object_bytes_max=config.object_bytes_max,
+        )
+        return Fetches(
+            OriginClient(limits),
+            origin_url,
+            threads=config.worker_threads,
+            tries=config.origin_tries,
+            window_bytes=config.spool_window_bytes,
+            spool_directory=config.spool_directory,
+            make_fill=self._make_fill if self._client is not None else None,
+        )
+
+    def _make_fill(self, key: bytes, spool: Spool) -> Fill:
+        assert self._client is not None
+        assert self._pool is not None
+        return Fill(self._client, self._pool, key, spool)
+
+    def _step(self, index: int) -> None:
+        request = self._intake.take(index)
+        if request is None:
+            return
+        client, path = request
+        if self._steps.enabled:
+            self._steps.start()
+        try:
+            self._exchange.serve(client, path)
+        finally:
+            self._boss.linger(client)
+
+    def run(self, signals: SignalTrap) -> int:
+        """Serve until a signal comes, then drain."""
+        config = self._config
+        self._boss.start()
+        self._workers.start()
+        notify(READY)
+        host, port = self._address
+        log.info(
+            "listening",
+            extra={"host": host, "port": port, "threads": config.worker_threads, "swept": self._swept}
+            | ({"pool": self._pool.name} if self._pool is not None else {}),
+        )
+        while not signals.wait(HOUSEKEEPING_SECONDS):
+            pass
+        return self._stop(signals)
+
+    def _stop(self, signals: SignalTrap) -> int:
+        notify(STOPPING)
+        self._intake.stop_accepting()
+        if self._cache is not None:
+            self._cache.stop_waiting()
+        deadline = Deadline.after(self._config.drain_s)
+        interrupted = False
+
+        def second_signal() -> bool:
+            nonlocal interrupted
+            interrupted = interrupted or bool(signals.wait(0))
+            return interrupted
+
+        self._workers.request_stop()
+        stuck = self._workers.join(deadline, interrupted=second_signal)
+        if self._fetches is not None:
+            self._fetches.stop()
+            self._fetches.join(deadline.slice(1.0))
+        if stuck:
+            self._stop_now = True
+        facts: dict[str, object] = {"unfinished": stuck, **self._exchange.outcomes()}
+        if self._pool is not None:
+            stats = self._pool.stats()
+            facts |= {"leases": stats.leases_total, "retired": stats.retired_total}
+        if self._steps.enabled:
+            facts["step_times"] = self._steps.total()
+        log.info("stopped", extra=facts)
+        return int(ExitCode.INTERRUPTED if stuck else ExitCode.OK)

@@ -1,0 +1,196 @@
+"""Boss: the thread that keeps what would block a worker: unfinished requests, and connections that wait for their end.
+
+A worker that accepts a connection and finds the whole request there serves it at once. Anything else comes here, and
+costs no worker: when the request is whole, the boss puts it on the handoff line; at the time limit or at the client's
+end of stream it answers INVALID itself. A connection that was answered is closed here when the client has closed its
+side, so that no reset destroys data in flight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import socket
+import threading
+from collections import deque
+from dataclasses import dataclass
+from time import monotonic
+
+from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
+from webproxy.handoff import Handoff
+
+log = logging.getLogger(__name__)
+
+LINGER_SECONDS = 2.0
+LINGERING_MAX = 128
+UNFINISHED_MAX = 10_000
+_TICK_SECONDS = 0.25
+_RECEIVE_BYTES = 8192
+
+
+@dataclass(slots=True)
+class _Unfinished:
+    client: socket.socket
+    data: bytes
+    expires: float
+
+
+class Boss:
+    """Owns the sockets handed to adopt() and linger() until it hands them on or closes them."""
+
+    def __init__(self, handoff: Handoff, *, request_timeout_s: float, wire: Wire) -> None:
+        self._handoff = handoff
+        self._request_timeout_s = request_timeout_s
+        self._wire = wire
+        self._inbox: deque[tuple[socket.socket, bytes]] = deque()
+        self._unfinished: dict[int, _Unfinished] = {}
+        self._lingering: deque[tuple[float, socket.socket]] = deque()
+        self._epoll = select.epoll()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="boss", daemon=True)
+        self.invalid_total = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    # -- called by workers ---------------------------------------------------------------------------------------
+    def adopt(self, client: socket.socket, data: bytes) -> None:
+        """Take over a connection whose request is not whole yet; never blocks."""
+        self._inbox.append((client, data))
+        os.eventfd_write(self._wake_fd, 1)
+
+    def linger(self, client: socket.socket) -> None:
+        """Take over an answered connection: no more comes from us, and it closes when the client has closed too.
+
+        Costs no wake-up: the boss looks at these now and then. Past the bound the oldest closes at once.
+        """
+        try:
+            client.shutdown(socket.SHUT_WR)
+        except OSError:  # the client was faster
+            client.close()
+            return
+        self._lingering.append((monotonic(), client))
+        if len(self._lingering) > LINGERING_MAX:
+            with contextlib.suppress(IndexError):  # another thread took the last one
+                self._lingering.popleft()[1].close()
+
+    @property
+    def unfinished(self) -> int:
+        """How many connections wait here for the rest of their request."""
+        return len(self._unfinished)
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._turn()
+            except Exception:
+                log.exception("boss failed in a turn")
+
+    def _turn(self) -> None:
+        for fd, _ in self._epoll.poll(self._next_wait()):
+            if fd == self._wake_fd:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(fd)
+            elif fd in self._unfinished:
+                self._receive(fd)
+        while self._inbox:
+            self._enter(*self._inbox.popleft())
+        self._expire()
+        self._end_lingering()
+
+    def _next_wait(self) -> float:
+        first = next(iter(self._unfinished.values()), None)
+        return _TICK_SECONDS if first is None else max(0.0, min(_TICK_SECONDS, first.expires - monotonic()))
+
+    def _enter(self, client: socket.socket, data: bytes) -> None:
+        if len(self._unfinished) >= UNFINISHED_MAX:
+            self._answer(client, Status.ERROR)
+            return
+        self._unfinished[client.fileno()] = _Unfinished(client, data, monotonic() + self._request_timeout_s)
+        self._epoll.register(client.fileno(), select.EPOLLIN)
+
+    def _receive(self, fd: int) -> None:
+        entry = self._unfinished[fd]
+        try:
+            data = entry.client.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._leave(fd).close()
+            return
+        entry.data += data
+        try:
+            path = parse_request(entry.data) if data else None
+        except RemoteProtocolError:
+            self._invalid(fd)
+            return
+        if path is not None:
+            self._handoff.put((self._leave(fd), path))
+        elif not data:
+            self._invalid(fd)
+
+    def _leave(self, fd: int) -> socket.socket:
+        self._epoll.unregister(fd)
+        return self._unfinished.pop(fd).client
+
+    def _invalid(self, fd: int) -> None:
+        self.invalid_total += 1
+        self._answer(self._leave(fd), Status.INVALID)
+
+    def _answer(self, client: socket.socket, status: Status) -> None:
+        with contextlib.suppress(OSError):
+            client.send(refusal(status, self._wire), socket.MSG_DONTWAIT)
+        self.linger(client)
+
+    def _expire(self) -> None:
+        now = monotonic()
+        while self._unfinished:  # in the order of their deadlines: all have the same time limit
+            fd, entry = next(iter(self._unfinished.items()))
+            if entry.expires > now:
+                return
+            self._invalid(fd)
+
+    def _end_lingering(self) -> None:
+        now = monotonic()
+        for _ in range(len(self._lingering)):
+            try:
+                since, client = self._lingering.popleft()
+            except IndexError:
+                return
+            if now - since < LINGER_SECONDS and not _has_ended(client):
+                self._lingering.append((since, client))
+            else:
+                client.close()
+
+    def close(self) -> None:
+        """Stop the thread and close what it holds."""
+        self._stopping = True
+        os.eventfd_write(self._wake_fd, 1)
+        if self._thread.ident is not None:
+            self._thread.join()
+        for client, _ in self._inbox:
+            client.close()
+        for entry in self._unfinished.values():
+            entry.client.close()
+        for _, client in self._lingering:
+            client.close()
+        self._epoll.close()
+        os.close(self._wake_fd)
+
+
+def _has_ended(client: socket.socket) -> bool:
+    """True when the client closed its side; what it still sends is read and forgotten."""
+    try:
+        while client.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,77 @@
+"""CacheLink: one proxy's view of its cache. Whatever is wrong with the cache becomes CacheUnavailable."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from shmchannel.client import ChannelClient, IncomingTransfer
+from shmchannel.deadline import Deadline
+from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError
+from webproxy.errors import CacheUnavailable
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.05
+
+
+class CacheLink:
+    """Asks the cache, waits for one that is not there when told to, and logs its coming and going once."""
+
+    def __init__(self, client: ChannelClient, *, patient: bool) -> None:
+        """`patient`: there is no origin to go to instead, so an absent cache is waited for up to the deadline."""
+        self._client = client
+        self._patient = patient
+        self._present = True
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self.unavailable_total = 0
+
+    def get(self, key: bytes, deadline: Deadline, *, offset: int = 0, version: int = 0) -> IncomingTransfer:
+        """Ask for an object from `offset` on (version 0: any) and wait for the answer; use it as a context manager.
+
+        Raises:
+            CacheUnavailable: no cache, or none that answers before the deadline.
+        """
+        while True:
+            try:
+                transfer = self._client.get(key, deadline, offset=offset, version=version)
+            except (NameMissing, PeerGone) as error:
+                self._note(present=False, reason=error)
+                if not self._worth_waiting(error, deadline):
+                    raise self._unavailable(error) from error
+            except ShmChannelError as error:
+                if isinstance(error, PeerError):
+                    log.warning("cache answered wrongly", extra={"reason": str(error)})
+                raise self._unavailable(error) from error
+            else:
+                if not self._present:
+                    self._note(present=True)
+                return transfer
+
+    def _worth_waiting(self, error: ShmChannelError, deadline: Deadline) -> bool:
+        """One that ended meanwhile may have a successor already; an absent one is waited for when there is no other way."""
+        if deadline.expired or self._stopping.is_set():
+            return False
+        if self._client.connected:
+            return True
+        if self._patient:
+            self._stopping.wait(deadline.slice(LOOK_SECONDS))
+        return self._patient
+
+    def _unavailable(self, error: ShmChannelError) -> CacheUnavailable:
+        with self._lock:
+            self.unavailable_total += 1
+        return CacheUnavailable(str(error))
+
+    def _note(self, *, present: bool, reason: Exception | None = None) -> None:
+        with self._lock:
+            changed, self._present = self._present != present, present
+        if changed and present:
+            log.info("cache found", extra={"queue": self._client.queue_name})
+        elif changed:
+            log.warning("cache lost", extra={"queue": self._client.queue_name, "reason": str(reason)})
+
+    def stop_waiting(self) -> None:
+        """The daemon stops: nobody waits for an absent cache any more."""
+        self._stopping.set()

@@ -1,0 +1,48 @@
+"""Command line of webproxy: arguments → config → run → exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from shmchannel.daemonkit import logs
+from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.options import load_or_exit, refuse
+from shmchannel.errors import ShmChannelError
+from webproxy import __version__, app
+from webproxy.config import ProxyConfig
+from webproxy.errors import ConfigError, WebProxyError
+
+PROG = "webproxy"
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run the daemon; returns its exit code."""
+    loaded = load_or_exit(
+        ProxyConfig,
+        prog=PROG,
+        description="The proxy daemon: answers clients from a cache and, what that lacks, from an origin.",
+        version=__version__,
+    )
+    config = loaded.config
+    if loaded.check_only:
+        print(loaded.describe())
+        return int(ExitCode.OK)
+    logs.configure(config.log_level, prog=PROG, form=config.log_format)
+    for warning in loaded.warnings:
+        log.warning("setting ignored", extra={"reason": warning})
+    try:
+        return app.run(config)
+    except ConfigError as error:
+        refuse(PROG, error)
+    except (ShmChannelError, WebProxyError) as error:
+        log.error("cannot start", extra={"reason": str(error)})
+        return int(ExitCode.CANNOT_START)
+    except Exception:
+        log.exception("failed")
+        return int(ExitCode.SOFTWARE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""ClientStream: one client's connection seen from a worker: sends what the client takes, and measures a slow one."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import select
+import socket
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from webproxy.errors import ClientGone, ClientTooSlow
+
+_POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """The least a client must take: `bytes_per_s` over `window_s` seconds; 0 switches it off."""
+
+    bytes_per_s: int
+    window_s: float
+
+
+class ClientStream:
+    """Sends to a blocking socket whose kernel send time-out is short: each send takes what the client took in that time."""
+
+    __slots__ = ("_limit", "_sent_bytes", "_stopping", "_window_end", "_window_taken", "socket")
+
+    def __init__(self, client: socket.socket, limit: RateLimit, stopping: Callable[[], bool]) -> None:
+        self.socket = client
+        self._limit = limit
+        self._stopping = stopping
+        self._sent_bytes = 0
+        self._window_end = 0.0
+        self._window_taken = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes given to the kernel so far."""
+        return self._sent_bytes
+
+    def send_some(self, view: memoryview | bytes) -> int:
+        """Send what the client takes within the patience; returns how many bytes. Drops the GIL.
+
+        Raises:
+            ClientGone: the connection is closed or broken.
+        """
+        try:
+            sent = self.socket.send(view)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ClientGone(str(error)) from error
+        self._sent_bytes += sent
+        return sent
+
+    def send_first(self, header: bytes, view: memoryview) -> int:
+        """Send a header and the beginning of the body in one call; returns how many bytes of `view` went out."""
+        try:
+            sent = self.socket.sendmsg((header, view))
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ClientGone(str(error)) from error
+        self._sent_bytes += sent
+        if sent < len(header):
+            self.send_all(header[sent:])
+            return 0
+        return sent - len(header)
+
+    def send_all(self, view: memoryview | bytes) -> None:
+        """Send everything, waiting as long as the client keeps the minimum rate.
+
+        Raises:
+            ClientGone, ClientTooSlow: it did not.
+        """
+        sent = self.send_some(view)
+        while sent < len(view):
+            self.wait_writable()
+            sent += self.send_some(view[sent:])
+
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Send from a file whose bytes do not change any more; returns how many the client took within the patience."""
+        try:
+            sent = os.sendfile(self.socket.fileno(), fd, offset, count)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ClientGone(str(error)) from error
+        self._sent_bytes += sent
+        return sent
+
+    def wait_writable(self) -> None:
+        """Wait until a slow client can be sent to again.
+
+        Raises:
+            ClientGone: it closed, or the daemon stops without waiting.
+            ClientTooSlow: it took less than the minimum rate over the window.
+        """
+        poll = select.poll()
+        poll.register(self.socket, select.POLLOUT)
+        if not self._window_end:
+            self._open_window()
+        while True:
+            for _, events in poll.poll(_POLL_SECONDS * 1000):
+                if events & (select.POLLERR | select.POLLHUP):
+                    raise ClientGone("connection broken while waiting for the client")
+                return
+            if self._stopping():
+                raise ClientGone("the daemon stops")
+            if self._limit.bytes_per_s and monotonic() >= self._window_end:
+                taken = self._taken() - self._window_taken
+                if taken < self._limit.bytes_per_s * self._limit.window_s:
+                    raise ClientTooSlow(f"{taken} bytes in {self._limit.window_s:.0f} s")
+                self._open_window()
+
+    def _open_window(self) -> None:
+        self._window_end = monotonic() + self._limit.window_s
+        self._window_taken = self._taken()
+
+    def _taken(self) -> int:
+        """What the client has acknowledged: a slow one drains the kernel's buffer long before we may send again."""
+        queued = array.array("i", [0])
+        try:
+            fcntl.ioctl(self.socket, termios.TIOCOUTQ, queued)
+        except OSError as error:
+            raise ClientGone(str(error)) from error
+        return self._sent_bytes - queued[0]

@@ -1,0 +1,39 @@
+"""The words and limits of the GETFILE protocol, shared by both ends.
+
+PURE: constants only. The normative text is docs/protocol.md, section 1.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+SCHEME: Final = b"GETFILE "
+REQUEST_PREFIX: Final = b"GETFILE GET "
+TERMINATOR: Final = b"\r\n\r\n"
+
+PATH_BYTES_MAX: Final = 4096
+"""Longest path, its leading slash included."""
+
+REQUEST_BYTES_MAX: Final = len(REQUEST_PREFIX) + PATH_BYTES_MAX + len(TERMINATOR)
+"""Longest request that can be valid: a server never has to hold more."""
+
+LENGTH_MAX: Final = 2**64 - 1
+LENGTH_DIGITS_MAX: Final = len(str(LENGTH_MAX))
+
+PATH_PATTERN: Final = rb"/[\x21-\x7e\x80-\xff]{0,%d}" % (PATH_BYTES_MAX - 1)
+"""A path: a slash, then bytes that are no control, space or DEL (UTF-8 passes as it is)."""
+
+
+class Status(StrEnum):
+    """What the server says of a request; only OK is followed by a length and content."""
+
+    OK = "OK"
+    FILE_NOT_FOUND = "FILE_NOT_FOUND"
+    ERROR = "ERROR"
+    INVALID = "INVALID"
+
+
+class Wire(StrEnum):
+    """The two forms of a reply that exist in the wild; the request is the same in both."""
+
+    CRLF = "crlf"
+    SPACE = "space"

@@ -1,0 +1,143 @@
+"""Intake: where an idle worker gets its next request from: the handoff line first, then the listener.
+
+Every worker waits on an epoll of its own in which both are registered with EPOLLEXCLUSIVE, so that the kernel wakes one
+worker for a connection, not all of them. A worker that has just finished tries to accept before it waits: under load no
+wait is needed at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import socket
+import threading
+
+from webproxy.boss import Boss
+from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
+from webproxy.handoff import Handoff, Request
+
+log = logging.getLogger(__name__)
+
+_RECEIVE_BYTES = 8192
+_WAIT_SECONDS = 0.25
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Intake:
+    """The workers' side of listener, handoff line and boss."""
+
+    def __init__(self, listener: socket.socket, handoff: Handoff, boss: Boss, worker_count: int, wire: Wire) -> None:
+        self._listener = listener
+        self._handoff = handoff
+        self._boss = boss
+        self._wire = wire
+        self._accepting = True
+        self._waits = [self._new_wait() for _ in range(worker_count)]
+        self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._reserve_lock = threading.Lock()
+        self._pause = threading.Event()
+        self.shed_total = 0
+        self.invalid_total = 0
+
+    def _new_wait(self) -> select.epoll:
+        wait = select.epoll()
+        wait.register(self._listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        wait.register(self._handoff.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        return wait
+
+    def take(self, index: int) -> Request | None:
+        """The next whole request for worker `index`, waiting a short while; None when there was none."""
+        request = self._handoff.take()
+        if request is not None:
+            return request
+        client = self._accept() if self._accepting else None
+        if client is None:
+            self._waits[index].poll(_WAIT_SECONDS, 1)
+            return None
+        return self._read(client)
+
+    def _accept(self) -> socket.socket | None:
+        try:
+            return self._listener.accept()[0]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in _OUT_OF_DESCRIPTORS:
+                self._shed(error)
+            return None  # everything else: the client was gone before we came
+
+    def _read(self, client: socket.socket) -> Request | None:
+        try:
+            data = client.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+            path = parse_request(data) if data else None
+        except BlockingIOError:
+            self._boss.adopt(client, b"")
+            return None
+        except OSError:
+            client.close()
+            return None
+        except RemoteProtocolError:
+            data, path = b"", None
+        if path is not None:
+            return client, path
+        if data:
+            self._boss.adopt(client, data)
+        else:
+            self.invalid_total += 1
+            with contextlib.suppress(OSError):
+                client.send(refusal(Status.INVALID, self._wire))
+            self._boss.linger(client)
+        return None
+
+    def _shed(self, error: OSError) -> None:
+        """Out of descriptors: give up the reserved one to accept a connection, answer ERROR, and take it back.
+
+        Left alone, the connection would stay in the queue and the wait would end at once, for ever.
+        """
+        with self._reserve_lock:
+            self.shed_total += 1
+            if self.shed_total in (1, 100, 10_000):
+                log.error(
+                    "connection refused",
+                    extra={"reason": str(error), "shed": self.shed_total, "remedy": "raise ulimit -n"},
+                )
+            if self._reserve_fd >= 0:
+                os.close(self._reserve_fd)
+                self._refuse_one()
+            try:
+                self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                self._reserve_fd = -1  # taken by another thread meanwhile: next time
+                self._pause.wait(_WAIT_SECONDS)
+
+    def _refuse_one(self) -> None:
+        try:
+            with self._listener.accept()[0] as client:
+                client.send(refusal(Status.ERROR, self._wire), socket.MSG_DONTWAIT)
+                client.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def stop_accepting(self) -> None:
+        """Take what clients have sent already, then close the listener: from now on nothing new comes."""
+        self._accepting = False
+        while (client := self._accept()) is not None:  # closing the listener would reset what waits in its queue
+            request = self._read(client)
+            if request is not None:
+                self._handoff.put(request)
+        self._pause.set()
+        for wait in self._waits:
+            with contextlib.suppress(OSError):
+                wait.unregister(self._listener)
+        self._listener.close()
+
+    def close(self) -> None:
+        """Close the listener and the workers' epolls; no worker may be in take() any more."""
+        self._listener.close()
+        for wait in self._waits:
+            wait.close()
+        if self._reserve_fd >= 0:
+            os.close(self._reserve_fd)

@@ -1,0 +1,52 @@
+"""Listener: the listening socket, and what every accepted connection inherits from it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+
+from webproxy.errors import StartupError
+
+BACKLOG = 1024
+PATIENCE_SECONDS = 1
+"""How long one send() may wait for a client to take data; a client that takes less than a chunk in this time is slow."""
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """A non-blocking listening socket on an IPv4 or IPv6 address or name.
+
+    Accepted sockets inherit TCP_NODELAY and a kernel send time-out of PATIENCE_SECONDS. TCP_DEFER_ACCEPT lets the kernel
+    hold a connection until its request arrives: the worker that accepts it finds the request there (tcp(7)). A silent
+    connection is handed over after a second all the same.
+
+    Raises:
+        StartupError: the address cannot be listened on.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartupError(f"host {host!r} is no address to listen on: {error.strerror or error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", PATIENCE_SECONDS, 0))
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        remedy = (
+            "another process listens there: choose another -p"
+            if error.errno == errno.EADDRINUSE
+            else "check --host and -p"
+        )
+        raise StartupError(
+            f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)} ({remedy})"
+        ) from error
+    return listener

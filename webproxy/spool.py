@@ -1,0 +1,210 @@
+"""Spool: the body of one fetch on its way: one writer (the origin), any number of readers (clients, the fill).
+
+The bytes lie in an unlinked temporary file, so that memory stays constant, a slow reader slows nobody, and nothing is
+left after a kill. Written bytes never change: they may be sent with sendfile(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import tempfile
+import threading
+from dataclasses import dataclass
+
+from webproxy.errors import BodyCutShort, OriginError
+
+_PUNCH_HOLE_KEEP_SIZE = 0x03
+_PUNCH_BYTES = 4 << 20
+_WAIT_SECONDS = 0.25
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The origin has the object; its length in bytes is known by now."""
+
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The origin has no such object, or does not say."""
+
+
+Answer = Found | NotFound
+
+
+class SpoolReader:
+    """One reader's position; close() it."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self.position = 0
+
+    @property
+    def fd(self) -> int:
+        """The file to send from."""
+        return self._spool.fd
+
+    def wait_answer(self) -> Answer:
+        """Wait for the origin's answer; a fetch has limits of its own and always ends.
+
+        Raises:
+            OriginError: the fetch failed.
+        """
+        return self._spool.wait_answer()
+
+    def wait_available(self) -> int:
+        """Wait until there are bytes beyond `position`; returns how many.
+
+        Raises:
+            BodyCutShort: the fetch failed in mid-body.
+        """
+        return self._spool.wait_beyond(self.position) - self.position
+
+    def advance(self, count: int) -> None:
+        """`count` bytes have been used."""
+        self.position += count
+        self._spool.notify()
+
+    def close(self) -> None:
+        """Leave; the last one out closes the file."""
+        self._spool.leave(self)
+
+
+class Spool:
+    """Shared by the fetch that writes and the readers; the file closes when the writer and all readers have left."""
+
+    def __init__(self, directory: str | None) -> None:
+        file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - closed by the last user
+        self.fd = os.dup(file.fileno())
+        file.close()
+        self._change = threading.Condition()
+        self._readers: list[SpoolReader] = []
+        self._answer: Answer | None = None
+        self._error: OriginError | None = None
+        self._written = 0
+        self._ended = False
+        self._punched = 0
+        self._writing = True
+
+    # -- readers -------------------------------------------------------------------------------------------------
+    def join(self) -> SpoolReader | None:
+        """A reader from the first byte on; None when those bytes are gone already or the fetch failed."""
+        with self._change:
+            if self._punched or self._error is not None or self.fd < 0:
+                return None
+            reader = SpoolReader(self)
+            self._readers.append(reader)
+            return reader
+
+    def wait_answer(self) -> Answer:
+        """See SpoolReader."""
+        with self._change:
+            while self._answer is None and self._error is None:
+                self._change.wait(_WAIT_SECONDS)
+            if self._answer is None:
+                assert self._error is not None
+                raise self._error
+            return self._answer
+
+    def wait_beyond(self, position: int) -> int:
+        """See SpoolReader."""
+        with self._change:
+            while self._written <= position and not self._ended:
+                self._change.wait(_WAIT_SECONDS)
+            if self._written > position or self._error is None:
+                return self._written
+            raise BodyCutShort(str(self._error))
+
+    def notify(self) -> None:
+        """A reader has moved on."""
+        with self._change:
+            self._change.notify_all()
+
+    def leave(self, reader: SpoolReader) -> None:
+        """See SpoolReader."""
+        with self._change:
+            if reader in self._readers:
+                self._readers.remove(reader)
+            self._change.notify_all()
+            self._close_if_unused()
+
+    # -- the writer ----------------------------------------------------------------------------------------------
+    @property
+    def written(self) -> int:
+        """Bytes of the body so far."""
+        return self._written
+
+    @property
+    def answered(self) -> bool:
+        """True once readers know the answer: from then on the fetch cannot start again."""
+        return self._answer is not None
+
+    @property
+    def wanted(self) -> bool:
+        """True while somebody reads."""
+        return bool(self._readers)
+
+    def answer(self, answer: Answer) -> None:
+        """Tell the readers what the origin has."""
+        with self._change:
+            self._answer = answer
+            self._change.notify_all()
+
+    def write(self, data: bytes) -> None:
+        """Append to the body.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        view = memoryview(data)
+        while view:
+            view = view[os.pwrite(self.fd, view, self._written + len(data) - len(view)) :]
+        with self._change:
+            self._written += len(data)
+            self._change.notify_all()
+
+    def restart(self) -> None:
+        """Forget the body: the fetch is tried again, and no reader knows of it yet."""
+        with self._change:
+            assert self._answer is None, "readers know the answer already"
+            self._written = 0
+
+    def lead(self, filled: int | None) -> int:
+        """How far the body is ahead of its fastest reader (`filled`: the fill's position, if there is one)."""
+        positions = [reader.position for reader in self._readers]
+        if filled is not None:
+            positions.append(filled)
+        return self._written - max(positions, default=self._written)
+
+    def wait_reader(self) -> None:
+        """Wait a short while for a reader to move on."""
+        with self._change:
+            self._change.wait(_WAIT_SECONDS)
+
+    def forget_read(self) -> None:
+        """Give the disk space back that all readers have passed; from then on nobody can join."""
+        with self._change:
+            slowest = min((reader.position for reader in self._readers), default=self._written)
+            start, length = self._punched, slowest - self._punched
+            if length < _PUNCH_BYTES:
+                return
+            self._punched = slowest
+        _libc.fallocate(self.fd, _PUNCH_HOLE_KEEP_SIZE, start, length)  # best effort: not every file system can
+
+    def end(self, error: OriginError | None = None) -> None:
+        """The fetch is over; the writer leaves."""
+        with self._change:
+            self._ended, self._error, self._writing = True, error, False
+            self._change.notify_all()
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if not self._writing and not self._readers and self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            with contextlib.suppress(OSError):
+                os.close(fd)

@@ -1,0 +1,1 @@
+"""gfclient: download files from a GETFILE server, or measure one."""

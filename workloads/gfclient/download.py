@@ -1,0 +1,56 @@
+"""gfclient download: every path of a workload to a file below one directory."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workloads.gfclient.cancel import Canceller
+from workloads.gfclient.connection import Endpoint, Fetcher
+from workloads.gfclient.crew import run_crew
+from workloads.gfclient.destination import Destination
+from workloads.gfclient.outcome import Outcome, RequestError
+from workloads.gfclient.workload import WorkList
+
+OnOutcome = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSettings:
+    """What both commands need to reach the server."""
+
+    endpoint: Endpoint
+    thread_count: int
+    timeout_s: float
+
+
+def download_all(
+    work: WorkList, settings: TransferSettings, destination: Destination, on_outcome: OnOutcome, canceller: Canceller
+) -> None:
+    """Fetch all of `work` to files; `on_outcome` is called for each request, by one thread at a time.
+
+    Blocks until the work is done. Failures are outcomes, not exceptions; after a cancel no partial file is left.
+    """
+    reporting = threading.Lock()
+
+    def worker(_index: int) -> None:
+        fetcher = Fetcher(settings.endpoint, settings.timeout_s, canceller)
+        while not canceller.cancelled and (task := work.take()):
+            outcome = download_one(fetcher, task[1], destination)
+            with reporting:
+                on_outcome(outcome)
+
+    run_crew(min(settings.thread_count, work.request_count), worker, canceller)
+
+
+def download_one(fetcher: Fetcher, path: bytes, destination: Destination) -> Outcome:
+    """Fetch one path; its file has its final name exactly when the outcome says served."""
+    received_bytes, status = 0, None
+    try:
+        with destination.file_for(path) as file:
+            outcome = fetcher.fetch(path, file)
+            received_bytes, status = outcome.received_bytes, outcome.status
+            if outcome.served:
+                file.commit()
+            return outcome
+    except RequestError as error:  # the name is unusable, or the rename was refused
+        return Outcome(path, status, received_bytes, error.kind, error.detail)

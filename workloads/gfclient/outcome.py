@@ -1,0 +1,87 @@
+"""What became of one request, and every way in which it can fail.
+
+PURE. A failed request is a value, because both commands count failures; `RequestError` only travels from the
+place that notices to the place that makes the `Outcome`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from webproxy.getfile import Status, Violation
+
+
+class Failure(StrEnum):
+    """Failures that are not a violation of the protocol; those are named by `webproxy.getfile.Violation`."""
+
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    CONNECTION_LOST = "connection-lost"
+    SHORT_BODY = "short-body"
+    FILE_NOT_FOUND = "file-not-found"
+    SERVER_ERROR = "server-error"
+    REFUSED_AS_INVALID = "refused-as-invalid"
+    UNUSABLE_NAME = "unusable-name"
+    UNWRITABLE = "unwritable"
+    CANCELLED = "cancelled"
+
+
+Kind: TypeAlias = Failure | Violation
+
+REFUSALS = {
+    Status.FILE_NOT_FOUND: Failure.FILE_NOT_FOUND,
+    Status.ERROR: Failure.SERVER_ERROR,
+    Status.INVALID: Failure.REFUSED_AS_INVALID,
+}
+
+_REMEDIES: dict[Kind, str] = {
+    Failure.CONNECT: "check that the server runs and that -s and -p name it",
+    Failure.TIMEOUT: "raise --timeout, or look at why the server stalls",
+    Failure.CONNECTION_LOST: "look at the server's log; then try again",
+    Failure.SHORT_BODY: "the server could not finish the content; try again",
+    Failure.FILE_NOT_FOUND: "correct the path, or add the object to the server",
+    Failure.SERVER_ERROR: "the server or what it depends on failed or is full; look at its log, then try again",
+    Failure.REFUSED_AS_INVALID: "the server does not accept this request; check the path",
+    Failure.UNUSABLE_NAME: "this path cannot name a file below the output directory; use 'measure' for it",
+    Failure.UNWRITABLE: "make room in the output directory, or name a writable one with -o",
+    Failure.CANCELLED: "run it again",
+    Violation.EMPTY_REPLY: "the server closed without a word; look at its log",
+    Violation.EXCESS_BYTES: "the server sent more than it declared: do not trust its content",
+}
+_VIOLATION_REMEDY = "what answers there does not speak GETFILE; check -s and -p"
+
+
+class RequestError(Exception):
+    """One request came to nothing; `kind` counts it, `detail` tells a person what was seen."""
+
+    def __init__(self, kind: Kind, detail: str) -> None:
+        super().__init__(kind, detail)
+        self.kind = kind
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one request: `failure` is None exactly when the status is OK and every byte arrived.
+
+    `status` is None when no whole header came; `received_bytes` counts content only.
+    """
+
+    path: bytes
+    status: Status | None
+    received_bytes: int
+    failure: Kind | None = None
+    detail: str = ""
+
+    @property
+    def served(self) -> bool:
+        """True when the content is complete."""
+        return self.failure is None
+
+
+def remedy_for(kind: Kind) -> str:
+    """Return what a person can do about a failure of this kind."""
+    return _REMEDIES.get(kind, _VIOLATION_REMEDY)

@@ -1,0 +1,37 @@
+"""A folder as an origin: paths to routes for the files below it."""
+
+import os
+import stat
+from dataclasses import replace
+from email.utils import formatdate
+from urllib.parse import unquote
+
+from workloads.origin_stub.route import Route
+
+
+class Folder:
+    """Answers for the regular files below `root`, each with the behaviour of `template`."""
+
+    def __init__(self, root: str, template: Route) -> None:
+        self._root = os.path.realpath(root)
+        self._template = template
+        if not os.path.isdir(self._root):
+            raise NotADirectoryError(f"{root} is no directory")
+
+    def route_for(self, path: str) -> Route | None:
+        """Return the route for a request path, None when it names no regular file below the root."""
+        name = os.path.realpath(os.path.join(self._root, unquote(path, errors="surrogateescape").lstrip("/")))
+        if not name.startswith(self._root.rstrip("/") + "/") or "\0" in path:
+            return None
+        try:
+            found = os.stat(name)
+        except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        headers = {
+            "ETag": f'"{found.st_size:x}-{found.st_mtime_ns:x}"',
+            "Last-Modified": formatdate(found.st_mtime, usegmt=True),
+            **self._template.headers,
+        }
+        return replace(self._template, file_name=name, headers=headers)

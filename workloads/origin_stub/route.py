@@ -1,0 +1,46 @@
+"""How the stub answers one path.
+
+Everything that can go wrong with an origin is a field here; the defaults are an honest server. Offsets count the
+bytes of the body as sent (after a range was cut out of it).
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Framing(StrEnum):
+    """How the end of a body is told: by its length, by the last chunk, or by the end of the connection."""
+
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    CLOSE = "close"
+
+
+@dataclass(slots=True, kw_only=True)
+class Route:
+    """One scripted path. The two events belong to the route: a test waits for `reached` and sets `hold`."""
+
+    body: bytes = b""
+    file_name: str | None = None  # the body is this file instead
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)  # such as ETag, Last-Modified, Cache-Control
+    framing: Framing = Framing.LENGTH
+    declared_length: int | None = None  # what Content-Length says, when that is not the truth
+    ranges: bool = True  # False: a Range is ignored and everything sent with 200
+    redirect_to: str | None = None  # the Location of a 302; the route's own path makes a loop
+
+    fail_first: int = 0  # so many requests get `fail_status`, the ones after them the real answer
+    fail_status: int = 503
+    delay_s: float = 0.0  # before the head
+    stall_at: int | None = None  # silence of `stall_s` at this offset
+    stall_s: float = 0.0
+    drip_bytes_per_s: float | None = None
+    truncate_at: int | None = None  # the connection ends cleanly at this offset
+    reset_at: int | None = None  # the connection is reset at this offset
+
+    hold: threading.Event | None = None  # the body goes on only when this is set
+    hold_at: int | None = None  # at this offset; None: half way
+    hold_head: bool = False  # hold before the head instead
+    reached: threading.Event = field(default_factory=threading.Event)  # set when a response waits for `hold`

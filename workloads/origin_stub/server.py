@@ -1,0 +1,254 @@
+"""The sockets and threads of the stub: accepts, reads request heads, performs the planned steps.
+
+Leaving the context ends every connection, whatever a client or a held response is doing, and joins every thread.
+"""
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Mapping
+from http import HTTPStatus
+from io import BufferedReader
+from types import TracebackType
+from typing import Self, assert_never
+from urllib.parse import urlsplit
+
+from workloads.origin_stub.body import Body
+from workloads.origin_stub.folder import Folder
+from workloads.origin_stub.plan import Finish, Hold, Pause, Reset, SendBody, SendHead, Step, plan_response
+from workloads.origin_stub.request import BadRequestError, Request, parse_head
+from workloads.origin_stub.route import Route
+
+_PIECE_BYTES = 256 * 1024
+_LINE_BYTES_MAX = 64 * 1024
+_LOOK_AGAIN_S = 0.02  # how soon a held response notices that the stub is being closed
+_DRIPS_PER_S = 20
+_ERROR_BODY = b"scripted failure\n"
+
+
+class _ConnectionEnds(Exception):
+    """No error: the script, or the end of the stub, ends this connection."""
+
+
+class OriginStub:
+    """An HTTP/1.1 origin on a port of its own; serves a folder, scripted routes, or both.
+
+    A route wins over a file. `template` gives the files of the folder their behaviour.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | Mapping[str, Route] | None = None,
+        *,
+        routes: Mapping[str, Route] | None = None,
+        template: Route | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        """Open the listening socket (raises OSError); connections are accepted once the context is entered."""
+        self._folder: Folder | None = None
+        self._routes = dict(routes or {})
+        if isinstance(source, Mapping):
+            self._routes |= source
+        elif source is not None:
+            self._folder = Folder(os.fspath(source), template or Route())
+        self._lock = threading.Condition()
+        self._requests: list[Request] = []
+        self._connections: dict[threading.Thread, socket.socket] = {}
+        self._closing = threading.Event()
+        self._acceptor = threading.Thread(target=self._accept, name="origin-accept")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=1024)
+        self.host = host
+        self.port: int = self._listener.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """The URL of the root, without a slash at its end."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    @property
+    def requests(self) -> list[Request]:
+        """The requests so far, in the order of their arrival."""
+        with self._lock:
+            return list(self._requests)
+
+    def count(self, path: str) -> int:
+        """Return how many requests there were for `path`, whatever their method."""
+        with self._lock:
+            return self._count(path)
+
+    def wait_for(self, path: str, count: int, timeout_s: float = 30.0) -> bool:
+        """Block until there were `count` requests for `path`; False when that did not happen in time."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self._count(path) >= count, timeout_s)
+
+    def add(self, path: str, route: Route) -> None:
+        """Answer `path` by `route` from the next request on."""
+        with self._lock:
+            self._routes[path] = route
+
+    def __enter__(self) -> Self:
+        self._acceptor.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop at once: end every connection and join every thread; may be called twice."""
+        self._closing.set()
+        if self._acceptor.is_alive():
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+            self._acceptor.join()
+        self._listener.close()
+        with self._lock:
+            for connection in self._connections.values():
+                _shut_down(connection)
+            threads = list(self._connections)
+        for thread in threads:
+            thread.join()
+
+    def _count(self, path: str) -> int:
+        return sum(request.path == path for request in self._requests)
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # closed, a client that gave up, or no descriptor left: look again a little later
+                self._closing.wait(_LOOK_AGAIN_S)
+                continue
+            thread = threading.Thread(target=self._converse, args=(connection,), name="origin-connection")
+            with self._lock:
+                self._connections[thread] = connection
+            thread.start()
+
+    def _converse(self, connection: socket.socket) -> None:
+        """Serve one connection to its end."""
+        try:
+            with connection, connection.makefile("rb") as reader:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                while not self._closing.is_set() and self._serve_one(connection, reader):
+                    pass
+        except (OSError, _ConnectionEnds):
+            pass  # the client went, or the script ends here
+        finally:
+            with self._lock:
+                self._connections.pop(threading.current_thread(), None)
+
+    def _serve_one(self, connection: socket.socket, reader: BufferedReader) -> bool:
+        """Answer the next request; False when the connection ends."""
+        try:
+            request = _read_request(reader)
+        except BadRequestError:
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            return False
+        if request is None:
+            return False
+        with self._lock:
+            earlier = self._count(request.path)
+            self._requests.append(request)
+            self._lock.notify_all()
+        route = self._route_for(request)
+        with Body(route) as body, Body(Route(body=_ERROR_BODY)) as error_body:
+            steps = plan_response(route, request, earlier, body.size, error_body.size)
+            sent = error_body if earlier < route.fail_first else body
+            response = _Response(connection, route, sent, self._closing)
+            for step in steps:
+                response.perform(step)
+        last = steps[-1]
+        return isinstance(last, Finish) and last.keeps_alive
+
+    def _route_for(self, request: Request) -> Route:
+        if request.method not in ("GET", "HEAD"):
+            return Route(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
+        path = urlsplit(request.path).path
+        with self._lock:
+            route = self._routes.get(request.path) or self._routes.get(path)
+        if route is None and self._folder is not None:
+            route = self._folder.route_for(path)
+        return route or Route(status=HTTPStatus.NOT_FOUND, body=b"no such object\n")
+
+
+class _Response:
+    """Performs the steps of one response."""
+
+    def __init__(self, connection: socket.socket, route: Route, body: Body, closing: threading.Event) -> None:
+        self._connection = connection
+        self._route = route
+        self._body = body
+        self._closing = closing
+        self._chunked = False
+
+    def perform(self, step: Step) -> None:
+        """Do one step; raises _ConnectionEnds or OSError when the connection is over."""
+        match step:
+            case SendHead(head=head):
+                self._chunked = b"\r\nTransfer-Encoding: chunked\r\n" in head
+                self._connection.sendall(head)
+            case SendBody(start=start, stop=stop):
+                self._send(start, stop)
+            case Pause(seconds=seconds):
+                self._pause(seconds)
+            case Hold():
+                self._hold()
+            case Reset():
+                linger = struct.pack("ii", 1, 0)  # close() then sends a reset instead of the rest
+                self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                raise _ConnectionEnds
+            case Finish():
+                if self._chunked:
+                    self._connection.sendall(b"0\r\n\r\n")
+            case _:
+                assert_never(step)
+
+    def _send(self, start: int, stop: int) -> None:
+        rate = self._route.drip_bytes_per_s
+        piece_bytes = _PIECE_BYTES if rate is None else max(int(rate / _DRIPS_PER_S), 1)
+        while start < stop:
+            piece = self._body.read(start, min(piece_bytes, stop - start))
+            if not piece:
+                raise _ConnectionEnds  # the file has shrunk: end short, as a broken origin does
+            if self._chunked:
+                self._connection.sendall(b"%x\r\n" % len(piece))
+            self._connection.sendall(piece)
+            if self._chunked:
+                self._connection.sendall(b"\r\n")
+            start += len(piece)
+            if rate is not None:
+                self._pause(len(piece) / rate)
+
+    def _pause(self, seconds: float) -> None:
+        if self._closing.wait(seconds):
+            raise _ConnectionEnds
+
+    def _hold(self) -> None:
+        assert self._route.hold is not None, "a hold was planned without an event"
+        self._route.reached.set()
+        while not self._route.hold.wait(_LOOK_AGAIN_S):
+            if self._closing.is_set():
+                raise _ConnectionEnds
+
+
+def _read_request(reader: BufferedReader) -> Request | None:
+    """Read one request with its body; None at the end of the connection."""
+    lines: list[bytes] = []
+    while (line := reader.readline(_LINE_BYTES_MAX)) not in (b"\r\n", b"\n"):
+        if not line.endswith(b"\n"):
+            return None
+        lines.append(line.rstrip(b"\r\n"))
+    request = parse_head(lines)
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal():
+        raise BadRequestError(f"content-length: {length}")
+    reader.read(int(length))
+    return request
+
+
+def _shut_down(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # closed meanwhile, or the client was faster
