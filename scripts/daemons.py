@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import FrameType
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
@@ -26,9 +27,21 @@ class DaemonFailed(Exception):
 
 
 def interrupt_on_ending_signals() -> None:
-    """Make every way to end this program a KeyboardInterrupt, so that its daemons are stopped on the way out."""
+    """Make the first signal to end this program a KeyboardInterrupt, so that its daemons are stopped on the way out.
+
+    Later ones are ignored: a clean-up cut short would leave a daemon running. It is bounded by STOP_TIMEOUT_S a daemon.
+    """
+
+    interrupted = False
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+
     for signum in ENDING_SIGNALS:
-        signal.signal(signum, signal.default_int_handler)
+        signal.signal(signum, interrupt)
 
 
 def executable(name: str) -> str:

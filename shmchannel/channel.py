@@ -49,8 +49,6 @@ from shmchannel.transfer import (
 ReadInto = Callable[[memoryview, int], int]
 """Fill the view from this offset of the object on; returns the bytes written, 0 at the end. Must not hold the GIL to copy."""
 
-_EMPTY = memoryview(b"")
-
 
 class ShrinkableLease(Protocol):
     """What a reader needs of a lease whose segments others may wait for."""
@@ -69,7 +67,11 @@ class ShrinkableLease(Protocol):
 
 
 class ChunkReader:
-    """The consuming end. After begin(), `chunk` is the current body chunk, valid until the next call; `facts` the object's."""
+    """The consuming end.
+
+    After begin(), `chunk` (or `address` and `length`) is the current part of the body, valid until the next call, `last`
+    tells that it is the last one, and `facts` are the object's.
+    """
 
     __slots__ = (
         "_lease",
@@ -79,9 +81,9 @@ class ChunkReader:
         "_segments",
         "_stall_s",
         "_transfer",
-        "chunk",
         "facts",
         "last",
+        "length",
         "metadata",
     )
 
@@ -95,7 +97,7 @@ class ChunkReader:
         self._transfer = ConsumerTransfer(len(segments))
         self._number = 0
         self._segment = segments[0]
-        self.chunk = _EMPTY
+        self.length = 0
         self.last = False
         self.facts = ObjectFacts(0, 0, 0)
         self.metadata = b""
@@ -105,10 +107,20 @@ class ChunkReader:
         """Where the transfer stands."""
         return self._transfer.state
 
+    @property
+    def chunk(self) -> memoryview:
+        """A view of the current body chunk."""
+        return self._segment.chunk[: self.length]
+
+    @property
+    def address(self) -> int:
+        """Where the current body chunk lies in memory."""
+        return self._segment.chunk_address
+
     def begin(
         self, deadline: Deadline, offset: int = 0, length: int = 0, *, metadata_wanted: bool = False
     ) -> TransferState:
-        """Wait for the first chunk; returns the state: STREAMING or COMPLETE with `chunk` set, or another end.
+        """Wait for the first chunk; returns the state: STREAMING or COMPLETE with a chunk, or another end.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired.
@@ -119,12 +131,12 @@ class ChunkReader:
         self.facts = facts = segment.header.read_object()
         transfer.begin(facts, offset, length, metadata_wanted=metadata_wanted)
         self._take_current()
-        while transfer.state is TransferState.STREAMING and not self.chunk:
+        while transfer.state is TransferState.STREAMING and not self.length:
             self.advance()
         return transfer.state
 
-    def advance(self) -> memoryview:
-        """Give the current chunk's space back and wait for the next, which is returned; sets `last` with the last one.
+    def advance(self) -> None:
+        """Give the current chunk's space back and wait for the next.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired.
@@ -143,23 +155,23 @@ class ChunkReader:
             self._segment = segment = self._segments[number]
             segment.data_available.take(self._stall_s, self._peer)
             if self._take_current():
-                return self.chunk
+                return
 
     def _take_current(self) -> bool:
-        """Judge the chunk in the current segment; True when `chunk` holds it or the transfer ended."""
+        """Judge the chunk in the current segment; True when it is one of the body or the transfer ended."""
         while True:
             segment = self._segment
             status, length, offset, flags = segment.header.read_chunk()
             arrival = self._transfer.receive(status, length, offset, flags, segment.chunk_capacity)
             if arrival is BODY:
-                self.chunk = segment.chunk[:length]
+                self.length = length
                 self.last = flags != 0
                 return True
             if arrival is METADATA_PART:
                 self.metadata += bytes(segment.chunk[:length])
                 return False
             if arrival is not GIVEN_BACK:
-                self.chunk = _EMPTY
+                self.length = 0
                 self.last = arrival is END
                 return True
             self._drop_current()
@@ -177,7 +189,7 @@ class ChunkReader:
         """Answer the terminal chunk; the transfer has ended cleanly and the semaphores stand as they began."""
         if not self._transfer.state.ended:
             raise PeerProtocolError(f"the transfer is still {self._transfer.state.value}")
-        self.chunk = _EMPTY
+        self.length = 0
         self._segment.header.write_request(CANCEL if refused else 0)
         self._segment.space_available.post()
 
@@ -187,7 +199,7 @@ class ChunkReader:
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired.
         """
-        self.chunk = _EMPTY
+        self.length = 0
         self._lease = None  # no more shrinking: the whole lease comes back in a moment
         self._transfer.cancel()
         self._segment.header.write_request(CANCEL)

@@ -88,24 +88,33 @@ class IncomingTransfer(_Transfer):
 
     @property
     def chunk(self) -> memoryview:
-        """The current part of the body: valid until advance(), finish() or close()."""
+        """A view of the current part of the body: valid until advance(), finish() or close(); release() it before."""
         return self._reader.chunk
+
+    @property
+    def address(self) -> int:
+        """Where the current part of the body lies in memory; valid as long as `chunk`."""
+        return self._reader.address
+
+    @property
+    def length(self) -> int:
+        """How many bytes the current part of the body has."""
+        return self._reader.length
 
     @property
     def last(self) -> bool:
         """True when no more chunks come."""
         return self._reader.last
 
-    def advance(self) -> memoryview:
+    def advance(self) -> None:
         """Give the chunk back and wait for the next one.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the cache stopped in mid-stream; the transfer is over.
         """
-        chunk = self._reader.advance()
+        self._reader.advance()
         if self._reader.last:
             self.state = self._reader.state
-        return chunk
 
     def finish(self) -> None:
         """After the last chunk was used: the lease goes back clean."""
@@ -119,11 +128,6 @@ class IncomingTransfer(_Transfer):
         self._reader.cancel()
         self.state = self._reader.state
         self._clean = True
-
-    def close(self) -> None:
-        """End the lease; a transfer that was neither finished nor cancelled is retired."""
-        self._reader.chunk.release()
-        super().close()
 
 
 class OutgoingTransfer(_Transfer):

@@ -28,11 +28,12 @@ from shmchannel.semaphore import SharedSemaphore
 
 
 class Segment:
-    """A mapped segment; `chunk` is the writable view of its data region, `chunk_capacity` its length in bytes."""
+    """A mapped segment; `chunk` is the writable view of its data region, `chunk_address` where that lies."""
 
     __slots__ = (
         "_resources",
         "chunk",
+        "chunk_address",
         "chunk_capacity",
         "data_available",
         "header",
@@ -54,6 +55,7 @@ class Segment:
         self.is_owner = is_owner
         self.segment_bytes = len(mapping)
         self.chunk_capacity = self.segment_bytes - HEADER_BYTES
+        self.chunk_address = address + HEADER_BYTES
         self.header = SegmentHeader(resources.enter_context(view[:HEADER_BYTES].cast("Q")))
         self.chunk = resources.enter_context(view[HEADER_BYTES:])
         self.data_available = SharedSemaphore(address + DATA_AVAILABLE_OFFSET, f"{name} data_available")

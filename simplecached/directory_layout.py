@@ -115,6 +115,7 @@ class DirectoryLayout:
     def _make_folders(self) -> None:
         with startup_errors("make the folders of the store in", self.directory):
             os.makedirs(self._temporary, mode=0o700, exist_ok=True)
+            os.makedirs(self._objects, mode=0o700, exist_ok=True)  # by itself: the mode is not for parents
             for shard in _shards():
                 os.makedirs(os.path.join(self._objects, shard), mode=0o700, exist_ok=True)
 

@@ -109,7 +109,8 @@ class CacheHandler:
         try:
             writer.write(reader.chunk)
             while not reader.last:
-                writer.write(reader.advance())
+                reader.advance()
+                writer.write(reader.chunk)
                 if faults.ARMED:
                     faults.reach("cache.put_chunk")
             if reader.state is not TransferState.COMPLETE:  # the proxy gave the fill up

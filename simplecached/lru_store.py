@@ -23,6 +23,8 @@ from simplecached.versions import VersionClock
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from simplecached.store import StoredObject
+
 
 class State(Enum):
     WRITING = "writing"
@@ -69,6 +71,14 @@ class LruStore(ABC):
         self._versions = VersionClock(version_floor)
         self._closed = False
         self._hits = self._misses = self._stored = self._evicted = self._removed = self._refused = 0
+
+    @abstractmethod
+    def open(self, key: bytes) -> StoredObject | None:
+        """Return the object of this key, pinned, or None; raises StoreUnavailable when it cannot be opened."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what nobody reads; what is being read closes at its release. May be called twice."""
 
     # What a subclass does with its medium. All but _touched are called without the lock.
     @abstractmethod

@@ -116,13 +116,13 @@ class _Proxy:
         request = self._intake.take(index)
         if request is None:
             return
-        client, path = request
+        fd, path = request
         if self._steps.enabled:
             self._steps.start()
         try:
-            self._exchange.serve(client, path)
+            self._exchange.serve(fd, path)
         finally:
-            self._boss.linger(client)
+            self._boss.linger(fd)
 
     def run(self, signals: SignalTrap) -> int:
         """Serve until a signal comes, then drain."""

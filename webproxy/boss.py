@@ -12,12 +12,13 @@ import contextlib
 import logging
 import os
 import select
-import socket
 import threading
 from collections import deque
 from dataclasses import dataclass
 from time import monotonic
 
+from webproxy import sockets
+from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
 from webproxy.handoff import Handoff
 
@@ -27,12 +28,11 @@ LINGER_SECONDS = 2.0
 LINGERING_MAX = 128
 UNFINISHED_MAX = 10_000
 _TICK_SECONDS = 0.25
-_RECEIVE_BYTES = 8192
 
 
 @dataclass(slots=True)
 class _Unfinished:
-    client: socket.socket
+    fd: int
     data: bytes
     expires: float
 
@@ -44,9 +44,9 @@ class Boss:
         self._handoff = handoff
         self._request_timeout_s = request_timeout_s
         self._wire = wire
-        self._inbox: deque[tuple[socket.socket, bytes]] = deque()
+        self._inbox: deque[tuple[int, bytes]] = deque()
         self._unfinished: dict[int, _Unfinished] = {}
-        self._lingering: deque[tuple[float, socket.socket]] = deque()
+        self._lingering: deque[tuple[float, int]] = deque()
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
@@ -59,25 +59,23 @@ class Boss:
         self._thread.start()
 
     # -- called by workers ---------------------------------------------------------------------------------------
-    def adopt(self, client: socket.socket, data: bytes) -> None:
+    def adopt(self, fd: int, data: bytes) -> None:
         """Take over a connection whose request is not whole yet; never blocks."""
-        self._inbox.append((client, data))
+        self._inbox.append((fd, data))
         os.eventfd_write(self._wake_fd, 1)
 
-    def linger(self, client: socket.socket) -> None:
+    def linger(self, fd: int) -> None:
         """Take over an answered connection: no more comes from us, and it closes when the client has closed too.
 
         Costs no wake-up: the boss looks at these now and then. Past the bound the oldest closes at once.
         """
-        try:
-            client.shutdown(socket.SHUT_WR)
-        except OSError:  # the client was faster
-            client.close()
+        if not sockets.end_sending(fd):  # the client was faster
+            sockets.close(fd)
             return
-        self._lingering.append((monotonic(), client))
+        self._lingering.append((monotonic(), fd))
         if len(self._lingering) > LINGERING_MAX:
             with contextlib.suppress(IndexError):  # another thread took the last one
-                self._lingering.popleft()[1].close()
+                sockets.close(self._lingering.popleft()[1])
 
     @property
     def unfinished(self) -> int:
@@ -108,21 +106,21 @@ class Boss:
         first = next(iter(self._unfinished.values()), None)
         return _TICK_SECONDS if first is None else max(0.0, min(_TICK_SECONDS, first.expires - monotonic()))
 
-    def _enter(self, client: socket.socket, data: bytes) -> None:
+    def _enter(self, fd: int, data: bytes) -> None:
         if len(self._unfinished) >= UNFINISHED_MAX:
-            self._answer(client, Status.ERROR)
+            self._answer(fd, Status.ERROR)
             return
-        self._unfinished[client.fileno()] = _Unfinished(client, data, monotonic() + self._request_timeout_s)
-        self._epoll.register(client.fileno(), select.EPOLLIN)
+        self._unfinished[fd] = _Unfinished(fd, data, monotonic() + self._request_timeout_s)
+        self._epoll.register(fd, select.EPOLLIN)
 
     def _receive(self, fd: int) -> None:
         entry = self._unfinished[fd]
         try:
-            data = entry.client.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
-        except BlockingIOError:
+            data = sockets.receive(fd)
+        except ClientGone:
+            sockets.close(self._leave(fd))
             return
-        except OSError:
-            self._leave(fd).close()
+        if data is None:
             return
         entry.data += data
         try:
@@ -135,18 +133,18 @@ class Boss:
         elif not data:
             self._invalid(fd)
 
-    def _leave(self, fd: int) -> socket.socket:
+    def _leave(self, fd: int) -> int:
         self._epoll.unregister(fd)
-        return self._unfinished.pop(fd).client
+        return self._unfinished.pop(fd).fd
 
     def _invalid(self, fd: int) -> None:
         self.invalid_total += 1
         self._answer(self._leave(fd), Status.INVALID)
 
-    def _answer(self, client: socket.socket, status: Status) -> None:
-        with contextlib.suppress(OSError):
-            client.send(refusal(status, self._wire), socket.MSG_DONTWAIT)
-        self.linger(client)
+    def _answer(self, fd: int, status: Status) -> None:
+        with contextlib.suppress(ClientGone):
+            sockets.send(fd, refusal(status, self._wire))
+        self.linger(fd)
 
     def _expire(self) -> None:
         now = monotonic()
@@ -160,13 +158,13 @@ class Boss:
         now = monotonic()
         for _ in range(len(self._lingering)):
             try:
-                since, client = self._lingering.popleft()
+                since, fd = self._lingering.popleft()
             except IndexError:
                 return
-            if now - since < LINGER_SECONDS and not _has_ended(client):
-                self._lingering.append((since, client))
+            if now - since < LINGER_SECONDS and not _has_ended(fd):
+                self._lingering.append((since, fd))
             else:
-                client.close()
+                sockets.close(fd)
 
     def close(self) -> None:
         """Stop the thread and close what it holds."""
@@ -174,23 +172,21 @@ class Boss:
         os.eventfd_write(self._wake_fd, 1)
         if self._thread.ident is not None:
             self._thread.join()
-        for client, _ in self._inbox:
-            client.close()
-        for entry in self._unfinished.values():
-            entry.client.close()
-        for _, client in self._lingering:
-            client.close()
+        for fd, _ in self._inbox:
+            sockets.close(fd)
+        for fd in self._unfinished:
+            sockets.close(fd)
+        for _, fd in self._lingering:
+            sockets.close(fd)
         self._epoll.close()
         os.close(self._wake_fd)
 
 
-def _has_ended(client: socket.socket) -> bool:
+def _has_ended(fd: int) -> bool:
     """True when the client closed its side; what it still sends is read and forgotten."""
     try:
-        while client.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT):
+        while data := sockets.receive(fd):
             pass
-    except BlockingIOError:
-        return False
-    except OSError:
+    except ClientGone:
         return True
-    return True
+    return data is not None

@@ -6,12 +6,12 @@ import array
 import fcntl
 import os
 import select
-import socket
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
+from webproxy import sockets
 from webproxy.errors import ClientGone, ClientTooSlow
 
 _POLL_SECONDS = 0.25
@@ -26,12 +26,12 @@ class RateLimit:
 
 
 class ClientStream:
-    """Sends to a blocking socket whose kernel send time-out is short: each send takes what the client took in that time."""
+    """Sends to a socket whose kernel send time-out is short: each send takes what the client took in that time."""
 
-    __slots__ = ("_limit", "_sent_bytes", "_stopping", "_window_end", "_window_taken", "socket")
+    __slots__ = ("_fd", "_limit", "_sent_bytes", "_stopping", "_window_end", "_window_taken")
 
-    def __init__(self, client: socket.socket, limit: RateLimit, stopping: Callable[[], bool]) -> None:
-        self.socket = client
+    def __init__(self, fd: int, limit: RateLimit, stopping: Callable[[], bool]) -> None:
+        self._fd = fd
         self._limit = limit
         self._stopping = stopping
         self._sent_bytes = 0
@@ -43,50 +43,41 @@ class ClientStream:
         """Bytes given to the kernel so far."""
         return self._sent_bytes
 
-    def send_some(self, view: memoryview | bytes) -> int:
-        """Send what the client takes within the patience; returns how many bytes. Drops the GIL.
+    def send_memory(self, address: int, count: int) -> int:
+        """Send what the client takes of `count` bytes of mapped memory within the patience; returns how many bytes.
 
         Raises:
             ClientGone: the connection is closed or broken.
         """
-        try:
-            sent = self.socket.send(view)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise ClientGone(str(error)) from error
+        sent = sockets.send_memory(self._fd, address, count)
         self._sent_bytes += sent
         return sent
 
-    def send_first(self, header: bytes, view: memoryview) -> int:
-        """Send a header and the beginning of the body in one call; returns how many bytes of `view` went out."""
-        try:
-            sent = self.socket.sendmsg((header, view))
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            raise ClientGone(str(error)) from error
+    def send_header(self, header: bytes) -> None:
+        """Send all of a header that content follows. Errors as send_all()."""
+        sent = sockets.send_header(self._fd, header)
         self._sent_bytes += sent
         if sent < len(header):
             self.send_all(header[sent:])
-            return 0
-        return sent - len(header)
 
-    def send_all(self, view: memoryview | bytes) -> None:
+    def send_all(self, data: bytes) -> None:
         """Send everything, waiting as long as the client keeps the minimum rate.
 
         Raises:
             ClientGone, ClientTooSlow: it did not.
         """
-        sent = self.send_some(view)
-        while sent < len(view):
+        while True:
+            sent = sockets.send(self._fd, data)
+            self._sent_bytes += sent
+            if sent == len(data):
+                return
+            data = data[sent:]
             self.wait_writable()
-            sent += self.send_some(view[sent:])
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
         """Send from a file whose bytes do not change any more; returns how many the client took within the patience."""
         try:
-            sent = os.sendfile(self.socket.fileno(), fd, offset, count)
+            sent = os.sendfile(self._fd, fd, offset, count)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -102,7 +93,7 @@ class ClientStream:
             ClientTooSlow: it took less than the minimum rate over the window.
         """
         poll = select.poll()
-        poll.register(self.socket, select.POLLOUT)
+        poll.register(self._fd, select.POLLOUT)
         if not self._window_end:
             self._open_window()
         while True:
@@ -126,7 +117,7 @@ class ClientStream:
         """What the client has acknowledged: a slow one drains the kernel's buffer long before we may send again."""
         queued = array.array("i", [0])
         try:
-            fcntl.ioctl(self.socket, termios.TIOCOUTQ, queued)
+            fcntl.ioctl(self._fd, termios.TIOCOUTQ, queued)
         except OSError as error:
             raise ClientGone(str(error)) from error
         return self._sent_bytes - queued[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -62,9 +61,9 @@ class GetfileExchange:
         self._lock = threading.Lock()
         self._outcomes: Counter[str] = Counter()
 
-    def serve(self, client: socket.socket, path: bytes) -> None:
+    def serve(self, fd: int, path: bytes) -> None:
         """Answer one request; never raises for what client, cache or origin do. The connection stays the caller's."""
-        stream = ClientStream(client, self._client_limit, self._stopping)
+        stream = ClientStream(fd, self._client_limit, self._stopping)
         try:
             outcome = self._serve(stream, normalised_path(path))
         except tuple(STATUS_OF_ERROR) as error:
@@ -112,9 +111,9 @@ class GetfileExchange:
                 if transfer.state is TransferState.FAILED and self._fetches is None:
                     raise CacheUnavailable("the cache cannot read the object")
                 return None
-            chunk = transfer.chunk
-            sent = stream.send_first(ok_header(transfer.facts.size_bytes, self._wire), chunk)
-            if sent == len(chunk) and transfer.last:
+            stream.send_header(ok_header(transfer.facts.size_bytes, self._wire))
+            sent = stream.send_memory(transfer.address, transfer.length)
+            if sent == transfer.length and transfer.last:
                 transfer.finish()
             else:
                 left_at = self._send_rest(stream, transfer, sent, 0)
@@ -134,17 +133,16 @@ class GetfileExchange:
         Raises:
             BodyCutShort: the cache failed in mid-body.
         """
-        chunk = transfer.chunk
         while True:
-            if sent < len(chunk):
-                sent += stream.send_some(chunk[sent:])
-            if sent < len(chunk):
+            if sent < transfer.length:
+                sent += stream.send_memory(transfer.address + sent, transfer.length - sent)
+            if sent < transfer.length:
                 return self._leave(transfer, offset + sent)
             if transfer.last:
                 break
             offset += sent
             try:
-                chunk = transfer.advance()
+                transfer.advance()
             except ShmChannelError as error:
                 raise BodyCutShort(str(error)) from error
             sent = 0
@@ -189,7 +187,7 @@ class GetfileExchange:
             if isinstance(answer, NotFound):
                 stream.send_all(refusal(Status.FILE_NOT_FOUND, self._wire))
                 return "not found"
-            stream.send_all(ok_header(answer.length, self._wire))
+            stream.send_header(ok_header(answer.length, self._wire))
             while reader.position < answer.length:
                 available = reader.wait_available()
                 if available <= 0:

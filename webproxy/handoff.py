@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections import deque
 
-Request = tuple[socket.socket, bytes]
-"""A client's connection and the path it asked for."""
+from webproxy import sockets
+
+Request = tuple[int, bytes]
+"""The descriptor of a client's connection, and the path it asked for."""
 
 
 class Handoff:
@@ -42,5 +43,5 @@ class Handoff:
     def close(self) -> None:
         """Close the descriptor and what still waits."""
         while self._entries:
-            self._entries.popleft()[0].close()
+            sockets.close(self._entries.popleft()[0])
         os.close(self._fd)

@@ -15,13 +15,14 @@ import select
 import socket
 import threading
 
+from webproxy import sockets
 from webproxy.boss import Boss
+from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
 from webproxy.handoff import Handoff, Request
 
 log = logging.getLogger(__name__)
 
-_RECEIVE_BYTES = 8192
 _WAIT_SECONDS = 0.25
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -31,6 +32,7 @@ class Intake:
 
     def __init__(self, listener: socket.socket, handoff: Handoff, boss: Boss, worker_count: int, wire: Wire) -> None:
         self._listener = listener
+        self._listener_fd = listener.fileno()
         self._handoff = handoff
         self._boss = boss
         self._wire = wire
@@ -53,43 +55,38 @@ class Intake:
         request = self._handoff.take()
         if request is not None:
             return request
-        client = self._accept() if self._accepting else None
-        if client is None:
+        fd = self._accept() if self._accepting else None
+        if fd is None:
             self._waits[index].poll(_WAIT_SECONDS, 1)
             return None
-        return self._read(client)
+        return self._read(fd)
 
-    def _accept(self) -> socket.socket | None:
+    def _accept(self) -> int | None:
         try:
-            return self._listener.accept()[0]
-        except BlockingIOError:
-            return None
+            return sockets.accept(self._listener_fd)
         except OSError as error:
             if error.errno in _OUT_OF_DESCRIPTORS:
                 self._shed(error)
             return None  # everything else: the client was gone before we came
 
-    def _read(self, client: socket.socket) -> Request | None:
+    def _read(self, fd: int) -> Request | None:
         try:
-            data = client.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+            data = sockets.receive(fd)
             path = parse_request(data) if data else None
-        except BlockingIOError:
-            self._boss.adopt(client, b"")
-            return None
-        except OSError:
-            client.close()
+        except ClientGone:
+            sockets.close(fd)
             return None
         except RemoteProtocolError:
             data, path = b"", None
         if path is not None:
-            return client, path
-        if data:
-            self._boss.adopt(client, data)
+            return fd, path
+        if data or data is None:
+            self._boss.adopt(fd, data or b"")
         else:
             self.invalid_total += 1
-            with contextlib.suppress(OSError):
-                client.send(refusal(Status.INVALID, self._wire))
-            self._boss.linger(client)
+            with contextlib.suppress(ClientGone):
+                sockets.send(fd, refusal(Status.INVALID, self._wire))
+            self._boss.linger(fd)
         return None
 
     def _shed(self, error: OSError) -> None:
@@ -124,8 +121,8 @@ class Intake:
     def stop_accepting(self) -> None:
         """Take what clients have sent already, then close the listener: from now on nothing new comes."""
         self._accepting = False
-        while (client := self._accept()) is not None:  # closing the listener would reset what waits in its queue
-            request = self._read(client)
+        while (fd := self._accept()) is not None:  # closing the listener would reset what waits in its queue
+            request = self._read(fd)
             if request is not None:
                 self._handoff.put(request)
         self._pause.set()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from simplecached.entry import Entry
 from simplecached.errors import EntryTooLarge, NoRoom, ShortObject, StoreUnavailable
-from tests.support.stores import body_of, get, open_fds, put
+from tests.support.stores import body_of, get, open_fds, opened, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +29,14 @@ class StoreContract:
 
     @pytest.fixture
     def store(self, make_store: StoreFactory) -> LruStore:
-        return make_store(budget_bytes=1000)
+        store: LruStore = make_store(budget_bytes=1000)
+        return store
 
     # Reading and writing
 
     def test_an_object_comes_back_whole(self, store: LruStore) -> None:
         version = put(store, b"key", b"body", b"metadata")
-        with store.open(b"key") as stored:
+        with opened(store, b"key") as stored:
             assert (body_of(stored), stored.size_bytes, stored.metadata) == (b"body", 4, b"metadata")
             assert stored.version == version
             assert 1 <= version < 2**64
@@ -119,9 +120,9 @@ class StoreContract:
 
     def test_what_is_being_read_survives_its_replacement(self, store: LruStore) -> None:
         put(store, b"key", b"old body")
-        with store.open(b"key") as old:
+        with opened(store, b"key") as old:
             put(store, b"key", b"new")
-            with store.open(b"key") as new:
+            with opened(store, b"key") as new:
                 assert body_of(old) == b"old body"
                 assert body_of(new) == b"new"
                 assert old.version < new.version
@@ -148,7 +149,7 @@ class StoreContract:
 
     def test_a_removed_object_stays_readable_for_who_has_it(self, store: LruStore) -> None:
         put(store, b"key", b"body")
-        with store.open(b"key") as stored, store.open(b"key") as again:
+        with opened(store, b"key") as stored, opened(store, b"key") as again:
             store.remove(b"key")
             assert body_of(stored) == body_of(again) == b"body"
             assert store.stats().used_bytes == 4
@@ -204,7 +205,7 @@ class StoreContract:
     def test_no_room_when_everything_is_being_sent(self, make_store: StoreFactory) -> None:
         store = make_store(budget_bytes=10)
         put(store, b"key", bytes(10))
-        with store.open(b"key"):
+        with opened(store, b"key"):
             with pytest.raises(NoRoom) as caught:
                 store.begin(b"other", 1, b"")
             assert caught.value.pinned_bytes == 10
@@ -226,8 +227,8 @@ class StoreContract:
         store = make_store(budget_bytes=20)
         put(store, b"a", bytes(10))
         put(store, b"b", bytes(10))
-        with store.open(b"a"):
-            store.open(b"b").release()
+        with opened(store, b"a"):
+            opened(store, b"b").release()
             put(store, b"c", bytes(10))
             assert [entry.key for entry in store.entries()] == [b"a", b"c"]
 
@@ -242,7 +243,7 @@ class StoreContract:
         put(store, b"key", b"body", b"m")
         store.open(b"nothing")
         writer = store.begin(b"new", 2, b"")
-        with store.open(b"key"):
+        with opened(store, b"key"):
             stats = store.stats()
             assert (stats.objects_count, stats.objects_bytes, stats.used_bytes) == (1, 4, 7)
             assert (stats.hits_total, stats.misses_total, stats.stored_total) == (1, 1, 1)
@@ -253,7 +254,7 @@ class StoreContract:
 
     def test_releasing_twice_is_a_bug(self, store: LruStore) -> None:
         put(store, b"key", b"body")
-        stored = store.open(b"key")
+        stored = opened(store, b"key")
         stored.release()
         with pytest.raises(AssertionError):
             stored.release()
@@ -262,7 +263,7 @@ class StoreContract:
         put(store, b"key", b"body")
         writer = store.begin(b"new", 1, b"")
         writer.write(memoryview(b"x"))
-        stored = store.open(b"key")
+        stored = opened(store, b"key")
         store.close()
         store.close()
         assert body_of(stored) == b"body"
@@ -276,21 +277,13 @@ class StoreContract:
 
     def test_many_threads(self, make_store: StoreFactory) -> None:
         store = make_store(budget_bytes=600, entries_max=40)
-        failures: list[BaseException] = []
 
         def work(number: int) -> None:
-            try:
-                for turn in range(60):
-                    self._one_turn(store, number, turn)
-            except BaseException as error:
-                failures.append(error)
+            for turn in range(60):
+                self._one_turn(store, number, turn)
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
+        with ThreadPoolExecutor(6) as threads:
+            assert list(threads.map(work, range(6))) == [None] * 6
         stats = store.stats()
         assert (stats.pinned_count, stats.writing_count) == (0, 0)
         assert stats.used_bytes == sum(entry.cost_bytes for entry in store.entries()) <= 600

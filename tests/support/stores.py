@@ -31,6 +31,13 @@ def put(store: ObjectStore, key: bytes, body: bytes, metadata: bytes = b"") -> i
         writer.abort()
 
 
+def opened(source: ObjectSource, key: bytes) -> StoredObject:
+    """Open what must be there; the caller releases it."""
+    stored = source.open(key)
+    assert stored is not None
+    return stored
+
+
 def body_of(stored: StoredObject) -> bytes:
     """Read a pinned object whole, and see that nothing comes after its end."""
     body = bytearray(stored.size_bytes + 1)

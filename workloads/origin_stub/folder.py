@@ -4,7 +4,7 @@ import os
 import stat
 from dataclasses import replace
 from email.utils import formatdate
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from workloads.origin_stub.route import Route
 
@@ -20,8 +20,11 @@ class Folder:
 
     def route_for(self, path: str) -> Route | None:
         """Return the route for a request path, None when it names no regular file below the root."""
-        name = os.path.realpath(os.path.join(self._root, unquote(path, errors="surrogateescape").lstrip("/")))
-        if not name.startswith(self._root.rstrip("/") + "/") or "\0" in path:
+        decoded = os.fsdecode(unquote_to_bytes(path.encode("latin-1")))
+        if "\0" in decoded:
+            return None
+        name = os.path.realpath(os.path.join(self._root, decoded.lstrip("/")))
+        if not name.startswith(self._root.rstrip("/") + "/"):
             return None
         try:
             found = os.stat(name)

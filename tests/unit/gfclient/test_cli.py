@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -127,14 +129,14 @@ def test_measure_shows_a_table_and_writes_rows(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_measure_at_a_rate_counts_latency_from_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    """One thread at 20 requests a second cannot send the second before the first, held one has timed out."""
+    """One thread cannot send its second request before the first, which is never answered, has timed out."""
     with RawServer([Event()], [HELLO]) as server:
-        arguments = ["--rate", "20", "-t", "1", "-r", "2", "--timeout", "0.5", "--json", "/a"]
+        arguments = ["--rate", "20", "-t", "1", "-r", "2", "--timeout", "1", "--json", "/a"]
         assert main(["measure", *address(server), *arguments]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["failures"] == {"timeout": 1}
-    # the second was due at 0.05 s and could only be sent at 0.5 s: both latencies show the stall
-    assert report["latency_ms"]["p50"] >= 400
+    # the second was due at 0.05 s and could only be sent at 1 s: both latencies show the stall
+    assert report["latency_ms"]["p50"] >= 900
 
 
 def test_several_threads_measure_together(capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,8 +196,7 @@ def test_a_host_without_address_exits_1(capsys: pytest.CaptureFixture[str], tmp_
 def test_a_signal_ends_the_download_and_leaves_no_file(signum: int, code: int, tmp_path: Path) -> None:
     with RawServer([b"GETFILE OK 5\r\n\r\nhe", Event()]) as server:
         command = [sys.executable, "-m", "workloads.gfclient", "download", *address(server), "-o", str(tmp_path), "/a"]
-        # A shell's background job starts with SIGINT ignored, and children inherit that: begin from the default.
-        with subprocess.Popen(command, stderr=subprocess.PIPE, restore_signals=True) as process:
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
             try:
                 assert server.reached.wait(60)
                 os.kill(process.pid, signum)
@@ -205,3 +206,23 @@ def test_a_signal_ends_the_download_and_leaves_no_file(signum: int, code: int, t
     assert process.returncode == code
     assert b"ended by a signal" in said
     assert files_below(tmp_path) == []
+
+
+def test_a_terminal_gets_a_progress_bar_and_the_failures(tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    shown = b""
+    with RawServer([HELLO], [b"GETFILE ERROR\r\n\r\n"]) as server:
+        command = [sys.executable, "-m", "workloads.gfclient", "download", *address(server), "-t", "1"]
+        command += ["-o", str(tmp_path), "/a", "/b"]
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, env=environment) as process:
+            os.close(follower)
+            with suppress(OSError):  # a terminal whose other end is gone answers EIO, not an end of file
+                while data := os.read(leader, 4096):
+                    shown += data
+            said, _ = process.communicate(timeout=60)
+    os.close(leader)
+    assert process.returncode == 1
+    assert b"2/2" in shown
+    assert b"/b: server-error: " in shown
+    assert said.startswith(b"downloaded 1 of 2")

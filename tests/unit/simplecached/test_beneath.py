@@ -89,7 +89,7 @@ def test_folders_open_as_folders(opener: Opener, root_fd: int, path: bytes) -> N
 )
 def test_everything_else_is_refused(opener: Opener, root_fd: int, path: bytes, codes: set[int]) -> None:
     before = os.listdir("/proc/self/fd")
-    with pytest.raises(OSError, match=".") as caught:
+    with pytest.raises(OSError, match=r"Errno") as caught:
         os.close(opener(root_fd, path))
     assert caught.value.errno in codes
     assert os.listdir("/proc/self/fd") == before

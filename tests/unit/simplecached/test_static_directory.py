@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simplecached import static
+from simplecached import beneath, static
 from simplecached.errors import ConfigError, StoreUnavailable
 from simplecached.static import StaticDirectory, open_static
-from tests.support.stores import body_of, get, open_fds
+from tests.support.stores import body_of, get, open_fds, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def source(root: Path) -> Iterator[StaticDirectory]:
 
 
 def test_a_file_is_served_again_and_again(source: StaticDirectory) -> None:
-    with source.open(b"/sub/deep") as first, source.open(b"/sub/deep") as second:
+    with opened(source, b"/sub/deep") as first, opened(source, b"/sub/deep") as second:
         assert body_of(first) == body_of(second) == b"deep content"
         assert (first.fd, first.version) == (second.fd, second.version)
         assert (first.size_bytes, first.metadata) == (12, b"")
@@ -136,32 +136,32 @@ def test_nothing_but_regular_files_beneath(source: StaticDirectory, key: bytes) 
 
 class TestRefresh:
     def test_replaced_by_rename(self, source: StaticDirectory, root: Path) -> None:
-        with source.open(b"/file") as old:
+        with opened(source, b"/file") as old:
             (root / "new").write_bytes(b"other..")  # the same length
             (root / "new").rename(root / "file")
-            with source.open(b"/file") as new:
+            with opened(source, b"/file") as new:
                 assert body_of(old) == b"content"
                 assert body_of(new) == b"other.."
                 assert old.version != new.version
 
     def test_grown_in_place(self, source: StaticDirectory, root: Path) -> None:
-        with source.open(b"/file") as old:
+        with opened(source, b"/file") as old:
             with (root / "file").open("ab") as file:
                 file.write(b" and more")
-            with source.open(b"/file") as new:
+            with opened(source, b"/file") as new:
                 assert body_of(new) == b"content and more"
                 assert (old.size_bytes, new.size_bytes) == (7, 16)
                 assert old.version != new.version
 
     def test_rewritten_in_place_with_the_same_length(self, source: StaticDirectory, root: Path) -> None:
         os.utime(root / "file", ns=(1, 1))
-        with source.open(b"/file") as old:
+        with opened(source, b"/file") as old:
             (root / "file").write_bytes(b"CONTENT")
-            with source.open(b"/file") as new:
+            with opened(source, b"/file") as new:
                 assert old.version != new.version
 
     def test_deleted_and_made_again(self, source: StaticDirectory, root: Path) -> None:
-        with source.open(b"/file") as old:
+        with opened(source, b"/file") as old:
             (root / "file").unlink()
             assert source.open(b"/file") is None
             assert body_of(old) == b"content"
@@ -207,7 +207,7 @@ class TestDescriptors:
         source = StaticDirectory(str(root), files_max=3)
         for number in range(10):
             (root / str(number)).write_bytes(b"%d" % number)
-        held = source.open(b"/0")
+        held = opened(source, b"/0")
         for number in range(10):
             assert get(source, b"/%d" % number) == b"%d" % number
         assert body_of(held) == b"0"
@@ -221,7 +221,7 @@ class TestDescriptors:
         self, source: StaticDirectory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert get(source, b"/file") == b"content"
-        real, calls = static.open_beneath, []
+        real, calls = beneath.open_beneath, []
 
         def short_of_descriptors(root_fd: int, path: bytes) -> int:
             calls.append(path)

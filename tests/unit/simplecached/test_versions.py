@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simplecached.versions import VersionClock, version_of_file
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(min_value=0, max_value=2**62), min_size=1), st.integers(min_value=0, max_value=2**62))
 def test_versions_rise_whatever_the_clock_does(times_ns: list[int], floor: int) -> None:
     times = iter(times_ns)
@@ -19,6 +20,7 @@ def test_two_starts_differ() -> None:
     assert VersionClock().next() < VersionClock().next()
 
 
+@settings(deadline=None)
 @given(st.tuples(*[st.integers(min_value=-(2**63), max_value=2**64 - 1)] * 4))
 def test_a_file_has_a_version_of_64_bits(facts: tuple[int, int, int, int]) -> None:
     assert 1 <= version_of_file(*facts) < 2**64

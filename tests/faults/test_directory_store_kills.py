@@ -1,0 +1,116 @@
+"""SIGKILL at every step of a DirectoryStore: the next start finds whole objects only, and no file without one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplecached.directory_store import KILL_POINTS, DirectoryStore
+from tests.support.stores import get, put, run_script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Writes "kept" whole, then does the named work on "key" and dies at the named step.
+SCRIPT = """
+    import os, signal, sys
+    from simplecached import directory_store
+
+    path, work, point = sys.argv[1:]
+
+    def put(key, body):
+        writer = store.begin(key, len(body), b"meta")
+        for start in range(0, len(body), 4096):
+            writer.write(memoryview(body)[start : start + 4096])
+            if armed and point == "half written" and start:
+                die()
+        writer.commit()
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def checkpoint(name):
+        if armed and name == point:
+            die()
+
+    armed = False
+    directory_store._checkpoint = checkpoint
+    store = directory_store.DirectoryStore(path, 100_000)
+    put(b"kept", b"kept")
+    if work != "first":
+        put(b"key", b"old" * 5000)
+    pinned = store.open(b"key") if work == "remove while read" else None
+    armed = True
+    if work in ("first", "replace"):
+        put(b"key", b"new" * 5000)
+    elif work == "evict":
+        put(b"big", bytes(99_990))
+    elif work.startswith("remove"):
+        store.remove(b"key")
+    elif work == "close":
+        store.open(b"key").release()
+        store.close()
+    print("not killed")
+"""
+OLD, NEW = b"old" * 5000, b"new" * 5000
+CASES = [
+    ("first", "created", {None}),
+    ("first", "half written", {None}),
+    ("first", "written", {None}),
+    ("first", "synced", {None}),
+    ("first", "renamed", {None}),
+    ("first", "indexed", {NEW}),
+    ("replace", "created", {OLD}),
+    ("replace", "half written", {OLD}),
+    ("replace", "written", {OLD}),
+    ("replace", "synced", {OLD}),
+    ("replace", "renamed", {OLD}),
+    ("replace", "indexed", {NEW}),
+    ("replace", "unlinked", {NEW}),
+    ("replace", "unindexed", {NEW}),
+    ("evict", "unlinked", {None}),
+    ("evict", "unindexed", {None}),
+    ("remove", "unlinked", {None}),
+    ("remove", "unindexed", {None}),
+    ("remove while read", "unlinked", {None}),
+    ("remove while read", "unindexed", {None}),
+    ("close", "flushed", {OLD}),
+]
+
+
+def test_every_kill_point_is_used() -> None:
+    assert {point for _, point, _ in CASES} - {"half written"} == set(KILL_POINTS)
+
+
+@pytest.mark.parametrize(("work", "point", "bodies"), CASES, ids=[f"{work}-{point}" for work, point, _ in CASES])
+def test_killed_there(tmp_path: Path, work: str, point: str, bodies: set[bytes | None]) -> None:
+    path = str(tmp_path / "store")
+    ended = run_script(SCRIPT, path, work, point)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGKILL, "", "")
+    for _ in range(2):  # the second start sees what the first one made of it
+        store = DirectoryStore(path, 100_000)
+        try:
+            assert get(store, b"key") in bodies
+            # An eviction takes the longest unused first; a kill in its middle may have taken it already.
+            assert get(store, b"kept") in ({b"kept", None} if work == "evict" else {b"kept"})
+            assert get(store, b"big") is None
+            entries = store.entries()
+            assert {entry.metadata for entry in entries} <= {b"meta"}
+            files = [
+                os.path.join(at, name) for at, _, names in os.walk(os.path.join(path, "objects")) for name in names
+            ]
+            assert sorted(os.stat(name).st_size for name in files) == sorted(entry.size_bytes for entry in entries)
+            assert os.listdir(os.path.join(path, "tmp")) == []
+            assert store.stats().used_bytes == sum(entry.cost_bytes for entry in entries)
+        finally:
+            store.close()
+    store = DirectoryStore(path, 100_000)
+    try:
+        version = put(store, b"key", b"after")
+        assert get(store, b"key") == b"after"
+        assert all(entry.version <= version for entry in store.entries())
+    finally:
+        store.close()

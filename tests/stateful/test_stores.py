@@ -1,0 +1,238 @@
+"""Both stores against a naive model: any history of writes, readers, removals and (for the directory) restarts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from simplecached.directory_store import DirectoryStore
+from simplecached.errors import EntryTooLarge, NoRoom, ShortObject
+from simplecached.memory_store import MemoryStore
+from tests.support.stores import body_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from simplecached.lru_store import LruStore
+    from simplecached.store import ObjectWriter, StoredObject
+
+BUDGET_BYTES = 40
+ENTRIES_MAX = 5
+KEYS = st.sampled_from([b"/a", b"/ab", b"/b", b"/c/1", b"/c/2", b"/c/3"])
+PREFIXES = st.sampled_from([b"", b"/a", b"/c/", b"/none"])
+
+
+@dataclass(eq=False)
+class ModelObject:
+    key: bytes
+    body: bytes
+    metadata: bytes
+    pins: int = 0
+    version: int = 0
+    removed: bool = False
+
+    @property
+    def cost_bytes(self) -> int:
+        return len(self.body) + len(self.metadata)
+
+
+@dataclass
+class Model:
+    """All objects that take room, the least recently used first; a writer is a pin."""
+
+    objects: list[ModelObject] = field(default_factory=list)
+    visible: dict[bytes, ModelObject] = field(default_factory=dict)
+
+    def touch(self, item: ModelObject) -> None:
+        self.objects.remove(item)
+        self.objects.append(item)
+
+    def hide(self, item: ModelObject) -> None:
+        del self.visible[item.key]
+        if not item.pins:
+            self.objects.remove(item)
+
+    def unpin(self, item: ModelObject) -> None:
+        item.pins -= 1
+        if not item.pins and self.visible.get(item.key) is not item:
+            self.objects.remove(item)
+
+    def make_room(self, cost_bytes: int) -> bool:
+        """Evict as the store must; False, and nothing evicted, when it must refuse."""
+        left, victims = list(self.objects), []
+        while sum(item.cost_bytes for item in left) + cost_bytes > BUDGET_BYTES or len(left) >= ENTRIES_MAX:
+            idle = next((item for item in left if not item.pins), None)
+            if idle is None:
+                return False
+            left.remove(idle)
+            victims.append(idle)
+        for victim in victims:
+            self.hide(victim)
+        return True
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Drives one store; a subclass opens it."""
+
+    def open_store(self) -> LruStore:
+        raise NotImplementedError
+
+    @initialize()
+    def begin(self) -> None:
+        self.model = Model()
+        self.writers: list[tuple[ObjectWriter, ModelObject]] = []
+        self.readers: list[tuple[StoredObject, ModelObject]] = []
+        self.last_version = 0
+        self.store = self.open_store()
+
+    @rule(key=KEYS, body=st.binary(max_size=BUDGET_BYTES + 2), metadata=st.binary(max_size=3))
+    def begin_write(self, key: bytes, body: bytes, metadata: bytes) -> None:
+        item = ModelObject(key, body, metadata, pins=1)
+        try:
+            writer = self.store.begin(key, len(body), metadata)
+        except EntryTooLarge:
+            assert item.cost_bytes > BUDGET_BYTES
+        except NoRoom:
+            assert not self.model.make_room(item.cost_bytes)
+        else:
+            assert item.cost_bytes <= BUDGET_BYTES
+            assert self.model.make_room(item.cost_bytes)
+            self.model.objects.append(item)
+            self.writers.append((writer, item))
+
+    @precondition(lambda self: self.writers)
+    @rule(data=st.data(), end=st.sampled_from(["commit", "commit", "commit", "abort", "short"]))
+    def end_write(self, data: st.DataObject, end: str) -> None:
+        writer, item = self.writers.pop(data.draw(st.integers(0, len(self.writers) - 1)))
+        cut = data.draw(st.integers(0, len(item.body)))
+        writer.write(memoryview(item.body)[:cut])
+        if end == "commit":
+            writer.write(memoryview(item.body)[cut:])
+            item.version = writer.commit()
+            assert item.version > self.last_version
+            self.last_version = item.version
+            if not item.removed:
+                if older := self.model.visible.get(item.key):
+                    self.model.hide(older)
+                self.model.visible[item.key] = item
+                self.model.touch(item)
+        elif end == "short" and cut < len(item.body):
+            try:
+                writer.commit()
+            except ShortObject:
+                writer.abort()
+        else:
+            writer.abort()
+        self.model.unpin(item)
+
+    @rule(key=KEYS)
+    def open_reader(self, key: bytes) -> None:
+        stored, item = self.store.open(key), self.model.visible.get(key)
+        assert (stored is None) == (item is None)
+        if stored is not None and item is not None:
+            item.pins += 1
+            self.model.touch(item)
+            self.readers.append((stored, item))
+
+    @precondition(lambda self: self.readers)
+    @rule(data=st.data())
+    def end_reader(self, data: st.DataObject) -> None:
+        stored, item = self.readers.pop(data.draw(st.integers(0, len(self.readers) - 1)))
+        stored.release()
+        self.model.unpin(item)
+
+    @rule(key=KEYS)
+    def remove(self, key: bytes) -> None:
+        item = self.model.visible.get(key)
+        assert self.store.remove(key) == (item is not None)
+        self.after_removal(lambda candidate: candidate == key)
+
+    @rule(prefix=PREFIXES)
+    def remove_prefix(self, prefix: bytes) -> None:
+        count = sum(key.startswith(prefix) for key in self.model.visible)
+        assert self.store.remove_prefix(prefix) == count
+        self.after_removal(lambda candidate: candidate.startswith(prefix))
+
+    def after_removal(self, matches: Callable[[bytes], bool]) -> None:
+        for item in [item for key, item in self.model.visible.items() if matches(key)]:
+            self.model.hide(item)
+        for _, item in self.writers:
+            item.removed = item.removed or matches(item.key)
+
+    @invariant()
+    def agrees_with_model(self) -> None:
+        expected = [item for item in self.model.objects if self.model.visible.get(item.key) is item]
+        entries = self.store.entries()
+        assert [(entry.key, entry.version, entry.metadata, entry.size_bytes) for entry in entries] == [
+            (item.key, item.version, item.metadata, len(item.body)) for item in expected
+        ]
+        stats = self.store.stats()
+        assert stats.used_bytes == sum(item.cost_bytes for item in self.model.objects) <= BUDGET_BYTES
+        assert stats.objects_bytes == sum(len(item.body) for item in expected)
+        assert stats.objects_count == len(expected)
+        assert stats.writing_count == len(self.writers)
+        assert stats.pinned_count == len({id(item) for _, item in self.readers})
+
+    @invariant()
+    def readers_see_their_bytes(self) -> None:
+        for stored, item in self.readers:
+            assert body_of(stored) == item.body
+            assert (stored.version, stored.metadata) == (item.version, item.metadata)
+
+    def end_everything(self) -> None:
+        for writer, item in self.writers:
+            writer.abort()
+            self.model.unpin(item)
+        for stored, item in self.readers:
+            stored.release()
+            self.model.unpin(item)
+        self.writers.clear()
+        self.readers.clear()
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.end_everything()
+            self.store.close()
+
+
+class MemoryStoreMachine(StoreMachine):
+    def open_store(self) -> LruStore:
+        return MemoryStore(BUDGET_BYTES, ENTRIES_MAX)
+
+
+class DirectoryStoreMachine(StoreMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = tempfile.mkdtemp(prefix="store-machine-")
+
+    def open_store(self) -> LruStore:
+        return DirectoryStore(self.path, BUDGET_BYTES, entries_max=ENTRIES_MAX, open_files_max=2, sync_data=False)
+
+    @rule()
+    def restart(self) -> None:
+        self.end_everything()
+        self.store.close()
+        self.store = self.open_store()
+
+    @invariant()
+    def one_file_an_object(self) -> None:
+        objects = sum(len(names) for _, _, names in os.walk(os.path.join(self.path, "objects")))
+        assert objects == len(self.model.visible)
+        assert len(os.listdir(os.path.join(self.path, "tmp"))) == len(self.writers)
+
+    def teardown(self) -> None:
+        super().teardown()
+        shutil.rmtree(self.path)
+
+
+TestMemoryStore = MemoryStoreMachine.TestCase
+TestMemoryStore.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestDirectoryStore = DirectoryStoreMachine.TestCase
+TestDirectoryStore.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

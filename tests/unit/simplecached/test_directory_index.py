@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import errno
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplecached.directory_index import DirectoryIndex
+from simplecached.entry import Entry
+from simplecached.errors import StartupError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "index.sqlite")
+
+
+def entry(version: int, key: bytes = b"/key") -> Entry:
+    return Entry(key=key, size_bytes=10, version=version, metadata=b"\0meta")
+
+
+def rows_in(path: str) -> list[tuple[Entry, int]]:
+    index = DirectoryIndex(path)
+    try:
+        return [(row.entry, row.used_tick) for row in index.take_rows()]
+    finally:
+        index.close()
+
+
+def test_rows_come_back_in_the_order_of_use(path: str) -> None:
+    index = DirectoryIndex(path)
+    for version in (1, 2, 3):
+        index.add(entry(version), used_tick=version)
+    index.note_use([(9, 1), (5, 77)])
+    index.remove([2, 88])
+    index.close()
+    index.close()
+    assert rows_in(path) == [(entry(3), 3), (entry(1), 9)]
+
+
+def test_the_highest_version_is_remembered_after_its_row_is_gone(path: str) -> None:
+    index = DirectoryIndex(path)
+    assert index.last_version == 0
+    index.add(entry(2**62), used_tick=1)
+    index.remove([2**62])
+    index.close()
+    index = DirectoryIndex(path)
+    index.close()
+    assert index.last_version == 2**62
+
+
+def test_rows_are_handed_over_once(path: str) -> None:
+    index = DirectoryIndex(path)
+    index.add(entry(1), used_tick=1)
+    index.close()
+    index = DirectoryIndex(path)
+    assert len(index.take_rows()) == 1
+    assert index.take_rows() == []
+    index.close()
+
+
+def test_a_refused_write_leaves_no_half(path: str) -> None:
+    index = DirectoryIndex(path)
+    index.add(entry(1), used_tick=1)
+    with pytest.raises(StoreUnavailable):
+        index.add(entry(1), used_tick=1)
+    index.add(entry(2), used_tick=2)
+    index.close()
+    assert [row.version for row, _ in rows_in(path)] == [1, 2]
+
+
+def test_a_closed_index_refuses(path: str) -> None:
+    index = DirectoryIndex(path)
+    index.close()
+    with pytest.raises(StoreUnavailable) as caught:
+        index.remove([1])
+    assert (caught.value.errno, caught.value.path) == (errno.ESHUTDOWN, path)
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to be looked at" * 100, b"x"])
+def test_a_damaged_file_is_replaced(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+    assert rows_in(path) == []
+    index = DirectoryIndex(path)
+    index.add(entry(1), used_tick=1)
+    index.close()
+    assert rows_in(path) == [(entry(1), 1)]
+
+
+def test_a_damaged_page_is_found_at_the_start(path: str) -> None:
+    index = DirectoryIndex(path)
+    for version in range(1, 400):
+        index.add(entry(version, b"/key" * 50), used_tick=version)
+    index.close()
+    with open(path, "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 40_960)
+    assert rows_in(path) == []
+
+
+def test_another_layout_starts_empty(path: str) -> None:
+    index = DirectoryIndex(path)
+    index.add(entry(1), used_tick=1)
+    index.close()
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    assert rows_in(path) == []
+
+
+def test_a_place_that_cannot_hold_an_index_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="none/index"):
+        DirectoryIndex(str(tmp_path / "none" / "index"))

@@ -1,0 +1,123 @@
+"""System calls on connected sockets, by descriptor. What cannot block keeps the GIL.
+
+A call that gives up the GIL while seven other workers wait for it loses it: two context switches for a call of five
+microseconds. Measured with 8 clients and 8 KiB objects, such hand-overs cost more than the whole rest of a request
+(docs/tuning.md). So accepting, receiving, sending a small reply, shutting down and closing are made non-blocking and by
+PyDLL, which keeps the GIL; only a send that may wait or copies much drops it (CDLL).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import threading
+
+from webproxy.errors import ClientGone
+
+SMALL_BYTES = 16_384
+"""Up to here a copy is cheaper than a hand-over of the GIL."""
+
+_keeps_gil = ctypes.PyDLL(None, use_errno=True)
+_drops_gil = ctypes.CDLL(None, use_errno=True)
+_accept4, _recv, _shutdown, _close = _keeps_gil.accept4, _keeps_gil.recv, _keeps_gil.shutdown, _keeps_gil.close
+_send_small, _send_large = _keeps_gil.send, _drops_gil.send
+_accept4.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+_recv.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_shutdown.argtypes = [ctypes.c_int, ctypes.c_int]
+_close.argtypes = [ctypes.c_int]
+_recv.restype = ctypes.c_ssize_t
+for _send in (_send_small, _send_large):
+    _send.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    _send.restype = ctypes.c_ssize_t
+
+_RECEIVE_BYTES = 8192
+_AGAIN = (errno.EAGAIN, errno.EINTR)
+_SMALL_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_LARGE_FLAGS = int(socket.MSG_NOSIGNAL)
+_MORE = int(socket.MSG_MORE)
+_DONTWAIT = int(socket.MSG_DONTWAIT)
+_CLOEXEC = int(socket.SOCK_CLOEXEC)
+_local = threading.local()
+
+
+def accept(listener_fd: int) -> int | None:
+    """The descriptor of a connection that waits at a non-blocking listener; None when none does.
+
+    The connection is blocking and inherits the listener's options.
+
+    Raises:
+        OSError: out of descriptors, or the connection was gone already.
+    """
+    fd: int = _accept4(listener_fd, None, None, _CLOEXEC)
+    if fd >= 0:
+        return fd
+    code = ctypes.get_errno()
+    if code in _AGAIN:
+        return None
+    raise OSError(code, os.strerror(code))
+
+
+def receive(fd: int) -> bytes | None:
+    """What has arrived, at most 8 KiB; b"" at the client's end of stream, None when nothing is there.
+
+    Raises:
+        ClientGone: the connection is broken.
+    """
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None:
+        buffer = _local.buffer = ctypes.create_string_buffer(_RECEIVE_BYTES)
+    count: int = _recv(fd, buffer, _RECEIVE_BYTES, _DONTWAIT)
+    if count >= 0:
+        return ctypes.string_at(buffer, count)
+    code = ctypes.get_errno()
+    if code in _AGAIN:
+        return None
+    raise ClientGone(os.strerror(code))
+
+
+def send(fd: int, data: bytes) -> int:
+    """Send a few bytes without waiting; returns how many the kernel took.
+
+    Raises:
+        ClientGone: the connection is closed or broken.
+    """
+    return _sent(_send_small(fd, data, len(data), _SMALL_FLAGS))
+
+
+def send_memory(fd: int, address: int, count: int) -> int:
+    """Send `count` bytes of memory; a large count waits up to the socket's send time-out and drops the GIL meanwhile.
+
+    The memory must stay mapped until the call returns. Returns how many bytes the kernel took, 0 when none in time.
+
+    Raises:
+        ClientGone: the connection is closed or broken.
+    """
+    if count <= SMALL_BYTES:
+        return _sent(_send_small(fd, address, count, _SMALL_FLAGS))
+    return _sent(_send_large(fd, address, count, _LARGE_FLAGS))
+
+
+def send_header(fd: int, header: bytes) -> int:
+    """Send a header that a body follows at once, so that both leave in one packet; otherwise as send()."""
+    return _sent(_send_small(fd, header, len(header), _SMALL_FLAGS | _MORE))
+
+
+def _sent(count: int) -> int:
+    if count >= 0:
+        return count
+    code = ctypes.get_errno()
+    if code in _AGAIN:
+        return 0
+    raise ClientGone(os.strerror(code))
+
+
+def end_sending(fd: int) -> bool:
+    """Tell the client that no more comes (FIN after what is on its way); False when the connection is gone."""
+    return bool(_shutdown(fd, socket.SHUT_WR) == 0)
+
+
+def close(fd: int) -> None:
+    """Close a descriptor."""
+    _close(fd)
