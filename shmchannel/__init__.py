@@ -1,1 +1,112 @@
-"""TODO."""
+"""Bytes between processes through shared memory, with recovery when either side is killed.
+
+A pool of segments belongs to who asks, a command queue to who answers. Both ends in one program, for the shortest look
+(`shmchannel.testing` has the same in memory, without any name of the operating system):
+
+    from threading import Thread
+    from shmchannel import ChannelClient, ChannelServer, CommandQueue, Deadline, ObjectFacts, SegmentPool
+
+    class Shouter:
+        def get(self, command, writer):
+            body = command.key.upper()
+            writer.begin(ObjectFacts(size_bytes=len(body), version=1, metadata_bytes=0))
+            def read_into(view, offset):
+                view[:] = body[offset : offset + len(view)]
+                return len(view)
+            return writer.send(read_into, 0, len(body))
+
+    queue, pool = CommandQueue.create(QUEUE_NAME), SegmentPool.create(count=2, segment_bytes=4096)
+    server, client = ChannelServer(queue, Shouter()), ChannelClient(QUEUE_NAME, pool)
+    queue.set_ready()
+    worker = Thread(target=server.serve_one, args=[5.0])
+    worker.start()
+    with client.get(b"hello", Deadline.after(5.0)) as transfer:
+        answer = bytes(transfer.chunk)
+        transfer.finish()
+    worker.join()
+    for part in (client, server, pool, queue):
+        part.close()
+    assert answer == b"HELLO"
+"""
+
+from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.client import ChannelClient, IncomingTransfer, OutgoingTransfer
+from shmchannel.command_queue import CommandQueue, CommandSender
+from shmchannel.commands import Command, Kind, Priority
+from shmchannel.deadline import Deadline
+from shmchannel.errors import (
+    AccessDenied,
+    ChannelTimeout,
+    ClosedError,
+    CommandError,
+    LayoutMismatch,
+    LeaseError,
+    LimitReached,
+    NameMissing,
+    NameTaken,
+    NotPublished,
+    PeerError,
+    PeerGone,
+    PeerProtocolError,
+    PoolExhausted,
+    ResourceError,
+    ShmChannelError,
+    UsageError,
+)
+from shmchannel.guard import GuardWatch, ProcessGuard
+from shmchannel.layout import ObjectFacts
+from shmchannel.pool import Lease, SegmentPool
+from shmchannel.reaper import FoundName, survey, sweep
+from shmchannel.segment import Segment
+from shmchannel.semaphore import PeerLiveness
+from shmchannel.server import ChannelServer, Handler
+from shmchannel.stats import PoolStats, ServerStats
+from shmchannel.transfer import TransferState
+from shmchannel.workers import WorkerPool
+
+__all__ = [
+    "AccessDenied",
+    "ChannelClient",
+    "ChannelServer",
+    "ChannelTimeout",
+    "ChunkReader",
+    "ChunkWriter",
+    "ClosedError",
+    "Command",
+    "CommandError",
+    "CommandQueue",
+    "CommandSender",
+    "Deadline",
+    "FoundName",
+    "GuardWatch",
+    "Handler",
+    "IncomingTransfer",
+    "Kind",
+    "LayoutMismatch",
+    "Lease",
+    "LeaseError",
+    "LimitReached",
+    "NameMissing",
+    "NameTaken",
+    "NotPublished",
+    "ObjectFacts",
+    "OutgoingTransfer",
+    "PeerError",
+    "PeerGone",
+    "PeerLiveness",
+    "PeerProtocolError",
+    "PoolExhausted",
+    "PoolStats",
+    "Priority",
+    "ProcessGuard",
+    "ResourceError",
+    "Segment",
+    "SegmentPool",
+    "ServerStats",
+    "ShmChannelError",
+    "TransferState",
+    "UsageError",
+    "WorkerPool",
+    "survey",
+    "sweep",
+]

@@ -44,8 +44,8 @@ class AttachmentTable:
                 taken.append(segment)
                 if segment.segment_bytes != segment_bytes or segment.header.generation != generation:
                     raise PeerProtocolError(
-                        f"segment {segment.name}: {segment.segment_bytes} bytes generation {segment.header.generation}, "
-                        f"the command says {segment_bytes} and {generation}"
+                        f"segment {segment.name}: {segment.segment_bytes} bytes generation {segment.header.generation},"
+                        f" the command says {segment_bytes} and {generation}"
                     )
             return taken, self._watch_of(refs)
         except BaseException:
@@ -60,6 +60,7 @@ class AttachmentTable:
     def drop(self, segments: Sequence[Segment]) -> None:
         """Unmap: the transfer did not end cleanly, or the owner is gone."""
         for segment in segments:
+            self._pools.pop(segment.wire_name, None)  # else its pool's watch would stay open after the owner's death
             with contextlib.suppress(BufferError):  # a traceback still holds a view: the memory goes with it
                 segment.close()
 
@@ -73,7 +74,6 @@ class AttachmentTable:
                 continue
             segment = self._idle.pop(name, None)
             if segment is not None:  # else a worker was faster
-                self._pools.pop(name, None)
                 self.drop([segment])
                 dropped += 1
         with self._lock:

@@ -1,4 +1,6 @@
-"""ChunkReader and ChunkWriter: drive the pure transfer over mapped segments. They wait, post and copy; transfer.py decides.
+"""ChunkReader and ChunkWriter: drive the pure transfer over mapped segments.
+
+They wait, post and copy; transfer.py decides.
 
     producer (ChunkWriter)                    consumer (ChunkReader)
     take space_available                      take data_available
@@ -47,7 +49,7 @@ from shmchannel.transfer import (
 )
 
 ReadInto = Callable[[memoryview, int], int]
-"""Fill the view from this offset of the object on; returns the bytes written, 0 at the end. Must not hold the GIL to copy."""
+"""Fill the view from this offset of the object on; returns the bytes written, 0 at the end. Copies without the GIL."""
 
 
 class ShrinkableLease(Protocol):
@@ -69,8 +71,8 @@ class ShrinkableLease(Protocol):
 class ChunkReader:
     """The consuming end.
 
-    After begin(), `chunk` (or `address` and `length`) is the current part of the body, valid until the next call, `last`
-    tells that it is the last one, and `facts` are the object's.
+    After begin(), `chunk` (or `address` and `length`) is the current part of the body, valid until the next call,
+    `last` tells that it is the last one, and `facts` are the object's.
     """
 
     __slots__ = (
@@ -193,6 +195,17 @@ class ChunkReader:
         self._segment.header.write_request(CANCEL if refused else 0)
         self._segment.space_available.post()
 
+    def abandon(self) -> None:
+        """Tell the producer to stop, for a transfer whose segments are about to be retired; never waits.
+
+        Otherwise it would wait for space that nobody gives until its stall limit. Which segment it comes to next is
+        not known here (the answer may be late, or wrong), so each one says CANCEL and has space.
+        """
+        for number in self._transfer.ring.slots:  # what was given back in the stream serves others by now
+            segment = self._segments[number]
+            segment.header.write_request(CANCEL)
+            segment.space_available.post()
+
     def cancel(self) -> None:
         """End a streaming transfer early and cleanly: set CANCEL, then discard what is on the way.
 
@@ -205,13 +218,13 @@ class ChunkReader:
         self._segment.header.write_request(CANCEL)
         while not self._transfer.state.ended:
             self.advance()
-        self.finish()
+        self.finish(refused=True)  # also when the producer of a PUT had handed over its last chunk before it saw CANCEL
 
 
 class ChunkWriter:
-    """The producing end."""
+    """The producing end; `posted` counts the chunks handed over."""
 
-    __slots__ = ("_identity", "_peer", "_segment", "_segments", "_stall_s", "_transfer")
+    __slots__ = ("_identity", "_peer", "_segment", "_segments", "_stall_s", "_transfer", "posted")
 
     def __init__(
         self, segments: Sequence[Segment], peer: PeerLiveness, stall_s: float, identity: ProcessIdentity
@@ -222,6 +235,7 @@ class ChunkWriter:
         self._identity = identity
         self._transfer = ProducerTransfer(len(segments))
         self._segment = segments[0]
+        self.posted = 0
 
     def begin(self, facts: ObjectFacts) -> None:
         """Say what the object is; goes out with the first chunk."""
@@ -319,6 +333,7 @@ class ChunkWriter:
         segment = self._segment
         segment.header.write_chunk(status, length, offset, flags)
         segment.data_available.post()
+        self.posted += 1
         if not flags & LAST:
             self._segment = self._segments[self._transfer.ring.advance()]
 

@@ -1,7 +1,7 @@
 """ChannelClient: the proxy's end. Asks a cache for a key and gets an IncomingTransfer; offers an object with put().
 
-Every transfer holds a lease. Left cleanly it gives its segments back; left by an exception, or in mid-stream, it retires
-them: a late cache then writes into memory that nobody reads.
+Every transfer holds a lease. Left cleanly it gives its segments back; left by an exception, or in mid-stream, it
+retires them: a late cache then writes into memory that nobody reads.
 """
 
 from __future__ import annotations
@@ -17,14 +17,41 @@ from shmchannel import faults
 from shmchannel.channel import ChunkReader, ChunkWriter
 from shmchannel.command_queue import CommandSender
 from shmchannel.commands import METADATA_WANTED, PREFIX, Command, Kind, Priority, SegmentRef, encode
-from shmchannel.deadline import Deadline
-from shmchannel.errors import PeerGone, ResourceError, ShmChannelError
+from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
+from shmchannel.errors import ChannelTimeout, PeerGone, ResourceError, UsageError
 from shmchannel.identity import own_identity
-from shmchannel.layout import ERROR, FAILED, LAST, METADATA, OK, ObjectFacts
-from shmchannel.pool import Lease, SegmentPool
+from shmchannel.layout import ERROR, FAILED, LAST, METADATA, METADATA_BYTES_MAX, OK, ObjectFacts
+from shmchannel.pool import GROWTH_CHUNKS, Lease, SegmentPool
 from shmchannel.transfer import TransferState
 
 STALL_SECONDS = 30.0
+
+
+class WidthHints:
+    """How many segments a key is worth: learned from the last answer, for objects of many chunks only.
+
+    A lease is taken before the object's size is known. One segment is right for a small object; a large one is asked
+    for with as many as it can use from its second request on.
+    """
+
+    def __init__(self, keys_max: int = 4096) -> None:
+        self._chunks: dict[bytes, int] = {}
+        self._keys_max = keys_max
+        self._lock = threading.Lock()
+
+    def width_for(self, key: bytes) -> int:
+        """How many segments to lease, before the pool's own limits."""
+        return max(1, self._chunks.get(key, 0) // GROWTH_CHUNKS)
+
+    def remember(self, key: bytes, chunk_count: int) -> None:
+        """The object behind the key has that many chunks."""
+        if chunk_count < 2 * GROWTH_CHUNKS or self._chunks.get(key) == chunk_count:
+            return
+        with self._lock:
+            self._chunks.pop(key, None)
+            self._chunks[key] = chunk_count
+            if len(self._chunks) > self._keys_max:
+                del self._chunks[next(iter(self._chunks))]
 
 
 class _Transfer:
@@ -62,6 +89,12 @@ class IncomingTransfer(_Transfer):
         super().__init__(lease, sender)
         self._reader = reader
         self.state = TransferState.REQUESTED
+
+    def close(self) -> None:
+        """As for any transfer; when it did not end cleanly the cache is told, without waiting for its answer."""
+        if not self._clean and self._lease.segments:
+            self._reader.abandon()
+        super().close()
 
     def begin(self, command: Command, deadline: Deadline) -> None:
         """Wait for the first chunk, up to the deadline."""
@@ -106,6 +139,20 @@ class IncomingTransfer(_Transfer):
         """True when no more chunks come."""
         return self._reader.last
 
+    @property
+    def chunk_capacity(self) -> int:
+        """How many bytes one chunk can have."""
+        return self._lease.segments[0].chunk_capacity
+
+    def could_widen(self, bytes_left: int) -> bool:
+        """True when asking anew for the rest would get a much wider lease; a few comparisons."""
+        return self._lease.could_grow(bytes_left // self._lease.segments[0].chunk_capacity) and self.may_ask_again
+
+    @property
+    def may_ask_again(self) -> bool:
+        """True while this cache takes new commands: one that stops finishes only the transfers it has begun."""
+        return self.sender.ready()
+
     def advance(self) -> None:
         """Give the chunk back and wait for the next one.
 
@@ -133,7 +180,7 @@ class IncomingTransfer(_Transfer):
 class OutgoingTransfer(_Transfer):
     """One fill (PUT): send chunks of an object whose size is known; the cache commits it when all of it has come."""
 
-    __slots__ = ("_position", "_size_bytes", "_stall_s", "_writer")
+    __slots__ = ("_blocked_at", "_look_at", "_patience", "_position", "_size_bytes", "_stall_s", "_writer")
 
     def __init__(
         self, lease: Lease, sender: CommandSender, writer: ChunkWriter, size_bytes: int, stall_s: float
@@ -143,6 +190,8 @@ class OutgoingTransfer(_Transfer):
         self._size_bytes = size_bytes
         self._position = 0
         self._stall_s = stall_s
+        self._blocked_at = -1
+        self._patience = self._look_at = Deadline(0)
 
     @property
     def position(self) -> int:
@@ -170,9 +219,10 @@ class OutgoingTransfer(_Transfer):
             sent += length
 
     def pump(self, read_into: Callable[[memoryview, int], int], available_bytes: int, *, wait: bool) -> None:
-        """Hand over what is there: whole chunks up to `available_bytes` of the object, and the last one when all is there.
+        """Hand over what is there: whole chunks up to `available_bytes` of the object, and the last one when all is.
 
-        Without `wait` it stops as soon as the cache has not taken the previous chunk; with it, it waits.
+        Without `wait` it stops as soon as the cache has not taken the previous chunk; with it, it waits. Either way a
+        cache that ended, or has taken nothing for the stall limit, is an error.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the fill is over; leave the block.
@@ -184,6 +234,8 @@ class OutgoingTransfer(_Transfer):
             if self._position + length > available_bytes:
                 return
             if not (writer.take_turn(self._stall_s) if wait else writer.try_turn()):
+                if not writer.state.ended:
+                    self._check_cache()
                 return
             done = read_into(writer.segment.chunk[:length], self._position) if length else 0
             if done != length:
@@ -196,18 +248,34 @@ class OutgoingTransfer(_Transfer):
             if last:
                 writer.set_complete()
 
+    def _check_cache(self) -> None:
+        if self._blocked_at != self._position:
+            self._blocked_at = self._position
+            self._patience = Deadline.after(self._stall_s)
+        elif self._patience.expired:
+            raise ChannelTimeout(f"{self.sender.describe()} took nothing of a fill within {self._stall_s:.1f} s")
+        if self._look_at.expired:
+            self._look_at = Deadline.after(PEER_CHECK_SECONDS)
+            if not self.sender.alive():
+                raise PeerGone(f"{self.sender.describe()} has ended")
+
     def commit(self) -> bool:
-        """After the last chunk: wait for the cache's word; True when the object is stored. The lease goes back clean."""
+        """After the last chunk: wait for the cache's word, True when it stored the object; a clean end of the lease."""
         stored = self._writer.wait_acknowledged(self._stall_s)
         self._clean = True
         return stored and not self.refused
 
-    def abort(self) -> None:
-        """The object cannot be completed: tell the cache, which forgets it; the lease goes back clean."""
+    def abort(self, limit_s: float | None = None) -> None:
+        """The object will not be completed: tell the cache, which forgets it; the lease goes back clean.
+
+        Raises:
+            ChannelTimeout, PeerGone: the cache did not take its turn within `limit_s` (default: the stall limit).
+        """
         writer = self._writer
-        if not writer.state.ended and writer.take_turn(self._stall_s):
+        limit_s = self._stall_s if limit_s is None else limit_s
+        if not writer.state.ended and writer.take_turn(limit_s):
             writer.post(FAILED, 0, 0, LAST | ERROR)
-        writer.wait_acknowledged(self._stall_s)
+        writer.wait_acknowledged(limit_s)
         self._clean = True
 
 
@@ -221,10 +289,13 @@ class ChannelClient:
         *,
         stall_s: float = STALL_SECONDS,
         on_step: Callable[[str], None] | None = None,
+        open_sender: Callable[[str], CommandSender] = CommandSender,
     ) -> None:
         """`on_step` is told the end of each step of a get() (lease, queue, cache), for measuring."""
         self.queue_name = queue_name
         self._on_step = on_step
+        self._widths = WidthHints()
+        self._open_sender = open_sender
         self._pool = pool
         self._stall_s = stall_s
         self._lock = threading.Lock()
@@ -247,7 +318,7 @@ class ChannelClient:
         with self._lock:
             if self._sender is not None and self._sender is not sender and self._sender.ready():
                 return self._sender
-            fresh = CommandSender(self.queue_name)
+            fresh = self._open_sender(self.queue_name)
             if self._replaced is not None:
                 self._replaced.close()  # two caches ago: no thread of ours waits on it any more
             self._replaced, self._sender = self._sender, fresh
@@ -272,7 +343,7 @@ class ChannelClient:
         metadata_wanted: bool = False,
         priority: int = int(Priority.NORMAL),
     ) -> IncomingTransfer:
-        """Ask for [offset, offset + length) of an object (length 0: to the end; version 0: any) and wait for the answer.
+        """Ask for [offset, offset + length) of an object (length 0: to its end; version 0: any), wait for the answer.
 
         The transfer holds a lease: use it as a context manager. Blocks until the first chunk or the deadline.
 
@@ -282,7 +353,7 @@ class ChannelClient:
             PeerProtocolError: the cache's answer cannot be right.
         """
         sender = self.connect()
-        lease = self._pool.lease(deadline)
+        lease = self._pool.lease(deadline, self._widths.width_for(key))
         on_step = self._on_step
         if on_step is not None:
             on_step("lease")
@@ -303,9 +374,11 @@ class ChannelClient:
             if on_step is not None:
                 on_step("queue")
             transfer.begin(command, deadline)
-        except ShmChannelError:
+        except BaseException:
             transfer.close()
             raise
+        if not transfer.last:
+            self._widths.remember(key, transfer.facts.size_bytes // transfer.chunk_capacity)
         if on_step is not None:
             on_step("cache")
         return transfer
@@ -313,24 +386,28 @@ class ChannelClient:
     def put(self, key: bytes, size_bytes: int, metadata: bytes, lease: Lease, deadline: Deadline) -> OutgoingTransfer:
         """Offer an object of `size_bytes` bytes to the cache through a lease of the caller's (SegmentPool.try_lease).
 
-        The transfer owns the lease from here on, also when this raises.
+        Waits for room in the queue up to the deadline. The transfer owns the lease from here on, also when this raises.
 
         Raises:
+            UsageError: the metadata is longer than a cache takes.
             NameMissing, PeerGone, ChannelTimeout: as get().
         """
         try:
+            if len(metadata) > METADATA_BYTES_MAX:
+                raise UsageError(f"metadata of {len(metadata)} bytes, at most {METADATA_BYTES_MAX}")
             sender = self.connect()
             writer = ChunkWriter(lease.segments, sender, self._stall_s, self._identity)
-            command = self._command(Kind.PUT, key, lease, deadline, 0, size_bytes, 0, 0, int(Priority.LOW))
+            taken_by = Deadline.after(self._stall_s)  # for as long the fill waits for its first chunk to be taken
+            command = self._command(Kind.PUT, key, lease, taken_by, 0, size_bytes, 0, 0, int(Priority.LOW))
             writer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
             self._send(sender, command, deadline)
-        except ShmChannelError:
+        except BaseException:
             lease.retire()
             raise
         transfer = OutgoingTransfer(lease, sender, writer, size_bytes, self._stall_s)
         try:
             transfer.send_metadata(metadata)
-        except ShmChannelError:
+        except BaseException:
             transfer.close()
             raise
         return transfer

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from time import monotonic_ns
+from time import monotonic_ns, sleep
 from typing import Self
 
 import posix_ipc
 
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
-from shmchannel.errors import ChannelTimeout, NameMissing, PeerGone, os_errors
-from shmchannel.guard import GuardWatch, ProcessGuard
+from shmchannel.errors import ChannelTimeout, CommandError, NameMissing, NameTaken, PeerGone, os_errors
+from shmchannel.guard import GuardWatch, ProcessGuard, read_ready
 from shmchannel.naming import checked_queue_name, queue_guard_path
 from shmchannel.reaper import unlink_queue
 
@@ -20,6 +20,9 @@ MESSAGE_BYTES_MAX = 8192
 MESSAGES_MAX = 10
 """Both are what an unprivileged process may have by default (mq_overview(7))."""
 
+
+SWEEP_SECONDS = 0.5
+"""How long a sweeper that holds a dead cache's guard is waited for."""
 
 LOOK_AGAIN_NS = 10_000_000
 """How long a look at the cache's guard holds good for the next command; a wait for an answer looks again anyway."""
@@ -35,6 +38,18 @@ _mq_timedsend = ctypes.PyDLL(None, use_errno=True).mq_timedsend
 _mq_timedsend.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.POINTER(_TimeSpec)]
 
 
+def _take_over(path: str) -> ProcessGuard:
+    """The guard at `path`. Who sweeps a dead cache's names holds it for a moment, never ready: that is waited for."""
+    deadline = Deadline.after(SWEEP_SECONDS)
+    while True:
+        try:
+            return ProcessGuard.acquire(path)
+        except NameTaken:
+            if deadline.expired or read_ready(path):
+                raise
+        sleep(LOOK_AGAIN_NS / 1e9)
+
+
 class CommandQueue:
     """The receiving, owning end."""
 
@@ -42,6 +57,7 @@ class CommandQueue:
         self.name = name
         self._queue = queue
         self._guard = guard
+        self._closed = False
 
     @classmethod
     def create(cls, name: str) -> Self:
@@ -51,7 +67,7 @@ class CommandQueue:
             NameTaken: a living process owns it (the text names its pid).
             LimitReached: the user's limit for message queues is used up.
         """
-        guard = ProcessGuard.acquire(queue_guard_path(checked_queue_name(name)))
+        guard = _take_over(queue_guard_path(checked_queue_name(name)))
         try:
             unlink_queue(name)
             with os_errors(f"create message queue {name}", existential=errno.EEXIST):
@@ -96,12 +112,12 @@ class CommandQueue:
 
     def close(self) -> None:
         """Remove queue and guard; may be called twice."""
+        if self._closed:  # the name may be another's by now
+            return
+        self._closed = True
         self._guard.set_stopping()
         unlink_queue(self.name)  # the name first: a late opener must not find a queue that nobody reads
-        try:
-            self._queue.close()
-        except posix_ipc.ExistentialError:
-            return
+        self._queue.close()
         self._guard.close()
 
 
@@ -159,9 +175,12 @@ class CommandSender:
         Raises:
             ChannelTimeout: no room before the deadline.
             PeerGone: the cache ended.
+            CommandError: it is longer than MESSAGE_BYTES_MAX.
         """
         if _mq_timedsend(self._fd, message, len(message), priority, _LONG_AGO) == 0:
             return
+        if len(message) > MESSAGE_BYTES_MAX:
+            raise CommandError(f"a message of {len(message)} bytes, at most {MESSAGE_BYTES_MAX}")
         while True:
             try:
                 self._queue.send(message, deadline.slice(PEER_CHECK_SECONDS), priority)
@@ -180,6 +199,7 @@ class CommandSender:
     def close(self) -> None:
         """Close both ends' handles; may be called twice."""
         self._watch.close()
+        self._fd = -1  # the number may soon be another file's
         try:
             self._queue.close()
         except posix_ipc.Error:

@@ -1,4 +1,4 @@
-"""The exception tree of the library: whose fault it is decides the branch, fields carry the facts, the text is built from them."""
+"""The exception tree of the library: whose fault it is decides the branch, and fields carry the facts."""
 
 from __future__ import annotations
 
@@ -125,5 +125,6 @@ def os_errors(what: str, *, existential: int = errno.ENOENT) -> Iterator[None]:
     except posix_ipc.Error as error:
         raise ResourceError(f"{what}: {error}", 0) from error
     except OSError as error:
-        code = error.errno or 0
+        # posix_ipc sets no errno when files run out (EMFILE, ENFILE); its texts then speak of a number of files.
+        code = error.errno or (errno.EMFILE if "number of" in str(error) else 0)
         raise _BY_ERRNO.get(code, ResourceError)(what if code else f"{what}: {error}", code) from error

@@ -1,7 +1,7 @@
 """Kill points: named steps of the protocol at which a test can end or stop the process.
 
-Off unless the environment names one: GFCACHE_FAULT=<point>[:<n-th pass>][:kill|stop|exit]. The cost when off is one test
-of a module variable. docs/recovery.md has a row for each point; a test compares the two lists.
+Off unless the environment names one: GFCACHE_FAULT=<point>[:<n-th pass>][:kill|stop|exit]. The cost when off is one
+test of a module variable. docs/recovery.md has a row for each point; a test compares the two lists.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import threading
 
 KILL_POINTS = (
     "proxy.leased",  # segments prepared, command not sent
@@ -48,4 +49,5 @@ def reach(point: str) -> None:
         return
     if _action == "exit":
         os._exit(99)
-    os.kill(os.getpid(), signal.SIGSTOP if _action == "stop" else signal.SIGKILL)
+    # To this very thread: a signal to the process may stop another one first, and this one takes a few steps more.
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP if _action == "stop" else signal.SIGKILL)

@@ -16,7 +16,7 @@ import os
 import struct
 from typing import Self
 
-from shmchannel.errors import AccessDenied, NameTaken, os_errors
+from shmchannel.errors import AccessDenied, NameTaken, ResourceError, os_errors
 from shmchannel.identity import own_identity
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock on 64-bit Linux: type, whence, start, length, pid
@@ -43,8 +43,15 @@ def _try_lock(fd: int, byte: int) -> bool:
 
 
 def _is_locked(fd: int, question: bytes) -> bool:
-    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question))[0]
+    try:
+        kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question))[0]
+    except OSError:  # another thread closed the watch meanwhile: nobody lives there for us
+        return False
     return kind != fcntl.F_UNLCK
+
+
+def _is_file(path: str, fd: int) -> bool:
+    return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
 
 
 def read_holder(path: str) -> int | None:
@@ -56,6 +63,18 @@ def read_holder(path: str) -> int | None:
         return None
 
 
+def read_ready(path: str) -> bool:
+    """True when a process that takes new work holds the guard at `path` now."""
+    try:
+        watch = GuardWatch(path)
+    except ResourceError:
+        return False
+    try:
+        return watch.ready()
+    finally:
+        watch.close()
+
+
 class ProcessGuard:
     """The owner's side: created with acquire(), freed by close() or by the kernel."""
 
@@ -64,8 +83,10 @@ class ProcessGuard:
         self._fd = fd
 
     @classmethod
-    def acquire(cls, path: str) -> Self:
+    def acquire(cls, path: str, *, signed: bool = True) -> Self:
         """Create or take over the guard file and lock it; never blocks.
+
+        `signed` writes our pid into it; a sweeper does not, for /dev/shm may be full of what it came to remove.
 
         Raises:
             NameTaken: a living process holds it (the text names its pid).
@@ -76,15 +97,24 @@ class ProcessGuard:
                 fd = os.open(path, _OPEN_FLAGS | os.O_CREAT, 0o600)
             try:
                 if cls._lock_linked(path, fd):
-                    identity = own_identity()
-                    with os_errors(f"write guard {path}"):
-                        os.ftruncate(fd, 0)
-                        os.pwrite(fd, f"{identity.pid} {identity.start_time}\n".encode(), 0)
+                    if signed:
+                        cls._sign(path, fd)
                     return cls(path, fd)
             except BaseException:
                 os.close(fd)
                 raise
             os.close(fd)  # its last owner unlinked the file between our open and our lock: once more
+
+    @staticmethod
+    def _sign(path: str, fd: int) -> None:
+        try:
+            with os_errors(f"write guard {path}"):
+                identity = own_identity()
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{identity.pid} {identity.start_time}\n".encode(), 0)
+        except BaseException:
+            os.unlink(path)  # locked and linked, so it is ours to remove: a full file system must not keep an empty one
+            raise
 
     @staticmethod
     def _lock_linked(path: str, fd: int) -> bool:
@@ -113,7 +143,8 @@ class ProcessGuard:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             try:
-                os.unlink(self.path)
+                if _is_file(self.path, fd):  # else it was removed by hand, and a new owner may have made its own
+                    os.unlink(self.path)
             except FileNotFoundError:
                 pass
             finally:

@@ -11,7 +11,7 @@ _STARTTIME_FIELD = 22  # proc_pid_stat(5)
 
 
 def start_time_of(pid: int) -> int | None:
-    """Start time of `pid` in clock ticks since boot (field 22 of /proc/PID/stat); None when there is no such process."""
+    """Start time of `pid` in clock ticks since boot (field 22 of /proc/PID/stat); None without such a process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             text = stat.read()

@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Self
 
 from shmchannel import faults
@@ -28,6 +29,11 @@ log = logging.getLogger(__name__)
 
 STRIPE_DEFAULT = 4
 WAITERS_MAX = 10_000
+GROWTH_CHUNKS = 8
+"""A transfer is worth a segment for each so many chunks it has."""
+WIDEN_CHUNKS = 64
+"""Ending a transfer in mid-stream to begin it anew with a wider lease pays when so many chunks are still to come."""
+_NO_NUMBERS: frozenset[int] = frozenset()
 CreateSegment = Callable[[str, int, ProcessIdentity], Segment]
 
 
@@ -52,13 +58,14 @@ class _Waiter:
 class Lease:
     """One or more segments for one transfer; ends with give_back() when it ended cleanly, else with retire()."""
 
-    __slots__ = ("_left", "_pool", "_promised", "segments")
+    __slots__ = ("_given_back", "_pool", "_promised", "segments")
 
     def __init__(self, pool: SegmentPool, segments: list[Segment]) -> None:
         self._pool = pool
         self.segments = segments
-        self._left: dict[int, Segment] = dict(enumerate(segments))
-        self._promised: set[int] = set()
+        # Numbers of segments, kept only by the few leases that shrink.
+        self._promised: frozenset[int] = _NO_NUMBERS
+        self._given_back: frozenset[int] = _NO_NUMBERS
 
     def should_shrink(self) -> bool:
         """True while more threads wait for a segment than segments were asked back; one comparison, no lock."""
@@ -67,37 +74,48 @@ class Lease:
 
     def promise(self, number: int) -> None:
         """Segment `number` has been asked back from the other side."""
-        self._promised.add(number)
+        self._promised = self._promised | {number}
         self._pool._add_promised(1)
 
     def give_back_one(self, number: int) -> None:
         """Segment `number` came back in the stream: hand it on; the others keep their numbers."""
         if number not in self._promised:
             raise LeaseError(f"segment number {number} was not asked back")
-        self._promised.discard(number)
-        self._pool._give_back([self._left.pop(number)], promised=1)
+        self._promised = self._promised - {number}
+        self._given_back = self._given_back | {number}
+        self._pool._give_back([self.segments[number]], promised=1, shrunk=1)
+
+    def could_grow(self, chunks_left: int) -> bool:
+        """True when a new lease for that many chunks would now be at least twice as wide; no lock."""
+        pool = self._pool
+        width = len(self.segments) - len(self._given_back)
+        return (
+            chunks_left >= WIDEN_CHUNKS
+            and min(pool.stripe, (len(pool._free) + width) // 2) >= 2 * width
+            and not pool.waiting
+        )
 
     def give_back(self) -> None:
         """The transfer ended cleanly on both sides: all that is left goes back to the pool."""
-        self._pool._give_back(self._take_left(), promised=self._take_promised())
+        segments, promised = self._end()
+        self._pool._give_back(segments, promised)
 
     def retire(self) -> None:
         """The other side may still write: unlink every segment and put new ones in their place."""
-        self._pool._retire(self._take_left(), promised=self._take_promised())
+        segments, promised = self._end()
+        self._pool._retire(segments, promised)
 
-    def _take_left(self) -> list[Segment]:
-        segments = list(self._left.values())
-        self._left.clear()
-        return segments
-
-    def _take_promised(self) -> int:
-        count = len(self._promised)
-        self._promised.clear()
-        return count
+    def _end(self) -> tuple[list[Segment], int]:
+        segments, promised = self.segments, len(self._promised)
+        if self._given_back:
+            segments = [segment for number, segment in enumerate(segments) if number not in self._given_back]
+        self.segments = []
+        self._promised = self._given_back = _NO_NUMBERS
+        return segments, promised
 
 
 class SegmentPool:
-    """Owner of `count` segments of `segment_bytes` bytes each (header included) and of the guard that proves its life."""
+    """Owner of `count` segments of `segment_bytes` bytes (header included) and of the guard that proves its life."""
 
     def __init__(
         self,
@@ -128,6 +146,7 @@ class SegmentPool:
         self._missing = 0
         self._closed = False
         self._leases_total = self._retired_total = self._timeouts_total = self._refused_total = 0
+        self._widest_lease = self._shrunk_total = 0
 
     @classmethod
     def create(
@@ -140,20 +159,14 @@ class SegmentPool:
             UsageError: the size is out of range.
         """
         name = pool_name(os.getpid(), secrets.token_hex(4))
-        pool = cls(
-            name,
-            ProcessGuard.acquire(pool_guard_path(name)),
-            count,
-            segment_bytes,
-            stripe=stripe,
-            waiters_max=waiters_max,
-        )
-        try:
+        with ExitStack() as undo:
+            guard = ProcessGuard.acquire(pool_guard_path(name))
+            undo.callback(guard.close)
+            pool = cls(name, guard, count, segment_bytes, stripe=stripe, waiters_max=waiters_max)
+            undo.callback(pool.close)
             pool.fill_up()
-        except BaseException:
-            pool.close()
-            raise
-        return pool
+            undo.pop_all()
+            return pool
 
     def fill_up(self) -> None:
         """Make the segments and report ready; once."""
@@ -184,10 +197,17 @@ class SegmentPool:
             self._waiters.append(waiter)
             self.waiting = len(self._waiters)
         try:
-            self._replace_missing()
-            waiter.wait(deadline.remaining())
-        finally:
-            lease = self._collect(waiter)
+            refusal = self._replace_missing()
+            if refusal is None:
+                waiter.wait(deadline.remaining())
+        except BaseException:
+            granted = self._collect(waiter)
+            if granted is not None:  # meanwhile: nobody would ever give it back
+                granted.give_back()
+            raise
+        lease = self._collect(waiter)
+        if lease is None and refusal is not None:
+            raise PoolExhausted("no segment left in the pool", hint=str(refusal)) from refusal
         if lease is None:
             raise ChannelTimeout(f"none of {self._count} segments came free in time")
         return lease
@@ -203,9 +223,12 @@ class SegmentPool:
         free = self._free
         if self._waiters or not free:
             return None
-        count = max(1, min(want or self.stripe, len(free) // 2))
-        segments = [free.pop() for _ in range(count)]  # the most recently used first: its memory is warm
+        count = max(1, min(want or self.stripe, self.stripe, len(free) // 2))
+        # The most recently used first: its memory is warm.
+        segments = [free.pop()] if count == 1 else [free.pop() for _ in range(count)]
         self._leases_total += 1
+        if count > self._widest_lease:
+            self._widest_lease = count
         return Lease(self, segments)
 
     def _collect(self, waiter: _Waiter) -> Lease | None:
@@ -225,9 +248,10 @@ class SegmentPool:
         with self._lock:
             self.promised += count
 
-    def _give_back(self, segments: Iterable[Segment], promised: int) -> None:
+    def _give_back(self, segments: Iterable[Segment], promised: int, shrunk: int = 0) -> None:
         with self._lock:
             self.promised -= promised
+            self._shrunk_total += shrunk
             if self._closed:
                 return
             for segment in segments:
@@ -248,14 +272,18 @@ class SegmentPool:
             _discard(segment)
         if faults.ARMED:
             faults.reach("proxy.retired")
-        self._replace_missing()
+        self._replace_missing()  # what is refused now is told to who leases next
 
-    def _replace_missing(self) -> None:
-        """Make new segments for retired ones; what the system refuses now is tried again by the next that waits."""
+    def _replace_missing(self) -> ResourceError | None:
+        """Make new segments for retired ones; what the system refuses now is tried again by the next that waits.
+
+        Returns the refusal that leaves the pool without any segment; never raises it, for a retiring transfer has an
+        error of its own to tell.
+        """
         while True:
             with self._lock:
                 if self._closed or not self._missing:
-                    return
+                    return None
                 self._missing -= 1
             try:
                 segment = self._new_segment()
@@ -264,9 +292,7 @@ class SegmentPool:
                     self._missing += 1
                     empty = self._missing >= self._count
                 log.warning("segment not replaced", extra={"pool": self.name, "reason": str(error)})
-                if empty:
-                    raise PoolExhausted("no segment left in the pool", hint=str(error)) from error
-                return
+                return error if empty else None
             self._give_back([segment], promised=0)
 
     def _new_segment(self) -> Segment:
@@ -290,6 +316,8 @@ class SegmentPool:
                 segment_bytes=self.segment_bytes,
                 waiting=len(self._waiters),
                 leases_total=self._leases_total,
+                widest_lease=self._widest_lease,
+                shrunk_total=self._shrunk_total,
                 retired_total=self._retired_total,
                 timeouts_total=self._timeouts_total,
                 refused_total=self._refused_total,
@@ -306,16 +334,22 @@ class SegmentPool:
             inventory = list(self._inventory.values())
         for waiter in waiters:
             waiter._wake.release()
-        for segment in inventory:
-            segment.unlink()
-        for segment in free:  # what is in use stays mapped until its thread ends with the process
-            segment.close()
-        if self._guard is not None:
-            self._guard.close()
+        try:
+            for segment in inventory:
+                segment.unlink()
+            for segment in free:  # what is in use stays mapped until its thread ends with the process
+                _unmap(segment)
+        finally:
+            if self._guard is not None:
+                self._guard.close()
 
 
 def _discard(segment: Segment) -> None:
     segment.unlink()
+    _unmap(segment)
+
+
+def _unmap(segment: Segment) -> None:
     try:
         segment.close()
     except BufferError:  # a view of the chunk is held by a traceback: the memory goes with it

@@ -80,7 +80,7 @@ def sweep(*, dry_run: bool = False) -> list[FoundName]:
             removed += rows
             continue
         try:
-            guard = ProcessGuard.acquire(group.guard_path)
+            guard = ProcessGuard.acquire(group.guard_path, signed=False)
         except ResourceError as error:  # another sweeper won, a new owner came, or it is another user's
             log.debug("left alone", extra={"guard": group.guard_path, "reason": str(error)})
             continue

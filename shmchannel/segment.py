@@ -27,6 +27,16 @@ from shmchannel.layout import (
 from shmchannel.semaphore import SharedSemaphore
 
 
+def check_segment_bytes(segment_bytes: int) -> None:
+    """Refuse a size that no segment has.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX:
+        raise UsageError(f"segment size {segment_bytes} is not between {SEGMENT_BYTES_MIN} and {SEGMENT_BYTES_MAX}")
+
+
 class Segment:
     """A mapped segment; `chunk` is the writable view of its data region, `chunk_address` where that lies."""
 
@@ -70,8 +80,7 @@ class Segment:
             UsageError: the size is out of range.
             NameTaken, LimitReached, AccessDenied: the system refused; nothing is left behind.
         """
-        if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX:
-            raise UsageError(f"segment size {segment_bytes} is not between {SEGMENT_BYTES_MIN} and {SEGMENT_BYTES_MAX}")
+        check_segment_bytes(segment_bytes)
         with (
             ExitStack() as undo,
             os_errors(f"create segment {name} of {segment_bytes} bytes", existential=errno.EEXIST),

@@ -52,21 +52,29 @@ class _Counter:
         self.total = 0
         self._lock = threading.Lock()
 
-    def add(self) -> None:
+    def add(self, count: int = 1) -> None:
         with self._lock:
-            self.total += 1
+            self.total += count
 
 
 class ChannelServer:
     """Serves one command at a time for each thread that calls serve_one()."""
 
-    def __init__(self, queue: CommandQueue, handler: Handler, *, stall_s: float = STALL_SECONDS) -> None:
+    def __init__(
+        self,
+        queue: CommandQueue,
+        handler: Handler,
+        *,
+        stall_s: float = STALL_SECONDS,
+        attachments: AttachmentTable | None = None,
+    ) -> None:
         self._queue = queue
         self._handler = handler
         self._stall_s = stall_s
         self._identity = own_identity()
-        self._attachments = AttachmentTable()
+        self._attachments = attachments or AttachmentTable()
         self._served, self._malformed, self._expired, self._broken = _Counter(), _Counter(), _Counter(), _Counter()
+        self._chunks = _Counter()
         self._next_log_ns = 0
 
     def serve_one(self, timeout_s: float) -> bool:
@@ -74,9 +82,18 @@ class ChannelServer:
 
         Raises nothing for what a proxy does wrong: that is counted, logged at most once a minute, and dropped.
         """
-        message = self._queue.receive(timeout_s)
+        message = self.receive(timeout_s)
         if message is None:
             return False
+        self.serve(message)
+        return True
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """Wait up to `timeout_s` seconds for a command; what comes back is to be given to serve()."""
+        return self._queue.receive(timeout_s)
+
+    def serve(self, message: bytes) -> None:
+        """Serve one command; raises as little as serve_one()."""
         if faults.ARMED:
             faults.reach("cache.received")
         try:
@@ -84,16 +101,15 @@ class ChannelServer:
         except CommandError as error:
             self._malformed.add()
             self._log_now_and_then("command dropped", error)
-            return True
+            return
         if 0 < command.deadline_ns <= monotonic_ns():
             self._expired.add()  # the proxy has given up and retired its segments
-            return True
+            return
         try:
             self._serve(command)
         except ShmChannelError as error:
             self._broken.add()
             self._log_now_and_then("transfer broken", error)
-        return True
 
     def _serve(self, command: Command) -> None:
         if not command.segments:
@@ -106,7 +122,9 @@ class ChannelServer:
             if command.kind is Kind.PUT:
                 self._handler.put(command, ChunkReader(segments, watch, self._stall_s))
             else:
-                self._answer(command, ChunkWriter(segments, watch, self._stall_s, self._identity))
+                writer = ChunkWriter(segments, watch, self._stall_s, self._identity)
+                self._answer(command, writer)
+                self._chunks.add(writer.posted)
             clean = True
             self._served.add()
         finally:
@@ -141,6 +159,7 @@ class ChannelServer:
             malformed_total=self._malformed.total,
             expired_total=self._expired.total,
             broken_total=self._broken.total,
+            chunks_total=self._chunks.total,
             attached=self._attachments.count,
         )
 

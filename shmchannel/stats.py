@@ -7,13 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStats:
-    """When segments_leased stays near segments_total, raise the number of segments (docs/tuning.md)."""
+    """When segments_leased stays near segments_total, raise the number of segments (docs/tuning.md).
+
+    `widest_lease` is the most segments that one lease has had, `shrunk_total` how many came back in mid-stream because
+    others waited.
+    """
 
     segments_total: int
     segments_leased: int
     segment_bytes: int
     waiting: int
     leases_total: int
+    widest_lease: int
+    shrunk_total: int
     retired_total: int
     timeouts_total: int
     refused_total: int
@@ -21,10 +27,14 @@ class PoolStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStats:
-    """Commands by what became of them; `attached` is how many segments of proxies are mapped now."""
+    """Commands by what became of them; `chunks_total` counts the hand-overs of answers that ended cleanly.
+
+    `attached` is how many segments of proxies are mapped now.
+    """
 
     served_total: int
     malformed_total: int
     expired_total: int
     broken_total: int
+    chunks_total: int
     attached: int

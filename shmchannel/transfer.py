@@ -100,7 +100,17 @@ class Ring:
 class ConsumerTransfer:
     """The side that takes chunks: checks each header against what must come, and trusts no number in it."""
 
-    __slots__ = ("_asked_back", "_cancelling", "_end", "_metadata_left", "_position", "facts", "ring", "state")
+    __slots__ = (
+        "_asked_back",
+        "_cancelled_at",
+        "_cancelling",
+        "_end",
+        "_metadata_left",
+        "_position",
+        "facts",
+        "ring",
+        "state",
+    )
 
     def __init__(self, segment_count: int) -> None:
         self.ring = Ring(segment_count)
@@ -111,6 +121,7 @@ class ConsumerTransfer:
         self._metadata_left = 0
         self._asked_back: set[int] = set()
         self._cancelling = False
+        self._cancelled_at = -1
 
     @property
     def position(self) -> int:
@@ -150,7 +161,8 @@ class ConsumerTransfer:
                     self.state = TransferState.COMPLETE
                     return BODY
             raise PeerProtocolError(
-                f"chunk [{offset}, +{length}) flags {flags} in a segment of {capacity}: expected offset {position}, end {self._end}"
+                f"chunk [{offset}, +{length}) flags {flags} in a segment of {capacity}:"
+                f" expected offset {position}, end {self._end}"
             )
         return self._receive_rare(status, length, offset, flags, capacity)
 
@@ -163,6 +175,8 @@ class ConsumerTransfer:
             if flags & LAST:  # it had ended before it saw the flag
                 self.state = TransferState.CANCELLED
                 return END
+            if self.ring.current == self._cancelled_at:
+                raise PeerProtocolError("the segment that said CANCEL came back with more of the body")
             return DISCARD
         if status == OK and flags == METADATA:
             done = (self.facts.metadata_bytes if self.facts else 0) - self._metadata_left
@@ -199,6 +213,7 @@ class ConsumerTransfer:
         if self.state is not TransferState.STREAMING:
             raise LeaseError(f"a transfer that is {self.state.value} cannot be cancelled")
         self._cancelling = True
+        self._cancelled_at = self.ring.current
 
 
 class ProducerTransfer:

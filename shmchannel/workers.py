@@ -11,14 +11,20 @@ from shmchannel.deadline import Deadline
 log = logging.getLogger(__name__)
 
 STACK_BYTES = 512 * 1024
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 class WorkerPool:
-    """`step(index)` waits for one piece of work, at most for a short while, and does it; a worker outlives its job."""
+    """`step(index)` waits for one piece of work, at most for a short while, and does it; a worker outlives its job.
+
+    A step may set `idle[index]` while it only waits for work: then join() does not take its worker for an unfinished
+    one.
+    """
 
     def __init__(self, name: str, count: int, step: Callable[[int], object]) -> None:
         self._step = step
         self._stopping = threading.Event()
+        self.idle = [False] * count
         # Daemon threads: one that is stuck past the drain limit must not keep the process from ending.
         self._threads = [
             threading.Thread(target=self._run, args=(index,), name=f"{name}-{index}", daemon=True)
@@ -52,8 +58,13 @@ class WorkerPool:
         self._stopping.set()
 
     def join(self, deadline: Deadline, *, interrupted: Callable[[], bool] = lambda: False) -> int:
-        """Wait for all workers up to the deadline or until `interrupted()`; returns how many still run."""
-        for thread in self._threads:
-            while thread.ident is not None and thread.is_alive() and not deadline.expired and not interrupted():
-                thread.join(deadline.slice(0.05))
+        """Wait for all workers up to the deadline or until `interrupted()`; returns how many still run.
+
+        A worker that only waits for work ends in a moment: it is waited for in any case.
+        """
+        for index, thread in enumerate(self._threads):
+            while thread.ident is not None and thread.is_alive():
+                if (deadline.expired or interrupted()) and not self.idle[index]:
+                    break
+                thread.join(_LOOK_AGAIN_SECONDS)
         return sum(thread.is_alive() for thread in self._threads)

@@ -48,7 +48,7 @@ def run(config: CacheConfig) -> int:
         handler = CacheHandler(static, store, lookup_delay_s=config.lookup_delay_us / 1e6, stall_s=config.stall_s)
         server = ChannelServer(queue, handler, stall_s=config.stall_s)
         resources.callback(server.close)
-        workers = WorkerPool("cache-worker", config.worker_threads, lambda _: server.serve_one(PEER_CHECK_SECONDS))
+        workers = _make_workers(config.worker_threads, server)
         workers.start()
         queue.set_ready()
         notify(READY)
@@ -64,6 +64,18 @@ def run(config: CacheConfig) -> int:
         while not signals.wait(HOUSEKEEPING_SECONDS):
             server.sweep()
         return _stop(config, signals, queue, handler, server, workers)
+
+
+def _make_workers(count: int, server: ChannelServer) -> WorkerPool:
+    def step(index: int) -> None:
+        pool.idle[index] = True
+        message = server.receive(PEER_CHECK_SECONDS)
+        if message is not None:
+            pool.idle[index] = False
+            server.serve(message)
+
+    pool = WorkerPool("cache-worker", count, step)
+    return pool
 
 
 def _open_store(config: CacheConfig) -> ObjectStore:
@@ -97,5 +109,15 @@ def _stop(
     workers.request_stop()
     stuck = workers.join(deadline, interrupted=second_signal)
     stats = server.stats()
-    log.info("stopped", extra={"served": stats.served_total, "malformed": stats.malformed_total, "unfinished": stuck})
+    log.info(
+        "stopped",
+        extra={
+            "served": stats.served_total,
+            "chunks": stats.chunks_total,
+            "malformed": stats.malformed_total,
+            "expired": stats.expired_total,
+            "broken": stats.broken_total,
+            "unfinished": stuck,
+        },
+    )
     return int(ExitCode.INTERRUPTED if stuck else ExitCode.OK)

@@ -27,7 +27,7 @@ def main() -> int:
     )
     config = loaded.config
     if loaded.check_only:
-        print(loaded.describe())
+        sys.stdout.write(loaded.describe() + "\n")
         return int(ExitCode.OK)
     logs.configure(config.log_level, prog=PROG, form=config.log_format)
     for warning in loaded.warnings:
@@ -41,6 +41,9 @@ def main() -> int:
         return int(ExitCode.LOCK_HELD)
     except (ShmChannelError, SimpleCachedError) as error:
         log.error("cannot start", extra={"reason": str(error)})
+        return int(ExitCode.CANNOT_START)
+    except OSError as error:  # what every start needs: descriptors, memory
+        log.error("cannot start", extra={"reason": f"{error} (see ulimit -a)"})
         return int(ExitCode.CANNOT_START)
     except Exception:
         log.exception("failed")

@@ -50,8 +50,8 @@ class CacheConfig:
         low=1,
     )
     store_bytes: int = option(
-        1 << 30, "budget of the object store; the least recently used leaves first", flags=("--store-bytes",), metavar="SIZE", low=0,
-        high=1 << 50, unit="bytes",
+        1 << 30, "budget of the object store; the least recently used leaves first",
+        flags=("--store-bytes",), metavar="SIZE", low=0, high=1 << 50, unit="bytes",
     )  # fmt: skip
     log_level: LogLevel = option(LogLevel.INFO, "least importance that is logged", flags=("--log-level",), metavar="L")
     log_format: LogForm = option(LogForm.CONSOLE, "how an event is written")

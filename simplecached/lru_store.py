@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
+    """Where a record stands; nothing leads back."""
+
     WRITING = "writing"
     VISIBLE = "visible"
     LEAVING = "leaving"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import stat
 import threading
 import time
@@ -255,14 +256,25 @@ def load_file_map(map_path: str) -> dict[bytes, bytes]:
     return paths
 
 
+def files_max_from_limit(soft_limit: int) -> int:
+    """Return how many files may stay open under this soft limit (RLIMIT_NOFILE); most of it is the object store's."""
+    if soft_limit == resource.RLIM_INFINITY:
+        return OPEN_FILES_MAX
+    return max(1, min(OPEN_FILES_MAX, soft_limit // 8))
+
+
 def open_static(path: str) -> StaticSource:
-    """Return the source for a directory or for a file map; raises ConfigError when the path is neither."""
+    """Return the source for a directory or for a file map; raises ConfigError when the path is neither.
+
+    It keeps as many files open as the limit of descriptors allows at this moment, so raise that first.
+    """
+    files_max = files_max_from_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     try:
         facts = os.stat(path)
     except OSError as error:
         raise ConfigError(f"cannot serve {path}: {error.strerror}") from error
     if stat.S_ISDIR(facts.st_mode):
-        return StaticDirectory(path)
+        return StaticDirectory(path, files_max)
     if stat.S_ISREG(facts.st_mode):
-        return FileMap(path)
+        return FileMap(path, files_max)
     raise ConfigError(f"cannot serve {path}: neither a directory nor a file map")

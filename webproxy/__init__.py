@@ -1,4 +1,4 @@
-"""The proxy daemon: answers clients from a cache through shared memory, and from an HTTP origin what the cache lacks."""
+"""The proxy daemon: answers clients from a cache through shared memory, and from an origin what that lacks."""
 
 from importlib.metadata import version
 

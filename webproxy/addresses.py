@@ -8,7 +8,11 @@ network or a cloud's metadata service.
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_PLAIN_URL = re.compile(r"[!-\[\]-~]+")  # printable ASCII without the backslash
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -29,15 +33,19 @@ def may_connect(address: Address, *, named_by_operator: bool) -> bool:
         return False
     if named_by_operator:
         return True
-    return address.is_global and not _tunnels_inwards(address)
+    return _is_public(address)
 
 
-def _tunnels_inwards(address: Address) -> bool:
-    """True for v6 addresses that carry a v4 address which is not public (6to4, Teredo)."""
+def _is_public(address: Address) -> bool:
+    """Whether it is an address of the public internet; so must the v4 one be that a v6 one carries."""
     if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF).is_global
+    carried = [address.sixtofour, *(address.teredo or ())]
+    if any(one is not None and not one.is_global for one in carried):
         return False
-    inner = [address.sixtofour, *(address.teredo or ())]
-    return any(one is not None and not one.is_global for one in inner)
+    return address.is_global and not address.is_site_local and not address.is_reserved
 
 
 def same_host(url: str, other: str) -> bool:
@@ -46,9 +54,17 @@ def same_host(url: str, other: str) -> bool:
 
 
 def may_redirect(source: str, target: str) -> bool:
-    """Whether a redirect stays in the http family and does not fall from https to http."""
-    schemes = urlsplit(source).scheme.lower(), urlsplit(target).scheme.lower()
-    return schemes[1] == "https" or schemes == ("http", "http")
+    """Whether a redirect stays in the http family, does not fall from https to http, and cannot be read in two ways.
+
+    User names, backslashes and other bytes are where URL parsers disagree about the host, and ours is not libcurl's.
+    """
+    try:
+        parts = urlsplit(target)
+        readable = _PLAIN_URL.fullmatch(target) and "@" not in parts.netloc and parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    schemes = urlsplit(source).scheme.lower(), parts.scheme.lower()
+    return bool(readable) and (schemes[1] == "https" or schemes == ("http", "http"))
 
 
 def _endpoint(url: str) -> tuple[str, str | None, int | None]:

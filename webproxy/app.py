@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from contextlib import ExitStack
+from time import monotonic_ns
 
 from shmchannel import reaper
 from shmchannel.client import ChannelClient
@@ -25,6 +26,7 @@ from webproxy.exchange import GetfileExchange
 from webproxy.fetches import Fetches
 from webproxy.fill import Fill
 from webproxy.handoff import Handoff
+from webproxy.hit import HitResponse
 from webproxy.intake import Intake
 from webproxy.listener import open_listener
 from webproxy.origin import OriginClient, OriginLimits
@@ -71,11 +73,11 @@ class _Proxy:
         self._cache = None if self._client is None else CacheLink(self._client, patient=config.origin_url is None)
         self._fetches = None if config.origin_url is None else self._make_fetches(config.origin_url)
         self._address: tuple[str, int] = listener.getsockname()[:2]
-        handoff = Handoff()
-        resources.callback(handoff.close)
-        self._boss = Boss(handoff, request_timeout_s=config.request_timeout_s, wire=config.wire)
+        self._handoff = Handoff()
+        resources.callback(self._handoff.close)
+        self._boss = Boss(self._handoff, request_timeout_s=config.request_timeout_s, wire=config.wire)
         resources.callback(self._boss.close)
-        self._intake = Intake(listener, handoff, self._boss, config.worker_threads, config.wire)
+        self._intake = Intake(listener, self._handoff, self._boss, config.worker_threads, config.wire)
         resources.callback(self._intake.close)
         self._exchange = GetfileExchange(
             self._cache,
@@ -86,6 +88,7 @@ class _Proxy:
             client_limit=RateLimit(config.client_rate_bytes, config.client_rate_window_s),
             steps=self._steps,
             stopping=lambda: self._stop_now,
+            others_wait=self._others_wait,
         )
         self._workers = WorkerPool("worker", config.worker_threads, self._step)
 
@@ -113,16 +116,30 @@ class _Proxy:
         return Fill(self._client, self._pool, key, spool)
 
     def _step(self, index: int) -> None:
+        began_ns = monotonic_ns() if self._steps.enabled else 0
+        idle = self._workers.idle
+        idle[index] = True
         request = self._intake.take(index)
         if request is None:
             return
-        fd, path = request
+        idle[index] = False
         if self._steps.enabled:
-            self._steps.start()
-        try:
-            self._exchange.serve(fd, path)
-        finally:
+            self._steps.start(began_ns)
+            self._steps.mark("boss")
+        if isinstance(request, HitResponse):
+            fd, paused = request.stream.fd, self._exchange.resume(request)
+        else:
+            fd, paused = request[0], self._exchange.serve(*request)
+        if paused is None:
             self._boss.linger(fd)
+        elif paused.slow:
+            self._boss.park(paused.response)
+        else:
+            self._handoff.put_paused(paused.response)
+
+    def _others_wait(self) -> bool:
+        """True when every worker is busy, and a request or a paused response waits for one."""
+        return not any(self._workers.idle) and self._intake.others_wait()
 
     def run(self, signals: SignalTrap) -> int:
         """Serve until a signal comes, then drain."""
@@ -140,6 +157,10 @@ class _Proxy:
             pass
         return self._stop(signals)
 
+    def _busy(self) -> bool:
+        """True while a request or a response is on its way through this process."""
+        return bool(self._handoff.waiting or self._boss.parked or not all(self._workers.idle))
+
     def _stop(self, signals: SignalTrap) -> int:
         notify(STOPPING)
         self._intake.stop_accepting()
@@ -148,23 +169,33 @@ class _Proxy:
         deadline = Deadline.after(self._config.drain_s)
         interrupted = False
 
-        def second_signal() -> bool:
+        def second_signal(wait_s: float = 0.0) -> bool:
             nonlocal interrupted
-            interrupted = interrupted or bool(signals.wait(0))
+            interrupted = interrupted or bool(signals.wait(wait_s))
             return interrupted
 
+        while self._busy() and not deadline.expired and not second_signal(deadline.slice(0.02)):
+            pass
         self._workers.request_stop()
         stuck = self._workers.join(deadline, interrupted=second_signal)
+        unfinished = stuck + self._boss.parked + self._handoff.waiting
         if self._fetches is not None:
             self._fetches.stop()
             self._fetches.join(deadline.slice(1.0))
         if stuck:
             self._stop_now = True
-        facts: dict[str, object] = {"unfinished": stuck, **self._exchange.outcomes()}
+        facts: dict[str, object] = {"unfinished": unfinished, **self._exchange.outcomes()}
         if self._pool is not None:
             stats = self._pool.stats()
-            facts |= {"leases": stats.leases_total, "retired": stats.retired_total}
+            facts |= {
+                "leases": stats.leases_total,
+                "widest_lease": stats.widest_lease,
+                "shrunk": stats.shrunk_total,
+                "retired": stats.retired_total,
+                "leased": stats.segments_leased,
+                "invalid": self._boss.invalid_total + self._intake.invalid_total,
+            }
         if self._steps.enabled:
             facts["step_times"] = self._steps.total()
         log.info("stopped", extra=facts)
-        return int(ExitCode.INTERRUPTED if stuck else ExitCode.OK)
+        return int(ExitCode.INTERRUPTED if unfinished else ExitCode.OK)

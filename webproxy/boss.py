@@ -1,8 +1,9 @@
-"""Boss: the thread that keeps what would block a worker: unfinished requests, and connections that wait for their end.
+"""Boss: the thread that keeps what would block a worker: unfinished requests, slow clients, ends of connections.
 
 A worker that accepts a connection and finds the whole request there serves it at once. Anything else comes here, and
 costs no worker: when the request is whole, the boss puts it on the handoff line; at the time limit or at the client's
-end of stream it answers INVALID itself. A connection that was answered is closed here when the client has closed its
+end of stream it answers INVALID itself. A response whose client takes no more is parked here, a descriptor and a few
+numbers, until the client takes data again. A connection that was answered is closed here when the client has closed its
 side, so that no reset destroys data in flight.
 """
 
@@ -21,6 +22,7 @@ from webproxy import sockets
 from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
 from webproxy.handoff import Handoff
+from webproxy.hit import HitResponse
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Boss:
         self._wire = wire
         self._inbox: deque[tuple[int, bytes]] = deque()
         self._unfinished: dict[int, _Unfinished] = {}
+        self._arriving_paused: deque[HitResponse] = deque()
+        self._paused: dict[int, HitResponse] = {}
         self._lingering: deque[tuple[float, int]] = deque()
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -53,6 +57,7 @@ class Boss:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="boss", daemon=True)
         self.invalid_total = 0
+        self.too_slow_total = 0
 
     def start(self) -> None:
         """Start the thread."""
@@ -62,6 +67,11 @@ class Boss:
     def adopt(self, fd: int, data: bytes) -> None:
         """Take over a connection whose request is not whole yet; never blocks."""
         self._inbox.append((fd, data))
+        os.eventfd_write(self._wake_fd, 1)
+
+    def park(self, response: HitResponse) -> None:
+        """Take over a response whose client takes nothing for now; it goes on when the client takes data again."""
+        self._arriving_paused.append(response)
         os.eventfd_write(self._wake_fd, 1)
 
     def linger(self, fd: int) -> None:
@@ -82,6 +92,11 @@ class Boss:
         """How many connections wait here for the rest of their request."""
         return len(self._unfinished)
 
+    @property
+    def parked(self) -> int:
+        """How many responses wait here for their clients."""
+        return len(self._paused) + len(self._arriving_paused)
+
     # -- the thread ----------------------------------------------------------------------------------------------
     def _run(self) -> None:
         while not self._stopping:
@@ -97,8 +112,16 @@ class Boss:
                     os.eventfd_read(fd)
             elif fd in self._unfinished:
                 self._receive(fd)
+            elif fd in self._paused:
+                self._epoll.unregister(fd)
+                self._handoff.put_paused(self._paused.pop(fd))  # also a broken one: its next send says so
         while self._inbox:
             self._enter(*self._inbox.popleft())
+        while self._arriving_paused:
+            response = self._arriving_paused.popleft()
+            self._paused[response.stream.fd] = response
+            self._epoll.register(response.stream.fd, select.EPOLLOUT)
+        self._drop_too_slow()
         self._expire()
         self._end_lingering()
 
@@ -154,6 +177,17 @@ class Boss:
                 return
             self._invalid(fd)
 
+    def _drop_too_slow(self) -> None:
+        for fd, response in list(self._paused.items()):
+            try:
+                response.stream.check_rate()
+            except ClientGone as error:
+                self._epoll.unregister(fd)
+                del self._paused[fd]
+                sockets.close(fd)
+                self.too_slow_total += 1
+                log.info("client dropped", extra={"path": response.key, "reason": str(error)})
+
     def _end_lingering(self) -> None:
         now = monotonic()
         for _ in range(len(self._lingering)):
@@ -174,8 +208,10 @@ class Boss:
             self._thread.join()
         for fd, _ in self._inbox:
             sockets.close(fd)
-        for fd in self._unfinished:
+        for fd in (*self._unfinished, *self._paused):
             sockets.close(fd)
+        for response in self._arriving_paused:
+            sockets.close(response.stream.fd)
         for _, fd in self._lingering:
             sockets.close(fd)
         self._epoll.close()

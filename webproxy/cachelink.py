@@ -38,7 +38,7 @@ class CacheLink:
                 transfer = self._client.get(key, deadline, offset=offset, version=version)
             except (NameMissing, PeerGone) as error:
                 self._note(present=False, reason=error)
-                if not self._worth_waiting(error, deadline):
+                if not self._worth_waiting(deadline):
                     raise self._unavailable(error) from error
             except ShmChannelError as error:
                 if isinstance(error, PeerError):
@@ -49,8 +49,8 @@ class CacheLink:
                     self._note(present=True)
                 return transfer
 
-    def _worth_waiting(self, error: ShmChannelError, deadline: Deadline) -> bool:
-        """One that ended meanwhile may have a successor already; an absent one is waited for when there is no other way."""
+    def _worth_waiting(self, deadline: Deadline) -> bool:
+        """One that ended may have a successor already; an absent one is waited for when there is no other way."""
         if deadline.expired or self._stopping.is_set():
             return False
         if self._client.connected:

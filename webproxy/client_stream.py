@@ -28,10 +28,10 @@ class RateLimit:
 class ClientStream:
     """Sends to a socket whose kernel send time-out is short: each send takes what the client took in that time."""
 
-    __slots__ = ("_fd", "_limit", "_sent_bytes", "_stopping", "_window_end", "_window_taken")
+    __slots__ = ("_limit", "_sent_bytes", "_stopping", "_window_end", "_window_taken", "fd")
 
     def __init__(self, fd: int, limit: RateLimit, stopping: Callable[[], bool]) -> None:
-        self._fd = fd
+        self.fd = fd
         self._limit = limit
         self._stopping = stopping
         self._sent_bytes = 0
@@ -43,19 +43,21 @@ class ClientStream:
         """Bytes given to the kernel so far."""
         return self._sent_bytes
 
-    def send_memory(self, address: int, count: int) -> int:
+    def send_memory(self, address: int, count: int, more: bool = False) -> int:
         """Send what the client takes of `count` bytes of mapped memory within the patience; returns how many bytes.
+
+        `more`: other bytes follow at once.
 
         Raises:
             ClientGone: the connection is closed or broken.
         """
-        sent = sockets.send_memory(self._fd, address, count)
+        sent = sockets.send_memory(self.fd, address, count, more)
         self._sent_bytes += sent
         return sent
 
     def send_header(self, header: bytes) -> None:
         """Send all of a header that content follows. Errors as send_all()."""
-        sent = sockets.send_header(self._fd, header)
+        sent = sockets.send_header(self.fd, header)
         self._sent_bytes += sent
         if sent < len(header):
             self.send_all(header[sent:])
@@ -67,7 +69,7 @@ class ClientStream:
             ClientGone, ClientTooSlow: it did not.
         """
         while True:
-            sent = sockets.send(self._fd, data)
+            sent = sockets.send(self.fd, data)
             self._sent_bytes += sent
             if sent == len(data):
                 return
@@ -77,7 +79,7 @@ class ClientStream:
     def send_file(self, fd: int, offset: int, count: int) -> int:
         """Send from a file whose bytes do not change any more; returns how many the client took within the patience."""
         try:
-            sent = os.sendfile(self._fd, fd, offset, count)
+            sent = os.sendfile(self.fd, fd, offset, count)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -93,9 +95,7 @@ class ClientStream:
             ClientTooSlow: it took less than the minimum rate over the window.
         """
         poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
-        if not self._window_end:
-            self._open_window()
+        poll.register(self.fd, select.POLLOUT)
         while True:
             for _, events in poll.poll(_POLL_SECONDS * 1000):
                 if events & (select.POLLERR | select.POLLHUP):
@@ -103,11 +103,21 @@ class ClientStream:
                 return
             if self._stopping():
                 raise ClientGone("the daemon stops")
-            if self._limit.bytes_per_s and monotonic() >= self._window_end:
-                taken = self._taken() - self._window_taken
-                if taken < self._limit.bytes_per_s * self._limit.window_s:
-                    raise ClientTooSlow(f"{taken} bytes in {self._limit.window_s:.0f} s")
-                self._open_window()
+            self.check_rate()
+
+    def check_rate(self) -> None:
+        """While the client is waited for, now and then.
+
+        Raises:
+            ClientTooSlow: it took less than the minimum rate over the window.
+        """
+        if not self._window_end:
+            self._open_window()
+        elif self._limit.bytes_per_s and monotonic() >= self._window_end:
+            taken = self._taken() - self._window_taken
+            if taken < self._limit.bytes_per_s * self._limit.window_s:
+                raise ClientTooSlow(f"{taken} bytes in {self._limit.window_s:.0f} s")
+            self._open_window()
 
     def _open_window(self) -> None:
         self._window_end = monotonic() + self._limit.window_s
@@ -117,7 +127,7 @@ class ClientStream:
         """What the client has acknowledged: a slow one drains the kernel's buffer long before we may send again."""
         queued = array.array("i", [0])
         try:
-            fcntl.ioctl(self._fd, termios.TIOCOUTQ, queued)
+            fcntl.ioctl(self.fd, termios.TIOCOUTQ, queued)
         except OSError as error:
             raise ClientGone(str(error)) from error
         return self._sent_bytes - queued[0]

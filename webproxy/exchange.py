@@ -11,18 +11,20 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
 
 from shmchannel.client import IncomingTransfer
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ShmChannelError
 from shmchannel.transfer import TransferState
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
 from webproxy.fetches import Fetches
 from webproxy.getfile import Status, Wire, ok_header, refusal
+from webproxy.hit import HitResponse, Pause, leave
 from webproxy.paths import normalised_path
-from webproxy.spool import NotFound
+from webproxy.spool import NotFound, SpoolReader
 from webproxy.steps import StepTimes
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,14 @@ STATUS_OF_ERROR: dict[type[Exception], Status] = {
     Overloaded: Status.ERROR,
 }
 """What a client is told when it has been told nothing yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A response that stopped before its end: because its client is `slow`, or because others wait for its worker."""
+
+    response: HitResponse
+    slow: bool
 
 
 class GetfileExchange:
@@ -49,6 +59,7 @@ class GetfileExchange:
         client_limit: RateLimit,
         steps: StepTimes,
         stopping: Callable[[], bool],
+        others_wait: Callable[[], bool] = lambda: False,
     ) -> None:
         self._cache = cache
         self._fetches = fetches
@@ -58,12 +69,17 @@ class GetfileExchange:
         self._client_limit = client_limit
         self._steps = steps
         self._stopping = stopping
+        self._others_wait = others_wait
         self._lock = threading.Lock()
         self._outcomes: Counter[str] = Counter()
 
-    def serve(self, fd: int, path: bytes) -> None:
-        """Answer one request; never raises for what client, cache or origin do. The connection stays the caller's."""
+    def serve(self, fd: int, path: bytes) -> Paused | None:
+        """Answer one request; never raises for what client, cache or origin do. The connection stays the caller's.
+
+        Returns None when the client has got its answer, or what is left of it for a later resume().
+        """
         stream = ClientStream(fd, self._client_limit, self._stopping)
+        outcome: str | Paused
         try:
             outcome = self._serve(stream, normalised_path(path))
         except tuple(STATUS_OF_ERROR) as error:
@@ -75,17 +91,38 @@ class GetfileExchange:
         except ClientGone:
             outcome = "client gone"
         except BodyCutShort as error:
-            outcome = "cut short"
-            log.warning("body cut short", extra={"path": path, "reason": str(error), "sent_bytes": stream.sent_bytes})
+            outcome = self._cut_short(path, error)
+        return self._ended(outcome)
+
+    def resume(self, response: HitResponse) -> Paused | None:
+        """Go on with a paused response; as serve()."""
+        outcome: str | Paused
+        try:
+            outcome = self._go_on(response)
+        except ClientGone:
+            outcome = "client gone"
+        except BodyCutShort as error:
+            outcome = self._cut_short(response.key, error)
+        return self._ended(outcome)
+
+    def _ended(self, outcome: str | Paused) -> Paused | None:
+        if isinstance(outcome, Paused):
+            return outcome
         with self._lock:
             self._outcomes[outcome] += 1
+        return None
+
+    def _cut_short(self, path: bytes, error: BodyCutShort) -> str:
+        log.warning("body cut short", extra={"path": path, "reason": str(error)})
+        return "cut short"
 
     def outcomes(self) -> dict[str, int]:
         """How many requests ended how."""
         with self._lock:
             return dict(self._outcomes)
 
-    def _serve(self, stream: ClientStream, key: bytes) -> str:
+    def _serve(self, stream: ClientStream, key: bytes) -> str | Paused:
+        asked_at = monotonic()
         if self._cache is not None:
             deadline = Deadline.after(self._cache_wait_s)
             try:
@@ -100,10 +137,13 @@ class GetfileExchange:
         if self._fetches is None:
             stream.send_all(refusal(Status.FILE_NOT_FOUND, self._wire))
             return "not found"
-        return self._answer_from_origin(stream, key, self._fetches)
+        reader = self._fetches.open(key, asked_at)
+        if reader is None:  # filled since: the cache has it now
+            return self._serve(stream, key)
+        return self._answer_from_origin(stream, reader)
 
     # -- from the cache ------------------------------------------------------------------------------------------
-    def _answer_from_cache(self, stream: ClientStream, key: bytes, transfer: IncomingTransfer) -> str | None:
+    def _answer_from_cache(self, stream: ClientStream, key: bytes, transfer: IncomingTransfer) -> str | Paused | None:
         """Send the hit; None for a miss (or an unreadable object, when the origin can be asked)."""
         with transfer:
             if not transfer.found:
@@ -111,77 +151,33 @@ class GetfileExchange:
                 if transfer.state is TransferState.FAILED and self._fetches is None:
                     raise CacheUnavailable("the cache cannot read the object")
                 return None
-            stream.send_header(ok_header(transfer.facts.size_bytes, self._wire))
-            sent = stream.send_memory(transfer.address, transfer.length)
+            size, version = transfer.facts[:2]
+            try:
+                stream.send_header(ok_header(size, self._wire))
+                sent = stream.send_memory(transfer.address, transfer.length, not transfer.last)
+            except ClientGone:
+                leave(transfer)
+                raise
             if sent == transfer.length and transfer.last:
                 transfer.finish()
-            else:
-                left_at = self._send_rest(stream, transfer, sent, 0)
-                if left_at is not None:
-                    version = transfer.facts.version
-                    transfer.close()
-                    self._resume(stream, key, left_at, version, transfer.facts.size_bytes)
+                if self._steps.enabled:
+                    self._steps.mark("send")
+                return "hit"
+            response = HitResponse(stream, key, size, version, self._others_wait)
+            pause = response.send(transfer, sent)
+        return self._go_on(response, pause)
+
+    def _go_on(self, response: HitResponse, pause: Pause | None = Pause.WIDEN) -> str | Paused:
+        """Resume a response until its end, or until it pauses for something that takes time."""
+        assert self._cache is not None
+        while pause is Pause.WIDEN:
+            pause = response.resume(self._cache, self._cache_wait_s)
         if self._steps.enabled:
             self._steps.mark("send")
-        return "hit"
-
-    def _send_rest(self, stream: ClientStream, transfer: IncomingTransfer, sent: int, offset: int) -> int | None:
-        """Send from the current chunk (of which `sent` bytes went out) to the end; `offset` is where that chunk begins.
-
-        Returns None when all went out, or the offset at which a slow client was left: its segments are free then.
-
-        Raises:
-            BodyCutShort: the cache failed in mid-body.
-        """
-        while True:
-            if sent < transfer.length:
-                sent += stream.send_memory(transfer.address + sent, transfer.length - sent)
-            if sent < transfer.length:
-                return self._leave(transfer, offset + sent)
-            if transfer.last:
-                break
-            offset += sent
-            try:
-                transfer.advance()
-            except ShmChannelError as error:
-                raise BodyCutShort(str(error)) from error
-            sent = 0
-        state = transfer.state
-        transfer.finish()
-        if state is not TransferState.COMPLETE:
-            raise BodyCutShort("the cache could not read the object to its end")
-        return None
-
-    def _leave(self, transfer: IncomingTransfer, offset: int) -> int:
-        """The client is slow: give the segments back; the rest is asked for again when it can take more."""
-        try:
-            if transfer.last:
-                transfer.finish()
-            else:
-                transfer.cancel()
-        except ShmChannelError as error:
-            log.debug("cancel failed", extra={"reason": str(error)})  # retired, which costs nothing but new segments
-        return offset
-
-    def _resume(self, stream: ClientStream, key: bytes, offset: int, version: int, size: int) -> None:
-        """Go on from `offset` whenever the slow client takes data, with a new transfer of the same version each time."""
-        assert self._cache is not None
-        position: int | None = offset
-        while position is not None and position < size:
-            stream.wait_writable()
-            try:
-                transfer = self._cache.get(key, Deadline.after(self._cache_wait_s), offset=position, version=version)
-            except CacheUnavailable as error:
-                raise BodyCutShort(str(error)) from error
-            with transfer:
-                if not transfer.found:
-                    transfer.finish()
-                    raise BodyCutShort("the object changed or left the cache while its client was slow")
-                position = self._send_rest(stream, transfer, 0, position)
+        return "hit" if pause is None else Paused(response, slow=pause is Pause.SLOW)
 
     # -- from the origin -----------------------------------------------------------------------------------------
-    def _answer_from_origin(self, stream: ClientStream, key: bytes, fetches: Fetches) -> str:
-        reader = fetches.open(key)
+    def _answer_from_origin(self, stream: ClientStream, reader: SpoolReader) -> str:
         try:
             answer = reader.wait_answer()
             if isinstance(answer, NotFound):

@@ -1,28 +1,32 @@
-"""Fill: hand a body to the cache while it comes from the origin, without ever slowing the fetch or starving a hit.
+"""Fill: hand a body to the cache while it comes from the origin, without slowing the fetch or starving a hit.
 
-The fill moves when bytes and a free segment are there. When the origin pauses and somebody waits for a segment, the fill
-gives way: it is aborted, and begun anew from the spool when the body is complete.
+The fill moves when bytes and a free segment are there. When somebody waits for a segment, the fill gives way: it is
+aborted, and begun anew from the spool when the body is complete. Whatever goes wrong here costs no more than that the
+object is not stored.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from time import monotonic
 
 from shmchannel.client import ChannelClient, OutgoingTransfer
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
-from shmchannel.pool import SegmentPool
+from shmchannel.pool import Lease, SegmentPool
 from webproxy.spool import Spool
 
 log = logging.getLogger(__name__)
 
 FILL_SEGMENTS = 2
 START_SECONDS = 2.0
+GIVE_WAY_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 
 
 class Fill:
-    """One object on its way into the cache; used by the fetch's thread only."""
+    """One object on its way into the cache; used by the fetch's thread only. No method raises for what a cache does."""
 
     def __init__(self, client: ChannelClient, pool: SegmentPool, key: bytes, spool: Spool) -> None:
         self._client = client
@@ -31,86 +35,109 @@ class Fill:
         self._spool = spool
         self._size: int | None = None
         self._transfer: OutgoingTransfer | None = None
-        self._given_up = False
+        self._next_look = 0.0
+        self._gave_way = False
+        self.given_up = False
+        self.stored = False
 
     @property
     def position(self) -> int | None:
         """How much of the body the cache has got, or None when nothing is under way."""
         return self._transfer.position if self._transfer is not None else None
 
+    @property
+    def chunk_bytes(self) -> int:
+        """The fill moves in whole chunks, which are smaller than this."""
+        return self._pool.segment_bytes
+
     def set_size(self, size_bytes: int) -> None:
         """The body's length is known: the fill may begin."""
         self._size = size_bytes
 
     def pump(self) -> None:
-        """Hand over what can be handed over now; never waits for the cache, except for its taking a new fill."""
-        if self._given_up or self._size is None:
+        """Hand over what can be handed over now; never waits for the cache, except for room in its queue."""
+        if self.given_up or self._size is None:
             return
         try:
-            if self._transfer is None:
+            if self._transfer is None and not self._gave_way and self._cache_is_there():
                 self._begin(self._pool.try_lease(FILL_SEGMENTS))
             if self._transfer is not None:
-                self._transfer.pump(self._read_into, self._spool.written, wait=False)
-                self._give_up_if_refused()
+                self._pump(self._transfer)
         except (ShmChannelError, OSError) as error:
             self._drop(error)
 
+    def _pump(self, transfer: OutgoingTransfer) -> None:
+        transfer.pump(self._read_into, self._spool.written, wait=False)
+        if transfer.refused:
+            self.given_up = True
+            transfer.commit()
+            self._close()
+
+    def _cache_is_there(self) -> bool:
+        """Whether a cache lives, looked at once a second: a lease for one that is absent would only be retired."""
+        if monotonic() < self._next_look:
+            return False
+        self._next_look = monotonic() + LOOK_SECONDS
+        return self._client.connected
+
     def give_way(self) -> None:
-        """Nothing comes from the origin: if a hit waits for a segment, let it have ours."""
-        if self._transfer is not None and self._pool.waiting:
+        """If a hit waits for a segment, let it have ours; the body is handed over when it is complete."""
+        if self._transfer is not None and not self._transfer.complete and self._pool.waiting:
+            self._gave_way = True
             self._abort()
 
     def finish(self) -> None:
         """The body is complete in the spool: hand the rest over and wait for the commit."""
-        if self._given_up or self._size is None:
+        if self.given_up or self._size is None:
             return
         try:
             if self._transfer is None:
+                if not self._client.connected:
+                    return
                 self._begin(self._pool.lease(Deadline.after(START_SECONDS), 1))
             transfer = self._transfer
             assert transfer is not None
             transfer.pump(self._read_into, self._size, wait=True)
-            if not transfer.commit():
+            self.stored = transfer.commit()
+            if not self.stored:
                 log.info("object not stored by the cache", extra={"key": self._key, "size_bytes": self._size})
             self._close()
         except (ShmChannelError, OSError) as error:
             self._drop(error)
 
     def cancel(self) -> None:
-        """The body will not be complete."""
-        self._given_up = True
+        """The fetch is over: what is not complete by now will not be."""
+        self.given_up = True
         if self._transfer is not None:
             self._abort()
 
-    def _begin(self, lease: object) -> None:
+    def _begin(self, lease: Lease | None) -> None:
         if lease is None:
             return
         assert self._size is not None
-        self._transfer = self._client.put(self._key, self._size, b"", lease, Deadline.after(START_SECONDS))  # type: ignore[arg-type]
+        self._transfer = self._client.put(self._key, self._size, b"", lease, Deadline.after(START_SECONDS))
 
     def _read_into(self, view: memoryview, offset: int) -> int:
         return os.preadv(self._spool.fd, (view,), offset)
 
-    def _give_up_if_refused(self) -> None:
-        if self._transfer is not None and self._transfer.refused:
-            self._given_up = True
-            self._transfer.commit()
-            self._close()
-
     def _abort(self) -> None:
         assert self._transfer is not None
         try:
-            self._transfer.abort()
+            self._transfer.abort(GIVE_WAY_SECONDS)
             self._close()
         except ShmChannelError as error:
             self._drop(error)
 
     def _drop(self, error: Exception) -> None:
         log.debug("fill broken", extra={"key": self._key, "reason": str(error)})
-        self._given_up = True
+        self.given_up = True
         self._close()
 
     def _close(self) -> None:
         transfer, self._transfer = self._transfer, None
-        if transfer is not None:
+        if transfer is None:
+            return
+        try:
             transfer.close()
+        except ShmChannelError as error:  # no new segment in place of a retired one: the pool logs and tries again
+            log.debug("fill left", extra={"key": self._key, "reason": str(error)})

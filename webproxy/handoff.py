@@ -1,22 +1,31 @@
-"""Handoff: the line of whole requests that the boss puts down and idle workers take, pollable beside the listener."""
+"""Handoff: what workers take over from the boss and from each other, pollable beside the listener."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections import deque
+from typing import TypeVar
 
 from webproxy import sockets
+from webproxy.hit import HitResponse
 
 Request = tuple[int, bytes]
 """The descriptor of a client's connection, and the path it asked for."""
 
 
+Entry = TypeVar("Entry")
+
+
 class Handoff:
-    """A queue with a descriptor that is readable once for each entry. Bounded by the number of connections."""
+    """Two lines, of whole requests and of paused responses that may go on; bounded by the number of connections.
+
+    They share one descriptor that is readable once for each entry.
+    """
 
     def __init__(self) -> None:
-        self._entries: deque[Request] = deque()
+        self._requests: deque[Request] = deque()
+        self._paused: deque[HitResponse] = deque()
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
 
     def fileno(self) -> int:
@@ -24,24 +33,41 @@ class Handoff:
         return self._fd
 
     def put(self, request: Request) -> None:
-        """Add an entry and wake one worker; never blocks."""
-        self._entries.append(request)
+        """Add a request and wake one worker; never blocks."""
+        self._requests.append(request)
+        os.eventfd_write(self._fd, 1)
+
+    def put_paused(self, response: HitResponse) -> None:
+        """Add a response that may go on and wake one worker; never blocks."""
+        self._paused.append(response)
         os.eventfd_write(self._fd, 1)
 
     def take(self) -> Request | None:
-        """The oldest entry, or None; never blocks."""
-        if not self._entries:
-            return None
+        """The oldest request, or None; never blocks."""
+        return self._take(self._requests) if self._requests else None
+
+    def take_paused(self) -> HitResponse | None:
+        """The response that waits longest, or None; never blocks."""
+        return self._take(self._paused) if self._paused else None
+
+    def _take(self, line: deque[Entry]) -> Entry | None:
         try:
-            request = self._entries.popleft()
+            entry = line.popleft()
         except IndexError:  # another worker was faster
             return None
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._fd)
-        return request
+        return entry
+
+    @property
+    def waiting(self) -> int:
+        """How many entries no worker has taken yet."""
+        return len(self._requests) + len(self._paused)
 
     def close(self) -> None:
         """Close the descriptor and what still waits."""
-        while self._entries:
-            sockets.close(self._entries.popleft()[0])
+        while self._requests:
+            sockets.close(self._requests.popleft()[0])
+        while self._paused:
+            sockets.close(self._paused.popleft().stream.fd)
         os.close(self._fd)

@@ -20,6 +20,7 @@ from webproxy.boss import Boss
 from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
 from webproxy.handoff import Handoff, Request
+from webproxy.hit import HitResponse
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Intake:
         self._boss = boss
         self._wire = wire
         self._accepting = True
+        self._paused_turn = False
         self._waits = [self._new_wait() for _ in range(worker_count)]
         self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._reserve_lock = threading.Lock()
@@ -50,16 +52,33 @@ class Intake:
         wait.register(self._handoff.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
         return wait
 
-    def take(self, index: int) -> Request | None:
-        """The next whole request for worker `index`, waiting a short while; None when there was none."""
-        request = self._handoff.take()
-        if request is not None:
-            return request
+    def take(self, index: int) -> Request | HitResponse | None:
+        """The next job for worker `index`, waiting a short while; None when there was none.
+
+        New requests go first, and every other time a paused response does: neither can starve the other.
+        """
+        handoff = self._handoff
+        self._paused_turn = not self._paused_turn
+        job = (handoff.take_paused() if self._paused_turn else None) or handoff.take()
+        if job is not None:
+            return job
         fd = self._accept() if self._accepting else None
-        if fd is None:
+        if fd is not None:
+            return self._read(fd)
+        response = handoff.take_paused()
+        if response is None:
             self._waits[index].poll(_WAIT_SECONDS, 1)
-            return None
-        return self._read(fd)
+        return response
+
+    def others_wait(self) -> bool:
+        """True when a request or a paused response waits for a worker; takes what clients have sent, never blocks."""
+        if self._handoff.waiting:
+            return True
+        fd = self._accept() if self._accepting else None
+        request = self._read(fd) if fd is not None else None
+        if request is not None:
+            self._handoff.put(request)
+        return request is not None
 
     def _accept(self) -> int | None:
         try:
@@ -102,21 +121,31 @@ class Intake:
                     extra={"reason": str(error), "shed": self.shed_total, "remedy": "raise ulimit -n"},
                 )
             if self._reserve_fd >= 0:
-                os.close(self._reserve_fd)
-                self._refuse_one()
-            try:
-                self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                self._reserve_fd = -1  # taken by another thread meanwhile: next time
-                self._pause.wait(_WAIT_SECONDS)
+                self._reserve_fd = self._refuse_one(self._reserve_fd)
+            if self._reserve_fd < 0:
+                try:
+                    self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+                except OSError:  # taken by another thread meanwhile: who connects now waits until one is free
+                    self._pause.wait(_WAIT_SECONDS)
 
-    def _refuse_one(self) -> None:
+    def _refuse_one(self, reserve_fd: int) -> int:
+        """Accept in the reserved descriptor's place, refuse, and put a reserved one in the connection's place again.
+
+        Closing and accepting keep the GIL and dup2(2) is one step, so that hardly ever another thread gets between.
+        Returns the new reserved descriptor, -1 when the place was lost.
+        """
+        sockets.close(reserve_fd)
         try:
-            with self._listener.accept()[0] as client:
-                client.send(refusal(Status.ERROR, self._wire), socket.MSG_DONTWAIT)
-                client.shutdown(socket.SHUT_WR)
+            fd = sockets.accept(self._listener_fd)
         except OSError:
-            pass
+            return -1
+        if fd is None:
+            return -1
+        with contextlib.suppress(ClientGone):
+            sockets.receive(fd)  # left unread, the request would turn the end into a reset
+            sockets.send(fd, refusal(Status.ERROR, self._wire))
+        sockets.end_sending(fd)
+        return os.dup2(self._handoff.fileno(), fd, inheritable=False)
 
     def stop_accepting(self) -> None:
         """Take what clients have sent already, then close the listener: from now on nothing new comes."""

@@ -11,15 +11,15 @@ from webproxy.errors import StartupError
 
 BACKLOG = 1024
 PATIENCE_SECONDS = 1
-"""How long one send() may wait for a client to take data; a client that takes less than a chunk in this time is slow."""
+"""How long one send() may wait for a client to take data; one that takes less than a chunk in this time is slow."""
 
 
 def open_listener(host: str, port: int) -> socket.socket:
     """A non-blocking listening socket on an IPv4 or IPv6 address or name.
 
-    Accepted sockets inherit TCP_NODELAY and a kernel send time-out of PATIENCE_SECONDS. TCP_DEFER_ACCEPT lets the kernel
-    hold a connection until its request arrives: the worker that accepts it finds the request there (tcp(7)). A silent
-    connection is handed over after a second all the same.
+    Accepted sockets inherit TCP_NODELAY and a kernel send time-out of PATIENCE_SECONDS. TCP_DEFER_ACCEPT lets the
+    kernel hold a connection until its request arrives: the worker that accepts it finds the request there (tcp(7)). A
+    silent connection is handed over after a second all the same.
 
     Raises:
         StartupError: the address cannot be listened on.

@@ -6,7 +6,7 @@ each hop's host is checked by its own rule. The body comes as the origin sent it
 
 from __future__ import annotations
 
-import logging
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -27,13 +27,13 @@ from webproxy.errors import (
     OriginUnreachable,
 )
 
-log = logging.getLogger(__name__)
-
 BUFFER_BYTES = 256 * 1024
 HEADER_BYTES_MAX = 65_536
 UNWANTED_BYTES_MAX = 65_536
+LENGTH_DIGITS_MAX = 19
 ABSENT_STATUSES = frozenset({401, 403, 404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_STATUS = re.compile(r"[1-9][0-9]{2}")
 _HTTP = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 
 
@@ -60,7 +60,7 @@ class Sink:
     """Who takes a response; what it raises ends the fetch and comes out of fetch()."""
 
     def begin(self, response: OriginResponse) -> bool:
-        """The header is complete; True when the body is wanted."""
+        """The first byte of a body has come; True when the body is wanted. An empty body begins nothing."""
         raise NotImplementedError
 
     def write(self, data: bytes) -> None:
@@ -93,7 +93,7 @@ class OriginClient:
                 assert attempt.response is not None
                 return attempt.response
             if not may_redirect(url, target):
-                raise OriginRefused(f"{url} redirects to {target}: only http and https, and never from https to http")
+                raise OriginRefused(f"{url} redirects to {target!r}: only to plain http and https, never https to http")
             url = target
         raise OriginRefused(f"{first} redirects more than {self._limits.redirects} times")
 
@@ -119,33 +119,48 @@ class _Attempt:
         self._received = 0
         self._last_progress = monotonic()
         self._failure: BaseException | None = None
+        self._refusal: OriginRefused | None = None
+        self._sockets: list[socket.socket] = []
         self.response: OriginResponse | None = None
         self._unwanted = False
 
     def run(self) -> str | None:
         """Perform; None when the sink has got the answer, or the URL of a redirect."""
-        handle = self._handle
-        self._configure()
+        redirect = self._perform()
+        failure, self._failure = self._failure, None
         try:
-            handle.perform()
-            redirect: str | None = handle.getinfo(pycurl.REDIRECT_URL)
-        except pycurl.error as error:
-            if self._unwanted and not self._failure:
+            if self._unwanted:  # status and header are all that was wanted
                 return None
-            raise (self._failure or self._translate(error)) from error
+            if failure is not None:
+                raise failure
         finally:
-            handle.reset()  # keeps the connections, drops the callbacks' references
-        if self._failure:
-            raise self._failure
-        if self._status in _REDIRECTS and self.response is None:
+            del failure  # its traceback holds this frame: no cycle, so that it goes when it is handled
+        if self._status in _REDIRECTS:
             if redirect:
-                return redirect
+                return redirect.decode("latin-1")
             raise OriginBadReply(f"{self._url}: status {self._status} without a usable Location", status=self._status)
         if self.response is None:
             raise OriginBadReply(f"{self._url}: no answer", retryable=True)
         if self.response.length is not None and self._received < self.response.length and self.response.status == 200:
             raise OriginBadReply(f"{self._url}: {self._received} of {self.response.length} bytes", retryable=True)
         return None
+
+    def _perform(self) -> bytes | None:
+        """Let libcurl work; returns where a redirect leads. What went wrong is in `_failure` then."""
+        handle = self._handle
+        self._configure()
+        try:
+            handle.perform()
+            redirect: bytes | None = handle.getinfo_raw(pycurl.REDIRECT_URL)  # as sent: it need not be ASCII
+        except pycurl.error as error:
+            self._failure = self._failure or self._refusal or self._translate(error)
+            return None
+        else:
+            return redirect
+        finally:
+            handle.reset()  # keeps the connections, drops the callbacks' references
+            for made in self._sockets:
+                made.close()
 
     def _configure(self) -> None:
         handle, limits = self._handle, self._limits
@@ -181,13 +196,17 @@ class _Attempt:
             return failed
 
     def _on_socket(self, _purpose: int, address: tuple[Any, ...]) -> Any:
+        return self._guarded(lambda: self._make_socket(address), pycurl.SOCKET_BAD)
+
+    def _make_socket(self, address: tuple[Any, ...]) -> Any:
+        """A socket for an address of the origin's name; a refused one leaves the name's other addresses to be tried."""
         family, kind, protocol, endpoint = address
-        if family in (socket.AF_INET, socket.AF_INET6):
-            ip = parse_address(endpoint[0].decode() if isinstance(endpoint[0], bytes) else endpoint[0])
-            if ip is not None and may_connect(ip, named_by_operator=self._named):
-                return socket.socket(family, kind, protocol)
-            self._failure = OriginRefused(f"{self._url}: address {ip} is not allowed for an origin")
-        return pycurl.SOCKET_BAD
+        ip = parse_address(endpoint[0]) if family in (socket.AF_INET, socket.AF_INET6) else None
+        if ip is None or not may_connect(ip, named_by_operator=self._named):
+            self._refusal = OriginRefused(f"{self._url}: address {ip} is not allowed for an origin")
+            return pycurl.SOCKET_BAD
+        self._sockets.append(socket.socket(family, kind, protocol))
+        return self._sockets[-1]  # pycurl goes on with a duplicate
 
     def _on_progress(self, *_: object) -> int:
         return self._guarded(self._check_progress, 1)  # type: ignore[no-any-return]
@@ -207,37 +226,43 @@ class _Attempt:
         self._header_bytes += len(line)
         if self._header_bytes > HEADER_BYTES_MAX:
             raise OriginBadReply(f"{self._url}: a header of more than {HEADER_BYTES_MAX} bytes")
+        if self.response is not None:  # trailers
+            return
         text = line.decode("latin-1").rstrip("\r\n")
         if text.startswith("HTTP/"):
-            self._headers = {}
-            self._status = int(text.split(" ", 2)[1][:3])
+            status = text.split(" ", 2)[1:2]
+            if not status or not _STATUS.fullmatch(status[0]):
+                raise OriginBadReply(f"{self._url}: {text!r} is no status line")
+            self._headers, self._status = {}, int(status[0])
         elif not text:
-            if self._status >= 200:
+            if self._status >= 200 and self._status not in _REDIRECTS:
                 self._end_header()
         else:
             name, _, value = text.partition(":")
-            self._headers[name.strip().lower()] = value.strip()
+            name, value = name.strip().lower(), value.strip()
+            if name == "content-length" and self._headers.get(name, value) != value:
+                raise OriginBadReply(f"{self._url}: two lengths, {self._headers[name]} and {value}")
+            self._headers[name] = value
 
     def _end_header(self) -> None:
-        if self.response is not None:  # trailers
-            return
-        if self._status in _REDIRECTS:
-            return
         declared = self._headers.get("content-length", "")
-        length = int(declared) if declared.isdecimal() and "transfer-encoding" not in self._headers else None
-        if length is not None and length > self._limits.object_bytes_max:
-            raise OriginTooLarge(f"{self._url}: {length} bytes, at most {self._limits.object_bytes_max}")
-        self.response = OriginResponse(self._status, length, self._headers)
+        known = declared.isdecimal() and "transfer-encoding" not in self._headers
+        if known and (len(declared) > LENGTH_DIGITS_MAX or int(declared) > self._limits.object_bytes_max):
+            raise OriginTooLarge(f"{self._url}: {declared[:32]} bytes, at most {self._limits.object_bytes_max}")
+        self.response = OriginResponse(self._status, int(declared) if known else None, self._headers)
 
     def _on_body(self, data: bytes) -> int | None:
         return self._guarded(lambda: self._take_body(data), -1)  # type: ignore[no-any-return]
 
     def _take_body(self, data: bytes) -> int | None:
-        if self.response is None:
-            return None  # a redirect's body
-        if not self._received:
-            self._unwanted = not self._sink.begin(self.response)
+        first = not self._received
         self._received += len(data)
+        if self.response is None:
+            if self._received > UNWANTED_BYTES_MAX:
+                raise OriginBadReply(f"{self._url}: a redirect of more than {UNWANTED_BYTES_MAX} bytes")
+            return None
+        if first:
+            self._unwanted = not self._sink.begin(self.response)
         if self._unwanted:  # a short one is read to its end, so that the connection can be used again
             return None if self._received <= UNWANTED_BYTES_MAX else -1
         if self._received > self._limits.object_bytes_max:

@@ -86,17 +86,21 @@ def send(fd: int, data: bytes) -> int:
     return _sent(_send_small(fd, data, len(data), _SMALL_FLAGS))
 
 
-def send_memory(fd: int, address: int, count: int) -> int:
-    """Send `count` bytes of memory; a large count waits up to the socket's send time-out and drops the GIL meanwhile.
+def send_memory(fd: int, address: int, count: int, more: bool = False) -> int:
+    """Send `count` bytes of memory, waiting up to the socket's send time-out; what waits or is large drops the GIL.
 
-    The memory must stay mapped until the call returns. Returns how many bytes the kernel took, 0 when none in time.
+    With `more` the kernel may keep a part of a packet back for what follows at once: fewer and fuller packets. The
+    memory must stay mapped until the call returns. Returns how many bytes the kernel took, 0 when none in time.
 
     Raises:
         ClientGone: the connection is closed or broken.
     """
+    sent = 0
     if count <= SMALL_BYTES:
-        return _sent(_send_small(fd, address, count, _SMALL_FLAGS))
-    return _sent(_send_large(fd, address, count, _LARGE_FLAGS))
+        sent = _sent(_send_small(fd, address, count, _SMALL_FLAGS | _MORE if more else _SMALL_FLAGS))
+        if sent == count:
+            return sent
+    return sent + _sent(_send_large(fd, address + sent, count - sent, _LARGE_FLAGS | _MORE if more else _LARGE_FLAGS))
 
 
 def send_header(fd: int, header: bytes) -> int:

@@ -12,11 +12,15 @@ import os
 import tempfile
 import threading
 from dataclasses import dataclass
+from typing import Final
 
 from webproxy.errors import BodyCutShort, OriginError
 
+PUNCH_BYTES: Final = 4 << 20
+"""Space is given back in aligned pieces of this size. What sendfile(2) took lies by reference in a socket until its
+client has read it, and a hole that cuts a page (or a large folio) zeroes part of it in place, under that client."""
+
 _PUNCH_HOLE_KEEP_SIZE = 0x03
-_PUNCH_BYTES = 4 << 20
 _WAIT_SECONDS = 0.25
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -76,12 +80,14 @@ class SpoolReader:
 
 
 class Spool:
-    """Shared by the fetch that writes and the readers; the file closes when the writer and all readers have left."""
+    """Shared by the fetch that writes and the readers.
+
+    The file is made at the first byte, and closes when the writer and all readers have left.
+    """
 
     def __init__(self, directory: str | None) -> None:
-        file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - closed by the last user
-        self.fd = os.dup(file.fileno())
-        file.close()
+        self.fd = -1
+        self._directory = directory
         self._change = threading.Condition()
         self._readers: list[SpoolReader] = []
         self._answer: Answer | None = None
@@ -90,12 +96,14 @@ class Spool:
         self._ended = False
         self._punched = 0
         self._writing = True
+        self._abandoned = False
 
     # -- readers -------------------------------------------------------------------------------------------------
     def join(self) -> SpoolReader | None:
-        """A reader from the first byte on; None when those bytes are gone already or the fetch failed."""
+        """A reader from the first byte on; None when those bytes are gone already, or nobody fetches any more."""
         with self._change:
-            if self._punched or self._error is not None or self.fd < 0:
+            closed = not (self._writing or self._readers)
+            if closed or self._abandoned or self._punched or self._error is not None:
                 return None
             reader = SpoolReader(self)
             self._readers.append(reader)
@@ -108,7 +116,7 @@ class Spool:
                 self._change.wait(_WAIT_SECONDS)
             if self._answer is None:
                 assert self._error is not None
-                raise self._error
+                raise _once_more(self._error)
             return self._answer
 
     def wait_beyond(self, position: int) -> int:
@@ -149,6 +157,12 @@ class Spool:
         """True while somebody reads."""
         return bool(self._readers)
 
+    def abandon(self) -> bool:
+        """True when nobody reads; from then on nobody can join, so that the fetch may be dropped."""
+        with self._change:
+            self._abandoned = self._abandoned or not self._readers
+            return self._abandoned
+
     def answer(self, answer: Answer) -> None:
         """Tell the readers what the origin has."""
         with self._change:
@@ -159,8 +173,11 @@ class Spool:
         """Append to the body.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the disk is full, or there is no descriptor left.
         """
+        if self.fd < 0:
+            with tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
+                self.fd = os.dup(file.fileno())
         view = memoryview(data)
         while view:
             view = view[os.pwrite(self.fd, view, self._written + len(data) - len(view)) :]
@@ -190,16 +207,17 @@ class Spool:
         """Give the disk space back that all readers have passed; from then on nobody can join."""
         with self._change:
             slowest = min((reader.position for reader in self._readers), default=self._written)
-            start, length = self._punched, slowest - self._punched
-            if length < _PUNCH_BYTES:
+            start, end = self._punched, slowest - slowest % PUNCH_BYTES
+            if end <= start:
                 return
-            self._punched = slowest
-        _libc.fallocate(self.fd, _PUNCH_HOLE_KEEP_SIZE, start, length)  # best effort: not every file system can
+            self._punched = end
+        _libc.fallocate(self.fd, _PUNCH_HOLE_KEEP_SIZE, start, end - start)  # best effort: not every file system can
 
     def end(self, error: OriginError | None = None) -> None:
         """The fetch is over; the writer leaves."""
         with self._change:
-            self._ended, self._error, self._writing = True, error, False
+            self._ended, self._writing = True, False
+            self._error = None if error is None else _once_more(error)
             self._change.notify_all()
             self._close_if_unused()
 
@@ -208,3 +226,8 @@ class Spool:
             fd, self.fd = self.fd, -1
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+def _once_more(error: OriginError) -> OriginError:
+    """The same error anew: one that several threads raised would gather the frames of all of them."""
+    return type(error)(str(error), status=error.status, retryable=error.retryable)

@@ -16,13 +16,13 @@ class StepTimes:
         self._local = threading.local()
         self._all: list[dict[str, int]] = []
 
-    def start(self) -> None:
-        """A request begins: what follows is its first step."""
+    def start(self, since_ns: int = 0) -> None:
+        """A request begins, now or at `since_ns` (monotonic): what follows is its first step."""
         if not hasattr(self._local, "sums"):
             self._local.sums = dict.fromkeys((*STEPS, "requests"), 0)
             self._all.append(self._local.sums)
         self._local.sums["requests"] += 1
-        self._local.since = monotonic_ns()
+        self._local.since = since_ns or monotonic_ns()
 
     def mark(self, step: str) -> None:
         """The step ends now and the next begins."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
 
 # What every line tells by itself, in this order; a fact of the same name gives way.
 HEAD_NAMES = ("timestamp", "level", "prog", "pid", "logger", "event")
@@ -44,8 +44,3 @@ def console_line(event: Mapping[str, Any]) -> str:
     line = "{timestamp} {level:<8} {prog}[{pid}] {logger}: {event}".format(**head)
     facts = [f"{escaped(name)}={value_text(value)}" for name, value in event.items() if name not in HEAD_NAMES]
     return " ".join([line, *facts])
-
-
-def render_console(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-    """Do as `console_line`, in the form of a structlog processor."""
-    return console_line(event)

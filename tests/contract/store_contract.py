@@ -14,7 +14,7 @@ from tests.support.stores import body_of, get, open_fds, opened, put
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from simplecached.lru_store import LruStore
+    from simplecached.lru_store import LruStore, Record
     from tests.support.stores import StoreFactory
 
 
@@ -136,6 +136,25 @@ class StoreContract:
         second.commit()
         first.commit()
         assert get(store, b"key") == b"1"
+        assert store.stats().used_bytes == 1
+
+    def test_of_two_commits_that_pass_each_other_the_higher_version_stays(
+        self, store: LruStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = store.begin(b"key", 1, b""), store.begin(b"key", 1, b"")
+        first.write(memoryview(b"1"))
+        second.write(memoryview(b"2"))
+        publish, versions = store._publish, []
+
+        def overtaken(record: Record) -> None:
+            monkeypatch.setattr(store, "_publish", publish)
+            versions.append(second.commit())
+            publish(record)
+
+        monkeypatch.setattr(store, "_publish", overtaken)
+        versions.append(first.commit())
+        assert versions[0] > versions[1]
+        assert get(store, b"key") == b"2"
         assert store.stats().used_bytes == 1
 
     # Removing

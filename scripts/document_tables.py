@@ -1,0 +1,67 @@
+"""Generated parts of the documents: `python -m scripts.document_tables` writes them, a test compares them.
+
+A part stands between `<!-- NAME -->` and `<!-- /NAME -->`, each on a line of its own; the rest is written by hand.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from shmchannel.daemonkit.exits import exit_codes_table
+from shmchannel.daemonkit.options import environment_prefix
+from shmchannel.daemonkit.settings_table import settings_table
+from simplecached.config import CacheConfig
+from webproxy.config import ProxyConfig
+
+OPERATIONS = os.path.join("docs", "operations.md")
+_PARTS: Mapping[str, Callable[[], str]] = {
+    "settings: simplecached": lambda: settings_table(CacheConfig, environment_prefix("simplecached")),
+    "settings: webproxy": lambda: settings_table(ProxyConfig, environment_prefix("webproxy")),
+    "exit codes": exit_codes_table,
+}
+
+
+class PartMissing(Exception):
+    """The document has no, or more than one, place for a generated part."""
+
+
+def with_tables(text: str) -> str:
+    """The document with every generated part as the code has it now. Raises PartMissing."""
+    for name, table in _PARTS.items():
+        text = replace_part(text, name, table())
+    return text
+
+
+def replace_part(text: str, name: str, content: str) -> str:
+    """The document with `content` between the markers of the part. Raises PartMissing."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    pattern = re.compile(f"({re.escape(begin)}).*?({re.escape(end)})", re.DOTALL)
+    replaced, count = pattern.subn(lambda match: match[1] + content + match[2], text)
+    if count != 1:
+        raise PartMissing(f"{count} places for '{name}', expected 1")
+    return replaced
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Bring the tables up to date. Exit status: 0, or 1 when there is no place for one."""
+    parser = argparse.ArgumentParser(prog="document_tables", description=__doc__)
+    parser.parse_args(argv)
+    path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), OPERATIONS)
+    with open(path, encoding="utf-8") as file:
+        before = file.read()
+    try:
+        after = with_tables(before)
+    except PartMissing as error:
+        print(f"document_tables: {OPERATIONS}: {error}", file=sys.stderr)
+        return 1
+    if after != before:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(after)
+    print(f"{OPERATIONS}: {'written' if after != before else 'up to date'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,343 @@
+"""In-memory fakes for tests of programs that use the library; the same contract tests run on them and on the real ones.
+
+They hold no name of the operating system, notice a dead peer at once, and live in one process: names are looked up in a
+table of that process.
+
+    pool = SegmentPool("gf-1-0000000a", None, 4, 4096, create=MemorySegment.create)      instead of SegmentPool.create()
+    queue = MemoryQueue.create("/any")                                                   instead of CommandQueue
+    server = ChannelServer(queue, handler, attachments=MemoryAttachments())
+    client = ChannelClient("/any", pool, open_sender=MemorySender)
+
+ManualPeer stands for the other process of a ChunkReader or ChunkWriter, and ends when the test says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import itertools
+import mmap
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from time import monotonic_ns
+from typing import NamedTuple, Self
+
+from shmchannel.attachments import AttachmentTable
+from shmchannel.command_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, CommandQueue, CommandSender
+from shmchannel.commands import SegmentRef
+from shmchannel.deadline import Deadline
+from shmchannel.errors import (
+    ChannelTimeout,
+    CommandError,
+    NameMissing,
+    NameTaken,
+    PeerGone,
+    PeerProtocolError,
+    UsageError,
+)
+from shmchannel.guard import GuardWatch
+from shmchannel.layout import ProcessIdentity
+from shmchannel.naming import checked_queue_name
+from shmchannel.segment import Segment, check_segment_bytes
+from shmchannel.semaphore import PeerLiveness, SharedSemaphore
+
+_PEER_CHECK_SECONDS = 0.01
+
+
+class ManualPeer:
+    """The other process, as far as liveness goes: it lives until end()."""
+
+    def __init__(self, text: str = "a peer of a test") -> None:
+        self._text = text
+        self._alive = True
+
+    def alive(self) -> bool:
+        """True until end()."""
+        return self._alive
+
+    def describe(self) -> str:
+        """What the constructor was given."""
+        return self._text
+
+    def end(self) -> None:
+        """From now on the peer is dead."""
+        self._alive = False
+
+
+class MemorySemaphore(SharedSemaphore):
+    """A semaphore between threads of one process."""
+
+    __slots__ = ("_changed", "_count")
+
+    def __init__(self, name: str) -> None:
+        super().__init__(0, name)
+        self._changed = threading.Condition()
+        self._count = 0
+
+    def initialise(self, value: int) -> None:
+        """Set the count."""
+        with self._changed:
+            self._count = value
+
+    def post(self) -> None:
+        """Add one."""
+        with self._changed:
+            self._count += 1
+            self._changed.notify()
+
+    def try_take(self) -> bool:
+        """Take one if there is one."""
+        with self._changed:
+            return self._take_one()
+
+    @property
+    def value(self) -> int:
+        """How many could be taken now."""
+        return self._count
+
+    def take(self, limit_s: float, peer: PeerLiveness) -> None:
+        """As SharedSemaphore.take()."""
+        if not self.try_take():
+            self._wait(Deadline.after(limit_s), limit_s, peer)
+
+    def take_until(self, deadline: Deadline, peer: PeerLiveness) -> None:
+        """As SharedSemaphore.take_until()."""
+        if not self.try_take():
+            self._wait(deadline, deadline.remaining(), peer)
+
+    def _wait_once(self, until_ns: int) -> bool:
+        seconds = min(_PEER_CHECK_SECONDS, (until_ns - monotonic_ns()) / 1e9)
+        with self._changed:
+            self._changed.wait_for(lambda: self._count > 0, max(0.0, seconds))
+            return self._take_one()
+
+    def _take_one(self) -> bool:
+        if not self._count:
+            return False
+        self._count -= 1
+        return True
+
+
+class _Block(NamedTuple):
+    """What a segment's name stands for."""
+
+    fd: int
+    data_available: MemorySemaphore
+    space_available: MemorySemaphore
+
+
+_blocks: dict[str, _Block] = {}
+_blocks_lock = threading.Lock()
+
+
+class MemorySegment(Segment):
+    """A segment in anonymous memory; its name is known in this process only."""
+
+    __slots__ = ()
+
+    @classmethod
+    def create(cls, name: str, segment_bytes: int, owner: ProcessIdentity) -> Self:
+        """As Segment.create()."""
+        check_segment_bytes(segment_bytes)
+        with _blocks_lock:
+            if name in _blocks:
+                raise NameTaken(f"create segment {name}", errno.EEXIST)
+            fd = os.memfd_create(name)
+            os.ftruncate(fd, segment_bytes)
+            block = _Block(fd, MemorySemaphore(f"{name} data_available"), MemorySemaphore(f"{name} space_available"))
+            _blocks[name] = block
+            segment = cls._map(name, block, is_owner=True)
+        segment.header.initialise(segment_bytes, owner)
+        block.data_available.initialise(0)
+        block.space_available.initialise(1)
+        segment.header.publish()
+        return segment
+
+    @classmethod
+    def attach(cls, name: str) -> Self:
+        """As Segment.attach()."""
+        with _blocks_lock:
+            block = _blocks.get(name)
+            if block is None:
+                raise NameMissing(f"attach segment {name}", errno.ENOENT)
+            segment = cls._map(name, block, is_owner=False)
+        try:
+            segment.header.check(segment.segment_bytes)
+        except BaseException:
+            segment.close()
+            raise
+        return segment
+
+    @classmethod
+    def _map(cls, name: str, block: _Block, *, is_owner: bool) -> Self:
+        segment = cls(name, mmap.mmap(block.fd, 0), is_owner=is_owner, resources=ExitStack())
+        segment.data_available = block.data_available
+        segment.space_available = block.space_available
+        return segment
+
+    def unlink(self) -> None:
+        """As Segment.unlink()."""
+        if not self.is_owner:
+            raise UsageError(f"{self.name}: only its creator may unlink a segment")
+        with _blocks_lock:
+            block = _blocks.pop(self.name, None)
+        if block is not None:
+            os.close(block.fd)
+
+
+class _Mailbox:
+    """What a queue's name stands for: messages, and whether their reader lives and takes more."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.messages: list[tuple[int, int, bytes]] = []
+        self.order = itertools.count()
+        self.alive = True
+        self.ready = False
+
+
+_mailboxes: dict[str, _Mailbox] = {}
+_mailboxes_lock = threading.Lock()
+
+
+class MemoryQueue(CommandQueue):
+    """The receiving end of a queue within this process; kill() leaves behind what a killed owner leaves behind."""
+
+    def __init__(self, name: str, mailbox: _Mailbox) -> None:
+        self.name = name
+        self._mailbox = mailbox
+
+    @classmethod
+    def create(cls, name: str) -> Self:
+        """As CommandQueue.create()."""
+        checked_queue_name(name)
+        with _mailboxes_lock:
+            found = _mailboxes.get(name)
+            if found is not None and found.alive:
+                raise NameTaken(f"{name} is held by process {os.getpid()}", errno.EEXIST, hint="it is alive")
+            _mailboxes[name] = mailbox = _Mailbox()
+        return cls(name, mailbox)
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """As CommandQueue.receive()."""
+        mailbox = self._mailbox
+        with mailbox.changed:
+            if not mailbox.changed.wait_for(lambda: mailbox.messages, timeout_s):
+                return None
+            message = heapq.heappop(mailbox.messages)[2]
+            mailbox.changed.notify_all()
+            return message
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait now."""
+        return len(self._mailbox.messages)
+
+    def set_ready(self) -> None:
+        """From now on senders may be opened."""
+        self._mailbox.ready = True
+
+    def set_stopping(self) -> None:
+        """No new senders from now on."""
+        self._mailbox.ready = False
+
+    def kill(self) -> None:
+        """End as SIGKILL ends a process: the name stays, its owner is dead."""
+        self._mailbox.alive = self._mailbox.ready = False
+
+    def close(self) -> None:
+        """Remove the queue; may be called twice."""
+        self.kill()
+        with _mailboxes_lock:
+            if _mailboxes.get(self.name) is self._mailbox:
+                del _mailboxes[self.name]
+
+
+class MemorySender(CommandSender):
+    """The sending end for a MemoryQueue."""
+
+    def __init__(self, name: str) -> None:
+        """As CommandSender()."""
+        self.name = checked_queue_name(name)
+        mailbox = _mailboxes.get(name)
+        if mailbox is None or not mailbox.ready:
+            raise NameMissing(f"no cache lives on {name}", errno.ENOENT)
+        self._mailbox: _Mailbox | None = mailbox
+
+    def alive(self) -> bool:
+        """True while the owner of the queue lives and this end is open."""
+        return self._mailbox is not None and self._mailbox.alive
+
+    def ready(self) -> bool:
+        """True while it takes new commands."""
+        return self._mailbox is not None and self._mailbox.ready
+
+    def describe(self) -> str:
+        """Who reads the queue, for an error text."""
+        return f"cache on {self.name}"
+
+    def send(self, message: bytes, priority: int, deadline: Deadline) -> None:
+        """As CommandSender.send()."""
+        if len(message) > MESSAGE_BYTES_MAX:
+            raise CommandError(f"a message of {len(message)} bytes, at most {MESSAGE_BYTES_MAX}")
+        mailbox = self._mailbox
+        if mailbox is None:
+            raise PeerGone(f"the sender to {self.name} is closed")
+        with mailbox.changed:
+            while len(mailbox.messages) >= MESSAGES_MAX:
+                if not mailbox.alive:
+                    raise PeerGone(f"{self.describe()} has ended")
+                if deadline.expired:
+                    raise ChannelTimeout(f"{self.name}: no room for a command before the deadline")
+                mailbox.changed.wait(deadline.slice(_PEER_CHECK_SECONDS))
+            heapq.heappush(mailbox.messages, (-priority, next(mailbox.order), message))
+            mailbox.changed.notify_all()
+
+    def close(self) -> None:
+        """Close this end; may be called twice."""
+        self._mailbox = None
+
+
+class MemoryAttachments(AttachmentTable):
+    """The attachments of a ChannelServer whose proxies use MemorySegment; `proxy` is their life."""
+
+    def __init__(self, proxy: ManualPeer | None = None) -> None:
+        super().__init__()
+        self._watch = _PeerWatch(proxy or ManualPeer("the proxy of a test"))
+
+    def sweep(self) -> int:
+        """Unmap the idle segments once the proxy has ended; returns how many."""
+        if self._watch.alive():
+            return 0
+        idle = [self._idle.pop(name) for name in list(self._idle)]
+        self.drop(idle)
+        return len(idle)
+
+    def _attach(self, wire_name: bytes) -> Segment:
+        return MemorySegment.attach(wire_name.decode())
+
+    def _watch_of(self, refs: Sequence[SegmentRef]) -> GuardWatch:
+        if len({ref.name for ref in refs}) != len(refs):
+            raise PeerProtocolError("the segments of a command are each named once")
+        return self._watch
+
+
+class _PeerWatch(GuardWatch):
+    """A ManualPeer in the place of a guard file."""
+
+    def __init__(self, peer: ManualPeer) -> None:
+        self._peer = peer
+
+    def alive(self) -> bool:
+        return self._peer.alive()
+
+    def ready(self) -> bool:
+        return self._peer.alive()
+
+    def describe(self) -> str:
+        return self._peer.describe()
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,185 @@
+"""The documents say what the code says: names, settings, tables, log events, locks, links."""
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from scripts.document_tables import OPERATIONS, with_tables
+from shmchannel.daemonkit.options import environment_prefix, settings_of
+from simplecached.config import CacheConfig
+from tests.architecture.tree import ROOT, Module, documents, files, modules, read, table_rows
+from webproxy.config import ProxyConfig
+
+_ARCHITECTURE = "docs/ARCHITECTURE.md"
+_CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+_INLINE_CODE = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_FILE_NAME = re.compile(r"[\w./-]+\.(?:py|toml|md)")
+_FLAG = re.compile(r"--?[A-Za-z][\w-]*")
+_NAME = re.compile(r"[A-Za-z]+(?:_[A-Za-z0-9]+)+|(?:[A-Z][a-z0-9]+){2,}|_[A-Z]\w+")
+_LOG_METHODS = ("info", "warning", "error", "exception", "critical")
+
+# Words of other programs and systems that the documents use as code.
+_FOREIGN = {
+    "--ipc",
+    "-o",
+    "LimitNOFILE",
+    "TimeoutStopSec",
+    "DynamicUser",
+    "enableServiceLinks",
+    "RLIMIT_MSGQUEUE",
+    "logind.conf",
+    "BSD_3",
+    "mq_notify",
+    "shared_memory",
+}
+
+
+def _inline_code(document: str) -> Iterator[str]:
+    yield from _INLINE_CODE.findall(_CODE_BLOCK.sub("", read(document)))
+
+
+def _constants(*tops: str) -> Iterator[str]:
+    for module in modules(*tops):
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def _flags() -> set[str]:
+    return {text for text in _constants() for text in [text] if _FLAG.fullmatch(text)} | {
+        text for text in _constants("scripts") if _FLAG.fullmatch(text)
+    }
+
+
+def _words_of_the_code() -> set[str]:
+    sources = [
+        path
+        for path in files()
+        if path.startswith(("shm", "simple", "web", "workloads", "scripts", "pyproject", "tests"))
+    ]
+    text = "".join(read(path) for path in sources if path.endswith((".py", ".c", ".h", ".toml")))
+    return set(re.findall(r"\w+", text))
+
+
+@pytest.mark.parametrize("document", documents())
+def test_files_that_are_named_exist(document: str) -> None:
+    """A backticked file name is a file of ours, by its whole path or by its end."""
+    named = {
+        name for code in _inline_code(document) for name in _FILE_NAME.findall(code) if not name.startswith("/")
+    } - _FOREIGN
+    ends = tuple(f"/{path}" for path in files())
+    assert not {name for name in named if not any(end.endswith(f"/{name}") for end in ends)}
+
+
+@pytest.mark.parametrize("document", documents())
+def test_flags_that_are_named_exist(document: str) -> None:
+    """A backticked flag is one of our programs'."""
+    named = {
+        word.partition("=")[0] for code in _inline_code(document) for word in code.split() if _FLAG.match(word)
+    } - _FOREIGN
+    assert not named - _flags()
+
+
+@pytest.mark.parametrize("document", documents())
+def test_identifiers_that_are_named_exist(document: str) -> None:
+    """A backticked word that looks like a name in code is in the code, or is a variable of the environment we read."""
+    variables = {
+        setting.environment_name(environment_prefix(prog))
+        for prog, config in (("webproxy", ProxyConfig), ("simplecached", CacheConfig))
+        for setting in settings_of(config)
+    }
+    known = _words_of_the_code() | variables | {"WEBPROXY_CONFIG", "SIMPLECACHED_CONFIG"} | _FOREIGN
+    named = {word for code in _inline_code(document) for word in re.findall(r"\w+", code) if _NAME.fullmatch(word)}
+    assert not named - known
+
+
+@pytest.mark.parametrize("document", documents())
+def test_links_lead_somewhere(document: str) -> None:
+    """A relative link names a file or a folder of ours."""
+    folder = ROOT / os.path.dirname(document)
+    targets = {link for link in _LINK.findall(read(document)) if "://" not in link}
+    assert not {link for link in targets if not (folder / link).exists()}
+
+
+def test_generated_tables_are_up_to_date() -> None:
+    """`python -m scripts.document_tables` would change nothing."""
+    assert read(OPERATIONS) == with_tables(read(OPERATIONS))
+
+
+def _logged_events(module: Module) -> Iterator[str]:
+    """The texts a module logs for an operator, by a logger or through a helper that takes the event first."""
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
+            continue
+        is_logger = ast.unparse(node.func.value) in ("log", "self._log") and node.func.attr in _LOG_METHODS
+        first = node.args[0]
+        if (is_logger or node.func.attr == "_log_now_and_then") and isinstance(first, ast.Constant):
+            yield str(first.value)
+
+
+def test_every_log_event_is_explained() -> None:
+    """Each event from INFO up has its row in operations.md, and each row its event."""
+    section = read(OPERATIONS).partition("## Log events")[2].partition("\n## ")[0]
+    explained = {event for row in table_rows(section) for event in _INLINE_CODE.findall(row[0])}
+    logged = {event for module in modules("shmchannel", "simplecached", "webproxy") for event in _logged_events(module)}
+    assert logged - explained == set()
+    assert explained - logged == set()
+
+
+def _locks() -> set[str]:
+    """`Class.attribute` of every lock and condition that an object of ours keeps, the test fakes' left out."""
+    found = set()
+    for module in modules("shmchannel", "simplecached", "webproxy"):
+        classes = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+        for owner in classes if module.name != "shmchannel.testing" else []:
+            for node in ast.walk(owner):
+                if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+                    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                    made = ast.unparse(node.value)
+                    if re.fullmatch(r"threading\.(R?Lock|Condition|Semaphore)\(.*\)", made):
+                        found.add(f"{owner.name}.{ast.unparse(target).removeprefix('self.')}")
+    return found
+
+
+def test_lock_order_names_every_lock() -> None:
+    """A new lock gets its place in the order before it comes in; one that is gone leaves it."""
+    section = read(_ARCHITECTURE).partition("## Lock order")[2].partition("\n## ")[0]
+    named = {code for code in _INLINE_CODE.findall(section) if re.fullmatch(r"_?[A-Z]\w+\._\w+", code)}
+    assert named == _locks()
+
+
+def test_code_map_names_every_module_of_the_library_and_the_proxy() -> None:
+    """Whoever looks for a file of these two finds its place in the code map."""
+    text = read(_ARCHITECTURE)
+    own = [
+        module.path for module in modules("shmchannel", "webproxy") if not re.search("daemonkit|getfile", module.path)
+    ]
+    names = {os.path.basename(path) for path in own} - {
+        "__init__.py",
+        "__main__.py",
+        "cli.py",
+        "config.py",
+        "errors.py",
+    }
+    assert not {name for name in names if f"`{name}`" not in text}
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    """Each decision has a number of its own, and is a page: context, decision, rejected, consequence."""
+    pages = [path for path in files() if path.startswith("docs/decisions/")]
+    numbers = [int(os.path.basename(path)[:4]) for path in pages]
+    assert numbers == list(range(1, len(pages) + 1))
+    for page in pages:
+        text = read(page)
+        assert all(f"**{part}.**" in text for part in ("Context", "Decision", "Rejected", "Consequence")), page
+
+
+def test_readme_leads_to_every_document() -> None:
+    """The index in README forgets none."""
+    readme = read("README.md")
+    pages = [path for path in files() if re.fullmatch(r"docs/[^/]+\.md", path)]
+    assert not [page for page in pages if f"({page})" not in readme]

@@ -1,0 +1,135 @@
+"""docs/protocol.md is normative: its offsets, codes and limits are what the code writes on the wire."""
+
+import re
+import struct
+
+from shmchannel import commands, layout
+from shmchannel.command_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX
+from shmchannel.commands import Command, Kind, Priority, SegmentRef, encode
+from shmchannel.deadline import PEER_CHECK_SECONDS
+from shmchannel.layout import ChunkFlag, ChunkStatus, ConsumerFlag, ProcessIdentity, SegmentHeader
+from shmchannel.naming import DEFAULT_QUEUE_NAME
+from tests.architecture.tree import generated_part, read, table_rows
+from webproxy.getfile.messages import LENGTH_MAX, PATH_BYTES_MAX, REQUEST_BYTES_MAX
+
+_DOCUMENT = "docs/protocol.md"
+
+
+def _fields(part: str) -> dict[str, tuple[int, int]]:
+    """Offset and size of each field in a layout table; fields of varying place are left out."""
+    rows = table_rows(generated_part(_DOCUMENT, part))
+    return {row[2]: (int(row[0]), int(row[1])) for row in rows if row[0].isdigit() and row[1].isdigit()}
+
+
+def _number(data: bytes, place: tuple[int, int]) -> int:
+    offset, size = place
+    return int.from_bytes(data[offset : offset + size], "little")
+
+
+def _filled_segment() -> tuple[bytes, dict[str, int]]:
+    """A header in which every field has another value, and those values by the names of the document."""
+    memory = bytearray(layout.SEGMENT_BYTES_MIN)
+    header = SegmentHeader(memoryview(memory)[: layout.HEADER_BYTES].cast("Q"))
+    boot_id = 0x0102_0304_0506_0708_090A_0B0C_0D0E_0F10
+    header.initialise(layout.SEGMENT_BYTES_MIN, ProcessIdentity(pid=71, start_time=72, boot_id=boot_id))
+    header.publish()
+    header.prepare()
+    header.write_chunk(81, 82, 83, 84)
+    header.write_object(91, 92, 93, ProcessIdentity(pid=94, start_time=95, boot_id=0))
+    header.write_request(101)
+    values = {"magic": layout.MAGIC, "layout_version": layout.LAYOUT_VERSION, "generation": 1, "boot_id": boot_id}
+    values |= {"segment_bytes": layout.SEGMENT_BYTES_MIN, "owner_pid": 71, "owner_start_time": 72}
+    values |= {"chunk_capacity": layout.SEGMENT_BYTES_MIN - layout.HEADER_BYTES}
+    values |= {"status": 81, "chunk_length": 82, "chunk_offset": 83, "chunk_flags": 84}
+    values |= {"object_size": 91, "object_version": 92, "metadata_bytes": 93}
+    values |= {"worker_pid": 94, "worker_start_time": 95, "consumer_flags": 101}
+    return bytes(memory), values
+
+
+def test_segment_fields_lie_where_the_document_says() -> None:
+    """Every field of the table holds what the code wrote, and the code wrote nothing beside them."""
+    fields = _fields("layout: segment")
+    semaphores = {name: fields.pop(name) for name in ("data_available", "space_available")}
+    memory, values = _filled_segment()
+    assert {name: _number(memory, place) for name, place in fields.items()} == values
+    assert semaphores["data_available"] == (layout.DATA_AVAILABLE_OFFSET, layout.SEM_BYTES)
+    assert semaphores["space_available"] == (layout.SPACE_AVAILABLE_OFFSET, layout.SEM_BYTES)
+    rest = bytearray(memory)
+    for offset, size in fields.values():
+        rest[offset : offset + size] = bytes(size)
+    assert not any(rest)
+
+
+def test_each_line_of_the_segment_has_one_writer() -> None:
+    """Fields that share 64 bytes are written by the same side; the semaphores have a line for themselves."""
+    writers: dict[int, set[str]] = {}
+    for row in table_rows(generated_part(_DOCUMENT, "layout: segment")):
+        writer = re.sub(r"^the ", "", re.split(r"[;,]", row[3])[0])
+        writers.setdefault(int(row[0]) // layout.CACHE_LINE_BYTES, set()).add(writer)
+    assert all(len(sides) == 1 for sides in writers.values())
+    assert layout.HEADER_BYTES == 384
+    assert f"{layout.MAGIC:#x}".upper().replace("0X", "0x") in read(_DOCUMENT)
+
+
+def test_command_fields_lie_where_the_document_says() -> None:
+    """Every field of the table holds what was encoded, and head, segments and key make up the message."""
+    segment = SegmentRef(b"/gf-7-0123abcd-5", 1111, 8192)
+    command = Command(
+        kind=Kind.GET,
+        key=b"/some/key",
+        segments=(segment,),
+        deadline_ns=2222,
+        offset=3333,
+        length=4444,
+        version=5555,
+        flags=1,
+        priority=int(Priority.HIGH),
+        request_id=6666,
+        trace_id=bytes(range(16)),
+    )
+    message = encode(command)
+    wanted = {"version": commands.VERSION, "kind": 1, "priority": 2, "flags": 1, "request_id": 6666}
+    wanted |= {"deadline_ns": 2222, "offset": 3333, "length": 4444, "object_version": 5555}
+    wanted |= {"segment_count": 1, "key_bytes": len(command.key)}
+    wanted |= {"magic": int.from_bytes(b"GFC\x01", "little"), "trace_id": int.from_bytes(bytes(range(16)), "little")}
+    fields = _fields("layout: command")
+    assert {name: _number(message, place) for name, place in fields.items()} == wanted
+    covered = [byte for offset, size in fields.values() for byte in range(offset, offset + size)]
+    assert sorted(covered) == list(range(commands.HEAD_BYTES))
+    tail = bytes([len(segment.name)]) + segment.name + struct.pack("<QQ", 1111, 8192) + command.key
+    assert message[commands.HEAD_BYTES :] == tail
+
+
+def test_codes_are_the_ones_of_the_code() -> None:
+    """Kinds, statuses and flags with their numbers."""
+    text = read(_DOCUMENT)
+    rows = table_rows(text)
+    kinds = {row[0]: int(row[1]) for row in rows if row[0] in Kind.__members__}
+    assert kinds == {kind.name: kind.value for kind in Kind}
+    coded = [row for row in rows if len(row) == 8]
+    assert {row[0]: int(row[1]) for row in coded} == {status.name: status.value for status in ChunkStatus}
+    assert {row[3]: int(row[4]) for row in coded} == {flag.name: flag.value for flag in ChunkFlag}
+    assert {row[6]: int(row[7]) for row in coded if row[6]} == {flag.name: flag.value for flag in ConsumerFlag}
+    priorities = next(row for row in rows if row[2:3] == ["priority"])[3]
+    assert re.findall(r"(\d) (\w+)", priorities) == [(str(p.value), p.name.lower()) for p in Priority]
+
+
+def test_limits_are_the_ones_of_the_code() -> None:
+    """The table of section 6, and the numbers in the text."""
+    section = read(_DOCUMENT).partition("## 6. Limits")[2]
+    limits = {row[0]: int(row[1]) for row in table_rows(section)}
+    assert limits == {
+        "getfile path": PATH_BYTES_MAX,
+        "getfile request": REQUEST_BYTES_MAX,
+        "key": commands.KEY_BYTES_MAX,
+        "message": MESSAGE_BYTES_MAX,
+        "messages waiting in a queue": MESSAGES_MAX,
+        "segments of one transfer": commands.SEGMENTS_MAX,
+        "metadata": layout.METADATA_BYTES_MAX,
+        "segment, smallest": layout.SEGMENT_BYTES_MIN,
+        "segment, largest": layout.SEGMENT_BYTES_MAX,
+        "slice of a wait, milliseconds": round(PEER_CHECK_SECONDS * 1000),
+    }
+    text = read(_DOCUMENT)
+    assert f"at most {LENGTH_MAX}" in text
+    assert f"`{DEFAULT_QUEUE_NAME}`" in text

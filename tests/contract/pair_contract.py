@@ -1,0 +1,452 @@
+"""What client and server keep together, over shared memory and over the fakes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+
+from shmchannel.commands import Command, Kind, Priority, SegmentRef, encode
+from shmchannel.deadline import Deadline
+from shmchannel.errors import (
+    ChannelTimeout,
+    NameMissing,
+    PeerGone,
+    PoolExhausted,
+    UsageError,
+)
+from shmchannel.layout import METADATA_BYTES_MAX
+from shmchannel.transfer import TransferState
+from tests.support.channels import CAPACITY, body_of, in_thread, reading
+from tests.support.pairs import Entry, Pair
+from tests.support.waiting import WATCHDOG_S, wait_until
+
+BODY = body_of(40 * CAPACITY + 1)
+"""Worth several segments, once its size is known from a first answer."""
+
+
+def soon() -> Deadline:
+    """The watchdog."""
+    return Deadline.after(WATCHDOG_S)
+
+
+class PairContract:
+    """Subclasses name the kind of pair."""
+
+    pair_type: Callable[..., Pair]
+
+    # -- GET -----------------------------------------------------------------------------------------------------
+    @pytest.mark.parametrize("stripe", [1, 2, 4])
+    def test_get(self, stripe: int) -> None:
+        with self.pair_type(stripe=stripe, segments=8) as pair:
+            for size in (0, 1, CAPACITY - 1, CAPACITY, CAPACITY + 1, 40 * CAPACITY):
+                key = b"/%d" % size
+                pair.cache.entries[key] = Entry(body_of(size))
+                for _ in range(2):
+                    assert pair.fetch(key) == body_of(size)
+                    assert pair.is_whole()
+            stats = pair.pool.stats()
+            assert (stats.retired_total, stats.widest_lease) == (0, stripe), "the second time the size was known"
+            wait_until(lambda: pair.server.stats().served_total == 12)
+            assert pair.server.stats().chunks_total == 2 * (1 + 1 + 1 + 1 + 2 + 40)
+
+    def test_miss(self) -> None:
+        with self.pair_type() as pair, pair.client.get(b"/none", soon()) as transfer:
+            assert not transfer.found
+            assert transfer.state is TransferState.NOT_FOUND
+            transfer.finish()
+            transfer.close()
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 0
+
+    def test_range_and_version(self) -> None:
+        with self.pair_type() as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY, version=7)
+            assert pair.fetch(b"/a", offset=100, length=200) == BODY[100:300]
+            assert pair.fetch(b"/a", offset=len(BODY) - 1) == BODY[-1:]
+            assert pair.fetch(b"/a", offset=len(BODY) + 1) == b""
+            for version, found in ((7, True), (8, False)):
+                with pair.client.get(b"/a", soon(), offset=5, version=version) as transfer:
+                    assert transfer.found is found
+                    assert transfer.facts.version == (7 if found else 0)
+                    assert transfer.length == (CAPACITY if found else 0)
+                    if transfer.found:
+                        transfer.cancel()
+                    else:
+                        transfer.finish()
+            assert pair.is_whole()
+
+    def test_metadata_where_asked_for(self) -> None:
+        with self.pair_type() as pair:
+            pair.cache.entries[b"/a"] = Entry(b"body", b"m" * 300)
+            for wanted in (False, True):
+                with pair.client.get(b"/a", soon(), metadata_wanted=wanted) as transfer:
+                    assert transfer.metadata == (b"m" * 300 if wanted else b"")
+                    assert bytes(transfer.chunk) == b"body"
+                    assert transfer.last
+                    transfer.finish()
+
+    def test_address_of_the_chunk(self) -> None:
+        import ctypes
+
+        with self.pair_type() as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY)
+            with pair.client.get(b"/a", soon()) as transfer:
+                assert ctypes.string_at(transfer.address, transfer.length) == BODY[:CAPACITY]
+                transfer.advance()
+                assert ctypes.string_at(transfer.address, transfer.length) == BODY[CAPACITY : 2 * CAPACITY]
+                transfer.cancel()
+
+    def test_command_says_what_was_asked(self) -> None:
+        with self.pair_type() as pair:
+            before = Deadline.after(0)
+            deadline = soon()
+            for _ in range(2):
+                with pair.client.get(
+                    b"/a?b", deadline, offset=3, length=4, version=5, priority=int(Priority.HIGH)
+                ) as transfer:
+                    transfer.finish()
+            first, second = pair.cache.commands
+            assert first[:2] == (Kind.GET, b"/a?b")
+            assert (first.offset, first.length, first.version, first.priority) == (3, 4, 5, 2)
+            assert before.expires_ns < first.deadline_ns == deadline.expires_ns
+            assert second.request_id == first.request_id + 1
+            assert first.trace_id != second.trace_id
+            assert {ref.segment_bytes for ref in first.segments} == {pair.pool.segment_bytes}
+
+    def test_steps_are_told(self) -> None:
+        with self.pair_type() as pair:
+            steps: list[str] = []
+            pair.client._on_step = steps.append
+            pair.fetch(b"/none")
+            assert steps == ["lease", "queue", "cache"]
+
+    @pytest.mark.parametrize("chunks", range(4))
+    def test_cancel_keeps_the_segments(self, chunks: int) -> None:
+        with self.pair_type() as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY)
+            with pair.client.get(b"/a", soon()) as transfer:
+                for _ in range(chunks):
+                    transfer.advance()
+                transfer.cancel()
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 0
+            assert pair.fetch(b"/a") == BODY
+
+    def test_left_in_mid_stream(self) -> None:
+        with self.pair_type() as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY)
+            with pair.client.get(b"/a", soon()) as transfer:
+                transfer.advance()
+                leased = pair.pool.stats().segments_leased
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == leased
+            wait_until(
+                lambda: pair.server.stats().served_total == 1, what="the worker's end, long before its stall limit"
+            )
+            assert pair.server.stats().broken_total == 0
+            assert pair.fetch(b"/a") == BODY
+
+    def test_error_in_the_block(self) -> None:
+        with self.pair_type(stall_s=0.1) as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY)
+            with pytest.raises(ZeroDivisionError), pair.client.get(b"/a", soon()):
+                raise ZeroDivisionError
+            assert pair.is_whole()
+
+    def test_many_at_once(self) -> None:
+        with self.pair_type(segments=3, stripe=3, workers=3) as pair:
+            sizes = (0, 1, CAPACITY, 3 * CAPACITY, 20 * CAPACITY + 3)
+            for size in sizes:
+                pair.cache.entries[b"/%d" % size] = Entry(body_of(size))
+
+            def ask(seed: int) -> None:
+                choose = random.Random(seed)
+                for _ in range(40):
+                    size = choose.choice(sizes)
+                    if size > CAPACITY and choose.random() < 0.2:
+                        with pair.client.get(b"/%d" % size, soon()) as transfer:
+                            transfer.advance()
+                            if transfer.last:
+                                transfer.finish()
+                            else:
+                                transfer.cancel()
+                    else:
+                        assert pair.fetch(b"/%d" % size) == body_of(size)
+
+            with ExitStack() as threads:
+                for seed in range(6):
+                    threads.enter_context(in_thread(partial(ask, seed)))
+            assert pair.is_whole()
+            stats = pair.pool.stats()
+            assert (stats.leases_total, stats.retired_total) == (240, 0)
+            wait_until(lambda: pair.server.stats().served_total == 240)
+            assert pair.server.stats().broken_total == 0
+
+    def test_wide_lease_shrinks_for_who_waits(self) -> None:
+        with self.pair_type(segments=4, stripe=2, workers=2) as pair:
+            pair.cache.entries[b"/long"] = Entry(BODY)
+            pair.cache.entries[b"/short"] = Entry(b"short")
+            assert pair.fetch(b"/long") == BODY
+            with pair.client.get(b"/long", soon()) as transfer:
+                body = bytes(transfer.chunk)
+                others = [pair.pool.lease(soon(), 1), pair.pool.lease(soon(), 1)]
+                assert pair.pool.stats().segments_leased == 4
+                with in_thread(lambda: pair.fetch(b"/short")) as short:
+                    wait_until(lambda: pair.pool.waiting)
+                    for _ in range(3):
+                        transfer.advance()
+                        body += bytes(transfer.chunk)
+                    assert short.result(WATCHDOG_S) == b"short", "served while the long one stands still"
+                while not transfer.last:
+                    transfer.advance()
+                    body += bytes(transfer.chunk)
+                transfer.finish()
+            assert body == BODY
+            for lease in others:
+                lease.give_back()
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 0
+
+    # -- PUT -----------------------------------------------------------------------------------------------------
+    @pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, 10 * CAPACITY])
+    def test_put(self, size: int) -> None:
+        with self.pair_type() as pair:
+            assert pair.store(b"/new", body_of(size), b"type: text")
+            assert pair.cache.entries[b"/new"] == Entry(body_of(size), b"type: text", 1)
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 0
+            assert pair.fetch(b"/new") == body_of(size)
+
+    def test_put_as_it_comes(self) -> None:
+        """The object arrives in small pieces; only whole chunks go out until its end is there."""
+        with self.pair_type() as pair:
+            transfer = pair.client.put(b"/new", len(BODY), b"", pair.pool.lease(soon()), soon())
+            with transfer:
+                for available in range(0, len(BODY), 50):
+                    transfer.pump(reading(BODY), available, wait=False)
+                    assert transfer.position <= available
+                    assert not transfer.complete
+                transfer.pump(reading(BODY), len(BODY), wait=True)
+                assert transfer.complete
+                assert transfer.position == len(BODY)
+                assert transfer.commit()
+            assert pair.cache.entries[b"/new"].body == BODY
+            assert pair.is_whole()
+
+    @pytest.mark.parametrize("size", [1, CAPACITY + 1, 2 * CAPACITY, 10 * CAPACITY])
+    def test_put_refused(self, size: int) -> None:
+        with self.pair_type(segments=8, stripe=4) as pair:
+            pair.cache.longest = 0
+            assert not pair.store(b"/big", body_of(size))
+            assert not pair.cache.entries
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 0
+
+    @pytest.mark.parametrize("sent", [0, CAPACITY, 3 * CAPACITY])
+    def test_put_aborted(self, sent: int) -> None:
+        with self.pair_type() as pair:
+            with pair.client.put(b"/half", len(BODY), b"meta", pair.pool.lease(soon()), soon()) as transfer:
+                transfer.pump(reading(BODY), sent, wait=True)
+                transfer.abort()
+            assert not pair.cache.entries
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 0
+            wait_until(lambda: pair.server.stats().served_total == 1)
+
+    def test_put_left_in_mid_stream(self) -> None:
+        with self.pair_type(stall_s=0.1) as pair:
+            with pair.client.put(b"/half", len(BODY), b"", pair.pool.lease(soon()), soon()) as transfer:
+                transfer.pump(reading(BODY), 3 * CAPACITY, wait=True)
+                leased = pair.pool.stats().segments_leased
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == leased
+            wait_until(lambda: pair.server.stats().broken_total == 1)
+            assert not pair.cache.entries
+
+    def test_put_whose_source_comes_short(self) -> None:
+        with self.pair_type(stall_s=0.1) as pair:
+            with (
+                pytest.raises(PeerGone, match="source"),
+                pair.client.put(b"/half", len(BODY), b"", pair.pool.lease(soon()), soon()) as transfer,
+            ):
+                transfer.pump(reading(BODY[:-1]), len(BODY), wait=True)
+            assert pair.is_whole()
+            wait_until(lambda: pair.server.stats().broken_total == 1)
+            assert not pair.cache.entries
+
+    def test_put_with_too_much_metadata(self) -> None:
+        with self.pair_type() as pair:
+            with pytest.raises(UsageError, match=str(METADATA_BYTES_MAX)):
+                pair.client.put(b"/a", 1, bytes(METADATA_BYTES_MAX + 1), pair.pool.lease(soon()), soon())
+            assert pair.is_whole()
+
+    # -- the rest ------------------------------------------------------------------------------------------------
+    def test_purge_and_ping(self) -> None:
+        with self.pair_type() as pair:
+            pair.cache.entries = {b"/a/1": Entry(b"1"), b"/a/2": Entry(b"2"), b"/b": Entry(b"3")}
+            pair.client.ping(soon())
+            assert pair.client.purge(b"/a/1", soon()) == 1
+            assert pair.client.purge(b"/a/1", soon()) == 0
+            assert pair.client.purge(b"/a/", soon()) == 0
+            assert pair.client.purge(b"/", soon(), prefix=True) == 2
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 0
+
+    def test_no_cache(self) -> None:
+        with self.pair_type() as pair:
+            assert pair.client.connected
+            pair.kill_cache()
+            wait_until(lambda: not pair.client.connected)
+            for ask in (
+                lambda: pair.client.get(b"/a", soon()),
+                lambda: pair.client.ping(soon()),
+                lambda: pair.client.put(b"/a", 1, b"", pair.pool.lease(soon()), soon()),
+            ):
+                with pytest.raises(NameMissing):
+                    ask()
+            assert pair.is_whole()
+
+    def test_heir_is_found(self) -> None:
+        with self.pair_type() as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY)
+            for _ in range(3):
+                assert pair.fetch(b"/a") == BODY
+                pair.kill_cache()
+                wait_until(lambda: not pair.client.connected)
+                pair.start_heir()
+                wait_until(lambda: pair.client.connected)
+            assert pair.fetch(b"/a") == BODY
+
+    def test_cache_dies_before_it_answers(self) -> None:
+        with self.pair_type() as pair:
+            pair.cache.hold.clear()
+            with in_thread(lambda: _asked(pair)):
+                wait_until(lambda: pair.cache.commands)
+                leased = pair.pool.stats().segments_leased
+                pair.kill_cache()
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == leased
+
+    def test_cache_dies_in_mid_stream(self) -> None:
+        with self.pair_type(workers=0) as pair:
+            with in_thread(lambda: pair.client.get(b"/a", soon())) as asked:
+                message = pair.queue.receive(WATCHDOG_S)
+                assert message is not None
+                pair.cache.entries[b"/a"] = Entry(BODY)
+                with in_thread(lambda: _served(pair, message)):
+                    transfer = asked.result(WATCHDOG_S)
+                    leased = pair.pool.stats().segments_leased
+                    pair.kill_cache()
+                    with transfer:
+                        transfer.advance()
+                        pair.kill_proxy()
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == leased
+
+    def test_no_answer_in_time(self) -> None:
+        with self.pair_type() as pair:
+            pair.cache.hold.clear()
+            with pytest.raises(ChannelTimeout):
+                pair.client.get(b"/a", Deadline.after(0.02))
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 1
+            pair.cache.hold.set()
+            assert pair.fetch(b"/a") is None, "a late answer went nowhere"
+
+    def test_no_segment_in_time(self) -> None:
+        with self.pair_type(segments=1) as pair:
+            lease = pair.pool.lease(soon())
+            with pytest.raises(ChannelTimeout):
+                pair.client.get(b"/a", Deadline.after(0.01))
+            pair.pool._waiters_max = 0
+            with pytest.raises(PoolExhausted):
+                pair.client.get(b"/a", soon())
+            lease.give_back()
+
+    # -- what the server refuses ---------------------------------------------------------------------------------
+    def test_expired_command_is_dropped(self) -> None:
+        with self.pair_type(workers=0) as pair:
+            with pytest.raises(ChannelTimeout):
+                pair.client.get(b"/a", Deadline.after(0.01))
+            assert pair.server.serve_one(0.0)
+            assert pair.server.stats().expired_total == 1
+            assert not pair.cache.commands
+            assert not pair.server.serve_one(0.0)
+
+    @pytest.mark.parametrize("message", [b"", b"GETFILE GET /\r\n\r\n", bytes(8192)])
+    def test_malformed_message_is_dropped(self, message: bytes) -> None:
+        with self.pair_type() as pair:
+            pair.client.connect().send(message, 3, soon())
+            wait_until(lambda: pair.server.stats().malformed_total == 1)
+            assert pair.fetch(b"/none") is None
+
+    def test_command_that_lies_about_segments(self) -> None:
+        with self.pair_type(workers=0) as pair:
+            lease = pair.pool.lease(soon())
+            refs = [SegmentRef(s.wire_name, s.header.prepare(), s.segment_bytes) for s in lease.segments]
+            good = refs[0]
+            lies: list[tuple[SegmentRef, ...]] = [
+                (),
+                (good, good),
+                (good._replace(generation=good.generation + 1),),
+                (good._replace(generation=0),),
+                (good._replace(segment_bytes=good.segment_bytes + 1),),
+                (good, refs[1]._replace(segment_bytes=0)),
+                (good._replace(name=f"/{pair.pool.name}-999".encode()),),
+            ]
+            for number, segments in enumerate(lies):
+                pair.client.connect().send(encode(Command(Kind.GET, b"/a", segments)), 1, soon())
+                assert pair.server.serve_one(WATCHDOG_S)
+                assert pair.server.stats().broken_total == number + 1
+            assert not pair.cache.commands
+            lease.give_back()
+
+    def test_handler_that_breaks(self) -> None:
+        with self.pair_type(workers=0) as pair:
+
+            def broken(*_: object) -> TransferState:
+                raise ValueError("a bug")
+
+            pair.cache.get = broken  # type: ignore[method-assign, assignment]
+            with (
+                in_thread(lambda: _asked(pair, Deadline.after(0.05), ChannelTimeout)),
+                pytest.raises(ValueError, match="a bug"),
+            ):
+                pair.server.serve_one(WATCHDOG_S)
+            assert pair.is_whole()
+            assert pair.server.stats().attached == 0, "what did not end cleanly is not kept"
+
+    def test_proxy_dies_in_mid_stream(self) -> None:
+        with self.pair_type(workers=0) as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY)
+            with in_thread(lambda: pair.client.get(b"/a", soon())) as asked:
+                with in_thread(lambda: pair.server.serve_one(WATCHDOG_S)):
+                    transfer = asked.result(WATCHDOG_S)
+                    pair.kill_proxy()
+                transfer.close()
+            stats = pair.server.stats()
+            assert (stats.served_total, stats.broken_total, stats.attached) == (0, 1, 0)
+
+    def test_attachments_are_kept_and_swept(self) -> None:
+        with self.pair_type(segments=4) as pair:
+            pair.fetch(b"/none")
+            wait_until(lambda: pair.server.stats().served_total == 1)
+            assert pair.server.stats().attached == 1
+            pair.server.sweep()
+            assert pair.server.stats().attached == 1
+            pair.kill_proxy()
+            pair.server.sweep()
+            assert pair.server.stats().attached == 0
+
+
+def _asked(pair: Pair, deadline: Deadline | None = None, error: type[Exception] = PeerGone) -> None:
+    with pytest.raises(error):
+        pair.client.get(b"/a", deadline or soon())
+
+
+def _served(pair: Pair, message: bytes) -> None:
+    pair.server.serve(message)

@@ -1,0 +1,17 @@
+"""The pool keeps the contract over both kinds of segments."""
+
+from shmchannel.segment import Segment
+from shmchannel.testing import MemorySegment
+from tests.contract.pool_contract import PoolContract
+
+
+class TestPosixPool(PoolContract):
+    """Over shared memory."""
+
+    segment_type = Segment
+
+
+class TestMemoryPool(PoolContract):
+    """Over the fakes."""
+
+    segment_type = MemorySegment

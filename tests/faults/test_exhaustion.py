@@ -1,0 +1,240 @@
+"""What the system refuses (shared memory, queues, descriptors, disk): a clear error at the start, a bypass later."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.deadline import Deadline
+from tests.faults.harness import (
+    CONTENT,
+    LARGE,
+    SMALL,
+    ask,
+    assert_ends_well,
+    leave_early,
+    write_content,
+)
+from tests.support import names
+from tests.support.client import connect
+from tests.support.daemons import DaemonProcess, DaemonYard
+from tests.support.programs import require_program
+from tests.support.waiting import wait_until
+from webproxy.getfile import Status
+from workloads.origin_stub import OriginStub, Route
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Path:
+    return write_content(tmp_path / "content")
+
+
+@pytest.fixture
+def prlimit() -> str:
+    """The program that sets a limit for another."""
+    return require_program("prlimit")
+
+
+@pytest.fixture(scope="module")
+def private_mounts() -> tuple[str, ...]:
+    """The words that run a command where its mounts are seen by nobody else, or skip."""
+    words = (require_program("unshare"), "--mount")
+    require_program("nsenter")
+    tried = subprocess.run([*words, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False)
+    if os.geteuid() != 0 or tried.returncode != 0:
+        pytest.skip("this user may not mount a file system of its own")
+    return words
+
+
+def mounting(private_mounts: tuple[str, ...], directory: str, options: str) -> tuple[str, ...]:
+    """Words that mount a tmpfs on a directory, for the process alone that they become."""
+    script = f'mount -t tmpfs -o {options} tmpfs "{directory}" && exec "$@"'
+    return (*private_mounts, "sh", "-c", script, "sh")
+
+
+# -- at the start: exit status 69, the reason in the log, nothing left ------------------------------------------------
+@pytest.mark.parametrize(
+    ("program", "free_bytes"), [("webproxy", 0), ("webproxy", 1_000_000), ("simplecached", 0)], ids=str
+)
+def test_shared_memory_is_full_at_the_start(
+    program: str, free_bytes: int, private_mounts: tuple[str, ...], yard: DaemonYard
+) -> None:
+    script = f"""
+        mount -t tmpfs -o size={free_bytes + 4096} tmpfs /dev/shm
+        head -c 4096 /dev/zero > /dev/shm/filler
+        "$@"
+        echo status $?
+        ls -A /dev/shm
+    """
+    flags = ("-p", "0") if program == "webproxy" else ()
+    command = (sys.executable, "-m", program, "-q", yard.queue, *flags)
+    ended = subprocess.run(
+        [*private_mounts, "sh", "-c", script, "sh", *command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout.split() == ["status", str(int(ExitCode.CANNOT_START)), "filler"], ended.stderr
+    assert "No space left on device" in ended.stderr
+    assert "cannot start" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_no_more_message_queues(prlimit: str, yard: DaemonYard) -> None:
+    cache = yard.start_cache(wait=False, wrap=(prlimit, "--msgqueue=4096:4096"))
+    assert cache.wait_exit() == ExitCode.CANNOT_START
+    (failure,) = cache.events("cannot start")
+    assert yard.queue in failure["reason"]
+    assert "ulimit" in failure["reason"], "it says what the operator can do"
+    assert names.names_of({cache.pid}) == []
+    yard.start_cache()
+
+
+@pytest.mark.parametrize(
+    ("program", "limit"), [("simplecached", 6), ("webproxy", 7), ("webproxy", 12), ("webproxy", 20)]
+)
+def test_no_descriptors_at_the_start(program: str, limit: int, prlimit: str, yard: DaemonYard) -> None:
+    wrap = (prlimit, f"--nofile={limit}:{limit}")
+    start = yard.start_cache if program == "simplecached" else yard.start_proxy
+    daemon = start(wait=False, wrap=wrap)
+    assert daemon.wait_exit() == ExitCode.CANNOT_START
+    (failure,) = daemon.events("cannot start")
+    assert "Too many open files" in failure["reason"]
+    assert "ulimit" in failure["reason"]
+    assert names.names_of({daemon.pid}) == []
+
+
+def test_a_read_only_store_directory(private_mounts: tuple[str, ...], tmp_path: Path, yard: DaemonYard) -> None:
+    wrap = mounting(private_mounts, str(tmp_path), "ro")
+    cache = yard.start_cache("--store", str(tmp_path), wait=False, wrap=wrap)
+    assert cache.wait_exit() == ExitCode.CANNOT_START
+    (failure,) = cache.events("cannot start")
+    assert str(tmp_path) in failure["reason"]
+    assert "read-only" in failure["reason"].lower()
+    assert names.names_of({cache.pid}) == []
+
+
+# -- later: less service, never none, and all of it again -------------------------------------------------------------
+def shared_memory_of(process: DaemonProcess) -> Path:
+    """The shared-memory directory as the process sees it."""
+    return Path(f"/proc/{process.pid}/root/dev/shm")
+
+
+def fill_up(directory: Path) -> Path:
+    """Write a file until there is no space left; returns it."""
+    filler = directory / "filler"
+    with open(filler, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return filler
+
+
+def test_shared_memory_is_full_when_segments_are_replaced(
+    private_mounts: tuple[str, ...], content: Path, yard: DaemonYard
+) -> None:
+    cache = yard.start_cache(content=content, wrap=mounting(private_mounts, "/dev/shm", "size=4m"))
+    inside = (require_program("nsenter"), "--target", str(cache.pid), "--mount", f"--wd={os.getcwd()}")
+    proxy = yard.start_proxy("-n", "2", "-z", "65536", "--stripe", "1", "-t", "4", wrap=inside)
+    directory = shared_memory_of(cache)
+
+    def segments() -> int:
+        return len(list(directory.glob(f"gf-{proxy.pid}-*-*[0-9]")))
+
+    assert segments() == 2
+    assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
+    filler = fill_up(directory)
+    for left in (1, 0):
+        leave_early(proxy.port, LARGE, reset=True)  # the cache holds on to the retired memory: no space for a new one
+        wait_until(lambda left=left: segments() == left, what=f"{left} segments")  # type: ignore[misc]
+        reply = ask(proxy.port, LARGE)
+        assert reply.is_whole(CONTENT[LARGE]) if left else reply.status is Status.ERROR
+    assert proxy.events("segment not replaced")
+    filler.unlink()
+    for _ in range(4):
+        assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
+    assert segments() == 2
+    assert proxy.stop() == 0
+    assert proxy.events("stopped")[-1]["leased"] == 0
+    assert [event for event in proxy.events() if "exception" in event] == []
+    assert list(directory.glob(f"gf-{proxy.pid}-*")) == []
+    assert_ends_well(cache)
+
+
+def cpu_seconds(process: DaemonProcess) -> float:
+    """Processor time used so far."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def crowd() -> Iterator[list[socket.socket]]:
+    """Connections that are closed after the test at the latest."""
+    connections: list[socket.socket] = []
+    yield connections
+    for client in connections:
+        client.close()
+
+
+def test_proxy_without_descriptors(prlimit: str, content: Path, yard: DaemonYard, crowd: list[socket.socket]) -> None:
+    cache = yard.start_cache(content=content)
+    env = {"WEBPROXY_REQUEST_TIMEOUT_S": "300"}
+    proxy = yard.start_proxy("-t", "4", "-n", "4", env=env, wrap=(prlimit, "--nofile=64:64"))
+    assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
+    for _ in range(100):
+        crowd.append(connect(proxy.port))
+        crowd[-1].sendall(b"GETFILE")
+    proxy.wait_event("connection refused")
+    before, window = cpu_seconds(proxy), Deadline.after(1.0)
+    wait_until(lambda: window.expired, what="a while without descriptors")
+    assert cpu_seconds(proxy) - before < 0.5, "out of descriptors it turns in a loop"
+    assert ask(proxy.port, SMALL).status is Status.ERROR
+    while crowd:
+        crowd.pop().close()
+    wait_until(lambda: ask(proxy.port, SMALL).is_whole(CONTENT[SMALL]), what="service when the crowd has left")
+    assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
+    assert_ends_well(proxy)
+    assert_ends_well(cache)
+
+
+def test_cache_with_few_descriptors_and_many_files(prlimit: str, tmp_path: Path, yard: DaemonYard) -> None:
+    directory = tmp_path / "content"
+    directory.mkdir()
+    for number in range(150):
+        (directory / str(number)).write_bytes(b"%d" % number * 100)
+    cache = yard.start_cache("-t", "4", content=directory, wrap=(prlimit, "--nofile=64:64"))
+    for _ in range(2):  # the second proxy's segments are attached when the files are open
+        proxy = yard.start_proxy("-t", "4")
+        for number in range(150):
+            assert ask(proxy.port, f"/{number}").is_whole(b"%d" % number * 100)
+        assert_ends_well(proxy)
+    assert cache.descriptor_count() <= 64
+    assert_ends_well(cache)
+
+
+def test_a_full_store_is_bypassed(private_mounts: tuple[str, ...], tmp_path: Path, yard: DaemonYard) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    with OriginStub({path: Route(body=body) for path, body in CONTENT.items()}) as origin:
+        wrap = mounting(private_mounts, str(store), "size=2m")
+        cache = yard.start_cache("--store", str(store), wrap=wrap)
+        proxy = yard.start_proxy("-s", origin.url)
+        while origin.count(LARGE) < 3:  # it cannot be stored, so it is fetched each time
+            assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
+        wait_until(lambda: cache.events("object not stored"), what="the bypass is logged")
+        assert "No space left" in cache.events("object not stored")[-1]["reason"]
+        ask(proxy.port, SMALL)
+        wait_until(lambda: _is_hit(proxy, origin), what="what fits is stored all the same")
+        assert_ends_well(proxy)
+        assert_ends_well(cache)
+
+
+def _is_hit(proxy: DaemonProcess, origin: OriginStub) -> bool:
+    before = origin.count(SMALL)
+    assert ask(proxy.port, SMALL).is_whole(CONTENT[SMALL])
+    return origin.count(SMALL) == before

@@ -1,0 +1,202 @@
+"""The transfer's two machines: any header is judged or refused, and both agree under every order of their steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shmchannel.errors import PeerProtocolError
+from shmchannel.layout import CANCEL, CANCELLED, LAST, METADATA, OK, RELEASE, RELEASED, ObjectFacts
+from shmchannel.transfer import Arrival, ConsumerTransfer, Order, ProducerTransfer, TransferState
+
+_NUMBER = st.one_of(st.integers(0, 6), st.sampled_from([127, 128, 129, 2**63, 2**64 - 1]))
+_HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 1, 1, 2, 3, 4, 9]), _NUMBER, _NUMBER, st.sampled_from([0, 0, 1, 2, 3, 4, 8, 12, 2**40])
+    ),
+    max_size=12,
+)
+
+
+@given(
+    headers=_HEADERS,
+    facts=st.builds(ObjectFacts, _NUMBER, _NUMBER, _NUMBER),
+    offset=_NUMBER,
+    length=_NUMBER,
+    metadata_wanted=st.booleans(),
+    cancel_at=st.integers(0, 12),
+    ask_back_at=st.sets(st.integers(0, 12)),
+)
+@settings(max_examples=400, deadline=None)
+def test_consumer_survives_any_header(
+    headers: list[tuple[int, int, int, int]],
+    facts: ObjectFacts,
+    offset: int,
+    length: int,
+    metadata_wanted: bool,
+    cancel_at: int,
+    ask_back_at: set[int],
+) -> None:
+    consumer = ConsumerTransfer(3)
+    taken = 0
+    try:
+        consumer.begin(facts, offset, length, metadata_wanted=metadata_wanted)
+        begin = consumer.position
+        for number, header in enumerate(headers):
+            arrival = consumer.receive(*header, 128)
+            if arrival is Arrival.BODY:
+                taken += header[1]
+                assert header[1] <= 128
+            if consumer.state.ended:
+                break
+            if arrival is Arrival.GIVEN_BACK:
+                consumer.drop()
+                continue
+            if number == cancel_at:
+                consumer.cancel()
+            elif number in ask_back_at and consumer.may_ask_back():
+                consumer.ask_back()
+            consumer.ring.advance()
+    except PeerProtocolError:
+        return
+    assert consumer.position == begin + taken <= max(begin, facts.size_bytes)
+
+
+@given(st.lists(st.one_of(st.sampled_from([0, 1, 2, 3]), st.integers(0, 2**64 - 1)), max_size=12), st.integers(1, 4))
+@settings(max_examples=200, deadline=None)
+def test_producer_survives_any_request(requests: list[int], count: int) -> None:
+    producer = ProducerTransfer(count)
+    try:
+        for flags in requests:
+            order = producer.order(flags)
+            if order is Order.RELEASE:
+                producer.ring.drop()
+            elif order is Order.CANCEL:
+                assert producer.state is TransferState.CANCELLED
+                return
+            else:
+                producer.ring.advance()
+    except PeerProtocolError:
+        return
+    assert producer.state is TransferState.STREAMING
+    assert producer.ring.slots
+
+
+@dataclass
+class Slot:
+    """One simulated segment: a chunk waits in it, or space does, and what the consumer asked."""
+
+    has_chunk: bool = False
+    has_space: bool = True
+    request: int = 0
+    chunk: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+class Simulation:
+    """Both machines over simulated segments; step_producer() and step_consumer() return False when they would wait."""
+
+    def __init__(self, count: int, size: int, capacity: int, metadata: int) -> None:
+        self.slots = [Slot() for _ in range(count)]
+        self.capacity, self.size, self.metadata = capacity, size, metadata
+        self.producer, self.consumer = ProducerTransfer(count), ConsumerTransfer(count)
+        self.sent = self.metadata_sent = 0
+        self.received: list[tuple[int, int]] = []
+        self.metadata_received = 0
+        self.cancelling = False
+        self.began = False
+
+    def step_producer(self) -> bool:
+        slot = self.slots[self.producer.ring.current]
+        if self.producer.state.ended or not slot.has_space:
+            return False
+        slot.has_space = False
+        order = self.producer.order(slot.request)
+        if order is Order.CANCEL:
+            slot.chunk = (CANCELLED, 0, 0, LAST)
+        elif order is Order.RELEASE:
+            slot.chunk = (OK, 0, 0, RELEASED)
+            self.producer.ring.drop()
+        elif self.metadata_sent < self.metadata:
+            length = min(self.capacity, self.metadata - self.metadata_sent)
+            slot.chunk = (OK, length, self.metadata_sent, METADATA)
+            self.metadata_sent += length
+            self.producer.ring.advance()
+        else:
+            length = min(self.capacity, self.size - self.sent)
+            last = self.sent + length == self.size
+            slot.chunk = (OK, length, self.sent, LAST if last else 0)
+            self.sent += length
+            if last:
+                self.producer.state = TransferState.COMPLETE
+            else:
+                self.producer.ring.advance()
+        slot.has_chunk = True
+        return True
+
+    def step_consumer(self, wish: str) -> bool:
+        consumer = self.consumer
+        slot = self.slots[consumer.ring.current]
+        if consumer.state.ended or not slot.has_chunk:
+            return False
+        slot.has_chunk = False
+        if not self.began:
+            self.began = True
+            consumer.begin(ObjectFacts(self.size, 1, self.metadata), 0, 0, metadata_wanted=True)
+        status, length, offset, flags = slot.chunk
+        arrival = consumer.receive(status, length, offset, flags, self.capacity)
+        if arrival is Arrival.BODY:
+            self.received.append((offset, length))
+        elif arrival is Arrival.METADATA_PART:
+            self.metadata_received += length
+        slot.has_space = True
+        if arrival is Arrival.GIVEN_BACK:
+            consumer.drop()
+        elif not consumer.state.ended:
+            if wish == "cancel" and not self.cancelling and arrival is Arrival.BODY:
+                consumer.cancel()
+                self.cancelling = True
+                slot.request = CANCEL
+            elif wish == "release" and not self.cancelling and consumer.may_ask_back():
+                consumer.ask_back()
+                slot.request = RELEASE
+            consumer.ring.advance()
+        return True
+
+
+@given(
+    count=st.integers(1, 5),
+    size=st.integers(0, 40),
+    capacity=st.integers(1, 8),
+    metadata=st.integers(0, 12),
+    schedule=st.lists(st.sampled_from(["produce", "produce", "consume", "release", "cancel"]), max_size=60),
+    may_cancel=st.booleans(),
+)
+@settings(max_examples=500, deadline=None)
+def test_both_agree(count: int, size: int, capacity: int, metadata: int, schedule: list[str], may_cancel: bool) -> None:
+    """Whatever the order of steps: no step is refused, nobody waits for ever, and every segment is as it began."""
+    simulation = Simulation(count, size, capacity, metadata)
+    for step in schedule:
+        if step == "produce":
+            simulation.step_producer()
+        else:
+            simulation.step_consumer(step if may_cancel or step != "cancel" else "consume")
+    while simulation.step_producer() or simulation.step_consumer("consume"):
+        pass
+    producer, consumer = simulation.producer, simulation.consumer
+    assert producer.state.ended
+    assert consumer.state.ended
+    assert producer.ring.slots == consumer.ring.slots
+    assert all(slot.has_space and not slot.has_chunk for slot in simulation.slots)
+    position = 0
+    for offset, length in simulation.received:
+        assert offset == position
+        position += length
+    if not simulation.cancelling:
+        assert consumer.state is producer.state is TransferState.COMPLETE
+        assert position == size
+        assert simulation.metadata_received == metadata
+    else:
+        assert consumer.state is TransferState.CANCELLED
+        assert position <= size

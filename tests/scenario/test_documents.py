@@ -1,0 +1,96 @@
+"""What the documents tell a user to type, typed: README's commands by hand, and the program of docs/library.md."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from scripts.daemons import Daemon, executable
+from tests.architecture.tree import ROOT, generated_part, read
+
+_COMMAND_TIMEOUT_S = 100
+_PORT_IN_README = "25362"
+_ENVIRONMENT_PREFIX = ".venv/bin/"
+
+
+def _commands(part: str) -> list[str]:
+    """The lines of README's shell block in a part."""
+    lines = generated_part("README.md", part).splitlines()
+    return [line for line in lines if line and not line.startswith("```")]
+
+
+def _words(command: str, work: Path, port: int) -> list[str]:
+    """What a shell would run, with this environment's programs, the test's folder and port."""
+    command = command.replace("$work", str(work)).replace(f"-p {_PORT_IN_README}", f"-p {port}")
+    words = shlex.split(command)
+    return (
+        [executable(words[0].removeprefix(_ENVIRONMENT_PREFIX)), *words[1:]] if words[0].startswith(".venv") else words
+    )
+
+
+def _run(words: list[str], **environ: str) -> str:
+    result = subprocess.run(
+        words, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S
+    )
+    assert result.returncode == 0, f"{shlex.join(words)}: {result.stdout}{result.stderr}"
+    return result.stdout
+
+
+@contextmanager
+def _pair(commands: list[str], work: Path, logs: Path) -> Iterator[int]:
+    """README's two daemons, on a queue and a port of this test; yields the port."""
+    queue = f"/readme-{os.getpid()}"
+    environ = {"SIMPLECACHED_QUEUE_NAME": queue, "WEBPROXY_QUEUE_NAME": queue}
+    with ExitStack() as undo:
+        started: list[Daemon] = []
+        for command in commands:
+            words = _words(command.removesuffix("&"), work, 0)
+            daemon = Daemon(os.path.basename(words[0]), words, str(logs / f"{len(started)}.log"), environ)
+            undo.callback(daemon.stop)
+            started.append(daemon)
+        cache, proxy = started
+        cache.wait_for_event("ready")
+        yield proxy.wait_for_port()
+        assert [daemon.stop() for daemon in (proxy, cache)] == [0, 0]
+
+
+def test_readme_by_hand(tmp_path: Path) -> None:
+    """The commands of the first minute do what they say, in their order."""
+    start, use = _commands("by hand: start"), _commands("by hand: use")
+    make_folder, generate, *daemons = start
+    assert make_folder == "work=$(mktemp -d)"
+    assert [command.endswith("&") for command in daemons] == [True, True]
+    work = tmp_path / "work"
+    _run([sys.executable if word.endswith("python") else word for word in _words(generate, work, 0)])
+    with _pair(daemons, work, tmp_path) as port:
+        clients = [command for command in use if command.startswith(_ENVIRONMENT_PREFIX)]
+        assert [shlex.split(command)[1] for command in clients] == ["download", "measure"]
+        for command in clients:
+            _run(_words(command, work, port))
+        comparison = use[-1]
+        assert comparison.startswith("diff -r ")
+        assert _run(["bash", "-c", comparison], work=str(work)) == "equal\n"
+
+
+def test_readme_names_commands_that_are_there() -> None:
+    """Every `./scripts/...` and `.venv/bin/...` in README's blocks is a program of the clone or of the package."""
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", read("README.md"), re.DOTALL))
+    scripts = set(re.findall(r"(?m)^\./(scripts/\S+)", blocks))
+    assert {"scripts/demo", "scripts/test", "scripts/check-ipc-leaks"} <= scripts
+    assert all(os.access(ROOT / script, os.X_OK) for script in scripts)
+    programs = set(re.findall(r"(?m)^\.venv/bin/(\S+)", blocks))
+    assert {"simplecached", "webproxy", "gfclient"} <= programs
+    assert all(os.access(executable(program), os.X_OK) for program in programs)
+
+
+def test_library_example(tmp_path: Path) -> None:
+    """The program in docs/library.md runs as it stands, survives the kill in it, and leaves nothing."""
+    block = generated_part("docs/library.md", "example")
+    program = tmp_path / "poem.py"
+    program.write_text(block.removeprefix("```python\n").removesuffix("```\n"), encoding="utf-8")
+    output = _run([sys.executable, "-W", "error", str(program)], PYTHONPATH=str(ROOT))
+    assert output.splitlines() == ["equal: True", "the other side is gone", "segments back in the pool: True"]

@@ -1,0 +1,70 @@
+"""Chunks and leases seen from outside: every hand-over is counted, leases grow when idle and shrink for others."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shmchannel.layout import HEADER_BYTES
+from tests.support.client import ask, connect, receive_to_end
+from tests.support.contents import write_files
+from tests.support.waiting import wait_until
+from webproxy.getfile import ok_header, request_bytes
+from webproxy.getfile.messages import Wire
+
+TEN_MEGABYTES = 10_000_000
+
+
+def test_every_hand_over_of_ten_megabytes(yard, tmp_path):
+    """Through one segment at a time: nothing is handed over twice, nothing is left out, no chunk is half full."""
+    bodies = write_files(tmp_path / "files", {"ten": TEN_MEGABYTES})
+    cache = yard.start_cache(content=tmp_path / "files")
+    proxy = yard.start_proxy("-n", "8", "-z", "8192", "--stripe", "1")
+    assert ask(proxy.port, "/ten").body == bodies["/ten"]
+    assert (proxy.stop(), cache.stop()) == (0, 0)
+    chunks = -(-TEN_MEGABYTES // (8192 - HEADER_BYTES))
+    assert cache.wait_event("stopped")["chunks"] == chunks
+    stopped = proxy.wait_event("stopped")
+    assert (stopped["leases"], stopped["widest_lease"], stopped["shrunk"]) == (1, 1, 0)
+
+
+def test_ten_megabytes_through_a_growing_lease(yard, tmp_path):
+    """The first request learns how large the object is; nobody else is there, so that it has all the stripe soon."""
+    bodies = write_files(tmp_path / "files", {"ten": TEN_MEGABYTES})
+    cache = yard.start_cache(content=tmp_path / "files")
+    proxy = yard.start_proxy("-n", "8", "-z", "8192", "--stripe", "4")
+    for _ in range(2):
+        assert ask(proxy.port, "/ten").body == bodies["/ten"]
+    assert (proxy.stop(), cache.stop()) == (0, 0)
+    assert cache.wait_event("stopped")["chunks"] >= 2 * -(-TEN_MEGABYTES // (8192 - HEADER_BYTES))
+    stopped = proxy.wait_event("stopped")
+    assert (stopped["widest_lease"], stopped["retired"], stopped["hit"]) == (4, 0, 2)
+
+
+@pytest.mark.parametrize(("segments", "widest"), [(1, 1), (3, 1), (4, 2), (11, 5), (16, 6)])
+def test_an_idle_pool_gives_up_to_half_and_at_most_the_stripe(yard, tmp_path, segments, widest):
+    bodies = write_files(tmp_path / "files", {"file": 400_000})
+    yard.start_cache(content=tmp_path / "files")
+    proxy = yard.start_proxy("-n", str(segments), "-z", "4096", "--stripe", "6")
+    for _ in range(2):  # from the second time on the size is known
+        assert ask(proxy.port, "/file").body == bodies["/file"]
+    assert proxy.stop() == 0
+    assert proxy.wait_event("stopped")["widest_lease"] == widest
+
+
+def test_streams_shrink_while_others_wait(yard, tmp_path):
+    """One stream holds half of the pool; the others come while it runs, and it gives segments back in mid-stream."""
+    bodies = write_files(tmp_path / "files", {"big": 64 << 20, "small": 3_000})
+    yard.start_cache("-t", "16", content=tmp_path / "files")
+    proxy = yard.start_proxy("-t", "16", "-n", "4", "-z", "4096", "--stripe", "4")
+    with connect(proxy.port) as streaming, ThreadPoolExecutor(9) as crew:
+        streaming.sendall(request_bytes(b"/big"))
+        beginning = streaming.recv(1)  # the stream runs, and its client takes what comes
+        rest = crew.submit(receive_to_end, streaming)
+        small = [crew.submit(ask, proxy.port, "/small") for _ in range(200)]
+        assert all(future.result().body == bodies["/small"] for future in small)
+        assert beginning + rest.result() == ok_header(64 << 20, Wire.CRLF) + bodies["/big"]
+    assert proxy.stop() == 0
+    stopped = wait_until(lambda: proxy.events("stopped"))[0]
+    assert stopped["widest_lease"] == 2
+    assert stopped["shrunk"] > 0
+    assert stopped["retired"] == 0

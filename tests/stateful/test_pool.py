@@ -1,0 +1,142 @@
+"""The pool against a naive model: who holds what, who waits in which order, and what a lease may take."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from shmchannel.deadline import Deadline
+from shmchannel.errors import PoolExhausted
+from shmchannel.pool import Lease
+from tests.support.channels import memory_pool
+from tests.support.waiting import WATCHDOG_S, wait_until
+
+_WAITERS_MAX = 3
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Leases are held by the test; who waits does so in a thread of its own, one behind the other."""
+
+    @initialize(count=st.integers(1, 6), stripe=st.integers(1, 5))
+    def start(self, count: int, stripe: int) -> None:
+        self.count, self.stripe = count, stripe
+        self.pool = memory_pool(count, stripe=stripe, waiters_max=_WAITERS_MAX)
+        self.threads = ThreadPoolExecutor(_WAITERS_MAX)
+        self.free = count
+        self.held: list[tuple[Lease, dict[int, str]]] = []
+        self.promised: list[tuple[int, int]] = []
+        self.line: list[Future[Lease]] = []
+        self.retired = 0
+
+    def hold(self, lease: Lease, expected: int) -> None:
+        """Take a lease into the model."""
+        assert len(lease.segments) == expected
+        names = {number: segment.name for number, segment in enumerate(lease.segments)}
+        in_use = {name for _, others in self.held for name in others.values()}
+        assert in_use.isdisjoint(names.values())
+        self.held.append((lease, names))
+
+    def came_back(self, count: int) -> None:
+        """So many segments came back: the first of the line get them, one each, and then they are free."""
+        for _ in range(count):
+            if self.line:
+                self.hold(self.line.pop(0).result(WATCHDOG_S), 1)
+            else:
+                self.free += 1
+
+    def allowed(self, want: int) -> int:
+        """How many a lease may take now."""
+        return max(1, min(want or self.stripe, self.stripe, self.free // 2))
+
+    @rule(want=st.integers(0, 6))
+    def try_lease(self, want: int) -> None:
+        lease = self.pool.try_lease(want or None)
+        if not self.free:
+            assert lease is None
+            return
+        assert lease is not None
+        expected = self.allowed(want)
+        self.free -= expected
+        self.hold(lease, expected)
+
+    @precondition(lambda self: self.free)
+    @rule()
+    def lease(self) -> None:
+        expected = self.allowed(0)
+        self.free -= expected
+        self.hold(self.pool.lease(Deadline.after(WATCHDOG_S)), expected)
+
+    @precondition(lambda self: not self.free and len(self.line) < _WAITERS_MAX)
+    @rule()
+    def get_in_line(self) -> None:
+        expected = len(self.line) + 1
+        self.line.append(self.threads.submit(self.pool.lease, Deadline.after(WATCHDOG_S)))
+        wait_until(lambda: self.pool.stats().waiting == expected)
+
+    @precondition(lambda self: len(self.line) == _WAITERS_MAX)
+    @rule()
+    def find_the_line_full(self) -> None:
+        try:
+            self.pool.lease(Deadline(0))
+        except PoolExhausted:
+            return
+        raise AssertionError("the line has a bound")
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), clean=st.booleans())
+    def end_lease(self, data: st.DataObject, clean: bool) -> None:
+        index = data.draw(st.integers(0, len(self.held) - 1))
+        lease, names = self.held.pop(index)
+        self.promised = [(holder - (holder > index), number) for holder, number in self.promised if holder != index]
+        if clean:
+            lease.give_back()
+        else:
+            lease.retire()
+            self.retired += len(names)
+        self.came_back(len(names))
+
+    @precondition(lambda self: any(len(names) > 1 for _, names in self.held))
+    @rule(data=st.data())
+    def promise(self, data: st.DataObject) -> None:
+        index = data.draw(st.sampled_from([i for i, (_, names) in enumerate(self.held) if len(names) > 1]))
+        lease, names = self.held[index]
+        open_numbers = sorted(set(names) - {number for holder, number in self.promised if holder == index})
+        if len(open_numbers) > 1:
+            lease.promise(open_numbers[0])
+            self.promised.append((index, open_numbers[0]))
+
+    @precondition(lambda self: self.promised)
+    @rule(data=st.data())
+    def give_back_one(self, data: st.DataObject) -> None:
+        index, number = self.promised.pop(data.draw(st.integers(0, len(self.promised) - 1)))
+        lease, names = self.held[index]
+        del names[number]
+        lease.give_back_one(number)
+        self.came_back(1)
+
+    @invariant()
+    def agrees_with_model(self) -> None:
+        stats = self.pool.stats()
+        assert stats.segments_total == self.count
+        assert stats.segments_leased == sum(len(names) for _, names in self.held)
+        assert stats.waiting == self.pool.waiting == len(self.line)
+        assert stats.retired_total == self.retired
+        assert self.pool.promised == len(self.promised)
+        shrinks = len(self.line) > len(self.promised)
+        assert all(lease.should_shrink() is shrinks for lease, _ in self.held)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "pool"):
+            return
+        self.pool.close()
+        for waiter in self.line:
+            waiter.exception(WATCHDOG_S)
+        self.threads.shutdown()
+
+
+TestPool: Any = PoolMachine.TestCase
+TestPool.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)

@@ -1,0 +1,228 @@
+"""Whole daemons for tests: started as a user starts them, watched through their log, ended by pid.
+
+A DaemonYard owns what it started: at its end everything is killed, and what the killed left is removed. What ended by
+itself must have left nothing: the yard's end says so when it did.
+"""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from shmchannel.command_queue import CommandSender
+from shmchannel.errors import ResourceError
+from tests.support import names
+from tests.support.waiting import WATCHDOG_S, wait_until
+
+_OWN_PREFIXES = ("SIMPLECACHED_", "WEBPROXY_", "GFCACHE_")
+_READY_EVENTS = {"simplecached": "ready", "webproxy": "listening"}
+Event = dict[str, Any]
+
+
+class DaemonEnded(AssertionError):
+    """A daemon ended where the test needs it alive; the text has its exit status and log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a process holds at one moment."""
+
+    resident_bytes: int
+    threads: int
+    descriptors: int
+
+
+class DaemonProcess:
+    """One daemon. Its log, and anything else it prints, goes to a file of the yard's directory."""
+
+    def __init__(
+        self, program: str, arguments: tuple[str, ...], env: Mapping[str, str], log_path: str, wrap: Sequence[str] = ()
+    ) -> None:
+        """`wrap` are the words of a program that becomes the daemon at its end, such as prlimit with its flags."""
+        self.program = program
+        self.command = [*wrap, sys.executable, "-m", program, *arguments]
+        self._log_path = log_path
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_PREFIXES)}
+        json_log = {f"{program.upper()}_LOG_FORMAT": "json"}
+        with open(log_path, "wb") as log:
+            self._process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**inherited, **json_log, **env}
+            )
+        names.note_started(self.pid)
+
+    @property
+    def pid(self) -> int:
+        """Its pid; also after its end."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended; a stopped one runs."""
+        return self._process.poll() is None
+
+    @property
+    def port(self) -> int:
+        """The port a proxy listens on; waits until it does."""
+        return int(self.wait_event("listening")["port"])
+
+    def log_text(self) -> str:
+        """All that it printed."""
+        with open(self._log_path, encoding="utf-8", errors="replace") as log:
+            return log.read()
+
+    def events(self, name: str | None = None) -> list[Event]:
+        """What it logged as fields, oldest first; with `name` only these. A line cut off is left out."""
+        found = []
+        for line in self.log_text().splitlines():
+            if line.startswith("{"):
+                try:
+                    event = json.loads(line)
+                except ValueError:  # being written now
+                    continue
+                if name in (None, event["event"]):
+                    found.append(event)
+        return found
+
+    def wait_event(self, name: str, *, count: int = 1, watchdog_s: float = WATCHDOG_S) -> Event:
+        """Wait until an event was logged `count` times, and return the last of these. Raises DaemonEnded."""
+
+        def seen() -> Event | None:
+            running = self.running  # asked first: what it logged before its end counts
+            found = self.events(name)
+            if len(found) >= count:
+                return found[count - 1]
+            if not running:
+                raise DaemonEnded(f"{self.program} ended with {self._process.returncode}:\n{self.log_text()}")
+            return None
+
+        event = wait_until(seen, watchdog_s, what=f"event {name!r} of {self.program} (log: {self._log_path})")
+        assert event is not None
+        return event
+
+    def wait_ready(self, watchdog_s: float = WATCHDOG_S) -> Self:
+        """Wait until it serves. Raises DaemonEnded when it ended instead."""
+        self.wait_event(_READY_EVENTS[self.program], watchdog_s=watchdog_s)
+        return self
+
+    def signal(self, signum: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(signum)
+
+    def stop(self, watchdog_s: float = WATCHDOG_S) -> int:
+        """Ask it to end with SIGTERM and return its exit code; may be called twice."""
+        if self.running:
+            self.signal(signal.SIGTERM)
+        return self.wait_exit(watchdog_s)
+
+    def kill(self) -> None:
+        """SIGKILL it and wait until it is gone; may be called twice."""
+        self._process.kill()
+        self.wait_exit()
+
+    def wait_exit(self, watchdog_s: float = WATCHDOG_S) -> int:
+        """Wait for its end; returns the exit code, negative for the signal that killed it."""
+        return self._process.wait(watchdog_s)
+
+    def is_stopped(self) -> bool:
+        """Whether it is held by SIGSTOP."""
+        return self._status()["State"].startswith(("T", "t"))
+
+    def resident_bytes(self) -> int:
+        """Its own memory: without segments and memory files, which are shared."""
+        status = self._status()
+        return sum(int(status[name].split()[0]) for name in ("RssAnon", "RssFile")) * 1024
+
+    def thread_count(self) -> int:
+        """How many threads it has."""
+        return int(self._status()["Threads"])
+
+    def descriptor_count(self) -> int:
+        """How many descriptors it holds open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def resources(self) -> Resources:
+        """Memory, threads and descriptors."""
+        return Resources(self.resident_bytes(), self.thread_count(), self.descriptor_count())
+
+    def _status(self) -> dict[str, str]:
+        with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as status:
+            return {name: value.strip() for name, value in (line.split(":", 1) for line in status)}
+
+
+class DaemonYard:
+    """Starts daemons on a queue name of its own; a context manager. For one test, or for a module that shares them."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._directory = os.fspath(directory)
+        self.queue = f"/gft-{os.getpid()}-{secrets.token_hex(4)}"
+        self.started: list[DaemonProcess] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.end()
+
+    def start_cache(
+        self,
+        *arguments: str,
+        content: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        wait: bool = True,
+        wrap: Sequence[str] = (),
+    ) -> DaemonProcess:
+        """Start a cache on the yard's queue (unless -q is given) that serves `content`; `wait` until it is ready."""
+        served = () if content is None else ("-c", os.fspath(content))
+        return self._start("simplecached", (*self._queue_flag(arguments), *served, *arguments), env, wait, wrap)
+
+    def start_proxy(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        wait: bool = True,
+        wrap: Sequence[str] = (),
+    ) -> DaemonProcess:
+        """Start a proxy on the yard's queue and a free port (unless -q and -p are given); `wait` until it listens."""
+        port = () if "-p" in arguments else ("-p", "0")
+        return self._start("webproxy", (*self._queue_flag(arguments), *port, *arguments), env, wait, wrap)
+
+    def _queue_flag(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        return () if "-q" in arguments else ("-q", self.queue)
+
+    def _start(
+        self, program: str, arguments: tuple[str, ...], env: Mapping[str, str] | None, wait: bool, wrap: Sequence[str]
+    ) -> DaemonProcess:
+        log_path = os.path.join(self._directory, f"{program}-{len(self.started)}{self.queue.replace('/', '-')}.log")
+        daemon = DaemonProcess(program, arguments, env or {}, log_path, wrap)
+        self.started.append(daemon)
+        return daemon.wait_ready() if wait else daemon
+
+    def has_cache(self) -> bool:
+        """Whether a living cache serves the yard's queue."""
+        try:
+            sender = CommandSender(self.queue)
+        except ResourceError:
+            return False
+        sender.close()
+        return True
+
+    def end(self) -> None:
+        """Kill what runs and remove what it left; may be called twice. Fails for names of one that ended by itself."""
+        stopped_by_itself = set()
+        for daemon in self.started:
+            if not daemon.running and daemon.wait_exit() >= 0:
+                stopped_by_itself.add(daemon.pid)
+            daemon.kill()
+        pids = {daemon.pid for daemon in self.started}
+        found = names.names_of(pids)
+        names.remove(found)
+        for pid in pids:
+            names.note_ended(pid)
+        leaked = [row.path for row in found if row.owner_pid in stopped_by_itself]
+        assert not leaked, f"left by a daemon that stopped cleanly: {leaked}"

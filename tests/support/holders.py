@@ -1,0 +1,70 @@
+"""Processes that hold something of shmchannel's until the test ends or kills them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shmchannel.reaper import FoundName, survey, sweep
+from tests.support import names
+from tests.support.waiting import WATCHDOG_S
+
+_ENDING = """
+print("holding", flush=True)
+sys.stdin.read()
+"""
+
+
+class Holder:
+    """A child that ran a script to its end and holds on; `said` is what it printed before."""
+
+    def __init__(self, source: str, *arguments: str) -> None:
+        script = "import sys\n" + textwrap.dedent(source) + _ENDING
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.pid = self._process.pid
+        self.said: list[str] = []
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line == "holding\n":
+                return
+            self.said.append(line.rstrip("\n"))
+        raise AssertionError(f"the child ended with status {self._process.wait(WATCHDOG_S)}")
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.communicate(timeout=WATCHDOG_S)
+
+    def release(self) -> int:
+        """Let it go to its end; its exit status."""
+        self._process.communicate(timeout=WATCHDOG_S)
+        return self._process.returncode
+
+
+@contextmanager
+def holding(source: str, *arguments: str) -> Iterator[Holder]:
+    """A holder that is killed after the block, if it still runs, and whose names are removed then."""
+    holder = Holder(source, *arguments)
+    try:
+        yield holder
+    finally:
+        holder.kill()
+        names.remove(names_of(holder.pid))
+
+
+def names_of(pid: int = 0) -> list[FoundName]:
+    """The names of this owner (of this process)."""
+    return [found for found in survey() if found.owner_pid == (pid or os.getpid())]
+
+
+def swept(pid: int) -> list[FoundName]:
+    """Sweep, as any process of the machine may; what of this owner's went with it."""
+    before = {found.path for found in names_of(pid)}
+    return [found for found in sweep() if found.path in before]

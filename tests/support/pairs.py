@@ -1,0 +1,246 @@
+"""A whole pair in one process: pool and client as a proxy has them, queue, server and workers as a cache has them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
+
+from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.client import ChannelClient, IncomingTransfer
+from shmchannel.command_queue import CommandQueue
+from shmchannel.commands import METADATA_WANTED, PREFIX, Command
+from shmchannel.deadline import Deadline
+from shmchannel.guard import ProcessGuard
+from shmchannel.layout import ObjectFacts
+from shmchannel.naming import pool_guard_path, queue_guard_path
+from shmchannel.pool import SegmentPool
+from shmchannel.reaper import unlink_queue
+from shmchannel.server import ChannelServer
+from shmchannel.testing import ManualPeer, MemoryAttachments, MemoryQueue, MemorySender
+from shmchannel.transfer import TransferState
+from shmchannel.workers import WorkerPool
+from tests.support.channels import SEGMENT_BYTES, memory_pool, reading, unique_queue
+from tests.support.waiting import WATCHDOG_S
+
+
+class Entry(NamedTuple):
+    """One object of a DictCache."""
+
+    body: bytes
+    metadata: bytes = b""
+    version: int = 1
+
+
+class DictCache:
+    """A handler over a dictionary; refuses objects longer than `longest` when it has seen their first chunk."""
+
+    def __init__(self, longest: int = 1 << 30) -> None:
+        self.entries: dict[bytes, Entry] = {}
+        self.longest = longest
+        self.commands: list[Command] = []
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def get(self, command: Command, writer: ChunkWriter) -> TransferState:
+        """Answer from the dictionary."""
+        self.commands.append(command)
+        self.hold.wait(WATCHDOG_S)
+        entry = self.entries.get(command.key)
+        if entry is None or command.version not in (0, entry.version):
+            writer.refuse()
+            return writer.state
+        size = len(entry.body)
+        metadata = entry.metadata if command.flags & METADATA_WANTED else b""
+        start = min(command.offset, size)
+        end = min(start + command.length, size) if command.length else size
+        writer.begin(ObjectFacts(size, entry.version, len(metadata)))
+        return writer.send(reading(entry.body), start, end, metadata)
+
+    def put(self, command: Command, reader: ChunkReader) -> None:
+        """Keep the object when all of it came."""
+        self.commands.append(command)
+        reader.begin(Deadline.after(WATCHDOG_S), metadata_wanted=True)
+        body = bytes(reader.chunk)
+        if reader.facts.size_bytes > self.longest:
+            if reader.last:
+                reader.finish(refused=True)
+            else:
+                reader.cancel()
+            return
+        while not reader.last:
+            reader.advance()
+            body += bytes(reader.chunk)
+        if reader.state is not TransferState.COMPLETE:
+            reader.finish(refused=True)
+            return
+        self.entries[command.key] = Entry(body, reader.metadata, len(self.entries) + 1)
+        reader.finish()
+
+    def purge(self, command: Command) -> int:
+        """Remove one, or all that begin with the key."""
+        gone = [
+            key
+            for key in self.entries
+            if key == command.key or (command.flags & PREFIX and key.startswith(command.key))
+        ]
+        for key in gone:
+            del self.entries[key]
+        return len(gone)
+
+
+class Pair:
+    """Both daemons' ends; `workers` 0 leaves it to the test to call serve()."""
+
+    pool: SegmentPool
+    queue: CommandQueue
+    server: ChannelServer
+    client: ChannelClient
+
+    def __init__(
+        self,
+        *,
+        segments: int = 4,
+        stripe: int = 4,
+        workers: int = 2,
+        stall_s: float = WATCHDOG_S,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self.cache = DictCache()
+        self.queue_name = unique_queue()
+        self._resources = ExitStack()
+        self._stall_s = stall_s
+        self._workers = workers
+        self._count, self._bytes, self._stripe = segments, segment_bytes, stripe
+        with self._resources as undo:
+            undo.callback(self._remove_what_the_dead_left)
+            self._open_proxy()
+            self.start_cache()
+            self._resources = undo.pop_all()
+
+    def _open_proxy(self) -> None:
+        self.pool = SegmentPool.create(self._count, self._bytes, stripe=self._stripe)
+        self._resources.callback(self.pool.close)
+        self.client = ChannelClient(self.queue_name, self.pool, stall_s=self._stall_s)
+        self._resources.callback(self.client.close)
+
+    def _open_cache(self) -> None:
+        self.queue = CommandQueue.create(self.queue_name)
+        self._resources.callback(self.queue.close)
+        self.server = ChannelServer(self.queue, self.cache, stall_s=self._stall_s)
+
+    def start_cache(self) -> None:
+        """A cache comes to life, the first or the heir of a dead one."""
+        self._open_cache()
+        self._resources.callback(self.server.close)
+        self.queue.set_ready()
+        # The threads of this cache serve its server only, whatever comes after it.
+        threads = WorkerPool("cache", self._workers, partial(_serve, self.server))
+        threads.start()
+        self._threads = threads
+        self._resources.callback(self._stop, threads)
+
+    def _stop(self, threads: WorkerPool) -> None:
+        self.cache.hold.set()
+        threads.request_stop()
+        assert not threads.join(Deadline.after(WATCHDOG_S))
+
+    def kill_cache(self) -> None:
+        """End it as SIGKILL does; its threads go on for what a test wants to see."""
+        abandon_queue(self.queue)
+
+    def start_heir(self) -> None:
+        """A new cache takes the name over from a killed one."""
+        self._stop(self._threads)
+        if type(self.queue) is CommandQueue:
+            self.queue._queue.close()  # its process is gone: the user's limit for queues is small
+        self.start_cache()
+
+    def kill_proxy(self) -> None:
+        """End it as SIGKILL does; what the test does with its pool from now on stands for what never happens."""
+        guard = self.pool._guard
+        assert guard is not None
+        abandon_guard(guard)
+
+    def _remove_what_the_dead_left(self) -> None:
+        for path in (queue_guard_path(self.queue_name), pool_guard_path(self.pool.name)):
+            ProcessGuard.acquire(path).close()
+        unlink_queue(self.queue_name)
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._resources.close()
+
+    def is_whole(self) -> bool:
+        """Whether every segment is back in the pool."""
+        stats = self.pool.stats()
+        return stats.segments_total == self._count and not stats.segments_leased and not self.pool.promised
+
+    def fetch(self, key: bytes, *, offset: int = 0, length: int = 0) -> bytes | None:
+        """The body, or None for a miss."""
+        with self.client.get(key, Deadline.after(WATCHDOG_S), offset=offset, length=length) as transfer:
+            return body_of_transfer(transfer)
+
+    def store(self, key: bytes, body: bytes, metadata: bytes = b"") -> bool:
+        """Fill the cache; whether it kept the object."""
+        deadline = Deadline.after(WATCHDOG_S)
+        with self.client.put(key, len(body), metadata, self.pool.lease(deadline), deadline) as transfer:
+            transfer.pump(reading(body), len(body), wait=True)
+            return transfer.commit()
+
+
+class MemoryPair(Pair):
+    """The same over the fakes."""
+
+    def _open_proxy(self) -> None:
+        self.proxy_life = ManualPeer("the proxy")
+        self.pool = memory_pool(self._count, self._bytes, stripe=self._stripe)
+        self._resources.callback(self.pool.close)
+        self.client = ChannelClient(self.queue_name, self.pool, stall_s=self._stall_s, open_sender=MemorySender)
+        self._resources.callback(self.client.close)
+
+    def _open_cache(self) -> None:
+        self.queue = MemoryQueue.create(self.queue_name)
+        self._resources.callback(self.queue.close)
+        self.server = ChannelServer(
+            self.queue, self.cache, stall_s=self._stall_s, attachments=MemoryAttachments(self.proxy_life)
+        )
+
+    def kill_cache(self) -> None:
+        """The fake has a verb for it."""
+        assert isinstance(self.queue, MemoryQueue)
+        self.queue.kill()
+
+    def kill_proxy(self) -> None:
+        """The fake has a verb for it."""
+        self.proxy_life.end()
+
+
+def abandon_queue(queue: CommandQueue) -> None:
+    """Kill the owner of a queue without a process: the kernel frees its lock, the names stay, nobody calls close()."""
+    queue._closed = True
+    abandon_guard(queue._guard)
+
+
+def abandon_guard(guard: ProcessGuard) -> None:
+    """Free its lock and leave its file."""
+    fd, guard._fd = guard._fd, -1
+    os.close(fd)
+
+
+def body_of_transfer(transfer: IncomingTransfer) -> bytes | None:
+    """The body to the clean end, or None for a miss."""
+    body = bytes(transfer.chunk)
+    while not transfer.last:
+        transfer.advance()
+        body += bytes(transfer.chunk)
+    transfer.finish()
+    return body if transfer.found else None
+
+
+def _serve(server: ChannelServer, _index: int) -> None:
+    server.serve_one(0.02)

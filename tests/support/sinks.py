@@ -1,0 +1,42 @@
+"""A sink that remembers what an origin client gives it, and limits for tests."""
+
+from __future__ import annotations
+
+import threading
+
+from webproxy.origin import OriginClient, OriginLimits, OriginResponse, Sink
+
+
+class CollectingSink(Sink):
+    """Takes every body unless `wanted` says no; `leave` set means that nobody waits any more."""
+
+    def __init__(self, *, wanted: bool = True, break_with: Exception | None = None) -> None:
+        self.responses: list[OriginResponse] = []
+        self.body = b""
+        self.leave = threading.Event()
+        self._wanted = wanted
+        self._break_with = break_with
+
+    def begin(self, response: OriginResponse) -> bool:
+        """Note the header."""
+        self.responses.append(response)
+        return self._wanted
+
+    def write(self, data: bytes) -> None:
+        """Note the bytes, or break."""
+        if self._break_with is not None:
+            raise self._break_with
+        self.body += data
+
+    def idle(self) -> bool:
+        """True once `leave` is set."""
+        return self.leave.is_set()
+
+
+def origin_client(
+    *, connect_s: float = 5.0, stall_s: float = 20.0, redirects: int = 5, object_bytes_max: int = 1 << 30
+) -> OriginClient:
+    """A client with limits that no honest answer of a test reaches."""
+    return OriginClient(
+        OriginLimits(connect_s=connect_s, stall_s=stall_s, redirects=redirects, object_bytes_max=object_bytes_max)
+    )

@@ -1,0 +1,149 @@
+"""The message queue between processes: killed owners, taken names, sweepers. The contract is in tests/contract."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import posix_ipc
+import pytest
+
+from shmchannel import command_queue as command_queue_module
+from shmchannel.command_queue import CommandQueue, CommandSender
+from shmchannel.deadline import Deadline
+from shmchannel.errors import LimitReached, NameMissing, NameTaken, PeerGone
+from shmchannel.guard import ProcessGuard
+from shmchannel.naming import queue_guard_path
+from shmchannel.reaper import unlink_queue
+from tests.support.channels import in_thread, unique_queue
+from tests.support.holders import holding
+from tests.support.waiting import WATCHDOG_S, wait_until
+
+HOLD = """
+from shmchannel.command_queue import CommandQueue
+queue = CommandQueue.create(sys.argv[1])
+queue.set_ready()
+"""
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    name = unique_queue()
+    yield name
+    CommandQueue.create(name).close()  # what a killed owner left goes with its heir
+
+
+def test_owner_in_another_process_is_named(name: str) -> None:
+    with holding(HOLD, name) as holder, pytest.raises(NameTaken, match=str(holder.pid)):
+        CommandQueue.create(name)
+
+
+def test_killed_owner_is_noticed_and_replaced(name: str) -> None:
+    with holding(HOLD, name) as holder:
+        sender = CommandSender(name)
+        sender.send(b"lost", 1, Deadline.after(WATCHDOG_S))
+        assert sender.alive()
+        holder.kill()
+        assert not sender.alive()
+        wait_until(lambda: not sender.ready())
+        with pytest.raises(NameMissing):
+            CommandSender(name)
+        heir = CommandQueue.create(name)
+        heir.set_ready()
+        assert heir.receive(0.0) is None
+        assert not sender.alive()
+        sender.close()
+        heir.close()
+
+
+def test_full_queue_of_an_owner_that_is_killed_meanwhile(name: str) -> None:
+    with holding(HOLD, name) as holder:
+        sender = CommandSender(name)
+        for _ in range(command_queue_module.MESSAGES_MAX):
+            sender.send(b"x", 1, Deadline.after(WATCHDOG_S))
+
+        def send() -> None:
+            with pytest.raises(PeerGone, match=name):
+                sender.send(b"y", 1, Deadline.after(WATCHDOG_S))
+
+        with in_thread(send):
+            holder.kill()
+        sender.close()
+
+
+def test_sweeper_is_waited_for(name: str) -> None:
+    """Who sweeps the dead holds their guard for a moment: a cache that starts just then must not give up."""
+    sweeper = ProcessGuard.acquire(queue_guard_path(name), signed=False)
+    with in_thread(lambda: CommandQueue.create(name)) as created:
+        sweeper.close()
+    created.result().close()
+
+
+def test_sweeper_that_stays_is_not_waited_for_for_ever(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_queue_module, "SWEEP_SECONDS", 0.02)
+    sweeper = ProcessGuard.acquire(queue_guard_path(name))
+    with pytest.raises(NameTaken, match=str(os.getpid())):
+        CommandQueue.create(name)
+    sweeper.close()
+
+
+def test_failed_creation_leaves_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("This process already has the maximum number of files open")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(posix_ipc, "MessageQueue", refuse)
+        with pytest.raises(LimitReached, match="ulimit"):
+            CommandQueue.create(name)
+    assert not os.path.exists(queue_guard_path(name))
+
+
+def test_name_removed_by_hand(name: str) -> None:
+    queue = CommandQueue.create(name)
+    queue.set_ready()
+    sender = CommandSender(name)
+    unlink_queue(name)
+    assert not sender.alive(), "nobody else can reach that queue any more"
+    with pytest.raises(NameMissing):
+        CommandSender(name)
+    sender.close()
+    queue.close()
+
+
+def test_signal_during_receive(name: str) -> None:
+    queue = CommandQueue.create(name)
+    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        assert queue.receive(WATCHDOG_S) is None
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+        queue.close()
+
+
+def test_signals_during_send(name: str) -> None:
+    queue = CommandQueue.create(name)
+    queue.set_ready()
+    sender = CommandSender(name)
+    for _ in range(command_queue_module.MESSAGES_MAX):
+        sender.send(b"x", 1, Deadline.after(WATCHDOG_S))
+    count = 0
+
+    def on_signal(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count == 20:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            queue.receive(0.0)
+
+    previous = signal.signal(signal.SIGALRM, on_signal)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        sender.send(b"patient", 3, Deadline.after(WATCHDOG_S))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert queue.receive(0.0) == b"patient"
+    sender.close()
+    queue.close()

@@ -1,0 +1,132 @@
+"""The codec: the bytes of docs/protocol.md 2, and what is refused. Any bytes at all are in tests/property."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from shmchannel.command_queue import MESSAGE_BYTES_MAX
+from shmchannel.commands import (
+    HEAD_BYTES,
+    KEY_BYTES_MAX,
+    METADATA_WANTED,
+    SEGMENTS_MAX,
+    Command,
+    Kind,
+    Priority,
+    SegmentRef,
+    decode,
+    encode,
+)
+from shmchannel.errors import CommandError
+from shmchannel.naming import SEGMENT_NAME_BYTES_MAX, pool_name, segment_name
+
+COMMAND = Command(
+    Kind.GET,
+    b"/a/key",
+    (SegmentRef(b"/gf-1-00000000-0", 3, 512), SegmentRef(b"/gf-1-00000000-7", 2**64 - 1, 2**32)),
+    deadline_ns=11,
+    offset=12,
+    length=13,
+    version=14,
+    flags=METADATA_WANTED,
+    priority=int(Priority.HIGH),
+    request_id=15,
+    trace_id=bytes(range(16)),
+)
+WIRE = (
+    b"GFC\x01" + bytes([1, 1, 2, 1]) + struct.pack("<Q", 15) + bytes(range(16))
+    + struct.pack("<QQQQHH", 11, 12, 13, 14, 2, 6)
+    + b"\x10/gf-1-00000000-0" + struct.pack("<QQ", 3, 512)
+    + b"\x10/gf-1-00000000-7" + struct.pack("<QQ", 2**64 - 1, 2**32)
+    + b"/a/key"
+)  # fmt: skip
+
+
+def changed(offset: int, value: bytes) -> bytes:
+    """The good message with other bytes at an offset."""
+    return WIRE[:offset] + value + WIRE[offset + len(value) :]
+
+
+def test_bytes() -> None:
+    assert encode(COMMAND) == WIRE
+    assert decode(WIRE) == COMMAND
+
+
+def test_numbers_never_change() -> None:
+    assert {kind.name: int(kind) for kind in Kind} == {"GET": 1, "PUT": 2, "PURGE": 3, "PING": 4}
+    assert [int(priority) for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.URGENT)] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+
+
+def test_least_command() -> None:
+    ping = Command(Kind.PING, b"")
+    assert len(encode(ping)) == HEAD_BYTES == 68
+    assert decode(encode(ping)) == ping
+
+
+def test_most_that_a_client_sends_fits_a_message() -> None:
+    name = segment_name(pool_name(9_999_999_999, "ffffffff"), 10**19 - 1).encode()
+    assert len(name) <= SEGMENT_NAME_BYTES_MAX
+    command = Command(Kind.GET, b"k" * KEY_BYTES_MAX, (SegmentRef(name, 1, 512),) * SEGMENTS_MAX)
+    assert len(encode(command)) <= MESSAGE_BYTES_MAX
+    assert decode(encode(command)) == command
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        WIRE[: HEAD_BYTES - 1],
+        WIRE[:-1],
+        WIRE + b"x",
+        WIRE[:HEAD_BYTES],
+        WIRE[: HEAD_BYTES + 5],
+        changed(0, b"X"),
+        changed(3, b"\x02"),
+        changed(4, b"\x02"),
+        changed(5, b"\x00"),
+        changed(5, b"\x05"),
+        changed(6, b"\x04"),
+        changed(7, b"\x02"),
+        changed(7, b"\xff"),
+        changed(64, struct.pack("<H", 3)),
+        changed(64, struct.pack("<H", 1)),
+        changed(64, struct.pack("<H", SEGMENTS_MAX + 1)),
+        changed(64, struct.pack("<H", 0xFFFF)),
+        changed(66, struct.pack("<H", 5)),
+        changed(66, struct.pack("<H", KEY_BYTES_MAX + 1)),
+        changed(68, b"\xff"),
+    ],
+)
+def test_refused(message: bytes) -> None:
+    with pytest.raises(CommandError):
+        decode(message)
+
+
+@pytest.mark.parametrize(("kind", "flags"), [(Kind.GET, 2), (Kind.PUT, 1), (Kind.PURGE, 2), (Kind.PING, 1)])
+def test_flags_that_the_kind_does_not_have(kind: Kind, flags: int) -> None:
+    with pytest.raises(CommandError, match=kind.name):
+        decode(encode(Command(kind, b"/a", flags=flags)))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        COMMAND._replace(key=b"k" * (KEY_BYTES_MAX + 1)),
+        COMMAND._replace(segments=(SegmentRef(b"n", 1, 1),) * (SEGMENTS_MAX + 1)),
+        COMMAND._replace(segments=(SegmentRef(b"n" * 256, 1, 1),)),
+        COMMAND._replace(segments=(SegmentRef(b"n", -1, 1),)),
+        COMMAND._replace(offset=-1),
+        COMMAND._replace(length=2**64),
+        COMMAND._replace(priority=256),
+    ],
+)
+def test_value_that_does_not_fit(command: Command) -> None:
+    with pytest.raises(CommandError):
+        encode(command)

@@ -1,0 +1,231 @@
+"""CacheHandler, over the library's in-memory channel: does each answer tell the truth of the sources?"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from shmchannel import ChannelClient, ChannelServer, Deadline, SegmentPool, TransferState
+from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
+from simplecached.errors import StoreUnavailable
+from simplecached.handler import CacheHandler
+from simplecached.memory_store import MemoryStore
+from simplecached.static import StaticDirectory
+from simplecached.store import ObjectSource, SourceStats, StoredObject
+from tests.support.stores import put
+
+_QUEUE = "/handler-test"
+_SEGMENT_BYTES = 1024
+_BODY = bytes(range(256)) * 20  # several chunks
+
+
+class BrokenSource:
+    """A source whose file is there and cannot be opened."""
+
+    def open(self, key: bytes) -> StoredObject | None:
+        raise StoreUnavailable("open", key.decode(), 5)
+
+    def stats(self) -> SourceStats:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class ShortFile:
+    """A source whose file has fewer bytes than it says."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(_BODY[:1000])
+        self._path = path
+        self.released = threading.Event()
+
+    def open(self, key: bytes) -> StoredObject | None:
+        fd = os.open(self._path, os.O_RDONLY)
+        return StoredObject(fd, len(_BODY), 7, b"", self._release, fd)
+
+    def _release(self, fd: int) -> None:
+        os.close(fd)
+        self.released.set()
+
+    def stats(self) -> SourceStats:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Each open file is its reader's."""
+
+
+@contextmanager
+def served(handler: CacheHandler) -> Iterator[ChannelClient]:
+    """A client whose commands one thread answers by the handler."""
+    with ExitStack() as undo:
+        queue = MemoryQueue.create(_QUEUE)
+        undo.callback(queue.close)
+        pool = SegmentPool("gf-1-0000000a", None, 4, _SEGMENT_BYTES, create=MemorySegment.create)
+        undo.callback(pool.close)
+        pool.fill_up()
+        server = ChannelServer(queue, handler, stall_s=10, attachments=MemoryAttachments())
+        undo.callback(server.close)
+        client = ChannelClient(_QUEUE, pool, stall_s=10, open_sender=MemorySender)
+        undo.callback(client.close)
+        stopping = threading.Event()
+
+        def work() -> None:
+            while not stopping.is_set():
+                server.serve_one(0.01)
+
+        thread = threading.Thread(target=work)
+        undo.callback(thread.join)
+        undo.callback(stopping.set)
+        thread.start()
+        queue.set_ready()
+        yield client
+        assert pool.stats().retired_total == 0, "every transfer here ends cleanly"
+
+
+@pytest.fixture
+def store() -> Iterator[MemoryStore]:
+    """An empty store with room for a few bodies."""
+    made = MemoryStore(budget_bytes=20_000, entries_max=10)
+    yield made
+    made.close()
+
+
+def handler_of(store: MemoryStore, static: ObjectSource | None = None, *, delay_s: float = 0.0) -> CacheHandler:
+    """A handler with limits that no test comes to."""
+    return CacheHandler(static, store, lookup_delay_s=delay_s, stall_s=10)
+
+
+def fetch(
+    client: ChannelClient, key: bytes, *, offset: int = 0, length: int = 0, version: int = 0
+) -> tuple[TransferState, bytes, bytes]:
+    """The end of a GET, its body and its metadata."""
+    body = bytearray()
+    with client.get(
+        key, Deadline.after(10), offset=offset, length=length, version=version, metadata_wanted=True
+    ) as transfer:
+        body += transfer.chunk
+        while not transfer.last:
+            transfer.advance()
+            body += transfer.chunk
+        transfer.finish()
+        return transfer.state, bytes(body), transfer.metadata
+
+
+def store_through(client: ChannelClient, key: bytes, body: bytes, metadata: bytes = b"") -> bool:
+    """Fill an object by a PUT; whether the cache says that it is stored."""
+
+    def read_into(view: memoryview, offset: int) -> int:
+        view[:] = body[offset : offset + len(view)]
+        return len(view)
+
+    deadline = Deadline.after(10)
+    lease = client._pool.lease(deadline)
+    with client.put(key, len(body), metadata, lease, deadline) as transfer:
+        while not (transfer.complete or transfer.refused):
+            transfer.pump(read_into, len(body), wait=True)
+        return transfer.commit()
+
+
+def test_static_goes_before_the_store(store: MemoryStore, tmp_path: Path) -> None:
+    """A key that both have is the file's; one that only the store has is the store's."""
+    (tmp_path / "both").write_bytes(b"file")
+    put(store, b"/both", b"stored")
+    put(store, b"/stored", b"stored")
+    static = StaticDirectory(str(tmp_path))
+    with served(handler_of(store, static)) as client:
+        assert fetch(client, b"/both") == (TransferState.COMPLETE, b"file", b"")
+        assert fetch(client, b"/stored") == (TransferState.COMPLETE, b"stored", b"")
+        assert fetch(client, b"/neither")[0] is TransferState.NOT_FOUND
+    static.close()
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"), [(0, 0), (1, 0), (1000, 2000), (len(_BODY) - 1, 0), (len(_BODY), 0), (len(_BODY) + 5, 9)]
+)
+def test_ranges(store: MemoryStore, offset: int, length: int) -> None:
+    """A range gives those bytes and no others; beyond the end there are none."""
+    put(store, b"/body", _BODY, b"facts")
+    wanted = _BODY[offset : offset + length] if length else _BODY[offset:]
+    with served(handler_of(store)) as client:
+        assert fetch(client, b"/body", offset=offset, length=length) == (TransferState.COMPLETE, wanted, b"facts")
+
+
+def test_another_version_is_not_found(store: MemoryStore) -> None:
+    """Who resumes gets the rest of the same object, or nothing."""
+    version = put(store, b"/body", _BODY)
+    with served(handler_of(store)) as client:
+        assert fetch(client, b"/body", version=version, offset=9)[:2] == (TransferState.COMPLETE, _BODY[9:])
+        assert fetch(client, b"/body", version=version + 1)[0] is TransferState.NOT_FOUND
+    assert store.stats().pinned_count == 0
+
+
+def test_unreadable_object_fails(store: MemoryStore) -> None:
+    """What is there and cannot be read is no miss: the proxy must not take it for absent."""
+    with served(handler_of(store, BrokenSource())) as client:
+        assert fetch(client, b"/broken")[0] is TransferState.FAILED
+
+
+def test_file_shorter_than_it_said(store: MemoryStore, tmp_path: Path) -> None:
+    """The bytes that are there go out, then the failure; nothing is made up, and the file is released."""
+    source = ShortFile(tmp_path / "short")
+    with served(handler_of(store, source)) as client:
+        state, body, _ = fetch(client, b"/short")
+    assert state is TransferState.FAILED
+    assert _BODY.startswith(body)
+    assert len(body) <= 1000
+    assert source.released.is_set()
+
+
+@pytest.mark.parametrize("size", [0, 1, 640, 641, len(_BODY)])
+def test_put_then_get(store: MemoryStore, size: int) -> None:
+    """What was acknowledged as stored is there, whole, with its metadata."""
+    with served(handler_of(store)) as client:
+        assert store_through(client, b"/new", _BODY[:size], b"m" * 700)
+        assert fetch(client, b"/new") == (TransferState.COMPLETE, _BODY[:size], b"m" * 700)
+
+
+@pytest.mark.parametrize("size", [640, 20_001])
+def test_put_that_does_not_fit_is_refused(size: int) -> None:
+    """Refused in one chunk or in the middle of many: said so, not stored, and the channel is clean."""
+    store = MemoryStore(budget_bytes=100, entries_max=10)
+    with served(handler_of(store)) as client:
+        assert not store_through(client, b"/large", bytes(size))
+        assert fetch(client, b"/large")[0] is TransferState.NOT_FOUND
+    assert store.stats().objects_count == 0
+    store.close()
+
+
+def test_put_given_up_is_forgotten(store: MemoryStore) -> None:
+    """A fill that its proxy aborts leaves no part of an object and no reserved room."""
+    with served(handler_of(store)) as client:
+        deadline = Deadline.after(10)
+        with client.put(b"/half", len(_BODY), b"", client._pool.lease(deadline), deadline) as transfer:
+            transfer.pump(lambda view, _offset: len(view), 1500, wait=True)
+            transfer.abort()
+        assert fetch(client, b"/half")[0] is TransferState.NOT_FOUND
+        assert store_through(client, b"/other", bytes(19_000)), "the room of the first is free again"
+
+
+def test_purge(store: MemoryStore) -> None:
+    """One key, or all with a prefix; the answer counts what there was."""
+    for key in (b"/a/1", b"/a/2", b"/b"):
+        put(store, key, b"x")
+    with served(handler_of(store)) as client:
+        assert client.purge(b"/b", Deadline.after(10)) == 1
+        assert client.purge(b"/b", Deadline.after(10)) == 0
+        assert client.purge(b"/a/", Deadline.after(10), prefix=True) == 2
+        assert fetch(client, b"/a/1")[0] is TransferState.NOT_FOUND
+        client.ping(Deadline.after(10))
+
+
+def test_stop_ends_the_delay(store: MemoryStore) -> None:
+    """A lookup that waits out its delay goes on at once when the daemon stops."""
+    put(store, b"/body", _BODY)
+    handler = handler_of(store, delay_s=3600)
+    handler.stop_delaying()
+    with served(handler) as client:
+        assert fetch(client, b"/body")[1] == _BODY

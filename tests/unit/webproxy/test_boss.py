@@ -1,0 +1,248 @@
+"""Boss and Handoff: unfinished requests, slow clients and ends of connections cost no worker and are not forgotten."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.support.tcp import at_end, connected
+from tests.support.waiting import wait_until
+from webproxy import boss as boss_module
+from webproxy import sockets
+from webproxy.boss import Boss
+from webproxy.client_stream import ClientStream, RateLimit
+from webproxy.getfile import Wire, request_bytes
+from webproxy.handoff import Handoff, Request
+from webproxy.hit import HitResponse
+
+INVALID = b"GETFILE INVALID\r\n\r\n"
+REQUEST = request_bytes(b"/path")
+
+
+@pytest.fixture
+def handoff() -> Iterator[Handoff]:
+    made = Handoff()
+    yield made
+    made.close()
+
+
+def started(handoff: Handoff, request_timeout_s: float = 60.0) -> Boss:
+    made = Boss(handoff, request_timeout_s=request_timeout_s, wire=Wire.CRLF)
+    made.start()
+    return made
+
+
+@pytest.fixture
+def boss(handoff: Handoff) -> Iterator[Boss]:
+    made = started(handoff)
+    yield made
+    made.close()
+
+
+def taken(handoff: Handoff) -> Request:
+    request = wait_until(handoff.take, what="a request on the line")
+    assert request is not None
+    return request
+
+
+def is_open(fd: int, inode: int) -> bool:
+    try:
+        return os.fstat(fd).st_ino == inode
+    except OSError:
+        return False
+
+
+def paused(fd: int, limit: RateLimit) -> HitResponse:
+    return HitResponse(ClientStream(fd, limit, lambda: False), b"/path", 100, 1, lambda: False)
+
+
+# -- the line -----------------------------------------------------------------------------------------------------
+def readable(handoff: Handoff) -> bool:
+    poll = select.poll()
+    poll.register(handoff.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def test_the_line_is_readable_once_for_each_entry_of_both_kinds(handoff: Handoff) -> None:
+    with connected() as (fd, _client):
+        response = paused(fd, RateLimit(0, 1))
+        assert handoff.take() is None
+        assert handoff.take_paused() is None
+        handoff.put((7, b"/a"))
+        handoff.put((8, b"/b"))
+        handoff.put_paused(response)
+        assert handoff.waiting == 3
+        assert [readable(handoff), handoff.take()] == [True, (7, b"/a")]
+        assert [readable(handoff), handoff.take_paused()] == [True, response]
+        assert [readable(handoff), handoff.take()] == [True, (8, b"/b")]
+        assert not readable(handoff)
+        sockets.close(fd)
+
+
+def test_closing_the_line_closes_what_waits_in_it() -> None:
+    handoff = Handoff()
+    with connected() as (fd, client), connected() as (other_fd, other):
+        handoff.put((fd, b"/a"))
+        handoff.put_paused(paused(other_fd, RateLimit(0, 1)))
+        handoff.close()
+        assert at_end(client) == b""
+        assert at_end(other) == b""
+
+
+# -- unfinished requests ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("cut", [0, 1, 8, len(REQUEST) - 1])
+def test_a_request_in_two_parts_comes_to_the_line_whole(handoff: Handoff, boss: Boss, cut: int) -> None:
+    with connected() as (fd, client):
+        boss.adopt(fd, REQUEST[:cut])
+        wait_until(lambda: boss.unfinished == 1)
+        client.sendall(REQUEST[cut:])
+        assert taken(handoff) == (fd, b"/path")
+        assert boss.unfinished == 0
+        sockets.close(fd)
+
+
+@pytest.mark.parametrize("rest", [b"X", b"path\n\n", b"path\r\n\r\nmore"])
+def test_a_bad_request_is_answered_without_a_worker(handoff: Handoff, boss: Boss, rest: bytes) -> None:
+    with connected() as (fd, client):
+        boss.adopt(fd, b"GETFILE GET " if rest == b"X" else b"GETFILE GET /")
+        client.sendall(rest)
+        if rest == b"path\n\n":
+            client.shutdown(socket.SHUT_WR)
+        assert at_end(client) == INVALID
+    assert handoff.take() is None
+
+
+def test_half_a_request_and_the_end_is_invalid(boss: Boss) -> None:
+    with connected() as (fd, client):
+        boss.adopt(fd, REQUEST[:9])
+        client.shutdown(socket.SHUT_WR)
+        assert at_end(client) == INVALID
+    wait_until(lambda: boss.invalid_total == 1)
+
+
+def test_a_silent_client_is_answered_at_the_time_limit(handoff: Handoff) -> None:
+    boss = started(handoff, request_timeout_s=0.1)
+    with ExitStack() as connections:
+        clients = []
+        for _ in range(5):
+            fd, client = connections.enter_context(connected())
+            boss.adopt(fd, b"")
+            clients.append(client)
+        assert [at_end(client) for client in clients] == [INVALID] * 5
+    assert (boss.unfinished, boss.invalid_total) == (0, 5)
+    boss.close()
+
+
+def test_a_reset_in_mid_request_closes_without_an_answer(boss: Boss) -> None:
+    with connected() as (fd, client):
+        inode = os.fstat(fd).st_ino
+        boss.adopt(fd, REQUEST[:5])
+        wait_until(lambda: boss.unfinished == 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        client.close()
+        wait_until(lambda: not is_open(fd, inode))
+    assert (boss.unfinished, boss.invalid_total) == (0, 0)
+
+
+def test_beyond_the_bound_of_unfinished_requests_the_answer_is_error(
+    boss: Boss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boss_module, "UNFINISHED_MAX", 2)
+    with ExitStack() as connections:
+        pairs = [connections.enter_context(connected()) for _ in range(3)]
+        for fd, _ in pairs:
+            boss.adopt(fd, b"")
+        assert at_end(pairs[2][1]) == b"GETFILE ERROR\r\n\r\n"
+        assert boss.unfinished == 2
+
+
+# -- ends of connections ------------------------------------------------------------------------------------------
+def test_an_answered_connection_closes_when_its_client_has_closed(boss: Boss) -> None:
+    with connected() as (fd, client):
+        inode = os.fstat(fd).st_ino
+        sockets.send(fd, b"answer")
+        boss.linger(fd)
+        assert at_end(client) == b"answer"
+        assert is_open(fd, inode)
+        client.sendall(b"late bytes, read and forgotten")
+        client.close()
+        wait_until(lambda: not is_open(fd, inode))
+
+
+def test_a_client_that_never_closes_is_closed_at_the_limit(boss: Boss, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boss_module, "LINGER_SECONDS", 0.1)
+    with connected() as (fd, client):
+        inode = os.fstat(fd).st_ino
+        boss.linger(fd)
+        assert at_end(client) == b""
+        wait_until(lambda: not is_open(fd, inode))
+
+
+def test_of_too_many_lingering_connections_the_oldest_closes_first(boss: Boss, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boss_module, "LINGERING_MAX", 2)
+    monkeypatch.setattr(boss_module, "LINGER_SECONDS", 3600.0)
+    with ExitStack() as connections:
+        pairs = [connections.enter_context(connected()) for _ in range(4)]
+        inodes = [os.fstat(fd).st_ino for fd, _ in pairs]
+        for fd, _ in pairs:
+            boss.linger(fd)
+        wait_until(lambda: sum(is_open(fd, inode) for (fd, _), inode in zip(pairs, inodes, strict=True)) == 2)
+
+
+# -- slow clients -------------------------------------------------------------------------------------------------
+def test_a_parked_response_goes_on_when_its_client_takes_data(handoff: Handoff, boss: Boss) -> None:
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+        response = paused(fd, RateLimit(0, 1))
+        sent = 0
+        while more := sockets.send(fd, b"x" * 4096):
+            sent += more
+        boss.park(response)
+        wait_until(lambda: boss.parked == 1)
+        assert handoff.take_paused() is None
+        received = 0
+        while received < sent:
+            received += len(client.recv(65_536))
+        assert wait_until(handoff.take_paused) is response
+        assert boss.parked == 0
+        sockets.close(fd)
+
+
+def test_a_parked_client_that_takes_too_little_is_dropped(handoff: Handoff, boss: Boss) -> None:
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, _client):
+        inode = os.fstat(fd).st_ino
+        while sockets.send(fd, b"x" * 4096):
+            pass
+        boss.park(paused(fd, RateLimit(1000, 0.1)))
+        wait_until(lambda: boss.too_slow_total == 1)
+        wait_until(lambda: not is_open(fd, inode))
+    assert handoff.take_paused() is None
+
+
+def test_a_parked_client_that_leaves_comes_back_to_a_worker_that_will_see(handoff: Handoff, boss: Boss) -> None:
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+        while sockets.send(fd, b"x" * 4096):
+            pass
+        boss.park(paused(fd, RateLimit(0, 1)))
+        wait_until(lambda: boss.parked == 1)
+        client.close()
+        assert wait_until(handoff.take_paused) is not None
+        sockets.close(fd)
+
+
+def test_closing_the_boss_closes_all_that_it_holds(handoff: Handoff) -> None:
+    boss = started(handoff)
+    with ExitStack() as connections:
+        pairs = [connections.enter_context(connected()) for _ in range(3)]
+        inodes = [os.fstat(fd).st_ino for fd, _ in pairs]
+        boss.adopt(pairs[0][0], b"GET")
+        boss.linger(pairs[1][0])
+        while sockets.send(pairs[2][0], b"x" * 4096):
+            pass
+        boss.park(paused(pairs[2][0], RateLimit(0, 1)))
+        boss.close()
+        assert not any(is_open(fd, inode) for (fd, _), inode in zip(pairs, inodes, strict=True))

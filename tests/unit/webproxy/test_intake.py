@@ -1,0 +1,162 @@
+"""Intake: an idle worker gets whole requests from listener and line; what is not whole goes to the boss."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.tcp import at_end, connected
+from tests.support.waiting import WATCHDOG_S, wait_until
+from webproxy import sockets
+from webproxy.boss import Boss
+from webproxy.client_stream import ClientStream, RateLimit
+from webproxy.getfile import Wire, request_bytes
+from webproxy.handoff import Handoff, Request
+from webproxy.hit import HitResponse
+from webproxy.intake import Intake
+from webproxy.listener import open_listener
+
+
+class Door:
+    """Listener, line, boss and intake, as the daemon joins them."""
+
+    def __init__(self) -> None:
+        self.handoff = Handoff()
+        self.listener = open_listener("127.0.0.1", 0)
+        self.address = self.listener.getsockname()
+        self.boss = Boss(self.handoff, request_timeout_s=60.0, wire=Wire.CRLF)
+        self.boss.start()
+        self.intake = Intake(self.listener, self.handoff, self.boss, 2, Wire.CRLF)
+
+    def client(self, sends: bytes) -> socket.socket:
+        """A client that has sent so much."""
+        made = socket.create_connection(self.address, timeout=WATCHDOG_S)
+        made.sendall(sends)
+        return made
+
+    def taken(self) -> Request:
+        """The next request for worker 0."""
+        job = wait_until(lambda: self.intake.take(0))
+        assert isinstance(job, tuple)
+        return job
+
+    def close(self) -> None:
+        """In the daemon's order."""
+        self.intake.close()
+        self.boss.close()
+        self.handoff.close()
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    made = Door()
+    yield made
+    made.close()
+
+
+def test_a_whole_request_needs_no_boss(door: Door) -> None:
+    with door.client(request_bytes(b"/a")) as client:
+        fd, path = door.taken()
+        assert path == b"/a"
+        sockets.send(fd, b"bye")
+        sockets.close(fd)
+        assert at_end(client) == b"bye"
+    assert door.boss.unfinished == 0
+
+
+def test_half_a_request_goes_by_the_boss_and_comes_back_on_the_line(door: Door) -> None:
+    request = request_bytes(b"/a")
+    with door.client(request[:7]) as client:
+        wait_until(lambda: (door.intake.take(0), door.boss.unfinished)[1])
+        client.sendall(request[7:])
+        fd, path = door.taken()
+        assert path == b"/a"
+        sockets.close(fd)
+
+
+@pytest.mark.parametrize("sent", [b"GETFILE PUT /a\r\n\r\n", b"\r\n\r\n", b"GETFILE GET a\r\n\r\n"])
+def test_a_bad_request_is_answered_at_once(door: Door, sent: bytes) -> None:
+    with door.client(sent) as client:
+        wait_until(lambda: (door.intake.take(0), door.intake.invalid_total)[1])
+        assert at_end(client) == b"GETFILE INVALID\r\n\r\n"
+
+
+def test_nothing_to_do_is_none(door: Door) -> None:
+    assert door.intake.take(1) is None
+    assert not door.intake.others_wait()
+
+
+def test_others_wait_takes_in_what_has_arrived(door: Door) -> None:
+    with door.client(request_bytes(b"/a")):
+        wait_until(door.intake.others_wait)
+        assert door.intake.others_wait()  # still on the line
+        fd, path = door.taken()
+        assert path == b"/a"
+        sockets.close(fd)
+    assert not door.intake.others_wait()
+
+
+def test_paused_responses_and_requests_take_turns(door: Door) -> None:
+    with connected() as (fd, _client):
+        response = HitResponse(ClientStream(fd, RateLimit(0, 1), lambda: False), b"/p", 1, 1, lambda: False)
+        for _ in range(4):
+            door.handoff.put((fd, b"/r"))
+            door.handoff.put_paused(response)
+        jobs = [door.intake.take(0) for _ in range(8)]
+        assert [isinstance(job, HitResponse) for job in jobs] in ([True, False] * 4, [False, True] * 4)
+        sockets.close(fd)
+
+
+def test_at_the_stop_what_was_sent_is_still_taken_and_nothing_new(door: Door) -> None:
+    clients = [door.client(request_bytes(b"/%d" % n)) for n in range(5)]
+    wait_until(lambda: all_queued(door.listener, 5))
+    door.intake.stop_accepting()
+    paths = set()
+    for _ in clients:
+        fd, path = door.taken()
+        paths.add(path)
+        sockets.close(fd)
+    assert paths == {b"/%d" % n for n in range(5)}
+    with pytest.raises(ConnectionRefusedError):
+        door.client(b"")
+    assert door.intake.take(0) is None
+    for client in clients:
+        client.close()
+
+
+def all_queued(listener: socket.socket, count: int) -> bool:
+    """Whether so many connections wait to be accepted: tcpi_unacked of a listening socket counts them (tcp(7))."""
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return int.from_bytes(info[24:28], "little") >= count
+
+
+def test_without_descriptors_a_client_is_told_and_the_next_one_is_served(door: Door) -> None:
+    refused = door.client(request_bytes(b"/a"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken_fds = []
+    try:
+        wait_until(lambda: all_queued(door.listener, 1))
+        highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        try:
+            while True:
+                taken_fds.append(os.dup(0))
+        except OSError:
+            pass
+        wait_until(lambda: (door.intake.take(0), door.intake.shed_total)[1])
+        assert door.intake.take(0) is None
+    finally:
+        for fd in taken_fds:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert at_end(refused) == b"GETFILE ERROR\r\n\r\n"
+    served = door.client(request_bytes(b"/b"))
+    fd, path = door.taken()
+    assert path == b"/b"
+    sockets.close(fd)
+    refused.close()
+    served.close()

@@ -1,0 +1,107 @@
+"""sockets and listener: do the calls by descriptor do what the socket module's do, with errors as ours?"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+
+import pytest
+
+from tests.support.tcp import at_end, connected
+from webproxy import sockets
+from webproxy.errors import ClientGone, StartupError
+from webproxy.listener import PATIENCE_SECONDS, open_listener
+
+
+def test_nothing_has_arrived_then_bytes_then_the_end() -> None:
+    with connected() as (fd, client):
+        assert sockets.receive(fd) is None
+        client.sendall(b"abc")
+        assert sockets.receive(fd) == b"abc"
+        client.shutdown(socket.SHUT_WR)
+        assert sockets.receive(fd) == b""
+        sockets.close(fd)
+
+
+def test_a_reset_is_a_client_that_is_gone() -> None:
+    with connected() as (fd, client):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        with pytest.raises(ClientGone):
+            sockets.receive(fd)
+        with pytest.raises(ClientGone):
+            sockets.send(fd, b"x")
+        assert not sockets.end_sending(fd)
+        sockets.close(fd)
+
+
+def test_a_header_waits_for_its_body_and_both_arrive() -> None:
+    body = ctypes.create_string_buffer(b"body", 4)
+    with connected() as (fd, client):
+        assert sockets.send_header(fd, b"header ") == 7
+        assert sockets.send_memory(fd, ctypes.addressof(body), 4) == 4
+        assert sockets.end_sending(fd)
+        assert at_end(client) == b"header body"
+        sockets.close(fd)
+
+
+@pytest.mark.parametrize("count", [1000, sockets.SMALL_BYTES, sockets.SMALL_BYTES + 1, 1_000_000])
+def test_a_client_that_takes_nothing_gets_what_fits_and_then_zero(count: int) -> None:
+    memory = ctypes.create_string_buffer(os.urandom(count), count)
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+        sent = [0]
+        while (last := sockets.send_memory(fd, ctypes.addressof(memory), count)) > 0:
+            assert last <= count
+            sent.append(last)
+        sockets.end_sending(fd)
+        received = at_end(client)
+        sockets.close(fd)
+    assert len(received) == sum(sent)
+    assert received == b"".join(memory.raw[:part] for part in sent)
+
+
+def test_nobody_to_accept() -> None:
+    with open_listener("127.0.0.1", 0) as listener:
+        assert sockets.accept(listener.fileno()) is None
+
+
+def test_accept_of_what_is_no_listener_is_an_os_error() -> None:
+    reading, writing = os.pipe()
+    with pytest.raises(OSError, match="socket"):
+        sockets.accept(reading)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_accepted_connections_are_patient_prompt_and_closed_at_exec() -> None:
+    with connected() as (fd, _client), socket.socket(fileno=fd) as server:
+        assert not server.get_inheritable()
+        assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        wait = struct.unpack("@ll", server.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))
+        assert wait == (PATIENCE_SECONDS, 0)
+        assert os.get_blocking(fd)
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_both_families_are_listened_on(host: str, family: socket.AddressFamily) -> None:
+    with open_listener(host, 0) as listener:
+        assert listener.family == family
+        with socket.create_connection(listener.getsockname()[:2]) as client:
+            client.sendall(b"x")
+            listener.settimeout(10)
+            listener.accept()[0].close()
+
+
+def test_a_port_in_use_says_what_to_do() -> None:
+    with open_listener("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartupError, match=rf"port {port}: Address already in use .*choose another -p"):
+            open_listener("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["256.1.1.1", "no-such-host.invalid", "192.0.2.1"])
+def test_an_address_that_is_not_ours_is_refused(host: str) -> None:
+    with pytest.raises(StartupError, match=host):
+        open_listener(host, 0)

@@ -1,0 +1,117 @@
+"""HitResponse: the body of one hit on its way to its client; it can pause after any byte and go on later.
+
+A paused response holds no segment, no cache worker and no thread: it is a descriptor and a few numbers. It goes on with
+a new transfer from its offset, of the same object version.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import Enum
+from time import monotonic_ns
+
+from shmchannel.client import IncomingTransfer
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ShmChannelError
+from shmchannel.transfer import TransferState
+from webproxy.cachelink import CacheLink
+from webproxy.client_stream import ClientStream
+from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone
+
+log = logging.getLogger(__name__)
+
+SLICE_NS = 5_000_000
+"""A response that others wait for gives its worker up after so long."""
+
+
+class Pause(Enum):
+    """Why a response stopped before its end."""
+
+    SLOW = "the client takes no more for now"
+    YIELD = "others wait for a worker"
+    WIDEN = "more segments have come free than the transfer holds"
+
+
+class HitResponse:
+    """`position` is the offset of the next byte that the client has not got."""
+
+    __slots__ = ("_others_wait", "key", "position", "size_bytes", "stream", "version")
+
+    def __init__(
+        self, stream: ClientStream, key: bytes, size_bytes: int, version: int, others_wait: Callable[[], bool]
+    ) -> None:
+        self.stream = stream
+        self.key = key
+        self.size_bytes = size_bytes
+        self.version = version
+        self.position = 0
+        self._others_wait = others_wait
+
+    def resume(self, cache: CacheLink, wait_s: float) -> Pause | None:
+        """Go on where it paused; returns None at the end, or why it pauses again.
+
+        Raises:
+            BodyCutShort: no cache, or the object changed or left it meanwhile.
+            ClientGone: the connection is closed or broken.
+        """
+        try:
+            transfer = cache.get(self.key, Deadline.after(wait_s), offset=self.position, version=self.version)
+        except CacheUnavailable as error:
+            raise BodyCutShort(str(error)) from error
+        with transfer:
+            if not transfer.found:
+                transfer.finish()
+                raise BodyCutShort("the object changed or left the cache in mid-body")
+            return self.send(transfer, 0)
+
+    def send(self, transfer: IncomingTransfer, sent: int) -> Pause | None:
+        """Send from the current chunk on, whose first `sent` bytes went out; as resume(). Ends the transfer cleanly."""
+        stream = self.stream
+        slice_end_ns = monotonic_ns() + SLICE_NS
+        while True:
+            length = transfer.length
+            if sent < length:
+                try:
+                    sent += stream.send_memory(transfer.address + sent, length - sent, not transfer.last)
+                except ClientGone:
+                    leave(transfer)
+                    raise
+            self.position += sent
+            if sent < length:
+                return self._pause(transfer, Pause.SLOW)
+            if transfer.last:
+                self._end(transfer)
+                return None
+            if monotonic_ns() > slice_end_ns:
+                if transfer.may_ask_again and self._others_wait():
+                    return self._pause(transfer, Pause.YIELD)
+                slice_end_ns = monotonic_ns() + SLICE_NS
+            if transfer.could_widen(self.size_bytes - self.position):
+                return self._pause(transfer, Pause.WIDEN)
+            try:
+                transfer.advance()
+            except ShmChannelError as error:
+                raise BodyCutShort(str(error)) from error
+            sent = 0
+
+    def _end(self, transfer: IncomingTransfer) -> None:
+        complete = transfer.state is TransferState.COMPLETE
+        transfer.finish()
+        if not complete:
+            raise BodyCutShort("the cache could not read the object to its end")
+
+    def _pause(self, transfer: IncomingTransfer, why: Pause) -> Pause | None:
+        leave(transfer)
+        return why
+
+
+def leave(transfer: IncomingTransfer) -> None:
+    """End a transfer cleanly wherever it stands, so that the cache's worker is free at once and the segments stay."""
+    try:
+        if transfer.last:
+            transfer.finish()
+        else:
+            transfer.cancel()
+    except ShmChannelError as error:
+        log.debug("cancel failed", extra={"reason": str(error)})  # retired, which costs nothing but new segments
