@@ -30,7 +30,7 @@ A pool of segments belongs to who asks, a command queue to who answers. Both end
 """
 
 from shmchannel.channel import ChunkReader, ChunkWriter
-from shmchannel.client import ChannelClient, IncomingTransfer, OutgoingTransfer
+from shmchannel.client import ChannelClient
 from shmchannel.command_queue import CommandQueue, CommandSender
 from shmchannel.commands import Command, Kind, Priority
 from shmchannel.deadline import Deadline
@@ -55,6 +55,7 @@ from shmchannel.errors import (
 )
 from shmchannel.guard import GuardWatch, ProcessGuard
 from shmchannel.layout import ObjectFacts
+from shmchannel.leased_transfer import IncomingTransfer, OutgoingTransfer
 from shmchannel.pool import Lease, SegmentPool
 from shmchannel.reaper import FoundName, survey, sweep
 from shmchannel.segment import Segment

@@ -118,10 +118,12 @@ class AttachmentTable:
                 raise PeerGone(f"the guard of {pool} cannot be watched: {error}") from error
 
     def _watch_of(self, refs: Sequence[SegmentRef]) -> GuardWatch:
-        pools = {self._pools.get(ref.name, "") for ref in refs}
-        if len(pools) != 1 or len({ref.name for ref in refs}) != len(refs):
-            raise PeerProtocolError("the segments of a command are of one pool, each named once")
-        watch = self._watches.get(pools.pop())
+        pool = self._pools.get(refs[0].name, "")
+        if len(refs) > 1:
+            pools = {self._pools.get(ref.name, "") for ref in refs}
+            if len(pools) != 1 or len({ref.name for ref in refs}) != len(refs):
+                raise PeerProtocolError("the segments of a command are of one pool, each named once")
+        watch = self._watches.get(pool)
         if watch is None:
             raise PeerGone("the proxy has ended")
         return watch

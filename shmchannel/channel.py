@@ -52,6 +52,9 @@ ReadInto = Callable[[memoryview, int], int]
 """Fill the view from this offset of the object on; returns the bytes written, 0 at the end. Copies without the GIL."""
 
 
+_UNKNOWN = ObjectFacts(0, 0, 0)
+
+
 class ShrinkableLease(Protocol):
     """What a reader needs of a lease whose segments others may wait for."""
 
@@ -101,7 +104,7 @@ class ChunkReader:
         self._segment = segments[0]
         self.length = 0
         self.last = False
-        self.facts = ObjectFacts(0, 0, 0)
+        self.facts = _UNKNOWN
         self.metadata = b""
 
     @property

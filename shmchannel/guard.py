@@ -83,18 +83,20 @@ class ProcessGuard:
         self._fd = fd
 
     @classmethod
-    def acquire(cls, path: str, *, signed: bool = True) -> Self:
+    def acquire(cls, path: str, *, signed: bool = True, create: bool = True) -> Self:
         """Create or take over the guard file and lock it; never blocks.
 
         `signed` writes our pid into it; a sweeper does not, for /dev/shm may be full of what it came to remove.
+        Without `create` only a file that is there is taken over.
 
         Raises:
             NameTaken: a living process holds it (the text names its pid).
+            NameMissing: there is none, and it is not to be created.
             AccessDenied: the file belongs to another user.
         """
         while True:
             with os_errors(f"open guard {path}"):
-                fd = os.open(path, _OPEN_FLAGS | os.O_CREAT, 0o600)
+                fd = os.open(path, _OPEN_FLAGS | (os.O_CREAT if create else 0), 0o600)
             try:
                 if cls._lock_linked(path, fd):
                     if signed:

@@ -21,7 +21,6 @@ _SEGMENT = re.compile(rf"/(?P<pool>{_POOL})-(?P<index>0|[1-9][0-9]{{0,18}})")
 _POOL_GUARD = re.compile(rf"(?P<pool>{_POOL})\.guard")
 _QUEUE = re.compile(r"/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _QUEUE_GUARD = re.compile(r"gf-queue-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})\.guard")
-SEGMENT_NAME_BYTES_MAX = 64
 
 
 class SegmentName(NamedTuple):

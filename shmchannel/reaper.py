@@ -44,6 +44,7 @@ class _Group:
     """All names that one guard stands for."""
 
     guard_path: str
+    guarded: bool
     pid: int | None
     segments: tuple[str, ...]
     queue: str | None
@@ -53,12 +54,13 @@ class _Group:
         rows = [
             FoundName(path=f"{SHM_DIRECTORY}{name}", name=name, kind="segment", owner_pid=pid, alive=alive)
             for name in self.segments
+            if os.path.exists(f"{SHM_DIRECTORY}{name}")
         ]
         if self.queue is not None and _queue_exists(self.queue):
             rows.append(
                 FoundName(path=f"/dev/mqueue{self.queue}", name=self.queue, kind="queue", owner_pid=pid, alive=alive)
             )
-        if os.path.exists(self.guard_path):
+        if self.guarded and os.path.exists(self.guard_path):
             name = os.path.basename(self.guard_path)
             rows.append(FoundName(path=self.guard_path, name=name, kind="guard", owner_pid=pid, alive=alive))
         return rows
@@ -75,23 +77,23 @@ def sweep(*, dry_run: bool = False) -> list[FoundName]:
     for group in _groups():
         if _alive(group.guard_path):
             continue
-        rows = group.found(alive=False)
         if dry_run:
-            removed += rows
+            removed += group.found(alive=False)
             continue
         try:
-            guard = ProcessGuard.acquire(group.guard_path, signed=False)
+            # A guard that was there and is gone means that another sweeper has been faster.
+            guard = ProcessGuard.acquire(group.guard_path, signed=False, create=not group.guarded)
         except ResourceError as error:  # another sweeper won, a new owner came, or it is another user's
             log.debug("left alone", extra={"guard": group.guard_path, "reason": str(error)})
             continue
         try:
+            removed += group.found(alive=False)
             for name in group.segments:
                 _unlink_segment(name)
             if group.queue is not None:
                 unlink_queue(group.queue)
         finally:
             guard.close()
-        removed += rows
     return removed
 
 
@@ -132,6 +134,7 @@ def _alive(guard_path: str) -> bool:
 
 def _groups() -> list[_Group]:
     segments: dict[str, list[str]] = defaultdict(list)
+    guarded: set[str] = set()
     groups: list[_Group] = []
     for file_name in sorted(os.listdir(SHM_DIRECTORY)):
         if not file_name.startswith("gf-"):
@@ -140,7 +143,11 @@ def _groups() -> list[_Group]:
             segments[segment.pool].append(f"/{file_name}")
         elif (pool := parse_pool_guard(file_name)) is not None:
             segments.setdefault(pool, [])
+            guarded.add(pool)
         elif (queue := parse_queue_guard(file_name)) is not None:
-            groups.append(_Group(queue_guard_path(queue), None, (), queue))
-    groups += [_Group(pool_guard_path(pool), pid_of_pool(pool), tuple(names), None) for pool, names in segments.items()]
+            groups.append(_Group(queue_guard_path(queue), True, None, (), queue))
+    groups += [
+        _Group(pool_guard_path(pool), pool in guarded, pid_of_pool(pool), tuple(names), None)
+        for pool, names in segments.items()
+    ]
     return groups

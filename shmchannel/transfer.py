@@ -68,13 +68,16 @@ BODY, METADATA_PART, GIVEN_BACK, DISCARD, END = Arrival
 _TERMINAL = {NOT_FOUND: TransferState.NOT_FOUND, FAILED: TransferState.FAILED, CANCELLED: TransferState.CANCELLED}
 
 
+_NOTHING: frozenset[int] = frozenset()
+
+
 class Ring:
     """Whose turn it is among the segments of a lease; `turn` indexes `slots`, which holds their numbers."""
 
     __slots__ = ("slots", "turn")
 
     def __init__(self, count: int) -> None:
-        self.slots = list(range(count))
+        self.slots = [0] if count == 1 else list(range(count))
         self.turn = 0
 
     @property
@@ -119,7 +122,7 @@ class ConsumerTransfer:
         self._position = 0
         self._end = 0
         self._metadata_left = 0
-        self._asked_back: set[int] = set()
+        self._asked_back: frozenset[int] = _NOTHING
         self._cancelling = False
         self._cancelled_at = -1
 
@@ -138,9 +141,8 @@ class ConsumerTransfer:
             raise PeerProtocolError(f"metadata of {facts.metadata_bytes} bytes, at most {METADATA_BYTES_MAX}")
         self.facts = facts
         self.state = TransferState.STREAMING
-        self._position = min(offset, facts.size_bytes)
-        self._end = min(offset + length, facts.size_bytes) if length else facts.size_bytes
-        self._end = max(self._end, self._position)
+        self._position = position = min(offset, facts.size_bytes) if offset else 0
+        self._end = max(position, min(offset + length, facts.size_bytes)) if length else facts.size_bytes
         self._metadata_left = facts.metadata_bytes if metadata_wanted else 0
 
     def receive(self, status: int, length: int, offset: int, flags: int, capacity: int) -> Arrival:
@@ -201,11 +203,11 @@ class ConsumerTransfer:
         """The current segment will be set RELEASE before it is posted."""
         if self.ring.current in self._asked_back or not self.may_ask_back():
             raise LeaseError("this segment cannot be asked back")
-        self._asked_back.add(self.ring.current)
+        self._asked_back |= {self.ring.current}
 
     def drop(self) -> int:
         """The current segment came back: leave it out; returns the number of the next."""
-        self._asked_back.discard(self.ring.current)
+        self._asked_back -= {self.ring.current}
         return self.ring.drop()
 
     def cancel(self) -> None:

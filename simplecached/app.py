@@ -46,6 +46,7 @@ def run(config: CacheConfig) -> int:
         store = _open_store(config)
         resources.callback(store.close)
         handler = CacheHandler(static, store, lookup_delay_s=config.lookup_delay_us / 1e6, stall_s=config.stall_s)
+        resources.callback(handler.close)
         server = ChannelServer(queue, handler, stall_s=config.stall_s)
         resources.callback(server.close)
         workers = _make_workers(config.worker_threads, server)
@@ -63,6 +64,7 @@ def run(config: CacheConfig) -> int:
         )
         while not signals.wait(HOUSEKEEPING_SECONDS):
             server.sweep()
+            handler.expire_paused()
         return _stop(config, signals, queue, handler, server, workers)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from time import monotonic
 
 from shmchannel import faults
 from shmchannel.channel import ChunkReader, ChunkWriter
@@ -14,6 +15,7 @@ from shmchannel.errors import PeerProtocolError
 from shmchannel.layout import ObjectFacts
 from shmchannel.transfer import TransferState
 from simplecached.errors import EntryTooLarge, NoRoom, SimpleCachedError, StoreUnavailable
+from simplecached.paused import PausedObjects
 from simplecached.store import ObjectSource, ObjectStore, ObjectWriter, StoredObject
 
 log = logging.getLogger(__name__)
@@ -29,11 +31,20 @@ class CacheHandler:
         self._store = store
         self._lookup_delay_s = lookup_delay_s
         self._stall_s = stall_s
+        self._paused = PausedObjects()
         self._stopping = threading.Event()
 
     def stop_delaying(self) -> None:
         """Let lookups that wait out their delay go on at once: the daemon stops."""
         self._stopping.set()
+
+    def expire_paused(self) -> None:
+        """Let go of objects whose transfer was paused and not resumed; the boss calls it now and then."""
+        self._paused.expire(monotonic())
+
+    def close(self) -> None:
+        """Let go of all of them, before the sources close."""
+        self._paused.close()
 
     def get(self, command: Command, writer: ChunkWriter) -> TransferState:
         """Send the object's bytes from its file straight into the segments."""
@@ -48,12 +59,19 @@ class CacheHandler:
         if found is None:
             writer.refuse()
             return writer.state
+        state = TransferState.FAILED
         try:
-            return self._send(command, found, writer)
+            state = self._send(command, found, writer)
         finally:
-            found.release()
+            if state is TransferState.CANCELLED:
+                self._paused.keep(command.key, found)
+            else:
+                found.release()
+        return state
 
     def _find(self, command: Command) -> StoredObject | None:
+        if command.version and (paused := self._paused.take(command.key, command.version)) is not None:
+            return paused
         found = self._static.open(command.key) if self._static is not None else None
         if found is None:
             found = self._store.open(command.key)

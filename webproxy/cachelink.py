@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 
-from shmchannel.client import ChannelClient, IncomingTransfer
+from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError
+from shmchannel.leased_transfer import IncomingTransfer
 from webproxy.errors import CacheUnavailable
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from shmchannel.client import IncomingTransfer
 from shmchannel.deadline import Deadline
+from shmchannel.leased_transfer import IncomingTransfer
 from shmchannel.transfer import TransferState
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import ClientStream, RateLimit

@@ -11,9 +11,10 @@ import logging
 import os
 from time import monotonic
 
-from shmchannel.client import ChannelClient, OutgoingTransfer
+from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
+from shmchannel.leased_transfer import OutgoingTransfer
 from shmchannel.pool import Lease, SegmentPool
 from webproxy.spool import Spool
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from enum import Enum
 from time import monotonic_ns
 
-from shmchannel.client import IncomingTransfer
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
+from shmchannel.leased_transfer import IncomingTransfer
 from shmchannel.transfer import TransferState
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import ClientStream

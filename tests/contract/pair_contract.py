@@ -1,4 +1,4 @@
-"""What client and server keep together, over shared memory and over the fakes."""
+"""What client and server keep together, over shared memory and over the fakes; one class for both, as in the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pool keeps, over shared memory and over the fakes."""
+"""What a pool keeps, over shared memory and over the fakes; one class, so that each kind is held to all of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shmchannel.errors import ChannelTimeout, ClosedError, LeaseError, LimitReac
 from shmchannel.guard import ProcessGuard
 from shmchannel.layout import ProcessIdentity
 from shmchannel.naming import pool_guard_path
-from shmchannel.pool import GROWTH_CHUNKS, Lease, SegmentPool
+from shmchannel.pool import WIDEN_CHUNKS, Lease, SegmentPool
 from shmchannel.segment import Segment
 from tests.support.channels import SEGMENT_BYTES, in_thread, unique_pool
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -243,8 +243,8 @@ class PoolContract:
     def test_could_grow(self, make_pool: PoolFactory) -> None:
         pool = make_pool(9, stripe=4)
         narrow = pool.lease(soon(), 1)
-        assert not narrow.could_grow(2 * GROWTH_CHUNKS - 1), "the rest is not worth it"
-        assert narrow.could_grow(2 * GROWTH_CHUNKS)
+        assert not narrow.could_grow(WIDEN_CHUNKS - 1), "the rest is not worth it"
+        assert narrow.could_grow(WIDEN_CHUNKS)
         others = [pool.lease(soon(), 1) for _ in range(6)]
         assert not narrow.could_grow(1000), "two are free, and half of three would be no more"
         narrow.give_back()

@@ -118,7 +118,7 @@ def assert_serves(port: int, path: str, *, rounds: int = 2) -> None:
     wait_until(lambda: ask(port, path).is_whole(CONTENT[path]), what="the service is back")
     with ThreadPoolExecutor(4) as crew:
         replies = list(crew.map(lambda _: ask(port, path), range(SEGMENTS * rounds)))
-    bad = [reply.status for reply in replies if not reply.is_whole(CONTENT[path])]
+    bad = [(reply.status, len(reply.body)) for reply in replies if not reply.is_whole(CONTENT[path])]
     assert not bad, f"{len(bad)} of {len(replies)} replies not whole: {bad}"
 
 

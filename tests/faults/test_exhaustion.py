@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from tests.faults.harness import (
     SMALL,
     ask,
     assert_ends_well,
-    leave_early,
+    pool_of,
     write_content,
 )
 from tests.support import names
@@ -124,15 +126,20 @@ def shared_memory_of(process: DaemonProcess) -> Path:
     return Path(f"/proc/{process.pid}/root/dev/shm")
 
 
-def fill_up(directory: Path) -> Path:
-    """Write a file until there is no space left; returns it."""
-    filler = directory / "filler"
-    with open(filler, "wb", buffering=0) as file:
+def fill_up(directory: Path) -> None:
+    """Make a file as long as there is space."""
+    with open(directory / "filler", "ab", buffering=0) as file:
         try:
             while True:
                 file.write(bytes(4096))
         except OSError:
-            return filler
+            return
+
+
+def held_by(process: DaemonProcess, pool: str) -> int:
+    """How many retired segments of a pool a process still maps, so that their memory is not free yet."""
+    with open(f"/proc/{process.pid}/maps", encoding="utf-8", errors="replace") as lines:
+        return sum(f"/dev/shm/{pool}-" in line and line.endswith("(deleted)\n") for line in lines)
 
 
 def test_shared_memory_is_full_when_segments_are_replaced(
@@ -140,24 +147,29 @@ def test_shared_memory_is_full_when_segments_are_replaced(
 ) -> None:
     cache = yard.start_cache(content=content, wrap=mounting(private_mounts, "/dev/shm", "size=4m"))
     inside = (require_program("nsenter"), "--target", str(cache.pid), "--mount", f"--wd={os.getcwd()}")
-    proxy = yard.start_proxy("-n", "2", "-z", "65536", "--stripe", "1", "-t", "4", wrap=inside)
+    limits = {"WEBPROXY_DEADLINE_S": "1"}
+    proxy = yard.start_proxy("-n", "2", "-z", "65536", "--stripe", "1", "-t", "4", env=limits, wrap=inside)
     directory = shared_memory_of(cache)
 
     def segments() -> int:
         return len(list(directory.glob(f"gf-{proxy.pid}-*-*[0-9]")))
 
-    assert segments() == 2
-    assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
-    filler = fill_up(directory)
+    with ThreadPoolExecutor(2) as crew:  # both segments have been used, so that the cache holds on to both
+        assert all(reply.is_whole(CONTENT[LARGE]) for reply in crew.map(ask, [proxy.port] * 2, [LARGE] * 2))
     for left in (1, 0):
-        leave_early(proxy.port, LARGE, reset=True)  # the cache holds on to the retired memory: no space for a new one
-        wait_until(lambda left=left: segments() == left, what=f"{left} segments")  # type: ignore[misc]
-        reply = ask(proxy.port, LARGE)
-        assert reply.is_whole(CONTENT[LARGE]) if left else reply.status is Status.ERROR
+        wait_until(lambda: not held_by(cache, pool_of(proxy)), what="the cache has unmapped what was retired")
+        fill_up(directory)
+        cache.signal(signal.SIGSTOP)  # who stands still keeps the memory of what is retired
+        assert ask(proxy.port, SMALL).status is Status.ERROR
+        assert segments() == left
+        if left == 0:
+            assert ask(proxy.port, SMALL).status is Status.ERROR
+        cache.signal(signal.SIGCONT)
+        if left:
+            assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE]), "one segment is enough"
     assert proxy.events("segment not replaced")
-    filler.unlink()
-    for _ in range(4):
-        assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
+    (directory / "filler").unlink()
+    wait_until(lambda: ask(proxy.port, LARGE).is_whole(CONTENT[LARGE]), what="service is back")
     assert segments() == 2
     assert proxy.stop() == 0
     assert proxy.events("stopped")[-1]["leased"] == 0

@@ -26,7 +26,7 @@ def test_as_many_lookups_at_once_as_threads(yard, tmp_path, threads):
     """With nine requests in the air, what is not in the queue is inside its delay. The stop then ends all delays."""
     bodies = write_files(tmp_path / "files", {"file": 2_000})
     cache = yard.start_cache("-t", str(threads), "-d", LONGEST_DELAY_US, content=tmp_path / "files")
-    proxy = yard.start_proxy("-t", str(CLIENTS), "-n", str(CLIENTS), "--stripe", "1")
+    proxy = yard.start_proxy("-t", str(CLIENTS), "-n", str(CLIENTS))
     with ThreadPoolExecutor(CLIENTS) as crew:
         answers = [crew.submit(ask, proxy.port, "/file") for _ in range(CLIENTS)]
         wait_until(lambda: queue_depth(yard) == CLIENTS - threads, what="the queue's depth")

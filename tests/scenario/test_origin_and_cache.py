@@ -42,6 +42,17 @@ def wait_stored(proxy: DaemonProcess, origin: OriginStub, path: str, body: bytes
     wait_until(served_by_the_cache, what=f"{path} in the cache")
 
 
+def wait_fetched_again(proxy: DaemonProcess, origin: OriginStub, path: str, body: bytes) -> None:
+    """Ask until a download makes an origin request: at first it may share the end of the fetch before."""
+    before = origin.count(path)
+
+    def fetched_again() -> bool:
+        assert ask(proxy.port, path) == found(body)
+        return origin.count(path) > before
+
+    wait_until(fetched_again, what=f"another fetch of {path}")
+
+
 @pytest.mark.parametrize("framing", list(Framing))
 @pytest.mark.parametrize(
     "segment", [["-n", "8"], ["-n", "1", "-z", "512"], ["-n", "2", "-z", "8k"], ["-n", "3", "-z", "1m"]]
@@ -131,9 +142,8 @@ def test_an_object_larger_than_the_store_is_delivered_and_not_stored(
     proxy = yard.start_proxy("-s", origin.url)
     origin.add("/large", Route(body=BODY))
     origin.add("/fits", Route(body=BODY[:100_000]))
-    for times in (1, 2):
-        assert ask(proxy.port, "/large") == found(BODY)
-        assert origin.count("/large") == times
+    for _ in range(3):
+        wait_fetched_again(proxy, origin, "/large", BODY)
     wait_stored(proxy, origin, "/fits", BODY[:100_000])
     assert cache.events("object not stored")
     assert proxy.stop() == 0
@@ -169,9 +179,8 @@ def test_a_directory_store_keeps_what_was_filled_over_a_restart_of_the_cache(
 def test_a_proxy_notices_that_its_cache_comes_goes_and_comes_again(yard: DaemonYard, origin: OriginStub) -> None:
     proxy = yard.start_proxy("-s", origin.url)
     origin.add("/x", Route(body=BODY))
-    for times in (1, 2):
-        assert ask(proxy.port, "/x") == found(BODY)
-        assert origin.count("/x") == times
+    for _ in range(2):
+        wait_fetched_again(proxy, origin, "/x", BODY)
     for round_number in range(2):
         cache = yard.start_cache()
         origin.add("/x", Route(body=b"%d" % round_number + BODY))
@@ -180,9 +189,7 @@ def test_a_proxy_notices_that_its_cache_comes_goes_and_comes_again(yard: DaemonY
             cache.kill()
         else:
             assert cache.stop() == 0
-        before = origin.count("/x")
-        assert ask(proxy.port, "/x") == found(b"%d" % round_number + BODY)
-        assert origin.count("/x") == before + 1
+        wait_fetched_again(proxy, origin, "/x", b"%d" % round_number + BODY)
     assert len(proxy.events("cache lost")) == 3
 
 
@@ -270,8 +277,12 @@ def test_a_slow_reader_of_a_hit_leaves_the_only_segment_to_others(yard: DaemonYa
     assert (origin.count("/x"), origin.count("/y")) == (1, 1)
 
 
-def test_a_mixed_load_with_failing_objects_keeps_every_byte_right(yard: DaemonYard, origin: OriginStub) -> None:
-    yard.start_cache("--store-bytes", "4m")  # objects come and go
+@pytest.mark.parametrize(("store_bytes", "all_fit"), [("64m", True), ("4m", False)])
+def test_a_mixed_load_with_failing_objects_keeps_every_byte_right(
+    yard: DaemonYard, origin: OriginStub, store_bytes: str, all_fit: bool
+) -> None:
+    """In the small store objects come and go: one that left it while its response was paused ends that one short."""
+    yard.start_cache("--store-bytes", store_bytes)
     proxy = yard.start_proxy("-s", origin.url, "-n", "3", "-z", "16k", env={"WEBPROXY_ORIGIN_TRIES": "2"})
     bodies = {f"/{n}": os.urandom(1 + 97_003 * (n % 9)) for n in range(24)}
     for number, (path, body) in enumerate(bodies.items()):
@@ -282,6 +293,6 @@ def test_a_mixed_load_with_failing_objects_keeps_every_byte_right(yard: DaemonYa
     for path, answer in zip(paths, ask_all(proxy.port, paths, clients=12), strict=True):
         if answer.status is Status.OK:
             assert bodies[path].startswith(answer.body), path
-            assert answer.whole or int(path[1:]) % 8 == 7, path
+            assert answer.whole or int(path[1:]) % 8 == 7 or not all_fit, path
         else:
             assert int(path[1:]) % 8 == 7, path

@@ -9,12 +9,13 @@ from functools import partial
 from typing import NamedTuple
 
 from shmchannel.channel import ChunkReader, ChunkWriter
-from shmchannel.client import ChannelClient, IncomingTransfer
+from shmchannel.client import ChannelClient
 from shmchannel.command_queue import CommandQueue
 from shmchannel.commands import METADATA_WANTED, PREFIX, Command
 from shmchannel.deadline import Deadline
 from shmchannel.guard import ProcessGuard
 from shmchannel.layout import ObjectFacts
+from shmchannel.leased_transfer import IncomingTransfer
 from shmchannel.naming import pool_guard_path, queue_guard_path
 from shmchannel.pool import SegmentPool
 from shmchannel.reaper import unlink_queue

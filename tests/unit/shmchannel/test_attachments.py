@@ -86,7 +86,6 @@ def test_refused_commands_leave_nothing_attached(table: AttachmentTable, pool: S
         [good._replace(generation=good.generation + 1)],
         [good, other._replace(segment_bytes=SEGMENT_BYTES - 1)],
         [good, SegmentRef(b"nonsense", 1, 1)],
-        [],
     ):
         with pytest.raises(PeerProtocolError):
             table.take(refs)

@@ -6,44 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shmchannel.client import ChannelClient, WidthHints
+from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
 from shmchannel.errors import LimitReached, NameMissing
-from shmchannel.pool import GROWTH_CHUNKS
 from shmchannel.testing import MemoryQueue, MemorySender
 from tests.support.channels import memory_pool, unique_queue
 from tests.support.waiting import WATCHDOG_S
-
-
-def test_width_grows_with_the_object() -> None:
-    hints = WidthHints()
-    assert hints.width_for(b"/unknown") == 1
-    hints.remember(b"/small", 2 * GROWTH_CHUNKS - 1)
-    hints.remember(b"/large", 5 * GROWTH_CHUNKS)
-    assert hints.width_for(b"/small") == 1
-    assert hints.width_for(b"/large") == 5
-    hints.remember(b"/large", 3 * GROWTH_CHUNKS)
-    assert hints.width_for(b"/large") == 3
-
-
-def test_width_hints_are_bounded() -> None:
-    hints = WidthHints(keys_max=3)
-    for number in range(10):
-        hints.remember(b"/%d" % number, 4 * GROWTH_CHUNKS)
-    assert [number for number in range(10) if hints.width_for(b"/%d" % number) > 1] == [7, 8, 9]
-
-
-def test_width_hints_of_many_threads() -> None:
-    hints = WidthHints(keys_max=8)
-
-    def remember(thread: int) -> None:
-        for number in range(300):
-            hints.remember(b"/%d" % (number % 20), (4 + thread) * GROWTH_CHUNKS)
-            assert hints.width_for(b"/%d" % (number % 20)) >= 1
-
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(remember, range(4)))
-    assert len(hints._chunks) == 8
 
 
 @pytest.fixture

@@ -146,6 +146,14 @@ def test_unsigned_guard_writes_nothing(path: str) -> None:
     assert not os.path.exists(path)
 
 
+def test_only_what_is_there_is_taken_over(path: str) -> None:
+    with pytest.raises(NameMissing):
+        ProcessGuard.acquire(path, create=False)
+    assert not os.path.exists(path)
+    Path(path).touch()
+    ProcessGuard.acquire(path, create=False).close()
+
+
 def test_no_room_for_the_signature(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "full")

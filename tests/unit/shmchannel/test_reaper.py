@@ -151,6 +151,23 @@ def test_one_sweeper_wins() -> None:
         assert kinds(holder.pid) == []
 
 
+def test_another_sweeper_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between our look at the lock and taking it somebody removes everything: we neither make nor tell anything."""
+    with holding(OWNER, unique_queue()) as holder:
+        paths = {found.path for found in names_of(holder.pid)}
+        holder.kill()
+        acquire = ProcessGuard.acquire
+
+        def sweep_first(path: str, **how: bool) -> ProcessGuard:
+            monkeypatch.undo()
+            sweep()
+            return acquire(path, **how)
+
+        monkeypatch.setattr(ProcessGuard, "acquire", sweep_first)
+        assert paths.isdisjoint(found.path for found in sweep())
+        assert kinds(holder.pid) == []
+
+
 def test_owner_that_starts_during_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look at the lock and taking it a new cache takes the name over: it keeps it."""
     name = unique_queue()
@@ -159,11 +176,11 @@ def test_owner_that_starts_during_the_sweep(monkeypatch: pytest.MonkeyPatch) -> 
         acquire = ProcessGuard.acquire
         heirs: list[CommandQueue] = []
 
-        def heir_first(path: str, *, signed: bool = True) -> ProcessGuard:
+        def heir_first(path: str, **how: bool) -> ProcessGuard:
             if not heirs and path.endswith(f"{name[1:]}.guard"):
                 monkeypatch.undo()
                 heirs.append(CommandQueue.create(name))
-            return acquire(path, signed=signed)
+            return acquire(path, **how)
 
         monkeypatch.setattr(ProcessGuard, "acquire", heir_first)
         sweep()

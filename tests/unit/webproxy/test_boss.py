@@ -1,9 +1,8 @@
-"""Boss and Handoff: unfinished requests, slow clients and ends of connections cost no worker and are not forgotten."""
+"""Boss: unfinished requests, slow clients and ends of connections cost no worker and are not forgotten."""
 
 from __future__ import annotations
 
 import os
-import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -59,39 +58,6 @@ def is_open(fd: int, inode: int) -> bool:
 
 def paused(fd: int, limit: RateLimit) -> HitResponse:
     return HitResponse(ClientStream(fd, limit, lambda: False), b"/path", 100, 1, lambda: False)
-
-
-# -- the line -----------------------------------------------------------------------------------------------------
-def readable(handoff: Handoff) -> bool:
-    poll = select.poll()
-    poll.register(handoff.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def test_the_line_is_readable_once_for_each_entry_of_both_kinds(handoff: Handoff) -> None:
-    with connected() as (fd, _client):
-        response = paused(fd, RateLimit(0, 1))
-        assert handoff.take() is None
-        assert handoff.take_paused() is None
-        handoff.put((7, b"/a"))
-        handoff.put((8, b"/b"))
-        handoff.put_paused(response)
-        assert handoff.waiting == 3
-        assert [readable(handoff), handoff.take()] == [True, (7, b"/a")]
-        assert [readable(handoff), handoff.take_paused()] == [True, response]
-        assert [readable(handoff), handoff.take()] == [True, (8, b"/b")]
-        assert not readable(handoff)
-        sockets.close(fd)
-
-
-def test_closing_the_line_closes_what_waits_in_it() -> None:
-    handoff = Handoff()
-    with connected() as (fd, client), connected() as (other_fd, other):
-        handoff.put((fd, b"/a"))
-        handoff.put_paused(paused(other_fd, RateLimit(0, 1)))
-        handoff.close()
-        assert at_end(client) == b""
-        assert at_end(other) == b""
 
 
 # -- unfinished requests ------------------------------------------------------------------------------------------

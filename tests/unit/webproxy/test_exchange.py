@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel.client import IncomingTransfer
 from shmchannel.deadline import Deadline
+from shmchannel.leased_transfer import IncomingTransfer
 from tests.support.tcp import at_end, connected
 from webproxy import sockets
 from webproxy.cachelink import CacheLink

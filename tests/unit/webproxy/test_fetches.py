@@ -5,133 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
-from tests.support.sinks import origin_client
+from tests.support.fetching import failure, opened, read, running, skip_to_the_end
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy import fetches as fetches_module
-from webproxy.errors import BodyCutShort, OriginBadReply, OriginError, OriginTooLarge, OriginUnreachable, Overloaded
-from webproxy.fetches import Fetches, MakeFill
-from webproxy.fill import Fill
-from webproxy.origin import OriginResponse
-from webproxy.spool import Found, NotFound, Spool, SpoolReader
+from webproxy.errors import BodyCutShort, OriginBadReply, OriginTooLarge, OriginUnreachable, Overloaded
+from webproxy.spool import Found, NotFound
 from workloads.origin_stub import Framing, OriginStub, Route
 
 BODY = os.urandom(400_001)
 
 
-class FakeFill(Fill):
-    """A cache that takes what it is given, up to where the test lets it."""
-
-    def __init__(self, key: bytes, spool: Spool) -> None:
-        self.key = key
-        self.spool = spool
-        self.size: int | None = None
-        self.taken: int | None = None
-        self.takes = True
-        self.waited_for = False
-        self.cancelled = False
-        self.given_up = False
-        self.stored = False
-
-    @property
-    def position(self) -> int | None:
-        return self.taken
-
-    @property
-    def chunk_bytes(self) -> int:
-        return 65_536
-
-    def set_size(self, size_bytes: int) -> None:
-        self.size = size_bytes
-
-    def pump(self) -> None:
-        if self.takes and self.size is not None:
-            self.taken = self.spool.written
-
-    def give_way(self) -> None:
-        if self.waited_for:
-            self.taken = None
-
-    def finish(self) -> None:
-        self.taken, self.stored = None, True
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-@contextmanager
-def running(
-    origin: OriginStub,
-    *,
-    threads: int = 8,
-    tries: int = 3,
-    window_bytes: int = 1 << 20,
-    make_fill: MakeFill | None = None,
-    directory: Path | None = None,
-    object_bytes_max: int = 1 << 30,
-) -> Iterator[Fetches]:
-    made = Fetches(
-        origin_client(object_bytes_max=object_bytes_max),
-        origin.url,
-        threads=threads,
-        tries=tries,
-        window_bytes=window_bytes,
-        spool_directory=None if directory is None else str(directory),
-        make_fill=make_fill,
-    )
-    try:
-        yield made
-    finally:
-        made.stop()
-        made.join(WATCHDOG_S)
-
-
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webproxy.retry.FIRST_PAUSE_SECONDS", 0.002)
-
-
-def opened(fetches: Fetches, key: bytes, missed_at: float = float("inf")) -> SpoolReader:
-    reader = fetches.open(key, missed_at)
-    assert reader is not None
-    return reader
-
-
-def read(reader: SpoolReader) -> bytes:
-    """All of the body, as the exchange reads it; closes the reader."""
-    try:
-        answer = reader.wait_answer()
-        assert isinstance(answer, Found), answer
-        body = b""
-        while len(body) < answer.length:
-            if reader.wait_available() <= 0:
-                raise BodyCutShort("ended before its length")
-            piece = os.pread(reader.fd, answer.length - len(body), len(body))
-            body += piece
-            reader.advance(len(piece))
-        return body
-    finally:
-        reader.close()
-
-
-def skip_to_the_end(reader: SpoolReader) -> None:
-    """Take all that comes, until there is a failure."""
-    while True:
-        reader.advance(reader.wait_available())
-
-
-def failure(reader: SpoolReader) -> OriginError:
-    with pytest.raises(OriginError) as caught:
-        reader.wait_answer()
-    reader.close()
-    return caught.value
 
 
 # -- one fetch for many -------------------------------------------------------------------------------------------
@@ -392,139 +283,6 @@ def test_no_thread_to_be_had_refuses_the_request(monkeypatch: pytest.MonkeyPatch
             with pytest.raises(Overloaded):
                 fetches.open(b"/x")
         assert read(opened(fetches, b"/x")) == b"abc"
-
-
-# -- the cache beside it ------------------------------------------------------------------------------------------
-def remembering(made: list[FakeFill], change: Callable[[FakeFill], None] = lambda fill: None) -> MakeFill:
-    def make(key: bytes, spool: Spool) -> Fill:
-        made.append(FakeFill(key, spool))
-        change(made[-1])
-        return made[-1]
-
-    return make
-
-
-def test_who_missed_before_the_fill_is_sent_back_to_the_cache() -> None:
-    made: list[FakeFill] = []
-    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, make_fill=remembering(made)) as fetches:
-        missed_at = monotonic()
-        assert read(opened(fetches, b"/x", missed_at)) == BODY
-        wait_until(lambda: not fetches._running)
-        assert fetches.open(b"/x", missed_at) is None
-        assert read(opened(fetches, b"/x", monotonic())) == BODY  # asked after the fill: it left the cache again
-        assert origin.count("/x") == len(made) == 2
-
-
-def test_what_the_cache_did_not_store_is_fetched_again() -> None:
-    made: list[FakeFill] = []
-
-    class Refused(FakeFill):
-        def finish(self) -> None:
-            self.given_up = True
-
-    def make(key: bytes, spool: Spool) -> Fill:
-        made.append(Refused(key, spool))
-        return made[-1]
-
-    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, make_fill=make) as fetches:
-        missed_at = monotonic()
-        for _ in range(2):
-            assert read(opened(fetches, b"/x", missed_at)) == BODY
-            wait_until(lambda: not fetches._running)
-        assert origin.count("/x") == 2
-
-
-def test_only_so_many_fills_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetches_module, "FILLED_MAX", 3)
-    routes = {f"/{n}": Route(body=b"x") for n in range(5)}
-    with OriginStub(routes) as origin, running(origin, make_fill=remembering([])) as fetches:
-        for path in routes:
-            read(opened(fetches, path.encode()))
-            wait_until(lambda: not fetches._running)
-        assert list(fetches._filled) == [b"/2", b"/3", b"/4"]
-
-
-def test_a_fill_goes_on_without_any_client() -> None:
-    made: list[FakeFill] = []
-    gate = threading.Event()
-    route = Route(body=BODY, hold=gate, hold_at=200_000)
-    with OriginStub({"/x": route}) as origin, running(origin, make_fill=remembering(made)) as fetches:
-        reader = opened(fetches, b"/x")
-        reader.wait_available()
-        wait_until(lambda: made[0].taken)
-        reader.close()
-        gate.set()
-        wait_until(lambda: made[0].stored)
-        assert origin.count("/x") == 1
-
-
-def test_a_client_is_never_slowed_by_a_cache_that_takes_nothing() -> None:
-    body = os.urandom(4 << 20)
-
-    def stuck(fill: FakeFill) -> None:
-        fill.takes, fill.taken = False, 0
-
-    made: list[FakeFill] = []
-    with (
-        OriginStub({"/x": Route(body=body)}) as origin,
-        running(origin, window_bytes=65_536, make_fill=remembering(made, stuck)) as fetches,
-    ):
-        assert read(opened(fetches, b"/x")) == body
-
-
-def test_a_client_that_left_ends_the_fetch_when_no_cache_takes_it() -> None:
-    made: list[FakeFill] = []
-
-    def absent(fill: FakeFill) -> None:
-        fill.takes = False
-
-    body = os.urandom(4 << 20)
-    with (
-        OriginStub({"/x": Route(body=body)}) as origin,
-        running(origin, window_bytes=65_536, make_fill=remembering(made, absent)) as fetches,
-    ):
-        reader = opened(fetches, b"/x")
-        reader.wait_available()
-        reader.close()
-        wait_until(lambda: fetches.failed_total == 1)
-        assert made[0].cancelled
-        assert not made[0].stored
-        assert read(opened(fetches, b"/x")) == body
-
-
-def test_a_complete_body_is_for_the_cache_also_when_its_readers_have_left() -> None:
-    """The fill gave way, the last byte has come, and the client is off before the origin client looks up."""
-    made: list[FakeFill] = []
-
-    def busy(fill: FakeFill) -> None:
-        fill.takes = False
-
-    spool = Spool(None)
-    fetch = fetches_module._Fetch(b"/x", spool, remembering(made, busy)(b"/x", spool), 1 << 20, threading.Event())
-    reader = spool.join()
-    assert reader is not None
-    response = OriginResponse(200, 6, {})
-    fetch.begin(response)
-    fetch.write(b"abc")
-    assert not fetch.idle()
-    fetch.write(b"def")
-    reader.close()
-    assert not fetch.idle()
-    fetch.finish(response)
-    assert fetch.stored
-    fetch.end(None)
-
-
-def test_a_failed_fetch_is_never_finished_in_the_cache() -> None:
-    made: list[FakeFill] = []
-    with (
-        OriginStub({"/x": Route(body=BODY, reset_at=300_000)}) as origin,
-        running(origin, make_fill=remembering(made)) as fetches,
-        pytest.raises((BodyCutShort, OriginError)),
-    ):
-        read(opened(fetches, b"/x"))
-    wait_until(lambda: made[0].cancelled)
-    assert not made[0].stored
 
 
 # -- the end ------------------------------------------------------------------------------------------------------

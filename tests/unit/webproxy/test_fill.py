@@ -63,6 +63,10 @@ class Download:
             self.spool.write(self.body[self.spool.written : min(end, self.spool.written + step)])
             self.fill.pump()
 
+    def is_filling(self) -> bool:
+        """Whether the cache has got a part and more is to come."""
+        return bool(self.fill.position)
+
     def gives_up(self) -> bool:
         """Whether the fill gave up at the latest now."""
         self.fill.pump()
@@ -118,7 +122,7 @@ def test_a_part_is_never_seen_and_a_cancelled_fill_leaves_nothing(
     cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, download: Download
 ) -> None:
     download.receive(200_000)
-    assert download.fill.position
+    assert download.is_filling()
     assert stored(client) is None
     download.spool.end(OriginTimeout("stalled"))
     download.fill.cancel()
@@ -147,7 +151,7 @@ def test_it_gives_way_to_one_that_waits_and_is_stored_in_the_end(
     cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, download: Download
 ) -> None:
     download.receive(100_000)
-    assert download.fill.position
+    assert download.is_filling()
     others = [pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(2)]
     with ThreadPoolExecutor(1) as crew:
         assert pool.stats().segments_leased == 4  # the fill holds two of them
@@ -155,9 +159,9 @@ def test_it_gives_way_to_one_that_waits_and_is_stored_in_the_end(
         wait_until(lambda: pool.waiting == 1)
         download.fill.give_way()
         others.append(waiting.result(WATCHDOG_S))
-    assert download.fill.position is None
+    assert not download.is_filling()
     download.receive(len(BODY))
-    assert download.fill.position is None  # not begun anew before the body is complete
+    assert not download.is_filling()  # not begun anew before the body is complete
     for lease in others:
         lease.give_back()
     download.fill.finish()
@@ -171,7 +175,7 @@ def test_it_does_not_give_way_when_nobody_waits(
 ) -> None:
     download.receive(100_000)
     download.fill.give_way()
-    assert download.fill.position
+    assert download.is_filling()
     download.receive(len(BODY))
     download.fill.finish()
     assert stored(client) == BODY
@@ -182,7 +186,7 @@ def test_with_every_segment_in_use_the_body_goes_on_and_is_stored_afterwards(
 ) -> None:
     leases = [pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(4)]
     download.receive(len(BODY))
-    assert download.fill.position is None
+    assert not download.is_filling()
     for lease in leases:
         lease.give_back()
     download.fill.finish()
@@ -210,7 +214,7 @@ def test_a_cache_killed_in_mid_fill_is_given_up_without_waiting(
     cache: DaemonProcess, pool: SegmentPool, download: Download
 ) -> None:
     download.receive(100_000)
-    assert download.fill.position
+    assert download.is_filling()
     cache.kill()
     download.receive(len(BODY))
     download.fill.finish()

@@ -1,0 +1,130 @@
+"""Fetches for tests: running against a stub, read as the exchange reads them, with a fill that only remembers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.sinks import origin_client
+from tests.support.waiting import WATCHDOG_S
+from webproxy.errors import BodyCutShort, OriginError
+from webproxy.fetches import Fetches, MakeFill
+from webproxy.fill import Fill
+from webproxy.spool import Found, Spool, SpoolReader
+from workloads.origin_stub import OriginStub
+
+
+class FakeFill(Fill):
+    """A cache that takes what it is given, up to where the test lets it."""
+
+    def __init__(self, key: bytes, spool: Spool) -> None:
+        self.key = key
+        self.spool = spool
+        self.size: int | None = None
+        self.taken: int | None = None
+        self.takes = True
+        self.waited_for = False
+        self.cancelled = False
+        self.given_up = False
+        self.stored = False
+
+    @property
+    def position(self) -> int | None:
+        return self.taken
+
+    @property
+    def chunk_bytes(self) -> int:
+        return 65_536
+
+    def set_size(self, size_bytes: int) -> None:
+        self.size = size_bytes
+
+    def pump(self) -> None:
+        if self.takes and self.size is not None:
+            self.taken = self.spool.written
+
+    def give_way(self) -> None:
+        if self.waited_for:
+            self.taken = None
+
+    def finish(self) -> None:
+        self.taken, self.stored = None, True
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@contextmanager
+def running(
+    origin: OriginStub,
+    *,
+    threads: int = 8,
+    tries: int = 3,
+    window_bytes: int = 1 << 20,
+    make_fill: MakeFill | None = None,
+    directory: Path | None = None,
+    object_bytes_max: int = 1 << 30,
+) -> Iterator[Fetches]:
+    made = Fetches(
+        origin_client(object_bytes_max=object_bytes_max),
+        origin.url,
+        threads=threads,
+        tries=tries,
+        window_bytes=window_bytes,
+        spool_directory=None if directory is None else str(directory),
+        make_fill=make_fill,
+    )
+    try:
+        yield made
+    finally:
+        made.stop()
+        made.join(WATCHDOG_S)
+
+
+def opened(fetches: Fetches, key: bytes, missed_at: float = float("inf")) -> SpoolReader:
+    reader = fetches.open(key, missed_at)
+    assert reader is not None
+    return reader
+
+
+def read(reader: SpoolReader) -> bytes:
+    """All of the body, as the exchange reads it; closes the reader."""
+    try:
+        answer = reader.wait_answer()
+        assert isinstance(answer, Found), answer
+        body = b""
+        while len(body) < answer.length:
+            if reader.wait_available() <= 0:
+                raise BodyCutShort("ended before its length")
+            piece = os.pread(reader.fd, answer.length - len(body), len(body))
+            body += piece
+            reader.advance(len(piece))
+        return body
+    finally:
+        reader.close()
+
+
+def skip_to_the_end(reader: SpoolReader) -> None:
+    """Take all that comes, until there is a failure."""
+    while True:
+        reader.advance(reader.wait_available())
+
+
+def failure(reader: SpoolReader) -> OriginError:
+    with pytest.raises(OriginError) as caught:
+        reader.wait_answer()
+    reader.close()
+    return caught.value
+
+
+def remembering(made: list[FakeFill], change: Callable[[FakeFill], None] = lambda fill: None) -> MakeFill:
+    def make(key: bytes, spool: Spool) -> Fill:
+        made.append(FakeFill(key, spool))
+        change(made[-1])
+        return made[-1]
+
+    return make

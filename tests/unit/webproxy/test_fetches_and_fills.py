@@ -1,0 +1,143 @@
+"""Fetches with a cache beside them: it is filled once, slows nobody, and is never given a part for the whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+from time import monotonic
+
+import pytest
+
+from tests.support.fetching import FakeFill, opened, read, remembering, running
+from tests.support.waiting import wait_until
+from webproxy import fetches as fetches_module
+from webproxy.errors import BodyCutShort, OriginError
+from webproxy.fill import Fill
+from webproxy.origin import OriginResponse
+from webproxy.spool import Spool
+from workloads.origin_stub import OriginStub, Route
+
+BODY = os.urandom(400_001)
+
+
+def test_who_missed_before_the_fill_is_sent_back_to_the_cache() -> None:
+    made: list[FakeFill] = []
+    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, make_fill=remembering(made)) as fetches:
+        missed_at = monotonic()
+        assert read(opened(fetches, b"/x", missed_at)) == BODY
+        wait_until(lambda: not fetches._running)
+        assert fetches.open(b"/x", missed_at) is None
+        assert read(opened(fetches, b"/x", monotonic())) == BODY  # asked after the fill: it left the cache again
+        assert origin.count("/x") == len(made) == 2
+
+
+def test_what_the_cache_did_not_store_is_fetched_again() -> None:
+    made: list[FakeFill] = []
+
+    class Refused(FakeFill):
+        def finish(self) -> None:
+            self.given_up = True
+
+    def make(key: bytes, spool: Spool) -> Fill:
+        made.append(Refused(key, spool))
+        return made[-1]
+
+    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, make_fill=make) as fetches:
+        missed_at = monotonic()
+        for _ in range(2):
+            assert read(opened(fetches, b"/x", missed_at)) == BODY
+            wait_until(lambda: not fetches._running)
+        assert origin.count("/x") == 2
+
+
+def test_only_so_many_fills_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetches_module, "FILLED_MAX", 3)
+    routes = {f"/{n}": Route(body=b"x") for n in range(5)}
+    with OriginStub(routes) as origin, running(origin, make_fill=remembering([])) as fetches:
+        for path in routes:
+            read(opened(fetches, path.encode()))
+            wait_until(lambda: not fetches._running)
+        assert list(fetches._filled) == [b"/2", b"/3", b"/4"]
+
+
+def test_a_fill_goes_on_without_any_client() -> None:
+    made: list[FakeFill] = []
+    gate = threading.Event()
+    route = Route(body=BODY, hold=gate, hold_at=200_000)
+    with OriginStub({"/x": route}) as origin, running(origin, make_fill=remembering(made)) as fetches:
+        reader = opened(fetches, b"/x")
+        reader.wait_available()
+        wait_until(lambda: made[0].taken)
+        reader.close()
+        gate.set()
+        wait_until(lambda: made[0].stored)
+        assert origin.count("/x") == 1
+
+
+def test_a_client_is_never_slowed_by_a_cache_that_takes_nothing() -> None:
+    body = os.urandom(4 << 20)
+
+    def stuck(fill: FakeFill) -> None:
+        fill.takes, fill.taken = False, 0
+
+    made: list[FakeFill] = []
+    with (
+        OriginStub({"/x": Route(body=body)}) as origin,
+        running(origin, window_bytes=65_536, make_fill=remembering(made, stuck)) as fetches,
+    ):
+        assert read(opened(fetches, b"/x")) == body
+
+
+def test_a_client_that_left_ends_the_fetch_when_no_cache_takes_it() -> None:
+    made: list[FakeFill] = []
+
+    def absent(fill: FakeFill) -> None:
+        fill.takes = False
+
+    body = os.urandom(4 << 20)
+    with (
+        OriginStub({"/x": Route(body=body)}) as origin,
+        running(origin, window_bytes=65_536, make_fill=remembering(made, absent)) as fetches,
+    ):
+        reader = opened(fetches, b"/x")
+        reader.wait_available()
+        reader.close()
+        wait_until(lambda: fetches.failed_total == 1)
+        assert made[0].cancelled
+        assert not made[0].stored
+        assert read(opened(fetches, b"/x")) == body
+
+
+def test_a_complete_body_is_for_the_cache_also_when_its_readers_have_left() -> None:
+    """The fill gave way, the last byte has come, and the client is off before the origin client looks up."""
+    made: list[FakeFill] = []
+
+    def busy(fill: FakeFill) -> None:
+        fill.takes = False
+
+    spool = Spool(None)
+    fetch = fetches_module._Fetch(b"/x", spool, remembering(made, busy)(b"/x", spool), 1 << 20, threading.Event())
+    reader = spool.join()
+    assert reader is not None
+    response = OriginResponse(200, 6, {})
+    fetch.begin(response)
+    fetch.write(b"abc")
+    assert not fetch.idle()
+    fetch.write(b"def")
+    reader.close()
+    assert not fetch.idle()
+    fetch.finish(response)
+    assert fetch.stored
+    fetch.end(None)
+
+
+def test_a_failed_fetch_is_never_finished_in_the_cache() -> None:
+    made: list[FakeFill] = []
+    with (
+        OriginStub({"/x": Route(body=BODY, reset_at=300_000)}) as origin,
+        running(origin, make_fill=remembering(made)) as fetches,
+        pytest.raises((BodyCutShort, OriginError)),
+    ):
+        read(opened(fetches, b"/x"))
+    wait_until(lambda: made[0].cancelled)
+    assert not made[0].stored

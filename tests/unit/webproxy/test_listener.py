@@ -1,0 +1,45 @@
+"""listener: is what accepted connections inherit there, and does a refused address say what to do?"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+import pytest
+
+from tests.support.tcp import connected
+from webproxy.errors import StartupError
+from webproxy.listener import PATIENCE_SECONDS, open_listener
+
+
+def test_accepted_connections_are_patient_prompt_and_closed_at_exec() -> None:
+    with connected() as (fd, _client), socket.socket(fileno=fd) as server:
+        assert not server.get_inheritable()
+        assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        wait = struct.unpack("@ll", server.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))
+        assert wait == (PATIENCE_SECONDS, 0)
+        assert os.get_blocking(fd)
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_both_families_are_listened_on(host: str, family: socket.AddressFamily) -> None:
+    with open_listener(host, 0) as listener:
+        assert listener.family == family
+        with socket.create_connection(listener.getsockname()[:2]) as client:
+            client.sendall(b"x")
+            listener.settimeout(10)
+            listener.accept()[0].close()
+
+
+def test_a_port_in_use_says_what_to_do() -> None:
+    with open_listener("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartupError, match=rf"port {port}: Address already in use .*choose another -p"):
+            open_listener("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["256.1.1.1", "no-such-host.invalid", "192.0.2.1"])
+def test_an_address_that_is_not_ours_is_refused(host: str) -> None:
+    with pytest.raises(StartupError, match=host):
+        open_listener(host, 0)
