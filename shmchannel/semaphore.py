@@ -34,6 +34,8 @@ class _TimeSpec(ctypes.Structure):
 
 
 _keeps_gil = ctypes.PyDLL(None, use_errno=True)
+# Post and try on a sound semaphore fail for one reason only: no errno is fetched, which is a third of such a call's cost.
+_brief = ctypes.PyDLL(None)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
 try:
     _sem_clockwait = _drops_gil.sem_clockwait
@@ -41,8 +43,8 @@ except AttributeError:  # pragma: no cover - old C library
     raise ImportError("shmchannel needs sem_clockwait(3): glibc 2.30 or later") from None
 
 _sem_init = _keeps_gil.sem_init
-_sem_post = _keeps_gil.sem_post
-_sem_trywait = _keeps_gil.sem_trywait
+_sem_post = _brief.sem_post
+_sem_trywait = _brief.sem_trywait
 _sem_getvalue = _keeps_gil.sem_getvalue
 _sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
 _sem_post.argtypes = _sem_trywait.argtypes = [ctypes.c_void_p]

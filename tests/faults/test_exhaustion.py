@@ -136,10 +136,10 @@ def fill_up(directory: Path) -> None:
             return
 
 
-def held_by(process: DaemonProcess, pool: str) -> int:
-    """How many retired segments of a pool a process still maps, so that their memory is not free yet."""
+def mapped(process: DaemonProcess, pool: str, *, retired: bool) -> int:
+    """How many segments of a pool a process maps; the memory of those that are `retired` is not free yet."""
     with open(f"/proc/{process.pid}/maps", encoding="utf-8", errors="replace") as lines:
-        return sum(f"/dev/shm/{pool}-" in line and line.endswith("(deleted)\n") for line in lines)
+        return sum(f"/dev/shm/{pool}-" in line and line.endswith("(deleted)\n") == retired for line in lines)
 
 
 def test_shared_memory_is_full_when_segments_are_replaced(
@@ -149,15 +149,19 @@ def test_shared_memory_is_full_when_segments_are_replaced(
     inside = (require_program("nsenter"), "--target", str(cache.pid), "--mount", f"--wd={os.getcwd()}")
     limits = {"WEBPROXY_DEADLINE_S": "1"}
     proxy = yard.start_proxy("-n", "2", "-z", "65536", "--stripe", "1", "-t", "4", env=limits, wrap=inside)
-    directory = shared_memory_of(cache)
+    pool, directory = pool_of(proxy), shared_memory_of(cache)
 
     def segments() -> int:
         return len(list(directory.glob(f"gf-{proxy.pid}-*-*[0-9]")))
 
-    with ThreadPoolExecutor(2) as crew:  # both segments have been used, so that the cache holds on to both
-        assert all(reply.is_whole(CONTENT[LARGE]) for reply in crew.map(ask, [proxy.port] * 2, [LARGE] * 2))
+    def cache_holds_both() -> bool:
+        with ThreadPoolExecutor(4) as crew:
+            assert all(reply.is_whole(CONTENT[LARGE]) for reply in crew.map(ask, [proxy.port] * 4, [LARGE] * 4))
+        return mapped(cache, pool, retired=False) == 2
+
+    wait_until(cache_holds_both, what="both segments have been used")
     for left in (1, 0):
-        wait_until(lambda: not held_by(cache, pool_of(proxy)), what="the cache has unmapped what was retired")
+        wait_until(lambda: not mapped(cache, pool, retired=True), what="the cache has unmapped what was retired")
         fill_up(directory)
         cache.signal(signal.SIGSTOP)  # who stands still keeps the memory of what is retired
         assert ask(proxy.port, SMALL).status is Status.ERROR
