@@ -39,9 +39,11 @@ from shmchannel.segment import Segment
 from shmchannel.semaphore import PeerLiveness
 from shmchannel.transfer import (
     BODY,
+    COMPLETE,
     END,
     GIVEN_BACK,
     METADATA_PART,
+    STREAMING,
     ConsumerTransfer,
     Order,
     ProducerTransfer,
@@ -136,7 +138,7 @@ class ChunkReader:
         self.facts = facts = segment.header.read_object()
         transfer.begin(facts, offset, length, metadata_wanted=metadata_wanted)
         self._take_current()
-        while transfer.state is TransferState.STREAMING and not self.length:
+        while not self.length and transfer.state is STREAMING:
             self.advance()
         return transfer.state
 
@@ -276,7 +278,7 @@ class ChunkWriter:
                 faults.reach("cache.streaming")
             if length == left:
                 self.post(OK, length, offset, LAST)
-                self._transfer.state = TransferState.COMPLETE
+                self._transfer.state = COMPLETE
                 break
             self.post(OK, length, offset, 0)
             if faults.ARMED and not offset:
@@ -349,7 +351,7 @@ class ChunkWriter:
 
     def set_complete(self) -> None:
         """The last chunk has been posted by a driver that fills the segments itself."""
-        self._transfer.state = TransferState.COMPLETE
+        self._transfer.state = COMPLETE
 
     def fail(self) -> None:
         """The source of the chunk whose turn was taken broke: tell the consumer, in place of the chunk."""

@@ -61,7 +61,7 @@ PREFIX = 1
 """Flag of PURGE: the key is a prefix."""
 
 _KINDS = {int(kind): kind for kind in Kind}
-_FLAGS_ALLOWED = {Kind.GET: METADATA_WANTED, Kind.PUT: 0, Kind.PURGE: PREFIX, Kind.PING: 0}
+_FLAGS_REFUSED = {int(Kind.GET): ~METADATA_WANTED, int(Kind.PUT): ~0, int(Kind.PURGE): ~PREFIX, int(Kind.PING): ~0}
 _PRIORITY_MAX = int(Priority.URGENT)
 
 
@@ -128,7 +128,7 @@ def decode(message: bytes) -> Command:
     kind = _KINDS.get(kind_code)
     if magic != MAGIC or wire_version != VERSION or kind is None:
         raise CommandError(f"magic {magic!r} version {wire_version} kind {kind_code} is not spoken here")
-    if priority > _PRIORITY_MAX or flags & ~_FLAGS_ALLOWED[kind]:
+    if priority > _PRIORITY_MAX or flags & _FLAGS_REFUSED[kind_code]:
         raise CommandError(f"{kind.name}: priority {priority} or flags {flags:#x} unknown")
     if segment_count > SEGMENTS_MAX or key_bytes > KEY_BYTES_MAX:
         raise CommandError(f"{kind.name}: {segment_count} segments and a key of {key_bytes} bytes are too many")

@@ -15,10 +15,10 @@ from shmchannel.channel import ChunkReader, ChunkWriter
 from shmchannel.command_queue import CommandSender
 from shmchannel.commands import METADATA_WANTED, Command
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
-from shmchannel.errors import ChannelTimeout, PeerGone
+from shmchannel.errors import ChannelTimeout, PeerGone, UsageError
 from shmchannel.layout import ERROR, FAILED, LAST, METADATA, OK, ObjectFacts
 from shmchannel.pool import Lease
-from shmchannel.transfer import TransferState
+from shmchannel.transfer import COMPLETE, REQUESTED, STREAMING, TransferState
 
 
 class _Transfer:
@@ -55,7 +55,7 @@ class IncomingTransfer(_Transfer):
     def __init__(self, lease: Lease, sender: CommandSender, reader: ChunkReader) -> None:
         super().__init__(lease, sender)
         self._reader = reader
-        self.state = TransferState.REQUESTED
+        self.state = REQUESTED
 
     def close(self) -> None:
         """As for any transfer; when it did not end cleanly the cache is told, without waiting for its answer."""
@@ -74,7 +74,7 @@ class IncomingTransfer(_Transfer):
     @property
     def found(self) -> bool:
         """True when the object is there and its chunks come."""
-        return self.state is TransferState.STREAMING or self.state is TransferState.COMPLETE
+        return self.state is COMPLETE or self.state is STREAMING
 
     @property
     def facts(self) -> ObjectFacts:
@@ -193,6 +193,7 @@ class OutgoingTransfer(_Transfer):
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the fill is over; leave the block.
+            UsageError: `read_into` gave less than is available; the fill is over too.
         """
         writer = self._writer
         while not writer.state.ended:
@@ -206,7 +207,7 @@ class OutgoingTransfer(_Transfer):
                 return
             done = read_into(writer.segment.chunk[:length], self._position) if length else 0
             if done != length:
-                raise PeerGone(f"the source gave {done} of {length} bytes")
+                raise UsageError(f"the source gave {done} of {length} bytes that were said to be available")
             self._position += length
             last = self._position == self._size_bytes
             writer.post(OK, length, self._position - length, LAST if last else 0)

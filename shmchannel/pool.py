@@ -16,8 +16,9 @@ from contextlib import ExitStack
 from typing import Self
 
 from shmchannel import faults
+from shmchannel.commands import SEGMENTS_MAX
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ChannelTimeout, ClosedError, LeaseError, PoolExhausted, ResourceError
+from shmchannel.errors import ChannelTimeout, ClosedError, LeaseError, PoolExhausted, ResourceError, UsageError
 from shmchannel.guard import ProcessGuard
 from shmchannel.identity import own_identity
 from shmchannel.layout import ProcessIdentity
@@ -128,6 +129,10 @@ class SegmentPool:
         waiters_max: int = WAITERS_MAX,
         create: CreateSegment = Segment.create,
     ) -> None:
+        if count < 1:
+            raise UsageError(f"a pool of {count} segments: it has at least 1")
+        if not 1 <= stripe <= SEGMENTS_MAX:
+            raise UsageError(f"leases of up to {stripe} segments: a command names 1 to {SEGMENTS_MAX}")
         self.name = name
         self.segment_bytes = segment_bytes
         self.stripe = stripe
@@ -156,7 +161,7 @@ class SegmentPool:
 
         Raises:
             LimitReached: /dev/shm is full or a limit is reached; nothing is left behind.
-            UsageError: the size is out of range.
+            UsageError: the count, the size or the stripe is out of range.
         """
         name = pool_name(os.getpid(), secrets.token_hex(4))
         with ExitStack() as undo:

@@ -34,7 +34,7 @@ class _TimeSpec(ctypes.Structure):
 
 
 _keeps_gil = ctypes.PyDLL(None, use_errno=True)
-# Post and try on a sound semaphore fail for one reason only: no errno is fetched, which is a third of such a call's cost.
+# Post and try on a sound semaphore fail for one reason only, so no errno is fetched for them.
 _brief = ctypes.PyDLL(None)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
 try:

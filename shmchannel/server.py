@@ -24,6 +24,7 @@ from shmchannel.transfer import TransferState
 log = logging.getLogger(__name__)
 
 STALL_SECONDS = 30.0
+_GET, _PUT = Kind.GET, Kind.PUT
 LOG_INTERVAL_NS = 60_000_000_000
 
 
@@ -121,7 +122,7 @@ class ChannelServer:
         try:
             if faults.ARMED:
                 faults.reach("cache.attached")
-            if command.kind is Kind.PUT:
+            if command.kind is _PUT:
                 self._handler.put(command, ChunkReader(segments, watch, self._stall_s))
             else:
                 writer = ChunkWriter(segments, watch, self._stall_s, self._identity)
@@ -138,7 +139,7 @@ class ChannelServer:
                 self._attachments.drop(segments)
 
     def _answer(self, command: Command, writer: ChunkWriter) -> None:
-        if command.kind is Kind.GET:
+        if command.kind is _GET:
             self._handler.get(command, writer)
             return
         count = self._handler.purge(command) if command.kind is Kind.PURGE else 0

@@ -42,7 +42,12 @@ class TransferState(Enum):
     @property
     def ended(self) -> bool:
         """True for the four ends."""
-        return self not in (TransferState.IDLE, TransferState.REQUESTED, TransferState.STREAMING)
+        return self in _ENDED
+
+
+# Bound once: looking a member up in its class costs more than the comparison, and both ends do it for every chunk.
+REQUESTED, STREAMING, COMPLETE = TransferState.REQUESTED, TransferState.STREAMING, TransferState.COMPLETE
+_ENDED = (COMPLETE, TransferState.NOT_FOUND, TransferState.FAILED, TransferState.CANCELLED)
 
 
 class Arrival(IntEnum):
@@ -63,7 +68,6 @@ class Order(IntEnum):
     CANCEL = 3
 
 
-# Bound once: looking a member up in its class costs more than the comparison on the hot path.
 BODY, METADATA_PART, GIVEN_BACK, DISCARD, END = Arrival
 _TERMINAL = {NOT_FOUND: TransferState.NOT_FOUND, FAILED: TransferState.FAILED, CANCELLED: TransferState.CANCELLED}
 
@@ -117,7 +121,7 @@ class ConsumerTransfer:
 
     def __init__(self, segment_count: int) -> None:
         self.ring = Ring(segment_count)
-        self.state = TransferState.REQUESTED
+        self.state = REQUESTED
         self.facts: ObjectFacts | None = None
         self._position = 0
         self._end = 0
@@ -140,7 +144,7 @@ class ConsumerTransfer:
         if facts.metadata_bytes > METADATA_BYTES_MAX:
             raise PeerProtocolError(f"metadata of {facts.metadata_bytes} bytes, at most {METADATA_BYTES_MAX}")
         self.facts = facts
-        self.state = TransferState.STREAMING
+        self.state = STREAMING
         self._position = position = min(offset, facts.size_bytes) if offset else 0
         self._end = max(position, min(offset + length, facts.size_bytes)) if length else facts.size_bytes
         self._metadata_left = facts.metadata_bytes if metadata_wanted else 0
@@ -160,7 +164,7 @@ class ConsumerTransfer:
                     return BODY
                 if flags == LAST and end == self._end:
                     self._position = end
-                    self.state = TransferState.COMPLETE
+                    self.state = COMPLETE
                     return BODY
             raise PeerProtocolError(
                 f"chunk [{offset}, +{length}) flags {flags} in a segment of {capacity}:"
@@ -197,7 +201,7 @@ class ConsumerTransfer:
 
     def may_ask_back(self) -> bool:
         """True while a segment can be asked back and one still remains to stream through."""
-        return self.state is TransferState.STREAMING and len(self.ring.slots) - len(self._asked_back) > 1
+        return self.state is STREAMING and len(self.ring.slots) - len(self._asked_back) > 1
 
     def ask_back(self) -> None:
         """The current segment will be set RELEASE before it is posted."""
@@ -212,7 +216,7 @@ class ConsumerTransfer:
 
     def cancel(self) -> None:
         """The current segment will be set CANCEL before it is posted; what still comes is discarded."""
-        if self.state is not TransferState.STREAMING:
+        if self.state is not STREAMING:
             raise LeaseError(f"a transfer that is {self.state.value} cannot be cancelled")
         self._cancelling = True
         self._cancelled_at = self.ring.current
@@ -225,7 +229,7 @@ class ProducerTransfer:
 
     def __init__(self, segment_count: int) -> None:
         self.ring = Ring(segment_count)
-        self.state = TransferState.STREAMING
+        self.state = STREAMING
 
     def order(self, request_flags: int) -> Order:
         """What the consumer's line asks for, read after space_available was taken.

@@ -71,7 +71,9 @@ class CacheHandler:
 
     def _find(self, command: Command) -> StoredObject | None:
         if command.version and (paused := self._paused.take(command.key, command.version)) is not None:
-            return paused
+            if paused.is_unchanged():
+                return paused
+            paused.release()
         found = self._static.open(command.key) if self._static is not None else None
         if found is None:
             found = self._store.open(command.key)

@@ -53,6 +53,20 @@ def identity_of(facts: os.stat_result) -> Identity:
     return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
+class _PinnedFile(StoredObject):
+    """A file that somebody else may rewrite in place while it is pinned."""
+
+    __slots__ = ()
+
+    def is_unchanged(self) -> bool:
+        """Look at the file behind the descriptor again."""
+        try:
+            facts = os.fstat(self.fd)
+        except OSError:  # a file of the network may be gone behind its descriptor
+            return False
+        return version_of_file(facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size) == self.version
+
+
 class _StaticFiles:
     """The open files of a static source by key, and the misses; both sources are made of it."""
 
@@ -100,7 +114,7 @@ class _StaticFiles:
             return open_fd()
 
     def _as_object(self, file: OpenFile[bytes]) -> StoredObject:
-        return StoredObject(file.fd, file.size_bytes, file.version, b"", self._release, file)
+        return _PinnedFile(file.fd, file.size_bytes, file.version, b"", self._release, file)
 
     def _miss(self, key: bytes) -> None:
         self._files.drop(key)
@@ -134,7 +148,7 @@ class StaticDirectory(_StaticFiles):
             except OSError:
                 facts = None
             if facts is not None and identity_of(facts) == file.identity and self._files.pin(file):
-                return StoredObject(file.fd, file.size_bytes, file.version, b"", self._release, file)
+                return _PinnedFile(file.fd, file.size_bytes, file.version, b"", self._release, file)
         if not key.startswith(b"/"):
             self._miss(key)
             return None
@@ -190,7 +204,7 @@ class FileMap(_StaticFiles):
             except OSError:
                 facts = None
             if facts is not None and identity_of(facts) == file.identity and self._files.pin(file):
-                return StoredObject(file.fd, file.size_bytes, file.version, b"", self._release, file)
+                return _PinnedFile(file.fd, file.size_bytes, file.version, b"", self._release, file)
         found = path
         return self._open_anew(key, lambda: os.open(found, READ_FLAGS))
 

@@ -39,6 +39,10 @@ class StoredObject:
         self._unpin: Callable[[Any], None] | None = unpin
         self._pinned = pinned
 
+    def is_unchanged(self) -> bool:
+        """Whether the descriptor still gives this version's bytes; what a store keeps never changes."""
+        return True
+
     def release(self) -> None:
         """Give the pin back; the descriptor must not be used any more."""
         unpin = self._unpin

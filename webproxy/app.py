@@ -126,10 +126,15 @@ class _Proxy:
         if self._steps.enabled:
             self._steps.start(began_ns)
             self._steps.mark("boss")
-        if isinstance(request, HitResponse):
-            fd, paused = request.stream.fd, self._exchange.resume(request)
-        else:
-            fd, paused = request[0], self._exchange.serve(*request)
+        fd = request.stream.fd if isinstance(request, HitResponse) else request[0]
+        try:
+            if isinstance(request, HitResponse):
+                paused = self._exchange.resume(request)
+            else:
+                paused = self._exchange.serve(*request)
+        except Exception:
+            self._boss.linger(fd)  # left open, its client would wait for ever
+            raise
         if paused is None:
             self._boss.linger(fd)
         elif paused.slow:

@@ -84,8 +84,10 @@ class Boss:
             return
         self._lingering.append((monotonic(), fd))
         if len(self._lingering) > LINGERING_MAX:
-            with contextlib.suppress(IndexError):  # another thread took the last one
+            try:
                 sockets.close(self._lingering.popleft()[1])
+            except IndexError:  # another thread took the last one
+                pass
 
     @property
     def unfinished(self) -> int:

@@ -55,6 +55,18 @@ class ClientStream:
         self._sent_bytes += sent
         return sent
 
+    def send_with_header(self, header: bytes, address: int, count: int, more: bool) -> int:
+        """Send a header and what the client takes of the memory behind it; as send_memory(), whose count it returns."""
+        if count > sockets.SMALL_BYTES or more:
+            self.send_header(header)
+            return self.send_memory(address, count, more)
+        sent = sockets.send_with_header(self.fd, header, address, count)
+        self._sent_bytes += sent
+        if sent < len(header):
+            self.send_all(header[sent:])
+            return 0
+        return sent - len(header)
+
     def send_header(self, header: bytes) -> None:
         """Send all of a header that content follows. Errors as send_all()."""
         sent = sockets.send_header(self.fd, header)

@@ -153,8 +153,8 @@ class GetfileExchange:
                 return None
             size, version = transfer.facts[:2]
             try:
-                stream.send_header(ok_header(size, self._wire))
-                sent = stream.send_memory(transfer.address, transfer.length, not transfer.last)
+                header = ok_header(size, self._wire)
+                sent = stream.send_with_header(header, transfer.address, transfer.length, not transfer.last)
             except ClientGone:
                 leave(transfer)
                 raise

@@ -63,6 +63,8 @@ class HitResponse:
             if not transfer.found:
                 transfer.finish()
                 raise BodyCutShort("the object changed or left the cache in mid-body")
+            if transfer.facts[:2] != (self.size_bytes, self.version):
+                raise BodyCutShort("the cache answered with another object than was asked for")
             return self.send(transfer, 0)
 
     def send(self, transfer: IncomingTransfer, sent: int) -> Pause | None:

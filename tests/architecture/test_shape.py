@@ -11,8 +11,11 @@ FUNCTION_LINES_MAX = 70
 
 # Modules without a unit test file that bears their name, and what tests them instead.
 TESTED_ELSEWHERE = {
+    "shmchannel.channel": "both ends over segments and over the fakes: the channel contract",
     "shmchannel.daemonkit.commandline": "through options: test_options.py",
     "shmchannel.daemonkit.sources": "through options: test_options.py",
+    "shmchannel.leased_transfer": "a transfer with its lease, from both sides: the pair contract",
+    "shmchannel.pool": "the pool contract, and a stateful test against a model",
     "shmchannel.testing": "the fakes: they pass the contract tests of what they stand for",
     "simplecached.app": "life cycle of a daemon: scenario and fault tests run it",
     "simplecached.cli": "argument to exit code of a daemon: scenario tests run it",

@@ -270,7 +270,7 @@ class PairContract:
     def test_put_whose_source_comes_short(self) -> None:
         with self.pair_type(stall_s=0.1) as pair:
             with (
-                pytest.raises(PeerGone, match="source"),
+                pytest.raises(UsageError, match="source"),
                 pair.client.put(b"/half", len(BODY), b"", pair.pool.lease(soon()), soon()) as transfer,
             ):
                 transfer.pump(reading(BODY[:-1]), len(BODY), wait=True)

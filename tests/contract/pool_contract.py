@@ -11,8 +11,17 @@ from functools import partial
 
 import pytest
 
+from shmchannel.commands import SEGMENTS_MAX
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ChannelTimeout, ClosedError, LeaseError, LimitReached, NameMissing, PoolExhausted
+from shmchannel.errors import (
+    ChannelTimeout,
+    ClosedError,
+    LeaseError,
+    LimitReached,
+    NameMissing,
+    PoolExhausted,
+    UsageError,
+)
 from shmchannel.guard import ProcessGuard
 from shmchannel.layout import ProcessIdentity
 from shmchannel.naming import pool_guard_path
@@ -99,6 +108,16 @@ class PoolContract:
         return True
 
     # -- leases --------------------------------------------------------------------------------------------------
+    @pytest.mark.parametrize(("count", "stripe"), [(0, 4), (-1, 4), (4, 0), (4, SEGMENTS_MAX + 1)])
+    def test_numbers_out_of_range(self, maker: Maker, count: int, stripe: int) -> None:
+        with pytest.raises(UsageError, match=str(stripe if count > 0 else count)):
+            SegmentPool(unique_pool(), None, count, SEGMENT_BYTES, stripe=stripe, create=maker)
+        with pytest.raises(UsageError):
+            SegmentPool.create(count, SEGMENT_BYTES, stripe=stripe)
+
+    def test_widest_stripe(self, make_pool: PoolFactory) -> None:
+        assert sizes_until_empty(make_pool(2 * SEGMENTS_MAX, stripe=SEGMENTS_MAX))[0] == SEGMENTS_MAX
+
     @pytest.mark.parametrize(
         ("count", "stripe", "sizes"),
         [

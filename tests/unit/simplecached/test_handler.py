@@ -16,6 +16,7 @@ from simplecached.memory_store import MemoryStore
 from simplecached.static import StaticDirectory
 from simplecached.store import ObjectSource, SourceStats, StoredObject
 from tests.support.stores import put
+from tests.support.waiting import wait_until
 
 _QUEUE = "/handler-test"
 _SEGMENT_BYTES = 1024
@@ -161,6 +162,64 @@ def test_another_version_is_not_found(store: MemoryStore) -> None:
         assert fetch(client, b"/body", version=version, offset=9)[:2] == (TransferState.COMPLETE, _BODY[9:])
         assert fetch(client, b"/body", version=version + 1)[0] is TransferState.NOT_FOUND
     assert store.stats().pinned_count == 0
+
+
+def pause(client: ChannelClient, key: bytes) -> int:
+    """Read the first chunk and cancel, as a proxy does with a response whose client is slow; returns the version."""
+    with client.get(key, Deadline.after(10)) as transfer:
+        transfer.cancel()
+        return transfer.facts.version
+
+
+def test_a_paused_object_is_resumed_though_it_was_replaced(store: MemoryStore) -> None:
+    """The rest of the old one for who had begun with it, once; the new one for everybody else."""
+    put(store, b"/body", _BODY)
+    with served(handler_of(store)) as client:
+        version = pause(client, b"/body")
+        wait_until(lambda: store.stats().pinned_count == 1)
+        put(store, b"/body", b"new")
+        assert fetch(client, b"/body")[1] == b"new"
+        assert fetch(client, b"/body", version=version, offset=700)[:2] == (TransferState.COMPLETE, _BODY[700:])
+        assert fetch(client, b"/body", version=version, offset=700)[0] is TransferState.NOT_FOUND
+    assert store.stats().pinned_count == 0
+
+
+def test_a_paused_object_that_is_not_resumed_is_let_go(store: MemoryStore) -> None:
+    put(store, b"/body", _BODY)
+    handler = handler_of(store)
+    with served(handler) as client:
+        version = pause(client, b"/body")
+        wait_until(lambda: store.stats().pinned_count == 1)
+        handler.expire_paused()
+        assert store.stats().pinned_count == 1, "its time has not come"
+        store.remove(b"/body")
+        handler.close()
+        assert store.stats().pinned_count == 0
+        assert fetch(client, b"/body", version=version, offset=700)[0] is TransferState.NOT_FOUND
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_paused_file_goes_on_unless_it_was_rewritten_in_place(
+    store: MemoryStore, tmp_path: Path, *, in_place: bool
+) -> None:
+    """A file moved over it leaves the old one readable; one written into would give a body of two halves."""
+    path, other = tmp_path / "body", tmp_path / "other"
+    path.write_bytes(_BODY)
+    static = StaticDirectory(str(tmp_path))
+    handler = handler_of(store, static)
+    with served(handler) as client:
+        version = pause(client, b"/body")
+        wait_until(lambda: handler._paused._objects)
+        changed = path if in_place else other
+        changed.write_bytes(bytes(len(_BODY)))
+        os.utime(changed, ns=(1, 1))  # a second write within one tick of the file system's clock looks like none
+        if not in_place:
+            other.rename(path)
+        state, body, _ = fetch(client, b"/body", version=version, offset=700)
+        assert (state, body) == ((TransferState.NOT_FOUND, b"") if in_place else (TransferState.COMPLETE, _BODY[700:]))
+        assert fetch(client, b"/body")[1] == bytes(len(_BODY))
+    wait_until(lambda: static.stats().pinned_count == 0)
+    static.close()
 
 
 def test_unreadable_object_fails(store: MemoryStore) -> None:
