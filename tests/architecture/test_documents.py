@@ -31,6 +31,7 @@ _FOREIGN = {
     "DynamicUser",
     "enableServiceLinks",
     "RLIMIT_MSGQUEUE",
+    "TCP_CORK",
     "logind.conf",
     "BSD_3",
     "mq_notify",
