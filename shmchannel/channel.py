@@ -295,8 +295,9 @@ class ChunkWriter:
     def take_turn(self, limit_s: float) -> bool:
         """Come to the next segment that is to be filled, waiting for its space; False when the consumer cancelled."""
         while True:
-            self._segment.space_available.take(limit_s, self._peer)
-            if self._may_fill():
+            segment = self._segment
+            segment.space_available.take(limit_s, self._peer)
+            if not segment.header.read_request() or self._may_fill():
                 return True
             if self._transfer.state is TransferState.CANCELLED:
                 return False

@@ -50,22 +50,22 @@ class _Transfer:
 class IncomingTransfer(_Transfer):
     """One answer to a GET. `chunk` is the current part of the body, `last` tells that it is the last one."""
 
-    __slots__ = ("_reader", "state")
+    __slots__ = ("reader", "state")
 
     def __init__(self, lease: Lease, sender: CommandSender, reader: ChunkReader) -> None:
         super().__init__(lease, sender)
-        self._reader = reader
+        self.reader = reader
         self.state = REQUESTED
 
     def close(self) -> None:
         """As for any transfer; when it did not end cleanly the cache is told, without waiting for its answer."""
         if not self._clean and self._lease.segments:
-            self._reader.abandon()
+            self.reader.abandon()
         super().close()
 
     def begin(self, command: Command, deadline: Deadline) -> None:
         """Wait for the first chunk, up to the deadline."""
-        self.state = self._reader.begin(
+        self.state = self.reader.begin(
             deadline, command.offset, command.length, metadata_wanted=command.flags & METADATA_WANTED != 0
         )
         if faults.ARMED:
@@ -79,32 +79,32 @@ class IncomingTransfer(_Transfer):
     @property
     def facts(self) -> ObjectFacts:
         """Size of the whole object in bytes, its version, its metadata's length."""
-        return self._reader.facts
+        return self.reader.facts
 
     @property
     def metadata(self) -> bytes:
         """The object's opaque metadata, when it was asked for."""
-        return self._reader.metadata
+        return self.reader.metadata
 
     @property
     def chunk(self) -> memoryview:
         """A view of the current part of the body: valid until advance(), finish() or close(); release() it before."""
-        return self._reader.chunk
+        return self.reader.chunk
 
     @property
     def address(self) -> int:
         """Where the current part of the body lies in memory; valid as long as `chunk`."""
-        return self._reader.address
+        return self.reader.address
 
     @property
     def length(self) -> int:
         """How many bytes the current part of the body has."""
-        return self._reader.length
+        return self.reader.length
 
     @property
     def last(self) -> bool:
         """True when no more chunks come."""
-        return self._reader.last
+        return self.reader.last
 
     @property
     def chunk_capacity(self) -> int:
@@ -126,21 +126,21 @@ class IncomingTransfer(_Transfer):
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the cache stopped in mid-stream; the transfer is over.
         """
-        self._reader.advance()
-        if self._reader.last:
-            self.state = self._reader.state
+        self.reader.advance()
+        if self.reader.last:
+            self.state = self.reader.state
 
     def finish(self) -> None:
         """After the last chunk was used: the lease goes back clean."""
         if faults.ARMED:
             faults.reach("proxy.completed")
-        self._reader.finish()
+        self.reader.finish()
         self._clean = True
 
     def cancel(self) -> None:
         """End a streaming transfer early and cleanly; a short wait for the cache's answer."""
-        self._reader.cancel()
-        self.state = self._reader.state
+        self.reader.cancel()
+        self.state = self.reader.state
         self._clean = True
 
 
