@@ -12,7 +12,7 @@ import posix_ipc
 
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, CommandError, NameMissing, NameTaken, PeerGone, os_errors
-from shmchannel.guard import GuardWatch, ProcessGuard, read_ready
+from shmchannel.guard import GuardWatch, ProcessGuard, read_holder, read_ready
 from shmchannel.naming import checked_queue_name, queue_guard_path
 from shmchannel.reaper import unlink_queue
 
@@ -38,15 +38,20 @@ _mq_timedsend = ctypes.PyDLL(None, use_errno=True).mq_timedsend
 _mq_timedsend.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.POINTER(_TimeSpec)]
 
 
-def _take_over(path: str) -> ProcessGuard:
-    """The guard at `path`. Who sweeps a dead cache's names holds it for a moment, never ready: that is waited for."""
+def _take_over(name: str) -> ProcessGuard:
+    """The guard of the queue. A sweeper of a dead cache holds it for a moment, never ready: that is waited for."""
+    path = queue_guard_path(checked_queue_name(name))
     deadline = Deadline.after(SWEEP_SECONDS)
     while True:
         try:
             return ProcessGuard.acquire(path)
-        except NameTaken:
+        except NameTaken as error:
             if deadline.expired or read_ready(path):
-                raise
+                raise NameTaken(
+                    f"another cache lives on {name}: process {read_holder(path) or 'unknown'}",
+                    error.errno,
+                    hint="stop it, or choose another queue name with -q",
+                ) from error
         sleep(LOOK_AGAIN_NS / 1e9)
 
 
@@ -67,7 +72,7 @@ class CommandQueue:
             NameTaken: a living process owns it (the text names its pid).
             LimitReached: the user's limit for message queues is used up.
         """
-        guard = _take_over(queue_guard_path(checked_queue_name(name)))
+        guard = _take_over(name)
         try:
             unlink_queue(name)
             with os_errors(f"create message queue {name}", existential=errno.EEXIST):
@@ -132,10 +137,14 @@ class CommandSender:
             AccessDenied: it is another user's.
         """
         self.name = name
-        self._watch = GuardWatch(queue_guard_path(checked_queue_name(name)))
+        absent = NameMissing(f"no cache lives on {name}", errno.ENOENT, hint=f"start simplecached -q {name}")
+        try:
+            self._watch = GuardWatch(queue_guard_path(checked_queue_name(name)))
+        except NameMissing as error:
+            raise absent from error
         try:
             if not self._watch.ready():
-                raise NameMissing(f"no cache lives on {name}", errno.ENOENT)
+                raise absent
             with os_errors(f"open message queue {name}"):
                 self._queue = posix_ipc.MessageQueue(name, read=False)
         except BaseException:
