@@ -1,4 +1,7 @@
-"""HitResponse: a body that pauses anywhere goes on with the right byte, or ends short; all segments come back."""
+"""HitResponse: a body that pauses anywhere goes on with the right byte, or ends short; all segments come back.
+
+Long because every reason to pause and every way to fail is tried at each seam of the same few bodies.
+"""
 
 from __future__ import annotations
 
