@@ -10,9 +10,9 @@ A pool of segments belongs to who asks, a command queue to who answers. Both end
         def get(self, command, writer):
             body = command.key.upper()
             writer.begin(ObjectFacts(size_bytes=len(body), version=1, metadata_bytes=0))
-            def read_into(view, offset):
-                view[:] = body[offset : offset + len(view)]
-                return len(view)
+            def read_into(views, offset):
+                views[0][:] = body
+                return len(body)
             return writer.send(read_into, 0, len(body))
 
     queue, pool = CommandQueue.create(QUEUE_NAME), SegmentPool.create(count=2, segment_bytes=4096)
@@ -29,7 +29,8 @@ A pool of segments belongs to who asks, a command queue to who answers. Both end
     assert answer == b"HELLO"
 """
 
-from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.chunk_reader import ChunkReader
+from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.client import ChannelClient
 from shmchannel.command_queue import CommandQueue, CommandSender
 from shmchannel.commands import Command, Kind, Priority

@@ -11,15 +11,18 @@ import threading
 from collections.abc import Callable
 
 from shmchannel import faults
-from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.chunk_reader import ChunkReader
+from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.command_queue import CommandSender
 from shmchannel.commands import METADATA_WANTED, PREFIX, Command, Kind, Priority, SegmentRef, encode
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ResourceError, UsageError
+from shmchannel.errors import ResourceError, ShmChannelError, UsageError
 from shmchannel.identity import own_identity
 from shmchannel.layout import METADATA_BYTES_MAX, ObjectFacts
 from shmchannel.leased_transfer import IncomingTransfer, OutgoingTransfer
 from shmchannel.pool import Lease, SegmentPool
+from shmchannel.shelf import ShelfReader
+from shmchannel.shelf_layout import ShelfEntry
 from shmchannel.width_hints import WidthHints
 
 STALL_SECONDS = 30.0
@@ -36,17 +39,20 @@ class ChannelClient:
         stall_s: float = STALL_SECONDS,
         on_step: Callable[[str], None] | None = None,
         open_sender: Callable[[str], CommandSender] = CommandSender,
+        open_shelf: Callable[[str], ShelfReader] = ShelfReader.attach,
     ) -> None:
         """`on_step` is told the end of each step of a get() (lease, queue, cache), for measuring."""
         self.queue_name = queue_name
         self._on_step = on_step
         self._widths = WidthHints()
         self._open_sender = open_sender
+        self._open_shelf = open_shelf
         self._pool = pool
         self._stall_s = stall_s
         self._lock = threading.Lock()
         self._sender: CommandSender | None = None
         self._replaced: CommandSender | None = None
+        self._shelf: tuple[CommandSender, ShelfReader] | None = None
         self._ids = itertools.count(1)
         self._trace_prefix = os.urandom(8)
         self._identity = own_identity()
@@ -68,7 +74,32 @@ class ChannelClient:
             if self._replaced is not None:
                 self._replaced.close()  # two caches ago: no thread of ours waits on it any more
             self._replaced, self._sender = self._sender, fresh
+            self._change_shelf(fresh)
             return fresh
+
+    def _change_shelf(self, sender: CommandSender | None) -> None:
+        """Let go of the shelf of the cache before, and map that of `sender`'s, if it has one; the lock is held."""
+        if self._shelf is not None:
+            shelf, self._shelf = self._shelf[1], None
+            shelf.close()
+        if sender is not None:
+            try:
+                # It was there before its cache was ready. One that is another cache's by now is never used: its sender
+                # is found not to be ready.
+                self._shelf = (sender, self._open_shelf(self.queue_name))
+            except ShmChannelError:
+                return  # a cache without a shelf, or of another version: all goes by the queue
+
+    def peek(self, key: bytes) -> ShelfEntry | None:
+        """The object, if it lies on the hot shelf of a cache that is ready; costs no message. Never blocks or raises.
+
+        None says nothing about the object: ask with get(), which also finds a cache that has come meanwhile.
+        """
+        pair = self._shelf
+        if pair is None:
+            return None
+        sender, shelf = pair
+        return shelf.get(key) if sender.ready() else None
 
     @property
     def connected(self) -> bool:
@@ -201,3 +232,4 @@ class ChannelClient:
                 if sender is not None:
                     sender.close()
             self._sender = self._replaced = None
+            self._change_shelf(None)

@@ -13,8 +13,8 @@ import posix_ipc
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, CommandError, NameMissing, NameTaken, PeerGone, os_errors
 from shmchannel.guard import GuardWatch, ProcessGuard, read_holder, read_ready
-from shmchannel.naming import checked_queue_name, queue_guard_path
-from shmchannel.reaper import unlink_queue
+from shmchannel.naming import checked_queue_name, queue_guard_path, shelf_name
+from shmchannel.reaper import unlink_memory, unlink_queue
 
 MESSAGE_BYTES_MAX = 8192
 MESSAGES_MAX = 10
@@ -66,7 +66,7 @@ class CommandQueue:
 
     @classmethod
     def create(cls, name: str) -> Self:
-        """Become the owner of the name, remove the queue a dead owner left, make a new one; mode 0600.
+        """Become the owner of the name, remove the queue and the shelf of a dead owner, make a new queue; mode 0600.
 
         Raises:
             NameTaken: a living process owns it (the text names its pid).
@@ -75,6 +75,7 @@ class CommandQueue:
         guard = _take_over(name)
         try:
             unlink_queue(name)
+            unlink_memory(shelf_name(name))
             with os_errors(f"create message queue {name}", existential=errno.EEXIST):
                 queue = posix_ipc.MessageQueue(
                     name,

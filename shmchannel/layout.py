@@ -29,6 +29,7 @@ Fields are written through a cast view, never struct.pack_into (it zeroes the ta
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
@@ -105,12 +106,24 @@ class ObjectFacts(NamedTuple):
 
 
 class SegmentHeader:
-    """The header's fields over `words`, the segment's first 384 bytes cast to 64-bit words."""
+    """The header's fields over `words`, the segment's first 384 bytes cast to 64-bit words.
 
-    __slots__ = ("_words",)
+    read_chunk() gives [status, length, offset, flags] to the consumer, once per chunk: one copy, so that a check holds.
+    """
+
+    __slots__ = ("_chunk_line", "_object_line", "_words", "read_chunk")
 
     def __init__(self, words: memoryview) -> None:
         self._words = words
+        # Kept views: slicing anew for each chunk costs more than reading through them.
+        self._chunk_line = words[_STATUS : _FLAGS + 1]
+        self._object_line = words[_OBJECT_SIZE : _METADATA_BYTES + 1]
+        self.read_chunk: Callable[[], list[int]] = self._chunk_line.tolist
+
+    def release(self) -> None:
+        """Let go of the views, before the mapping closes."""
+        self._chunk_line.release()
+        self._object_line.release()
 
     # -- owner's lines -------------------------------------------------------------------------------------------
     def initialise(self, segment_bytes: int, owner: ProcessIdentity) -> None:
@@ -172,10 +185,6 @@ class SegmentHeader:
         words[_OFFSET] = offset
         words[_FLAGS] = flags
 
-    def read_chunk(self) -> list[int]:
-        """Consumer, once per chunk: [status, length, offset, flags], one copy so that a check holds."""
-        return self._words[_STATUS : _FLAGS + 1].tolist()
-
     def write_object(self, size_bytes: int, version: int, metadata_bytes: int, worker: ProcessIdentity) -> None:
         """Producer, with the first chunk."""
         words = self._words
@@ -187,7 +196,7 @@ class SegmentHeader:
 
     def read_object(self) -> ObjectFacts:
         """Consumer, with the first chunk."""
-        return ObjectFacts(*self._words[_OBJECT_SIZE : _METADATA_BYTES + 1].tolist())
+        return ObjectFacts(*self._object_line.tolist())
 
     @property
     def worker(self) -> tuple[int, int]:

@@ -6,19 +6,19 @@ writes into memory that nobody reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from shmchannel import faults
-from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.chunk_reader import ChunkReader
+from shmchannel.chunk_writer import ChunkWriter, ReadInto
 from shmchannel.command_queue import CommandSender
 from shmchannel.commands import METADATA_WANTED, Command
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone, UsageError
 from shmchannel.layout import ERROR, FAILED, LAST, METADATA, OK, ObjectFacts
 from shmchannel.pool import Lease
-from shmchannel.transfer import COMPLETE, REQUESTED, STREAMING, TransferState
+from shmchannel.transfer import COMPLETE, STREAMING, TransferState
 
 
 class _Transfer:
@@ -50,12 +50,11 @@ class _Transfer:
 class IncomingTransfer(_Transfer):
     """One answer to a GET. `chunk` is the current part of the body, `last` tells that it is the last one."""
 
-    __slots__ = ("reader", "state")
+    __slots__ = ("reader",)
 
     def __init__(self, lease: Lease, sender: CommandSender, reader: ChunkReader) -> None:
         super().__init__(lease, sender)
         self.reader = reader
-        self.state = REQUESTED
 
     def close(self) -> None:
         """As for any transfer; when it did not end cleanly the cache is told, without waiting for its answer."""
@@ -65,16 +64,22 @@ class IncomingTransfer(_Transfer):
 
     def begin(self, command: Command, deadline: Deadline) -> None:
         """Wait for the first chunk, up to the deadline."""
-        self.state = self.reader.begin(
+        self.reader.begin(
             deadline, command.offset, command.length, metadata_wanted=command.flags & METADATA_WANTED != 0
         )
         if faults.ARMED:
             faults.reach("proxy.received")
 
     @property
+    def state(self) -> TransferState:
+        """Where the transfer stands."""
+        return self.reader.state
+
+    @property
     def found(self) -> bool:
         """True when the object is there and its chunks come."""
-        return self.state is COMPLETE or self.state is STREAMING
+        state = self.reader.state
+        return state is COMPLETE or state is STREAMING
 
     @property
     def facts(self) -> ObjectFacts:
@@ -127,8 +132,6 @@ class IncomingTransfer(_Transfer):
             ChannelTimeout, PeerGone, PeerProtocolError: the cache stopped in mid-stream; the transfer is over.
         """
         self.reader.advance()
-        if self.reader.last:
-            self.state = self.reader.state
 
     def finish(self) -> None:
         """After the last chunk was used: the lease goes back clean."""
@@ -140,7 +143,6 @@ class IncomingTransfer(_Transfer):
     def cancel(self) -> None:
         """End a streaming transfer early and cleanly; a short wait for the cache's answer."""
         self.reader.cancel()
-        self.state = self.reader.state
         self._clean = True
 
 
@@ -185,7 +187,7 @@ class OutgoingTransfer(_Transfer):
             self._writer.post(OK, length, sent, METADATA)
             sent += length
 
-    def pump(self, read_into: Callable[[memoryview, int], int], available_bytes: int, *, wait: bool) -> None:
+    def pump(self, read_into: ReadInto, available_bytes: int, *, wait: bool) -> None:
         """Hand over what is there: whole chunks up to `available_bytes` of the object, and the last one when all is.
 
         Without `wait` it stops as soon as the cache has not taken the previous chunk; with it, it waits. Either way a
@@ -205,7 +207,7 @@ class OutgoingTransfer(_Transfer):
                 if not writer.state.ended:
                     self._check_cache()
                 return
-            done = read_into(writer.segment.chunk[:length], self._position) if length else 0
+            done = read_into((writer.segment.chunk[:length],), self._position) if length else 0
             if done != length:
                 raise UsageError(f"the source gave {done} of {length} bytes that were said to be available")
             self._position += length

@@ -4,6 +4,7 @@
 gf-<pid>-<nonce>.guard             the guard of that pool                           (lock file beside the segments)
 /cache_request_q                   a command queue, named by its user               (message queue)
 gf-queue-cache_request_q.guard     the guard of that queue
+/gf-shelf-cache_request_q          the hot shelf of the cache on that queue         (shared memory)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _POOL = r"gf-(?P<pid>[1-9][0-9]{0,9})-(?P<nonce>[0-9a-f]{8})"
 _SEGMENT = re.compile(rf"/(?P<pool>{_POOL})-(?P<index>0|[1-9][0-9]{{0,18}})")
 _POOL_GUARD = re.compile(rf"(?P<pool>{_POOL})\.guard")
 _QUEUE = re.compile(r"/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_SHELF = re.compile(r"/gf-shelf-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})")
 _QUEUE_GUARD = re.compile(r"gf-queue-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})\.guard")
 
 
@@ -66,6 +68,17 @@ def queue_guard_path(queue_name: str) -> str:
 def parse_queue_guard(file_name: str) -> str | None:
     """The queue name (with slash) that a guard's file name belongs to; None when it is no queue guard."""
     match = _QUEUE_GUARD.fullmatch(file_name)
+    return f"/{match['queue']}" if match else None
+
+
+def shelf_name(queue_name: str) -> str:
+    """The name of the hot shelf of the cache on this queue, with the leading slash of shared-memory names."""
+    return f"/gf-shelf-{checked_queue_name(queue_name)[1:]}"
+
+
+def parse_shelf_name(name: str) -> str | None:
+    """The queue name (with slash) that a shelf belongs to; None when it is no shelf's name."""
+    match = _SHELF.fullmatch(name)
     return f"/{match['queue']}" if match else None
 
 

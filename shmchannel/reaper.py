@@ -20,9 +20,11 @@ from shmchannel.naming import (
     parse_pool_guard,
     parse_queue_guard,
     parse_segment_name,
+    parse_shelf_name,
     pid_of_pool,
     pool_guard_path,
     queue_guard_path,
+    shelf_name,
 )
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundName:
-    """One OS name of ours: `path` is where it lies (or lay), `kind` is segment, guard or queue."""
+    """One OS name of ours: `path` is where it lies (or lay), `kind` is segment, shelf, queue or guard."""
 
     path: str
     name: str
@@ -46,14 +48,21 @@ class _Group:
     guard_path: str
     guarded: bool
     pid: int | None
-    segments: tuple[str, ...]
-    queue: str | None
+    segments: tuple[str, ...] = ()
+    shelf: str | None = None
+    queue: str | None = None
+
+    @property
+    def blocks(self) -> list[tuple[str, str]]:
+        """The names in shared memory that may be there, each with its kind."""
+        named = [(name, "segment") for name in self.segments]
+        return named if self.shelf is None else [*named, (self.shelf, "shelf")]
 
     def found(self, *, alive: bool) -> list[FoundName]:
         pid = read_holder(self.guard_path) or self.pid
         rows = [
-            FoundName(path=f"{SHM_DIRECTORY}{name}", name=name, kind="segment", owner_pid=pid, alive=alive)
-            for name in self.segments
+            FoundName(path=f"{SHM_DIRECTORY}{name}", name=name, kind=kind, owner_pid=pid, alive=alive)
+            for name, kind in self.blocks
             if os.path.exists(f"{SHM_DIRECTORY}{name}")
         ]
         if self.queue is not None and _queue_exists(self.queue):
@@ -88,8 +97,8 @@ def sweep(*, dry_run: bool = False) -> list[FoundName]:
             continue
         try:
             removed += group.found(alive=False)
-            for name in group.segments:
-                _unlink_segment(name)
+            for name, _ in group.blocks:
+                unlink_memory(name)
             if group.queue is not None:
                 unlink_queue(group.queue)
         finally:
@@ -105,11 +114,12 @@ def unlink_queue(name: str) -> None:
         pass
 
 
-def _unlink_segment(name: str) -> None:
+def unlink_memory(name: str) -> None:
+    """Remove the name of a block of shared memory if it is there and this user's."""
     try:
         posix_ipc.unlink_shared_memory(name)
     except (posix_ipc.ExistentialError, posix_ipc.PermissionsError) as error:
-        log.debug("segment not removed", extra={"segment": name, "reason": str(error)})
+        log.debug("shared memory not removed", extra={"block": name, "reason": str(error)})
 
 
 def _queue_exists(name: str) -> bool:
@@ -135,6 +145,7 @@ def _alive(guard_path: str) -> bool:
 def _groups() -> list[_Group]:
     segments: dict[str, list[str]] = defaultdict(list)
     guarded: set[str] = set()
+    shelves: set[str] = set()
     groups: list[_Group] = []
     for file_name in sorted(os.listdir(SHM_DIRECTORY)):
         if not file_name.startswith("gf-"):
@@ -145,9 +156,14 @@ def _groups() -> list[_Group]:
             segments.setdefault(pool, [])
             guarded.add(pool)
         elif (queue := parse_queue_guard(file_name)) is not None:
-            groups.append(_Group(queue_guard_path(queue), True, None, (), queue))
+            guarded.add(queue)
+            groups.append(_Group(queue_guard_path(queue), True, None, shelf=shelf_name(queue), queue=queue))
+        elif (queue := parse_shelf_name(f"/{file_name}")) is not None:
+            shelves.add(queue)
+    # Without its guard a shelf is a leftover, and what the queue of that name is nobody can tell.
+    groups += [_Group(queue_guard_path(queue), False, None, shelf=shelf_name(queue)) for queue in shelves - guarded]
     groups += [
-        _Group(pool_guard_path(pool), pool in guarded, pid_of_pool(pool), tuple(names), None)
+        _Group(pool_guard_path(pool), pool in guarded, pid_of_pool(pool), tuple(names))
         for pool, names in segments.items()
     ]
     return groups

@@ -67,6 +67,7 @@ class Segment:
         self.chunk_capacity = self.segment_bytes - HEADER_BYTES
         self.chunk_address = address + HEADER_BYTES
         self.header = SegmentHeader(resources.enter_context(view[:HEADER_BYTES].cast("Q")))
+        resources.callback(self.header.release)
         self.chunk = resources.enter_context(view[HEADER_BYTES:])
         self.data_available = SharedSemaphore(address + DATA_AVAILABLE_OFFSET, f"{name} data_available")
         self.space_available = SharedSemaphore(address + SPACE_AVAILABLE_OFFSET, f"{name} space_available")

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import struct
+from collections.abc import Callable
+from functools import partial
+from time import monotonic_ns
 from typing import Protocol
 
-from shmchannel.deadline import Deadline
+from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone, ResourceError
 
 _CLOCK_MONOTONIC = 1
@@ -29,9 +33,9 @@ class PeerLiveness(Protocol):
         ...
 
 
-class _TimeSpec(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
+_timespec = struct.Struct("@ll").pack  # bytes cost a third of a ctypes.Structure, and every wait makes one
+_SECOND_NS = 1_000_000_000
+_SLICE_NS = int(PEER_CHECK_SECONDS * _SECOND_NS)
 
 _keeps_gil = ctypes.PyDLL(None, use_errno=True)
 # Post and try on a sound semaphore fail for one reason only, so no errno is fetched for them.
@@ -49,30 +53,32 @@ _sem_getvalue = _keeps_gil.sem_getvalue
 _sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
 _sem_post.argtypes = _sem_trywait.argtypes = [ctypes.c_void_p]
 _sem_getvalue.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
-_sem_clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_TimeSpec)]
+_sem_clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
 
 
 class SharedSemaphore:
-    """A sem_t at `address`; the memory's owner keeps it mapped while this object lives."""
+    """A sem_t at `address`; the memory's owner keeps it mapped while this object lives.
 
-    __slots__ = ("_address", "name")
+    post() adds one and trywait() takes one if there is one, 0 when it did: sem_post(3) and sem_trywait(3) themselves,
+    without a Python frame between. Neither ever blocks.
+    """
+
+    __slots__ = ("_address", "name", "post", "trywait")
 
     def __init__(self, address: int, name: str) -> None:
         self._address = address
         self.name = name
+        self.post: Callable[[], object] = partial(_sem_post, address)
+        self.trywait: Callable[[], int] = partial(_sem_trywait, address)
 
     def initialise(self, value: int) -> None:
         """Owner, once, before the segment is published. A live semaphore must never be initialised again."""
         if _sem_init(self._address, 1, value) != 0:
             raise ResourceError(f"sem_init {self.name}", ctypes.get_errno())
 
-    def post(self) -> None:
-        """Add one; never blocks (sem_post(3))."""
-        _sem_post(self._address)
-
     def try_take(self) -> bool:
         """Take one if there is one; never blocks."""
-        return not _sem_trywait(self._address)
+        return not self.trywait()
 
     @property
     def value(self) -> int:
@@ -88,25 +94,36 @@ class SharedSemaphore:
             ChannelTimeout: nothing within the limit.
             PeerGone: the peer ended without posting.
         """
-        if _sem_trywait(self._address):
-            self._wait(Deadline.after(limit_s), limit_s, peer)
+        if self.trywait():
+            self.wait(limit_s, peer)
+
+    def wait(self, limit_s: float, peer: PeerLiveness) -> None:
+        """As take(), for who has tried already."""
+        now = monotonic_ns()
+        expires_ns = now + int(limit_s * _SECOND_NS)
+        until_ns = min(expires_ns, now + _SLICE_NS)
+        if _sem_clockwait(self._address, _CLOCK_MONOTONIC, _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)):
+            self._wait_on(Deadline(expires_ns), limit_s, peer)
 
     def take_until(self, deadline: Deadline, peer: PeerLiveness) -> None:
         """As take(), up to a deadline."""
-        if _sem_trywait(self._address):
-            self._wait(deadline, deadline.remaining(), peer)
+        if self.trywait() and not self._wait_once(deadline.slice_ns()):
+            self._wait_on(deadline, deadline.remaining(), peer)
 
-    def _wait(self, deadline: Deadline, limit_s: float, peer: PeerLiveness) -> None:
-        while not self._wait_once(deadline.slice_ns()):
+    def _wait_on(self, deadline: Deadline, limit_s: float, peer: PeerLiveness) -> None:
+        """After a slice without a post."""
+        while True:
             if not peer.alive():
                 if self.try_take():  # posted just before it died: what it handed over whole is good
                     return
                 raise PeerGone(f"{self.name}: {peer.describe()} has ended")
             if deadline.expired:
                 raise ChannelTimeout(f"{self.name}: nothing from {peer.describe()} within {limit_s:.1f} s")
+            if self._wait_once(deadline.slice_ns()):
+                return
 
     def _wait_once(self, until_ns: int) -> bool:
-        moment = _TimeSpec(until_ns // 1_000_000_000, until_ns % 1_000_000_000)
+        moment = _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)
         while _sem_clockwait(self._address, _CLOCK_MONOTONIC, moment) != 0:
             code = ctypes.get_errno()
             if code == errno.ETIMEDOUT:

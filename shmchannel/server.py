@@ -13,7 +13,8 @@ from typing import Protocol
 
 from shmchannel import faults
 from shmchannel.attachments import AttachmentTable
-from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.chunk_reader import ChunkReader
+from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.command_queue import CommandQueue
 from shmchannel.commands import Command, Kind, decode
 from shmchannel.errors import CommandError, ShmChannelError

@@ -38,3 +38,11 @@ class ServerStats:
     broken_total: int
     chunks_total: int
     attached: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShelfStats:
+    """Objects put on the hot shelf, and taken off before their time by a purge or a replacement."""
+
+    published_total: int
+    dropped_total: int

@@ -75,37 +75,33 @@ class MemorySemaphore(SharedSemaphore):
         super().__init__(0, name)
         self._changed = threading.Condition()
         self._count = 0
+        self.post = self._add_one
+        self.trywait = self._trywait
 
     def initialise(self, value: int) -> None:
         """Set the count."""
         with self._changed:
             self._count = value
 
-    def post(self) -> None:
-        """Add one."""
+    def _add_one(self) -> None:
         with self._changed:
             self._count += 1
             self._changed.notify()
 
-    def try_take(self) -> bool:
-        """Take one if there is one."""
+    def _trywait(self) -> int:
         with self._changed:
-            return self._take_one()
+            return 0 if self._take_one() else -1
 
     @property
     def value(self) -> int:
         """How many could be taken now."""
         return self._count
 
-    def take(self, limit_s: float, peer: PeerLiveness) -> None:
-        """As SharedSemaphore.take()."""
-        if not self.try_take():
-            self._wait(Deadline.after(limit_s), limit_s, peer)
-
-    def take_until(self, deadline: Deadline, peer: PeerLiveness) -> None:
-        """As SharedSemaphore.take_until()."""
-        if not self.try_take():
-            self._wait(deadline, deadline.remaining(), peer)
+    def wait(self, limit_s: float, peer: PeerLiveness) -> None:
+        """As SharedSemaphore.wait()."""
+        deadline = Deadline.after(limit_s)
+        if not self._wait_once(deadline.slice_ns()):
+            self._wait_on(deadline, limit_s, peer)
 
     def _wait_once(self, until_ns: int) -> bool:
         seconds = min(_PEER_CHECK_SECONDS, (until_ns - monotonic_ns()) / 1e9)

@@ -1,4 +1,4 @@
-"""PURE: the state machine of one transfer, both ends. Values in, values out; the drivers in channel.py do the waiting.
+"""PURE: the state machine of one transfer, both ends. Values in, values out; chunk reader and writer do the waiting.
 
     IDLE → REQUESTED → STREAMING → COMPLETE | NOT_FOUND | FAILED | CANCELLED
 
@@ -105,16 +105,19 @@ class Ring:
 
 
 class ConsumerTransfer:
-    """The side that takes chunks: checks each header against what must come, and trusts no number in it."""
+    """The side that takes chunks: checks each header against what must come, and trusts no number in it.
+
+    `position` is the offset in the object of the next body byte to come, `end` that of the byte behind the last.
+    """
 
     __slots__ = (
         "_asked_back",
         "_cancelled_at",
         "_cancelling",
-        "_end",
         "_metadata_left",
-        "_position",
+        "end",
         "facts",
+        "position",
         "ring",
         "state",
     )
@@ -123,17 +126,12 @@ class ConsumerTransfer:
         self.ring = Ring(segment_count)
         self.state = REQUESTED
         self.facts: ObjectFacts | None = None
-        self._position = 0
-        self._end = 0
+        self.position = 0
+        self.end = 0
         self._metadata_left = 0
         self._asked_back: frozenset[int] = _NOTHING
         self._cancelling = False
         self._cancelled_at = -1
-
-    @property
-    def position(self) -> int:
-        """The offset in the object of the next body byte to come."""
-        return self._position
 
     def begin(self, facts: ObjectFacts, offset: int, length: int, *, metadata_wanted: bool) -> None:
         """Take the facts of the first chunk; the range asked for was [offset, offset + length), 0 = to the end.
@@ -145,8 +143,8 @@ class ConsumerTransfer:
             raise PeerProtocolError(f"metadata of {facts.metadata_bytes} bytes, at most {METADATA_BYTES_MAX}")
         self.facts = facts
         self.state = STREAMING
-        self._position = position = min(offset, facts.size_bytes) if offset else 0
-        self._end = max(position, min(offset + length, facts.size_bytes)) if length else facts.size_bytes
+        self.position = position = min(offset, facts.size_bytes) if offset else 0
+        self.end = max(position, min(offset + length, facts.size_bytes)) if length else facts.size_bytes
         self._metadata_left = facts.metadata_bytes if metadata_wanted else 0
 
     def receive(self, status: int, length: int, offset: int, flags: int, capacity: int) -> Arrival:
@@ -156,19 +154,19 @@ class ConsumerTransfer:
             PeerProtocolError: it cannot be what comes next.
         """
         if status == OK and flags <= LAST and not self._cancelling:
-            position = self._position
+            position = self.position
             end = position + length
             if offset == position and length <= capacity and not self._metadata_left:
-                if flags == 0 and length > 0 and end < self._end:
-                    self._position = end
+                if flags == 0 and length > 0 and end < self.end:
+                    self.position = end
                     return BODY
-                if flags == LAST and end == self._end:
-                    self._position = end
+                if flags == LAST and end == self.end:
+                    self.position = end
                     self.state = COMPLETE
                     return BODY
             raise PeerProtocolError(
                 f"chunk [{offset}, +{length}) flags {flags} in a segment of {capacity}:"
-                f" expected offset {position}, end {self._end}"
+                f" expected offset {position}, end {self.end}"
             )
         return self._receive_rare(status, length, offset, flags, capacity)
 

@@ -13,11 +13,14 @@ from shmchannel.daemonkit.limits import raise_file_limit
 from shmchannel.daemonkit.readiness import READY, STOPPING, notify
 from shmchannel.daemonkit.signals import SignalTrap
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
+from shmchannel.errors import ResourceError
 from shmchannel.server import ChannelServer
+from shmchannel.shelf_publisher import ShelfPublisher, is_supported
 from shmchannel.workers import WorkerPool
 from simplecached.config import MEMORY, CacheConfig
 from simplecached.directory_store import DirectoryStore
 from simplecached.handler import CacheHandler
+from simplecached.hot_objects import FILE_SECONDS, STORED_SECONDS, HotObjects
 from simplecached.memory_store import MemoryStore
 from simplecached.static import open_static
 from simplecached.store import ObjectStore
@@ -45,7 +48,14 @@ def run(config: CacheConfig) -> int:
             resources.callback(static.close)
         store = _open_store(config)
         resources.callback(store.close)
-        handler = CacheHandler(static, store, lookup_delay_s=config.lookup_delay_us / 1e6, stall_s=config.stall_s)
+        shelf = _open_shelf(config)
+        hot = None
+        if shelf is not None:
+            resources.callback(shelf.close)
+            hot = HotObjects(shelf, STORED_SECONDS if static is None else FILE_SECONDS)
+        handler = CacheHandler(
+            static, store, lookup_delay_s=config.lookup_delay_us / 1e6, stall_s=config.stall_s, hot=hot
+        )
         resources.callback(handler.close)
         server = ChannelServer(queue, handler, stall_s=config.stall_s)
         resources.callback(server.close)
@@ -59,6 +69,7 @@ def run(config: CacheConfig) -> int:
                 "queue": config.queue_name,
                 "threads": config.worker_threads,
                 "content": config.content,
+                "shelf_cells": shelf.cell_count if shelf is not None else 0,
                 "swept": len(swept),
             },
         )
@@ -86,6 +97,17 @@ def _open_store(config: CacheConfig) -> ObjectStore:
     return DirectoryStore(config.store, config.store_bytes)
 
 
+def _open_shelf(config: CacheConfig) -> ShelfPublisher | None:
+    """The hot shelf, or None: all that it holds can be had by commands as well. A lookup delay is to be felt."""
+    if not config.shelf_bytes or config.lookup_delay_us or not is_supported():
+        return None
+    try:
+        return ShelfPublisher.create(config.queue_name, config.shelf_bytes)
+    except ResourceError as error:
+        log.warning("no hot shelf", extra={"reason": str(error)})
+        return None
+
+
 def _stop(
     config: CacheConfig,
     signals: SignalTrap,
@@ -111,6 +133,7 @@ def _stop(
     workers.request_stop()
     stuck = workers.join(deadline, interrupted=second_signal)
     stats = server.stats()
+    shelf = handler.shelf_stats()
     log.info(
         "stopped",
         extra={
@@ -119,6 +142,8 @@ def _stop(
             "malformed": stats.malformed_total,
             "expired": stats.expired_total,
             "broken": stats.broken_total,
+            "shelved": shelf.published_total,
+            "unshelved": shelf.dropped_total,
             "unfinished": stuck,
         },
     )

@@ -8,6 +8,7 @@ from shmchannel.daemonkit.logs import LogForm, LogLevel
 from shmchannel.daemonkit.options import SettingError, check_bounds, option
 from shmchannel.errors import UsageError
 from shmchannel.naming import DEFAULT_QUEUE_NAME, checked_queue_name
+from shmchannel.shelf_layout import SHELF_BYTES_MAX, SHELF_BYTES_MIN
 
 MEMORY = "memory"
 
@@ -53,6 +54,15 @@ class CacheConfig:
         1 << 30, "budget of the object store; the least recently used leaves first",
         flags=("--store-bytes",), metavar="SIZE", low=0, high=1 << 50, unit="bytes",
     )  # fmt: skip
+    shelf_bytes: int = option(
+        8 << 20,
+        "shared memory in which small objects in use lie open to proxies; 0: none, and none with a lookup delay",
+        flags=("--shelf-bytes",),
+        metavar="SIZE",
+        low=0,
+        high=SHELF_BYTES_MAX,
+        unit="bytes",
+    )
     log_level: LogLevel = option(LogLevel.INFO, "least importance that is logged", flags=("--log-level",), metavar="L")
     log_format: LogForm = option(LogForm.CONSOLE, "how an event is written")
     stall_s: float = option(
@@ -73,3 +83,5 @@ class CacheConfig:
             checked_queue_name(self.queue_name)
         except UsageError as error:
             raise SettingError("queue_name", self.queue_name, error.hint) from None
+        if 0 < self.shelf_bytes < SHELF_BYTES_MIN:
+            raise SettingError("shelf_bytes", self.shelf_bytes, f"0, or {SHELF_BYTES_MIN} to {SHELF_BYTES_MAX} bytes")

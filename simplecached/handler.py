@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from functools import partial
 from time import monotonic
 
 from shmchannel import faults
-from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.chunk_reader import ChunkReader
+from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.commands import METADATA_WANTED, PREFIX, Command
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerProtocolError
 from shmchannel.layout import ObjectFacts
+from shmchannel.stats import ShelfStats
 from shmchannel.transfer import TransferState
 from simplecached.errors import EntryTooLarge, NoRoom, SimpleCachedError, StoreUnavailable
+from simplecached.hot_objects import HotObjects
 from simplecached.paused import PausedObjects
 from simplecached.store import ObjectSource, ObjectStore, ObjectWriter, StoredObject
 
@@ -25,18 +29,29 @@ class CacheHandler:
     """Looks a key up in the static source first, then in the store. Thread-safe."""
 
     def __init__(
-        self, static: ObjectSource | None, store: ObjectStore, *, lookup_delay_s: float, stall_s: float
+        self,
+        static: ObjectSource | None,
+        store: ObjectStore,
+        *,
+        lookup_delay_s: float,
+        stall_s: float,
+        hot: HotObjects | None = None,
     ) -> None:
         self._static = static
         self._store = store
         self._lookup_delay_s = lookup_delay_s
         self._stall_s = stall_s
+        self._hot = hot
         self._paused = PausedObjects()
         self._stopping = threading.Event()
 
     def stop_delaying(self) -> None:
         """Let lookups that wait out their delay go on at once: the daemon stops."""
         self._stopping.set()
+
+    def shelf_stats(self) -> ShelfStats:
+        """What was put on the hot shelf and taken off; zeros without one."""
+        return self._hot.stats() if self._hot is not None else ShelfStats(published_total=0, dropped_total=0)
 
     def expire_paused(self) -> None:
         """Let go of objects whose transfer was paused and not resumed; the boss calls it now and then."""
@@ -50,6 +65,8 @@ class CacheHandler:
         """Send the object's bytes from its file straight into the segments."""
         if self._lookup_delay_s:
             self._stopping.wait(self._lookup_delay_s)
+        hot = self._hot
+        token = hot.begin(command) if hot is not None else None
         try:
             found = self._find(command)
         except StoreUnavailable as error:
@@ -62,6 +79,8 @@ class CacheHandler:
         state = TransferState.FAILED
         try:
             state = self._send(command, found, writer)
+            if token is not None and hot is not None and state is TransferState.COMPLETE:
+                hot.publish(token, command.key, found)
         finally:
             if state is TransferState.CANCELLED:
                 self._paused.keep(command.key, found)
@@ -89,11 +108,8 @@ class CacheHandler:
         end = min(start + command.length, size) if command.length else size
         writer.begin(ObjectFacts(size, found.version, len(metadata)))
 
-        def read_into(view: memoryview, offset: int) -> int:
-            return os.preadv(fd, (view,), offset)
-
         try:
-            state = writer.send(read_into, start, end, metadata)
+            state = writer.send(partial(os.preadv, fd), start, end, metadata)
         except OSError as error:
             if isinstance(error, TimeoutError):  # the proxy's, not the file's
                 raise
@@ -139,6 +155,8 @@ class CacheHandler:
             if faults.ARMED:
                 faults.reach("cache.put_uncommitted")
             writer.commit()
+            if self._hot is not None:
+                self._hot.drop(command.key)
         except SimpleCachedError as error:
             self._refuse(command, reader, error)
             return
@@ -156,5 +174,9 @@ class CacheHandler:
     def purge(self, command: Command) -> int:
         """Remove one object, or all with a prefix."""
         if command.flags & PREFIX:
-            return self._store.remove_prefix(command.key)
-        return int(self._store.remove(command.key))
+            removed = self._store.remove_prefix(command.key)
+        else:
+            removed = int(self._store.remove(command.key))
+        if self._hot is not None:
+            self._hot.drop_purged(command)
+        return removed

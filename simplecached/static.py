@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 OPEN_FILES_MAX = 256
 _MAP_RECHECK_S = 0.25
+_SETTLED_NS = 50_000_000  # several ticks of the clock that file systems stamp changes with
 # The answers that mean "there is no such object": it is not there, it lies outside, or it is not ours to read.
 _ABSENT = frozenset(
     {
@@ -53,6 +54,10 @@ def identity_of(facts: os.stat_result) -> Identity:
     return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
+def _version_of(facts: os.stat_result) -> int:
+    return version_of_file(facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size)
+
+
 class _PinnedFile(StoredObject):
     """A file that somebody else may rewrite in place while it is pinned."""
 
@@ -60,11 +65,24 @@ class _PinnedFile(StoredObject):
 
     def is_unchanged(self) -> bool:
         """Look at the file behind the descriptor again."""
-        try:
-            facts = os.fstat(self.fd)
-        except OSError:  # a file of the network may be gone behind its descriptor
+        facts = self._look()
+        return facts is not None and _version_of(facts) == self.version
+
+    def recheck(self) -> Callable[[], bool]:
+        """Another look at it, and at the time: two writes within one tick of the file system's clock look like one."""
+        return self._is_settled
+
+    def _is_settled(self) -> bool:
+        facts = self._look()
+        if facts is None or _version_of(facts) != self.version:
             return False
-        return version_of_file(facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size) == self.version
+        return time.clock_gettime_ns(time.CLOCK_REALTIME) - facts.st_ctime_ns > _SETTLED_NS
+
+    def _look(self) -> os.stat_result | None:
+        try:
+            return os.fstat(self.fd)
+        except OSError:  # a file of the network may be gone behind its descriptor
+            return None
 
 
 class _StaticFiles:
@@ -101,8 +119,7 @@ class _StaticFiles:
             os.close(fd)
             self._miss(key)
             return None
-        version = version_of_file(facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size)
-        file = OpenFile(key, fd, identity=identity_of(facts), size_bytes=facts.st_size, version=version)
+        file = OpenFile(key, fd, identity=identity_of(facts), size_bytes=facts.st_size, version=_version_of(facts))
         return self._as_object(self._files.keep(file))
 
     def _open_fd(self, open_fd: Callable[[], int]) -> int:

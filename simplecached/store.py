@@ -43,6 +43,10 @@ class StoredObject:
         """Whether the descriptor still gives this version's bytes; what a store keeps never changes."""
         return True
 
+    def recheck(self) -> Callable[[], bool] | None:
+        """What tells, after the bytes were read, whether they surely are this version's; None: they always are."""
+        return None
+
     def release(self) -> None:
         """Give the pin back; the descriptor must not be used any more."""
         unpin = self._unpin

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError
 from shmchannel.leased_transfer import IncomingTransfer
+from shmchannel.shelf_layout import ShelfEntry
 from webproxy.errors import CacheUnavailable
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,11 @@ class CacheLink:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self.unavailable_total = 0
+
+    @property
+    def peek(self) -> Callable[[bytes], ShelfEntry | None]:
+        """Looks a key up on the cache's hot shelf: a copy of the whole object or None, at once, without a message."""
+        return self._client.peek
 
     def get(self, key: bytes, deadline: Deadline, *, offset: int = 0, version: int = 0) -> IncomingTransfer:
         """Ask for an object from `offset` on (version 0: any) and wait for the answer; use it as a context manager.

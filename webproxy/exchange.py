@@ -17,6 +17,7 @@ from time import monotonic
 from shmchannel.deadline import Deadline
 from shmchannel.leased_transfer import IncomingTransfer
 from shmchannel.transfer import TransferState
+from webproxy import sockets
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
@@ -62,6 +63,7 @@ class GetfileExchange:
         others_wait: Callable[[], bool] = lambda: False,
     ) -> None:
         self._cache = cache
+        self._peek = cache.peek if cache is not None else None
         self._fetches = fetches
         self._wire = wire
         # With an origin to go to, a slow cache is waited for only so long.
@@ -78,10 +80,14 @@ class GetfileExchange:
 
         Returns None when the client has got its answer, or what is left of it for a later resume().
         """
+        key = normalised_path(path)
+        entry = self._peek(key) if self._peek is not None else None
+        if entry is not None:
+            return self._ended(self._answer_from_shelf(fd, entry.body))
         stream = ClientStream(fd, self._client_limit, self._stopping)
         outcome: str | Paused
         try:
-            outcome = self._serve(stream, normalised_path(path))
+            outcome = self._serve(stream, key)
         except tuple(STATUS_OF_ERROR) as error:
             outcome = "error"
             log.info("request failed", extra={"path": path, "reason": str(error)})
@@ -141,6 +147,19 @@ class GetfileExchange:
         if reader is None:  # filled since: the cache has it now
             return self._serve(stream, key)
         return self._answer_from_origin(stream, reader)
+
+    def _answer_from_shelf(self, fd: int, body: bytes) -> str:
+        """Send a small hit, nearly always with one call: it fits a socket's buffer."""
+        reply = ok_header(len(body), self._wire) + body
+        try:
+            sent = sockets.send(fd, reply)
+            if sent != len(reply):
+                ClientStream(fd, self._client_limit, self._stopping).send_all(reply[sent:])
+        except ClientGone:
+            return "client gone"
+        if self._steps.enabled:
+            self._steps.mark("send")
+        return "hit"
 
     # -- from the cache ------------------------------------------------------------------------------------------
     def _answer_from_cache(self, stream: ClientStream, key: bytes, transfer: IncomingTransfer) -> str | Paused | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from time import monotonic
 
 from shmchannel.client import ChannelClient
@@ -118,8 +119,8 @@ class Fill:
         assert self._size is not None
         self._transfer = self._client.put(self._key, self._size, b"", lease, Deadline.after(START_SECONDS))
 
-    def _read_into(self, view: memoryview, offset: int) -> int:
-        return os.preadv(self._spool.fd, (view,), offset)
+    def _read_into(self, views: Sequence[memoryview], offset: int) -> int:
+        return os.preadv(self._spool.fd, views, offset)
 
     def _abort(self) -> None:
         assert self._transfer is not None

@@ -59,6 +59,7 @@ _AGAIN = (errno.EAGAIN, errno.EINTR)
 _SMALL_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _LARGE_FLAGS = int(socket.MSG_NOSIGNAL)
 _MORE = int(socket.MSG_MORE)
+_SMALL_FLAGS_MORE = _SMALL_FLAGS | _MORE
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _CLOEXEC = int(socket.SOCK_CLOEXEC)
 _local = threading.local()
@@ -117,13 +118,15 @@ def send_memory(fd: int, address: int, count: int, more: bool = False) -> int:
     Raises:
         ClientGone: the connection is closed or broken.
     """
+    sent: int
     if count > SMALL_BYTES:  # it fills packets by itself: MSG_MORE only delays their leaving, and costs a quarter here
-        return _sent(_send_large(fd, address, count, _LARGE_FLAGS))
-    corked = _MORE if more else 0
-    sent = _sent(_send_small(fd, address, count, _SMALL_FLAGS | corked))
+        sent = _send_large(fd, address, count, _LARGE_FLAGS)
+        return sent if sent >= 0 else _sent(sent)
+    sent = _send_small(fd, address, count, _SMALL_FLAGS_MORE if more else _SMALL_FLAGS)
     if sent == count:
         return sent
-    return sent + _sent(_send_large(fd, address + sent, count - sent, _LARGE_FLAGS | corked))
+    sent = _sent(sent)
+    return sent + _sent(_send_large(fd, address + sent, count - sent, _LARGE_FLAGS | (_MORE if more else 0)))
 
 
 def send_header(fd: int, header: bytes) -> int:
@@ -136,17 +139,22 @@ def send_with_header(fd: int, header: bytes, address: int, count: int) -> int:
 
     Returns how many bytes of both together the kernel took. Raises as send().
     """
-    message = getattr(_local, "message", None)
-    if message is None:
-        message = _local.message = _Message()
-        message.parts = ctypes.addressof(message) + _Message.header.offset
-        message.part_count = 2
-        _local.message_address = ctypes.addressof(message)
+    message = _own_message()
     message.header = header
     message.header_bytes = len(header)
     message.body = address
     message.body_bytes = count
     return _sent(_sendmsg(fd, _local.message_address, _SMALL_FLAGS))
+
+
+def _own_message() -> _Message:
+    message: _Message | None = getattr(_local, "message", None)
+    if message is None:
+        message = _local.message = _Message()
+        message.parts = ctypes.addressof(message) + _Message.header.offset
+        message.part_count = 2
+        _local.message_address = ctypes.addressof(message)
+    return message
 
 
 def _sent(count: int) -> int:

@@ -2,14 +2,16 @@
 
 import re
 import struct
+import zlib
 
-from shmchannel import commands, layout
+from shmchannel import commands, layout, shelf_layout
 from shmchannel.command_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX
 from shmchannel.commands import Command, Kind, Priority, SegmentRef, encode
 from shmchannel.deadline import PEER_CHECK_SECONDS
 from shmchannel.layout import ChunkFlag, ChunkStatus, ConsumerFlag, ProcessIdentity, SegmentHeader
 from shmchannel.naming import DEFAULT_QUEUE_NAME
 from tests.architecture.tree import generated_part, read, table_rows
+from tests.support.shelves import LONG_NS, open_shelf
 from webproxy.getfile.messages import LENGTH_MAX, PATH_BYTES_MAX, REQUEST_BYTES_MAX
 
 _DOCUMENT = "docs/protocol.md"
@@ -100,6 +102,38 @@ def test_command_fields_lie_where_the_document_says() -> None:
     assert message[commands.HEAD_BYTES :] == tail
 
 
+def test_shelf_fields_lie_where_the_document_says() -> None:
+    """Header and cell of a shelf with one object, as its publisher wrote them, and nothing beside them."""
+    key, metadata, body = b"/some/key", b"facts", b"body"
+    with open_shelf() as shelf:
+        assert shelf.put(key, 71, body, metadata, life_ns=LONG_NS)
+        memory = shelf.reader._block[:]
+    header = {"magic": shelf_layout.MAGIC, "layout_version": shelf_layout.LAYOUT_VERSION}
+    header |= {"shelf_bytes": len(memory), "cell_bytes": shelf_layout.CELL_BYTES, "cell_count": 2}
+    fields = _fields("layout: shelf")
+    assert {name: _number(memory, place) for name, place in fields.items()} == header
+    assert f"{shelf_layout.MAGIC:#x}".upper().replace("0X", "0x") in read(_DOCUMENT)
+    cell = memory[shelf_layout.SHELF_HEADER_BYTES :]
+    places = _fields("layout: cell")
+    found = {name: _number(cell, place) for name, place in places.items()}
+    assert found.pop("valid_until_ns") > LONG_NS
+    assert found == {
+        "sequence": 2,
+        "key_hash": zlib.crc32(key),
+        "object_version": 71,
+        "key_bytes": len(key),
+        "metadata_bytes": len(metadata),
+        "body_bytes": len(body),
+    }
+    room = key + metadata + body
+    assert cell[shelf_layout.CELL_HEAD_BYTES :] == room.ljust(len(cell) - shelf_layout.CELL_HEAD_BYTES, b"\0")
+    head_rows = table_rows(generated_part(_DOCUMENT, "layout: shelf") + generated_part(_DOCUMENT, "layout: cell"))
+    assert [row[0] for row in head_rows if row[2] in ("cells", "room")] == [
+        str(shelf_layout.SHELF_HEADER_BYTES),
+        str(shelf_layout.CELL_HEAD_BYTES),
+    ]
+
+
 def test_codes_are_the_ones_of_the_code() -> None:
     """Kinds, statuses and flags with their numbers."""
     text = read(_DOCUMENT)
@@ -115,8 +149,8 @@ def test_codes_are_the_ones_of_the_code() -> None:
 
 
 def test_limits_are_the_ones_of_the_code() -> None:
-    """The table of section 6, and the numbers in the text."""
-    section = read(_DOCUMENT).partition("## 6. Limits")[2]
+    """The table of section 7, and the numbers in the text."""
+    section = read(_DOCUMENT).partition("## 7. Limits")[2]
     limits = {row[0]: int(row[1]) for row in table_rows(section)}
     assert limits == {
         "getfile path": PATH_BYTES_MAX,
@@ -129,6 +163,10 @@ def test_limits_are_the_ones_of_the_code() -> None:
         "segment, smallest": layout.SEGMENT_BYTES_MIN,
         "segment, largest": layout.SEGMENT_BYTES_MAX,
         "slice of a wait, milliseconds": round(PEER_CHECK_SECONDS * 1000),
+        "shelf, smallest": shelf_layout.SHELF_BYTES_MIN,
+        "shelf, largest": shelf_layout.SHELF_BYTES_MAX,
+        "cell of a shelf": shelf_layout.CELL_BYTES,
+        "body on a shelf": shelf_layout.BODY_BYTES_MAX,
     }
     text = read(_DOCUMENT)
     assert f"at most {LENGTH_MAX}" in text

@@ -11,7 +11,8 @@ FUNCTION_LINES_MAX = 70
 
 # Modules without a unit test file that bears their name, and what tests them instead.
 TESTED_ELSEWHERE = {
-    "shmchannel.channel": "both ends over segments and over the fakes: the channel contract",
+    "shmchannel.chunk_reader": "both ends over segments and over the fakes: the channel contract",
+    "shmchannel.chunk_writer": "both ends over segments and over the fakes: the channel contract",
     "shmchannel.daemonkit.commandline": "through options: test_options.py",
     "shmchannel.daemonkit.sources": "through options: test_options.py",
     "shmchannel.leased_transfer": "a transfer with its lease, from both sides: the pair contract",
@@ -23,7 +24,6 @@ TESTED_ELSEWHERE = {
     "simplecached.lru_store": "what two stores share: contract and stateful tests run both",
     "webproxy.app": "life cycle of a daemon: scenario and fault tests run it",
     "webproxy.cli": "argument to exit code of a daemon: scenario tests run it",
-    "webproxy.config": "declarations: the settings tables hold the content, daemonkit's tests the mechanism",
     "webproxy.errors": "names and fields only: the tests of what raises them",
     "webproxy.getfile.errors": "names and fields only: test_getfile_messages.py",
     "webproxy.getfile.client": "bytes to values: the wire corpus, and a property over any split",

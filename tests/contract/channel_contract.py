@@ -7,12 +7,13 @@ kind of segment is held to all of it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
 
-from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.chunk_reader import ChunkReader
+from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone, PeerProtocolError
 from shmchannel.identity import own_identity
@@ -170,10 +171,10 @@ class ChannelContract:
         with self.bench(stripe) as bench:
             writer, reader, _ = bench.get_ends()
 
-            def broken(view: memoryview, offset: int) -> int:
-                if offset >= 3 * CAPACITY:
+            def broken(views: Sequence[memoryview], offset: int) -> int:
+                if offset + sum(map(len, views)) > 3 * CAPACITY:
                     raise OSError("bad sector")
-                return reading(BODY)(view, offset)
+                return reading(BODY)(views, offset)
 
             def produce() -> None:
                 writer.begin(ObjectFacts(len(BODY), 1, 0))

@@ -127,12 +127,12 @@ class PoolContract:
             (4, 4, [2, 1, 1]),
             (8, 4, [4, 2, 1, 1]),
             (8, 1, [1] * 8),
-            (8, 3, [3, 2, 1, 1, 1]),
-            (20, 4, [4, 4, 4, 4, 2, 1, 1]),
-            (20, 64, [10, 5, 2, 1, 1, 1]),
+            (8, 3, [3, 2, 1, 2]),
+            (20, 4, [4, 4, 4, 4, 4]),
+            (20, 64, [10, 5, 2, 3]),
         ],
     )
-    def test_takes_half_of_what_is_free(
+    def test_takes_half_of_what_is_free_or_the_fourth_an_equal_share(
         self, make_pool: PoolFactory, count: int, stripe: int, sizes: list[int]
     ) -> None:
         pool = make_pool(count, stripe=stripe)
@@ -140,10 +140,28 @@ class PoolContract:
         assert sizes_until_empty(pool) == sizes, "all of it came back"
         assert sizes_until_empty(pool, want=1) == [1] * count
 
+    def test_four_streams_come_to_equal_shares(self, make_pool: PoolFactory) -> None:
+        pool = make_pool(8, stripe=4)
+        leases = [pool.lease(soon()) for _ in range(4)]
+        assert [len(lease.segments) for lease in leases] == [4, 2, 1, 1]
+        for number in range(4):
+            leases[number].give_back()
+            leases[number] = pool.lease(soon())
+        assert [len(lease.segments) for lease in leases] == [2, 2, 2, 2]
+
+    def test_a_lease_that_ended_twice_counts_once(self, make_pool: PoolFactory) -> None:
+        pool = make_pool(8, stripe=4)
+        lease = pool.lease(soon())
+        lease.give_back()
+        lease.retire()
+        lease.give_back()
+        assert sizes_until_empty(pool) == [4, 2, 1, 1]
+        assert pool.stats().retired_total == 0
+
     def test_wants_no_more_than_the_stripe(self, make_pool: PoolFactory) -> None:
         pool = make_pool(12, stripe=3)
         assert sizes_until_empty(pool, want=100) == sizes_until_empty(pool)
-        assert sizes_until_empty(pool, want=2) == [2] * 5 + [1, 1]
+        assert sizes_until_empty(pool, want=2) == [2] * 6
         assert pool.stats().widest_lease == 3
 
     def test_segments_differ_and_belong_to_the_pool(self, make_pool: PoolFactory) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel.channel import ChunkWriter
+from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.command_queue import CommandQueue
 from shmchannel.commands import Command, decode
 from shmchannel.errors import ChannelTimeout, NameMissing
@@ -89,7 +89,7 @@ def grow(numbers: random.Random, command: Command, segments: list[Segment]) -> N
     size = DECLARED_BYTES if command.offset == 0 else DECLARED_BYTES * 3
     writer = ChunkWriter(segments, Alive(), 1.0, own_identity())
     writer.begin(ObjectFacts(size, 7, 0))
-    writer.send(lambda view, _: len(view), command.offset, size)
+    writer.send(lambda views, _: sum(map(len, views)), command.offset, size)
 
 
 class Alive:

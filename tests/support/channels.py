@@ -11,7 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
-from shmchannel.channel import ChunkReader, ChunkWriter, ReadInto
+from shmchannel.chunk_reader import ChunkReader
+from shmchannel.chunk_writer import ChunkWriter, ReadInto
 from shmchannel.errors import ShmChannelError
 from shmchannel.guard import ProcessGuard
 from shmchannel.identity import own_identity
@@ -60,10 +61,13 @@ def body_of(length: int) -> bytes:
 def reading(body: bytes) -> ReadInto:
     """What os.preadv is to a file, for bytes."""
 
-    def read_into(view: memoryview, offset: int) -> int:
-        part = body[offset : offset + len(view)]
-        view[: len(part)] = part
-        return len(part)
+    def read_into(views: Sequence[memoryview], offset: int) -> int:
+        done = 0
+        for view in views:
+            part = body[offset + done : offset + done + len(view)]
+            view[: len(part)] = part
+            done += len(part)
+        return done
 
     return read_into
 

@@ -21,6 +21,9 @@ from tests.support import names
 from tests.support.waiting import WATCHDOG_S, wait_until
 
 _OWN_PREFIXES = ("SIMPLECACHED_", "WEBPROXY_", "GFCACHE_")
+NO_SHELF = {"SIMPLECACHED_SHELF_BYTES": "0"}
+"""For a cache whose commands are counted: a shelf would answer some of the requests without one."""
+
 _READY_EVENTS = {"simplecached": "ready", "webproxy": "listening"}
 Event = dict[str, Any]
 
@@ -158,8 +161,10 @@ class DaemonProcess:
 class DaemonYard:
     """Starts daemons on a queue name of its own; a context manager. For one test, or for a module that shares them."""
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *, cache_env: Mapping[str, str] | None = None) -> None:
+        """`cache_env` is for each cache that is started, unless the test says otherwise."""
         self._directory = os.fspath(directory)
+        self._cache_env = cache_env or {}
         self.queue = f"/gft-{os.getpid()}-{secrets.token_hex(4)}"
         self.started: list[DaemonProcess] = []
 
@@ -179,7 +184,8 @@ class DaemonYard:
     ) -> DaemonProcess:
         """Start a cache on the yard's queue (unless -q is given) that serves `content`; `wait` until it is ready."""
         served = () if content is None else ("-c", os.fspath(content))
-        return self._start("simplecached", (*self._queue_flag(arguments), *served, *arguments), env, wait, wrap)
+        both = {**self._cache_env, **(env or {})}
+        return self._start("simplecached", (*self._queue_flag(arguments), *served, *arguments), both, wait, wrap)
 
     def start_proxy(
         self,

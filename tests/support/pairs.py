@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
-from shmchannel.channel import ChunkReader, ChunkWriter
+from shmchannel.chunk_reader import ChunkReader
+from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.client import ChannelClient
 from shmchannel.command_queue import CommandQueue
 from shmchannel.commands import METADATA_WANTED, PREFIX, Command

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from shmchannel.client import ChannelClient
+from shmchannel.command_queue import CommandQueue
 from shmchannel.deadline import Deadline
-from shmchannel.errors import LimitReached, NameMissing
+from shmchannel.errors import LayoutMismatch, LimitReached, NameMissing, NotPublished, ShmChannelError
+from shmchannel.shelf import ShelfReader
+from shmchannel.shelf_layout import SHELF_BYTES_MIN
+from shmchannel.shelf_publisher import ShelfPublisher
 from shmchannel.testing import MemoryQueue, MemorySender
 from tests.support.channels import memory_pool, unique_queue
-from tests.support.waiting import WATCHDOG_S
+from tests.support.pairs import abandon_queue
+from tests.support.shelves import entry, publish
+from tests.support.waiting import WATCHDOG_S, wait_until
 
 
 @pytest.fixture
@@ -75,6 +82,94 @@ def test_interrupted_wait_gives_the_lease_up(queue_name: str) -> None:
         client.get(b"/a", Deadline.after(WATCHDOG_S))
     stats = pool.stats()
     assert (stats.retired_total, stats.segments_leased, stats.segments_total) == (1, 0, 2)
+    client.close()
+    pool.close()
+    queue.close()
+
+
+KEY = b"/key"
+
+
+class ShelfCache:
+    """A cache with a shelf on which one object lies, and no worker at all."""
+
+    def __init__(self, queue_name: str, version: int) -> None:
+        self.queue = CommandQueue.create(queue_name)
+        self.shelf = ShelfPublisher.create(queue_name, SHELF_BYTES_MIN)
+        assert publish(self.shelf, self.shelf.begin(), KEY, version, b"body")
+        self.queue.set_ready()
+
+    def close(self) -> None:
+        """As a cache that stops."""
+        self.shelf.close()
+        self.queue.close()
+
+
+@pytest.fixture
+def client(queue_name: str) -> Iterator[ChannelClient]:
+    pool = memory_pool(1)
+    made = ChannelClient(queue_name, pool)
+    yield made
+    made.close()
+    pool.close()
+
+
+def test_peek_follows_the_connection(client: ChannelClient, queue_name: str) -> None:
+    """No cache, a cache, a stopping one, its successor: peek() itself connects to nobody."""
+    assert client.peek(KEY) is None
+    assert not client.connected
+    for version in (1, 2):
+        cache = ShelfCache(queue_name, version)
+        assert client.peek(KEY) is None
+        client.connect()
+        assert client.peek(KEY) == entry(version, b"body")
+        assert client.peek(b"/other") is None
+        cache.queue.set_stopping()
+        wait_until(lambda: client.peek(KEY) is None, what="the end of a stopping cache's shelf")
+        cache.close()
+    client.close()
+    assert client.peek(KEY) is None
+
+
+def test_shelf_of_a_killed_cache_is_not_read(client: ChannelClient, queue_name: str) -> None:
+    """Its memory is still mapped, and every byte of it looks well."""
+    cache = ShelfCache(queue_name, 1)
+    client.connect()
+    assert client.peek(KEY) == entry(1, b"body")
+    mapped = ShelfReader.attach(queue_name)
+    abandon_queue(cache.queue)
+    wait_until(lambda: client.peek(KEY) is None, what="the end of a dead cache's shelf")
+    assert mapped.get(KEY) == entry(1, b"body")
+    mapped.close()
+    heir = ShelfCache(queue_name, 2)
+    client.connect()
+    assert client.peek(KEY) == entry(2, b"body")
+    heir.close()
+    cache.queue._queue.close()
+
+
+def test_cache_without_a_shelf(client: ChannelClient, queue_name: str) -> None:
+    queue = CommandQueue.create(queue_name)
+    queue.set_ready()
+    assert client.connect().ready()
+    assert client.peek(KEY) is None
+    queue.close()
+
+
+@pytest.mark.parametrize("error", [LayoutMismatch("of another version"), NotPublished("not yet")], ids=str)
+def test_shelf_that_cannot_be_used(queue_name: str, error: ShmChannelError) -> None:
+    """The cache is asked by commands all the same."""
+
+    def open_shelf(name: str) -> ShelfReader:
+        assert name == queue_name
+        raise error
+
+    queue = MemoryQueue.create(queue_name)
+    queue.set_ready()
+    pool = memory_pool(1)
+    client = ChannelClient(queue_name, pool, open_sender=MemorySender, open_shelf=open_shelf)
+    assert client.connect().ready()
+    assert client.peek(KEY) is None
     client.close()
     pool.close()
     queue.close()

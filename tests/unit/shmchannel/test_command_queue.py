@@ -14,8 +14,10 @@ from shmchannel.command_queue import CommandQueue, CommandSender
 from shmchannel.deadline import Deadline
 from shmchannel.errors import LimitReached, NameMissing, NameTaken, PeerGone
 from shmchannel.guard import ProcessGuard
-from shmchannel.naming import queue_guard_path
+from shmchannel.naming import SHM_DIRECTORY, queue_guard_path, shelf_name
 from shmchannel.reaper import unlink_queue
+from shmchannel.shelf_layout import SHELF_BYTES_MIN
+from shmchannel.shelf_publisher import ShelfPublisher
 from tests.support.channels import in_thread, unique_queue
 from tests.support.holders import holding
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -25,6 +27,14 @@ from shmchannel.command_queue import CommandQueue
 queue = CommandQueue.create(sys.argv[1])
 queue.set_ready()
 """
+
+HOLD_SHELF = (
+    HOLD
+    + """
+from shmchannel.shelf_publisher import ShelfPublisher
+shelf = ShelfPublisher.create(sys.argv[1], 65536)
+"""
+)
 
 
 @pytest.fixture
@@ -54,6 +64,18 @@ def test_killed_owner_is_noticed_and_replaced(name: str) -> None:
         assert heir.receive(0.0) is None
         assert not sender.alive()
         sender.close()
+        heir.close()
+
+
+def test_shelf_of_a_killed_owner_goes_with_its_queue(name: str) -> None:
+    """Also when the heir has none: what lies there was the dead cache's."""
+    path = SHM_DIRECTORY + shelf_name(name)
+    with holding(HOLD_SHELF, name) as holder:
+        holder.kill()
+        heir = CommandQueue.create(name)
+        assert not os.path.exists(path)
+        shelf = ShelfPublisher.create(name, SHELF_BYTES_MIN)
+        shelf.close()
         heir.close()
 
 

@@ -9,11 +9,13 @@ from shmchannel.naming import (
     parse_pool_guard,
     parse_queue_guard,
     parse_segment_name,
+    parse_shelf_name,
     pid_of_pool,
     pool_guard_path,
     pool_name,
     queue_guard_path,
     segment_name,
+    shelf_name,
 )
 
 
@@ -71,6 +73,29 @@ def test_no_pool_guard(name: str) -> None:
 @pytest.mark.parametrize("name", ["gf-1-00000000.guard", "gf-queue-.guard", "gf-queue-a/b.guard", "queue-x.guard"])
 def test_no_queue_guard(name: str) -> None:
     assert parse_queue_guard(name) is None
+
+
+def test_shelf_names() -> None:
+    assert shelf_name(DEFAULT_QUEUE_NAME) == "/gf-shelf-cache_request_q"
+    assert parse_shelf_name("/gf-shelf-cache_request_q") == DEFAULT_QUEUE_NAME
+    assert len(shelf_name("/" + "x" * 200)) <= 255
+    with pytest.raises(UsageError):
+        shelf_name("cache_request_q")
+
+
+@pytest.mark.parametrize(
+    "name", ["gf-shelf-x", "/gf-shelf-", "/gf-shelf-a/b", "/gf-shelf-.x", "/gf-queue-x", "/gf-shelf-x\n"]
+)
+def test_no_shelf_name(name: str) -> None:
+    assert parse_shelf_name(name) is None
+
+
+@pytest.mark.parametrize("queue", ["x.guard", "1-00000000.guard", "queue-x.guard", "1-00000000-0"])
+def test_a_shelf_is_taken_for_nothing_else(queue: str) -> None:
+    """Whatever its queue is called."""
+    name = shelf_name(f"/{queue}")
+    assert parse_shelf_name(name) == f"/{queue}"
+    assert (parse_segment_name(name), parse_pool_guard(name[1:]), parse_queue_guard(name[1:])) == (None, None, None)
 
 
 @pytest.mark.parametrize("name", ["/q", "/_q", "/q.1-a_B", "/" + "x" * 200])

@@ -9,6 +9,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import posix_ipc
 import pytest
 
 from shmchannel.command_queue import CommandQueue
@@ -16,7 +17,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.guard import ProcessGuard
 from shmchannel.identity import own_identity
 from shmchannel.layout import SEGMENT_BYTES_MIN
-from shmchannel.naming import SHM_DIRECTORY, pool_guard_path, pool_name
+from shmchannel.naming import SHM_DIRECTORY, pool_guard_path, pool_name, queue_guard_path, shelf_name
 from shmchannel.pool import SegmentPool
 from shmchannel.reaper import survey, sweep
 from shmchannel.segment import Segment
@@ -29,8 +30,10 @@ from tests.support.waiting import WATCHDOG_S
 OWNER = """
 from shmchannel.command_queue import CommandQueue
 from shmchannel.pool import SegmentPool
+from shmchannel.shelf_publisher import ShelfPublisher
 pool = SegmentPool.create(3, 512)
 queue = CommandQueue.create(sys.argv[1])
+shelf = ShelfPublisher.create(sys.argv[1], 65536)
 print(pool.name)
 """
 
@@ -58,7 +61,7 @@ def kinds(pid: int) -> list[str]:
 
 def test_living_owner_keeps_all() -> None:
     with holding(OWNER, unique_queue()) as holder:
-        everything = ["guard", "guard", "queue", "segment", "segment", "segment"]
+        everything = ["guard", "guard", "queue", "segment", "segment", "segment", "shelf"]
         assert kinds(holder.pid) == everything
         assert all(found.alive for found in names_of(holder.pid))
         assert not [found for found in sweep() if found.owner_pid == holder.pid]
@@ -106,6 +109,23 @@ def test_guard_without_segments() -> None:
     Path(path).write_text("1 1\n")
     sweep()
     assert not os.path.exists(path)
+
+
+def test_shelf_without_a_guard() -> None:
+    """Somebody removed the guard by hand; a queue of that name may be anybody's and stays."""
+    name = unique_queue()
+    path = f"{SHM_DIRECTORY}{shelf_name(name)}"
+    Path(path).touch()
+    queue = posix_ipc.MessageQueue(name, posix_ipc.O_CREX, mode=0o600)
+    try:
+        assert [found.kind for found in survey() if found.path == path] in (["shelf"], [])
+        sweep()
+        assert not os.path.exists(path)
+        assert not os.path.exists(queue_guard_path(name))
+        posix_ipc.MessageQueue(name).close()
+    finally:
+        queue.close()
+        posix_ipc.unlink_message_queue(name)
 
 
 def test_foreign_names_are_left_alone() -> None:

@@ -2,19 +2,23 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from shmchannel import ChannelClient, ChannelServer, Deadline, SegmentPool, TransferState
+from shmchannel.shelf_layout import ShelfEntry
+from shmchannel.stats import ShelfStats
 from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
 from simplecached.errors import StoreUnavailable
 from simplecached.handler import CacheHandler
+from simplecached.hot_objects import HotObjects
 from simplecached.memory_store import MemoryStore
 from simplecached.static import StaticDirectory
 from simplecached.store import ObjectSource, SourceStats, StoredObject
+from tests.support.shelves import Shelf, open_shelf
 from tests.support.stores import put
 from tests.support.waiting import wait_until
 
@@ -119,7 +123,8 @@ def fetch(
 def store_through(client: ChannelClient, key: bytes, body: bytes, metadata: bytes = b"") -> bool:
     """Fill an object by a PUT; whether the cache says that it is stored."""
 
-    def read_into(view: memoryview, offset: int) -> int:
+    def read_into(views: Sequence[memoryview], offset: int) -> int:
+        (view,) = views
         view[:] = body[offset : offset + len(view)]
         return len(view)
 
@@ -263,7 +268,7 @@ def test_put_given_up_is_forgotten(store: MemoryStore) -> None:
     with served(handler_of(store)) as client:
         deadline = Deadline.after(10)
         with client.put(b"/half", len(_BODY), b"", client._pool.lease(deadline), deadline) as transfer:
-            transfer.pump(lambda view, _offset: len(view), 1500, wait=True)
+            transfer.pump(lambda views, _offset: len(views[0]), 1500, wait=True)
             transfer.abort()
         assert fetch(client, b"/half")[0] is TransferState.NOT_FOUND
         assert store_through(client, b"/other", bytes(19_000)), "the room of the first is free again"
@@ -288,3 +293,95 @@ def test_stop_ends_the_delay(store: MemoryStore) -> None:
     handler.stop_delaying()
     with served(handler) as client:
         assert fetch(client, b"/body")[1] == _BODY
+
+
+@contextmanager
+def on_a_shelf(store: MemoryStore, static: ObjectSource | None = None) -> Iterator[tuple[ChannelClient, Shelf]]:
+    """A client of a handler that puts hot objects on a shelf."""
+    with open_shelf(8) as shelf:
+        hot = HotObjects(shelf.publisher, 1e6)
+        with served(CacheHandler(static, store, lookup_delay_s=0, stall_s=10, hot=hot)) as client:
+            yield client, shelf
+
+
+def test_second_request_puts_it_on_the_shelf(store: MemoryStore) -> None:
+    """Whole, with its metadata and version; not what was asked for once, is large, or was asked for in part."""
+    version = put(store, b"/hot", b"body", b"facts")
+    put(store, b"/once", b"body")
+    put(store, b"/large", bytes(16_385))
+    with on_a_shelf(store) as (client, shelf):
+        for key in (b"/hot", b"/once", b"/large"):
+            fetch(client, key)
+        fetch(client, b"/hot", offset=1)
+        fetch(client, b"/hot", length=2)
+        fetch(client, b"/hot", version=version)
+        fetch(client, b"/large")
+        for _ in range(2):
+            assert fetch(client, b"/none")[0] is TransferState.NOT_FOUND
+        assert shelf.publisher.stats().published_total == 0
+        assert fetch(client, b"/hot") == (TransferState.COMPLETE, b"body", b"facts")
+        wait_until(lambda: shelf.reader.get(b"/hot") == (version, b"facts", b"body"), what="the shelf has it")
+        assert (shelf.reader.get(b"/once"), shelf.reader.get(b"/large")) == (None, None)
+    assert store.stats().pinned_count == 0
+
+
+def shelved(client: ChannelClient, shelf: Shelf, key: bytes) -> ShelfEntry:
+    """Ask until the object lies on the shelf."""
+
+    def asked() -> ShelfEntry | None:
+        fetch(client, key)
+        return shelf.reader.get(key)
+
+    found = wait_until(asked, what=f"{key!r} on the shelf")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("way", ["put", "purge", "prefix"])
+def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: str) -> None:
+    put(store, b"/hot", b"old")
+    put(store, b"/other", b"other")
+    with on_a_shelf(store) as (client, shelf):
+        assert shelved(client, shelf, b"/hot").body == b"old"
+        assert shelved(client, shelf, b"/other").body == b"other"
+        if way == "put":
+            assert store_through(client, b"/hot", b"new")
+        else:
+            key = b"/hot" if way == "purge" else b"/ho"
+            assert client.purge(key, Deadline.after(10), prefix=way == "prefix") == 1
+        assert shelf.reader.get(b"/hot") is None
+        assert shelf.reader.get(b"/other") is not None
+        assert shelf.publisher.stats().dropped_total == 1
+        if way == "put":
+            assert shelved(client, shelf, b"/hot").body == b"new"
+
+
+def test_refused_put_leaves_it_there(store: MemoryStore) -> None:
+    """What is served is still the old object."""
+    put(store, b"/hot", b"old")
+    with on_a_shelf(store) as (client, shelf):
+        shelved(client, shelf, b"/hot")
+        assert not store_through(client, b"/hot", bytes(20_001))
+        assert shelf.reader.get(b"/hot") is not None
+
+
+def test_changed_file(store: MemoryStore, tmp_path: Path) -> None:
+    """When its life on the shelf has ended, what lies there next is the new content."""
+    path = tmp_path / "hot"
+    path.write_bytes(b"old")
+    static = StaticDirectory(str(tmp_path))
+    with on_a_shelf(store, static) as (client, shelf):
+        assert shelved(client, shelf, b"/hot").body == b"old"
+        shelf.publisher.clear()
+        path.write_bytes(b"newer")
+        assert fetch(client, b"/hot")[1] == b"newer"
+        assert shelved(client, shelf, b"/hot").body == b"newer"
+    static.close()
+
+
+def test_counts_of_the_shelf(store: MemoryStore) -> None:
+    assert handler_of(store).shelf_stats() == ShelfStats(published_total=0, dropped_total=0)
+    with open_shelf() as shelf:
+        handler = CacheHandler(None, store, lookup_delay_s=0, stall_s=10, hot=HotObjects(shelf.publisher, 1))
+        assert shelf.put(b"/a", 1, b"body")
+        assert handler.shelf_stats() == ShelfStats(published_total=1, dropped_total=0)

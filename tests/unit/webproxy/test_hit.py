@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from shmchannel.channel import ChunkWriter
+from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.commands import Command
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerGone
@@ -308,7 +308,7 @@ class LyingCache(DictCache):
     def get(self, command: Command, writer: ChunkWriter) -> TransferState:
         """Send zeros."""
         writer.begin(self._facts)
-        return writer.send(lambda view, _offset: len(view), command.offset, self._facts.size_bytes)
+        return writer.send(lambda views, _offset: sum(map(len, views)), command.offset, self._facts.size_bytes)
 
 
 @pytest.mark.parametrize(("size", "version"), [(len(BODY), 2), (len(BODY) + 1, 1), (3 * CAPACITY, 1)])

@@ -1,6 +1,6 @@
-"""ChunkReader and ChunkWriter: drive the pure transfer over mapped segments.
+"""ChunkReader: the consuming end of a transfer over mapped segments; chunk_writer.py is the other one.
 
-They wait, post and copy; transfer.py decides.
+Both wait, post and copy; transfer.py decides.
 
     producer (ChunkWriter)                    consumer (ChunkReader)
     take space_available                      take data_available
@@ -23,35 +23,24 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerProtocolError
 from shmchannel.layout import (
     CANCEL,
-    CANCELLED,
-    ERROR,
-    FAILED,
-    LAST,
-    METADATA,
-    NOT_FOUND,
     OK,
     RELEASE,
-    RELEASED,
     ObjectFacts,
-    ProcessIdentity,
 )
 from shmchannel.segment import Segment
 from shmchannel.semaphore import PeerLiveness
 from shmchannel.transfer import (
     BODY,
-    COMPLETE,
     END,
     GIVEN_BACK,
     METADATA_PART,
     STREAMING,
     ConsumerTransfer,
-    Order,
-    ProducerTransfer,
     TransferState,
 )
 
-ReadInto = Callable[[memoryview, int], int]
-"""Fill the view from this offset of the object on; returns the bytes written, 0 at the end. Copies without the GIL."""
+SendMemory = Callable[[int, int, bool], int]
+"""Send from an address so many bytes, more to follow or not; returns how many were taken. Copies without the GIL."""
 
 
 _UNKNOWN = ObjectFacts(0, 0, 0)
@@ -115,6 +104,11 @@ class ChunkReader:
         return self._transfer.state
 
     @property
+    def position(self) -> int:
+        """The offset in the object of the byte behind the current chunk."""
+        return self._transfer.position
+
+    @property
     def chunk(self) -> memoryview:
         """A view of the current body chunk."""
         return self._segment.chunk[: self.length]
@@ -163,6 +157,45 @@ class ChunkReader:
             segment.data_available.take(self._stall_s, self._peer)
             if self._take_current():
                 return
+
+    def drain(self, send: SendMemory, chunk_count: int) -> int:
+        """Send the current chunk and those behind it, `chunk_count` at most; returns what went out of the current one.
+
+        The current chunk is, in the end, the one that was not taken whole, the last one, or the last of the count. This
+        is advance() again and again, in one frame: a body has thousands of chunks. Between them no segment is asked
+        back.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired. And what `send` raises.
+        """
+        transfer, segment = self._transfer, self._segment
+        ring, segments = transfer.ring, self._segments
+        position, end = transfer.position, transfer.end
+        length = self.length
+        try:
+            while True:
+                sent = send(segment.chunk_address, length, not self.last) if length else 0
+                chunk_count -= 1
+                if sent < length or self.last or chunk_count <= 0:
+                    return sent
+                segment.space_available.post()
+                if faults.ARMED:
+                    faults.reach("proxy.posted")
+                self._number = number = ring.advance()
+                self._segment = segment = segments[number]
+                data_available = segment.data_available
+                if data_available.trywait():
+                    data_available.wait(self._stall_s, self._peer)
+                length = segment.chunk_capacity
+                if position + length < end and segment.header.read_chunk() == [OK, length, position, 0]:
+                    position += length  # as transfer.receive() would: a full chunk in mid-body, nearly always
+                else:
+                    transfer.position = position
+                    self._take_current()
+                    segment, position, length = self._segment, transfer.position, self.length
+        finally:
+            transfer.position = position
+            self.length = length
 
     def _take_current(self) -> bool:
         """Judge the chunk in the current segment; True when it is one of the body or the transfer ended."""
@@ -224,143 +257,3 @@ class ChunkReader:
         while not self._transfer.state.ended:
             self.advance()
         self.finish(refused=True)  # also when the producer of a PUT had handed over its last chunk before it saw CANCEL
-
-
-class ChunkWriter:
-    """The producing end; `posted` counts the chunks handed over."""
-
-    __slots__ = ("_identity", "_peer", "_segment", "_segments", "_stall_s", "_transfer", "posted")
-
-    def __init__(
-        self, segments: Sequence[Segment], peer: PeerLiveness, stall_s: float, identity: ProcessIdentity
-    ) -> None:
-        self._segments = segments
-        self._peer = peer
-        self._stall_s = stall_s
-        self._identity = identity
-        self._transfer = ProducerTransfer(len(segments))
-        self._segment = segments[0]
-        self.posted = 0
-
-    def begin(self, facts: ObjectFacts) -> None:
-        """Say what the object is; goes out with the first chunk."""
-        self._segments[0].header.write_object(*facts, self._identity)
-
-    def send(self, read_into: ReadInto, offset: int, end: int, metadata: bytes = b"") -> TransferState:
-        """Stream [offset, end) of an object, chunk by chunk, straight into the segments; metadata goes ahead of it.
-
-        Returns COMPLETE, CANCELLED by the consumer, or FAILED when `read_into` came short (the consumer was told).
-
-        Raises:
-            ChannelTimeout, PeerGone, PeerProtocolError: the segments must not be used again.
-        """
-        sent = 0
-        while sent < len(metadata):
-            if not self.take_turn(self._stall_s):
-                return self._transfer.state
-            length = min(len(metadata) - sent, self._segment.chunk_capacity)
-            self._segment.chunk[:length] = metadata[sent : sent + length]
-            self.post(OK, length, sent, METADATA)
-            sent += length
-        while self.take_turn(self._stall_s):
-            segment = self._segment
-            left = end - offset
-            length = (
-                read_into(segment.chunk if left >= segment.chunk_capacity else segment.chunk[:left], offset)
-                if left
-                else 0
-            )
-            if left and length <= 0:  # the file is shorter than it said
-                self.post(FAILED, 0, 0, LAST | ERROR)
-                self._transfer.state = TransferState.FAILED
-                break
-            if faults.ARMED and sent == 0 and offset:
-                faults.reach("cache.streaming")
-            if length == left:
-                self.post(OK, length, offset, LAST)
-                self._transfer.state = COMPLETE
-                break
-            self.post(OK, length, offset, 0)
-            if faults.ARMED and not offset:
-                faults.reach("cache.first_chunk")
-            offset += length
-        return self._transfer.state
-
-    def refuse(self, *, failed: bool = False) -> None:
-        """Answer with one terminal chunk and no body: NOT_FOUND, or FAILED."""
-        if self.take_turn(self._stall_s):
-            self.post(FAILED if failed else NOT_FOUND, 0, 0, LAST | ERROR if failed else LAST)
-            self._transfer.state = TransferState.FAILED if failed else TransferState.NOT_FOUND
-
-    def take_turn(self, limit_s: float) -> bool:
-        """Come to the next segment that is to be filled, waiting for its space; False when the consumer cancelled."""
-        while True:
-            segment = self._segment
-            segment.space_available.take(limit_s, self._peer)
-            if not segment.header.read_request() or self._may_fill():
-                return True
-            if self._transfer.state is TransferState.CANCELLED:
-                return False
-
-    def try_turn(self) -> bool:
-        """As take_turn() without waiting: False also when there is no space now."""
-        while self._segment.space_available.try_take():
-            if self._may_fill():
-                return True
-            if self._transfer.state is TransferState.CANCELLED:
-                return False
-        return False
-
-    def _may_fill(self) -> bool:
-        request = self._segment.header.read_request()
-        if not request:
-            return True
-        if self._transfer.order(request) is Order.CANCEL:
-            self._segment.header.write_chunk(CANCELLED, 0, 0, LAST)
-            self._segment.data_available.post()
-            return False
-        self._segment.header.write_chunk(OK, 0, 0, RELEASED)
-        self._segment.data_available.post()
-        self._segment = self._segments[self._transfer.ring.drop()]
-        return False
-
-    @property
-    def state(self) -> TransferState:
-        """Where the transfer stands."""
-        return self._transfer.state
-
-    @property
-    def segment(self) -> Segment:
-        """The segment whose turn it is; between take_turn() and post() its chunk is the producer's to write."""
-        return self._segment
-
-    def post(self, status: int, length: int, offset: int, flags: int) -> None:
-        """Hand the filled chunk over; the turn goes to the next segment unless it was the last chunk."""
-        segment = self._segment
-        segment.header.write_chunk(status, length, offset, flags)
-        segment.data_available.post()
-        self.posted += 1
-        if not flags & LAST:
-            self._segment = self._segments[self._transfer.ring.advance()]
-
-    def wait_acknowledged(self, limit_s: float) -> bool:
-        """PUT, after the terminal chunk: wait for the consumer's answer; True when it stored the object."""
-        self._segment.space_available.take(limit_s, self._peer)
-        stored = self._segment.header.read_request() == 0
-        self._segment.space_available.post()
-        return stored
-
-    def set_complete(self) -> None:
-        """The last chunk has been posted by a driver that fills the segments itself."""
-        self._transfer.state = COMPLETE
-
-    def fail(self) -> None:
-        """The source of the chunk whose turn was taken broke: tell the consumer, in place of the chunk."""
-        self.post(FAILED, 0, 0, LAST | ERROR)
-        self._transfer.state = TransferState.FAILED
-
-    def answer_empty(self, version: int) -> None:
-        """Answer with an empty object whose version carries a number: the reply to commands that move no bytes."""
-        self.begin(ObjectFacts(0, version, 0))
-        if self.take_turn(self._stall_s):
-            self.post(OK, 0, 0, LAST)

@@ -1,0 +1,105 @@
+"""ShelfReader: the proxy's view of a cache's hot shelf, read without a lock, a message or a system call.
+
+What it gives is a copy that was whole: the cell's sequence number was even before and the same after. That rests on
+loads and stores being seen in their order, which x86-64 promises and other processors do not (see shelf_publisher.py).
+Whether the cache that wrote it still lives is its user's business.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from time import monotonic_ns
+from typing import Self
+from zlib import crc32
+
+import posix_ipc
+
+from shmchannel.errors import AccessDenied, os_errors
+from shmchannel.naming import shelf_name
+from shmchannel.shelf_layout import (
+    BODY_BYTES_MAX,
+    CELL_BYTES,
+    CELL_HEAD,
+    CELL_HEAD_BYTES,
+    CELL_ROOM_BYTES,
+    SEQUENCE_WORD,
+    SET_BYTES,
+    SHELF_HEADER_BYTES,
+    ShelfEntry,
+    cells_in,
+    check_shelf_header,
+)
+
+_read_head = CELL_HEAD.unpack_from
+_read_sequence = SEQUENCE_WORD.unpack_from
+_new_entry = tuple.__new__  # what a NamedTuple's own constructor calls in the end, in a third of its time
+
+
+class ShelfReader:
+    """Safe for many threads; close() may come while others read."""
+
+    __slots__ = ("_block", "_set_count")
+
+    def __init__(self, block: mmap.mmap) -> None:
+        """Take over a mapped shelf after looking at its header; raises NotPublished or LayoutMismatch."""
+        check_shelf_header(block[:SHELF_HEADER_BYTES], len(block))
+        self._block = block
+        self._set_count = cells_in(len(block)) // 2
+
+    @classmethod
+    def attach(cls, queue_name: str) -> Self:
+        """Map the shelf of the cache on this queue, for reading only.
+
+        Raises:
+            NameMissing, AccessDenied: there is none, or it is another user's.
+            NotPublished, LayoutMismatch: its header does not fit; nothing stays mapped.
+        """
+        name = shelf_name(queue_name)
+        with os_errors(f"attach shelf {name}"):
+            memory = posix_ipc.SharedMemory(name, read_only=True)
+            try:
+                status = os.fstat(memory.fd)
+                if status.st_uid != os.geteuid():
+                    raise AccessDenied(f"shelf {name} belongs to uid {status.st_uid}", errno.EACCES)
+                check_shelf_header(os.pread(memory.fd, SHELF_HEADER_BYTES, 0), status.st_size)
+                block = mmap.mmap(memory.fd, status.st_size, prot=mmap.PROT_READ)
+            finally:
+                memory.close_fd()
+        return cls(block)
+
+    def get(self, key: bytes) -> ShelfEntry | None:
+        """A copy of the object that lies on the shelf under this key now, or None. Never blocks, never raises."""
+        block = self._block
+        key_hash = crc32(key)
+        at = SHELF_HEADER_BYTES + key_hash % self._set_count * SET_BYTES
+        try:
+            sequence, found, valid_until_ns, version, key_bytes, metadata_bytes, body_bytes = _read_head(block, at)
+            if found != key_hash:
+                at += CELL_BYTES
+                sequence, found, valid_until_ns, version, key_bytes, metadata_bytes, body_bytes = _read_head(block, at)
+                if found != key_hash:
+                    return None
+            # The lengths are another process's, and perhaps of two entries: they are held against the cell before use.
+            if (
+                sequence & 1
+                or valid_until_ns <= monotonic_ns()
+                or key_bytes != len(key)
+                or body_bytes > BODY_BYTES_MAX
+                or key_bytes + metadata_bytes + body_bytes > CELL_ROOM_BYTES
+            ):
+                return None
+            start = at + CELL_HEAD_BYTES
+            middle = start + key_bytes
+            body_at = middle + metadata_bytes
+            if block[start:middle] != key:
+                return None
+            entry = _new_entry(ShelfEntry, (version, block[middle:body_at], block[body_at : body_at + body_bytes]))
+            return entry if _read_sequence(block, at)[0] == sequence else None
+        except ValueError:  # another thread has closed it meanwhile
+            return None
+
+    def close(self) -> None:
+        """Unmap; may be called twice."""
+        self._block.close()

@@ -1,0 +1,102 @@
+"""PURE: the byte layout of a hot shelf, written once (normative text: docs/protocol.md 6).
+
+    off  size  field             written by the cache
+      0     8  magic             LAST: its arrival publishes the shelf
+      8     8  layout version
+     16     8  shelf size in bytes, this header included
+     24     8  cell size in bytes
+     32     8  number of cells, an even one
+     64   ...  cells
+
+and each cell:
+
+      0     8  sequence number   odd while the cell changes, one more at each step
+      8     8  hash of the key   CRC-32, as zlib has it
+     16     8  valid until       CLOCK_MONOTONIC nanoseconds; 0 in an empty cell
+     24     8  object version
+     32     8  key length
+     40     8  metadata length
+     48     8  body length
+     64   ...  key, metadata, body, without a gap
+
+Two cells next to each other are the set of a key: (hash mod half the number of cells), doubled. An object lies in
+either of them or nowhere.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from shmchannel.errors import LayoutMismatch, NotPublished, UsageError
+
+MAGIC = 0x31_4C_48_53_46_47_01  # "\x01GFSHL1" in little-endian order
+LAYOUT_VERSION = 1
+SHELF_HEADER_BYTES = 64
+CELL_BYTES = 18 * 1024
+CELL_HEAD_BYTES = 64
+CELL_ROOM_BYTES = CELL_BYTES - CELL_HEAD_BYTES
+SET_BYTES = 2 * CELL_BYTES
+BODY_BYTES_MAX = 16 * 1024
+SHELF_BYTES_MIN = 64 * 1024
+SHELF_BYTES_MAX = 1 << 30
+
+# Indices of the 64-bit words of a cell's head.
+SEQUENCE, KEY_HASH, VALID_UNTIL, VERSION, KEY_BYTES, METADATA_BYTES, BODY_BYTES = range(7)
+
+# Native order and alignment: each field is one load of 64 bits, and never half of an old and half of a new number.
+CELL_HEAD = Struct("@7Q")
+SEQUENCE_WORD = Struct("@Q")
+_HEADER = Struct("@5Q")
+
+assert CELL_HEAD.size <= CELL_HEAD_BYTES
+assert CELL_BYTES % 64 == 0
+
+
+class ShelfEntry(NamedTuple):
+    """One object as it lay on the shelf: its version, its opaque metadata and its whole body."""
+
+    version: int
+    metadata: bytes
+    body: bytes
+
+
+def check_shelf_bytes(shelf_bytes: int) -> None:
+    """Refuse a size that no shelf has.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    if not SHELF_BYTES_MIN <= shelf_bytes <= SHELF_BYTES_MAX:
+        raise UsageError(f"shelf size {shelf_bytes} is not between {SHELF_BYTES_MIN} and {SHELF_BYTES_MAX}")
+
+
+def cells_in(shelf_bytes: int) -> int:
+    """How many cells a shelf of `shelf_bytes` bytes has: what fits behind the header, in whole sets."""
+    return (shelf_bytes - SHELF_HEADER_BYTES) // SET_BYTES * 2
+
+
+def fits_cell(key_bytes: int, metadata_bytes: int, body_bytes: int) -> bool:
+    """Whether an object of these lengths may lie in a cell."""
+    return body_bytes <= BODY_BYTES_MAX and key_bytes + metadata_bytes + body_bytes <= CELL_ROOM_BYTES
+
+
+def header_words(shelf_bytes: int) -> tuple[int, ...]:
+    """The words of the header behind its magic, which is written after them."""
+    return LAYOUT_VERSION, shelf_bytes, CELL_BYTES, cells_in(shelf_bytes)
+
+
+def check_shelf_header(header: bytes, mapped_bytes: int) -> None:
+    """Compare the first bytes of a block with the layout and with the size of the block.
+
+    Raises:
+        NotPublished: the magic is not there yet.
+        LayoutMismatch: something else is, or the block is no shelf.
+    """
+    if len(header) < _HEADER.size or not SHELF_BYTES_MIN <= mapped_bytes <= SHELF_BYTES_MAX:
+        raise LayoutMismatch(f"a block of {mapped_bytes} bytes is no shelf")
+    magic, *rest = _HEADER.unpack_from(header)
+    if magic == 0:
+        raise NotPublished("the shelf is not published yet")
+    if magic != MAGIC or tuple(rest) != header_words(mapped_bytes):
+        raise LayoutMismatch(f"a shelf of magic {magic:#x} and {rest} does not fit a block of {mapped_bytes} bytes")

@@ -1,0 +1,264 @@
+"""ShelfPublisher: the cache's end of a hot shelf. Puts small objects where proxies read them, and takes them back.
+
+One process writes, many read without a lock. A cell's sequence number is odd from before its first change until after
+its last; a reader whose two looks at it differ, or who sees an odd one, has seen nothing. Stores must be seen in the
+order they were made, which x86-64 promises; other processors do not, and Python has no barrier: see is_supported().
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from time import monotonic_ns
+from typing import NamedTuple, Self
+from zlib import crc32
+
+import posix_ipc
+
+from shmchannel import faults
+from shmchannel.errors import os_errors
+from shmchannel.naming import shelf_name
+from shmchannel.reaper import unlink_memory
+from shmchannel.shelf_layout import (
+    CELL_BYTES,
+    CELL_HEAD_BYTES,
+    KEY_HASH,
+    MAGIC,
+    SEQUENCE,
+    SHELF_HEADER_BYTES,
+    VALID_UNTIL,
+    cells_in,
+    check_shelf_bytes,
+    fits_cell,
+    header_words,
+)
+from shmchannel.stats import ShelfStats
+
+_ORDERED_MACHINES = ("x86_64",)
+
+
+def is_supported() -> bool:
+    """Whether this processor shows the stores of one process to others in their order."""
+    return os.uname().machine in _ORDERED_MACHINES
+
+
+class ShelfToken(NamedTuple):
+    """What begin() saw: how many drops there had been, and the time in CLOCK_MONOTONIC nanoseconds."""
+
+    drops: int
+    begun_ns: int
+
+
+class _Cell:
+    """What the publisher knows of a cell; the shared memory is written from it and never read back."""
+
+    __slots__ = ("at", "busy", "key", "published_ns", "sequence", "valid_until_ns", "version", "word")
+
+    def __init__(self, number: int) -> None:
+        self.at = SHELF_HEADER_BYTES + number * CELL_BYTES
+        self.word = self.at // 8
+        self.key: bytes | None = None
+        self.version = self.sequence = self.valid_until_ns = self.published_ns = 0
+        self.busy = False
+
+
+class ShelfPublisher:
+    """Thread-safe. Its lock is never held while a body is read: the cell is marked as busy meanwhile."""
+
+    def __init__(self, name: str, mapping: mmap.mmap) -> None:
+        self.name = name
+        self._mapping = mapping
+        self._octets = memoryview(mapping)
+        self._words = self._octets.cast("Q")
+        self._cells = [_Cell(number) for number in range(cells_in(len(mapping)))]
+        self._lock = threading.Lock()
+        self._drops = 0
+        self._published_total = self._dropped_total = 0
+        self._closed = False
+
+    @classmethod
+    def create(cls, queue_name: str, shelf_bytes: int) -> Self:
+        """Make the shelf of the cache that holds this queue's guard; mode 0600. Close it before the queue.
+
+        Raises:
+            UsageError: the size is out of range.
+            NameTaken, LimitReached, AccessDenied: the system refused; nothing is left behind.
+        """
+        check_shelf_bytes(shelf_bytes)
+        name = shelf_name(queue_name)
+        with (
+            ExitStack() as undo,
+            os_errors(f"create shelf {name} of {shelf_bytes} bytes", existential=errno.EEXIST),
+        ):
+            memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=0)
+            undo.callback(unlink_memory, name)
+            try:
+                os.posix_fallocate(memory.fd, 0, shelf_bytes)  # a full /dev/shm says so here, and not by SIGBUS later
+                mapping = mmap.mmap(memory.fd, shelf_bytes)
+            finally:
+                memory.close_fd()
+            shelf = cls(name, mapping)
+            for number, word in enumerate(header_words(shelf_bytes), start=1):
+                shelf._words[number] = word
+            shelf._words[0] = MAGIC
+            undo.pop_all()
+            return shelf
+
+    @property
+    def cell_count(self) -> int:
+        """How many objects can lie on it."""
+        return len(self._cells)
+
+    def begin(self) -> ShelfToken:
+        """What a later publish() needs; taken before the object is looked up."""
+        return ShelfToken(self._drops, monotonic_ns())
+
+    def publish(
+        self,
+        token: ShelfToken,
+        key: bytes,
+        version: int,
+        metadata: bytes,
+        body_bytes: int,
+        read_into: Callable[[Sequence[memoryview], int], int],
+        *,
+        life_ns: int,
+        is_unchanged: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Put an object on the shelf until `life_ns` nanoseconds after its token; returns whether it lies there now.
+
+        It does not when anything was dropped since the token (what was looked up may be what was dropped), when it is
+        too large or its cells are in use, when `read_into` (as os.preadv for a file) comes short, or when
+        `is_unchanged`, asked after the body was read, says no. Without `is_unchanged` the bytes of a version never
+        change, and one that lies there already is only given more time. Errors of `read_into` are raised.
+        """
+        if not fits_cell(len(key), len(metadata), body_bytes):
+            return False
+        valid_until_ns = token.begun_ns + life_ns
+        with self._lock:
+            if self._closed or token.drops != self._drops or valid_until_ns <= monotonic_ns():
+                return False
+            cell = self._cell_for(key)
+            if cell is None or (cell.key == key and cell.published_ns > token.begun_ns):
+                return False  # no room, or another thread is at it or has just done it
+            if cell.key == key and cell.version == version and is_unchanged is None:
+                self._words[cell.word + VALID_UNTIL] = cell.valid_until_ns = valid_until_ns
+                return True
+            self._open(cell)
+        whole = False
+        try:
+            self._write_head(cell, valid_until_ns, version, key, metadata, body_bytes)
+            if faults.ARMED:
+                faults.reach("cache.shelving")
+            whole = self._read_body(cell, len(key) + len(metadata), body_bytes, read_into)
+            whole = whole and (is_unchanged is None or is_unchanged())
+        finally:
+            with self._lock:
+                cell.busy = False
+                whole = whole and token.drops == self._drops
+                if whole:
+                    cell.key, cell.version, cell.valid_until_ns = key, version, valid_until_ns
+                    cell.published_ns = monotonic_ns()
+                    self._published_total += 1
+                if not self._closed:
+                    self._shut(cell, filled=whole)
+        return whole
+
+    def _set_of(self, key: bytes) -> list[_Cell]:
+        first = crc32(key) % (len(self._cells) // 2) * 2
+        return self._cells[first : first + 2]
+
+    def _cell_for(self, key: bytes) -> _Cell | None:
+        """The cell that has the key, else one whose time is over; None without such a one, or while one is filled."""
+        cells = self._set_of(key)
+        if any(cell.busy for cell in cells):
+            return None
+        for cell in cells:
+            if cell.key == key:
+                return cell
+        # What proxies still read there stays: three hot keys of one set would else push each other out all the time.
+        now = monotonic_ns()
+        return next((cell for cell in cells if cell.valid_until_ns <= now), None)
+
+    def _open(self, cell: _Cell) -> None:
+        cell.busy = True
+        cell.key = None
+        cell.sequence += 1
+        self._words[cell.word + SEQUENCE] = cell.sequence
+
+    def _shut(self, cell: _Cell, *, filled: bool) -> None:
+        if not filled:
+            self._words[cell.word + VALID_UNTIL] = self._words[cell.word + KEY_HASH] = 0
+            cell.valid_until_ns = 0
+        cell.sequence += 1
+        self._words[cell.word + SEQUENCE] = cell.sequence
+
+    def _write_head(
+        self, cell: _Cell, valid_until_ns: int, version: int, key: bytes, metadata: bytes, body_bytes: int
+    ) -> None:
+        head = (crc32(key), valid_until_ns, version, len(key), len(metadata), body_bytes)
+        for number, value in enumerate(head, start=cell.word + KEY_HASH):
+            self._words[number] = value
+        middle = cell.at + CELL_HEAD_BYTES + len(key)
+        self._octets[middle - len(key) : middle] = key
+        self._octets[middle : middle + len(metadata)] = metadata
+
+    def _read_body(
+        self, cell: _Cell, start: int, body_bytes: int, read_into: Callable[[Sequence[memoryview], int], int]
+    ) -> bool:
+        start += cell.at + CELL_HEAD_BYTES
+        with self._octets[start : start + body_bytes] as room:
+            done = 0
+            while done < body_bytes:
+                with room[done:] as rest:
+                    count = read_into((rest,), done)
+                if not count:
+                    return False
+                done += count
+        return True
+
+    def drop(self, key: bytes) -> None:
+        """Take an object off, for every reader at once; what is being looked up under any key is not published."""
+        self._drop(self._set_of(key), lambda found: found == key)
+
+    def drop_prefix(self, prefix: bytes) -> None:
+        """Take all objects off whose keys begin with the prefix; otherwise as drop()."""
+        self._drop(self._cells, lambda found: found.startswith(prefix))
+
+    def clear(self) -> None:
+        """Take everything off; otherwise as drop()."""
+        self._drop(self._cells, lambda _found: True)
+
+    def _drop(self, cells: Sequence[_Cell], is_meant: Callable[[bytes], bool]) -> None:
+        with self._lock:
+            self._drops += 1  # whoever fills a busy cell looks at this before it is shown
+            if self._closed:
+                return
+            for cell in cells:
+                if cell.key is not None and is_meant(cell.key):
+                    self._open(cell)
+                    cell.busy = False
+                    self._shut(cell, filled=False)
+                    self._dropped_total += 1
+
+    def stats(self) -> ShelfStats:
+        """The counts of this moment."""
+        return ShelfStats(published_total=self._published_total, dropped_total=self._dropped_total)
+
+    def close(self) -> None:
+        """Take everything off and remove the name; may be called twice. The queue's guard is still held."""
+        self.clear()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            busy = any(cell.busy for cell in self._cells)
+        unlink_memory(self.name)
+        if not busy:  # else a thread that did not end in time still writes: the memory goes with the process
+            self._words.release()
+            self._octets.release()
+            self._mapping.close()

@@ -1,0 +1,87 @@
+"""HotObjects: which objects lie on the hot shelf, and for how long.
+
+A small object is put there when it is asked for a second time within SEEN_SECONDS. It stays for a short life only and
+is then asked for by a command again, which is how the order of eviction learns that it is in use, and how a changed
+file is found. Purge and replacement take it off at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from shmchannel.commands import PREFIX
+
+if TYPE_CHECKING:
+    from shmchannel.commands import Command
+    from shmchannel.shelf_publisher import ShelfPublisher, ShelfToken
+    from shmchannel.stats import ShelfStats
+    from simplecached.store import StoredObject
+
+log = logging.getLogger(__name__)
+
+FILE_SECONDS = 0.1
+"""Life on the shelf where files of somebody else are served: after so long a changed or new file is seen."""
+
+STORED_SECONDS = 1.0
+"""Life on the shelf where only stored objects are served: so often an object in use is touched in the store."""
+
+SEEN_SECONDS = 2.0
+"""Longer than a life, so that an object whose life has ended is put back at the first request."""
+
+_SEEN_SLOTS = 1024  # a power of two
+_SEEN_NS = round(SEEN_SECONDS * 1e9)
+
+
+class HotObjects:
+    """Thread-safe. A key pushed out of its slot in the table of seen keys by another only begins anew."""
+
+    def __init__(self, shelf: ShelfPublisher, life_s: float) -> None:
+        self._shelf = shelf
+        self._life_ns = round(life_s * 1e9)
+        self._seen: list[tuple[int, int]] = [(0, -_SEEN_NS)] * _SEEN_SLOTS
+
+    def begin(self, command: Command) -> ShelfToken | None:
+        """Before the look-up: a token when this GET wants a whole object that was asked for lately."""
+        if command.offset or command.length or command.version:
+            return None
+        mark = hash(command.key)  # only this process's threads compare it
+        slot = mark & (_SEEN_SLOTS - 1)
+        now = monotonic_ns()
+        seen, seen_ns = self._seen[slot]
+        self._seen[slot] = (mark, now)
+        return self._shelf.begin() if seen == mark and now - seen_ns < _SEEN_NS else None
+
+    def publish(self, token: ShelfToken, key: bytes, found: StoredObject) -> None:
+        """After the answer: put the object on the shelf if it is small; never raises."""
+        try:
+            self._shelf.publish(
+                token,
+                key,
+                found.version,
+                found.metadata,
+                found.size_bytes,
+                partial(os.preadv, found.fd),
+                life_ns=self._life_ns,
+                is_unchanged=found.recheck(),
+            )
+        except OSError as error:
+            log.debug("object not put on the shelf", extra={"key": key, "reason": str(error)})
+
+    def drop(self, key: bytes) -> None:
+        """The object was replaced: after its successor is visible, before anybody is told so."""
+        self._shelf.drop(key)
+
+    def drop_purged(self, command: Command) -> None:
+        """The objects of a PURGE were removed: before anybody is told so."""
+        if command.flags & PREFIX:
+            self._shelf.drop_prefix(command.key)
+        else:
+            self._shelf.drop(command.key)
+
+    def stats(self) -> ShelfStats:
+        """The counts of this moment."""
+        return self._shelf.stats()

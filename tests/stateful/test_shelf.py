@@ -1,0 +1,113 @@
+"""A hot shelf against a naive model: readers see what is in the store now, or nothing; never what was there before."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+from zlib import crc32
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from shmchannel.shelf_layout import ShelfEntry
+from shmchannel.shelf_publisher import ShelfToken
+from tests.support.shelves import entry, keys_of_one_set, open_shelf, publish
+
+_SETS = 2
+_KEYS = [*keys_of_one_set(3, sets=_SETS), b"/other", b"/other/below"]
+_KEY = st.sampled_from(_KEYS)
+
+
+class ShelfMachine(RuleBasedStateMachine):
+    """The store is a dictionary; a look-up and its publish are two steps, with anything in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._resources = ExitStack()
+        self.shelf = self._resources.enter_context(open_shelf(sets=_SETS))
+        self.store: dict[bytes, ShelfEntry] = {}
+        self.found: list[tuple[ShelfToken, int, bytes, ShelfEntry]] = []
+        self.changes = self.versions = 0
+        self.shown: dict[bytes, ShelfEntry] = {}
+
+    @initialize()
+    def fill(self) -> None:
+        """Every key has an object at first."""
+        for key in _KEYS:
+            self.replace(key, b"first", b"")
+
+    @rule(key=_KEY, body=st.binary(max_size=30), metadata=st.binary(max_size=5))
+    def replace(self, key: bytes, body: bytes, metadata: bytes) -> None:
+        self.versions += 1
+        self.store[key] = entry(self.versions, body, metadata)
+        self.shelf.publisher.drop(key)
+        self.changed(key)
+
+    @rule(key=_KEY)
+    def purge(self, key: bytes) -> None:
+        self.store.pop(key, None)
+        self.shelf.publisher.drop(key)
+        self.changed(key)
+
+    @rule(prefix=st.sampled_from([b"/other", b"/", b"/key"]))
+    def purge_prefix(self, prefix: bytes) -> None:
+        gone = [key for key in _KEYS if key.startswith(prefix)]
+        for key in gone:
+            self.store.pop(key, None)
+        self.shelf.publisher.drop_prefix(prefix)
+        self.changed(*gone)
+
+    @rule()
+    def clear(self) -> None:
+        self.shelf.publisher.clear()
+        self.changed(*_KEYS)
+
+    def changed(self, *keys: bytes) -> None:
+        """What was looked up before must not be shown any more, and these keys are off the shelf."""
+        self.changes += 1
+        for key in keys:
+            self.shown.pop(key, None)
+
+    @rule(key=_KEY)
+    def look_up(self, key: bytes) -> None:
+        token = self.shelf.publisher.begin()
+        if key in self.store:
+            self.found.append((token, self.changes, key, self.store[key]))
+
+    @precondition(lambda self: self.found)
+    @rule(data=st.data())
+    def publish(self, data: st.DataObject) -> None:
+        number = data.draw(st.integers(0, len(self.found) - 1))
+        token, changes, key, seen = self.found.pop(number)
+        done = publish(self.shelf.publisher, token, key, seen.version, seen.body, seen.metadata)
+        if changes != self.changes:
+            assert not done
+        if done:
+            assert self.shelf.reader.get(key) == seen
+            self.shown[key] = seen
+
+    @rule(key=_KEY)
+    def look_up_and_publish(self, key: bytes) -> None:
+        """Nothing in between: it succeeds unless both cells of the key are others'."""
+        if key not in self.store:
+            return
+        seen = self.store[key]
+        done = self.shelf.put(key, seen.version, seen.body, seen.metadata)
+        rivals = [other for other in self.shown if other != key and crc32(other) % _SETS == crc32(key) % _SETS]
+        assert done or len(rivals) >= 2
+        if done:
+            self.shown[key] = seen
+
+    @invariant()
+    def shows_what_was_published_and_nothing_else(self) -> None:
+        for key in _KEYS:
+            assert self.shelf.reader.get(key) == self.shown.get(key)
+            assert key not in self.shown or self.shown[key] == self.store[key]
+
+    def teardown(self) -> None:
+        self._resources.close()
+
+
+TestShelf: Any = ShelfMachine.TestCase
+TestShelf.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)

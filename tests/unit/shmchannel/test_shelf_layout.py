@@ -1,0 +1,107 @@
+"""The layout of a hot shelf: its numbers, what fits, and what is refused as no shelf."""
+
+import struct
+
+import pytest
+
+from shmchannel.errors import LayoutMismatch, NotPublished, UsageError
+from shmchannel.shelf_layout import (
+    BODY_BYTES_MAX,
+    CELL_BYTES,
+    CELL_HEAD,
+    CELL_HEAD_BYTES,
+    CELL_ROOM_BYTES,
+    LAYOUT_VERSION,
+    MAGIC,
+    SET_BYTES,
+    SHELF_BYTES_MAX,
+    SHELF_BYTES_MIN,
+    SHELF_HEADER_BYTES,
+    cells_in,
+    check_shelf_bytes,
+    check_shelf_header,
+    fits_cell,
+    header_words,
+)
+
+SIZE = 1 << 20
+
+
+def header(*words: int) -> bytes:
+    """A header of these words."""
+    return struct.pack("<8Q", *words, *[0] * (8 - len(words)))
+
+
+def test_numbers_of_the_document() -> None:
+    assert (SHELF_HEADER_BYTES, CELL_BYTES, CELL_HEAD_BYTES, CELL_ROOM_BYTES) == (64, 18_432, 64, 18_368)
+    assert MAGIC.to_bytes(8, "little") == b"\x01GFSHL1\0"
+    assert CELL_HEAD.size == 56
+
+
+@pytest.mark.parametrize(
+    ("shelf_bytes", "cells"),
+    [(SHELF_BYTES_MIN, 2), (64 + 2 * SET_BYTES - 1, 2), (64 + 2 * SET_BYTES, 4), (8 << 20, 454)],
+)
+def test_cells(shelf_bytes: int, cells: int) -> None:
+    """Whole sets of two, and the last one ends within the block."""
+    assert cells_in(shelf_bytes) == cells
+    assert SHELF_HEADER_BYTES + cells * CELL_BYTES <= shelf_bytes
+
+
+@pytest.mark.parametrize("shelf_bytes", [0, -1, SHELF_BYTES_MIN - 1, SHELF_BYTES_MAX + 1])
+def test_silly_size(shelf_bytes: int) -> None:
+    with pytest.raises(UsageError, match="not between 65536 and 1073741824"):
+        check_shelf_bytes(shelf_bytes)
+
+
+@pytest.mark.parametrize("shelf_bytes", [SHELF_BYTES_MIN, SHELF_BYTES_MAX])
+def test_usable_size(shelf_bytes: int) -> None:
+    check_shelf_bytes(shelf_bytes)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "fits"),
+    [
+        ((1, 0, 0), True),
+        ((1984, 0, BODY_BYTES_MAX), True),
+        ((1985, 0, BODY_BYTES_MAX), False),
+        ((1000, 984, BODY_BYTES_MAX), True),
+        ((1000, 985, BODY_BYTES_MAX), False),
+        ((1, 0, BODY_BYTES_MAX + 1), False),
+        ((1, 65_536, 0), False),
+        ((1, CELL_ROOM_BYTES - 1, 0), True),
+    ],
+    ids=str,
+)
+def test_what_fits(lengths: tuple[int, int, int], *, fits: bool) -> None:
+    assert fits_cell(*lengths) is fits
+
+
+def test_header_that_fits() -> None:
+    check_shelf_header(header(MAGIC, *header_words(SIZE)), SIZE)
+
+
+@pytest.mark.parametrize(
+    ("first", "mapped"),
+    [
+        (header(MAGIC + 1, *header_words(SIZE)), SIZE),
+        (header(MAGIC, LAYOUT_VERSION + 1, *header_words(SIZE)[1:]), SIZE),
+        (header(MAGIC, *header_words(SIZE)), SIZE + 4096),
+        (header(MAGIC, *header_words(SIZE)), SIZE - 4096),
+        (header(MAGIC, LAYOUT_VERSION, SIZE, CELL_BYTES + 64, cells_in(SIZE)), SIZE),
+        (header(MAGIC, LAYOUT_VERSION, SIZE, CELL_BYTES, cells_in(SIZE) + 2), SIZE),
+        (header(MAGIC, *header_words(4096)), 4096),
+        (header(MAGIC, *header_words(SHELF_BYTES_MAX * 2)), SHELF_BYTES_MAX * 2),
+        (b"", 0),
+        (b"\x01GFSHL1\0", 8),
+    ],
+    ids=["magic", "version", "larger", "smaller", "cells", "count", "tiny", "huge", "empty", "cut"],
+)
+def test_header_that_does_not_fit(first: bytes, mapped: int) -> None:
+    with pytest.raises(LayoutMismatch):
+        check_shelf_header(first, mapped)
+
+
+def test_header_before_its_magic() -> None:
+    with pytest.raises(NotPublished):
+        check_shelf_header(header(0, *header_words(SIZE)), SIZE)

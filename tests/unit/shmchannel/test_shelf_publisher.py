@@ -1,0 +1,289 @@
+"""ShelfPublisher: what is put on a shelf is read from it; what was taken off can never come back."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from shmchannel.errors import LimitReached, NameTaken, UsageError
+from shmchannel.naming import SHM_DIRECTORY, shelf_name
+from shmchannel.shelf import ShelfReader
+from shmchannel.shelf_layout import BODY_BYTES_MAX, CELL_ROOM_BYTES, SHELF_BYTES_MIN
+from shmchannel.shelf_publisher import ShelfPublisher, is_supported
+from tests.support.channels import in_thread, unique_queue
+from tests.support.holders import names_of
+from tests.support.shelves import LONG_NS, Shelf, entry, keys_of_one_set, open_shelf, publish, reading
+
+KEY = b"/key"
+BODY = bytes(range(256)) * 32
+SETS = 8
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    with open_shelf(SETS) as made:
+        yield made
+
+
+def fails(_views: Sequence[memoryview], _offset: int) -> int:
+    """A disk that is gone."""
+    raise OSError(5, "no")
+
+
+def path_of(queue_name: str) -> str:
+    """Where the shelf lies."""
+    return SHM_DIRECTORY + shelf_name(queue_name)
+
+
+def test_name_mode_and_owner(shelf: Shelf) -> None:
+    path = path_of(shelf.queue_name)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert [found.kind for found in names_of() if found.path == path] == ["shelf"]
+    assert shelf.publisher.cell_count == 2 * SETS
+    shelf.publisher.close()
+    shelf.publisher.close()
+    assert not os.path.exists(path)
+
+
+def test_second_shelf_of_one_queue(shelf: Shelf) -> None:
+    """It is no leftover while its cache lives; and the refused one removes nothing."""
+    with pytest.raises(NameTaken):
+        ShelfPublisher.create(shelf.queue_name, SHELF_BYTES_MIN)
+    assert os.path.exists(path_of(shelf.queue_name))
+
+
+def test_no_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_fd: int, _offset: int, _length: int) -> None:
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr("os.posix_fallocate", refuse)
+    queue_name = unique_queue()
+    with pytest.raises(LimitReached):
+        ShelfPublisher.create(queue_name, SHELF_BYTES_MIN)
+    assert not os.path.exists(path_of(queue_name))
+
+
+def test_silly_size() -> None:
+    with pytest.raises(UsageError):
+        ShelfPublisher.create(unique_queue(), 1000)
+
+
+@pytest.mark.parametrize(("machine", "supported"), [("x86_64", True), ("aarch64", False), ("i686", False)])
+def test_machines(machine: str, *, supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where stores may be seen in another order, nothing is to be published."""
+    facts = os.uname()
+    monkeypatch.setattr("os.uname", lambda: type(facts)((*facts[:4], machine)))
+    assert is_supported() is supported
+
+
+@pytest.mark.parametrize("size", [0, 1, 8192, BODY_BYTES_MAX])
+@pytest.mark.parametrize("metadata", [b"", b"m" * 1900])
+def test_put_and_read(shelf: Shelf, size: int, metadata: bytes) -> None:
+    body = (BODY * 2)[:size]
+    assert shelf.put(KEY, 2**64 - 1, body, metadata)
+    assert shelf.reader.get(KEY) == entry(2**64 - 1, body, metadata)
+    assert shelf.reader.get(b"/other") is None
+    assert shelf.publisher.stats().published_total == 1
+
+
+def test_many_objects(shelf: Shelf) -> None:
+    """Each key gives its own body, on whatever cell it lies."""
+    keys = [b"/object/%d" % number for number in range(40)]
+    put = [key for number, key in enumerate(keys) if shelf.put(key, number, key * 10, key)]
+    assert 8 < len(put) <= 2 * SETS
+    for number, key in enumerate(keys):
+        assert shelf.reader.get(key) == (entry(number, key * 10, key) if key in put else None)
+
+
+@pytest.mark.parametrize(
+    ("body", "metadata"),
+    [(bytes(BODY_BYTES_MAX + 1), b""), (b"", bytes(CELL_ROOM_BYTES - len(KEY) + 1)), (bytes(16384), bytes(1981))],
+    ids=["body", "metadata", "together"],
+)
+def test_too_large(shelf: Shelf, body: bytes, metadata: bytes) -> None:
+    assert not shelf.put(KEY, 1, body, metadata)
+    assert shelf.reader.get(KEY) is None
+
+
+def test_new_version_takes_the_place(shelf: Shelf) -> None:
+    assert shelf.put(KEY, 1, BODY, b"old")
+    assert shelf.put(KEY, 2, BODY[:9], b"new")
+    assert shelf.reader.get(KEY) == entry(2, BODY[:9], b"new")
+
+
+def test_same_version_is_not_read_again(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It only gets more time; but a file, whose bytes may be others all the same, is read."""
+    now = [0]
+    for module in ("shelf", "shelf_publisher"):
+        monkeypatch.setattr(f"shmchannel.{module}.monotonic_ns", lambda: now[0])
+
+    assert shelf.put(KEY, 1, b"first", life_ns=100)
+    now[0] = 90
+    assert shelf.put(KEY, 1, b"other", life_ns=100)
+    now[0] = 189
+    assert shelf.reader.get(KEY) == entry(1, b"first")
+    now[0] = 190
+    assert shelf.reader.get(KEY) is None
+    assert shelf.put(KEY, 1, b"other", life_ns=100)
+    assert shelf.reader.get(KEY) == entry(1, b"first"), "also after its time: a version's bytes never change"
+    assert shelf.put(KEY, 1, b"other", life_ns=100, is_unchanged=lambda: True)
+    assert shelf.reader.get(KEY) == entry(1, b"other")
+    assert shelf.publisher.stats().published_total == 2
+
+
+def test_life_begins_with_the_token(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the answer took: the file was looked at before."""
+    now = [1000]
+    for module in ("shelf", "shelf_publisher"):
+        monkeypatch.setattr(f"shmchannel.{module}.monotonic_ns", lambda: now[0])
+    token = shelf.publisher.begin()
+    now[0] = 1099
+    assert publish(shelf.publisher, token, KEY, 1, BODY, life_ns=100)
+    assert shelf.reader.get(KEY) is not None
+    now[0] = 1100
+    assert shelf.reader.get(KEY) is None
+    assert not publish(shelf.publisher, token, KEY, 2, BODY, life_ns=100)
+
+
+def test_what_is_read_stays(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third key of a set waits until one of the two is over."""
+    one, two, three = keys_of_one_set(3, SETS)
+    now = [0]
+    for module in ("shelf", "shelf_publisher"):
+        monkeypatch.setattr(f"shmchannel.{module}.monotonic_ns", lambda: now[0])
+    assert shelf.put(one, 1, b"1", life_ns=100)
+    assert shelf.put(two, 2, b"2", life_ns=50)
+    assert not shelf.put(three, 3, b"3", life_ns=100)
+    now[0] = 50
+    assert shelf.put(three, 3, b"3", life_ns=100)
+    assert [shelf.reader.get(key) for key in (one, two, three)] == [entry(1, b"1"), None, entry(3, b"3")]
+
+
+def test_drop(shelf: Shelf) -> None:
+    for key in (KEY, b"/other"):
+        assert shelf.put(key, 1, BODY)
+    shelf.publisher.drop(KEY)
+    shelf.publisher.drop(b"/never there")
+    assert shelf.reader.get(KEY) is None
+    assert shelf.reader.get(b"/other") == entry(1, BODY)
+    assert shelf.publisher.stats().dropped_total == 1
+    assert shelf.put(KEY, 1, b"again")
+    assert shelf.reader.get(KEY) == entry(1, b"again"), "what was dropped gets its bytes anew"
+
+
+def test_drop_prefix_and_clear(shelf: Shelf) -> None:
+    keys = [b"/a/1", b"/a/2", b"/b/1"]
+    for key in keys:
+        assert shelf.put(key, 1, BODY)
+    shelf.publisher.drop_prefix(b"/a/")
+    assert [shelf.reader.get(key) is None for key in keys] == [True, True, False]
+    shelf.publisher.clear()
+    assert all(shelf.reader.get(key) is None for key in keys)
+    assert shelf.publisher.stats().dropped_total == 3
+
+
+@pytest.mark.parametrize("way", ["drop", "drop_prefix", "clear"])
+def test_drop_between_look_up_and_publish(shelf: Shelf, way: str) -> None:
+    """The object that was found may be the one that was removed."""
+    token = shelf.publisher.begin()
+    {
+        "drop": lambda: shelf.publisher.drop(KEY),
+        "drop_prefix": lambda: shelf.publisher.drop_prefix(b"/k"),
+        "clear": shelf.publisher.clear,
+    }[way]()
+    assert not publish(shelf.publisher, token, KEY, 1, BODY, read_into=fails), "not even read"
+    assert shelf.reader.get(KEY) is None
+
+
+def test_drop_while_the_body_is_read(shelf: Shelf) -> None:
+    """The last moment: half of it lies there already."""
+    assert shelf.put(KEY, 1, b"old")
+
+    def read_into(views: Sequence[memoryview], offset: int) -> int:
+        if offset:
+            shelf.publisher.drop(KEY)
+            assert shelf.reader.get(KEY) is None
+        return reading(BODY, step=len(BODY) // 2)(views, offset)
+
+    assert not shelf.put(KEY, 2, BODY, read_into=read_into)
+    assert shelf.reader.get(KEY) is None
+    assert shelf.put(KEY, 2, BODY)
+    assert shelf.reader.get(KEY) == entry(2, BODY)
+
+
+def test_two_at_once(shelf: Shelf) -> None:
+    """Who finds its set being filled goes its way; who brings what was put there meanwhile has nothing to do."""
+    late = shelf.publisher.begin()
+
+    def read_into(views: Sequence[memoryview], offset: int) -> int:
+        assert shelf.reader.get(KEY) is None
+        assert not shelf.put(KEY, 3, b"third")
+        return reading(BODY)(views, offset)
+
+    assert shelf.put(KEY, 2, BODY, read_into=read_into)
+    assert not publish(shelf.publisher, late, KEY, 1, b"older")
+    assert shelf.reader.get(KEY) == entry(2, BODY)
+
+
+def test_body_that_cannot_be_read(shelf: Shelf) -> None:
+    """Nothing of the new one, nor of the old one that it was to replace; and the cell is free for the next."""
+    assert shelf.put(KEY, 1, b"old")
+    with pytest.raises(OSError, match="no"):
+        shelf.put(KEY, 2, BODY, read_into=fails)
+    assert shelf.reader.get(KEY) is None
+    assert not shelf.put(KEY, 2, BODY, read_into=reading(BODY[:-1])), "a file that is shorter by now"
+    assert not shelf.put(KEY, 2, BODY, is_unchanged=lambda: False)
+    assert shelf.reader.get(KEY) is None
+    assert shelf.put(KEY, 2, BODY, read_into=reading(BODY, step=1000), is_unchanged=lambda: True)
+    assert shelf.reader.get(KEY) == entry(2, BODY)
+
+
+def test_after_close(shelf: Shelf) -> None:
+    """Threads that did not end in time do no harm."""
+    token = shelf.publisher.begin()
+    shelf.publisher.close()
+    assert not publish(shelf.publisher, token, KEY, 1, BODY)
+    shelf.publisher.drop(KEY)
+    shelf.publisher.clear()
+
+
+def test_close_while_a_body_is_read(shelf: Shelf) -> None:
+    def read_into(views: Sequence[memoryview], offset: int) -> int:
+        shelf.publisher.close()
+        return reading(BODY)(views, offset)
+
+    assert not shelf.put(KEY, 1, BODY, read_into=read_into)
+    assert shelf.reader.get(KEY) is None
+
+
+def test_many_threads(shelf: Shelf) -> None:
+    """All change and read the same few objects: a reader never sees a body that is not its version's."""
+    keys = [b"/%d" % number for number in range(4)]
+
+    def work(worker: int) -> int:
+        seen = 0
+        for number in range(300):
+            key = keys[number % len(keys)]
+            version = worker * 1000 + number
+            shelf.put(key, version, b"%d;" % version * 500, life_ns=LONG_NS)
+            if number % 7 == 0:
+                shelf.publisher.drop(key)
+            found = shelf.reader.get(key)
+            if found is not None:
+                assert found.body == b"%d;" % found.version * 500
+                seen += 1
+        return seen
+
+    with in_thread(lambda: work(1)) as one, in_thread(lambda: work(2)) as two:
+        seen = work(3)
+    assert seen + one.result() + two.result() > 0
+
+
+def test_attach_sees_what_lies_there_already(shelf: Shelf) -> None:
+    assert shelf.put(KEY, 1, BODY)
+    other = ShelfReader.attach(shelf.queue_name)
+    assert other.get(KEY) == entry(1, BODY)
+    other.close()
