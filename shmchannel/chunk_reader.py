@@ -104,6 +104,11 @@ class ChunkReader:
         return self._transfer.state
 
     @property
+    def marked(self) -> bool:
+        """Whether the object was marked since it was stored or updated; known once its metadata has come."""
+        return self._transfer.marked
+
+    @property
     def position(self) -> int:
         """The offset in the object of the byte behind the current chunk."""
         return self._transfer.position

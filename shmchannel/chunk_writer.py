@@ -10,6 +10,7 @@ from shmchannel.layout import (
     ERROR,
     FAILED,
     LAST,
+    MARKED,
     METADATA,
     NOT_FOUND,
     OK,
@@ -53,8 +54,12 @@ class ChunkWriter:
         """Say what the object is; goes out with the first chunk."""
         self._segments[0].header.write_object(*facts, self._identity)
 
-    def send(self, read_into: ReadInto, offset: int, end: int, metadata: bytes = b"") -> TransferState:
+    def send(
+        self, read_into: ReadInto, offset: int, end: int, metadata: bytes = b"", *, marked: bool = False
+    ) -> TransferState:
         """Stream [offset, end) of an object, chunk by chunk, straight into the segments; metadata goes ahead of it.
+
+        The metadata tells whether the object is `marked`; without metadata nothing does.
 
         Returns COMPLETE, CANCELLED by the consumer, or FAILED when `read_into` came short (the consumer was told).
 
@@ -62,12 +67,13 @@ class ChunkWriter:
             ChannelTimeout, PeerGone, PeerProtocolError: the segments must not be used again.
         """
         sent = 0
+        flags = METADATA | MARKED if marked else METADATA
         while sent < len(metadata):
             if not self.take_turn(self._stall_s):
                 return self._transfer.state
             length = min(len(metadata) - sent, self._segment.chunk_capacity)
             self._segment.chunk[:length] = metadata[sent : sent + length]
-            self.post(OK, length, sent, METADATA)
+            self.post(OK, length, sent, flags)
             sent += length
         return self._send_body(read_into, offset, end, fresh=not sent)
 

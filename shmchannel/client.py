@@ -14,7 +14,7 @@ from shmchannel import faults
 from shmchannel.chunk_reader import ChunkReader
 from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.command_queue import CommandSender
-from shmchannel.commands import METADATA_WANTED, PREFIX, Command, Kind, Priority, SegmentRef, encode
+from shmchannel.commands import MARK, METADATA_WANTED, PREFIX, Command, Kind, Priority, SegmentRef, encode
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ResourceError, ShmChannelError, UsageError
 from shmchannel.identity import own_identity
@@ -169,19 +169,43 @@ class ChannelClient:
             UsageError: the metadata is longer than a cache takes.
             NameMissing, PeerGone, ChannelTimeout: as get().
         """
+        return self._offer(Kind.PUT, key, 0, size_bytes, metadata, lease, deadline, int(Priority.LOW))
+
+    def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
+        """Replace the metadata of a stored object of this version (0: any) and take its mark off; the body stays.
+
+        Returns False when the object is gone or of another version, or the cache has no room for the new metadata; the
+        old one stays then. Blocks until the cache's word, up to the deadline.
+
+        Raises:
+            UsageError: the metadata is longer than a cache takes.
+            NameMissing, PeerGone, ChannelTimeout, PoolExhausted: as get(); what came of it is not known.
+        """
+        lease = self._pool.lease(deadline, 1)
+        with self._offer(Kind.UPDATE, key, version, 0, metadata, lease, deadline, int(Priority.NORMAL)) as transfer:
+            transfer.pump(lambda _views, _offset: 0, 0, wait=True)
+            return transfer.commit()
+
+    def _offer(
+        self, kind: Kind, key: bytes, version: int, size_bytes: int, metadata: bytes,
+        lease: Lease, deadline: Deadline, priority: int,
+    ) -> OutgoingTransfer:  # fmt: skip
+        """Send a command whose producer is the proxy, and the metadata; the lease is the transfer's, come what may."""
         try:
             if len(metadata) > METADATA_BYTES_MAX:
                 raise UsageError(f"metadata of {len(metadata)} bytes, at most {METADATA_BYTES_MAX}")
             sender = self.connect()
-            writer = ChunkWriter(lease.segments, sender, self._stall_s, self._identity)
-            taken_by = Deadline.after(self._stall_s)  # for as long the fill waits for its first chunk to be taken
-            command = self._command(Kind.PUT, key, lease, taken_by, 0, size_bytes, 0, 0, int(Priority.LOW))
+            # A fill waits for as long for its first chunk to be taken, however little time its client has left.
+            taken_by = Deadline.after(self._stall_s) if kind is Kind.PUT else deadline.sooner(self._stall_s)
+            stall_s = self._stall_s if kind is Kind.PUT else taken_by.remaining()
+            writer = ChunkWriter(lease.segments, sender, stall_s, self._identity)
+            command = self._command(kind, key, lease, taken_by, 0, size_bytes, version, 0, priority)
             writer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
             self._send(sender, command, deadline)
         except BaseException:
             lease.retire()
             raise
-        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, self._stall_s)
+        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, stall_s)
         try:
             transfer.send_metadata(metadata)
         except BaseException:
@@ -189,9 +213,13 @@ class ChannelClient:
             raise
         return transfer
 
-    def purge(self, key: bytes, deadline: Deadline, *, prefix: bool = False) -> int:
-        """Remove an object, or all whose key begins with `key`; returns how many there were. Errors as get()."""
-        return self._ask(Kind.PURGE, key, PREFIX if prefix else 0, deadline)
+    def purge(self, key: bytes, deadline: Deadline, *, prefix: bool = False, mark: bool = False) -> int:
+        """Remove an object, or all whose key begins with `key`; returns how many there were. Errors as get().
+
+        With `mark` they stay, and IncomingTransfer.marked is true for them until they are stored or updated again; one
+        without metadata, which could not tell, is removed all the same.
+        """
+        return self._ask(Kind.PURGE, key, (PREFIX if prefix else 0) | (MARK if mark else 0), deadline)
 
     def ping(self, deadline: Deadline) -> None:
         """Return when a worker of the cache has answered. Errors as get()."""

@@ -10,7 +10,7 @@ off  size  field
  16    16  trace id
  32     8  deadline, CLOCK_MONOTONIC nanoseconds
  40     8  offset in the object
- 48     8  length in bytes, 0 = to the end (PUT: the object's size)
+ 48     8  length in bytes, 0 = to the end (PUT: the object's size; UPDATE: 0)
  56     8  object version that must match, 0 = any
  64     2  count of segments
  66     2  length of the key
@@ -44,6 +44,7 @@ class Kind(IntEnum):
     PUT = 2
     PURGE = 3
     PING = 4
+    UPDATE = 5
 
 
 class Priority(IntEnum):
@@ -59,9 +60,12 @@ METADATA_WANTED = 1
 """Flag of GET: send the object's metadata ahead of its body."""
 PREFIX = 1
 """Flag of PURGE: the key is a prefix."""
+MARK = 2
+"""Flag of PURGE: the objects stay and are marked; each GET of their metadata tells so."""
 
 _KINDS = {int(kind): kind for kind in Kind}
-_FLAGS_REFUSED = {int(Kind.GET): ~METADATA_WANTED, int(Kind.PUT): ~0, int(Kind.PURGE): ~PREFIX, int(Kind.PING): ~0}
+_FLAGS_KNOWN = {Kind.GET: METADATA_WANTED, Kind.PURGE: PREFIX | MARK}
+_FLAGS_REFUSED = {int(kind): ~_FLAGS_KNOWN.get(kind, 0) for kind in Kind}
 _PRIORITY_MAX = int(Priority.URGENT)
 
 

@@ -30,6 +30,7 @@ KILL_POINTS = (
     "cache.put_chunk",  # a chunk of a fill stored
     "cache.put_uncommitted",  # all of a fill stored, not committed
     "cache.put_committed",  # committed, not acknowledged
+    "cache.update_uncommitted",  # new metadata taken, not stored
 )
 
 

@@ -14,7 +14,7 @@
     192     8  status of the chunk                                    producer, before it posts data_available
     200     8  chunk length
     208     8  chunk offset in the body (in the metadata for METADATA chunks)
-    216     8  flags: LAST, ERROR, RELEASED, METADATA
+    216     8  flags: LAST, ERROR, RELEASED, METADATA, MARKED
     256     8  object size                                            producer, first chunk only
     264     8  object version
     272     8  metadata length
@@ -74,6 +74,7 @@ class ChunkFlag(IntFlag):
     ERROR = 2
     RELEASED = 4
     METADATA = 8
+    MARKED = 16
 
 
 class ConsumerFlag(IntFlag):
@@ -85,7 +86,7 @@ class ConsumerFlag(IntFlag):
 
 # The hot path compares plain integers: an enum operation costs more than the rest of the check.
 OK, NOT_FOUND, FAILED, CANCELLED = (int(status) for status in ChunkStatus)
-LAST, ERROR, RELEASED, METADATA = (int(flag) for flag in ChunkFlag)
+LAST, ERROR, RELEASED, METADATA, MARKED = (int(flag) for flag in ChunkFlag)
 CANCEL, RELEASE = (int(flag) for flag in ConsumerFlag)
 
 

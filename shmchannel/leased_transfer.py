@@ -92,6 +92,11 @@ class IncomingTransfer(_Transfer):
         return self.reader.metadata
 
     @property
+    def marked(self) -> bool:
+        """Whether the object was marked (PURGE) since it was stored or updated; told with its metadata only."""
+        return self.reader.marked
+
+    @property
     def chunk(self) -> memoryview:
         """A view of the current part of the body: valid until advance(), finish() or close(); release() it before."""
         return self.reader.chunk
@@ -147,7 +152,10 @@ class IncomingTransfer(_Transfer):
 
 
 class OutgoingTransfer(_Transfer):
-    """One fill (PUT): send chunks of an object whose size is known; the cache commits it when all of it has come."""
+    """One fill (PUT): send chunks of an object whose size is known; the cache commits it when all of it has come.
+
+    An UPDATE is one too, of metadata and an empty body.
+    """
 
     __slots__ = ("_blocked_at", "_look_at", "_patience", "_position", "_size_bytes", "_stall_s", "_writer")
 

@@ -25,7 +25,7 @@ from shmchannel.transfer import TransferState
 log = logging.getLogger(__name__)
 
 STALL_SECONDS = 30.0
-_GET, _PUT = Kind.GET, Kind.PUT
+_GET, _PUT, _UPDATE = Kind.GET, Kind.PUT, Kind.UPDATE
 LOG_INTERVAL_NS = 60_000_000_000
 
 
@@ -40,8 +40,12 @@ class Handler(Protocol):
         """Take an object from the reader, commit it, and answer its terminal chunk (reader.finish)."""
         ...
 
+    def update(self, command: Command, reader: ChunkReader) -> None:
+        """Take an object's new metadata from the reader and answer its terminal chunk (reader.finish)."""
+        ...
+
     def purge(self, command: Command) -> int:
-        """Remove objects; returns how many there were."""
+        """Remove objects, or mark them; returns how many there were."""
         ...
 
 
@@ -125,6 +129,8 @@ class ChannelServer:
                 faults.reach("cache.attached")
             if command.kind is _PUT:
                 self._handler.put(command, ChunkReader(segments, watch, self._stall_s))
+            elif command.kind is _UPDATE:
+                self._handler.update(command, ChunkReader(segments, watch, self._stall_s))
             else:
                 writer = ChunkWriter(segments, watch, self._stall_s, self._identity)
                 self._answer(command, writer)

@@ -134,7 +134,8 @@ class ShelfPublisher:
         It does not when anything was dropped since the token (what was looked up may be what was dropped), when it is
         too large or its cells are in use, when `read_into` (as os.preadv for a file) comes short, or when
         `is_unchanged`, asked after the body was read, says no. Without `is_unchanged` the bytes of a version never
-        change, and one that lies there already is only given more time. Errors of `read_into` are raised.
+        change (and its metadata not without a drop), and one that lies there already is only given more time. Errors
+        of `read_into` are raised.
         """
         if not fits_cell(len(key), len(metadata), body_bytes):
             return False

@@ -18,6 +18,7 @@ from shmchannel.layout import (
     ERROR,
     FAILED,
     LAST,
+    MARKED,
     METADATA,
     METADATA_BYTES_MAX,
     NOT_FOUND,
@@ -107,7 +108,8 @@ class Ring:
 class ConsumerTransfer:
     """The side that takes chunks: checks each header against what must come, and trusts no number in it.
 
-    `position` is the offset in the object of the next body byte to come, `end` that of the byte behind the last.
+    `position` is the offset in the object of the next body byte to come, `end` that of the byte behind the last,
+    `marked` what the metadata chunks said.
     """
 
     __slots__ = (
@@ -117,6 +119,7 @@ class ConsumerTransfer:
         "_metadata_left",
         "end",
         "facts",
+        "marked",
         "position",
         "ring",
         "state",
@@ -128,6 +131,7 @@ class ConsumerTransfer:
         self.facts: ObjectFacts | None = None
         self.position = 0
         self.end = 0
+        self.marked = False
         self._metadata_left = 0
         self._asked_back: frozenset[int] = _NOTHING
         self._cancelling = False
@@ -182,13 +186,8 @@ class ConsumerTransfer:
             if self.ring.current == self._cancelled_at:
                 raise PeerProtocolError("the segment that said CANCEL came back with more of the body")
             return DISCARD
-        if status == OK and flags == METADATA:
-            done = (self.facts.metadata_bytes if self.facts else 0) - self._metadata_left
-            if not 0 < length <= min(capacity, self._metadata_left) or offset != done:
-                raise PeerProtocolError(
-                    f"metadata chunk [{offset}, +{length}): expected {done}, {self._metadata_left} left"
-                )
-            self._metadata_left -= length
+        if status == OK and flags in (METADATA, METADATA | MARKED):
+            self._take_metadata(length, offset, capacity, marked=flags != METADATA)
             return METADATA_PART
         if status not in _TERMINAL or flags not in (LAST, LAST | ERROR) or length:
             raise PeerProtocolError(f"chunk with status {status}, flags {flags:#x}, length {length}")
@@ -196,6 +195,17 @@ class ConsumerTransfer:
             raise PeerProtocolError("cancelled by the wrong side")
         self.state = _TERMINAL[status]
         return END
+
+    def _take_metadata(self, length: int, offset: int, capacity: int, *, marked: bool) -> None:
+        done = (self.facts.metadata_bytes if self.facts else 0) - self._metadata_left
+        if not 0 < length <= min(capacity, self._metadata_left) or offset != done:
+            raise PeerProtocolError(
+                f"metadata chunk [{offset}, +{length}): expected {done}, {self._metadata_left} left"
+            )
+        if done and marked != self.marked:
+            raise PeerProtocolError("an object is marked in all its metadata chunks or in none")
+        self.marked = marked
+        self._metadata_left -= length
 
     def may_ask_back(self) -> bool:
         """True while a segment can be asked back and one still remains to stream through."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LAYOUT_VERSION = 1
+_LAYOUT_VERSION = 2
 # AUTOINCREMENT makes SQLite remember the highest version ever stored, also after its row is gone.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
@@ -31,7 +31,8 @@ CREATE TABLE IF NOT EXISTS objects (
     key BLOB NOT NULL,
     size_bytes INTEGER NOT NULL,
     metadata BLOB NOT NULL,
-    used_tick INTEGER NOT NULL
+    used_tick INTEGER NOT NULL,
+    marked INTEGER NOT NULL
 )
 """
 _ERRNO = {
@@ -76,14 +77,26 @@ class DirectoryIndex:
 
     def add(self, entry: Entry, used_tick: int) -> None:
         """Add one object; raises StoreUnavailable."""
-        row = (entry.version, entry.key, entry.size_bytes, entry.metadata, used_tick)
+        row = (entry.version, entry.key, entry.size_bytes, entry.metadata, used_tick, int(entry.marked))
         with self._writing() as database:
-            database.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?)", row)
+            database.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def remove(self, versions: Iterable[int]) -> None:
         """Remove objects, all or none, known or not; raises StoreUnavailable."""
         with self._writing() as database:
             database.executemany("DELETE FROM objects WHERE version = ?", ((version,) for version in versions))
+
+    def replace_metadata(self, version: int, metadata: bytes) -> None:
+        """Give an object other metadata and take its mark off, in one step; raises StoreUnavailable."""
+        with self._writing() as database:
+            database.execute("UPDATE objects SET metadata = ?, marked = 0 WHERE version = ?", (metadata, version))
+
+    def mark(self, versions: Iterable[int]) -> None:
+        """Mark objects, all or none, known or not; raises StoreUnavailable."""
+        with self._writing() as database:
+            database.executemany(
+                "UPDATE objects SET marked = 1 WHERE version = ?", ((version,) for version in versions)
+            )
 
     def note_use(self, uses: Iterable[tuple[int, int]]) -> None:
         """Write down pairs of tick and version; raises StoreUnavailable."""
@@ -130,10 +143,10 @@ class DirectoryIndex:
         self._load(database)
 
     def _load(self, database: sqlite3.Connection) -> None:
-        query = "SELECT version, key, size_bytes, metadata, used_tick FROM objects ORDER BY used_tick, version"
+        query = "SELECT version, key, size_bytes, metadata, used_tick, marked FROM objects ORDER BY used_tick, version"
         with closing(database.execute(query)) as cursor:
-            for version, key, size_bytes, metadata, used_tick in cursor:
-                entry = Entry(key=key, size_bytes=size_bytes, version=version, metadata=metadata)
+            for version, key, size_bytes, metadata, used_tick, marked in cursor:
+                entry = Entry(key=key, size_bytes=size_bytes, version=version, metadata=metadata, marked=bool(marked))
                 self._rows.append(IndexRow(entry, used_tick))
         with closing(database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'objects'")) as cursor:
             found = cursor.fetchone()

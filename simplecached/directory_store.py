@@ -42,7 +42,18 @@ _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLL
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
-KILL_POINTS = ("created", "written", "synced", "renamed", "indexed", "unlinked", "unindexed", "flushed")
+KILL_POINTS = (
+    "created",
+    "written",
+    "synced",
+    "renamed",
+    "indexed",
+    "unlinked",
+    "unindexed",
+    "flushed",
+    "relabelled",
+    "marked",
+)
 
 
 def _checkpoint(_point: str) -> None:
@@ -97,7 +108,10 @@ class DirectoryStore(LruStore):
             if file is None or not self._files.pin(file):
                 file = self._open_file(record)
             if file is not None:
-                return StoredObject(file.fd, record.size_bytes, record.version, record.metadata, self._release, file)
+                marked = record.marked  # before the metadata: as in MemoryStore
+                return StoredObject(
+                    file.fd, record.size_bytes, record.version, record.metadata, self._release, file, marked
+                )
         return None
 
     def close(self) -> None:
@@ -121,6 +135,7 @@ class DirectoryStore(LruStore):
             record = Record(entry.key, entry.size_bytes, entry.metadata, entry.version)
             record.path = self._layout.object_path(self._layout.object_name(entry.key, entry.version))
             record.state = State.VISIBLE
+            record.marked = entry.marked
             record.used_tick = row.used_tick
             self._tick = max(self._tick, row.used_tick)
             self._index.add(record, entry.cost_bytes)
@@ -216,6 +231,14 @@ class DirectoryStore(LruStore):
         _checkpoint("unlinked")
         self._remove_rows(records)
         _checkpoint("unindexed")
+
+    def _keep_metadata(self, record: Record, metadata: bytes) -> None:
+        self._rows.replace_metadata(record.version, metadata)
+        _checkpoint("relabelled")
+
+    def _keep_marks(self, records: Sequence[Record]) -> None:
+        self._rows.mark([record.version for record in records])
+        _checkpoint("marked")
 
     def _reclaim(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One object: opaque key and metadata, length of the body, and the version that tells two bodies apart."""
+    """One object: opaque key and metadata, length of the body, and the version that tells two bodies apart.
+
+    Somebody may have marked it: what that means is for who reads it.
+    """
 
     key: bytes
     size_bytes: int
     version: int
     metadata: bytes = b""
+    marked: bool = False
 
     @property
     def cost_bytes(self) -> int:

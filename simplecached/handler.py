@@ -11,7 +11,7 @@ from time import monotonic
 from shmchannel import faults
 from shmchannel.chunk_reader import ChunkReader
 from shmchannel.chunk_writer import ChunkWriter
-from shmchannel.commands import METADATA_WANTED, PREFIX, Command
+from shmchannel.commands import MARK, METADATA_WANTED, PREFIX, Command, Kind
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerProtocolError
 from shmchannel.layout import ObjectFacts
@@ -109,7 +109,7 @@ class CacheHandler:
         writer.begin(ObjectFacts(size, found.version, len(metadata)))
 
         try:
-            state = writer.send(partial(os.preadv, fd), start, end, metadata)
+            state = writer.send(partial(os.preadv, fd), start, end, metadata, marked=found.marked)
         except OSError as error:
             if isinstance(error, TimeoutError):  # the proxy's, not the file's
                 raise
@@ -122,15 +122,10 @@ class CacheHandler:
 
     def put(self, command: Command, reader: ChunkReader) -> None:
         """Take a whole object into the store, or refuse it; never a part of one."""
-        reader.begin(Deadline.after(self._stall_s), metadata_wanted=True)
-        size = reader.facts.size_bytes
-        if size != command.length:
-            raise PeerProtocolError(f"fill of {command.length} bytes became {size} in the segment")
-        if reader.state is TransferState.FAILED:
-            reader.finish(refused=True)
+        if not self._begin(command, reader):
             return
         try:
-            writer = self._store.begin(command.key, size, reader.metadata)
+            writer = self._store.begin(command.key, command.length, reader.metadata)
         except (EntryTooLarge, NoRoom, StoreUnavailable) as error:
             self._refuse(command, reader, error)
             return
@@ -138,6 +133,34 @@ class CacheHandler:
             self._receive(command, reader, writer)
         finally:
             writer.abort()  # nothing is left to abort after a commit
+
+    def update(self, command: Command, reader: ChunkReader) -> None:
+        """Replace the metadata of an object in the store, or refuse; its body stays, and is not sent again."""
+        if not self._begin(command, reader):
+            return
+        if faults.ARMED:
+            faults.reach("cache.update_uncommitted")
+        try:
+            replaced = self._store.replace_metadata(command.key, command.version, reader.metadata)
+        except SimpleCachedError as error:
+            self._refuse(command, reader, error)
+            return
+        if replaced and self._hot is not None:
+            self._hot.drop(command.key)
+        reader.finish(refused=not replaced)
+
+    def _begin(self, command: Command, reader: ChunkReader) -> bool:
+        """Take the metadata of a PUT or an UPDATE; False when the proxy has given it up, and has been answered."""
+        reader.begin(Deadline.after(self._stall_s), metadata_wanted=True)
+        size = reader.facts.size_bytes
+        if size != command.length or reader.marked or (size and command.kind is Kind.UPDATE):
+            raise PeerProtocolError(
+                f"{command.kind.name} of {command.length} bytes became {size} in the segment, marked: {reader.marked}"
+            )
+        if reader.state is TransferState.FAILED:
+            reader.finish(refused=True)
+            return False
+        return True
 
     def _receive(self, command: Command, reader: ChunkReader, writer: ObjectWriter) -> None:
         if faults.ARMED:
@@ -172,11 +195,13 @@ class CacheHandler:
             reader.cancel()
 
     def purge(self, command: Command) -> int:
-        """Remove one object, or all with a prefix."""
+        """Remove one object, or all with a prefix; or mark them. Files of a static source are neither."""
+        store, key = self._store, command.key
+        marking = command.flags & MARK
         if command.flags & PREFIX:
-            removed = self._store.remove_prefix(command.key)
+            count = store.mark_prefix(key) if marking else store.remove_prefix(key)
         else:
-            removed = int(self._store.remove(command.key))
+            count = int(store.mark(key) if marking else store.remove(key))
         if self._hot is not None:
             self._hot.drop_purged(command)
-        return removed
+        return count

@@ -2,7 +2,8 @@
 
 A small object is put there when it is asked for a second time within SEEN_SECONDS. It stays for a short life only and
 is then asked for by a command again, which is how the order of eviction learns that it is in use, and how a changed
-file is found. Purge and replacement take it off at once.
+file is found. Purge and replacement, also of its metadata alone, take it off at once. A marked object is not put
+there: a shelf cannot tell of the mark.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class HotObjects:
         return self._shelf.begin() if seen == mark and now - seen_ns < _SEEN_NS else None
 
     def publish(self, token: ShelfToken, key: bytes, found: StoredObject) -> None:
-        """After the answer: put the object on the shelf if it is small; never raises."""
+        """After the answer: put the object on the shelf if it is small and not marked; never raises."""
+        if found.marked:
+            return
         try:
             self._shelf.publish(
                 token,
@@ -72,11 +75,11 @@ class HotObjects:
             log.debug("object not put on the shelf", extra={"key": key, "reason": str(error)})
 
     def drop(self, key: bytes) -> None:
-        """The object was replaced: after its successor is visible, before anybody is told so."""
+        """The object or its metadata was replaced: after the successor is visible, before anybody is told so."""
         self._shelf.drop(key)
 
     def drop_purged(self, command: Command) -> None:
-        """The objects of a PURGE were removed: before anybody is told so."""
+        """The objects of a PURGE were removed or marked: before anybody is told so."""
         if command.flags & PREFIX:
             self._shelf.drop_prefix(command.key)
         else:

@@ -67,16 +67,18 @@ class LruIndex(Generic[K]):
         """Return how many entries have at least one pin."""
         return self._pinned_count
 
-    def victims_for(self, size_bytes: int) -> list[K] | None:
+    def victims_for(self, size_bytes: int, *, entry_count: int = 1) -> list[K] | None:
         """Return what must leave before an entry of this size fits, the least recently used first.
+
+        With an `entry_count` of 0 it is room for an entry to grow by so much: pin that one before.
 
         The list is empty when there is room already, and the answer is None when there cannot be any: the size is above
         the budget, or what is pinned leaves too little. Nothing is changed.
         """
-        if size_bytes > self.budget_bytes - self._pinned_bytes or self._pinned_count >= self.entries_max:
+        if size_bytes > self.budget_bytes - self._pinned_bytes or self._pinned_count + entry_count > self.entries_max:
             return None
         surplus_bytes = self._used_bytes + size_bytes - self.budget_bytes
-        surplus_count = len(self._slots) + 1 - self.entries_max
+        surplus_count = len(self._slots) + entry_count - self.entries_max
         victims: list[K] = []
         if surplus_bytes <= 0 and surplus_count <= 0:
             return victims
@@ -98,6 +100,17 @@ class LruIndex(Generic[K]):
             raise ValueError(f"no room was made for {size_bytes} bytes")
         self._slots[name] = _Slot(size_bytes)
         self._used_bytes += size_bytes
+
+    def resize(self, name: K, size_bytes: int) -> None:
+        """Change the size of an entry, pinned or not; the caller has made room for it."""
+        slot = self._slots[name]
+        growth_bytes = size_bytes - slot.size_bytes
+        if self._used_bytes + growth_bytes > self.budget_bytes:
+            raise ValueError(f"no room was made for {growth_bytes} bytes")
+        slot.size_bytes = size_bytes
+        self._used_bytes += growth_bytes
+        if slot.pins:
+            self._pinned_bytes += growth_bytes
 
     def touch(self, name: K) -> None:
         """Make an entry the most recently used."""

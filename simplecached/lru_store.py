@@ -21,7 +21,7 @@ from simplecached.store import ObjectWriter, StoreStats
 from simplecached.versions import VersionClock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from simplecached.store import StoredObject
 
@@ -37,7 +37,7 @@ class State(Enum):
 class Record:
     """One object from its reservation to its last reader; compared by identity, and its own name in the index."""
 
-    __slots__ = ("fd", "key", "metadata", "path", "removed", "size_bytes", "state", "used_tick", "version")
+    __slots__ = ("fd", "key", "marked", "metadata", "path", "removed", "size_bytes", "state", "used_tick", "version")
 
     def __init__(self, key: bytes, size_bytes: int, metadata: bytes, version: int = 0) -> None:
         self.key = key
@@ -48,24 +48,33 @@ class Record:
         self.path = ""  # of its file, in a DirectoryStore
         self.state = State.WRITING
         self.removed = False  # somebody removed the key after this write began
+        self.marked = False
         self.used_tick = 0
 
     @property
     def entry(self) -> Entry:
         """Return the facts as a value."""
-        return Entry(key=self.key, size_bytes=self.size_bytes, version=self.version, metadata=self.metadata)
+        return Entry(
+            key=self.key, size_bytes=self.size_bytes, version=self.version, metadata=self.metadata, marked=self.marked
+        )
+
+    @property
+    def cost_bytes(self) -> int:
+        """Return what it takes of the byte budget: the body and its metadata."""
+        return self.size_bytes + len(self.metadata)
 
 
 class LruStore(ABC):
     """The shared part of all stores; safe for several threads.
 
     ``place`` names the store in errors. A write that began before a remove of its key counts as committed before it:
-    its object is never visible, so that a purge cannot be undone by a fill that was under way.
+    its object is never visible, so that a purge cannot be undone by a fill that was under way. Likewise a mark.
     """
 
     def __init__(self, place: str, *, budget_bytes: int, entries_max: int, version_floor: int = 0) -> None:
         self.place = place
         self._lock = threading.Lock()
+        self._metadata_lock = threading.Lock()  # one replacement after the other: memory and medium end with the same
         self._index: LruIndex[Record] = LruIndex(budget_bytes=budget_bytes, entries_max=entries_max)
         self._visible: dict[bytes, Record] = {}
         self._visible_bytes = 0
@@ -104,6 +113,14 @@ class LruStore(ABC):
         """Free what was held for readers, of objects that have none any more; never raises."""
 
     @abstractmethod
+    def _keep_metadata(self, record: Record, metadata: bytes) -> None:
+        """Make new metadata of an object last, and that it has no mark; raises StoreUnavailable, nothing changed."""
+
+    @abstractmethod
+    def _keep_marks(self, records: Sequence[Record]) -> None:
+        """Make the marks of objects last, all or none; raises StoreUnavailable."""
+
+    @abstractmethod
     def _touched(self, record: Record) -> None:
         """Note a use; called under the lock."""
 
@@ -131,18 +148,11 @@ class LruStore(ABC):
 
     def remove(self, key: bytes) -> bool:
         """Remove one object, visible or being written, and return whether it was visible; blocks for the medium."""
-        idle: list[Record] = []
         with self._lock:
             for writing in self._writing:
                 writing.removed = writing.removed or writing.key == key
             record = self._visible.get(key)
-            if record is not None:
-                self._detach(record, idle)
-                self._removed += 1
-        if record is None:
-            return False
-        self._forget([record], idle)
-        return True
+        return record is not None and self._remove_visible([record]) > 0
 
     def remove_prefix(self, prefix: bytes) -> int:
         """Remove all objects whose keys begin with the prefix and return how many were visible.
@@ -152,18 +162,57 @@ class LruStore(ABC):
         with self._lock:
             for writing in self._writing:
                 writing.removed = writing.removed or writing.key.startswith(prefix)
-            records = list(self._visible.values())
-        matching = [record for record in records if record.key.startswith(prefix)]  # a long look, so without the lock
-        leaving: list[Record] = []
-        idle: list[Record] = []
+        return self._remove_visible(self._visible_below(prefix))
+
+    def replace_metadata(self, key: bytes, version: int, metadata: bytes) -> bool:
+        """Give the visible object of this version (0: any) other metadata and take its mark off; counts as a use.
+
+        Returns False when there is none, or it left meanwhile. Raises EntryTooLarge, NoRoom (the metadata grows and
+        nothing can leave for it) or StoreUnavailable; the object is as before then. Blocks for the medium.
+        """
+        with self._metadata_lock:
+            with self._lock:
+                self._check_open()
+                record = self._visible.get(key)
+                if record is None or version not in (0, record.version):
+                    return False
+                self._index.pin(record)
+                self._touched(record)
+            idle: list[Record] = []
+            kept = False
+            try:
+                self._reserve_growth(record, record.size_bytes + len(metadata))
+                self._keep_metadata(record, metadata)
+                kept = True
+            finally:
+                with self._lock:
+                    kept = kept and record.state is State.VISIBLE
+                    if kept:
+                        record.metadata = metadata  # before the mark goes: open() looks at them the other way round
+                        record.marked = False
+                    self._index.resize(record, record.cost_bytes)
+                    self._drop_pin(record, idle)
+                self._reclaim(idle)
+            return kept
+
+    def mark(self, key: bytes) -> bool:
+        """Mark one object, visible or being written, and return whether it was visible; blocks for the medium.
+
+        One without metadata is removed instead: nothing would tell its readers of the mark.
+        """
         with self._lock:
-            for record in matching:
-                if record.state is State.VISIBLE:
-                    self._detach(record, idle)
-                    leaving.append(record)
-            self._removed += len(leaving)
-        self._forget(leaving, idle)
-        return len(leaving)
+            self._mark_written(writing for writing in self._writing if writing.key == key)
+            record = self._visible.get(key)
+        return record is not None and self._mark_visible([record]) > 0
+
+    def mark_prefix(self, prefix: bytes) -> int:
+        """Mark all objects whose keys begin with the prefix, as mark(), and return how many were visible.
+
+        One that is committed after the call began may stay without.
+        """
+        with self._lock:
+            self._mark_written(writing for writing in self._writing if writing.key.startswith(prefix))
+        return self._mark_visible(self._visible_below(prefix))
 
     def entries(self) -> list[Entry]:
         """Return the facts of all visible objects, the least recently used first."""
@@ -239,6 +288,8 @@ class LruStore(ABC):
             self._drop_pin(record, [])
         if not wanted:
             self._destroy(record)
+        elif record.marked:  # perhaps after _publish() had looked
+            self._make_marks_last([record])
         self._forget(leaving, idle)
         return record.version
 
@@ -251,23 +302,74 @@ class LruStore(ABC):
             raise StoreUnavailable("write to", self.place, errno.ESHUTDOWN)
 
     def _reserve(self, record: Record) -> list[Record]:
-        cost_bytes = record.size_bytes + len(record.metadata)
         with self._lock:
             self._check_open()
-            if cost_bytes > self._index.budget_bytes:
-                self._refused += 1
-                raise EntryTooLarge(cost_bytes, self._index.budget_bytes)
-            victims = self._index.victims_for(cost_bytes)
-            if victims is None:
-                self._refused += 1
-                raise NoRoom(cost_bytes, self._index.pinned_bytes, self._index.budget_bytes)
-            for victim in victims:
-                self._detach(victim, [])
-            self._evicted += len(victims)
-            self._index.add(record, cost_bytes)
+            victims = self._make_room(record.cost_bytes, record.cost_bytes, entry_count=1)
+            self._index.add(record, record.cost_bytes)
             self._index.pin(record)
             self._writing.add(record)
         return victims
+
+    def _reserve_growth(self, record: Record, cost_bytes: int) -> None:
+        """Reserve what a pinned object will need more than it has; raises as _make_room()."""
+        growth_bytes = cost_bytes - record.cost_bytes
+        if growth_bytes > 0:
+            with self._lock:
+                victims = self._make_room(growth_bytes, cost_bytes, entry_count=0)
+                self._index.resize(record, cost_bytes)
+            self._forget(victims, victims)
+
+    def _make_room(self, more_bytes: int, cost_bytes: int, *, entry_count: int) -> list[Record]:
+        """Take out what must leave for an object of `cost_bytes` that lacks `more_bytes` of them; the lock is held."""
+        if cost_bytes > self._index.budget_bytes:
+            self._refused += 1
+            raise EntryTooLarge(cost_bytes, self._index.budget_bytes)
+        victims = self._index.victims_for(more_bytes, entry_count=entry_count)
+        if victims is None:
+            self._refused += 1
+            raise NoRoom(more_bytes, self._index.pinned_bytes, self._index.budget_bytes)
+        for victim in victims:
+            self._detach(victim, [])
+        self._evicted += len(victims)
+        return victims
+
+    def _visible_below(self, prefix: bytes) -> list[Record]:
+        with self._lock:
+            records = list(self._visible.values())
+        return [record for record in records if record.key.startswith(prefix)]  # a long look, so without the lock
+
+    def _remove_visible(self, records: Sequence[Record]) -> int:
+        idle: list[Record] = []
+        with self._lock:
+            leaving = [record for record in records if self._visible.get(record.key) is record]
+            for record in leaving:
+                self._detach(record, idle)
+            self._removed += len(leaving)
+        self._forget(leaving, idle)
+        return len(leaving)
+
+    def _mark_written(self, records: Iterable[Record]) -> None:
+        """Mark what will become visible; the lock is held."""
+        for record in records:
+            record.marked = True
+            record.removed = record.removed or not record.metadata
+
+    def _mark_visible(self, records: Sequence[Record]) -> int:
+        with self._lock:
+            visible = [record for record in records if self._visible.get(record.key) is record]
+            for record in visible:
+                record.marked = True
+            bare = [record for record in visible if not record.metadata]
+        self._remove_visible(bare)
+        if len(visible) > len(bare):
+            self._make_marks_last(visible)
+        return len(visible)
+
+    def _make_marks_last(self, records: Sequence[Record]) -> None:
+        try:
+            self._keep_marks(records)
+        except StoreUnavailable:
+            self._remove_visible(records)  # a restart would bring them back without their marks
 
     def _unreserve(self, record: Record) -> None:
         with self._lock:

@@ -44,7 +44,10 @@ class MemoryStore(LruStore):
         record = self._pin_visible(key)
         if record is None:
             return None
-        return StoredObject(record.fd, record.size_bytes, record.version, record.metadata, self._release, record)
+        marked = record.marked  # before the metadata: the mark of older metadata asks for too much, a lost one is lost
+        return StoredObject(
+            record.fd, record.size_bytes, record.version, record.metadata, self._release, record, marked
+        )
 
     def close(self) -> None:
         """Free everything that nobody reads; what is being sent is freed at its release. May be called twice."""
@@ -69,6 +72,12 @@ class MemoryStore(LruStore):
 
     def _unpublish(self, records: Sequence[Record]) -> None:
         """A memory file has no name that could stay behind."""
+
+    def _keep_metadata(self, record: Record, metadata: bytes) -> None:
+        """It lives in the record alone."""
+
+    def _keep_marks(self, records: Sequence[Record]) -> None:
+        """Likewise."""
 
     def _touched(self, record: Record) -> None:
         """The order of use lives in the index alone."""

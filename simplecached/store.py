@@ -1,8 +1,8 @@
 """What every source of objects offers: open a key, read through a pinned descriptor, release; and for stores: write.
 
-An object is written once, becomes visible whole at its commit, and never changes; a new body is a new object with a
-higher version. Whoever reads holds a pin, and what is pinned stays readable even when it was replaced or removed
-meanwhile.
+An object is written once, becomes visible whole at its commit, and its body never changes; a new body is a new object
+with a higher version. Its metadata can be replaced, and it can be marked until its metadata is. Whoever reads holds a
+pin: what is pinned stays readable even when it was replaced or removed meanwhile, with the metadata it had at its open.
 """
 
 from __future__ import annotations
@@ -27,15 +27,23 @@ class StoredObject:
     manager that releases at its end.
     """
 
-    __slots__ = ("_pinned", "_unpin", "fd", "metadata", "size_bytes", "version")
+    __slots__ = ("_pinned", "_unpin", "fd", "marked", "metadata", "size_bytes", "version")
 
     def __init__(
-        self, fd: int, size_bytes: int, version: int, metadata: bytes, unpin: Callable[[Any], None], pinned: object
+        self,
+        fd: int,
+        size_bytes: int,
+        version: int,
+        metadata: bytes,
+        unpin: Callable[[Any], None],
+        pinned: object,
+        marked: bool = False,
     ) -> None:
         self.fd = fd
         self.size_bytes = size_bytes
         self.version = version
         self.metadata = metadata
+        self.marked = marked
         self._unpin: Callable[[Any], None] | None = unpin
         self._pinned = pinned
 
@@ -113,6 +121,21 @@ class ObjectStore(ObjectSource, Protocol):
 
     def remove_prefix(self, prefix: bytes) -> int:
         """Remove all objects whose keys begin with the prefix; return how many were visible."""
+
+    def replace_metadata(self, key: bytes, version: int, metadata: bytes) -> bool:
+        """Give the visible object of this version (0: any) other metadata and take its mark off.
+
+        Returns False when there is none; raises EntryTooLarge, NoRoom or StoreUnavailable, and changes nothing then.
+        """
+
+    def mark(self, key: bytes) -> bool:
+        """Mark one object, or remove it when it has no metadata, and whatever is being written under its key likewise.
+
+        Returns whether it was visible.
+        """
+
+    def mark_prefix(self, prefix: bytes) -> int:
+        """Mark all objects whose keys begin with the prefix, as mark(); return how many were visible."""
 
 
 class ObjectWriter:

@@ -20,16 +20,23 @@ from shmchannel.workers import WorkerPool
 from webproxy.boss import Boss
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import RateLimit
-from webproxy.config import ProxyConfig
+from webproxy.config import Protocol, ProxyConfig
 from webproxy.errors import ConfigError
-from webproxy.exchange import GetfileExchange
+from webproxy.exchange import GetfileExchange, Paused
+from webproxy.fetch_table import FetchTable
 from webproxy.fetches import Fetches
 from webproxy.fill import Fill
-from webproxy.handoff import Handoff
+from webproxy.handoff import Handoff, HttpStart
 from webproxy.hit import HitResponse
-from webproxy.intake import Intake
+from webproxy.http_connection import HttpConnection
+from webproxy.http_exchange import HttpExchange
+from webproxy.http_front import HttpFront
+from webproxy.http_setup import HttpParts, caching_options, make_http_front
+from webproxy.idle_connections import IdleConnections
+from webproxy.intake import Intake, Job
 from webproxy.listener import open_listener
 from webproxy.origin import OriginClient, OriginLimits
+from webproxy.origins import OriginRule
 from webproxy.spool import Spool
 from webproxy.steps import StepTimes
 
@@ -56,6 +63,7 @@ class _Proxy:
     def __init__(self, config: ProxyConfig, resources: ExitStack) -> None:
         self._config = config
         self._stop_now = False
+        self._draining = False
         self._steps = StepTimes(enabled=config.step_times)
         if config.spool_directory is not None and not os.access(config.spool_directory, os.W_OK | os.X_OK):
             raise ConfigError(f"spool_directory {config.spool_directory!r} is no directory that can be written to")
@@ -70,14 +78,32 @@ class _Proxy:
             on_step = self._steps.mark if self._steps.enabled else None
             self._client = ChannelClient(config.queue_name, self._pool, stall_s=config.stall_s, on_step=on_step)
             resources.callback(self._client.close)
-        self._cache = None if self._client is None else CacheLink(self._client, patient=config.origin_url is None)
-        self._fetches = None if config.origin_url is None else self._make_fetches(config.origin_url)
         self._address: tuple[str, int] = listener.getsockname()[:2]
+        self._origins = config.origin_table(own=_own_authorities(*self._address))
+        has_origin = bool(config.origin_url or config.origin)
+        self._cache = None if self._client is None else CacheLink(self._client, patient=not has_origin)
+        self._table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
+        self._origin = OriginClient(self._limits())
+        self._fetches = self._make_fetches() if has_origin else None
         self._handoff = Handoff()
         resources.callback(self._handoff.close)
-        self._boss = Boss(self._handoff, request_timeout_s=config.request_timeout_s, wire=config.wire)
+        speaks_http = Protocol.HTTP in config.protocols
+        self._boss = Boss(
+            self._handoff, request_timeout_s=config.request_timeout_s, wire=config.wire, speaks_http=speaks_http
+        )
         resources.callback(self._boss.close)
-        self._intake = Intake(listener, self._handoff, self._boss, config.worker_threads, config.wire)
+        self._idle = IdleConnections() if speaks_http else None
+        if self._idle is not None:
+            resources.callback(self._idle.close)
+        self._intake = Intake(
+            listener,
+            self._handoff,
+            self._boss,
+            config.worker_threads,
+            config.wire,
+            idle=self._idle,
+            speaks_getfile=Protocol.GETFILE in config.protocols,
+        )
         resources.callback(self._intake.close)
         self._exchange = GetfileExchange(
             self._cache,
@@ -90,25 +116,57 @@ class _Proxy:
             stopping=lambda: self._stop_now,
             others_wait=self._others_wait,
         )
+        self._front: HttpFront | None = None
+        self._http: HttpExchange | None = None
+        if self._idle is not None:
+            self._front, self._http = make_http_front(config, self._http_parts(self._idle))
+            self._boss.expire_idle = self._front.expire
         self._workers = WorkerPool("worker", config.worker_threads, self._step)
 
-    def _make_fetches(self, origin_url: str) -> Fetches:
+    def _http_parts(self, idle: IdleConnections) -> HttpParts:
+        return HttpParts(
+            cache=self._cache,
+            client=self._client,
+            pool=self._pool,
+            make_fill=self._make_fill,
+            table=self._table,
+            origin=self._origin,
+            origins=self._origins,
+            idle=idle,
+            boss=self._boss,
+            stopping=lambda: self._stop_now,
+            draining=lambda: self._draining,
+            others_wait=self._others_wait,
+        )
+
+    def _limits(self, rule: OriginRule | None = None) -> OriginLimits:
         config = self._config
-        limits = OriginLimits(
-            connect_s=config.origin_connect_s,
-            stall_s=config.origin_stall_s,
+        return OriginLimits(
+            connect_s=config.origin_connect_s if rule is None else rule.connect_s,
+            stall_s=config.origin_stall_s if rule is None else rule.stall_s,
             redirects=config.origin_redirects,
             object_bytes_max=config.object_bytes_max,
+            tls_verify=rule is None or rule.tls_verify,
+            ca_file=None if rule is None else rule.ca_file,
+            add_fields=() if rule is None else rule.add_fields,
         )
+
+    def _make_fetches(self) -> Fetches:
+        config = self._config
         return Fetches(
-            OriginClient(limits),
-            origin_url,
-            threads=config.worker_threads,
+            self._table,
+            self._origin,
+            self._locate,
             tries=config.origin_tries,
             window_bytes=config.spool_window_bytes,
-            spool_directory=config.spool_directory,
+            go_on_share=config.background_fetch_share,
             make_fill=self._make_fill if self._client is not None else None,
+            options=caching_options(config),
         )
+
+    def _locate(self, key: bytes) -> tuple[str, OriginLimits] | None:
+        target = self._origins.choose(None, key)
+        return None if target.rule is None else (target.url, self._limits(target.rule))
 
     def _make_fill(self, key: bytes, spool: Spool) -> Fill:
         assert self._client is not None
@@ -126,21 +184,35 @@ class _Proxy:
         if self._steps.enabled:
             self._steps.start(began_ns)
             self._steps.mark("boss")
-        fd = request.stream.fd if isinstance(request, HitResponse) else request[0]
+        fd = _descriptor_of(request)
         try:
-            if isinstance(request, HitResponse):
-                paused = self._exchange.resume(request)
-            else:
-                paused = self._exchange.serve(*request)
+            paused = self._work_on(request)
         except Exception:
             self._boss.linger(fd)  # left open, its client would wait for ever
             raise
         if paused is None:
-            self._boss.linger(fd)
-        elif paused.slow:
+            return
+        if paused.slow:
             self._boss.park(paused.response)
         else:
             self._handoff.put_paused(paused.response)
+
+    def _work_on(self, job: Job) -> Paused | None:
+        """Do one piece of work up to its end, or to what is left of it; the connection is in other hands then."""
+        if isinstance(job, HitResponse):
+            if job.connection is not None and self._front is not None:
+                return self._front.resume(job)
+            paused = self._exchange.resume(job)
+            if paused is None:
+                self._boss.linger(job.stream.fd)
+            return paused
+        if isinstance(job, HttpConnection | HttpStart):
+            assert self._front is not None
+            return self._front.go_on(job) if isinstance(job, HttpConnection) else self._front.begin(*job)
+        paused = self._exchange.serve(*job)
+        if paused is None:
+            self._boss.linger(job[0])
+        return paused
 
     def _others_wait(self) -> bool:
         """True when every worker is busy, and a request or a paused response waits for one."""
@@ -168,6 +240,7 @@ class _Proxy:
 
     def _stop(self, signals: SignalTrap) -> int:
         notify(STOPPING)
+        self._draining = True
         self._intake.stop_accepting()
         if self._cache is not None:
             self._cache.stop_waiting()
@@ -184,12 +257,13 @@ class _Proxy:
         self._workers.request_stop()
         stuck = self._workers.join(deadline, interrupted=second_signal)
         unfinished = stuck + self._boss.parked + self._handoff.waiting
-        if self._fetches is not None:
-            self._fetches.stop()
-            self._fetches.join(deadline.slice(1.0))
+        self._table.stop()
+        self._table.join(deadline.slice(1.0))
         if stuck:
             self._stop_now = True
         facts: dict[str, object] = {"unfinished": unfinished, **self._exchange.outcomes()}
+        if self._http is not None:
+            facts |= {f"http {outcome}": count for outcome, count in self._http.outcomes().items()}
         if self._pool is not None:
             stats = self._pool.stats()
             facts |= {
@@ -204,3 +278,15 @@ class _Proxy:
             facts["step_times"] = self._steps.total()
         log.info("stopped", extra=facts)
         return int(ExitCode.INTERRUPTED if unfinished else ExitCode.OK)
+
+
+def _descriptor_of(job: Job) -> int:
+    if isinstance(job, HitResponse):
+        return job.stream.fd
+    return job.fd if isinstance(job, HttpConnection | HttpStart) else job[0]
+
+
+def _own_authorities(host: str, port: int) -> tuple[bytes, ...]:
+    """Under which names clients know this proxy."""
+    shown = f"[{host}]" if ":" in host else host
+    return tuple(f"{name}:{port}".encode() for name in dict.fromkeys((shown, "127.0.0.1", "localhost", "[::1]")))

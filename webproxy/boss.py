@@ -15,14 +15,16 @@ import os
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
 from webproxy import sockets
 from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
-from webproxy.handoff import Handoff
+from webproxy.handoff import Handoff, HttpStart
 from webproxy.hit import HitResponse
+from webproxy.protocols import Spoken, spoken_by
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,19 @@ class _Unfinished:
 class Boss:
     """Owns the sockets handed to adopt() and linger() until it hands them on or closes them."""
 
-    def __init__(self, handoff: Handoff, *, request_timeout_s: float, wire: Wire) -> None:
+    def __init__(
+        self,
+        handoff: Handoff,
+        *,
+        request_timeout_s: float,
+        wire: Wire,
+        speaks_http: bool = False,
+        expire_idle: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`expire_idle` ends the connections that have idled too long; called a few times a second."""
         self._handoff = handoff
+        self._speaks_http = speaks_http
+        self.expire_idle = expire_idle
         self._request_timeout_s = request_timeout_s
         self._wire = wire
         self._inbox: deque[tuple[int, bytes]] = deque()
@@ -125,6 +138,7 @@ class Boss:
             self._epoll.register(response.stream.fd, select.EPOLLOUT)
         self._drop_too_slow()
         self._expire()
+        self.expire_idle()
         self._end_lingering()
 
     def _next_wait(self) -> float:
@@ -148,6 +162,14 @@ class Boss:
         if data is None:
             return
         entry.data += data
+        if self._speaks_http and data:
+            spoken = spoken_by(entry.data)
+            if spoken is Spoken.HTTP:
+                whole = entry.data
+                self._handoff.put(HttpStart(self._leave(fd), whole))
+                return
+            if spoken is Spoken.UNDECIDED:
+                return
         try:
             path = parse_request(entry.data) if data else None
         except RemoteProtocolError:

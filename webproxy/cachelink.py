@@ -35,15 +35,28 @@ class CacheLink:
         """Looks a key up on the cache's hot shelf: a copy of the whole object or None, at once, without a message."""
         return self._client.peek
 
-    def get(self, key: bytes, deadline: Deadline, *, offset: int = 0, version: int = 0) -> IncomingTransfer:
-        """Ask for an object from `offset` on (version 0: any) and wait for the answer; use it as a context manager.
+    def get(
+        self,
+        key: bytes,
+        deadline: Deadline,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        version: int = 0,
+        metadata_wanted: bool = False,
+    ) -> IncomingTransfer:
+        """Ask for `length` bytes of an object (0: all) from `offset` on, and wait; use it as a context manager.
+
+        Version 0 means any.
 
         Raises:
             CacheUnavailable: no cache, or none that answers before the deadline.
         """
         while True:
             try:
-                transfer = self._client.get(key, deadline, offset=offset, version=version)
+                transfer = self._client.get(
+                    key, deadline, offset=offset, length=length, version=version, metadata_wanted=metadata_wanted
+                )
             except (NameMissing, PeerGone) as error:
                 self._note(present=False, reason=error)
                 if not self._worth_waiting(deadline):

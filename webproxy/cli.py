@@ -1,4 +1,4 @@
-"""Command line of webproxy: arguments → config → run → exit code."""
+"""Command line of webproxy: arguments → config → run → exit code; with `purge` in front, another command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shmchannel.daemonkit import logs
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.options import load_or_exit, refuse
 from shmchannel.errors import ShmChannelError
-from webproxy import __version__, app
+from webproxy import __version__, app, purge_command
 from webproxy.config import ProxyConfig
 from webproxy.errors import ConfigError, WebProxyError
 
@@ -18,11 +18,14 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Run the daemon; returns its exit code."""
+    """Run the daemon, or `webproxy purge`; returns the exit code."""
+    if sys.argv[1:2] == ["purge"]:
+        return purge_command.main(sys.argv[2:])
     loaded = load_or_exit(
         ProxyConfig,
         prog=PROG,
-        description="The proxy daemon: answers clients from a cache and, what that lacks, from an origin.",
+        description="The proxy daemon: answers clients from a cache and, what that lacks, from an origin. "
+        "`webproxy purge --help`: removes objects from the cache.",
         version=__version__,
     )
     config = loaded.config

@@ -9,6 +9,7 @@ import select
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from time import monotonic
 
 from webproxy import sockets
@@ -98,6 +99,10 @@ class ClientStream:
             raise ClientGone(str(error)) from error
         self._sent_bytes += sent
         return sent
+
+    def peer_address(self) -> IPv4Address | IPv6Address | None:
+        """Where the client is; an address of IPv4 in IPv6's notation comes as the former."""
+        return sockets.peer_address(self.fd)
 
     def wait_writable(self) -> None:
         """Wait until a slow client can be sent to again.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from enum import StrEnum
 
 from shmchannel.commands import SEGMENTS_MAX
 from shmchannel.daemonkit.logs import LogForm, LogLevel
@@ -13,8 +16,21 @@ from shmchannel.layout import SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
 from shmchannel.naming import DEFAULT_QUEUE_NAME, checked_queue_name
 from shmchannel.pool import STRIPE_DEFAULT
 from webproxy.getfile import Wire
+from webproxy.origin_settings import HOST_ALLOWED, OriginSettings, check_origin_url
+from webproxy.origins import HostPattern, OriginRule, OriginTable, host_pattern
+from webproxy.urls import BadTarget
 
 PORT_DEFAULT = 25362
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_is_parameter_name = re.compile(r"[!\"$%'-<>-~]+").fullmatch  # printable, without # & =
+_is_name = re.compile(r"[A-Za-z*][!#$%&'*+.^_`|~:/0-9A-Za-z-]*").fullmatch  # a token of RFC 8941 section 3.3.4
+
+
+class Protocol(StrEnum):
+    """What is spoken on the port; the first bytes of a connection decide."""
+
+    GETFILE = "getfile"
+    HTTP = "http"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +46,9 @@ class ProxyConfig:
         high=65535,
     )
     host: str = option("127.0.0.1", "address to listen on, IPv4 or IPv6", flags=("--host",), metavar="ADDR", low=1)
+    protocols: tuple[Protocol, ...] = option(
+        tuple(Protocol), "what is spoken on the port; the first bytes decide", flags=("--protocols",), low=1
+    )
     worker_threads: int = option(
         8, "threads that serve requests; more than segments is allowed, they wait their turn",
         flags=("-t", "--threads"), metavar="N", low=1, high=512,
@@ -86,7 +105,13 @@ class ProxyConfig:
     origin_connect_s: float = option(5.0, "time to connect to the origin", low=0.05, high=600, unit="seconds")
     origin_stall_s: float = option(30.0, "longest silence of the origin", low=0.05, high=3600, unit="seconds")
     origin_tries: int = option(4, "tries of a fetch while nothing has been sent to a client", low=1, high=20)
-    origin_redirects: int = option(5, "redirects followed", low=0, high=50)
+    origin_redirects: int = option(5, "redirects followed for a getfile request", low=0, high=50)
+    origin: tuple[OriginSettings, ...] = option((), "more origins, chosen by Host and path")
+    forward_hosts: tuple[str, ...] = option(
+        (), "hosts for which the proxy is a forward proxy of plain http: `host` (port 80), `host:port`, `*.suffix`"
+    )
+    drop_parameters: tuple[str, ...] = option((), "names of query parameters that no key and no fetch contains")
+    purge_from: tuple[str, ...] = option(("127.0.0.1", "::1"), "addresses and networks that may PURGE")
     object_bytes_max: int = option(8 << 30, "largest object fetched from the origin", low=1, high=1 << 50, unit="bytes")
     spool_directory: str | None = option(
         None, "where bodies on their way from the origin lie; default: the system's for temporary files"
@@ -94,6 +119,19 @@ class ProxyConfig:
     spool_window_bytes: int = option(
         16 << 20, "how far a fetch may run ahead of its fastest reader", low=65_536, high=1 << 40, unit="bytes"
     )
+    http_head_bytes: int = option(8192, "longest head of an HTTP request", low=512, high=1 << 20, unit="bytes")
+    keepalive_s: float = option(
+        60.0, "how long an HTTP connection may wait for its next request", low=0.05, high=3600, unit="seconds"
+    )
+    connections_max: int = option(10_000, "most client connections at a time", low=1, high=1_000_000)
+    background_fetch_share: float = option(
+        0.5, "share of a body from which on its fetch goes on for the cache though its clients have left", low=0, high=1
+    )
+    heuristic_ceiling_s: int = option(
+        86_400, "longest lifetime that is guessed from Last-Modified", low=0, high=31_536_000, unit="seconds"
+    )
+    targeted_cache_control: bool = option(False, "obey CDN-Cache-Control in place of Cache-Control and Expires")
+    cache_status_name: str = option("gfcache", "what the proxy calls itself in Cache-Status", high=64)
     drain_s: float = option(10.0, "how long running requests may go on after SIGTERM", low=0, high=3600, unit="seconds")
     step_times: bool = option(False, "measure the share of each step of a request, logged at the end")
 
@@ -105,25 +143,67 @@ class ProxyConfig:
         except UsageError as error:
             raise SettingError("queue_name", self.queue_name, error.hint) from None
         if self.origin_url is not None:
-            _check_origin_url(self.origin_url)
-        elif not self.use_cache:
+            check_origin_url("origin_url", self.origin_url)
+        if not (self.use_cache or self.origin_url or self.origin or self.forward_hosts):
             raise SettingError("use_cache", False, "without a cache there must be an origin: give -s ORIGIN_URL too")
+        self._check_origins()
+        _patterns(self.forward_hosts)
+        self.purge_networks()
+        for name in self.drop_parameters:
+            if not _is_parameter_name(name):
+                raise SettingError("drop_parameters", name, "names as they stand in a query, without & = #")
+        if not _is_name(self.cache_status_name):
+            raise SettingError("cache_status_name", self.cache_status_name, "a word that begins with a letter")
+
+    def _check_origins(self) -> None:
+        known: set[tuple[HostPattern | None, bytes]] = set()
+        if self.origin_url is not None:
+            known.add((None, b"/"))
+        for number, rule in enumerate(self._table_rules(), start=1):
+            if (rule.host, rule.path) in known:
+                host = "" if rule.host is None else f"{self.origin[number - 1].host} "
+                repeated = f"{host}{rule.path.decode()} in [[origin]] table {number}"
+                raise SettingError("origin", repeated, "each host and path once (origin_url counts as path /)")
+            known.add((rule.host, rule.path))
+
+    def _defaults(self, url: str = "") -> OriginRule:
+        return OriginRule(
+            url=url, connect_s=self.origin_connect_s, stall_s=self.origin_stall_s, tries=self.origin_tries
+        )
+
+    def _table_rules(self) -> list[OriginRule]:
+        defaults = self._defaults()
+        return [table.rule(defaults) for table in self.origin]
+
+    def origin_table(self, own: Iterable[bytes] = ()) -> OriginTable:
+        """The table that chooses among the origins; `own` are the authorities that mean this proxy itself."""
+        default = [] if self.origin_url is None else [self._defaults(self.origin_url)]
+        return OriginTable(
+            [*default, *self._table_rules()],
+            forward_hosts=_patterns(self.forward_hosts),
+            forwarding=self._defaults(),
+            own=own,
+            drop_parameters=frozenset(name.encode() for name in self.drop_parameters),
+        )
+
+    def purge_networks(self) -> tuple[Network, ...]:
+        """The networks of `purge_from`; a single address is a network of one. Raises SettingError."""
+        return tuple(_network(text) for text in self.purge_from)
 
 
-def _check_origin_url(url: str) -> None:
-    allowed = "http://HOST[:PORT][/PATH] or https://..., without user, query or fragment"
+def _patterns(hosts: tuple[str, ...]) -> tuple[HostPattern, ...]:
+    return tuple(_pattern(host) for host in hosts)
+
+
+def _pattern(host: str) -> HostPattern:
     try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        return host_pattern(host.encode())
+    except BadTarget:
+        raise SettingError("forward_hosts", host, HOST_ALLOWED) from None
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
     except ValueError:
-        good = False
-    if (
-        not good
-        or "@" in parts.netloc
-        or parts.query
-        or parts.fragment
-        or not url.isascii()
-        or not url.isprintable()
-        or " " in url
-    ):
-        raise SettingError("origin_url", url, allowed)
+        raise SettingError("purge_from", text, "an address, or a network such as 10.0.0.0/8") from None

@@ -24,9 +24,9 @@ from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginEr
 from webproxy.fetches import Fetches
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.hit import HitResponse, Pause, leave
-from webproxy.paths import normalised_path
-from webproxy.spool import NotFound, SpoolReader
+from webproxy.spool import Found, NotFound, SpoolReader
 from webproxy.steps import StepTimes
+from webproxy.urls import normalised_path
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class GetfileExchange:
                 outcome = self._answer_from_cache(stream, key, transfer)
                 if outcome is not None:
                     return outcome
-        if self._fetches is None:
+        if self._fetches is None or not self._fetches.has_origin(key):
             stream.send_all(refusal(Status.FILE_NOT_FOUND, self._wire))
             return "not found"
         reader = self._fetches.open(key, asked_at)
@@ -202,6 +202,7 @@ class GetfileExchange:
             if isinstance(answer, NotFound):
                 stream.send_all(refusal(Status.FILE_NOT_FOUND, self._wire))
                 return "not found"
+            assert isinstance(answer, Found)
             stream.send_header(ok_header(answer.length, self._wire))
             while reader.position < answer.length:
                 available = reader.wait_available()

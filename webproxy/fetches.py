@@ -1,59 +1,90 @@
-"""Fetches: one origin fetch for each missing key, whoever and however many ask for it.
-
-A fetch runs in a thread of its own small pool and writes into a spool; who asked, and all who ask for the same key
-until the object is in the cache, read from that spool in workers of theirs.
-"""
+"""Fetches for getfile clients: a missing key → a GET from the origin, and what its answer means in getfile's words."""
 
 from __future__ import annotations
 
-import logging
 import math
-import random
 import threading
-from collections import OrderedDict, deque
 from collections.abc import Callable
-from time import monotonic
+from time import time
 
-from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable, Overloaded
-from webproxy.fill import Fill
-from webproxy.origin import ABSENT_STATUSES, OriginClient, OriginResponse, Sink
-from webproxy.paths import origin_url
-from webproxy.retry import pause_before_try
+from webproxy.caching.options import CachingOptions
+from webproxy.errors import OriginBadReply
+from webproxy.fetch_job import FetchJob
+from webproxy.fetch_table import FetchTable
+from webproxy.fill import Fill, metadata_of
+from webproxy.getfile_metadata import stored_for_getfile
+from webproxy.origin import ABSENT_STATUSES, OriginClient, OriginLimits
+from webproxy.origin_head import OriginResponse
+from webproxy.origin_request import getfile_request
 from webproxy.spool import Found, NotFound, Spool, SpoolReader
-
-log = logging.getLogger(__name__)
 
 MakeFill = Callable[[bytes, Spool], Fill]
 
-FILLED_MAX = 1024
-"""So many of the last filled keys are remembered: more than there can be requests on their way from cache to origin."""
 
-
-class _Fetch(Sink):
-    """One key's fetch: the sink of its tries."""
+class _GetfileFetch(FetchJob):
+    """One key's fetch. The readers are answered with the first byte: until then a failed try may be repeated."""
 
     def __init__(
-        self, key: bytes, spool: Spool, fill: Fill | None, window_bytes: int, stopping: threading.Event
+        self,
+        key: bytes,
+        url: str,
+        spool: Spool,
+        stopping: threading.Event,
+        origin: OriginClient,
+        limits: OriginLimits | None,
+        fill: Fill | None,
+        options: CachingOptions,
+        *,
+        tries: int,
+        window_bytes: int,
+        go_on_share: float,
     ) -> None:
-        self.key = key
-        self.spool = spool
+        super().__init__(key, spool, stopping, tries=tries, window_bytes=window_bytes, go_on_share=go_on_share)
         self.fill = fill
-        self._window_bytes = window_bytes if fill is None else max(window_bytes, fill.chunk_bytes)
-        self._stopping = stopping
+        self._url = url
+        self._origin = origin
+        self._limits = limits
+        self._options = options
+        self._started = False
+        self._request_time = 0.0
         self._response: OriginResponse | None = None
-        self._length: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The URL."""
+        return self._url
+
+    def attempt(self) -> None:
+        """As FetchJob.attempt(); a status that is no answer to a GET is a failure."""
+        self._request_time = time()
+        self._finish(self._origin.fetch(getfile_request(self._url), self, self._limits))
 
     def begin(self, response: OriginResponse) -> bool:
-        """Answer the readers as soon as status and length are known."""
-        self._response = response
+        """Answer the readers as soon as the status says that there is nothing to come."""
         if response.status in ABSENT_STATUSES:
             self.spool.answer(NotFound())
-        if response.status != 200:
-            return False
+        self._started = False
+        self._response = response
+        return response.status == 200
+
+    def write(self, data: bytes) -> None:
+        """As FetchJob.write()."""
+        if not self._started:
+            self._start_body()
+        super().write(data)
+
+    def _start_body(self) -> None:
+        assert self._response is not None
+        self._started = True
         self.spool.restart()
-        if response.length is not None:
-            self._found(response.length)
-        return True
+        if self.fill is not None:
+            stored = stored_for_getfile(self._response, self._request_time, time(), self._options)
+            if stored is None:  # its origin wants that nobody keeps it
+                self.fill.given_up = True
+            else:
+                self.fill.metadata_for = metadata_of(stored)
+        if self._response.length is not None:
+            self._found(self._response.length)
 
     def _found(self, length: int) -> None:
         self._length = length
@@ -61,42 +92,7 @@ class _Fetch(Sink):
         if self.fill is not None:
             self.fill.set_size(length)
 
-    def write(self, data: bytes) -> None:
-        """Spool, fill, and wait when no reader follows."""
-        self.spool.write(data)
-        while True:
-            if self.fill is not None:
-                self.fill.pump()
-            if not self.spool.answered:
-                return
-            if self.fill is None or self.fill.given_up:  # otherwise the fill may begin anew from the first byte
-                self.spool.forget_read()
-            position = self.fill.position if self.fill is not None else None
-            if self.spool.lead(position) <= self._window_bytes or self._stopping.is_set() or self._idle_spool():
-                return
-            self.spool.wait_reader()
-
-    def _idle_spool(self) -> bool:
-        """True when neither a client nor the cache takes the body."""
-        return not self.spool.wanted and not self._filling()
-
-    def _filling(self) -> bool:
-        return self.fill is not None and self.fill.position is not None
-
-    def idle(self) -> bool:
-        """End the fetch when nobody wants it; a complete body is for the cache, also when its readers have left."""
-        if self.fill is not None:
-            self.fill.give_way()
-        if self._stopping.is_set():
-            return True
-        return self.spool.written != self._length and not self._filling() and self.spool.abandon()
-
-    def finish(self, response: OriginResponse) -> None:
-        """A try came to its end with this header: settle what the readers are told.
-
-        Raises:
-            OriginBadReply: the status is no answer to a GET; 5xx may be tried again.
-        """
+    def _finish(self, response: OriginResponse) -> None:
         if response.status in ABSENT_STATUSES:
             self.spool.answer(NotFound())
             return
@@ -106,56 +102,38 @@ class _Fetch(Sink):
                 status=response.status,
                 retryable=response.status >= 500 or response.status in (408, 429),
             )
-        if self._response is not response:  # an empty body: begin() was never called
-            self.begin(response)
+        if not self._started:  # an empty body
+            self._start_body()
         if not self.spool.answered:
             self._found(self.spool.written)
         if self.fill is not None:
             self.fill.finish()
 
-    @property
-    def stored(self) -> bool:
-        """True once the cache has the object."""
-        return self.fill is not None and self.fill.stored
-
-    def end(self, error: OriginError | None) -> None:
-        """Leave the spool, first of all, so that who reads is told; then the cache."""
-        self.spool.end(error)
-        if self.fill is not None:
-            self.fill.cancel()
-
 
 class Fetches:
-    """The table of running fetches and the threads that run them."""
+    """What getfile clients ask of an origin."""
 
     def __init__(
         self,
+        table: FetchTable,
         origin: OriginClient,
-        base_url: str,
+        locate: Callable[[bytes], tuple[str, OriginLimits | None] | None],
         *,
-        threads: int,
         tries: int,
         window_bytes: int,
-        spool_directory: str | None,
+        go_on_share: float,
         make_fill: MakeFill | None,
+        options: CachingOptions,
     ) -> None:
+        """`locate` says where an origin has a key, and its limits; None when no origin has it."""
+        self._table = table
         self._origin = origin
-        self._base_url = base_url
+        self._locate = locate
         self._tries = tries
         self._window_bytes = window_bytes
-        self._spool_directory = spool_directory
+        self._go_on_share = go_on_share
         self._make_fill = make_fill
-        self._change = threading.Condition()
-        self._running: dict[bytes, _Fetch] = {}
-        self._filled: OrderedDict[bytes, float] = OrderedDict()
-        self._pending: deque[_Fetch] = deque()
-        self._threads_max = threads
-        self._threads: list[threading.Thread] = []
-        self._idle = 0
-        self._stopping = threading.Event()
-        self.fetched_total = 0
-        self.joined_total = 0
-        self.failed_total = 0
+        self._options = options
 
     def open(self, key: bytes, missed_at: float = math.inf) -> SpoolReader | None:
         """A reader of the key's body: of the fetch that runs already, or of a new one.
@@ -167,105 +145,26 @@ class Fetches:
             Overloaded: too many fetches at once.
             OriginUnreachable: the daemon stops.
         """
-        with self._change:
-            if self._stopping.is_set():
-                raise OriginUnreachable("the daemon stops")
-            if self._filled.get(key, -math.inf) >= missed_at:
-                return None
-            running = self._running.get(key)
-            reader = running.spool.join() if running is not None else None
-            if reader is not None:
-                self.joined_total += 1
-                return reader
-            if len(self._pending) >= self._threads_max:
-                raise Overloaded(f"{self._threads_max} fetches run and as many wait")
-            return self._enter(key)
+        opened = self._table.open(key, lambda spool: self._make(key, spool), missed_at)
+        return None if opened is None else opened[0]
 
-    def _enter(self, key: bytes) -> SpoolReader:
-        spool = Spool(self._spool_directory)
-        reader = spool.join()
-        assert reader is not None
-        fill = self._make_fill(key, spool) if self._make_fill is not None else None
-        fetch = _Fetch(key, spool, fill, self._window_bytes, self._stopping)
-        self._pending.append(fetch)
-        if self._idle < len(self._pending) and len(self._threads) < self._threads_max:
-            thread = threading.Thread(target=self._run, name=f"fetch-{len(self._threads)}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                if not self._threads:
-                    self._pending.remove(fetch)
-                    raise Overloaded(f"no thread for a fetch: {error}") from error
-            else:
-                self._threads.append(thread)
-        self._running[key] = fetch
-        self.fetched_total += 1
-        self._change.notify()
-        return reader
+    def has_origin(self, key: bytes) -> bool:
+        """Whether there is somebody to ask for the key."""
+        return self._locate(key) is not None
 
-    def _run(self) -> None:
-        while True:
-            with self._change:
-                self._idle += 1
-                self._change.wait_for(lambda: self._pending or self._stopping.is_set())
-                self._idle -= 1
-                if not self._pending:
-                    return
-                fetch = self._pending.popleft()
-            self._fetch(fetch)
-
-    def _fetch(self, fetch: _Fetch) -> None:
-        failure = self._try_to_the_end(fetch)
-        with self._change:
-            if self._running.get(fetch.key) is fetch:
-                del self._running[fetch.key]
-            if fetch.stored:
-                self._filled[fetch.key] = monotonic()
-                self._filled.move_to_end(fetch.key)
-                if len(self._filled) > FILLED_MAX:
-                    self._filled.popitem(last=False)
-            self.failed_total += failure is not None
-        fetch.end(failure)
-        if failure is not None:
-            log.info("fetch failed", extra={"key": fetch.key, "reason": str(failure)})
-
-    def _try_to_the_end(self, fetch: _Fetch) -> OriginError | None:
-        """Fetch, again where that may help; never raises, so that every reader hears of the end."""
-        try:
-            self._try_repeatedly(fetch)
-        except OriginError as failure:
-            return failure
-        except Exception as failure:
-            log.exception("fetch broken", extra={"key": fetch.key})
-            return OriginUnreachable(f"broken: {failure!r}")
-        return None
-
-    def _try_repeatedly(self, fetch: _Fetch) -> None:
-        url = origin_url(self._base_url, fetch.key)
-        for number in range(self._tries):
-            if self._stopping.wait(pause_before_try(number, random.random())):
-                raise OriginUnreachable("the daemon stops")
-            if fetch.spool.abandon():
-                raise FetchAborted(f"{url}: nobody waits for it any more")
-            try:
-                fetch.finish(self._origin.fetch(url, fetch))
-            except OriginError as error:
-                if not error.retryable or fetch.spool.answered or number == self._tries - 1:
-                    raise
-                log.debug("trying again", extra={"url": url, "number": number + 1, "reason": str(error)})
-            except OSError as error:
-                raise OriginUnreachable(f"the body cannot be spooled: {error}") from error
-            else:
-                return
-
-    def stop(self) -> None:
-        """End every fetch soon and let the threads go; readers see their fetch fail."""
-        self._stopping.set()
-        with self._change:
-            self._change.notify_all()
-
-    def join(self, seconds: float) -> None:
-        """Wait for the threads after stop(), all in all so long."""
-        give_up = monotonic() + seconds
-        for thread in list(self._threads):
-            thread.join(max(0.0, give_up - monotonic()))
+    def _make(self, key: bytes, spool: Spool) -> FetchJob:
+        place = self._locate(key)
+        assert place is not None
+        return _GetfileFetch(
+            key,
+            place[0],
+            spool,
+            self._table.stopping,
+            self._origin,
+            place[1],
+            self._make_fill(key, spool) if self._make_fill is not None else None,
+            self._options,
+            tries=self._tries,
+            window_bytes=self._window_bytes,
+            go_on_share=self._go_on_share,
+        )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 
 from shmchannel.client import ChannelClient
@@ -17,6 +18,8 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
 from shmchannel.leased_transfer import OutgoingTransfer
 from shmchannel.pool import Lease, SegmentPool
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.stored_codec import MetadataError, encode
 from webproxy.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,11 @@ FILL_SEGMENTS = 2
 START_SECONDS = 2.0
 GIVE_WAY_SECONDS = 1.0
 LOOK_SECONDS = 1.0
+
+
+def metadata_of(stored: StoredResponse) -> Callable[[int], bytes]:
+    """What a fill needs to write the metadata of a response as soon as it knows how long the body is."""
+    return lambda size_bytes: encode(replace(stored, body_bytes=size_bytes))
 
 
 class Fill:
@@ -41,6 +49,8 @@ class Fill:
         self._gave_way = False
         self.given_up = False
         self.stored = False
+        self.metadata_for: Callable[[int], bytes] = lambda _: b""
+        """The object's metadata, by its size in bytes; to be set before the size is."""
 
     @property
     def position(self) -> int | None:
@@ -98,7 +108,8 @@ class Fill:
                     return
                 self._begin(self._pool.lease(Deadline.after(START_SECONDS), 1))
             transfer = self._transfer
-            assert transfer is not None
+            if transfer is None:
+                return
             transfer.pump(self._read_into, self._size, wait=True)
             self.stored = transfer.commit()
             if not self.stored:
@@ -117,7 +128,14 @@ class Fill:
         if lease is None:
             return
         assert self._size is not None
-        self._transfer = self._client.put(self._key, self._size, b"", lease, Deadline.after(START_SECONDS))
+        try:
+            metadata = self.metadata_for(self._size)
+        except MetadataError as error:
+            lease.give_back()
+            log.info("object not stored", extra={"key": self._key, "reason": str(error)})
+            self.given_up = True
+            return
+        self._transfer = self._client.put(self._key, self._size, metadata, lease, Deadline.after(START_SECONDS))
 
     def _read_into(self, views: Sequence[memoryview], offset: int) -> int:
         return os.preadv(self._spool.fd, views, offset)

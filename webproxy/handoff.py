@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from webproxy import sockets
 from webproxy.hit import HitResponse
+from webproxy.http_connection import HttpConnection
 
 Request = tuple[int, bytes]
 """The descriptor of a client's connection, and the path it asked for."""
+
+
+class HttpStart(NamedTuple):
+    """The descriptor of a new connection that speaks HTTP, and its first bytes."""
+
+    fd: int
+    data: bytes
 
 
 Entry = TypeVar("Entry")
@@ -24,7 +32,7 @@ class Handoff:
     """
 
     def __init__(self) -> None:
-        self._requests: deque[Request] = deque()
+        self._requests: deque[Request | HttpStart | HttpConnection] = deque()
         self._paused: deque[HitResponse] = deque()
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
 
@@ -32,7 +40,7 @@ class Handoff:
         """The descriptor to poll for reading."""
         return self._fd
 
-    def put(self, request: Request) -> None:
+    def put(self, request: Request | HttpStart | HttpConnection) -> None:
         """Add a request and wake one worker; never blocks."""
         self._requests.append(request)
         os.eventfd_write(self._fd, 1)
@@ -42,7 +50,7 @@ class Handoff:
         self._paused.append(response)
         os.eventfd_write(self._fd, 1)
 
-    def take(self) -> Request | None:
+    def take(self) -> Request | HttpStart | HttpConnection | None:
         """The oldest request, or None; never blocks."""
         return self._take(self._requests) if self._requests else None
 
@@ -67,7 +75,8 @@ class Handoff:
     def close(self) -> None:
         """Close the descriptor and what still waits."""
         while self._requests:
-            sockets.close(self._requests.popleft()[0])
+            job = self._requests.popleft()
+            sockets.close(job.fd if isinstance(job, HttpConnection) else job[0])
         while self._paused:
             sockets.close(self._paused.popleft().stream.fd)
         os.close(self._fd)

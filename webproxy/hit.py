@@ -18,6 +18,7 @@ from shmchannel.transfer import TransferState
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import ClientStream
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone
+from webproxy.http_connection import HttpConnection
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Pause(Enum):
 class HitResponse:
     """`position` is the offset of the next byte that the client has not got."""
 
-    __slots__ = ("_others_wait", "key", "position", "size_bytes", "stream", "version")
+    __slots__ = ("_others_wait", "connection", "end", "key", "position", "size_bytes", "stream", "version")
 
     def __init__(
         self, stream: ClientStream, key: bytes, size_bytes: int, version: int, others_wait: Callable[[], bool]
@@ -50,6 +51,10 @@ class HitResponse:
         self.size_bytes = size_bytes
         self.version = version
         self.position = 0
+        self.end = size_bytes
+        """Behind the last byte that the client is to get."""
+        self.connection: HttpConnection | None = None
+        """Where the client's next request comes from, when it is an HTTP client."""
         self._others_wait = others_wait
 
     def resume(self, cache: CacheLink, wait_s: float) -> Pause | None:
@@ -60,7 +65,13 @@ class HitResponse:
             ClientGone: the connection is closed or broken.
         """
         try:
-            transfer = cache.get(self.key, Deadline.after(wait_s), offset=self.position, version=self.version)
+            transfer = cache.get(
+                self.key,
+                Deadline.after(wait_s),
+                offset=self.position,
+                length=self.end - self.position if self.end < self.size_bytes else 0,
+                version=self.version,
+            )
         except CacheUnavailable as error:
             raise BodyCutShort(str(error)) from error
         with transfer:
@@ -89,7 +100,7 @@ class HitResponse:
                     if transfer.may_ask_again and self._others_wait():
                         return self._pause(transfer, Pause.YIELD)
                     slice_end_ns = monotonic_ns() + SLICE_NS
-                if transfer.could_widen(self.size_bytes - self.position):
+                if transfer.could_widen(self.end - self.position):
                     return self._pause(transfer, Pause.WIDEN)
                 reader.advance()
                 sent = reader.drain(send_memory, BATCH_CHUNKS)

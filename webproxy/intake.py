@@ -19,10 +19,16 @@ from webproxy import sockets
 from webproxy.boss import Boss
 from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
-from webproxy.handoff import Handoff, Request
+from webproxy.handoff import Handoff, HttpStart, Request
 from webproxy.hit import HitResponse
+from webproxy.http_connection import HttpConnection
+from webproxy.idle_connections import IdleConnections
+from webproxy.protocols import Spoken, spoken_by
 
 log = logging.getLogger(__name__)
+
+Job = Request | HttpStart | HttpConnection | HitResponse
+"""What a worker can be given to do."""
 
 _WAIT_SECONDS = 0.25
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -31,12 +37,25 @@ _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Intake:
     """The workers' side of listener, handoff line and boss."""
 
-    def __init__(self, listener: socket.socket, handoff: Handoff, boss: Boss, worker_count: int, wire: Wire) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        handoff: Handoff,
+        boss: Boss,
+        worker_count: int,
+        wire: Wire,
+        *,
+        idle: IdleConnections | None = None,
+        speaks_getfile: bool = True,
+    ) -> None:
+        """`idle` are the HTTP connections between two requests; None when HTTP is not spoken here."""
         self._listener = listener
         self._listener_fd = listener.fileno()
         self._handoff = handoff
         self._boss = boss
         self._wire = wire
+        self._idle = idle
+        self._speaks_getfile = speaks_getfile
         self._accepting = True
         self._paused_turn = False
         self._waits = [self._new_wait() for _ in range(worker_count)]
@@ -50,9 +69,11 @@ class Intake:
         wait = select.epoll()
         wait.register(self._listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         wait.register(self._handoff.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        if self._idle is not None:  # an epoll in an epoll cannot be exclusive: of the workers that sleep all wake
+            wait.register(self._idle.fileno(), select.EPOLLIN)
         return wait
 
-    def take(self, index: int) -> Request | HitResponse | None:
+    def take(self, index: int) -> Job | None:
         """The next job for worker `index`, waiting a short while; None when there was none.
 
         New requests go first, and every other time a paused response does: neither can starve the other.
@@ -62,6 +83,8 @@ class Intake:
         job = (handoff.take_paused() if self._paused_turn else None) or handoff.take()
         if job is not None:
             return job
+        if self._idle is not None and (connection := self._idle.take()) is not None:
+            return connection
         fd = self._accept() if self._accepting else None
         if fd is not None:
             return self._read(fd)
@@ -73,6 +96,10 @@ class Intake:
     def others_wait(self) -> bool:
         """True when a request or a paused response waits for a worker; takes what clients have sent, never blocks."""
         if self._handoff.waiting:
+            return True
+        connection = self._idle.take() if self._idle is not None else None
+        if connection is not None:
+            self._handoff.put(connection)
             return True
         fd = self._accept() if self._accepting else None
         request = self._read(fd) if fd is not None else None
@@ -88,17 +115,25 @@ class Intake:
                 self._shed(error)
             return None  # everything else: the client was gone before we came
 
-    def _read(self, fd: int) -> Request | None:
+    def _read(self, fd: int) -> Request | HttpStart | None:
+        data: bytes | None = b""
         try:
             data = sockets.receive(fd)
-            path = parse_request(data) if data else None
+            path = parse_request(data) if data and self._speaks_getfile else None
         except ClientGone:
             sockets.close(fd)
             return None
         except RemoteProtocolError:
-            data, path = b"", None
+            path = None
+            spoken = spoken_by(data or b"") if self._idle is not None else Spoken.GETFILE
+            if spoken is Spoken.HTTP:
+                return HttpStart(fd, data or b"")
+            if spoken is Spoken.GETFILE:
+                data = b""
         if path is not None:
             return fd, path
+        if data and not self._speaks_getfile:
+            return HttpStart(fd, data)
         if data or data is None:
             self._boss.adopt(fd, data or b"")
         else:

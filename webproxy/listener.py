@@ -10,6 +10,8 @@ import struct
 from webproxy.errors import StartupError
 
 BACKLOG = 1024
+STAY_MICROSECONDS = 20_000
+"""How long a worker waits on a connection for more of it; then the connection idles without a worker."""
 PATIENCE_SECONDS = 1
 """How long one send() may wait for a client to take data; one that takes less than a chunk in this time is slow."""
 
@@ -36,6 +38,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", PATIENCE_SECONDS, 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, STAY_MICROSECONDS))
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)

@@ -1,16 +1,18 @@
-"""OriginClient: one GET from an HTTP origin with libcurl; the only importer of pycurl.
+"""OriginClient: one request to an HTTP origin with libcurl; the only importer of pycurl.
 
 A handle is made for each thread and kept: connections live in it. Redirects are followed here, not by libcurl, so that
 each hop's host is checked by its own rule. The body comes as the origin sent it (no decompression), and is counted.
+What is sent once and must not be sent twice gets a connection of its own: on one that was kept, libcurl would send it
+again when the origin has closed it meanwhile (RFC 9110 section 9.2.2).
 """
 
 from __future__ import annotations
 
-import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -18,6 +20,7 @@ import pycurl
 
 from webproxy.addresses import may_connect, may_redirect, parse_address, same_host
 from webproxy.errors import (
+    BodyCutShort,
     FetchAborted,
     OriginBadReply,
     OriginError,
@@ -26,41 +29,51 @@ from webproxy.errors import (
     OriginTooLarge,
     OriginUnreachable,
 )
+from webproxy.http.fields import Field, Fields
+from webproxy.origin_head import HeadReader, OriginResponse
+from webproxy.origin_request import OriginRequest, fields_for, header_lines
 
 BUFFER_BYTES = 256 * 1024
-HEADER_BYTES_MAX = 65_536
 UNWANTED_BYTES_MAX = 65_536
-LENGTH_DIGITS_MAX = 19
+CONTINUE_WAIT_MS = 1000
+"""So long is waited for a word from an origin that was asked by Expect; many know no 100 (RFC 9110 section 10.1.1)."""
 ABSENT_STATUSES = frozenset({401, 403, 404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_STATUS = re.compile(r"[1-9][0-9]{2}")
 _HTTP = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
+_HAS_HTTP2 = bool(pycurl.version_info()[4] & pycurl.VERSION_HTTP2)
+_HTTP_VERSION = pycurl.CURL_HTTP_VERSION_2TLS if _HAS_HTTP2 else pycurl.CURL_HTTP_VERSION_1_1
+# libcurl may have been built on another system, whose certificates lay elsewhere.
+_SYSTEM_CAS = ssl.get_default_verify_paths()
+_BAD_CERTIFICATE = frozenset({pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE})
+_NOT_CONNECTED = frozenset({pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_SSL_CONNECT_ERROR})
+_BROKEN = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING})
+_CUT_SHORT = frozenset({pycurl.E_PARTIAL_FILE, pycurl.E_HTTP2})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginLimits:
-    """Limits of one try, in seconds, bytes and hops."""
+    """How one origin is asked, and the limits of one try in seconds, bytes and hops."""
 
     connect_s: float
     stall_s: float
     redirects: int
-    object_bytes_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class OriginResponse:
-    """Status and declared length of an answer; length None when the origin did not say. Header names are lower case."""
-
-    status: int
-    length: int | None
-    headers: dict[str, str]
+    object_bytes_max: int | None
+    """None: a body of any length is taken."""
+    tls_verify: bool = True
+    ca_file: str | None = None
+    """The authorities of its certificate; None for the system's."""
+    add_fields: tuple[Field, ...] = ()
+    """Sent in place of the request's fields of these names; like the two above, for its own host only."""
 
 
 class Sink:
     """Who takes a response; what it raises ends the fetch and comes out of fetch()."""
 
+    def interim(self, status: int, fields: Fields) -> None:
+        """An interim answer has come (1xx); nothing needs to be done with it."""
+
     def begin(self, response: OriginResponse) -> bool:
-        """The first byte of a body has come; True when the body is wanted. An empty body begins nothing."""
+        """The final head has come, whether a body follows or not; True when the body is wanted."""
         raise NotImplementedError
 
     def write(self, data: bytes) -> None:
@@ -73,29 +86,31 @@ class Sink:
 
 
 class OriginClient:
-    """Thread-safe: each thread has a handle of its own."""
+    """Thread-safe: each thread has a handle of its own, for all origins."""
 
     def __init__(self, limits: OriginLimits) -> None:
+        """`limits` hold for a fetch that brings none."""
         self._limits = limits
         self._local = threading.local()
 
-    def fetch(self, url: str, sink: Sink) -> OriginResponse:
-        """GET `url`, following redirects, and give the answer to the sink; returns the final header.
+    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits | None = None) -> OriginResponse:
+        """Ask, following redirects if that is wanted, and give the answer to the sink; returns its head, with trailers.
 
         Raises:
             OriginError: its subclass says what happened; a body that came short is OriginBadReply.
+            BodyCutShort: the request's body came short of its length.
         """
-        first = url
-        for _ in range(self._limits.redirects + 1):
-            attempt = _Attempt(self._handle(), url, sink, self._limits, named=same_host(url, first))
+        limits = limits or self._limits
+        url = request.url
+        for _ in range(limits.redirects + 1):
+            attempt = _Attempt(self._handle(), url, request, sink, limits)
             target = attempt.run()
             if target is None:
-                assert attempt.response is not None
-                return attempt.response
+                return attempt.outcome
             if not may_redirect(url, target):
                 raise OriginRefused(f"{url} redirects to {target!r}: only to plain http and https, never https to http")
             url = target
-        raise OriginRefused(f"{first} redirects more than {self._limits.redirects} times")
+        raise OriginRefused(f"{request.url} redirects more than {limits.redirects} times")
 
     def _handle(self) -> pycurl.Curl:
         handle = getattr(self._local, "handle", None)
@@ -107,26 +122,27 @@ class OriginClient:
 class _Attempt:
     """One hop: set-up, callbacks and outcome of one perform()."""
 
-    def __init__(self, handle: pycurl.Curl, url: str, sink: Sink, limits: OriginLimits, *, named: bool) -> None:
+    def __init__(self, handle: pycurl.Curl, url: str, request: OriginRequest, sink: Sink, limits: OriginLimits) -> None:
         self._handle = handle
         self._url = url
+        self._request = request
         self._sink = sink
         self._limits = limits
-        self._named = named
-        self._status = 0
-        self._header_bytes = 0
-        self._headers: dict[str, str] = {}
+        self._elsewhere = not same_host(url, request.url)
+        self._heads = HeadReader(url, request.method)
+        self._response: OriginResponse | None = None
+        self._redirect: OriginResponse | None = None
+        self._unwanted = False
         self._received = 0
+        self._sent = 0
         self._last_progress = monotonic()
         self._failure: BaseException | None = None
         self._refusal: OriginRefused | None = None
         self._sockets: list[socket.socket] = []
-        self.response: OriginResponse | None = None
-        self._unwanted = False
 
     def run(self) -> str | None:
         """Perform; None when the sink has got the answer, or the URL of a redirect."""
-        redirect = self._perform()
+        location = self._perform()
         failure, self._failure = self._failure, None
         try:
             if self._unwanted:  # status and header are all that was wanted
@@ -135,15 +151,25 @@ class _Attempt:
                 raise failure
         finally:
             del failure  # its traceback holds this frame: no cycle, so that it goes when it is handled
-        if self._status in _REDIRECTS:
-            if redirect:
-                return redirect.decode("latin-1")
-            raise OriginBadReply(f"{self._url}: status {self._status} without a usable Location", status=self._status)
-        if self.response is None:
-            raise OriginBadReply(f"{self._url}: no answer", retryable=True)
-        if self.response.length is not None and self._received < self.response.length and self.response.status == 200:
-            raise OriginBadReply(f"{self._url}: {self._received} of {self.response.length} bytes", retryable=True)
+        again = self._request.repeatable
+        if self._redirect is not None:
+            if location:
+                return location.decode("latin-1")
+            status = self._redirect.status
+            raise OriginBadReply(f"{self._url}: status {status} without a usable Location", status=status)
+        if self._response is None:
+            raise OriginBadReply(f"{self._url}: no answer", retryable=again)
+        length = self._response.length
+        if length is not None and self._received < length:
+            raise OriginBadReply(f"{self._url}: {self._received} of {length} bytes", retryable=again)
         return None
+
+    @property
+    def outcome(self) -> OriginResponse:
+        """The head that the sink was given, with what came behind the body."""
+        assert self._response is not None
+        trailers = self._heads.trailers
+        return replace(self._response, trailers=trailers) if len(trailers) else self._response
 
     def _perform(self) -> bytes | None:
         """Let libcurl work; returns where a redirect leads. What went wrong is in `_failure` then."""
@@ -151,25 +177,27 @@ class _Attempt:
         self._configure()
         try:
             handle.perform()
-            redirect: bytes | None = handle.getinfo_raw(pycurl.REDIRECT_URL)  # as sent: it need not be ASCII
+            location: bytes | None = handle.getinfo_raw(pycurl.REDIRECT_URL)  # as sent: it need not be ASCII
         except pycurl.error as error:
             self._failure = self._failure or self._refusal or self._translate(error)
             return None
         else:
-            return redirect
+            return location
         finally:
             handle.reset()  # keeps the connections, drops the callbacks' references
             for made in self._sockets:
                 made.close()
 
     def _configure(self) -> None:
-        handle, limits = self._handle, self._limits
+        handle, limits, request = self._handle, self._limits, self._request
+        fields = fields_for(request, limits.add_fields, elsewhere=self._elsewhere)
         handle.reset()
         options: dict[int, Any] = {
             pycurl.URL: self._url,
             pycurl.NOSIGNAL: 1,
             pycurl.PROTOCOLS: _HTTP,
             pycurl.REDIR_PROTOCOLS: _HTTP,
+            pycurl.HTTP_VERSION: _HTTP_VERSION,
             pycurl.FOLLOWLOCATION: 0,
             pycurl.PATH_AS_IS: 1,  # the path was normalised for the key already
             pycurl.PROXY: "",
@@ -177,16 +205,43 @@ class _Attempt:
             pycurl.HTTP_CONTENT_DECODING: 0,
             pycurl.BUFFERSIZE: BUFFER_BYTES,
             pycurl.CONNECTTIMEOUT_MS: int(limits.connect_s * 1000),
-            pycurl.HTTPHEADER: ["Accept-Encoding: identity", "Accept: */*"],
-            pycurl.USERAGENT: "webproxy",
+            pycurl.FRESH_CONNECT: not request.repeatable,
+            pycurl.HTTPHEADER: header_lines(fields),
             pycurl.HEADERFUNCTION: self._on_header,
             pycurl.WRITEFUNCTION: self._on_body,
             pycurl.NOPROGRESS: 0,
             pycurl.XFERINFOFUNCTION: self._on_progress,
             pycurl.OPENSOCKETFUNCTION: self._on_socket,
+            **self._tls_options(),
+            **self._method_options(),
         }
         for option, value in options.items():
             handle.setopt(option, value)
+
+    def _tls_options(self) -> dict[int, Any]:
+        """Whom to trust; the operator's word on that is about the origin's own host."""
+        limits = self._limits
+        if not limits.tls_verify and not self._elsewhere:
+            return {pycurl.SSL_VERIFYPEER: 0, pycurl.SSL_VERIFYHOST: 0}
+        own = None if self._elsewhere else limits.ca_file
+        places = {pycurl.CAINFO: own} if own else {pycurl.CAINFO: _SYSTEM_CAS.cafile, pycurl.CAPATH: _SYSTEM_CAS.capath}
+        return {option: place for option, place in places.items() if place is not None}
+
+    def _method_options(self) -> dict[int, Any]:
+        request = self._request
+        if request.method == b"HEAD":
+            return {pycurl.NOBODY: 1}
+        options: dict[int, Any] = {}
+        if request.sends_body:  # first: it would change the method
+            length = request.body.length if request.body is not None else 0
+            options[pycurl.UPLOAD] = 1
+            options[pycurl.UPLOAD_BUFFERSIZE] = BUFFER_BYTES
+            options[pycurl.INFILESIZE_LARGE] = -1 if length is None else length
+            options[pycurl.READFUNCTION] = self._on_read
+            options[pycurl.EXPECT_100_TIMEOUT_MS] = CONTINUE_WAIT_MS
+        if options or request.method != b"GET":
+            options[pycurl.CUSTOMREQUEST] = request.method
+        return options
 
     def _guarded(self, call: Callable[[], Any], failed: Any) -> Any:
         try:
@@ -202,7 +257,8 @@ class _Attempt:
         """A socket for an address of the origin's name; a refused one leaves the name's other addresses to be tried."""
         family, kind, protocol, endpoint = address
         ip = parse_address(endpoint[0]) if family in (socket.AF_INET, socket.AF_INET6) else None
-        if ip is None or not may_connect(ip, named_by_operator=self._named):
+        named = self._request.named_by_operator and not self._elsewhere
+        if ip is None or not may_connect(ip, named_by_operator=named):
             self._refusal = OriginRefused(f"{self._url}: address {ip} is not allowed for an origin")
             return pycurl.SOCKET_BAD
         self._sockets.append(socket.socket(family, kind, protocol))
@@ -213,74 +269,82 @@ class _Attempt:
 
     def _check_progress(self) -> int:
         if monotonic() - self._last_progress > self._limits.stall_s:
-            raise OriginTimeout(f"{self._url}: nothing for {self._limits.stall_s:.1f} s", retryable=True)
+            text = f"{self._url}: nothing for {self._limits.stall_s:.1f} s"
+            raise OriginTimeout(text, retryable=self._request.repeatable)
         if self._sink.idle():
             raise FetchAborted(f"{self._url}: nobody waits for it any more")
         return 0
 
+    def _on_read(self, size: int) -> bytes | int:
+        return self._guarded(lambda: self._read_body(size), pycurl.READFUNC_ABORT)  # type: ignore[no-any-return]
+
+    def _read_body(self, size: int) -> bytes:
+        """The next bytes to send; the end of a body that is too short must not look like its end."""
+        source = self._request.body
+        data = source.read(size) if source is not None else b""
+        self._sent += len(data)
+        if not data and source is not None and source.length is not None and self._sent < source.length:
+            raise BodyCutShort(f"{self._url}: {self._sent} of {source.length} bytes to be sent")
+        self._last_progress = monotonic()
+        return data
+
     def _on_header(self, line: bytes) -> int | None:
         return self._guarded(lambda: self._take_header(line), -1)  # type: ignore[no-any-return]
 
-    def _take_header(self, line: bytes) -> None:
+    def _take_header(self, line: bytes) -> int | None:
+        head = self._heads.take(line)
+        ends = False
+        if head is not None:
+            if head.status < 200:
+                self._sink.interim(head.status, head.fields)
+            elif self._request.follow_redirects and head.status in _REDIRECTS:
+                self._redirect = head
+            else:
+                ends = self._begin(head)
         self._last_progress = monotonic()
-        self._header_bytes += len(line)
-        if self._header_bytes > HEADER_BYTES_MAX:
-            raise OriginBadReply(f"{self._url}: a header of more than {HEADER_BYTES_MAX} bytes")
-        if self.response is not None:  # trailers
-            return
-        text = line.decode("latin-1").rstrip("\r\n")
-        if text.startswith("HTTP/"):
-            status = text.split(" ", 2)[1:2]
-            if not status or not _STATUS.fullmatch(status[0]):
-                raise OriginBadReply(f"{self._url}: {text!r} is no status line")
-            self._headers, self._status = {}, int(status[0])
-        elif not text:
-            if self._status >= 200 and self._status not in _REDIRECTS:
-                self._end_header()
-        else:
-            name, _, value = text.partition(":")
-            name, value = name.strip().lower(), value.strip()
-            if name == "content-length" and self._headers.get(name, value) != value:
-                raise OriginBadReply(f"{self._url}: two lengths, {self._headers[name]} and {value}")
-            self._headers[name] = value
+        return -1 if ends else None
 
-    def _end_header(self) -> None:
-        declared = self._headers.get("content-length", "")
-        known = declared.isdecimal() and "transfer-encoding" not in self._headers
-        if known and (len(declared) > LENGTH_DIGITS_MAX or int(declared) > self._limits.object_bytes_max):
-            raise OriginTooLarge(f"{self._url}: {declared[:32]} bytes, at most {self._limits.object_bytes_max}")
-        self.response = OriginResponse(self._status, int(declared) if known else None, self._headers)
+    def _begin(self, head: OriginResponse) -> bool:
+        """Hand over the final head; True when nothing of what libcurl would do next is wanted."""
+        refused = head.status == 417 and self._request.expects_continue
+        if refused:  # libcurl would skip the body and ask again without Expect; the client is to hear of it instead
+            fields = head.fields.without((b"content-length", b"transfer-encoding"))
+            head = replace(head, fields=fields.with_line(b"Content-Length", b"0"), length=0)
+        most = self._limits.object_bytes_max
+        if most is not None and head.length is not None and head.length > most:
+            raise OriginTooLarge(f"{self._url}: {head.length} bytes, at most {most}")
+        self._response = head
+        self._unwanted = not self._sink.begin(head) or refused
+        return refused
 
     def _on_body(self, data: bytes) -> int | None:
         return self._guarded(lambda: self._take_body(data), -1)  # type: ignore[no-any-return]
 
     def _take_body(self, data: bytes) -> int | None:
-        first = not self._received
         self._received += len(data)
-        if self.response is None:
+        if self._response is None:
             if self._received > UNWANTED_BYTES_MAX:
                 raise OriginBadReply(f"{self._url}: a redirect of more than {UNWANTED_BYTES_MAX} bytes")
             return None
-        if first:
-            self._unwanted = not self._sink.begin(self.response)
         if self._unwanted:  # a short one is read to its end, so that the connection can be used again
             return None if self._received <= UNWANTED_BYTES_MAX else -1
-        if self._received > self._limits.object_bytes_max:
-            raise OriginTooLarge(f"{self._url}: more than {self._limits.object_bytes_max} bytes")
+        most = self._limits.object_bytes_max
+        if most is not None and self._received > most:
+            raise OriginTooLarge(f"{self._url}: more than {most} bytes")
         self._sink.write(data)
         self._last_progress = monotonic()
         return None
 
     def _translate(self, error: pycurl.error) -> OriginError:
         code, message = error.args[0], f"{self._url}: {error.args[1]}"
-        if code == pycurl.E_OPERATION_TIMEDOUT:
+        again = self._request.repeatable
+        if code == pycurl.E_OPERATION_TIMEDOUT:  # of connecting: the only time that libcurl measures
             return OriginTimeout(message, retryable=True)
-        if code in (
-            pycurl.E_COULDNT_CONNECT,
-            pycurl.E_COULDNT_RESOLVE_HOST,
-            pycurl.E_SEND_ERROR,
-            pycurl.E_RECV_ERROR,
-            pycurl.E_GOT_NOTHING,
-        ):
+        if code in _BAD_CERTIFICATE:
+            return OriginUnreachable(message)
+        if code in _NOT_CONNECTED:  # nothing was sent
             return OriginUnreachable(message, retryable=True)
-        return OriginBadReply(message, status=self._status, retryable=code in (pycurl.E_PARTIAL_FILE, pycurl.E_HTTP2))
+        if code in _BROKEN:
+            return OriginUnreachable(message, retryable=again)
+        status = self._response.status if self._response is not None else 0
+        return OriginBadReply(message, status=status, retryable=again and code in _CUT_SHORT)

@@ -11,8 +11,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
+import select
 import socket
 import threading
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from webproxy.errors import ClientGone
 
@@ -38,15 +41,27 @@ class _Message(ctypes.Structure):
     )
 
 
+class _EpollEvent(ctypes.Structure):
+    """A struct epoll_event (epoll_ctl(2)), which the kernel packs on x86-64 only."""
+
+    _pack_ = 1 if platform.machine() == "x86_64" else 8
+    _fields_ = (("events", ctypes.c_uint32), ("fd", ctypes.c_int32), ("unused", ctypes.c_int32))
+
+
 _keeps_gil = ctypes.PyDLL(None, use_errno=True)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
 _accept4, _recv, _shutdown, _close = _keeps_gil.accept4, _keeps_gil.recv, _keeps_gil.shutdown, _keeps_gil.close
+_recv_waiting = _drops_gil.recv
+_epoll_ctl, _epoll_wait = _keeps_gil.epoll_ctl, _keeps_gil.epoll_wait
 _send_small, _send_large = _keeps_gil.send, _drops_gil.send
 _sendmsg = _keeps_gil.sendmsg
 _sendmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
 _sendmsg.restype = ctypes.c_ssize_t
 _accept4.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
-_recv.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_recv.argtypes = _recv_waiting.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_recv_waiting.restype = ctypes.c_ssize_t
+_epoll_ctl.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
+_epoll_wait.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
 _shutdown.argtypes = [ctypes.c_int, ctypes.c_int]
 _close.argtypes = [ctypes.c_int]
 _recv.restype = ctypes.c_ssize_t
@@ -92,6 +107,20 @@ def receive(fd: int) -> bytes | None:
     if buffer is None:
         buffer = _local.buffer = ctypes.create_string_buffer(_RECEIVE_BYTES)
     count: int = _recv(fd, buffer, _RECEIVE_BYTES, _DONTWAIT)
+    if count >= 0:
+        return ctypes.string_at(buffer, count)
+    code = ctypes.get_errno()
+    if code in _AGAIN:
+        return None
+    raise ClientGone(os.strerror(code))
+
+
+def receive_waiting(fd: int) -> bytes | None:
+    """As receive(), waiting up to the socket's receive time-out without the GIL."""
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None:
+        buffer = _local.buffer = ctypes.create_string_buffer(_RECEIVE_BYTES)
+    count: int = _recv_waiting(fd, buffer, _RECEIVE_BYTES, 0)
     if count >= 0:
         return ctypes.string_at(buffer, count)
     code = ctypes.get_errno()
@@ -166,6 +195,17 @@ def _sent(count: int) -> int:
     raise ClientGone(os.strerror(code))
 
 
+def peer_address(fd: int) -> IPv4Address | IPv6Address | None:
+    """The other side's address; None when the connection is gone or has none."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as duplicate:
+            name = duplicate.getpeername()
+        address = ip_address(name[0].partition("%")[0])
+    except (OSError, ValueError, IndexError, TypeError):
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
 def end_sending(fd: int) -> bool:
     """Tell the client that no more comes (FIN after what is on its way); False when the connection is gone."""
     return bool(_shutdown(fd, socket.SHUT_WR) == 0)
@@ -174,3 +214,28 @@ def end_sending(fd: int) -> bool:
 def close(fd: int) -> None:
     """Close a descriptor."""
     _close(fd)
+
+
+_EPOLL_CTL_ADD, _EPOLL_CTL_MOD = 1, 3
+_ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+
+
+def watch_once(epoll_fd: int, fd: int, *, again: bool) -> None:
+    """Let an epoll report once that there is something to read; `again` for a descriptor that it knows already.
+
+    Raises:
+        OSError: the limit of watches is reached (epoll(7), /proc).
+    """
+    event = _EpollEvent(_ONCE, fd)
+    if _epoll_ctl(epoll_fd, _EPOLL_CTL_MOD if again else _EPOLL_CTL_ADD, fd, ctypes.byref(event)):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def take_ready(epoll_fd: int) -> int | None:
+    """One descriptor that an epoll has something to report of, or None; never waits."""
+    event = getattr(_local, "event", None)
+    if event is None:
+        event = _local.event = _EpollEvent()
+        _local.event_address = ctypes.addressof(event)
+    return event.fd if _epoll_wait(epoll_fd, _local.event_address, 1, 0) > 0 else None

@@ -14,7 +14,9 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
+from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
+from webproxy.origin_head import OriginResponse
 
 PUNCH_BYTES: Final = 4 << 20
 """Space is given back in aligned pieces of this size. What sendfile(2) took lies by reference in a socket until its
@@ -38,7 +40,28 @@ class NotFound:
     """The origin has no such object, or does not say."""
 
 
-Answer = Found | NotFound
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of an HTTP answer: its body is the spool's, of `response.length` bytes if that is known."""
+
+    response: OriginResponse
+    stored: StoredResponse
+    """As it is stored or, when it is not, as it would be: what the answer is to the requests that share it."""
+    is_stored: bool
+    detail: bytes
+    """Why it is not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The origin said that this stored response still holds; its body is in the cache."""
+
+    key: bytes
+    stored: StoredResponse
+    version: int
+
+
+Answer = Found | NotFound | Head | Validated
 
 
 class SpoolReader:
@@ -74,6 +97,10 @@ class SpoolReader:
         self.position += count
         self._spool.notify()
 
+    def stay_behind(self) -> None:
+        """Let the fetch run to its end though nobody reads it; the reader goes with it."""
+        self._spool.keep(self)
+
     def close(self) -> None:
         """Leave; the last one out closes the file."""
         self._spool.leave(self)
@@ -97,6 +124,7 @@ class Spool:
         self._punched = 0
         self._writing = True
         self._abandoned = False
+        self._detached: SpoolReader | None = None
 
     # -- readers -------------------------------------------------------------------------------------------------
     def join(self) -> SpoolReader | None:
@@ -127,6 +155,20 @@ class Spool:
             if self._written > position or self._error is None:
                 return self._written
             raise BodyCutShort(str(self._error))
+
+    def keep(self, reader: SpoolReader) -> None:
+        """See SpoolReader.stay_behind()."""
+        with self._change:
+            self._detached = reader
+            reader.position = 1 << 62  # ahead of everything: the writer never waits for it
+            self._change.notify_all()
+            if self._ended:
+                self._leave_detached()
+
+    def _leave_detached(self) -> None:
+        if self._detached is not None and self._detached in self._readers:
+            self._readers.remove(self._detached)
+            self._close_if_unused()
 
     def notify(self) -> None:
         """A reader has moved on."""
@@ -207,6 +249,7 @@ class Spool:
         """Give the disk space back that all readers have passed; from then on nobody can join."""
         with self._change:
             slowest = min((reader.position for reader in self._readers), default=self._written)
+            slowest = min(slowest, self._written)
             start, end = self._punched, slowest - slowest % PUNCH_BYTES
             if end <= start:
                 return
@@ -218,6 +261,7 @@ class Spool:
         with self._change:
             self._ended, self._writing = True, False
             self._error = None if error is None else _once_more(error)
+            self._leave_detached()
             self._change.notify_all()
             self._close_if_unused()
 

@@ -114,7 +114,8 @@ def _add_flags(parser: argparse.ArgumentParser, setting: Setting, prefix: str) -
 
 def _described(setting: Setting, prefix: str) -> str:
     default = format_value(setting, setting.default)
-    return f"{setting.meaning} (default {default}; {allowed_text(setting)}; {setting.environment_name(prefix)})"
+    variable = "" if setting.columns else f"; {setting.environment_name(prefix)}"
+    return f"{setting.meaning} (default {default}; {allowed_text(setting)}{variable})"
 
 
 def _epilog(settings: Sequence[Setting], prefix: str) -> str:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Kind: TypeAlias = type[int] | type[float] | type[str] | type[bool] | type[StrEnum]
-Value: TypeAlias = int | float | str | bool | None
+Kind: TypeAlias = "type[int] | type[float] | type[str] | type[bool] | type[StrEnum] | type[DataclassInstance]"
+Value: TypeAlias = int | float | str | bool | tuple[object, ...] | None
 Unit: TypeAlias = Literal["bytes", "seconds", "microseconds"]
 
 _METADATA_KEY = "daemonkit.option"
@@ -41,10 +41,15 @@ class _Declared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One setting of a daemon, complete: its name, its type and all that `option()` was told."""
+    """One setting of a daemon, complete: its name, its type and all that `option()` was told.
+
+    Of a list (`many`), `kind` is the type of one item. Items that are tables have `columns`: their settings.
+    """
 
     name: str
     kind: Kind
+    many: bool
+    columns: tuple[Setting, ...]
     optional: bool
     default: Value
     meaning: str
@@ -81,6 +86,10 @@ def option(
     least 1 unless `low` says otherwise. `unit="bytes"` on an `int` also takes `64k`, `1m`, `2g` (powers of 1024).
     A flag of a `bool` turns the default round, and begins with `--no-` exactly when the default is true. Without
     flags the setting is reached by environment and file only.
+
+    `tuple[X, ...]` is a list, and `low` and `high` bound the number of its items. With `str` or a `StrEnum` for X it
+    is written as one text with commas, in the file also as an array. With a dataclass for X, itself declared with
+    `option()`, it is an array of tables, `[[name]]` in the file, and comes from nowhere else.
     """
     declared = _Declared(meaning=meaning, flags=flags, metavar=metavar, low=low, high=high, unit=unit)
     return dataclasses.field(default=default, metadata={_METADATA_KEY: declared})
@@ -107,37 +116,56 @@ def _setting(field: dataclasses.Field[Any], annotation: object) -> Setting:
     if not isinstance(declared, _Declared):
         raise TypeError(f"field {field.name} is not declared with option()")
     default: Any = field.default
-    kind, optional = _kind_of(field.name, annotation)
+    kind, optional, many = _kind_of(field.name, annotation)
+    columns = settings_of(kind) if dataclasses.is_dataclass(kind) else ()
     if declared.unit == "bytes" and kind is not int:
         raise TypeError(f"field {field.name} counts bytes, so its type must be int")
     if kind is bool:
         _check_switch(field.name, declared.flags, default=bool(default))
+    if columns and declared.flags:
+        raise TypeError(f"field {field.name}: tables have no flag")
     return Setting(
         name=field.name,
         kind=kind,
+        many=many,
+        columns=columns,
         optional=optional,
         default=default,
         meaning=declared.meaning,
         flags=declared.flags,
-        metavar=declared.metavar or _metavar(kind, declared.unit),
-        low=1 if kind is str and declared.low is None else declared.low,
+        metavar=declared.metavar or _metavar(kind, declared.unit, many=many),
+        low=1 if kind is str and not many and declared.low is None else declared.low,
         high=declared.high,
         unit=declared.unit,
     )
 
 
-def _kind_of(name: str, annotation: object) -> tuple[Kind, bool]:
-    """Split `X | None` into X and whether None was there."""
+def _kind_of(name: str, annotation: object) -> tuple[Kind, bool, bool]:
+    """Split `X | None` and `tuple[X, ...]` into X, whether None was there, and whether it is a list."""
+    item = _item_of(annotation)
+    if item is not None:
+        return item, False, True
     members = [annotation]
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         members = [member for member in typing.get_args(annotation) if member is not types.NoneType]
     kind = members[0]
     if len(members) == 1 and isinstance(kind, type):
         if issubclass(kind, StrEnum):
-            return kind, kind is not annotation
+            return kind, kind is not annotation, False
         if kind is int or kind is float or kind is str or kind is bool:
-            return kind, kind is not annotation
+            return kind, kind is not annotation, False
     raise TypeError(f"field {name}: a setting cannot have the type {annotation!r}")
+
+
+def _item_of(annotation: object) -> Kind | None:
+    """The X of `tuple[X, ...]`, where a list may have it."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is not tuple or len(arguments) != 2 or arguments[1] is not Ellipsis:
+        return None
+    item = arguments[0]
+    if isinstance(item, type) and (item is str or issubclass(item, StrEnum) or dataclasses.is_dataclass(item)):
+        return item
+    return None
 
 
 def _check_switch(name: str, flags: tuple[str, ...], *, default: bool) -> None:
@@ -146,9 +174,11 @@ def _check_switch(name: str, flags: tuple[str, ...], *, default: bool) -> None:
             raise TypeError(f"field {name}: flag {flag} does not say that it turns {default} into {not default}")
 
 
-def _metavar(kind: Kind, unit: Unit | None) -> str:
+def _metavar(kind: Kind, unit: Unit | None, *, many: bool) -> str:
     if unit is not None:
         return unit.upper()
     if issubclass(kind, StrEnum):
-        return "|".join(member.value for member in kind)
+        return ("," if many else "|").join(member.value for member in kind)
+    if many:
+        return "TEXT,..."
     return "TEXT" if kind is str else "N"

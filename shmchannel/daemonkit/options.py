@@ -150,4 +150,6 @@ def _construct(config_type: type[C], values: Mapping[str, Value], origins: Mappi
         if refused.source or origin is None:
             raise
         hint = "; ".join(filter(None, (refused.hint, origin.hint)))
-        raise SettingError(refused.name, origin.value, refused.allowed, origin.source, hint) from None
+        # Of a list, the item that was refused is shown, not all of them.
+        value = refused.value if isinstance(origin.value, list) else origin.value
+        raise SettingError(refused.name, value, refused.allowed, origin.source, hint) from None

@@ -6,6 +6,7 @@ environment, file, defaults and values made by the program alike.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from enum import StrEnum
@@ -74,6 +75,8 @@ def parse_text(setting: Setting, text: str) -> Value:
     """
     if setting.optional and not text:
         return None
+    if setting.many:
+        return check_value(setting, [item.strip() for item in text.split(",")] if text.strip() else [])
     return check_value(setting, _convert(setting, text))
 
 
@@ -84,6 +87,8 @@ def check_value(setting: Setting, value: object) -> Value:
     """
     if value is None and setting.optional:
         return None
+    if setting.many:
+        return _check_list(setting, value)
     kind = setting.kind
     if kind is float and type(value) is int:
         # Beyond the bounds of a double the conversion itself would fail.
@@ -95,8 +100,9 @@ def check_value(setting: Setting, value: object) -> Value:
         return value
     if isinstance(value, str):
         _check_string(setting, value)
-    else:
-        _check_number(setting, value)
+        return value
+    assert isinstance(value, (int, float))
+    _check_number(setting, value)
     return value
 
 
@@ -107,8 +113,10 @@ def allowed_text(setting: Setting) -> str:
 
 def format_value(setting: Setting, value: Value) -> str:
     """Write a value as an operator could type it; bytes get their short form too: `262144 (256k)`."""
-    if value is None:
+    if value is None or value == ():
         return "none"
+    if isinstance(value, tuple):
+        return ", ".join(_format_table(setting, item) if setting.columns else str(item) for item in value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -140,6 +148,24 @@ def _convert(setting: Setting, text: str) -> Value:
     raise ValueRefused(allowed_text(setting))
 
 
+def _check_list(setting: Setting, value: object) -> Value:
+    if not isinstance(value, (list, tuple)):
+        raise ValueRefused(allowed_text(setting))
+    items: list[object] = list(value)
+    if setting.columns:
+        if not all(isinstance(item, setting.kind) for item in items):
+            raise ValueRefused(allowed_text(setting))
+    else:
+        single = dataclasses.replace(setting, many=False, low=1, high=None)
+        try:
+            items = [read_value(single, item) for item in items]
+        except ValueRefused:
+            raise ValueRefused(allowed_text(setting)) from None
+    if not (setting.low or 0) <= len(items) <= (math.inf if setting.high is None else setting.high):
+        raise ValueRefused(allowed_text(setting))
+    return tuple(items)
+
+
 def _check_string(setting: Setting, text: str) -> None:
     low = setting.low or 0
     if not low <= len(text) <= (math.inf if setting.high is None else setting.high) or "\0" in text:
@@ -154,6 +180,8 @@ def _check_number(setting: Setting, number: float) -> None:
 
 
 def _allowed(setting: Setting) -> str:
+    if setting.many:
+        return _allowed_list(setting)
     if setting.choices:
         return " or ".join(setting.choices)
     if setting.kind is bool:
@@ -169,6 +197,22 @@ def _allowed(setting: Setting) -> str:
     if low is not None:
         return f"{low}{unit} or more"
     return f"{high}{unit} or less" if high is not None else f"{number}{f' of{unit}' if unit else ''}"
+
+
+def _allowed_list(setting: Setting) -> str:
+    if setting.columns:
+        return f"[[{setting.name}]] tables in the file"
+    items = f"some of {', '.join(setting.choices)}" if setting.choices else "texts"
+    return f"{items}, separated by commas{'' if setting.low else '; or empty for none'}"
+
+
+def _format_table(setting: Setting, table: object) -> str:
+    """One table as `{key=value key=value}`, without what it leaves at the default."""
+    values = {column: getattr(table, column.name) for column in setting.columns}
+    given = [
+        f"{column.name}={format_value(column, value)}" for column, value in values.items() if value != column.default
+    ]
+    return f"{{{' '.join(given)}}}"
 
 
 def _format_bound(bound: float) -> str:

@@ -9,10 +9,10 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shmchannel.daemonkit.parsing import SettingError, ValueRefused, read_value
+from shmchannel.daemonkit.parsing import SettingError, ValueRefused, allowed_text, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from shmchannel.daemonkit.declaration import Setting, Value
 
@@ -33,7 +33,7 @@ def from_environment(
 
     `reserved` names variables with the prefix that are no settings and are understood elsewhere.
     """
-    names = {setting.environment_name(prefix): setting.name for setting in settings}
+    names = {setting.environment_name(prefix): setting.name for setting in settings if not setting.columns}
     given: dict[str, Given] = {}
     warnings: list[str] = []
     for variable, text in environ.items():
@@ -78,11 +78,44 @@ def resolve(
         default = Given(setting.default, "default")
         given = next((layer[setting.name] for layer in layers if setting.name in layer), default)
         try:
-            values[setting.name] = read_value(setting, given.value)
+            if setting.columns and given is not default:
+                values[setting.name] = read_tables(setting, given.value)
+            else:
+                values[setting.name] = read_value(setting, given.value)
         except ValueRefused as refused:
             raise SettingError(setting.name, given.value, refused.allowed, given.source, given.hint) from None
+        except SettingError as refused:
+            raise SettingError(refused.name, refused.value, refused.allowed, given.source, given.hint) from None
         origins[setting.name] = given
     return values, origins
+
+
+def read_tables(setting: Setting, given: object) -> tuple[object, ...]:
+    """Return the dataclasses made of an array of tables, as the file has it.
+
+    Raises `ValueRefused` when it is none, and `SettingError` naming table and key for what a table must not hold.
+    """
+    if not isinstance(given, list) or not all(isinstance(table, dict) for table in given):
+        raise ValueRefused(allowed_text(setting))
+    return tuple(_read_table(setting, number, table) for number, table in enumerate(given, start=1))
+
+
+def _read_table(setting: Setting, number: int, table: Mapping[str, object]) -> object:
+    columns = {column.name: column for column in setting.columns}
+    where = f"in [[{setting.name}]] table {number}"
+    values: dict[str, Value] = {}
+    for key, value in table.items():
+        if key not in columns:
+            raise SettingError(f"{key} {where}", value, "the name of a key" + did_you_mean(key, columns))
+        try:
+            values[key] = read_value(columns[key], value)
+        except ValueRefused as refused:
+            raise SettingError(f"{key} {where}", value, refused.allowed) from None
+    make: Callable[..., object] = setting.kind
+    try:
+        return make(**values)
+    except SettingError as refused:
+        raise SettingError(f"{refused.name} {where}", refused.value, refused.allowed) from None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -311,6 +311,20 @@ class ChannelContract:
             assert lease.given_back == [1]
             assert bench.all_clean()
 
+    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("marked", [False, True])
+    @pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, 3 * CAPACITY])
+    def test_mark_comes_with_the_metadata(self, size: int, marked: bool, stripe: int) -> None:
+        metadata = body_of(size)
+        with self.bench(stripe) as bench:
+            writer, reader, _ = bench.get_ends()
+            with in_thread(partial(send_object, writer, BODY, metadata=metadata, marked=marked)):
+                begun(reader, metadata_wanted=True)
+                assert reader.marked is (marked and size > 0)
+                assert read_rest(reader) == BODY
+            assert reader.metadata == metadata
+            assert bench.all_clean()
+
     # -- PUT -----------------------------------------------------------------------------------------------------
     @pytest.mark.parametrize("stripe", STRIPES)
     @pytest.mark.parametrize("size", SIZES)

@@ -284,6 +284,93 @@ class PairContract:
                 pair.client.put(b"/a", 1, bytes(METADATA_BYTES_MAX + 1), pair.pool.lease(soon()), soon())
             assert pair.is_whole()
 
+    # -- UPDATE and marks ----------------------------------------------------------------------------------------
+    @pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, METADATA_BYTES_MAX])
+    def test_update(self, size: int) -> None:
+        with self.pair_type() as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY, b"old", version=7, marked=True)
+            metadata = body_of(size)
+            assert pair.client.update(b"/a", 7, metadata, soon())
+            assert pair.cache.entries == {b"/a": Entry(BODY, metadata, version=7)}
+            (command,) = pair.cache.commands
+            assert command[:2] == (Kind.UPDATE, b"/a")
+            assert (command.offset, command.length, command.version, command.flags) == (0, 0, 7, 0)
+            assert len(command.segments) == 1
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 0
+
+    @pytest.mark.parametrize("version", [0, 7, 8])
+    def test_update_of_a_version(self, version: int) -> None:
+        with self.pair_type() as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY, b"old", version=7)
+            assert pair.client.update(b"/a", version, b"new", soon()) is (version != 8)
+            assert pair.cache.entries[b"/a"].metadata == (b"old" if version == 8 else b"new")
+            assert not pair.client.update(b"/gone", 0, b"new", soon())
+            assert list(pair.cache.entries) == [b"/a"]
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 0
+
+    def test_update_with_too_much_metadata(self) -> None:
+        with self.pair_type() as pair:
+            with pytest.raises(UsageError, match=str(METADATA_BYTES_MAX)):
+                pair.client.update(b"/a", 0, bytes(METADATA_BYTES_MAX + 1), soon())
+            assert pair.is_whole()
+            assert not pair.cache.commands
+
+    def test_update_nobody_answers(self) -> None:
+        with self.pair_type(workers=0) as pair:
+            with pytest.raises(ChannelTimeout):
+                pair.client.update(b"/a", 0, bytes(3 * CAPACITY), Deadline.after(0.02))
+            assert pair.is_whole()
+            assert pair.pool.stats().retired_total == 1
+
+    def test_update_whose_cache_dies(self) -> None:
+        with self.pair_type(workers=0) as pair:
+            with in_thread(lambda: outcome(lambda: pair.client.update(b"/a", 0, b"new", soon()))) as updated:
+                wait_until(lambda: pair.queue.waiting)
+                pair.kill_cache()
+            assert updated.result() is PeerGone
+            assert pair.is_whole()
+
+    def test_update_whose_proxy_dies(self) -> None:
+        """Between two chunks of the metadata: the old one stays, and what the mark says."""
+        with self.pair_type() as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY, b"old", marked=True)
+            lease = pair.pool.lease(soon(), 1)
+            sender = pair.client.connect()
+            writer = ChunkWriter(lease.segments, sender, WATCHDOG_S, own_identity())
+            command = pair.client._command(Kind.UPDATE, b"/a", lease, soon(), 0, 0, 0, 0, 1)
+            writer.begin(ObjectFacts(0, 0, CAPACITY + 1))
+            sender.send(encode(command), 1, soon())
+            assert writer.take_turn(WATCHDOG_S)
+            writer.post(OK, CAPACITY, 0, METADATA)
+            wait_until(lambda: lease.segments[0].space_available.value)
+            pair.kill_proxy()
+            wait_until(lambda: pair.server.stats().broken_total == 1)
+            assert pair.cache.entries == {b"/a": Entry(BODY, b"old", marked=True)}
+            lease.retire()
+
+    @pytest.mark.parametrize("prefix", [False, True])
+    def test_mark(self, prefix: bool) -> None:
+        with self.pair_type() as pair:
+            pair.cache.entries = {b"/a": Entry(BODY, b"m" * 300), b"/ab": Entry(BODY), b"/b": Entry(BODY, b"meta")}
+            assert pair.client.purge(b"/a", soon(), prefix=prefix, mark=True) == (2 if prefix else 1)
+            assert {key: entry.marked for key, entry in pair.cache.entries.items()} == (
+                {b"/a": True, b"/b": False} if prefix else {b"/a": True, b"/ab": False, b"/b": False}
+            )
+            for wanted in (False, True):
+                with pair.client.get(b"/a", soon(), metadata_wanted=wanted) as transfer:
+                    assert transfer.marked is wanted
+                    assert body_of_transfer(transfer) == BODY
+            with pair.client.get(b"/b", soon(), metadata_wanted=True) as transfer:
+                assert not transfer.marked
+                transfer.cancel()
+            assert pair.client.update(b"/a", 0, b"new", soon())
+            with pair.client.get(b"/a", soon(), metadata_wanted=True) as transfer:
+                assert (transfer.marked, transfer.metadata) == (False, b"new")
+                transfer.cancel()
+            assert pair.is_whole()
+
     # -- the rest ------------------------------------------------------------------------------------------------
     def test_purge_and_ping(self) -> None:
         with self.pair_type() as pair:
@@ -305,6 +392,7 @@ class PairContract:
                 lambda: pair.client.get(b"/a", soon()),
                 lambda: pair.client.ping(soon()),
                 lambda: pair.client.put(b"/a", 1, b"", pair.pool.lease(soon()), soon()),
+                lambda: pair.client.update(b"/a", 1, b"", soon()),
             ):
                 with pytest.raises(NameMissing):
                     ask()

@@ -38,6 +38,8 @@ _COMMANDS = st.builds(
 @given(_COMMANDS)
 @example(Command(Kind.GET, b"k" * KEY_BYTES_MAX, tuple([SegmentRef(b"n", 1, 512)] * SEGMENTS_MAX)))
 @example(Command(Kind.PING, b""))
+@example(Command(Kind.PURGE, b"/a", flags=3))
+@example(Command(Kind.UPDATE, b"/a", (SegmentRef(b"n", 1, 512),), version=2**64 - 1))
 @settings(max_examples=200, deadline=None)
 def test_round_trip(command: Command) -> None:
     assert decode(encode(command)) == command

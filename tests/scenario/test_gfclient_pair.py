@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import connect
+from tests.support.client import ask, connect
 from tests.support.contents import write_files
 from tests.support.daemons import DaemonYard
 from tests.support.waiting import WATCHDOG_S, wait_until
+from workloads.origin_stub import OriginStub, Route
 
 SIZES = {"empty": 0, "one": 1, "small": 8_192, "middle": 1_000_003, "large": 20 << 20}
 PATHS = [f"/{name}" for name in SIZES]
@@ -92,6 +93,28 @@ class TestMeasure:
         assert done.returncode == FAILED
         report = json.loads(done.stdout)
         assert (report["requests"], report["served"]) == (10, 5)
+
+
+class TestWarm:
+    def test_fills_the_cache_so_that_the_origin_is_not_asked_again(self, yard, tmp_path):
+        bodies = {f"/{number}": bytes([number]) * (1_000 * number) for number in range(1, 13)}
+        with OriginStub({path: Route(body=body) for path, body in bodies.items()}) as origin:
+            yard.start_cache()
+            proxy = yard.start_proxy("-s", origin.url)
+            (tmp_path / "list").write_text("".join(f"{path}\n" for path in bodies))
+            done = gfclient("warm", "-p", str(proxy.port), "-w", str(tmp_path / "list"), "-t", "4")
+            assert (done.returncode, done.stderr) == (SERVED, "")
+            assert done.stdout.startswith(f"warmed 12 of 12, {sum(map(len, bodies.values()))} bytes in ")
+            assert {path: origin.count(path) for path in bodies} == dict.fromkeys(bodies, 1)
+            for path, body in bodies.items():
+                assert ask(proxy.port, path).body == body
+            assert {path: origin.count(path) for path in bodies} == dict.fromkeys(bodies, 1)
+
+    def test_counts_what_could_not_be_had(self, port):
+        done = gfclient("warm", "-p", port, "/small", "/absent")
+        assert done.returncode == FAILED
+        assert "/absent: file-not-found" in done.stderr
+        assert done.stdout.startswith("warmed 1 of 2, 8192 bytes in ")
 
 
 def test_nobody_listens(yard, tmp_path):

@@ -182,11 +182,12 @@ def send_object(
     offset: int = 0,
     end: int | None = None,
     metadata: bytes = b"",
+    marked: bool = False,
     version: int = 1,
 ) -> TransferState:
     """The producer of a whole answer."""
     writer.begin(ObjectFacts(len(body), version, len(metadata)))
-    return writer.send(reading(body), offset, len(body) if end is None else end, metadata)
+    return writer.send(reading(body), offset, len(body) if end is None else end, metadata, marked=marked)
 
 
 def read_rest(reader: ChunkReader) -> bytes:

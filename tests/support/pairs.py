@@ -12,7 +12,7 @@ from shmchannel.chunk_reader import ChunkReader
 from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.client import ChannelClient
 from shmchannel.command_queue import CommandQueue
-from shmchannel.commands import METADATA_WANTED, PREFIX, Command
+from shmchannel.commands import MARK, METADATA_WANTED, PREFIX, Command
 from shmchannel.deadline import Deadline
 from shmchannel.guard import ProcessGuard
 from shmchannel.layout import ObjectFacts
@@ -34,6 +34,7 @@ class Entry(NamedTuple):
     body: bytes
     metadata: bytes = b""
     version: int = 1
+    marked: bool = False
 
 
 class DictCache:
@@ -59,7 +60,7 @@ class DictCache:
         start = min(command.offset, size)
         end = min(start + command.length, size) if command.length else size
         writer.begin(ObjectFacts(size, entry.version, len(metadata)))
-        return writer.send(reading(entry.body), start, end, metadata)
+        return writer.send(reading(entry.body), start, end, metadata, marked=entry.marked)
 
     def put(self, command: Command, reader: ChunkReader) -> None:
         """Keep the object when all of it came."""
@@ -81,15 +82,29 @@ class DictCache:
         self.entries[command.key] = Entry(body, reader.metadata, len(self.entries) + 1)
         reader.finish()
 
+    def update(self, command: Command, reader: ChunkReader) -> None:
+        """Replace the metadata of an object of that version when all of it came."""
+        self.commands.append(command)
+        reader.begin(Deadline.after(WATCHDOG_S), metadata_wanted=True)
+        entry = self.entries.get(command.key)
+        known = entry is not None and command.version in (0, entry.version)
+        if entry is not None and known and reader.state is TransferState.COMPLETE:
+            self.entries[command.key] = entry._replace(metadata=reader.metadata, marked=False)
+            reader.finish()
+        else:
+            reader.finish(refused=True)
+
     def purge(self, command: Command) -> int:
-        """Remove one, or all that begin with the key."""
+        """Remove one, or all that begin with the key, or mark them."""
         gone = [
             key
             for key in self.entries
             if key == command.key or (command.flags & PREFIX and key.startswith(command.key))
         ]
         for key in gone:
-            del self.entries[key]
+            entry = self.entries.pop(key)
+            if command.flags & MARK and entry.metadata:
+                self.entries[key] = entry._replace(marked=True)
         return len(gone)
 
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import threading
 
-from webproxy.origin import OriginClient, OriginLimits, OriginResponse, Sink
+from webproxy.http.fields import Fields
+from webproxy.origin import OriginClient, OriginLimits, Sink
+from webproxy.origin_head import OriginResponse
 
 
 class CollectingSink(Sink):
     """Takes every body unless `wanted` says no; `leave` set means that nobody waits any more."""
 
     def __init__(self, *, wanted: bool = True, break_with: Exception | None = None) -> None:
+        self.interims: list[tuple[int, Fields]] = []
         self.responses: list[OriginResponse] = []
         self.body = b""
         self.leave = threading.Event()
         self._wanted = wanted
         self._break_with = break_with
+
+    def interim(self, status: int, fields: Fields) -> None:
+        """Note the early answer."""
+        self.interims.append((status, fields))
 
     def begin(self, response: OriginResponse) -> bool:
         """Note the header."""

@@ -19,11 +19,12 @@ from typing import TypeVar
 from workloads.gfclient.cancel import Canceller
 from workloads.gfclient.connection import Endpoint
 from workloads.gfclient.destination import Destination
-from workloads.gfclient.download import TransferSettings, download_all
+from workloads.gfclient.download import OnOutcome, TransferSettings, download_all
 from workloads.gfclient.measure import OnRow, measure_all
 from workloads.gfclient.outcome import Outcome, RequestError, remedy_for
 from workloads.gfclient.pacer import ClosedLoop, ConstantRate
-from workloads.gfclient.reporters import DownloadReporter, RowWriter, print_json, print_report, progress_bar
+from workloads.gfclient.reporters import OutcomeReporter, RowWriter, print_json, print_report, progress_bar
+from workloads.gfclient.warm import each_once, warm_all
 from workloads.gfclient.workload import WorkList, WorkloadError, check_path, read_workload
 
 EXIT_OK = 0
@@ -64,10 +65,29 @@ def _run_download(arguments: argparse.Namespace) -> int:
     work = _work_list(arguments)
     settings = _transfer_settings(arguments)
     destination = Destination(arguments.output)
+
+    def run(on_outcome: OnOutcome) -> None:
+        download_all(work, settings, destination, on_outcome, Canceller())
+
+    return _report("downloaded", work, run)
+
+
+def _run_warm(arguments: argparse.Namespace) -> int:
+    work = each_once(_paths(arguments))
+    settings = _transfer_settings(arguments)
+
+    def run(on_outcome: OnOutcome) -> None:
+        warm_all(work, settings, on_outcome, Canceller())
+
+    return _report("warmed", work, run)
+
+
+def _report(done: str, work: WorkList, run: Callable[[OnOutcome], None]) -> int:
+    """Run, show how it goes and what came of it, and return the exit code."""
     start = time.monotonic()
     with progress_bar() as progress:
-        reporter = DownloadReporter(progress, work.request_count)
-        download_all(work, settings, destination, reporter.on_outcome, Canceller())
+        reporter = OutcomeReporter(progress, work.request_count, done)
+        run(reporter.on_outcome)
     print(reporter.summary(time.monotonic() - start))
     return EXIT_OK if reporter.all_served else EXIT_FAILURES
 
@@ -91,11 +111,15 @@ def _ignore_row(_elapsed_s: float, _outcome: Outcome) -> None:
 
 
 def _work_list(arguments: argparse.Namespace) -> WorkList:
+    return WorkList(_paths(arguments), arguments.requests)
+
+
+def _paths(arguments: argparse.Namespace) -> list[bytes]:
     paths = read_workload(arguments.workload) if arguments.workload is not None else []
     paths += [check_path(os.fsencode(path), "argument") for path in arguments.paths]
     if not paths:
         raise WorkloadError("nothing to ask for: name a workload file with -w, or give paths after the options")
-    return WorkList(paths, arguments.requests)
+    return paths
 
 
 def _transfer_settings(arguments: argparse.Namespace) -> TransferSettings:
@@ -128,14 +152,18 @@ def _ending_signals() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gfclient", description="Download from a GETFILE server, or measure it.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{download,measure}")
+    parser = argparse.ArgumentParser(
+        prog="gfclient", description="Download from a GETFILE server, measure it, or warm its cache."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{download,measure,warm}")
     download = commands.add_parser("download", help="write each path of the workload to a file")
     _add_common(download)
+    _add_requests(download)
     download.add_argument("-o", "--output", metavar="DIR", default=".", help="directory for the files (default: .)")
     download.set_defaults(run=_run_download)
     measure = commands.add_parser("measure", help="time the requests, keep nothing")
     _add_common(measure)
+    _add_requests(measure)
     measure.add_argument(
         "-m",
         "--metrics",
@@ -150,19 +178,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     measure.add_argument("--json", action="store_true", help="print JSON instead of a table")
     measure.set_defaults(run=_run_measure)
+    warm = commands.add_parser("warm", help="ask for each path once and drop the content: the cache has it then")
+    _add_common(warm)
+    warm.set_defaults(run=_run_warm)
     return parser
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     port = _number(int, "port", above=0, highest=65_535)
     threads = _number(int, "threads", above=0, highest=1_024)
-    requests = _number(int, "requests", above=0)
     seconds = _number(float, "seconds", above=0.0, highest=86_400.0)
     command.add_argument("-s", "--server", metavar="HOST", default="127.0.0.1", help="default: %(default)s")
     command.add_argument("-p", "--port", type=port, default=DEFAULT_PORT, help="default: %(default)s")
-    command.add_argument("-w", "--workload", metavar="FILE", help="file with one path per line, asked for round-robin")
-    command.add_argument("-t", "--threads", metavar="N", type=threads, default=8, help="default: %(default)s")
-    command.add_argument("-r", "--requests", metavar="N", type=requests, help="default: each path of the workload once")
+    command.add_argument("-w", "--workload", metavar="FILE", help="file with one path per line")
+    command.add_argument(
+        "-t", "--threads", metavar="N", type=threads, default=8, help="at a time (default: %(default)s)"
+    )
     command.add_argument(
         "--timeout",
         metavar="S",
@@ -171,6 +202,16 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         help="seconds for the connection, for the header, and for each pause in the content (default: %(default)g)",
     )
     command.add_argument("paths", nargs="*", metavar="PATH", help="further paths to ask for, such as /folder/file.bin")
+
+
+def _add_requests(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-r",
+        "--requests",
+        metavar="N",
+        type=_number(int, "requests", above=0),
+        help="how many, round-robin through the paths (default: each path once)",
+    )
 
 
 def _number(convert: Callable[[str], _N], what: str, *, above: float, highest: float = math.inf) -> Callable[[str], _N]:

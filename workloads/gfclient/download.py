@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from workloads.gfclient.cancel import Canceller
 from workloads.gfclient.connection import Endpoint, Fetcher
@@ -11,12 +12,13 @@ from workloads.gfclient.destination import Destination
 from workloads.gfclient.outcome import Outcome, RequestError
 from workloads.gfclient.workload import WorkList
 
+FetchOne = Callable[[Fetcher, bytes], Outcome]
 OnOutcome = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferSettings:
-    """What both commands need to reach the server."""
+    """What every command needs to reach the server."""
 
     endpoint: Endpoint
     thread_count: int
@@ -26,16 +28,23 @@ class TransferSettings:
 def download_all(
     work: WorkList, settings: TransferSettings, destination: Destination, on_outcome: OnOutcome, canceller: Canceller
 ) -> None:
-    """Fetch all of `work` to files; `on_outcome` is called for each request, by one thread at a time.
+    """Fetch all of `work` to files, as `fetch_all` does; after a cancel no partial file is left."""
+    fetch_all(work, settings, partial(download_one, destination=destination), on_outcome, canceller)
 
-    Blocks until the work is done. Failures are outcomes, not exceptions; after a cancel no partial file is left.
+
+def fetch_all(
+    work: WorkList, settings: TransferSettings, fetch_one: FetchOne, on_outcome: OnOutcome, canceller: Canceller
+) -> None:
+    """Do all of `work` by `fetch_one`; `on_outcome` is called for each request, by one thread at a time.
+
+    Blocks until the work is done or cancelled. Failures are outcomes, not exceptions.
     """
     reporting = threading.Lock()
 
     def worker(_index: int) -> None:
         fetcher = Fetcher(settings.endpoint, settings.timeout_s, canceller)
         while not canceller.cancelled and (task := work.take()):
-            outcome = download_one(fetcher, task[1], destination)
+            outcome = fetch_one(fetcher, task[1])
             with reporting:
                 on_outcome(outcome)
 

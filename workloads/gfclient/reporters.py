@@ -24,11 +24,13 @@ CSV_COLUMNS = ("elapsed_s", "bytes_received", "served", "failed", "path")
 _FAILURES_SHOWN_MAX = 20
 
 
-class DownloadReporter:
-    """Counts the outcomes of a download; shows a bar on a terminal, each failure, and one line at the end."""
+class OutcomeReporter:
+    """Counts the outcomes of a run; shows a bar on a terminal, each failure, and one line at the end."""
 
-    def __init__(self, progress: Progress | None, request_count: int) -> None:
+    def __init__(self, progress: Progress | None, request_count: int, done: str) -> None:
+        """`done` is what the last line says has happened to what was served."""
         self._progress = progress
+        self._done = done
         self._failed: Counter[str] = Counter()
         self._request_count = request_count
         self._served = 0
@@ -39,7 +41,7 @@ class DownloadReporter:
 
     @property
     def all_served(self) -> bool:
-        """True when every request of the run has left its file."""
+        """True when every request of the run was served whole."""
         return self._served == self._request_count
 
     def on_outcome(self, outcome: Outcome) -> None:
@@ -55,10 +57,10 @@ class DownloadReporter:
                 self._show_failure(outcome)
 
     def summary(self, elapsed_s: float) -> str:
-        """Return the line that ends a download."""
+        """Return the line that ends the run."""
         rate = self._received_bytes / max(elapsed_s, 1e-9) / 1e6
         text = (
-            f"downloaded {self._served} of {self._request_count}, "
+            f"{self._done} {self._served} of {self._request_count}, "
             f"{self._received_bytes} bytes in {elapsed_s:.2f} s ({rate:.1f} MB/s)"
         )
         if self._failed:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         drip_bytes_per_s=arguments.drip_bytes_per_s,
         framing=Framing(arguments.framing),
         ranges=not arguments.no_ranges,
-        headers=dict(_header(parser, text) for text in arguments.header),
+        headers=[_header(parser, text) for text in arguments.header],
     )
     ending = {signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)  # before the threads, which inherit it

@@ -6,7 +6,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from urllib.parse import unquote_to_bytes
 
-from workloads.origin_stub.route import Route
+from workloads.origin_stub.route import Route, pairs_of
 
 
 class Folder:
@@ -32,9 +32,11 @@ class Folder:
             return None
         if not stat.S_ISREG(found.st_mode):
             return None
-        headers = {
-            "ETag": f'"{found.st_size:x}-{found.st_mtime_ns:x}"',
-            "Last-Modified": formatdate(found.st_mtime, usegmt=True),
-            **self._template.headers,
-        }
+        given = pairs_of(self._template.headers)
+        names = {name.lower() for name, _ in given}
+        own = [
+            ("ETag", f'"{found.st_size:x}-{found.st_mtime_ns:x}"'),
+            ("Last-Modified", formatdate(found.st_mtime, usegmt=True)),
+        ]
+        headers = [pair for pair in own if pair[0].lower() not in names] + given
         return replace(self._template, file_name=name, headers=headers)

@@ -16,18 +16,28 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `path` is the target as sent, header names are in lower case, repeated fields joined by commas."""
+    """One request; `path` is the target as sent, header names are in lower case, repeated fields joined by commas.
+
+    `fields` are the same header lines as they came; `body` is without its chunks.
+    """
 
     method: str
     path: str
     version: str
     headers: Mapping[str, str]
+    fields: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
 
     @property
     def keeps_alive(self) -> bool:
         """True when the client expects the connection to stay open."""
         connection = self.headers.get("connection", "").lower()
         return connection == "keep-alive" if self.version == "HTTP/1.0" else connection != "close"
+
+    @property
+    def expects_continue(self) -> bool:
+        """True when the client waits for a word before it sends the body."""
+        return self.headers.get("expect", "").lower() == "100-continue"
 
 
 def parse_head(lines: Iterable[bytes]) -> Request:
@@ -40,13 +50,15 @@ def parse_head(lines: Iterable[bytes]) -> Request:
     if version not in ("HTTP/1.0", "HTTP/1.1"):
         raise BadRequestError(first)
     headers: dict[str, str] = {}
+    received: list[tuple[str, str]] = []
     for field in fields:
         name, colon, value = field.partition(":")
         if not colon:
             raise BadRequestError(field)
+        received.append((name, value.strip()))
         name = name.lower()
         headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
-    return Request(method, path, version, headers)
+    return Request(method, path, version, headers, tuple(received))
 
 
 def requested_range(field: str, size: int) -> tuple[int, int] | None:

@@ -4,10 +4,23 @@ Everything that can go wrong with an origin is a field here; the defaults are an
 bytes of the body as sent (after a range was cut out of it).
 """
 
+from __future__ import annotations
+
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
+
+from workloads.origin_stub.request import Request
+
+Headers: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
+"""Names and values; as pairs when a name comes more than once."""
+
+
+def pairs_of(headers: Headers) -> list[tuple[str, str]]:
+    """Return the names and values in a list of their own."""
+    return list(headers.items() if isinstance(headers, Mapping) else headers)
 
 
 class Framing(StrEnum):
@@ -25,11 +38,23 @@ class Route:
     body: bytes = b""
     file_name: str | None = None  # the body is this file instead
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)  # such as ETag, Last-Modified, Cache-Control
+    reason: str | None = None  # the usual one, without this
+    version: str = "HTTP/1.1"  # with HTTP/1.0 the connection ends
+    headers: Headers = field(default_factory=dict)  # such as ETag, Last-Modified, Cache-Control, Vary
+    bare: bool = False  # True: of the fields that do not frame the body only `headers` are sent
+    interim: Sequence[tuple[int, Headers]] = ()  # answers of 1xx, first of all
+    trailers: Headers = ()  # behind the last chunk
     framing: Framing = Framing.LENGTH
     declared_length: int | None = None  # what Content-Length says, when that is not the truth
     ranges: bool = True  # False: a Range is ignored and everything sent with 200
+    conditions: bool = True  # False: If-None-Match and If-Modified-Since are ignored
     redirect_to: str | None = None  # the Location of a 302; the route's own path makes a loop
+
+    methods: Collection[str] = ("GET", "HEAD")  # others get 405
+    continues: bool = True  # False: no 100 for who expects one
+    reads_body: bool = True  # False: an answer at once, with neither 100 nor a look at the request's body
+    echo: bool = False  # the body is the request: method, path, version, fields, body (as Latin-1), in JSON
+    choose: Callable[[Request], Route] | None = None  # the route that this request gets instead
 
     fail_first: int = 0  # so many requests get `fail_status`, the ones after them the real answer
     fail_status: int = 503

@@ -5,26 +5,31 @@ Leaving the context ends every connection, whatever a client or a held response 
 
 import os
 import socket
+import ssl
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from io import BufferedReader
 from types import TracebackType
-from typing import Self, assert_never
+from typing import Self, TypeAlias, assert_never
 from urllib.parse import urlsplit
 
 from workloads.origin_stub.body import Body
 from workloads.origin_stub.folder import Folder
-from workloads.origin_stub.plan import Finish, Hold, Pause, Reset, SendBody, SendHead, Step, plan_response
-from workloads.origin_stub.request import BadRequestError, Request, parse_head
-from workloads.origin_stub.route import Route
+from workloads.origin_stub.incoming import read_body, read_head
+from workloads.origin_stub.plan import Finish, Hold, Pause, Reset, SendBody, SendHead, Step, echo_body, plan_response
+from workloads.origin_stub.request import BadRequestError, Request
+from workloads.origin_stub.route import Framing, Route
 
 _PIECE_BYTES = 256 * 1024
-_LINE_BYTES_MAX = 64 * 1024
 _LOOK_AGAIN_S = 0.02  # how soon a held response notices that the stub is being closed
 _DRIPS_PER_S = 20
 _ERROR_BODY = b"scripted failure\n"
+
+Script: TypeAlias = Route | Sequence[Route]
+"""One route for a path, or one for each request after the other; the last one stays."""
 
 
 class _ConnectionEnds(Exception):
@@ -34,23 +39,25 @@ class _ConnectionEnds(Exception):
 class OriginStub:
     """An HTTP/1.1 origin on a port of its own; serves a folder, scripted routes, or both.
 
-    A route wins over a file. `template` gives the files of the folder their behaviour.
+    A route wins over a file. `template` gives the files of the folder their behaviour. With `tls` it speaks https.
     """
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | Mapping[str, Route] | None = None,
+        source: str | os.PathLike[str] | Mapping[str, Script] | None = None,
         *,
-        routes: Mapping[str, Route] | None = None,
+        routes: Mapping[str, Script] | None = None,
         template: Route | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Open the listening socket (raises OSError); connections are accepted once the context is entered."""
         self._folder: Folder | None = None
-        self._routes = dict(routes or {})
+        self._tls = tls
+        self._routes = {path: _routes_of(script) for path, script in (routes or {}).items()}
         if isinstance(source, Mapping):
-            self._routes |= source
+            self._routes |= {path: _routes_of(script) for path, script in source.items()}
         elif source is not None:
             self._folder = Folder(os.fspath(source), template or Route())
         self._lock = threading.Condition()
@@ -66,7 +73,8 @@ class OriginStub:
     @property
     def url(self) -> str:
         """The URL of the root, without a slash at its end."""
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'http' if self._tls is None else 'https'}://{host}:{self.port}"
 
     @property
     def requests(self) -> list[Request]:
@@ -84,10 +92,10 @@ class OriginStub:
         with self._lock:
             return self._lock.wait_for(lambda: self._count(path) >= count, timeout_s)
 
-    def add(self, path: str, route: Route) -> None:
-        """Answer `path` by `route` from the next request on."""
+    def add(self, path: str, script: Script) -> None:
+        """Answer `path` by this route, or by these in turn, from the next request on."""
         with self._lock:
-            self._routes[path] = route
+            self._routes[path] = _routes_of(script)
 
     def __enter__(self) -> Self:
         self._acceptor.start()
@@ -128,6 +136,7 @@ class OriginStub:
     def _converse(self, connection: socket.socket) -> None:
         """Serve one connection to its end."""
         try:
+            connection = self._secured(connection)
             with connection, connection.makefile("rb") as reader:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while not self._closing.is_set() and self._serve_one(connection, reader):
@@ -138,20 +147,57 @@ class OriginStub:
             with self._lock:
                 self._connections.pop(threading.current_thread(), None)
 
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        """The connection after the TLS handshake, if there is one to make; close() must know it."""
+        if self._tls is None:
+            return connection
+        with connection:
+            secured = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        with self._lock:
+            self._connections[threading.current_thread()] = secured
+        try:
+            if self._closing.is_set():  # close() may have seen the one before
+                raise _ConnectionEnds
+            secured.do_handshake()
+        except (OSError, _ConnectionEnds):
+            secured.close()
+            raise
+        return secured
+
     def _serve_one(self, connection: socket.socket, reader: BufferedReader) -> bool:
         """Answer the next request; False when the connection ends."""
         try:
-            request = _read_request(reader)
+            request = read_head(reader)
+            if request is None:
+                return False
+            route = self._route_for(request)
+            if route.reads_body:
+                if request.expects_continue and route.continues:
+                    connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                body = read_body(reader, request)
+                if body is None:
+                    return False
+                request = replace(request, body=body)
         except BadRequestError:
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            return False
-        if request is None:
             return False
         with self._lock:
             earlier = self._count(request.path)
             self._requests.append(request)
             self._lock.notify_all()
-        route = self._route_for(request)
+        if route.choose is not None:
+            route = route.choose(request)
+        keeps_alive = self._answer(connection, route, request, earlier)
+        if not route.reads_body:  # to close with bytes unread would reset the connection, and lose the answer
+            connection.shutdown(socket.SHUT_WR)
+            while reader.read1(_PIECE_BYTES):
+                pass
+        return keeps_alive
+
+    def _answer(self, connection: socket.socket, route: Route, request: Request, earlier: int) -> bool:
+        """Perform the script; True when the connection is kept."""
+        if route.echo:
+            route = replace(route, body=echo_body(request), file_name=None)
         with Body(route) as body, Body(Route(body=_ERROR_BODY)) as error_body:
             steps = plan_response(route, request, earlier, body.size, error_body.size)
             sent = error_body if earlier < route.fail_first else body
@@ -162,13 +208,15 @@ class OriginStub:
         return isinstance(last, Finish) and last.keeps_alive
 
     def _route_for(self, request: Request) -> Route:
-        if request.method not in ("GET", "HEAD"):
-            return Route(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
         path = urlsplit(request.path).path
         with self._lock:
-            route = self._routes.get(request.path) or self._routes.get(path)
+            routes = self._routes.get(request.path) or self._routes.get(path)
+            route = None if routes is None else routes.pop(0) if len(routes) > 1 else routes[0]
         if route is None and self._folder is not None:
             route = self._folder.route_for(path)
+        allowed = ("GET", "HEAD") if route is None else route.methods
+        if request.method not in allowed:
+            return Route(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(allowed)})
         return route or Route(status=HTTPStatus.NOT_FOUND, body=b"no such object\n")
 
 
@@ -180,13 +228,12 @@ class _Response:
         self._route = route
         self._body = body
         self._closing = closing
-        self._chunked = False
+        self._chunked = route.framing is Framing.CHUNKED
 
     def perform(self, step: Step) -> None:
         """Do one step; raises _ConnectionEnds or OSError when the connection is over."""
         match step:
             case SendHead(head=head):
-                self._chunked = b"\r\nTransfer-Encoding: chunked\r\n" in head
                 self._connection.sendall(head)
             case SendBody(start=start, stop=stop):
                 self._send(start, stop)
@@ -198,9 +245,8 @@ class _Response:
                 linger = struct.pack("ii", 1, 0)  # close() then sends a reset instead of the rest
                 self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 raise _ConnectionEnds
-            case Finish():
-                if self._chunked:
-                    self._connection.sendall(b"0\r\n\r\n")
+            case Finish(last_chunk=last_chunk):
+                self._connection.sendall(last_chunk)
             case _:
                 assert_never(step)
 
@@ -232,19 +278,8 @@ class _Response:
                 raise _ConnectionEnds
 
 
-def _read_request(reader: BufferedReader) -> Request | None:
-    """Read one request with its body; None at the end of the connection."""
-    lines: list[bytes] = []
-    while (line := reader.readline(_LINE_BYTES_MAX)) not in (b"\r\n", b"\n"):
-        if not line.endswith(b"\n"):
-            return None
-        lines.append(line.rstrip(b"\r\n"))
-    request = parse_head(lines)
-    length = request.headers.get("content-length", "0")
-    if not length.isdecimal():
-        raise BadRequestError(f"content-length: {length}")
-    reader.read(int(length))
-    return request
+def _routes_of(script: Script) -> list[Route]:
+    return [script] if isinstance(script, Route) else list(script)
 
 
 def _shut_down(connection: socket.socket) -> None:

@@ -1,11 +1,12 @@
 """Ranges, conditions and misbehaviour as plans, without a socket."""
 
+import json
 from collections.abc import Mapping
 from threading import Event
 
 import pytest
 
-from workloads.origin_stub.plan import Finish, Hold, Pause, Reset, SendBody, SendHead, Step, plan_response
+from workloads.origin_stub.plan import Finish, Hold, Pause, Reset, SendBody, SendHead, Step, echo_body, plan_response
 from workloads.origin_stub.request import BadRequestError, Request, parse_head, requested_range
 from workloads.origin_stub.route import Framing, Route
 
@@ -118,10 +119,79 @@ def test_the_first_requests_fail_and_the_next_does_not() -> None:
     assert happenings(plan(route))[0] == SendBody(0, 3)
 
 
+def test_reason_version_and_fields_are_as_scripted() -> None:
+    headers = (("Set-Cookie", "a"), ("Set-Cookie", "b"), ("content-type", "text/x"))
+    steps = plan(Route(body=TEN, reason="Fine", version="HTTP/1.0", headers=headers, ranges=False))
+    assert steps[0] == SendHead(
+        b"HTTP/1.0 200 Fine\r\nSet-Cookie: a\r\nSet-Cookie: b\r\ncontent-type: text/x\r\n"
+        b"Content-Length: 10\r\nConnection: close\r\n\r\n"
+    )
+    assert steps[-1] == Finish(keeps_alive=False)
+
+
+def test_a_bare_answer_has_nothing_but_its_framing() -> None:
+    assert plan(Route(body=TEN, bare=True))[0] == SendHead(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+
+
+def test_scripted_framing_is_not_doubled() -> None:
+    headers = head_of(plan(Route(body=TEN, headers={"Content-Length": "4", "Connection": "x"}, reads_body=False)))[1]
+    assert (headers["Content-Length"], headers["Connection"]) == ("4", "x")
+    assert "Transfer-Encoding" not in headers
+
+
+def test_interim_answers_come_before_everything() -> None:
+    steps = plan(Route(body=TEN, interim=[(103, {"Link": "</a>"}), (102, ())], delay_s=1))
+    assert steps[:3] == [
+        SendHead(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+        SendHead(b"HTTP/1.1 102 Processing\r\n\r\n"),
+        Pause(1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "framing", "last_chunk"),
+    [
+        ("GET", Framing.CHUNKED, b"0\r\nDigest: z\r\nX: y\r\n\r\n"),
+        ("GET", Framing.LENGTH, b""),
+        ("HEAD", Framing.CHUNKED, b""),
+    ],
+)
+def test_trailers_come_behind_the_last_chunk(method: str, framing: Framing, last_chunk: bytes) -> None:
+    route = Route(body=TEN, framing=framing, trailers=(("Digest", "z"), ("X", "y")))
+    assert plan(route, method=method)[-1] == Finish(keeps_alive=True, last_chunk=last_chunk)
+
+
+def test_conditions_may_be_ignored() -> None:
+    route = Route(body=TEN, headers={"ETag": '"1"'}, conditions=False)
+    assert head_of(plan(route, {"if-none-match": '"1"'}))[0].split()[1] == "200"
+
+
+def test_conditions_and_ranges_are_for_reading() -> None:
+    route = Route(body=TEN, headers={"ETag": '"1"'})
+    status, headers = head_of(plan(route, {"if-none-match": '"1"', "range": "bytes=0-1"}, method="POST"))
+    assert (status.split()[1], headers["Content-Length"]) == ("200", "10")
+
+
+def test_who_does_not_read_the_body_does_not_keep_the_connection() -> None:
+    assert plan(Route(reads_body=False))[-1] == Finish(keeps_alive=False)
+
+
+def test_an_echo_is_the_request() -> None:
+    request = Request("PUT", "/a?b", "HTTP/1.1", {"x": "1, 2"}, (("X", "1"), ("x", "2")), b"\xe9")
+    assert json.loads(echo_body(request)) == {
+        "method": "PUT",
+        "path": "/a?b",
+        "version": "HTTP/1.1",
+        "fields": [["X", "1"], ["x", "2"]],
+        "body": "\xe9",
+    }
+
+
 def test_a_redirect() -> None:
     status, headers = head_of(plan(Route(redirect_to="/a")))
     assert (status.split()[1], headers["Location"]) == ("302", "/a")
-    assert head_of(plan(Route(redirect_to="/a", status=308)))[0].split()[1] == "308"
+    status, headers = head_of(plan(Route(redirect_to="/a", status=308, headers={"Cache-Control": "max-age=9"})))
+    assert (status.split()[1], headers["Cache-Control"]) == ("308", "max-age=9")
 
 
 @pytest.mark.parametrize(
@@ -182,6 +252,7 @@ def test_a_head_is_parsed() -> None:
     request = parse_head([b"GET /a HTTP/1.1", b"Host: x", b"X-A:  1 ", b"x-a: 2"])
     assert (request.method, request.path) == ("GET", "/a")
     assert request.headers == {"host": "x", "x-a": "1, 2"}
+    assert request.fields == (("Host", "x"), ("X-A", "1"), ("x-a", "2"))
 
 
 @pytest.mark.parametrize("lines", [[], [b"GET"], [b"GET /a HTTP/2"], [b"GET /a HTTP/1.1", b"no colon"]])

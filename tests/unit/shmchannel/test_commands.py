@@ -10,7 +10,9 @@ from shmchannel.command_queue import MESSAGE_BYTES_MAX
 from shmchannel.commands import (
     HEAD_BYTES,
     KEY_BYTES_MAX,
+    MARK,
     METADATA_WANTED,
+    PREFIX,
     SEGMENTS_MAX,
     Command,
     Kind,
@@ -55,13 +57,42 @@ def test_bytes() -> None:
 
 
 def test_numbers_never_change() -> None:
-    assert {kind.name: int(kind) for kind in Kind} == {"GET": 1, "PUT": 2, "PURGE": 3, "PING": 4}
+    assert {kind.name: int(kind) for kind in Kind} == {"GET": 1, "PUT": 2, "PURGE": 3, "PING": 4, "UPDATE": 5}
     assert [int(priority) for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.URGENT)] == [
         0,
         1,
         2,
         3,
     ]
+
+
+UPDATE_WIRE = (
+    b"GFC\x01" + bytes([1, 5, 1, 0]) + struct.pack("<Q", 9) + bytes(16)
+    + struct.pack("<QQQQHH", 8, 0, 0, 7, 1, 2)
+    + b"\x10/gf-1-00000000-0" + struct.pack("<QQ", 3, 512)
+    + b"/a"
+)  # fmt: skip
+MARK_WIRE = b"GFC\x01" + bytes([1, 3, 3, 3]) + bytes(56) + struct.pack("<HH", 0, 2) + b"/a"
+
+
+@pytest.mark.parametrize(
+    ("wire", "command"),
+    [
+        pytest.param(
+            UPDATE_WIRE,
+            Command(
+                Kind.UPDATE, b"/a", (SegmentRef(b"/gf-1-00000000-0", 3, 512),), deadline_ns=8, version=7, request_id=9
+            ),
+            id="update",
+        ),
+        pytest.param(
+            MARK_WIRE, Command(Kind.PURGE, b"/a", flags=PREFIX | MARK, priority=int(Priority.URGENT)), id="mark"
+        ),
+    ],
+)
+def test_bytes_of_update_and_mark(wire: bytes, command: Command) -> None:
+    assert encode(command) == wire
+    assert decode(wire) == command
 
 
 def test_least_command() -> None:
@@ -90,7 +121,7 @@ def test_most_that_a_client_sends_fits_a_message() -> None:
         changed(3, b"\x02"),
         changed(4, b"\x02"),
         changed(5, b"\x00"),
-        changed(5, b"\x05"),
+        changed(5, b"\x06"),
         changed(6, b"\x04"),
         changed(7, b"\x02"),
         changed(7, b"\xff"),
@@ -108,7 +139,10 @@ def test_refused(message: bytes) -> None:
         decode(message)
 
 
-@pytest.mark.parametrize(("kind", "flags"), [(Kind.GET, 2), (Kind.PUT, 1), (Kind.PURGE, 2), (Kind.PING, 1)])
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [(Kind.GET, 2), (Kind.PUT, 1), (Kind.PURGE, 4), (Kind.PING, 1), (Kind.UPDATE, 1), (Kind.UPDATE, 2)],
+)
 def test_flags_that_the_kind_does_not_have(kind: Kind, flags: int) -> None:
     with pytest.raises(CommandError, match=kind.name):
         decode(encode(Command(kind, b"/a", flags=flags)))

@@ -13,6 +13,7 @@ from shmchannel.layout import (
     ERROR,
     FAILED,
     LAST,
+    MARKED,
     METADATA,
     METADATA_BYTES_MAX,
     NOT_FOUND,
@@ -96,6 +97,7 @@ def with_metadata() -> ConsumerTransfer:
         (cancelling, (CANCELLED, 0, 0, LAST), Arrival.END, TransferState.CANCELLED),
         (cancelling, (FAILED, 0, 0, LAST | ERROR), Arrival.END, TransferState.FAILED),
         (with_metadata, (OK, 100, 0, METADATA), Arrival.METADATA_PART, TransferState.STREAMING),
+        (with_metadata, (OK, 100, 0, METADATA | MARKED), Arrival.METADATA_PART, TransferState.STREAMING),
     ],
 )
 def test_arrivals(make: Maker, header: Header, arrival: Arrival, state: TransferState) -> None:
@@ -122,7 +124,15 @@ def test_arrivals(make: Maker, header: Header, arrival: Arrival, state: Transfer
         (fresh, (NOT_FOUND, 1, 0, LAST)),
         (fresh, (FAILED, 0, 0, ERROR)),
         (fresh, (5, 0, 0, LAST)),
-        (fresh, (OK, 10, 0, 16)),
+        (fresh, (OK, 10, 0, MARKED)),
+        (fresh, (OK, 10, 0, METADATA | MARKED)),
+        (fresh, (OK, 10, 0, 32)),
+        (fresh, (NOT_FOUND, 0, 0, LAST | MARKED)),
+        (lambda: consumer(100), (OK, 100, 0, LAST | MARKED)),
+        (asked_back, (OK, 0, 0, RELEASED | MARKED)),
+        (with_metadata, (OK, 100, 0, MARKED)),
+        (with_metadata, (OK, 100, 0, METADATA | MARKED | LAST)),
+        (with_metadata, (OK, 101, 0, METADATA | MARKED)),
         (midway, (OK, 100, 0, 0)),
         (midway, (OK, 100, 200, 0)),
         (lambda: consumer(100), (OK, 100, 0, 0)),
@@ -159,6 +169,19 @@ def test_metadata_in_two_then_the_body() -> None:
         transfer.receive(OK, 51, 100, METADATA, CAPACITY)
     assert transfer.receive(OK, 50, 100, METADATA, CAPACITY) is Arrival.METADATA_PART
     assert transfer.receive(OK, 100, 0, 0, CAPACITY) is Arrival.BODY
+
+
+@pytest.mark.parametrize("flags", [METADATA, METADATA | MARKED], ids=["plain", "marked"])
+def test_metadata_is_marked_in_all_its_chunks_or_in_none(flags: int) -> None:
+    transfer = with_metadata()
+    assert not transfer.marked
+    transfer.receive(OK, 100, 0, flags, CAPACITY)
+    assert transfer.marked is (flags != METADATA)
+    with pytest.raises(PeerProtocolError, match="marked"):
+        transfer.receive(OK, 50, 100, flags ^ MARKED, CAPACITY)
+    transfer.receive(OK, 50, 100, flags, CAPACITY)
+    transfer.receive(OK, 100, 0, 0, CAPACITY)
+    assert transfer.marked is (flags != METADATA)
 
 
 def test_too_much_metadata() -> None:

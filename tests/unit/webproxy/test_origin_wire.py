@@ -7,7 +7,9 @@ import pytest
 from tests.support.rawserver import RESET, RawServer, Step
 from tests.support.sinks import CollectingSink, origin_client
 from webproxy.errors import OriginBadReply, OriginError, OriginTooLarge
-from webproxy.origin import HEADER_BYTES_MAX, UNWANTED_BYTES_MAX
+from webproxy.origin import UNWANTED_BYTES_MAX
+from webproxy.origin_head import HEADER_BYTES_MAX
+from webproxy.origin_request import getfile_request
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -16,13 +18,13 @@ def answer(*script: Step, object_bytes_max: int = 1 << 30) -> tuple[int, int | N
     sink = CollectingSink()
     with RawServer(list(script)) as server:
         client = origin_client(object_bytes_max=object_bytes_max)
-        response = client.fetch(f"http://127.0.0.1:{server.port}/x", sink)
+        response = client.fetch(getfile_request(f"http://127.0.0.1:{server.port}/x"), sink)
     return response.status, response.length, sink.body
 
 
 def refused(*script: Step) -> OriginError:
     with RawServer(list(script)) as server, pytest.raises(OriginError) as caught:
-        origin_client().fetch(f"http://127.0.0.1:{server.port}/x", CollectingSink())
+        origin_client().fetch(getfile_request(f"http://127.0.0.1:{server.port}/x"), CollectingSink())
     return caught.value
 
 

@@ -1,0 +1,164 @@
+"""PURE: what to do with a request, given what is stored for it (RFC 9111 sections 4 and 5.2.1)."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from webproxy.caching.directives import NO_WISHES, RequestDirectives, request_directives
+from webproxy.caching.freshness import current_age
+from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
+from webproxy.caching.storability import has_content, has_validator
+from webproxy.caching.stored import StoredResponse
+from webproxy.http.messages import Framing, RequestHead
+
+ERROR_STATUSES = frozenset((500, 502, 503, 504))
+"""Answers of an origin that stale-if-error covers (RFC 5861 section 4)."""
+
+
+class Action(Enum):
+    """What the acting side does."""
+
+    HIT = "serve the stored response"
+    STALE_HIT = "serve the stored response, and validate it in the background"
+    REVALIDATE = "make the request conditional by the stored response, and ask the origin"
+    FETCH = "ask the origin; what it answers may be stored"
+    ONLY_IF_CACHED_MISS = "answer 504"
+    PASS = "ask the origin, for this request alone: neither store the answer nor share it"  # noqa: S105 - an action
+
+
+# Bound once: looking a member up in its class costs more than what is done with it.
+HIT, STALE_HIT, REVALIDATE, FETCH, ONLY_IF_CACHED_MISS, PASS = Action
+
+
+class Decision(NamedTuple):
+    """A tuple, because a hit makes one and a dataclass takes twice as long.
+
+    The two times are since the epoch. Before them the stored response may serve although it is not fresh: when the
+    origin answered one of ERROR_STATUSES, or when it could not be reached. 0.0: at no time.
+    """
+
+    action: Action
+    reason: bytes = b""
+    """Why the origin is asked, or would be: the value of `fwd` in Cache-Status (RFC 9211 section 2.2)."""
+    age_s: int = 0
+    stale_if_error_until_time: float = 0.0
+    stale_if_disconnected_until_time: float = 0.0
+
+
+_PASS_METHOD = Decision(PASS, b"method")
+_PASS_CONTENT = Decision(PASS, b"bypass")
+
+
+def decide(
+    request: RequestHead,
+    stored: StoredResponse | None,
+    now: float,
+    options: CachingOptions = DEFAULT_OPTIONS,
+    *,
+    other_variants: bool = False,
+) -> Decision:
+    """What to do with the request; `stored` is the response that it selects (section 4.1), if there is one.
+
+    `other_variants`: there are stored responses for the URL, and none of them is selected. A stored 206 is for
+    requests with Range; whether it covers their range is for the caller to see. A request with Authorization may get
+    any stored response: what must not be shared was not stored (section 3.5).
+    """
+    if request.method != b"GET" and request.method != b"HEAD":
+        return _PASS_METHOD
+    if request.framing is not Framing.NONE and has_content(request):
+        return _PASS_CONTENT
+    wishes = request_directives(request.fields)
+    if stored is None:
+        return _miss(wishes, b"vary-miss" if other_variants else b"uri-miss")
+    age_s = current_age(stored, now)
+    if age_s < stored.lifetime_s and wishes is NO_WISHES and not stored.marked and stored.status != 206:
+        return Decision(HIT, b"", age_s)
+    if stored.status == 206 and b"range" not in request.fields:
+        return _miss(wishes, b"partial")
+    return _weigh(wishes, stored, age_s, now, options)
+
+
+def stale_allowed_on_error(
+    request: RequestHead,
+    stored: StoredResponse,
+    status: int | None,
+    now: float,
+    options: CachingOptions = DEFAULT_OPTIONS,
+) -> bool:
+    """Whether the stored response may serve in place of the origin's answer `status`, None when none came.
+
+    By stale-if-error of either side (RFC 5861 section 4), or because the cache is disconnected and nothing forbids it
+    (section 4.2.4).
+    """
+    if status is not None and status not in ERROR_STATUSES:
+        return False
+    if_error, if_disconnected = _stale_limits(request_directives(request.fields), stored, options)
+    return now < (if_disconnected if status is None else if_error)
+
+
+def _miss(wishes: RequestDirectives, reason: bytes) -> Decision:
+    if wishes.only_if_cached:
+        return Decision(ONLY_IF_CACHED_MISS, reason)
+    return Decision(PASS if wishes.no_store else FETCH, reason)
+
+
+def _weigh(
+    wishes: RequestDirectives, stored: StoredResponse, age_s: int, now: float, options: CachingOptions
+) -> Decision:
+    """The decision for a stored response that is stale, or that the request sets terms for."""
+    is_fresh = age_s < stored.lifetime_s and not stored.marked
+    exact_age = stored.initial_age_s + max(0.0, now - stored.response_time)
+    if _meets(wishes, stored, exact_age) and (is_fresh or _takes_stale(wishes, stored, exact_age)):
+        return Decision(HIT, b"", age_s)
+    if _may_serve_meanwhile(wishes, stored, exact_age):
+        return Decision(STALE_HIT, b"", age_s)
+    reason = b"request" if is_fresh else b"stale"
+    if wishes.only_if_cached or wishes.no_store:  # no-store: an answer to it must not update what is stored either
+        return _miss(wishes, reason)._replace(age_s=age_s)
+    validates = stored.status != 206 and has_validator(stored.fields, stored.response_time)
+    action = REVALIDATE if validates else FETCH
+    return Decision(action, reason, age_s, *_stale_limits(wishes, stored, options))
+
+
+def _meets(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) -> bool:
+    """Whether the request's terms allow to use it without validation, if it were fresh.
+
+    max-age=0 asks for validation, even of what came in this instant (section 5.2.1.1: browsers reload by it).
+    """
+    if wishes.no_cache or wishes.max_age == 0:  # section 5.2.1.4
+        return False
+    if wishes.max_age is not None and exact_age > wishes.max_age:
+        return False
+    return wishes.min_fresh is None or stored.lifetime_s - exact_age >= wishes.min_fresh  # section 5.2.1.3
+
+
+def _takes_stale(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) -> bool:
+    """max-stale (section 5.2.1.2), unless the response forbids it (section 4.2.4) or was marked by a purge."""
+    if wishes.max_stale is None or stored.never_stale or stored.always_validate or stored.marked:
+        return False
+    return exact_age - stored.lifetime_s <= wishes.max_stale
+
+
+def _may_serve_meanwhile(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) -> bool:
+    """stale-while-revalidate (RFC 5861 section 3), unless a prohibition of section 4.2.4 stands against it.
+
+    A request that says how old or how stale it takes one has had its answer by then (sections 5.2.1.1 to 5.2.1.4).
+    """
+    if stored.never_stale or stored.always_validate or wishes.no_cache:
+        return False
+    if wishes.max_age is not None or wishes.min_fresh is not None or wishes.max_stale is not None:
+        return False
+    return max(0.0, exact_age - stored.lifetime_s) < stored.stale_while_revalidate_s
+
+
+def _stale_limits(wishes: RequestDirectives, stored: StoredResponse, options: CachingOptions) -> tuple[float, float]:
+    """Until when it may serve on an error, and on a disconnection: at least as long as it is fresh."""
+    if wishes.no_cache or stored.always_validate:
+        return 0.0, 0.0
+    fresh_until = stored.response_time - stored.initial_age_s + stored.lifetime_s
+    if stored.never_stale:
+        return (0.0, 0.0) if stored.marked else (fresh_until, fresh_until)
+    window_s = max(stored.stale_if_error_s, wishes.stale_if_error or 0)
+    if_error = 0.0 if stored.marked and window_s == 0 else fresh_until + window_s
+    return if_error, fresh_until + max(window_s, options.stale_if_disconnected_s)

@@ -1,0 +1,231 @@
+"""PURE: Cache-Control of requests and responses (RFC 9111 section 5.2) and CDN-Cache-Control (RFC 9213), as values.
+
+How what is not well formed is read, always to the safe side:
+* of several values of one age directive the first counts (section 4.2.1); flags and lists of field names add up;
+* an age of a response that is no number is 0 (section 4.2.1), so is the max-age of a request; a number that is too
+  large is 2^31 (section 1.2.2); other ages of a request that are no numbers are left out: none of them is needed;
+* a list of field names that is empty, or holds what is no name, is no list: the directive then covers everything;
+  so it does when the list names a field without which the rest of the response cannot be read;
+* behind a quotation mark that is never closed anything may be meant: as if no-cache and no-store stood there;
+* directives that are not known are ignored (section 5.2.3).
+
+Nothing is said here of `immutable` (RFC 8246): a fresh response is validated only when the client asks for it anyway.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from webproxy.caching.structured import Item, Kind, parse_dictionary
+from webproxy.http.fields import Fields
+from webproxy.http.syntax import is_token, split_list, unquote
+
+DELTA_MAX_S = 2**31
+_DELTA_MAX_DIGITS = 10
+_REMEMBERED = 512
+_REMEMBERED_BYTES_MAX = 1_024
+
+_AGES = frozenset((b"max-age", b"s-maxage", b"stale-while-revalidate", b"stale-if-error"))
+_LISTS = frozenset((b"no-cache", b"private"))
+_FLAGS = frozenset((b"no-store", b"public", b"must-revalidate", b"proxy-revalidate", b"must-understand"))
+_INDISPENSABLE = frozenset((b"cache-control", b"content-encoding", b"content-range", b"content-type", b"vary"))
+
+_quoted = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+
+Directive = tuple[bytes, bytes | None]
+"""Lower-case name; argument without quotes, None when it has none, empty when what stands there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDirectives:
+    """What a request asks of caches (section 5.2.1); ages in seconds, None where it asks nothing."""
+
+    no_cache: bool = False
+    no_store: bool = False
+    only_if_cached: bool = False
+    max_age: int | None = None
+    min_fresh: int | None = None
+    max_stale: int | None = None
+    """DELTA_MAX_S when the request takes any staleness."""
+    stale_if_error: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseDirectives:
+    """What a response tells a shared cache (section 5.2.2); ages in seconds, None where it tells nothing."""
+
+    no_store: bool = False
+    public: bool = False
+    must_revalidate: bool = False
+    proxy_revalidate: bool = False
+    must_understand: bool = False
+    no_cache: bool = False
+    """Without field names."""
+    no_cache_fields: frozenset[bytes] = frozenset()
+    private: bool = False
+    """Without field names."""
+    private_fields: frozenset[bytes] = frozenset()
+    max_age: int | None = None
+    s_maxage: int | None = None
+    stale_while_revalidate: int | None = None
+    stale_if_error: int | None = None
+    targeted: bool = False
+    """These come from a targeted field: Cache-Control and Expires of the response do not count."""
+
+
+NO_WISHES = RequestDirectives()
+_UNREADABLE_REQUEST = RequestDirectives(no_cache=True, no_store=True)
+_UNREADABLE_RESPONSE = ResponseDirectives(no_cache=True, no_store=True)
+_NO_CACHE = RequestDirectives(no_cache=True)
+_NONE = ResponseDirectives()
+
+
+def delta_seconds(value: bytes | None) -> int | None:
+    """A number of seconds, at most DELTA_MAX_S (section 1.2.2); None when it is none."""
+    if not value or not value.isdigit():
+        return None
+    significant = value.lstrip(b"0")
+    if len(significant) > _DELTA_MAX_DIGITS:  # also: int() of thousands of digits is slow, and then refused
+        return DELTA_MAX_S
+    return min(int(significant or b"0"), DELTA_MAX_S)
+
+
+def request_directives(fields: Fields) -> RequestDirectives:
+    """The directives of a request; Pragma counts only when there is no Cache-Control (section 5.4).
+
+    NO_WISHES itself when the request has neither field.
+    """
+    value = fields.get(b"cache-control")
+    if value is not None:
+        return _of_request_remembered(value) if len(value) <= _REMEMBERED_BYTES_MAX else _of_request(value)
+    pragma = fields.get(b"pragma")
+    if pragma is not None and any(name == b"no-cache" for name, _ in _directives(pragma)):
+        return _NO_CACHE
+    return NO_WISHES
+
+
+def response_directives(fields: Fields, *, targeted_control: bool = False) -> ResponseDirectives:
+    """The directives of a response: of CDN-Cache-Control if that is enabled and usable, else of Cache-Control."""
+    if targeted_control:
+        value = fields.get(b"cdn-cache-control")
+        directives = None if value is None else _of_targeted_field(value)
+        if directives is not None:
+            return directives
+    value = fields.get(b"cache-control")
+    if value is None:
+        return _NONE
+    return _of_response_remembered(value) if len(value) <= _REMEMBERED_BYTES_MAX else _of_response(value)
+
+
+def _is_readable(value: bytes) -> bool:
+    return b'"' not in value or b'"' not in _quoted.sub(b"", value)
+
+
+def _directives(value: bytes) -> Iterator[Directive]:
+    for member in split_list(value):
+        name, equals, argument = member.partition(b"=")
+        stripped = name.strip().lower()
+        if not equals:
+            yield stripped, None
+        elif stripped != name.lower():
+            yield stripped, b""  # white space before the "=" is no syntax (RFC 9110 section 5.6.6 has the like)
+        else:
+            yield stripped, unquote(argument)
+
+
+def _of_request(value: bytes) -> RequestDirectives:
+    if not _is_readable(value):
+        return _UNREADABLE_REQUEST
+    names: set[bytes] = set()
+    ages: dict[bytes, int] = {}
+    for name, argument in _directives(value):
+        names.add(name)
+        age = delta_seconds(argument)
+        if age is None and name == b"max-age":
+            age = 0
+        elif argument is None and name == b"max-stale":
+            age = DELTA_MAX_S
+        if age is not None:
+            ages.setdefault(name, age)
+    return RequestDirectives(
+        no_cache=b"no-cache" in names,
+        no_store=b"no-store" in names,
+        only_if_cached=b"only-if-cached" in names,
+        max_age=ages.get(b"max-age"),
+        min_fresh=ages.get(b"min-fresh"),
+        max_stale=ages.get(b"max-stale"),
+        stale_if_error=ages.get(b"stale-if-error"),
+    )
+
+
+def _of_response(value: bytes) -> ResponseDirectives:
+    return _collect(_directives(value), targeted=False) if _is_readable(value) else _UNREADABLE_RESPONSE
+
+
+_of_request_remembered = functools.lru_cache(_REMEMBERED)(_of_request)
+_of_response_remembered = functools.lru_cache(_REMEMBERED)(_of_response)
+
+
+def _collect(directives: Iterable[Directive], *, targeted: bool) -> ResponseDirectives:
+    flags: set[bytes] = set()
+    ages: dict[bytes, int] = {}
+    lists: dict[bytes, frozenset[bytes]] = {}
+    for name, argument in directives:
+        if name in _AGES:
+            ages.setdefault(name, delta_seconds(argument) or 0)
+        elif name in _FLAGS:
+            flags.add(name)
+        elif name in _LISTS:
+            names = _field_names(argument)
+            lists[name] = lists.get(name, frozenset()) | names
+            if not names:
+                flags.add(name)
+    return ResponseDirectives(
+        no_store=b"no-store" in flags,
+        public=b"public" in flags,
+        must_revalidate=b"must-revalidate" in flags,
+        proxy_revalidate=b"proxy-revalidate" in flags,
+        must_understand=b"must-understand" in flags,
+        no_cache=b"no-cache" in flags,
+        no_cache_fields=lists.get(b"no-cache", frozenset()),
+        private=b"private" in flags,
+        private_fields=lists.get(b"private", frozenset()),
+        max_age=ages.get(b"max-age"),
+        s_maxage=ages.get(b"s-maxage"),
+        stale_while_revalidate=ages.get(b"stale-while-revalidate"),
+        stale_if_error=ages.get(b"stale-if-error"),
+        targeted=targeted,
+    )
+
+
+def _field_names(argument: bytes | None) -> frozenset[bytes]:
+    """The listed names in lower case (sections 5.2.2.4 and 5.2.2.7); empty when the directive covers everything."""
+    names = frozenset(name.lower() for name in split_list(argument or b""))
+    return names if all(map(is_token, names)) and names.isdisjoint(_INDISPENSABLE) else frozenset()
+
+
+def _of_targeted_field(value: bytes) -> ResponseDirectives | None:
+    """None when the field is empty, malformed, or a directive's value has the wrong type: it is ignored then.
+
+    RFC 9213 section 2.1 asks for that for the first two; a wrong type is no less a mistake, and a cache that went on
+    without the directive would heed less than Cache-Control says.
+    """
+    members = parse_dictionary(value)
+    if not members or not all(_has_right_type(name, item) for name, item in members.items()):
+        return None
+    return _collect(((name, _argument(item)) for name, item in members.items()), targeted=True)
+
+
+def _has_right_type(name: bytes, item: Item) -> bool:
+    if name in _AGES:
+        return item.kind is Kind.INTEGER
+    if name in _LISTS:
+        return item.kind in (Kind.TRUE, Kind.STRING, Kind.TOKEN)
+    return name not in _FLAGS or item.kind is Kind.TRUE
+
+
+def _argument(item: Item) -> bytes | None:
+    return None if item.kind is Kind.TRUE else item.text

@@ -1,0 +1,61 @@
+"""PURE: what an answer to an unsafe method makes invalid (RFC 9111 section 4.4)."""
+
+from __future__ import annotations
+
+import re
+
+from webproxy.http.messages import ResponseHead
+from webproxy.urls import BadTarget, normalise_url
+
+# Registered as safe (RFC 9110 section 9.2.1, RFC 3253, RFC 4918, RFC 5323). Of all others it must be assumed that they
+# change what they are sent to.
+SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PROPFIND", b"REPORT", b"SEARCH"))
+
+_has_scheme = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:").match
+
+
+def invalidated_targets(method: bytes, target_url: bytes, response: ResponseHead) -> tuple[bytes, ...]:
+    """The URLs of which nothing stored may be used without validation any more; the target's comes first.
+
+    `target_url` is absolute and in its normal form, and so is what comes out. None when the method is safe or the
+    answer an error. Location and Content-Location count, resolved against the target, when they are of its origin:
+    otherwise one site could drop another's responses.
+    """
+    if method in SAFE_METHODS or not 200 <= response.status <= 399:
+        return ()
+    targets = {target_url: None}
+    origin = _origin(target_url)
+    for name in (b"location", b"content-location"):
+        for reference in response.fields.get_all(name):
+            url = _resolved(target_url, reference)
+            if url is not None and _origin(url) == origin:
+                targets[url] = None
+    return tuple(targets)
+
+
+def _resolved(base: bytes, reference: bytes) -> bytes | None:
+    """The normal form of the URL that `reference` means at `base`; None when it is no http or https URL.
+
+    The cases of RFC 3986 section 5.2.2. The dots are left to the normal form, which knows them escaped as well.
+    """
+    reference = reference.partition(b"#")[0]
+    without_query = base.partition(b"?")[0]
+    if _has_scheme(reference):
+        url = reference
+    elif reference.startswith(b"//"):
+        url = base.partition(b"//")[0] + reference
+    elif reference.startswith(b"/"):
+        url = _origin(base) + reference
+    elif reference.startswith(b"?"):
+        url = without_query + reference
+    else:
+        url = without_query.rpartition(b"/")[0] + b"/" + reference if reference else base
+    try:
+        return normalise_url(url)
+    except BadTarget:
+        return None
+
+
+def _origin(url: bytes) -> bytes:
+    """Scheme, host and port of a URL in its normal form (RFC 9110 section 4.3.1)."""
+    return b"/".join(url.split(b"/", 3)[:3])

@@ -1,0 +1,194 @@
+"""PURE: what a shared cache may store (RFC 9111 section 3), and the value that it then keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from webproxy.caching.directives import ResponseDirectives, request_directives, response_directives
+from webproxy.caching.freshness import HEURISTICALLY_CACHEABLE, corrected_initial_age, freshness_lifetime
+from webproxy.caching.hop_by_hop import hop_by_hop_names
+from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
+from webproxy.caching.stored import Selecting, StoredResponse
+from webproxy.http.dates import format_http_date, parse_http_date
+from webproxy.http.fields import Fields
+from webproxy.http.messages import Framing, RequestHead, ResponseHead
+from webproxy.http.ranges import parse_content_range
+from webproxy.http.syntax import split_list
+
+UNDERSTOOD = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 414, 501))
+"""Statuses whose caching rules are kept here, for must-understand (section 5.2.2.3)."""
+
+# Answers to one request's condition (304, 412), range (416), expectation (417), proxy (407) or connection (421, 425),
+# which another request need not share; and those that RFC 6585 forbids to store.
+_OF_ONE_REQUEST = frozenset((304, 407, 412, 416, 417, 421, 425, 428, 429, 431, 511))
+
+
+@dataclass(frozen=True, slots=True)
+class Storability:
+    """Whether a response may be stored; if not, why, in a few words for the detail of Cache-Status."""
+
+    store: bool
+    reason: bytes = b""
+
+
+_STORABLE = Storability(store=True)
+
+
+def may_store(
+    request: RequestHead, response: ResponseHead, response_time: float, options: CachingOptions = DEFAULT_OPTIONS
+) -> Storability:
+    """Whether the final answer to this request may be kept and sent to others (section 3).
+
+    A response with Set-Cookie is stored only when it is marked `public` or `s-maxage`, or when the operator wants it:
+    the RFC would allow more (section 7.3), but whoever forgot to mark a page that opens a session hands that session
+    to everybody. Not kept either is what could never be used: stale from its beginning, with nothing to validate it.
+    """
+    directives = response_directives(response.fields, targeted_control=options.targeted_control)
+    reason = (
+        _refused_by_request(request)
+        or _refused_by_status(request, response, directives, options)
+        or _refused_by_directives(request, directives)
+        or _refused_by_fields(response.fields, directives, options)
+        or _refused_as_useless(response, directives, response_time, options)
+    )
+    return Storability(store=False, reason=reason) if reason else _STORABLE
+
+
+def _refused_by_request(request: RequestHead) -> bytes:
+    if request.method != b"GET":
+        return b"method"
+    if has_content(request):
+        return b"request has content"
+    return b"request says no-store" if request_directives(request.fields).no_store else b""  # section 5.2.1.5
+
+
+def has_content(request: RequestHead) -> bool:
+    """True when a body comes with the request: the answer may depend on it, and the key does not."""
+    return request.framing is not Framing.NONE and (request.framing is not Framing.LENGTH or request.content_length > 0)
+
+
+def _refused_by_status(
+    request: RequestHead, response: ResponseHead, directives: ResponseDirectives, options: CachingOptions
+) -> bytes:
+    status = response.status
+    if status < 200:
+        return b"interim response"
+    if status in _OF_ONE_REQUEST:
+        return b"status"
+    if status == 206:
+        return _refused_as_partial(request, response, directives, options)
+    if directives.must_understand and status not in UNDERSTOOD:
+        return b"status not understood"
+    explicit = directives.public or directives.max_age is not None or directives.s_maxage is not None
+    if not explicit and not directives.targeted:
+        explicit = b"expires" in response.fields
+    return b"" if explicit or status in HEURISTICALLY_CACHEABLE else b"no explicit freshness"
+
+
+def _refused_as_partial(
+    request: RequestHead, response: ResponseHead, directives: ResponseDirectives, options: CachingOptions
+) -> bytes:
+    """A 206 is kept for a caller that keeps parts, when it is one part and says which (sections 3.3 and 3.4)."""
+    if not options.store_partial or directives.must_understand:
+        return b"partial content"
+    value = response.fields.get(b"content-range")
+    if value is None or parse_content_range(value) is None or b"range" not in request.fields:
+        return b"partial content of unclear range"
+    return b""
+
+
+def _refused_by_directives(request: RequestHead, directives: ResponseDirectives) -> bytes:
+    # must-understand was met by the status, and puts no-store out of force then (section 5.2.2.3).
+    if directives.no_store and not directives.must_understand:
+        return b"no-store"
+    if directives.private:
+        return b"private"
+    if b"authorization" in request.fields:  # section 3.5
+        shareable = directives.public or directives.must_revalidate or directives.s_maxage is not None
+        return b"" if shareable else b"authorization"
+    return b""
+
+
+def _refused_by_fields(fields: Fields, directives: ResponseDirectives, options: CachingOptions) -> bytes:
+    if b"*" in split_list(fields.get(b"vary") or b""):
+        return b"vary *"  # no request would ever select it (section 4.1)
+    if options.store_set_cookie or directives.public or directives.s_maxage is not None:
+        return b""
+    if b"set-cookie" in fields and b"set-cookie" not in _withheld_names(directives):
+        return b"set-cookie"
+    return b""
+
+
+def _refused_as_useless(
+    response: ResponseHead, directives: ResponseDirectives, response_time: float, options: CachingOptions
+) -> bytes:
+    if has_validator(response.fields, response_time):
+        return b""
+    if directives.no_cache:
+        return b"nothing to validate it with"
+    if freshness_lifetime(response, directives, response_time, options).seconds > 0:
+        return b""
+    if not _is_never_stale(directives) and (
+        directives.stale_while_revalidate or _stale_if_error_s(directives, options) > 0
+    ):
+        return b""
+    return b"stale, and nothing to validate it with"
+
+
+def has_validator(fields: Fields, response_time: float) -> bool:
+    """True when a conditional request can be made of these fields (section 4.3.1)."""
+    if fields.get(b"etag"):
+        return True
+    modified = fields.get(b"last-modified")
+    return modified is not None and parse_http_date(modified, response_time) is not None
+
+
+def _withheld_names(directives: ResponseDirectives) -> frozenset[bytes]:
+    """Fields that no later request may get without validation, or that are for one user: the rest may be stored."""
+    return directives.no_cache_fields | directives.private_fields  # sections 5.2.2.4 and 5.2.2.7
+
+
+def _is_never_stale(directives: ResponseDirectives) -> bool:
+    return directives.must_revalidate or directives.proxy_revalidate or directives.s_maxage is not None
+
+
+def _stale_if_error_s(directives: ResponseDirectives, options: CachingOptions) -> int:
+    return options.stale_if_error_default_s if directives.stale_if_error is None else directives.stale_if_error
+
+
+def store_response(
+    response: ResponseHead,
+    *,
+    request_time: float,
+    response_time: float,
+    options: CachingOptions = DEFAULT_OPTIONS,
+    selecting: Selecting = (),
+    body_bytes: int = 0,
+) -> StoredResponse:
+    """The value to keep of a response that may be stored, or whose stored fields a 304 has updated.
+
+    Dropped are fields of one connection (section 3.1), fields withheld by `no-cache="..."` and `private="..."`, and
+    Age, which is counted from here on. Date is added when there was none (RFC 9110 section 6.6.1), never changed.
+    """
+    fields = response.fields
+    directives = response_directives(fields, targeted_control=options.targeted_control)
+    lifetime = freshness_lifetime(response, directives, response_time, options)
+    kept = fields.without(hop_by_hop_names(fields) | _withheld_names(directives) | {b"age"})
+    if b"date" not in kept:
+        kept = kept.with_line(b"Date", format_http_date(int(response_time)))
+    return StoredResponse(
+        status=response.status,
+        fields=kept,
+        reason=response.reason,
+        request_time=request_time,
+        response_time=response_time,
+        initial_age_s=corrected_initial_age(fields, request_time, response_time),
+        lifetime_s=0 if directives.no_cache else lifetime.seconds,
+        heuristic=lifetime.heuristic,
+        always_validate=directives.no_cache,
+        never_stale=_is_never_stale(directives),
+        stale_while_revalidate_s=directives.stale_while_revalidate or 0,
+        stale_if_error_s=_stale_if_error_s(directives, options),
+        selecting=selecting,
+        body_bytes=body_bytes,
+    )

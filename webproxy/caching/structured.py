@@ -1,0 +1,72 @@
+"""PURE: dictionaries of structured fields (RFC 8941 sections 3.2 and 4.2.2), parsed strictly: right to the end, or not.
+
+Parameters and inner lists are checked and left out of the result: no cache directive has any.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NamedTuple
+
+_KEY = rb"[a-z*][a-z0-9_.*-]*+"
+_NUMBER = rb"-?(?:[0-9]{1,12}\.[0-9]{1,3}|[0-9]{1,15})"
+_STRING = rb'"(?:[ !#-\[\]-~]|\\["\\])*+"'
+_TOKEN = rb"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*+"
+_BYTES = rb":[A-Za-z0-9+/]*+={0,2}:"
+_BOOLEAN = rb"\?[01]"
+_BARE = rb"(?:%s|%s|%s|%s|%s)" % (_NUMBER, _STRING, _TOKEN, _BYTES, _BOOLEAN)
+_PARAMETERS = rb"(?:; *+%s(?:=%s)?)*+" % (_KEY, _BARE)
+_INNER_LIST = rb"\( *+(?:%s%s(?: ++|(?=\))))*+\)" % (_BARE, _PARAMETERS)
+_member = re.compile(rb"(%s)(?:=(?:(%s)|%s))?+%s" % (_KEY, _BARE, _INNER_LIST, _PARAMETERS)).match
+_separator = re.compile(rb"[ \t]*+,[ \t]*+").match
+_is_integer = re.compile(rb"-?[0-9]++").fullmatch
+
+
+class Kind(Enum):
+    """The types of a member's value that a cache directive can have, and all others as one."""
+
+    TRUE = "no value, or ?1"
+    INTEGER = "an Integer"
+    STRING = "a String, here without its quotes and escapes"
+    TOKEN = "a Token"  # noqa: S105 - a type
+    OTHER = "something that no directive has"
+
+
+class Item(NamedTuple):
+    """The value of a dictionary's member."""
+
+    kind: Kind
+    text: bytes = b""
+
+
+def parse_dictionary(value: bytes) -> dict[bytes, Item] | None:
+    """The members in their order, the last one of a name (section 4.2.2); None when any part of it is malformed."""
+    value = value.strip(b" ")
+    members: dict[bytes, Item] = {}
+    at = 0
+    while at < len(value):
+        found = _member(value, at)
+        if found is None:
+            return None
+        is_bare_key = value[found.end(1) : found.end(1) + 1] != b"="
+        members[found[1]] = Item(Kind.TRUE) if is_bare_key else _item(found[2])
+        at = found.end()
+        if at < len(value):
+            comma = _separator(value, at)
+            if comma is None or comma.end() == len(value):
+                return None
+            at = comma.end()
+    return members
+
+
+def _item(text: bytes | None) -> Item:
+    if text is None:
+        return Item(Kind.OTHER)
+    if text.startswith(b'"'):
+        return Item(Kind.STRING, re.sub(rb"\\(.)", rb"\1", text[1:-1]))
+    if text == b"?1":
+        return Item(Kind.TRUE)
+    if _is_integer(text):
+        return Item(Kind.INTEGER, text)
+    return Item(Kind.TOKEN, text) if text[:1].isalpha() or text[:1] == b"*" else Item(Kind.OTHER)

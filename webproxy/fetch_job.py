@@ -1,0 +1,90 @@
+"""FetchJob: one fetch from an origin into a spool and, chunk by chunk, into the cache; what getfile and HTTP share."""
+
+from __future__ import annotations
+
+import threading
+
+from webproxy.errors import OriginError
+from webproxy.fill import Fill
+from webproxy.origin import Sink
+from webproxy.spool import Spool
+
+
+class FetchJob(Sink):
+    """The sink of its own tries. A subclass says what is asked for and what the answer means."""
+
+    def __init__(
+        self, key: bytes, spool: Spool, stopping: threading.Event, *, tries: int, window_bytes: int, go_on_share: float
+    ) -> None:
+        """`go_on_share`: from this share of the body on, it is fetched for the cache though its readers have left."""
+        self.key = key
+        self.spool = spool
+        self.tries = tries
+        self.fill: Fill | None = None
+        self._window_bytes = window_bytes
+        self._go_on_share = go_on_share
+        self._stopping = stopping
+        self._length: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What is fetched, for an error text."""
+        raise NotImplementedError
+
+    def attempt(self) -> None:
+        """Try once, to the end of the answer.
+
+        Raises:
+            OriginError: it failed; again may help when it says so and no reader knows of the answer yet.
+            OSError: the body cannot be spooled.
+        """
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        """Spool, fill, and wait when no reader follows."""
+        self.spool.write(data)
+        while True:
+            if self.fill is not None:
+                self.fill.pump()
+            if not self.spool.answered:
+                return
+            if self.fill is None or self.fill.given_up:  # otherwise the fill may begin anew from the first byte
+                self.spool.forget_read()
+            position = self.fill.position if self.fill is not None else None
+            window_bytes = self._window_bytes if self.fill is None else max(self._window_bytes, self.fill.chunk_bytes)
+            if self.spool.lead(position) <= window_bytes or self._stopping.is_set() or self._nobody_takes():
+                return
+            self.spool.wait_reader()
+
+    def _nobody_takes(self) -> bool:
+        """True when neither a client nor the cache takes the body."""
+        return not self.spool.wanted and not self._filling()
+
+    def _filling(self) -> bool:
+        return self.fill is not None and self.fill.position is not None
+
+    def idle(self) -> bool:
+        """End the fetch when nobody wants it; a complete body is for the cache, also when its readers have left."""
+        if self.fill is not None:
+            self.fill.give_way()
+        if self._stopping.is_set():
+            return True
+        if self.spool.written == self._length or self._worth_going_on():
+            return False
+        return self.spool.abandon()
+
+    def _worth_going_on(self) -> bool:
+        if not self._filling():
+            return False
+        return self._length is None or self.spool.written >= self._go_on_share * self._length
+
+    @property
+    def stored(self) -> bool:
+        """True once the cache has the object."""
+        return self.fill is not None and self.fill.stored
+
+    def end(self, error: OriginError | None) -> None:
+        """Leave the spool, first of all, so that who reads is told; then the cache."""
+        self.spool.end(error)
+        if self.fill is not None:
+            self.fill.cancel()

@@ -1,0 +1,43 @@
+"""PURE: what is kept beside an object that getfile fills, so that HTTP clients share it by the rules of HTTP.
+
+getfile itself knows no freshness: what is stored serves until it is purged or evicted.
+"""
+
+from __future__ import annotations
+
+from webproxy.caching.options import CachingOptions
+from webproxy.caching.storability import may_store, store_response
+from webproxy.caching.stored import StoredResponse
+from webproxy.http.fields import Fields
+from webproxy.http.messages import RequestHead, ResponseHead
+from webproxy.origin_head import OriginResponse
+
+PLAIN_GET = RequestHead(b"GET", b"/", (1, 1), Fields())
+"""What a getfile request is in HTTP's words."""
+
+_FORBIDDEN = (b"no-store", b"private")
+
+
+def stored_for_getfile(
+    response: OriginResponse, request_time: float, response_time: float, options: CachingOptions
+) -> StoredResponse | None:
+    """What is kept beside the body; None when the object is not to be kept for others at all (no-store, private).
+
+    What HTTP may not reuse for another reason, as an answer that varies, is never fresh and has no validator here: an
+    HTTP client's request asks the origin anew.
+    """
+    control = (response.fields.get(b"cache-control") or b"").lower()
+    if any(word in control for word in _FORBIDDEN):
+        return None
+    head = ResponseHead(response.status, response.fields.without((b"content-length",)), response.reason)
+    if may_store(PLAIN_GET, head, response_time, options).store and b"vary" not in response.fields:
+        return store_response(head, request_time=request_time, response_time=response_time, options=options)
+    return StoredResponse(
+        status=200,
+        fields=Fields(),
+        request_time=request_time,
+        response_time=response_time,
+        initial_age_s=0,
+        lifetime_s=0,
+        always_validate=True,
+    )

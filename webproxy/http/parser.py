@@ -1,0 +1,176 @@
+"""PURE: RequestParser: the bytes of one client's connection → request heads and bodies (RFC 9112).
+
+Not made of httptools: that refuses methods it does not know, cannot stop behind a message, and lets through what its
+users must refuse by themselves. Tests hold the two against each other: what is accepted here, httptools reads alike.
+"""
+
+from __future__ import annotations
+
+import re
+
+from webproxy.http.chunked import ChunkedBody
+from webproxy.http.errors import HttpError
+from webproxy.http.fields import Fields
+from webproxy.http.messages import Framing, RequestHead
+from webproxy.http.request_section import RequestSection, is_authority, is_field_line, read_section, split_block
+
+HEAD_BYTES_MAX = 8192
+FIELDS_MAX = 100
+REQUEST_LINE_BYTES_MAX = 8192
+"""Without its CR LF (RFC 9112 section 3 wants 8000 at least)."""
+METHOD_BYTES_MAX = 32
+
+_METHOD = rb"[!#-'*+\-.0-9A-Z^-z|~]{1,%d}+" % METHOD_BYTES_MAX
+# Bytes beyond ASCII belong in no target, but clients send them, and no reader takes one for a delimiter.
+_REQUEST_LINE = rb"(%s) ([!-~\x80-\xff]++) HTTP/" % _METHOD
+_request_line = re.compile(rb"%s1\.([01])\r\n" % _REQUEST_LINE).match
+_is_other_version = re.compile(rb"%s[0-9]\.[0-9]\r\n" % _REQUEST_LINE).fullmatch
+_may_begin = re.compile(rb"%s(?: |\Z)|\r?\Z" % _METHOD).match
+_absolute_form = re.compile(rb"https?://([^/?#]*+)(?:[/?#].*)?", re.IGNORECASE | re.DOTALL).fullmatch
+_VERSIONS = {b"0": (1, 0), b"1": (1, 1)}
+
+
+class RequestParser:
+    """One for a connection: feed() what comes until there is a head, take the body, then next_head().
+
+    It stops behind each head and each body; the bytes of the requests behind stay here. After an HttpError the
+    connection must be closed. The last header section is kept, because the next request mostly repeats it.
+    """
+
+    __slots__ = ("_at", "_block", "_buffer", "_chunks", "_fields_max", "_head_bytes_max", "_left", "_minor", "_section")
+
+    def __init__(self, *, head_bytes_max: int = HEAD_BYTES_MAX, fields_max: int = FIELDS_MAX) -> None:
+        self._head_bytes_max = head_bytes_max
+        self._fields_max = fields_max
+        self._buffer = b""
+        self._at = 0
+        self._left = 0
+        self._chunks: ChunkedBody | None = None
+        self._block = b""
+        self._minor = b""
+        self._section: RequestSection | None = None
+
+    @property
+    def buffered(self) -> bool:
+        """Bytes of a next request are here; when next_head() has just given None, they are the beginning of a head."""
+        return self._at < len(self._buffer) and self.body_complete
+
+    @property
+    def body_complete(self) -> bool:
+        """The current request has been taken to its end."""
+        return not self._left and self._chunks is None
+
+    def feed(self, data: bytes) -> RequestHead | None:
+        """More bytes from the client; the next request's head when it is whole, like next_head()."""
+        if self._at < len(self._buffer):
+            data = self._buffer[self._at :] + data
+        self._buffer = data
+        self._at = 0
+        return self.next_head()
+
+    def next_head(self) -> RequestHead | None:
+        """The head of the next request when it is whole; the current one must be complete.
+
+        Raises HttpError 400, 414, 417, 431, 501 or 505: the same one however the bytes were cut.
+        """
+        assert self._chunks is None, "the body comes first"
+        assert not self._left, "the body comes first"
+        buffer, at = self._buffer, self._at
+        end = buffer.find(b"\r\n\r\n", at, at + self._head_bytes_max)
+        line = _request_line(buffer, at)
+        if end < 0 or line is None or line.end() - at > REQUEST_LINE_BYTES_MAX + 2:
+            return self._unready_head()
+        method, target, minor = line.groups()
+        block = buffer[line.end() : end + 2]
+        section = self._section
+        if section is None or block != self._block or minor != self._minor:
+            section = self._read_section(block, minor)
+        if target[0] != 0x2F or method == b"CONNECT":
+            _check_target(method, target)
+        self._at = end + 4
+        if section.framing is not Framing.NONE:
+            self._begin_body(section)
+        return RequestHead(method, target, _VERSIONS[minor], *section)
+
+    def body(self, received: bytes = b"") -> bytes:
+        """The bytes of the current request's body that are here, with what was `received` now; b"" when more is needed.
+
+        Raises HttpError 400 or 431 when chunks or trailers are not valid; trailers are dropped.
+        """
+        buffer = self._buffer[self._at :] + received if received else self._buffer
+        at = 0 if received else self._at
+        if self._chunks is not None:
+            data, at = self._chunks.take(buffer, at)
+            if self._chunks.complete:
+                self._chunks = None
+        else:
+            data = buffer[at : at + self._left]
+            at += len(data)
+            self._left -= len(data)
+        if at == len(buffer):
+            buffer, at = b"", 0
+        self._buffer, self._at = buffer, at
+        return data
+
+    def _begin_body(self, section: RequestSection) -> None:
+        self._left = section.content_length
+        if section.framing is Framing.CHUNKED:
+            self._chunks = ChunkedBody(trailer_bytes_max=self._head_bytes_max, trailers_max=self._fields_max)
+
+    def _read_section(self, block: bytes, minor: bytes) -> RequestSection:
+        lines = split_block(block)
+        if lines is None or len(lines) > self._fields_max:
+            self._check_lines()
+            raise AssertionError("two readings of one header section")
+        section = read_section(Fields(lines), _VERSIONS[minor])
+        self._block, self._minor, self._section = block, minor, section
+        return section
+
+    def _unready_head(self) -> RequestHead | None:
+        """Not a whole head with a good first line: lines behind a body, an early part of a head, or a bad one."""
+        buffer, at = self._buffer, self._at
+        while buffer.startswith(b"\r\n", at):  # RFC 9112 section 2.2: some clients send a line end behind a body
+            at += 2
+        if at > self._at:
+            self._at = at
+            return self.next_head()
+        self._check_lines()
+        if len(buffer) - at >= self._head_bytes_max:
+            raise HttpError(431, "the head is too long")
+        return None
+
+    def _check_lines(self) -> None:
+        """Look at the lines that are here one by one; raise HttpError for the first that breaks a rule."""
+        head = self._buffer[self._at : self._at + self._head_bytes_max]
+        if _may_begin(head) is None:
+            raise HttpError(400, "not a method")
+        line_bytes_max = min(REQUEST_LINE_BYTES_MAX + 2, self._head_bytes_max)
+        end = head.find(b"\n", 0, line_bytes_max) + 1
+        if not end:
+            if len(head) >= line_bytes_max:
+                raise HttpError(414, "the request line is too long")
+            return
+        if _request_line(head) is None:
+            if _is_other_version(head[:end]) is None:
+                raise HttpError(400, "not a request line")
+            raise HttpError(505, "only HTTP/1.0 and HTTP/1.1")
+        for number, line in enumerate(head[end:].split(b"\n")[:-1]):
+            if line == b"\r":
+                return
+            if number >= self._fields_max:
+                raise HttpError(431, "too many fields")
+            if not is_field_line(line + b"\n"):
+                raise HttpError(400, "not a field line")
+
+
+def _check_target(method: bytes, target: bytes) -> None:
+    """RFC 9112 section 3.2: a method goes with certain forms only; a path goes with any but CONNECT."""
+    absolute = _absolute_form(target)
+    if method == b"CONNECT":
+        valid = is_authority(target) and target.rpartition(b":")[2].isdigit()
+    elif absolute is not None:
+        valid = is_authority(absolute[1])
+    else:
+        valid = target == b"*" and method == b"OPTIONS"
+    if not valid:
+        raise HttpError(400, "not a target for this method")

@@ -1,0 +1,130 @@
+"""PURE: byte ranges: what Range asks for, Content-Range, the frame of multipart/byteranges (RFC 9110 section 14).
+
+Ranges in our code are pairs `[first, end)`; on the wire the last byte is named, not the one behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from webproxy.http.syntax import BLANKS
+
+RANGES_MAX = 16
+"""More ranges in one request are nothing that a client needs (RFC 9110 section 14.2 lets a server ignore them)."""
+_DIGITS_MAX = 30
+
+_is_unit_bytes = re.compile(rb"bytes=(.*)", re.IGNORECASE | re.DOTALL).fullmatch
+_range_spec = re.compile(rb"([0-9]{0,%d})-([0-9]{0,%d})" % (_DIGITS_MAX, _DIGITS_MAX)).fullmatch
+_content_range = re.compile(
+    rb"bytes ([0-9]{1,%d})-([0-9]{1,%d})/([0-9]{1,%d}|\*)" % (_DIGITS_MAX, _DIGITS_MAX, _DIGITS_MAX), re.IGNORECASE
+).fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRange:
+    """The bytes `[first, end)` of a representation of `size` bytes; size None when the sender did not know it."""
+
+    first: int
+    end: int
+    size: int | None
+
+
+def parse_range(value: bytes, size: int) -> list[tuple[int, int]] | None:
+    """The ranges of a Range field that a representation of `size` bytes can satisfy, in the order they were asked for.
+
+    None: the field is to be ignored and everything sent, because it is not valid, in another unit, or asks for more
+    than 16 ranges (sections 14.1.1, 14.2). An empty list: none can be satisfied, the answer is 416 (section 15.5.17).
+    Ranges that overlap come as one, and all in ascending order then (section 15.3.7.2): no byte is sent twice.
+    """
+    unit = _is_unit_bytes(value)
+    if unit is None:
+        return None
+    specs = [spec for part in unit[1].split(b",") if (spec := part.strip(BLANKS))]
+    if not 0 < len(specs) <= RANGES_MAX:
+        return None
+    ranges: list[tuple[int, int]] = []
+    for spec in specs:
+        found = _range_spec(spec)
+        if found is None:
+            return None
+        if found[1]:
+            first = int(found[1])
+            end = int(found[2]) + 1 if found[2] else max(size, first + 1)
+            if end <= first:  # the last byte before the first: not valid (section 14.1.1)
+                return None
+        elif found[2]:
+            length = int(found[2])
+            if length and not size:  # satisfiable, by nothing that Content-Range could name (section 14.1.2)
+                return None
+            first, end = (max(size - length, 0), size) if length else (size, size)
+        else:
+            return None
+        if first < size:
+            ranges.append((first, min(end, size)))
+    return _coalesced(ranges)
+
+
+def _coalesced(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    ascending = sorted(ranges)
+    merged = ascending[:1]
+    for first, end in ascending[1:]:
+        last_first, last_end = merged[-1]
+        if first < last_end:
+            merged[-1] = (last_first, max(end, last_end))
+        else:
+            merged.append((first, end))
+    return merged if len(merged) < len(ranges) else ranges
+
+
+def content_range(first: int, end: int, size: int) -> bytes:
+    """The Content-Range of bytes `[first, end)` (section 14.4)."""
+    return b"bytes %d-%d/%d" % (first, end - 1, size)
+
+
+def unsatisfied_range(size: int) -> bytes:
+    """The Content-Range of a 416 answer (section 14.4)."""
+    return b"bytes */%d" % size
+
+
+def parse_content_range(value: bytes) -> ContentRange | None:
+    """What a 206 answer says of its only part; None when it is not valid, in another unit or names no range."""
+    found = _content_range(value)
+    if found is None:
+        return None
+    first, end = int(found[1]), int(found[2]) + 1
+    size = None if found[3] == b"*" else int(found[3])
+    if end <= first or (size is not None and size < end):  # section 14.4: to be ignored
+        return None
+    return ContentRange(first, end, size)
+
+
+def multipart_type(boundary: bytes) -> bytes:
+    """The Content-Type of an answer of several parts."""
+    return b"multipart/byteranges; boundary=" + boundary
+
+
+def multipart_parts(
+    ranges: Sequence[tuple[int, int]], size: int, content_type: bytes | None, boundary: bytes
+) -> tuple[list[tuple[bytes, int, int]], bytes, int]:
+    """The frame of a multipart/byteranges body (section 14.6).
+
+    Returns for each range the bytes to be sent before it, with the range; the bytes behind the last; and the length of
+    all together. `boundary` is a token of at most 70 bytes that does not occur in the content.
+    """
+    kind = b"" if content_type is None else b"Content-Type: %s\r\n" % content_type
+    parts: list[tuple[bytes, int, int]] = []
+    length = 0
+    for first, end in ranges:
+        line_end = b"\r\n" if parts else b""
+        head = b"%s--%s\r\n%sContent-Range: %s\r\n\r\n" % (
+            line_end,
+            boundary,
+            kind,
+            content_range(first, end, size),
+        )
+        parts.append((head, first, end))
+        length += len(head) + end - first
+    tail = b"\r\n--%s--\r\n" % boundary
+    return parts, tail, length + len(tail)

@@ -1,0 +1,125 @@
+"""PURE: what the header section of a request says of the request itself: its host, its body, its connection.
+
+Two readers of one message must see the same end of it, so whatever could be read in two ways is refused, also where
+RFC 9112 would let a server mend it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from webproxy.http.errors import HttpError
+from webproxy.http.fields import Field, Fields
+from webproxy.http.messages import Framing
+from webproxy.http.syntax import BLANKS, split_list
+
+CONTENT_LENGTH_MAX = 2**63 - 1
+
+# A tabulator is a blank like any other, but not every reader trims one from a length or a transfer coding.
+_UNCLEAR = rb"(?i:content-length|transfer-encoding):[^\r]*\t"
+_FIELD_LINE = rb"(?!%s)[!#-'*+\-.0-9A-Z^-z|~]++:[\t -~\x80-\xff]*+\r\n" % _UNCLEAR
+_is_block = re.compile(rb"(?:%s)*+" % _FIELD_LINE).fullmatch
+_names_and_values = re.compile(rb"([^:]++):([^\r]*+)\r\n").findall
+_is_field_line = re.compile(_FIELD_LINE).fullmatch
+_is_length = re.compile(rb"[0-9]{1,19}").fullmatch
+_is_authority = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5}+)?").fullmatch
+
+
+class RequestSection(NamedTuple):
+    """The fields of a request, and what follows from them."""
+
+    fields: Fields
+    framing: Framing
+    content_length: int
+    keep_alive: bool
+    expects_continue: bool
+
+
+def is_field_line(line: bytes) -> bool:
+    """Whether this is a field line with its CR LF (RFC 9112 section 5).
+
+    No blank may stand before the colon, and none before the name: an old server could take such a line for the one
+    before (sections 2.2, 5.1, 5.2). Values hold no controls but the tabulator (RFC 9110 section 5.5).
+    """
+    return _is_field_line(line) is not None
+
+
+def is_authority(value: bytes) -> bool:
+    """Whether this is a host with an optional port, without a user name (RFC 9110 sections 4.2.4, 7.2)."""
+    return _is_authority(value) is not None
+
+
+def split_block(block: bytes) -> tuple[Field, ...] | None:
+    """The lines of a header section without its empty line, blanks around the values gone; None when a line is none."""
+    if _is_block(block) is None:
+        return None
+    return tuple([(name, value.strip(BLANKS)) for name, value in _names_and_values(block)])
+
+
+def read_section(fields: Fields, version: tuple[int, int]) -> RequestSection:
+    """What these fields mean in a request of this version; raises HttpError 400, 417 or 501."""
+    names = fields.names()
+    _check_host(fields, version)
+    if b"transfer-encoding" in names:
+        _check_transfer_coding(fields, version)
+        framing, length = Framing.CHUNKED, 0
+    elif b"content-length" in names:
+        framing, length = Framing.LENGTH, _content_length(fields)
+    else:
+        framing, length = Framing.NONE, 0
+    has_body = length > 0 or framing is Framing.CHUNKED
+    expects_continue = b"expect" in names and version == (1, 1) and _expects_continue(fields) and has_body
+    keep_alive = version == (1, 1)
+    if b"connection" in names:
+        keep_alive = _keeps_alive(fields, version)
+    return RequestSection(fields, framing, length, keep_alive, expects_continue)
+
+
+def _check_host(fields: Fields, version: tuple[int, int]) -> None:
+    """RFC 9112 section 3.2: exactly one on 1.1, also beside an absolute-form target; on 1.0 it may be missing."""
+    host = fields.get(b"host")  # several lines come joined by a comma and a blank: no authority
+    if host is None:
+        if version == (1, 1):
+            raise HttpError(400, "no Host")
+    elif _is_authority(host) is None:
+        raise HttpError(400, "not one Host")
+
+
+def _check_transfer_coding(fields: Fields, version: tuple[int, int]) -> None:
+    """RFC 9112 sections 6.1 and 6.3: `chunked` and nothing else, not on 1.0, not beside a Content-Length."""
+    if version == (1, 0):
+        raise HttpError(400, "Transfer-Encoding in HTTP/1.0")
+    if b"content-length" in fields:
+        raise HttpError(400, "Transfer-Encoding and Content-Length")
+    lines = fields.get_all(b"transfer-encoding")
+    if len(lines) == 1 and lines[0].lower() == b"chunked":
+        return
+    codings = [coding.lower() for line in lines for coding in split_list(line)]
+    if len(codings) > 1 and codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
+        raise HttpError(501, "only the transfer coding chunked")
+    raise HttpError(400, "not a transfer coding that ends the body")
+
+
+def _content_length(fields: Fields) -> int:
+    """RFC 9112 section 6.3; repeated values are refused even when they agree, as section 8.6 of RFC 9110 allows."""
+    lines = fields.get_all(b"content-length")
+    if len(lines) != 1 or _is_length(lines[0]) is None:
+        raise HttpError(400, "not a Content-Length")
+    length = int(lines[0])
+    if length > CONTENT_LENGTH_MAX:
+        raise HttpError(400, "Content-Length too large")
+    return length
+
+
+def _expects_continue(fields: Fields) -> bool:
+    """RFC 9110 section 10.1.1; there is no other expectation."""
+    if any(expectation.lower() != b"100-continue" for expectation in split_list(fields.get(b"expect") or b"")):
+        raise HttpError(417, "an unknown expectation")
+    return True
+
+
+def _keeps_alive(fields: Fields, version: tuple[int, int]) -> bool:
+    """RFC 9112 section 9.3."""
+    options = [option.lower() for option in split_list(fields.get(b"connection") or b"")]
+    return b"close" not in options and (version == (1, 1) or b"keep-alive" in options)

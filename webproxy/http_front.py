@@ -1,0 +1,146 @@
+"""HttpFront: an HTTP connection in a worker's hands, from its next request to the moment when it idles or ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from time import time
+
+from webproxy import sockets
+from webproxy.boss import Boss
+from webproxy.client_stream import ClientStream, RateLimit
+from webproxy.errors import ClientGone
+from webproxy.exchange import Paused
+from webproxy.hit import HitResponse
+from webproxy.http.errors import HttpError
+from webproxy.http.messages import RequestHead
+from webproxy.http_connection import HttpConnection
+from webproxy.http_exchange import HttpExchange
+from webproxy.idle_connections import IdleConnections
+from webproxy.replies import CLOSES, Replies
+
+log = logging.getLogger(__name__)
+
+REQUESTS_IN_A_ROW = 64
+"""So many pipelined or quickly following requests are answered before others get their turn."""
+
+
+class HttpFront:
+    """Shared by all workers.
+
+    A worker keeps a connection while its requests follow each other and there are workers enough for all connections;
+    otherwise the connection idles, and whoever is free takes it up again.
+    """
+
+    def __init__(
+        self,
+        exchange: HttpExchange,
+        idle: IdleConnections,
+        boss: Boss,
+        replies: Replies,
+        *,
+        head_bytes_max: int,
+        request_timeout_s: float,
+        keepalive_s: float,
+        connections_max: int,
+        client_limit: RateLimit,
+        worker_count: int,
+        stopping: Callable[[], bool],
+        draining: Callable[[], bool],
+    ) -> None:
+        """`stopping`: nothing is waited for any more; `draining`: what runs ends, and no connection stays."""
+        self._exchange = exchange
+        self._idle = idle
+        self._boss = boss
+        self._replies = replies
+        self._head_bytes_max = head_bytes_max
+        self._request_timeout_s = request_timeout_s
+        self._keepalive_s = keepalive_s
+        self._connections_max = connections_max
+        self._client_limit = client_limit
+        self._worker_count = worker_count
+        self._stopping = stopping
+        self._draining = draining
+        self._staying = 0
+
+    def begin(self, fd: int, data: bytes) -> Paused | None:
+        """Take over a new connection whose first bytes speak HTTP, and serve it."""
+        connection = HttpConnection(
+            ClientStream(fd, self._client_limit, self._stopping), head_bytes_max=self._head_bytes_max
+        )
+        if self._idle.count >= self._connections_max:
+            self._refuse(connection, 503, "too many connections")
+            return None
+        try:
+            request = connection.feed(data)
+        except HttpError as error:
+            self._refuse(connection, error.status, error.text)
+            return None
+        return self._serve(connection, request)
+
+    def go_on(self, connection: HttpConnection) -> Paused | None:
+        """Something has come on a connection that idled."""
+        return self._serve(connection, None)
+
+    def resume(self, response: HitResponse) -> Paused | None:
+        """Go on with a paused answer, and then with what its connection brings."""
+        connection = response.connection
+        result = self._exchange.resume(response)
+        if isinstance(result, Paused):
+            return result
+        if not result or connection is None:
+            self._boss.linger(response.stream.fd)
+            return None
+        return self._serve(connection, None)
+
+    def expire(self) -> None:
+        """End the connections whose time is over; the boss calls it now and then."""
+        for connection in self._idle.expire():
+            if connection.in_head:
+                self._refuse(connection, 408, "the request did not come to its end in time")
+            else:
+                self._boss.linger(connection.fd)
+
+    def _serve(self, connection: HttpConnection, request: RequestHead | None) -> Paused | None:
+        """Answer requests as long as they follow each other; what pauses is the caller's."""
+        exchange = self._exchange
+        try:
+            for _ in range(REQUESTS_IN_A_ROW):
+                if request is None:
+                    request = connection.next_request() or self._stay(connection)
+                if request is None:
+                    break
+                result = exchange.serve(connection, request)
+                if result is not True:
+                    if isinstance(result, Paused):
+                        return result
+                    self._boss.linger(connection.fd)
+                    return None
+                request = None
+        except HttpError as error:
+            self._refuse(connection, error.status, error.text)
+            return None
+        except ClientGone:
+            sockets.close(connection.fd)
+            return None
+        if connection.ended or (self._draining() and not connection.in_head):
+            self._boss.linger(connection.fd)
+            return None
+        self._idle.put(connection, self._request_timeout_s if connection.in_head else self._keepalive_s)
+        return None
+
+    def _stay(self, connection: HttpConnection) -> RequestHead | None:
+        """Wait a moment for the next request, if a worker is left for everybody else."""
+        if connection.ended or not connection.served or self._idle.count or self._staying >= self._worker_count - 1:
+            return None
+        self._staying += 1  # a lost update costs no more than one worker too many that waits for 20 ms
+        try:
+            return connection.wait_request()
+        finally:
+            self._staying = max(0, self._staying - 1)
+
+    def _refuse(self, connection: HttpConnection, status: int, text: str) -> None:
+        with contextlib.suppress(ClientGone):
+            sockets.send(connection.fd, self._replies.error(status, CLOSES, time(), text))
+        self._boss.linger(connection.fd)

@@ -1,0 +1,103 @@
+"""Builds what serves HTTP clients out of the settings; app.py is the only caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shmchannel.client import ChannelClient
+from shmchannel.pool import SegmentPool
+from webproxy.boss import Boss
+from webproxy.cachelink import CacheLink
+from webproxy.caching.options import CachingOptions
+from webproxy.client_stream import RateLimit
+from webproxy.config import ProxyConfig
+from webproxy.fetch_table import FetchTable
+from webproxy.fill import Fill
+from webproxy.http_exchange import HttpExchange, HttpSettings
+from webproxy.http_fetch import FetchSettings, HttpFetches, OriginAsker
+from webproxy.http_front import HttpFront
+from webproxy.idle_connections import IdleConnections
+from webproxy.lookup import ObjectLookup
+from webproxy.object_writer import ObjectWriter
+from webproxy.origin import OriginClient
+from webproxy.origins import OriginTable
+from webproxy.pass_through import PassThrough
+from webproxy.replies import Replies
+from webproxy.spool import Spool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpParts:
+    """What the daemon has made already, and the HTTP front uses too."""
+
+    cache: CacheLink | None
+    client: ChannelClient | None
+    pool: SegmentPool | None
+    make_fill: Callable[[bytes, Spool], Fill]
+    table: FetchTable
+    origin: OriginClient
+    origins: OriginTable
+    idle: IdleConnections
+    boss: Boss
+    stopping: Callable[[], bool]
+    draining: Callable[[], bool]
+    others_wait: Callable[[], bool]
+
+
+def caching_options(config: ProxyConfig) -> CachingOptions:
+    """What the settings say of caching."""
+    return CachingOptions(
+        heuristic_ceiling_s=config.heuristic_ceiling_s, targeted_control=config.targeted_cache_control
+    )
+
+
+def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, HttpExchange]:
+    """The front, and the exchange behind it for its counts."""
+    options = caching_options(config)
+    replies = Replies(config.cache_status_name.encode())
+    settings = FetchSettings(
+        window_bytes=config.spool_window_bytes,
+        go_on_share=config.background_fetch_share,
+        redirects=config.origin_redirects,
+        object_bytes_max=config.object_bytes_max,
+        via=replies.via,
+        options=options,
+    )
+    asker = OriginAsker(parts.origin, settings)
+    lookup = writer = None
+    if parts.cache is not None and parts.client is not None and parts.pool is not None:
+        lookup = ObjectLookup(parts.cache)
+        writer = ObjectWriter(parts.client, parts.pool, lookup, parts.make_fill)
+    exchange = HttpExchange(
+        parts.cache,
+        lookup,
+        writer,
+        parts.origins,
+        HttpFetches(parts.table, asker, settings, writer),
+        PassThrough(asker, replies, body_timeout_s=config.request_timeout_s),
+        replies,
+        HttpSettings(
+            cache_wait_s=config.deadline_s,
+            queue_wait_s=min(config.deadline_s, config.queue_wait_s),
+            options=options,
+            purge_networks=config.purge_networks(),
+        ),
+        stopping=parts.draining,
+        others_wait=parts.others_wait,
+    )
+    front = HttpFront(
+        exchange,
+        parts.idle,
+        parts.boss,
+        replies,
+        head_bytes_max=config.http_head_bytes,
+        request_timeout_s=config.request_timeout_s,
+        keepalive_s=config.keepalive_s,
+        connections_max=config.connections_max,
+        client_limit=RateLimit(config.client_rate_bytes, config.client_rate_window_s),
+        worker_count=config.worker_threads,
+        stopping=parts.stopping,
+        draining=parts.draining,
+    )
+    return front, exchange

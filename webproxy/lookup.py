@@ -1,0 +1,196 @@
+"""Lookup: what the cache has for an HTTP request, as stored responses.
+
+The object at a URL's key is a 200 without Vary, so that getfile, which can ask for no other, shares it. Everything else
+(variants, and other statuses) lies at `key NUL id`, and `key NUL` has the index of these. A key that was seen to have
+an index is looked up there first.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import lru_cache
+
+from shmchannel.deadline import Deadline
+from shmchannel.leased_transfer import IncomingTransfer
+from shmchannel.shelf_layout import ShelfEntry
+from webproxy.cachelink import CacheLink
+from webproxy.caching.index_codec import decode_index
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.stored_codec import MetadataError, decode, is_index
+from webproxy.caching.variants import VariantIndex, choose, matches, variant_key
+from webproxy.errors import CacheUnavailable
+from webproxy.hit import leave
+from webproxy.http.fields import Fields
+from webproxy.http.messages import RequestHead
+
+INDEX_SUFFIX = b"\0"
+VARYING_KEYS_MAX = 4096
+FOREVER_S = 1 << 31
+"""The lifetime of a file that the cache serves itself: it notices every change."""
+KEY_BYTES_MAX = 4096 - 1 - 16
+"""What a key may have so that its variants' keys still fit a command."""
+
+
+@dataclass(slots=True)
+class Found:
+    """A stored response and its body: whole in `body`, or to come by `transfer`, which the holder must end."""
+
+    key: bytes
+    stored: StoredResponse
+    version: int
+    body: bytes | None = None
+    transfer: IncomingTransfer | None = None
+
+    def leave(self) -> None:
+        """The body is not wanted, or not in this order."""
+        transfer, self.transfer = self.transfer, None
+        if transfer is not None:
+            with transfer:
+                leave(transfer)
+
+
+@dataclass(slots=True)
+class Lookup:
+    """What was found: the response that the request selects, if any, and the index of the others."""
+
+    found: Found | None = None
+    index: VariantIndex | None = None
+
+
+class ObjectLookup:
+    """Shared by all workers."""
+
+    def __init__(self, cache: CacheLink) -> None:
+        self._cache = cache
+        self._peek = cache.peek
+        self._varying: OrderedDict[bytes, None] = OrderedDict()
+
+    def find(self, key: bytes, request: RequestHead, wait_s: float) -> Lookup:
+        """Look a key up for a request.
+
+        Raises:
+            CacheUnavailable: no cache, or none that answers in time.
+        """
+        if key in self._varying:
+            lookup = self._find_varying(key, request, wait_s)
+            if lookup is not None:
+                return lookup
+            self._varying.pop(key, None)
+        found = self._open(key, wait_s)
+        if found is not None:
+            return Lookup(found)
+        return self._find_varying(key, request, wait_s) or Lookup()
+
+    def note_varying(self, key: bytes) -> None:
+        """The key has an index now."""
+        self._varying[key] = None
+        if len(self._varying) > VARYING_KEYS_MAX:
+            self._varying.popitem(last=False)
+
+    def index_of(self, key: bytes, wait_s: float) -> VariantIndex | None:
+        """The index of a key, if it has one. Errors as find()."""
+        metadata = self._metadata(key + INDEX_SUFFIX, wait_s)
+        if not metadata or not is_index(metadata):
+            return None
+        try:
+            return decode_index(metadata)
+        except MetadataError:
+            return None
+
+    def _find_varying(self, key: bytes, request: RequestHead, wait_s: float) -> Lookup | None:
+        index = self.index_of(key, wait_s)
+        if index is None:
+            return None
+        if key not in self._varying:
+            self.note_varying(key)
+        variant = choose(index, request)
+        if variant is None:
+            return Lookup(index=index)
+        found = self._open(variant_key(key, variant.id), wait_s)
+        if found is not None and not matches(found.stored.selecting, request):
+            found.leave()
+            found = None
+        return Lookup(found, index)
+
+    def _open(self, key: bytes, wait_s: float) -> Found | None:
+        entry = self._peek(key)
+        if entry is not None:
+            return _of_entry(key, entry)
+        transfer = self._cache.get(key, Deadline.after(wait_s), metadata_wanted=True)
+        try:
+            found = self._of_transfer(key, transfer)
+        except BaseException:
+            transfer.close()
+            raise
+        return found
+
+    def _of_transfer(self, key: bytes, transfer: IncomingTransfer) -> Found | None:
+        if not transfer.found:
+            transfer.finish()
+            transfer.close()
+            return None
+        size_bytes, version, _ = transfer.facts
+        stored = _stored(key, transfer.metadata, version, size_bytes, marked=transfer.marked)
+        if stored is None:
+            leave(transfer)
+            transfer.close()
+            return None
+        return Found(key, stored, version, transfer=transfer)
+
+    def _metadata(self, key: bytes, wait_s: float) -> bytes | None:
+        entry = self._peek(key)
+        if entry is not None:
+            return entry.metadata
+        with self._cache.get(key, Deadline.after(wait_s), metadata_wanted=True) as transfer:
+            found = transfer.found
+            metadata = transfer.metadata
+            leave(transfer)
+            return metadata if found else None
+
+
+def _of_entry(key: bytes, entry: ShelfEntry) -> Found | None:
+    stored = _stored(key, entry.metadata, entry.version, len(entry.body), marked=False)
+    return None if stored is None else Found(key, stored, entry.version, entry.body)
+
+
+def _stored(key: bytes, metadata: bytes, version: int, size_bytes: int, *, marked: bool) -> StoredResponse | None:
+    """None for what cannot be used: another version's metadata, or a body that is not the one it was stored with."""
+    if not metadata:
+        return _file_response(key, version, size_bytes)
+    try:
+        stored = decode(metadata, marked=marked)
+    except MetadataError:
+        return None
+    return stored if stored.body_bytes == size_bytes else None
+
+
+@lru_cache(maxsize=1024)
+def _file_response(key: bytes, version: int, size_bytes: int) -> StoredResponse:
+    """What stands for a file of the cache's own, which came by no response: fresh, for the cache sees it change."""
+    name = key.partition(b"?")[0].decode("latin-1")
+    kind, encoding = mimetypes.guess_type(name, strict=False)
+    lines = [(b"Content-Type", (kind or "application/octet-stream").encode())]
+    if encoding is not None:
+        lines = [(b"Content-Type", b"application/" + encoding.encode())]
+    lines += [(b"ETag", b'"%x-%x"' % (version, size_bytes)), (b"Accept-Ranges", b"bytes")]
+    return StoredResponse(
+        status=200,
+        fields=Fields(lines),
+        request_time=0.0,
+        response_time=0.0,
+        initial_age_s=0,
+        lifetime_s=FOREVER_S,
+        body_bytes=size_bytes,
+    )
+
+
+def unavailable_means_miss(lookup: ObjectLookup | None, key: bytes, request: RequestHead, wait_s: float) -> Lookup:
+    """As find(), for whom an origin can answer instead."""
+    if lookup is None or len(key) > KEY_BYTES_MAX:
+        return Lookup()
+    try:
+        return lookup.find(key, request, wait_s)
+    except CacheUnavailable:
+        return Lookup()

@@ -1,0 +1,89 @@
+"""ObjectWriter: what the HTTP front changes in the cache: bodies, metadata, indexes of variants, purges.
+
+Nothing here fails a request: what cannot be written is not stored, and is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from shmchannel.client import ChannelClient
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ShmChannelError
+from shmchannel.pool import SegmentPool
+from webproxy.caching.index_codec import encode_index
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.stored_codec import MetadataError, encode
+from webproxy.caching.variants import Variant, VariantIndex, with_variant
+from webproxy.errors import CacheUnavailable
+from webproxy.fill import Fill
+from webproxy.lookup import INDEX_SUFFIX, ObjectLookup
+from webproxy.spool import Spool
+
+log = logging.getLogger(__name__)
+
+WRITE_SECONDS = 2.0
+
+
+class ObjectWriter:
+    """Shared by all threads; an index is read and written under a lock, so that no variant of ours gets lost."""
+
+    def __init__(
+        self,
+        client: ChannelClient,
+        pool: SegmentPool,
+        lookup: ObjectLookup,
+        make_fill: Callable[[bytes, Spool], Fill],
+    ) -> None:
+        self._client = client
+        self._pool = pool
+        self._lookup = lookup
+        self.make_fill = make_fill
+        self._lock = threading.Lock()
+
+    def update(self, key: bytes, version: int, stored: StoredResponse) -> bool:
+        """Replace the metadata of an object whose body stays; False when that version is gone."""
+        try:
+            return self._client.update(key, version, encode(stored), Deadline.after(WRITE_SECONDS))
+        except (ShmChannelError, MetadataError) as error:
+            log.info("metadata not updated", extra={"key": key, "reason": str(error)})
+            return False
+
+    def add_variant(self, key: bytes, variant: Variant) -> None:
+        """The variant is stored: enter it into the index, and remove the object that would hide it."""
+        with self._lock:
+            try:
+                index = self._lookup.index_of(key, WRITE_SECONDS) or VariantIndex()
+                self._put_empty(key + INDEX_SUFFIX, encode_index(with_variant(index, variant)))
+                self._client.purge(key, Deadline.after(WRITE_SECONDS))
+            except (ShmChannelError, CacheUnavailable, MetadataError) as error:
+                log.info("variant not entered", extra={"key": key, "reason": str(error)})
+                return
+        self._lookup.note_varying(key)
+
+    def remove(self, key: bytes) -> None:
+        """Remove one object."""
+        try:
+            self._client.purge(key, Deadline.after(WRITE_SECONDS))
+        except ShmChannelError as error:
+            log.info("object not removed", extra={"key": key, "reason": str(error)})
+
+    def purge(self, key: bytes, *, soft: bool = False) -> int:
+        """Remove, or mark stale, what is stored for a key, all its variants with it; returns how many objects.
+
+        Raises:
+            CacheUnavailable: the cache cannot be told.
+        """
+        try:
+            count = self._client.purge(key, Deadline.after(WRITE_SECONDS), mark=soft)
+            return count + self._client.purge(key + INDEX_SUFFIX, Deadline.after(WRITE_SECONDS), prefix=True, mark=soft)
+        except ShmChannelError as error:
+            raise CacheUnavailable(str(error)) from error
+
+    def _put_empty(self, key: bytes, metadata: bytes) -> None:
+        deadline = Deadline.after(WRITE_SECONDS)
+        with self._client.put(key, 0, metadata, self._pool.lease(deadline, 1), deadline) as transfer:
+            transfer.pump(lambda _views, _offset: 0, 0, wait=True)
+            transfer.commit()

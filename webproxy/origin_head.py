@@ -1,0 +1,139 @@
+"""PURE: header lines as libcurl hands them on → the heads of an answer, strictly read, and its trailers.
+
+libcurl has taken the lines apart and unfolded them (RFC 9112 section 5.2) but is lenient. An answer whose end two
+readers could see at two places is refused, for a cache would give its wrong half to others (RFC 9112 section 6.3).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from webproxy.errors import OriginBadReply, OriginTooLarge
+from webproxy.http.fields import Field, Fields
+
+HEADER_BYTES_MAX = 65_536
+FIELDS_MAX = 256
+LENGTH_MAX = 2**63 - 1
+_LENGTH_DIGITS_MAX = 19
+
+_match_status = re.compile(rb"HTTP/([0-9](?:\.[0-9])?) ([1-9][0-9]{2})(?: ([^\0\r\n]*))?").fullmatch
+_is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_is_length = re.compile(rb"[0-9]+").fullmatch
+_has_line_end = re.compile(rb"[\0\r\n]").search
+_FRAMING = (b"content-length", b"transfer-encoding")
+_BODILESS = frozenset({204, 304})
+_NO_FIELDS = Fields()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginResponse:
+    """The head of an answer; `fields` as received and in their order."""
+
+    status: int
+    fields: Fields
+    length: int | None = None
+    """Bytes of the body that follows: 0 when there can be none, None when the origin did not say."""
+    reason: bytes = b""
+    http_version: bytes = b"1.1"
+    """As it stands in Via (RFC 9110 section 7.6.3)."""
+    trailers: Fields = _NO_FIELDS
+    """Known at the end of the body only."""
+
+
+class HeadReader:
+    """The lines of one exchange: any number of interim heads (1xx), the final one, trailers."""
+
+    def __init__(self, url: str, method: bytes) -> None:
+        """`url` is named in what is raised; the method says whether a body can follow."""
+        self._url = url
+        self._method = method
+        self._bytes = 0
+        self._status_line: tuple[bytes, int, bytes] | None = None
+        self._lines: list[Field] = []
+        self._ended = False
+
+    def take(self, line: bytes) -> OriginResponse | None:
+        """The next line, with its end; gives the head that it completes, an interim or the final one.
+
+        Raises:
+            OriginBadReply: this is no HTTP, or its framing is in doubt.
+            OriginTooLarge: the length is beyond what a file can have.
+        """
+        self._bytes += len(line)
+        if self._bytes > HEADER_BYTES_MAX:
+            raise self._bad(f"a header of more than {HEADER_BYTES_MAX} bytes")
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
+        if self._status_line is None and not self._ended:
+            self._status_line = self._read_status(line)
+        elif line:
+            self._add_field(line)
+        elif not self._ended:
+            return self._end_head()
+        return None
+
+    @property
+    def trailers(self) -> Fields:
+        """The fields that came behind the final head's body (RFC 9110 section 6.5)."""
+        return Fields(self._lines) if self._ended else _NO_FIELDS
+
+    def _read_status(self, line: bytes) -> tuple[bytes, int, bytes]:
+        found = _match_status(line)
+        if found is None:
+            raise self._bad(f"{line[:80]!r} is no status line")
+        return found[1], int(found[2]), (found[3] or b"").strip(b" \t")
+
+    def _add_field(self, line: bytes) -> None:
+        name, colon, value = line.partition(b":")
+        plain = name.rstrip(b" \t")
+        # A blank before the colon is to be removed from a response (RFC 9112 section 5.1), but libcurl takes no framing
+        # from such a line.
+        doubtful = plain != name and plain.lower() in _FRAMING
+        if not colon or not _is_token(plain) or _has_line_end(value) or doubtful:
+            raise self._bad(f"{line[:80]!r} is no field")
+        if len(self._lines) == FIELDS_MAX:
+            raise self._bad(f"more than {FIELDS_MAX} fields")
+        self._lines.append((plain, value.strip(b" \t")))
+
+    def _end_head(self) -> OriginResponse:
+        assert self._status_line is not None
+        version, status, reason = self._status_line
+        fields = Fields(self._lines)
+        self._status_line, self._lines = None, []
+        if status == 101:
+            raise self._bad("it switches the protocol, and nobody asked it to")
+        self._ended = status >= 200
+        if not self._ended:  # these have no body, whatever they say (RFC 9110 section 8.6)
+            return OriginResponse(
+                status=status, fields=fields.without(_FRAMING), length=0, reason=reason, http_version=version
+            )
+        coded = self._is_chunked(fields, version)
+        length = None if coded else self._declared_length(fields)
+        if coded:  # it overrides a length, which then must not be passed on (RFC 9112 section 6.3)
+            fields = fields.without((b"content-length",))
+        if self._method == b"HEAD" or status in _BODILESS:
+            length = 0
+        return OriginResponse(status=status, fields=fields, length=length, reason=reason, http_version=version)
+
+    def _is_chunked(self, fields: Fields, version: bytes) -> bool:
+        """Whether the body comes in chunks; no other coding was asked for, and HTTP/1.0 has none (RFC 9112 6.1)."""
+        codings = fields.get_all(b"transfer-encoding")
+        if not codings:
+            return False
+        if version == b"1.0" or len(codings) > 1 or codings[0].lower() != b"chunked":
+            raise self._bad(f"the transfer coding {b', '.join(codings)[:80]!r} in HTTP/{version.decode()}")
+        return True
+
+    def _declared_length(self, fields: Fields) -> int | None:
+        values = fields.get_all(b"content-length")
+        if not values:
+            return None
+        first = values[0]
+        if not _is_length(first) or any(value != first for value in values):
+            raise self._bad(f"no clear length: {b', '.join(values)[:80]!r}")
+        if len(first) > _LENGTH_DIGITS_MAX or int(first) > LENGTH_MAX:
+            raise OriginTooLarge(f"{self._url}: {first[:32].decode()} bytes")
+        return int(first)
+
+    def _bad(self, text: str) -> OriginBadReply:
+        return OriginBadReply(f"{self._url}: {text}")

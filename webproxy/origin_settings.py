@@ -1,0 +1,116 @@
+"""OriginSettings: one `[[origin]]` table of the settings file, declared once, and the rule it stands for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from shmchannel.daemonkit.options import SettingError, check_bounds, option
+from webproxy.origins import HostPattern, OriginRule, host_pattern
+from webproxy.urls import BadTarget, http_path
+
+_URL_ALLOWED = "http://HOST[:PORT][/PATH] or https://..., without user, query or fragment"
+HOST_ALLOWED = "HOST, HOST:PORT, *.SUFFIX or *.SUFFIX:PORT"
+_match_field = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([!-~](?:[ \t!-~]*[!-~])?)").fullmatch
+# What says where a message ends and whom it is for is decided for each request (RFC 9110 section 7.6.1).
+_FIELDS_OF_OURS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginSettings:
+    """One origin beside the default one, and which requests are its."""
+
+    url: str = option("", "where it is: what is asked for follows this URL", low=0)
+    host: str | None = option(
+        None, "Host that it is asked for under, also `name:port` or `*.suffix`; without one, the path alone decides"
+    )
+    path: str = option("/", "beginning of the paths that are asked there; it begins and ends with a slash")
+    strip_prefix: bool = option(False, "leave that beginning out of the URL")
+    preserve_host: bool = option(False, "send the client's Host, not that of the URL; needs `host`")
+    connect_s: float | None = option(
+        None, "time to connect; without one, `origin_connect_s`", low=0.05, high=600, unit="seconds"
+    )
+    stall_s: float | None = option(
+        None, "longest silence; without one, `origin_stall_s`", low=0.05, high=3600, unit="seconds"
+    )
+    tries: int | None = option(None, "tries of a fetch; without one, `origin_tries`", low=1, high=20)
+    headers: tuple[str, ...] = option((), "fields added to each request, each `Name: value`")
+    tls_verify: bool = option(True, "check the certificate of an https origin")
+    ca_file: str | None = option(None, "file of the authorities to check it by; without one, the system's")
+
+    def __post_init__(self) -> None:
+        """Hold each value against its bounds, and the values against each other."""
+        check_bounds(self)
+        check_origin_url("url", self.url)
+        _pattern(self.host)
+        _path(self.path)
+        if self.preserve_host and self.host is None:
+            # The key would not tell the Hosts apart: one host's answer would be served under another's name.
+            raise SettingError("preserve_host", True, "true only with host")
+        if self.ca_file is not None and not self.tls_verify:
+            raise SettingError("ca_file", self.ca_file, "a file only with tls_verify")
+        for header in self.headers:
+            _field(header)
+
+    def rule(self, defaults: OriginRule) -> OriginRule:
+        """The rule, with the defaults' limits where the table has none."""
+        return OriginRule(
+            url=self.url,
+            host=_pattern(self.host),
+            path=_path(self.path),
+            strip_prefix=self.strip_prefix,
+            preserve_host=self.preserve_host,
+            connect_s=defaults.connect_s if self.connect_s is None else self.connect_s,
+            stall_s=defaults.stall_s if self.stall_s is None else self.stall_s,
+            tries=defaults.tries if self.tries is None else self.tries,
+            add_fields=tuple(_field(header) for header in self.headers),
+            tls_verify=self.tls_verify,
+            ca_file=self.ca_file,
+        )
+
+
+def check_origin_url(name: str, url: str) -> None:
+    """Refuse, as the value of the setting `name`, what is not the URL of an origin; raises SettingError."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if (
+        not good
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+        or not url.isascii()
+        or not url.isprintable()
+        or " " in url
+    ):
+        raise SettingError(name, url, _URL_ALLOWED)
+
+
+def _pattern(host: str | None) -> HostPattern | None:
+    try:
+        return None if host is None else host_pattern(host.encode())
+    except BadTarget:
+        raise SettingError("host", host, HOST_ALLOWED) from None
+
+
+def _path(path: str) -> bytes:
+    raw = path.encode()
+    try:
+        good = raw.startswith(b"/") and raw.endswith(b"/") and b"?" not in raw and http_path(raw) == raw
+    except BadTarget:
+        good = False
+    if not good:
+        raise SettingError("path", path, "a path that begins and ends with a slash, escaped as in a URL, no query")
+    return raw
+
+
+def _field(header: str) -> tuple[bytes, bytes]:
+    found = _match_field(header)
+    if found is None or found[1].lower() in _FIELDS_OF_OURS:
+        raise SettingError("headers", header, "Name: value, in ASCII, and no field that the proxy itself decides on")
+    return found[1].encode(), found[2].encode()

@@ -1,0 +1,124 @@
+"""PassThrough: one request to the origin and its answer back, for this client alone; nothing of it is stored."""
+
+from __future__ import annotations
+
+import logging
+from time import time
+from typing import Final
+
+from webproxy.client_stream import ClientStream
+from webproxy.errors import BodyCutShort, OriginError
+from webproxy.http.dates import format_http_date
+from webproxy.http.fields import Fields
+from webproxy.http.messages import Framing, RequestHead
+from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, REASONS, chunk_head
+from webproxy.http_connection import HttpConnection, RequestBody
+from webproxy.http_fetch import OriginAsker
+from webproxy.origin import Sink
+from webproxy.origin_head import OriginResponse
+from webproxy.origin_request import OriginRequest
+from webproxy.origins import Target
+from webproxy.replies import CLOSES, Connection, Replies
+
+log = logging.getLogger(__name__)
+
+_BODILESS: Final = frozenset({204, 304})
+
+
+def body_framing(request: RequestHead, response: OriginResponse, connection: Connection) -> tuple[bytes, Connection]:
+    """The lines that frame a forwarded body, and what becomes of the connection (RFC 9112 section 6.3).
+
+    A body of unknown length goes in chunks, and to a client of HTTP/1.0 until the connection closes.
+    """
+    if request.method == b"HEAD" or response.status in _BODILESS:
+        return b"", connection
+    if response.length is not None:
+        return b"Content-Length: %d\r\n" % response.length, connection
+    if request.version == (1, 1):
+        return b"Transfer-Encoding: chunked\r\n", connection
+    return b"", CLOSES
+
+
+class _ToClient(Sink):
+    """Sends what comes straight on; a slow client slows the origin, down to the least rate."""
+
+    def __init__(
+        self, stream: ClientStream, request: RequestHead, connection: Connection, replies: Replies, status: bytes
+    ) -> None:
+        self._stream = stream
+        self._request = request
+        self.connection = connection
+        self._replies = replies
+        self._status = status
+        self.begun = False
+        self._chunked = False
+
+    def interim(self, status: int, fields: Fields) -> None:
+        """Pass it on to a client that can know it (RFC 9110 section 15.2); ours is the word on the body."""
+        if status != 100 and self._request.version == (1, 1):
+            self._stream.send_all(b"HTTP/1.1 %d %s\r\n%s\r\n" % (status, REASONS.get(status, b""), fields.block))
+
+    def begin(self, response: OriginResponse) -> bool:
+        """Send the head on."""
+        framing, self.connection = body_framing(self._request, response, self.connection)
+        self._chunked = framing.startswith(b"Transfer")
+        status = self._replies.status(fwd=self._status, fwd_status=response.status)
+        self.begun = True
+        self._stream.send_all(
+            self._replies.forwarded(response, self.connection, status, framing, format_http_date(int(time())))
+        )
+        return True
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body on."""
+        self._stream.send_all(chunk_head(len(data)) + data + CHUNK_END if self._chunked else data)
+
+    def end(self) -> None:
+        """The body is complete."""
+        if self._chunked:
+            self._stream.send_all(LAST_CHUNK)
+
+    def idle(self) -> bool:
+        """Never by itself: a client that left shows when something is sent to it."""
+        return False
+
+
+class PassThrough:
+    """Shared by all workers."""
+
+    def __init__(self, asker: OriginAsker, replies: Replies, *, body_timeout_s: float) -> None:
+        self._asker = asker
+        self._replies = replies
+        self._body_timeout_s = body_timeout_s
+
+    def serve(
+        self, connection: HttpConnection, request: RequestHead, target: Target, said: Connection, why: bytes
+    ) -> tuple[OriginResponse, bool]:
+        """Ask, and answer the client; returns the answer's head and whether the connection goes on.
+
+        Raises:
+            OriginError: no answer; the client has been told nothing.
+            BodyCutShort: the answer, or the request's body, ended in the middle.
+            ClientGone: the connection is broken.
+        """
+        assert target.rule is not None
+        has_body = request.framing is not Framing.NONE
+        fields = self._asker.forwarded(request.fields, target)
+        if request.expects_continue and has_body:
+            fields = fields.with_line(b"Expect", b"100-continue")
+        asked = OriginRequest(
+            url=target.whole_url,
+            method=request.method,
+            fields=fields,
+            body=RequestBody(connection, request, self._body_timeout_s) if has_body else None,
+            named_by_operator=target.named_by_operator,
+        )
+        sink = _ToClient(connection.stream, request, said, self._replies, why)
+        try:
+            response = self._asker.origin.fetch(asked, sink, self._asker.limits(target.rule))
+            sink.end()
+        except OriginError as error:
+            if sink.begun:
+                raise BodyCutShort(str(error)) from error
+            raise
+        return response, not sink.connection.closes
