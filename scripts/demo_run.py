@@ -1,5 +1,6 @@
 """`scripts/demo`: the pair on real files: download everything, compare digests, measure, look for leaks, stop.
 
+Everything is downloaded by getfile; a part of it comes once more over HTTP, through the same port.
 Files are generated when no SOURCE is given. A SOURCE is a directory, which the cache serves, or the URL of an HTTP
 origin, which the proxy fetches from while the cache fills; then -w names a file with the paths to ask for, one a line.
 """
@@ -8,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,11 +29,13 @@ from scripts.daemons import (
     running_pair,
 )
 from scripts.file_digests import digest, wanted_digests
+from scripts.http_files import HttpFailed, fetch_over_http, plain_paths
 from scripts.ipc_leaks import leaks_of
 
 _CACHE_THREADS, _SEGMENT_COUNT, _SEGMENT_BYTES = 4, 8, 8192
 _CLIENT_THREADS = 8
 _MEASURED_REQUESTS = 2000
+_HTTP_FILES_MAX = 200
 _COMMAND_TIMEOUT_S = 900.0
 _DAEMONS_LOOK_S = 1.0
 _EXIT_USAGE = 2
@@ -143,6 +147,17 @@ def _compare(source: Source, copies: str) -> int:
     return total_bytes
 
 
+def _compare_over_http(pair: Pair, paths: Sequence[str], copies: str) -> str:
+    """Download some files over HTTP and hold them against the copies, which are known to be right; says how it went."""
+    hits = count = 0
+    for file in fetch_over_http(pair.port, plain_paths(paths)[:_HTTP_FILES_MAX]):
+        if file.digest != digest(copies + file.path):
+            raise DemoFailed(f"{file.path}: over HTTP came something else than by getfile")
+        count += 1
+        hits += file.is_hit
+    return f"{count} files equal, hits {hits}"
+
+
 def _check_leaks(pair: Pair) -> None:
     statuses = pair.stop()
     left = leaks_of(pair.pids, pair.queue_name)
@@ -155,7 +170,7 @@ def _check_leaks(pair: Pair) -> None:
 
 
 def show(source: Source, work: str) -> None:
-    """Run the whole demo once and print what it found. Raises DemoFailed, DaemonFailed."""
+    """Run the whole demo once and print what it found. Raises DemoFailed, HttpFailed, DaemonFailed."""
     workload = _write_workload(source, work)
     copies = os.path.join(work, "copies")
     with running_pair(source.pair_options, work, "gfdemo") as pair:
@@ -165,6 +180,7 @@ def show(source: Source, work: str) -> None:
         print(f"files: {len(source.paths)}")
         print(f"bytes: {total_bytes}")
         print("digests: equal")
+        print(f"http: {_compare_over_http(pair, source.paths, copies)}")
         report = _measure(pair, workload, len(source.paths))
         print(f"requests/s: {report['requests_per_s']:.0f}")
         print(f"MB/s: {report['megabytes_per_s']:.1f}")
@@ -178,6 +194,10 @@ def keep_serving(source: Source, work: str, port: int) -> None:
     with running_pair(replace(source.pair_options, port=port), work, "gfdemo") as pair:
         client = os.path.relpath(executable("gfclient"))
         print(f"serving {len(source.paths)} files on port {pair.port}; in another terminal type:")
+        for path in plain_paths(source.paths)[:1]:
+            url = shlex.quote(f"http://127.0.0.1:{pair.port}{path}")
+            print(f"  curl -sS -D- -o copy {url}")
+            print(f"  curl -sSI {url}")
         print(f"  {client} download -p {pair.port} -o copies {source.paths[0]}")
         print(f"  {client} download -p {pair.port} -w {workload} -o copies")
         print(f"  {client} measure -p {pair.port} -w {workload} -r 2000")
@@ -218,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SourceRefused, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return _EXIT_USAGE
-    except (DemoFailed, DaemonFailed) as error:
+    except (DemoFailed, HttpFailed, DaemonFailed) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -14,11 +14,13 @@ from shmchannel.daemonkit.options import environment_prefix
 from shmchannel.daemonkit.settings_table import settings_table
 from simplecached.config import CacheConfig
 from webproxy.config import ProxyConfig
+from webproxy.origin_settings import OriginSettings
 
 OPERATIONS = os.path.join("docs", "operations.md")
 _PARTS: Mapping[str, Callable[[], str]] = {
     "settings: simplecached": lambda: settings_table(CacheConfig, environment_prefix("simplecached")),
     "settings: webproxy": lambda: settings_table(ProxyConfig, environment_prefix("webproxy")),
+    "settings: webproxy origin": lambda: settings_table(OriginSettings, None),
     "exit codes": exit_codes_table,
 }
 

@@ -89,7 +89,11 @@ class _Proxy:
         resources.callback(self._handoff.close)
         speaks_http = Protocol.HTTP in config.protocols
         self._boss = Boss(
-            self._handoff, request_timeout_s=config.request_timeout_s, wire=config.wire, speaks_http=speaks_http
+            self._handoff,
+            request_timeout_s=config.request_timeout_s,
+            wire=config.wire,
+            speaks_http=speaks_http,
+            speaks_getfile=Protocol.GETFILE in config.protocols,
         )
         resources.callback(self._boss.close)
         self._idle = IdleConnections() if speaks_http else None

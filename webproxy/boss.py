@@ -24,7 +24,8 @@ from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
 from webproxy.handoff import Handoff, HttpStart
 from webproxy.hit import HitResponse
-from webproxy.protocols import Spoken, spoken_by
+from webproxy.http_connection import HttpConnection
+from webproxy.protocols import Spoken, leans_to_http, spoken_by
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ LINGER_SECONDS = 2.0
 LINGERING_MAX = 128
 UNFINISHED_MAX = 10_000
 _TICK_SECONDS = 0.25
+
+Waiting = HitResponse | HttpConnection
+"""A response in its middle, or a connection whose next answer has no room on its way to the client."""
 
 
 @dataclass(slots=True)
@@ -51,23 +55,26 @@ class Boss:
         request_timeout_s: float,
         wire: Wire,
         speaks_http: bool = False,
+        speaks_getfile: bool = True,
         expire_idle: Callable[[], None] = lambda: None,
     ) -> None:
         """`expire_idle` ends the connections that have idled too long; called a few times a second."""
         self._handoff = handoff
         self._speaks_http = speaks_http
+        self._speaks_getfile = speaks_getfile
         self.expire_idle = expire_idle
         self._request_timeout_s = request_timeout_s
         self._wire = wire
         self._inbox: deque[tuple[int, bytes]] = deque()
         self._unfinished: dict[int, _Unfinished] = {}
-        self._arriving_paused: deque[HitResponse] = deque()
-        self._paused: dict[int, HitResponse] = {}
+        self._arriving_paused: deque[Waiting] = deque()
+        self._paused: dict[int, Waiting] = {}
         self._lingering: deque[tuple[float, int]] = deque()
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
         self._stopping = False
+        self._look_again = 0.0
         self._thread = threading.Thread(target=self._run, name="boss", daemon=True)
         self.invalid_total = 0
         self.too_slow_total = 0
@@ -82,9 +89,9 @@ class Boss:
         self._inbox.append((fd, data))
         os.eventfd_write(self._wake_fd, 1)
 
-    def park(self, response: HitResponse) -> None:
-        """Take over a response whose client takes nothing for now; it goes on when the client takes data again."""
-        self._arriving_paused.append(response)
+    def park(self, waiting: Waiting) -> None:
+        """Take over what has a client that takes nothing for now; it goes on when the client takes data again."""
+        self._arriving_paused.append(waiting)
         os.eventfd_write(self._wake_fd, 1)
 
     def linger(self, fd: int) -> None:
@@ -109,7 +116,7 @@ class Boss:
 
     @property
     def parked(self) -> int:
-        """How many responses wait here for their clients."""
+        """How many responses and connections wait here until their clients take what they have been sent."""
         return len(self._paused) + len(self._arriving_paused)
 
     # -- the thread ----------------------------------------------------------------------------------------------
@@ -129,17 +136,26 @@ class Boss:
                 self._receive(fd)
             elif fd in self._paused:
                 self._epoll.unregister(fd)
-                self._handoff.put_paused(self._paused.pop(fd))  # also a broken one: its next send says so
+                self._go_on(self._paused.pop(fd))  # also a broken one: its next send says so
         while self._inbox:
             self._enter(*self._inbox.popleft())
         while self._arriving_paused:
-            response = self._arriving_paused.popleft()
-            self._paused[response.stream.fd] = response
-            self._epoll.register(response.stream.fd, select.EPOLLOUT)
-        self._drop_too_slow()
+            waiting = self._arriving_paused.popleft()
+            self._paused[waiting.stream.fd] = waiting
+            self._epoll.register(waiting.stream.fd, select.EPOLLOUT)
         self._expire()
-        self.expire_idle()
         self._end_lingering()
+        now = monotonic()
+        if now >= self._look_again:  # not in each turn: these look at every connection that they keep
+            self._look_again = now + _TICK_SECONDS
+            self._drop_too_slow()
+            self.expire_idle()
+
+    def _go_on(self, waiting: Waiting) -> None:
+        if isinstance(waiting, HitResponse):
+            self._handoff.put_paused(waiting)
+        else:
+            self._handoff.put(waiting)
 
     def _next_wait(self) -> float:
         first = next(iter(self._unfinished.values()), None)
@@ -161,24 +177,35 @@ class Boss:
             return
         if data is None:
             return
-        entry.data += data
-        if self._speaks_http and data:
-            spoken = spoken_by(entry.data)
-            if spoken is Spoken.HTTP:
-                whole = entry.data
-                self._handoff.put(HttpStart(self._leave(fd), whole))
-                return
-            if spoken is Spoken.UNDECIDED:
-                return
-        try:
-            path = parse_request(entry.data) if data else None
-        except RemoteProtocolError:
-            self._invalid(fd)
+        if not data:
+            self._give_up(entry, 400)
             return
-        if path is not None:
-            self._handoff.put((self._leave(fd), path))
-        elif not data:
-            self._invalid(fd)
+        entry.data += data
+        spoken = self._spoken_by(entry.data)
+        if spoken is Spoken.HTTP:
+            self._handoff.put(HttpStart(self._leave(fd), entry.data))
+        elif spoken is Spoken.GETFILE:
+            try:
+                path = parse_request(entry.data)
+            except RemoteProtocolError:
+                self._invalid(fd)
+                return
+            if path is not None:
+                self._handoff.put((self._leave(fd), path))
+
+    def _spoken_by(self, data: bytes) -> Spoken:
+        if not self._speaks_http:
+            return Spoken.GETFILE
+        return spoken_by(data) if self._speaks_getfile else Spoken.HTTP
+
+    def _give_up(self, entry: _Unfinished, status: int) -> None:
+        """The rest of a request does not come; `status` says why to a client of HTTP."""
+        if self._speaks_http and leans_to_http(entry.data):
+            self._handoff.put(HttpStart(self._leave(entry.fd), entry.data, status))
+        elif self._speaks_getfile:
+            self._invalid(entry.fd)
+        else:
+            self.linger(self._leave(entry.fd))
 
     def _leave(self, fd: int) -> int:
         self._epoll.unregister(fd)
@@ -196,21 +223,21 @@ class Boss:
     def _expire(self) -> None:
         now = monotonic()
         while self._unfinished:  # in the order of their deadlines: all have the same time limit
-            fd, entry = next(iter(self._unfinished.items()))
+            entry = next(iter(self._unfinished.values()))
             if entry.expires > now:
                 return
-            self._invalid(fd)
+            self._give_up(entry, 408)
 
     def _drop_too_slow(self) -> None:
-        for fd, response in list(self._paused.items()):
+        for fd, waiting in list(self._paused.items()):
             try:
-                response.stream.check_rate()
+                waiting.stream.check_rate()
             except ClientGone as error:
                 self._epoll.unregister(fd)
                 del self._paused[fd]
                 sockets.close(fd)
                 self.too_slow_total += 1
-                log.info("client dropped", extra={"path": response.key, "reason": str(error)})
+                log.info("client dropped", extra={"path": waiting.path, "reason": str(error)})
 
     def _end_lingering(self) -> None:
         now = monotonic()
@@ -234,8 +261,8 @@ class Boss:
             sockets.close(fd)
         for fd in (*self._unfinished, *self._paused):
             sockets.close(fd)
-        for response in self._arriving_paused:
-            sockets.close(response.stream.fd)
+        for waiting in self._arriving_paused:
+            sockets.close(waiting.stream.fd)
         for _, fd in self._lingering:
             sockets.close(fd)
         self._epoll.close()

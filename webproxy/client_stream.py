@@ -16,6 +16,8 @@ from webproxy import sockets
 from webproxy.errors import ClientGone, ClientTooSlow
 
 _POLL_SECONDS = 0.25
+_LOOK_BYTES = 32_768
+"""The least that any kernel's buffer has room for when it says that there is room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +31,14 @@ class RateLimit:
 class ClientStream:
     """Sends to a socket whose kernel send time-out is short: each send takes what the client took in that time."""
 
-    __slots__ = ("_limit", "_sent_bytes", "_stopping", "_window_end", "_window_taken", "fd")
+    __slots__ = ("_limit", "_looked_at", "_sent_bytes", "_stopping", "_window_end", "_window_taken", "fd")
 
     def __init__(self, fd: int, limit: RateLimit, stopping: Callable[[], bool]) -> None:
         self.fd = fd
         self._limit = limit
         self._stopping = stopping
         self._sent_bytes = 0
+        self._looked_at = 0
         self._window_end = 0.0
         self._window_taken = 0
 
@@ -43,6 +46,19 @@ class ClientStream:
     def sent_bytes(self) -> int:
         """Bytes given to the kernel so far."""
         return self._sent_bytes
+
+    def begin_answer(self) -> bool:
+        """Before another answer on the same connection: its pace is measured anew.
+
+        Returns False when the client has left so much of the answers before untaken that this one must wait.
+        """
+        self._window_end = 0.0
+        if self._sent_bytes - self._looked_at < _LOOK_BYTES:
+            return True
+        if not sockets.has_room(self.fd):
+            return False
+        self._looked_at = self._sent_bytes
+        return True
 
     def send_memory(self, address: int, count: int, more: bool = False) -> int:
         """Send what the client takes of `count` bytes of mapped memory within the patience; returns how many bytes.

@@ -134,19 +134,23 @@ class GetfileExchange:
             try:
                 transfer = self._cache.get(key, deadline)
             except CacheUnavailable:
-                if self._fetches is None:
+                if not self._has_origin(key):  # the cache may have it: nobody can say that there is no such file
                     raise
             else:
                 outcome = self._answer_from_cache(stream, key, transfer)
                 if outcome is not None:
                     return outcome
-        if self._fetches is None or not self._fetches.has_origin(key):
+        if not self._has_origin(key):
             stream.send_all(refusal(Status.FILE_NOT_FOUND, self._wire))
             return "not found"
+        assert self._fetches is not None
         reader = self._fetches.open(key, asked_at)
         if reader is None:  # filled since: the cache has it now
             return self._serve(stream, key)
         return self._answer_from_origin(stream, reader)
+
+    def _has_origin(self, key: bytes) -> bool:
+        return self._fetches is not None and self._fetches.has_origin(key)
 
     def _answer_from_shelf(self, fd: int, body: bytes) -> str:
         """Send a small hit, nearly always with one call: it fits a socket's buffer."""
@@ -167,7 +171,7 @@ class GetfileExchange:
         with transfer:
             if not transfer.found:
                 transfer.finish()
-                if transfer.state is TransferState.FAILED and self._fetches is None:
+                if transfer.state is TransferState.FAILED and not self._has_origin(key):
                     raise CacheUnavailable("the cache cannot read the object")
                 return None
             size, version = transfer.facts[:2]

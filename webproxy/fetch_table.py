@@ -118,7 +118,7 @@ class FetchTable:
             self.failed_total += failure is not None
         fetch.end(failure)
         if failure is not None:
-            log.info("fetch failed", extra={"key": fetch.key, "reason": str(failure)})
+            log.info("fetch failed", extra={"url": fetch.name, "reason": str(failure)})
 
     def _try_to_the_end(self, fetch: FetchJob) -> OriginError | None:
         """Fetch, again where that may help; never raises, so that every reader hears of the end."""
@@ -127,7 +127,7 @@ class FetchTable:
         except OriginError as failure:
             return failure
         except Exception as failure:
-            log.exception("fetch broken", extra={"key": fetch.key})
+            log.exception("fetch broken", extra={"url": fetch.name})
             return OriginUnreachable(f"broken: {failure!r}")
         return None
 

@@ -5,6 +5,7 @@ getfile itself knows no freshness: what is stored serves until it is purged or e
 
 from __future__ import annotations
 
+from webproxy.caching.directives import response_directives
 from webproxy.caching.options import CachingOptions
 from webproxy.caching.storability import may_store, store_response
 from webproxy.caching.stored import StoredResponse
@@ -15,8 +16,6 @@ from webproxy.origin_head import OriginResponse
 PLAIN_GET = RequestHead(b"GET", b"/", (1, 1), Fields())
 """What a getfile request is in HTTP's words."""
 
-_FORBIDDEN = (b"no-store", b"private")
-
 
 def stored_for_getfile(
     response: OriginResponse, request_time: float, response_time: float, options: CachingOptions
@@ -26,8 +25,9 @@ def stored_for_getfile(
     What HTTP may not reuse for another reason, as an answer that varies, is never fresh and has no validator here: an
     HTTP client's request asks the origin anew.
     """
-    control = (response.fields.get(b"cache-control") or b"").lower()
-    if any(word in control for word in _FORBIDDEN):
+    directives = response_directives(response.fields, targeted_control=options.targeted_control)
+    # must-understand puts no-store out of force where the status is understood (RFC 9111 section 5.2.2.3), as 200 is.
+    if directives.private or (directives.no_store and not directives.must_understand):
         return None
     head = ResponseHead(response.status, response.fields.without((b"content-length",)), response.reason)
     if may_store(PLAIN_GET, head, response_time, options).store and b"vary" not in response.fields:

@@ -20,6 +20,8 @@ class HttpStart(NamedTuple):
 
     fd: int
     data: bytes
+    refused: int = 0
+    """No more comes, and this is the status to say so: the client has ended, or was too slow."""
 
 
 Entry = TypeVar("Entry")

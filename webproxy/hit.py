@@ -57,6 +57,11 @@ class HitResponse:
         """Where the client's next request comes from, when it is an HTTP client."""
         self._others_wait = others_wait
 
+    @property
+    def path(self) -> bytes:
+        """What a log line names it by."""
+        return self.key
+
     def resume(self, cache: CacheLink, wait_s: float) -> Pause | None:
         """Go on where it paused; returns None at the end, or why it pauses again.
 

@@ -7,6 +7,7 @@ from time import monotonic
 from webproxy import sockets
 from webproxy.client_stream import ClientStream
 from webproxy.errors import BodyCutShort
+from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.http.parser import RequestParser
 from webproxy.http.serialise import CONTINUE
@@ -19,7 +20,19 @@ UNREAD_BYTES_MAX = 65_536
 class HttpConnection:
     """Used by one thread at a time: a worker, or whoever keeps it while it idles."""
 
-    __slots__ = ("_continue_due", "_parser", "ended", "expires", "fd", "is_watched", "served", "stream")
+    __slots__ = (
+        "_continue_due",
+        "_head_since",
+        "_parser",
+        "ended",
+        "expires",
+        "fd",
+        "held",
+        "is_watched",
+        "plain_fields",
+        "served",
+        "stream",
+    )
 
     def __init__(self, stream: ClientStream, *, head_bytes_max: int) -> None:
         self.stream = stream
@@ -32,6 +45,22 @@ class HttpConnection:
         self.is_watched = False
         """The watcher of idle connections knows the descriptor already."""
         self.served = 0
+        self.plain_fields: Fields | None = None
+        """The fields of its last request that set no terms."""
+        self.held: RequestHead | None = None
+        """The next request, while the answers before it have not been taken."""
+        self._head_since = 0.0
+
+    @property
+    def path(self) -> bytes:
+        """What a log line names it by."""
+        return b"" if self.held is None else self.held.target
+
+    def head_time_left(self, limit_s: float) -> float:
+        """What is left of the time that a head may take; it began when this was asked for it first."""
+        now = monotonic()
+        self._head_since = self._head_since or now
+        return self._head_since + limit_s - now
 
     @property
     def in_head(self) -> bool:
@@ -72,6 +101,7 @@ class HttpConnection:
     def _begun(self, request: RequestHead | None) -> RequestHead | None:
         if request is not None:
             self.served += 1
+            self._head_since = 0.0
             self._continue_due = request.expects_continue
         return request
 
@@ -87,7 +117,7 @@ class HttpConnection:
         parser = self._parser
         if self._continue_due:
             self._continue_due = False
-            if not parser.buffered and not parser.body_complete:
+            if not parser.body_complete:
                 self.stream.send_all(CONTINUE)
         data = parser.body()
         expires = monotonic() + timeout_s

@@ -12,16 +12,21 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic, time
+from typing import TypeAlias
 
+from shmchannel.deadline import Deadline
 from webproxy.cachelink import CacheLink
 from webproxy.caching.decision import Action, Decision, decide, stale_allowed_on_error
 from webproxy.caching.invalidation import invalidated_targets
 from webproxy.caching.options import CachingOptions
-from webproxy.caching.partial import RangeKind, answer_range
+from webproxy.caching.partial import WHOLE, RangeKind, answer_range
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.validation import head_update
 from webproxy.caching.validators import Condition, evaluate_conditions
-from webproxy.caching.variants import matches
+from webproxy.caching.variants import VariantIndex, matches, new_variant, selecting_like
 from webproxy.errors import (
     BodyCutShort,
     CacheUnavailable,
@@ -40,10 +45,11 @@ from webproxy.http.ranges import multipart_parts
 from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, chunk_head
 from webproxy.http_connection import HttpConnection
 from webproxy.http_fetch import HttpFetches, Order
-from webproxy.lookup import Found, Lookup, ObjectLookup
+from webproxy.lookup import KEY_BYTES_MAX, Found, Lookup, ObjectLookup
 from webproxy.object_writer import ObjectWriter
 from webproxy.origins import OriginTable, Refused, Target
-from webproxy.pass_through import PassThrough, body_framing
+from webproxy.pass_through import PassThrough, body_framing, send_interim
+from webproxy.quick_hits import QuickHits
 from webproxy.replies import Connection, Replies, connection_for
 from webproxy.spool import Head, SpoolReader, Validated
 from webproxy.urls import BadTarget, split_target
@@ -51,6 +57,10 @@ from webproxy.urls import BadTarget, split_target
 log = logging.getLogger(__name__)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Result: TypeAlias = Paused | tuple[str, bool]
+"""What is left of the answer, or how the request ended and whether the connection goes on."""
+LOOKUPS_MAX = 3
+"""So often a request may find an object and lose it again before its body was sent."""
 _NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
 
 
@@ -73,6 +83,13 @@ class _Visit:
     target: Target
     said: Connection
     now: float
+    variant: bytes = b""
+    """As in Order."""
+    lookups: int = 0
+
+
+class _ObjectGone(Exception):
+    """The object that was found has left the cache, or was replaced, before its body was asked for."""
 
 
 class HttpExchange:
@@ -91,6 +108,7 @@ class HttpExchange:
         *,
         stopping: Callable[[], bool],
         others_wait: Callable[[], bool],
+        quick: QuickHits | None = None,
     ) -> None:
         self._cache = cache
         self._lookup = lookup
@@ -103,6 +121,7 @@ class HttpExchange:
         self._options = settings.options
         self._stopping = stopping
         self._others_wait = others_wait
+        self._quick = quick
         self._lock = threading.Lock()
         self._outcomes: Counter[str] = Counter()
 
@@ -112,6 +131,13 @@ class HttpExchange:
         Never raises for what client, cache or origin do.
         """
         said = connection_for(request, may_stay=not self._stopping())
+        if self._quick is not None and request.method == b"GET" and request.framing is Framing.NONE:
+            fields = request.fields
+            if fields is connection.plain_fields or self._quick.is_plain(fields):
+                connection.plain_fields = fields  # a client that stays repeats them, and the parser then gives the same
+                reply = self._quick.reply(request, said)
+                if reply is not None:
+                    return self._send_quickly(connection, reply, said)
         outcome: str
         try:
             try:
@@ -140,6 +166,15 @@ class HttpExchange:
         outcome, goes_on = result
         self._count(outcome)
         return goes_on and connection.skip_body()
+
+    def _send_quickly(self, connection: HttpConnection, reply: bytes, said: Connection) -> bool:
+        try:
+            connection.stream.send_all(reply)
+        except ClientGone:
+            self._count("client gone")
+            return False
+        self._count("hit")
+        return not said.closes
 
     def resume(self, response: HitResponse) -> Paused | bool:
         """Go on with a paused answer; as serve()."""
@@ -174,7 +209,7 @@ class HttpExchange:
         return "refused" if status < 500 else "error", not said.closes
 
     # -- what is asked for ---------------------------------------------------------------------------------------
-    def _serve(self, connection: HttpConnection, request: RequestHead, said: Connection) -> Paused | tuple[str, bool]:
+    def _serve(self, connection: HttpConnection, request: RequestHead, said: Connection) -> _Result:
         if request.method in _NOT_PASSED:
             raise HttpError(501, f"{request.method.decode()} is not served here")
         target = self._origins.find(split_target(request.target, request.fields.get(b"host")))
@@ -187,7 +222,14 @@ class HttpExchange:
             return self._pass(visit, b"method")
         return self._from_cache(visit)
 
-    def _from_cache(self, visit: _Visit) -> Paused | tuple[str, bool]:
+    def _from_cache(self, visit: _Visit) -> _Result:
+        visit.lookups += 1
+        try:
+            return self._decide(visit)
+        except _ObjectGone:
+            return self._from_cache(visit) if visit.lookups < LOOKUPS_MAX else self._pass(visit, b"miss")
+
+    def _decide(self, visit: _Visit) -> _Result:
         asked_at = monotonic()
         lookup = self._look_up(visit)
         found = lookup.found
@@ -197,7 +239,7 @@ class HttpExchange:
             action = decision.action
             if found is not None and action in (Action.HIT, Action.STALE_HIT):
                 if action is Action.STALE_HIT:
-                    self._validate_behind(visit, found)
+                    self._validate_behind(visit, lookup, found)
                 return self._send_found(visit, found, decision.age_s, None, "hit")
             if action is Action.ONLY_IF_CACHED_MISS:
                 return self._answer_error(visit, 504, "not in the cache, and nothing else was wanted", decision.reason)
@@ -207,13 +249,16 @@ class HttpExchange:
                 return self._pass(visit, decision.reason)
             if found is not None:
                 found.leave()  # an origin may take its time: no segment and no worker of the cache waits for it
+            if visit.request.method == b"HEAD":
+                return self._ask_about(visit, found, decision)
+            visit.variant = _likely_variant(lookup.index, visit.request)
             return self._from_origin(visit, lookup, decision, asked_at)
         finally:
             if found is not None:
                 found.leave()
 
     def _look_up(self, visit: _Visit) -> Lookup:
-        if self._lookup is None:
+        if self._lookup is None or len(visit.target.key) > KEY_BYTES_MAX:
             return Lookup()
         has_origin = visit.target.rule is not None
         wait_s = self._settings.queue_wait_s if has_origin else self._settings.cache_wait_s
@@ -224,8 +269,10 @@ class HttpExchange:
                 raise
             return Lookup()
 
-    def _validate_behind(self, visit: _Visit, found: Found) -> None:
-        self._fetches.validate_in_background(Order(visit.target, visit.request, _without_body(found)), monotonic())
+    def _validate_behind(self, visit: _Visit, lookup: Lookup, found: Found) -> None:
+        variant = _likely_variant(lookup.index, visit.request)
+        order = Order(visit.target, visit.request, _without_body(found), lookup.index, variant)
+        self._fetches.validate_in_background(order, monotonic())
 
     def _answer_error(self, visit: _Visit, status: int, text: str, fwd: bytes) -> tuple[str, bool]:
         data = self._replies.error(status, visit.said, visit.now, text, with_body=visit.request.method != b"HEAD")
@@ -233,9 +280,7 @@ class HttpExchange:
         return "not found" if status == 404 else fwd.decode(), not visit.said.closes
 
     # -- from the cache ------------------------------------------------------------------------------------------
-    def _send_found(
-        self, visit: _Visit, found: Found, age_s: int, status: bytes | None, outcome: str
-    ) -> Paused | tuple[str, bool]:
+    def _send_found(self, visit: _Visit, found: Found, age_s: int, status: bytes | None, outcome: str) -> _Result:
         """Answer with a stored response: 304, all of it, or the parts that were asked for."""
         stored, request = found.stored, visit.request
         condition = evaluate_conditions(request, stored, visit.now)
@@ -250,6 +295,8 @@ class HttpExchange:
         if answer.kind is RangeKind.UNSATISFIABLE:
             stream.send_all(self._replies.unsatisfiable(stored, visit.said, visit.now, with_body=True))
             return outcome, goes_on
+        if request.method == b"GET":
+            self._make_sure(found)
         if answer.kind is RangeKind.WHOLE:
             return self._send_whole(visit, found, self._replies.hit(stored, age_s, visit.said, status), outcome)
         if answer.kind is RangeKind.ONE:
@@ -268,7 +315,23 @@ class HttpExchange:
         stream.send_all(tail)
         return outcome, goes_on
 
-    def _send_whole(self, visit: _Visit, found: Found, head: bytes, outcome: str) -> Paused | tuple[str, bool]:
+    def _make_sure(self, found: Found) -> None:
+        """Open the body again that was left while the origin was asked; once a head was sent it would be too late."""
+        if found.body is not None or found.transfer is not None:
+            return
+        assert self._cache is not None
+        deadline = Deadline.after(self._settings.cache_wait_s)
+        try:
+            transfer = self._cache.get(found.key, deadline, version=found.version)
+        except CacheUnavailable as error:
+            raise _ObjectGone from error
+        if not transfer.found:
+            transfer.finish()
+            transfer.close()
+            raise _ObjectGone
+        found.transfer = transfer
+
+    def _send_whole(self, visit: _Visit, found: Found, head: bytes, outcome: str) -> _Result:
         stream, goes_on = visit.connection.stream, not visit.said.closes
         if visit.request.method == b"HEAD":
             stream.send_all(head)
@@ -321,43 +384,98 @@ class HttpExchange:
         return None if pause is None else Paused(response, slow=pause is Pause.SLOW)
 
     # -- from the origin -----------------------------------------------------------------------------------------
-    def _from_origin(
-        self, visit: _Visit, lookup: Lookup, decision: Decision, asked_at: float, *, alone: bool = False
-    ) -> Paused | tuple[str, bool]:
+    def _from_origin(self, visit: _Visit, lookup: Lookup, decision: Decision, asked_at: float) -> _Result:
         found = lookup.found
         validates = _without_body(found) if found is not None and decision.action is Action.REVALIDATE else None
-        opened = self._fetches.open(Order(visit.target, visit.request, validates, lookup.index), asked_at, alone=alone)
+        return self._fetch(
+            visit, Order(visit.target, visit.request, validates, lookup.index, visit.variant), found, decision, asked_at
+        )
+
+    def _fetch(
+        self,
+        visit: _Visit,
+        order: Order,
+        found: Found | None,
+        decision: Decision,
+        asked_at: float,
+        *,
+        alone: bool = False,
+    ) -> _Result:
+        opened = self._fetches.open(order, asked_at, alone=alone)
         if opened is None:  # filled since: the cache has it now
             return self._from_cache(visit)
         reader, joined = opened
         try:
             try:
-                answer = reader.wait_answer()
+                answer = reader.wait_answer(partial(send_interim, visit.connection.stream, visit.request))
             except OriginError:
-                if found is not None and stale_allowed_on_error(
-                    visit.request, found.stored, None, visit.now, self._options
-                ):
+                if self._may_serve_stale(visit, found, None):
+                    assert found is not None
                     return self._send_stale(visit, found, decision, None)
                 raise
             if isinstance(answer, Validated):
-                return self._send_validated(visit, found, answer, decision, joined=joined)
-            assert isinstance(answer, Head)
-            if joined and not (answer.is_stored and matches(answer.stored.selecting, visit.request)):
-                reader.close()
-                return self._from_origin(visit, lookup, decision, asked_at, alone=True)
-            status_code = answer.response.status
-            if found is not None and stale_allowed_on_error(
-                visit.request, found.stored, status_code, visit.now, self._options
-            ):
-                reader.close()
-                return self._send_stale(visit, found, decision, status_code)
-            return self._send_fetched(visit, reader, answer, decision, joined=joined)
+                if not joined or (answer.is_kept and self._may_share(visit, answer.stored)):
+                    return self._send_validated(visit, found, answer, decision, joined=joined)
+            else:
+                assert isinstance(answer, Head)
+                status_code = answer.response.status
+                if self._may_serve_stale(visit, found, status_code):
+                    assert found is not None
+                    return self._send_stale(visit, found, decision, status_code)
+                if not joined or (answer.is_stored and self._may_share(visit, answer.stored)):
+                    return self._send_fetched(visit, reader, answer, decision, joined=joined)
         finally:
             reader.close()
+        # Somebody else's answer is of no use here. With those whose request has the same values in what it varies in,
+        # another fetch can be shared.
+        selecting = selecting_like(answer.stored.selecting, visit.request)
+        variant = new_variant(selecting, None).id if selecting else b""
+        alone = not selecting or variant == order.variant
+        return self._fetch(visit, replace(order, variant=variant), found, decision, asked_at, alone=alone)
 
-    def _send_stale(
-        self, visit: _Visit, found: Found, decision: Decision, fwd_status: int | None
-    ) -> Paused | tuple[str, bool]:
+    def _may_share(self, visit: _Visit, stored: StoredResponse) -> bool:
+        """Whether an answer may serve who asked while it was on its way: as if it had been stored before."""
+        if not matches(stored.selecting, visit.request):
+            return False
+        return decide(visit.request, stored, stored.response_time, self._options).action is Action.HIT
+
+    def _may_serve_stale(self, visit: _Visit, found: Found | None, status: int | None) -> bool:
+        return found is not None and stale_allowed_on_error(
+            visit.request, found.stored, status, visit.now, self._options
+        )
+
+    def _ask_about(self, visit: _Visit, found: Found | None, decision: Decision) -> _Result:
+        """A HEAD that the cache cannot answer goes on as one; what it tells updates what is stored (section 4.3.5)."""
+        asked_time = time()
+        try:
+            response, goes_on = self._passing.serve(
+                visit.connection,
+                visit.request,
+                visit.target,
+                visit.said,
+                decision.reason,
+                partial(self._may_serve_stale, visit, found),
+            )
+        except OriginError:
+            if self._may_serve_stale(visit, found, None):
+                assert found is not None
+                return self._send_stale(visit, found, decision, None)
+            raise
+        if goes_on is None:
+            assert found is not None
+            return self._send_stale(visit, found, decision, response.status)
+        if found is not None and self._writer is not None and response.status == 200:
+            head = ResponseHead(response.status, response.fields, response.reason)
+            updated = head_update(
+                visit.request, found.stored, head, request_time=asked_time, response_time=time(), options=self._options
+            )
+            if updated is None:
+                self._writer.mark(found.key)
+            else:
+                self._writer.update(found.key, found.version, updated)
+        return "passed", goes_on
+
+    def _send_stale(self, visit: _Visit, found: Found, decision: Decision, fwd_status: int | None) -> _Result:
         """The origin failed: serve what is there, and say so."""
         stored = found.stored
         status = self._replies.status(
@@ -367,67 +485,82 @@ class HttpExchange:
 
     def _send_validated(
         self, visit: _Visit, found: Found | None, answer: Validated, decision: Decision, *, joined: bool
-    ) -> Paused | tuple[str, bool]:
+    ) -> _Result:
         stored = answer.stored
-        body = found.body if found is not None and found.key == answer.key else None
+        body = found.body if found is not None and (found.key, found.version) == (answer.key, answer.version) else None
         fresh = Found(answer.key, stored, answer.version, body)
-        if not matches(stored.selecting, visit.request):
-            return self._pass(visit, b"vary-miss")
         status = self._replies.status(
-            fwd=decision.reason, fwd_status=304, stored=True, collapsed=joined, ttl=stored.lifetime_s
+            fwd=decision.reason, fwd_status=304, stored=answer.is_kept, collapsed=joined, ttl=stored.lifetime_s
         )
         return self._send_found(visit, fresh, stored.initial_age_s, status, "validated")
 
     def _send_fetched(
         self, visit: _Visit, reader: SpoolReader, answer: Head, decision: Decision, *, joined: bool
-    ) -> tuple[str, bool]:
+    ) -> _Result:
         """Stream an answer of the origin while it comes."""
         response, request = answer.response, visit.request
-        stream = visit.connection.stream
         status = self._replies.status(
             fwd=decision.reason,
             fwd_status=response.status,
-            stored=answer.is_stored,
+            stored=answer.is_stored and self._writer is not None,
             collapsed=joined,
             detail=answer.detail or None,
         )
-        outcome = "fetched"
-        if answer.is_stored and response.length is not None:
-            as_stored = self._send_part_of_fetched(visit, reader, answer, status)
-            if as_stored is not None:
-                return outcome, as_stored
+        if response.status == 200:
+            result = self._send_part_of_fetched(visit, reader, answer, status)
+            if result is not None:
+                return result
+        if joined:  # what is for the first asker alone, and withheld from what is stored, is withheld here too
+            fields = answer.stored.fields.with_line(b"Age", b"%d" % answer.stored.initial_age_s)
+            response = replace(response, fields=fields)
         framing, said = body_framing(request, response, visit.said)
+        stream = visit.connection.stream
         stream.send_header(self._replies.forwarded(response, said, status, framing, format_http_date(int(visit.now))))
-        if request.method == b"HEAD":
-            return outcome, not said.closes
         if framing.startswith(b"Transfer"):
             self._stream_chunked(visit, reader)
         else:
             self._stream(visit, reader, response.length)
-        return outcome, not said.closes
+        return "fetched", not said.closes
 
-    def _send_part_of_fetched(self, visit: _Visit, reader: SpoolReader, answer: Head, status: bytes) -> bool | None:
-        """304 or 206 where the request's conditions or its range ask for that; None when all of it is to be sent."""
+    def _send_part_of_fetched(
+        self, visit: _Visit, reader: SpoolReader, answer: Head, status: bytes
+    ) -> tuple[str, bool] | None:
+        """What the request's conditions and its range make of a 200; None when all of it is to be sent.
+
+        The origin was asked without them, so that what it sent is whole.
+        """
         stored, request, stream = answer.stored, visit.request, visit.connection.stream
+        outcome, age_s = ("fetched", not visit.said.closes), stored.initial_age_s
         condition = evaluate_conditions(request, stored, visit.now)
+        if condition is Condition.ASK_ORIGIN:
+            reader.close()
+            return self._pass(visit, b"request")
         if condition is Condition.NOT_MODIFIED:
-            stream.send_all(self._replies.not_modified(stored, stored.initial_age_s, visit.said, status))
-            return not visit.said.closes
-        ranges = answer_range(request, stored, visit.now)
+            stream.send_all(self._replies.not_modified(stored, age_s, visit.said, status))
+            self._let_go_on(reader, answer)
+            return outcome
+        ranges = WHOLE if answer.response.length is None else answer_range(request, stored, visit.now)
         if ranges.kind is RangeKind.UNSATISFIABLE:
             stream.send_all(self._replies.unsatisfiable(stored, visit.said, visit.now, with_body=True))
-            return not visit.said.closes
+            self._let_go_on(reader, answer)
+            return outcome
         if ranges.kind is not RangeKind.ONE:
             return None
         first, end = ranges.ranges[0]
-        stream.send_header(self._replies.part(stored, stored.initial_age_s, visit.said, status, first, end))
+        stream.send_header(self._replies.part(stored, age_s, visit.said, status, first, end))
         while reader.position < first:  # the fetch need not wait for who skips
             available = reader.wait_available()
             if available <= 0:
                 raise BodyCutShort("the origin's body ended before its length")
             reader.advance(min(available, first - reader.position))
         self._stream(visit, reader, end)
-        return not visit.said.closes
+        self._let_go_on(reader, answer)
+        return outcome
+
+    def _let_go_on(self, reader: SpoolReader, answer: Head) -> None:
+        """The client has what it wanted, which was not all: the rest is fetched for the cache."""
+        if answer.is_stored and self._writer is not None:
+            reader.stay_behind()
 
     def _stream(self, visit: _Visit, reader: SpoolReader, end: int | None) -> None:
         stream = visit.connection.stream
@@ -460,17 +593,18 @@ class HttpExchange:
                 return self._answer_error(visit, 404, "there is no such object", why)
             return self._refuse(visit.connection, request, 405, "there is no origin for this method")
         response, goes_on = self._passing.serve(visit.connection, request, target, visit.said, why)
+        assert goes_on is not None
         self._invalidate(visit, ResponseHead(response.status, response.fields, response.reason))
         return "passed", goes_on
 
     def _invalidate(self, visit: _Visit, response: ResponseHead) -> None:
-        """What an answer to an unsafe method makes invalid is marked stale: the next request validates it."""
+        """Remove what an answer to an unsafe method makes invalid."""
         if self._writer is None or visit.target.rule is None:
             return
         own = visit.target.url.encode()
         for url in invalidated_targets(visit.request.method, own, response):
             key = visit.target.key if url == own else self._key_of(visit, url)
-            if key is not None:
+            if key is not None and len(key) <= KEY_BYTES_MAX:
                 with contextlib.suppress(CacheUnavailable):
                     self._writer.purge(key)
 
@@ -479,7 +613,9 @@ class HttpExchange:
         base = visit.target.base.rstrip("/").encode()
         if not url.startswith(base + b"/"):
             return None
-        path = url[len(base) :]
+        path, rule = url[len(base) :], visit.target.rule
+        if rule is not None and rule.strip_prefix:
+            path = rule.path[:-1] + path
         prefix = visit.target.key[: len(visit.target.key) - len(visit.target.path)]
         return prefix + path
 
@@ -490,7 +626,8 @@ class HttpExchange:
         if self._writer is None or not self._may_purge(connection):
             return self._refuse(connection, request, 405, "PURGE is not allowed from here")
         soft = (request.fields.get(b"x-purge") or b"").lower() == b"soft"
-        count = self._writer.purge(visit.target.key, soft=soft)
+        key = visit.target.key
+        count = self._writer.purge(key, soft=soft) if len(key) <= KEY_BYTES_MAX else 0
         text = f"{count} objects {'marked stale' if soft else 'removed'}"
         connection.stream.send_all(self._replies.error(200, visit.said, visit.now, text))
         return "purged", not visit.said.closes
@@ -502,3 +639,9 @@ class HttpExchange:
 
 def _without_body(found: Found) -> Found:
     return Found(found.key, found.stored, found.version)
+
+
+def _likely_variant(index: VariantIndex | None, request: RequestHead) -> bytes:
+    """What the answer will vary in, going by the last one: requests that differ there need not wait for each other."""
+    selecting = next((variant.selecting for variant in index.variants if variant.selecting), ()) if index else ()
+    return new_variant(selecting_like(selecting, request), None).id if selecting else b""

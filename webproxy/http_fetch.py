@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import time
 
@@ -19,7 +19,7 @@ from webproxy.caching.storability import may_store, store_response
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import conditional_request, freshen, may_keep, selects
 from webproxy.caching.variants import VariantIndex, new_variant, selecting_fields, variant_key
-from webproxy.errors import OriginBadReply, WebProxyError
+from webproxy.errors import WebProxyError
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
 from webproxy.fill import Fill, metadata_of
@@ -48,6 +48,13 @@ class Order:
     validates: Found | None = None
     """The stored response to be validated; its body is not held open."""
     index: VariantIndex | None = None
+    variant: bytes = b""
+    """What tells the requests apart that cannot share an answer, as far as is known before it comes."""
+
+    @property
+    def fetch_key(self) -> bytes:
+        """What the fetch runs under: NUL stands in no key, and a key begins with a slash or with `http:`."""
+        return b"http " + self.target.key + b"\0" + self.variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +109,7 @@ class _HttpFetch(FetchJob):
     ) -> None:
         assert order.target.rule is not None
         super().__init__(
-            order.target.key,
+            order.fetch_key,
             spool,
             stopping,
             tries=order.target.rule.tries,
@@ -110,6 +117,10 @@ class _HttpFetch(FetchJob):
             go_on_share=settings.go_on_share,
         )
         self._order = order
+        # What a HEAD asks about is fetched whole, for the cache.
+        self._asked = order.request if order.request.method == b"GET" else replace(order.request, method=b"GET")
+        self._validates = order.validates
+        self._was_kept = False
         self._rule = order.target.rule
         self._asker = asker
         self._options = settings.options
@@ -128,13 +139,13 @@ class _HttpFetch(FetchJob):
         """As FetchJob.attempt(). Every status is an answer: only what is none is tried again."""
         order = self._order
         fields = self._asker.forwarded(order.request.fields, order.target)
-        validated = order.validates.stored if order.validates is not None else None
+        validated = self._validates.stored if self._validates is not None else None
         fields = conditional_request(fields, validated)
         request = OriginRequest(url=order.target.url, fields=fields, named_by_operator=order.target.named_by_operator)
         self._request_time = time()
         response = self._asker.origin.fetch(request, self, self._asker.limits(self._rule))
         if not self.spool.answered:
-            self._validated(response)
+            self._take_not_modified(response)
             return
         if self.fill is not None:
             if self._length is None:
@@ -146,12 +157,11 @@ class _HttpFetch(FetchJob):
     def begin(self, response: OriginResponse) -> bool:
         """The head has come: what may be stored goes to the cache while it streams, and the readers are told."""
         self._response_time = time()
-        order = self._order
-        if response.status == 304 and order.validates is not None:
+        if response.status == 304 and self._validates is not None:
             return False
         head = ResponseHead(response.status, response.fields.without(_BODY_FIELDS), response.reason)
-        verdict = may_store(order.request, head, self._response_time, self._options)
-        selecting = selecting_fields(response.fields, order.request)
+        verdict = may_store(self._asked, head, self._response_time, self._options)
+        selecting = selecting_fields(response.fields, self._asked)
         self._length = response.length
         self._stored = store_response(
             head,
@@ -161,7 +171,7 @@ class _HttpFetch(FetchJob):
             selecting=selecting or (),
             body_bytes=response.length or 0,
         )
-        is_stored = verdict.store and selecting is not None and len(self.key) <= KEY_BYTES_MAX
+        is_stored = verdict.store and selecting is not None and len(self._order.target.key) <= KEY_BYTES_MAX
         if is_stored and self._writer is not None:
             self.fill = self._make_fill(self._writer, self._stored)
         self.spool.restart()
@@ -170,48 +180,63 @@ class _HttpFetch(FetchJob):
             self.fill.set_size(response.length)
         return True
 
+    def interim(self, status: int, fields: Fields) -> None:
+        """As Sink.interim(): for who reads, and never stored."""
+        self.spool.interim(status, fields)
+
+    @property
+    def stored(self) -> bool:
+        """True once the cache has what was asked for: who looked before that should look again."""
+        return self._was_kept or super().stored
+
     def _make_fill(self, writer: ObjectWriter, stored: StoredResponse) -> Fill:
-        key = self.key
-        self._is_index_due = bool(stored.selecting) or stored.status != 200
+        key = self._order.target.key
+        self._is_index_due = bool(stored.selecting) or stored.status != 200 or self._has_other_variants()
         if self._is_index_due:
-            key = variant_key(key, self._variant_id(stored))
+            key = variant_key(key, new_variant(stored.selecting, None).id)
         fill = writer.make_fill(key, self.spool)
         fill.metadata_for = metadata_of(stored)
         return fill
 
-    @staticmethod
-    def _variant_id(stored: StoredResponse) -> bytes:
-        return new_variant(stored.selecting, None).id
+    def _has_other_variants(self) -> bool:
+        """Answers with Vary are stored: one without it must not hide them (RFC 9111 section 4.1)."""
+        index = self._order.index
+        return index is not None and any(variant.selecting for variant in index.variants)
 
     def _after_store(self) -> None:
         """Let the index and the plain object agree on what the key has now."""
         assert self._writer is not None
         assert self._stored is not None
+        key = self._order.target.key
         if self._is_index_due:
-            variant = new_variant(self._stored.selecting, self._stored.fields.get(b"etag"))
-            self._writer.add_variant(self.key, variant)
+            self._writer.add_variant(key, new_variant(self._stored.selecting, self._stored.fields.get(b"etag")))
+        elif self._order.index is not None:
+            self._writer.remove_index(key)
 
-    def _validated(self, response: OriginResponse) -> None:
+    def _take_not_modified(self, response: OriginResponse) -> None:
         """The origin answered 304: the stored response serves on, with what the answer says of it."""
-        found = self._order.validates
+        found = self._validates
         assert found is not None
         head = ResponseHead(response.status, response.fields, response.reason)
-        if not selects(head, found.stored):
-            raise OriginBadReply(f"{self.name}: a 304 for something else than was asked about", status=304)
+        if not selects(head, found.stored):  # it means something that we do not have: ask for all of it
+            self._validates = None
+            self.attempt()
+            return
         freshened = freshen(
-            self._order.request,
+            self._asked,
             found.stored,
             head,
             request_time=self._request_time,
             response_time=self._response_time,
             options=self._options,
         )
+        is_kept = may_keep(self._asked, freshened, self._options)
         if self._writer is not None:
-            if may_keep(self._order.request, freshened, self._options):
-                self._writer.update(found.key, found.version, freshened)
-            else:
-                self._writer.remove(found.key)
-        self.spool.answer(Validated(found.key, freshened, found.version))
+            if is_kept:
+                self._was_kept = self._writer.update(found.key, found.version, freshened)
+            else:  # who waits for this answer still needs the body; nobody else gets it without asking
+                self._writer.mark(found.key)
+        self.spool.answer(Validated(found.key, freshened, found.version, is_kept))
 
 
 class HttpFetches:
@@ -231,8 +256,7 @@ class HttpFetches:
         `alone`: the answer of others is of no use to this request. Raises as FetchTable.open().
         """
         join = not alone and not request_directives(order.request.fields).no_cache
-        key = b"http " + order.target.key
-        return self._table.open(key, lambda spool: self._make(order, spool), missed_at, join=join)
+        return self._table.open(order.fetch_key, lambda spool: self._make(order, spool), missed_at, join=join)
 
     def validate_in_background(self, order: Order, now: float) -> None:
         """Begin a validation that nobody waits for, unless one runs already; never raises."""
@@ -242,7 +266,11 @@ class HttpFetches:
             log.info("not validated", extra={"key": order.target.key, "reason": str(error)})
             return
         if opened is not None:
-            opened[0].stay_behind()
+            reader, joined = opened
+            if joined:
+                reader.close()
+            else:
+                reader.stay_behind()
 
     def _make(self, order: Order, spool: Spool) -> FetchJob:
         return _HttpFetch(order, spool, self._table.stopping, self._asker, self._settings, self._writer)

@@ -22,6 +22,7 @@ from webproxy.replies import CLOSES, Replies
 
 log = logging.getLogger(__name__)
 
+_UNFINISHED = "the request did not come to its end"
 REQUESTS_IN_A_ROW = 64
 """So many pipelined or quickly following requests are answered before others get their turn."""
 
@@ -64,12 +65,15 @@ class HttpFront:
         self._draining = draining
         self._staying = 0
 
-    def begin(self, fd: int, data: bytes) -> Paused | None:
-        """Take over a new connection whose first bytes speak HTTP, and serve it."""
+    def begin(self, fd: int, data: bytes, refused: int = 0) -> Paused | None:
+        """Take over a new connection whose first bytes speak HTTP, and serve it, or tell it that it is `refused`."""
         connection = HttpConnection(
             ClientStream(fd, self._client_limit, self._stopping), head_bytes_max=self._head_bytes_max
         )
-        if self._idle.count >= self._connections_max:
+        if refused:
+            self._refuse(connection, refused, _UNFINISHED)
+            return None
+        if self._idle.count + self._boss.unfinished + self._boss.parked >= self._connections_max:
             self._refuse(connection, 503, "too many connections")
             return None
         try:
@@ -80,8 +84,9 @@ class HttpFront:
         return self._serve(connection, request)
 
     def go_on(self, connection: HttpConnection) -> Paused | None:
-        """Something has come on a connection that idled."""
-        return self._serve(connection, None)
+        """Something has come on a connection that idled, or one has room again for the answer that it waits for."""
+        request, connection.held = connection.held, None
+        return self._serve(connection, request)
 
     def resume(self, response: HitResponse) -> Paused | None:
         """Go on with a paused answer, and then with what its connection brings."""
@@ -96,9 +101,9 @@ class HttpFront:
 
     def expire(self) -> None:
         """End the connections whose time is over; the boss calls it now and then."""
-        for connection in self._idle.expire():
+        for connection in self._idle.expire(quiet_too=self._draining()):
             if connection.in_head:
-                self._refuse(connection, 408, "the request did not come to its end in time")
+                self._refuse(connection, 408, _UNFINISHED)
             else:
                 self._boss.linger(connection.fd)
 
@@ -111,6 +116,10 @@ class HttpFront:
                     request = connection.next_request() or self._stay(connection)
                 if request is None:
                     break
+                if not connection.stream.begin_answer():
+                    connection.held = request
+                    self._boss.park(connection)
+                    return None
                 result = exchange.serve(connection, request)
                 if result is not True:
                     if isinstance(result, Paused):
@@ -118,17 +127,29 @@ class HttpFront:
                     self._boss.linger(connection.fd)
                     return None
                 request = None
+            else:
+                if connection.in_head:  # nothing may ever come that would wake it: it takes its turn by itself
+                    self._boss.park(connection)
+                    return None
         except HttpError as error:
             self._refuse(connection, error.status, error.text)
             return None
         except ClientGone:
             sockets.close(connection.fd)
             return None
-        if connection.ended or (self._draining() and not connection.in_head):
-            self._boss.linger(connection.fd)
-            return None
-        self._idle.put(connection, self._request_timeout_s if connection.in_head else self._keepalive_s)
+        self._keep(connection)
         return None
+
+    def _keep(self, connection: HttpConnection) -> None:
+        """No request is there: the connection idles, or ends."""
+        if connection.ended and connection.in_head:
+            self._refuse(connection, 400, _UNFINISHED)
+        elif connection.in_head:
+            self._idle.put(connection, connection.head_time_left(self._request_timeout_s))
+        elif connection.ended or self._draining():
+            self._boss.linger(connection.fd)
+        else:
+            self._idle.put(connection, self._keepalive_s)
 
     def _stay(self, connection: HttpConnection) -> RequestHead | None:
         """Wait a moment for the next request, if a worker is left for everybody else."""

@@ -18,11 +18,12 @@ from webproxy.http_exchange import HttpExchange, HttpSettings
 from webproxy.http_fetch import FetchSettings, HttpFetches, OriginAsker
 from webproxy.http_front import HttpFront
 from webproxy.idle_connections import IdleConnections
-from webproxy.lookup import ObjectLookup
+from webproxy.lookup import ObjectLookup, stored_of_entry
 from webproxy.object_writer import ObjectWriter
 from webproxy.origin import OriginClient
 from webproxy.origins import OriginTable
 from webproxy.pass_through import PassThrough
+from webproxy.quick_hits import QuickHits
 from webproxy.replies import Replies
 from webproxy.spool import Spool
 
@@ -65,10 +66,14 @@ def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, H
         options=options,
     )
     asker = OriginAsker(parts.origin, settings)
-    lookup = writer = None
+    lookup = writer = quick = None
     if parts.cache is not None and parts.client is not None and parts.pool is not None:
         lookup = ObjectLookup(parts.cache)
         writer = ObjectWriter(parts.client, parts.pool, lookup, parts.make_fill)
+        if parts.origins.by_path_only:
+            quick = QuickHits(
+                parts.cache.peek, stored_of_entry, lambda path: parts.origins.choose(None, path).key, replies
+            )
     exchange = HttpExchange(
         parts.cache,
         lookup,
@@ -85,6 +90,7 @@ def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, H
         ),
         stopping=parts.draining,
         others_wait=parts.others_wait,
+        quick=quick,
     )
     front = HttpFront(
         exchange,

@@ -29,14 +29,13 @@ class IdleConnections:
         """Keep a connection until its client sends something, closes it, or `seconds` have passed; never blocks."""
         connection.expires = monotonic() + seconds
         fd = connection.fd
-        self._connections[fd] = connection  # first: from the next line on another thread may take it
+        again, connection.is_watched = connection.is_watched, True
+        self._connections[fd] = connection  # first: from the next line on another thread may take it, and put it back
         try:
-            sockets.watch_once(self._epoll_fd, fd, again=connection.is_watched)
+            sockets.watch_once(self._epoll_fd, fd, again=again)
         except OSError:
             if self._connections.pop(fd, None) is not None:
                 sockets.close(fd)
-            return
-        connection.is_watched = True
 
     def take(self) -> HttpConnection | None:
         """A connection on which something has come, or None; never blocks."""
@@ -45,17 +44,27 @@ class IdleConnections:
         fd = sockets.take_ready(self._epoll_fd)
         return None if fd is None else self._connections.pop(fd, None)
 
-    def expire(self) -> list[HttpConnection]:
-        """Take out those whose time is over; they are the caller's to answer and close."""
+    def expire(self, *, quiet_too: bool = False) -> list[HttpConnection]:
+        """Take out those whose time is over; they are the caller's to answer and close.
+
+        With `quiet_too` also those that wait for nothing that has begun to come.
+        """
         now = monotonic()
-        late = [connection for connection in list(self._connections.values()) if connection.expires <= now]
+        connections = list(self._connections.values())
+        late = [connection for connection in connections if connection.expires <= now]
+        if quiet_too:
+            late += [connection for connection in connections if connection.expires > now and _is_quiet(connection)]
         return [connection for connection in late if self._take_out(connection)]
 
     def _take_out(self, connection: HttpConnection) -> bool:
         fd = connection.fd
         if self._connections.get(fd) is not connection:  # a worker was faster
             return False
-        return self._connections.pop(fd, None) is connection
+        if self._connections.pop(fd, None) is not connection:
+            return False
+        sockets.unwatch(self._epoll_fd, fd)  # whatever comes on it now must wake no worker
+        connection.is_watched = False
+        return True
 
     @property
     def count(self) -> int:
@@ -67,3 +76,7 @@ class IdleConnections:
         while self._connections:
             sockets.close(self._connections.popitem()[0])
         self._epoll.close()
+
+
+def _is_quiet(connection: HttpConnection) -> bool:
+    return not connection.in_head and not sockets.has_arrived(connection.fd)

@@ -19,6 +19,7 @@ from webproxy import sockets
 from webproxy.boss import Boss
 from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
+from webproxy.getfile.messages import SCHEME
 from webproxy.handoff import Handoff, HttpStart, Request
 from webproxy.hit import HitResponse
 from webproxy.http_connection import HttpConnection
@@ -31,6 +32,8 @@ Job = Request | HttpStart | HttpConnection | HitResponse
 """What a worker can be given to do."""
 
 _WAIT_SECONDS = 0.25
+_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+"""Without descriptors there is no connection to answer on in any other way."""
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -76,18 +79,22 @@ class Intake:
     def take(self, index: int) -> Job | None:
         """The next job for worker `index`, waiting a short while; None when there was none.
 
-        New requests go first, and every other time a paused response does: neither can starve the other.
+        New requests go first, and every other time a paused response does; old connections with their next requests
+        and new ones take turns: none can starve another.
         """
         handoff = self._handoff
         self._paused_turn = not self._paused_turn
-        job = (handoff.take_paused() if self._paused_turn else None) or handoff.take()
+        turn = self._paused_turn
+        job: Job | None = (handoff.take_paused() if turn else None) or handoff.take()
         if job is not None:
             return job
-        if self._idle is not None and (connection := self._idle.take()) is not None:
+        if not turn and self._idle is not None and (connection := self._idle.take()) is not None:
             return connection
         fd = self._accept() if self._accepting else None
         if fd is not None:
             return self._read(fd)
+        if turn and self._idle is not None and (connection := self._idle.take()) is not None:
+            return connection
         response = handoff.take_paused()
         if response is None:
             self._waits[index].poll(_WAIT_SECONDS, 1)
@@ -116,26 +123,35 @@ class Intake:
             return None  # everything else: the client was gone before we came
 
     def _read(self, fd: int) -> Request | HttpStart | None:
-        data: bytes | None = b""
         try:
             data = sockets.receive(fd)
-            path = parse_request(data) if data and self._speaks_getfile else None
         except ClientGone:
             sockets.close(fd)
             return None
-        except RemoteProtocolError:
-            path = None
-            spoken = spoken_by(data or b"") if self._idle is not None else Spoken.GETFILE
+        if not self._speaks_getfile and data == b"":
+            self._boss.linger(fd)
+            return None
+        if data is None or (data and self._idle is not None and not (self._speaks_getfile and data.startswith(SCHEME))):
+            data = data or b""
+            spoken = Spoken.UNDECIDED if not data else spoken_by(data) if self._speaks_getfile else Spoken.HTTP
             if spoken is Spoken.HTTP:
-                return HttpStart(fd, data or b"")
-            if spoken is Spoken.GETFILE:
+                return HttpStart(fd, data)
+            if spoken is Spoken.UNDECIDED:
+                self._boss.adopt(fd, data)
+                return None
+        return self._read_getfile(fd, data)
+
+    def _read_getfile(self, fd: int, data: bytes) -> Request | None:
+        path: bytes | None = None
+        if data and self._speaks_getfile:
+            try:
+                path = parse_request(data)
+            except RemoteProtocolError:
                 data = b""
         if path is not None:
             return fd, path
-        if data and not self._speaks_getfile:
-            return HttpStart(fd, data)
-        if data or data is None:
-            self._boss.adopt(fd, data or b"")
+        if data:
+            self._boss.adopt(fd, data)
         else:
             self.invalid_total += 1
             with contextlib.suppress(ClientGone):
@@ -177,10 +193,13 @@ class Intake:
         if fd is None:
             return -1
         with contextlib.suppress(ClientGone):
-            sockets.receive(fd)  # left unread, the request would turn the end into a reset
-            sockets.send(fd, refusal(Status.ERROR, self._wire))
+            data = sockets.receive(fd)  # left unread, the request would turn the end into a reset
+            sockets.send(fd, _UNAVAILABLE if self._is_http(data or b"") else refusal(Status.ERROR, self._wire))
         sockets.end_sending(fd)
         return os.dup2(self._handoff.fileno(), fd, inheritable=False)
+
+    def _is_http(self, data: bytes) -> bool:
+        return self._idle is not None and (not self._speaks_getfile or spoken_by(data) is Spoken.HTTP)
 
     def stop_accepting(self) -> None:
         """Take what clients have sent already, then close the listener: from now on nothing new comes."""

@@ -11,6 +11,7 @@ import mimetypes
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
+from time import time
 
 from shmchannel.deadline import Deadline
 from shmchannel.leased_transfer import IncomingTransfer
@@ -20,8 +21,8 @@ from webproxy.caching.index_codec import decode_index
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, decode, is_index
 from webproxy.caching.variants import VariantIndex, choose, matches, variant_key
-from webproxy.errors import CacheUnavailable
 from webproxy.hit import leave
+from webproxy.http.dates import format_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 
@@ -89,6 +90,10 @@ class ObjectLookup:
         if len(self._varying) > VARYING_KEYS_MAX:
             self._varying.popitem(last=False)
 
+    def forget_varying(self, key: bytes) -> None:
+        """The key has no index any more."""
+        self._varying.pop(key, None)
+
     def index_of(self, key: bytes, wait_s: float) -> VariantIndex | None:
         """The index of a key, if it has one. Errors as find()."""
         metadata = self._metadata(key + INDEX_SUFFIX, wait_s)
@@ -150,8 +155,13 @@ class ObjectLookup:
             return metadata if found else None
 
 
+def stored_of_entry(key: bytes, entry: ShelfEntry) -> StoredResponse | None:
+    """What lies on the hot shelf as a stored response; None when it cannot be used."""
+    return _stored(key, entry.metadata, entry.version, len(entry.body), marked=False)
+
+
 def _of_entry(key: bytes, entry: ShelfEntry) -> Found | None:
-    stored = _stored(key, entry.metadata, entry.version, len(entry.body), marked=False)
+    stored = stored_of_entry(key, entry)
     return None if stored is None else Found(key, stored, entry.version, entry.body)
 
 
@@ -174,23 +184,18 @@ def _file_response(key: bytes, version: int, size_bytes: int) -> StoredResponse:
     lines = [(b"Content-Type", (kind or "application/octet-stream").encode())]
     if encoding is not None:
         lines = [(b"Content-Type", b"application/" + encoding.encode())]
-    lines += [(b"ETag", b'"%x-%x"' % (version, size_bytes)), (b"Accept-Ranges", b"bytes")]
+    now = time()  # when this version was first seen: its age counts from here
+    lines += [
+        (b"Date", format_http_date(int(now))),
+        (b"ETag", b'"%x-%x"' % (version, size_bytes)),
+        (b"Accept-Ranges", b"bytes"),
+    ]
     return StoredResponse(
         status=200,
         fields=Fields(lines),
-        request_time=0.0,
-        response_time=0.0,
+        request_time=now,
+        response_time=now,
         initial_age_s=0,
         lifetime_s=FOREVER_S,
         body_bytes=size_bytes,
     )
-
-
-def unavailable_means_miss(lookup: ObjectLookup | None, key: bytes, request: RequestHead, wait_s: float) -> Lookup:
-    """As find(), for whom an origin can answer instead."""
-    if lookup is None or len(key) > KEY_BYTES_MAX:
-        return Lookup()
-    try:
-        return lookup.find(key, request, wait_s)
-    except CacheUnavailable:
-        return Lookup()

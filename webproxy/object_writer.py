@@ -63,12 +63,21 @@ class ObjectWriter:
                 return
         self._lookup.note_varying(key)
 
-    def remove(self, key: bytes) -> None:
-        """Remove one object."""
+    def remove_index(self, key: bytes) -> None:
+        """There is an object at the key itself now: the index must not hide it."""
+        with self._lock:
+            self._purge_quietly(key + INDEX_SUFFIX, prefix=True)
+            self._lookup.forget_varying(key)
+
+    def mark(self, key: bytes) -> None:
+        """Mark one object stale: from now on it is validated before each use."""
+        self._purge_quietly(key, mark=True)
+
+    def _purge_quietly(self, key: bytes, *, prefix: bool = False, mark: bool = False) -> None:
         try:
-            self._client.purge(key, Deadline.after(WRITE_SECONDS))
+            self._client.purge(key, Deadline.after(WRITE_SECONDS), prefix=prefix, mark=mark)
         except ShmChannelError as error:
-            log.info("object not removed", extra={"key": key, "reason": str(error)})
+            log.info("object not purged", extra={"key": key, "reason": str(error)})
 
     def purge(self, key: bytes, *, soft: bool = False) -> int:
         """Remove, or mark stale, what is stored for a key, all its variants with it; returns how many objects.

@@ -133,6 +133,11 @@ class OriginTable:
         self._own = frozenset(normalised_authority(authority) for authority in own)
         self._drop = drop_parameters
 
+    @property
+    def by_path_only(self) -> bool:
+        """True when no origin is chosen by Host: a path is the same object under every name."""
+        return not self._by_host
+
     def find(self, parts: TargetParts) -> Target | Refused:
         """The target of an HTTP request.
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from time import time
 from typing import Final
 
+from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.client_stream import ClientStream
 from webproxy.errors import BodyCutShort, OriginError
 from webproxy.http.dates import format_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
-from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, REASONS, chunk_head
+from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, chunk_head, response_head
 from webproxy.http_connection import HttpConnection, RequestBody
 from webproxy.http_fetch import OriginAsker
 from webproxy.origin import Sink
@@ -23,6 +25,9 @@ from webproxy.replies import CLOSES, Connection, Replies
 log = logging.getLogger(__name__)
 
 _BODILESS: Final = frozenset({204, 304})
+
+Declines = Callable[[int], bool]
+"""Whether an answer of this status is not for the client, who gets something else in its place."""
 
 
 def body_framing(request: RequestHead, response: OriginResponse, connection: Connection) -> tuple[bytes, Connection]:
@@ -39,27 +44,43 @@ def body_framing(request: RequestHead, response: OriginResponse, connection: Con
     return b"", CLOSES
 
 
+def send_interim(stream: ClientStream, request: RequestHead, status: int, fields: Fields) -> None:
+    """Pass an interim answer on to a client that can know it (RFC 9110 section 15.2); ours is the word on the body."""
+    if status != 100 and request.version == (1, 1):
+        stream.send_all(response_head(status, b"", end_to_end(fields)))
+
+
 class _ToClient(Sink):
     """Sends what comes straight on; a slow client slows the origin, down to the least rate."""
 
     def __init__(
-        self, stream: ClientStream, request: RequestHead, connection: Connection, replies: Replies, status: bytes
+        self,
+        stream: ClientStream,
+        request: RequestHead,
+        connection: Connection,
+        replies: Replies,
+        status: bytes,
+        declines: Declines,
     ) -> None:
         self._stream = stream
         self._request = request
         self.connection = connection
         self._replies = replies
         self._status = status
+        self._declines = declines
         self.begun = False
+        self.declined = False
         self._chunked = False
 
     def interim(self, status: int, fields: Fields) -> None:
-        """Pass it on to a client that can know it (RFC 9110 section 15.2); ours is the word on the body."""
-        if status != 100 and self._request.version == (1, 1):
-            self._stream.send_all(b"HTTP/1.1 %d %s\r\n%s\r\n" % (status, REASONS.get(status, b""), fields.block))
+        """As Sink.interim()."""
+        send_interim(self._stream, self._request, status, fields)
 
     def begin(self, response: OriginResponse) -> bool:
-        """Send the head on."""
+        """Send the head on, unless it is declined."""
+        if self._declines(response.status):
+            self.declined = True
+            return False
         framing, self.connection = body_framing(self._request, response, self.connection)
         self._chunked = framing.startswith(b"Transfer")
         status = self._replies.status(fwd=self._status, fwd_status=response.status)
@@ -92,9 +113,17 @@ class PassThrough:
         self._body_timeout_s = body_timeout_s
 
     def serve(
-        self, connection: HttpConnection, request: RequestHead, target: Target, said: Connection, why: bytes
-    ) -> tuple[OriginResponse, bool]:
+        self,
+        connection: HttpConnection,
+        request: RequestHead,
+        target: Target,
+        said: Connection,
+        why: bytes,
+        declines: Declines = lambda _: False,
+    ) -> tuple[OriginResponse, bool | None]:
         """Ask, and answer the client; returns the answer's head and whether the connection goes on.
+
+        None for the latter: the answer was declined, and the client has been told nothing.
 
         Raises:
             OriginError: no answer; the client has been told nothing.
@@ -113,9 +142,11 @@ class PassThrough:
             body=RequestBody(connection, request, self._body_timeout_s) if has_body else None,
             named_by_operator=target.named_by_operator,
         )
-        sink = _ToClient(connection.stream, request, said, self._replies, why)
+        sink = _ToClient(connection.stream, request, said, self._replies, why, declines)
         try:
             response = self._asker.origin.fetch(asked, sink, self._asker.limits(target.rule))
+            if sink.declined:
+                return response, None
             sink.end()
         except OriginError as error:
             if sink.begun:

@@ -10,7 +10,9 @@ from webproxy.getfile.messages import SCHEME
 UNDECIDED_BYTES_MAX = 8192
 """A first line that is longer belongs to no getfile request, and HTTP has an answer for it."""
 
-_is_http_line = re.compile(rb"[^ \r\n]+ [^\r\n]* HTTP/[0-9]+\.[0-9]+\r?\n").match
+# Some clients send a line end before a request (RFC 9112 section 2.2).
+_is_http_line = re.compile(rb"(?:\r\n)?[^ \r\n]+ [^\r\n]* HTTP/[0-9]+\.[0-9]+\r?\n").match
+_begins_http_line = re.compile(rb"(?:\r\n)?[!#-'*+\-.0-9A-Z^-z|~]{1,32} [/*h]").match
 
 
 class Spoken(Enum):
@@ -30,6 +32,11 @@ def spoken_by(data: bytes) -> Spoken:
         return Spoken.GETFILE
     if _is_http_line(data):
         return Spoken.HTTP
-    if b"\n" in data[:UNDECIDED_BYTES_MAX]:
+    if b"\n" in data[2 if data.startswith(b"\r\n") else 0 : UNDECIDED_BYTES_MAX]:
         return Spoken.GETFILE
     return Spoken.UNDECIDED if len(data) < UNDECIDED_BYTES_MAX else Spoken.HTTP
+
+
+def leans_to_http(data: bytes) -> bool:
+    """Whether a first line that never came to its end was one of HTTP: a method, and the first byte of a target."""
+    return _begins_http_line(data) is not None and not data.startswith(SCHEME)

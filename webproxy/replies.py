@@ -58,14 +58,14 @@ class Replies:
 
     # -- of stored responses -------------------------------------------------------------------------------------
     def hit(self, stored: StoredResponse, age_s: int, connection: Connection, status: bytes | None = None) -> bytes:
-        """The head of a whole stored response."""
-        return b"HTTP/1.1 %d %s\r\n%s%s%sContent-Length: %d\r\n\r\n" % (
+        """The head of a whole stored response; a 204 has no length (RFC 9110 section 8.6)."""
+        return b"HTTP/1.1 %d %s\r\n%s%s%s%s\r\n" % (
             stored.status,
             stored.reason or REASONS.get(stored.status, b""),
             stored.fields.block,
             self._tail(stored, age_s, status),
             connection.line,
-            stored.body_bytes,
+            b"Content-Length: %d\r\n" % stored.body_bytes if stored.status != 204 else b"",
         )
 
     def _tail(self, stored: StoredResponse, age_s: int, status: bytes | None) -> bytes:

@@ -41,6 +41,12 @@ class _Message(ctypes.Structure):
     )
 
 
+class _PollFd(ctypes.Structure):
+    """A struct pollfd (poll(2))."""
+
+    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("happened", ctypes.c_short))
+
+
 class _EpollEvent(ctypes.Structure):
     """A struct epoll_event (epoll_ctl(2)), which the kernel packs on x86-64 only."""
 
@@ -52,7 +58,7 @@ _keeps_gil = ctypes.PyDLL(None, use_errno=True)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
 _accept4, _recv, _shutdown, _close = _keeps_gil.accept4, _keeps_gil.recv, _keeps_gil.shutdown, _keeps_gil.close
 _recv_waiting = _drops_gil.recv
-_epoll_ctl, _epoll_wait = _keeps_gil.epoll_ctl, _keeps_gil.epoll_wait
+_epoll_ctl, _epoll_wait, _poll = _keeps_gil.epoll_ctl, _keeps_gil.epoll_wait, _keeps_gil.poll
 _send_small, _send_large = _keeps_gil.send, _drops_gil.send
 _sendmsg = _keeps_gil.sendmsg
 _sendmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
@@ -62,6 +68,7 @@ _recv.argtypes = _recv_waiting.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes
 _recv_waiting.restype = ctypes.c_ssize_t
 _epoll_ctl.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
 _epoll_wait.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+_poll.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int]
 _shutdown.argtypes = [ctypes.c_int, ctypes.c_int]
 _close.argtypes = [ctypes.c_int]
 _recv.restype = ctypes.c_ssize_t
@@ -206,6 +213,20 @@ def peer_address(fd: int) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def has_arrived(fd: int) -> bool:
+    """Whether there is something to read, be it the end; never waits."""
+    return _is_ready(fd, select.POLLIN)
+
+
+def has_room(fd: int) -> bool:
+    """Whether a good part of the kernel's buffer for what is sent is free, or the connection broken; never waits."""
+    return _is_ready(fd, select.POLLOUT)
+
+
+def _is_ready(fd: int, events: int) -> bool:
+    return bool(_poll(ctypes.byref(_PollFd(fd, events, 0)), 1, 0) > 0)
+
+
 def end_sending(fd: int) -> bool:
     """Tell the client that no more comes (FIN after what is on its way); False when the connection is gone."""
     return bool(_shutdown(fd, socket.SHUT_WR) == 0)
@@ -216,7 +237,7 @@ def close(fd: int) -> None:
     _close(fd)
 
 
-_EPOLL_CTL_ADD, _EPOLL_CTL_MOD = 1, 3
+_EPOLL_CTL_ADD, _EPOLL_CTL_DEL, _EPOLL_CTL_MOD = 1, 2, 3
 _ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 
 
@@ -230,6 +251,11 @@ def watch_once(epoll_fd: int, fd: int, *, again: bool) -> None:
     if _epoll_ctl(epoll_fd, _EPOLL_CTL_MOD if again else _EPOLL_CTL_ADD, fd, ctypes.byref(event)):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def unwatch(epoll_fd: int, fd: int) -> None:
+    """Let an epoll forget a descriptor; also one that it does not know."""
+    _epoll_ctl(epoll_fd, _EPOLL_CTL_DEL, fd, None)
 
 
 def take_ready(epoll_fd: int) -> int | None:

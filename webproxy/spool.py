@@ -11,11 +11,13 @@ import ctypes
 import os
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
+from webproxy.http.fields import Fields
 from webproxy.origin_head import OriginResponse
 
 PUNCH_BYTES: Final = 4 << 20
@@ -59,7 +61,12 @@ class Validated:
     key: bytes
     stored: StoredResponse
     version: int
+    is_kept: bool = True
+    """It stays stored: the answer allows it, and may serve others who asked meanwhile."""
 
+
+Tell = Callable[[int, Fields], None]
+"""What a reader does with an interim answer (1xx)."""
 
 Answer = Found | NotFound | Head | Validated
 
@@ -76,13 +83,15 @@ class SpoolReader:
         """The file to send from."""
         return self._spool.fd
 
-    def wait_answer(self) -> Answer:
+    def wait_answer(self, tell: Tell | None = None) -> Answer:
         """Wait for the origin's answer; a fetch has limits of its own and always ends.
+
+        `tell` is given each interim answer that comes before it. What it raises comes out of here.
 
         Raises:
             OriginError: the fetch failed.
         """
-        return self._spool.wait_answer()
+        return self._spool.wait_answer(tell)
 
     def wait_available(self) -> int:
         """Wait until there are bytes beyond `position`; returns how many.
@@ -125,6 +134,7 @@ class Spool:
         self._writing = True
         self._abandoned = False
         self._detached: SpoolReader | None = None
+        self._interims: list[tuple[int, Fields]] = []
 
     # -- readers -------------------------------------------------------------------------------------------------
     def join(self) -> SpoolReader | None:
@@ -137,15 +147,22 @@ class Spool:
             self._readers.append(reader)
             return reader
 
-    def wait_answer(self) -> Answer:
+    def wait_answer(self, tell: Tell | None = None) -> Answer:
         """See SpoolReader."""
-        with self._change:
-            while self._answer is None and self._error is None:
-                self._change.wait(_WAIT_SECONDS)
-            if self._answer is None:
-                assert self._error is not None
-                raise _once_more(self._error)
-            return self._answer
+        told = 0
+        while True:
+            with self._change:
+                while self._answer is None and self._error is None and (tell is None or told == len(self._interims)):
+                    self._change.wait(_WAIT_SECONDS)
+                news = self._interims[told:]
+                if tell is None or not news:
+                    if self._answer is None:
+                        assert self._error is not None
+                        raise _once_more(self._error)
+                    return self._answer
+            told += len(news)
+            for status, fields in news:  # without the lock: a client may take its time
+                tell(status, fields)
 
     def wait_beyond(self, position: int) -> int:
         """See SpoolReader."""
@@ -159,16 +176,19 @@ class Spool:
     def keep(self, reader: SpoolReader) -> None:
         """See SpoolReader.stay_behind()."""
         with self._change:
-            self._detached = reader
-            reader.position = 1 << 62  # ahead of everything: the writer never waits for it
+            if self._detached is None:
+                self._detached = reader
+                reader.position = 1 << 62  # ahead of everything: the writer never waits for it
+            elif reader is not self._detached and reader in self._readers:  # one is enough
+                self._readers.remove(reader)
             self._change.notify_all()
             if self._ended:
                 self._leave_detached()
+            self._close_if_unused()
 
     def _leave_detached(self) -> None:
         if self._detached is not None and self._detached in self._readers:
             self._readers.remove(self._detached)
-            self._close_if_unused()
 
     def notify(self) -> None:
         """A reader has moved on."""
@@ -178,7 +198,7 @@ class Spool:
     def leave(self, reader: SpoolReader) -> None:
         """See SpoolReader."""
         with self._change:
-            if reader in self._readers:
+            if reader in self._readers and reader is not self._detached:
                 self._readers.remove(reader)
             self._change.notify_all()
             self._close_if_unused()
@@ -204,6 +224,12 @@ class Spool:
         with self._change:
             self._abandoned = self._abandoned or not self._readers
             return self._abandoned
+
+    def interim(self, status: int, fields: Fields) -> None:
+        """Tell the readers of an interim answer."""
+        with self._change:
+            self._interims.append((status, fields))
+            self._change.notify_all()
 
     def answer(self, answer: Answer) -> None:
         """Tell the readers what the origin has."""

@@ -1,4 +1,4 @@
-"""`scripts/bench`: measure every row of the speed table, print it, leave nothing behind."""
+"""`scripts/bench`: measure every row of the speed table, or of the HTTP table, print it, leave nothing behind."""
 
 import argparse
 import os
@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 from scripts.benchmark import measure, peers
 from scripts.benchmark.client_load import ClientLoad
+from scripts.benchmark.http_measure import measure_http
+from scripts.benchmark.http_report import http_as_json, http_as_text
 from scripts.benchmark.load import Group, Load, LoadFailed, NativeLoad
-from scripts.benchmark.measure import FULL, QUICK, Bench, say
+from scripts.benchmark.measure import FULL, QUICK, Bench, Pace, say
 from scripts.benchmark.report import Results, as_json, as_text
 from scripts.benchmark.rows import FAIRNESS_ROW, LARGE_ROW, ROWS, SMALL_ROW
 from scripts.daemons import DaemonFailed, interrupt_on_ending_signals
@@ -60,26 +62,38 @@ def _measure_peers(bench: Bench, nginx: str | None) -> list[peers.PeerFigures]:
     return peers.measure_nginx(nginx, bench.objects.root, bench.directory, bench.load, rows, bench.pace.round_s)
 
 
+def _getfile_table(directory: str, pace: Pace, *, in_json: bool) -> str:
+    load: Load = NativeLoad.built_in(directory) or ClientLoad()
+    objects = measure.make_objects(directory)
+    results = run(Bench(directory=directory, objects=objects, load=load, pace=pace))
+    return as_json(results) if in_json else as_text(results)
+
+
+def _http_table(directory: str, pace: Pace, *, in_json: bool) -> str:
+    results = measure_http(directory, pace)
+    return http_as_json(results, _machine()) if in_json else http_as_text(results, _machine())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table. Exit status: 0 measured, 1 a reply was wrong or a daemon failed, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short rounds: half a minute, wider spread")
+    parser.add_argument("--quick", action="store_true", help="short rounds: half a minute or a minute, wider spread")
+    parser.add_argument("--http", action="store_true", help="our HTTP hits against nginx's cache and varnish instead")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)
     interrupt_on_ending_signals()
     try:
         with tempfile.TemporaryDirectory(prefix="gfbench-") as directory:
-            load: Load = NativeLoad.built_in(directory) or ClientLoad()
             pace = QUICK if arguments.quick else FULL
-            objects = measure.make_objects(directory)
-            results = run(Bench(directory=directory, objects=objects, load=load, pace=pace))
+            table = _http_table if arguments.http else _getfile_table
+            text = table(directory, pace, in_json=arguments.json)
     except (DaemonFailed, LoadFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("bench: interrupted; its daemons are stopped", file=sys.stderr)
         return _EXIT_INTERRUPTED
-    print(as_json(results) if arguments.json else as_text(results))
+    print(text)
     return 0
 
 

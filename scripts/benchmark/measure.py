@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from scripts.benchmark import rows as table
 from scripts.benchmark.load import Figures, Group, Load
 from scripts.benchmark.memory import PairMemory, pair_memory
-from scripts.benchmark.rows import FAIRNESS_ROW, LARGE_ROW, SMALL_ROW, FairnessRow, Row
+from scripts.benchmark.rows import COMMAND_ROW, FAIRNESS_ROW, LARGE_ROW, FairnessRow, Row
 from scripts.benchmark.stats import Comparison, compare, round_order
 from scripts.benchmark.steps import ENVIRONMENT, StepTimes, step_times_in
 from scripts.daemons import Daemon, Pair, PairOptions, running_pair
@@ -27,6 +27,8 @@ class Pace:
     fairness_round_s: float
     step_run_s: float
 
+
+_NO_SHELF = ("SIMPLECACHED_SHELF_BYTES", "0")
 
 FULL = Pace(rounds=5, round_s=2.5, fairness_round_s=6.0, step_run_s=3.0)
 QUICK = Pace(rounds=3, round_s=0.7, fairness_round_s=2.0, step_run_s=1.0)
@@ -69,9 +71,10 @@ class Bench:
         )
 
     @contextmanager
-    def pair(self, segment_bytes: int) -> Iterator[Pair]:
+    def pair(self, segment_bytes: int, *, shelf: bool = True) -> Iterator[Pair]:
         """Run our pair, and look at its memory when it is new and when it has worked."""
-        with running_pair(self.pair_options(segment_bytes), self.directory, "gfbench") as pair:
+        options = self.pair_options(segment_bytes, () if shelf else (_NO_SHELF,))
+        with running_pair(options, self.directory, "gfbench") as pair:
             self.memory_idle.append(pair_memory(*pair.pids))
             yield pair
             self.memory_loaded.append(pair_memory(*pair.pids))
@@ -106,7 +109,7 @@ def measure_row(bench: Bench, row: Row) -> Comparison:
     """Measure our pair and the floor in turn, after one checked pass over every object. Blocks."""
     paths = bench.objects.of_size(row.object_bytes)
     group = Group(name="all", clients=row.clients, paths=paths)
-    with bench.pair(row.segment_bytes) as pair, _floor(bench, row.segment_bytes) as floor_port:
+    with bench.pair(row.segment_bytes, shelf=row.shelf) as pair, _floor(bench, row.segment_bytes) as floor_port:
         ports = {"ours": pair.port, "other": floor_port}
         for port in ports.values():
             bench.load.verify(port, paths, bench.objects.map_path)
@@ -134,13 +137,16 @@ def measure_fairness(bench: Bench, row: FairnessRow = FAIRNESS_ROW) -> Compariso
 
 
 def measure_steps(bench: Bench) -> dict[str, StepTimes | None]:
-    """Where the time of one request goes, by row title; None where the proxy did not tell. Blocks."""
-    return {row.title: _steps_of(bench, row) for row in (SMALL_ROW, LARGE_ROW)}
+    """Where the time of one request goes, by row title; None where the proxy did not tell. Blocks.
+
+    Without the hot shelf, whose hits have no such steps.
+    """
+    return {row.title: _steps_of(bench, row) for row in (COMMAND_ROW, LARGE_ROW)}
 
 
 def _steps_of(bench: Bench, row: Row) -> StepTimes | None:
     group = Group(name="all", clients=row.clients, paths=bench.objects.of_size(row.object_bytes))
-    options = bench.pair_options(row.segment_bytes, (ENVIRONMENT,))
+    options = bench.pair_options(row.segment_bytes, (ENVIRONMENT, _NO_SHELF))
     with running_pair(options, bench.directory, "gfbench-steps") as pair:
         bench.load.run(pair.port, [group], bench.pace.step_run_s)
         pair.stop()

@@ -59,8 +59,8 @@ def as_json(results: Results) -> str:
             "load": row.title,
             "unit": row.figure,
             **asdict(comparison),
-            "target": row.target.value,
-            "verdict": row.target.verdict(comparison.ratio),
+            "target": row.target.value if row.target else None,
+            "verdict": row.target.verdict(comparison.ratio) if row.target else None,
         }
         for row, comparison in results.rows
     }
@@ -100,7 +100,7 @@ def _fairness_object(comparison: Comparison | None) -> dict[str, object] | None:
 def as_text(results: Results) -> str:
     """The table, then memory, steps and peers."""
     lines = [f"load: {results.load_description}; machine: {results.machine}", ""]
-    lines += _aligned([_HEADINGS, *(_cells(row, comparison) for row, comparison in results.rows)])
+    lines += aligned([_HEADINGS, *(_cells(row, comparison) for row, comparison in results.rows)])
     lines += ["", *_fairness_lines(results.fairness), "", *_memory_lines(memory_peaks(results))]
     for title, times in results.steps.items():
         lines += ["", *_step_lines(title, times)]
@@ -115,12 +115,13 @@ def _cells(row: Row, comparison: Comparison) -> tuple[str, ...]:
         f"{comparison.other:,.0f} {row.figure}",
         f"{comparison.ratio:.2f} x",
         f"{comparison.ratio_low:.2f}-{comparison.ratio_high:.2f}",
-        row.target.text("x"),
-        row.target.verdict(comparison.ratio),
+        row.target.text("x") if row.target else "",
+        row.target.verdict(comparison.ratio) if row.target else "",
     )
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The cells as lines, each column as wide as its widest cell."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

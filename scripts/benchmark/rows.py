@@ -1,6 +1,6 @@
 """PURE: the loads of the speed table and what each has to reach. The only place with these numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scripts.benchmark.stats import Target
 
@@ -24,7 +24,10 @@ class Row:
     clients: int
     segment_bytes: int
     figure: str
-    target: Target
+    target: Target | None
+    """None where the figure only explains another row."""
+    shelf: bool = True
+    """Whether the cache has a hot shelf."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +64,11 @@ SMALL_ROW = Row(
     figure=REQUESTS,
     target=Target(value=0.75),
 )
+COMMAND_ROW = replace(SMALL_ROW, key="small_commands", title="the same without the hot shelf", target=None, shelf=False)
 LARGE_ROW = _large(4, DEFAULT_SEGMENT_BYTES, 0.9, "large")
 ROWS = (
     SMALL_ROW,
+    COMMAND_ROW,
     LARGE_ROW,
     _large(1, CLASSIC_SEGMENT_BYTES, 2.0, "large_classic_1"),
     _large(4, CLASSIC_SEGMENT_BYTES, 1.4, "large_classic_4"),

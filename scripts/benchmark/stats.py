@@ -66,6 +66,12 @@ def shares(parts_ns: dict[str, float]) -> dict[str, float]:
     return {name: part / total if total else 0.0 for name, part in parts_ns.items()}
 
 
+def rotations(names: Sequence[str], rounds: int) -> list[tuple[str, ...]]:
+    """As `round_order` for more than two: each round begins one further, so that each goes first in its turn."""
+    starts = [number % len(names) for number in range(rounds)]
+    return [(*names[start:], *names[:start]) for start in starts]
+
+
 def round_order(rounds: int) -> list[tuple[str, str]]:
     """Who goes first in each round: in turn, so that neither always has the warmer machine."""
     return [("ours", "other") if number % 2 == 0 else ("other", "ours") for number in range(rounds)]

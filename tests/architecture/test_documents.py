@@ -10,10 +10,12 @@ import pytest
 from scripts.document_tables import OPERATIONS, with_tables
 from shmchannel.daemonkit.options import environment_prefix, settings_of
 from simplecached.config import CacheConfig
-from tests.architecture.tree import ROOT, Module, documents, files, modules, read, table_rows
+from tests.architecture.tree import ROOT, Module, documents, files, functions, modules, read, table_rows
 from webproxy.config import ProxyConfig
 
 _ARCHITECTURE = "docs/ARCHITECTURE.md"
+_HTTP_CACHING = "docs/http-caching.md"
+_TEST = re.compile(r"`([\w/-]+\.py::test_\w+)`")
 _CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 _INLINE_CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -26,6 +28,9 @@ _LOG_METHODS = ("info", "warning", "error", "exception", "critical")
 _FOREIGN = {
     "--ipc",
     "-o",
+    "-X",
+    "-x",
+    "http_proxy",
     "LimitNOFILE",
     "TimeoutStopSec",
     "DynamicUser",
@@ -63,7 +68,7 @@ def _words_of_the_code() -> set[str]:
         if path.startswith(("shm", "simple", "web", "workloads", "scripts", "pyproject", "tests"))
     ]
     text = "".join(read(path) for path in sources if path.endswith((".py", ".c", ".h", ".toml")))
-    return set(re.findall(r"\w+", text))
+    return set(re.findall(r"\w+", text)) | {os.path.basename(path).removesuffix(".py") for path in sources}
 
 
 @pytest.mark.parametrize("document", documents())
@@ -167,6 +172,16 @@ def test_code_map_names_every_module_of_the_library_and_the_proxy() -> None:
         "errors.py",
     }
     assert not {name for name in names if f"`{name}`" not in text}
+
+
+def test_tests_that_are_named_exist() -> None:
+    """`FOLDER/FILE.py::TEST` in a document is a test below `tests/`, and http-caching.md has one for each rule."""
+    tests = {f"{module.path}::{node.name}" for module in modules("tests") for node in functions(module.tree)}
+    named = {(document, name) for document in documents() for name in _TEST.findall(read(document))}
+    assert [(document, name) for document, name in sorted(named) if f"tests/{name}" not in tests] == []
+    rules = [row for row in table_rows(read(_HTTP_CACHING)) if len(row) == 3]
+    assert rules
+    assert [row[0] for row in rules if not _TEST.search(row[2])] == []
 
 
 def test_decisions_are_numbered_without_gaps() -> None:

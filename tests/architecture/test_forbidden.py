@@ -77,7 +77,7 @@ def test_broad_excepts_are_at_the_edges() -> None:
         "simplecached.cli",
         "webproxy.boss",
         "webproxy.cli",
-        "webproxy.fetches",
+        "webproxy.fetch_table",
         "webproxy.origin",  # libcurl stands between callback and caller: kept, and raised after it
     }
     assert broad <= edges

@@ -12,7 +12,14 @@ from shmchannel.layout import ChunkFlag, ChunkStatus, ConsumerFlag, ProcessIdent
 from shmchannel.naming import DEFAULT_QUEUE_NAME
 from tests.architecture.tree import generated_part, read, table_rows
 from tests.support.shelves import LONG_NS, open_shelf
+from webproxy.caching.index_codec import encode_index
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.stored_codec import encode as encode_response
+from webproxy.caching.variants import VARIANTS_MAX, Variant, VariantIndex
 from webproxy.getfile.messages import LENGTH_MAX, PATH_BYTES_MAX, REQUEST_BYTES_MAX
+from webproxy.http.fields import Fields
+from webproxy.lookup import KEY_BYTES_MAX
+from webproxy.protocols import UNDECIDED_BYTES_MAX
 
 _DOCUMENT = "docs/protocol.md"
 
@@ -134,6 +141,50 @@ def test_shelf_fields_lie_where_the_document_says() -> None:
     ]
 
 
+def test_metadata_fields_lie_where_the_document_says() -> None:
+    """A stored response and an index, as they are written: each field of the tables, and nothing between them."""
+    selecting = ((b"accept", b"a/b"), (b"cookie", None))
+    stored = StoredResponse(
+        status=404,
+        fields=Fields([(b"X", b"y")]),
+        reason=b"Gone",
+        request_time=11.0,
+        response_time=12.0,
+        initial_age_s=13,
+        lifetime_s=14,
+        heuristic=True,
+        always_validate=True,
+        never_stale=True,
+        stale_while_revalidate_s=15,
+        stale_if_error_s=16,
+        selecting=selecting,
+        body_bytes=17,
+    )
+    places = _fields("layout: response metadata")
+    data = encode_response(stored)
+    found = {name: _number(data, place) for name, place in places.items()}
+    assert [struct.pack("<Q", found.pop(f"{name}_time")) for name in ("request", "response")] == [
+        struct.pack("<d", 11.0),
+        struct.pack("<d", 12.0),
+    ]
+    wanted = {"kind": 1, "version": 1, "status": 404, "flags": 7, "initial_age_s": 13, "lifetime_s": 14}
+    wanted |= {"stale_while_revalidate_s": 15, "stale_if_error_s": 16, "body_bytes": 17}
+    wanted |= {"reason_bytes": 4, "selecting_count": 2, "block_bytes": len(b"X: y\r\n")}
+    assert found == wanted
+    head_bytes = sum(size for _, size in places.values())
+    written = struct.pack("<HH", 6, 3) + b"accepta/b" + struct.pack("<HH", 6, 65535) + b"cookie"
+    assert data[head_bytes:] == b"Gone" + written + b"X: y\r\n"
+    index = encode_index(VariantIndex((Variant(selecting, b'"v"', b"0123456789abcdef"),)))
+    places = _fields("layout: index metadata")
+    assert {name: _number(index, place) for name, place in places.items()} == {
+        "kind": 2,
+        "version": 1,
+        "variant_count": 1,
+    }
+    variant = bytes.fromhex("0123456789abcdef") + struct.pack("<HH", 3, 2) + b'"v"' + written
+    assert index[sum(size for _, size in places.values()) :] == variant
+
+
 def test_codes_are_the_ones_of_the_code() -> None:
     """Kinds, statuses and flags with their numbers."""
     text = read(_DOCUMENT)
@@ -141,7 +192,7 @@ def test_codes_are_the_ones_of_the_code() -> None:
     kinds = {row[0]: int(row[1]) for row in rows if row[0] in Kind.__members__}
     assert kinds == {kind.name: kind.value for kind in Kind}
     coded = [row for row in rows if len(row) == 8]
-    assert {row[0]: int(row[1]) for row in coded} == {status.name: status.value for status in ChunkStatus}
+    assert {row[0]: int(row[1]) for row in coded if row[0]} == {status.name: status.value for status in ChunkStatus}
     assert {row[3]: int(row[4]) for row in coded} == {flag.name: flag.value for flag in ChunkFlag}
     assert {row[6]: int(row[7]) for row in coded if row[6]} == {flag.name: flag.value for flag in ConsumerFlag}
     priorities = next(row for row in rows if row[2:3] == ["priority"])[3]
@@ -149,8 +200,8 @@ def test_codes_are_the_ones_of_the_code() -> None:
 
 
 def test_limits_are_the_ones_of_the_code() -> None:
-    """The table of section 7, and the numbers in the text."""
-    section = read(_DOCUMENT).partition("## 7. Limits")[2]
+    """The table of section 8, and the numbers in the text."""
+    section = read(_DOCUMENT).partition("## 8. Limits")[2]
     limits = {row[0]: int(row[1]) for row in table_rows(section)}
     assert limits == {
         "getfile path": PATH_BYTES_MAX,
@@ -170,4 +221,7 @@ def test_limits_are_the_ones_of_the_code() -> None:
     }
     text = read(_DOCUMENT)
     assert f"at most {LENGTH_MAX}" in text
+    assert f"at most {KEY_BYTES_MAX} bytes (longer ones are not stored by HTTP)" in text
+    assert f"| {UNDECIDED_BYTES_MAX} bytes without a line end |" in text
+    assert f"| at most {VARIANTS_MAX} |" in text
     assert f"`{DEFAULT_QUEUE_NAME}`" in text

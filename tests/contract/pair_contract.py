@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.commands import Command, Kind, Priority, SegmentRef, encode
 from shmchannel.deadline import Deadline
 from shmchannel.errors import (
@@ -18,10 +19,11 @@ from shmchannel.errors import (
     PoolExhausted,
     UsageError,
 )
-from shmchannel.layout import METADATA_BYTES_MAX
+from shmchannel.identity import own_identity
+from shmchannel.layout import METADATA, METADATA_BYTES_MAX, OK, ObjectFacts
 from shmchannel.transfer import TransferState
-from tests.support.channels import CAPACITY, body_of, in_thread, reading
-from tests.support.pairs import Entry, Pair
+from tests.support.channels import CAPACITY, body_of, in_thread, outcome, reading
+from tests.support.pairs import Entry, Pair, body_of_transfer
 from tests.support.waiting import WATCHDOG_S, wait_until
 
 BODY = body_of(40 * CAPACITY + 1)
@@ -318,7 +320,8 @@ class PairContract:
             assert not pair.cache.commands
 
     def test_update_nobody_answers(self) -> None:
-        with self.pair_type(workers=0) as pair:
+        """It is the deadline that ends it, and not the stall limit."""
+        with self.pair_type(workers=0, stall_s=1e6) as pair:
             with pytest.raises(ChannelTimeout):
                 pair.client.update(b"/a", 0, bytes(3 * CAPACITY), Deadline.after(0.02))
             assert pair.is_whole()

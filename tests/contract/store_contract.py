@@ -196,6 +196,118 @@ class StoreContract:
         assert get(store, b"other") == b"o"
         assert store.stats().used_bytes == 1
 
+    # Replacing metadata, and marks
+
+    def test_metadata_is_replaced_and_the_body_stays(self, store: LruStore) -> None:
+        version = put(store, b"key", b"body", b"old")
+        with opened(store, b"key") as before:
+            assert store.replace_metadata(b"key", version, b"newer") is True
+            with opened(store, b"key") as after:
+                assert (body_of(after), after.metadata, after.version) == (b"body", b"newer", version)
+            assert (body_of(before), before.metadata) == (b"body", b"old")
+        assert store.entries() == [Entry(key=b"key", size_bytes=4, version=version, metadata=b"newer")]
+        assert (store.stats().used_bytes, store.stats().stored_total) == (9, 1)
+        assert store.replace_metadata(b"key", 0, b"") is True
+        assert (store.stats().used_bytes, store.stats().pinned_count) == (4, 0)
+
+    def test_metadata_of_another_version_stays(self, store: LruStore) -> None:
+        version = put(store, b"key", b"body", b"old")
+        assert store.replace_metadata(b"key", version + 1, b"new") is False
+        assert store.replace_metadata(b"none", 0, b"new") is False
+        put(store, b"key", b"body", b"next")
+        assert store.replace_metadata(b"key", version, b"new") is False
+        assert [entry.metadata for entry in store.entries()] == [b"next"]
+
+    def test_longer_metadata_evicts_and_counts_as_a_use(self, make_store: StoreFactory) -> None:
+        store = make_store(budget_bytes=30, entries_max=3)
+        for key in (b"a", b"b", b"c"):
+            put(store, key, bytes(9), b"m")
+        assert store.replace_metadata(b"a", 0, b"me") is True
+        assert [entry.key for entry in store.entries()] == [b"c", b"a"]
+        assert (store.stats().evicted_total, store.stats().used_bytes) == (1, 21)
+
+    def test_metadata_that_does_not_fit_changes_nothing(self, make_store: StoreFactory) -> None:
+        store = make_store(budget_bytes=20)
+        put(store, b"a", bytes(9), b"m")
+        put(store, b"b", bytes(10))
+        with pytest.raises(EntryTooLarge):
+            store.replace_metadata(b"a", 0, bytes(12))
+        with opened(store, b"b"), pytest.raises(NoRoom):
+            store.replace_metadata(b"a", 0, b"me")
+        assert (store.stats().used_bytes, store.stats().pinned_count, store.stats().evicted_total) == (20, 0, 0)
+        with opened(store, b"a") as stored:
+            assert stored.metadata == b"m"
+
+    def test_a_mark_stays_until_the_metadata_or_the_object_is_replaced(self, store: LruStore) -> None:
+        def is_marked() -> bool:
+            with opened(store, b"key") as stored:
+                assert (body_of(stored), store.entries()[0].marked) == (b"body", stored.marked)
+                return stored.marked
+
+        assert store.mark(b"key") is False
+        put(store, b"key", b"body", b"m")
+        assert not is_marked()
+        assert store.mark(b"key") is True
+        assert store.mark(b"key") is True
+        assert is_marked()
+        store.replace_metadata(b"key", 0, b"m")
+        assert not is_marked()
+        store.mark(b"key")
+        put(store, b"key", b"body", b"m")
+        assert not is_marked()
+        assert store.stats().removed_total == 0
+
+    def test_who_reads_keeps_what_the_open_said(self, store: LruStore) -> None:
+        put(store, b"key", b"body", b"m")
+        with opened(store, b"key") as before:
+            store.mark(b"key")
+            assert not before.marked
+
+    def test_what_has_no_metadata_is_removed_instead(self, store: LruStore) -> None:
+        put(store, b"key", b"body")
+        assert store.mark(b"key") is True
+        assert store.open(b"key") is None
+        assert (store.stats().removed_total, store.stats().used_bytes) == (1, 0)
+
+    def test_a_prefix_marks_what_begins_with_it(self, store: LruStore) -> None:
+        for key in (b"/a/1", b"/a/2", b"/b"):
+            put(store, key, b"x", b"m")
+        put(store, b"/a/3", b"bare")
+        assert store.mark_prefix(b"/a/") == 3
+        assert store.mark_prefix(b"/none") == 0
+        assert [(entry.key, entry.marked) for entry in store.entries()] == [
+            (b"/a/1", True),
+            (b"/a/2", True),
+            (b"/b", False),
+        ]
+
+    @pytest.mark.parametrize("way", ["key", "prefix"])
+    def test_a_write_that_began_before_a_mark_has_it(self, store: LruStore, way: str) -> None:
+        writer, bare = store.begin(b"key", 1, b"m"), store.begin(b"keys", 1, b"")
+        other = store.begin(b"other", 1, b"m")
+        assert not (store.mark(b"key") if way == "key" else store.mark_prefix(b"ke"))
+        for each in (writer, bare, other):
+            each.write(memoryview(b"x"))
+            each.commit()
+        assert {entry.key: entry.marked for entry in store.entries()} == (
+            {b"key": True, b"keys": False, b"other": False} if way == "key" else {b"key": True, b"other": False}
+        )
+
+    def test_an_object_that_left_meanwhile_gets_no_metadata(
+        self, store: LruStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(store, b"key", b"body", b"m")
+        keep = store._keep_metadata
+
+        def removed(record: Record, metadata: bytes) -> None:
+            store.remove(b"key")
+            keep(record, metadata)
+
+        monkeypatch.setattr(store, "_keep_metadata", removed)
+        assert store.replace_metadata(b"key", 0, b"longer") is False
+        assert store.open(b"key") is None
+        assert (store.stats().used_bytes, store.stats().pinned_count) == (0, 0)
+
     # Budget and eviction
 
     def test_the_longest_unused_leave_first(self, make_store: StoreFactory) -> None:
@@ -289,6 +401,10 @@ class StoreContract:
         stored.release()
         assert store.open(b"key") is None
         assert store.remove(b"key") is False
+        assert store.mark(b"key") is False
+        assert store.mark_prefix(b"") == 0
+        with pytest.raises(StoreUnavailable):
+            store.replace_metadata(b"key", 0, b"m")
         with pytest.raises(StoreUnavailable):
             writer.commit()
         with pytest.raises(StoreUnavailable):
@@ -311,9 +427,12 @@ class StoreContract:
     def _one_turn(store: Any, number: int, turn: int) -> None:
         key = b"/%d" % (turn * 7 % 10)
         try:
-            put(store, key, key * (1 + (number + turn) % 30))
-        except NoRoom:
+            put(store, key, key * (1 + (number + turn) % 30), b"m" * (turn % 3))
+            store.replace_metadata(b"/%d" % (turn % 10), 0, b"n" * (number + turn % 20))
+        except (NoRoom, EntryTooLarge):
             pass
+        if turn % 11 == number:
+            store.mark_prefix(b"/%d" % (turn % 5))
         stored = store.open(key)
         if stored is not None:
             with stored:

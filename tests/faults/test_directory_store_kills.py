@@ -50,6 +50,10 @@ SCRIPT = """
         put(b"big", bytes(99_990))
     elif work.startswith("remove"):
         store.remove(b"key")
+    elif work == "relabel":
+        store.replace_metadata(b"key", 0, b"meta and more")
+    elif work == "mark":
+        store.mark_prefix(b"k")
     elif work == "close":
         store.open(b"key").release()
         store.close()
@@ -78,6 +82,8 @@ CASES = [
     ("remove while read", "unlinked", {None}),
     ("remove while read", "unindexed", {None}),
     ("close", "flushed", {OLD}),
+    ("relabel", "relabelled", {OLD}),
+    ("mark", "marked", {OLD}),
 ]
 
 
@@ -98,7 +104,10 @@ def test_killed_there(tmp_path: Path, work: str, point: str, bodies: set[bytes |
             assert get(store, b"kept") in ({b"kept", None} if work == "evict" else {b"kept"})
             assert get(store, b"big") is None
             entries = store.entries()
-            assert {entry.metadata for entry in entries} <= {b"meta"}
+            metadata = {entry.key: entry.metadata for entry in entries}
+            assert metadata.pop(b"key", b"meta") == (b"meta and more" if work == "relabel" else b"meta")
+            assert set(metadata.values()) <= {b"meta"}
+            assert [entry.marked for entry in entries] == [work == "mark"] * len(entries)
             files = [
                 os.path.join(at, name) for at, _, names in os.walk(os.path.join(path, "objects")) for name in names
             ]

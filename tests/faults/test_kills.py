@@ -91,10 +91,11 @@ FILLS_CACHE = [
     Kill("cache.put_committed", 1, LARGE),
 ]
 RETIRED = "proxy.retired"
+UPDATED = "cache.update_uncommitted"  # in test_updates.py: getfile updates nothing
 
 
 def test_every_kill_point_is_here() -> None:
-    tested = {kill.point for kill in (*HITS_PROXY, *HITS_CACHE, *FILLS_PROXY, *FILLS_CACHE)} | {RETIRED}
+    tested = {kill.point for kill in (*HITS_PROXY, *HITS_CACHE, *FILLS_PROXY, *FILLS_CACHE)} | {RETIRED, UPDATED}
     assert tested == set(KILL_POINTS)
 
 

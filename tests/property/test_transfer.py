@@ -14,7 +14,10 @@ from shmchannel.transfer import Arrival, ConsumerTransfer, Order, ProducerTransf
 _NUMBER = st.one_of(st.integers(0, 6), st.sampled_from([127, 128, 129, 2**63, 2**64 - 1]))
 _HEADERS = st.lists(
     st.tuples(
-        st.sampled_from([0, 1, 1, 1, 2, 3, 4, 9]), _NUMBER, _NUMBER, st.sampled_from([0, 0, 1, 2, 3, 4, 8, 12, 16, 24, 2**40])
+        st.sampled_from([0, 1, 1, 1, 2, 3, 4, 9]),
+        _NUMBER,
+        _NUMBER,
+        st.sampled_from([0, 0, 1, 2, 3, 4, 8, 12, 16, 24, 2**40]),
     ),
     max_size=12,
 )

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import sys
 import pytest
 
 from scripts.ipc_leaks import leaks_of
-from workloads.origin_stub import OriginStub
+from workloads.origin_stub import OriginStub, Route
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WATCHDOG_S = 100
@@ -49,6 +51,7 @@ def test_a_directory(files):
     assert found["files"] == "4"
     assert found["bytes"] == str(1 + 100_000 + 9000)
     assert found["digests"] == "equal"
+    assert found["http"] == "3 files equal, hits 3", "all but the name that HTTP would have to escape"
     assert found["leaks"] == "0"
     assert float(found["requests/s"]) > 0
     assert float(found["MB/s"]) > 0
@@ -58,14 +61,15 @@ def test_a_directory(files):
 def test_an_origin(files, tmp_path):
     listing = tmp_path / "paths.txt"
     listing.write_text("/one\n/nested/large.bin\n/empty\n")
-    with OriginStub(str(files)) as origin:
+    with OriginStub(str(files), template=Route(headers={"Cache-Control": "max-age=600"})) as origin:
         result = demo(origin.url, "-w", str(listing))
     assert result.returncode == 0, result.stderr
     found = facts(result.stdout)
     assert (found["files"], found["digests"], found["leaks"]) == ("3", "equal", "0")
+    assert found["http"] == "3 files equal, hits 3", "what getfile has filled is a hit for HTTP"
 
 
-def test_serve_says_what_to_type_and_ends_on_ctrl_c(files):
+def test_serve_says_what_to_type_and_ends_on_ctrl_c(files, tmp_path):
     command = [sys.executable, "-m", "scripts.demo_run", "--serve", str(files)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -74,7 +78,13 @@ def test_serve_says_what_to_type_and_ends_on_ctrl_c(files):
             while "Ctrl-C" not in (line := process.stdout.readline()):
                 assert line, process.communicate()
                 lines.append(line)
-            measure = next(line.split() for line in lines if " measure " in line)
+            typed = [shlex.split(line) for line in lines if line.startswith("  ")]
+            assert [words[0] for words in typed[:2]] == ["curl", "curl"]
+            if shutil.which("curl"):
+                for words in typed[:2]:
+                    asked = subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=WATCHDOG_S, check=True)
+                    assert b"Cache-Status: gfcache; hit" in asked.stdout
+            measure = next(words for words in typed if "measure" in words)
             measured = subprocess.run(measure, cwd=ROOT, capture_output=True, timeout=WATCHDOG_S, check=False)
             assert measured.returncode == 0, measured.stderr
             process.send_signal(signal.SIGINT)

@@ -11,9 +11,12 @@ from pathlib import Path
 
 from scripts.daemons import Daemon, executable
 from tests.architecture.tree import ROOT, generated_part, read
+from tests.support.programs import require_program
 
 _COMMAND_TIMEOUT_S = 100
 _PORT_IN_README = "25362"
+_ORIGIN_PORT = "8000"
+_ORIGIN_IN_README = f"http://127.0.0.1:{_ORIGIN_PORT}"
 _ENVIRONMENT_PREFIX = ".venv/bin/"
 
 
@@ -25,7 +28,7 @@ def _commands(part: str) -> list[str]:
 
 def _words(command: str, work: Path, port: int) -> list[str]:
     """What a shell would run, with this environment's programs, the test's folder and port."""
-    command = command.replace("$work", str(work)).replace(f"-p {_PORT_IN_README}", f"-p {port}")
+    command = command.replace("$work", str(work)).replace(_PORT_IN_README, str(port))
     words = shlex.split(command)
     return (
         [executable(words[0].removeprefix(_ENVIRONMENT_PREFIX)), *words[1:]] if words[0].startswith(".venv") else words
@@ -41,32 +44,44 @@ def _run(words: list[str], **environ: str) -> str:
 
 
 @contextmanager
-def _pair(commands: list[str], work: Path, logs: Path) -> Iterator[int]:
-    """README's two daemons, on a queue and a port of this test; yields the port."""
+def _first_minute(commands: list[str], work: Path, logs: Path) -> Iterator[int]:
+    """README's origin and its two daemons, on a queue and ports of this test; yields the proxy's port."""
     queue = f"/readme-{os.getpid()}"
     environ = {"SIMPLECACHED_QUEUE_NAME": queue, "WEBPROXY_QUEUE_NAME": queue}
+    started: list[Daemon] = []
+    url = ""
     with ExitStack() as undo:
-        started: list[Daemon] = []
         for command in commands:
-            words = _words(command.removesuffix("&"), work, 0)
+            given = command.removesuffix("&").replace(_ORIGIN_IN_README, url).replace(f"--port {_ORIGIN_PORT}", "")
+            words = _words(given, work, 0)
             daemon = Daemon(os.path.basename(words[0]), words, str(logs / f"{len(started)}.log"), environ)
             undo.callback(daemon.stop)
             started.append(daemon)
-        cache, proxy = started
+            if not url:
+                url = daemon.wait_for_event("http").strip()
+        _, cache, proxy = started
         cache.wait_for_event("ready")
         yield proxy.wait_for_port()
-        assert [daemon.stop() for daemon in (proxy, cache)] == [0, 0]
+        assert [daemon.stop() for daemon in reversed(started)] == [0, 0, 0]
 
 
 def test_readme_by_hand(tmp_path: Path) -> None:
     """The commands of the first minute do what they say, in their order."""
-    start, use = _commands("by hand: start"), _commands("by hand: use")
+    curl = require_program("curl")
+    start, over_http, use = (_commands(f"by hand: {part}") for part in ("start", "http", "use"))
     make_folder, generate, *daemons = start
     assert make_folder == "work=$(mktemp -d)"
-    assert [command.endswith("&") for command in daemons] == [True, True]
+    assert [command.endswith("&") for command in daemons] == [True, True, True]
     work = tmp_path / "work"
-    _run([sys.executable if word.endswith("python") else word for word in _words(generate, work, 0)])
-    with _pair(daemons, work, tmp_path) as port:
+    _run(_words(generate, work, 0))
+    with _first_minute(daemons, work, tmp_path) as port:
+        first, second, comparison = over_http
+        heads = [_run([curl, *_words(command, work, port)[1:]]) for command in (first, second)]
+        told = [line for head in heads for line in head.splitlines() if line.startswith(("Cache-Status", "Age"))]
+        assert told[0] == _inline_code_with("fwd=uri-miss")
+        assert [line.split(":")[0] for line in told[1:]] == ["Age", "Cache-Status"]
+        assert _inline_code_with("; hit") in told[2]
+        assert _run(["bash", "-c", comparison], work=str(work)) == "equal\n"
         clients = [command for command in use if command.startswith(_ENVIRONMENT_PREFIX)]
         assert [shlex.split(command)[1] for command in clients] == ["download", "measure"]
         for command in clients:
@@ -74,6 +89,13 @@ def test_readme_by_hand(tmp_path: Path) -> None:
         comparison = use[-1]
         assert comparison.startswith("diff -r ")
         assert _run(["bash", "-c", comparison], work=str(work)) == "equal\n"
+
+
+def _inline_code_with(words: str) -> str:
+    """The one piece of inline code in README that holds these words."""
+    found = [code for code in re.findall(r"`([^`\n]+)`", read("README.md")) if words in code]
+    assert len(found) == 1
+    return found[0]
 
 
 def test_readme_names_commands_that_are_there() -> None:

@@ -52,9 +52,12 @@ def test_an_idle_pool_gives_up_to_half_and_at_most_the_stripe(yard, tmp_path, se
 
 
 def test_streams_shrink_while_others_wait(yard, tmp_path):
-    """One stream holds half of the pool; the others come while it runs, and it gives segments back in mid-stream."""
+    """One stream holds half of the pool; the others come while it runs, and it gives segments back in mid-stream.
+
+    Without a hot shelf, from which the others would be served without a segment.
+    """
     bodies = write_files(tmp_path / "files", {"big": 64 << 20, "small": 3_000})
-    yard.start_cache("-t", "16", content=tmp_path / "files")
+    yard.start_cache("-t", "16", "--shelf-bytes", "0", content=tmp_path / "files")
     proxy = yard.start_proxy("-t", "16", "-n", "4", "-z", "4096", "--stripe", "4")
     with connect(proxy.port) as streaming, ThreadPoolExecutor(9) as crew:
         streaming.sendall(request_bytes(b"/big"))

@@ -296,3 +296,37 @@ def test_a_mixed_load_with_failing_objects_keeps_every_byte_right(
             assert answer.whole or int(path[1:]) % 8 == 7, path
         else:
             assert int(path[1:]) % 8 == 7, path
+
+
+@pytest.mark.parametrize("control", ["no-store", "private"])
+def test_what_the_origin_wants_nobody_to_keep_is_delivered_and_not_stored(
+    yard: DaemonYard, origin: OriginStub, control: str
+) -> None:
+    yard.start_cache()
+    proxy = yard.start_proxy("-s", origin.url)
+    origin.add("/x", Route(body=BODY, headers={"Cache-Control": control}))
+    for _ in range(3):
+        wait_fetched_again(proxy, origin, "/x", BODY)
+
+
+def test_from_its_share_on_a_fetch_goes_on_though_its_client_has_left(yard: DaemonYard, origin: OriginStub) -> None:
+    """Both clients leave in mid-body. The fetch that has got half of it fills the cache, the other one ends."""
+    yard.start_cache()
+    proxy = yard.start_proxy("-s", origin.url)
+    body = BODY * 30
+    gate = threading.Event()
+    routes = {"/begun": Route(body=body, hold=gate, hold_at=len(body) // 4),
+              "/nearly": Route(body=body, hold=gate, hold_at=len(body) * 3 // 4)}  # fmt: skip
+    for path, route in routes.items():
+        origin.add(path, route)
+        with connect(proxy.port, receive_buffer_bytes=4096) as client:
+            client.sendall(request_bytes(path.encode()))
+            assert client.recv(1000)
+            assert route.reached.wait(WATCHDOG_S)  # it leaves with most of its body unread
+    failed = wait_until(lambda: proxy.events("fetch failed"))
+    assert [event["url"] for event in failed] == [f"{origin.url}/begun"]
+    gate.set()
+    wait_stored(proxy, origin, "/nearly", body)
+    assert origin.count("/nearly") == 1
+    wait_stored(proxy, origin, "/begun", body)
+    assert origin.count("/begun") == 2

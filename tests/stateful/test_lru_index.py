@@ -26,9 +26,9 @@ class LruIndexMachine(RuleBasedStateMachine):
     def slot(self, name: int) -> list[int] | None:
         return next((slot for slot in self.model if slot[0] == name), None)
 
-    def expected_victims(self, size_bytes: int) -> list[int] | None:
+    def expected_victims(self, size_bytes: int, entry_count: int = 1) -> list[int] | None:
         left, victims = [list(slot) for slot in self.model], []
-        while sum(slot[1] for slot in left) + size_bytes > BUDGET_BYTES or len(left) >= ENTRIES_MAX:
+        while sum(slot[1] for slot in left) + size_bytes > BUDGET_BYTES or len(left) + entry_count > ENTRIES_MAX:
             idle = [slot for slot in left if not slot[2]]
             if not idle:
                 return None
@@ -49,6 +49,25 @@ class LruIndexMachine(RuleBasedStateMachine):
         self.index.add(self.next_name, size_bytes)
         self.model.append([self.next_name, size_bytes, 0])
         return self.next_name
+
+    @rule(name=names, size_bytes=st.integers(min_value=0, max_value=BUDGET_BYTES + 5))
+    def make_room_and_resize(self, name: int, size_bytes: int) -> None:
+        slot = self.slot(name)
+        if slot is None:
+            return
+        self.pin(name)
+        growth_bytes = size_bytes - slot[1]
+        victims = []
+        if growth_bytes > 0:
+            victims = self.index.victims_for(growth_bytes, entry_count=0)
+            assert victims == self.expected_victims(growth_bytes, 0)
+        if victims is not None:
+            for victim in victims:
+                self.index.discard(victim)
+            self.model = [slot for slot in self.model if slot[0] not in victims]
+            self.index.resize(name, size_bytes)
+            slot[1] = size_bytes
+        self.unpin(name)
 
     @rule(name=names)
     def touch(self, name: int) -> None:

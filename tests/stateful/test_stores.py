@@ -37,6 +37,7 @@ class ModelObject:
     pins: int = 0
     version: int = 0
     removed: bool = False
+    marked: bool = False
 
     @property
     def cost_bytes(self) -> int:
@@ -64,10 +65,12 @@ class Model:
         if not item.pins and self.visible.get(item.key) is not item:
             self.objects.remove(item)
 
-    def make_room(self, cost_bytes: int) -> bool:
+    def make_room(self, cost_bytes: int, entry_count: int = 1) -> bool:
         """Evict as the store must; False, and nothing evicted, when it must refuse."""
         left, victims = list(self.objects), []
-        while sum(item.cost_bytes for item in left) + cost_bytes > BUDGET_BYTES or len(left) >= ENTRIES_MAX:
+        while (
+            sum(item.cost_bytes for item in left) + cost_bytes > BUDGET_BYTES or len(left) + entry_count > ENTRIES_MAX
+        ):
             idle = next((item for item in left if not item.pins), None)
             if idle is None:
                 return False
@@ -88,7 +91,7 @@ class StoreMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.model = Model()
         self.writers: list[tuple[ObjectWriter, ModelObject]] = []
-        self.readers: list[tuple[StoredObject, ModelObject]] = []
+        self.readers: list[tuple[StoredObject, ModelObject, bytes, bool]] = []
         self.last_version = 0
         self.store = self.open_store()
 
@@ -139,12 +142,12 @@ class StoreMachine(RuleBasedStateMachine):
         if stored is not None and item is not None:
             item.pins += 1
             self.model.touch(item)
-            self.readers.append((stored, item))
+            self.readers.append((stored, item, item.metadata, item.marked))
 
     @precondition(lambda self: self.readers)
     @rule(data=st.data())
     def end_reader(self, data: st.DataObject) -> None:
-        stored, item = self.readers.pop(data.draw(st.integers(0, len(self.readers) - 1)))
+        stored, item, _, _ = self.readers.pop(data.draw(st.integers(0, len(self.readers) - 1)))
         stored.release()
         self.model.unpin(item)
 
@@ -160,37 +163,89 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.remove_prefix(prefix) == count
         self.after_removal(lambda candidate: candidate.startswith(prefix))
 
-    def after_removal(self, matches: Callable[[bytes], bool]) -> None:
-        for item in [item for key, item in self.model.visible.items() if matches(key)]:
+    @rule(key=KEYS, metadata=st.binary(max_size=12), known=st.booleans())
+    def replace_metadata(self, key: bytes, metadata: bytes, known: bool) -> None:
+        item = self.model.visible.get(key)
+        version = item.version if item is not None and known else 0
+        try:
+            replaced = self.store.replace_metadata(key, version, metadata)
+        except EntryTooLarge:
+            assert item is not None
+            assert len(item.body) + len(metadata) > BUDGET_BYTES
+            self.model.touch(item)
+        except NoRoom:
+            assert item is not None
+            assert not self.make_room_beside(item, len(metadata) - len(item.metadata))
+        else:
+            assert replaced == (item is not None)
+            if item is not None:
+                assert self.make_room_beside(item, len(metadata) - len(item.metadata))
+                item.metadata, item.marked = metadata, False
+
+    def make_room_beside(self, item: ModelObject, growth_bytes: int) -> bool:
+        """Whether it can grow; others leave for it, and it was used."""
+        self.model.touch(item)
+        item.pins += 1
+        try:
+            return growth_bytes <= 0 or self.model.make_room(growth_bytes, 0)
+        finally:
+            item.pins -= 1
+
+    @rule(key=KEYS)
+    def another_version_keeps_its_metadata(self, key: bytes) -> None:
+        assert not self.store.replace_metadata(key, 2**64 - 1, b"other")
+
+    @rule(key=KEYS)
+    def mark(self, key: bytes) -> None:
+        assert self.store.mark(key) == (key in self.model.visible)
+        self.after_mark(lambda candidate: candidate == key)
+
+    @rule(prefix=PREFIXES)
+    def mark_prefix(self, prefix: bytes) -> None:
+        count = sum(key.startswith(prefix) for key in self.model.visible)
+        assert self.store.mark_prefix(prefix) == count
+        self.after_mark(lambda candidate: candidate.startswith(prefix))
+
+    def after_mark(self, matches: Callable[[bytes], bool]) -> None:
+        """What has no metadata is removed instead."""
+        self.after_removal(matches, lambda item: not item.metadata)
+        for item in (*self.model.visible.values(), *(item for _, item in self.writers)):
+            item.marked = item.marked or matches(item.key)
+
+    def after_removal(
+        self, matches: Callable[[bytes], bool], leaves: Callable[[ModelObject], bool] = lambda _item: True
+    ) -> None:
+        for item in [item for key, item in self.model.visible.items() if matches(key) and leaves(item)]:
             self.model.hide(item)
         for _, item in self.writers:
-            item.removed = item.removed or matches(item.key)
+            item.removed = item.removed or (matches(item.key) and leaves(item))
 
     @invariant()
     def agrees_with_model(self) -> None:
         expected = [item for item in self.model.objects if self.model.visible.get(item.key) is item]
         entries = self.store.entries()
-        assert [(entry.key, entry.version, entry.metadata, entry.size_bytes) for entry in entries] == [
-            (item.key, item.version, item.metadata, len(item.body)) for item in expected
+        assert [(entry.key, entry.version, entry.metadata, entry.size_bytes, entry.marked) for entry in entries] == [
+            (item.key, item.version, item.metadata, len(item.body), item.marked) for item in expected
         ]
         stats = self.store.stats()
         assert stats.used_bytes == sum(item.cost_bytes for item in self.model.objects) <= BUDGET_BYTES
         assert stats.objects_bytes == sum(len(item.body) for item in expected)
         assert stats.objects_count == len(expected)
         assert stats.writing_count == len(self.writers)
-        assert stats.pinned_count == len({id(item) for _, item in self.readers})
+        assert stats.pinned_count == len({id(item) for _, item, _, _ in self.readers})
 
     @invariant()
     def readers_see_their_bytes(self) -> None:
-        for stored, item in self.readers:
+        """And the metadata and the mark of their open."""
+        for stored, item, metadata, marked in self.readers:
             assert body_of(stored) == item.body
-            assert (stored.version, stored.metadata) == (item.version, item.metadata)
+            assert (stored.version, stored.metadata, stored.marked) == (item.version, metadata, marked)
 
     def end_everything(self) -> None:
         for writer, item in self.writers:
             writer.abort()
             self.model.unpin(item)
-        for stored, item in self.readers:
+        for stored, item, _, _ in self.readers:
             stored.release()
             self.model.unpin(item)
         self.writers.clear()

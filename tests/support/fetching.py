@@ -6,15 +6,20 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import pytest
 
 from tests.support.sinks import origin_client
 from tests.support.waiting import WATCHDOG_S
+from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.errors import BodyCutShort, OriginError
+from webproxy.fetch_table import FetchTable
 from webproxy.fetches import Fetches, MakeFill
 from webproxy.fill import Fill
+from webproxy.origin import OriginClient
 from webproxy.spool import Found, Spool, SpoolReader
+from webproxy.urls import origin_url
 from workloads.origin_stub import OriginStub
 
 
@@ -58,6 +63,32 @@ class FakeFill(Fill):
         self.cancelled = True
 
 
+class RunningFetches(Fetches):
+    """Fetches from one origin, with the table that runs them."""
+
+    def __init__(self, table: FetchTable, origin: OriginClient, url: str, **settings: Unpack[_Settings]) -> None:
+        super().__init__(table, origin, lambda key: (origin_url(url, key), None), options=DEFAULT_OPTIONS, **settings)
+        self.table = table
+
+
+class _Settings(TypedDict):
+    tries: int
+    window_bytes: int
+    go_on_share: float
+    make_fill: MakeFill | None
+
+
+@contextmanager
+def table_of(threads: int = 8, directory: Path | None = None) -> Iterator[FetchTable]:
+    """A table that is stopped, and waited for, at the end."""
+    made = FetchTable(threads=threads, spool_directory=None if directory is None else str(directory))
+    try:
+        yield made
+    finally:
+        made.stop()
+        made.join(WATCHDOG_S)
+
+
 @contextmanager
 def running(
     origin: OriginStub,
@@ -65,24 +96,21 @@ def running(
     threads: int = 8,
     tries: int = 3,
     window_bytes: int = 1 << 20,
+    go_on_share: float = 0.0,
     make_fill: MakeFill | None = None,
     directory: Path | None = None,
     object_bytes_max: int = 1 << 30,
-) -> Iterator[Fetches]:
-    made = Fetches(
-        origin_client(object_bytes_max=object_bytes_max),
-        origin.url,
-        threads=threads,
-        tries=tries,
-        window_bytes=window_bytes,
-        spool_directory=None if directory is None else str(directory),
-        make_fill=make_fill,
-    )
-    try:
-        yield made
-    finally:
-        made.stop()
-        made.join(WATCHDOG_S)
+) -> Iterator[RunningFetches]:
+    with table_of(threads, directory) as table:
+        yield RunningFetches(
+            table,
+            origin_client(object_bytes_max=object_bytes_max),
+            origin.url,
+            tries=tries,
+            window_bytes=window_bytes,
+            go_on_share=go_on_share,
+            make_fill=make_fill,
+        )
 
 
 def opened(fetches: Fetches, key: bytes, missed_at: float = float("inf")) -> SpoolReader:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import NamedTuple
+
+import posix_ipc
 
 from shmchannel.chunk_reader import ChunkReader
 from shmchannel.chunk_writer import ChunkWriter
@@ -145,6 +147,7 @@ class Pair:
 
     def _open_cache(self) -> None:
         self.queue = CommandQueue.create(self.queue_name)
+        self._resources.callback(_close_handle, self.queue)  # a killed one's too: the user's limit for queues is small
         self._resources.callback(self.queue.close)
         self.server = ChannelServer(self.queue, self.cache, stall_s=self._stall_s)
 
@@ -172,7 +175,7 @@ class Pair:
         """A new cache takes the name over from a killed one."""
         self._stop(self._threads)
         if type(self.queue) is CommandQueue:
-            self.queue._queue.close()  # its process is gone: the user's limit for queues is small
+            _close_handle(self.queue)
         self.start_cache()
 
     def kill_proxy(self) -> None:
@@ -257,6 +260,11 @@ def body_of_transfer(transfer: IncomingTransfer) -> bytes | None:
         body += bytes(transfer.chunk)
     transfer.finish()
     return body if transfer.found else None
+
+
+def _close_handle(queue: CommandQueue) -> None:
+    with suppress(posix_ipc.Error):  # closed already
+        queue._queue.close()
 
 
 def _serve(server: ChannelServer, _index: int) -> None:

@@ -5,10 +5,12 @@ import shutil
 
 import pytest
 
+_SERVER_PATH = "/usr/sbin:/usr/local/sbin"  # where servers are, which a user's PATH may leave out
+
 
 def require_program(name: str) -> str:
     """Return where the program is; without it skip the test, or fail it when the variable CI is set."""
-    found = shutil.which(name)
+    found = shutil.which(name) or shutil.which(name, path=_SERVER_PATH)
     if found is not None:
         return found
     text = f"the program {name} is not installed"

@@ -24,7 +24,9 @@ class RawServer:
     each other connection by connection; the last one repeats. Leaving the context ends everything.
     """
 
-    def __init__(self, *scripts: list[Step], host: str = "127.0.0.1", reads_request: bool = True) -> None:
+    def __init__(
+        self, *scripts: list[Step], host: str = "127.0.0.1", port: int = 0, reads_request: bool = True
+    ) -> None:
         self._scripts = scripts or ([],)
         self._reads_request = reads_request
         self._lock = threading.Lock()
@@ -34,7 +36,7 @@ class RawServer:
         self.reached = threading.Event()
         self.requests: list[bytes] = []
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family)
+        self._listener = socket.create_server((host, port), family=family)
         self.host = host
         self.port: int = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept)

@@ -69,6 +69,11 @@ def selecting_fields(response_fields: Fields, request: RequestHead) -> Selecting
     return None if names is None else tuple([(name, _selecting_value(request.fields, name)) for name in names])
 
 
+def selecting_like(selecting: Selecting, request: RequestHead) -> Selecting:
+    """The values that `request` has in these fields: equal ones may share an answer."""
+    return tuple([(name, _selecting_value(request.fields, name)) for name, _ in selecting])
+
+
 def matches(selecting: Selecting, request: RequestHead) -> bool:
     """True when `request` has the same values in all of these fields; one that was absent is absent again."""
     fields = request.fields

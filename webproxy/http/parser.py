@@ -29,6 +29,12 @@ _may_begin = re.compile(rb"%s(?: |\Z)|\r?\Z" % _METHOD).match
 _absolute_form = re.compile(rb"https?://([^/?#]*+)(?:[/?#].*)?", re.IGNORECASE | re.DOTALL).fullmatch
 _VERSIONS = {b"0": (1, 0), b"1": (1, 1)}
 
+# Clients of one kind send the same fields with every request and every connection; what tells persons apart stays out.
+_known_sections: dict[tuple[bytes, bytes, int], RequestSection] = {}
+_KNOWN_SECTIONS_MAX = 256
+_KNOWN_BLOCK_BYTES_MAX = 1024
+_is_personal = re.compile(rb"^(?:cookie|(?:proxy-)?authorization):", re.IGNORECASE | re.MULTILINE).search
+
 
 class RequestParser:
     """One for a connection: feed() what comes until there is a head, take the body, then next_head().
@@ -84,7 +90,8 @@ class RequestParser:
         block = buffer[line.end() : end + 2]
         section = self._section
         if section is None or block != self._block or minor != self._minor:
-            section = self._read_section(block, minor)
+            section = _known_sections.get((block, minor, self._fields_max)) or self._read_section(block, minor)
+            self._block, self._minor, self._section = block, minor, section
         if target[0] != 0x2F or method == b"CONNECT":
             _check_target(method, target)
         self._at = end + 4
@@ -123,7 +130,10 @@ class RequestParser:
             self._check_lines()
             raise AssertionError("two readings of one header section")
         section = read_section(Fields(lines), _VERSIONS[minor])
-        self._block, self._minor, self._section = block, minor, section
+        if len(block) <= _KNOWN_BLOCK_BYTES_MAX and not _is_personal(block):
+            if len(_known_sections) >= _KNOWN_SECTIONS_MAX:
+                _known_sections.clear()
+            _known_sections[block, minor, self._fields_max] = section
         return section
 
     def _unready_head(self) -> RequestHead | None:

@@ -88,7 +88,7 @@ def response_head(status: int, reason: bytes, fields: Fields) -> bytes:
     or NUL (RFC 9110 section 5.5): what an origin sent must not begin a second response.
     """
     block = fields.block
-    if _is_block(block) is None:
+    if _is_block(block) is None or block.count(b"\n") != len(fields):  # a line that a value holds looks like a good one
         raise ValueError(f"not fields: {fields!r}")
     return b"%s%s\r\n" % (status_line(status, reason), block)
 

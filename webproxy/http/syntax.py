@@ -8,7 +8,7 @@ BLANKS = b" \t"
 """Optional white space (RFC 9110 section 5.6.3)."""
 
 _is_token = re.compile(rb"[!#-'*+\-.0-9A-Z^-z|~]++").fullmatch
-_elements = re.compile(rb'(?:[^,"]++|"(?:[^"\\]++|\\.?)*+"?)++', re.DOTALL).findall
+_elements = re.compile(rb'(?:[^,"]++|"(?:[^"\\]++|\\.)*+"?)++', re.DOTALL).findall
 _is_quoted = re.compile(rb'"((?:[^"\\]++|\\.)*+)"', re.DOTALL).fullmatch
 _quoted_pair = re.compile(rb"\\(.)", re.DOTALL)
 

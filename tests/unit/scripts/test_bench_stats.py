@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, ROWS
-from scripts.benchmark.stats import Target, compare, round_order, shares
+from scripts.benchmark.stats import Target, compare, rotations, round_order, shares
 
 figures = st.floats(min_value=0.001, max_value=1e9)
 
@@ -66,3 +66,7 @@ def test_each_contestant_goes_first_in_turn():
 def test_rows_have_keys_of_their_own():
     keys = [row.key for row in ROWS] + [FAIRNESS_ROW.key]
     assert len(set(keys)) == len(keys)
+
+
+def test_rotations_let_each_go_first_in_its_turn():
+    assert rotations(("a", "b", "c"), 4) == [("a", "b", "c"), ("b", "c", "a"), ("c", "a", "b"), ("a", "b", "c")]

@@ -4,7 +4,7 @@ import pytest
 
 from scripts.document_tables import PartMissing, replace_part, with_tables
 
-_PARTS = ("settings: simplecached", "settings: webproxy", "exit codes")
+_PARTS = ("settings: simplecached", "settings: webproxy", "settings: webproxy origin", "exit codes")
 _EMPTY = "".join(f"before\n<!-- {name} -->\nold\n<!-- /{name} -->\nafter\n" for name in _PARTS)
 
 
@@ -26,6 +26,6 @@ def test_every_table_is_filled_and_writing_twice_changes_nothing() -> None:
     text = with_tables(_EMPTY)
     assert "\nold\n" not in text
     assert text.count("before\n") == text.count("after\n") == len(_PARTS)
-    for wanted in ("`WEBPROXY_PORT`", "`SIMPLECACHED_STORE_BYTES`", "| 73 | LOCK_HELD |"):
+    for wanted in ("`WEBPROXY_PORT`", "`SIMPLECACHED_STORE_BYTES`", "| `ca_file` |", "| 73 | LOCK_HELD |"):
         assert wanted in text
     assert with_tables(text) == text

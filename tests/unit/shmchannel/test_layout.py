@@ -54,7 +54,7 @@ def test_constants() -> None:
     assert (DATA_AVAILABLE_OFFSET, SPACE_AVAILABLE_OFFSET) == (128, 160)
     assert MAGIC.to_bytes(8, "little") == b"\x01GFSEGM1"
     assert [int(status) for status in ChunkStatus] == [1, 2, 3, 4]
-    assert [int(flag) for flag in ChunkFlag] == [1, 2, 4, 8]
+    assert [int(flag) for flag in ChunkFlag] == [1, 2, 4, 8, 16]
     assert [int(flag) for flag in ConsumerFlag] == [1, 2]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,6 +41,25 @@ def test_rows_come_back_in_the_order_of_use(path: str) -> None:
     index.close()
     index.close()
     assert rows_in(path) == [(entry(3), 3), (entry(1), 9)]
+
+
+def test_marks_and_other_metadata(path: str) -> None:
+    index = DirectoryIndex(path)
+    for version in (1, 2, 3, 4):
+        index.add(entry(version), used_tick=version)
+    index.add(replace(entry(5), marked=True), used_tick=5)
+    index.mark([2, 3, 88])
+    index.replace_metadata(3, b"new")
+    index.replace_metadata(4, b"other")
+    index.replace_metadata(88, b"nobody's")
+    index.close()
+    assert [(row.version, row.metadata, row.marked) for row, _ in rows_in(path)] == [
+        (1, b"\0meta", False),
+        (2, b"\0meta", True),
+        (3, b"new", False),
+        (4, b"other", False),
+        (5, b"\0meta", True),
+    ]
 
 
 def test_the_highest_version_is_remembered_after_its_row_is_gone(path: str) -> None:
@@ -103,14 +123,21 @@ def test_a_damaged_page_is_found_at_the_start(path: str) -> None:
     assert rows_in(path) == []
 
 
-def test_another_layout_starts_empty(path: str) -> None:
+@pytest.mark.parametrize("layout_version", [1, 99])
+def test_another_layout_starts_empty(path: str, layout_version: int) -> None:
     index = DirectoryIndex(path)
     index.add(entry(1), used_tick=1)
     index.close()
     database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 99")
+    if layout_version == 1:
+        database.execute("ALTER TABLE objects DROP COLUMN marked")
+    database.execute(f"PRAGMA user_version = {layout_version}")
     database.close()
     assert rows_in(path) == []
+    index = DirectoryIndex(path)
+    index.add(entry(2), used_tick=1)
+    index.close()
+    assert rows_in(path) == [(entry(2), 1)]
 
 
 def test_a_place_that_cannot_hold_an_index_is_named(tmp_path: Path) -> None:

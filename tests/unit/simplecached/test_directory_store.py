@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from simplecached.entry import Entry
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
@@ -69,6 +71,44 @@ class TestRestart:
         assert put(store, b"/new", b"x") > version
         stats = store.stats()
         assert (stats.objects_count, stats.objects_bytes, stats.used_bytes) == (3, 5, 9)
+
+    def test_marks_and_new_metadata_survive(self, start: Callable[..., DirectoryStore]) -> None:
+        store = start()
+        for key in (b"/a", b"/b", b"/c"):
+            put(store, key, b"body", b"old")
+        store.mark_prefix(b"/")
+        store.replace_metadata(b"/b", 0, b"newer")
+        put(store, b"/c", b"body", b"old")
+        writer = store.begin(b"/d", 0, b"old")
+        store.mark(b"/d")
+        writer.commit()
+        entries = store.entries()
+        store.close()
+        store = start()
+        assert store.entries() == entries
+        assert [(entry.key, entry.metadata, entry.marked) for entry in entries] == [
+            (b"/a", b"old", True),
+            (b"/b", b"newer", False),
+            (b"/c", b"old", False),
+            (b"/d", b"old", True),
+        ]
+        assert store.stats().used_bytes == 7 + 9 + 7 + 3
+
+    def test_a_mark_that_comes_during_the_commit_survives(
+        self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = start()
+        writer = store.begin(b"/a", 0, b"m")
+        add = store._rows.add
+
+        def add_and_mark(entry: Entry, used_tick: int) -> None:
+            add(entry, used_tick)
+            store.mark(b"/a")
+
+        monkeypatch.setattr(store._rows, "add", add_and_mark)
+        writer.commit()
+        store.close()
+        assert [entry.marked for entry in start().entries()] == [True]
 
     def test_the_order_of_use_survives(self, start: Callable[..., DirectoryStore]) -> None:
         store = start()
@@ -272,6 +312,30 @@ class TestRefusingMedium:
             store.close()
         store = start()
         assert [entry.key for entry in store.entries()] == [b"a"]  # the removed one does not come back
+        assert len(files_below(path)) == 1
+
+    def test_an_index_that_takes_no_metadata_and_no_marks(
+        self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The old metadata stays; what a restart would bring back without its mark is removed."""
+
+        def full(*arguments: object) -> None:
+            raise StoreUnavailable("write to", "index", errno.ENOSPC)
+
+        store = start()
+        for key in (b"/a", b"/b/1", b"/b/2"):
+            put(store, key, b"body", b"old")
+        with monkeypatch.context() as patch:
+            for name in ("replace_metadata", "mark", "remove"):
+                patch.setattr(store._rows, name, full)
+            with pytest.raises(StoreUnavailable):
+                store.replace_metadata(b"/a", 0, b"longer")
+            assert store.stats().used_bytes == 21
+            assert store.mark_prefix(b"/b/") == 2
+            assert [(entry.key, entry.metadata) for entry in store.entries()] == [(b"/a", b"old")]
+            store.close()
+        store = start()
+        assert [(entry.key, entry.metadata) for entry in store.entries()] == [(b"/a", b"old")]
         assert len(files_below(path)) == 1
 
     def test_idle_files_make_way_when_descriptors_run_out(

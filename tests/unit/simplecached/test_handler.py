@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel import ChannelClient, ChannelServer, Deadline, SegmentPool, TransferState
+from shmchannel import (
+    ChannelClient,
+    ChannelServer,
+    Command,
+    Deadline,
+    Kind,
+    ObjectFacts,
+    PeerProtocolError,
+    SegmentPool,
+    TransferState,
+)
+from shmchannel.layout import LAST, MARKED, METADATA, OK
 from shmchannel.shelf_layout import ShelfEntry
 from shmchannel.stats import ShelfStats
 from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
@@ -18,6 +29,7 @@ from simplecached.hot_objects import HotObjects
 from simplecached.memory_store import MemoryStore
 from simplecached.static import StaticDirectory
 from simplecached.store import ObjectSource, SourceStats, StoredObject
+from tests.support.channels import ChannelBench
 from tests.support.shelves import Shelf, open_shelf
 from tests.support.stores import put
 from tests.support.waiting import wait_until
@@ -286,6 +298,112 @@ def test_purge(store: MemoryStore) -> None:
         client.ping(Deadline.after(10))
 
 
+def facts_of(client: ChannelClient, key: bytes) -> tuple[bytes, bool]:
+    """Metadata and mark as a GET tells them."""
+    with client.get(key, Deadline.after(10), metadata_wanted=True) as transfer:
+        found = transfer.metadata, transfer.marked
+        transfer.finish()
+        return found
+
+
+def test_update(store: MemoryStore) -> None:
+    """New metadata for the body that is there; refused for what is gone or another by now."""
+    version = put(store, b"/a", b"body", b"old")
+    with served(handler_of(store)) as client:
+        assert client.update(b"/a", version, b"n" * 3000, Deadline.after(10))
+        assert fetch(client, b"/a", version=version) == (TransferState.COMPLETE, b"body", b"n" * 3000)
+        assert not client.update(b"/a", version + 1, b"other", Deadline.after(10))
+        assert not client.update(b"/none", 0, b"other", Deadline.after(10))
+        assert not client.update(b"/a", version, bytes(20_001), Deadline.after(10)), "there is no room for it"
+        assert fetch(client, b"/a") == (TransferState.COMPLETE, b"body", b"n" * 3000)
+
+
+def test_update_in_a_store_that_cannot_be_written(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise StoreUnavailable("write to", "index", 28)
+
+    put(store, b"/a", b"body", b"old")
+    monkeypatch.setattr(store, "_keep_metadata", full)
+    with served(handler_of(store)) as client:
+        assert not client.update(b"/a", 0, b"new", Deadline.after(10))
+        assert facts_of(client, b"/a") == (b"old", False)
+
+
+def test_update_given_up(store: MemoryStore) -> None:
+    """The proxy says FAILED in the place of the rest: answered, and nothing changed."""
+    put(store, b"/a", b"body", b"old")
+    with served(handler_of(store)) as client:
+        deadline = Deadline.after(10)
+        lease = client._pool.lease(deadline, 1)
+        with client._offer(Kind.UPDATE, b"/a", 0, 0, b"new", lease, deadline, 1) as transfer:
+            transfer.abort()
+        assert facts_of(client, b"/a") == (b"old", False)
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_mark(store: MemoryStore, prefix: bool) -> None:
+    """The object stays and says so, until a PUT or an UPDATE; one without metadata is removed."""
+    for key in (b"/a/1", b"/a/2", b"/b"):
+        put(store, key, b"x", b"facts")
+    put(store, b"/a/bare", b"x")
+    with served(handler_of(store)) as client:
+        count = client.purge(b"/a/" if prefix else b"/a/1", Deadline.after(10), prefix=prefix, mark=True)
+        assert count == (3 if prefix else 1)
+        assert facts_of(client, b"/a/1") == (b"facts", True)
+        assert facts_of(client, b"/a/2") == (b"facts", prefix)
+        assert facts_of(client, b"/b") == (b"facts", False)
+        assert fetch(client, b"/a/bare")[0] is (TransferState.NOT_FOUND if prefix else TransferState.COMPLETE)
+        assert client.update(b"/a/1", 0, b"new", Deadline.after(10))
+        assert facts_of(client, b"/a/1") == (b"new", False)
+        client.purge(b"/a/1", Deadline.after(10), mark=True)
+        assert store_through(client, b"/a/1", b"y", b"facts")
+        assert facts_of(client, b"/a/1") == (b"facts", False)
+        assert client.purge(b"/none", Deadline.after(10), mark=True) == 0
+
+
+@pytest.mark.parametrize("mark", [False, True])
+def test_files_are_neither_updated_nor_purged(store: MemoryStore, tmp_path: Path, mark: bool) -> None:
+    (tmp_path / "file").write_bytes(b"file")
+    static = StaticDirectory(str(tmp_path))
+    with served(handler_of(store, static)) as client:
+        assert fetch(client, b"/file")[1] == b"file"
+        for prefix in (False, True):
+            assert client.purge(b"/file", Deadline.after(10), prefix=prefix, mark=mark) == 0
+        assert not client.update(b"/file", 0, b"facts", Deadline.after(10))
+        assert facts_of(client, b"/file") == (b"", False)
+        assert fetch(client, b"/file")[1] == b"file"
+    static.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "length", "size", "flags"),
+    [
+        pytest.param(Kind.UPDATE, 0, 1, METADATA, id="update-with-a-body"),
+        pytest.param(Kind.UPDATE, 1, 1, METADATA, id="update-that-announces-a-body"),
+        pytest.param(Kind.UPDATE, 1, 0, METADATA, id="update-of-another-length"),
+        pytest.param(Kind.UPDATE, 0, 0, METADATA | MARKED, id="marked-update"),
+        pytest.param(Kind.PUT, 1, 1, METADATA | MARKED, id="marked-put"),
+        pytest.param(Kind.PUT, 1, 2, METADATA, id="put-of-another-length"),
+    ],
+)
+def test_offer_that_contradicts_itself(store: MemoryStore, kind: Kind, length: int, size: int, flags: int) -> None:
+    """The transfer is broken off, and what is stored stays as it was."""
+    put(store, b"/a", b"body", b"old")
+    before = store.entries()
+    handler = handler_of(store)
+    with ChannelBench(MemorySegment, 2) as bench:
+        writer, reader = bench.put_ends()
+        writer.begin(ObjectFacts(size, 0, 3))
+        assert writer.take_turn(10)
+        writer.post(OK, 3, 0, flags)
+        assert writer.take_turn(10)
+        writer.post(OK, size, 0, LAST)
+        answer = handler.put if kind is Kind.PUT else handler.update
+        with pytest.raises(PeerProtocolError, match=kind.name):
+            answer(Command(kind, b"/a", length=length), reader)
+    assert store.entries() == before
+
+
 def test_stop_ends_the_delay(store: MemoryStore) -> None:
     """A lookup that waits out its delay goes on at once when the daemon stops."""
     put(store, b"/body", _BODY)
@@ -337,23 +455,49 @@ def shelved(client: ChannelClient, shelf: Shelf, key: bytes) -> ShelfEntry:
     return found
 
 
-@pytest.mark.parametrize("way", ["put", "purge", "prefix"])
+@pytest.mark.parametrize("way", ["put", "update", "purge", "prefix", "mark", "mark prefix"])
 def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: str) -> None:
-    put(store, b"/hot", b"old")
+    put(store, b"/hot", b"old", b"facts")
     put(store, b"/other", b"other")
     with on_a_shelf(store) as (client, shelf):
-        assert shelved(client, shelf, b"/hot").body == b"old"
+        assert shelved(client, shelf, b"/hot")[1:] == (b"facts", b"old")
         assert shelved(client, shelf, b"/other").body == b"other"
         if way == "put":
             assert store_through(client, b"/hot", b"new")
+        elif way == "update":
+            assert client.update(b"/hot", 0, b"newer", Deadline.after(10))
         else:
-            key = b"/hot" if way == "purge" else b"/ho"
-            assert client.purge(key, Deadline.after(10), prefix=way == "prefix") == 1
+            prefix = way.endswith("prefix")
+            key = b"/ho" if prefix else b"/hot"
+            assert client.purge(key, Deadline.after(10), prefix=prefix, mark=way.startswith("mark")) == 1
         assert shelf.reader.get(b"/hot") is None
         assert shelf.reader.get(b"/other") is not None
         assert shelf.publisher.stats().dropped_total == 1
         if way == "put":
             assert shelved(client, shelf, b"/hot").body == b"new"
+        elif way == "update":
+            assert shelved(client, shelf, b"/hot")[1:] == (b"newer", b"old")
+
+
+def test_marked_object_is_not_on_the_shelf_before_it_was_updated(store: MemoryStore) -> None:
+    """A shelf could not tell of the mark."""
+    put(store, b"/hot", b"body", b"facts")
+    store.mark(b"/hot")
+    with on_a_shelf(store) as (client, shelf):
+        for _ in range(4):
+            assert facts_of(client, b"/hot") == (b"facts", True)
+        assert shelf.publisher.stats().published_total == 0
+        assert client.update(b"/hot", 0, b"new", Deadline.after(10))
+        assert shelved(client, shelf, b"/hot")[1:] == (b"new", b"body")
+
+
+def test_refused_update_leaves_it_there(store: MemoryStore) -> None:
+    """What is served is still the old metadata."""
+    version = put(store, b"/hot", b"body", b"old")
+    with on_a_shelf(store) as (client, shelf):
+        shelved(client, shelf, b"/hot")
+        assert not client.update(b"/hot", version + 1, b"new", Deadline.after(10))
+        assert shelf.reader.get(b"/hot") is not None
 
 
 def test_refused_put_leaves_it_there(store: MemoryStore) -> None:

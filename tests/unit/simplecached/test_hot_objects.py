@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel.commands import PREFIX, Command, Kind
+from shmchannel.commands import MARK, PREFIX, Command, Kind
 from simplecached import static as static_module
 from simplecached.hot_objects import SEEN_SECONDS, HotObjects
 from simplecached.memory_store import MemoryStore
@@ -87,7 +87,26 @@ def test_stored_object(hot: HotObjects, shelf: Shelf) -> None:
     store.close()
 
 
-@pytest.mark.parametrize(("flags", "left"), [(0, [False, True, True]), (PREFIX, [False, False, True])], ids=str)
+def test_marked_object(hot: HotObjects, shelf: Shelf) -> None:
+    store = MemoryStore(1000, 10)
+    put(store, KEY, b"body", b"facts")
+    store.mark(KEY)
+    with opened(store, KEY) as found:
+        publish(hot, found)
+    assert shelf.reader.get(KEY) is None
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("flags", "left"),
+    [
+        (0, [False, True, True]),
+        (PREFIX, [False, False, True]),
+        (MARK, [False, True, True]),
+        (PREFIX | MARK, [False, False, True]),
+    ],
+    ids=["key", "prefix", "mark", "mark-prefix"],
+)
 def test_purge(hot: HotObjects, shelf: Shelf, flags: int, left: list[bool]) -> None:
     keys = [KEY, KEY + b"/more", b"/other"]
     for key in keys:

@@ -36,6 +36,37 @@ def test_victims_for_count() -> None:
     assert index.victims_for(0) is None
 
 
+@pytest.mark.parametrize(
+    ("size_bytes", "victims"),
+    [(0, []), (40, []), (41, ["b"]), (60, ["b"]), (61, ["b", "c"]), (80, ["b", "c"]), (81, None)],
+)
+def test_victims_for_growth(size_bytes: int, victims: list[str] | None) -> None:
+    index = index_of(20, 20, 20, entries_max=3)
+    index.pin("a")
+    assert index.victims_for(size_bytes, entry_count=0) == victims
+
+
+def test_growth_needs_no_entry() -> None:
+    index = index_of(1, entries_max=1)
+    index.pin("a")
+    assert index.victims_for(99, entry_count=0) == []
+
+
+def test_resize() -> None:
+    index = index_of(20, 30)
+    index.pin("a")
+    index.resize("a", 70)
+    index.resize("b", 10)
+    assert (index.used_bytes, index.pinned_bytes) == (80, 70)
+    with pytest.raises(ValueError, match="no room was made for 21 bytes"):
+        index.resize("b", 31)
+    index.resize("b", 30)
+    index.unpin("a")
+    index.discard("a")
+    assert (index.used_bytes, index.pinned_bytes) == (30, 0)
+    assert list(index) == ["b"]
+
+
 def test_pinned_entries_are_skipped_or_make_it_impossible() -> None:
     index = index_of(40, 40)
     index.pin("a")

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from shmchannel.chunk_writer import ChunkWriter
+from shmchannel.commands import Command
 from shmchannel.deadline import Deadline
 from shmchannel.leased_transfer import IncomingTransfer
+from shmchannel.shelf_layout import ShelfEntry
+from shmchannel.transfer import TransferState
+from tests.support.pairs import DictCache, Entry, MemoryPair
 from tests.support.tcp import at_end, connected
 from webproxy import sockets
 from webproxy.cachelink import CacheLink
@@ -36,12 +41,26 @@ BODY = os.urandom(100_000)
 
 
 class NoCache(CacheLink):
-    """A cache that is not to be had, and notes what it was asked."""
+    """A cache that is not to be had, and notes what it was asked; its hot shelf may still be looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, *shelf: tuple[bytes, ShelfEntry]) -> None:
+        self.shelf = dict(shelf)
         self.asked: list[bytes] = []
 
-    def get(self, key: bytes, deadline: Deadline, *, offset: int = 0, version: int = 0) -> IncomingTransfer:
+    @property
+    def peek(self) -> Callable[[bytes], ShelfEntry | None]:
+        return self.shelf.get
+
+    def get(
+        self,
+        key: bytes,
+        deadline: Deadline,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        version: int = 0,
+        metadata_wanted: bool = False,
+    ) -> IncomingTransfer:
         self.asked.append(key)
         raise CacheUnavailable("no cache")
 
@@ -49,9 +68,13 @@ class NoCache(CacheLink):
 class ScriptedFetches(Fetches):
     """Each open() does the next of what the test says."""
 
-    def __init__(self, *opens: Callable[[], SpoolReader | None]) -> None:
+    def __init__(self, *opens: Callable[[], SpoolReader | None], nobody_has: bytes | None = None) -> None:
         self._opens = list(opens)
+        self._nobody_has = nobody_has
         self.asked: list[bytes] = []
+
+    def has_origin(self, key: bytes) -> bool:
+        return key != self._nobody_has
 
     def open(self, key: bytes, missed_at: float = float("inf")) -> SpoolReader | None:
         self.asked.append(key)
@@ -178,3 +201,74 @@ def test_a_client_that_left_is_counted_and_its_reader_leaves(tmp_path: Path) -> 
         sockets.close(fd)
     assert made.outcomes() == {"client gone": 1}
     assert readers[0].fd == -1
+
+
+# -- the hot shelf ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("body", [b"", b"abc", BODY], ids=["empty", "small", "more than a socket takes at once"])
+@pytest.mark.parametrize(("wire", "end"), [(Wire.CRLF, b"\r\n\r\n"), (Wire.SPACE, b" ")])
+def test_what_lies_on_the_shelf_is_sent_without_a_question(wire: Wire, end: bytes, body: bytes) -> None:
+    cache, fetches = NoCache((b"/b", ShelfEntry(1, b"metadata", body))), ScriptedFetches()
+    made = exchange(cache, fetches, wire)
+    assert served(made, b"/a/../b") == b"GETFILE OK %d" % len(body) + end + body
+    assert (cache.asked, fetches.asked) == ([], [])
+    assert made.outcomes() == {"hit": 1}
+
+
+def test_a_reply_from_the_shelf_that_the_socket_takes_in_parts_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.exchange.sockets.send", lambda fd, data: os.write(fd, data[:7]))
+    made = exchange(NoCache((b"/x", ShelfEntry(1, b"", BODY))), None)
+    assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY
+
+
+def test_a_client_that_left_before_its_reply_from_the_shelf() -> None:
+    made = exchange(NoCache((b"/x", ShelfEntry(1, b"", BODY))), None)
+    with connected() as (fd, client):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        client.close()
+        assert made.serve(fd, b"/x") is None
+        sockets.close(fd)
+    assert made.outcomes() == {"client gone": 1}
+
+
+# -- paths that no origin has ----------------------------------------------------------------------------------------
+def test_a_path_that_no_origin_has_is_not_found_and_nobody_is_asked() -> None:
+    fetches = ScriptedFetches(nobody_has=b"/x")
+    made = exchange(None, fetches)
+    assert served(made) == b"GETFILE FILE_NOT_FOUND\r\n\r\n"
+    assert fetches.asked == []
+    assert made.outcomes() == {"not found": 1}
+
+
+def test_a_path_that_no_origin_has_may_be_in_the_cache() -> None:
+    """Such as a file of a static directory."""
+    fetches = ScriptedFetches(nobody_has=b"/x")
+    with MemoryPair(segments=2, stripe=1) as pair:
+        pair.cache.entries[b"/x"] = Entry(b"abc")
+        made = exchange(CacheLink(pair.client, patient=False), fetches)
+        assert served(made) == b"GETFILE OK 3\r\n\r\nabc"
+        del pair.cache.entries[b"/x"]
+        assert served(made) == b"GETFILE FILE_NOT_FOUND\r\n\r\n"
+        assert pair.is_whole()
+    assert fetches.asked == []
+
+
+def test_an_absent_cache_does_not_make_a_path_without_origin_not_found() -> None:
+    """The cache might have it: 404 would be a lie that its client keeps."""
+    made = exchange(NoCache(), ScriptedFetches(nobody_has=b"/x"))
+    assert served(made) == b"GETFILE ERROR\r\n\r\n"
+    assert made.outcomes() == {"error": 1}
+
+
+def test_an_object_that_the_cache_cannot_read_and_no_origin_has_is_an_error() -> None:
+    class Unreadable(DictCache):
+        def get(self, command: Command, writer: ChunkWriter) -> TransferState:
+            writer.refuse(failed=True)
+            return writer.state
+
+    with MemoryPair(segments=2, stripe=1) as pair:
+        pair.server._handler = Unreadable()
+        for fetches in (None, ScriptedFetches(nobody_has=b"/x")):
+            assert served(exchange(CacheLink(pair.client, patient=False), fetches)) == b"GETFILE ERROR\r\n\r\n"
+        asked = ScriptedFetches(lambda: reader(Found(2), b"ok"))
+        assert served(exchange(CacheLink(pair.client, patient=False), asked)) == b"GETFILE OK 2\r\n\r\nok"
+        assert pair.is_whole()

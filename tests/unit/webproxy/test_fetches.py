@@ -31,11 +31,11 @@ def test_fifty_equal_misses_make_one_request() -> None:
     route = Route(body=BODY, hold=gate, hold_head=True)
     with OriginStub({"/x": route}) as origin, running(origin) as fetches, ThreadPoolExecutor(50) as crew:
         bodies = [crew.submit(lambda: read(opened(fetches, b"/x"))) for _ in range(50)]
-        wait_until(lambda: fetches.joined_total == 49)
+        wait_until(lambda: fetches.table.joined_total == 49)
         gate.set()
         assert {got.result(WATCHDOG_S) for got in bodies} == {BODY}
         assert origin.count("/x") == 1
-    assert (fetches.fetched_total, fetches.joined_total, fetches.failed_total) == (1, 49, 0)
+    assert (fetches.table.fetched_total, fetches.table.joined_total, fetches.table.failed_total) == (1, 49, 0)
 
 
 def test_a_follower_is_served_while_the_leader_still_downloads() -> None:
@@ -152,7 +152,7 @@ def test_after_the_last_try_all_readers_fail_and_the_next_request_tries_anew() -
         assert origin.count("/x") == 3
         origin.add("/x", Route(body=b"well again"))
         assert read(opened(fetches, b"/x")) == b"well again"
-        assert fetches.failed_total == 1
+        assert fetches.table.failed_total == 1
 
 
 @pytest.mark.parametrize("framing", [Framing.LENGTH, Framing.CHUNKED])
@@ -197,7 +197,7 @@ def test_nobody_waits_any_more_so_nothing_is_tried_again() -> None:
         reader = opened(fetches, b"/x")
         assert origin.wait_for("/x", 1)
         reader.close()
-        wait_until(lambda: fetches.failed_total == 1)
+        wait_until(lambda: fetches.table.failed_total == 1)
         assert origin.count("/x") == 1
 
 
@@ -267,7 +267,7 @@ def test_a_broken_module_fails_its_fetch_and_not_the_thread(monkeypatch: pytest.
         raise ZeroDivisionError("a bug")
 
     with OriginStub({"/x": Route(body=b"abc")}) as origin, running(origin, threads=1) as fetches:
-        monkeypatch.setattr(fetches_module, "origin_url", broken)
+        monkeypatch.setattr(fetches_module, "getfile_request", broken)
         assert "a bug" in str(failure(opened(fetches, b"/x")))
         monkeypatch.undo()
         assert read(opened(fetches, b"/x")) == b"abc"
@@ -291,7 +291,7 @@ def test_stop_ends_a_fetch_under_way_and_refuses_new_ones() -> None:
     with OriginStub({"/x": route}) as origin, running(origin) as fetches:
         reader = opened(fetches, b"/x")
         assert route.reached.wait(WATCHDOG_S)
-        fetches.stop()
+        fetches.table.stop()
         with pytest.raises(BodyCutShort):
             skip_to_the_end(reader)
         reader.close()
@@ -305,7 +305,7 @@ def test_stop_fails_also_what_still_waits_for_a_thread() -> None:
         first = opened(fetches, b"/x")
         assert origin.wait_for("/x", 1)
         second = opened(fetches, b"/y")
-        fetches.stop()
+        fetches.table.stop()
         failure(first)
         failure(second)
         assert origin.count("/y") == 0

@@ -10,11 +10,9 @@ import pytest
 
 from tests.support.fetching import FakeFill, opened, read, remembering, running
 from tests.support.waiting import wait_until
-from webproxy import fetches as fetches_module
+from webproxy import fetch_table
 from webproxy.errors import BodyCutShort, OriginError
 from webproxy.fill import Fill
-from webproxy.http.fields import Fields
-from webproxy.origin_head import OriginResponse
 from webproxy.spool import Spool
 from workloads.origin_stub import OriginStub, Route
 
@@ -26,7 +24,7 @@ def test_who_missed_before_the_fill_is_sent_back_to_the_cache() -> None:
     with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, make_fill=remembering(made)) as fetches:
         missed_at = monotonic()
         assert read(opened(fetches, b"/x", missed_at)) == BODY
-        wait_until(lambda: not fetches._running)
+        wait_until(lambda: not fetches.table._running)
         assert fetches.open(b"/x", missed_at) is None
         assert read(opened(fetches, b"/x", monotonic())) == BODY  # asked after the fill: it left the cache again
         assert origin.count("/x") == len(made) == 2
@@ -47,18 +45,18 @@ def test_what_the_cache_did_not_store_is_fetched_again() -> None:
         missed_at = monotonic()
         for _ in range(2):
             assert read(opened(fetches, b"/x", missed_at)) == BODY
-            wait_until(lambda: not fetches._running)
+            wait_until(lambda: not fetches.table._running)
         assert origin.count("/x") == 2
 
 
 def test_only_so_many_fills_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetches_module, "FILLED_MAX", 3)
+    monkeypatch.setattr(fetch_table, "FILLED_MAX", 3)
     routes = {f"/{n}": Route(body=b"x") for n in range(5)}
     with OriginStub(routes) as origin, running(origin, make_fill=remembering([])) as fetches:
         for path in routes:
             read(opened(fetches, path.encode()))
-            wait_until(lambda: not fetches._running)
-        assert list(fetches._filled) == [b"/2", b"/3", b"/4"]
+            wait_until(lambda: not fetches.table._running)
+        assert list(fetches.table._filled) == [b"/2", b"/3", b"/4"]
 
 
 def test_a_fill_goes_on_without_any_client() -> None:
@@ -104,32 +102,9 @@ def test_a_client_that_left_ends_the_fetch_when_no_cache_takes_it() -> None:
         reader.wait_available()
         reader.close()
         wait_until(lambda: made[0].cancelled)  # the last of its steps
-        assert fetches.failed_total == 1
+        assert fetches.table.failed_total == 1
         assert not made[0].stored
         assert read(opened(fetches, b"/x")) == body
-
-
-def test_a_complete_body_is_for_the_cache_also_when_its_readers_have_left() -> None:
-    """The fill gave way, the last byte has come, and the client is off before the origin client looks up."""
-    made: list[FakeFill] = []
-
-    def busy(fill: FakeFill) -> None:
-        fill.takes = False
-
-    spool = Spool(None)
-    fetch = fetches_module._Fetch(b"/x", spool, remembering(made, busy)(b"/x", spool), 1 << 20, threading.Event())
-    reader = spool.join()
-    assert reader is not None
-    response = OriginResponse(status=200, fields=Fields(), length=6)
-    fetch.begin(response)
-    fetch.write(b"abc")
-    assert not fetch.idle()
-    fetch.write(b"def")
-    reader.close()
-    assert not fetch.idle()
-    fetch.finish(response)
-    assert fetch.stored
-    fetch.end(None)
 
 
 def test_a_failed_fetch_is_never_finished_in_the_cache() -> None:

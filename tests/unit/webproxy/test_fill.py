@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,12 @@ from shmchannel.deadline import Deadline
 from shmchannel.pool import SegmentPool
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import WATCHDOG_S, wait_until
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.stored_codec import decode
 from webproxy.errors import OriginTimeout
-from webproxy.fill import Fill
+from webproxy.fill import Fill, metadata_of
+from webproxy.hit import leave
+from webproxy.http.fields import Fields
 from webproxy.spool import Found, Spool, SpoolReader
 
 SEGMENT_BYTES = 8192
@@ -114,6 +119,63 @@ def test_a_whole_body_is_stored(
     assert download.fill.stored
     assert stored(client) == BODY[:size]
     download.end()
+    assert all_free(pool)
+    assert pool.stats().retired_total == 0
+
+
+def metadata_in(client: ChannelClient, key: bytes = b"/x") -> bytes:
+    with client.get(key, Deadline.after(WATCHDOG_S), metadata_wanted=True) as transfer:
+        assert transfer.found
+        metadata = transfer.metadata
+        leave(transfer)
+    return metadata
+
+
+@pytest.mark.parametrize("complete", [False, True], ids=["while it comes", "when it has come"])
+def test_the_metadata_is_written_for_the_size_that_the_body_has(
+    cache: DaemonProcess, client: ChannelClient, download: Download, *, complete: bool
+) -> None:
+    response = StoredResponse(
+        status=200,
+        fields=Fields([(b"ETag", b'"a"')]),
+        request_time=1.0,
+        response_time=2.0,
+        initial_age_s=3,
+        lifetime_s=4,
+    )
+    download.fill.metadata_for = metadata_of(response)
+    if complete:
+        download.spool.write(BODY)
+    else:
+        download.receive(len(BODY))
+    download.fill.finish()
+    assert download.fill.stored
+    assert decode(metadata_in(client)) == replace(response, body_bytes=len(BODY))
+    assert stored(client) == BODY
+
+
+def test_without_a_word_about_it_there_is_no_metadata(
+    cache: DaemonProcess, client: ChannelClient, download: Download
+) -> None:
+    download.receive(len(BODY))
+    download.fill.finish()
+    assert metadata_in(client) == b""
+
+
+def test_metadata_that_is_too_long_leaves_the_object_unstored_and_costs_no_segment(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, download: Download
+) -> None:
+    response = StoredResponse(
+        status=200, fields=Fields([(b"X", b"x" * 100_000)]), request_time=1.0, response_time=2.0, initial_age_s=0,
+        lifetime_s=0,
+    )  # fmt: skip
+    download.fill.metadata_for = metadata_of(response)
+    download.receive(100_000)
+    assert download.fill.given_up
+    download.receive(len(BODY))
+    download.fill.finish()
+    assert not download.fill.stored
+    assert stored(client) is None
     assert all_free(pool)
     assert pool.stats().retired_total == 0
 

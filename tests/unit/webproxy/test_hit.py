@@ -228,6 +228,89 @@ def test_widens_when_segments_come_free() -> None:
         assert is_clean(pair)
 
 
+# -- a range of the body ---------------------------------------------------------------------------------------------
+RANGES = [
+    (0, 1),
+    (0, CAPACITY),
+    (5, CAPACITY + 5),
+    (CAPACITY, 3 * CAPACITY),
+    (2 * CAPACITY - 1, 2 * CAPACITY + 1),
+    (7, len(BODY)),
+    (len(BODY) - 1, len(BODY)),
+]
+
+
+def response_of(stream: ClientStream, start: int, end: int) -> HitResponse:
+    response = response_for(stream)
+    response.position, response.end = start, end
+    return response
+
+
+@pytest.mark.parametrize(("start", "end"), RANGES)
+def test_a_range_is_sent_from_its_first_byte_to_its_last(pair: Pair, start: int, end: int) -> None:
+    stream = ScriptedStream()
+    response = response_of(stream, start, end)
+    assert resume(response, link_to(pair)) is None
+    assert stream.received == BODY[start:end]
+    assert stream.announced[-1] is False, "its last packet may leave unfilled"
+    assert response.position == end
+    assert is_clean(pair)
+
+
+@pytest.mark.parametrize("dribble", [1, 3, CAPACITY - 1, CAPACITY + 1])
+@pytest.mark.parametrize(("start", "end"), RANGES[1:5])
+def test_a_range_pauses_and_goes_on_and_ends_where_it_ends(pair: Pair, start: int, end: int, dribble: int) -> None:
+    link, stream = link_to(pair), ScriptedStream(max(1, (end - start) // 3))
+    response = response_of(stream, start, end)
+    pause = resume(response, link)
+    while pause is not None:
+        assert pause is Pause.SLOW
+        assert response.position == start + len(stream.received)
+        assert is_clean(pair)
+        stream.allowance += max(dribble, (end - start) // 5)
+        pause = resume(response, link)
+    assert stream.received == BODY[start:end]
+    asked_for = [
+        (command.offset, command.offset + command.length if command.length else len(BODY))
+        for command in pair.cache.commands
+    ]
+    assert all(start <= first < last == end for first, last in asked_for), "what was not asked for is not read"
+    assert is_clean(pair)
+
+
+def test_a_range_of_an_object_that_is_gone_is_cut_short(pair: Pair) -> None:
+    stream = ScriptedStream(5)
+    response = response_of(stream, 3, 2 * CAPACITY)
+    assert resume(response, link_to(pair)) is Pause.SLOW
+    pair.cache.entries[KEY] = Entry(body_of(len(BODY)), version=2)
+    with pytest.raises(BodyCutShort, match="changed or left"):
+        resume(response, link_to(pair))
+    assert stream.received == BODY[3:8]
+    assert is_clean(pair)
+
+
+def test_a_short_range_does_not_pause_for_width() -> None:
+    """A long body with a short range of it: what counts is what is left to send."""
+    body = body_of((WIDEN_CHUNKS + 10) * CAPACITY)
+    with MemoryPair(segments=8, stripe=4) as pair:
+        pair.cache.entries[KEY] = Entry(body)
+        link, stream = link_to(pair), ScriptedStream()
+        response = response_for(stream, body=body)
+        response.end = 3 * CAPACITY
+        held = [pair.pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(7)]
+        with link.get(KEY, Deadline.after(WATCHDOG_S), length=response.end) as transfer:
+            for lease in held:
+                lease.give_back()
+            assert response.send(transfer, 0) is None
+        assert stream.received == body[: 3 * CAPACITY]
+        assert is_clean(pair)
+
+
+def test_a_response_ends_with_its_body_and_has_no_connection_unless_told(pair: Pair) -> None:
+    response = response_for(ScriptedStream())
+    assert (response.position, response.end, response.connection) == (0, len(BODY), None)
+
+
 def test_real_sockets_and_segments() -> None:
     """A client that reads nothing until the response has paused, then all of it."""
     body = os.urandom(3_000_000)

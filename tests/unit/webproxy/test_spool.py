@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.errors import BodyCutShort, OriginError, OriginTimeout
-from webproxy.spool import PUNCH_BYTES, Found, NotFound, Spool, SpoolReader
+from webproxy.caching.stored import StoredResponse
+from webproxy.errors import BodyCutShort, ClientGone, OriginError, OriginTimeout
+from webproxy.http.fields import Fields
+from webproxy.origin_head import OriginResponse
+from webproxy.spool import PUNCH_BYTES, Found, Head, NotFound, Spool, SpoolReader, Validated
 
 MakeSpool = Callable[[], Spool]
 
@@ -287,3 +290,144 @@ def test_readers_come_and_go_while_it_is_written(spool: Spool) -> None:
     assert is_open(keeper.fd)
     keeper.close()
     wait_until(lambda: spool.fd == -1)
+
+
+# -- who stays behind ------------------------------------------------------------------------------------------------
+def test_who_stays_behind_keeps_the_fetch_and_leaves_with_it(spool: Spool) -> None:
+    joined(spool).stay_behind()
+    spool.write(b"abc")
+    fd = spool.fd
+    assert not spool.abandon()
+    spool.end()
+    assert not spool.wanted
+    assert not is_open(fd)
+
+
+def test_others_join_who_stayed_behind_and_the_file_is_theirs_to_the_end(spool: Spool) -> None:
+    joined(spool).stay_behind()
+    spool.answer(Found(6))
+    spool.write(b"abc")
+    late = joined(spool)
+    spool.write(b"def")
+    spool.end()
+    assert late.wait_answer() == Found(6)
+    assert read_all(late, 6) == b"abcdef"
+    fd = late.fd
+    assert is_open(fd)
+    late.close()
+    assert not is_open(fd)
+
+
+def test_the_writer_never_waits_for_who_stayed_behind(spool: Spool) -> None:
+    reader = joined(spool)
+    reader.stay_behind()
+    spool.write(bytes(1000))
+    assert spool.lead(None) < 0
+    assert spool.lead(0) < 0
+    reader.close()
+    assert spool.wanted, "it stays, whatever becomes of its reader"
+
+
+def test_no_disk_is_held_for_who_stayed_behind(spool: Spool) -> None:
+    joined(spool).stay_behind()
+    spool.write(bytes(PUNCH_BYTES + 5))
+    spool.forget_read()
+    assert os.fstat(spool.fd).st_blocks * 512 < PUNCH_BYTES
+    assert spool.join() is None
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_of_many_who_stay_behind_one_does(spool: Spool, times: int) -> None:
+    readers = [joined(spool) for _ in range(3)]
+    for reader in readers * times:
+        reader.stay_behind()
+    assert spool._readers == readers[:1]
+    spool.write(b"abc")
+    fd = spool.fd
+    spool.end()
+    assert not is_open(fd)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_staying_behind_a_fetch_that_has_ended_is_leaving(spool: Spool, others: int) -> None:
+    readers = [joined(spool) for _ in range(others + 1)]
+    if others:
+        readers[0].stay_behind()
+    spool.write(b"abc")
+    fd = spool.fd
+    spool.end()
+    assert is_open(fd)
+    readers[-1].stay_behind()
+    assert not is_open(fd)
+
+
+# -- answers in HTTP's words -----------------------------------------------------------------------------------------
+def http_answers() -> list[Head | Validated]:
+    response = OriginResponse(status=200, fields=Fields([(b"ETag", b'"a"')]), length=3)
+    stored = StoredResponse(status=200, fields=response.fields, request_time=1.0, response_time=2.0, initial_age_s=0,
+                            lifetime_s=9)  # fmt: skip
+    return [Head(response, stored, True, b""), Head(response, stored, False, b"no-store"), Validated(b"/x", stored, 7)]
+
+
+@pytest.mark.parametrize("answer", http_answers(), ids=["stored", "not stored", "validated"])
+def test_an_http_answer_reaches_each_reader_as_it_is(spool: Spool, answer: Head | Validated) -> None:
+    early = joined(spool)
+    spool.answer(answer)
+    assert spool.answered
+    assert early.wait_answer() is answer
+    assert joined(spool).wait_answer() is answer
+
+
+def test_a_validated_answer_needs_no_file_and_nothing_comes_behind_it(spool: Spool) -> None:
+    reader = joined(spool)
+    spool.answer(http_answers()[2])
+    spool.end()
+    assert reader.wait_available() == 0
+    assert spool.fd == -1
+
+
+def test_a_body_of_unknown_length_ends_where_the_fetch_does(spool: Spool) -> None:
+    reader = joined(spool)
+    spool.answer(http_answers()[0])
+    spool.write(b"abc")
+    assert read_all(reader, 3) == b"abc"
+    spool.end()
+    assert reader.wait_available() == 0
+
+
+def test_interim_answers_come_first_and_once_to_each_reader_that_wants_them(spool: Spool) -> None:
+    told: list[tuple[int, Fields]] = []
+    hints = (103, Fields([(b"Link", b"</a.css>; rel=preload")]))
+    reader, unconcerned = joined(spool), joined(spool)
+    with ThreadPoolExecutor(1) as crew:
+        waiting = crew.submit(reader.wait_answer, lambda status, fields: told.append((status, fields)))
+        spool.interim(*hints)
+        wait_until(lambda: told == [hints])
+        assert not waiting.done()
+        spool.interim(102, Fields())
+        spool.answer(Found(0))
+        assert waiting.result(WATCHDOG_S) == Found(0)
+    assert told == [hints, (102, Fields())]
+    assert unconcerned.wait_answer() == Found(0)
+
+
+def test_interim_answers_come_also_before_a_failure(spool: Spool) -> None:
+    told: list[int] = []
+    reader = joined(spool)
+    spool.interim(103, Fields())
+    spool.end(OriginTimeout("stalled"))
+    with pytest.raises(OriginTimeout):
+        reader.wait_answer(lambda status, _: told.append(status))
+    assert told == [103]
+
+
+def test_a_client_that_leaves_while_it_is_told_leaves_the_spool_free(spool: Spool) -> None:
+    def gone(_status: int, _fields: Fields) -> None:
+        raise ClientGone("closed")
+
+    reader = joined(spool)
+    spool.interim(103, Fields())
+    with pytest.raises(ClientGone):
+        reader.wait_answer(gone)
+    spool.answer(Found(0))
+    assert joined(spool).wait_answer() == Found(0)

@@ -12,13 +12,21 @@ POST = b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continu
 CHUNKED = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 
 
+def is_buffered(parser: RequestParser) -> bool:
+    return parser.buffered
+
+
+def is_complete(parser: RequestParser) -> bool:
+    return parser.body_complete
+
+
 def test_a_head_comes_as_soon_as_it_is_whole() -> None:
     parser = RequestParser()
     assert parser.feed(GET[:-1]) is None
-    assert parser.buffered
+    assert is_buffered(parser)
     assert parser.feed(GET[-1:]) == RequestHead(b"GET", b"/a", (1, 1), Fields([(b"Host", b"h"), (b"X", b"y")]))
-    assert parser.body_complete
-    assert not parser.buffered
+    assert is_complete(parser)
+    assert not is_buffered(parser)
     assert parser.body() == b""
     assert parser.next_head() is None
 
@@ -42,13 +50,13 @@ def test_what_a_head_tells() -> None:
 def test_it_stops_behind_a_head_and_keeps_the_next() -> None:
     parser = RequestParser()
     assert parser.feed(GET + GET.replace(b"/a", b"/b") + b"GET") is not None
-    assert parser.buffered
+    assert is_buffered(parser)
     second = parser.next_head()
     assert second is not None
     assert second.target == b"/b"
-    assert parser.buffered
+    assert is_buffered(parser)
     assert parser.next_head() is None
-    assert parser.buffered
+    assert is_buffered(parser)
     third = parser.feed(GET[3:])
     assert third is not None
     assert third.target == b"/a"
@@ -57,15 +65,15 @@ def test_it_stops_behind_a_head_and_keeps_the_next() -> None:
 def test_a_body_of_a_length_ends_there() -> None:
     parser = RequestParser()
     parser.feed(POST + b"he")
-    assert not parser.body_complete
-    assert not parser.buffered
+    assert not is_complete(parser)
+    assert not is_buffered(parser)
     assert parser.body() == b"he"
     assert parser.body() == b""
     assert parser.body(b"l") == b"l"
-    assert not parser.body_complete
+    assert not is_complete(parser)
     assert parser.body(b"lo" + GET) == b"lo"
-    assert parser.body_complete
-    assert parser.buffered
+    assert is_complete(parser)
+    assert is_buffered(parser)
     head = parser.next_head()
     assert head is not None
     assert head.target == b"/a"
@@ -78,9 +86,9 @@ def test_a_chunked_body_ends_behind_its_trailers() -> None:
     assert (head.framing, head.keep_alive) == (Framing.CHUNKED, False)
     assert parser.body() == b"ab"
     assert parser.body(b"c\r\n0\r\nA: b\r\n") == b"c"
-    assert not parser.body_complete
+    assert not is_complete(parser)
     assert parser.body(b"\r\n" + GET) == b""
-    assert parser.body_complete
+    assert is_complete(parser)
     assert parser.next_head() is not None
 
 
@@ -98,9 +106,9 @@ def test_the_next_request_waits_for_the_end_of_the_body() -> None:
 def test_line_ends_between_requests_are_no_beginning() -> None:
     parser = RequestParser()
     assert parser.feed(b"\r\n\r\n") is None
-    assert not parser.buffered
+    assert not is_buffered(parser)
     assert parser.feed(b"\r") is None
-    assert parser.buffered
+    assert is_buffered(parser)
     assert parser.feed(b"\n" + GET) is not None
 
 
@@ -140,9 +148,9 @@ def test_a_section_seen_before_still_has_its_body() -> None:
     parser = RequestParser()
     for _ in range(2):
         assert parser.feed(POST + b"hello") is not None
-        assert not parser.body_complete
+        assert not is_complete(parser)
         assert parser.body() == b"hello"
-        assert parser.body_complete
+        assert is_complete(parser)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +166,14 @@ def test_limits_can_be_set(data: bytes, status: int) -> None:
     with pytest.raises(HttpError) as refused:
         parser.feed(data)
     assert refused.value.status == status
+
+
+def test_a_head_is_refused_at_the_byte_at_which_it_can_no_longer_end_in_time() -> None:
+    parser = RequestParser(head_bytes_max=44)
+    assert parser.feed(b"GET / HTTP/1.1\r\nHost: h\r\nA: " + b"b" * 15) is None
+    with pytest.raises(HttpError) as refused:
+        parser.feed(b"b")
+    assert refused.value.status == 431
 
 
 def test_a_request_line_has_its_own_limit_where_heads_may_be_longer() -> None:

@@ -1,0 +1,72 @@
+"""PURE: the results of the HTTP rows as a table for people and as one JSON object for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from scripts.benchmark.http_measure import HttpResults
+from scripts.benchmark.http_rows import HTTP_ROWS, NGINX, PACKAGES, POLICY_TARGET, POLICY_TITLE, VARNISH, HttpRow
+from scripts.benchmark.report import aligned
+from scripts.benchmark.stats import Comparison
+
+_LOAD = (
+    "load: wrk, 2 threads, several objects of each size in turn; every request a hit. New connections are wrk's too\n"
+    "(`Connection: close`): ab has one thread, speaks HTTP/1.0, and would be the bottleneck."
+)
+_HEADINGS = ("load", "ours", NGINX, "ratio", "range", "target", "", VARNISH, "ratio")
+
+
+def http_as_text(results: HttpResults, machine: str) -> str:
+    """The table, then the policy decision, and what to install for rows that are not measured."""
+    measured = {row.key: comparisons for row, comparisons in results.rows}
+    cells = [_cells(row, measured.get(row.key), results.missing) for row in HTTP_ROWS]
+    decision, target = results.decision_us, POLICY_TARGET
+    policy = f"{POLICY_TITLE}: {decision:.1f} µs (target {target.text('µs')}) {target.verdict(decision)}"
+    lines = [f"HTTP; machine: {machine}", _LOAD, "", *aligned([_HEADINGS, *cells]), "", policy]
+    if results.missing:
+        packages = " ".join(PACKAGES[name] for name in results.missing)
+        lines += ["", f"not installed: {', '.join(results.missing)} (apt-get install {packages})"]
+    return "\n".join(lines)
+
+
+def http_as_json(results: HttpResults, machine: str) -> str:
+    """One JSON object: rows by key with figures against each peer, target, verdict; the decision; what is missing."""
+    document = {
+        "machine": machine,
+        "rows": {row.key: _row_object(row, comparisons) for row, comparisons in results.rows},
+        "policy_decision": {
+            "microseconds": results.decision_us,
+            "target": POLICY_TARGET.value,
+            "verdict": POLICY_TARGET.verdict(results.decision_us),
+        },
+        "not_installed": list(results.missing),
+    }
+    return json.dumps(document, indent=2)
+
+
+def _cells(row: HttpRow, comparisons: Mapping[str, Comparison] | None, missing: Sequence[str]) -> tuple[str, ...]:
+    if comparisons is None:
+        needed = " and ".join(name for name in missing if name != VARNISH)
+        return (row.title, f"not measured: needs {needed}", "", "", "", row.target.text("x"), "", "", "")
+    nginx, varnish = comparisons[NGINX], comparisons.get(VARNISH)
+    return (
+        row.title,
+        f"{nginx.ours:,.0f} {row.figure}",
+        f"{nginx.other:,.0f}",
+        f"{nginx.ratio:.2f} x",
+        f"{nginx.ratio_low:.2f}-{nginx.ratio_high:.2f}",
+        row.target.text("x"),
+        row.target.verdict(nginx.ratio),
+        "not installed" if varnish is None else f"{varnish.other:,.0f}",
+        "" if varnish is None else f"{varnish.ratio:.2f} x",
+    )
+
+
+def _row_object(row: HttpRow, comparisons: Mapping[str, Comparison]) -> dict[str, object]:
+    return {
+        "load": row.title,
+        "unit": row.figure,
+        "against": {name: asdict(comparison) for name, comparison in comparisons.items()},
+        "target": row.target.value,
+        "verdict": row.target.verdict(comparisons[NGINX].ratio),
+    }

@@ -1,0 +1,131 @@
+"""SIGKILL in mid-UPDATE: the old metadata stays, its mark with it, and the body is served on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from shmchannel.client import ChannelClient
+from shmchannel.deadline import Deadline
+from shmchannel.errors import PeerGone
+from shmchannel.pool import SegmentPool
+from tests.faults.harness import assert_ends_well, assert_forgets
+from tests.support import names
+from tests.support.daemons import DaemonYard
+from tests.support.stores import PROJECT
+from tests.support.waiting import WATCHDOG_S, wait_until
+
+KEY, BODY, OLD, NEW = b"/key", b"body", b"old", b"new" * 1000
+
+# A proxy that updates the key and dies: before the metadata, between two chunks of it, or behind the last one.
+SCRIPT = """
+    import os, signal, sys
+    from shmchannel.client import ChannelClient
+    from shmchannel.chunk_writer import ChunkWriter
+    from shmchannel.deadline import Deadline
+    from shmchannel.pool import SegmentPool
+
+    queue, chunks = sys.argv[1], int(sys.argv[2])
+    post = ChunkWriter.post
+    def post_or_die(writer, *chunk):
+        if writer.posted == chunks:
+            print(pool.name, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        post(writer, *chunk)
+    ChunkWriter.post = post_or_die
+    pool = SegmentPool.create(1, 1384)
+    ChannelClient(queue, pool).update(b"/key", 0, b"new" * 1000, Deadline.after(30))
+"""
+
+
+@contextmanager
+def client_of(queue: str) -> Iterator[ChannelClient]:
+    """A proxy's end in this process."""
+    pool = SegmentPool.create(4, 4096)
+    client = ChannelClient(queue, pool)
+    try:
+        yield client
+    finally:
+        client.close()
+        pool.close()
+
+
+def store_marked(client: ChannelClient) -> None:
+    """The object with its old metadata, and marked."""
+
+    def read_into(views: Sequence[memoryview], offset: int) -> int:
+        views[0][:] = BODY
+        return len(BODY)
+
+    deadline = Deadline.after(WATCHDOG_S)
+    with client.put(KEY, len(BODY), OLD, client._pool.lease(deadline, 1), deadline) as transfer:
+        transfer.pump(read_into, len(BODY), wait=True)
+        assert transfer.commit()
+    assert client.purge(KEY, deadline, mark=True) == 1
+
+
+def found(client: ChannelClient) -> tuple[bytes, bytes, bool]:
+    """Body, metadata and mark."""
+    with client.get(KEY, Deadline.after(WATCHDOG_S), metadata_wanted=True) as transfer:
+        answer = bytes(transfer.chunk), transfer.metadata, transfer.marked
+        transfer.finish()
+        return answer
+
+
+@pytest.fixture(params=["memory", "directory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, ...]:
+    return ("--store", str(tmp_path / "store")) if request.param == "directory" else ()
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 3])
+def test_proxy_dies_in_an_update(yard: DaemonYard, store: tuple[str, ...], chunks: int) -> None:
+    """A body of 3,000 bytes goes in three chunks of metadata; the empty last one is never posted."""
+    cache = yard.start_cache(*store)
+    with client_of(yard.queue) as client:
+        store_marked(client)
+        pool_name = killed_proxy(yard.queue, chunks)
+        assert_forgets(cache, pool_name)
+        assert found(client) == (BODY, OLD, True)
+        assert client.update(KEY, 0, NEW, Deadline.after(WATCHDOG_S))
+        assert found(client) == (BODY, NEW, False)
+    assert_ends_well(cache)
+
+
+def killed_proxy(queue: str, chunks: int) -> str:
+    """Run the script to its death; returns the name of its pool, whose names are removed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), queue, str(chunks)], cwd=PROJECT, stdout=subprocess.PIPE
+    )
+    names.note_started(process.pid)
+    output, _ = process.communicate(timeout=WATCHDOG_S)
+    assert process.returncode == -signal.SIGKILL
+    names.remove(names.names_of({process.pid}))  # unless a daemon that started meanwhile has swept them
+    names.note_ended(process.pid)
+    return output.decode().strip()
+
+
+def test_cache_dies_in_an_update(yard: DaemonYard, tmp_path: Path) -> None:
+    flags = ("--store", str(tmp_path / "store"))
+    cache = yard.start_cache(*flags, env={"GFCACHE_FAULT": "cache.update_uncommitted"})
+    with client_of(yard.queue) as client:
+        store_marked(client)
+        with pytest.raises(PeerGone):
+            client.update(KEY, 0, NEW, Deadline.after(WATCHDOG_S))
+        assert cache.wait_exit() == -signal.SIGKILL
+        successor = yard.start_cache(*flags)
+        assert names.names_of({cache.pid}) == []
+        wait_until(lambda: client.connected, what="the next cache")
+        assert found(client) == (BODY, OLD, True)
+        assert client.update(KEY, 0, NEW, Deadline.after(WATCHDOG_S))
+        successor.kill()
+        third = yard.start_cache(*flags)
+        wait_until(lambda: client.connected, what="the next cache")
+        assert found(client) == (BODY, NEW, False), "what was acknowledged is kept"
+    assert_ends_well(third)

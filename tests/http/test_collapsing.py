@@ -1,0 +1,135 @@
+"""One origin request for all who ask at once, as far as its answer may serve them (RFC 9111 section 4)."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.http.client import HttpClient
+from tests.http.site import Site
+from tests.http.test_vary import by_field
+from tests.support.client import ask
+from tests.support.waiting import WATCHDOG_S
+from workloads.origin_stub import Framing, Route
+
+BODY = bytes(range(256)) * 2000
+FRESH = {"Cache-Control": "max-age=60"}
+
+
+@pytest.mark.parametrize("framing", list(Framing))
+@pytest.mark.parametrize("size", [5, len(BODY)])
+def test_fifty_equal_misses(site: Site, framing: Framing, size: int) -> None:
+    path = site.put(Route(body=BODY[:size], framing=framing, headers=FRESH))
+    replies = site.get_all([(path,)] * 50)
+    assert {(reply.status, reply.body == BODY[:size], reply.whole) for reply in replies} == {(200, True, True)}
+    assert site.count(path) == 1
+
+
+def test_a_follower_gets_what_is_there_while_the_rest_is_still_to_come(site: Site) -> None:
+    gate = threading.Event()
+    route = Route(body=BODY, headers=FRESH, hold=gate, hold_at=400_000)
+    path = site.put(route)
+    with HttpClient(site.port) as leader, HttpClient(site.port) as follower:
+        leader.send(path)
+        assert route.reached.wait(WATCHDOG_S)
+        follower.send(path)
+        head = follower.head()
+        assert head.cache == {"fwd": "uri-miss", "fwd-status": "200", "stored": "", "collapsed": ""}
+        assert follower.rest(400_000) == BODY[:400_000]
+        assert not gate.is_set()
+        gate.set()
+        assert follower.rest(len(BODY) - 400_000) == BODY[400_000:]
+        assert leader.receive().body == BODY
+    assert site.count(path) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"Cache-Control": "no-store"}, id="not-stored"),
+        pytest.param({"Cache-Control": "no-cache", "ETag": '"1"'}, id="to-be-validated-each-time"),
+        pytest.param({"Cache-Control": "max-age=10", "Age": "20", "ETag": '"1"'}, id="stale-when-it-came"),
+    ],
+)
+def test_an_answer_for_one_releases_the_others_at_once(site: Site, headers: dict[str, str]) -> None:
+    """They ask for themselves as soon as its head is there, and do not wait for its body."""
+    gate = threading.Event()
+    slow = Route(body=BODY, headers=headers, hold=gate, hold_at=400_000)
+    path = site.put(slow, Route(body=b"own", headers=headers))
+    with HttpClient(site.port) as leader, ThreadPoolExecutor(10) as crew:
+        leader.send(path)
+        assert slow.reached.wait(WATCHDOG_S)
+        others = [crew.submit(site.get, path) for _ in range(10)]
+        assert [other.result(WATCHDOG_S).body for other in others] == [b"own"] * 10
+        assert not gate.is_set()
+        assert 11 <= site.count(path) <= 21  # who validates what is being replaced asks once more
+        gate.set()
+        assert leader.receive().body == BODY
+
+
+def test_followers_of_other_variants_share_among_themselves(site: Site) -> None:
+    path = site.put(by_field("Accept-Encoding"))
+    asked = [(path, f"Accept-Encoding: {value}") for value in ("gzip", "br", "zstd") for _ in range(12)]
+    replies = site.get_all(asked)
+    assert [reply.body for reply in replies] == [fields.partition(": ")[2].encode() for _, fields in asked]
+    assert 3 <= site.count(path) <= 6  # one that was fetched before Vary was known may be fetched again
+    before = site.count(path)
+    site.get_all([(path, f"Accept-Encoding: {value}") for value in ("deflate", "x") for _ in range(12)])
+    assert site.count(path) == before + 2  # by now it is known what it varies in
+
+
+def test_a_request_that_will_have_it_new_shares_nothing(site: Site) -> None:
+    gate = threading.Event()
+    held = Route(body=b"old", headers=FRESH, hold=gate, hold_head=True)
+    path = site.put(held, Route(body=b"new", headers=FRESH))
+    with HttpClient(site.port) as leader:
+        leader.send(path)
+        assert held.reached.wait(WATCHDOG_S)
+        assert site.get(path, "Cache-Control: no-cache").body == b"new"
+        gate.set()
+        assert leader.receive().body == b"old"
+
+
+def test_the_first_one_leaves_and_the_others_get_all(site: Site) -> None:
+    gate = threading.Event()
+    route = Route(body=BODY, headers=FRESH, hold=gate, hold_at=1000)
+    path = site.put(route)
+    with HttpClient(site.port) as follower:
+        with HttpClient(site.port) as leader:
+            leader.send(path)
+            assert route.reached.wait(WATCHDOG_S)
+            follower.send(path)
+            assert follower.head().status == 200
+        gate.set()
+        assert follower.rest(len(BODY)) == BODY
+    assert site.count(path) == 1
+    assert site.stored(path).body == BODY
+
+
+def test_getfile_and_http_share_what_either_has_stored(site: Site) -> None:
+    path = site.put(Route(body=BODY, headers=FRESH))
+    assert ask(site.port, path).body == BODY
+    reply = site.stored(path)
+    assert (reply.body, reply.get("cache-control")) == (BODY, "max-age=60")
+    path = site.fill(Route(body=BODY[:100], headers=FRESH))
+    assert ask(site.port, path).body == BODY[:100]
+    assert site.count(path) == 1
+
+
+def test_a_reply_to_many_terms_at_once(site: Site) -> None:
+    """Whole, a part, a 304 and a head of one fetch."""
+    gate = threading.Event()
+    route = Route(body=BODY, headers={**FRESH, "ETag": '"1"'}, hold=gate, hold_head=True)
+    path = site.put(route)
+    with ThreadPoolExecutor(8) as crew:
+        whole = crew.submit(site.get, path)
+        assert route.reached.wait(WATCHDOG_S)
+        part = crew.submit(site.get, path, "Range: bytes=-10")
+        same = crew.submit(site.get, path, 'If-None-Match: "1"')
+        gate.set()
+        assert whole.result().body == BODY
+        assert (part.result().status, part.result().body) == (206, BODY[-10:])
+        assert same.result().status == 304
+    assert site.count(path) == 1
