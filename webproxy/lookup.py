@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from time import time
+from urllib.parse import unquote_to_bytes
 
 from shmchannel.deadline import Deadline
 from shmchannel.leased_transfer import IncomingTransfer
@@ -44,6 +45,10 @@ class Found:
     body: bytes | None = None
     transfer: IncomingTransfer | None = None
 
+    def without_body(self) -> Found:
+        """What is known of it, for whoever does not hold the body open."""
+        return Found(self.key, self.stored, self.version)
+
     def leave(self) -> None:
         """The body is not wanted, or not in this order."""
         transfer, self.transfer = self.transfer, None
@@ -68,8 +73,11 @@ class ObjectLookup:
         self._peek = cache.peek
         self._varying: OrderedDict[bytes, None] = OrderedDict()
 
-    def find(self, key: bytes, request: RequestHead, wait_s: float) -> Lookup:
+    def find(self, key: bytes, request: RequestHead, wait_s: float, *, names_files: bool = False) -> Lookup:
         """Look a key up for a request.
+
+        `names_files`: no origin has the key, so that it is a file of the cache's own, which is named by plain bytes
+        and has no query.
 
         Raises:
             CacheUnavailable: no cache, or none that answers in time.
@@ -82,7 +90,12 @@ class ObjectLookup:
         found = self._open(key, wait_s)
         if found is not None:
             return Lookup(found)
-        return self._find_varying(key, request, wait_s) or Lookup()
+        lookup = self._find_varying(key, request, wait_s) or Lookup()
+        if names_files and lookup.found is None:
+            name = unquote_to_bytes(key.partition(b"?")[0])
+            if name != key and INDEX_SUFFIX not in name:
+                return Lookup(self._open(name, wait_s))
+        return lookup
 
     def note_varying(self, key: bytes) -> None:
         """The key has an index now."""

@@ -5,6 +5,7 @@ Nothing here fails a request: what cannot be written is not stored, and is logge
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -14,12 +15,15 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
 from shmchannel.pool import SegmentPool
 from webproxy.caching.index_codec import encode_index
+from webproxy.caching.invalidation import invalidated_targets
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
 from webproxy.caching.variants import Variant, VariantIndex, with_variant
 from webproxy.errors import CacheUnavailable
 from webproxy.fill import Fill
-from webproxy.lookup import INDEX_SUFFIX, ObjectLookup
+from webproxy.http.messages import ResponseHead
+from webproxy.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
+from webproxy.origins import Target
 from webproxy.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -91,8 +95,28 @@ class ObjectWriter:
         except ShmChannelError as error:
             raise CacheUnavailable(str(error)) from error
 
+    def invalidate(self, target: Target, method: bytes, response: ResponseHead) -> None:
+        """Remove what an answer to an unsafe method makes invalid."""
+        own = target.url.encode()
+        for url in invalidated_targets(method, own, response):
+            key = target.key if url == own else key_of(target, url)
+            if key is not None and len(key) <= KEY_BYTES_MAX:
+                with contextlib.suppress(CacheUnavailable):
+                    self.purge(key)
+
     def _put_empty(self, key: bytes, metadata: bytes) -> None:
         deadline = Deadline.after(WRITE_SECONDS)
         with self._client.put(key, 0, metadata, self._pool.lease(deadline, 1), deadline) as transfer:
             transfer.pump(lambda _views, _offset: 0, 0, wait=True)
             transfer.commit()
+
+
+def key_of(target: Target, url: bytes) -> bytes | None:
+    """The key of another URL of the same origin; None for one that it does not serve here."""
+    base = target.base.rstrip("/").encode()
+    if not url.startswith(base + b"/"):
+        return None
+    path, rule = url[len(base) :], target.rule
+    if rule is not None and rule.strip_prefix:
+        path = rule.path[:-1] + path
+    return target.key[: len(target.key) - len(target.path)] + path

@@ -50,7 +50,8 @@ class Replies:
         self._name = name
         self.via = b"1.1 " + name
         self._via_line = b"Via: " + self.via + b"\r\n"
-        self._hit_tail = b"Age: %d\r\nCache-Status: " + name + b"; hit; ttl=%d\r\n" + self._via_line
+        said = name.replace(b"%", b"%%")
+        self._hit_tail = b"Age: %d\r\nCache-Status: " + said + b"; hit; ttl=%d\r\nVia: 1.1 " + said + b"\r\n"
 
     def status(self, **said: object) -> bytes:
         """A Cache-Status value."""
@@ -119,7 +120,7 @@ class Replies:
     ) -> bytes:
         """The head of an origin's answer as it goes on; `framing` are the lines that frame its body."""
         fields = end_to_end(response.fields)
-        if framing:  # a HEAD's answer and a 304 keep the length of the body that they leave out
+        if framing or response.status == 204:  # a HEAD's answer and a 304 keep the length of the body they leave out
             fields = fields.without((b"content-length",))
         dated = b"" if b"date" in fields else b"Date: " + date + b"\r\n"
         return b"HTTP/1.1 %d %s\r\n%s%sCache-Status: %s\r\n%s%s%s\r\n" % (

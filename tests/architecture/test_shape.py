@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     "webproxy.getfile.errors": "names and fields only: test_getfile_messages.py",
     "webproxy.getfile.client": "bytes to values: the wire corpus, and a property over any split",
     "webproxy.getfile.server": "bytes to values: the wire corpus, and a property over any split",
+    "webproxy.http_setup": "builds what serves HTTP from the settings: scenario tests and tests/http run it",
     "workloads.gfclient.cancel": "through connection and cli: test_connection.py, test_cli.py",
     "workloads.gfclient.download": "through cli: test_cli.py",
     "workloads.gfclient.measure": "through cli: test_cli.py",
@@ -36,6 +37,7 @@ TESTED_ELSEWHERE = {
     "workloads.origin_stub.body": "through the server: test_server.py",
     "workloads.origin_stub.folder": "through the server: test_server.py",
     "workloads.origin_stub.request": "through the server and the plan: test_server.py, test_plan.py",
+    "workloads.origin_stub.route": "what a path answers, as a value: test_plan.py, test_server.py",
 }
 
 

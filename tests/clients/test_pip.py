@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import io
 import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 from tests.clients.site import Site, run_client
 from tests.support.contents import body_of
+from tests.support.programs import require_module
 
 NAME = "gft_sample"
 
@@ -55,10 +53,9 @@ def pip_download(site: Site, home: Path, to: str, *requirements: str) -> None:
     """Download from the index through the proxy, with nothing of this machine's settings, caches or networks."""
     words = ["--isolated", "--disable-pip-version-check", "--no-cache-dir", "--no-input", "--retries", "0"]
     where = ["--no-deps", "--index-url", f"{site.url}/simple/", "--dest", to]
-    run_client([sys.executable, "-m", "pip", "download", *words, *where, *requirements], home)
+    run_client([sys.executable, "-m", require_module("pip"), "download", *words, *where, *requirements], home)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="this environment has no pip")
 def test_two_machines_download_a_package(site: Site, tmp_path: Path) -> None:
     (name, wheel), *_ = publish(site, "1.0").items()
     for machine in ("first", "second"):

@@ -41,7 +41,9 @@ CACHE_HITS = ("cache.received", "cache.attached", "cache.first_chunk", "cache.st
 CACHE_FILLS = ("cache.put_begun", "cache.put_chunk", "cache.put_uncommitted", "cache.put_committed")
 PROXY_HITS = ("proxy.leased", "proxy.sent", "proxy.received", "proxy.posted", "proxy.completed")
 PROXY_FILLS = ("proxy.fill_chunk", "proxy.fill_last")
+SHELVING = "cache.shelving"
 RETIRED = "proxy.retired"
+UPDATED = "cache.update_uncommitted"  # in test_updates.py: getfile updates nothing
 IN_FULL_STREAM = 100
 """The first chunks of a body may be the last of a narrow lease that is given up for a wider one."""
 LEFT_IN_MID_STREAM = {"proxy.received", "proxy.posted"}
@@ -49,7 +51,8 @@ LEFT_IN_MID_STREAM = {"proxy.received", "proxy.posted"}
 
 
 def test_every_point_is_here() -> None:
-    assert {*CACHE_HITS, *CACHE_FILLS, *PROXY_HITS, *PROXY_FILLS, RETIRED} == set(KILL_POINTS)
+    tested = {*CACHE_HITS, *CACHE_FILLS, *PROXY_HITS, *PROXY_FILLS, SHELVING, RETIRED, UPDATED}
+    assert tested == set(KILL_POINTS)
 
 
 def stop_at(point: str) -> dict[str, str]:
@@ -90,6 +93,24 @@ def test_late_cache_in_a_hit(point: str, yard: DaemonYard, content: Path) -> Non
     go_on(cache)
     assert_serves(proxy.port, LARGE)
     assert_serves(proxy.port, SMALL, rounds=10)
+    assert len(segments_of(proxy)) == SEGMENTS
+    assert_ends_well(proxy)
+    assert_ends_well(cache)
+
+
+def test_late_cache_with_an_object_half_on_the_hot_shelf(yard: DaemonYard, content: Path) -> None:
+    cache = yard.start_cache("--shelf-bytes", "256k", content=content, env=stop_at(SHELVING))
+    proxy = yard.start_proxy(*POOL_FLAGS, env=LIMITS)
+
+    def stands_still() -> bool:
+        ask(proxy.port, SMALL).assert_honest(CONTENT[SMALL])  # asked for twice or so, it is hot
+        return cache.is_stopped()
+
+    wait_until(stands_still, what="the cache has come to its point")
+    assert ask(proxy.port, SMALL).status is Status.ERROR, "a half entry is none"
+    go_on(cache)
+    assert_serves(proxy.port, SMALL, rounds=10)
+    assert_serves(proxy.port, LARGE)
     assert len(segments_of(proxy)) == SEGMENTS
     assert_ends_well(proxy)
     assert_ends_well(cache)

@@ -1,4 +1,4 @@
-"""SIGKILL in mid-UPDATE: the old metadata stays, its mark with it, and the body is served on."""
+"""SIGKILL and SIGSTOP in mid-UPDATE: metadata and mark are the old or the new ones, and the body is served on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
-from shmchannel.errors import PeerGone
+from shmchannel.errors import ChannelTimeout, PeerGone
 from shmchannel.pool import SegmentPool
 from tests.faults.harness import assert_ends_well, assert_forgets
 from tests.support import names
@@ -129,3 +129,18 @@ def test_cache_dies_in_an_update(yard: DaemonYard, tmp_path: Path) -> None:
         wait_until(lambda: client.connected, what="the next cache")
         assert found(client) == (BODY, NEW, False), "what was acknowledged is kept"
     assert_ends_well(third)
+
+
+def test_late_cache_in_an_update(yard: DaemonYard, store: tuple[str, ...]) -> None:
+    """Its proxy does not know what came of it: the cache may still have done it, all of it, when it goes on."""
+    cache = yard.start_cache(*store, env={"GFCACHE_FAULT": "cache.update_uncommitted:1:stop"})
+    with client_of(yard.queue) as client:
+        store_marked(client)
+        with pytest.raises(ChannelTimeout):
+            client.update(KEY, 0, NEW, Deadline.after(0.5))
+        wait_until(cache.is_stopped, what="the cache has come to its point")
+        cache.signal(signal.SIGCONT)
+        assert found(client) in [(BODY, OLD, True), (BODY, NEW, False)]
+        assert client.update(KEY, 0, NEW + b"er", Deadline.after(WATCHDOG_S))
+        assert found(client) == (BODY, NEW + b"er", False)
+    assert_ends_well(cache)

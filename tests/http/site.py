@@ -78,15 +78,14 @@ class Site:
         """Wait until the origin had so many."""
         assert self.origin.wait_for(path, count, WATCHDOG_S)
 
-    def holds(self, key: str) -> bool:
-        """Whether the cache has an object of this key, or variants of it."""
+    def holds(self, key: str, *, exactly: bool | None = None) -> bool:
+        """Whether the cache has an object of this key, or variants of it; `exactly` these (True), or that (False)."""
+        held = []
         for name in (key.encode(), key.encode() + b"\0"):
             with self.daemons.cache.get(name, Deadline.after(WATCHDOG_S)) as transfer:
-                found = transfer.found
+                held.append(transfer.found)
                 leave(transfer)
-            if found:
-                return True
-        return False
+        return any(held) if exactly is None else held == [not exactly, exactly]
 
     def settle(self, key: str) -> None:
         """Wait until the cache has it; a client has its last byte a moment before the commit."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.http_values import fields, request, response, stored_response
-from webproxy.caching.validation import conditional_request, selects
+from tests.support.http_values import NOW, fields, request, response, stored_response
+from webproxy.caching.validation import conditional_request, freshen, selects
 from webproxy.caching.variants import VariantIndex, new_variant, with_etag
 from webproxy.http.fields import Fields
 
@@ -101,6 +101,26 @@ WEAKLY = stored_response(b'ETag: W/"a"', b"Last-Modified: " + MODIFIED)
 )
 def test_which_stored_response_a_304_means(stored, lines, selected):
     assert selects(response(*lines, status=304), stored) is selected
+
+
+@pytest.mark.parametrize(
+    ("own_date", "answer", "selected"),
+    [
+        pytest.param(LATER, [b'ETag: "a"', b"Last-Modified: " + MODIFIED, b"Date: " + LATER], True, id="nginx"),
+        pytest.param(LATER, [b'ETag: "b"', b"Last-Modified: " + MODIFIED, b"Date: " + LATER], False, id="another-tag"),
+        pytest.param(LATER, [b'ETag: "a"', b"Last-Modified: " + LATER, b"Date: " + LATER], False, id="another-date"),
+        pytest.param(LATER, [b'ETag: "a"', b"Last-Modified: " + MODIFIED], False, id="without-a-date-it-is-weak"),
+        pytest.param(MODIFIED, [b'ETag: "a"', b"Last-Modified: " + MODIFIED, b"Date: " + LATER], False, id="too-young"),
+    ],
+)
+def test_a_strong_date_tells_which_weak_tag_a_strong_one_stands_for(own_date, answer, selected):
+    """nginx weakens the tag of what it compresses, but not in the 304 for it; the body keeps its weak tag."""
+    stored = stored_response(b'ETag: W/"a"', b"Last-Modified: " + MODIFIED, b"Date: " + own_date)
+    not_modified = response(*answer, status=304)
+    assert selects(not_modified, stored) is selected
+    if selected:
+        freshened = freshen(request(), stored, not_modified, request_time=NOW - 1, response_time=NOW)
+        assert freshened.fields.get(b"etag") == b'W/"a"'
 
 
 def test_a_304_finds_its_variant_among_all() -> None:

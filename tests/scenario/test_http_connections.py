@@ -470,7 +470,7 @@ def test_at_the_stop_idle_connections_end_and_what_runs_goes_on(served: DaemonYa
         idle = [stack.enter_context(HttpClient(proxy.port)) for _ in range(20)]
         assert [client.ask("/n1").status for client in idle] == [200] * 20
         half = stack.enter_context(HttpClient(proxy.port))
-        half.send(request("/n2")[:30])
+        half.send(request("/n2")[:20])
         slow = stack.enter_context(HttpClient(proxy.port, receive_buffer_bytes=SMALL_BUFFER_BYTES))
         slow.send(request("/huge"))
         slow.wait_for_beginning()
@@ -478,7 +478,7 @@ def test_at_the_stop_idle_connections_end_and_what_runs_goes_on(served: DaemonYa
         wait_until(lambda: refuses_connections(proxy.port))
         assert [client.rest() for client in idle] == [b""] * 20
         assert proxy.running
-        answer = half.send(request("/n2")[30:]).answer()
+        answer = half.send(request("/n2")[20:]).answer()
         assert (answer.body, answer.closes) == (body("n2"), True)
         assert slow.answer().body == body("huge")
         assert slow.rest() == b""

@@ -9,7 +9,7 @@ from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
 from webproxy.caching.storability import may_store, store_response
 from webproxy.caching.stored import Selecting, StoredResponse
-from webproxy.caching.validators import is_entity_tag, is_strong, strong_match, weak_match
+from webproxy.caching.validators import is_entity_tag, is_strong, last_modified_is_strong, strong_match, weak_match
 from webproxy.caching.variants import selecting_fields
 from webproxy.http.dates import format_http_date, parse_http_date
 from webproxy.http.fields import Fields
@@ -56,15 +56,26 @@ def selects(not_modified: ResponseHead, stored: StoredResponse) -> bool:
     """True when a 304 means this stored response, by the strongest validator that it has (section 4.3.4).
 
     A strong ETag means the same one, a weak ETag the same opaque tag; without an ETag, Last-Modified means the same
-    date. A 304 without any validator means the stored response when that was validated alone: the condition that it
-    answers named no other. The caller sees to that: after a request with several ETags, such a 304 means nothing.
+    date. A strong ETag can also mean its weak form, where a date that is strong on both sides says so: nginx weakens
+    the tag of what it compresses, but not in the 304. A 304 without any validator means the stored response when that
+    was validated alone: the condition that it answers named no other. The caller sees to that: after a request with
+    several ETags, such a 304 means nothing.
     """
     etag = not_modified.fields.get(b"etag")
     if etag is not None:
         own = stored.fields.get(b"etag") or b""
-        return strong_match(own, etag) if is_strong(etag) else own == etag or weak_match(own, etag)
+        if not is_strong(etag):
+            return own == etag or weak_match(own, etag)
+        return strong_match(own, etag) or (weak_match(own, etag) and _have_one_strong_date(not_modified, stored))
     modified = not_modified.fields.get(b"last-modified")
     return modified is None or modified == stored.fields.get(b"last-modified")
+
+
+def _have_one_strong_date(not_modified: ResponseHead, stored: StoredResponse) -> bool:
+    one, other = not_modified.fields, stored.fields
+    return one.get(b"last-modified") == other.get(b"last-modified") and all(
+        last_modified_is_strong(fields, stored.response_time) for fields in (one, other)
+    )
 
 
 def freshen(
@@ -115,6 +126,8 @@ def head_update(
     differs, or it may not be kept any more: the stored response is stale then, and is validated before its next use.
     """
     fields, own = response.fields, stored.fields
+    if stored.status != 200:
+        return None
     if any(name in fields and fields.get(name) != own.get(name) for name in (b"etag", b"last-modified")):
         return None
     if fields.get(b"content-length") not in (None, b"%d" % stored.body_bytes):
@@ -128,6 +141,8 @@ def head_update(
 def _updated(own: Fields, response: ResponseHead, response_time: float, options: CachingOptions) -> Fields:
     # A cookie is for the client whose request brought it, unless the operator shares them; storing asks the same.
     kept = _KEPT if options.store_set_cookie else _KEPT | {b"set-cookie"}
+    if b"etag" in own:  # it is the same, or a weak one that must not become strong: the body may be another coding
+        kept |= {b"etag"}
     new = end_to_end(response.fields).without(kept)
     if b"date" not in new:  # else its age would be counted from the Date of the response before it
         new = new.with_line(b"Date", format_http_date(int(response_time)))

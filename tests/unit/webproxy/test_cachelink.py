@@ -13,6 +13,7 @@ from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
 from shmchannel.pool import SegmentPool
 from tests.support.daemons import DaemonYard
+from tests.support.pairs import Entry, MemoryPair
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.cachelink import CacheLink
 from webproxy.errors import CacheUnavailable
@@ -118,3 +119,23 @@ def test_no_segment_in_time_is_unavailable(
     for lease in leases:
         lease.give_back()
     assert lookup(link)
+
+
+def test_a_part_a_version_and_the_metadata_are_asked_for_as_they_were_wanted() -> None:
+    with MemoryPair(segments=2, stripe=1) as pair:
+        pair.cache.entries[b"/a"] = Entry(b"abcdef", b"metadata", 3)
+        link = CacheLink(pair.client, patient=False)
+        with link.get(
+            b"/a", Deadline.after(WATCHDOG_S), offset=2, length=3, version=3, metadata_wanted=True
+        ) as transfer:
+            assert transfer.found
+            assert bytes(transfer.chunk) == b"cde"
+            assert transfer.metadata == b"metadata"
+            transfer.finish()
+        with link.get(b"/a", Deadline.after(WATCHDOG_S), version=4) as transfer:
+            assert not transfer.found
+            transfer.finish()
+        with link.get(b"/a", Deadline.after(WATCHDOG_S)) as transfer:
+            assert (bytes(transfer.chunk), transfer.metadata) == (b"abcdef", b"")
+            transfer.finish()
+        assert pair.is_whole()

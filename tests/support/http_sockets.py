@@ -1,0 +1,37 @@
+"""HTTP connections for unit tests: the server's side as the proxy has it, the client's as a socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.support.tcp import connected
+from webproxy.client_stream import ClientStream, RateLimit
+from webproxy.http_connection import HttpConnection
+
+
+@contextmanager
+def http_connected(
+    *, client_buffer_bytes: int = 0, server_buffer_bytes: int = 0
+) -> Iterator[tuple[HttpConnection, socket.socket]]:
+    """An HTTP connection and its client; the descriptor is closed by whoever is given the connection."""
+    with connected(client_buffer_bytes=client_buffer_bytes, server_buffer_bytes=server_buffer_bytes) as (fd, client):
+        yield HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192), client
+
+
+class OpenFile:
+    """Tells whether a descriptor is still the same open file."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._inode = os.fstat(fd).st_ino
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is."""
+        try:
+            return os.fstat(self._fd).st_ino == self._inode
+        except OSError:
+            return False

@@ -1,0 +1,321 @@
+"""HttpFront: which requests of a connection are served by whom, and what becomes of the connection between them."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.http_sockets import OpenFile
+from tests.support.tcp import at_end, connected
+from tests.support.waiting import WATCHDOG_S, wait_until
+from webproxy import sockets
+from webproxy.boss import Boss
+from webproxy.client_stream import ClientStream, RateLimit
+from webproxy.exchange import Paused
+from webproxy.getfile import Wire
+from webproxy.handoff import Handoff
+from webproxy.hit import HitResponse
+from webproxy.http.errors import HttpError
+from webproxy.http.messages import RequestHead
+from webproxy.http_connection import HttpConnection
+from webproxy.http_exchange import HttpExchange
+from webproxy.http_front import REQUESTS_IN_A_ROW, HttpFront
+from webproxy.idle_connections import IdleConnections
+from webproxy.replies import Replies
+
+Answerer = Callable[[HttpConnection, RequestHead], Paused | bool]
+
+
+def echo_target(connection: HttpConnection, request: RequestHead) -> bool:
+    connection.stream.send_all(b"[%s]" % request.target)
+    return request.keep_alive
+
+
+class FakeExchange(HttpExchange):
+    """Answers with the target, unless the test says otherwise."""
+
+    def __init__(self) -> None:
+        self.answers: Answerer = echo_target
+        self.resumed: Paused | bool = True
+
+    def serve(self, connection: HttpConnection, request: RequestHead) -> Paused | bool:
+        return self.answers(connection, request)
+
+    def resume(self, response: HitResponse) -> Paused | bool:
+        return self.resumed
+
+
+class Desk:
+    """A front with all that it hands connections to, and no workers: the test is the worker."""
+
+    def __init__(self, *, request_timeout_s: float = 60.0, connections_max: int = 10) -> None:
+        self.exchange = FakeExchange()
+        self.idle = IdleConnections()
+        self.handoff = Handoff()
+        self.boss = Boss(self.handoff, request_timeout_s=60.0, wire=Wire.CRLF, speaks_http=True)
+        self.draining = False
+        self.front = HttpFront(
+            self.exchange,
+            self.idle,
+            self.boss,
+            Replies(b"gf"),
+            head_bytes_max=8192,
+            request_timeout_s=request_timeout_s,
+            keepalive_s=60.0,
+            connections_max=connections_max,
+            client_limit=RateLimit(0, 1.0),
+            worker_count=1,
+            stopping=lambda: False,
+            draining=lambda: self.draining,
+        )
+        self.boss.start()
+
+    def close(self) -> None:
+        self.boss.close()
+        self.idle.close()
+        self.handoff.close()
+
+    def next_idle(self) -> HttpConnection:
+        """A connection on which something has come."""
+        found = wait_until(self.idle.take, what="a connection with something on it")
+        assert found is not None
+        return found
+
+    def next_on_the_line(self) -> HttpConnection:
+        """A connection that the boss has given back."""
+        found = wait_until(self.handoff.take, what="a connection on the line")
+        assert isinstance(found, HttpConnection)
+        return found
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    yield made
+    made.close()
+
+
+def get(target: bytes, *lines: bytes) -> bytes:
+    return b"\r\n".join([b"GET " + target + b" HTTP/1.1", b"Host: h", *lines, b"", b""])
+
+
+def received(client: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += client.recv(count - len(data))
+    return data
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+def test_a_request_is_answered_and_its_connection_idles(desk: Desk) -> None:
+    with connected() as (fd, client):
+        assert desk.front.begin(fd, get(b"/a")) is None
+        assert received(client, 4) == b"[/a]"
+        assert desk.idle.count == 1
+        for _ in range(3):
+            client.sendall(get(b"/b") + get(b"/c"))
+            assert desk.front.go_on(desk.next_idle()) is None
+            assert received(client, 8) == b"[/b][/c]"
+        assert desk.idle.count == 1
+
+
+def test_more_requests_than_are_answered_in_a_row_take_turns(desk: Desk) -> None:
+    count = 2 * REQUESTS_IN_A_ROW + 3
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a") * count)
+        assert received(client, 4 * REQUESTS_IN_A_ROW) == b"[/a]" * REQUESTS_IN_A_ROW
+        assert desk.idle.count == 0, "nothing that comes would wake it there"
+        desk.front.go_on(desk.next_on_the_line())
+        desk.front.go_on(desk.next_on_the_line())
+        assert received(client, 4 * (count - REQUESTS_IN_A_ROW)) == b"[/a]" * (count - REQUESTS_IN_A_ROW)
+        assert desk.idle.count == 1
+
+
+def test_half_a_head_idles_until_the_rest_comes(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a")[:20])
+        assert desk.idle.count == 1
+        client.sendall(get(b"/a")[20:])
+        desk.front.go_on(desk.next_idle())
+        assert received(client, 4) == b"[/a]"
+
+
+def test_what_pauses_is_the_workers_and_goes_on_with_the_next_request(desk: Desk) -> None:
+    with connected() as (fd, client):
+        made: list[HitResponse] = []
+
+        def pauses(connection: HttpConnection, request: RequestHead) -> Paused:
+            response = HitResponse(connection.stream, b"/a", 10, 1, lambda: False)
+            response.connection = connection
+            made.append(response)
+            return Paused(response, slow=True)
+
+        desk.exchange.answers = pauses
+        paused = desk.front.begin(fd, get(b"/a") + get(b"/b"))
+        assert paused == Paused(made[0], slow=True)
+        assert desk.idle.count == 0
+        desk.exchange.resumed = again = Paused(made[0], slow=False)
+        assert desk.front.resume(made[0]) == again
+        desk.exchange.resumed, desk.exchange.answers = True, echo_target
+        assert desk.front.resume(made[0]) is None
+        assert received(client, 4) == b"[/b]"
+        assert desk.idle.count == 1
+
+
+def test_a_paused_answer_that_ends_its_connection(desk: Desk) -> None:
+    with connected() as (fd, client):
+        response = HitResponse(ClientStream(fd, RateLimit(0, 1.0), lambda: False), b"/a", 10, 1, lambda: False)
+        assert desk.front.resume(response) is None
+        assert at_end(client) == b""
+
+
+def test_answers_that_nobody_takes_are_waited_for_by_the_boss(desk: Desk) -> None:
+    """The request that has no room is held, and answered once, when there is room."""
+
+    def large(connection: HttpConnection, request: RequestHead) -> bool:
+        data = b"x" * 40_000
+        sent = sockets.send(connection.fd, data)
+        connection.stream._sent_bytes += sent
+        sizes.append(sent)
+        return True
+
+    sizes: list[int] = []
+    desk.exchange.answers = large
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+        desk.front.begin(fd, get(b"/a") * 20)
+        wait_until(lambda: desk.boss.parked == 1)
+        before = len(sizes)
+        assert before < 20
+        received(client, sum(sizes))
+        connection = desk.next_on_the_line()
+        assert connection.held is not None
+        desk.exchange.answers = echo_target
+        desk.front.go_on(connection)
+        assert received(client, 4 * (20 - before)) == b"[/a]" * (20 - before)
+
+
+# -- ends -------------------------------------------------------------------------------------------------------------
+def test_the_last_answer_ends_the_connection_and_what_is_behind_it_is_forgotten(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a", b"Connection: close") + get(b"/b"))
+        assert at_end(client) == b"[/a]"
+        assert desk.idle.count == 0
+
+
+def test_the_clients_end_is_ours(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a"))
+        client.shutdown(socket.SHUT_WR)
+        desk.front.go_on(desk.next_idle())
+        assert at_end(client) == b"[/a]"
+
+
+def test_a_client_that_is_gone_is_closed(desk: Desk) -> None:
+    with connected() as (fd, client):
+        file = OpenFile(fd)
+        desk.front.begin(fd, get(b"/a"))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        desk.front.go_on(desk.next_idle())
+        assert not file.is_open
+
+
+@pytest.mark.parametrize("idled", [False, True])
+def test_what_is_no_request_is_refused_behind_the_answers_before_it(desk: Desk, idled: bool) -> None:
+    with connected() as (fd, client):
+        if idled:
+            desk.front.begin(fd, get(b"/a"))
+            client.sendall(b"garbage\r\n\r\n")
+            desk.front.go_on(desk.next_idle())
+        else:
+            desk.front.begin(fd, get(b"/a") + b"garbage\r\n\r\n" + get(b"/b"))
+        answer = at_end(client)
+        assert answer.startswith(b"[/a]HTTP/1.1 400 Bad Request\r\n")
+        assert b"\r\nConnection: close\r\n" in answer
+        assert b"/b" not in answer
+
+
+def test_a_bad_body_that_nobody_wanted_is_refused_behind_its_answer(desk: Desk) -> None:
+    def answers_and_skips(connection: HttpConnection, request: RequestHead) -> bool:
+        connection.stream.send_all(b"[answer]")
+        raise HttpError(400, "not a chunk size")
+
+    desk.exchange.answers = answers_and_skips
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a"))
+        assert at_end(client).startswith(b"[answer]HTTP/1.1 400 ")
+
+
+def test_a_bad_beginning_is_refused(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, b"GET /a HTTP/2.0\r\n")
+        assert at_end(client).startswith(b"HTTP/1.1 505 ")
+
+
+def test_half_a_head_and_the_end_is_refused(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a") + b"GET /b")
+        client.shutdown(socket.SHUT_WR)
+        desk.front.go_on(desk.next_idle())
+        assert at_end(client).startswith(b"[/a]HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("status", [400, 408])
+def test_what_the_boss_has_given_up_is_told_so(desk: Desk, status: int) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, b"GET /a HT", status)
+        assert at_end(client).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_too_many_connections(desk: Desk) -> None:
+    full = Desk(connections_max=1)
+    with connected() as (kept, _client), connected() as (fd, client):
+        full.front.begin(kept, get(b"/a"))
+        full.front.begin(fd, get(b"/a"))
+        assert at_end(client).startswith(b"HTTP/1.1 503 ")
+        assert full.idle.count == 1
+    full.close()
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+def test_a_head_that_takes_too_long_is_408_and_an_idle_connection_just_ends() -> None:
+    desk = Desk(request_timeout_s=0.0)
+    with connected() as (fd, client), connected() as (other, quiet):
+        desk.front.begin(fd, get(b"/a")[:20])
+        desk.front.begin(other, get(b"/a"))
+        desk.front.expire()
+        assert at_end(client).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        assert desk.idle.count == 1
+        assert received(quiet, 4) == b"[/a]"
+    desk.close()
+
+
+def test_bytes_that_trickle_in_give_a_head_no_more_time(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a")[:20])
+        client.sendall(get(b"/a")[20:22])
+        connection = desk.next_idle()
+        expires = connection.expires
+        desk.front.go_on(connection)
+        assert connection.expires == pytest.approx(expires, abs=1e-3)
+        client.sendall(get(b"/a")[22:])
+        desk.front.go_on(desk.next_idle())
+        assert received(client, 4) == b"[/a]"
+        assert connection.expires >= expires
+
+
+def test_in_the_end_quiet_connections_end_and_begun_requests_are_answered(desk: Desk) -> None:
+    with connected() as (fd, quiet), connected() as (other, client):
+        desk.front.begin(fd, get(b"/a"))
+        desk.front.begin(other, get(b"/b")[:20])
+        desk.draining = True
+        desk.front.expire()
+        quiet.settimeout(WATCHDOG_S)
+        assert at_end(quiet) == b"[/a]"
+        client.sendall(get(b"/b")[20:])
+        desk.front.go_on(desk.next_idle())
+        assert at_end(client) == b"[/b]"
+        assert desk.idle.count == 0

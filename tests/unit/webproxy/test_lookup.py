@@ -1,0 +1,129 @@
+"""ObjectLookup: what a cache's objects are to an HTTP request, and where they are looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.support.http_values import request, stored_response
+from tests.support.pairs import MemoryPair
+from tests.support.waiting import WATCHDOG_S
+from webproxy.cachelink import CacheLink
+from webproxy.caching.index_codec import encode_index
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.stored_codec import encode
+from webproxy.caching.variants import VariantIndex, new_variant, variant_key
+from webproxy.errors import CacheUnavailable
+from webproxy.lookup import FOREVER_S, Lookup, ObjectLookup
+
+BODY = b"0123456789"
+PLAIN = stored_response(b"ETag: 1", body_bytes=len(BODY))
+
+
+@pytest.fixture
+def pair() -> Iterator[MemoryPair]:
+    with MemoryPair() as living:
+        yield living
+
+
+@pytest.fixture
+def lookup(pair: MemoryPair) -> ObjectLookup:
+    return ObjectLookup(CacheLink(pair.client, patient=False))
+
+
+def find(lookup: ObjectLookup, *fields: bytes) -> Lookup:
+    found = lookup.find(b"/x", request(*fields), WATCHDOG_S)
+    if found.found is not None:
+        found.found.leave()
+    return found
+
+
+def keep_variant(pair: MemoryPair, name: bytes, value: bytes, *others: bytes) -> None:
+    variants = [new_variant(((b"foo", one),), b"") for one in (value, *others)]
+    stored = replace(PLAIN, selecting=variants[0].selecting, fields=stored_response(b"X: " + name).fields)
+    assert pair.store(variant_key(b"/x", variants[0].id), BODY, encode(stored))
+    assert pair.store(b"/x\0", b"", encode_index(VariantIndex(tuple(variants))))
+
+
+def stored_of(lookup: Lookup) -> StoredResponse:
+    assert lookup.found is not None
+    return lookup.found.stored
+
+
+def test_nothing(lookup: ObjectLookup) -> None:
+    assert find(lookup) == Lookup()
+
+
+def test_a_plain_response(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    pair.store(b"/x", BODY, encode(PLAIN))
+    assert stored_of(find(lookup)) == PLAIN
+    assert pair.is_whole()
+
+
+def test_a_marked_one_says_so(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    pair.store(b"/x", BODY, encode(PLAIN))
+    pair.cache.entries[b"/x"] = pair.cache.entries[b"/x"]._replace(marked=True)
+    assert stored_of(find(lookup)).marked
+
+
+@pytest.mark.parametrize("metadata", [b"?", encode(replace(PLAIN, body_bytes=11))], ids=["unknown", "another body's"])
+def test_what_cannot_be_used_is_not_there(pair: MemoryPair, lookup: ObjectLookup, metadata: bytes) -> None:
+    pair.store(b"/x", BODY, metadata)
+    assert find(lookup).found is None
+    assert pair.is_whole()
+
+
+def test_a_file_of_the_caches_own_is_fresh_for_ever(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    pair.store(b"/a.tar.gz", BODY)
+    found = lookup.find(b"/a.tar.gz", request(), WATCHDOG_S).found
+    assert found is not None
+    found.leave()
+    assert (found.stored.lifetime_s, found.stored.fields.get(b"content-type")) == (FOREVER_S, b"application/gzip")
+    assert found.stored.fields.get(b"etag") == b'"1-a"'
+
+
+def test_the_variant_that_is_selected(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    keep_variant(pair, b"one", b"1")
+    keep_variant(pair, b"two", b"2", b"1")
+    assert stored_of(find(lookup, b"Foo: 1")).fields.get(b"x") == b"one"
+    assert stored_of(find(lookup, b"Foo: 2")).fields.get(b"x") == b"two"
+    other = find(lookup, b"Foo: 3")
+    assert other.found is None
+    assert other.index is not None
+    assert len(other.index.variants) == 2
+
+
+def test_an_index_whose_variant_is_gone_or_another_is_a_miss(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    keep_variant(pair, b"one", b"1")
+    key = variant_key(b"/x", new_variant(((b"foo", b"1"),), b"").id)
+    pair.cache.entries[key] = pair.cache.entries[key]._replace(
+        metadata=encode(replace(PLAIN, selecting=((b"foo", b"2"),)))
+    )
+    assert find(lookup, b"Foo: 1").found is None
+    del pair.cache.entries[key]
+    assert find(lookup, b"Foo: 1").found is None
+    assert pair.is_whole()
+
+
+def test_a_key_known_to_vary_is_looked_up_there_first(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    keep_variant(pair, b"one", b"1")
+    pair.store(b"/x", BODY, encode(PLAIN))
+    assert stored_of(find(lookup, b"Foo: 1")) == PLAIN
+    lookup.note_varying(b"/x")
+    assert stored_of(find(lookup, b"Foo: 1")).selecting == ((b"foo", b"1"),)
+    lookup.forget_varying(b"/x")
+    assert stored_of(find(lookup, b"Foo: 1")) == PLAIN
+
+
+def test_an_index_that_is_gone_is_forgotten(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    lookup.note_varying(b"/x")
+    pair.store(b"/x", BODY, encode(PLAIN))
+    assert stored_of(find(lookup)) == PLAIN
+
+
+def test_no_cache(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    pair.kill_cache()
+    with pytest.raises(CacheUnavailable):
+        lookup.find(b"/x", request(), 0.1)

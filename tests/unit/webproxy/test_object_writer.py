@@ -1,0 +1,127 @@
+"""ObjectWriter: metadata, indexes and purges in a cache, and what an answer makes invalid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.http_values import request, response, stored_response
+from tests.support.pairs import MemoryPair
+from tests.support.waiting import WATCHDOG_S
+from webproxy.cachelink import CacheLink
+from webproxy.caching.stored_codec import decode, encode
+from webproxy.caching.variants import Variant, new_variant
+from webproxy.errors import CacheUnavailable
+from webproxy.fill import Fill
+from webproxy.lookup import ObjectLookup
+from webproxy.object_writer import ObjectWriter, key_of
+from webproxy.origins import OriginRule, Target
+
+STORED = stored_response(b"ETag: 1", body_bytes=3)
+RULE = OriginRule(url="http://o/base")
+
+
+@pytest.fixture
+def pair() -> Iterator[MemoryPair]:
+    with MemoryPair() as living:
+        yield living
+
+
+@pytest.fixture
+def lookup(pair: MemoryPair) -> ObjectLookup:
+    return ObjectLookup(CacheLink(pair.client, patient=False))
+
+
+@pytest.fixture
+def writer(pair: MemoryPair, lookup: ObjectLookup) -> ObjectWriter:
+    return ObjectWriter(pair.client, pair.pool, lookup, lambda key, spool: Fill(pair.client, pair.pool, key, spool))
+
+
+def variant(value: bytes) -> Variant:
+    return new_variant(((b"foo", value),), b"")
+
+
+def test_metadata_are_replaced_for_their_version_only(pair: MemoryPair, writer: ObjectWriter) -> None:
+    pair.store(b"/x", b"abc", encode(STORED))
+    newer = stored_response(b"ETag: 2", body_bytes=3)
+    assert not writer.update(b"/x", 99, newer)
+    assert writer.update(b"/x", 1, newer)
+    assert decode(pair.cache.entries[b"/x"].metadata) == newer
+
+
+def test_metadata_that_are_too_long_are_not_written(pair: MemoryPair, writer: ObjectWriter) -> None:
+    pair.store(b"/x", b"abc", encode(STORED))
+    assert not writer.update(b"/x", 1, stored_response(b"X: " + b"y" * 100_000, body_bytes=3))
+    assert decode(pair.cache.entries[b"/x"].metadata) == STORED
+
+
+def test_variants_gather_in_the_index_and_the_plain_object_goes(
+    pair: MemoryPair, lookup: ObjectLookup, writer: ObjectWriter
+) -> None:
+    pair.store(b"/x", b"abc", encode(STORED))
+    for value in (b"1", b"2"):
+        writer.add_variant(b"/x", variant(value))
+    index = lookup.index_of(b"/x", WATCHDOG_S)
+    assert index is not None
+    assert index.variants == (variant(b"2"), variant(b"1"))
+    assert b"/x" not in pair.cache.entries
+    writer.remove_index(b"/x")
+    assert pair.cache.entries == {}
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_purge_takes_the_variants_too(pair: MemoryPair, writer: ObjectWriter, soft: bool) -> None:
+    for key in (b"/x", b"/x\0", b"/x\0id", b"/xy"):
+        pair.store(key, b"abc", encode(STORED))
+    assert writer.purge(b"/x", soft=soft) == 3
+    left = {key: entry.marked for key, entry in pair.cache.entries.items()}
+    assert left == ({b"/x": True, b"/x\0": True, b"/x\0id": True, b"/xy": False} if soft else {b"/xy": False})
+
+
+def test_one_object_is_marked(pair: MemoryPair, writer: ObjectWriter) -> None:
+    for key in (b"/x", b"/x\0"):
+        pair.store(key, b"abc", encode(STORED))
+    writer.mark(b"/x")
+    assert {key: entry.marked for key, entry in pair.cache.entries.items()} == {b"/x": True, b"/x\0": False}
+
+
+def test_a_cache_that_is_gone(pair: MemoryPair, writer: ObjectWriter) -> None:
+    """Only a purge must be heard of: who asked for it relies on it."""
+    pair.kill_cache()
+    writer.mark(b"/x")
+    writer.add_variant(b"/x", variant(b"1"))
+    assert not writer.update(b"/x", 1, STORED)
+    with pytest.raises(CacheUnavailable):
+        writer.purge(b"/x")
+
+
+@pytest.mark.parametrize(
+    ("target", "url", "key"),
+    [
+        pytest.param(Target(b"/a", RULE, "http://o/base", b"/a", b"/a"), b"http://o/base/b", b"/b", id="path"),
+        pytest.param(Target(b"/a", RULE, "http://o/base", b"/a", b"/a"), b"http://o/b", None, id="outside"),
+        pytest.param(Target(b"/a", RULE, "http://o/base", b"/a", b"/a"), b"http://o/baseball", None, id="look-alike"),
+        pytest.param(
+            Target(b"http://h/a", RULE, "http://o/base", b"/a", b"/a"), b"http://o/base/b", b"http://h/b", id="host"
+        ),
+        pytest.param(
+            Target(b"/p/a", OriginRule(url="http://o", path=b"/p/", strip_prefix=True), "http://o", b"/p/a", b"/p/a"),
+            b"http://o/b",
+            b"/p/b",
+            id="stripped",
+        ),
+    ],
+)
+def test_the_key_of_another_url_of_an_origin(target: Target, url: bytes, key: bytes | None) -> None:
+    assert key_of(target, url) == key
+
+
+def test_an_unsafe_method_removes_target_and_location(pair: MemoryPair, writer: ObjectWriter) -> None:
+    target = Target(b"/a", RULE, "http://o/base", b"/a", b"/a")
+    for key in (b"/a", b"/b", b"/c"):
+        pair.store(key, b"abc", encode(STORED))
+    writer.invalidate(target, request().method, response())
+    assert len(pair.cache.entries) == 3
+    writer.invalidate(target, b"POST", response(b"Location: http://o/base/b", status=201))
+    assert set(pair.cache.entries) == {b"/c"}

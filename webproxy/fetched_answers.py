@@ -1,0 +1,105 @@
+"""FetchedAnswers: what an origin answers → the answer of each request that shares it, streamed while it comes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from webproxy.caching.decision import Decision
+from webproxy.caching.partial import WHOLE, RangeKind, answer_range
+from webproxy.caching.validators import Condition, evaluate_conditions
+from webproxy.errors import BodyCutShort
+from webproxy.http.dates import format_http_date
+from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, chunk_head
+from webproxy.pass_through import body_framing
+from webproxy.replies import Replies
+from webproxy.spool import Head, SpoolReader
+from webproxy.visit import Result, Visit
+
+
+class FetchedAnswers:
+    """Shared by all workers."""
+
+    def __init__(self, replies: Replies, *, stores: bool) -> None:
+        """`stores`: there is a cache, so that what may be stored is."""
+        self._replies = replies
+        self._stores = stores
+
+    def send(
+        self, visit: Visit, reader: SpoolReader, answer: Head, decision: Decision, *, joined: bool
+    ) -> Result | None:
+        """Stream an answer of the origin while it comes; None as StoredAnswers.send()."""
+        response, request = answer.response, visit.request
+        status = self._replies.status(
+            fwd=decision.reason,
+            fwd_status=response.status,
+            stored=answer.is_stored and self._stores,
+            collapsed=joined,
+            detail=answer.detail or None,
+        )
+        if response.status == 200:
+            condition = evaluate_conditions(request, answer.stored, visit.now)
+            if condition is Condition.ASK_ORIGIN:
+                return None
+            if self._send_part(visit, reader, answer, status, is_known=condition is Condition.NOT_MODIFIED):
+                return "fetched", not visit.said.closes
+        if joined:  # what is for the first asker alone, and withheld from what is stored, is withheld here too
+            fields = answer.stored.fields.with_line(b"Age", b"%d" % answer.stored.initial_age_s)
+            response = replace(response, fields=fields)
+        framing, said = body_framing(request, response, visit.said)
+        stream = visit.connection.stream
+        stream.send_header(self._replies.forwarded(response, said, status, framing, format_http_date(int(visit.now))))
+        if framing.startswith(b"Transfer"):
+            self._stream_chunked(visit, reader)
+        else:
+            self._stream(visit, reader, response.length)
+        return "fetched", not said.closes
+
+    def _send_part(self, visit: Visit, reader: SpoolReader, answer: Head, status: bytes, *, is_known: bool) -> bool:
+        """What the request's conditions and its range make of a 200; False when all of it is to be sent.
+
+        The origin was asked without them, so that what it sends is whole. `is_known`: the client has it already.
+        """
+        stored, stream = answer.stored, visit.connection.stream
+        ranges = WHOLE if answer.response.length is None else answer_range(visit.request, stored, visit.now)
+        if is_known:
+            stream.send_all(self._replies.not_modified(stored, stored.initial_age_s, visit.said, status))
+        elif ranges.kind is RangeKind.UNSATISFIABLE:
+            stream.send_all(self._replies.unsatisfiable(stored, visit.said, visit.now, with_body=True))
+        elif ranges.kind is RangeKind.ONE:
+            first, end = ranges.ranges[0]
+            stream.send_header(self._replies.part(stored, stored.initial_age_s, visit.said, status, first, end))
+            while reader.position < first:  # the fetch need not wait for who skips
+                available = reader.wait_available()
+                if available <= 0:
+                    raise BodyCutShort("the origin's body ended before its length")
+                reader.advance(min(available, first - reader.position))
+            self._stream(visit, reader, end)
+        else:
+            return False
+        if answer.is_stored and self._stores:  # the client has what it wanted; the rest is fetched for the cache
+            reader.stay_behind()
+        return True
+
+    def _stream(self, visit: Visit, reader: SpoolReader, end: int | None) -> None:
+        stream = visit.connection.stream
+        while end is None or reader.position < end:
+            available = reader.wait_available()
+            if available <= 0:
+                if end is None:
+                    return
+                raise BodyCutShort("the origin's body ended before its length")
+            wanted = available if end is None else min(available, end - reader.position)
+            sent = stream.send_file(reader.fd, reader.position, wanted)
+            if sent:
+                reader.advance(sent)
+            else:
+                stream.wait_writable()
+
+    def _stream_chunked(self, visit: Visit, reader: SpoolReader) -> None:
+        stream = visit.connection.stream
+        while (available := reader.wait_available()) > 0:
+            end = reader.position + available
+            stream.send_header(chunk_head(available))
+            self._stream(visit, reader, end)
+            stream.send_all(CHUNK_END)
+        stream.send_all(LAST_CHUNK)

@@ -1,0 +1,28 @@
+"""Visit: one HTTP request on its way, as the parts that answer it hand it to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from webproxy.exchange import Paused
+from webproxy.http.messages import RequestHead
+from webproxy.http_connection import HttpConnection
+from webproxy.origins import Target
+from webproxy.replies import Connection
+
+Result: TypeAlias = Paused | tuple[str, bool]
+"""What is left of the answer, or how the request ended and whether the connection goes on."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """What a request is for, who asked, and since when (seconds since the epoch)."""
+
+    connection: HttpConnection
+    request: RequestHead
+    target: Target
+    said: Connection
+    now: float
+    lookups: int = 0
+    """How often the cache was asked."""
