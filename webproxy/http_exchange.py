@@ -111,7 +111,6 @@ class HttpExchange:
                 reply = self._quick.reply(request, said)
                 if reply is not None:
                     return self._send_quickly(connection, reply, said)
-        outcome: str
         try:
             try:
                 result = self._serve(connection, request, said)

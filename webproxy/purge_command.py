@@ -1,7 +1,7 @@
 """`webproxy purge`: removes objects from the cache, or marks them stale; a short run beside the daemons.
 
-It needs no proxy: it asks the cache itself, on the queue that the proxy's own settings name. A key is written as
-Cache-Status shows it, and brought into the normal form that the proxy gives to what clients ask for.
+It needs no proxy: it asks the cache itself, on the queue that the proxy's own settings name. A key is a
+path, or a URL where Host chooses, and is brought into the normal form that the proxy gives to what clients ask for.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DESCRIPTION = """\
 Remove an object from the cache, with all the variants that HTTP keeps of it. Other settings come from where the daemon
 has them: WEBPROXY_ variables and the file."""
 _KEY_HELP = """\
-/PATH or http://HOST/PATH, as Cache-Status shows the key; with * at its end (quote it: '/old/*'), all that begin so"""
+/PATH, or http://HOST/PATH where Host chooses the origin; with * at its end (quote it: '/old/*'), all that begin so"""
 
 
 class BadKey(Exception):

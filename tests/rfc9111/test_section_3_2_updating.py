@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -150,6 +151,7 @@ DATED = stored_response(OLD_DATE, b"Last-Modified: Sat, 21 Nov 2026 08:00:00 GMT
         pytest.param(DATED, [b"Last-Modified: Sat, 21 Nov 2026 08:00:01 GMT"], id="another-date"),
         pytest.param(DATED, [b'ETag: "a"'], id="an-etag-that-is-not-stored"),
         pytest.param(STORED, [b'ETag: "a"', b"Cache-Control: no-store"], id="no-store"),
+        pytest.param(replace(STORED, status=404), [b'ETag: "a"'], id="another-status"),
     ],
 )
 def test_a_head_that_differs_makes_it_stale(stored: StoredResponse, lines: list[bytes]) -> None:

@@ -24,7 +24,8 @@ PLAIN = stored_response(b"ETag: 1", body_bytes=len(BODY))
 
 @pytest.fixture
 def pair() -> Iterator[MemoryPair]:
-    with MemoryPair() as living:
+    living = MemoryPair()
+    with living:
         yield living
 
 

@@ -24,7 +24,8 @@ RULE = OriginRule(url="http://o/base")
 
 @pytest.fixture
 def pair() -> Iterator[MemoryPair]:
-    with MemoryPair() as living:
+    living = MemoryPair()
+    with living:
         yield living
 
 

@@ -1,0 +1,107 @@
+"""StoredAnswers: a stored response as the answer of one request, from the shelf, from a transfer, or gone meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.http_values import NOW, request, stored_response
+from tests.support.pairs import MemoryPair
+from tests.support.tcp import connected
+from webproxy import sockets
+from webproxy.cachelink import CacheLink
+from webproxy.client_stream import ClientStream, RateLimit
+from webproxy.http_connection import HttpConnection
+from webproxy.lookup import Found
+from webproxy.origins import OriginRule, Target
+from webproxy.replies import STAYS, Replies
+from webproxy.stored_answers import ObjectGone, StoredAnswers
+from webproxy.visit import Result, Visit
+
+BODY = bytes(range(250)) * 400
+STORED = stored_response(b'ETag: "1"', body_bytes=len(BODY))
+TARGET = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
+Send = Callable[..., tuple[Result | None, bytes]]
+
+
+@pytest.fixture
+def pair() -> Iterator[MemoryPair]:
+    living = MemoryPair()
+    with living:
+        yield living
+
+
+@pytest.fixture
+def send(pair: MemoryPair) -> Send:
+    """Answer a request of these fields by what was found; the result, and all that the client got."""
+    answers = StoredAnswers(
+        CacheLink(pair.client, patient=False), Replies(b"us"), cache_wait_s=1.0, others_wait=lambda: False
+    )
+
+    def answer(found: Found, *fields: bytes, method: bytes = b"GET") -> tuple[Result | None, bytes]:
+        with connected(server_buffer_bytes=4 * len(BODY), client_buffer_bytes=4 * len(BODY)) as (fd, client):
+            connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
+            visit = Visit(connection, request(*fields, method=method), TARGET, STAYS, NOW)
+            try:
+                result = answers.send(visit, found, 11, None, "hit")
+            finally:
+                sockets.close(fd)
+            return result, b"".join(iter(lambda: client.recv(65_536), b""))
+
+    return answer
+
+
+def test_from_the_shelf(send: Send) -> None:
+    result, sent = send(Found(b"/x", STORED, 1, body=BODY))
+    assert result == ("hit", True)
+    head, _, body = sent.partition(b"\r\n\r\n")
+    assert (head.startswith(b"HTTP/1.1 200 OK\r\n"), b"Age: 11" in head, body == BODY) == (True, True, True)
+
+
+def test_a_body_that_was_left_is_opened_again(pair: MemoryPair, send: Send) -> None:
+    pair.store(b"/x", BODY)
+    result, sent = send(Found(b"/x", STORED, 1))
+    assert (result, sent.partition(b"\r\n\r\n")[2] == BODY) == (("hit", True), True)
+    assert pair.is_whole()
+
+
+@pytest.mark.parametrize("version", [0, 2], ids=["gone", "replaced"])
+def test_a_body_that_is_gone_is_noticed_before_anything_was_sent(pair: MemoryPair, send: Send, version: int) -> None:
+    if version:
+        pair.store(b"/other", b"")
+        pair.store(b"/x", BODY)
+    with pytest.raises(ObjectGone):
+        send(Found(b"/x", STORED, 1))
+    assert pair.is_whole()
+
+
+def test_without_a_cache_too(pair: MemoryPair, send: Send) -> None:
+    pair.kill_cache()
+    with pytest.raises(ObjectGone):
+        send(Found(b"/x", STORED, 1))
+
+
+def test_head_and_304_need_no_body(send: Send) -> None:
+    for sent in (
+        send(Found(b"/x", STORED, 1), method=b"HEAD")[1],
+        send(Found(b"/x", STORED, 1), b'If-None-Match: "1"')[1],
+    ):
+        assert sent.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("body", [BODY, None], ids=["shelf", "transfer"])
+def test_parts(pair: MemoryPair, send: Send, body: bytes | None) -> None:
+    pair.store(b"/x", BODY)
+    _, one = send(Found(b"/x", STORED, 1, body=body), b"Range: bytes=1000-50000")
+    assert one.partition(b"\r\n\r\n")[2] == BODY[1000:50001]
+    _, several = send(Found(b"/x", STORED, 1, body=body), b"Range: bytes=0-9,90000-90009")
+    assert several.count(BODY[:10]) >= 1
+    assert BODY[90000:90010] in several
+    _, none = send(Found(b"/x", STORED, 1, body=body), b"Range: bytes=100000-")
+    assert none.startswith(b"HTTP/1.1 416 ")
+    assert pair.is_whole()
+
+
+def test_a_condition_for_the_origin_is_left_to_it(send: Send) -> None:
+    assert send(Found(b"/x", STORED, 1, body=BODY), b'If-Match: "2"') == (None, b"")
