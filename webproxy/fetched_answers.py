@@ -34,6 +34,7 @@ class FetchedAnswers:
             fwd_status=response.status,
             stored=answer.is_stored and self._stores,
             collapsed=joined,
+            key=visit.key_to_tell,
             detail=answer.detail or None,
         )
         if response.status == 200:

@@ -341,20 +341,19 @@ class HttpExchange:
 
     def _send_stale(self, visit: Visit, found: Found, decision: Decision, fwd_status: int | None) -> Result:
         """The origin failed: serve what is there, and say so."""
-        stored = found.stored
-        status = self._replies.status(
-            fwd=decision.reason, fwd_status=fwd_status, ttl=stored.lifetime_s - decision.age_s, detail=b"stale"
-        )
+        ttl = found.stored.lifetime_s - decision.age_s
+        key = visit.key_to_tell
+        status = self._replies.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=b"stale")
         return self._send_stored(visit, found, decision.age_s, status, "stale")
 
     def _send_validated(
         self, visit: Visit, found: Found | None, answer: Validated, decision: Decision, *, joined: bool
     ) -> Result:
-        stored = answer.stored
+        stored, ttl = answer.stored, answer.stored.lifetime_s
         body = found.body if found is not None and (found.key, found.version) == (answer.key, answer.version) else None
-        fresh = Found(answer.key, stored, answer.version, body)
+        fresh, key = Found(answer.key, stored, answer.version, body), visit.key_to_tell
         status = self._replies.status(
-            fwd=decision.reason, fwd_status=304, stored=answer.is_kept, collapsed=joined, ttl=stored.lifetime_s
+            fwd=decision.reason, fwd_status=304, stored=answer.is_kept, collapsed=joined, ttl=ttl, key=key
         )
         return self._send_stored(visit, fresh, stored.initial_age_s, status, "validated")
 

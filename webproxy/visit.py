@@ -26,3 +26,8 @@ class Visit:
     now: float
     lookups: int = 0
     """How often the cache was asked."""
+
+    @property
+    def key_to_tell(self) -> bytes | None:
+        """The key for Cache-Status (RFC 9211 section 2.7), where it is not just what the client asked for."""
+        return None if self.target.key == self.request.target else self.target.key

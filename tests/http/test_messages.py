@@ -128,6 +128,12 @@ def test_an_old_client_that_keeps_its_connection(site: Site) -> None:
             assert (reply.body, reply.get("connection")) == (b"x", "keep-alive")
 
 
+def test_cache_status_tells_a_key_that_is_not_the_target(site: Site) -> None:
+    path = site.put(Route(body=b"x", headers=FRESH))
+    reply = site.get("/away/.." + path)
+    assert reply.all("cache-status") == [f'edge; fwd=uri-miss; fwd-status=200; stored; key="{path}"']
+
+
 def test_cache_status(site: Site) -> None:
     path = site.put(Route(body=b"x", headers={**FRESH, "Cache-Status": "origin; hit"}))
     first, again = site.get(path), site.stored(path)
