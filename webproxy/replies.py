@@ -129,7 +129,7 @@ class Replies:
             fields.block,
             dated,
             status,
-            self._via_line,
+            b"Via: %s %s\r\n" % (response.http_version, self._name),
             connection.line,
             framing,
         )

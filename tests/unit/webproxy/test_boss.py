@@ -16,7 +16,7 @@ from webproxy import sockets
 from webproxy.boss import Boss
 from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.getfile import Wire, request_bytes
-from webproxy.handoff import Handoff, Request
+from webproxy.handoff import Handoff, HttpStart, Request
 from webproxy.hit import HitResponse
 
 INVALID = b"GETFILE INVALID\r\n\r\n"
@@ -125,6 +125,67 @@ def test_beyond_the_bound_of_unfinished_requests_the_answer_is_error(
             boss.adopt(fd, b"")
         assert at_end(pairs[2][1]) == b"GETFILE ERROR\r\n\r\n"
         assert boss.unfinished == 2
+
+
+# -- with HTTP ----------------------------------------------------------------------------------------------------
+def speaking(handoff: Handoff, *, getfile: bool = True, request_timeout_s: float = 60.0) -> Boss:
+    made = Boss(handoff, request_timeout_s=request_timeout_s, wire=Wire.CRLF, speaks_http=True, speaks_getfile=getfile)
+    made.start()
+    return made
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4, 15])
+def test_a_line_of_http_goes_on_when_it_is_whole(handoff: Handoff, cut: int) -> None:
+    line = b"GET /a HTTP/1.1\r\n"
+    boss = speaking(handoff)
+    with connected() as (fd, client):
+        boss.adopt(fd, line[:cut])
+        client.sendall(line[cut:])
+        assert wait_until(handoff.take) == HttpStart(fd, line)
+        sockets.close(fd)
+    boss.close()
+
+
+def test_a_getfile_request_is_one_beside_http_too(handoff: Handoff) -> None:
+    boss = speaking(handoff)
+    with connected() as (fd, client):
+        boss.adopt(fd, b"GET")
+        client.sendall(REQUEST[3:])
+        assert taken(handoff) == (fd, b"/path")
+        sockets.close(fd)
+    boss.close()
+
+
+def test_where_http_alone_is_spoken_everything_is_http(handoff: Handoff) -> None:
+    boss = speaking(handoff, getfile=False)
+    with connected() as (fd, client):
+        boss.adopt(fd, b"")
+        client.sendall(REQUEST)
+        assert wait_until(handoff.take) == HttpStart(fd, REQUEST)
+        sockets.close(fd)
+    boss.close()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_half_a_line_of_http_is_refused_by_a_worker(handoff: Handoff, ends: bool) -> None:
+    boss = speaking(handoff, request_timeout_s=60.0 if ends else 0.1)
+    with connected() as (fd, client):
+        boss.adopt(fd, b"GET /a HT")
+        if ends:
+            client.shutdown(socket.SHUT_WR)
+        assert wait_until(handoff.take) == HttpStart(fd, b"GET /a HT", 400 if ends else 408)
+        sockets.close(fd)
+    assert boss.invalid_total == 0
+    boss.close()
+
+
+@pytest.mark.parametrize(("getfile", "answer"), [(True, INVALID), (False, b"")])
+def test_a_silent_client_is_told_only_what_it_could_understand(handoff: Handoff, getfile: bool, answer: bytes) -> None:
+    boss = speaking(handoff, getfile=getfile, request_timeout_s=0.1)
+    with connected() as (fd, client):
+        boss.adopt(fd, b"")
+        assert at_end(client) == answer
+    boss.close()
 
 
 # -- ends of connections ------------------------------------------------------------------------------------------

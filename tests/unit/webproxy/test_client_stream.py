@@ -121,3 +121,20 @@ def test_a_file_for_a_client_that_left() -> None:
         with pytest.raises(ClientGone):
             send_on(stream, file.fileno())
         sockets.close(fd)
+
+
+def test_before_another_answer_the_pace_begins_anew_and_untaken_bytes_are_seen() -> None:
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+        stream = ClientStream(fd, RateLimit(1_000_000, 0.05), lambda: False)
+        assert stream.begin_answer()
+        stream.check_rate()  # a window opens, and ends unnoticed while the connection idles
+        threading.Event().wait(0.1)
+        assert stream.begin_answer()
+        stream.check_rate()
+        fill_up(stream)
+        stream._sent_bytes += 1 << 20
+        assert not stream.begin_answer()
+        assert not stream.begin_answer()
+        while not stream.begin_answer():
+            client.recv(65_536)
+        sockets.close(fd)

@@ -88,7 +88,7 @@ def test_garbage_is_refused() -> None:
 
 
 def test_the_time_of_a_head_runs_from_its_first_bytes_on() -> None:
-    with http_connected() as (connection, client):
+    with http_connected() as (connection, _client):
         connection.feed(GET_A[:3])
         first = connection.head_time_left(10.0)
         connection.feed(GET_A[3:5])

@@ -11,7 +11,7 @@ import pytest
 from tests.support.http_sockets import OpenFile
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy import sockets
+from webproxy import client_stream, sockets
 from webproxy.boss import Boss
 from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.exchange import Paused
@@ -172,8 +172,9 @@ def test_a_paused_answer_that_ends_its_connection(desk: Desk) -> None:
         assert at_end(client) == b""
 
 
-def test_answers_that_nobody_takes_are_waited_for_by_the_boss(desk: Desk) -> None:
+def test_answers_that_nobody_takes_are_waited_for_by_the_boss(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request that has no room is held, and answered once, when there is room."""
+    monkeypatch.setattr(client_stream, "_LOOK_BYTES", 1)  # the buffers here are far smaller than any real one
 
     def large(connection: HttpConnection, request: RequestHead) -> bool:
         data = b"x" * 40_000
@@ -192,6 +193,7 @@ def test_answers_that_nobody_takes_are_waited_for_by_the_boss(desk: Desk) -> Non
         received(client, sum(sizes))
         connection = desk.next_on_the_line()
         assert connection.held is not None
+        monkeypatch.undo()
         desk.exchange.answers = echo_target
         desk.front.go_on(connection)
         assert received(client, 4 * (20 - before)) == b"[/a]" * (20 - before)

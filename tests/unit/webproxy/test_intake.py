@@ -6,17 +6,20 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from tests.support.http_sockets import http_connected
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy import sockets
 from webproxy.boss import Boss
 from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.getfile import Wire, request_bytes
-from webproxy.handoff import Handoff, Request
+from webproxy.handoff import Handoff, HttpStart, Request
 from webproxy.hit import HitResponse
+from webproxy.idle_connections import IdleConnections
 from webproxy.intake import Intake
 from webproxy.listener import open_listener
 
@@ -160,3 +163,70 @@ def test_without_descriptors_a_client_is_told_and_the_next_one_is_served(door: D
     sockets.close(fd)
     refused.close()
     served.close()
+
+
+class HttpDoor(Door):
+    """The same where HTTP is spoken too, or alone."""
+
+    def __init__(self, *, speaks_getfile: bool = True) -> None:
+        self.handoff = Handoff()
+        self.listener = open_listener("127.0.0.1", 0)
+        self.address = self.listener.getsockname()
+        self.idle = IdleConnections()
+        self.boss = Boss(
+            self.handoff, request_timeout_s=60.0, wire=Wire.CRLF, speaks_http=True, speaks_getfile=speaks_getfile
+        )
+        self.boss.start()
+        self.intake = Intake(
+            self.listener, self.handoff, self.boss, 2, Wire.CRLF, idle=self.idle, speaks_getfile=speaks_getfile
+        )
+
+    def close(self) -> None:
+        super().close()
+        self.idle.close()
+
+
+HTTP = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("speaks_getfile", "sent", "is_http"),
+    [(True, HTTP, True), (True, request_bytes(b"/a"), False), (False, HTTP, True), (False, request_bytes(b"/a"), True)],
+)
+def test_the_first_bytes_decide(speaks_getfile: bool, sent: bytes, is_http: bool) -> None:
+    door = HttpDoor(speaks_getfile=speaks_getfile)
+    with door.client(sent):
+        job = door.taken()
+        assert isinstance(job, HttpStart) == is_http
+        assert job[1] == (sent if is_http else b"/a")
+        sockets.close(job[0])
+    door.close()
+
+
+def test_a_client_of_http_alone_that_leaves_at_once_is_told_nothing() -> None:
+    door = HttpDoor(speaks_getfile=False)
+    with door.client(b"") as client:
+        client.shutdown(socket.SHUT_WR)
+        wait_until(lambda: (door.intake.take(0), door.intake.take(0), sockets.has_arrived(client.fileno()))[2])
+        assert at_end(client) == b""
+    assert door.intake.invalid_total == 0
+    door.close()
+
+
+def test_new_connections_and_old_ones_take_turns() -> None:
+    """Old ones with requests at hand must not keep a new one waiting."""
+    door = HttpDoor()
+    with ExitStack() as stack:
+        old = [stack.enter_context(http_connected()) for _ in range(4)]
+        for connection, client in old:
+            client.sendall(b"x")
+            door.idle.put(connection, 3600.0)
+        stack.enter_context(door.client(request_bytes(b"/new")))
+        wait_until(lambda: all_queued(door.listener, 1))
+        wait_until(lambda: all(sockets.has_arrived(connection.fd) for connection, _ in old))
+        jobs = [door.intake.take(0) for _ in range(5)]
+        assert [isinstance(job, tuple) for job in jobs[:2]].count(True) == 1
+        for job in jobs:
+            assert job is not None
+            sockets.close(job[0] if isinstance(job, tuple) else job.fd)  # type: ignore[union-attr]
+    door.close()

@@ -120,14 +120,14 @@ def test_an_origins_answer_loses_what_was_meant_for_us() -> None:
             (b"Server", b"s"),
         ]
     )
-    assert forwarded(OriginResponse(200, fields), b"Transfer-Encoding: chunked\r\n") == (
+    assert forwarded(OriginResponse(status=200, fields=fields), b"Transfer-Encoding: chunked\r\n") == (
         b"HTTP/1.1 200 OK\r\nServer: s\r\nDate: " + DATE + b"\r\n"
         b"Cache-Status: gf; fwd=uri-miss\r\nVia: 1.1 gf\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
 
 
 def test_the_date_of_the_origin_stays() -> None:
-    dated = OriginResponse(200, Fields([(b"date", b"Sat, 21 Nov 2026 09:00:00 GMT")]), 0)
+    dated = OriginResponse(status=200, fields=Fields([(b"date", b"Sat, 21 Nov 2026 09:00:00 GMT")]), length=0)
     assert forwarded(dated, b"Content-Length: 0\r\n").lower().count(b"\r\ndate: ") == 1
 
 
@@ -142,14 +142,21 @@ def test_the_date_of_the_origin_stays() -> None:
     ],
 )
 def test_there_is_one_framing_at_most(status: int, framing: bytes, lengths: list[bytes]) -> None:
-    head = forwarded(OriginResponse(status, Fields([(b"Content-Length", b"5")]), 5), framing)
+    head = forwarded(OriginResponse(status=status, fields=Fields([(b"Content-Length", b"5")]), length=5), framing)
     lines = head.split(b"\r\n")
     assert [line.partition(b": ")[2] for line in lines if line.startswith(b"Content-Length")] == lengths
     assert head.count(b"Transfer-Encoding") == framing.count(b"Transfer-Encoding")
 
 
+def test_via_names_the_protocol_that_the_origin_spoke() -> None:
+    head = forwarded(OriginResponse(status=200, fields=Fields(), length=0, http_version=b"2"), b"Content-Length: 0\r\n")
+    assert b"\r\nVia: 2 gf\r\n" in head
+
+
 def test_a_reason_of_the_origin_stays() -> None:
-    head = forwarded(OriginResponse(299, Fields(), 0, b"Quite OK"), b"Content-Length: 0\r\n", CLOSES)
+    head = forwarded(
+        OriginResponse(status=299, fields=Fields(), length=0, reason=b"Quite OK"), b"Content-Length: 0\r\n", CLOSES
+    )
     assert head.startswith(b"HTTP/1.1 299 Quite OK\r\n")
     assert head.endswith(b"Connection: close\r\nContent-Length: 0\r\n\r\n")
 

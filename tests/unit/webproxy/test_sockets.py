@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import socket
 import struct
 
 import pytest
 
 from tests.support.tcp import at_end, connected
+from tests.support.waiting import wait_until
 from webproxy import sockets
 from webproxy.errors import ClientGone
 from webproxy.listener import open_listener
@@ -73,3 +75,34 @@ def test_accept_of_what_is_no_listener_is_an_os_error() -> None:
         sockets.accept(reading)
     os.close(reading)
     os.close(writing)
+
+
+def test_has_arrived_and_has_room_look_and_take_nothing() -> None:
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+        assert (sockets.has_arrived(fd), sockets.has_room(fd)) == (False, True)
+        client.sendall(b"x")
+        assert sockets.has_arrived(fd)
+        assert sockets.receive(fd) == b"x"
+        while sockets.send(fd, b"x" * 4096):
+            pass
+        assert not sockets.has_room(fd)
+        client.close()
+        wait_until(lambda: sockets.has_arrived(fd))
+        sockets.close(fd)
+
+
+def test_a_watched_descriptor_is_reported_once_for_each_watch_and_never_when_unwatched() -> None:
+    with select.epoll() as epoll, connected() as (fd, client):
+        assert sockets.take_ready(epoll.fileno()) is None
+        sockets.unwatch(epoll.fileno(), fd)  # not known: nothing happens
+        client.sendall(b"x")
+        for again in (False, True):
+            sockets.watch_once(epoll.fileno(), fd, again=again)
+            assert wait_until(lambda: sockets.take_ready(epoll.fileno())) == fd
+            assert sockets.take_ready(epoll.fileno()) is None
+        sockets.watch_once(epoll.fileno(), fd, again=True)
+        sockets.unwatch(epoll.fileno(), fd)
+        assert sockets.take_ready(epoll.fileno()) is None
+        with pytest.raises(OSError, match="No such file"):
+            sockets.watch_once(epoll.fileno(), fd, again=True)
+        sockets.close(fd)
