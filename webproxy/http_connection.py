@@ -13,7 +13,8 @@ from webproxy.http.parser import RequestParser
 from webproxy.http.serialise import CONTINUE
 
 BODY_BYTES = 65_536
-UNREAD_BYTES_MAX = 65_536
+UNREAD_SECONDS = 0.5
+UNREAD_BYTES_MAX = 1 << 20
 """Of a body that nobody wanted, so much is read and forgotten; beyond it closing is cheaper."""
 
 
@@ -133,17 +134,23 @@ class HttpConnection:
         return data
 
     def skip_body(self) -> bool:
-        """Forget what is there of a body that nobody wanted; True when the next request can begin behind it."""
+        """Forget a body that nobody wanted, while it comes; True when the next request can begin behind it.
+
+        A client that was answered early mostly sends the rest at once: it is waited for, a short while.
+        """
         parser = self._parser
         if parser.body_complete:
             return True
         if self._continue_due:  # it was never asked for: the client may send it or not
             return False
         skipped = 0
+        expires = monotonic() + UNREAD_SECONDS
         while not parser.body_complete and skipped < UNREAD_BYTES_MAX:
             data = parser.body()
             if not data and not parser.body_complete:
-                received = sockets.receive(self.fd)
+                received = sockets.receive_waiting(self.fd)
+                if received is None and monotonic() < expires:
+                    continue
                 if not received:
                     return False
                 data = parser.body(received)

@@ -237,7 +237,7 @@ def test_histories(tmp_path: Path) -> None:
     with daemons(tmp_path, env={"WEBPROXY_ORIGIN_TRIES": "1"}) as living, origin_of(living) as site:
         # Without shrinking: what fails by waiting in vain would be waited for again and again.
         @given(st.booleans(), st.booleans(), st.lists(STEPS, min_size=2, max_size=12))
-        @settings(max_examples=80, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+        @settings(max_examples=30, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
         def histories(has_etag: bool, varies: bool, steps: list[Step]) -> None:
             world = World(has_etag, varies)
             path = site.put(Route(choose=world.answer, methods=("GET", "HEAD", "POST")), path=f"/h{next(numbers)}")
