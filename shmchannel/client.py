@@ -22,6 +22,7 @@ from shmchannel.layout import METADATA_BYTES_MAX, ObjectFacts
 from shmchannel.leased_transfer import IncomingTransfer, OutgoingTransfer
 from shmchannel.pool import Lease, SegmentPool
 from shmchannel.shelf import ShelfReader
+from shmchannel.shelf_files import ShelfFile, ShelfFiles
 from shmchannel.shelf_layout import ShelfEntry
 from shmchannel.width_hints import WidthHints
 
@@ -53,6 +54,7 @@ class ChannelClient:
         self._sender: CommandSender | None = None
         self._replaced: CommandSender | None = None
         self._shelf: tuple[CommandSender, ShelfReader] | None = None
+        self.files = ShelfFiles()
         self._ids = itertools.count(1)
         self._trace_prefix = os.urandom(8)
         self._identity = own_identity()
@@ -82,6 +84,7 @@ class ChannelClient:
         if self._shelf is not None:
             shelf, self._shelf = self._shelf[1], None
             shelf.close()
+            self.files.forget()
         if sender is not None:
             try:
                 # It was there before its cache was ready. One that is another cache's by now is never used: its sender
@@ -100,6 +103,17 @@ class ChannelClient:
             return None
         sender, shelf = pair
         return shelf.get(key) if sender.ready() else None
+
+    def hold_file(self, key: bytes, entry: ShelfEntry) -> ShelfFile | None:
+        """The file of a large object that peek() found on the shelf, for sendfile(2); release() it.
+
+        None when it cannot be opened from here: ask with get(). Never waits for the cache, never raises.
+        """
+        pair = self._shelf
+        if pair is None or entry.file is None:
+            return None
+        sender, shelf = pair
+        return self.files.hold(sender.reader_pid, entry.file, entry.version, lambda: shelf.get(key) == entry)
 
     @property
     def connected(self) -> bool:

@@ -151,6 +151,8 @@ class CommandSender:
         except BaseException:
             self._watch.close()
             raise
+        self.reader_pid = read_holder(self._watch.path) or 0
+        """The process that reads the queue; 0 when it is not known."""
         self._fd: int = self._queue.mqd
         self._ready_until_ns = 0
 

@@ -24,12 +24,14 @@ from shmchannel.shelf_layout import (
     CELL_HEAD,
     CELL_HEAD_BYTES,
     CELL_ROOM_BYTES,
+    KEY_HASH,
     SEQUENCE_WORD,
     SET_BYTES,
     SHELF_HEADER_BYTES,
     ShelfEntry,
     cells_in,
     check_shelf_header,
+    file_entry,
 )
 
 _read_head = CELL_HEAD.unpack_from
@@ -75,12 +77,13 @@ class ShelfReader:
         key_hash = crc32(key)
         at = SHELF_HEADER_BYTES + key_hash % self._set_count * SET_BYTES
         try:
-            sequence, found, valid_until_ns, version, key_bytes, metadata_bytes, body_bytes = _read_head(block, at)
-            if found != key_hash:
+            head = _read_head(block, at)
+            if head[KEY_HASH] != key_hash:
                 at += CELL_BYTES
-                sequence, found, valid_until_ns, version, key_bytes, metadata_bytes, body_bytes = _read_head(block, at)
-                if found != key_hash:
+                head = _read_head(block, at)
+                if head[KEY_HASH] != key_hash:
                     return None
+            sequence, _, valid_until_ns, version, key_bytes, metadata_bytes, body_bytes, file_bytes = head
             # The lengths are another process's, and perhaps of two entries: they are held against the cell before use.
             if (
                 sequence & 1
@@ -95,8 +98,12 @@ class ShelfReader:
             body_at = middle + metadata_bytes
             if block[start:middle] != key:
                 return None
-            entry = _new_entry(ShelfEntry, (version, block[middle:body_at], block[body_at : body_at + body_bytes]))
-            return entry if _read_sequence(block, at)[0] == sequence else None
+            metadata, body = block[middle:body_at], block[body_at : body_at + body_bytes]
+            if _read_sequence(block, at)[0] != sequence:
+                return None
+            if file_bytes:
+                return file_entry(version, metadata, body, file_bytes)
+            return _new_entry(ShelfEntry, (version, metadata, body, None))
         except ValueError:  # another thread has closed it meanwhile
             return None
 

@@ -17,7 +17,14 @@ and each cell:
      32     8  key length
      40     8  metadata length
      48     8  body length
+     56     8  file length       0 when the body is the object's; else the object's size, and the body is a FileRef
      64   ...  key, metadata, body, without a gap
+
+A FileRef says which of the cache's descriptors has the object's bytes, and which file that is:
+
+      0     8  number of the descriptor
+      8     8  device of the file, as fstat(2) has it
+     16     8  inode
 
 Two cells next to each other are the set of a key: (hash mod half the number of cells), doubled. An object lies in
 either of them or nowhere.
@@ -31,7 +38,7 @@ from typing import NamedTuple
 from shmchannel.errors import LayoutMismatch, NotPublished, UsageError
 
 MAGIC = 0x31_4C_48_53_46_47_01  # "\x01GFSHL1" in little-endian order
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 SHELF_HEADER_BYTES = 64
 CELL_BYTES = 18 * 1024
 CELL_HEAD_BYTES = 64
@@ -42,23 +49,53 @@ SHELF_BYTES_MIN = 64 * 1024
 SHELF_BYTES_MAX = 1 << 30
 
 # Indices of the 64-bit words of a cell's head.
-SEQUENCE, KEY_HASH, VALID_UNTIL, VERSION, KEY_BYTES, METADATA_BYTES, BODY_BYTES = range(7)
+SEQUENCE, KEY_HASH, VALID_UNTIL, VERSION, KEY_BYTES, METADATA_BYTES, BODY_BYTES, FILE_BYTES = range(8)
 
 # Native order and alignment: each field is one load of 64 bits, and never half of an old and half of a new number.
-CELL_HEAD = Struct("@7Q")
+CELL_HEAD = Struct("@8Q")
 SEQUENCE_WORD = Struct("@Q")
 _HEADER = Struct("@5Q")
+_FILE = Struct("@3Q")
+FILE_REF_BYTES = _FILE.size
 
 assert CELL_HEAD.size <= CELL_HEAD_BYTES
 assert CELL_BYTES % 64 == 0
 
 
+class FileRef(NamedTuple):
+    """Where a large object's bytes are: a descriptor of the cache's, the file behind it, and the size in bytes."""
+
+    number: int
+    device: int
+    inode: int
+    size_bytes: int
+
+    @property
+    def packed(self) -> bytes:
+        """As it stands in a cell, without the size, which has a field of its own."""
+        return _FILE.pack(self.number, self.device, self.inode)
+
+
 class ShelfEntry(NamedTuple):
-    """One object as it lay on the shelf: its version, its opaque metadata and its whole body."""
+    """One object as it lay on the shelf: version, opaque metadata, and the whole body or the `file` that has it."""
 
     version: int
     metadata: bytes
     body: bytes
+    file: FileRef | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the object's body."""
+        return len(self.body) if self.file is None else self.file.size_bytes
+
+
+def file_entry(version: int, metadata: bytes, packed: bytes, size_bytes: int) -> ShelfEntry | None:
+    """The entry of an object that is in a file; None when the cell's body is no FileRef."""
+    if len(packed) != FILE_REF_BYTES:
+        return None
+    number, device, inode = _FILE.unpack(packed)
+    return ShelfEntry(version, metadata, b"", FileRef(number, device, inode, size_bytes))
 
 
 def check_shelf_bytes(shelf_bytes: int) -> None:

@@ -1,4 +1,7 @@
-"""ShelfPublisher: the cache's end of a hot shelf. Puts small objects where proxies read them, and takes them back.
+"""ShelfPublisher: the cache's end of a hot shelf. Puts objects where proxies read them, and takes them back.
+
+Small objects lie there whole. Of a large one that lies in an immutable file there is a reference: a descriptor that the
+publisher keeps open for as long as the reference can be read, and that proxies open anew (shelf_files.py).
 
 One process writes, many read without a lock. A cell's sequence number is odd from before its first change until after
 its last; a reader whose two looks at it differ, or who sees an odd one, has seen nothing. Stores must be seen in the
@@ -8,6 +11,7 @@ order they were made, which x86-64 promises; other processors do not, and Python
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import threading
@@ -26,11 +30,13 @@ from shmchannel.reaper import unlink_memory
 from shmchannel.shelf_layout import (
     CELL_BYTES,
     CELL_HEAD_BYTES,
+    FILE_REF_BYTES,
     KEY_HASH,
     MAGIC,
     SEQUENCE,
     SHELF_HEADER_BYTES,
     VALID_UNTIL,
+    FileRef,
     cells_in,
     check_shelf_bytes,
     fits_cell,
@@ -39,6 +45,8 @@ from shmchannel.shelf_layout import (
 from shmchannel.stats import ShelfStats
 
 _ORDERED_MACHINES = ("x86_64",)
+FILES_MAX = 64
+"""So many references at most: each holds a descriptor, and its object though it has left the store meanwhile."""
 
 
 def is_supported() -> bool:
@@ -56,7 +64,7 @@ class ShelfToken(NamedTuple):
 class _Cell:
     """What the publisher knows of a cell; the shared memory is written from it and never read back."""
 
-    __slots__ = ("at", "busy", "key", "published_ns", "sequence", "valid_until_ns", "version", "word")
+    __slots__ = ("at", "busy", "file_fd", "key", "published_ns", "sequence", "valid_until_ns", "version", "word")
 
     def __init__(self, number: int) -> None:
         self.at = SHELF_HEADER_BYTES + number * CELL_BYTES
@@ -64,6 +72,7 @@ class _Cell:
         self.key: bytes | None = None
         self.version = self.sequence = self.valid_until_ns = self.published_ns = 0
         self.busy = False
+        self.file_fd = -1
 
 
 class ShelfPublisher:
@@ -76,6 +85,7 @@ class ShelfPublisher:
         self._words = self._octets.cast("Q")
         self._cells = [_Cell(number) for number in range(cells_in(len(mapping)))]
         self._lock = threading.Lock()
+        self._file_count = 0
         self._drops = 0
         self._published_total = self._dropped_total = 0
         self._closed = False
@@ -141,15 +151,13 @@ class ShelfPublisher:
             return False
         valid_until_ns = token.begun_ns + life_ns
         with self._lock:
-            if self._closed or token.drops != self._drops or valid_until_ns <= monotonic_ns():
+            cell = self._take_cell(token, key, valid_until_ns)
+            if cell is None:
                 return False
-            cell = self._cell_for(key)
-            if cell is None or (cell.key == key and cell.published_ns > token.begun_ns):
-                return False  # no room, or another thread is at it or has just done it
-            if cell.key == key and cell.version == version and is_unchanged is None:
-                self._words[cell.word + VALID_UNTIL] = cell.valid_until_ns = valid_until_ns
+            if is_unchanged is None and self._lengthen(cell, key, version, valid_until_ns):
                 return True
-            self._open(cell)
+            old_file = self._open(cell)
+        self._close_files(old_file)
         whole = False
         try:
             self._write_head(cell, valid_until_ns, version, key, metadata, body_bytes)
@@ -162,12 +170,69 @@ class ShelfPublisher:
                 cell.busy = False
                 whole = whole and token.drops == self._drops
                 if whole:
-                    cell.key, cell.version, cell.valid_until_ns = key, version, valid_until_ns
-                    cell.published_ns = monotonic_ns()
-                    self._published_total += 1
+                    self._fill(cell, key, version, valid_until_ns)
                 if not self._closed:
                     self._shut(cell, filled=whole)
         return whole
+
+    def publish_file(
+        self, token: ShelfToken, key: bytes, version: int, metadata: bytes, fd: int, size_bytes: int, *, life_ns: int
+    ) -> bool:
+        """As publish(), for an object whose bytes are those of a file that does not change: a reference goes there.
+
+        The descriptor stays the caller's; a duplicate of it is kept until the reference is off the shelf. Returns False
+        also when FILES_MAX lie there, or there is no descriptor left.
+        """
+        if not size_bytes or not fits_cell(len(key), len(metadata), FILE_REF_BYTES):
+            return False
+        valid_until_ns = token.begun_ns + life_ns
+        with self._lock:
+            cell = self._take_cell(token, key, valid_until_ns)
+            if cell is None:
+                return False
+            if self._lengthen(cell, key, version, valid_until_ns):
+                return True
+            if self._file_count >= FILES_MAX and cell.file_fd < 0:
+                return False
+            try:
+                status = os.fstat(fd)
+                file_fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+            except OSError:
+                return False
+            old_file = self._open(cell)
+            reference = FileRef(file_fd, status.st_dev, status.st_ino, size_bytes).packed
+            self._write_head(cell, valid_until_ns, version, key, metadata, FILE_REF_BYTES, size_bytes)
+            start = cell.at + CELL_HEAD_BYTES + len(key) + len(metadata)
+            self._octets[start : start + FILE_REF_BYTES] = reference
+            self._file_count += 1
+            cell.file_fd = file_fd
+            self._fill(cell, key, version, valid_until_ns)
+            cell.busy = False
+            self._shut(cell, filled=True)
+        self._close_files(old_file)
+        return True
+
+    def _take_cell(self, token: ShelfToken, key: bytes, valid_until_ns: int) -> _Cell | None:
+        """The cell to write; None when the object must not be shown, or need not be. The lock is held."""
+        if self._closed or token.drops != self._drops or valid_until_ns <= monotonic_ns():
+            return None
+        cell = self._cell_for(key)
+        if cell is None or (cell.key == key and cell.published_ns > token.begun_ns):
+            return None  # no room, or another thread is at it or has just done it
+        return cell
+
+    def _lengthen(self, cell: _Cell, key: bytes, version: int, valid_until_ns: int) -> bool:
+        """Give an object that lies there already more time; the lock is held."""
+        if cell.key != key or cell.version != version:
+            return False
+        self._words[cell.word + VALID_UNTIL] = cell.valid_until_ns = max(cell.valid_until_ns, valid_until_ns)
+        return True
+
+    def _fill(self, cell: _Cell, key: bytes, version: int, valid_until_ns: int) -> None:
+        """Note what a cell has from now on; the lock is held."""
+        cell.key, cell.version, cell.valid_until_ns = key, version, valid_until_ns
+        cell.published_ns = monotonic_ns()
+        self._published_total += 1
 
     def _set_of(self, key: bytes) -> list[_Cell]:
         first = crc32(key) % (len(self._cells) // 2) * 2
@@ -185,11 +250,21 @@ class ShelfPublisher:
         now = monotonic_ns()
         return next((cell for cell in cells if cell.valid_until_ns <= now), None)
 
-    def _open(self, cell: _Cell) -> None:
+    def _open(self, cell: _Cell) -> int:
+        """Begin to change a cell; returns the descriptor that its reference had, which may be closed from now on."""
         cell.busy = True
         cell.key = None
         cell.sequence += 1
         self._words[cell.word + SEQUENCE] = cell.sequence
+        file_fd, cell.file_fd = cell.file_fd, -1
+        self._file_count -= file_fd >= 0
+        return file_fd
+
+    @staticmethod
+    def _close_files(*fds: int) -> None:
+        for fd in fds:  # without the lock: the last one that has a large object open frees it
+            if fd >= 0:
+                os.close(fd)
 
     def _shut(self, cell: _Cell, *, filled: bool) -> None:
         if not filled:
@@ -199,9 +274,10 @@ class ShelfPublisher:
         self._words[cell.word + SEQUENCE] = cell.sequence
 
     def _write_head(
-        self, cell: _Cell, valid_until_ns: int, version: int, key: bytes, metadata: bytes, body_bytes: int
-    ) -> None:
-        head = (crc32(key), valid_until_ns, version, len(key), len(metadata), body_bytes)
+        self, cell: _Cell, valid_until_ns: int, version: int, key: bytes, metadata: bytes, body_bytes: int,
+        file_bytes: int = 0,
+    ) -> None:  # fmt: skip
+        head = (crc32(key), valid_until_ns, version, len(key), len(metadata), body_bytes, file_bytes)
         for number, value in enumerate(head, start=cell.word + KEY_HASH):
             self._words[number] = value
         middle = cell.at + CELL_HEAD_BYTES + len(key)
@@ -239,12 +315,25 @@ class ShelfPublisher:
             self._drops += 1  # whoever fills a busy cell looks at this before it is shown
             if self._closed:
                 return
-            for cell in cells:
-                if cell.key is not None and is_meant(cell.key):
-                    self._open(cell)
-                    cell.busy = False
-                    self._shut(cell, filled=False)
-                    self._dropped_total += 1
+            meant = [cell for cell in cells if cell.key is not None and is_meant(cell.key)]
+            files = [self._empty(cell) for cell in meant]
+            self._dropped_total += len(meant)
+        self._close_files(*files)
+
+    def _empty(self, cell: _Cell) -> int:
+        """Take off what a cell has; returns as _open(). The lock is held."""
+        file_fd = self._open(cell)
+        cell.busy = False
+        self._shut(cell, filled=False)
+        return file_fd
+
+    def expire(self) -> None:
+        """Close the files behind references whose time is over; to be called every second or so."""
+        now = monotonic_ns()
+        with self._lock:
+            over = [cell for cell in self._cells if cell.file_fd >= 0 and cell.valid_until_ns <= now]
+            files = [self._empty(cell) for cell in over]
+        self._close_files(*files)
 
     def stats(self) -> ShelfStats:
         """The counts of this moment."""

@@ -75,7 +75,7 @@ def run(config: CacheConfig) -> int:
         )
         while not signals.wait(HOUSEKEEPING_SECONDS):
             server.sweep()
-            handler.expire_paused()
+            handler.expire()
         return _stop(config, signals, queue, handler, server, workers)
 
 

@@ -53,9 +53,11 @@ class CacheHandler:
         """What was put on the hot shelf and taken off; zeros without one."""
         return self._hot.stats() if self._hot is not None else ShelfStats(published_total=0, dropped_total=0)
 
-    def expire_paused(self) -> None:
-        """Let go of objects whose transfer was paused and not resumed; the boss calls it now and then."""
+    def expire(self) -> None:
+        """Let go of what is held for a time only: paused objects, files on the shelf; called now and then."""
         self._paused.expire(monotonic())
+        if self._hot is not None:
+            self._hot.expire()
 
     def close(self) -> None:
         """Let go of all of them, before the sources close."""

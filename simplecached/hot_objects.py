@@ -1,6 +1,7 @@
 """HotObjects: which objects lie on the hot shelf, and for how long.
 
-A small object is put there when it is asked for a second time within SEEN_SECONDS. It stays for a short life only and
+An object is put there when it is asked for a second time within SEEN_SECONDS: a small one whole, of a large one that
+cannot change a reference to its file. It stays for a short life only and
 is then asked for by a command again, which is how the order of eviction learns that it is in use, and how a changed
 file is found. Purge and replacement, also of its metadata alone, take it off at once. A marked object is not put
 there: a shelf cannot tell of the mark.
@@ -15,6 +16,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from shmchannel.commands import PREFIX
+from shmchannel.shelf_layout import BODY_BYTES_MAX
 
 if TYPE_CHECKING:
     from shmchannel.commands import Command
@@ -57,8 +59,14 @@ class HotObjects:
         return self._shelf.begin() if seen == mark and now - seen_ns < _SEEN_NS else None
 
     def publish(self, token: ShelfToken, key: bytes, found: StoredObject) -> None:
-        """After the answer: put the object on the shelf if it is small and not marked; never raises."""
+        """After the answer: put the object on the shelf unless it is marked; never raises."""
         if found.marked:
+            return
+        if found.size_bytes > BODY_BYTES_MAX:
+            if found.recheck() is None:
+                self._shelf.publish_file(
+                    token, key, found.version, found.metadata, found.fd, found.size_bytes, life_ns=self._life_ns
+                )
             return
         try:
             self._shelf.publish(
@@ -84,6 +92,10 @@ class HotObjects:
             self._shelf.drop_prefix(command.key)
         else:
             self._shelf.drop(command.key)
+
+    def expire(self) -> None:
+        """Close the files of references whose time is over; the boss calls it now and then."""
+        self._shelf.expire()
 
     def stats(self) -> ShelfStats:
         """The counts of this moment."""

@@ -235,7 +235,8 @@ class _Proxy:
             | ({"pool": self._pool.name} if self._pool is not None else {}),
         )
         while not signals.wait(HOUSEKEEPING_SECONDS):
-            pass
+            if self._client is not None:
+                self._client.files.expire()
         return self._stop(signals)
 
     def _busy(self) -> bool:

@@ -10,6 +10,7 @@ from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError
 from shmchannel.leased_transfer import IncomingTransfer
+from shmchannel.shelf_files import ShelfFile, ShelfFiles
 from shmchannel.shelf_layout import ShelfEntry
 from webproxy.errors import CacheUnavailable
 
@@ -34,6 +35,15 @@ class CacheLink:
     def peek(self) -> Callable[[bytes], ShelfEntry | None]:
         """Looks a key up on the cache's hot shelf: a copy of the whole object or None, at once, without a message."""
         return self._client.peek
+
+    @property
+    def files(self) -> ShelfFiles:
+        """The open files of large objects."""
+        return self._client.files
+
+    def hold_file(self, key: bytes, entry: ShelfEntry) -> ShelfFile | None:
+        """The file of a large object that peek() found, or None; as ChannelClient.hold_file()."""
+        return self._client.hold_file(key, entry)
 
     def get(
         self,

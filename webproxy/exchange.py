@@ -82,7 +82,7 @@ class GetfileExchange:
         """
         key = normalised_path(path)
         entry = self._peek(key) if self._peek is not None else None
-        if entry is not None:
+        if entry is not None and entry.file is None:
             return self._ended(self._answer_from_shelf(fd, entry.body))
         stream = ClientStream(fd, self._client_limit, self._stopping)
         outcome: str | Paused

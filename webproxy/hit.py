@@ -7,6 +7,7 @@ a new transfer from its offset, of the same object version.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from enum import Enum
 from time import monotonic_ns
@@ -14,6 +15,7 @@ from time import monotonic_ns
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
 from shmchannel.leased_transfer import IncomingTransfer
+from shmchannel.shelf_files import ShelfFile
 from shmchannel.transfer import TransferState
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import ClientStream
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 SLICE_NS = 5_000_000
 """A response that others wait for gives its worker up after so long."""
 
+PIECE_BYTES = 1 << 20
+"""So much of a file is sent between two looks at the time."""
 
 BATCH_CHUNKS = 8
 """A response looks at the time, at who waits, and for a wider lease after its first chunk and then each so many."""
@@ -124,6 +128,50 @@ class HitResponse:
     def _pause(self, transfer: IncomingTransfer, why: Pause) -> Pause | None:
         leave(transfer)
         return why
+
+
+class FileResponse(HitResponse):
+    """One whose body is a file that was found on the hot shelf; without it, it goes on as any other."""
+
+    __slots__ = ("_name",)
+
+    def __init__(
+        self, stream: ClientStream, key: bytes, file: ShelfFile, others_wait: Callable[[], bool], first: int, end: int
+    ) -> None:
+        super().__init__(stream, key, file.size_bytes, file.name.version, others_wait)
+        self._name = file.name
+        self.position, self.end = first, end
+
+    def resume(self, cache: CacheLink, wait_s: float) -> Pause | None:
+        """As HitResponse.resume()."""
+        file = cache.files.again(self._name)
+        return super().resume(cache, wait_s) if file is None else self.send_file(file)
+
+    def send_file(self, file: ShelfFile) -> Pause | None:
+        """Send from the file, and release it; otherwise as resume()."""
+        pause: Pause | None = None
+        try:
+            pause = self._send_file(file.fd)
+        finally:
+            file.release(paused=pause is not None)
+        return pause
+
+    def _send_file(self, fd: int) -> Pause | None:
+        send_file = self.stream.send_file
+        slice_end_ns = monotonic_ns() + SLICE_NS
+        while True:
+            sent = send_file(fd, self.position, min(self.end - self.position, PIECE_BYTES))
+            self.position += sent
+            if self.position >= self.end:
+                return None
+            if not sent:
+                if os.fstat(fd).st_size < self.end:  # somebody else's hand: the cache itself never changes it
+                    raise BodyCutShort("the object's file was made shorter")
+                return Pause.SLOW
+            if monotonic_ns() > slice_end_ns:
+                if self._others_wait():
+                    return Pause.YIELD
+                slice_end_ns = monotonic_ns() + SLICE_NS
 
 
 def leave(transfer: IncomingTransfer) -> None:

@@ -5,7 +5,6 @@ Down these steps, in this order: cache, origin, a stale response where the rules
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import threading
 from collections import Counter
@@ -40,7 +39,8 @@ from webproxy.lookup import KEY_BYTES_MAX, Found, Lookup, ObjectLookup
 from webproxy.object_writer import ObjectWriter
 from webproxy.origins import OriginTable, Refused
 from webproxy.pass_through import PassThrough, send_interim
-from webproxy.quick_hits import QuickHits
+from webproxy.purges import Networks, Purges
+from webproxy.quick_hits import QuickFile, QuickHits
 from webproxy.replies import Connection, Replies, connection_for
 from webproxy.spool import Head, Validated
 from webproxy.stored_answers import ObjectGone, StoredAnswers
@@ -49,9 +49,19 @@ from webproxy.visit import Result, Visit
 
 log = logging.getLogger(__name__)
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_NO_ANSWER = "the origin gave no answer"
 LOOKUPS_MAX = 3
 """So often a request may find an object and lose it again before its body was sent."""
+STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
+    BadTarget: (400, ""),
+    Overloaded: (503, ""),
+    CacheUnavailable: (503, "the cache cannot be asked"),
+    OriginTimeout: (504, _NO_ANSWER),
+    OriginRefused: (403, _NO_ANSWER),
+    OriginError: (502, _NO_ANSWER),
+}
+"""What a client is told when it has been told nothing yet, and how: nothing stands for the error's own words."""
+
 _NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
 
 
@@ -62,7 +72,7 @@ class HttpSettings:
     cache_wait_s: float
     queue_wait_s: float
     options: CachingOptions
-    purge_networks: tuple[Network, ...]
+    purge_networks: Networks
 
 
 class HttpExchange:
@@ -94,6 +104,7 @@ class HttpExchange:
         self._stopping = stopping
         self._quick = quick
         self._stored = StoredAnswers(cache, replies, cache_wait_s=settings.cache_wait_s, others_wait=others_wait)
+        self._purges = Purges(writer, replies, settings.purge_networks)
         self._fetched = FetchedAnswers(replies, stores=writer is not None)
         self._lock = threading.Lock()
         self._outcomes: Counter[str] = Counter()
@@ -104,49 +115,49 @@ class HttpExchange:
         Never raises for what client, cache or origin do.
         """
         said = connection_for(request, may_stay=not self._stopping())
-        if self._quick is not None and request.method == b"GET" and request.framing is Framing.NONE:
-            fields = request.fields
-            if fields is connection.plain_fields or self._quick.is_plain(fields):
-                connection.plain_fields = fields  # a client that stays repeats them, and the parser then gives the same
-                reply = self._quick.reply(request, said)
-                if reply is not None:
-                    return self._send_quickly(connection, reply, said)
         try:
-            try:
-                result = self._serve(connection, request, said)
-            except (HttpError, BadTarget) as error:
-                status = error.status if isinstance(error, HttpError) else 400
-                result = self._refuse(connection, request, status, str(error))
-            except Overloaded as error:
-                result = self._refuse(connection, request, 503, str(error))
-            except CacheUnavailable as error:
-                log.info("request failed", extra={"path": request.target, "reason": str(error)})
-                result = self._refuse(connection, request, 503, "the cache cannot be asked")
-            except OriginError as error:
-                log.info("request failed", extra={"path": request.target, "reason": str(error)})
-                status = 504 if isinstance(error, OriginTimeout) else 403 if isinstance(error, OriginRefused) else 502
-                result = self._refuse(connection, request, status, "the origin gave no answer")
+            reply = self._quick_reply(connection, request, said)
+            if reply is None:
+                result = self._answer(connection, request, said)
+            else:
+                result = self._stored.send_quick(connection, said, reply) or ("hit", not said.closes)
         except ClientGone:
             self._count("client gone")
             return False
         except BodyCutShort as error:
-            log.warning("body cut short", extra={"path": request.target, "reason": str(error)})
-            self._count("cut short")
-            return False
+            return self._cut_short(request.target, error)
         if isinstance(result, Paused):
             return result
         outcome, goes_on = result
         self._count(outcome)
         return goes_on and connection.skip_body()
 
-    def _send_quickly(self, connection: HttpConnection, reply: bytes, said: Connection) -> bool:
+    def _quick_reply(
+        self, connection: HttpConnection, request: RequestHead, said: Connection
+    ) -> bytes | QuickFile | None:
+        if self._quick is None or request.method != b"GET" or request.framing is not Framing.NONE:
+            return None
+        fields = request.fields
+        if fields is not connection.plain_fields and not self._quick.is_plain(fields):
+            return None
+        connection.plain_fields = fields  # a client that stays repeats them, and the parser then gives the same
+        return self._quick.reply(request, said)
+
+    def _answer(self, connection: HttpConnection, request: RequestHead, said: Connection) -> Result:
         try:
-            connection.stream.send_all(reply)
-        except ClientGone:
-            self._count("client gone")
-            return False
-        self._count("hit")
-        return not said.closes
+            return self._serve(connection, request, said)
+        except HttpError as error:
+            return self._refuse(connection, request, error.status, str(error))
+        except tuple(STATUS_OF_ERROR) as error:
+            status, text = next(told for kind, told in STATUS_OF_ERROR.items() if isinstance(error, kind))
+            if status >= 500:
+                log.info("request failed", extra={"path": request.target, "reason": str(error)})
+            return self._refuse(connection, request, status, text or str(error))
+
+    def _cut_short(self, path: bytes, error: BodyCutShort) -> bool:
+        log.warning("body cut short", extra={"path": path, "reason": str(error)})
+        self._count("cut short")
+        return False
 
     def resume(self, response: HitResponse) -> Paused | bool:
         """Go on with a paused answer; as serve()."""
@@ -156,9 +167,7 @@ class HttpExchange:
             self._count("client gone")
             return False
         except BodyCutShort as error:
-            log.warning("body cut short", extra={"path": response.key, "reason": str(error)})
-            self._count("cut short")
-            return False
+            return self._cut_short(response.key, error)
         if paused is not None:
             return paused
         self._count("hit")
@@ -189,7 +198,7 @@ class HttpExchange:
             return self._refuse(connection, request, target.status, target.reason)
         visit = Visit(connection, request, target, said, time())
         if request.method == b"PURGE":
-            return self._purge(visit)
+            return self._purges.serve(visit) or self._refuse(connection, request, 405, "PURGE is not allowed from here")
         if request.method not in (b"GET", b"HEAD"):
             return self._pass(visit, b"method")
         return self._from_cache(visit)
@@ -369,23 +378,6 @@ class HttpExchange:
             head = ResponseHead(response.status, response.fields, response.reason)
             self._writer.invalidate(target, request.method, head)
         return "passed", goes_on
-
-    # -- purge ---------------------------------------------------------------------------------------------------
-    def _purge(self, visit: Visit) -> tuple[str, bool]:
-        """PURGE removes what is stored for the URL, all variants; with `X-Purge: soft` it is marked stale instead."""
-        connection, request = visit.connection, visit.request
-        if self._writer is None or not self._may_purge(connection):
-            return self._refuse(connection, request, 405, "PURGE is not allowed from here")
-        soft = (request.fields.get(b"x-purge") or b"").lower() == b"soft"
-        key = visit.target.key
-        count = self._writer.purge(key, soft=soft) if len(key) <= KEY_BYTES_MAX else 0
-        text = f"{count} objects {'marked stale' if soft else 'removed'}"
-        connection.stream.send_all(self._replies.error(200, visit.said, visit.now, text))
-        return "purged", not visit.said.closes
-
-    def _may_purge(self, connection: HttpConnection) -> bool:
-        address = connection.stream.peer_address()
-        return address is not None and any(address in network for network in self._settings.purge_networks)
 
 
 def _order(visit: Visit, lookup: Lookup, validates: Found | None) -> Order:

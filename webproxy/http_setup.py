@@ -72,7 +72,11 @@ def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, H
         writer = ObjectWriter(parts.client, parts.pool, lookup, parts.make_fill)
         if parts.origins.by_path_only:
             quick = QuickHits(
-                parts.cache.peek, stored_of_entry, lambda path: parts.origins.choose(None, path).key, replies
+                parts.cache.peek,
+                stored_of_entry,
+                lambda path: parts.origins.choose(None, path).key,
+                parts.cache.hold_file,
+                replies,
             )
     exchange = HttpExchange(
         parts.cache,

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from shmchannel.deadline import Deadline
 from shmchannel.leased_transfer import IncomingTransfer
+from shmchannel.shelf_files import ShelfFile
 from shmchannel.shelf_layout import ShelfEntry
 from webproxy.cachelink import CacheLink
 from webproxy.caching.index_codec import decode_index
@@ -37,13 +38,14 @@ KEY_BYTES_MAX = 4096 - 1 - 16
 
 @dataclass(slots=True)
 class Found:
-    """A stored response and its body: whole in `body`, or to come by `transfer`, which the holder must end."""
+    """A stored response and its body: whole in `body`, in a `file`, or to come by `transfer`; leave() ends both."""
 
     key: bytes
     stored: StoredResponse
     version: int
     body: bytes | None = None
     transfer: IncomingTransfer | None = None
+    file: ShelfFile | None = None
 
     def without_body(self) -> Found:
         """What is known of it, for whoever does not hold the body open."""
@@ -51,6 +53,9 @@ class Found:
 
     def leave(self) -> None:
         """The body is not wanted, or not in this order."""
+        file, self.file = self.file, None
+        if file is not None:
+            file.release()
         transfer, self.transfer = self.transfer, None
         if transfer is not None:
             with transfer:
@@ -135,7 +140,9 @@ class ObjectLookup:
     def _open(self, key: bytes, wait_s: float) -> Found | None:
         entry = self._peek(key)
         if entry is not None:
-            return _of_entry(key, entry)
+            file = self._cache.hold_file(key, entry) if entry.file is not None else None
+            if entry.file is None or file is not None:
+                return _of_entry(key, entry, file)
         transfer = self._cache.get(key, Deadline.after(wait_s), metadata_wanted=True)
         try:
             found = self._of_transfer(key, transfer)
@@ -170,12 +177,16 @@ class ObjectLookup:
 
 def stored_of_entry(key: bytes, entry: ShelfEntry) -> StoredResponse | None:
     """What lies on the hot shelf as a stored response; None when it cannot be used."""
-    return _stored(key, entry.metadata, entry.version, len(entry.body), marked=False)
+    return _stored(key, entry.metadata, entry.version, entry.size_bytes, marked=False)
 
 
-def _of_entry(key: bytes, entry: ShelfEntry) -> Found | None:
+def _of_entry(key: bytes, entry: ShelfEntry, file: ShelfFile | None) -> Found | None:
     stored = stored_of_entry(key, entry)
-    return None if stored is None else Found(key, stored, entry.version, entry.body)
+    if stored is None:
+        if file is not None:
+            file.release()
+        return None
+    return Found(key, stored, entry.version, entry.body if file is None else None, file=file)
 
 
 def _stored(key: bytes, metadata: bytes, version: int, size_bytes: int, *, marked: bool) -> StoredResponse | None:

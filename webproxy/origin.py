@@ -205,8 +205,8 @@ class _Attempt:
             pycurl.HTTP_CONTENT_DECODING: 0,
             pycurl.BUFFERSIZE: BUFFER_BYTES,
             pycurl.CONNECTTIMEOUT_MS: int(limits.connect_s * 1000),
-            # When a kept connection turns out to be dead, libcurl asks again by itself: what may be sent once only, and a
-            # URL with an empty query, whose question mark it then loses, get a new connection.
+            # When a kept connection turns out to be dead, libcurl asks again by itself: what may be sent once only, and
+            # a URL with an empty query, whose question mark it then loses, get a new connection.
             pycurl.FRESH_CONNECT: not request.repeatable or self._url.endswith("?"),
             pycurl.HTTPHEADER: header_lines(fields),
             pycurl.HEADERFUNCTION: self._on_header,

@@ -1,4 +1,4 @@
-"""QuickHits: whole replies for the plainest and most frequent request: a GET without terms, for a small fresh object.
+"""QuickHits: whole replies for the plainest and most frequent request: a GET without terms, for a fresh hot object.
 
 Nothing is decided here that caching/decision.py would decide otherwise: a request that sets terms, a stored response
 that is stale, marked or partial, and all that needs looking at, is left to the exchange. What is worked out for an
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import time
+from typing import NamedTuple
 
+from shmchannel.shelf_files import ShelfFile
 from shmchannel.shelf_layout import ShelfEntry
 from webproxy.caching.freshness import current_age
 from webproxy.caching.stored import StoredResponse
@@ -47,6 +49,14 @@ class _Prepared:
         self.ready: tuple[int, Connection | None, bytes] = (-1, None, b"")
 
 
+class QuickFile(NamedTuple):
+    """A reply whose body is a file; whoever has it releases the file."""
+
+    head: bytes
+    key: bytes
+    file: ShelfFile
+
+
 class QuickHits:
     """Shared by all workers; for a proxy whose origins are chosen by path alone."""
 
@@ -55,11 +65,13 @@ class QuickHits:
         peek: Callable[[bytes], ShelfEntry | None],
         read: Callable[[bytes, ShelfEntry], StoredResponse | None],
         key_of: Callable[[bytes], bytes],
+        hold_file: Callable[[bytes, ShelfEntry], ShelfFile | None],
         replies: Replies,
     ) -> None:
         """`key_of` gives the key of a path in normal form, `read` an entry's stored response, if it can be used."""
         self._peek = peek
         self._read = read
+        self._hold_file = hold_file
         self._key_of = key_of
         self._replies = replies
         self._keys: dict[bytes, bytes] = {}
@@ -70,7 +82,7 @@ class QuickHits:
         """True when a request with these fields sets no terms and has no body."""
         return TERMS.isdisjoint(fields.names())
 
-    def reply(self, request: RequestHead, connection: Connection) -> bytes | None:
+    def reply(self, request: RequestHead, connection: Connection) -> bytes | QuickFile | None:
         """The whole reply to a plain GET, or None when the exchange must see to it."""
         target = request.target
         key = self._keys.get(target)
@@ -94,7 +106,10 @@ class QuickHits:
         if age_s != ready_age_s or connection is not ready_connection:
             head = self._replies.hit(stored, age_s, connection)
             prepared.ready = (age_s, connection, head)
-        return head + entry.body
+        if entry.file is None:
+            return head + entry.body
+        file = self._hold_file(key, entry)
+        return None if file is None else QuickFile(head, key, file)
 
     def _learn(self, target: bytes) -> bytes | None:
         if not target.startswith(b"/"):

@@ -6,15 +6,18 @@ import secrets
 from collections.abc import Callable
 
 from shmchannel.deadline import Deadline
+from shmchannel.shelf_files import ShelfFile
 from webproxy.cachelink import CacheLink
 from webproxy.caching.partial import RangeKind, answer_range
 from webproxy.caching.validators import Condition, evaluate_conditions
-from webproxy.errors import CacheUnavailable
+from webproxy.errors import CacheUnavailable, ClientGone
 from webproxy.exchange import Paused
-from webproxy.hit import HitResponse, Pause
+from webproxy.hit import FileResponse, HitResponse, Pause
 from webproxy.http.ranges import multipart_parts
+from webproxy.http_connection import HttpConnection
 from webproxy.lookup import Found
-from webproxy.replies import Replies
+from webproxy.quick_hits import QuickFile
+from webproxy.replies import Connection, Replies
 from webproxy.visit import Result, Visit
 
 
@@ -77,7 +80,7 @@ class StoredAnswers:
 
     def _make_sure(self, found: Found) -> None:
         """Open the body again that was left while the origin was asked; once a head was sent it would be too late."""
-        if found.body is not None or found.transfer is not None:
+        if found.body is not None or found.transfer is not None or found.file is not None:
             return
         assert self._cache is not None
         deadline = Deadline.after(self._cache_wait_s)
@@ -99,6 +102,10 @@ class StoredAnswers:
         if found.body is not None:
             stream.send_all(head + found.body)
             return outcome, goes_on
+        if found.file is not None:
+            stream.send_header(head)
+            paused = self._send_file(visit.connection, visit.said, found, 0, found.stored.body_bytes)
+            return paused if paused is not None else (outcome, goes_on)
         transfer, found.transfer = found.transfer, None
         response = self._response(visit, found, 0, found.stored.body_bytes)
         if transfer is None:
@@ -119,10 +126,44 @@ class StoredAnswers:
         response.connection = None if visit.said.closes else visit.connection
         return response
 
+    def _send_file(
+        self, connection: HttpConnection, said: Connection, found: Found, first: int, end: int
+    ) -> Paused | None:
+        file, found.file = found.file, None
+        assert file is not None
+        return self._send_part(connection, said, found.key, file, first, end)
+
+    def send_quick(self, connection: HttpConnection, said: Connection, reply: bytes | QuickFile) -> Paused | None:
+        """Send a whole reply from the hot shelf; returns what is left of it.
+
+        Raises:
+            ClientGone, BodyCutShort: the connection is of no more use.
+        """
+        if isinstance(reply, bytes):
+            connection.stream.send_all(reply)
+            return None
+        try:
+            connection.stream.send_header(reply.head)
+        except ClientGone:
+            reply.file.release()
+            raise
+        return self._send_part(connection, said, reply.key, reply.file, 0, reply.file.size_bytes)
+
+    def _send_part(
+        self, connection: HttpConnection, said: Connection, key: bytes, file: ShelfFile, first: int, end: int
+    ) -> Paused | None:
+        """Send a part of a file, which is released with that."""
+        response = FileResponse(connection.stream, key, file, self._others_wait, first, end)
+        response.connection = None if said.closes else connection
+        pause = response.send_file(file)
+        return None if pause is None else Paused(response, slow=pause is Pause.SLOW)
+
     def _send_range(self, visit: Visit, found: Found, first: int, end: int) -> Paused | None:
         if found.body is not None:
             visit.connection.stream.send_all(found.body[first:end])
             return None
+        if found.file is not None:
+            return self._send_file(visit.connection, visit.said, found, first, end)
         found.leave()
         return self.go_on(self._response(visit, found, first, end), Pause.WIDEN)
 

@@ -131,6 +131,7 @@ def test_shelf_fields_lie_where_the_document_says() -> None:
         "key_bytes": len(key),
         "metadata_bytes": len(metadata),
         "body_bytes": len(body),
+        "file_bytes": 0,
     }
     room = key + metadata + body
     assert cell[shelf_layout.CELL_HEAD_BYTES :] == room.ljust(len(cell) - shelf_layout.CELL_HEAD_BYTES, b"\0")

@@ -33,6 +33,8 @@ class Daemons:
     """What a module's tests share; the origin lives on `origin_port` for one test each."""
 
     yard: DaemonYard
+    holder: DaemonProcess
+    """The cache."""
     proxy: DaemonProcess
     port: int
     origin_port: int
@@ -112,19 +114,23 @@ class Site:
 
 @contextmanager
 def daemons(
-    directory: str | os.PathLike[str], *arguments: str, env: Mapping[str, str] | None = None, shelf: bool = True
+    directory: str | os.PathLike[str],
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    shelf: bool = True,
+    cache: Sequence[str] = (),
 ) -> Iterator[Daemons]:
     """A cache and a proxy, whose origin is to come."""
     with DaemonYard(directory, cache_env={} if shelf else NO_SHELF) as yard:
         origin_port = free_port()
-        yard.start_cache()
+        holder = yard.start_cache(*cache)
         proxy = yard.start_proxy("-s", f"http://127.0.0.1:{origin_port}", "-t", "16", *arguments, env=env)
         with ExitStack() as resources:
             pool = SegmentPool.create(2, 8192)
             resources.callback(pool.close)
             client = ChannelClient(yard.queue, pool, stall_s=WATCHDOG_S)
             resources.callback(client.close)
-            yield Daemons(yard, proxy, proxy.port, origin_port, client)
+            yield Daemons(yard, holder, proxy, proxy.port, origin_port, client)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from shmchannel.shelf_layout import (
     SHELF_BYTES_MIN,
     SHELF_HEADER_BYTES,
     VALID_UNTIL,
+    FileRef,
+    ShelfEntry,
     header_words,
 )
 from tests.support.shelves import Shelf, entry, open_shelf
@@ -50,7 +52,7 @@ class Block:
     def cell(self, at: int, *, key: bytes = KEY, metadata: bytes = b"facts", body: bytes = BODY, **head: int) -> None:
         """Fill a cell; fields of the head may be given other values than fit."""
         fields = {"sequence": 2, "key_hash": crc32(key), "valid_until": 2**63, "version": 7, "key_bytes": len(key)}
-        fields |= {"metadata_bytes": len(metadata), "body_bytes": len(body)} | head
+        fields |= {"metadata_bytes": len(metadata), "body_bytes": len(body), "file_bytes": 0} | head
         self.words(at, *fields.values())
         room = key + metadata + body
         self.memory[at + CELL_HEAD_BYTES : at + CELL_HEAD_BYTES + len(room)] = room
@@ -70,6 +72,18 @@ def test_whole_entry_of_either_cell(block: Block, at: int) -> None:
     assert found == entry(7, BODY, b"facts")
     assert found is not None
     assert (type(found).__name__, type(found.metadata), type(found.body)) == ("ShelfEntry", bytes, bytes)
+
+
+def test_reference_to_a_file(block: Block) -> None:
+    """The body is three words then; of any other length it is no reference, and nothing was found."""
+    reference = FileRef(number=5, device=7, inode=2**63, size_bytes=10_000_000)
+    block.cell(FIRST, body=reference.packed, file_bytes=reference.size_bytes)
+    found = block.reader.get(KEY)
+    assert found == ShelfEntry(7, b"facts", b"", reference)
+    assert found is not None
+    assert found.size_bytes == 10_000_000
+    block.cell(FIRST, body=reference.packed + b"x", file_bytes=reference.size_bytes)
+    assert block.reader.get(KEY) is None
 
 
 def test_both_cells(block: Block) -> None:

@@ -35,7 +35,7 @@ def header(*words: int) -> bytes:
 def test_numbers_of_the_document() -> None:
     assert (SHELF_HEADER_BYTES, CELL_BYTES, CELL_HEAD_BYTES, CELL_ROOM_BYTES) == (64, 18_432, 64, 18_368)
     assert MAGIC.to_bytes(8, "little") == b"\x01GFSHL1\0"
-    assert CELL_HEAD.size == 56
+    assert CELL_HEAD.size == CELL_HEAD_BYTES == 64
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
 
+from shmchannel import shelf_publisher
 from shmchannel.errors import LimitReached, NameTaken, UsageError
 from shmchannel.naming import SHM_DIRECTORY, shelf_name
 from shmchannel.shelf import ShelfReader
 from shmchannel.shelf_layout import BODY_BYTES_MAX, CELL_ROOM_BYTES, SHELF_BYTES_MIN
-from shmchannel.shelf_publisher import ShelfPublisher, is_supported
+from shmchannel.shelf_publisher import FILES_MAX, ShelfPublisher, is_supported
 from tests.support.channels import in_thread, unique_queue
 from tests.support.holders import names_of
 from tests.support.shelves import LONG_NS, Shelf, entry, keys_of_one_set, open_shelf, publish, reading
@@ -287,3 +289,111 @@ def test_attach_sees_what_lies_there_already(shelf: Shelf) -> None:
     other = ShelfReader.attach(shelf.queue_name)
     assert other.get(KEY) == entry(1, BODY)
     other.close()
+
+
+def open_count() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def large_file() -> Iterator[int]:
+    fd = os.memfd_create("large")
+    os.write(fd, bytes(100_000))
+    yield fd
+    os.close(fd)
+
+
+def publish_file(shelf: Shelf, fd: int, *, key: bytes = KEY, version: int = 1, life_ns: int = LONG_NS) -> bool:
+    token = shelf.publisher.begin()
+    return shelf.publisher.publish_file(token, key, version, b"facts", fd, os.fstat(fd).st_size, life_ns=life_ns)
+
+
+def test_reference_to_a_file(shelf: Shelf, large_file: int) -> None:
+    """It names a descriptor of the publisher's own, which is open for as long as the reference can be read."""
+    before = open_count()
+    assert publish_file(shelf, large_file)
+    found = shelf.reader.get(KEY)
+    assert found is not None
+    assert found.file is not None
+    assert (found.version, found.metadata, found.body, found.size_bytes) == (1, b"facts", b"", 100_000)
+    assert found.file.number != large_file
+    assert os.path.sameopenfile(found.file.number, large_file)
+    status = os.fstat(large_file)
+    assert (found.file.device, found.file.inode) == (status.st_dev, status.st_ino)
+    assert open_count() == before + 1
+    shelf.publisher.drop(KEY)
+    assert shelf.reader.get(KEY) is None
+    assert open_count() == before
+
+
+def test_reference_of_the_same_version_gets_more_time(shelf: Shelf, large_file: int) -> None:
+    assert publish_file(shelf, large_file)
+    before = open_count()
+    first = shelf.reader.get(KEY)
+    assert publish_file(shelf, large_file)
+    assert shelf.reader.get(KEY) == first
+    assert open_count() == before
+
+
+def test_reference_gives_way_to_another_version(shelf: Shelf, large_file: int) -> None:
+    before = open_count()
+    assert publish_file(shelf, large_file)
+    assert publish_file(shelf, large_file, version=2)
+    found = shelf.reader.get(KEY)
+    assert found is not None
+    assert found.version == 2
+    assert open_count() == before + 1
+    assert shelf.put(KEY, 3, BODY)
+    assert shelf.reader.get(KEY) == entry(3, BODY)
+    assert open_count() == before
+
+
+def test_file_closes_when_the_time_of_its_reference_is_over(
+    shelf: Shelf, large_file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_count()
+    assert publish_file(shelf, large_file, life_ns=10**12)
+    shelf.publisher.expire()
+    assert open_count() == before + 1
+    later = time.monotonic_ns() + 10**12
+    monkeypatch.setattr(shelf_publisher, "monotonic_ns", lambda: later)
+    shelf.publisher.expire()
+    assert open_count() == before
+    assert shelf.reader.get(KEY) is None
+
+
+def test_files_close_with_the_shelf(shelf: Shelf, large_file: int) -> None:
+    assert publish_file(shelf, large_file)
+    found = shelf.reader.get(KEY)
+    assert found is not None
+    assert found.file is not None
+    shelf.publisher.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(found.file.number)
+    assert not publish_file(shelf, large_file)
+
+
+def test_references_are_bounded(large_file: int) -> None:
+    with open_shelf(FILES_MAX) as shelf:
+        before = open_count()
+        published = [publish_file(shelf, large_file, key=b"/%d" % number) for number in range(2 * FILES_MAX)]
+        assert sum(published) == FILES_MAX
+        assert open_count() == before + FILES_MAX
+    assert open_count() < before
+
+
+def test_no_reference_to_what_was_dropped_since(shelf: Shelf, large_file: int) -> None:
+    token = shelf.publisher.begin()
+    shelf.publisher.drop(b"/another")
+    assert not shelf.publisher.publish_file(token, KEY, 1, b"", large_file, 100_000, life_ns=LONG_NS)
+    assert shelf.reader.get(KEY) is None
+
+
+@pytest.mark.parametrize(("metadata", "size"), [(bytes(CELL_ROOM_BYTES), 100_000), (b"", 0)])
+def test_what_is_no_reference(shelf: Shelf, large_file: int, metadata: bytes, size: int) -> None:
+    token = shelf.publisher.begin()
+    assert not shelf.publisher.publish_file(token, KEY, 1, metadata, large_file, size, life_ns=LONG_NS)
+
+
+def test_no_reference_without_a_descriptor(shelf: Shelf) -> None:
+    assert not shelf.publisher.publish_file(shelf.publisher.begin(), KEY, 1, b"", -1, 100_000, life_ns=LONG_NS)

@@ -207,7 +207,7 @@ def test_a_paused_object_that_is_not_resumed_is_let_go(store: MemoryStore) -> No
     with served(handler) as client:
         version = pause(client, b"/body")
         wait_until(lambda: store.stats().pinned_count == 1)
-        handler.expire_paused()
+        handler.expire()
         assert store.stats().pinned_count == 1, "its time has not come"
         store.remove(b"/body")
         handler.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shmchannel.commands import MARK, PREFIX, Command, Kind
+from shmchannel.shelf_layout import BODY_BYTES_MAX
 from simplecached import static as static_module
 from simplecached.hot_objects import SEEN_SECONDS, HotObjects
 from simplecached.memory_store import MemoryStore
@@ -85,6 +86,33 @@ def test_stored_object(hot: HotObjects, shelf: Shelf) -> None:
     hot.drop(KEY)
     assert shelf.reader.get(KEY) is None
     store.close()
+
+
+def test_large_stored_object(hot: HotObjects, shelf: Shelf) -> None:
+    """Its file, for what a store keeps never changes."""
+    body = bytes(BODY_BYTES_MAX + 1)
+    store = MemoryStore(100_000, 10)
+    version = put(store, KEY, body, b"facts")
+    with opened(store, KEY) as found:
+        publish(hot, found)
+    on_shelf = shelf.reader.get(KEY)
+    assert on_shelf is not None
+    assert on_shelf.file is not None
+    assert (on_shelf.version, on_shelf.metadata, on_shelf.size_bytes) == (version, b"facts", len(body))
+    store.close()
+    assert os.pread(on_shelf.file.number, 1 << 20, 0) == body
+    hot.drop(KEY)
+    assert shelf.reader.get(KEY) is None
+
+
+def test_large_file_of_somebody_else(hot: HotObjects, shelf: Shelf, tmp_path: Path) -> None:
+    """It may change under who sends it: no reference."""
+    (tmp_path / "key").write_bytes(bytes(BODY_BYTES_MAX + 1))
+    files = StaticDirectory(str(tmp_path))
+    with opened(files, KEY) as found:
+        publish(hot, found)
+    assert shelf.reader.get(KEY) is None
+    files.close()
 
 
 def test_marked_object(hot: HotObjects, shelf: Shelf) -> None:

@@ -7,7 +7,8 @@ from time import time
 
 import pytest
 
-from shmchannel.shelf_layout import ShelfEntry
+from shmchannel.shelf_files import FileName, ShelfFile, ShelfFiles
+from shmchannel.shelf_layout import FileRef, ShelfEntry
 from webproxy import quick_hits
 from webproxy.caching.decision import Action, decide
 from webproxy.caching.stored import StoredResponse
@@ -15,7 +16,7 @@ from webproxy.caching.stored_codec import encode
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.lookup import stored_of_entry
-from webproxy.quick_hits import KNOWN_MAX, TERMS, QuickHits
+from webproxy.quick_hits import KNOWN_MAX, TERMS, QuickFile, QuickHits
 from webproxy.replies import CLOSES, STAYS, Replies
 
 NOW = 1_800_000_000.0
@@ -38,6 +39,10 @@ class Shelf:
     def __init__(self) -> None:
         self.entries: dict[bytes, ShelfEntry] = {b"/x": ShelfEntry(1, encode(STORED), BODY)}
         self.read = 0
+        self.file: ShelfFile | None = None
+
+    def hold_file(self, key: bytes, entry: ShelfEntry) -> ShelfFile | None:
+        return self.file
 
     def stored(self, key: bytes, entry: ShelfEntry) -> StoredResponse | None:
         self.read += 1
@@ -58,7 +63,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def quick(shelf: Shelf, clock: list[float]) -> QuickHits:
-    return QuickHits(shelf.entries.get, shelf.stored, lambda path: path, REPLIES)
+    return QuickHits(shelf.entries.get, shelf.stored, lambda path: path, shelf.hold_file, REPLIES)
 
 
 def get(target: bytes = b"/x", *fields: tuple[bytes, bytes]) -> RequestHead:
@@ -149,3 +154,13 @@ def test_what_is_known_is_bounded(quick: QuickHits, shelf: Shelf) -> None:
         assert quick.reply(get(b"/%d" % number), STAYS) is not None
     assert len(quick._keys) <= KNOWN_MAX
     assert len(quick._prepared) <= KNOWN_MAX
+
+
+def test_a_large_object_comes_with_its_file(quick: QuickHits, shelf: Shelf) -> None:
+    """The head is that of any reply; without its file it is left to the exchange."""
+    large = replace(STORED, body_bytes=100_000)
+    shelf.entries[b"/x"] = ShelfEntry(1, encode(large), b"", FileRef(3, 4, 5, 100_000))
+    assert quick.reply(get(b"/x"), STAYS) is None
+    shelf.file = ShelfFile(ShelfFiles(), FileName(4, 5, 1), -1, 100_000)
+    reply = quick.reply(get(b"/x"), STAYS)
+    assert reply == QuickFile(REPLIES.hit(large, 13, STAYS), b"/x", shelf.file)

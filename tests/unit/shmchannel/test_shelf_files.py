@@ -1,0 +1,185 @@
+"""ShelfFiles: opens exactly the file that a reference means, keeps it while it is in use, and closes what is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from shmchannel import shelf_files
+from shmchannel.shelf_files import KEEP_SECONDS, PAUSED_SECONDS, FileName, ShelfFile, ShelfFiles
+from shmchannel.shelf_layout import FileRef
+
+BODY = b"the bytes of an object" * 100
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr(shelf_files, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def memory_files() -> Iterator[list[int]]:
+    """Descriptors of three files in memory: this process stands for the cache."""
+    fds = []
+    for number in range(3):
+        fd = os.memfd_create("object")
+        os.write(fd, BODY + bytes([number]))
+        fds.append(fd)
+    yield fds
+    for fd in fds:
+        os.close(fd)
+
+
+@pytest.fixture
+def files(clock: list[float]) -> Iterator[ShelfFiles]:
+    made = ShelfFiles(files_max=2)
+    before = open_count()
+    yield made
+    made.forget()
+    assert open_count() == before
+
+
+def open_count() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def reference_to(fd: int, **other: int) -> FileRef:
+    status = os.fstat(fd)
+    fields = {"number": fd, "device": status.st_dev, "inode": status.st_ino, "size_bytes": status.st_size} | other
+    return FileRef(**fields)
+
+
+def hold(files: ShelfFiles, fd: int, version: int = 1) -> ShelfFile | None:
+    return files.hold(os.getpid(), reference_to(fd), version, lambda: True)
+
+
+def test_the_very_file(files: ShelfFiles, memory_files: list[int]) -> None:
+    file = hold(files, memory_files[1])
+    assert file is not None
+    assert file.fd != memory_files[1]
+    assert os.pread(file.fd, 1 << 20, 0) == BODY + b"\x01"
+    assert file.size_bytes == len(BODY) + 1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.write(file.fd, b"no")
+    file.release()
+
+
+def test_opened_once_while_it_is_kept(files: ShelfFiles, memory_files: list[int], clock: list[float]) -> None:
+    first = hold(files, memory_files[0])
+    second = hold(files, memory_files[0])
+    assert first is not None
+    assert first is second
+    first.release()
+    first.release()
+    clock[0] += KEEP_SECONDS - 0.1
+    files.expire()
+    assert files.again(first.name) is first
+    first.release()
+    clock[0] += KEEP_SECONDS
+    files.expire()
+    assert files.again(first.name) is None
+
+
+def test_a_pause_keeps_it_longer(files: ShelfFiles, memory_files: list[int], clock: list[float]) -> None:
+    file = hold(files, memory_files[0])
+    assert file is not None
+    file.release(paused=True)
+    other = hold(files, memory_files[0])
+    assert other is file
+    file.release()  # a shorter keeping does not end a longer one
+    clock[0] += PAUSED_SECONDS - 0.1
+    files.expire()
+    assert files.again(file.name) is file
+    file.release()
+
+
+def test_what_is_in_use_stays(files: ShelfFiles, memory_files: list[int], clock: list[float]) -> None:
+    file = hold(files, memory_files[0])
+    assert file is not None
+    clock[0] += 1e6
+    files.expire()
+    files.forget()
+    assert os.pread(file.fd, 3, 0) == BODY[:3]
+    assert files.again(file.name) is None  # another cache's object could have the same name
+    file.release()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file.fd)
+
+
+def test_versions_of_one_inode_are_not_mixed_up(files: ShelfFiles, memory_files: list[int]) -> None:
+    one, two = hold(files, memory_files[0], 1), hold(files, memory_files[0], 2)
+    assert one is not None
+    assert two is not None
+    assert one is not two
+    one.release()
+    two.release()
+
+
+def test_more_than_there_is_room_for(files: ShelfFiles, memory_files: list[int]) -> None:
+    """The least recently used one that nobody uses goes; when all are in use, the new one closes with its use."""
+    held = [hold(files, fd) for fd in memory_files]
+    assert all(held)
+    for file in held:
+        assert file is not None
+        assert os.pread(file.fd, 3, 0) == BODY[:3]
+        file.release()
+    assert [files.again(name_of(fd)) is not None for fd in memory_files] == [True, True, False]
+    for fd in memory_files[:2]:
+        kept = files.again(name_of(fd))
+        assert kept is not None
+        kept.release()
+        kept.release()
+    third = hold(files, memory_files[2])
+    assert third is not None
+    third.release()
+    assert [files.again(name_of(fd)) is not None for fd in memory_files] == [False, True, True]
+    for fd in memory_files[1:]:
+        kept = files.again(name_of(fd))
+        assert kept is not None
+        kept.release()
+        kept.release()
+
+
+def name_of(fd: int, version: int = 1) -> FileName:
+    status = os.fstat(fd)
+    return FileName(status.st_dev, status.st_ino, version)
+
+
+@pytest.mark.parametrize("field", ["device", "inode", "size_bytes"])
+def test_another_file_under_the_number(files: ShelfFiles, memory_files: list[int], field: str) -> None:
+    """The cache has closed it, and opened something else: that is nobody's object."""
+    reference = reference_to(memory_files[0])
+    wrong = reference._replace(**{field: getattr(reference, field) + 1})
+    assert files.hold(os.getpid(), wrong, 1, lambda: True) is None
+
+
+def test_taken_off_while_it_was_opened(files: ShelfFiles, memory_files: list[int]) -> None:
+    assert files.hold(os.getpid(), reference_to(memory_files[0]), 1, lambda: False) is None
+    file = hold(files, memory_files[0])
+    assert file is not None
+    file.release()
+
+
+def test_nothing_but_regular_files(files: ShelfFiles) -> None:
+    reading, writing = os.pipe()
+    try:
+        assert files.hold(os.getpid(), reference_to(reading), 1, lambda: True) is None
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_cache_whose_files_cannot_be_opened_is_not_tried_again(files: ShelfFiles, memory_files: list[int]) -> None:
+    """Another PID namespace, or a hardened host: found out once."""
+    closed = reference_to(memory_files[0], number=1 << 20)
+    assert files.hold(os.getpid(), closed, 1, lambda: False) is None  # it was taken off: says nothing of the others
+    file = hold(files, memory_files[0])
+    assert file is not None
+    file.release()
+    files.forget()
+    assert files.hold(os.getpid(), closed, 1, lambda: True) is None
+    assert hold(files, memory_files[0]) is None
