@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 SLICE_NS = 5_000_000
 """A response that others wait for gives its worker up after so long."""
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 2 << 20
 """So much of a file is sent between two looks at the time."""
 
 BATCH_CHUNKS = 8

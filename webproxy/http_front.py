@@ -153,7 +153,7 @@ class HttpFront:
 
     def _stay(self, connection: HttpConnection) -> RequestHead | None:
         """Wait a moment for the next request, if a worker is left for everybody else."""
-        if connection.ended or not connection.served or self._idle.count or self._staying >= self._worker_count - 1:
+        if connection.ended or not connection.served or self._staying >= self._worker_count - 1 or self._idle.ready:
             return None
         self._staying += 1  # a lost update costs no more than one worker too many that waits for 20 ms
         try:
