@@ -126,6 +126,11 @@ class IncomingTransfer(_Transfer):
         return self._lease.could_grow(bytes_left // self._lease.segments[0].chunk_capacity) and self.may_ask_again
 
     @property
+    def others_wait(self) -> bool:
+        """True while somebody waits for a segment whom none is promised to; two comparisons."""
+        return self._lease.should_shrink()
+
+    @property
     def may_ask_again(self) -> bool:
         """True while this cache takes new commands: one that stops finishes only the transfers it has begun."""
         return self.sender.ready()

@@ -91,6 +91,12 @@ class ClientStream:
         if sent < len(header):
             self.send_all(header[sent:])
 
+    def send_some(self, data: bytes) -> int:
+        """Send what the kernel takes now; returns how many bytes. Errors as send_memory()."""
+        sent = sockets.send(self.fd, data)
+        self._sent_bytes += sent
+        return sent
+
     def send_all(self, data: bytes) -> None:
         """Send everything, waiting as long as the client keeps the minimum rate.
 

@@ -27,17 +27,22 @@ log = logging.getLogger(__name__)
 SLICE_NS = 5_000_000
 """A response that others wait for gives its worker up after so long."""
 
-PIECE_BYTES = 2 << 20
-"""So much of a file is sent between two looks at the time."""
+PATIENCE_NS = 1_000_000_000
+"""A client that takes nothing for so long is slow, also when nobody waits for the worker."""
 
-BATCH_CHUNKS = 8
-"""A response looks at the time, at who waits, and for a wider lease after its first chunk and then each so many."""
+BATCH_BYTES = 65_536
+"""A response looks at the time, at who waits, and for a wider lease after its first chunk and then each so many bytes,
+or after each larger chunk."""
+
+PIECE_BYTES = 524_288
+PIECE_BYTES_MAX = 8 * PIECE_BYTES
+"""Of a file so much is sent between two looks, the double each time while the client takes it at once."""
 
 
 class Pause(Enum):
     """Why a response stopped before its end."""
 
-    SLOW = "the client takes no more for now"
+    SLOW = "the client takes no more for now, and others wait, or it has taken nothing for long"
     YIELD = "others wait for a worker"
     WIDEN = "more segments have come free than the transfer holds"
 
@@ -45,7 +50,7 @@ class Pause(Enum):
 class HitResponse:
     """`position` is the offset of the next byte that the client has not got."""
 
-    __slots__ = ("_others_wait", "connection", "end", "key", "position", "size_bytes", "stream", "version")
+    __slots__ = ("_others_wait", "_rest", "connection", "end", "key", "position", "size_bytes", "stream", "version")
 
     def __init__(
         self, stream: ClientStream, key: bytes, size_bytes: int, version: int, others_wait: Callable[[], bool]
@@ -60,6 +65,7 @@ class HitResponse:
         self.connection: HttpConnection | None = None
         """Where the client's next request comes from, when it is an HTTP client."""
         self._others_wait = others_wait
+        self._rest = b""
 
     @property
     def path(self) -> bytes:
@@ -73,6 +79,8 @@ class HitResponse:
             BodyCutShort: no cache, or the object changed or left it meanwhile.
             ClientGone: the connection is closed or broken.
         """
+        if self._rest:
+            return self._send_rest()
         try:
             transfer = cache.get(
                 self.key,
@@ -94,14 +102,15 @@ class HitResponse:
     def send(self, transfer: IncomingTransfer, sent: int) -> Pause | None:
         """Send from the current chunk on, whose first `sent` bytes went out; as resume(). Ends the transfer cleanly."""
         send_memory, reader = self.stream.send_memory, transfer.reader
+        batch_chunks = max(1, BATCH_BYTES // transfer.chunk_capacity)
         slice_end_ns = monotonic_ns() + SLICE_NS
         try:
-            if sent < reader.length:
-                sent += send_memory(reader.address + sent, reader.length - sent, not reader.last)
             while True:
+                if sent < reader.length:
+                    sent = self._send_patiently(transfer, sent)
                 self.position = reader.position - reader.length + sent
                 if sent < reader.length:
-                    return self._pause(transfer, Pause.SLOW)
+                    return self._pause(transfer, Pause.SLOW, sent)
                 if reader.last:
                     self._end(transfer)
                     return None
@@ -112,12 +121,37 @@ class HitResponse:
                 if transfer.could_widen(self.end - self.position):
                     return self._pause(transfer, Pause.WIDEN)
                 reader.advance()
-                sent = reader.drain(send_memory, BATCH_CHUNKS)
+                sent = reader.drain(send_memory, batch_chunks)
         except ClientGone:
             leave(transfer)
             raise
         except ShmChannelError as error:
             raise BodyCutShort(str(error)) from error
+
+    def _send_patiently(self, transfer: IncomingTransfer, sent: int) -> int:
+        """Send the rest of a chunk, while nobody waits for what this response holds; returns what is sent of it."""
+        reader = transfer.reader
+        patience_ends_ns = monotonic_ns() + PATIENCE_NS
+        while True:
+            taken = self.stream.send_memory(reader.address + sent, reader.length - sent, not reader.last)
+            sent += taken
+            if sent == reader.length:
+                return sent
+            # A cache that stops finishes what it has begun, and would not take it up again.
+            if (transfer.last or transfer.may_ask_again) and (self._others_wait() or transfer.others_wait):
+                return sent
+            now = monotonic_ns()
+            if taken:
+                patience_ends_ns = now + PATIENCE_NS
+            elif now > patience_ends_ns:
+                return sent
+
+    def _send_rest(self) -> Pause | None:
+        """What was taken out of the last chunk, when its client took no more of it."""
+        taken = self.stream.send_some(self._rest)
+        self._rest = self._rest[taken:]
+        self.position += taken
+        return Pause.SLOW if self._rest else None
 
     def _end(self, transfer: IncomingTransfer) -> None:
         complete = transfer.state is TransferState.COMPLETE
@@ -125,7 +159,10 @@ class HitResponse:
         if not complete:
             raise BodyCutShort("the cache could not read the object to its end")
 
-    def _pause(self, transfer: IncomingTransfer, why: Pause) -> Pause | None:
+    def _pause(self, transfer: IncomingTransfer, why: Pause, sent: int = 0) -> Pause | None:
+        """End the transfer. After the last chunk the cache keeps nothing for a resume: the rest of it is kept here."""
+        if transfer.last:
+            self._rest = bytes(transfer.chunk[sent:])
         leave(transfer)
         return why
 
@@ -158,20 +195,28 @@ class FileResponse(HitResponse):
 
     def _send_file(self, fd: int) -> Pause | None:
         send_file = self.stream.send_file
-        slice_end_ns = monotonic_ns() + SLICE_NS
+        piece_bytes = PIECE_BYTES
+        now = monotonic_ns()
+        slice_end_ns, patience_ends_ns = now + SLICE_NS, now + PATIENCE_NS
         while True:
-            sent = send_file(fd, self.position, min(self.end - self.position, PIECE_BYTES))
+            wanted = min(self.end - self.position, piece_bytes)
+            sent = send_file(fd, self.position, wanted)
             self.position += sent
             if self.position >= self.end:
                 return None
-            if not sent:
-                if os.fstat(fd).st_size < self.end:  # somebody else's hand: the cache itself never changes it
-                    raise BodyCutShort("the object's file was made shorter")
+            now = monotonic_ns()
+            if sent:
+                patience_ends_ns = now + PATIENCE_NS
+            elif os.fstat(fd).st_size < self.end:  # somebody else's hand: the cache itself never changes it
+                raise BodyCutShort("the object's file was made shorter")
+            elif now > patience_ends_ns:
                 return Pause.SLOW
-            if monotonic_ns() > slice_end_ns:
-                if self._others_wait():
-                    return Pause.YIELD
-                slice_end_ns = monotonic_ns() + SLICE_NS
+            if now <= slice_end_ns:
+                piece_bytes = min(2 * piece_bytes, PIECE_BYTES_MAX)
+                continue
+            if self._others_wait():
+                return Pause.SLOW if sent < wanted else Pause.YIELD
+            piece_bytes, slice_end_ns = PIECE_BYTES, now + SLICE_NS
 
 
 def leave(transfer: IncomingTransfer) -> None:

@@ -12,14 +12,14 @@ from webproxy.errors import StartupError
 BACKLOG = 1024
 STAY_MICROSECONDS = 20_000
 """How long a worker waits on a connection for more of it; then the connection idles without a worker."""
-PATIENCE_SECONDS = 1
-"""How long one send() may wait for a client to take data; one that takes less than a chunk in this time is slow."""
+SEND_MICROSECONDS = 20_000
+"""How long one send() waits for a client to take data: so long, at most, others wait for a worker behind a slow one."""
 
 
 def open_listener(host: str, port: int) -> socket.socket:
     """A non-blocking listening socket on an IPv4 or IPv6 address or name.
 
-    Accepted sockets inherit TCP_NODELAY and a kernel send time-out of PATIENCE_SECONDS. TCP_DEFER_ACCEPT lets the
+    Accepted sockets inherit TCP_NODELAY and a kernel send time-out of SEND_MICROSECONDS. TCP_DEFER_ACCEPT lets the
     kernel hold a connection until its request arrives: the worker that accepts it finds the request there (tcp(7)). A
     silent connection is handed over after a second all the same.
 
@@ -37,7 +37,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", PATIENCE_SECONDS, 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, SEND_MICROSECONDS))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, STAY_MICROSECONDS))
         listener.bind(address)
         listener.listen(BACKLOG)

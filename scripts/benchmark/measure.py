@@ -123,11 +123,14 @@ def measure_row(bench: Bench, row: Row) -> Comparison:
 
 
 def measure_fairness(bench: Bench, row: FairnessRow = FAIRNESS_ROW) -> Comparison:
-    """The small requests' p99 in milliseconds beside a crowd of large ones (ours) and beside few (other). Blocks."""
+    """The small requests' p99 in milliseconds beside a crowd of large ones (ours) and beside few (other). Blocks.
+
+    Without the hot shelf, whose hits wait for no segment.
+    """
     small = Group(name="small", clients=1, paths=bench.objects.small)
     beside = {"ours": row.crowd, "other": row.few}
     results: dict[str, list[float]] = {"ours": [], "other": []}
-    with bench.pair(row.segment_bytes) as pair:
+    with bench.pair(row.segment_bytes, shelf=False) as pair:
         for order in round_order(bench.pace.rounds):
             for who in order:
                 large = Group(name="large", clients=beside[who], paths=bench.objects.large, background=True)

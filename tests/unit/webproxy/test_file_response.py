@@ -51,6 +51,13 @@ class ScriptedStream(ClientStream):
         raise AssertionError("sent from a segment")
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scripted client that takes nothing is slow at once, and pieces are small."""
+    monkeypatch.setattr(hit, "PATIENCE_NS", -1)
+    monkeypatch.setattr(hit, "PIECE_BYTES", 50)
+
+
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     """A cache that has the object too."""
@@ -120,11 +127,22 @@ def test_slow_again_and_again(pair: Pair, source: int, slow_every: int) -> None:
 
 def test_yields_after_its_slice_when_others_wait(pair: Pair, source: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hit, "SLICE_NS", -1)
-    stream, file = ScriptedStream(50), hold(pair, source)
+    stream, file = ScriptedStream(), hold(pair, source)
     response = response_of(stream, file, others_wait=lambda: True)
     pauses = finish(response, pair, response.send_file(file))
     assert stream.received == BODY
     assert pauses == [Pause.YIELD] * (-(-len(BODY) // 50) - 1)
+
+
+def test_who_takes_a_part_only_is_slow_when_others_wait(
+    pair: Pair, source: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on when its socket has room, not when a worker has time."""
+    monkeypatch.setattr(hit, "SLICE_NS", -1)
+    stream, file = ScriptedStream(7), hold(pair, source)
+    response = response_of(stream, file, others_wait=lambda: True)
+    assert set(finish(response, pair, response.send_file(file))) == {Pause.SLOW}
+    assert stream.received == BODY
 
 
 def test_keeps_its_worker_when_nobody_waits(pair: Pair, source: int, monkeypatch: pytest.MonkeyPatch) -> None:

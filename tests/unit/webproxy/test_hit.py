@@ -63,6 +63,20 @@ class ScriptedStream(ClientStream):
         self.announced.append(more)
         return taken
 
+    def send_some(self, data: bytes) -> int:
+        """Take what the client still takes."""
+        taken = min(len(data), self.allowance - len(self.received))
+        if not taken and self.leaves:
+            raise ClientGone("the script says so")
+        self.received += data[:taken]
+        return taken
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scripted client that takes nothing is slow at once."""
+    monkeypatch.setattr(hit, "PATIENCE_NS", -1)
+
 
 @pytest.fixture(params=[1, 4])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
@@ -131,18 +145,66 @@ def test_slow_at_every_chunk_position(pair: Pair, chunk: int, beside: int) -> No
     stream.allowance = 1 << 30
     assert resume(response, link) is None
     assert stream.received == BODY
-    assert [(command.offset, command.version) for command in pair.cache.commands] == [(0, 0), (stop, 1), (stop, 1)]
+    resumed = 0 if stop >= (CHUNKS - 1) * CAPACITY else 1 if len(BODY) - stop <= CAPACITY else 2
+    again = [(stop, 1)] * resumed  # what is left of the last chunk is kept, and needs no command
+    assert [(command.offset, command.version) for command in pair.cache.commands] == [(0, 0), *again]
     assert is_clean(pair)
 
 
-def test_slow_in_the_last_chunk(pair: Pair) -> None:
-    stream = ScriptedStream(len(BODY) - 1)
+@pytest.mark.parametrize("heir", [None, Entry(body_of(100), version=2)], ids=["gone", "replaced"])
+def test_slow_in_the_last_chunk(pair: Pair, heir: Entry | None) -> None:
+    """For the cache it is over with that chunk, and what becomes of the object is all the same."""
+    stream = ScriptedStream(len(BODY) - 40)
     response = response_for(stream)
     assert begin(response, link_to(pair)) is Pause.SLOW
     assert is_clean(pair)
-    stream.allowance += 1
+    del pair.cache.entries[KEY]
+    if heir is not None:
+        pair.cache.entries[KEY] = heir
+    for _ in range(3):
+        stream.allowance += 10
+        assert resume(response, link_to(pair)) is Pause.SLOW
+        assert response.position == stream.allowance
+    stream.allowance += 10
     assert resume(response, link_to(pair)) is None
     assert stream.received == BODY
+
+
+def test_a_client_that_takes_its_time_keeps_its_worker_while_nobody_waits(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each send may take a part of a chunk; what others want ends that at the next one."""
+    monkeypatch.setattr(hit, "PATIENCE_NS", 3_600_000_000_000)
+    stream = ScriptedStream(0)
+    grown = []
+
+    def others_wait() -> bool:
+        stream.allowance += 7
+        grown.append(stream.allowance)
+        return stream.allowance > 3 * CAPACITY
+
+    response = response_for(stream, others_wait=others_wait)
+    assert begin(response, link_to(pair)) is Pause.SLOW
+    assert CAPACITY < response.position < len(BODY)
+    stream.allowance = 1 << 30
+    assert resume(response, link_to(pair)) is None
+    assert stream.received == BODY
+    assert is_clean(pair)
+
+
+def test_a_slow_client_gives_way_to_who_waits_for_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hit, "PATIENCE_NS", 3_600_000_000_000)
+    with MemoryPair(segments=1) as alone:
+        alone.cache.entries[KEY] = Entry(BODY)
+        link, stream = link_to(alone), ScriptedStream(10)
+        response = response_for(stream)
+        with ThreadPoolExecutor(1) as threads, asked(link) as transfer:
+            waiter = threads.submit(lambda: asked(link))
+            wait_until(lambda: alone.pool.stats().waiting == 1, what="somebody who waits")
+            assert response.send(transfer, 0) is Pause.SLOW
+            transfer.close()
+            with waiter.result() as other:
+                leave(other)
 
 
 def test_the_part_that_went_with_the_header_is_not_sent_again(pair: Pair) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.tcp import connected
 from webproxy.errors import StartupError
-from webproxy.listener import PATIENCE_SECONDS, open_listener
+from webproxy.listener import SEND_MICROSECONDS, open_listener
 
 
 def test_accepted_connections_are_patient_prompt_and_closed_at_exec() -> None:
@@ -18,7 +18,7 @@ def test_accepted_connections_are_patient_prompt_and_closed_at_exec() -> None:
         assert not server.get_inheritable()
         assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         wait = struct.unpack("@ll", server.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))
-        assert wait == (PATIENCE_SECONDS, 0)
+        assert wait == (0, SEND_MICROSECONDS)
         assert os.get_blocking(fd)
 
 
