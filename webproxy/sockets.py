@@ -224,7 +224,13 @@ def has_room(fd: int) -> bool:
 
 
 def _is_ready(fd: int, events: int) -> bool:
-    return bool(_poll(ctypes.byref(_PollFd(fd, events, 0)), 1, 0) > 0)
+    watched = getattr(_local, "watched", None)
+    if watched is None:
+        watched = _local.watched = _PollFd()
+        _local.watched_address = ctypes.addressof(watched)
+    watched.fd = fd
+    watched.events = events
+    return bool(_poll(_local.watched_address, 1, 0) > 0)
 
 
 def end_sending(fd: int) -> bool:
