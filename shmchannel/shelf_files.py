@@ -54,6 +54,11 @@ class ShelfFile:
         self._table.release(self, PAUSED_SECONDS if paused else KEEP_SECONDS)
 
 
+def _is_meant(status: os.stat_result, reference: FileRef) -> bool:
+    found = status.st_dev, status.st_ino, status.st_size
+    return found == (reference.device, reference.inode, reference.size_bytes) and S_ISREG(status.st_mode)
+
+
 class ShelfFiles:
     """Safe for many threads. What is in use is never closed; what is not, is closed by expire()."""
 
@@ -93,16 +98,18 @@ class ShelfFiles:
     def _open(self, pid: int, reference: FileRef, name: FileName, still_there: Callable[[], bool]) -> ShelfFile | None:
         if pid == self._refused_pid:
             return None
+        path = f"/proc/{pid}/fd/{reference.number}"
         try:
-            fd = os.open(f"/proc/{pid}/fd/{reference.number}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            # Looked at first: in another PID namespace this is a stranger's, and opening a device or a pipe does things.
+            if not _is_meant(os.stat(path), reference):
+                return None
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             if still_there():
                 self._refused_pid = pid
                 log.debug("files of the cache cannot be opened", extra={"pid": pid, "reason": str(error)})
             return None
-        status = os.fstat(fd)
-        found = FileName(status.st_dev, status.st_ino, name.version), status.st_size
-        if found != (name, reference.size_bytes) or not S_ISREG(status.st_mode) or not still_there():
+        if not _is_meant(os.fstat(fd), reference) or not still_there():
             os.close(fd)
             return None
         file = ShelfFile(self, name, fd, reference.size_bytes)
