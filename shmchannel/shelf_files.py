@@ -100,7 +100,7 @@ class ShelfFiles:
             return None
         path = f"/proc/{pid}/fd/{reference.number}"
         try:
-            # Looked at first: in another PID namespace this is a stranger's, and opening a device or a pipe does things.
+            # Looked at first: in another PID namespace it is a stranger's, and to open a device or a pipe does things.
             if not _is_meant(os.stat(path), reference):
                 return None
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
