@@ -104,7 +104,9 @@ class ProxyConfig:
     )
     origin_connect_s: float = option(5.0, "time to connect to the origin", low=0.05, high=600, unit="seconds")
     origin_stall_s: float = option(30.0, "longest silence of the origin", low=0.05, high=3600, unit="seconds")
-    origin_tries: int = option(4, "tries of a fetch while nothing has been sent to a client", low=1, high=20)
+    origin_tries: int = option(
+        4, "tries of a fetch, to begin a body or to go on with one that broke off", low=1, high=20
+    )
     origin_redirects: int = option(5, "redirects followed for a getfile request", low=0, high=50)
     origin: tuple[OriginSettings, ...] = option((), "more origins, chosen by Host and path")
     forward_hosts: tuple[str, ...] = option(

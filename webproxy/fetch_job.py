@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from time import time
 
-from webproxy.errors import OriginError
+from webproxy.caching.continuation import AGAIN_MAY_HELP, Continuation, continuation, is_rest, rest_request
+from webproxy.errors import OriginBadReply, OriginError
 from webproxy.fill import Fill
+from webproxy.http.fields import Fields
 from webproxy.origin import Sink
+from webproxy.origin_head import OriginResponse
 from webproxy.spool import Spool
 
 
@@ -25,6 +29,7 @@ class FetchJob(Sink):
         self._go_on_share = go_on_share
         self._stopping = stopping
         self._length: int | None = None
+        self._known: Continuation | None = None
 
     @property
     def name(self) -> str:
@@ -32,17 +37,62 @@ class FetchJob(Sink):
         raise NotImplementedError
 
     def attempt(self) -> None:
-        """Try once, to the end of the answer.
+        """Try once, to the end of the answer, or of the rest of it where a try before broke off.
 
         Raises:
-            OriginError: it failed; again may help when it says so and no reader knows of the answer yet.
+            OriginError: it failed; again may help when it says so, and `can_go_on`.
             OSError: the body cannot be spooled.
         """
         raise NotImplementedError
 
+    # -- a body that broke off -----------------------------------------------------------------------------------
+    @property
+    def can_go_on(self) -> bool:
+        """Whether another try can give the readers what they were told: nothing yet, or a body that can be resumed."""
+        if not self.spool.answered:
+            return True
+        return self._known is not None and self.spool.written < self._known.size_bytes
+
+    def note_head(self, response: OriginResponse) -> None:
+        """The readers are told this head: remember what a later try must find to go on with its body."""
+        self._known = continuation(response.status, response.fields, response.length, time())
+
+    def rest_of(self, fields: Fields) -> Fields:
+        """The fields of the next request: for all of it, or for the rest when the readers have had the beginning."""
+        if not self.spool.answered or self._known is None:
+            return fields
+        return rest_request(fields, self._known, self.spool.written)
+
+    def begin_rest(self, response: OriginResponse) -> None:
+        """The head of the answer to a request for the rest has come.
+
+        Raises:
+            OriginError: it is not the rest of what the readers have; what they got is all that they get.
+        """
+        known, position = self._known, self.spool.written
+        assert known is not None
+        if not is_rest(known, position, response.status, response.fields, response.length, time()):
+            raise OriginBadReply(
+                f"{self.name}: status {response.status} is not the rest behind {position} bytes",
+                status=response.status,
+                retryable=response.status in AGAIN_MAY_HELP,
+            )
+
+    def check_whole(self) -> None:
+        """The answer has ended; raises OriginError when the body is shorter than the readers were told."""
+        if self._length is not None and self.spool.written < self._length:
+            raise OriginBadReply(f"{self.name}: {self.spool.written} of {self._length} bytes", retryable=True)
+
+    # -- the body ------------------------------------------------------------------------------------------------
     def write(self, data: bytes) -> None:
         """Spool, fill, and wait when no reader follows."""
+        if self._length is not None and self.spool.written + len(data) > self._length:
+            raise OriginBadReply(f"{self.name}: more than the {self._length} bytes that were said")
         self.spool.write(data)
+        self.keep_pace()
+
+    def keep_pace(self) -> None:
+        """Fill with what is spooled, and wait when no reader follows."""
         while True:
             if self.fill is not None:
                 self.fill.pump()

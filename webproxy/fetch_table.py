@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from time import monotonic
 
+from shmchannel.deadline import Deadline
 from webproxy.errors import FetchAborted, OriginError, OriginUnreachable, Overloaded
 from webproxy.fetch_job import FetchJob
 from webproxy.retry import pause_before_try
@@ -21,6 +22,8 @@ from webproxy.spool import Spool, SpoolReader
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 0.25
+"""So often a fetch that pauses between two tries looks whether anybody still wants it."""
 FILLED_MAX = 1024
 """So many of the last filled keys are remembered: more than there can be requests on their way from cache to origin."""
 
@@ -133,19 +136,27 @@ class FetchTable:
 
     def _try_repeatedly(self, fetch: FetchJob) -> None:
         for number in range(fetch.tries):
-            if self._stopping.wait(pause_before_try(number, random.random())):
-                raise OriginUnreachable("the daemon stops")
-            if fetch.spool.abandon():
-                raise FetchAborted(f"{fetch.name}: nobody waits for it any more")
+            self._pause(fetch, pause_before_try(number, random.random()))
             try:
                 fetch.attempt()
             except OriginError as error:
-                if not error.retryable or fetch.spool.answered or number == fetch.tries - 1:
+                if not error.retryable or not fetch.can_go_on or number == fetch.tries - 1:
                     raise
                 log.debug("trying again", extra={"url": fetch.name, "number": number + 1, "reason": str(error)})
             except OSError as error:
                 raise OriginUnreachable(f"the body cannot be spooled: {error}") from error
             else:
+                return
+
+    def _pause(self, fetch: FetchJob, seconds: float) -> None:
+        """Wait before a try; meanwhile its readers may leave, and a hit may need the segments of its fill."""
+        deadline = Deadline.after(seconds)
+        while True:
+            if self._stopping.wait(deadline.slice(LOOK_SECONDS)):
+                raise OriginUnreachable("the daemon stops")
+            if fetch.idle():
+                raise FetchAborted(f"{fetch.name}: nobody waits for it any more")
+            if deadline.expired:
                 return
 
     def stop(self) -> None:

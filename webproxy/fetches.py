@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from time import time
 
 from webproxy.caching.options import CachingOptions
+from webproxy.caching.stored import StoredResponse
 from webproxy.errors import OriginBadReply
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
@@ -57,10 +59,18 @@ class _GetfileFetch(FetchJob):
     def attempt(self) -> None:
         """As FetchJob.attempt(); a status that is no answer to a GET is a failure."""
         self._request_time = time()
-        self._finish(self._origin.fetch(getfile_request(self._url), self, self._limits))
+        request = getfile_request(self._url)
+        goes_on = self.spool.answered
+        response = self._origin.fetch(replace(request, fields=self.rest_of(request.fields)), self, self._limits)
+        self._finish(response if not goes_on else None)
 
     def begin(self, response: OriginResponse) -> bool:
         """Answer the readers as soon as the status says that there is nothing to come."""
+        if self.spool.answered:
+            self.begin_rest(response)
+            if self.fill is not None and self._stored_for(response) is None:
+                self.fill.cancel()
+            return True
         if response.status in ABSENT_STATUSES:
             self.spool.answer(NotFound())
         self._started = False
@@ -78,13 +88,17 @@ class _GetfileFetch(FetchJob):
         self._started = True
         self.spool.restart()
         if self.fill is not None:
-            stored = stored_for_getfile(self._response, self._request_time, time(), self._options)
+            stored = self._stored_for(self._response)
             if stored is None:  # its origin wants that nobody keeps it
                 self.fill.given_up = True
             else:
                 self.fill.metadata_for = metadata_of(stored)
         if self._response.length is not None:
+            self.note_head(self._response)
             self._found(self._response.length)
+
+    def _stored_for(self, response: OriginResponse) -> StoredResponse | None:
+        return stored_for_getfile(response, self._request_time, time(), self._options)
 
     def _found(self, length: int) -> None:
         self._length = length
@@ -92,16 +106,18 @@ class _GetfileFetch(FetchJob):
         if self.fill is not None:
             self.fill.set_size(length)
 
-    def _finish(self, response: OriginResponse) -> None:
-        if response.status in ABSENT_STATUSES:
+    def _finish(self, response: OriginResponse | None) -> None:
+        """The answer has ended; None: it was the rest of one."""
+        if response is not None and response.status in ABSENT_STATUSES:
             self.spool.answer(NotFound())
             return
-        if response.status != 200:
+        if response is not None and response.status != 200:
             raise OriginBadReply(
                 f"status {response.status}",
                 status=response.status,
                 retryable=response.status >= 500 or response.status in (408, 429),
             )
+        self.check_whole()
         if not self._started:  # an empty body
             self._start_body()
         if not self.spool.answered:

@@ -9,12 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from time import time
 
 from webproxy.caching.directives import request_directives
-from webproxy.caching.hop_by_hop import end_to_end
-from webproxy.caching.options import CachingOptions
 from webproxy.caching.storability import may_store, store_response
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import conditional_request, freshen, may_keep, selects
@@ -27,16 +24,15 @@ from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.lookup import KEY_BYTES_MAX, Found
 from webproxy.object_writer import ObjectWriter
-from webproxy.origin import OriginClient, OriginLimits
+from webproxy.origin_asker import FetchSettings, OriginAsker
 from webproxy.origin_head import OriginResponse
 from webproxy.origin_request import OriginRequest
-from webproxy.origins import OriginRule, Target
+from webproxy.origins import Target
 from webproxy.spool import Head, Spool, SpoolReader, Validated
 
 log = logging.getLogger(__name__)
 
 _BODY_FIELDS = (b"content-length",)
-_NOT_FORWARDED = (b"host", b"expect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,46 +51,6 @@ class Order:
     def fetch_key(self) -> bytes:
         """What the fetch runs under: NUL stands in no key, and a key begins with a slash or with `http:`."""
         return b"http " + self.target.key + b"\0" + self.variant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchSettings:
-    """What holds for every fetch."""
-
-    window_bytes: int
-    go_on_share: float
-    redirects: int
-    object_bytes_max: int
-    via: bytes
-    options: CachingOptions
-
-
-class OriginAsker:
-    """Makes the request to an origin of a client's: what is forwarded, where to, within which limits."""
-
-    def __init__(self, origin: OriginClient, settings: FetchSettings) -> None:
-        self.origin = origin
-        self._settings = settings
-        self.limits = lru_cache(maxsize=256)(self._limits)
-
-    def _limits(self, rule: OriginRule) -> OriginLimits:
-        """The limits of one origin's fetches."""
-        return OriginLimits(
-            connect_s=rule.connect_s,
-            stall_s=rule.stall_s,
-            redirects=self._settings.redirects,
-            object_bytes_max=self._settings.object_bytes_max,
-            tls_verify=rule.tls_verify,
-            ca_file=rule.ca_file,
-            add_fields=rule.add_fields,
-        )
-
-    def forwarded(self, fields: Fields, target: Target) -> Fields:
-        """A client's fields as they go on (RFC 9110 section 7.6): without this connection's, with our Via."""
-        kept = end_to_end(fields).without(_NOT_FORWARDED)
-        if target.host is not None:
-            kept = kept.with_line(b"Host", target.host)
-        return kept.with_line(b"Via", self._settings.via)
 
 
 class _HttpFetch(FetchJob):
@@ -128,6 +84,8 @@ class _HttpFetch(FetchJob):
         self._request_time = 0.0
         self._response_time = 0.0
         self._stored: StoredResponse | None = None
+        self._combined: StoredResponse | None = None
+        """What the head of the rest has made of it, when the body was resumed."""
         self._is_index_due = False
 
     @property
@@ -139,14 +97,16 @@ class _HttpFetch(FetchJob):
         """As FetchJob.attempt(). Every status is an answer: only what is none is tried again."""
         order = self._order
         fields = self._asker.forwarded(order.request.fields, order.target)
-        validated = self._validates.stored if self._validates is not None else None
-        fields = conditional_request(fields, validated)
+        goes_on = self.spool.answered
+        validated = self._validates.stored if self._validates is not None and not goes_on else None
+        fields = self.rest_of(conditional_request(fields, validated))
         request = OriginRequest(url=order.target.url, fields=fields, named_by_operator=order.target.named_by_operator)
         self._request_time = time()
         response = self._asker.origin.fetch(request, self, self._asker.limits(self._rule))
         if not self.spool.answered:
             self._take_not_modified(response)
             return
+        self.check_whole()
         if self.fill is not None:
             if self._length is None:
                 self.fill.set_size(self.spool.written)
@@ -157,6 +117,10 @@ class _HttpFetch(FetchJob):
     def begin(self, response: OriginResponse) -> bool:
         """The head has come: what may be stored goes to the cache while it streams, and the readers are told."""
         self._response_time = time()
+        if self.spool.answered:
+            self.begin_rest(response)
+            self._combine(response)
+            return True
         if response.status == 304 and self._validates is not None:
             return False
         head = ResponseHead(response.status, response.fields.without(_BODY_FIELDS), response.reason)
@@ -175,6 +139,7 @@ class _HttpFetch(FetchJob):
         if is_stored and self._writer is not None:
             self.fill = self._make_fill(self._writer, self._stored)
         self.spool.restart()
+        self.note_head(response)
         self.spool.answer(Head(response, self._stored, is_stored, verdict.reason))
         if self.fill is not None and response.length is not None:
             self.fill.set_size(response.length)
@@ -188,6 +153,20 @@ class _HttpFetch(FetchJob):
     def stored(self) -> bool:
         """True once the cache has what was asked for: who looked before that should look again."""
         return self._was_kept or super().stored
+
+    def _combine(self, response: OriginResponse) -> None:
+        """The head of the rest updates that of the beginning (RFC 9111 section 3.4), or forbids to store the whole."""
+        assert self._stored is not None
+        self._combined = freshen(
+            self._asked,
+            self._combined or self._stored,
+            ResponseHead(response.status, response.fields, response.reason),
+            request_time=self._request_time,
+            response_time=self._response_time,
+            options=self._options,
+        )
+        if self.fill is not None and not may_keep(self._asked, self._combined, self._options):
+            self.fill.cancel()
 
     def _make_fill(self, writer: ObjectWriter, stored: StoredResponse) -> Fill:
         key = self._order.target.key
@@ -208,6 +187,9 @@ class _HttpFetch(FetchJob):
         assert self._writer is not None
         assert self._stored is not None
         key = self._order.target.key
+        combined = self._combined
+        if combined is not None and self.fill is not None and combined.selecting == self._stored.selecting:
+            self._writer.update_own(self.fill.key, self._stored, combined)
         if self._is_index_due:
             self._writer.add_variant(key, new_variant(self._stored.selecting, self._stored.fields.get(b"etag")))
         elif self._order.index is not None:

@@ -15,12 +15,13 @@ from webproxy.config import ProxyConfig
 from webproxy.fetch_table import FetchTable
 from webproxy.fill import Fill
 from webproxy.http_exchange import HttpExchange, HttpSettings
-from webproxy.http_fetch import FetchSettings, HttpFetches, OriginAsker
+from webproxy.http_fetch import HttpFetches
 from webproxy.http_front import HttpFront
 from webproxy.idle_connections import IdleConnections
 from webproxy.lookup import ObjectLookup, stored_of_entry
 from webproxy.object_writer import ObjectWriter
 from webproxy.origin import OriginClient
+from webproxy.origin_asker import FetchSettings, OriginAsker
 from webproxy.origins import OriginTable
 from webproxy.pass_through import PassThrough
 from webproxy.quick_hits import QuickHits

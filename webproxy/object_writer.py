@@ -21,6 +21,7 @@ from webproxy.caching.stored_codec import MetadataError, encode
 from webproxy.caching.variants import Variant, VariantIndex, with_variant
 from webproxy.errors import CacheUnavailable
 from webproxy.fill import Fill
+from webproxy.hit import leave
 from webproxy.http.messages import ResponseHead
 from webproxy.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
 from webproxy.origins import Target
@@ -54,6 +55,19 @@ class ObjectWriter:
         except (ShmChannelError, MetadataError) as error:
             log.info("metadata not updated", extra={"key": key, "reason": str(error)})
             return False
+
+    def update_own(self, key: bytes, before: StoredResponse, stored: StoredResponse) -> None:
+        """As update(), of the object just stored with the metadata of `before`, unless something has become of it."""
+        try:
+            with self._client.get(key, Deadline.after(WRITE_SECONDS), metadata_wanted=True) as transfer:
+                is_own = transfer.found and transfer.metadata == encode(before) and not transfer.marked
+                version = transfer.facts.version if is_own else 0
+                leave(transfer)
+        except (ShmChannelError, MetadataError) as error:
+            log.info("metadata not updated", extra={"key": key, "reason": str(error)})
+            return
+        if is_own:
+            self.update(key, version, stored)
 
     def add_variant(self, key: bytes, variant: Variant) -> None:
         """The variant is stored: enter it into the index, and remove the object that would hide it."""

@@ -15,8 +15,8 @@ from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, chunk_head, response_head
 from webproxy.http_connection import HttpConnection, RequestBody
-from webproxy.http_fetch import OriginAsker
 from webproxy.origin import Sink
+from webproxy.origin_asker import OriginAsker
 from webproxy.origin_head import OriginResponse
 from webproxy.origin_request import OriginRequest
 from webproxy.origins import Target

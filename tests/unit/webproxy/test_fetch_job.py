@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.fetching import FakeFill
+from tests.support.http_values import fields
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.errors import BodyCutShort, OriginTimeout
+from webproxy.errors import BodyCutShort, OriginBadReply, OriginTimeout
 from webproxy.fetch_job import FetchJob
+from webproxy.origin_head import OriginResponse
 from webproxy.spool import PUNCH_BYTES, Found, Spool, SpoolReader
 
 WINDOW = 1000
@@ -210,6 +212,64 @@ def test_a_fill_that_gave_up_lets_the_disk_be_freed(make: Jobs) -> None:
     job.write(data)
     assert os.fstat(job.spool.fd).st_blocks * 512 < PUNCH_BYTES
     assert job.spool.join() is None
+
+
+# -- a body that broke off -------------------------------------------------------------------------------------------
+HEAD = OriginResponse(status=200, fields=fields(b'ETag: "a"'), length=1000)
+
+
+def rest(*lines: bytes, status: int = 206, length: int = 997) -> OriginResponse:
+    return OriginResponse(status=status, fields=fields(b'ETag: "a"', *lines), length=length)
+
+
+def test_what_the_readers_were_told_says_whether_it_can_go_on(make: Jobs) -> None:
+    untold, told, known = make(None), make(1000), make(1000)
+    assert untold.can_go_on
+    assert not told.can_go_on, "of no validator"
+    known.note_head(HEAD)
+    assert known.can_go_on
+    known.write(bytes(1000))
+    assert not known.can_go_on, "all of it is there"
+
+
+def test_the_rest_is_asked_for_from_where_it_broke_off(make: Jobs) -> None:
+    job = make(1000)
+    plain = fields(b"Accept: */*")
+    assert job.rest_of(plain) == plain
+    job.note_head(HEAD)
+    job.write(b"abc")
+    assert job.rest_of(plain) == fields(b"Accept: */*", b"Range: bytes=3-", b'If-Range: "a"')
+
+
+def test_only_the_rest_is_taken(make: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Job, "name", "it")
+    job = make(1000)
+    job.note_head(HEAD)
+    job.write(b"abc")
+    job.begin_rest(rest(b"Content-Range: bytes 3-999/1000"))
+    for answer, again in [
+        (rest(b"Content-Range: bytes 4-999/1000"), False),
+        (rest(status=200), False),
+        (rest(status=416), False),
+        (rest(status=503), True),
+    ]:
+        with pytest.raises(OriginBadReply) as caught:
+            job.begin_rest(answer)
+        assert (caught.value.status, caught.value.retryable) == (answer.status, again)
+
+
+def test_a_body_has_the_length_that_was_said(make: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Job, "name", "it")
+    job = make(4)
+    job.write(b"abc")
+    with pytest.raises(OriginBadReply, match="3 of 4") as caught:
+        job.check_whole()
+    assert caught.value.retryable
+    with pytest.raises(OriginBadReply, match="more than"):
+        job.write(b"de")
+    job.write(b"d")
+    job.check_whole()
+    make(None).check_whole()
 
 
 # -- the end ---------------------------------------------------------------------------------------------------------

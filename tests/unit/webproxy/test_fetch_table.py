@@ -9,10 +9,12 @@ from time import monotonic
 import pytest
 
 from tests.support.fetching import failure, table_of
+from tests.support.http_values import fields
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.errors import OriginTimeout, OriginUnreachable, Overloaded
+from webproxy.errors import BodyCutShort, OriginTimeout, OriginUnreachable, Overloaded
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
+from webproxy.origin_head import OriginResponse
 from webproxy.spool import Found, Spool, SpoolReader
 
 
@@ -214,6 +216,37 @@ def test_only_what_may_help_is_tried_again(opener: Opener, *, retryable: bool, a
     assert opened is not None
     assert isinstance(failure(opened[0]), OriginTimeout)
     assert opener.made[0].attempts == attempts
+
+
+@pytest.mark.parametrize(("resumable", "attempts"), [(True, 3), (False, 1)])
+def test_what_was_begun_is_tried_again_when_it_can_go_on(opener: Opener, *, resumable: bool, attempts: int) -> None:
+    def begun(job: Job) -> None:
+        job.tries, job.errors = 3, [OriginTimeout("slow", retryable=True) for _ in range(3)]
+        job.spool.answer(Found(10))
+        if resumable:
+            job.note_head(OriginResponse(status=200, fields=fields(b'ETag: "a"'), length=10))
+        job.go.set()
+
+    opened = opener(b"/x", prepare=begun)
+    assert opened is not None
+    with pytest.raises(BodyCutShort):
+        opened[0].wait_available()
+    assert opener.made[0].attempts == attempts
+
+
+def test_nobody_waits_any_more_between_two_tries(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.retry.FIRST_PAUSE_SECONDS", 60.0)
+
+    def failing(job: Job) -> None:
+        job.tries, job.errors = 2, [OriginTimeout("slow", retryable=True)]
+        job.go.set()
+
+    opened = opener(b"/x", prepare=failing)
+    assert opened is not None
+    wait_until(lambda: opener.made[0].attempts == 1)
+    opened[0].close()
+    wait_until(lambda: opener.table.failed_total == 1)
+    assert opener.made[0].attempts == 1
 
 
 def test_what_is_no_error_of_an_origin_fails_the_fetch_and_not_the_thread(opener: Opener) -> None:

@@ -16,7 +16,8 @@ from webproxy.errors import ClientGone, OriginError, OriginRefused, OriginTimeou
 from webproxy.fetch_table import FetchTable
 from webproxy.http_connection import HttpConnection
 from webproxy.http_exchange import HttpExchange, HttpSettings
-from webproxy.http_fetch import FetchSettings, HttpFetches, Order, OriginAsker
+from webproxy.http_fetch import HttpFetches, Order
+from webproxy.origin_asker import FetchSettings, OriginAsker
 from webproxy.origins import OriginRule, OriginTable
 from webproxy.pass_through import PassThrough
 from webproxy.replies import Replies

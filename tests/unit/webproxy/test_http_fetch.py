@@ -1,42 +1,13 @@
-"""http_fetch: what goes on to an origin, and what a fetch runs under; what comes of its answers is in tests/http."""
+"""http_fetch: what a fetch runs under; what comes of its answers is in tests/http."""
 
 from __future__ import annotations
 
-import pytest
-
-from tests.support.http_values import fields, request
-from tests.support.sinks import origin_client
-from webproxy.caching.options import DEFAULT_OPTIONS
-from webproxy.http_fetch import FetchSettings, Order, OriginAsker
+from tests.support.http_values import request
+from webproxy.http_fetch import Order
 from webproxy.origins import OriginRule, Target
 
-SETTINGS = FetchSettings(
-    window_bytes=1, go_on_share=0.5, redirects=3, object_bytes_max=1 << 20, via=b"1.1 us", options=DEFAULT_OPTIONS
-)
-RULE = OriginRule(url="http://o", connect_s=1.5, stall_s=2.5, tls_verify=False, add_fields=((b"X", b"y"),))
+RULE = OriginRule(url="http://o")
 TARGET = Target(b"/x", RULE, "http://o", b"/x", b"/x")
-
-
-@pytest.fixture
-def asker() -> OriginAsker:
-    return OriginAsker(origin_client(), SETTINGS)
-
-
-def test_what_is_forwarded(asker: OriginAsker) -> None:
-    received = fields(b"Host: us", b"X: y", b"Expect: 100-continue", b"Connection: Z", b"Z: 1", b"Via: 1.0 before")
-    assert asker.forwarded(received, TARGET) == fields(b"X: y", b"Via: 1.0 before", b"Via: 1.1 us")
-
-
-def test_a_host_that_is_preserved(asker: OriginAsker) -> None:
-    target = TARGET._replace(host=b"shown")
-    assert asker.forwarded(fields(b"Host: us"), target) == fields(b"Host: shown", b"Via: 1.1 us")
-
-
-def test_the_limits_are_the_rules(asker: OriginAsker) -> None:
-    limits = asker.limits(RULE)
-    assert (limits.connect_s, limits.stall_s, limits.redirects, limits.object_bytes_max) == (1.5, 2.5, 3, 1 << 20)
-    assert (limits.tls_verify, limits.add_fields) == (False, ((b"X", b"y"),))
-    assert asker.limits(RULE) is limits
 
 
 def test_what_a_fetch_runs_under() -> None:

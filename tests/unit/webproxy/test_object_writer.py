@@ -51,6 +51,21 @@ def test_metadata_are_replaced_for_their_version_only(pair: MemoryPair, writer: 
     assert decode(pair.cache.entries[b"/x"].metadata) == newer
 
 
+def test_metadata_are_replaced_where_they_are_our_own(pair: MemoryPair, writer: ObjectWriter) -> None:
+    pair.store(b"/x", b"abc", encode(STORED))
+    newer = stored_response(b"ETag: 2", body_bytes=3)
+    writer.update_own(b"/none", STORED, newer)
+    writer.update_own(b"/x", newer, STORED)
+    assert decode(pair.cache.entries[b"/x"].metadata) == STORED
+    pair.cache.entries[b"/x"] = pair.cache.entries[b"/x"]._replace(marked=True)
+    writer.update_own(b"/x", STORED, newer)
+    assert decode(pair.cache.entries[b"/x"].metadata) == STORED, "a purge came since"
+    pair.cache.entries[b"/x"] = pair.cache.entries[b"/x"]._replace(marked=False)
+    writer.update_own(b"/x", STORED, newer)
+    assert decode(pair.cache.entries[b"/x"].metadata) == newer
+    assert pair.is_whole()
+
+
 def test_metadata_that_are_too_long_are_not_written(pair: MemoryPair, writer: ObjectWriter) -> None:
     pair.store(b"/x", b"abc", encode(STORED))
     assert not writer.update(b"/x", 1, stored_response(b"X: " + b"y" * 100_000, body_bytes=3))
@@ -93,6 +108,7 @@ def test_a_cache_that_is_gone(pair: MemoryPair, writer: ObjectWriter) -> None:
     writer.mark(b"/x")
     writer.add_variant(b"/x", variant(b"1"))
     assert not writer.update(b"/x", 1, STORED)
+    writer.update_own(b"/x", STORED, STORED)
     with pytest.raises(CacheUnavailable):
         writer.purge(b"/x")
 
