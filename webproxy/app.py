@@ -25,7 +25,7 @@ from webproxy.errors import ConfigError
 from webproxy.exchange import GetfileExchange, Paused
 from webproxy.fetch_table import FetchTable
 from webproxy.fetches import Fetches
-from webproxy.fill import Fill
+from webproxy.fill import Fill, Source
 from webproxy.handoff import Handoff, HttpStart
 from webproxy.hit import HitResponse
 from webproxy.http_connection import HttpConnection
@@ -37,7 +37,6 @@ from webproxy.intake import Intake, Job
 from webproxy.listener import open_listener
 from webproxy.origin import OriginClient, OriginLimits
 from webproxy.origins import OriginRule
-from webproxy.spool import Spool
 from webproxy.steps import StepTimes
 
 log = logging.getLogger(__name__)
@@ -172,7 +171,7 @@ class _Proxy:
         target = self._origins.choose(None, key)
         return None if target.rule is None else (target.url, self._limits(target.rule))
 
-    def _make_fill(self, key: bytes, spool: Spool) -> Fill:
+    def _make_fill(self, key: bytes, spool: Source) -> Fill:
         assert self._client is not None
         assert self._pool is not None
         return Fill(self._client, self._pool, key, spool)

@@ -30,8 +30,8 @@ class FetchedAnswers:
         """Stream an answer of the origin while it comes; None as StoredAnswers.send()."""
         response, request = answer.response, visit.request
         status = self._replies.status(
-            fwd=decision.reason,
-            fwd_status=response.status,
+            fwd=b"partial" if answer.completes else decision.reason,
+            fwd_status=206 if answer.completes else response.status,
             stored=answer.is_stored and self._stores,
             collapsed=joined,
             key=visit.key_to_tell,

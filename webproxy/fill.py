@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic
+from typing import Protocol
 
 from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
@@ -20,7 +21,6 @@ from shmchannel.leased_transfer import OutgoingTransfer
 from shmchannel.pool import Lease, SegmentPool
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
-from webproxy.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +35,22 @@ def metadata_of(stored: StoredResponse) -> Callable[[int], bytes]:
     return lambda size_bytes: encode(replace(stored, body_bytes=size_bytes))
 
 
+class Source(Protocol):
+    """Where the body lies: a file whose first `written` bytes never change."""
+
+    @property
+    def fd(self) -> int:
+        """The file; while nothing is written it may be none."""
+
+    @property
+    def written(self) -> int:
+        """So many bytes are there."""
+
+
 class Fill:
     """One object on its way into the cache; used by the fetch's thread only. No method raises for what a cache does."""
 
-    def __init__(self, client: ChannelClient, pool: SegmentPool, key: bytes, spool: Spool) -> None:
+    def __init__(self, client: ChannelClient, pool: SegmentPool, key: bytes, spool: Source) -> None:
         self._client = client
         self._pool = pool
         self.key = key
@@ -51,6 +63,9 @@ class Fill:
         self.stored = False
         self.metadata_for: Callable[[int], bytes] = lambda _: b""
         """The object's metadata, by its size in bytes; to be set before the size is."""
+        self.confirm: Callable[[], bool] | None = None
+        """Asked before the last chunk is handed over, when a cache that took one before it knows of the object (a purge
+        finds it from then on); False drops it."""
 
     @property
     def position(self) -> int | None:
@@ -79,11 +94,15 @@ class Fill:
             self._drop(error)
 
     def _pump(self, transfer: OutgoingTransfer) -> None:
-        transfer.pump(self._read_into, self._spool.written, wait=False)
+        transfer.pump(self._read_into, self._handed_early(self._spool.written), wait=False)
         if transfer.refused:
             self.given_up = True
             transfer.commit()
             self._close()
+
+    def _handed_early(self, available_bytes: int) -> int:
+        """How much may be handed over now: not the last chunk, which makes it an object, before it is confirmed."""
+        return available_bytes if self.confirm is None or self._size is None else min(available_bytes, self._size - 1)
 
     def _cache_is_there(self) -> bool:
         """Whether a cache lives, looked at once a second: a lease for one that is absent would only be retired."""
@@ -110,6 +129,12 @@ class Fill:
             transfer = self._transfer
             if transfer is None:
                 return
+            if self.confirm is not None:
+                transfer.pump(self._read_into, self._handed_early(self._size), wait=True)
+                if not self.confirm():
+                    log.info("object not stored", extra={"key": self.key, "reason": "what it was made of has gone"})
+                    self.cancel()
+                    return
             transfer.pump(self._read_into, self._size, wait=True)
             self.stored = transfer.commit()
             if not self.stored:

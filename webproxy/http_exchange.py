@@ -360,7 +360,7 @@ class HttpExchange:
     ) -> Result:
         stored, ttl = answer.stored, answer.stored.lifetime_s
         body = found.body if found is not None and (found.key, found.version) == (answer.key, answer.version) else None
-        fresh, key = Found(answer.key, stored, answer.version, body), visit.key_to_tell
+        fresh, key = Found(answer.key, stored, answer.version, body, held_bytes=answer.held_bytes), visit.key_to_tell
         status = self._replies.status(
             fwd=decision.reason, fwd_status=304, stored=answer.is_kept, collapsed=joined, ttl=ttl, key=key
         )

@@ -12,23 +12,26 @@ from dataclasses import dataclass, replace
 from time import time
 
 from webproxy.caching.directives import request_directives
-from webproxy.caching.storability import may_store, store_response
+from webproxy.caching.partial import is_worth_keeping
+from webproxy.caching.storability import Storability, may_store, store_response
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import conditional_request, freshen, may_keep, selects
 from webproxy.caching.variants import VariantIndex, new_variant, selecting_fields, variant_key
-from webproxy.errors import WebProxyError
+from webproxy.errors import FetchAborted, OriginError, OriginUnreachable, WebProxyError
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
 from webproxy.fill import Fill, metadata_of
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead, ResponseHead
-from webproxy.lookup import KEY_BYTES_MAX, Found
+from webproxy.lookup import KEY_BYTES_MAX, PART_SUFFIX, Found
 from webproxy.object_writer import ObjectWriter
 from webproxy.origin_asker import FetchSettings, OriginAsker
 from webproxy.origin_head import OriginResponse
 from webproxy.origin_request import OriginRequest
 from webproxy.origins import Target
-from webproxy.spool import Head, Spool, SpoolReader, Validated
+from webproxy.part_in_hand import PartInHand, whole_response
+from webproxy.part_store import PartStore
+from webproxy.spool import Head, Spool, SpooledPrefix, SpoolReader, Validated
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +52,12 @@ class Order:
 
     @property
     def fetch_key(self) -> bytes:
-        """What the fetch runs under: NUL stands in no key, and a key begins with a slash or with `http:`."""
-        return b"http " + self.target.key + b"\0" + self.variant
+        """What the fetch runs under: NUL stands in no key, and a key begins with a slash or with `http:`.
+
+        The validation of an incomplete response is of use only to who wants no more than is there of it.
+        """
+        key = b"http " + self.target.key + b"\0" + self.variant
+        return key + PART_SUFFIX if self.validates is not None and self.validates.stored.incomplete else key
 
 
 class _HttpFetch(FetchJob):
@@ -62,6 +69,7 @@ class _HttpFetch(FetchJob):
         asker: OriginAsker,
         settings: FetchSettings,
         writer: ObjectWriter | None,
+        parts: PartStore | None,
     ) -> None:
         assert order.target.rule is not None
         super().__init__(
@@ -87,6 +95,11 @@ class _HttpFetch(FetchJob):
         self._combined: StoredResponse | None = None
         """What the head of the rest has made of it, when the body was resumed."""
         self._is_index_due = False
+        key = order.target.key
+        self._part = PartInHand(parts if len(key) <= KEY_BYTES_MAX else None, key, self._asked, order.validates)
+        self._may_keep_part = False
+        self._follows = True
+        """What the origin sends follows what is spooled."""
 
     @property
     def name(self) -> str:
@@ -97,14 +110,26 @@ class _HttpFetch(FetchJob):
         """As FetchJob.attempt(). Every status is an answer: only what is none is tried again."""
         order = self._order
         fields = self._asker.forwarded(order.request.fields, order.target)
-        goes_on = self.spool.answered
-        validated = self._validates.stored if self._validates is not None and not goes_on else None
-        fields = self.rest_of(conditional_request(fields, validated))
-        request = OriginRequest(url=order.target.url, fields=fields, named_by_operator=order.target.named_by_operator)
         self._request_time = time()
+        if self.spool.answered:
+            fields = self.rest_of(conditional_request(fields, None))
+        elif self._validates is not None:
+            fields = conditional_request(fields, self._validates.stored)
+        else:
+            fields = self._part.rest_of(conditional_request(fields, None), self._request_time)
+        request = OriginRequest(url=order.target.url, fields=fields, named_by_operator=order.target.named_by_operator)
         response = self._asker.origin.fetch(request, self, self._asker.limits(self._rule))
         if not self.spool.answered:
-            self._take_not_modified(response)
+            if self._part.is_asked_for:  # but something else came: ask for all of it
+                self._part.forget()
+                self.attempt()
+            else:
+                self._take_not_modified(response)
+            return
+        if not self._follows:
+            if not self.can_go_on:
+                raise OriginUnreachable(f"{self.name}: its beginning has left the cache while it was read")
+            self.attempt()
             return
         self.check_whole()
         if self.fill is not None:
@@ -117,17 +142,20 @@ class _HttpFetch(FetchJob):
     def begin(self, response: OriginResponse) -> bool:
         """The head has come: what may be stored goes to the cache while it streams, and the readers are told."""
         self._response_time = time()
+        self._follows = True
         if self.spool.answered:
             self.begin_rest(response)
             self._combine(response)
             return True
         if response.status == 304 and self._validates is not None:
             return False
+        if self._part.is_asked_for and response.status in (206, 416):
+            self._follows = self._begin_completion(response)
+            return self._follows
+        self._part.is_replaced_by(response)
         head = ResponseHead(response.status, response.fields.without(_BODY_FIELDS), response.reason)
-        verdict = may_store(self._asked, head, self._response_time, self._options)
         selecting = selecting_fields(response.fields, self._asked)
-        self._length = response.length
-        self._stored = store_response(
+        stored = store_response(
             head,
             request_time=self._request_time,
             response_time=self._response_time,
@@ -135,15 +163,22 @@ class _HttpFetch(FetchJob):
             selecting=selecting or (),
             body_bytes=response.length or 0,
         )
-        is_stored = verdict.store and selecting is not None and len(self._order.target.key) <= KEY_BYTES_MAX
-        if is_stored and self._writer is not None:
-            self.fill = self._make_fill(self._writer, self._stored)
         self.spool.restart()
+        self._tell(response, stored, may_store(self._asked, head, self._response_time, self._options))
+        return True
+
+    def _tell(self, response: OriginResponse, stored: StoredResponse, verdict: Storability) -> None:
+        """Tell the readers what comes, and begin to store it when it may be stored."""
+        self._length, self._stored = response.length, stored
+        selects = selecting_fields(stored.fields, self._asked) is not None
+        is_stored = verdict.store and selects and len(self._order.target.key) <= KEY_BYTES_MAX
+        self._may_keep_part = is_stored
+        if is_stored and self._writer is not None:
+            self.fill = self._make_fill(self._writer, stored)
         self.note_head(response)
-        self.spool.answer(Head(response, self._stored, is_stored, verdict.reason))
+        self.spool.answer(Head(response, stored, is_stored, verdict.reason, completes=self._part.is_asked_for))
         if self.fill is not None and response.length is not None:
             self.fill.set_size(response.length)
-        return True
 
     def interim(self, status: int, fields: Fields) -> None:
         """As Sink.interim(): for who reads, and never stored."""
@@ -154,19 +189,83 @@ class _HttpFetch(FetchJob):
         """True once the cache has what was asked for: who looked before that should look again."""
         return self._was_kept or super().stored
 
-    def _combine(self, response: OriginResponse) -> None:
-        """The head of the rest updates that of the beginning (RFC 9111 section 3.4), or forbids to store the whole."""
-        assert self._stored is not None
-        self._combined = freshen(
+    # -- a part that is stored -----------------------------------------------------------------------------------
+    def _begin_completion(self, response: OriginResponse) -> bool:
+        """Combine the stored part with its rest, whose head has come; False when this does not follow what is spooled.
+
+        It is not the rest, or the part left the cache: before it was read, or while, when readers know of it already.
+        """
+        part, now = self._part, self._response_time
+        beginning = part.is_continued_by(response, now)
+        if beginning is None:
+            return False
+        self._length = beginning.body_bytes
+        self.spool.restart()
+        if not part.copy(0, self.spool.write) or not part.is_as_found():
+            return False
+        stored = replace(self._freshened(beginning, response), incomplete=False)
+        head = ResponseHead(stored.status, stored.fields, stored.reason)
+        verdict = may_store(self._asked, head, now, self._options)
+        if not verdict.store:
+            part.drop()
+        self._tell(whole_response(response, stored), stored, verdict)
+        if self.fill is not None:
+            self.fill.confirm = part.is_as_found
+        self.keep_pace()
+        while self.spool.written < part.held_bytes:
+            if self.idle():
+                raise FetchAborted(f"{self.name}: nobody waits for it any more")
+            if not part.copy(self.spool.written, self.spool.write):
+                return False
+            self.keep_pace()
+        return True
+
+    def end(self, error: OriginError | None) -> None:
+        """As FetchJob.end(); then what has come of the body is kept, when it can be completed later."""
+        prefix = self._prefix_to_keep() if error is not None else None
+        super().end(error)
+        stored = self._combined or self._stored
+        if prefix is None:
+            self._part.clear(is_complete=super().stored)
+            return
+        assert stored is not None
+        assert self._length is not None
+        with prefix:
+            self._part.leave_behind(prefix, stored, self._length)
+
+    def _prefix_to_keep(self) -> SpooledPrefix | None:
+        known, written = self._known, self.spool.written
+        if known is None or not self._may_keep_part or self._stopping.is_set():
+            return None
+        if written <= self._part.held_bytes or not is_worth_keeping(written, known.size_bytes):
+            return None
+        try:
+            return self.spool.prefix()
+        except OSError as error:
+            log.info("beginning not kept", extra={"key": self._order.target.key, "reason": str(error)})
+            return None
+
+    def _freshened(self, stored: StoredResponse, response: OriginResponse) -> StoredResponse:
+        """What an answer makes of the response that it confirms or continues (sections 3.2 and 3.4)."""
+        return freshen(
             self._asked,
-            self._combined or self._stored,
+            stored,
             ResponseHead(response.status, response.fields, response.reason),
             request_time=self._request_time,
             response_time=self._response_time,
             options=self._options,
         )
-        if self.fill is not None and not may_keep(self._asked, self._combined, self._options):
-            self.fill.cancel()
+
+    # -- what is stored ------------------------------------------------------------------------------------------
+    def _combine(self, response: OriginResponse) -> None:
+        """The head of the rest updates that of the beginning (RFC 9111 section 3.4), or forbids to store the whole."""
+        assert self._stored is not None
+        self._combined = self._freshened(self._combined or self._stored, response)
+        if not may_keep(self._asked, self._combined, self._options):
+            self._may_keep_part = False
+            self._part.drop()
+            if self.fill is not None:
+                self.fill.cancel()
 
     def _make_fill(self, writer: ObjectWriter, stored: StoredResponse) -> Fill:
         key = self._order.target.key
@@ -188,7 +287,7 @@ class _HttpFetch(FetchJob):
         assert self._stored is not None
         key = self._order.target.key
         combined = self._combined
-        if combined is not None and self.fill is not None and combined.selecting == self._stored.selecting:
+        if self.fill is not None and combined is not None and combined.selecting == self._stored.selecting:
             self._writer.update_own(self.fill.key, self._stored, combined)
         if self._is_index_due:
             self._writer.add_variant(key, new_variant(self._stored.selecting, self._stored.fields.get(b"etag")))
@@ -204,33 +303,32 @@ class _HttpFetch(FetchJob):
             self._validates = None
             self.attempt()
             return
-        freshened = freshen(
-            self._asked,
-            found.stored,
-            head,
-            request_time=self._request_time,
-            response_time=self._response_time,
-            options=self._options,
-        )
+        freshened = self._freshened(found.stored, response)
         is_kept = may_keep(self._asked, freshened, self._options)
         if self._writer is not None:
             if is_kept:
                 self._was_kept = self._writer.update(found.key, found.version, freshened)
             else:  # who waits for this answer still needs the body; nobody else gets it without asking
                 self._writer.mark(found.key)
-        self.spool.answer(Validated(found.key, freshened, found.version, is_kept))
+        self.spool.answer(Validated(found.key, freshened, found.version, found.held_bytes, is_kept))
 
 
 class HttpFetches:
     """Fetches for HTTP clients."""
 
     def __init__(
-        self, table: FetchTable, asker: OriginAsker, settings: FetchSettings, writer: ObjectWriter | None
+        self,
+        table: FetchTable,
+        asker: OriginAsker,
+        settings: FetchSettings,
+        writer: ObjectWriter | None,
+        parts: PartStore | None = None,
     ) -> None:
         self._table = table
         self._asker = asker
         self._settings = settings
         self._writer = writer
+        self._parts = parts
 
     def open(self, order: Order, missed_at: float, *, alone: bool = False) -> tuple[SpoolReader, bool] | None:
         """A reader of the answer, and whether somebody else's fetch is joined; None when the cache was filled since.
@@ -255,4 +353,4 @@ class HttpFetches:
                 reader.stay_behind()
 
     def _make(self, order: Order, spool: Spool) -> FetchJob:
-        return _HttpFetch(order, spool, self._table.stopping, self._asker, self._settings, self._writer)
+        return _HttpFetch(order, spool, self._table.stopping, self._asker, self._settings, self._writer, self._parts)

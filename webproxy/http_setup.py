@@ -13,7 +13,7 @@ from webproxy.caching.options import CachingOptions
 from webproxy.client_stream import RateLimit
 from webproxy.config import ProxyConfig
 from webproxy.fetch_table import FetchTable
-from webproxy.fill import Fill
+from webproxy.fill import Fill, Source
 from webproxy.http_exchange import HttpExchange, HttpSettings
 from webproxy.http_fetch import HttpFetches
 from webproxy.http_front import HttpFront
@@ -23,10 +23,10 @@ from webproxy.object_writer import ObjectWriter
 from webproxy.origin import OriginClient
 from webproxy.origin_asker import FetchSettings, OriginAsker
 from webproxy.origins import OriginTable
+from webproxy.part_store import PartStore
 from webproxy.pass_through import PassThrough
 from webproxy.quick_hits import QuickHits
 from webproxy.replies import Replies
-from webproxy.spool import Spool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class HttpParts:
     cache: CacheLink | None
     client: ChannelClient | None
     pool: SegmentPool | None
-    make_fill: Callable[[bytes, Spool], Fill]
+    make_fill: Callable[[bytes, Source], Fill]
     table: FetchTable
     origin: OriginClient
     origins: OriginTable
@@ -67,10 +67,11 @@ def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, H
         options=options,
     )
     asker = OriginAsker(parts.origin, settings)
-    lookup = writer = quick = None
+    lookup = writer = quick = stored_parts = None
     if parts.cache is not None and parts.client is not None and parts.pool is not None:
         lookup = ObjectLookup(parts.cache)
         writer = ObjectWriter(parts.client, parts.pool, lookup, parts.make_fill)
+        stored_parts = PartStore(parts.cache, lookup, writer)
         if parts.origins.by_path_only:
             quick = QuickHits(
                 parts.cache.peek,
@@ -84,7 +85,7 @@ def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, H
         lookup,
         writer,
         parts.origins,
-        HttpFetches(parts.table, asker, settings, writer),
+        HttpFetches(parts.table, asker, settings, writer, stored_parts),
         PassThrough(asker, replies, body_timeout_s=config.request_timeout_s),
         replies,
         HttpSettings(

@@ -2,7 +2,7 @@
 
 The object at a URL's key is a 200 without Vary, so that getfile, which can ask for no other, shares it. Everything else
 (variants, and other statuses) lies at `key NUL id`, and `key NUL` has the index of these. A key that was seen to have
-an index is looked up there first.
+an index is looked up there first. An incomplete response lies at `key NUL partial`; only who can use one looks there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from shmchannel.shelf_files import ShelfFile
 from shmchannel.shelf_layout import ShelfEntry
 from webproxy.cachelink import CacheLink
 from webproxy.caching.index_codec import decode_index
+from webproxy.caching.partial import answer_range, lies_within
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, decode, is_index
 from webproxy.caching.variants import VariantIndex, choose, matches, variant_key
@@ -29,6 +30,8 @@ from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 
 INDEX_SUFFIX = b"\0"
+PART_SUFFIX = b"\0partial"
+"""Behind the key: the beginning of a response whose rest has not come."""
 VARYING_KEYS_MAX = 4096
 FOREVER_S = 1 << 31
 """The lifetime of a file that the cache serves itself: it notices every change."""
@@ -46,10 +49,17 @@ class Found:
     body: bytes | None = None
     transfer: IncomingTransfer | None = None
     file: ShelfFile | None = None
+    held_bytes: int | None = None
+    """Of an incomplete response: so many of its first bytes are there."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the object in the cache has."""
+        return self.stored.body_bytes if self.held_bytes is None else self.held_bytes
 
     def without_body(self) -> Found:
         """What is known of it, for whoever does not hold the body open."""
-        return Found(self.key, self.stored, self.version)
+        return Found(self.key, self.stored, self.version, held_bytes=self.held_bytes)
 
     def leave(self) -> None:
         """The body is not wanted, or not in this order."""
@@ -90,7 +100,7 @@ class ObjectLookup:
         if key in self._varying:
             lookup = self._find_varying(key, request, wait_s)
             if lookup is not None:
-                return lookup
+                return self._or_part(lookup, key, request, wait_s)
             self._varying.pop(key, None)
         found = self._open(key, wait_s)
         if found is not None:
@@ -100,7 +110,31 @@ class ObjectLookup:
             name = unquote_to_bytes(key.partition(b"?")[0])
             if name != key and INDEX_SUFFIX not in name:
                 return Lookup(self._open(name, wait_s))
-        return lookup
+        return self._or_part(lookup, key, request, wait_s)
+
+    def find_part(self, key: bytes, request: RequestHead, wait_s: float) -> Found | None:
+        """The incomplete response of a key, if there is one that the request selects; its body is not held open.
+
+        Errors as find().
+        """
+        key += PART_SUFFIX
+        # One byte: a transfer that is left in the middle pins the part for a while, beside the whole that replaces it.
+        with self._cache.get(key, Deadline.after(wait_s), length=1, metadata_wanted=True) as transfer:
+            stored = _decoded(transfer.metadata, marked=transfer.marked) if transfer.found else None
+            size_bytes, version, _ = transfer.facts
+            leave(transfer)
+        if stored is None or not stored.incomplete or not matches(stored.selecting, request):
+            return None
+        return Found(key, stored, version, held_bytes=size_bytes) if size_bytes < stored.body_bytes else None
+
+    def _or_part(self, lookup: Lookup, key: bytes, request: RequestHead, wait_s: float) -> Lookup:
+        """With the incomplete response in place of none, where the request wants no more than is there of it."""
+        if lookup.found is not None or b"range" not in request.fields:
+            return lookup
+        part = self.find_part(key, request, wait_s)
+        if part is not None and not lies_within(answer_range(request, part.stored, time()), part.size_bytes):
+            part = None
+        return Lookup(part, lookup.index)
 
     def note_varying(self, key: bytes) -> None:
         """The key has an index now."""
@@ -193,11 +227,15 @@ def _stored(key: bytes, metadata: bytes, version: int, size_bytes: int, *, marke
     """None for what cannot be used: another version's metadata, or a body that is not the one it was stored with."""
     if not metadata:
         return _file_response(key, version, size_bytes)
+    stored = _decoded(metadata, marked=marked)
+    return stored if stored is not None and stored.body_bytes == size_bytes and not stored.incomplete else None
+
+
+def _decoded(metadata: bytes, *, marked: bool) -> StoredResponse | None:
     try:
-        stored = decode(metadata, marked=marked)
+        return decode(metadata, marked=marked)
     except MetadataError:
         return None
-    return stored if stored.body_bytes == size_bytes else None
 
 
 @lru_cache(maxsize=1024)

@@ -20,12 +20,11 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
 from webproxy.caching.variants import Variant, VariantIndex, with_variant
 from webproxy.errors import CacheUnavailable
-from webproxy.fill import Fill
+from webproxy.fill import Fill, Source
 from webproxy.hit import leave
 from webproxy.http.messages import ResponseHead
 from webproxy.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
 from webproxy.origins import Target
-from webproxy.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class ObjectWriter:
         client: ChannelClient,
         pool: SegmentPool,
         lookup: ObjectLookup,
-        make_fill: Callable[[bytes, Spool], Fill],
+        make_fill: Callable[[bytes, Source], Fill],
     ) -> None:
         self._client = client
         self._pool = pool
@@ -91,6 +90,10 @@ class ObjectWriter:
         """Mark one object stale: from now on it is validated before each use."""
         self._purge_quietly(key, mark=True)
 
+    def remove(self, key: bytes) -> None:
+        """Remove one object."""
+        self._purge_quietly(key)
+
     def _purge_quietly(self, key: bytes, *, prefix: bool = False, mark: bool = False) -> None:
         try:
             self._client.purge(key, Deadline.after(WRITE_SECONDS), prefix=prefix, mark=mark)
@@ -104,8 +107,9 @@ class ObjectWriter:
             CacheUnavailable: the cache cannot be told.
         """
         try:
-            count = self._client.purge(key, Deadline.after(WRITE_SECONDS), mark=soft)
-            return count + self._client.purge(key + INDEX_SUFFIX, Deadline.after(WRITE_SECONDS), prefix=True, mark=soft)
+            # The key itself comes last: who makes an object of a part looks before it is one whether that part is left.
+            count = self._client.purge(key + INDEX_SUFFIX, Deadline.after(WRITE_SECONDS), prefix=True, mark=soft)
+            return count + self._client.purge(key, Deadline.after(WRITE_SECONDS), mark=soft)
         except ShmChannelError as error:
             raise CacheUnavailable(str(error)) from error
 

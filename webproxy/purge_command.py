@@ -56,9 +56,9 @@ def orders_for(text: bytes) -> list[Order]:
         return [Order(prefix, prefix=True) for prefix in _prefixes(text[:-1])]
     orders = []
     for key in _normal_forms(text):
+        if len(key) < KEY_BYTES_MAX:  # the variants, their index, and an incomplete response: as ObjectWriter.purge()
+            orders.append(Order(key + b"\0", prefix=True))
         orders.append(Order(key, prefix=False))
-        if len(key) < KEY_BYTES_MAX:
-            orders.append(Order(key + b"\0", prefix=True))  # the variants, and their index
     return orders
 
 

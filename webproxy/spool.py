@@ -13,7 +13,8 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
@@ -52,6 +53,8 @@ class Head:
     is_stored: bool
     detail: bytes
     """Why it is not stored."""
+    completes: bool = False
+    """The origin sends the rest only: the beginning was stored as an incomplete response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Validated:
     key: bytes
     stored: StoredResponse
     version: int
+    held_bytes: int | None = None
+    """Of an incomplete response: so many of its first bytes are there."""
     is_kept: bool = True
     """It stays stored: the answer allows it, and may serve others who asked meanwhile."""
 
@@ -69,6 +74,26 @@ Tell = Callable[[int, Fields], None]
 """What a reader does with an interim answer (1xx)."""
 
 Answer = Found | NotFound | Head | Validated
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledPrefix:
+    """The beginning of a body whose fetch is over; close() it."""
+
+    fd: int
+    written: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self.fd)
 
 
 class SpoolReader:
@@ -237,7 +262,7 @@ class Spool:
             self._answer = answer
             self._change.notify_all()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append to the body.
 
         Raises:
@@ -252,6 +277,14 @@ class Spool:
         with self._change:
             self._written += len(data)
             self._change.notify_all()
+
+    def prefix(self) -> SpooledPrefix | None:
+        """What has come so far, to be used after the end; None when part of it is gone already.
+
+        Raises:
+            OSError: there is no descriptor left.
+        """
+        return None if self.fd < 0 or self._punched else SpooledPrefix(os.dup(self.fd), self._written)
 
     def restart(self) -> None:
         """Forget the body: the fetch is tried again, and no reader knows of it yet."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from shmchannel.deadline import Deadline
 from shmchannel.shelf_files import ShelfFile
 from webproxy.cachelink import CacheLink
-from webproxy.caching.partial import RangeKind, answer_range
+from webproxy.caching.partial import RangeKind, answer_range, lies_within
 from webproxy.caching.validators import Condition, evaluate_conditions
 from webproxy.errors import CacheUnavailable, ClientGone
 from webproxy.exchange import Paused
@@ -55,6 +55,8 @@ class StoredAnswers:
             stream.send_all(self._replies.not_modified(stored, age_s, visit.said, status))
             return outcome, goes_on
         answer = answer_range(request, stored, visit.now)
+        if stored.incomplete and not lies_within(answer, found.size_bytes):  # its validation has changed what it is
+            raise ObjectGone
         if answer.kind is RangeKind.UNSATISFIABLE:
             stream.send_all(self._replies.unsatisfiable(stored, visit.said, visit.now, with_body=True))
             return outcome, goes_on
@@ -119,9 +121,7 @@ class StoredAnswers:
         return paused if paused is not None else (outcome, goes_on)
 
     def _response(self, visit: Visit, found: Found, first: int, end: int) -> HitResponse:
-        response = HitResponse(
-            visit.connection.stream, found.key, found.stored.body_bytes, found.version, self._others_wait
-        )
+        response = HitResponse(visit.connection.stream, found.key, found.size_bytes, found.version, self._others_wait)
         response.position, response.end = first, end
         response.connection = None if visit.said.closes else visit.connection
         return response

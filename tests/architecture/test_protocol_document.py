@@ -156,6 +156,7 @@ def test_metadata_fields_lie_where_the_document_says() -> None:
         heuristic=True,
         always_validate=True,
         never_stale=True,
+        incomplete=True,
         stale_while_revalidate_s=15,
         stale_if_error_s=16,
         selecting=selecting,
@@ -168,7 +169,7 @@ def test_metadata_fields_lie_where_the_document_says() -> None:
         struct.pack("<d", 11.0),
         struct.pack("<d", 12.0),
     ]
-    wanted = {"kind": 1, "version": 1, "status": 404, "flags": 7, "initial_age_s": 13, "lifetime_s": 14}
+    wanted = {"kind": 1, "version": 1, "status": 404, "flags": 15, "initial_age_s": 13, "lifetime_s": 14}
     wanted |= {"stale_while_revalidate_s": 15, "stale_if_error_s": 16, "body_bytes": 17}
     wanted |= {"reason_bytes": 4, "selecting_count": 2, "block_bytes": len(b"X: y\r\n")}
     assert found == wanted

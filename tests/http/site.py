@@ -89,6 +89,13 @@ class Site:
                 leave(transfer)
         return any(held) if exactly is None else held == [not exactly, exactly]
 
+    def held_of(self, key: str) -> int | None:
+        """How many bytes the cache has of an incomplete response of this key; None without one."""
+        with self.daemons.cache.get(key.encode() + b"\0partial", Deadline.after(WATCHDOG_S)) as transfer:
+            held = transfer.facts.size_bytes if transfer.found else None
+            leave(transfer)
+            return held
+
     def settle(self, key: str) -> None:
         """Wait until the cache has it; a client has its last byte a moment before the commit."""
         wait_until(lambda: self.holds(key), what=f"{key} in the cache")

@@ -200,3 +200,13 @@ def test_a_client_that_wants_a_part_gets_it_from_the_rest(site: Site) -> None:
     with HttpClient(site.port) as client:
         assert client.ask(path).body == BODY
     assert site.count(path) == 2
+
+
+def test_a_206_that_nobody_asked_for_is_passed_on(site: Site) -> None:
+    path = site.put(Route(status=206, body=BODY[CUT:], headers=HEADERS_206))
+    for _ in range(2):
+        reply = site.get(path)
+        assert (reply.status, reply.body, reply.get("content-range")) == (206, BODY[CUT:], HEADERS_206["Content-Range"])
+        assert "range" not in site.last(path).headers
+    assert not site.holds(path)
+    assert site.held_of(path) is None

@@ -30,6 +30,7 @@ _RESPONSES = st.builds(
     heuristic=st.booleans(),
     always_validate=st.booleans(),
     never_stale=st.booleans(),
+    incomplete=st.booleans(),
     stale_while_revalidate_s=_SECONDS,
     stale_if_error_s=_SECONDS,
     selecting=_SELECTING,

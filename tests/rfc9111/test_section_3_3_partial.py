@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.http_values import NOW, fields, request, stored_response
-from webproxy.caching.partial import UNSATISFIABLE, WHOLE, RangeAnswer, RangeKind, answer_range, may_combine
+from tests.rfc9111.exchanges import action_after, kept
+from tests.support.http_values import NOW, fields, request, response, stored_response
+from webproxy.caching.decision import Action, stale_allowed_on_error
+from webproxy.caching.options import DEFAULT_OPTIONS
+from webproxy.caching.partial import (
+    UNSATISFIABLE,
+    WHOLE,
+    RangeAnswer,
+    RangeKind,
+    answer_range,
+    as_incomplete,
+    may_combine,
+)
+from webproxy.caching.validation import freshen
 
 MODIFIED = b"Last-Modified: Sat, 21 Nov 2026 08:00:00 GMT"
 DATE = b"Date: Sat, 21 Nov 2026 09:00:00 GMT"
@@ -90,3 +102,24 @@ def test_of_an_empty_body_there_are_no_parts() -> None:
 )
 def test_parts_are_combined_by_a_strong_validator(one: list[bytes], other: list[bytes], together: bool) -> None:
     assert may_combine(fields(*one), fields(*other), NOW) is together
+
+
+# -- incomplete responses --------------------------------------------------------------------------------------------
+PART = as_incomplete(kept(b'ETag: "a"', b"Cache-Control: max-age=600, stale-if-error=600"), 10)
+
+
+@pytest.mark.parametrize("wishes", [(), (b"Cache-Control: max-stale",), (b"Cache-Control: max-age=60",)])
+def test_what_has_never_been_confirmed_is_validated(wishes: tuple[bytes, ...]) -> None:
+    """A purge that came while it was fetched had nothing to remove yet."""
+    assert action_after(0, PART, *wishes) is Action.REVALIDATE
+    assert not stale_allowed_on_error(request(*wishes), PART, None, NOW, DEFAULT_OPTIONS)
+
+
+def test_a_confirmation_makes_it_fresh_and_leaves_it_incomplete() -> None:
+    confirmed = freshen(request(), PART, response(b'ETag: "a"', status=304), request_time=NOW, response_time=NOW)
+    assert (confirmed.incomplete, confirmed.body_bytes, confirmed.lifetime_s) == (True, 10, 600)
+    assert action_after(1, confirmed, b"Range: bytes=0-3") is Action.HIT
+
+
+def test_its_parts_are_those_of_the_complete_one() -> None:
+    assert answer_range(request(b"Range: bytes=-3"), PART, NOW) == RangeAnswer(RangeKind.ONE, ((7, 10),))

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.caching.partial import may_combine
+from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validators import is_strong, last_modified_is_strong
 from webproxy.http.fields import Fields
 from webproxy.http.ranges import ContentRange, parse_content_range
@@ -63,6 +65,12 @@ def is_rest(known: Continuation, position: int, status: int, fields: Fields, len
     if fields.get(b"content-encoding") != known.fields.get(b"content-encoding"):
         return False
     return may_combine(known.fields, fields, now)
+
+
+def shown_fields(stored: StoredResponse, rest: Fields) -> Fields:
+    """The fields of a combined response for who asked for it: also what its rest has, and is not stored for others."""
+    own = stored.fields
+    return Fields((*own.lines, *end_to_end(rest).without((*own.names(), b"content-range", b"content-length")).lines))
 
 
 def _strong_validator(fields: Fields, now: float) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -30,6 +30,9 @@ class RangeAnswer:
     ranges: tuple[tuple[int, int], ...] = ()
 
 
+PART_BYTES_MIN: Final = 65_536
+"""What is shorter is asked for again sooner than it is kept."""
+
 WHOLE: Final = RangeAnswer(RangeKind.WHOLE)
 UNSATISFIABLE: Final = RangeAnswer(RangeKind.UNSATISFIABLE)
 
@@ -49,6 +52,33 @@ def answer_range(request: RequestHead, stored: StoredResponse, now: float) -> Ra
     if not ranges:
         return UNSATISFIABLE
     return RangeAnswer(RangeKind.ONE if len(ranges) == 1 else RangeKind.SEVERAL, tuple(ranges))
+
+
+def lies_within(answer: RangeAnswer, held_bytes: int) -> bool:
+    """True when the parts to send all lie in the first `held_bytes`: an incomplete response may give them (3.3)."""
+    return bool(answer.ranges) and max(end for _, end in answer.ranges) <= held_bytes
+
+
+def is_worth_keeping(held_bytes: int, size_bytes: int) -> bool:
+    """Whether the beginning of a body is stored as an incomplete response, if the rules of storing allow it."""
+    return PART_BYTES_MIN <= held_bytes < size_bytes
+
+
+def as_incomplete(stored: StoredResponse, size_bytes: int) -> StoredResponse:
+    """What is stored of a response of which only the beginning has come (section 3.3).
+
+    It serves nobody before its origin has confirmed it once: a purge that came while it was fetched had nothing to
+    remove yet. The confirmation brings its freshness back.
+    """
+    return replace(
+        stored,
+        body_bytes=size_bytes,
+        incomplete=True,
+        always_validate=True,
+        lifetime_s=0,
+        heuristic=False,
+        marked=False,
+    )
 
 
 def may_combine(one: Fields, other: Fields, now: float) -> bool:

@@ -41,6 +41,9 @@ class StoredResponse:
     """RFC 5861 section 4; the operator's default when the response names none."""
     selecting: Selecting = ()
     body_bytes: int = 0
+    """Of the complete response, also when it is incomplete."""
+    incomplete: bool = False
+    """Recorded as incomplete (section 3.3): the object has the first bytes of the body only."""
     marked: bool = False
     """A soft purge came since it was stored: stale, whatever its lifetime says. Told by the cache, not stored here.
 

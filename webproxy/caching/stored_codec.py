@@ -4,7 +4,7 @@
        0     1  kind: 1 a response, 2 an index of variants (index_codec.py)
        1     1  version of this layout
        2     2  status
-       4     4  flags: 1 heuristic, 2 always validate, 4 never stale
+       4     4  flags: 1 heuristic, 2 always validate, 4 never stale, 8 incomplete
        8    16  request time, response time: binary64, seconds since the epoch
       24    16  initial age, lifetime, stale-while-revalidate, stale-if-error: 4 bytes each, seconds
       40     8  bytes of the body
@@ -32,8 +32,8 @@ VERSION: Final = 1
 _HEAD = struct.Struct("<BBHIddIIIIQHHI")
 _LENGTHS = struct.Struct("<HH")
 _ABSENT = 0xFFFF
-_HEURISTIC, _ALWAYS_VALIDATE, _NEVER_STALE = 1, 2, 4
-_FLAGS_END = 8
+_HEURISTIC, _ALWAYS_VALIDATE, _NEVER_STALE, _INCOMPLETE = 1, 2, 4, 8
+_FLAGS_END = 16
 _TIME_END = float(1 << 40)
 _REMEMBERED_BYTES_MAX = 2_048
 _REMEMBERED_MAX = 1_024
@@ -55,7 +55,10 @@ def encode(stored: StoredResponse) -> bytes:
     """
     block = stored.fields.block
     flags = (
-        _HEURISTIC * stored.heuristic | _ALWAYS_VALIDATE * stored.always_validate | _NEVER_STALE * stored.never_stale
+        _HEURISTIC * stored.heuristic
+        | _ALWAYS_VALIDATE * stored.always_validate
+        | _NEVER_STALE * stored.never_stale
+        | _INCOMPLETE * stored.incomplete
     )
     try:
         head = _HEAD.pack(
@@ -143,6 +146,7 @@ def _decode(data: bytes, marked: bool = False) -> StoredResponse:
         heuristic=flags & _HEURISTIC != 0,
         always_validate=flags & _ALWAYS_VALIDATE != 0,
         never_stale=flags & _NEVER_STALE != 0,
+        incomplete=flags & _INCOMPLETE != 0,
         stale_while_revalidate_s=stale_while_revalidate_s,
         stale_if_error_s=stale_if_error_s,
         selecting=selecting,

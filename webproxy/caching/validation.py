@@ -94,7 +94,7 @@ def freshen(
     have brought `no-store`.
     """
     fields = _updated(stored.fields, response, response_time, options)
-    return store_response(
+    freshened = store_response(
         ResponseHead(stored.status, fields, stored.reason),
         request_time=request_time,
         response_time=response_time,
@@ -102,6 +102,7 @@ def freshen(
         selecting=_selecting(request, stored, fields),
         body_bytes=stored.body_bytes,
     )
+    return replace(freshened, incomplete=True) if stored.incomplete else freshened
 
 
 def may_keep(request: RequestHead, freshened: StoredResponse, options: CachingOptions = DEFAULT_OPTIONS) -> bool:

@@ -356,3 +356,25 @@ def test_a_pool_without_replacements_is_the_pools_trouble_and_not_the_fetchs(
         assert download.fill.given_up
     for lease in others:
         lease.give_back()
+
+
+@pytest.mark.parametrize("size", [100, 300_001])
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_what_must_be_confirmed_is_no_object_before_that(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, tmp_path: Path, size: int, confirmed: bool
+) -> None:
+    download = Download(client, pool, tmp_path, BODY[:size])
+    seen: list[bytes | None] = []
+
+    def confirm() -> bool:
+        seen.append(stored(client))
+        return confirmed
+
+    download.fill.confirm = confirm
+    download.receive(size)
+    assert stored(client) is None
+    download.fill.finish()
+    assert seen == [None]
+    assert (stored(client) == BODY[:size], download.fill.stored) == (confirmed, confirmed)
+    download.end()
+    assert all_free(pool)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.support.http_values import request
+from tests.support.http_values import request, stored_response
 from webproxy.http_fetch import Order
+from webproxy.lookup import Found
 from webproxy.origins import OriginRule, Target
 
 RULE = OriginRule(url="http://o")
@@ -18,3 +19,9 @@ def test_what_a_fetch_runs_under() -> None:
     ]
     assert len({order.fetch_key for order in orders}) == 3
     assert TARGET.key not in {order.fetch_key for order in orders}  # a getfile fetch runs under that
+
+
+def test_the_validation_of_a_part_is_a_fetch_of_its_own() -> None:
+    whole, part = stored_response(), stored_response(incomplete=True)
+    keys = [Order(TARGET, request(), Found(b"/x", stored, 1)).fetch_key for stored in (whole, part)]
+    assert keys[0] == Order(TARGET, request()).fetch_key != keys[1]

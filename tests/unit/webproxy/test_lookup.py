@@ -128,3 +128,63 @@ def test_no_cache(pair: MemoryPair, lookup: ObjectLookup) -> None:
     pair.kill_cache()
     with pytest.raises(CacheUnavailable):
         lookup.find(b"/x", request(), 0.1)
+
+
+# -- incomplete responses --------------------------------------------------------------------------------------------
+PART = replace(PLAIN, body_bytes=100, incomplete=True)
+PART_KEY = b"/x\0partial"
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ((b"Range: bytes=0-9",), True),
+        ((b"Range: bytes=5-6,0-1",), True),
+        ((b"Range: bytes=0-10",), False),
+        ((b"Range: bytes=-1",), False),
+        ((b"Range: bytes=0-1", b'If-Range: "z"'), False),
+        ((), False),
+    ],
+)
+def test_a_part_is_found_by_who_wants_no_more(
+    pair: MemoryPair, lookup: ObjectLookup, lines: tuple[bytes, ...], found: bool
+) -> None:
+    pair.store(PART_KEY, BODY, encode(PART))
+    seen = find(lookup, *lines).found
+    assert (seen is not None) is found
+    if seen is not None:
+        assert (seen.stored, seen.size_bytes, seen.held_bytes, seen.key) == (PART, 10, 10, PART_KEY)
+        assert seen.without_body().size_bytes == 10
+    assert pair.is_whole()
+
+
+def test_the_whole_comes_before_its_part(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    pair.store(PART_KEY, BODY, encode(PART))
+    pair.store(b"/x", BODY, encode(PLAIN))
+    assert stored_of(find(lookup, b"Range: bytes=0-9")) == PLAIN
+
+
+def test_a_part_beside_variants_that_the_request_does_not_select(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    keep_variant(pair, b"one", b"1")
+    pair.store(PART_KEY, BODY, encode(replace(PART, selecting=((b"foo", b"2"),))))
+    for known in (False, True):  # the second time it is known that the key varies
+        seen = find(lookup, b"Foo: 2", b"Range: bytes=0-9")
+        assert (stored_of(seen).incomplete, seen.index is not None) == (True, True), known
+    assert find(lookup, b"Foo: 3", b"Range: bytes=0-9").found is None
+    assert pair.is_whole()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [encode(replace(PLAIN, body_bytes=100)), encode(replace(PART, body_bytes=10)), b"?", b""],
+    ids=["of a complete one", "of no more than that", "unknown", "none"],
+)
+def test_what_is_no_part(pair: MemoryPair, lookup: ObjectLookup, metadata: bytes) -> None:
+    pair.store(PART_KEY, BODY, metadata)
+    assert lookup.find_part(b"/x", request(), WATCHDOG_S) is None
+    assert pair.is_whole()
+
+
+def test_a_part_is_never_the_whole(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    pair.store(b"/x", BODY, encode(replace(PLAIN, incomplete=True)))
+    assert find(lookup).found is None

@@ -95,6 +95,16 @@ def test_a_purge_takes_the_variants_too(pair: MemoryPair, writer: ObjectWriter, 
     assert left == ({b"/x": True, b"/x\0": True, b"/x\0id": True, b"/xy": False} if soft else {b"/xy": False})
 
 
+def test_a_purge_comes_to_the_key_itself_last(
+    pair: MemoryPair, writer: ObjectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has made an object of a part finds the part gone, or the purge finds the object."""
+    purged: list[bytes] = []
+    monkeypatch.setattr(pair.client, "purge", lambda key, *_, **__: purged.append(key) or 1)
+    assert writer.purge(b"/x") == 2
+    assert purged == [b"/x\0", b"/x"]
+
+
 def test_one_object_is_marked(pair: MemoryPair, writer: ObjectWriter) -> None:
     for key in (b"/x", b"/x\0"):
         pair.store(key, b"abc", encode(STORED))

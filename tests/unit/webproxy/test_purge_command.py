@@ -31,7 +31,7 @@ def pair() -> Iterator[Pair]:
 
 
 def with_variants(*keys: bytes) -> list[Order]:
-    return [order for key in keys for order in (Order(key, False), Order(key + b"\0", True))]
+    return [order for key in keys for order in (Order(key + b"\0", True), Order(key, False))]
 
 
 @pytest.mark.parametrize(

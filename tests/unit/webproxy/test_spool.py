@@ -431,3 +431,20 @@ def test_a_client_that_leaves_while_it_is_told_leaves_the_spool_free(spool: Spoo
         reader.wait_answer(gone)
     spool.answer(Found(0))
     assert joined(spool).wait_answer() == Found(0)
+
+
+def test_the_beginning_outlives_the_fetch(spool: Spool) -> None:
+    assert spool.prefix() is None, "there is nothing"
+    spool.write(memoryview(b"abc"))
+    prefix = spool.prefix()
+    assert prefix is not None
+    with prefix:
+        spool.end(OriginTimeout("stalled"))
+        assert spool.fd == -1
+        assert (os.pread(prefix.fd, 10, 0), prefix.written) == (b"abc", 3)
+
+
+def test_a_beginning_whose_first_bytes_are_gone_is_none(spool: Spool) -> None:
+    spool.write(bytes(PUNCH_BYTES))
+    spool.forget_read()
+    assert spool.prefix() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -105,3 +106,26 @@ def test_parts(pair: MemoryPair, send: Send, body: bytes | None) -> None:
 
 def test_a_condition_for_the_origin_is_left_to_it(send: Send) -> None:
     assert send(Found(b"/x", STORED, 1, body=BODY), b'If-Match: "2"') == (None, b"")
+
+
+PART = replace(STORED, body_bytes=len(BODY) + 10, incomplete=True)
+
+
+def test_a_part_of_an_incomplete_response(pair: MemoryPair, send: Send) -> None:
+    pair.store(b"/x", BODY)
+    found = Found(b"/x", PART, 1, held_bytes=len(BODY))
+    result, sent = send(found, b"Range: bytes=%d-%d" % (len(BODY) - 5, len(BODY) - 1))
+    head, _, body = sent.partition(b"\r\n\r\n")
+    assert (result, body) == (("hit", True), BODY[-5:])
+    assert b"Content-Range: bytes %d-%d/%d" % (len(BODY) - 5, len(BODY) - 1, len(BODY) + 10) in head
+    assert pair.is_whole()
+
+
+@pytest.mark.parametrize("lines", [(), (b"Range: bytes=-5",), (b"Range: bytes=0-0", b'If-Range: "2"')])
+def test_an_incomplete_response_gives_nothing_that_it_has_not(
+    pair: MemoryPair, send: Send, lines: tuple[bytes, ...]
+) -> None:
+    pair.store(b"/x", BODY)
+    with pytest.raises(ObjectGone):
+        send(Found(b"/x", PART, 1, held_bytes=len(BODY)), *lines)
+    assert pair.is_whole()

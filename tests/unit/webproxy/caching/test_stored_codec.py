@@ -27,6 +27,10 @@ def test_what_is_encoded_comes_back() -> None:
     assert decode(DATA) == PLAIN
 
 
+def test_an_incomplete_response_says_so() -> None:
+    assert decode(encode(replace(PLAIN, incomplete=True))) == replace(PLAIN, incomplete=True)
+
+
 def test_the_field_block_comes_back_as_it_is_sent() -> None:
     assert decode(DATA).fields.block == b'ETag: "a"\r\nDate: x\r\n'
 
@@ -66,7 +70,7 @@ def test_kinds_are_told_apart_by_the_first_byte() -> None:
         pytest.param(with_bytes(1, b"\x02"), id="next-version"),
         pytest.param(with_bytes(2, struct.pack("<H", 99)), id="status-99"),
         pytest.param(with_bytes(2, struct.pack("<H", 1000)), id="status-1000"),
-        pytest.param(with_bytes(4, struct.pack("<I", 8)), id="unknown-flag"),
+        pytest.param(with_bytes(4, struct.pack("<I", 16)), id="unknown-flag"),
         pytest.param(with_bytes(8, struct.pack("<d", math.nan)), id="request-time-no-number"),
         pytest.param(with_bytes(8, struct.pack("<d", -1.0)), id="request-time-negative"),
         pytest.param(with_bytes(16, struct.pack("<d", math.inf)), id="response-time-infinite"),
