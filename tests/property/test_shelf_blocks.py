@@ -15,9 +15,12 @@ from shmchannel.shelf_layout import (
     CELL_HEAD,
     CELL_HEAD_BYTES,
     CELL_ROOM_BYTES,
+    FILE_REF_BYTES,
     MAGIC,
     SHELF_BYTES_MIN,
     SHELF_HEADER_BYTES,
+    ShelfEntry,
+    file_entry,
     header_words,
 )
 
@@ -47,7 +50,8 @@ def cells(draw: st.DrawFn, key: bytes) -> bytes:
         draw(_WORD),
         len(key) if draw(nearly) else draw(_LENGTH),
         draw(_LENGTH),
-        draw(_LENGTH),
+        draw(st.sampled_from([FILE_REF_BYTES, 0, 1])) if draw(nearly) else draw(_LENGTH),
+        0 if draw(nearly) else draw(_WORD),
     )
     room = key + draw(st.binary(max_size=50)) if draw(nearly) else draw(st.binary(max_size=50))
     return CELL_HEAD.pack(*head).ljust(CELL_HEAD_BYTES, b"\0") + room
@@ -70,14 +74,19 @@ def test_nearly_right_cells(memory: mmap.mmap, data: st.DataObject, key: bytes) 
         return
     expected = []
     for number, cell in enumerate(both):
-        sequence, key_hash, valid_until, version, key_bytes, metadata_bytes, body_bytes = CELL_HEAD.unpack_from(cell)
+        head = CELL_HEAD.unpack_from(cell)
+        sequence, key_hash, valid_until, version, key_bytes, metadata_bytes, body_bytes, file_bytes = head
         if sequence % 2 or key_hash != crc32(key) or key_bytes != len(key) or not valid_until:
             continue
         start = SHELF_HEADER_BYTES + number * CELL_BYTES + CELL_HEAD_BYTES
         end = start + key_bytes + metadata_bytes + body_bytes
         if end <= start - CELL_HEAD_BYTES + CELL_BYTES and memory[start : start + key_bytes] == key:
             room = memory[start + key_bytes : end]
-            expected.append((version, room[:metadata_bytes], room[metadata_bytes:]))
+            metadata, body = room[:metadata_bytes], room[metadata_bytes:]
+            whole = (
+                file_entry(version, metadata, body, file_bytes) if file_bytes else ShelfEntry(version, metadata, body)
+            )
+            expected.append(whole)
     assert found in expected
     assert len(found.body) <= BODY_BYTES_MAX
 
