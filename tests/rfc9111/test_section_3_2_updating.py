@@ -53,8 +53,13 @@ def test_all_lines_of_a_name_are_replaced_by_all_new_ones() -> None:
     assert updated(DATE, b"X-Both: 1", b"x-both: 2").fields.get_all(b"x-both") == [b"1", b"2"]
 
 
-@pytest.mark.parametrize("name", [b"Content-Type", b"Content-Encoding", b"Content-Length", b"Content-Range"])
-def test_what_describes_the_stored_body_stays(name: bytes) -> None:
+def test_a_wrong_content_type_is_put_right() -> None:
+    """Its name begins like those of the next test, but no body is received by it."""
+    assert updated(DATE, b"Content-Type: c/d").fields.get_all(b"content-type") == [b"c/d"]
+
+
+@pytest.mark.parametrize("name", [b"Content-Encoding", b"Content-Length", b"Content-Range"])
+def test_what_the_stored_body_was_received_by_stays(name: bytes) -> None:
     new = updated(DATE, name + b": other")
     assert new.fields.get(name.lower()) == STORED.fields.get(name.lower())
     assert new.body_bytes == 5
