@@ -49,7 +49,13 @@ class HttpParts:
 def caching_options(config: ProxyConfig) -> CachingOptions:
     """What the settings say of caching."""
     return CachingOptions(
-        heuristic_ceiling_s=config.heuristic_ceiling_s, targeted_control=config.targeted_cache_control
+        heuristic_fraction=config.heuristic_fraction,
+        heuristic_ceiling_s=config.heuristic_ceiling_s,
+        negative_lifetime_s=config.negative_lifetime_s,
+        stale_if_error_default_s=config.stale_if_error_default_s,
+        stale_if_disconnected_s=config.stale_if_disconnected_s,
+        store_set_cookie=config.store_set_cookie,
+        targeted_control=config.targeted_cache_control,
     )
 
 

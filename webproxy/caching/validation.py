@@ -91,8 +91,8 @@ def freshen(
     """The stored response as a 304 that selects it updates it: new fields, times and lifetime (section 3.2).
 
     Each field of the answer takes the place of the stored one, but for those that frame and code the stored body and
-    those of one connection. It answers `request` in any case; whether it may stay stored, may_keep() tells: the answer may
-    have brought `no-store`.
+    those of one connection. It answers `request` in any case; whether it may stay stored, may_keep() tells: the answer
+    may have brought `no-store`.
     """
     fields = _updated(stored.fields, response, response_time, options)
     return store_response(
