@@ -8,11 +8,13 @@ from collections.abc import Callable
 from time import time
 
 from webproxy.caching.options import CachingOptions
+from webproxy.caching.stored import StoredResponse
 from webproxy.errors import OriginBadReply
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
 from webproxy.fill import Fill, metadata_of
 from webproxy.getfile_metadata import stored_for_getfile
+from webproxy.getfile_variants import GetfileVariants
 from webproxy.origin import ABSENT_STATUSES, OriginClient, OriginLimits
 from webproxy.origin_head import OriginResponse
 from webproxy.origin_request import getfile_request
@@ -33,6 +35,7 @@ class _GetfileFetch(FetchJob):
         origin: OriginClient,
         limits: OriginLimits | None,
         fill: Fill | None,
+        variants: GetfileVariants | None,
         options: CachingOptions,
         *,
         tries: int,
@@ -44,7 +47,9 @@ class _GetfileFetch(FetchJob):
         self._url = url
         self._origin = origin
         self._limits = limits
+        self._variants = variants
         self._options = options
+        self._stored: StoredResponse | None = None
         self._started = False
         self._request_time = 0.0
         self._response: OriginResponse | None = None
@@ -79,10 +84,15 @@ class _GetfileFetch(FetchJob):
         self.spool.restart()
         if self.fill is not None:
             stored = stored_for_getfile(self._response, self._request_time, time(), self._options)
-            if stored is None:  # its origin wants that nobody keeps it
+            place: bytes | None = self.key
+            if stored is not None and self._variants is not None:
+                place = self._variants.place(self.key, stored)
+            if stored is None or place is None:  # its origin wants that nobody keeps it, or there is nowhere to keep it
                 self.fill.given_up = True
             else:
+                self._stored = stored
                 self.fill.metadata_for = metadata_of(stored)
+                self.fill.key = place
         if self._response.length is not None:
             self._found(self._response.length)
 
@@ -108,6 +118,8 @@ class _GetfileFetch(FetchJob):
             self._found(self.spool.written)
         if self.fill is not None:
             self.fill.finish()
+            if self.fill.stored and self._variants is not None and self._stored is not None:
+                self._variants.enter(self.key, self.fill.key, self._stored)
 
 
 class Fetches:
@@ -124,6 +136,7 @@ class Fetches:
         go_on_share: float,
         make_fill: MakeFill | None,
         options: CachingOptions,
+        variants: GetfileVariants | None = None,
     ) -> None:
         """`locate` says where an origin has a key, and its limits; None when no origin has it."""
         self._table = table
@@ -134,6 +147,7 @@ class Fetches:
         self._go_on_share = go_on_share
         self._make_fill = make_fill
         self._options = options
+        self._variants = variants
 
     def open(self, key: bytes, missed_at: float = math.inf) -> SpoolReader | None:
         """A reader of the key's body: of the fetch that runs already, or of a new one.
@@ -163,6 +177,7 @@ class Fetches:
             self._origin,
             place[1],
             self._make_fill(key, spool) if self._make_fill is not None else None,
+            self._variants,
             self._options,
             tries=self._tries,
             window_bytes=self._window_bytes,

@@ -41,7 +41,8 @@ class Fill:
     def __init__(self, client: ChannelClient, pool: SegmentPool, key: bytes, spool: Spool) -> None:
         self._client = client
         self._pool = pool
-        self._key = key
+        self.key = key
+        """May still be changed until the size is set."""
         self._spool = spool
         self._size: int | None = None
         self._transfer: OutgoingTransfer | None = None
@@ -113,7 +114,7 @@ class Fill:
             transfer.pump(self._read_into, self._size, wait=True)
             self.stored = transfer.commit()
             if not self.stored:
-                log.info("object not stored by the cache", extra={"key": self._key, "size_bytes": self._size})
+                log.info("object not stored by the cache", extra={"key": self.key, "size_bytes": self._size})
             self._close()
         except (ShmChannelError, OSError) as error:
             self._drop(error)
@@ -132,10 +133,10 @@ class Fill:
             metadata = self.metadata_for(self._size)
         except MetadataError as error:
             lease.give_back()
-            log.info("object not stored", extra={"key": self._key, "reason": str(error)})
+            log.info("object not stored", extra={"key": self.key, "reason": str(error)})
             self.given_up = True
             return
-        self._transfer = self._client.put(self._key, self._size, metadata, lease, Deadline.after(START_SECONDS))
+        self._transfer = self._client.put(self.key, self._size, metadata, lease, Deadline.after(START_SECONDS))
 
     def _read_into(self, views: Sequence[memoryview], offset: int) -> int:
         return os.preadv(self._spool.fd, views, offset)
@@ -149,7 +150,7 @@ class Fill:
             self._drop(error)
 
     def _drop(self, error: Exception) -> None:
-        log.debug("fill broken", extra={"key": self._key, "reason": str(error)})
+        log.debug("fill broken", extra={"key": self.key, "reason": str(error)})
         self.given_up = True
         self._close()
 
@@ -160,4 +161,4 @@ class Fill:
         try:
             transfer.close()
         except ShmChannelError as error:  # no new segment in place of a retired one: the pool logs and tries again
-            log.debug("fill left", extra={"key": self._key, "reason": str(error)})
+            log.debug("fill left", extra={"key": self.key, "reason": str(error)})

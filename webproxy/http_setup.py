@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shmchannel.client import ChannelClient
-from shmchannel.pool import SegmentPool
 from webproxy.boss import Boss
 from webproxy.cachelink import CacheLink
 from webproxy.caching.options import CachingOptions
 from webproxy.client_stream import RateLimit
 from webproxy.config import ProxyConfig
 from webproxy.fetch_table import FetchTable
-from webproxy.fill import Fill
 from webproxy.http_exchange import HttpExchange, HttpSettings
 from webproxy.http_fetch import FetchSettings, HttpFetches, OriginAsker
 from webproxy.http_front import HttpFront
@@ -25,7 +22,6 @@ from webproxy.origins import OriginTable
 from webproxy.pass_through import PassThrough
 from webproxy.quick_hits import QuickHits
 from webproxy.replies import Replies
-from webproxy.spool import Spool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +29,8 @@ class HttpParts:
     """What the daemon has made already, and the HTTP front uses too."""
 
     cache: CacheLink | None
-    client: ChannelClient | None
-    pool: SegmentPool | None
-    make_fill: Callable[[bytes, Spool], Fill]
+    lookup: ObjectLookup | None
+    writer: ObjectWriter | None
     table: FetchTable
     origin: OriginClient
     origins: OriginTable
@@ -72,21 +67,18 @@ def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, H
         options=options,
     )
     asker = OriginAsker(parts.origin, settings)
-    lookup = writer = quick = None
-    if parts.cache is not None and parts.client is not None and parts.pool is not None:
-        lookup = ObjectLookup(parts.cache)
-        writer = ObjectWriter(parts.client, parts.pool, lookup, parts.make_fill)
-        if parts.origins.by_path_only:
-            quick = QuickHits(
-                parts.cache.peek,
-                stored_of_entry,
-                lambda path: parts.origins.choose(None, path).key,
-                parts.cache.hold_file,
-                replies,
-            )
+    writer, quick = parts.writer, None
+    if parts.cache is not None and parts.origins.by_path_only:
+        quick = QuickHits(
+            parts.cache.peek,
+            stored_of_entry,
+            lambda path: parts.origins.choose(None, path).key,
+            parts.cache.hold_file,
+            replies,
+        )
     exchange = HttpExchange(
         parts.cache,
-        lookup,
+        parts.lookup,
         writer,
         parts.origins,
         HttpFetches(parts.table, asker, settings, writer),
