@@ -23,6 +23,7 @@ from webproxy.errors import WebProxyError
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
 from webproxy.fill import Fill, metadata_of
+from webproxy.forwarding import Via, counted_down
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.lookup import KEY_BYTES_MAX, Found
@@ -65,7 +66,7 @@ class FetchSettings:
     go_on_share: float
     redirects: int
     object_bytes_max: int
-    via: bytes
+    via: Via
     options: CachingOptions
 
 
@@ -89,12 +90,12 @@ class OriginAsker:
             add_fields=rule.add_fields,
         )
 
-    def forwarded(self, fields: Fields, target: Target) -> Fields:
+    def forwarded(self, request: RequestHead, target: Target) -> Fields:
         """A client's fields as they go on (RFC 9110 section 7.6): without this connection's, with our Via."""
-        kept = end_to_end(fields).without(_NOT_FORWARDED)
+        kept = end_to_end(counted_down(request)).without(_NOT_FORWARDED)
         if target.host is not None:
             kept = kept.with_line(b"Host", target.host)
-        return kept.with_line(b"Via", self._settings.via)
+        return kept.with_line(b"Via", self._settings.via.member(request.version))
 
 
 class _HttpFetch(FetchJob):
@@ -138,7 +139,7 @@ class _HttpFetch(FetchJob):
     def attempt(self) -> None:
         """As FetchJob.attempt(). Every status is an answer: only what is none is tried again."""
         order = self._order
-        fields = self._asker.forwarded(order.request.fields, order.target)
+        fields = self._asker.forwarded(order.request, order.target)
         validated = self._validates.stored if self._validates is not None else None
         fields = conditional_request(fields, validated)
         request = OriginRequest(url=order.target.url, fields=fields, named_by_operator=order.target.named_by_operator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from webproxy.caching.options import CachingOptions
 from webproxy.client_stream import RateLimit
 from webproxy.config import ProxyConfig
 from webproxy.fetch_table import FetchTable
+from webproxy.forwarding import Via
 from webproxy.http_exchange import HttpExchange, HttpSettings
 from webproxy.http_fetch import FetchSettings, HttpFetches, OriginAsker
 from webproxy.http_front import HttpFront
@@ -57,13 +59,14 @@ def caching_options(config: ProxyConfig) -> CachingOptions:
 def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, HttpExchange]:
     """The front, and the exchange behind it for its counts."""
     options = caching_options(config)
-    replies = Replies(config.cache_status_name.encode())
+    name = config.cache_status_name.encode()
+    replies, via = Replies(name), Via(name, secrets.token_hex(8).encode())
     settings = FetchSettings(
         window_bytes=config.spool_window_bytes,
         go_on_share=config.background_fetch_share,
         redirects=config.origin_redirects,
         object_bytes_max=config.object_bytes_max,
-        via=replies.via,
+        via=via,
         options=options,
     )
     asker = OriginAsker(parts.origin, settings)
@@ -89,6 +92,7 @@ def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, H
             queue_wait_s=min(config.deadline_s, config.queue_wait_s),
             options=options,
             purge_networks=config.purge_networks(),
+            via=via,
         ),
         stopping=parts.draining,
         others_wait=parts.others_wait,

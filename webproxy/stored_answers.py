@@ -56,7 +56,7 @@ class StoredAnswers:
             return outcome, goes_on
         answer = answer_range(request, stored, visit.now)
         if answer.kind is RangeKind.UNSATISFIABLE:
-            stream.send_all(self._replies.unsatisfiable(stored, visit.said, visit.now, with_body=True))
+            stream.send_all(self._replies.unsatisfiable(stored, age_s, visit.said, status, visit.now, with_body=True))
             return outcome, goes_on
         if request.method == b"GET":
             self._make_sure(found)
