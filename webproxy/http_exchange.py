@@ -380,7 +380,8 @@ class HttpExchange:
         assert goes_on is not None
         if self._writer is not None:
             head = ResponseHead(response.status, response.fields, response.reason)
-            self._writer.invalidate(target, request.method, head)
+            named = split_target(request.target, request.fields.get(b"host")).authority
+            self._writer.invalidate(target, request.method, head, named)
         return "passed", goes_on
 
 

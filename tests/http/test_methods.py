@@ -90,8 +90,20 @@ def test_an_error_or_a_safe_method_does_not(site: Site, method: str, status: int
 
 
 @pytest.mark.parametrize("name", ["Location", "Content-Location"])
-@pytest.mark.parametrize("form", ["{url}{path}", "{path}", "http://elsewhere.example{path}"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{url}{path}",
+        "{path}",
+        "http://h{path}",
+        "https://H{path}",
+        "//h:80{path}",
+        "http://elsewhere.example{path}",
+        "http://h:81{path}#elsewhere",
+    ],
+)
 def test_the_resources_that_the_answer_names_go_too(site: Site, name: str, form: str) -> None:
+    """Under the origin's own name, and under that by which the client asked (`h`); not on other hosts."""
     named = site.fill(Route(body=b"named", headers=FRESH))
     location = form.format(url=site.origin.url, path=named)
     path = site.put(Route(status=201, headers={name: location}, methods=ALL))
