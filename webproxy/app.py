@@ -85,9 +85,9 @@ class _Proxy:
         self._origins = config.origin_table(own=_own_authorities(*self._address))
         has_origin = bool(config.origin_url or config.origin)
         self._cache = None if self._client is None else CacheLink(self._client, patient=not has_origin)
+        self._table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
         self._lookup = None if self._cache is None else ObjectLookup(self._cache)
         self._writer = None if self._lookup is None else self._make_writer(self._lookup)
-        self._table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
         self._origin = OriginClient(self._limits())
         self._fetches = self._make_fetches() if has_origin else None
         self._handoff = Handoff()

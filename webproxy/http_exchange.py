@@ -305,6 +305,7 @@ class HttpExchange:
             reader.close()
         # Somebody else's answer is of no use here. With those whose request has the same values in what it varies in,
         # another fetch can be shared.
+        self._fetches.waited_in_vain(order, answer)
         variant = _variant_id(answer.stored.selecting, visit.request)
         alone = variant in (b"", order.variant)
         return self._fetch(visit, replace(order, variant=variant), found, decision, asked_at, alone=alone)

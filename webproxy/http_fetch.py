@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from time import time
+from time import monotonic, time
 
 from webproxy.caching.directives import request_directives
 from webproxy.caching.hop_by_hop import end_to_end
@@ -33,6 +34,7 @@ from webproxy.origin_head import OriginResponse
 from webproxy.origin_request import OriginRequest
 from webproxy.origins import OriginRule, Target
 from webproxy.spool import Head, Spool, SpoolReader, Validated
+from webproxy.unshared import Unshared
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +132,8 @@ class _HttpFetch(FetchJob):
         self._response_time = 0.0
         self._stored: StoredResponse | None = None
         self._is_index_due = False
+        self.when_shareable: Callable[[bytes], None] = lambda _: None
+        """Told the key that this runs under when the answer may be stored."""
 
     @property
     def name(self) -> str:
@@ -173,6 +177,8 @@ class _HttpFetch(FetchJob):
             body_bytes=response.length or 0,
         )
         is_stored = verdict.store and selecting is not None and len(self._order.target.key) <= KEY_BYTES_MAX
+        if is_stored:
+            self.when_shareable(self.key)
         if is_stored and self._writer is not None:
             self.fill = self._make_fill(self._writer, self._stored)
         self.spool.restart()
@@ -250,14 +256,21 @@ class HttpFetches:
         self._asker = asker
         self._settings = settings
         self._writer = writer
+        self._unshared = Unshared()
+
+    def waited_in_vain(self, order: Order, answer: Head | Validated) -> None:
+        """The answer of a fetch that was joined is of no use to this request, and will be of none to the next."""
+        if isinstance(answer, Head) and not answer.is_stored and answer.response.status < 500:
+            self._unshared.note(order.fetch_key, monotonic())
 
     def open(self, order: Order, missed_at: float, *, alone: bool = False) -> tuple[SpoolReader, bool] | None:
         """A reader of the answer, and whether somebody else's fetch is joined; None when the cache was filled since.
 
         `alone`: the answer of others is of no use to this request. Raises as FetchTable.open().
         """
-        join = not alone and not request_directives(order.request.fields).no_cache
-        return self._table.open(order.fetch_key, lambda spool: self._make(order, spool), missed_at, join=join)
+        key = order.fetch_key
+        alone = alone or request_directives(order.request.fields).no_cache or self._unshared.holds(key, monotonic())
+        return self._table.open(key, lambda spool: self._make(order, spool), missed_at, join=not alone)
 
     def validate_in_background(self, order: Order, now: float) -> None:
         """Begin a validation that nobody waits for, unless one runs already; never raises."""
@@ -274,4 +287,6 @@ class HttpFetches:
                 reader.stay_behind()
 
     def _make(self, order: Order, spool: Spool) -> FetchJob:
-        return _HttpFetch(order, spool, self._table.stopping, self._asker, self._settings, self._writer)
+        fetch = _HttpFetch(order, spool, self._table.stopping, self._asker, self._settings, self._writer)
+        fetch.when_shareable = self._unshared.forget
+        return fetch

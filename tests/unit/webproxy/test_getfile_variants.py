@@ -93,6 +93,15 @@ def test_an_answer_without_vary_hides_no_variants(pair: MemoryPair, variants: Ge
     assert selected(variants) == PLAIN
 
 
+def test_an_answer_without_vary_takes_the_place_of_getfiles_own_variant(
+    pair: MemoryPair, variants: GetfileVariants
+) -> None:
+    store(pair, variants, OWN)
+    assert store(pair, variants, PLAIN) == b"/x"
+    assert list(pair.cache.entries) == [b"/x"]
+    assert not variants.expects(b"/x")
+
+
 def test_an_answer_takes_the_place_of_an_error(pair: MemoryPair, variants: GetfileVariants) -> None:
     gone = replace(PLAIN, status=410)
     pair.store(variant_key(b"/x", new_variant((), None).id), BODY, encode(gone))
