@@ -1,13 +1,11 @@
-"""forwarding: Via, requests that have come round, and hops that are counted (RFC 9110 sections 7.6.2 and 7.6.3)."""
+"""forwarding: odd numbers of hops, and whose mark is ours; the rules of section 7.6 are in tests/rfc9111."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pytest
 
 from tests.support.http_values import fields, request
-from webproxy.forwarding import Via, counted_down, ends_here
+from webproxy.forwarding import Via, counted_down
 
 VIA = Via(b"us", b"0123")
 
@@ -29,23 +27,6 @@ def test_via_tells_the_version_that_came() -> None:
 )
 def test_a_request_that_was_here_before(lines: list[bytes], came_round: bool) -> None:
     assert VIA.came_round(fields(*lines)) is came_round
-
-
-@pytest.mark.parametrize(
-    ("method", "target", "lines", "ends"),
-    [
-        pytest.param(b"OPTIONS", b"*", [], True, id="the-server-as-such"),
-        pytest.param(b"OPTIONS", b"/x", [b"Max-Forwards: 0"], True, id="no-hop-left"),
-        pytest.param(b"OPTIONS", b"/x", [b"Max-Forwards: 00"], True, id="no-hop-left-in-two-digits"),
-        pytest.param(b"OPTIONS", b"/x", [b"Max-Forwards: 1"], False, id="one-hop-left"),
-        pytest.param(b"OPTIONS", b"/x", [b"Max-Forwards: none"], False, id="no-number"),
-        pytest.param(b"OPTIONS", b"/x", [b"Max-Forwards: 0", b"Max-Forwards: 0"], False, id="two-numbers"),
-        pytest.param(b"OPTIONS", b"/x", [], False, id="a-resource"),
-        pytest.param(b"GET", b"/x", [b"Max-Forwards: 0"], False, id="another-method"),
-    ],
-)
-def test_what_ends_here(method: bytes, target: bytes, lines: list[bytes], ends: bool) -> None:
-    assert ends_here(replace(request(*lines, method=method), target=target)) is ends
 
 
 @pytest.mark.parametrize(
