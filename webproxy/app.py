@@ -26,6 +26,7 @@ from webproxy.exchange import GetfileExchange, Paused
 from webproxy.fetch_table import FetchTable
 from webproxy.fetches import Fetches
 from webproxy.fill import Fill, Source
+from webproxy.getfile_variants import GetfileVariants
 from webproxy.handoff import Handoff, HttpStart
 from webproxy.hit import HitResponse
 from webproxy.http_connection import HttpConnection
@@ -35,6 +36,8 @@ from webproxy.http_setup import HttpParts, caching_options, make_http_front
 from webproxy.idle_connections import IdleConnections
 from webproxy.intake import Intake, Job
 from webproxy.listener import open_listener
+from webproxy.lookup import ObjectLookup
+from webproxy.object_writer import ObjectWriter
 from webproxy.origin import OriginClient, OriginLimits
 from webproxy.origins import OriginRule
 from webproxy.steps import StepTimes
@@ -82,6 +85,8 @@ class _Proxy:
         has_origin = bool(config.origin_url or config.origin)
         self._cache = None if self._client is None else CacheLink(self._client, patient=not has_origin)
         self._table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
+        self._lookup = None if self._cache is None else ObjectLookup(self._cache)
+        self._writer = None if self._lookup is None else self._make_writer(self._lookup)
         self._origin = OriginClient(self._limits())
         self._fetches = self._make_fetches() if has_origin else None
         self._handoff = Handoff()
@@ -118,6 +123,7 @@ class _Proxy:
             steps=self._steps,
             stopping=lambda: self._stop_now,
             others_wait=self._others_wait,
+            variants=self._variants(),
         )
         self._front: HttpFront | None = None
         self._http: HttpExchange | None = None
@@ -129,9 +135,8 @@ class _Proxy:
     def _http_parts(self, idle: IdleConnections) -> HttpParts:
         return HttpParts(
             cache=self._cache,
-            client=self._client,
-            pool=self._pool,
-            make_fill=self._make_fill,
+            lookup=self._lookup,
+            writer=self._writer,
             table=self._table,
             origin=self._origin,
             origins=self._origins,
@@ -165,7 +170,18 @@ class _Proxy:
             go_on_share=config.background_fetch_share,
             make_fill=self._make_fill if self._client is not None else None,
             options=caching_options(config),
+            variants=self._variants(),
         )
+
+    def _make_writer(self, lookup: ObjectLookup) -> ObjectWriter:
+        assert self._client is not None
+        assert self._pool is not None
+        return ObjectWriter(self._client, self._pool, lookup, self._make_fill)
+
+    def _variants(self) -> GetfileVariants | None:
+        if self._lookup is None or self._writer is None:
+            return None
+        return GetfileVariants(self._lookup, self._writer)
 
     def _locate(self, key: bytes) -> tuple[str, OriginLimits] | None:
         target = self._origins.choose(None, key)

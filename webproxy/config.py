@@ -132,6 +132,33 @@ class ProxyConfig:
     heuristic_ceiling_s: int = option(
         86_400, "longest lifetime that is guessed from Last-Modified", low=0, high=31_536_000, unit="seconds"
     )
+    heuristic_fraction: float = option(
+        0.1, "share of the time since Last-Modified that is guessed as a lifetime; 0: nothing is guessed", low=0, high=1
+    )
+    negative_lifetime_s: int = option(
+        0,
+        "lifetime of a 404, 405, 410, 414 or 501 that says nothing of its freshness",
+        low=0,
+        high=31_536_000,
+        unit="seconds",
+    )
+    stale_if_error_default_s: int = option(
+        0,
+        "how long a response that names no `stale-if-error` serves stale while its origin answers 500, 502, 503 or 504",
+        low=0,
+        high=31_536_000,
+        unit="seconds",
+    )
+    stale_if_disconnected_s: int = option(
+        86_400,
+        "how long a response serves stale while its origin cannot be reached",
+        low=0,
+        high=31_536_000,
+        unit="seconds",
+    )
+    store_set_cookie: bool = option(
+        False, "store a response that has Set-Cookie although it is not marked `public` or `s-maxage`"
+    )
     targeted_cache_control: bool = option(False, "obey CDN-Cache-Control in place of Cache-Control and Expires")
     cache_status_name: str = option("gfcache", "what the proxy calls itself in Cache-Status", high=64)
     drain_s: float = option(10.0, "how long running requests may go on after SIGTERM", low=0, high=3600, unit="seconds")

@@ -23,6 +23,7 @@ from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
 from webproxy.fetches import Fetches
 from webproxy.getfile import Status, Wire, ok_header, refusal
+from webproxy.getfile_variants import GetfileVariants
 from webproxy.hit import HitResponse, Pause, leave
 from webproxy.spool import Found, NotFound, SpoolReader
 from webproxy.steps import StepTimes
@@ -61,8 +62,10 @@ class GetfileExchange:
         steps: StepTimes,
         stopping: Callable[[], bool],
         others_wait: Callable[[], bool] = lambda: False,
+        variants: GetfileVariants | None = None,
     ) -> None:
         self._cache = cache
+        self._variants = variants
         self._peek = cache.peek if cache is not None else None
         self._fetches = fetches
         self._wire = wire
@@ -130,14 +133,12 @@ class GetfileExchange:
     def _serve(self, stream: ClientStream, key: bytes) -> str | Paused:
         asked_at = monotonic()
         if self._cache is not None:
-            deadline = Deadline.after(self._cache_wait_s)
             try:
-                transfer = self._cache.get(key, deadline)
+                outcome = self._look_up(stream, key, self._cache)
             except CacheUnavailable:
                 if not self._has_origin(key):  # the cache may have it: nobody can say that there is no such file
                     raise
             else:
-                outcome = self._answer_from_cache(stream, key, transfer)
                 if outcome is not None:
                     return outcome
         if not self._has_origin(key):
@@ -166,6 +167,38 @@ class GetfileExchange:
         return "hit"
 
     # -- from the cache ------------------------------------------------------------------------------------------
+    def _look_up(self, stream: ClientStream, key: bytes, cache: CacheLink) -> str | Paused | None:
+        """Send what the cache has for the key, or the variant that getfile's request selects; None for a miss.
+
+        Raises:
+            CacheUnavailable: it cannot be asked; the client has been told nothing.
+        """
+        variants = self._variants
+        outcome: str | Paused | None = None
+        varies = variants is not None and variants.expects(key)
+        if variants is not None and varies:
+            outcome = self._answer_from_variant(stream, key, cache, variants)
+        if outcome is None:
+            transfer = cache.get(key, Deadline.after(self._cache_wait_s))
+            outcome = self._answer_from_cache(stream, key, transfer)
+        if outcome is None and variants is not None and not varies and self._has_origin(key):
+            outcome = self._answer_from_variant(stream, key, cache, variants)
+        return outcome
+
+    def _answer_from_variant(
+        self, stream: ClientStream, key: bytes, cache: CacheLink, variants: GetfileVariants
+    ) -> str | Paused | None:
+        found = variants.find(key, self._cache_wait_s)
+        if found is None:
+            return None
+        if found.body is not None:
+            return self._answer_from_shelf(stream.fd, found.body)
+        transfer, found.transfer = found.transfer, None
+        found.leave()
+        if transfer is None:  # its file is open already; chunks come as from any object
+            transfer = cache.get(found.key, Deadline.after(self._cache_wait_s))
+        return self._answer_from_cache(stream, found.key, transfer)
+
     def _answer_from_cache(self, stream: ClientStream, key: bytes, transfer: IncomingTransfer) -> str | Paused | None:
         """Send the hit; None for a miss (or an unreadable object, when the origin can be asked)."""
         with transfer:

@@ -65,7 +65,8 @@ class FetchedAnswers:
         if is_known:
             stream.send_all(self._replies.not_modified(stored, stored.initial_age_s, visit.said, status))
         elif ranges.kind is RangeKind.UNSATISFIABLE:
-            stream.send_all(self._replies.unsatisfiable(stored, visit.said, visit.now, with_body=True))
+            said, age_s = visit.said, stored.initial_age_s
+            stream.send_all(self._replies.unsatisfiable(stored, age_s, said, status, visit.now, with_body=True))
         elif ranges.kind is RangeKind.ONE:
             first, end = ranges.ranges[0]
             stream.send_header(self._replies.part(stored, stored.initial_age_s, visit.said, status, first, end))

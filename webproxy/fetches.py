@@ -15,6 +15,7 @@ from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
 from webproxy.fill import Fill, metadata_of
 from webproxy.getfile_metadata import stored_for_getfile
+from webproxy.getfile_variants import GetfileVariants
 from webproxy.origin import ABSENT_STATUSES, OriginClient, OriginLimits
 from webproxy.origin_head import OriginResponse
 from webproxy.origin_request import getfile_request
@@ -35,6 +36,7 @@ class _GetfileFetch(FetchJob):
         origin: OriginClient,
         limits: OriginLimits | None,
         fill: Fill | None,
+        variants: GetfileVariants | None,
         options: CachingOptions,
         *,
         tries: int,
@@ -46,7 +48,9 @@ class _GetfileFetch(FetchJob):
         self._url = url
         self._origin = origin
         self._limits = limits
+        self._variants = variants
         self._options = options
+        self._stored: StoredResponse | None = None
         self._started = False
         self._request_time = 0.0
         self._response: OriginResponse | None = None
@@ -89,10 +93,15 @@ class _GetfileFetch(FetchJob):
         self.spool.restart()
         if self.fill is not None:
             stored = self._stored_for(self._response)
-            if stored is None:  # its origin wants that nobody keeps it
+            place: bytes | None = self.key
+            if stored is not None and self._variants is not None:
+                place = self._variants.place(self.key, stored)
+            if stored is None or place is None:  # its origin wants that nobody keeps it, or there is nowhere to keep it
                 self.fill.given_up = True
             else:
+                self._stored = stored
                 self.fill.metadata_for = metadata_of(stored)
+                self.fill.key = place
         if self._response.length is not None:
             self.note_head(self._response)
             self._found(self._response.length)
@@ -124,6 +133,8 @@ class _GetfileFetch(FetchJob):
             self._found(self.spool.written)
         if self.fill is not None:
             self.fill.finish()
+            if self.fill.stored and self._variants is not None and self._stored is not None:
+                self._variants.enter(self.key, self.fill.key, self._stored)
 
 
 class Fetches:
@@ -140,6 +151,7 @@ class Fetches:
         go_on_share: float,
         make_fill: MakeFill | None,
         options: CachingOptions,
+        variants: GetfileVariants | None = None,
     ) -> None:
         """`locate` says where an origin has a key, and its limits; None when no origin has it."""
         self._table = table
@@ -150,6 +162,7 @@ class Fetches:
         self._go_on_share = go_on_share
         self._make_fill = make_fill
         self._options = options
+        self._variants = variants
 
     def open(self, key: bytes, missed_at: float = math.inf) -> SpoolReader | None:
         """A reader of the key's body: of the fetch that runs already, or of a new one.
@@ -179,6 +192,7 @@ class Fetches:
             self._origin,
             place[1],
             self._make_fill(key, spool) if self._make_fill is not None else None,
+            self._variants,
             self._options,
             tries=self._tries,
             window_bytes=self._window_bytes,

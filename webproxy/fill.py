@@ -54,6 +54,7 @@ class Fill:
         self._client = client
         self._pool = pool
         self.key = key
+        """May still be changed until the size is set."""
         self._spool = spool
         self._size: int | None = None
         self._transfer: OutgoingTransfer | None = None

@@ -30,6 +30,7 @@ from webproxy.errors import (
 )
 from webproxy.exchange import Paused
 from webproxy.fetched_answers import FetchedAnswers
+from webproxy.forwarding import Via
 from webproxy.hit import HitResponse, Pause
 from webproxy.http.errors import HttpError
 from webproxy.http.messages import Framing, RequestHead, ResponseHead
@@ -38,6 +39,7 @@ from webproxy.http_fetch import HttpFetches, Order
 from webproxy.lookup import KEY_BYTES_MAX, Found, Lookup, ObjectLookup
 from webproxy.object_writer import ObjectWriter
 from webproxy.origins import OriginTable, Refused
+from webproxy.own_answers import OwnAnswers
 from webproxy.pass_through import PassThrough, send_interim
 from webproxy.purges import Networks, Purges
 from webproxy.quick_hits import QuickFile, QuickHits
@@ -62,8 +64,6 @@ STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
 }
 """What a client is told when it has been told nothing yet, and how: nothing stands for the error's own words."""
 
-_NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
@@ -73,6 +73,7 @@ class HttpSettings:
     queue_wait_s: float
     options: CachingOptions
     purge_networks: Networks
+    via: Via
 
 
 class HttpExchange:
@@ -104,6 +105,7 @@ class HttpExchange:
         self._stopping = stopping
         self._quick = quick
         self._stored = StoredAnswers(cache, replies, cache_wait_s=settings.cache_wait_s, others_wait=others_wait)
+        self._own = OwnAnswers(replies, settings.via)
         self._purges = Purges(writer, replies, settings.purge_networks)
         self._fetched = FetchedAnswers(replies, stores=writer is not None)
         self._lock = threading.Lock()
@@ -191,8 +193,9 @@ class HttpExchange:
 
     # -- what is asked for ---------------------------------------------------------------------------------------
     def _serve(self, connection: HttpConnection, request: RequestHead, said: Connection) -> Result:
-        if request.method in _NOT_PASSED:
-            raise HttpError(501, f"{request.method.decode()} is not served here")
+        own = self._own.serve(connection, request, said)
+        if own is not None:
+            return own
         target = self._origins.find(split_target(request.target, request.fields.get(b"host")))
         if isinstance(target, Refused):
             return self._refuse(connection, request, target.status, target.reason)
@@ -254,7 +257,8 @@ class HttpExchange:
         self._fetches.validate_in_background(_order(visit, lookup, found.without_body()), monotonic())
 
     def _answer_error(self, visit: Visit, status: int, text: str, fwd: bytes) -> tuple[str, bool]:
-        data = self._replies.error(status, visit.said, visit.now, text, with_body=visit.request.method != b"HEAD")
+        with_body = visit.request.method != b"HEAD"
+        data = self._replies.not_stored(status, visit.said, visit.now, text, fwd, with_body=with_body)
         visit.connection.stream.send_all(data)
         return "not found" if status == 404 else fwd.decode(), not visit.said.closes
 
@@ -301,6 +305,7 @@ class HttpExchange:
             reader.close()
         # Somebody else's answer is of no use here. With those whose request has the same values in what it varies in,
         # another fetch can be shared.
+        self._fetches.waited_in_vain(order, answer)
         variant = _variant_id(answer.stored.selecting, visit.request)
         alone = variant in (b"", order.variant)
         return self._fetch(visit, replace(order, variant=variant), found, decision, asked_at, alone=alone)
@@ -376,7 +381,8 @@ class HttpExchange:
         assert goes_on is not None
         if self._writer is not None:
             head = ResponseHead(response.status, response.fields, response.reason)
-            self._writer.invalidate(target, request.method, head)
+            named = split_target(request.target, request.fields.get(b"host")).authority
+            self._writer.invalidate(target, request.method, head, named)
         return "passed", goes_on
 
 

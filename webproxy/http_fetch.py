@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from time import time
+from time import monotonic, time
 
 from webproxy.caching.directives import request_directives
 from webproxy.caching.partial import is_worth_keeping
@@ -32,6 +33,7 @@ from webproxy.origins import Target
 from webproxy.part_in_hand import PartInHand, whole_response
 from webproxy.part_store import PartStore
 from webproxy.spool import Head, Spool, SpooledPrefix, SpoolReader, Validated
+from webproxy.unshared import Unshared
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,8 @@ class _HttpFetch(FetchJob):
         self._may_keep_part = False
         self._follows = True
         """What the origin sends follows what is spooled."""
+        self.when_shareable: Callable[[bytes], None] = lambda _: None
+        """Told the key that this runs under when the answer may be stored."""
 
     @property
     def name(self) -> str:
@@ -109,7 +113,7 @@ class _HttpFetch(FetchJob):
     def attempt(self) -> None:
         """As FetchJob.attempt(). Every status is an answer: only what is none is tried again."""
         order = self._order
-        fields = self._asker.forwarded(order.request.fields, order.target)
+        fields = self._asker.forwarded(order.request, order.target)
         self._request_time = time()
         if self.spool.answered:
             fields = self.rest_of(conditional_request(fields, None))
@@ -173,6 +177,8 @@ class _HttpFetch(FetchJob):
         selects = selecting_fields(stored.fields, self._asked) is not None
         is_stored = verdict.store and selects and len(self._order.target.key) <= KEY_BYTES_MAX
         self._may_keep_part = is_stored
+        if is_stored:
+            self.when_shareable(self.key)
         if is_stored and self._writer is not None:
             self.fill = self._make_fill(self._writer, stored)
         self.note_head(response)
@@ -329,14 +335,21 @@ class HttpFetches:
         self._settings = settings
         self._writer = writer
         self._parts = parts
+        self._unshared = Unshared()
+
+    def waited_in_vain(self, order: Order, answer: Head | Validated) -> None:
+        """The answer of a fetch that was joined is of no use to this request, and will be of none to the next."""
+        if isinstance(answer, Head) and not answer.is_stored and answer.response.status < 500:
+            self._unshared.note(order.fetch_key, monotonic())
 
     def open(self, order: Order, missed_at: float, *, alone: bool = False) -> tuple[SpoolReader, bool] | None:
         """A reader of the answer, and whether somebody else's fetch is joined; None when the cache was filled since.
 
         `alone`: the answer of others is of no use to this request. Raises as FetchTable.open().
         """
-        join = not alone and not request_directives(order.request.fields).no_cache
-        return self._table.open(order.fetch_key, lambda spool: self._make(order, spool), missed_at, join=join)
+        key = order.fetch_key
+        alone = alone or request_directives(order.request.fields).no_cache or self._unshared.holds(key, monotonic())
+        return self._table.open(key, lambda spool: self._make(order, spool), missed_at, join=not alone)
 
     def validate_in_background(self, order: Order, now: float) -> None:
         """Begin a validation that nobody waits for, unless one runs already; never raises."""
@@ -353,4 +366,6 @@ class HttpFetches:
                 reader.stay_behind()
 
     def _make(self, order: Order, spool: Spool) -> FetchJob:
-        return _HttpFetch(order, spool, self._table.stopping, self._asker, self._settings, self._writer, self._parts)
+        fetch = _HttpFetch(order, spool, self._table.stopping, self._asker, self._settings, self._writer, self._parts)
+        fetch.when_shareable = self._unshared.forget
+        return fetch

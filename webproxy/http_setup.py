@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shmchannel.client import ChannelClient
-from shmchannel.pool import SegmentPool
 from webproxy.boss import Boss
 from webproxy.cachelink import CacheLink
 from webproxy.caching.options import CachingOptions
 from webproxy.client_stream import RateLimit
 from webproxy.config import ProxyConfig
 from webproxy.fetch_table import FetchTable
-from webproxy.fill import Fill, Source
+from webproxy.forwarding import Via
 from webproxy.http_exchange import HttpExchange, HttpSettings
 from webproxy.http_fetch import HttpFetches
 from webproxy.http_front import HttpFront
@@ -34,9 +33,8 @@ class HttpParts:
     """What the daemon has made already, and the HTTP front uses too."""
 
     cache: CacheLink | None
-    client: ChannelClient | None
-    pool: SegmentPool | None
-    make_fill: Callable[[bytes, Source], Fill]
+    lookup: ObjectLookup | None
+    writer: ObjectWriter | None
     table: FetchTable
     origin: OriginClient
     origins: OriginTable
@@ -50,39 +48,45 @@ class HttpParts:
 def caching_options(config: ProxyConfig) -> CachingOptions:
     """What the settings say of caching."""
     return CachingOptions(
-        heuristic_ceiling_s=config.heuristic_ceiling_s, targeted_control=config.targeted_cache_control
+        heuristic_fraction=config.heuristic_fraction,
+        heuristic_ceiling_s=config.heuristic_ceiling_s,
+        negative_lifetime_s=config.negative_lifetime_s,
+        stale_if_error_default_s=config.stale_if_error_default_s,
+        stale_if_disconnected_s=config.stale_if_disconnected_s,
+        store_set_cookie=config.store_set_cookie,
+        targeted_control=config.targeted_cache_control,
     )
 
 
 def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, HttpExchange]:
     """The front, and the exchange behind it for its counts."""
     options = caching_options(config)
-    replies = Replies(config.cache_status_name.encode())
+    name = config.cache_status_name.encode()
+    replies, via = Replies(name), Via(name, secrets.token_hex(8).encode())
     settings = FetchSettings(
         window_bytes=config.spool_window_bytes,
         go_on_share=config.background_fetch_share,
         redirects=config.origin_redirects,
         object_bytes_max=config.object_bytes_max,
-        via=replies.via,
+        via=via,
         options=options,
     )
     asker = OriginAsker(parts.origin, settings)
-    lookup = writer = quick = stored_parts = None
-    if parts.cache is not None and parts.client is not None and parts.pool is not None:
-        lookup = ObjectLookup(parts.cache)
-        writer = ObjectWriter(parts.client, parts.pool, lookup, parts.make_fill)
-        stored_parts = PartStore(parts.cache, lookup, writer)
-        if parts.origins.by_path_only:
-            quick = QuickHits(
-                parts.cache.peek,
-                stored_of_entry,
-                lambda path: parts.origins.choose(None, path).key,
-                parts.cache.hold_file,
-                replies,
-            )
+    writer, quick = parts.writer, None
+    stored_parts = None
+    if parts.cache is not None and parts.lookup is not None and writer is not None:
+        stored_parts = PartStore(parts.cache, parts.lookup, writer)
+    if parts.cache is not None and parts.origins.by_path_only:
+        quick = QuickHits(
+            parts.cache.peek,
+            stored_of_entry,
+            lambda path: parts.origins.choose(None, path).key,
+            parts.cache.hold_file,
+            replies,
+        )
     exchange = HttpExchange(
         parts.cache,
-        lookup,
+        parts.lookup,
         writer,
         parts.origins,
         HttpFetches(parts.table, asker, settings, writer, stored_parts),
@@ -93,6 +97,7 @@ def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, H
             queue_wait_s=min(config.deadline_s, config.queue_wait_s),
             options=options,
             purge_networks=config.purge_networks(),
+            via=via,
         ),
         stopping=parts.draining,
         others_wait=parts.others_wait,

@@ -136,6 +136,18 @@ class ObjectLookup:
             part = None
         return Lookup(part, lookup.index)
 
+    def find_variant(self, key: bytes, request: RequestHead, wait_s: float) -> Found | None:
+        """What the request selects of all that does not lie at the key itself. Errors as find()."""
+        lookup = self._find_varying(key, request, wait_s)
+        if lookup is None:
+            self.forget_varying(key)
+            return None
+        return lookup.found
+
+    def is_varying(self, key: bytes) -> bool:
+        """Whether the key is known to have an index."""
+        return key in self._varying
+
     def note_varying(self, key: bytes) -> None:
         """The key has an index now."""
         self._varying[key] = None

@@ -15,7 +15,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
 from shmchannel.pool import SegmentPool
 from webproxy.caching.index_codec import encode_index
-from webproxy.caching.invalidation import invalidated_targets
+from webproxy.caching.invalidation import invalidated_paths, invalidated_targets
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
 from webproxy.caching.variants import Variant, VariantIndex, with_variant
@@ -113,11 +113,15 @@ class ObjectWriter:
         except ShmChannelError as error:
             raise CacheUnavailable(str(error)) from error
 
-    def invalidate(self, target: Target, method: bytes, response: ResponseHead) -> None:
-        """Remove what an answer to an unsafe method makes invalid."""
+    def invalidate(self, target: Target, method: bytes, response: ResponseHead, authority: bytes | None = None) -> None:
+        """Remove what an answer to an unsafe method makes invalid; `authority` is the host that its client named."""
         own = target.url.encode()
-        for url in invalidated_targets(method, own, response):
-            key = target.key if url == own else key_of(target, url)
+        urls = invalidated_targets(method, own, response)
+        keys = [target.key if url == own else key_of(target, url) for url in urls]
+        if authority is not None:
+            family = target.key[: len(target.key) - len(target.path)]
+            keys += [family + path for path in invalidated_paths(method, authority, target.path, response)]
+        for key in dict.fromkeys(keys):
             if key is not None and len(key) <= KEY_BYTES_MAX:
                 with contextlib.suppress(CacheUnavailable):
                     self.purge(key)

@@ -7,7 +7,9 @@ from functools import lru_cache
 
 from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.caching.options import CachingOptions
+from webproxy.forwarding import Via, counted_down
 from webproxy.http.fields import Fields
+from webproxy.http.messages import RequestHead
 from webproxy.origin import OriginClient, OriginLimits
 from webproxy.origins import OriginRule, Target
 
@@ -22,7 +24,7 @@ class FetchSettings:
     go_on_share: float
     redirects: int
     object_bytes_max: int
-    via: bytes
+    via: Via
     options: CachingOptions
 
 
@@ -46,9 +48,9 @@ class OriginAsker:
             add_fields=rule.add_fields,
         )
 
-    def forwarded(self, fields: Fields, target: Target) -> Fields:
+    def forwarded(self, request: RequestHead, target: Target) -> Fields:
         """A client's fields as they go on (RFC 9110 section 7.6): without this connection's, with our Via."""
-        kept = end_to_end(fields).without(_NOT_FORWARDED)
+        kept = end_to_end(counted_down(request)).without(_NOT_FORWARDED)
         if target.host is not None:
             kept = kept.with_line(b"Host", target.host)
-        return kept.with_line(b"Via", self._settings.via)
+        return kept.with_line(b"Via", self._settings.via.member(request.version))

@@ -23,6 +23,8 @@ _FOR_ONE_HOST = (b"host", b"authorization", b"proxy-authorization", b"cookie")
 # libcurl sends these unless it is told not to.
 _LIBCURLS_OWN = (b"Accept", b"User-Agent", b"Expect")
 _NO_FIELDS = Fields()
+GETFILE_FIELDS = Fields(((b"User-Agent", b"webproxy"), (b"Accept", b"*/*"), (b"Accept-Encoding", b"identity")))
+"""What every getfile request asks an origin with: of several variants of an object, getfile has the one for these."""
 
 
 class BodySource(Protocol):
@@ -73,8 +75,7 @@ class OriginRequest:
 
 def getfile_request(url: str) -> OriginRequest:
     """What is asked for a getfile client: the object as it is, wherever the origin has moved it."""
-    fields = Fields(((b"User-Agent", b"webproxy"), (b"Accept", b"*/*"), (b"Accept-Encoding", b"identity")))
-    return OriginRequest(url=url, fields=fields, follow_redirects=True)
+    return OriginRequest(url=url, fields=GETFILE_FIELDS, follow_redirects=True)
 
 
 def fields_for(request: OriginRequest, added: tuple[Field, ...], *, elsewhere: bool) -> Fields:

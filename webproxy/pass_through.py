@@ -132,7 +132,7 @@ class PassThrough:
         """
         assert target.rule is not None
         has_body = request.framing is not Framing.NONE
-        fields = self._asker.forwarded(request.fields, target)
+        fields = self._asker.forwarded(request, target)
         if request.expects_continue and has_body:
             fields = fields.with_line(b"Expect", b"100-continue")
         asked = OriginRequest(

@@ -48,8 +48,7 @@ class Replies:
 
     def __init__(self, name: bytes) -> None:
         self._name = name
-        self.via = b"1.1 " + name
-        self._via_line = b"Via: " + self.via + b"\r\n"
+        self._via_line = b"Via: 1.1 " + name + b"\r\n"
         said = name.replace(b"%", b"%%")
         self._hit_tail = b"Age: %d\r\nCache-Status: " + said + b"; hit; ttl=%d\r\nVia: 1.1 " + said + b"\r\n"
 
@@ -109,9 +108,23 @@ class Replies:
             length,
         )
 
-    def unsatisfiable(self, stored: StoredResponse, connection: Connection, now: float, *, with_body: bool) -> bytes:
+    def unsatisfiable(
+        self,
+        stored: StoredResponse,
+        age_s: int,
+        connection: Connection,
+        status: bytes | None,
+        now: float,
+        *,
+        with_body: bool,
+    ) -> bytes:
         """416, whole."""
-        said = Fields(((b"Content-Range", unsatisfied_range(stored.body_bytes)),))
+        said = Fields(
+            (
+                (b"Content-Range", unsatisfied_range(stored.body_bytes)),
+                (b"Cache-Status", status or self.status(hit=True, ttl=stored.lifetime_s - age_s)),
+            )
+        )
         return self.error(416, connection, now, "no such range", fields=said, with_body=with_body)
 
     # -- of an origin's answers ----------------------------------------------------------------------------------
@@ -135,6 +148,21 @@ class Replies:
         )
 
     # -- of our own ----------------------------------------------------------------------------------------------
+    def not_stored(
+        self, status: int, connection: Connection, now: float, text: str, lacking: bytes, *, with_body: bool
+    ) -> bytes:
+        """A whole answer for want of a stored response, where nobody else is asked; `lacking` as `fwd` would say it."""
+        said = Fields(((b"Cache-Status", self.status(detail=lacking)),))
+        return self.error(status, connection, now, text, fields=said, with_body=with_body)
+
+    def options(self, connection: Connection, now: float) -> bytes:
+        """The answer to an OPTIONS that asks about the proxy itself."""
+        return b"HTTP/1.1 200 OK\r\nDate: %s\r\nAllow: %s\r\n%sContent-Length: 0\r\n\r\n" % (
+            format_http_date(int(now)),
+            b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE",
+            connection.line,
+        )
+
     def error(
         self,
         status: int,

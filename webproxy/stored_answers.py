@@ -58,7 +58,7 @@ class StoredAnswers:
         if stored.incomplete and not lies_within(answer, found.size_bytes):  # its validation has changed what it is
             raise ObjectGone
         if answer.kind is RangeKind.UNSATISFIABLE:
-            stream.send_all(self._replies.unsatisfiable(stored, visit.said, visit.now, with_body=True))
+            stream.send_all(self._replies.unsatisfiable(stored, age_s, visit.said, status, visit.now, with_body=True))
             return outcome, goes_on
         if request.method == b"GET":
             self._make_sure(found)

@@ -36,7 +36,8 @@ FAULTS = {
 @pytest.mark.parametrize(
     ("fault", "framing"),
     [(fault, Framing.LENGTH) for fault in FAULTS]
-    + [(fault, Framing.CHUNKED) for fault in FAULTS if "length" not in fault and "declares" not in fault],
+    + [(fault, Framing.CHUNKED) for fault in FAULTS if "length" not in fault and "declares" not in fault]
+    + [(fault, Framing.CLOSE) for fault in ("reset", "stalled")],  # cut short it would be whole: nobody could tell
 )
 def test_a_fault_of_the_origin(site: Site, fault: str, framing: Framing) -> None:
     """Who asks gets an error or a body that is visibly short; who asks later gets all of it."""
@@ -82,6 +83,15 @@ def test_a_body_of_unknown_length_that_is_cut_is_not_stored_as_whole(site: Site)
     path = site.put(Route(body=BODY, headers=FRESH, framing=Framing.CHUNKED, truncate_at=70_000))
     reply = site.get(path)
     assert not reply.whole
+    assert not site.holds(path)
+
+
+def test_a_body_that_ends_with_its_connection_by_a_reset(site: Site) -> None:
+    """Then it can be told after all: nothing is stored, and who reads sees that it is short, by either protocol."""
+    path = site.put(Route(body=BODY, headers=FRESH, framing=Framing.CLOSE, reset_at=70_000))
+    reply = site.get(path)
+    assert (reply.status, reply.whole, BODY.startswith(reply.body)) == (200, False, True) or reply.status == 502
+    assert ask(site.port, path).status is Status.ERROR
     assert not site.holds(path)
 
 

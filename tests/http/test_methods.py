@@ -7,8 +7,11 @@ import os
 
 import pytest
 
-from tests.http.client import HttpClient
+from tests.http.client import HttpClient, fetch, free_port
 from tests.http.site import Site
+from tests.support.client import ask
+from tests.support.daemons import DaemonYard
+from webproxy.getfile import Status
 from workloads.origin_stub import Route
 from workloads.origin_stub.request import Request
 
@@ -87,8 +90,20 @@ def test_an_error_or_a_safe_method_does_not(site: Site, method: str, status: int
 
 
 @pytest.mark.parametrize("name", ["Location", "Content-Location"])
-@pytest.mark.parametrize("form", ["{url}{path}", "{path}", "http://elsewhere.example{path}"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{url}{path}",
+        "{path}",
+        "http://h{path}",
+        "https://H{path}",
+        "//h:80{path}",
+        "http://elsewhere.example{path}",
+        "http://h:81{path}#elsewhere",
+    ],
+)
 def test_the_resources_that_the_answer_names_go_too(site: Site, name: str, form: str) -> None:
+    """Under the origin's own name, and under that by which the client asked (`h`); not on other hosts."""
     named = site.fill(Route(body=b"named", headers=FRESH))
     location = form.format(url=site.origin.url, path=named)
     path = site.put(Route(status=201, headers={name: location}, methods=ALL))
@@ -147,6 +162,37 @@ def test_a_post_and_its_connection_goes_on(site: Site) -> None:
             assert client.ask(path, "Content-Length: 3", method="POST", body=b"abc").body == b"done"
             assert client.ask(path).body == b"done"
     assert site.count(path) == 6
+
+
+def test_options_of_the_proxy_itself(site: Site) -> None:
+    """RFC 9110 section 9.3.7; in a row of proxies the last one that may be asked answers (section 7.6.2)."""
+    path = site.put(Route(echo=True, methods=ALL))
+    with HttpClient(site.port) as client:
+        for target, fields in (("*", ()), (path, ("Max-Forwards: 0",)), ("*", ("Max-Forwards: 5",))):
+            reply = client.ask(target, *fields, method="OPTIONS")
+            assert (reply.status, reply.body, "HEAD" in (reply.get("allow") or "")) == (200, b"", True)
+        assert site.count(path) == 0
+        for before, after in (("1", "0"), ("10", "9"), ("x", "x")):
+            seen = json.loads(client.ask(path, f"Max-Forwards: {before}", method="OPTIONS").body)
+            assert ["Max-Forwards", after] in seen["fields"]
+
+
+def test_a_proxy_that_is_its_own_origin(yard: DaemonYard) -> None:
+    """A request comes round once and is told so; nobody waits for himself."""
+    yard.start_cache()
+    port = free_port()
+    yard.start_proxy("-p", str(port), "-s", f"http://127.0.0.1:{port}")
+    for method in ("GET", "HEAD", "DELETE"):
+        reply = fetch(port, "/x", method=method)
+        assert (reply.status, reply.cache["fwd-status"], reply.whole) == (508, "508", True)
+    assert ask(port, "/x").status is Status.ERROR
+
+
+def test_two_proxies_of_one_name_may_stand_in_a_row(yard: DaemonYard, site: Site) -> None:
+    path = site.put(Route(body=b"x", headers=FRESH))
+    port = yard.start_proxy("--no-cache", "-s", f"http://127.0.0.1:{site.port}").port
+    reply = fetch(port, path)
+    assert (reply.body, reply.all("via")) == (b"x", ["1.1 gfcache", "1.1 gfcache"])
 
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT"])

@@ -110,3 +110,12 @@ def test_equal_validations_are_one(site: Site) -> None:
     replies = site.get_all([(path,)] * 30)
     assert {(reply.status, reply.body) for reply in replies} == {(200, b"one")}
     assert site.count(path) == 2
+
+
+def test_a_304_puts_a_wrong_content_type_right(site: Site) -> None:
+    path = site.fill(
+        Route(body=b"body", headers={**STALE, "ETag": '"1"', "Content-Type": "text/plain"}),
+        Route(status=304, headers={"Cache-Control": "max-age=600", "ETag": '"1"', "Content-Type": "text/html"}),
+    )
+    assert site.get(path).all("content-type") == ["text/html"]
+    assert site.stored(path).all("content-type") == ["text/html"]

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from tests.http.site import Site
 from tests.support.client import ask
+from tests.support.waiting import wait_until
+from webproxy.caching.variants import new_variant
 from workloads.origin_stub import Route
 from workloads.origin_stub.request import Request
 
@@ -86,6 +88,80 @@ def test_a_variant_is_validated_and_the_others_stay(site: Site) -> None:
     for value in "123":
         assert site.get(path, f"Foo: {value}").is_hit
     assert site.count(path) == before + 1
+
+
+def test_what_getfile_has_stored_of_what_varies_serves_both_protocols(site: Site) -> None:
+    """HTTP clients whose fields are those of getfile's request, and getfile itself, which can ask for nothing else."""
+    path = site.put(by_field("Accept-Encoding"))
+    assert ask(site.port, path).body == b"identity"
+    site.settle(path)
+    reply = site.get(path, "Accept-Encoding: Identity")
+    assert reply.is_hit
+    assert (reply.body, reply.get("etag"), int(reply.cache["ttl"]) > 0) == (b"identity", '"identity"', True)
+    assert ask(site.port, path).body == b"identity"
+    assert site.count(path) == 1
+    assert site.get(path, "Accept-Encoding: gzip").cache["fwd"] == "vary-miss"
+    assert site.get(path).body == b"none"  # a request without the field is no request with it
+    for _ in range(2):
+        assert ask(site.port, path).body == b"identity"
+        assert site.stored(path, "Accept-Encoding: gzip").body == b"gzip"
+        assert site.stored(path, "Accept-Encoding: identity").body == b"identity"
+    assert site.count(path) == 3
+
+
+def test_getfile_is_served_by_the_variant_that_http_has_stored(site: Site) -> None:
+    path = site.put(by_field("Accept-Encoding"))
+    site.get(path, "Accept-Encoding: identity")
+    site.stored(path, "Accept-Encoding: identity")
+    assert ask(site.port, path).body == b"identity"
+    assert site.count(path) == 1
+
+
+def test_a_large_body_that_varies(site: Site) -> None:
+    """In many chunks, and later from the cache's own file: the way back to getfile is that of every hit."""
+    body = bytes(range(256)) * 20_000
+    path = site.put(Route(body=body, headers={"Vary": "Accept", **FRESH}))
+    for _ in range(4):
+        assert ask(site.port, path).body == body
+        site.settle(path)
+        assert site.get(path, "Accept: */*").body == body
+    assert site.count(path) == 1
+
+
+def test_a_page_about_an_error_is_no_variant_for_getfile(site: Site) -> None:
+    path = site.put(Route(status=410, body=b"gone", headers=FRESH), Route(body=b"back", headers=FRESH))
+    assert site.get(path).status == 410
+    assert site.stored(path).status == 410
+    assert ask(site.port, path).body == b"back"
+    wait_until(lambda: site.holds(path, exactly=False), what="the file in place of the error")
+    assert ask(site.port, path).body == b"back"
+    assert site.get(path).body == b"back"
+    assert site.count(path) == 2
+
+
+def test_an_answer_to_getfile_without_vary_does_not_hide_the_variants(site: Site) -> None:
+    def choose(request: Request) -> Route:
+        if request.headers.get("accept-encoding") == "identity":
+            return Route(body=b"plain", headers=FRESH)
+        return Route(body=b"coded", headers={"Vary": "Accept-Encoding", **FRESH})
+
+    path = site.put(Route(choose=choose))
+    site.get(path, "Accept-Encoding: gzip")
+    site.stored(path, "Accept-Encoding: gzip")
+    for _ in range(2):
+        assert ask(site.port, path).body == b"plain"
+        site.settle(f"{path}\0{new_variant((), None).id.decode()}")
+        assert site.get(path, "Accept-Encoding: gzip").body == b"coded"
+    assert site.count(path) == 2
+
+
+def test_a_purge_takes_what_getfile_has_stored_of_what_varies(site: Site) -> None:
+    path = site.put(by_field("Accept-Encoding"))
+    ask(site.port, path)
+    site.settle(path)
+    assert site.get(path, method="PURGE").status == 200
+    assert ask(site.port, path).body == b"identity"
+    assert site.count(path) == 2
 
 
 def test_getfile_of_what_varies(site: Site) -> None:

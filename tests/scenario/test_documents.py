@@ -92,6 +92,16 @@ def test_readme_by_hand(tmp_path: Path) -> None:
         assert _run(["bash", "-c", comparison], work=str(work)) == "equal\n"
 
 
+def test_readme_in_front_of_a_server() -> None:
+    """The daemons of the examples take the settings that they are given; what their clients do, tests/clients has."""
+    for command in (*_commands("in front: daemons"), *_commands("in front: forwarding")):
+        *settings, program = command.partition("&")[0].split(_ENVIRONMENT_PREFIX)
+        environ = dict(word.split("=", 1) for word in shlex.split("".join(settings)))
+        said = _run(_words(f"{_ENVIRONMENT_PREFIX}{program} --check-config", Path(), 0), **environ)
+        assert ("  [flag --" in said) or ("  [environment " in said), command
+    assert "forward_hosts = deb.debian.org, *.example.org" in said
+
+
 def _told(curl: str, words: list[str]) -> list[str]:
     """The lines in which an answer says what the cache did."""
     return [line for line in _run([curl, *words[1:]]).splitlines() if line.startswith(("Cache-Status", "Age"))]

@@ -17,6 +17,7 @@ from webproxy.errors import BodyCutShort, OriginError
 from webproxy.fetch_table import FetchTable
 from webproxy.fetches import Fetches, MakeFill
 from webproxy.fill import Fill
+from webproxy.getfile_variants import GetfileVariants
 from webproxy.origin import OriginClient
 from webproxy.spool import Found, Spool, SpoolReader
 from webproxy.urls import origin_url
@@ -76,6 +77,7 @@ class _Settings(TypedDict):
     window_bytes: int
     go_on_share: float
     make_fill: MakeFill | None
+    variants: GetfileVariants | None
 
 
 @contextmanager
@@ -98,6 +100,7 @@ def running(
     window_bytes: int = 1 << 20,
     go_on_share: float = 0.0,
     make_fill: MakeFill | None = None,
+    variants: GetfileVariants | None = None,
     directory: Path | None = None,
     object_bytes_max: int = 1 << 30,
 ) -> Iterator[RunningFetches]:
@@ -110,6 +113,7 @@ def running(
             window_bytes=window_bytes,
             go_on_share=go_on_share,
             make_fill=make_fill,
+            variants=variants,
         )
 
 

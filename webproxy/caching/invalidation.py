@@ -33,6 +33,20 @@ def invalidated_targets(method: bytes, target_url: bytes, response: ResponseHead
     return tuple(targets)
 
 
+def invalidated_paths(method: bytes, authority: bytes, path: bytes, response: ResponseHead) -> tuple[bytes, ...]:
+    """The same, as paths, in the words of a client that knows the target as `path` of the host `authority`.
+
+    An origin that was told by which name it is asked for calls itself so in its answer. http and https are one here:
+    what ends TLS before us leaves no word of it.
+    """
+    paths: dict[bytes, None] = {}
+    for scheme in (b"http", b"https"):
+        known_as = normalise_url(b"%s://%s%s" % (scheme, authority, path))
+        for url in invalidated_targets(method, known_as, response):
+            paths[url[len(_origin(url)) :]] = None
+    return tuple(paths)
+
+
 def _resolved(base: bytes, reference: bytes) -> bytes | None:
     """The normal form of the URL that `reference` means at `base`; None when it is no http or https URL.
 

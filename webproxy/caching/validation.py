@@ -26,8 +26,9 @@ _REQUEST_DROPPED = (
     b"range",
 )
 
-# They describe the body that is stored; a 304 or a HEAD that says otherwise does not change it (section 3.2).
-_KEPT = frozenset((b"content-encoding", b"content-type", b"content-range", b"content-length"))
+# The stored body was received by them: with other values it could not be read (section 3.2 lets them out). What the
+# bytes are taken for is another thing: a Content-Type that was wrong is put right by a 304.
+_KEPT = frozenset((b"content-encoding", b"content-range", b"content-length"))
 
 
 def conditional_request(request_fields: Fields, stored: StoredResponse | None, etags: Iterable[bytes] = ()) -> Fields:
@@ -89,9 +90,9 @@ def freshen(
 ) -> StoredResponse:
     """The stored response as a 304 that selects it updates it: new fields, times and lifetime (section 3.2).
 
-    Each field of the answer takes the place of the stored one, but for those that describe the stored body and those
-    of one connection. It answers `request` in any case; whether it may stay stored, may_keep() tells: the answer may
-    have brought `no-store`.
+    Each field of the answer takes the place of the stored one, but for those that frame and code the stored body and
+    those of one connection. It answers `request` in any case; whether it may stay stored, may_keep() tells: the answer
+    may have brought `no-store`.
     """
     fields = _updated(stored.fields, response, response_time, options)
     freshened = store_response(

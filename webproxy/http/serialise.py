@@ -65,9 +65,10 @@ REASONS = {
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
+    508: b"Loop Detected",
     511: b"Network Authentication Required",
 }
-"""The usual words for a status (RFC 9110 section 15, RFC 6585, RFC 7725, RFC 8297, RFC 8470)."""
+"""The usual words for a status (RFC 9110 section 15, RFC 5842, RFC 6585, RFC 7725, RFC 8297, RFC 8470)."""
 
 _is_block = re.compile(rb"(?:[!#-'*+\-.0-9A-Z^-z|~]++: [^\0\r\n]*+\r\n)*+").fullmatch
 _is_reason = re.compile(rb"[^\0\r\n]*+").fullmatch

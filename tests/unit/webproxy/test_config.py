@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from shmchannel.daemonkit.options import Loaded, SettingError, load
+from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
 from webproxy.config import Protocol, ProxyConfig
+from webproxy.http_setup import caching_options
 from webproxy.origins import Refused, Target
 from webproxy.urls import split_target
 
@@ -78,6 +80,29 @@ def test_the_file_makes_a_table_of_origins(tmp_path: Path) -> None:
     assert table.find(split_target(b"http://me:1/x", None)) == table.choose(None, b"/x")
 
 
+def test_what_the_operator_may_choose_of_caching_comes_from_the_settings(tmp_path: Path) -> None:
+    """And says nothing else than CachingOptions when nothing is set."""
+    assert caching_options(ProxyConfig()) == DEFAULT_OPTIONS
+    lines = (
+        "heuristic_fraction = 0.5",
+        "heuristic_ceiling_s = 1",
+        "negative_lifetime_s = 2",
+        "stale_if_error_default_s = 3",
+        "stale_if_disconnected_s = 4",
+        "store_set_cookie = true",
+        "targeted_cache_control = true",
+    )
+    assert caching_options(loaded(tmp_path, "\n".join(lines)).config) == CachingOptions(
+        heuristic_fraction=0.5,
+        heuristic_ceiling_s=1,
+        negative_lifetime_s=2,
+        stale_if_error_default_s=3,
+        stale_if_disconnected_s=4,
+        store_set_cookie=True,
+        targeted_control=True,
+    )
+
+
 def test_lists_come_from_any_source(tmp_path: Path) -> None:
     config = loaded(tmp_path, FILE, "--protocols", "getfile,http", WEBPROXY_FORWARD_HOSTS="a, b:81").config
     assert config.protocols == (Protocol.GETFILE, Protocol.HTTP)
@@ -126,6 +151,11 @@ ORIGIN = '[[origin]]\nurl = "http://h"\n'
         ('protocols = ["http", "gopher"]', ("protocols", "some of getfile, http")),
         ("protocols = []", ("protocols", "[]", "some of getfile, http")),
         ("background_fetch_share = 1.5", ("background_fetch_share", "1.5", "0 to 1")),
+        ("heuristic_fraction = 2", ("heuristic_fraction", "2", "0 to 1")),
+        ("negative_lifetime_s = -1", ("negative_lifetime_s", "-1", "0 to 31536000")),
+        ("stale_if_error_default_s = -1", ("stale_if_error_default_s", "-1", "0 to 31536000")),
+        ('stale_if_disconnected_s = "x"', ("stale_if_disconnected_s", "'x'", "0 to 31536000")),
+        ('store_set_cookie = "maybe"', ("store_set_cookie", "'maybe'", "true or false")),
     ],
 )
 def test_a_refusal_names_place_value_and_what_is_allowed(tmp_path: Path, content: str, words: tuple[str, ...]) -> None:

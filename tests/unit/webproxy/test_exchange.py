@@ -15,8 +15,10 @@ from shmchannel.deadline import Deadline
 from shmchannel.leased_transfer import IncomingTransfer
 from shmchannel.shelf_layout import ShelfEntry
 from shmchannel.transfer import TransferState
+from tests.support.http_values import stored_response
 from tests.support.pairs import DictCache, Entry, MemoryPair
 from tests.support.tcp import at_end, connected
+from tests.support.waiting import WATCHDOG_S
 from webproxy import sockets
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import RateLimit
@@ -34,6 +36,8 @@ from webproxy.errors import (
 from webproxy.exchange import GetfileExchange
 from webproxy.fetches import Fetches
 from webproxy.getfile import Wire
+from webproxy.getfile_variants import GetfileVariants
+from webproxy.lookup import Found as StoredFound
 from webproxy.spool import Found, NotFound, Spool, SpoolReader
 from webproxy.steps import StepTimes
 
@@ -81,7 +85,12 @@ class ScriptedFetches(Fetches):
         return self._opens.pop(0)()
 
 
-def exchange(cache: CacheLink | None, fetches: Fetches | None, wire: Wire = Wire.CRLF) -> GetfileExchange:
+def exchange(
+    cache: CacheLink | None,
+    fetches: Fetches | None,
+    wire: Wire = Wire.CRLF,
+    variants: GetfileVariants | None = None,
+) -> GetfileExchange:
     return GetfileExchange(
         cache,
         fetches,
@@ -91,6 +100,7 @@ def exchange(cache: CacheLink | None, fetches: Fetches | None, wire: Wire = Wire
         client_limit=RateLimit(0, 1.0),
         steps=StepTimes(enabled=False),
         stopping=lambda: False,
+        variants=variants,
     )
 
 
@@ -272,3 +282,75 @@ def test_an_object_that_the_cache_cannot_read_and_no_origin_has_is_an_error() ->
         asked = ScriptedFetches(lambda: reader(Found(2), b"ok"))
         assert served(exchange(CacheLink(pair.client, patient=False), asked)) == b"GETFILE OK 2\r\n\r\nok"
         assert pair.is_whole()
+
+
+# -- what varies -----------------------------------------------------------------------------------------------------
+class OneVariant(GetfileVariants):
+    """Finds this one for every key; `expected`: it is looked for before the key is."""
+
+    def __init__(self, found: Callable[[], StoredFound | None], *, expected: bool) -> None:
+        self._found = found
+        self._expected = expected
+
+    def expects(self, key: bytes) -> bool:
+        return self._expected
+
+    def find(self, key: bytes, wait_s: float) -> StoredFound | None:
+        return self._found()
+
+
+VARIANT_KEY = b"/x\0id"
+STORED = stored_response(body_bytes=len(BODY))
+
+
+def with_variant(pair: MemoryPair, form: str, *, expected: bool) -> GetfileExchange:
+    """A cache with a variant, which is found `form`."""
+    link = CacheLink(pair.client, patient=False)
+    pair.cache.entries[VARIANT_KEY] = Entry(BODY)
+
+    def found() -> StoredFound:
+        if form == "on the shelf":
+            return StoredFound(VARIANT_KEY, STORED, 1, body=BODY)
+        transfer = link.get(VARIANT_KEY, Deadline.after(WATCHDOG_S)) if form == "by a question" else None
+        return StoredFound(VARIANT_KEY, STORED, 1, transfer=transfer)
+
+    variants = OneVariant(found, expected=expected)
+    return exchange(link, ScriptedFetches(raising(OriginError("not asked"))), variants=variants)
+
+
+@pytest.mark.parametrize("expected", [False, True])
+@pytest.mark.parametrize("form", ["by a question", "on the shelf", "without its body"])
+def test_a_variant_is_a_hit(form: str, expected: bool) -> None:
+    with MemoryPair(segments=2, stripe=1) as pair:
+        made = with_variant(pair, form, expected=expected)
+        assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY
+        assert made.outcomes() == {"hit": 1}
+        asked = [command.key for command in pair.cache.commands]
+        assert (b"/x" in asked) is not expected
+        assert pair.is_whole()
+
+
+def test_what_lies_at_the_key_goes_before_a_variant_that_nobody_expects() -> None:
+    with MemoryPair(segments=2, stripe=1) as pair:
+        made = with_variant(pair, "on the shelf", expected=False)
+        pair.cache.entries[b"/x"] = Entry(b"plain")
+        assert served(made) == b"GETFILE OK 5\r\n\r\nplain"
+
+
+def test_without_its_variant_a_key_is_a_miss() -> None:
+    with MemoryPair(segments=2, stripe=1) as pair:
+        for expected in (False, True):
+            variants = OneVariant(lambda: None, expected=expected)
+            fetches = ScriptedFetches(lambda: reader(Found(2), b"ok"))
+            made = exchange(CacheLink(pair.client, patient=False), fetches, variants=variants)
+            assert served(made) == b"GETFILE OK 2\r\n\r\nok"
+
+
+def test_a_cache_that_is_lost_between_key_and_variant_is_a_miss() -> None:
+    def lost() -> StoredFound | None:
+        raise CacheUnavailable("gone")
+
+    with MemoryPair(segments=2, stripe=1) as pair:
+        fetches = ScriptedFetches(lambda: reader(Found(2), b"ok"))
+        made = exchange(CacheLink(pair.client, patient=False), fetches, variants=OneVariant(lost, expected=False))
+        assert served(made) == b"GETFILE OK 2\r\n\r\nok"

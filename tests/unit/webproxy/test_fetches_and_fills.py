@@ -11,8 +11,10 @@ import pytest
 from tests.support.fetching import FakeFill, opened, read, remembering, running
 from tests.support.waiting import wait_until
 from webproxy import fetch_table
+from webproxy.caching.stored import Selecting, StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
 from webproxy.fill import Fill
+from webproxy.getfile_variants import GetfileVariants
 from webproxy.spool import Spool
 from workloads.origin_stub import OriginStub, Route
 
@@ -117,3 +119,47 @@ def test_a_failed_fetch_is_never_finished_in_the_cache() -> None:
         read(opened(fetches, b"/x"))
     wait_until(lambda: made[0].cancelled)
     assert not made[0].stored
+
+
+class Elsewhere(GetfileVariants):
+    """Stores everything in one place, and notes what it is told."""
+
+    def __init__(self, place: bytes | None) -> None:
+        self._place = place
+        self.entered: list[tuple[bytes, bytes, Selecting]] = []
+
+    def place(self, key: bytes, stored: StoredResponse) -> bytes | None:
+        return self._place
+
+    def enter(self, key: bytes, place: bytes, stored: StoredResponse) -> None:
+        self.entered.append((key, place, stored.selecting))
+
+
+VARYING = Route(body=BODY, headers={"Cache-Control": "max-age=60", "Vary": "Accept"})
+
+
+def test_what_varies_is_stored_where_it_is_found_and_entered_when_it_is_whole() -> None:
+    made: list[FakeFill] = []
+    variants = Elsewhere(b"/x\0id")
+    with (
+        OriginStub({"/x": VARYING}) as origin,
+        running(origin, make_fill=remembering(made), variants=variants) as fetches,
+    ):
+        missed_at = monotonic()
+        assert read(opened(fetches, b"/x")) == BODY
+        wait_until(lambda: not fetches.table._running)
+        assert made[0].key == b"/x\0id"
+        assert variants.entered == [(b"/x", b"/x\0id", ((b"accept", b"*/*"),))]
+        assert fetches.open(b"/x", missed_at) is None
+
+
+def test_what_has_no_place_is_not_stored() -> None:
+    made: list[FakeFill] = []
+    variants = Elsewhere(None)
+    with (
+        OriginStub({"/x": VARYING}) as origin,
+        running(origin, make_fill=remembering(made), variants=variants) as fetches,
+    ):
+        assert read(opened(fetches, b"/x")) == BODY
+        wait_until(lambda: not fetches.table._running)
+        assert (made[0].given_up, variants.entered) == (True, [])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
 from webproxy.caching.stored import StoredResponse
-from webproxy.getfile_metadata import stored_for_getfile
+from webproxy.caching.variants import selecting_fields
+from webproxy.getfile_metadata import PLAIN_GET, stored_for_getfile
 from webproxy.http.fields import Fields
 from webproxy.origin_head import OriginResponse
+from webproxy.origin_request import getfile_request
 
 NOW = 1_700_000_000.0
 DATE = (b"Date", b"Tue, 14 Nov 2023 22:13:20 GMT")
@@ -59,6 +63,13 @@ def test_words_that_do_not_forbid_it(control: bytes) -> None:
     assert kept_for_sure(ETAG, (b"Cache-Control", control)).fields.get(b"etag") == b'"a"'
 
 
+def test_what_varies_is_for_the_fields_that_getfile_sends_with_every_request() -> None:
+    stored = kept_for_sure(ETAG, (b"Cache-Control", b"max-age=60"), (b"Vary", b"Accept-Encoding, Cookie, accept"))
+    assert stored.selecting == ((b"accept", b"*/*"), (b"accept-encoding", b"identity"), (b"cookie", None))
+    assert (stored.lifetime_s, stored.fields.get(b"etag")) == (60, b'"a"')
+    assert stored.selecting == selecting_fields(stored.fields, replace(PLAIN_GET, fields=getfile_request("x").fields))
+
+
 def test_fields_for_one_user_are_left_out_and_the_rest_is_kept() -> None:
     stored = kept_for_sure(ETAG, (b"Cache-Control", b'max-age=60, private="set-cookie"'), (b"Set-Cookie", b"a=1"))
     assert b"set-cookie" not in stored.fields
@@ -77,13 +88,13 @@ def test_the_field_for_caches_like_this_one_is_obeyed_when_it_is_enabled() -> No
 @pytest.mark.parametrize(
     "lines",
     [
-        [ETAG, (b"Cache-Control", b"max-age=60"), (b"Vary", b"Accept")],
         [ETAG, (b"Cache-Control", b"max-age=60"), (b"Vary", b"*")],
+        [ETAG, (b"Cache-Control", b"max-age=60"), (b"Vary", b"a b")],
         [ETAG, (b"Cache-Control", b"max-age=60"), (b"Set-Cookie", b"a=1")],
         [],
         [(b"Cache-Control", b"max-age=0")],
     ],
-    ids=["varies", "varies in everything", "cookie", "says nothing", "stale at once"],
+    ids=["varies in everything", "varies in no name", "cookie", "says nothing", "stale at once"],
 )
 def test_what_http_may_not_reuse_is_kept_for_getfile_alone(lines: list[tuple[bytes, bytes]]) -> None:
     """An HTTP request finds it stale and without a validator: the origin is asked anew."""

@@ -14,6 +14,7 @@ from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.errors import ClientGone, OriginError, OriginRefused, OriginTimeout, OriginUnreachable, Overloaded
 from webproxy.fetch_table import FetchTable
+from webproxy.forwarding import Via
 from webproxy.http_connection import HttpConnection
 from webproxy.http_exchange import HttpExchange, HttpSettings
 from webproxy.http_fetch import HttpFetches, Order
@@ -23,11 +24,16 @@ from webproxy.pass_through import PassThrough
 from webproxy.replies import Replies
 from webproxy.spool import SpoolReader
 
+VIA = Via(b"us", b"0123")
 SETTINGS = HttpSettings(
-    cache_wait_s=1.0, queue_wait_s=1.0, options=DEFAULT_OPTIONS, purge_networks=(ipaddress.ip_network("10.0.0.0/8"),)
+    cache_wait_s=1.0,
+    queue_wait_s=1.0,
+    options=DEFAULT_OPTIONS,
+    purge_networks=(ipaddress.ip_network("10.0.0.0/8"),),
+    via=VIA,
 )
 FETCH_SETTINGS = FetchSettings(
-    window_bytes=1, go_on_share=0.5, redirects=3, object_bytes_max=1, via=b"1.1 us", options=DEFAULT_OPTIONS
+    window_bytes=1, go_on_share=0.5, redirects=3, object_bytes_max=1, via=VIA, options=DEFAULT_OPTIONS
 )
 Ask = Callable[..., tuple[bool, bytes]]
 

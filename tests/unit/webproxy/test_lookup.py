@@ -188,3 +188,20 @@ def test_what_is_no_part(pair: MemoryPair, lookup: ObjectLookup, metadata: bytes
 def test_a_part_is_never_the_whole(pair: MemoryPair, lookup: ObjectLookup) -> None:
     pair.store(b"/x", BODY, encode(replace(PLAIN, incomplete=True)))
     assert find(lookup).found is None
+
+
+def test_a_variant_is_found_beside_what_lies_at_the_key(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    pair.store(b"/x", BODY, encode(PLAIN))
+    assert lookup.find_variant(b"/x", request(b"Foo: 1"), WATCHDOG_S) is None
+    assert not lookup.is_varying(b"/x")
+    keep_variant(pair, b"a", b"1")
+    found = lookup.find_variant(b"/x", request(b"Foo: 1"), WATCHDOG_S)
+    assert found is not None
+    assert found.stored.selecting == ((b"foo", b"1"),)
+    found.leave()
+    assert lookup.is_varying(b"/x")
+    assert lookup.find_variant(b"/x", request(b"Foo: 2"), WATCHDOG_S) is None
+    del pair.cache.entries[b"/x\0"]
+    assert lookup.find_variant(b"/x", request(b"Foo: 1"), WATCHDOG_S) is None
+    assert not lookup.is_varying(b"/x")
+    assert pair.is_whole()

@@ -144,6 +144,28 @@ def test_the_key_of_another_url_of_an_origin(target: Target, url: bytes, key: by
     assert key_of(target, url) == key
 
 
+@pytest.mark.parametrize(
+    ("target", "stored"),
+    [
+        pytest.param(Target(b"/a", RULE, "http://o/base", b"/a", b"/a"), b"/b", id="by-path"),
+        pytest.param(Target(b"http://h/a", RULE, "http://o", b"/a", b"/a"), b"http://h/b", id="by-host"),
+        pytest.param(
+            Target(b"/p/a", OriginRule(url="http://o", path=b"/p/", strip_prefix=True), "http://o", b"/p/a", b"/p/a"),
+            b"/p/b",
+            id="stripped",
+        ),
+    ],
+)
+def test_a_location_in_the_clients_words(pair: MemoryPair, writer: ObjectWriter, target: Target, stored: bytes) -> None:
+    path = stored.removeprefix(b"http://h")
+    for key in (stored, b"/z"):
+        pair.store(key, b"abc", encode(STORED))
+    writer.invalidate(target, b"POST", response(b"Location: http://elsewhere" + path, status=201), b"h:8000")
+    assert len(pair.cache.entries) == 2
+    writer.invalidate(target, b"POST", response(b"Location: http://h:8000" + path, status=201), b"h:8000")
+    assert set(pair.cache.entries) == {b"/z"}
+
+
 def test_an_unsafe_method_removes_target_and_location(pair: MemoryPair, writer: ObjectWriter) -> None:
     target = Target(b"/a", RULE, "http://o/base", b"/a", b"/a")
     for key in (b"/a", b"/b", b"/c"):

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.http_values import fields
+from tests.support.http_values import fields, request
 from tests.support.sinks import origin_client
 from webproxy.caching.options import DEFAULT_OPTIONS
+from webproxy.forwarding import Via
 from webproxy.origin_asker import FetchSettings, OriginAsker
 from webproxy.origins import OriginRule, Target
 
 SETTINGS = FetchSettings(
-    window_bytes=1, go_on_share=0.5, redirects=3, object_bytes_max=1 << 20, via=b"1.1 us", options=DEFAULT_OPTIONS
+    window_bytes=1,
+    go_on_share=0.5,
+    redirects=3,
+    object_bytes_max=1 << 20,
+    via=Via(b"us", b"0123"),
+    options=DEFAULT_OPTIONS,
 )
 RULE = OriginRule(url="http://o", connect_s=1.5, stall_s=2.5, tls_verify=False, add_fields=((b"X", b"y"),))
 TARGET = Target(b"/x", RULE, "http://o", b"/x", b"/x")
@@ -23,13 +29,17 @@ def asker() -> OriginAsker:
 
 
 def test_what_is_forwarded(asker: OriginAsker) -> None:
-    received = fields(b"Host: us", b"X: y", b"Expect: 100-continue", b"Connection: Z", b"Z: 1", b"Via: 1.0 before")
-    assert asker.forwarded(received, TARGET) == fields(b"X: y", b"Via: 1.0 before", b"Via: 1.1 us")
+    lines = (b"Host: us", b"X: y", b"Expect: 100-continue", b"Connection: Z", b"Z: 1", b"Via: 1.0 before")
+    expected = (b"X: y", b"Via: 1.0 before", b"Via: 1.1 us (0123)")
+    assert asker.forwarded(request(*lines), TARGET) == fields(*expected)
+    assert asker.forwarded(request(*lines, b"Max-Forwards: 3"), TARGET).get(b"max-forwards") == b"3"
+    counted = asker.forwarded(request(*lines, b"Max-Forwards: 3", method=b"OPTIONS"), TARGET)
+    assert counted.get_all(b"max-forwards") == [b"2"]
 
 
 def test_a_host_that_is_preserved(asker: OriginAsker) -> None:
     target = TARGET._replace(host=b"shown")
-    assert asker.forwarded(fields(b"Host: us"), target) == fields(b"Host: shown", b"Via: 1.1 us")
+    assert asker.forwarded(request(b"Host: us"), target) == fields(b"Host: shown", b"Via: 1.1 us (0123)")
 
 
 def test_the_limits_are_the_rules(asker: OriginAsker) -> None:

@@ -99,9 +99,10 @@ def test_several_ranges_are_of_one_type_only() -> None:
 
 @pytest.mark.parametrize("with_body", [True, False])
 def test_no_such_range(with_body: bool) -> None:
-    head, _, body = REPLIES.unsatisfiable(STORED, STAYS, NOW, with_body=with_body).partition(b"\r\n\r\n")
+    whole = REPLIES.unsatisfiable(STORED, 7, STAYS, None, NOW, with_body=with_body)
+    head, _, body = whole.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 416 Range Not Satisfiable\r\nDate: " + DATE + b"\r\n")
-    assert b"\r\nContent-Range: bytes */1000\r\n" in head
+    assert b"\r\nContent-Range: bytes */1000\r\nCache-Status: gf; hit; ttl=53\r\n" in head
     assert body == (b"no such range\n" if with_body else b"")
 
 
