@@ -1,6 +1,7 @@
 """The documents say what the code says: names, settings, tables, log events, locks, links."""
 
 import ast
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 from scripts.document_tables import OPERATIONS, with_tables
 from shmchannel.daemonkit.options import environment_prefix, settings_of
 from simplecached.config import CacheConfig
-from tests.architecture.tree import ROOT, Module, documents, files, functions, modules, read, table_rows
+from tests.architecture.tree import ROOT, Module, documents, files, functions, modules, nodes, read, table_rows
 from webproxy.config import ProxyConfig
 
 _ARCHITECTURE = "docs/ARCHITECTURE.md"
@@ -50,17 +51,19 @@ def _inline_code(document: str) -> Iterator[str]:
 
 def _constants(*tops: str) -> Iterator[str]:
     for module in modules(*tops):
-        for node in ast.walk(module.tree):
+        for node in nodes(module.tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
 
 
+@functools.cache
 def _flags() -> set[str]:
     return {text for text in _constants() for text in [text] if _FLAG.fullmatch(text)} | {
         text for text in _constants("scripts") if _FLAG.fullmatch(text)
     }
 
 
+@functools.cache
 def _words_of_the_code() -> set[str]:
     sources = [
         path
@@ -118,7 +121,7 @@ def test_generated_tables_are_up_to_date() -> None:
 
 def _logged_events(module: Module) -> Iterator[str]:
     """The texts a module logs for an operator, by a logger or through a helper that takes the event first."""
-    for node in ast.walk(module.tree):
+    for node in nodes(module.tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
             continue
         is_logger = ast.unparse(node.func.value) in ("log", "self._log") and node.func.attr in _LOG_METHODS
@@ -140,9 +143,9 @@ def _locks() -> set[str]:
     """`Class.attribute` of every lock and condition that an object of ours keeps, the test fakes' left out."""
     found = set()
     for module in modules("shmchannel", "simplecached", "webproxy"):
-        classes = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+        classes = [node for node in nodes(module.tree) if isinstance(node, ast.ClassDef)]
         for owner in classes if module.name != "shmchannel.testing" else []:
-            for node in ast.walk(owner):
+            for node in nodes(owner):
                 if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
                     target = node.targets[0] if isinstance(node, ast.Assign) else node.target
                     made = ast.unparse(node.value)

@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 
-from tests.architecture.tree import files, modules, read
+from tests.architecture.tree import files, modules, nodes, read
 
 _CLIS = ("simplecached.cli", "webproxy.cli")
 _MACHINE_PATH = re.compile(r"(?<![\w.$}\])])/(?:" + "|".join(("work", "root", "home")) + r")/\w")
@@ -16,7 +16,7 @@ _PURE = re.compile(r"\bPURE\b")
 
 
 def _calls(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node.lineno
 
@@ -45,7 +45,7 @@ def test_semaphores_are_called_in_one_file() -> None:
     users = {
         module.name
         for module in modules()
-        for node in ast.walk(module.tree)
+        for node in nodes(module.tree)
         if isinstance(node, ast.Attribute) and node.attr.startswith("sem_")
     }
     assert users == {"shmchannel.semaphore"}
@@ -56,7 +56,7 @@ def test_environment_is_read_in_few_places() -> None:
     readers = {
         module.name
         for module in modules("shmchannel", "simplecached", "webproxy")
-        for node in ast.walk(module.tree)
+        for node in nodes(module.tree)
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv")
     }
     assert readers == {"shmchannel.daemonkit.options", "shmchannel.daemonkit.readiness", "shmchannel.faults"}
@@ -67,10 +67,10 @@ def test_broad_excepts_are_at_the_edges() -> None:
     broad = {
         module.name
         for module in modules("shmchannel", "simplecached", "webproxy")
-        for node in ast.walk(module.tree)
+        for node in nodes(module.tree)
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
-        and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+        and not any(isinstance(inner, ast.Raise) for inner in nodes(node))
     }
     edges = {
         "shmchannel.workers",

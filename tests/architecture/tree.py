@@ -50,15 +50,17 @@ def files() -> tuple[str, ...]:
 
 
 @functools.cache
+def _module(path: str) -> Module:
+    text = read(path)
+    name = path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    return Module(path, name, text, ast.parse(text))
+
+
+@functools.cache
 def modules(*tops: str) -> tuple[Module, ...]:
     """Every Python module below these top-level folders; without any, of the four packages."""
-    found = []
-    for path in files():
-        if path.endswith(".py") and path.split("/", 1)[0] in (tops or PACKAGES):
-            text = (ROOT / path).read_text(encoding="utf-8")
-            name = path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-            found.append(Module(path, name, text, ast.parse(text)))
-    return tuple(found)
+    wanted = tops or PACKAGES
+    return tuple(_module(path) for path in files() if path.endswith(".py") and path.split("/", 1)[0] in wanted)
 
 
 @functools.cache
@@ -67,21 +69,34 @@ def documents() -> tuple[str, ...]:
     return tuple(path for path in files() if path.endswith(".md"))
 
 
+@functools.cache
 def read(path: str) -> str:
     """The text of one file of the project."""
     return (ROOT / path).read_text(encoding="utf-8")
 
 
+@functools.cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """A node and every one below it; walked once, however many tests look."""
+    return tuple(ast.walk(tree))
+
+
+def forget() -> None:
+    """Let go of the syntax trees: whoever comes after these tests does not drag them along."""
+    for cached in (_module, modules, read, nodes):
+        cached.cache_clear()
+
+
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every function below a node, nested ones and methods included."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
     """Dotted names that are imported anywhere below a node; `from a import b` gives `a` and `a.b`."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
