@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 
 from shmchannel.layout import ProcessIdentity
 
@@ -24,7 +23,7 @@ def start_time_of(pid: int) -> int | None:
 def boot_id() -> int:
     """The kernel's random id of this boot, 128 bits."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return uuid.UUID(file.read().strip()).int
+        return int(file.read().strip().replace("-", ""), 16)
 
 
 def own_identity() -> ProcessIdentity:

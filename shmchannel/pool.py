@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -169,7 +168,7 @@ class SegmentPool:
             LimitReached: /dev/shm is full or a limit is reached; nothing is left behind.
             UsageError: the count, the size or the stripe is out of range.
         """
-        name = pool_name(os.getpid(), secrets.token_hex(4))
+        name = pool_name(os.getpid(), os.urandom(4).hex())
         with ExitStack() as undo:
             guard = ProcessGuard.acquire(pool_guard_path(name))
             undo.callback(guard.close)

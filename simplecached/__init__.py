@@ -1,5 +1,8 @@
 """The cache daemon: stores bytes and opaque metadata, and knows no HTTP."""
 
-from importlib.metadata import version
 
-__version__ = version("gfcache")
+def version() -> str:
+    """The version that is installed, looked up when somebody asks: what finds it takes long to import."""
+    from importlib import metadata
+
+    return metadata.version("gfcache")

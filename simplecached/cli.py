@@ -9,7 +9,7 @@ from shmchannel.daemonkit import logs
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.options import load_or_exit, refuse
 from shmchannel.errors import NameTaken, ShmChannelError
-from simplecached import __version__, app
+from simplecached import app, version
 from simplecached.config import CacheConfig
 from simplecached.errors import ConfigError, SimpleCachedError
 
@@ -23,7 +23,7 @@ def main() -> int:
         CacheConfig,
         prog=PROG,
         description="The cache daemon: holds the bytes that webproxy serves.",
-        version=__version__,
+        version=version,
     )
     config = loaded.config
     if loaded.check_only:

@@ -9,7 +9,7 @@ from shmchannel.daemonkit import logs
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.options import load_or_exit, refuse
 from shmchannel.errors import ShmChannelError
-from webproxy import __version__, app, purge_command
+from webproxy import app, purge_command, version
 from webproxy.config import ProxyConfig
 from webproxy.errors import ConfigError, WebProxyError
 
@@ -26,7 +26,7 @@ def main() -> int:
         prog=PROG,
         description="The proxy daemon: answers clients from a cache and, what that lacks, from an origin. "
         "`webproxy purge --help`: removes objects from the cache.",
-        version=__version__,
+        version=version,
     )
     config = loaded.config
     if loaded.check_only:

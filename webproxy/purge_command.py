@@ -20,7 +20,7 @@ from shmchannel.daemonkit.options import load_or_exit, refuse
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ResourceError, ShmChannelError
 from shmchannel.pool import SegmentPool
-from webproxy import __version__
+from webproxy import version
 from webproxy.config import ProxyConfig
 from webproxy.urls import BadTarget, http_path, normalise_url, normalised_path
 
@@ -135,7 +135,7 @@ def _config(given: argparse.Namespace) -> ProxyConfig:
         ProxyConfig,
         prog=DAEMON,
         description=_DESCRIPTION,
-        version=__version__,
+        version=version,
         argv=[f"{flag}={value}" for flag, value in flags if value is not None],
     )
     return loaded.config

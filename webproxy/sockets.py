@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import select
 import socket
 import threading
@@ -50,7 +49,7 @@ class _PollFd(ctypes.Structure):
 class _EpollEvent(ctypes.Structure):
     """A struct epoll_event (epoll_ctl(2)), which the kernel packs on x86-64 only."""
 
-    _pack_ = 1 if platform.machine() == "x86_64" else 8
+    _pack_ = 1 if os.uname().machine == "x86_64" else 8
     _fields_ = (("events", ctypes.c_uint32), ("fd", ctypes.c_int32), ("unused", ctypes.c_int32))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
 
 from shmchannel.deadline import Deadline
@@ -69,7 +69,7 @@ class StoredAnswers:
             stream.send_header(self._replies.part(stored, age_s, visit.said, status, first, end))
             paused = self._send_range(visit, found, first, end)
             return paused if paused is not None else (outcome, goes_on)
-        boundary = secrets.token_hex(12).encode()
+        boundary = os.urandom(12).hex().encode()
         parts, tail, length = multipart_parts(
             answer.ranges, stored.body_bytes, stored.fields.get(b"content-type"), boundary
         )

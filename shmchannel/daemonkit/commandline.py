@@ -6,6 +6,7 @@ Values stay as they were typed, with the flag that gave them; `parsing` decides 
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,7 +17,7 @@ from shmchannel.daemonkit.parsing import allowed_text, format_value
 from shmchannel.daemonkit.sources import Given, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shmchannel.daemonkit.declaration import Setting
 
@@ -47,6 +48,20 @@ class _Keep(argparse.Action):
         setattr(namespace, self.dest, Given(value, f"flag {option_string}", f"change or leave out {option_string}"))
 
 
+class _Version(argparse.Action):
+    """Print what the constant, a function, says is the version: it is not asked before."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 - argparse hands it over
+        values: Any,  # noqa: ARG002 - the same
+        option_string: str | None = None,  # noqa: ARG002 - the same
+    ) -> None:
+        parser._print_message(f"{parser.prog} {self.const()}\n", sys.stdout)
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that refuses in one line, as the daemons refuse a setting."""
 
@@ -55,7 +70,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read_command_line(
-    settings: Sequence[Setting], *, prog: str, description: str, version: str, argv: Sequence[str]
+    settings: Sequence[Setting], *, prog: str, description: str, version: Callable[[], str], argv: Sequence[str]
 ) -> CommandLine:
     """Read the arguments that follow the program's name.
 
@@ -73,7 +88,7 @@ def read_command_line(
     return CommandLine(given=found, config_file=config_file, check_only=check_only)
 
 
-def _parser(settings: Sequence[Setting], prog: str, description: str, version: str) -> _Parser:
+def _parser(settings: Sequence[Setting], prog: str, description: str, version: Callable[[], str]) -> _Parser:
     prefix = environment_prefix(prog)
     parser = _Parser(
         prog=prog,
@@ -96,7 +111,7 @@ def _parser(settings: Sequence[Setting], prog: str, description: str, version: s
     parser.add_argument(
         "--check-config", dest="check_only", action="store_true", default=False, help="check the settings and exit"
     )
-    parser.add_argument("--version", action="version", version=f"{prog} {version}", help="print the version and exit")
+    parser.add_argument("--version", action=_Version, const=version, nargs=0, help="print the version and exit")
     return parser
 
 

@@ -4,7 +4,7 @@
     class ProxyConfig:
         port: int = option(25362, "TCP port to listen on", flags=("-p", "--port"), low=0, high=65535)
 
-    loaded = load_or_exit(ProxyConfig, prog="webproxy", description="...", version="1.0")
+    loaded = load_or_exit(ProxyConfig, prog="webproxy", description="...", version=lambda: "1.0")
 
 This module is the front of `declaration` (what a setting is), `parsing` (what a value means), `commandline` and
 `sources` (where values come from); daemons import settings from here only.
@@ -24,7 +24,7 @@ from shmchannel.daemonkit.parsing import SettingError, ValueRefused, check_value
 from shmchannel.daemonkit.sources import Given, from_environment, from_file, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from _typeshed import DataclassInstance
 
@@ -69,7 +69,13 @@ class Loaded(Generic[C]):
 
 
 def load(
-    config_type: type[C], *, prog: str, description: str, version: str, argv: Sequence[str], environ: Mapping[str, str]
+    config_type: type[C],
+    *,
+    prog: str,
+    description: str,
+    version: Callable[[], str],
+    argv: Sequence[str],
+    environ: Mapping[str, str],
 ) -> Loaded[C]:
     """Make a configuration: a flag wins over the environment, that over the file, that over the default.
 
@@ -100,7 +106,7 @@ def load_or_exit(
     *,
     prog: str,
     description: str,
-    version: str,
+    version: Callable[[], str],
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded[C]:

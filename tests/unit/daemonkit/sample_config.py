@@ -37,4 +37,6 @@ class SampleConfig:
 
 def load_sample(*argv: str, **environ: str) -> Loaded[SampleConfig]:
     """Load the sample as the program `sample-d` would."""
-    return load(SampleConfig, prog="sample-d", description="A sample.", version="1.2", argv=argv, environ=environ)
+    return load(
+        SampleConfig, prog="sample-d", description="A sample.", version=lambda: "1.2", argv=argv, environ=environ
+    )

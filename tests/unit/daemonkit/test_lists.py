@@ -50,7 +50,7 @@ SETTINGS = {setting.name: setting for setting in settings_of(House)}
 def load_house(path: Path | None = None, *argv: str, **environ: str) -> Loaded[House]:
     """Load it as the program `house` would."""
     named = [] if path is None else ["--config", str(path)]
-    return load(House, prog="house", description="A.", version="1", argv=[*named, *argv], environ=environ)
+    return load(House, prog="house", description="A.", version=lambda: "1", argv=[*named, *argv], environ=environ)
 
 
 def written(tmp_path: Path, content: str) -> Path:

@@ -149,7 +149,9 @@ def test_config_made_by_the_program_is_held_to_the_bounds() -> None:
 
 def exit_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[object, str, str]:
     with pytest.raises(SystemExit) as stopped:
-        load_or_exit(SampleConfig, prog="sample-d", description="A sample.", version="1.2", argv=argv, environ={})
+        load_or_exit(
+            SampleConfig, prog="sample-d", description="A sample.", version=lambda: "1.2", argv=argv, environ={}
+        )
     captured = capsys.readouterr()
     return stopped.value.code, captured.out, captured.err
 
@@ -157,7 +159,7 @@ def exit_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[object, str
 def test_load_or_exit_returns_what_load_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["sample-d", "-p", "5"])
     monkeypatch.setitem(os.environ, "SAMPLE_D_HOST", "::1")
-    loaded = load_or_exit(SampleConfig, prog="sample-d", description="A sample.", version="1.2")
+    loaded = load_or_exit(SampleConfig, prog="sample-d", description="A sample.", version=lambda: "1.2")
     assert (loaded.config.port, loaded.config.host) == (5, "::1")
 
 
