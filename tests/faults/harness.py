@@ -28,7 +28,7 @@ def _bytes(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)  # a chunk in the wrong place differs
 
 
-CONTENT = {SMALL: _bytes(1, 5_000), LARGE: _bytes(2, 10_000_000)}
+CONTENT = {SMALL: _bytes(1, 5_000), LARGE: _bytes(2, 6_000_000)}
 
 
 def write_content(directory: Path) -> Path:

@@ -125,7 +125,7 @@ def test_the_path_of_a_hit_is_counted_on_both_sides(yard, content):
     proxy = yard.start_proxy("-n", "8", "-z", "8192")
     assert ask(proxy.port, "/small") == found("small")
     assert ask(proxy.port, "/absent").status is Status.FILE_NOT_FOUND
-    assert raw(proxy.port, b"nonsense") == b"GETFILE INVALID\r\n\r\n"
+    assert raw(proxy.port, b"nonsense", end=True) == b"GETFILE INVALID\r\n\r\n"
     assert (proxy.stop(), cache.stop()) == (0, 0)
     seen_by_proxy, seen_by_cache = proxy.wait_event("stopped"), cache.wait_event("stopped")
     assert {name: seen_by_proxy[name] for name in ("hit", "not found", "invalid", "leases", "retired")} == {
