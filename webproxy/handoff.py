@@ -30,7 +30,8 @@ Entry = TypeVar("Entry")
 class Handoff:
     """Two lines, of whole requests and of paused responses that may go on; bounded by the number of connections.
 
-    They share one descriptor that is readable once for each entry.
+    They share one descriptor that is readable once for each entry. It is made readable first: who took an entry that
+    is not counted yet would leave the descriptor readable for ever, and every idle worker awake.
     """
 
     def __init__(self) -> None:
@@ -44,13 +45,13 @@ class Handoff:
 
     def put(self, request: Request | HttpStart | HttpConnection) -> None:
         """Add a request and wake one worker; never blocks."""
-        self._requests.append(request)
         os.eventfd_write(self._fd, 1)
+        self._requests.append(request)
 
     def put_paused(self, response: HitResponse) -> None:
         """Add a response that may go on and wake one worker; never blocks."""
-        self._paused.append(response)
         os.eventfd_write(self._fd, 1)
+        self._paused.append(response)
 
     def take(self) -> Request | HttpStart | HttpConnection | None:
         """The oldest request, or None; never blocks."""

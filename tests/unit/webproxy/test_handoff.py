@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import select
+
+import pytest
 
 from tests.support.tcp import at_end, connected
 from webproxy import sockets
@@ -34,6 +37,36 @@ def test_the_line_is_readable_once_for_each_entry_of_both_kinds() -> None:
         assert [readable(handoff), handoff.take()] == [True, (7, b"/a")]
         assert [readable(handoff), handoff.take_paused()] == [True, response]
         assert [readable(handoff), handoff.take()] == [True, (8, b"/b")]
+        assert not readable(handoff)
+        sockets.close(fd)
+    handoff.close()
+
+
+@pytest.mark.parametrize("is_paused", [False, True], ids=["a request", "a paused response"])
+def test_who_takes_an_entry_while_it_is_put_leaves_nothing_to_read(
+    is_paused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A descriptor that stays readable keeps every idle worker awake."""
+    handoff = Handoff()
+    make_readable = os.eventfd_write
+    with connected() as (fd, _client):
+        put, take, entry = (
+            (handoff.put_paused, handoff.take_paused, paused(fd))
+            if is_paused
+            else (handoff.put, handoff.take, (fd, b"/"))
+        )
+        taken = []
+
+        def with_another_worker_about(eventfd: int, count: int) -> None:
+            taken.append(take())
+            make_readable(eventfd, count)
+            taken.append(take())
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "eventfd_write", with_another_worker_about)
+            put(entry)  # type: ignore[operator]
+        taken.append(take())
+        assert [one for one in taken if one is not None] == [entry]
         assert not readable(handoff)
         sockets.close(fd)
     handoff.close()
