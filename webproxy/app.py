@@ -275,6 +275,7 @@ class _Proxy:
         while self._busy() and not deadline.expired and not second_signal(deadline.slice(0.02)):
             pass
         self._workers.request_stop()
+        self._handoff.wake(self._config.worker_threads)
         stuck = self._workers.join(deadline, interrupted=second_signal)
         unfinished = stuck + self._boss.parked + self._handoff.waiting
         self._table.stop()

@@ -70,6 +70,11 @@ class Handoff:
             os.eventfd_read(self._fd)
         return entry
 
+    def wake(self, workers: int) -> None:
+        """Wake so many workers though there is nothing to take, to see that they shall end; it stays readable."""
+        for _ in range(workers):  # each write wakes one of those that wait exclusively
+            os.eventfd_write(self._fd, 1)
+
     @property
     def waiting(self) -> int:
         """How many entries no worker has taken yet."""

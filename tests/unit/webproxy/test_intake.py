@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -91,6 +92,14 @@ def test_a_bad_request_is_answered_at_once(door: Door, sent: bytes) -> None:
 def test_nothing_to_do_is_none(door: Door) -> None:
     assert door.intake.take(1) is None
     assert not door.intake.others_wait()
+
+
+def test_woken_workers_come_back_without_a_job(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.intake._WAIT_SECONDS", 2 * WATCHDOG_S)
+    with ThreadPoolExecutor(2) as crew:
+        jobs = [crew.submit(door.intake.take, index) for index in range(2)]
+        door.handoff.wake(2)
+        assert [job.result(WATCHDOG_S) for job in jobs] == [None, None]
 
 
 def test_others_wait_takes_in_what_has_arrived(door: Door) -> None:
