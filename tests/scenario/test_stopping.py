@@ -16,10 +16,11 @@ LONG_DRAIN = {"WEBPROXY_DRAIN_S": "3600", "SIMPLECACHED_DRAIN_S": "3600"}
 SMALL_BUFFER_BYTES = 4096
 
 
-@pytest.fixture
-def files(tmp_path):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
     """A directory to serve, and what is in it."""
-    return tmp_path / "files", write_files(tmp_path / "files", {"big": BIG_BYTES, "small": 500})
+    directory = tmp_path_factory.mktemp("stopping") / "files"
+    return directory, write_files(directory, {"big": BIG_BYTES, "small": 500})
 
 
 def refuses_connections(port: int) -> bool:

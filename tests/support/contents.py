@@ -1,10 +1,12 @@
 """Files with contents that a mix-up cannot hide: each name has bytes of its own, the same at every call."""
 
+import functools
 import os
 import random
 from collections.abc import Mapping
 
 
+@functools.lru_cache(maxsize=64)
 def body_of(name: str, size: int) -> bytes:
     """The bytes of the file `name` when it is `size` bytes long."""
     return random.Random(f"{name} {size}").randbytes(size)
