@@ -30,9 +30,9 @@ from tests.support.waiting import wait_until
 from webproxy.getfile import Status
 from workloads.origin_stub import OriginStub, Route
 
-LIMIT_S = 1.0
+LIMIT_S = 0.7
 LIMITS = {
-    "WEBPROXY_DEADLINE_S": "2",
+    "WEBPROXY_DEADLINE_S": str(2 * LIMIT_S),
     "WEBPROXY_QUEUE_WAIT_S": str(LIMIT_S),
     "WEBPROXY_STALL_S": str(LIMIT_S),
     "SIMPLECACHED_STALL_S": str(LIMIT_S),
