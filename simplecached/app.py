@@ -83,7 +83,7 @@ def _make_workers(count: int, server: ChannelServer) -> WorkerPool:
     def step(index: int) -> None:
         pool.idle[index] = True
         message = server.receive(PEER_CHECK_SECONDS)
-        if message is not None:
+        if message is not None and not (pool.stopping and not message):  # empty: woken, to end
             pool.idle[index] = False
             server.serve(message)
 
@@ -131,6 +131,7 @@ def _stop(
         signals_seen = signals.wait(deadline.slice(0.02))  # workers empty the queue
         interrupted = interrupted or bool(signals_seen)
     workers.request_stop()
+    queue.wake(config.worker_threads)
     stuck = workers.join(deadline, interrupted=second_signal)
     stats = server.stats()
     shelf = handler.shelf_stats()
