@@ -164,6 +164,7 @@ def test_shared_memory_is_full_when_segments_are_replaced(
         wait_until(lambda: not mapped(cache, pool, retired=True), what="the cache has unmapped what was retired")
         fill_up(directory)
         cache.signal(signal.SIGSTOP)  # who stands still keeps the memory of what is retired
+        wait_until(cache.is_stopped, what="the cache stands still")
         assert ask(proxy.port, SMALL).status is Status.ERROR
         assert segments() == left
         if left == 0:
@@ -202,14 +203,22 @@ def test_proxy_without_descriptors(prlimit: str, content: Path, yard: DaemonYard
     env = {"WEBPROXY_REQUEST_TIMEOUT_S": "300"}
     proxy = yard.start_proxy("-t", "4", "-n", "4", env=env, wrap=(prlimit, "--nofile=64:64"))
     assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
-    for _ in range(100):
+
+    def join_the_crowd() -> None:
         crowd.append(connect(proxy.port))
         crowd[-1].sendall(b"GETFILE")
+
+    def is_told() -> bool:
+        join_the_crowd()  # in the place of one that was still being closed when the crowd came
+        return ask(proxy.port, SMALL).status is Status.ERROR
+
+    for _ in range(100):
+        join_the_crowd()
     proxy.wait_event("connection refused")
     before, window = cpu_seconds(proxy), Deadline.after(1.0)
     wait_until(lambda: window.expired, what="a while without descriptors")
     assert cpu_seconds(proxy) - before < 0.5, "out of descriptors it turns in a loop"
-    assert ask(proxy.port, SMALL).status is Status.ERROR
+    wait_until(is_told, what="an answer without a descriptor")
     while crowd:
         crowd.pop().close()
     wait_until(lambda: ask(proxy.port, SMALL).is_whole(CONTENT[SMALL]), what="service when the crowd has left")
