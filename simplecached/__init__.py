@@ -1,5 +1,10 @@
 """The cache daemon: stores bytes and opaque metadata, and knows no HTTP."""
 
-from importlib.metadata import version
 
-__version__ = version("gfcache")
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when it is asked for: an import that Ctrl-C may meet unguarded must be short."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("gfcache")
+    raise AttributeError(name)

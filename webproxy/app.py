@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from contextlib import ExitStack
 from time import monotonic_ns
 
@@ -13,7 +12,7 @@ from shmchannel.client import ChannelClient
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.limits import raise_file_limit
 from shmchannel.daemonkit.readiness import READY, STOPPING, notify
-from shmchannel.daemonkit.signals import SignalTrap
+from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist
 from shmchannel.deadline import Deadline
 from shmchannel.pool import SegmentPool
 from shmchannel.workers import WorkerPool
@@ -48,14 +47,14 @@ HOUSEKEEPING_SECONDS = 1.0
 
 
 def run(config: ProxyConfig) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code.
+    """Serve until a signal asks to end; returns the exit code.
 
     Raises:
         StartupError, ResourceError: something needed at the start is not to be had; nothing is left behind.
     """
     raise_file_limit()
     with ExitStack() as resources:
-        signals = resources.enter_context(SignalTrap(signal.SIGTERM, signal.SIGINT))
+        signals = resources.enter_context(SignalTrap(*ending_signals()))
         return _Proxy(config, resources).run(signals)
 
 
@@ -269,7 +268,7 @@ class _Proxy:
 
         def second_signal(wait_s: float = 0.0) -> bool:
             nonlocal interrupted
-            interrupted = interrupted or bool(signals.wait(wait_s))
+            interrupted = interrupted or insist(signals.wait(wait_s))
             return interrupted
 
         while self._busy() and not deadline.expired and not second_signal(deadline.slice(0.02)):
