@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from contextlib import ExitStack
 from time import monotonic_ns
 
@@ -280,9 +281,26 @@ class _Proxy:
         self._table.join(deadline.slice(1.0))
         if stuck:
             self._stop_now = True
-        facts: dict[str, object] = {"unfinished": unfinished, **self._exchange.outcomes()}
+        log.info("stopped", extra={"unfinished": unfinished, **self._counted()})
+        return int(ExitCode.INTERRUPTED if unfinished else ExitCode.OK)
+
+    def _counted(self) -> dict[str, object]:
+        """What happened in all, for the last line of the log: operations.md explains it."""
+        facts: dict[str, object] = {**self._exchange.outcomes()}
+        failures = Counter(self._exchange.failures.totals())
         if self._http is not None:
             facts |= {f"http {outcome}": count for outcome, count in self._http.outcomes().items()}
+            failures.update(self._http.failures.totals())
+        facts |= {f"failed {kind}": count for kind, count in failures.items()}
+        facts |= {
+            "invalid": self._boss.invalid_total + self._intake.invalid_total,
+            "clients_dropped": self._boss.too_slow_total,
+            "fetches": self._table.fetched_total,
+            "fetches_joined": self._table.joined_total,
+            "fetches_failed": self._table.failed_total,
+        }
+        if self._cache is not None:
+            facts["cache_unavailable"] = self._cache.unavailable_total
         if self._pool is not None:
             stats = self._pool.stats()
             facts |= {
@@ -291,12 +309,12 @@ class _Proxy:
                 "shrunk": stats.shrunk_total,
                 "retired": stats.retired_total,
                 "leased": stats.segments_leased,
-                "invalid": self._boss.invalid_total + self._intake.invalid_total,
+                "lease_timeouts": stats.timeouts_total,
+                "leases_refused": stats.refused_total,
             }
         if self._steps.enabled:
             facts["step_times"] = self._steps.total()
-        log.info("stopped", extra=facts)
-        return int(ExitCode.INTERRUPTED if unfinished else ExitCode.OK)
+        return facts
 
 
 def _descriptor_of(job: Job) -> int:
