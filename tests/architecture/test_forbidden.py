@@ -109,7 +109,7 @@ def test_pure_modules_are_under_the_contract() -> None:
 
 
 def test_contracts_name_every_module() -> None:
-    """A contract that lists what is forbidden one by one forgets nothing; one that lists what is allowed allows little."""
+    """A contract that lists what is forbidden forgets nothing; one that lists what is allowed allows one package."""
     contracts = {
         contract["name"].partition(" ")[0]: contract
         for contract in tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
