@@ -38,6 +38,7 @@ _MEASURED_REQUESTS = 2000
 _HTTP_FILES_MAX = 200
 _COMMAND_TIMEOUT_S = 900.0
 _DAEMONS_LOOK_S = 1.0
+_PORT_MAX = 65_535
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
 _UNUSABLE = re.compile(r"[\x00-\x20\x7f]")  # a getfile path has no blank and no control byte
@@ -218,6 +219,12 @@ def _write_workload(source: Source, work: str) -> str:
     return workload
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _PORT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to {_PORT_MAX}, where 0 is a free one")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo. Exit status: 0 all is good, 1 something is not, 2 usage, 130 interrupted."""
     parser = argparse.ArgumentParser(
@@ -226,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("source", nargs="?", metavar="SOURCE", help="a directory or the URL of an HTTP origin")
     parser.add_argument("-w", "--workload", metavar="FILE", help="with a URL: the paths to ask for, one a line")
     parser.add_argument("--serve", action="store_true", help="keep the pair running and print what to type")
-    parser.add_argument("-p", "--port", type=int, default=0, help="with --serve: the port (default: a free one)")
+    parser.add_argument("-p", "--port", type=_port, default=0, help="with --serve: the port (default: a free one)")
     arguments = parser.parse_args(argv)
     interrupt_on_ending_signals()
     work = tempfile.mkdtemp(prefix="gfdemo-")

@@ -31,6 +31,8 @@ wanted_stamp() {
 
 make_environment() {
     local base log
+    [[ ! -L $venv ]] || # venv --clear follows the link, pip would install this clone into the environment of another
+        die "$venv is a symbolic link: an environment belongs to one clone. Remedy: rm $venv, and start this command again"
     if [[ ! -x $venv/bin/python || (-e $stamp && $(head -n 1 "$stamp") != "$root") ]]; then
         base=$(find_python) || exit 2
         "$base" -c 'import ensurepip, venv' 2>/dev/null ||

@@ -1,7 +1,17 @@
-"""`python -m simplecached`."""
+"""`simplecached` and `python -m simplecached`: imports the rest where Ctrl-C is caught."""
 
 import sys
 
-from simplecached.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the daemon; returns the exit code, INTERRUPTED after Ctrl-C before it had anything to clean up."""
+    try:
+        from simplecached.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        return 130  # ExitCode.INTERRUPTED, which may not be imported yet
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from contextlib import ExitStack
 
 from shmchannel import reaper
@@ -11,7 +10,7 @@ from shmchannel.command_queue import CommandQueue
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.limits import raise_file_limit
 from shmchannel.daemonkit.readiness import READY, STOPPING, notify
-from shmchannel.daemonkit.signals import SignalTrap
+from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ResourceError
 from shmchannel.server import ChannelServer
@@ -31,7 +30,7 @@ HOUSEKEEPING_SECONDS = 1.0
 
 
 def run(config: CacheConfig) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code.
+    """Serve until a signal asks to end; returns the exit code.
 
     Raises:
         NameTaken: another cache lives on the queue name.
@@ -39,7 +38,7 @@ def run(config: CacheConfig) -> int:
     """
     raise_file_limit()
     with ExitStack() as resources:
-        signals = resources.enter_context(SignalTrap(signal.SIGTERM, signal.SIGINT))
+        signals = resources.enter_context(SignalTrap(*ending_signals()))
         queue = CommandQueue.create(config.queue_name)
         resources.callback(queue.close)
         swept = reaper.sweep()
@@ -122,14 +121,13 @@ def _stop(
     deadline = Deadline.after(config.drain_s)
     interrupted = False
 
-    def second_signal() -> bool:
+    def second_signal(wait_s: float = 0.0) -> bool:
         nonlocal interrupted
-        interrupted = interrupted or bool(signals.wait(0))
+        interrupted = interrupted or insist(signals.wait(wait_s))
         return interrupted
 
-    while queue.waiting and not deadline.expired and not second_signal():
-        signals_seen = signals.wait(deadline.slice(0.02))  # workers empty the queue
-        interrupted = interrupted or bool(signals_seen)
+    while queue.waiting and not deadline.expired and not second_signal(deadline.slice(0.02)):
+        pass  # workers empty the queue
     workers.request_stop()
     queue.wake(config.worker_threads)
     stuck = workers.join(deadline, interrupted=second_signal)

@@ -48,7 +48,3 @@ def main() -> int:
     except Exception:
         log.exception("failed")
         return int(ExitCode.SOFTWARE)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

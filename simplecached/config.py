@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from shmchannel.daemonkit.logs import LogForm, LogLevel
@@ -83,5 +84,11 @@ class CacheConfig:
             checked_queue_name(self.queue_name)
         except UsageError as error:
             raise SettingError("queue_name", self.queue_name, error.hint) from None
+        if self.content is not None:
+            try:
+                os.stat(self.content)
+            except OSError as error:
+                hint = error.strerror or str(error)
+                raise SettingError("content", self.content, "a directory or a file map", hint=hint) from None
         if 0 < self.shelf_bytes < SHELF_BYTES_MIN:
             raise SettingError("shelf_bytes", self.shelf_bytes, f"0, or {SHELF_BYTES_MIN} to {SHELF_BYTES_MAX} bytes")

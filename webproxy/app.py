@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
+from collections import Counter
 from contextlib import ExitStack
 from time import monotonic_ns
 
@@ -13,7 +13,7 @@ from shmchannel.client import ChannelClient
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.limits import raise_file_limit
 from shmchannel.daemonkit.readiness import READY, STOPPING, notify
-from shmchannel.daemonkit.signals import SignalTrap
+from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist
 from shmchannel.deadline import Deadline
 from shmchannel.pool import SegmentPool
 from shmchannel.workers import WorkerPool
@@ -48,14 +48,14 @@ HOUSEKEEPING_SECONDS = 1.0
 
 
 def run(config: ProxyConfig) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code.
+    """Serve until a signal asks to end; returns the exit code.
 
     Raises:
         StartupError, ResourceError: something needed at the start is not to be had; nothing is left behind.
     """
     raise_file_limit()
     with ExitStack() as resources:
-        signals = resources.enter_context(SignalTrap(signal.SIGTERM, signal.SIGINT))
+        signals = resources.enter_context(SignalTrap(*ending_signals()))
         return _Proxy(config, resources).run(signals)
 
 
@@ -269,7 +269,7 @@ class _Proxy:
 
         def second_signal(wait_s: float = 0.0) -> bool:
             nonlocal interrupted
-            interrupted = interrupted or bool(signals.wait(wait_s))
+            interrupted = interrupted or insist(signals.wait(wait_s))
             return interrupted
 
         while self._busy() and not deadline.expired and not second_signal(deadline.slice(0.02)):
@@ -282,9 +282,26 @@ class _Proxy:
         self._table.join(deadline.slice(1.0))
         if stuck:
             self._stop_now = True
-        facts: dict[str, object] = {"unfinished": unfinished, **self._exchange.outcomes()}
+        log.info("stopped", extra={"unfinished": unfinished, **self._counted()})
+        return int(ExitCode.INTERRUPTED if unfinished else ExitCode.OK)
+
+    def _counted(self) -> dict[str, object]:
+        """What happened in all, for the last line of the log: operations.md explains it."""
+        facts: dict[str, object] = {**self._exchange.outcomes()}
+        failures = Counter(self._exchange.failures.totals())
         if self._http is not None:
             facts |= {f"http {outcome}": count for outcome, count in self._http.outcomes().items()}
+            failures.update(self._http.failures.totals())
+        facts |= {f"failed {kind}": count for kind, count in failures.items()}
+        facts |= {
+            "invalid": self._boss.invalid_total + self._intake.invalid_total,
+            "clients_dropped": self._boss.too_slow_total,
+            "fetches": self._table.fetched_total,
+            "fetches_joined": self._table.joined_total,
+            "fetches_failed": self._table.failed_total,
+        }
+        if self._cache is not None:
+            facts["cache_unavailable"] = self._cache.unavailable_total
         if self._pool is not None:
             stats = self._pool.stats()
             facts |= {
@@ -293,12 +310,12 @@ class _Proxy:
                 "shrunk": stats.shrunk_total,
                 "retired": stats.retired_total,
                 "leased": stats.segments_leased,
-                "invalid": self._boss.invalid_total + self._intake.invalid_total,
+                "lease_timeouts": stats.timeouts_total,
+                "leases_refused": stats.refused_total,
             }
         if self._steps.enabled:
             facts["step_times"] = self._steps.total()
-        log.info("stopped", extra=facts)
-        return int(ExitCode.INTERRUPTED if unfinished else ExitCode.OK)
+        return facts
 
 
 def _descriptor_of(job: Job) -> int:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from shmchannel.commands import SEGMENTS_MAX
 from shmchannel.daemonkit.logs import LogForm, LogLevel
@@ -173,6 +174,9 @@ class ProxyConfig:
             raise SettingError("queue_name", self.queue_name, error.hint) from None
         if self.origin_url is not None:
             check_origin_url("origin_url", self.origin_url)
+            self._check_not_itself("origin_url", self.origin_url)
+        for table in self.origin:
+            self._check_not_itself("origin", table.url)
         if not (self.use_cache or self.origin_url or self.origin or self.forward_hosts):
             raise SettingError("use_cache", False, "without a cache there must be an origin: give -s ORIGIN_URL too")
         self._check_origins()
@@ -183,6 +187,12 @@ class ProxyConfig:
                 raise SettingError("drop_parameters", name, "names as they stand in a query, without & = #")
         if not _is_name(self.cache_status_name):
             raise SettingError("cache_status_name", self.cache_status_name, "a word that begins with a letter")
+
+    def _check_not_itself(self, name: str, url: str) -> None:
+        """A miss would ask the proxy for what the proxy asks for."""
+        parts = urlsplit(url)
+        if parts.scheme == "http" and (parts.port or 80) == self.port and parts.hostname in _own_names(self.host):
+            raise SettingError(name, url, "a server that is not this proxy itself")
 
     def _check_origins(self) -> None:
         known: set[tuple[HostPattern | None, bytes]] = set()
@@ -218,6 +228,16 @@ class ProxyConfig:
     def purge_networks(self) -> tuple[Network, ...]:
         """The networks of `purge_from`; a single address is a network of one. Raises SettingError."""
         return tuple(_network(text) for text in self.purge_from)
+
+
+def _own_names(host: str) -> set[str]:
+    """How the machine itself calls what listens on that address."""
+    names = {host.lower()}
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        names |= {"127.0.0.1", "::1", "localhost"}
+    elif names & {"127.0.0.1", "localhost"}:
+        names |= {"127.0.0.1", "localhost"}
+    return names
 
 
 def _patterns(hosts: tuple[str, ...]) -> tuple[HostPattern, ...]:

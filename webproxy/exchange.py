@@ -21,6 +21,7 @@ from webproxy import sockets
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
+from webproxy.failures import RequestFailures
 from webproxy.fetches import Fetches
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.getfile_variants import GetfileVariants
@@ -77,6 +78,7 @@ class GetfileExchange:
         self._others_wait = others_wait
         self._lock = threading.Lock()
         self._outcomes: Counter[str] = Counter()
+        self.failures = RequestFailures()
 
     def serve(self, fd: int, path: bytes) -> Paused | None:
         """Answer one request; never raises for what client, cache or origin do. The connection stays the caller's.
@@ -93,7 +95,7 @@ class GetfileExchange:
             outcome = self._serve(stream, key)
         except tuple(STATUS_OF_ERROR) as error:
             outcome = "error"
-            log.info("request failed", extra={"path": path, "reason": str(error)})
+            self.failures.note(path, error)
             status = next(status for kind, status in STATUS_OF_ERROR.items() if isinstance(error, kind))
             with contextlib.suppress(ClientGone):
                 stream.send_all(refusal(status, self._wire))

@@ -29,6 +29,7 @@ from webproxy.errors import (
     Overloaded,
 )
 from webproxy.exchange import Paused
+from webproxy.failures import RequestFailures
 from webproxy.fetched_answers import FetchedAnswers
 from webproxy.forwarding import Via
 from webproxy.hit import HitResponse, Pause
@@ -110,6 +111,7 @@ class HttpExchange:
         self._fetched = FetchedAnswers(replies, stores=writer is not None)
         self._lock = threading.Lock()
         self._outcomes: Counter[str] = Counter()
+        self.failures = RequestFailures()
 
     def serve(self, connection: HttpConnection, request: RequestHead) -> Paused | bool:
         """Answer one request: True when the connection goes on, False when it ends, or what is left of the answer.
@@ -153,7 +155,7 @@ class HttpExchange:
         except tuple(STATUS_OF_ERROR) as error:
             status, text = next(told for kind, told in STATUS_OF_ERROR.items() if isinstance(error, kind))
             if status >= 500:
-                log.info("request failed", extra={"path": request.target, "reason": str(error)})
+                self.failures.note(request.target, error)
             return self._refuse(connection, request, status, text or str(error))
 
     def _cut_short(self, path: bytes, error: BodyCutShort) -> bool:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shmchannel.client import ChannelClient
 from shmchannel.commands import KEY_BYTES_MAX
@@ -38,6 +38,19 @@ _KEY_HELP = """\
 
 class BadKey(Exception):
     """What was given can be no key of the cache; the text says what can."""
+
+
+class _AsTyped(argparse.Action):
+    """Keep the flag as it was typed with its value, so that a refusal names what the operator wrote."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse hands it over
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, (option_string, values))
 
 
 class Order(NamedTuple):
@@ -130,13 +143,13 @@ def purge(config: ProxyConfig, orders: Sequence[Order], *, soft: bool) -> int:
 
 def _config(given: argparse.Namespace) -> ProxyConfig:
     """The daemon's own settings: its file may hold any of them."""
-    flags = [("--queue", given.queue), ("--config", given.config)]
+    flags = [*given.queue, *(() if given.config is None else [f"--config={given.config}"])]
     loaded = load_or_exit(
         ProxyConfig,
         prog=DAEMON,
         description=_DESCRIPTION,
         version=version,
-        argv=[f"{flag}={value}" for flag, value in flags if value is not None],
+        argv=flags,
     )
     return loaded.config
 
@@ -144,7 +157,10 @@ def _config(given: argparse.Namespace) -> ProxyConfig:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROG, description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("key", metavar="KEY", help=_KEY_HELP)
-    parser.add_argument("-q", "--queue", metavar="NAME", help="name of the cache's command queue, if not the daemon's")
+    parser.add_argument(
+        "-q", "--queue", action=_AsTyped, default=(), metavar="NAME",
+        help="name of the cache's command queue, if not the daemon's",
+    )  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="the daemon's file of settings")
     parser.add_argument("--soft", action="store_true", help="mark the objects stale instead: kept, used when allowed")
     return parser

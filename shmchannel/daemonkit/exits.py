@@ -28,8 +28,8 @@ class ExitCode(IntEnum):
 _MEANINGS = {
     ExitCode.OK: "done: stopped when asked, or the settings were only checked",
     ExitCode.FAILED: "some of the work asked for failed; the rest was done",
-    ExitCode.USAGE: "a flag, an environment variable or the file was refused: correct it, starting again cannot help",
-    ExitCode.CANNOT_START: "something needed at the start is not to be had: a port, a directory, a file, shared memory",
+    ExitCode.USAGE: "a flag, a variable, the file or a path that one names was refused: correct it, then start again",
+    ExitCode.CANNOT_START: "something needed at the start is not to be had: a port, the store, shared memory",
     ExitCode.SOFTWARE: "an error of the program itself; the log has the details",
     ExitCode.LOCK_HELD: "another live process holds the queue name; the message names it",
     ExitCode.INTERRUPTED: "stopped before the running requests had ended: a second signal, or the drain limit",

@@ -95,7 +95,7 @@ def check_value(setting: Setting, value: object) -> Value:
         value = float(value) if abs(value) <= _INTEGER_MAX else math.inf
     # bool is an int to isinstance(), and never a number in a setting.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueRefused(allowed_text(setting))
+        raise _refused(setting)
     if isinstance(value, (bool, StrEnum)):
         return value
     if isinstance(value, str):
@@ -109,6 +109,12 @@ def check_value(setting: Setting, value: object) -> Value:
 def allowed_text(setting: Setting) -> str:
     """Say in words what a setting allows: `0 to 65535`, `512 bytes or more`, `crlf or space`."""
     return f"{_allowed(setting)}, or empty for none" if setting.optional else _allowed(setting)
+
+
+def _refused(setting: Setting) -> ValueRefused:
+    """The refusal of a value, which also says how else one can be written."""
+    sizes = ", also as 64k, 1m or 2g" if setting.unit == "bytes" else ""
+    return ValueRefused(allowed_text(setting) + sizes)
 
 
 def format_value(setting: Setting, value: Value) -> str:
@@ -145,38 +151,38 @@ def _convert(setting: Setting, text: str) -> Value:
         return int(word)
     elif setting.unit == "bytes" and (match := _BYTE_COUNT.fullmatch(word)):
         return int(match[1]) << _SHIFT_BY_SUFFIX[match[2]]
-    raise ValueRefused(allowed_text(setting))
+    raise _refused(setting)
 
 
 def _check_list(setting: Setting, value: object) -> Value:
     if not isinstance(value, (list, tuple)):
-        raise ValueRefused(allowed_text(setting))
+        raise _refused(setting)
     items: list[object] = list(value)
     if setting.columns:
         if not all(isinstance(item, setting.kind) for item in items):
-            raise ValueRefused(allowed_text(setting))
+            raise _refused(setting)
     else:
         single = dataclasses.replace(setting, many=False, low=1, high=None)
         try:
             items = [read_value(single, item) for item in items]
         except ValueRefused:
-            raise ValueRefused(allowed_text(setting)) from None
+            raise _refused(setting) from None
     if not (setting.low or 0) <= len(items) <= (math.inf if setting.high is None else setting.high):
-        raise ValueRefused(allowed_text(setting))
+        raise _refused(setting)
     return tuple(items)
 
 
 def _check_string(setting: Setting, text: str) -> None:
     low = setting.low or 0
     if not low <= len(text) <= (math.inf if setting.high is None else setting.high) or "\0" in text:
-        raise ValueRefused(allowed_text(setting))
+        raise _refused(setting)
 
 
 def _check_number(setting: Setting, number: float) -> None:
     if not abs(number) <= _INTEGER_MAX:  # also what is not a number: nan compares false
         raise ValueRefused(f"{allowed_text(setting)}, at most {_INTEGER_MAX}")
     if (setting.low is not None and number < setting.low) or (setting.high is not None and number > setting.high):
-        raise ValueRefused(allowed_text(setting))
+        raise _refused(setting)
 
 
 def _allowed(setting: Setting) -> str:
@@ -187,8 +193,8 @@ def _allowed(setting: Setting) -> str:
     if setting.kind is bool:
         return "true or false"
     if setting.kind is str:
-        longest = "" if setting.high is None else f" of at most {setting.high:g} characters"
-        return f"text{longest}"
+        length = "" if setting.high is None else f" of {setting.low or 0:g} to {setting.high:g} characters"
+        return f"text{length}"
     number = "a whole number" if setting.kind is int else "a number"
     unit = f" {setting.unit}" if setting.unit else ""
     low, high = (None if bound is None else _format_bound(bound) for bound in (setting.low, setting.high))

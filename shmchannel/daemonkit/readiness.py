@@ -19,13 +19,8 @@ STOPPING = "STOPPING=1"
 _SEND_TIMEOUT_S = 1.0
 
 
-def status(text: str) -> str:
-    """Return the message that shows `text` as the service's status line."""
-    return f"STATUS={' '.join(text.split())}"
-
-
 def notify(*messages: str, environ: Mapping[str, str] | None = None) -> bool:
-    """Send messages (`READY`, `STOPPING`, `status("...")`) to the service manager; tell whether they went out.
+    """Send messages (`READY`, `STOPPING`) to the service manager; tell whether they went out.
 
     Never raises; blocks for at most a second. `environ` is the process's own unless given.
     """

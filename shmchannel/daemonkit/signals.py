@@ -1,6 +1,6 @@
 """Signals as something to wait for: the handlers do nothing, the main loop acts.
 
-    with SignalTrap(SIGTERM, SIGINT) as signals:
+    with SignalTrap(*ending_signals()) as signals:
         while not stopping:
             for signum in signals.wait(timeout_s=1.0):
                 ...
@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import FrameType, TracebackType
 
 _READ_BYTES = 4096
@@ -110,6 +111,17 @@ class SignalTrap:
             if len(piece) < _READ_BYTES:
                 break
         return b"".join(pieces)
+
+
+def ending_signals() -> tuple[int, ...]:
+    """Those that ask a daemon to end: SIGHUP, of a terminal that closes, only where it is not ignored as by nohup."""
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGTERM, signal.SIGINT, *hangup)
+
+
+def insist(signums: Iterable[int]) -> bool:
+    """Whether signals that follow the first one say not to wait; a closing terminal sends SIGHUP twice by itself."""
+    return any(signum != signal.SIGHUP for signum in signums)
 
 
 def _ignore(_signum: int, _frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, ROWS
 from scripts.document_tables import OPERATIONS, with_tables
 from shmchannel.daemonkit.options import environment_prefix, settings_of
 from simplecached.config import CacheConfig
@@ -161,12 +162,11 @@ def test_lock_order_names_every_lock() -> None:
     assert named == _locks()
 
 
-def test_code_map_names_every_module_of_the_library_and_the_proxy() -> None:
-    """Whoever looks for a file of these two finds its place in the code map."""
+def test_code_map_names_every_module_of_library_and_daemons() -> None:
+    """Whoever looks for a file of these three finds its place in the code map."""
     text = read(_ARCHITECTURE)
-    own = [
-        module.path for module in modules("shmchannel", "webproxy") if not re.search("daemonkit|getfile", module.path)
-    ]
+    daemons = modules("shmchannel", "simplecached", "webproxy")
+    own = [module.path for module in daemons if not re.search("daemonkit|getfile", module.path)]
     names = {os.path.basename(path) for path in own} - {
         "__init__.py",
         "__main__.py",
@@ -175,6 +175,35 @@ def test_code_map_names_every_module_of_the_library_and_the_proxy() -> None:
         "errors.py",
     }
     assert not {name for name in names if f"`{name}`" not in text}
+
+
+def _result_tables(document: str) -> str:
+    """The tables of measured results, as they stand between the document's markers."""
+    block = read(document).partition("<!-- bench -->")[2].partition("<!-- /bench -->")[0]
+    return "\n".join(line for line in block.splitlines() if line.startswith("|"))
+
+
+def test_results_are_the_same_in_both_documents() -> None:
+    """README shows what tuning.md explains: the figures of one run."""
+    assert _result_tables("README.md")
+    assert _result_tables("README.md") == _result_tables("docs/tuning.md")
+
+
+def test_results_have_the_loads_and_goals_of_the_benchmark() -> None:
+    """Each load that `scripts/bench` measures has its row, with its goal and a ratio within its range."""
+    found = {row[0].replace("`", ""): row for row in table_rows(_result_tables("README.md"))}
+    for row in ROWS:
+        assert row.title in found, row.title
+        _, ratio, value_range, goal, ours = found[row.title]
+        assert goal == ("" if row.target is None else str(row.target.value))
+        low, high = map(float, value_range.split("-"))
+        assert low <= float(ratio) <= high
+        assert ours.endswith(row.figure)
+    fairness = next(row for title, row in found.items() if title.startswith("p99 "))
+    assert f"{FAIRNESS_ROW.crowd} clients of 10 MB, to that beside {FAIRNESS_ROW.few}" in fairness[0]
+    assert fairness[3] == f"at most {FAIRNESS_ROW.target.value:g}"
+    memory = next(row for title, row in found.items() if title.startswith("resident memory"))
+    assert memory[3] == f"at most {MEMORY_TARGET.value:g} MB"
 
 
 def test_tests_that_are_named_exist() -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.client import ask
+from tests.support.daemons import NO_SHELF
+from tests.support.programs import require_program
 from tests.support.stores import run_script
+from tests.support.waiting import wait_until
+from workloads.origin_stub import OriginStub, Route
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.daemons import DaemonYard
 
 SETUP = """
     import os, subprocess, sys
@@ -83,6 +91,25 @@ READ_ONLY = """
     except StartupError as error:
         print("read-only" in str(error).lower(), place in str(error))
 """
+BECOMES_READ_ONLY = """
+    mount("size=4m")
+    store = DirectoryStore(store_path, 1 << 30)
+    put(store, b"a", b"body")
+    subprocess.run(["mount", "--bind", store_path, store_path], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", store_path], check=True)
+    try:
+        put(store, b"b", b"another")
+    except StoreUnavailable as error:
+        print("read-only" in str(error), store_path in str(error))
+    print(get(store, b"a"), store.stats().objects_count, store.stats().writing_count)
+    subprocess.run(["mount", "-o", "remount,bind,rw", store_path], check=True)
+    put(store, b"b", b"another")
+    print(get(store, b"b"))
+    store.close()
+"""
+OWN_DISK = """mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@" """
+READ_ONLY_DISK = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0"'
+FULL_DISK = 'dd if=/dev/zero of="$0/filler" bs=64k; dd if=/dev/zero of="$0/filler2" bs=1; true'
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +142,44 @@ def test_a_read_only_disk_is_a_clear_error_at_the_start(tmp_path: Path, namespac
     ended = run_script(SETUP + READ_ONLY, str(tmp_path), prefix=namespace)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines() == ["True True", "True True"]
+
+
+def test_a_disk_that_becomes_read_only_refuses_writes_and_nothing_else(
+    tmp_path: Path, namespace: tuple[str, ...]
+) -> None:
+    ended = run_script(SETUP + BECOMES_READ_ONLY, str(tmp_path), prefix=namespace)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == ["True True", "b'body' 1 0", "b'another'"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"), [(READ_ONLY_DISK, "EROFS"), (FULL_DISK, "ENOSPC")], ids=["read-only", "full"]
+)
+def test_a_cache_whose_disk_is_refused_while_it_runs(
+    yard: DaemonYard, tmp_path: Path, namespace: tuple[str, ...], spoil: str, reason: str
+) -> None:
+    """What is stored serves on; what is not comes from the origin each time, and the log says why."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    bodies = {"/first": b"1" * 100_000, "/second": b"2" * 100_000}
+    with OriginStub({path: Route(body=body) for path, body in bodies.items()}) as origin:
+        wrap = (*namespace, "sh", "-c", OWN_DISK, str(place))
+        cache = yard.start_cache("--store", str(place), env=NO_SHELF, wrap=wrap)
+        proxy = yard.start_proxy("-s", origin.url)
+
+        def is_hit(path: str) -> bool:
+            asked = len(origin.requests)
+            assert ask(proxy.port, path).body == bodies[path]
+            return len(origin.requests) == asked
+
+        wait_until(lambda: is_hit("/first"), what="the first object is stored")
+        require_program("nsenter")
+        enter = ["nsenter", f"--mount=/proc/{cache.pid}/ns/mnt", f"--user=/proc/{cache.pid}/ns/user"]
+        enter = enter if "--user" in namespace else enter[:2]
+        subprocess.run([*enter, "sh", "-c", spoil, str(place)], check=True, capture_output=True)
+        assert not is_hit("/second")
+        cache.wait_event("object not stored")
+        wait_until(lambda: not is_hit("/second"), what="the fetch that could not be stored is over")
+        assert is_hit("/first")
+        assert reason in cache.wait_event("object not stored", count=2)["reason"]
+        assert cache.running

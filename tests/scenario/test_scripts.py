@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,3 +179,22 @@ def test_commands_run_from_anywhere():
 
 def test_nothing_of_these_tests_is_left():
     assert [found for found in survey() if "test-scripts" in found.name] == []
+
+
+def test_an_environment_that_is_a_symbolic_link_is_not_touched(tmp_path):
+    """To make it anew would empty the folder it leads to, perhaps that of another clone."""
+    require_program("bash")
+    clone, other = tmp_path / "clone", tmp_path / "other"
+    (clone / "scripts").mkdir(parents=True)
+    for name in ("scripts/lib.sh", "scripts/check-ipc-leaks", "pyproject.toml"):
+        shutil.copy(os.path.join(ROOT, name), clone / name)
+    other.mkdir()
+    (other / "precious").write_text("kept")
+    (clone / ".venv").symlink_to(other)
+    command = [clone / "scripts" / "check-ipc-leaks"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG_S, check=False)
+    assert os.listdir(other) == ["precious"]
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("check-ipc-leaks: ")
+    assert f"{clone}/.venv is a symbolic link" in ended.stderr
+    assert f"rm {clone}/.venv" in ended.stderr

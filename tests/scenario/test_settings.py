@@ -47,6 +47,16 @@ REFUSALS = {
     "missing file": Refusal("webproxy", ("config", "/nowhere.toml", "TOML"), ("--config", "/nowhere.toml")),
     "no source": Refusal("webproxy", ("use_cache", "-s ORIGIN_URL"), ("--no-cache",)),
     "origin": Refusal("webproxy", ("origin_url", "ftp://host", "http://"), ("-s", "ftp://host")),
+    "origin that is the proxy": Refusal(
+        "webproxy",
+        ("origin_url", "'http://localhost:8000'", "flag -s", "not this proxy itself"),
+        ("--no-cache", "-p", "8000", "-s", "http://localhost:8000"),
+    ),
+    "content": Refusal(
+        "simplecached",
+        ("content", "'/nonexistent'", "flag -c", "a directory", "No such file"),
+        ("--check-config", "-c", "/nonexistent"),
+    ),
 }
 
 

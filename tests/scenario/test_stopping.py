@@ -31,7 +31,7 @@ def refuses_connections(port: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_at_rest_both_end_with_0_and_leave_nothing(yard, files, signum):
     cache, proxy = yard.start_cache(content=files[0]), yard.start_proxy()
     assert ask(proxy.port, "/small").body == files[1]["/small"]
@@ -43,13 +43,21 @@ def test_at_rest_both_end_with_0_and_leave_nothing(yard, files, signum):
     assert not yard.has_cache()
 
 
+def test_a_closed_terminal_is_nothing_to_a_daemon_under_nohup(yard):
+    proxy = yard.start_proxy("--no-cache", "-s", "http://192.0.2.1", wrap=("nohup",))
+    assert proxy.port
+    assert proxy.ignores(signal.SIGHUP)
+    assert proxy.stop() == OK
+
+
 @pytest.mark.parametrize("side", ["cache", "proxy"])
 def test_a_running_transfer_is_finished(yard, files, side):
     daemons = {"cache": yard.start_cache(content=files[0], env=LONG_DRAIN), "proxy": yard.start_proxy(env=LONG_DRAIN)}
     body = files[1]["/big"]
     port = daemons["proxy"].port
     with PacedDownload(port, b"/big") as download:
-        daemons[side].signal(signal.SIGTERM)
+        for signum in (signal.SIGHUP, signal.SIGHUP):  # as a terminal that closes does it: not two wishes
+            daemons[side].signal(signum)
         wait_until(lambda: not yard.has_cache() if side == "cache" else refuses_connections(port))
         assert daemons[side].running
         assert download.finish() == Answer(Status.OK, body, len(body))

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PoolExhausted
-from shmchannel.pool import Lease
+from shmchannel.pool import SHARING_LEASES, Lease
 from tests.support.channels import memory_pool
 from tests.support.waiting import WATCHDOG_S, wait_until
 
@@ -21,7 +21,7 @@ _WAITERS_MAX = 3
 class PoolMachine(RuleBasedStateMachine):
     """Leases are held by the test; who waits does so in a thread of its own, one behind the other."""
 
-    @initialize(count=st.integers(1, 6), stripe=st.integers(1, 5))
+    @initialize(count=st.integers(1, 16), stripe=st.integers(1, 5))
     def start(self, count: int, stripe: int) -> None:
         self.count, self.stripe = count, stripe
         self.pool = memory_pool(count, stripe=stripe, waiters_max=_WAITERS_MAX)
@@ -49,8 +49,10 @@ class PoolMachine(RuleBasedStateMachine):
                 self.free += 1
 
     def allowed(self, want: int) -> int:
-        """How many a lease may take now."""
-        return max(1, min(want or self.stripe, self.stripe, self.free // 2))
+        """How many a lease may take now: half of what is free or, beside enough other leases, an equal share of all."""
+        parts = len(self.held) + 1
+        share = min(self.count // parts, self.free) if parts > SHARING_LEASES else 0
+        return max(1, min(want or self.stripe, self.stripe, max(self.free // 2, share)))
 
     @rule(want=st.integers(0, 6))
     def try_lease(self, want: int) -> None:

@@ -136,6 +136,10 @@ class DaemonProcess:
         """Whether it is held by SIGSTOP."""
         return self._status()["State"].startswith(("T", "t"))
 
+    def ignores(self, signum: int) -> bool:
+        """Whether a signal is nothing to it."""
+        return bool(int(self._status()["SigIgn"], 16) >> (signum - 1) & 1)
+
     def resident_bytes(self) -> int:
         """Its own memory: without segments and memory files, which are shared."""
         status = self._status()

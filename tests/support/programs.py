@@ -20,8 +20,12 @@ def require_module(name: str) -> str:
     return name if importlib.util.find_spec(name) is not None else _missing(f"the Python module {name}")
 
 
-def _missing(what: str) -> NoReturn:
-    text = f"{what} is not installed"
+def skip_for_want_of(what: str) -> NoReturn:
+    """Skip the test and say what it lacks; fail it when the variable CI is set."""
     if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        pytest.fail(f"{text}: .ci/run must install it")
-    pytest.skip(text)
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def _missing(what: str) -> NoReturn:
+    skip_for_want_of(f"{what} is not installed: .ci/run installs it")

@@ -18,7 +18,6 @@ import re
 from dataclasses import dataclass
 
 from webproxy.caching.stored import Selecting
-from webproxy.caching.validators import is_strong, strong_match, weak_match
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.http.syntax import is_token, split_list
@@ -96,15 +95,6 @@ def choose(index: VariantIndex, request: RequestHead) -> Variant | None:
         elif matches(variant.selecting, request):
             return variant
     return without_vary
-
-
-def with_etag(index: VariantIndex, etag: bytes) -> Variant | None:
-    """The most recent variant that a 304 with this ETag means, when all were asked about at once (section 4.3.4).
-
-    A strong ETag means the same strong one, a weak ETag any of the same opaque tag.
-    """
-    is_meant = strong_match if is_strong(etag) else weak_match
-    return next((variant for variant in index.variants if is_meant(variant.etag, etag)), None)
 
 
 def new_variant(selecting: Selecting, etag: bytes | None) -> Variant:

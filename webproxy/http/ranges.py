@@ -100,11 +100,6 @@ def parse_content_range(value: bytes) -> ContentRange | None:
     return ContentRange(first, end, size)
 
 
-def multipart_type(boundary: bytes) -> bytes:
-    """The Content-Type of an answer of several parts."""
-    return b"multipart/byteranges; boundary=" + boundary
-
-
 def multipart_parts(
     ranges: Sequence[tuple[int, int]], size: int, content_type: bytes | None, boundary: bytes
 ) -> tuple[list[tuple[bytes, int, int]], bytes, int]:

@@ -36,6 +36,16 @@ _EXIT_SIGNAL_BASE = 128
 _N = TypeVar("_N", int, float)
 
 
+class _Version(argparse.Action):
+    """Print the version; it is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"{parser.prog} {version('gfcache')}")
+        parser.exit()
+
+
 class _Ended(BaseException):
     """A signal asked the run to end; like KeyboardInterrupt it must pass every `except Exception`."""
 
@@ -64,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_download(arguments: argparse.Namespace) -> int:
     work = _work_list(arguments)
     settings = _transfer_settings(arguments)
-    destination = Destination(arguments.output)
+    with _named("-o", arguments.output, "no directory for the files"):
+        destination = Destination(arguments.output)
 
     def run(on_outcome: OnOutcome) -> None:
         download_all(work, settings, destination, on_outcome, Canceller())
@@ -99,7 +110,10 @@ def _run_measure(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         on_row: OnRow = _ignore_row
         if arguments.metrics is not None:
-            file = open(arguments.metrics, "w", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
+            with _named("-m", arguments.metrics, "no file that can be written"):
+                file = open(  # noqa: SIM115
+                    arguments.metrics, "w", encoding="utf-8", errors="surrogateescape", newline=""
+                )
             on_row = RowWriter(stack.enter_context(file)).on_row
         report = measure_all(work, settings, pacer, on_row, Canceller())
     (print_json if arguments.json else print_report)(report)
@@ -125,6 +139,15 @@ def _paths(arguments: argparse.Namespace) -> list[bytes]:
 def _transfer_settings(arguments: argparse.Namespace) -> TransferSettings:
     endpoint = Endpoint.resolve(arguments.server, arguments.port)
     return TransferSettings(endpoint=endpoint, thread_count=arguments.threads, timeout_s=arguments.timeout)
+
+
+@contextmanager
+def _named(flag: str, path: str, what: str) -> Iterator[None]:
+    """Turn an OSError of the body into one that names flag and path as they were given."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{flag} {path} is {what}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -155,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gfclient", description="Download from a GETFILE server, measure it, or warm its cache."
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{download,measure,warm}")
     download = commands.add_parser("download", help="write each path of the workload to a file")
     _add_common(download)

@@ -120,7 +120,7 @@ def test_allowed_texts() -> None:
         "port": "0 to 65535",
         "block_bytes": "512 bytes or more",
         "origin_url": "text, or empty for none",
-        "host": "text of at most 255 characters",
+        "host": "text of 1 to 255 characters",
         "use_cache": "true or false",
         "trace": "true or false",
         "colour": "red or blue",
@@ -136,3 +136,9 @@ def test_error_tells_everything() -> None:
 
 def test_error_cuts_long_values() -> None:
     assert len(str(SettingError("port", "9" * 5000, "0 to 65535"))) < 200
+
+
+def test_a_refused_size_says_how_it_can_be_written() -> None:
+    setting = next(setting for setting in settings_of(SampleConfig) if setting.unit == "bytes")
+    with pytest.raises(ValueRefused, match=f"{allowed_text(setting)}, also as 64k, 1m or 2g"):
+        read_value(setting, "64q")

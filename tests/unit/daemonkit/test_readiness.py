@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shmchannel.daemonkit import readiness
-from shmchannel.daemonkit.readiness import READY, STOPPING, notify, status
+from shmchannel.daemonkit.readiness import READY, STOPPING, notify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,8 @@ def test_by_path(manager: socket.socket) -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders can be too long for a socket's name
         path = os.path.join(folder, "notify")
         manager.bind(path)
-        assert notify(READY, status("serving\non  8000"), environ={"NOTIFY_SOCKET": path})
-        assert manager.recv(4096) == b"READY=1\nSTATUS=serving on 8000"
+        assert notify(READY, STOPPING, environ={"NOTIFY_SOCKET": path})
+        assert manager.recv(4096) == b"READY=1\nSTOPPING=1"
 
 
 def test_by_abstract_name(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:

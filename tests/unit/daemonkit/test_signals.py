@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shmchannel.daemonkit.signals import SignalTrap
+from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -199,3 +199,26 @@ def test_signal_of_a_forked_child_stays_its_own(start: Callable[[str], subproces
     """)
     assert line_of(daemon) == "0 []"
     assert daemon.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("handler", "expected"),
+    [
+        (signal.SIG_DFL, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)),
+        (signal.SIG_IGN, (signal.SIGTERM, signal.SIGINT)),
+    ],
+)
+def test_what_ends_a_daemon(handler: signal.Handlers, expected: tuple[int, ...]) -> None:
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        assert ending_signals() == expected
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [([], False), ([signal.SIGHUP], False), ([signal.SIGHUP, signal.SIGINT], True), ([signal.SIGTERM], True)],
+)
+def test_who_asks_again_insists(more: list[int], expected: bool) -> None:
+    assert insist(more) is expected

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 
@@ -226,3 +227,30 @@ def test_a_terminal_gets_a_progress_bar_and_the_failures(tmp_path: Path) -> None
     assert b"2/2" in shown
     assert b"/b: server-error: " in shown
     assert said.startswith(b"downloaded 1 of 2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("measure", "-m", "{}/none/rows.csv", "/a"),
+            "-m {}/none/rows.csv is no file that can be written: No such file",
+        ),
+        (("download", "-o", "{}/taken", "/a"), "-o {}/taken is no directory for the files: File exists"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "taken").touch()
+    assert main([word.format(tmp_path) for word in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"gfclient: {said.format(tmp_path)}")
+    assert "Errno" not in error
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"gfclient {version('gfcache')}\n"

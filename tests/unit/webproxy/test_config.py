@@ -172,3 +172,38 @@ def test_tables_come_from_the_file_only(tmp_path: Path) -> None:
     assert [table.url for table in found.config.origin] == ["http://h"]
     assert any("WEBPROXY_ORIGIN " in warning for warning in found.warnings)
     assert f"origin = {{url=http://h}}  [file {tmp_path / 'proxy.toml'}]" in found.describe().splitlines()
+
+
+OWN = "a server that is not this proxy itself"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("127.0.0.1", "http://LOCALHOST:8000/path"),
+        ("::1", "http://[::1]:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://localhost:8000"),
+        ("192.0.2.7", "http://192.0.2.7:8000"),
+    ],
+)
+def test_an_origin_that_is_the_proxy_itself(tmp_path: Path, host: str, url: str) -> None:
+    for content in (f'origin_url = "{url}"', f'[[origin]]\nurl = "{url}"\npath = "/a/"'):
+        with pytest.raises(SettingError) as refused:
+            loaded(tmp_path, content, "--host", host, "-p", "8000")
+        assert (refused.value.allowed, refused.value.source) == (OWN, f"file {tmp_path}/proxy.toml")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8001"),
+        ("127.0.0.1", "http://[::1]:8000"),
+        ("192.0.2.7", "http://127.0.0.1:8000"),
+        ("127.0.0.1", "https://127.0.0.1:8000"),
+        ("127.0.0.1", "http://other.example:8000"),
+    ],
+)
+def test_an_origin_beside_the_proxy(tmp_path: Path, host: str, url: str) -> None:
+    assert loaded(tmp_path, "", "--host", host, "-p", "8000", "-s", url).config.origin_url == url

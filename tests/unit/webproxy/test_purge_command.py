@@ -161,7 +161,7 @@ def test_a_cache_that_does_not_answer_ends_it_with_1(
         pytest.param(["/a", "/b"], "unrecognized arguments: /b", id="two keys"),
         pytest.param(["/a", "-p", "1"], "unrecognized arguments: -p", id="a flag of the daemon"),
         pytest.param(["a"], "webproxy purge: a key is /PATH or http://HOST/PATH", id="no key of ours"),
-        pytest.param(["/a", "-q", "name"], "flag --queue", id="no name of a queue"),
+        pytest.param(["/a", "-q", "name"], "flag -q", id="no name of a queue"),
         pytest.param(["/a", "--config", "/absent.toml"], "/absent.toml", id="no such file"),
     ],
 )
@@ -179,3 +179,10 @@ def test_it_is_a_command_of_webproxy(
     assert cli.main() == 0
     assert capsys.readouterr().out == "1 object removed\n"
     assert b"/ab" not in pair.cache.entries
+
+
+def test_a_refused_queue_is_told_with_the_flag_that_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["/a", "--queue", "bad"])
+    assert ended.value.code == 2
+    assert "queue_name: 'bad' from flag --queue is refused" in capsys.readouterr().err

@@ -14,7 +14,6 @@ from webproxy.caching.variants import (
     new_variant,
     selecting_fields,
     variant_key,
-    with_etag,
     with_variant,
 )
 
@@ -137,19 +136,3 @@ def test_matching_is_by_all_fields() -> None:
 
 def test_an_empty_index_has_nothing_to_choose() -> None:
     assert choose(VariantIndex(), request()) is None
-
-
-@pytest.mark.parametrize(
-    ("etag", "expected"),
-    [
-        pytest.param(b'"a"', 2, id="strong-means-the-strong-one"),
-        pytest.param(b'W/"a"', 0, id="weak-means-the-most-recent-of-them"),
-        pytest.param(b'"b"', 1, id="the-only-one"),
-        pytest.param(b'"c"', None, id="none"),
-        pytest.param(b"", None, id="empty-means-none"),
-    ],
-)
-def test_a_304_means_a_variant_by_its_etag(etag: bytes, expected: int | None) -> None:
-    tags = [b'W/"a"', b'"b"', b'"a"', b""]
-    index = VariantIndex(tuple([new_variant(((b"x", b"%d" % at),), tag) for at, tag in enumerate(tags)]))
-    assert with_etag(index, etag) == (None if expected is None else index.variants[expected])

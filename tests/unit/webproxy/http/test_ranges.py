@@ -7,7 +7,6 @@ from webproxy.http.ranges import (
     ContentRange,
     content_range,
     multipart_parts,
-    multipart_type,
     parse_content_range,
     parse_range,
     unsatisfied_range,
@@ -114,7 +113,6 @@ def test_the_frame_of_several_parts() -> None:
         b"\r\n--B--\r\n"
     )
     assert length == len(body)
-    assert multipart_type(b"B") == b"multipart/byteranges; boundary=B"
 
 
 def test_parts_of_an_unknown_type_name_none() -> None:

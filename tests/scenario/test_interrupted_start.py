@@ -1,0 +1,44 @@
+"""Ctrl-C while a program still imports, or before it waits for signals: one exit code and no traceback."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.waiting import WATCHDOG_S
+
+INTERRUPTED = 130
+# Runs a program that gets SIGINT when it comes to the moment named: an import, or a call that CPython's audit knows.
+INTERRUPTING = """
+import os, runpy, signal, sys
+program, moment, *sys.argv[1:] = sys.argv[1:]
+def watch(event, arguments):
+    if moment in (event, arguments[0] if event == "import" else None):
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(watch)
+runpy.run_module(program, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "moment", "arguments"),
+    [
+        ("simplecached", "importlib.metadata", ()),
+        ("simplecached", "simplecached.app", ()),
+        ("simplecached", "resource.setrlimit", ()),
+        ("webproxy", "pycurl", ()),
+        ("workloads.gfclient", "workloads.gfclient.cli", ("download", "/file")),
+    ],
+)
+def test_ctrl_c_during_the_start(program, moment, arguments):
+    command = [sys.executable, "-c", INTERRUPTING, program, moment, *arguments]
+    ended = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=WATCHDOG_S,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
