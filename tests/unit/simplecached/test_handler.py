@@ -423,7 +423,7 @@ def on_a_shelf(store: MemoryStore, static: ObjectSource | None = None) -> Iterat
 
 
 def test_second_request_puts_it_on_the_shelf(store: MemoryStore) -> None:
-    """Whole, with its metadata and version; not what was asked for once, is large, or was asked for in part."""
+    """Whole, or as its file when it is large, with metadata and version; not what was asked for once, or in part."""
     version = put(store, b"/hot", b"body", b"facts")
     put(store, b"/once", b"body")
     put(store, b"/large", bytes(16_385))
@@ -433,13 +433,13 @@ def test_second_request_puts_it_on_the_shelf(store: MemoryStore) -> None:
         fetch(client, b"/hot", offset=1)
         fetch(client, b"/hot", length=2)
         fetch(client, b"/hot", version=version)
-        fetch(client, b"/large")
         for _ in range(2):
             assert fetch(client, b"/none")[0] is TransferState.NOT_FOUND
         assert shelf.publisher.stats().published_total == 0
         assert fetch(client, b"/hot") == (TransferState.COMPLETE, b"body", b"facts")
-        wait_until(lambda: shelf.reader.get(b"/hot") == (version, b"facts", b"body"), what="the shelf has it")
+        wait_until(lambda: shelf.reader.get(b"/hot") == (version, b"facts", b"body", None), what="the shelf has it")
         assert (shelf.reader.get(b"/once"), shelf.reader.get(b"/large")) == (None, None)
+        assert shelved(client, shelf, b"/large").file is not None
     assert store.stats().pinned_count == 0
 
 
@@ -460,7 +460,7 @@ def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: 
     put(store, b"/hot", b"old", b"facts")
     put(store, b"/other", b"other")
     with on_a_shelf(store) as (client, shelf):
-        assert shelved(client, shelf, b"/hot")[1:] == (b"facts", b"old")
+        assert shelved(client, shelf, b"/hot")[1:3] == (b"facts", b"old")
         assert shelved(client, shelf, b"/other").body == b"other"
         if way == "put":
             assert store_through(client, b"/hot", b"new")
@@ -476,7 +476,7 @@ def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: 
         if way == "put":
             assert shelved(client, shelf, b"/hot").body == b"new"
         elif way == "update":
-            assert shelved(client, shelf, b"/hot")[1:] == (b"newer", b"old")
+            assert shelved(client, shelf, b"/hot")[1:3] == (b"newer", b"old")
 
 
 def test_marked_object_is_not_on_the_shelf_before_it_was_updated(store: MemoryStore) -> None:
@@ -488,7 +488,7 @@ def test_marked_object_is_not_on_the_shelf_before_it_was_updated(store: MemorySt
             assert facts_of(client, b"/hot") == (b"facts", True)
         assert shelf.publisher.stats().published_total == 0
         assert client.update(b"/hot", 0, b"new", Deadline.after(10))
-        assert shelved(client, shelf, b"/hot")[1:] == (b"new", b"body")
+        assert shelved(client, shelf, b"/hot")[1:3] == (b"new", b"body")
 
 
 def test_refused_update_leaves_it_there(store: MemoryStore) -> None:
