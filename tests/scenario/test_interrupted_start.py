@@ -9,14 +9,15 @@ import pytest
 from tests.support.waiting import WATCHDOG_S
 
 INTERRUPTED = 130
-# Runs a program that gets SIGINT when it comes to the moment named: an import, or a call that CPython's audit knows.
+# Runs a program that gets SIGINT when it comes to the moment named: an import, or the call of a function.
 INTERRUPTING = """
 import os, runpy, signal, sys
 program, moment, *sys.argv[1:] = sys.argv[1:]
-def watch(event, arguments):
-    if moment in (event, arguments[0] if event == "import" else None):
+def interrupt_at(name):
+    if name == moment:
         os.kill(os.getpid(), signal.SIGINT)
-sys.addaudithook(watch)
+sys.addaudithook(lambda event, arguments: interrupt_at(arguments[0]) if event == "import" else None)
+sys.setprofile(lambda frame, event, _: interrupt_at(frame.f_code.co_name) if event == "call" else None)
 runpy.run_module(program, run_name="__main__", alter_sys=True)
 """
 
@@ -24,9 +25,9 @@ runpy.run_module(program, run_name="__main__", alter_sys=True)
 @pytest.mark.parametrize(
     ("program", "moment", "arguments"),
     [
-        ("simplecached", "importlib.metadata", ()),
+        ("simplecached", "simplecached.cli", ()),
         ("simplecached", "simplecached.app", ()),
-        ("simplecached", "resource.setrlimit", ()),
+        ("simplecached", "raise_file_limit", ()),
         ("webproxy", "pycurl", ()),
         ("workloads.gfclient", "workloads.gfclient.cli", ("download", "/file")),
     ],
