@@ -16,7 +16,7 @@ from webproxy.caching.directives import request_directives
 from webproxy.caching.partial import is_worth_keeping
 from webproxy.caching.storability import Storability, may_store, store_response
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.validation import conditional_request, freshen, may_keep, selects
+from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects
 from webproxy.caching.variants import VariantIndex, new_variant, selecting_fields, variant_key
 from webproxy.errors import FetchAborted, OriginError, OriginUnreachable, WebProxyError
 from webproxy.fetch_job import FetchJob
@@ -315,7 +315,7 @@ class _HttpFetch(FetchJob):
             if is_kept:
                 self._was_kept = self._writer.update(found.key, found.version, freshened)
             else:  # who waits for this answer still needs the body; nobody else gets it without asking
-                self._writer.mark(found.key)
+                self._writer.update(found.key, found.version, barred(found.stored))
         self.spool.answer(Validated(found.key, freshened, found.version, found.held_bytes, is_kept))
 
 

@@ -107,10 +107,19 @@ def freshen(
 
 
 def may_keep(request: RequestHead, freshened: StoredResponse, options: CachingOptions = DEFAULT_OPTIONS) -> bool:
-    """True when what freshen() made may still be stored; otherwise it serves `request` and is removed."""
+    """True when what freshen() made may still be stored; otherwise it serves `request`, and barred() is what stays."""
     # What is stored came by GET, also when it is a HEAD that validates it.
     head = ResponseHead(freshened.status, freshened.fields, freshened.reason)
     return may_store(replace(request, method=b"GET"), head, freshened.response_time, options).store
+
+
+def barred(stored: StoredResponse) -> StoredResponse:
+    """What stays of a stored response when a 304 says that it may not be kept: its body serves who asked.
+
+    To everybody else it is as if it had come with `no-cache`: after another validation only, and not while the origin
+    cannot be reached. Nothing of the 304 is kept.
+    """
+    return replace(stored, lifetime_s=0, always_validate=True)
 
 
 def head_update(
