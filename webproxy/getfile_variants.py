@@ -60,6 +60,6 @@ class GetfileVariants:
     def enter(self, key: bytes, place: bytes, stored: StoredResponse) -> None:
         """The answer is stored at its place: let the index of the key say so."""
         if place != key:
-            self._writer.add_variant(key, new_variant(stored.selecting, stored.fields.get(b"etag")))
+            self._writer.add_variant(key, new_variant(stored.selecting, stored.fields.get(b"etag")), PLAIN_GET)
         elif self._lookup.is_varying(key):  # nothing in it but what this answer takes the place of
             self._writer.remove_index(key)

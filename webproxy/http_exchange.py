@@ -349,10 +349,7 @@ class HttpExchange:
             updated = head_update(
                 visit.request, found.stored, head, request_time=asked_time, response_time=time(), options=self._options
             )
-            if updated is None:
-                self._writer.mark(found.key)
-            else:
-                self._writer.update(found.key, found.version, updated)
+            self._writer.follow_head(found.key, found.version, found.stored, updated)
         return "passed", goes_on
 
     def _send_stale(self, visit: Visit, found: Found, decision: Decision, fwd_status: int | None) -> Result:

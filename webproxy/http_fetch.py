@@ -16,8 +16,8 @@ from webproxy.caching.directives import request_directives
 from webproxy.caching.partial import is_worth_keeping
 from webproxy.caching.storability import Storability, may_store, store_response
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects
-from webproxy.caching.variants import VariantIndex, new_variant, selecting_fields, variant_key
+from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
+from webproxy.caching.variants import VariantIndex, matches, new_variant, selecting_fields, variant_key
 from webproxy.errors import FetchAborted, OriginError, OriginUnreachable, WebProxyError
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
@@ -264,10 +264,11 @@ class _HttpFetch(FetchJob):
 
     # -- what is stored ------------------------------------------------------------------------------------------
     def _combine(self, response: OriginResponse) -> None:
-        """The head of the rest updates that of the beginning (RFC 9111 section 3.4), or forbids to store the whole."""
+        """The head of the rest updates that of the beginning (RFC 9111 section 3.4), or forbids to store it there."""
         assert self._stored is not None
         self._combined = self._freshened(self._combined or self._stored, response)
-        if not may_keep(self._asked, self._combined, self._options):
+        kept = may_keep(self._asked, self._combined, self._options)
+        if not kept or varies_otherwise(self._stored, self._combined):
             self._may_keep_part = False
             self._part.drop()
             if self.fill is not None:
@@ -283,9 +284,11 @@ class _HttpFetch(FetchJob):
         return fill
 
     def _has_other_variants(self) -> bool:
-        """Answers with Vary are stored: one without it must not hide them (RFC 9111 section 4.1)."""
+        """Answers with Vary to other requests are stored: one without it must not hide them (RFC 9111 section 4.1)."""
         index = self._order.index
-        return index is not None and any(variant.selecting for variant in index.variants)
+        return index is not None and any(
+            variant.selecting and not matches(variant.selecting, self._asked) for variant in index.variants
+        )
 
     def _after_store(self) -> None:
         """Let the index and the plain object agree on what the key has now."""
@@ -296,7 +299,8 @@ class _HttpFetch(FetchJob):
         if self.fill is not None and combined is not None and combined.selecting == self._stored.selecting:
             self._writer.update_own(self.fill.key, self._stored, combined)
         if self._is_index_due:
-            self._writer.add_variant(key, new_variant(self._stored.selecting, self._stored.fields.get(b"etag")))
+            variant = new_variant(self._stored.selecting, self._stored.fields.get(b"etag"))
+            self._writer.add_variant(key, variant, self._asked)
         elif self._order.index is not None:
             self._writer.remove_index(key)
 
@@ -305,11 +309,11 @@ class _HttpFetch(FetchJob):
         found = self._validates
         assert found is not None
         head = ResponseHead(response.status, response.fields, response.reason)
-        if not selects(head, found.stored):  # it means something that we do not have: ask for all of it
-            self._validates = None
+        freshened = self._freshened(found.stored, response)
+        if not selects(head, found.stored) or varies_otherwise(found.stored, freshened):
+            self._validates = None  # it means something that we do not have, or not in its place: ask for all of it
             self.attempt()
             return
-        freshened = self._freshened(found.stored, response)
         is_kept = may_keep(self._asked, freshened, self._options)
         if self._writer is not None:
             if is_kept:

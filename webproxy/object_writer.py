@@ -18,11 +18,12 @@ from webproxy.caching.index_codec import encode_index
 from webproxy.caching.invalidation import invalidated_paths, invalidated_targets
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
-from webproxy.caching.variants import Variant, VariantIndex, with_variant
+from webproxy.caching.validation import varies_otherwise
+from webproxy.caching.variants import Variant, VariantIndex, replaced_by, variant_key, with_variant
 from webproxy.errors import CacheUnavailable
 from webproxy.fill import Fill, Source
 from webproxy.hit import leave
-from webproxy.http.messages import ResponseHead
+from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
 from webproxy.origins import Target
 
@@ -68,13 +69,18 @@ class ObjectWriter:
         if is_own:
             self.update(key, version, stored)
 
-    def add_variant(self, key: bytes, variant: Variant) -> None:
-        """The variant is stored: enter it into the index, and remove the object that would hide it."""
+    def add_variant(self, key: bytes, variant: Variant, request: RequestHead) -> None:
+        """The variant is stored, of the answer to this request: enter it into the index, and remove what would hide it.
+
+        That is the object at the key itself, and those variants whose place it takes.
+        """
         with self._lock:
             try:
                 index = self._lookup.index_of(key, WRITE_SECONDS) or VariantIndex()
-                self._put_empty(key + INDEX_SUFFIX, encode_index(with_variant(index, variant)))
-                self._client.purge(key, Deadline.after(WRITE_SECONDS))
+                replaced = replaced_by(index, variant.selecting, request)
+                self._put_empty(key + INDEX_SUFFIX, encode_index(with_variant(index, variant, replaced)))
+                for gone in (key, *(variant_key(key, one.id) for one in replaced)):
+                    self._client.purge(gone, Deadline.after(WRITE_SECONDS))
             except (ShmChannelError, CacheUnavailable, MetadataError) as error:
                 log.info("variant not entered", extra={"key": key, "reason": str(error)})
                 return
@@ -86,13 +92,22 @@ class ObjectWriter:
             self._purge_quietly(key + INDEX_SUFFIX, prefix=True)
             self._lookup.forget_varying(key)
 
-    def mark(self, key: bytes) -> None:
-        """Mark one object stale: from now on it is validated before each use."""
-        self._purge_quietly(key, mark=True)
+    def follow_head(self, key: bytes, version: int, stored: StoredResponse, updated: StoredResponse | None) -> None:
+        """Let a stored object be what a HEAD made of it (head_update())."""
+        if updated is None:
+            self.mark(key)
+        elif varies_otherwise(stored, updated):
+            self.remove(key)
+        else:
+            self.update(key, version, updated)
 
     def remove(self, key: bytes) -> None:
         """Remove one object."""
         self._purge_quietly(key)
+
+    def mark(self, key: bytes) -> None:
+        """Mark one object stale: from now on it is validated before each use."""
+        self._purge_quietly(key, mark=True)
 
     def _purge_quietly(self, key: bytes, *, prefix: bool = False, mark: bool = False) -> None:
         try:

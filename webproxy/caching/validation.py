@@ -106,6 +106,15 @@ def freshen(
     return replace(freshened, incomplete=True) if stored.incomplete else freshened
 
 
+def varies_otherwise(stored: StoredResponse, freshened: StoredResponse) -> bool:
+    """True when a 304 or a HEAD has changed which requests the stored response is for (section 4.1).
+
+    It cannot stay under the requests that it was stored for; and for which it is, the answer to one of them cannot tell
+    of the body that another one brought.
+    """
+    return stored.selecting != freshened.selecting
+
+
 def may_keep(request: RequestHead, freshened: StoredResponse, options: CachingOptions = DEFAULT_OPTIONS) -> bool:
     """True when what freshen() made may still be stored; otherwise it serves `request`, and barred() is what stays."""
     # What is stored came by GET, also when it is a HEAD that validates it.
