@@ -389,7 +389,8 @@ def _order(visit: Visit, lookup: Lookup, validates: Found | None) -> Order:
     """With what the answer will vary in, going by the last one: who differs there need not wait for another's."""
     variants = lookup.index.variants if lookup.index is not None else ()
     likely = next((variant.selecting for variant in variants if variant.selecting), ())
-    return Order(visit.target, visit.request, validates, lookup.index, _variant_id(likely, visit.request))
+    replaces = lookup.found.key if lookup.found is not None else b""
+    return Order(visit.target, visit.request, validates, lookup.index, replaces, _variant_id(likely, visit.request))
 
 
 def _variant_id(selecting: Selecting, request: RequestHead) -> bytes:

@@ -14,11 +14,11 @@ from time import monotonic, time
 
 from webproxy.caching.directives import request_directives
 from webproxy.caching.partial import is_worth_keeping
-from webproxy.caching.storability import Storability, may_store, store_response
+from webproxy.caching.storability import Storability, may_store, store_response, takes_the_place
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
 from webproxy.caching.variants import VariantIndex, matches, new_variant, selecting_fields, variant_key
-from webproxy.errors import FetchAborted, OriginError, OriginUnreachable, WebProxyError
+from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable, WebProxyError
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
 from webproxy.fill import Fill, metadata_of
@@ -49,6 +49,8 @@ class Order:
     validates: Found | None = None
     """The stored response to be validated; its body is not held open."""
     index: VariantIndex | None = None
+    replaces: bytes = b""
+    """The key of the stored response that the request selects, validated or not: what the answer takes the place of."""
     variant: bytes = b""
     """What tells the requests apart that cannot share an answer, as far as is known before it comes."""
 
@@ -142,6 +144,8 @@ class _HttpFetch(FetchJob):
             self.fill.finish()
             if self.fill.stored:
                 self._after_store()
+            else:
+                self._remove_replaced()
 
     def begin(self, response: OriginResponse) -> bool:
         """The head has come: what may be stored goes to the cache while it streams, and the readers are told."""
@@ -151,7 +155,9 @@ class _HttpFetch(FetchJob):
             self.begin_rest(response)
             self._combine(response)
             return True
-        if response.status == 304 and self._validates is not None:
+        if response.status == 304:
+            if self._validates is None:
+                raise OriginBadReply(f"{self.name}: a 304 to a request without a condition", status=304)
             return False
         if self._part.is_asked_for and response.status in (206, 416):
             self._follows = self._begin_completion(response)
@@ -181,6 +187,8 @@ class _HttpFetch(FetchJob):
             self.when_shareable(self.key)
         if is_stored and self._writer is not None:
             self.fill = self._make_fill(self._writer, stored)
+        if self.fill is None and takes_the_place(stored.status):
+            self._remove_replaced()
         self.note_head(response)
         self.spool.answer(Head(response, stored, is_stored, verdict.reason, completes=self._part.is_asked_for))
         if self.fill is not None and response.length is not None:
@@ -303,6 +311,15 @@ class _HttpFetch(FetchJob):
             self._writer.add_variant(key, variant, self._asked)
         elif self._order.index is not None:
             self._writer.remove_index(key)
+
+    def _remove_replaced(self) -> None:
+        """The origin has something else by now, which is not stored: what was there before it must not serve on.
+
+        A part whose rest comes is not that, and is still read.
+        """
+        is_continued = self._part.is_asked_for and self._order.replaces == self._order.target.key + PART_SUFFIX
+        if self._writer is not None and self._order.replaces and not is_continued:
+            self._writer.remove(self._order.replaces)
 
     def _take_not_modified(self, response: OriginResponse) -> None:
         """The origin answered 304: the stored response serves on, with what the answer says of it."""

@@ -8,8 +8,9 @@ from time import time
 from typing import Final
 
 from webproxy.caching.hop_by_hop import end_to_end
+from webproxy.caching.validation import CONDITIONS
 from webproxy.client_stream import ClientStream
-from webproxy.errors import BodyCutShort, OriginError
+from webproxy.errors import BodyCutShort, OriginBadReply, OriginError
 from webproxy.http.dates import format_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
@@ -77,7 +78,9 @@ class _ToClient(Sink):
         send_interim(self._stream, self._request, status, fields)
 
     def begin(self, response: OriginResponse) -> bool:
-        """Send the head on, unless it is declined."""
+        """Send the head on, unless it is declined; a 304 that nobody asked for is no answer to anything."""
+        if response.status == 304 and CONDITIONS.isdisjoint(self._request.fields.names()):
+            raise OriginBadReply("a 304 to a request without a condition", status=304)
         if self._declines(response.status):
             self.declined = True
             return False

@@ -26,6 +26,9 @@ _REQUEST_DROPPED = (
     b"range",
 )
 
+CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
+"""Fields that a 304 can be the answer to."""
+
 # The stored body was received by them: with other values it could not be read (section 3.2 lets them out). What the
 # bytes are taken for is another thing: a Content-Type that was wrong is put right by a 304.
 _KEPT = frozenset((b"content-encoding", b"content-range", b"content-length"))
