@@ -334,7 +334,7 @@ class HttpExchange:
                 visit.target,
                 visit.said,
                 decision.reason,
-                partial(self._may_serve_stale, visit, found),
+                lambda response: self._may_serve_stale(visit, found, response.status),
             )
         except OriginError:
             if self._may_serve_stale(visit, found, None):
@@ -376,12 +376,9 @@ class HttpExchange:
             if request.method in (b"GET", b"HEAD"):
                 return self._answer_error(visit, 404, "there is no such object", why)
             return self._refuse(visit.connection, request, 405, "there is no origin for this method")
-        response, goes_on = self._passing.serve(visit.connection, request, target, visit.said, why)
+        before_told = partial(self._purges.invalidate, visit)
+        _, goes_on = self._passing.serve(visit.connection, request, target, visit.said, why, before_told)
         assert goes_on is not None
-        if self._writer is not None:
-            head = ResponseHead(response.status, response.fields, response.reason)
-            named = split_target(request.target, request.fields.get(b"host")).authority
-            self._writer.invalidate(target, request.method, head, named)
         return "passed", goes_on
 
 

@@ -17,7 +17,7 @@ from webproxy.caching.partial import is_worth_keeping
 from webproxy.caching.storability import Storability, may_store, store_response, takes_the_place
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
-from webproxy.caching.variants import VariantIndex, matches, new_variant, selecting_fields, variant_key
+from webproxy.caching.variants import VariantIndex, has_others, new_variant, selecting_fields, variant_key
 from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable, WebProxyError
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
@@ -106,6 +106,11 @@ class _HttpFetch(FetchJob):
         """What the origin sends follows what is spooled."""
         self.when_shareable: Callable[[bytes], None] = lambda _: None
         """Told the key that this runs under when the answer may be stored."""
+
+    @property
+    def object_key(self) -> bytes:
+        """As FetchJob.object_key: whatever variant of it this is."""
+        return self._order.target.key
 
     @property
     def name(self) -> str:
@@ -249,7 +254,7 @@ class _HttpFetch(FetchJob):
 
     def _prefix_to_keep(self) -> SpooledPrefix | None:
         known, written = self._known, self.spool.written
-        if known is None or not self._may_keep_part or self._stopping.is_set():
+        if known is None or not self._may_keep_part or self.permit.withdrawn or self._stopping.is_set():
             return None
         if written <= self._part.held_bytes or not is_worth_keeping(written, known.size_bytes):
             return None
@@ -284,22 +289,19 @@ class _HttpFetch(FetchJob):
 
     def _make_fill(self, writer: ObjectWriter, stored: StoredResponse) -> Fill:
         key = self._order.target.key
-        self._is_index_due = bool(stored.selecting) or stored.status != 200 or self._has_other_variants()
+        self._is_index_due = bool(stored.selecting) or stored.status != 200
+        self._is_index_due = self._is_index_due or has_others(self._order.index, self._asked)
         if self._is_index_due:
             key = variant_key(key, new_variant(stored.selecting, None).id)
         fill = writer.make_fill(key, self.spool)
         fill.metadata_for = metadata_of(stored)
+        fill.permit = self.permit
         return fill
-
-    def _has_other_variants(self) -> bool:
-        """Answers with Vary to other requests are stored: one without it must not hide them (RFC 9111 section 4.1)."""
-        index = self._order.index
-        return index is not None and any(
-            variant.selecting and not matches(variant.selecting, self._asked) for variant in index.variants
-        )
 
     def _after_store(self) -> None:
         """Let the index and the plain object agree on what the key has now."""
+        if self.permit.withdrawn:  # it was purged meanwhile
+            return
         assert self._writer is not None
         assert self._stored is not None
         key = self._order.target.key
@@ -317,9 +319,11 @@ class _HttpFetch(FetchJob):
 
         A part whose rest comes is not that, and is still read.
         """
-        is_continued = self._part.is_asked_for and self._order.replaces == self._order.target.key + PART_SUFFIX
-        if self._writer is not None and self._order.replaces and not is_continued:
-            self._writer.remove(self._order.replaces)
+        key = self._order.replaces
+        is_continued = self._part.is_asked_for and key == self._order.target.key + PART_SUFFIX
+        with self.permit.use() as granted:
+            if granted and self._writer is not None and key and not is_continued:
+                self._writer.remove(key)
 
     def _take_not_modified(self, response: OriginResponse) -> None:
         """The origin answered 304: the stored response serves on, with what the answer says of it."""
@@ -331,11 +335,12 @@ class _HttpFetch(FetchJob):
             self._validates = None  # it means something that we do not have, or not in its place: ask for all of it
             self.attempt()
             return
-        is_kept = may_keep(self._asked, freshened, self._options)
-        if self._writer is not None:
-            if is_kept:
+        with self.permit.use() as granted:  # what was marked meanwhile stays so: the origin was asked before that
+            is_kept = granted and may_keep(self._asked, freshened, self._options)
+            if self._writer is not None and is_kept:
                 self._was_kept = self._writer.update(found.key, found.version, freshened)
-            else:  # who waits for this answer still needs the body; nobody else gets it without asking
+            elif self._writer is not None and granted:
+                # Who waits for this answer still needs the body; nobody else gets it without asking.
                 self._writer.update(found.key, found.version, barred(found.stored))
         self.spool.answer(Validated(found.key, freshened, found.version, found.held_bytes, is_kept))
 

@@ -41,11 +41,14 @@ class ObjectWriter:
         pool: SegmentPool,
         lookup: ObjectLookup,
         make_fill: Callable[[bytes, Source], Fill],
+        withdraw: Callable[[bytes, Deadline], bool] = lambda _key, _deadline: True,
     ) -> None:
+        """`withdraw` sees to it that nothing of what is being fetched for a key is stored; False: not for certain."""
         self._client = client
         self._pool = pool
         self._lookup = lookup
         self.make_fill = make_fill
+        self._withdraw = withdraw
         self._lock = threading.Lock()
 
     def update(self, key: bytes, version: int, stored: StoredResponse) -> bool:
@@ -118,15 +121,21 @@ class ObjectWriter:
     def purge(self, key: bytes, *, soft: bool = False) -> int:
         """Remove, or mark stale, what is stored for a key, all its variants with it; returns how many objects.
 
+        What is on its way from the origin was asked for before this, and is not stored.
+
         Raises:
             CacheUnavailable: the cache cannot be told.
         """
+        is_certain = self._withdraw(key, Deadline.after(WRITE_SECONDS))
         try:
             # The key itself comes last: who makes an object of a part looks before it is one whether that part is left.
             count = self._client.purge(key + INDEX_SUFFIX, Deadline.after(WRITE_SECONDS), prefix=True, mark=soft)
-            return count + self._client.purge(key, Deadline.after(WRITE_SECONDS), mark=soft)
+            count += self._client.purge(key, Deadline.after(WRITE_SECONDS), mark=soft)
         except ShmChannelError as error:
             raise CacheUnavailable(str(error)) from error
+        if not is_certain:
+            raise CacheUnavailable("the cache does not end storing what is to go")
+        return count
 
     def invalidate(self, target: Target, method: bytes, response: ResponseHead, authority: bytes | None = None) -> None:
         """Remove what an answer to an unsafe method makes invalid; `authority` is the host that its client named."""

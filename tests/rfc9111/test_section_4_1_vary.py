@@ -11,6 +11,7 @@ from webproxy.caching.variants import (
     Variant,
     VariantIndex,
     choose,
+    has_others,
     matches,
     new_variant,
     replaced_by,
@@ -116,6 +117,7 @@ def test_one_without_vary_takes_the_place_of_those_that_answered_its_request() -
     assert choose(with_variant(index, plain, replaced), asked) == plain
     assert replaced_by(index, one.selecting, asked) == ()
     assert replaced_by(index_of(plain), (), asked) == ()  # its own place is taken anyway
+    assert [has_others(found, asked) for found in (index, index_of(one, other, plain), None)] == [True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,11 @@ def new_variant(selecting: Selecting, etag: bytes | None) -> Variant:
     return Variant(selecting, etag or b"", digest.hexdigest().encode())
 
 
+def has_others(index: VariantIndex | None, request: RequestHead) -> bool:
+    """Whether there are answers with Vary to other requests: one without it must not hide them (section 4.1)."""
+    return index is not None and any(one.selecting and not matches(one.selecting, request) for one in index.variants)
+
+
 def replaced_by(index: VariantIndex, selecting: Selecting, request: RequestHead) -> tuple[Variant, ...]:
     """Those variants of the index that the answer to `request`, with these selecting fields, takes the place of.
 

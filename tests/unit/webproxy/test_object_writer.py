@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shmchannel.deadline import Deadline
 from tests.support.http_values import request, response, stored_response
 from tests.support.pairs import MemoryPair
 from tests.support.waiting import WATCHDOG_S
@@ -135,6 +136,24 @@ def test_a_purge_comes_to_the_key_itself_last(
     monkeypatch.setattr(pair.client, "purge", lambda key, *_, **__: purged.append(key) or 1)
     assert writer.purge(b"/x") == 2
     assert purged == [b"/x\0", b"/x"]
+
+
+def test_a_purge_waits_for_what_is_being_stored_and_says_when_it_did_not_end(pair: MemoryPair) -> None:
+    withdrawn = []
+
+    def withdraw(key: bytes, deadline: Deadline) -> bool:
+        withdrawn.append(key)
+        return len(withdrawn) < 2
+
+    client, pool = pair.client, pair.pool
+    lookup = ObjectLookup(CacheLink(client, patient=False))
+    writer = ObjectWriter(client, pool, lookup, lambda key, spool: Fill(client, pool, key, spool), withdraw)
+    assert writer.purge(b"/x") == 0
+    pair.store(b"/x", b"abc", encode(STORED))
+    with pytest.raises(CacheUnavailable):
+        writer.purge(b"/x")
+    assert pair.cache.entries == {}  # it is done all the same
+    assert withdrawn == [b"/x", b"/x"]
 
 
 def test_one_object_is_marked(pair: MemoryPair, writer: ObjectWriter) -> None:
