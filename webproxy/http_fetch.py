@@ -378,7 +378,12 @@ class HttpFetches:
         return self._table.open(key, lambda spool: self._make(order, spool), missed_at, join=not alone)
 
     def validate_in_background(self, order: Order, now: float) -> None:
-        """Begin a validation that nobody waits for, unless one runs already; never raises."""
+        """Begin a validation that nobody waits for, unless one runs already; never raises.
+
+        Not for a request with no-store, whose answer could neither be kept nor keep anything.
+        """
+        if request_directives(order.request.fields).no_store:
+            return
         try:
             opened = self.open(order, now)
         except WebProxyError as error:  # the next request tries again

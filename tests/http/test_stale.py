@@ -52,6 +52,15 @@ def test_while_revalidate_with_a_304(site: Site) -> None:
     assert (site.count(path), site.last(path).headers["if-none-match"]) == (2, '"1"')
 
 
+def test_while_revalidate_for_who_leaves_nothing(site: Site) -> None:
+    """What its validation would bring could not be kept: the next request validates."""
+    path = site.fill(stale("stale-while-revalidate=600"), Route(body=b"new", headers=FRESH))
+    assert site.get(path, "Cache-Control: no-store").body == b"old"
+    assert site.get(path).body == b"old"
+    wait_until(lambda: site.get(path).body == b"new", what="the new one")
+    assert site.count(path) == 2
+
+
 def test_while_revalidate_is_over(site: Site) -> None:
     path = site.fill(stale("stale-while-revalidate=10"), Route(body=b"new", headers=FRESH))
     assert site.get(path).body == b"new"
