@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from shmchannel.deadline import Deadline
@@ -71,7 +71,7 @@ class Step:
 
 STEPS = st.builds(
     Step,
-    method=st.sampled_from(("GET",) * 12 + ("HEAD", "HEAD", "POST", "PURGE", "SOFT", "EVICT", "EVICT")),
+    method=st.sampled_from(("GET",) * 12 + ("HEAD", "HEAD", "POST", "PURGE", "SOFT", "SOFT", "EVICT", "EVICT")),
     wish=st.sampled_from(WISHES),
     authorized=st.sampled_from((False, False, True)),
     language=st.sampled_from("12"),
@@ -83,6 +83,15 @@ STEPS = st.builds(
     age=st.sampled_from((0, 100, 400, 1000)),
     evicts=st.sampled_from(EVICTIONS),
 )
+
+
+# What went wrong once.
+WINDOW = "max-age=200, stale-while-revalidate=500"
+VARY_WITH_A_304 = [Step(age=1000), Step(varies=True), Step(language="2", varies=True)]
+VARY_LEFT_OUT = [Step(varies=True, age=1000), Step(changes=True), Step()]
+SOFT_PURGE_BEFORE_A_WINDOW = [Step(control=WINDOW), Step(method="SOFT"), Step()]
+FORBIDDEN_IN_A_WINDOW = [Step(control=WINDOW, age=400), Step(control="no-store"), Step()]
+REPLACED_IN_A_WINDOW = [Step(control=WINDOW, age=400), Step(status=404, control=""), Step()]
 
 
 @dataclass(frozen=True)
@@ -395,6 +404,11 @@ def test_histories(tmp_path: Path) -> None:
     with daemons(tmp_path, env={"WEBPROXY_ORIGIN_TRIES": "1"}) as living, origin_of(living) as site:
         # Without shrinking: what fails by waiting in vain would be waited for again and again.
         @given(st.booleans(), st.lists(STEPS, min_size=2, max_size=14))
+        @example(has_etag=True, steps=VARY_WITH_A_304)
+        @example(has_etag=True, steps=VARY_LEFT_OUT)
+        @example(has_etag=True, steps=SOFT_PURGE_BEFORE_A_WINDOW)
+        @example(has_etag=True, steps=FORBIDDEN_IN_A_WINDOW)
+        @example(has_etag=True, steps=REPLACED_IN_A_WINDOW)
         @settings(max_examples=150, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
         def histories(has_etag: bool, steps: list[Step]) -> None:
             world = World(has_etag)
