@@ -161,6 +161,7 @@ def test_a_getfile_fetch_on_its_way(site: Site) -> None:
         gate.set()
         assert asker.result().body == b"old"
     assert ask(site.port, path).body == b"new"
+    site.settle(path)
     assert site.stored(path).body == b"new"
     assert site.count(path) == 2
 
