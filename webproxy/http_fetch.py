@@ -315,10 +315,7 @@ class _HttpFetch(FetchJob):
             self._writer.remove_index(key)
 
     def _remove_replaced(self) -> None:
-        """The origin has something else by now, which is not stored: what was there before it must not serve on.
-
-        A part whose rest comes is not that, and is still read.
-        """
+        """The origin has something else, which is not stored: the old must not serve on. A part may still be read."""
         key = self._order.replaces
         is_continued = self._part.is_asked_for and key == self._order.target.key + PART_SUFFIX
         with self.permit.use() as granted:
@@ -378,10 +375,7 @@ class HttpFetches:
         return self._table.open(key, lambda spool: self._make(order, spool), missed_at, join=not alone)
 
     def validate_in_background(self, order: Order, now: float) -> None:
-        """Begin a validation that nobody waits for, unless one runs already; never raises.
-
-        Not for a request with no-store, whose answer could neither be kept nor keep anything.
-        """
+        """Begin a validation that nobody waits for, unless one runs already; never raises. Not for no-store."""
         if request_directives(order.request.fields).no_store:
             return
         try:
