@@ -176,7 +176,7 @@ class _Proxy:
     def _make_writer(self, lookup: ObjectLookup) -> ObjectWriter:
         assert self._client is not None
         assert self._pool is not None
-        return ObjectWriter(self._client, self._pool, lookup, self._make_fill)
+        return ObjectWriter(self._client, self._pool, lookup, self._make_fill, self._table.withdraw)
 
     def _variants(self) -> GetfileVariants | None:
         if self._lookup is None or self._writer is None:

@@ -11,6 +11,7 @@ from webproxy.fill import Fill
 from webproxy.http.fields import Fields
 from webproxy.origin import Sink
 from webproxy.origin_head import OriginResponse
+from webproxy.permit import StorePermit
 from webproxy.spool import Spool
 
 
@@ -25,11 +26,17 @@ class FetchJob(Sink):
         self.spool = spool
         self.tries = tries
         self.fill: Fill | None = None
+        self.permit = StorePermit()
         self._window_bytes = window_bytes
         self._go_on_share = go_on_share
         self._stopping = stopping
         self._length: int | None = None
         self._known: Continuation | None = None
+
+    @property
+    def object_key(self) -> bytes:
+        """The key of the URL whose objects this fetch stores or changes."""
+        return self.key
 
     @property
     def name(self) -> str:

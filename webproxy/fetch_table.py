@@ -35,6 +35,8 @@ class FetchTable:
         self._spool_directory = spool_directory
         self._change = threading.Condition()
         self._running: dict[bytes, FetchJob] = {}
+        self._living: set[FetchJob] = set()
+        """With those that nobody joins: another one runs under their key, or they were withdrawn."""
         self._filled: OrderedDict[bytes, float] = OrderedDict()
         self._pending: deque[FetchJob] = deque()
         self._threads_max = threads
@@ -93,6 +95,7 @@ class FetchTable:
             else:
                 self._threads.append(thread)
         self._running[key] = fetch
+        self._living.add(fetch)
         self.fetched_total += 1
         self._change.notify()
         return reader
@@ -113,6 +116,7 @@ class FetchTable:
         with self._change:
             for key in [key for key, running in self._running.items() if running is fetch]:
                 del self._running[key]
+            self._living.discard(fetch)
             if fetch.stored:
                 self._filled[fetch.key] = monotonic()
                 self._filled.move_to_end(fetch.key)
@@ -158,6 +162,18 @@ class FetchTable:
                 raise FetchAborted(f"{fetch.name}: nobody waits for it any more")
             if deadline.expired:
                 return
+
+    def withdraw(self, object_key: bytes, deadline: Deadline) -> bool:
+        """What is fetched for the key goes to those only who wait for it by now: it is neither joined nor stored.
+
+        Returns when nothing of it is stored any more; False when that was not certain in time.
+        """
+        with self._change:
+            fetches = [fetch for fetch in self._living if fetch.object_key == object_key]
+            for key in [key for key, running in self._running.items() if running in fetches]:
+                del self._running[key]
+        in_time = [fetch.permit.withdraw(deadline.remaining()) for fetch in fetches]
+        return all(in_time)
 
     def stop(self) -> None:
         """End every fetch soon and let the threads go; readers see their fetch fail."""

@@ -45,6 +45,8 @@ class _GetfileFetch(FetchJob):
     ) -> None:
         super().__init__(key, spool, stopping, tries=tries, window_bytes=window_bytes, go_on_share=go_on_share)
         self.fill = fill
+        if fill is not None:
+            fill.permit = self.permit
         self._url = url
         self._origin = origin
         self._limits = limits
@@ -133,7 +135,8 @@ class _GetfileFetch(FetchJob):
             self._found(self.spool.written)
         if self.fill is not None:
             self.fill.finish()
-            if self.fill.stored and self._variants is not None and self._stored is not None:
+            is_there = self.fill.stored and not self.permit.withdrawn
+            if is_there and self._variants is not None and self._stored is not None:
                 self._variants.enter(self.key, self.fill.key, self._stored)
 
 

@@ -21,6 +21,7 @@ from shmchannel.leased_transfer import OutgoingTransfer
 from shmchannel.pool import Lease, SegmentPool
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
+from webproxy.permit import StorePermit
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class Fill:
         self._gave_way = False
         self.given_up = False
         self.stored = False
+        self.permit = StorePermit()
+        """The fetch's; the fill ends when it is withdrawn, and has not stored anything then."""
         self.metadata_for: Callable[[int], bytes] = lambda _: b""
         """The object's metadata, by its size in bytes; to be set before the size is."""
         self.confirm: Callable[[], bool] | None = None
@@ -83,7 +86,12 @@ class Fill:
         self._size = size_bytes
 
     def pump(self) -> None:
-        """Hand over what can be handed over now; never waits for the cache, except for room in its queue."""
+        """Hand over what can be handed over now; never waits for the cache, except for room in its queue.
+
+        The last chunk stays here until finish(): with it the cache would store the object.
+        """
+        if self.permit.withdrawn:
+            self.cancel()
         if self.given_up or self._size is None:
             return
         try:
@@ -102,8 +110,9 @@ class Fill:
             self._close()
 
     def _handed_early(self, available_bytes: int) -> int:
-        """How much may be handed over now: not the last chunk, which makes it an object, before it is confirmed."""
-        return available_bytes if self.confirm is None or self._size is None else min(available_bytes, self._size - 1)
+        """How much may be handed over before finish(): not the last chunk, which makes it an object."""
+        assert self._size is not None
+        return min(available_bytes, self._size - 1)
 
     def _cache_is_there(self) -> bool:
         """Whether a cache lives, looked at once a second: a lease for one that is absent would only be retired."""
@@ -120,6 +129,8 @@ class Fill:
 
     def finish(self) -> None:
         """The body is complete in the spool: hand the rest over and wait for the commit."""
+        if self.permit.withdrawn:
+            self.cancel()
         if self.given_up or self._size is None:
             return
         try:
@@ -130,14 +141,17 @@ class Fill:
             transfer = self._transfer
             if transfer is None:
                 return
-            if self.confirm is not None:
-                transfer.pump(self._read_into, self._handed_early(self._size), wait=True)
-                if not self.confirm():
-                    log.info("object not stored", extra={"key": self.key, "reason": "what it was made of has gone"})
+            transfer.pump(self._read_into, self._handed_early(self._size), wait=True)
+            if self.confirm is not None and not self.confirm():
+                log.info("object not stored", extra={"key": self.key, "reason": "what it was made of has gone"})
+                self.cancel()
+                return
+            with self.permit.use() as granted:
+                if not granted:
                     self.cancel()
                     return
-            transfer.pump(self._read_into, self._size, wait=True)
-            self.stored = transfer.commit()
+                transfer.pump(self._read_into, self._size, wait=True)
+                self.stored = transfer.commit()
             if not self.stored:
                 log.info("object not stored by the cache", extra={"key": self.key, "size_bytes": self._size})
             self._close()

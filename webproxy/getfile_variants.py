@@ -7,7 +7,7 @@ request (origin_request.py), so of an object's variants it has one, and shares i
 from __future__ import annotations
 
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.variants import matches, new_variant, variant_key
+from webproxy.caching.variants import has_others, new_variant, variant_key
 from webproxy.errors import CacheUnavailable
 from webproxy.getfile_metadata import PLAIN_GET
 from webproxy.lookup import KEY_BYTES_MAX, Found, ObjectLookup
@@ -50,16 +50,13 @@ class GetfileVariants:
         if not self._lookup.is_varying(key):
             return False
         try:
-            index = self._lookup.index_of(key, WRITE_SECONDS)
+            return has_others(self._lookup.index_of(key, WRITE_SECONDS), PLAIN_GET)
         except CacheUnavailable:
             return False
-        return index is not None and any(
-            variant.selecting and not matches(variant.selecting, PLAIN_GET) for variant in index.variants
-        )
 
     def enter(self, key: bytes, place: bytes, stored: StoredResponse) -> None:
         """The answer is stored at its place: let the index of the key say so."""
         if place != key:
-            self._writer.add_variant(key, new_variant(stored.selecting, stored.fields.get(b"etag")))
+            self._writer.add_variant(key, new_variant(stored.selecting, stored.fields.get(b"etag")), PLAIN_GET)
         elif self._lookup.is_varying(key):  # nothing in it but what this answer takes the place of
             self._writer.remove_index(key)

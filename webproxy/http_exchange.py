@@ -334,7 +334,7 @@ class HttpExchange:
                 visit.target,
                 visit.said,
                 decision.reason,
-                partial(self._may_serve_stale, visit, found),
+                lambda response: self._may_serve_stale(visit, found, response.status),
             )
         except OriginError:
             if self._may_serve_stale(visit, found, None):
@@ -349,10 +349,7 @@ class HttpExchange:
             updated = head_update(
                 visit.request, found.stored, head, request_time=asked_time, response_time=time(), options=self._options
             )
-            if updated is None:
-                self._writer.mark(found.key)
-            else:
-                self._writer.update(found.key, found.version, updated)
+            self._writer.follow_head(found.key, found.version, found.stored, updated)
         return "passed", goes_on
 
     def _send_stale(self, visit: Visit, found: Found, decision: Decision, fwd_status: int | None) -> Result:
@@ -379,12 +376,9 @@ class HttpExchange:
             if request.method in (b"GET", b"HEAD"):
                 return self._answer_error(visit, 404, "there is no such object", why)
             return self._refuse(visit.connection, request, 405, "there is no origin for this method")
-        response, goes_on = self._passing.serve(visit.connection, request, target, visit.said, why)
+        before_told = partial(self._purges.invalidate, visit)
+        _, goes_on = self._passing.serve(visit.connection, request, target, visit.said, why, before_told)
         assert goes_on is not None
-        if self._writer is not None:
-            head = ResponseHead(response.status, response.fields, response.reason)
-            named = split_target(request.target, request.fields.get(b"host")).authority
-            self._writer.invalidate(target, request.method, head, named)
         return "passed", goes_on
 
 
@@ -392,7 +386,8 @@ def _order(visit: Visit, lookup: Lookup, validates: Found | None) -> Order:
     """With what the answer will vary in, going by the last one: who differs there need not wait for another's."""
     variants = lookup.index.variants if lookup.index is not None else ()
     likely = next((variant.selecting for variant in variants if variant.selecting), ())
-    return Order(visit.target, visit.request, validates, lookup.index, _variant_id(likely, visit.request))
+    replaces = lookup.found.key if lookup.found is not None else b""
+    return Order(visit.target, visit.request, validates, lookup.index, replaces, _variant_id(likely, visit.request))
 
 
 def _variant_id(selecting: Selecting, request: RequestHead) -> bytes:

@@ -14,11 +14,11 @@ from time import monotonic, time
 
 from webproxy.caching.directives import request_directives
 from webproxy.caching.partial import is_worth_keeping
-from webproxy.caching.storability import Storability, may_store, store_response
+from webproxy.caching.storability import Storability, may_store, store_response, takes_the_place
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.validation import conditional_request, freshen, may_keep, selects
-from webproxy.caching.variants import VariantIndex, new_variant, selecting_fields, variant_key
-from webproxy.errors import FetchAborted, OriginError, OriginUnreachable, WebProxyError
+from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
+from webproxy.caching.variants import VariantIndex, has_others, new_variant, selecting_fields, variant_key
+from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable, WebProxyError
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
 from webproxy.fill import Fill, metadata_of
@@ -49,6 +49,8 @@ class Order:
     validates: Found | None = None
     """The stored response to be validated; its body is not held open."""
     index: VariantIndex | None = None
+    replaces: bytes = b""
+    """The key of the stored response that the request selects, validated or not: what the answer takes the place of."""
     variant: bytes = b""
     """What tells the requests apart that cannot share an answer, as far as is known before it comes."""
 
@@ -106,6 +108,11 @@ class _HttpFetch(FetchJob):
         """Told the key that this runs under when the answer may be stored."""
 
     @property
+    def object_key(self) -> bytes:
+        """As FetchJob.object_key: whatever variant of it this is."""
+        return self._order.target.key
+
+    @property
     def name(self) -> str:
         """The URL."""
         return self._order.target.url
@@ -142,6 +149,8 @@ class _HttpFetch(FetchJob):
             self.fill.finish()
             if self.fill.stored:
                 self._after_store()
+            else:
+                self._remove_replaced()
 
     def begin(self, response: OriginResponse) -> bool:
         """The head has come: what may be stored goes to the cache while it streams, and the readers are told."""
@@ -151,7 +160,9 @@ class _HttpFetch(FetchJob):
             self.begin_rest(response)
             self._combine(response)
             return True
-        if response.status == 304 and self._validates is not None:
+        if response.status == 304:
+            if self._validates is None:
+                raise OriginBadReply(f"{self.name}: a 304 to a request without a condition", status=304)
             return False
         if self._part.is_asked_for and response.status in (206, 416):
             self._follows = self._begin_completion(response)
@@ -181,6 +192,8 @@ class _HttpFetch(FetchJob):
             self.when_shareable(self.key)
         if is_stored and self._writer is not None:
             self.fill = self._make_fill(self._writer, stored)
+        if self.fill is None and takes_the_place(stored.status):
+            self._remove_replaced()
         self.note_head(response)
         self.spool.answer(Head(response, stored, is_stored, verdict.reason, completes=self._part.is_asked_for))
         if self.fill is not None and response.length is not None:
@@ -241,7 +254,7 @@ class _HttpFetch(FetchJob):
 
     def _prefix_to_keep(self) -> SpooledPrefix | None:
         known, written = self._known, self.spool.written
-        if known is None or not self._may_keep_part or self._stopping.is_set():
+        if known is None or not self._may_keep_part or self.permit.withdrawn or self._stopping.is_set():
             return None
         if written <= self._part.held_bytes or not is_worth_keeping(written, known.size_bytes):
             return None
@@ -264,10 +277,11 @@ class _HttpFetch(FetchJob):
 
     # -- what is stored ------------------------------------------------------------------------------------------
     def _combine(self, response: OriginResponse) -> None:
-        """The head of the rest updates that of the beginning (RFC 9111 section 3.4), or forbids to store the whole."""
+        """The head of the rest updates that of the beginning (RFC 9111 section 3.4), or forbids to store it there."""
         assert self._stored is not None
         self._combined = self._freshened(self._combined or self._stored, response)
-        if not may_keep(self._asked, self._combined, self._options):
+        kept = may_keep(self._asked, self._combined, self._options)
+        if not kept or varies_otherwise(self._stored, self._combined):
             self._may_keep_part = False
             self._part.drop()
             if self.fill is not None:
@@ -275,20 +289,19 @@ class _HttpFetch(FetchJob):
 
     def _make_fill(self, writer: ObjectWriter, stored: StoredResponse) -> Fill:
         key = self._order.target.key
-        self._is_index_due = bool(stored.selecting) or stored.status != 200 or self._has_other_variants()
+        self._is_index_due = bool(stored.selecting) or stored.status != 200
+        self._is_index_due = self._is_index_due or has_others(self._order.index, self._asked)
         if self._is_index_due:
             key = variant_key(key, new_variant(stored.selecting, None).id)
         fill = writer.make_fill(key, self.spool)
         fill.metadata_for = metadata_of(stored)
+        fill.permit = self.permit
         return fill
-
-    def _has_other_variants(self) -> bool:
-        """Answers with Vary are stored: one without it must not hide them (RFC 9111 section 4.1)."""
-        index = self._order.index
-        return index is not None and any(variant.selecting for variant in index.variants)
 
     def _after_store(self) -> None:
         """Let the index and the plain object agree on what the key has now."""
+        if self.permit.withdrawn:  # it was purged meanwhile
+            return
         assert self._writer is not None
         assert self._stored is not None
         key = self._order.target.key
@@ -296,26 +309,36 @@ class _HttpFetch(FetchJob):
         if self.fill is not None and combined is not None and combined.selecting == self._stored.selecting:
             self._writer.update_own(self.fill.key, self._stored, combined)
         if self._is_index_due:
-            self._writer.add_variant(key, new_variant(self._stored.selecting, self._stored.fields.get(b"etag")))
+            variant = new_variant(self._stored.selecting, self._stored.fields.get(b"etag"))
+            self._writer.add_variant(key, variant, self._asked)
         elif self._order.index is not None:
             self._writer.remove_index(key)
+
+    def _remove_replaced(self) -> None:
+        """The origin has something else, which is not stored: the old must not serve on. A part may still be read."""
+        key = self._order.replaces
+        is_continued = self._part.is_asked_for and key == self._order.target.key + PART_SUFFIX
+        with self.permit.use() as granted:
+            if granted and self._writer is not None and key and not is_continued:
+                self._writer.remove(key)
 
     def _take_not_modified(self, response: OriginResponse) -> None:
         """The origin answered 304: the stored response serves on, with what the answer says of it."""
         found = self._validates
         assert found is not None
         head = ResponseHead(response.status, response.fields, response.reason)
-        if not selects(head, found.stored):  # it means something that we do not have: ask for all of it
-            self._validates = None
+        freshened = self._freshened(found.stored, response)
+        if not selects(head, found.stored) or varies_otherwise(found.stored, freshened):
+            self._validates = None  # it means something that we do not have, or not in its place: ask for all of it
             self.attempt()
             return
-        freshened = self._freshened(found.stored, response)
-        is_kept = may_keep(self._asked, freshened, self._options)
-        if self._writer is not None:
-            if is_kept:
+        with self.permit.use() as granted:  # what was marked meanwhile stays so: the origin was asked before that
+            is_kept = granted and may_keep(self._asked, freshened, self._options)
+            if self._writer is not None and is_kept:
                 self._was_kept = self._writer.update(found.key, found.version, freshened)
-            else:  # who waits for this answer still needs the body; nobody else gets it without asking
-                self._writer.mark(found.key)
+            elif self._writer is not None and granted:
+                # Who waits for this answer still needs the body; nobody else gets it without asking.
+                self._writer.update(found.key, found.version, barred(found.stored))
         self.spool.answer(Validated(found.key, freshened, found.version, found.held_bytes, is_kept))
 
 
@@ -352,7 +375,9 @@ class HttpFetches:
         return self._table.open(key, lambda spool: self._make(order, spool), missed_at, join=not alone)
 
     def validate_in_background(self, order: Order, now: float) -> None:
-        """Begin a validation that nobody waits for, unless one runs already; never raises."""
+        """Begin a validation that nobody waits for, unless one runs already; never raises. Not for no-store."""
+        if request_directives(order.request.fields).no_store:
+            return
         try:
             opened = self.open(order, now)
         except WebProxyError as error:  # the next request tries again

@@ -23,7 +23,7 @@ from webproxy.caching.index_codec import decode_index
 from webproxy.caching.partial import answer_range, lies_within
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, decode, is_index
-from webproxy.caching.variants import VariantIndex, choose, matches, variant_key
+from webproxy.caching.variants import VariantIndex, choose, matches, new_variant, variant_key
 from webproxy.hit import leave
 from webproxy.http.dates import format_http_date
 from webproxy.http.fields import Fields
@@ -103,8 +103,12 @@ class ObjectLookup:
                 return self._or_part(lookup, key, request, wait_s)
             self._varying.pop(key, None)
         found = self._open(key, wait_s)
-        if found is not None:
+        if found is not None and matches(found.stored.selecting, request):
             return Lookup(found)
+        if found is not None:  # it varies though it lies here, and was not stored for such a request (section 4.1)
+            found.leave()
+            own = VariantIndex((new_variant(found.stored.selecting, None),))
+            return self._find_varying(key, request, wait_s) or Lookup(index=own)
         lookup = self._find_varying(key, request, wait_s) or Lookup()
         if names_files and lookup.found is None:
             name = unquote_to_bytes(key.partition(b"?")[0])

@@ -18,11 +18,12 @@ from webproxy.caching.index_codec import encode_index
 from webproxy.caching.invalidation import invalidated_paths, invalidated_targets
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
-from webproxy.caching.variants import Variant, VariantIndex, with_variant
+from webproxy.caching.validation import varies_otherwise
+from webproxy.caching.variants import Variant, VariantIndex, replaced_by, variant_key, with_variant
 from webproxy.errors import CacheUnavailable
 from webproxy.fill import Fill, Source
 from webproxy.hit import leave
-from webproxy.http.messages import ResponseHead
+from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
 from webproxy.origins import Target
 
@@ -40,11 +41,14 @@ class ObjectWriter:
         pool: SegmentPool,
         lookup: ObjectLookup,
         make_fill: Callable[[bytes, Source], Fill],
+        withdraw: Callable[[bytes, Deadline], bool] = lambda _key, _deadline: True,
     ) -> None:
+        """`withdraw` sees to it that nothing of what is being fetched for a key is stored; False: not for certain."""
         self._client = client
         self._pool = pool
         self._lookup = lookup
         self.make_fill = make_fill
+        self._withdraw = withdraw
         self._lock = threading.Lock()
 
     def update(self, key: bytes, version: int, stored: StoredResponse) -> bool:
@@ -68,13 +72,18 @@ class ObjectWriter:
         if is_own:
             self.update(key, version, stored)
 
-    def add_variant(self, key: bytes, variant: Variant) -> None:
-        """The variant is stored: enter it into the index, and remove the object that would hide it."""
+    def add_variant(self, key: bytes, variant: Variant, request: RequestHead) -> None:
+        """The variant is stored, of the answer to this request: enter it into the index, and remove what would hide it.
+
+        That is the object at the key itself, and those variants whose place it takes.
+        """
         with self._lock:
             try:
                 index = self._lookup.index_of(key, WRITE_SECONDS) or VariantIndex()
-                self._put_empty(key + INDEX_SUFFIX, encode_index(with_variant(index, variant)))
-                self._client.purge(key, Deadline.after(WRITE_SECONDS))
+                replaced = replaced_by(index, variant.selecting, request)
+                self._put_empty(key + INDEX_SUFFIX, encode_index(with_variant(index, variant, replaced)))
+                for gone in (key, *(variant_key(key, one.id) for one in replaced)):
+                    self._client.purge(gone, Deadline.after(WRITE_SECONDS))
             except (ShmChannelError, CacheUnavailable, MetadataError) as error:
                 log.info("variant not entered", extra={"key": key, "reason": str(error)})
                 return
@@ -86,13 +95,22 @@ class ObjectWriter:
             self._purge_quietly(key + INDEX_SUFFIX, prefix=True)
             self._lookup.forget_varying(key)
 
-    def mark(self, key: bytes) -> None:
-        """Mark one object stale: from now on it is validated before each use."""
-        self._purge_quietly(key, mark=True)
+    def follow_head(self, key: bytes, version: int, stored: StoredResponse, updated: StoredResponse | None) -> None:
+        """Let a stored object be what a HEAD made of it (head_update())."""
+        if updated is None:
+            self.mark(key)
+        elif varies_otherwise(stored, updated):
+            self.remove(key)
+        else:
+            self.update(key, version, updated)
 
     def remove(self, key: bytes) -> None:
         """Remove one object."""
         self._purge_quietly(key)
+
+    def mark(self, key: bytes) -> None:
+        """Mark one object stale: from now on it is validated before each use."""
+        self._purge_quietly(key, mark=True)
 
     def _purge_quietly(self, key: bytes, *, prefix: bool = False, mark: bool = False) -> None:
         try:
@@ -103,15 +121,21 @@ class ObjectWriter:
     def purge(self, key: bytes, *, soft: bool = False) -> int:
         """Remove, or mark stale, what is stored for a key, all its variants with it; returns how many objects.
 
+        What is on its way from the origin was asked for before this, and is not stored.
+
         Raises:
             CacheUnavailable: the cache cannot be told.
         """
+        is_certain = self._withdraw(key, Deadline.after(WRITE_SECONDS))
         try:
             # The key itself comes last: who makes an object of a part looks before it is one whether that part is left.
             count = self._client.purge(key + INDEX_SUFFIX, Deadline.after(WRITE_SECONDS), prefix=True, mark=soft)
-            return count + self._client.purge(key, Deadline.after(WRITE_SECONDS), mark=soft)
+            count += self._client.purge(key, Deadline.after(WRITE_SECONDS), mark=soft)
         except ShmChannelError as error:
             raise CacheUnavailable(str(error)) from error
+        if not is_certain:
+            raise CacheUnavailable("the cache does not end storing what is to go")
+        return count
 
     def invalidate(self, target: Target, method: bytes, response: ResponseHead, authority: bytes | None = None) -> None:
         """Remove what an answer to an unsafe method makes invalid; `authority` is the host that its client named."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from webproxy.caching.continuation import Continuation, continuation, is_rest, rest_request, shown_fields
+from webproxy.caching.storability import takes_the_place
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import CacheUnavailable
 from webproxy.http.fields import Fields
@@ -72,9 +73,9 @@ class PartInHand:
         return True
 
     def is_replaced_by(self, response: OriginResponse) -> None:
-        """An answer has come that is not its rest: one that brings all of the body makes it useless."""
+        """An answer has come that is not its rest: one that says what the origin has now makes it useless."""
         self._known = None
-        if response.status == 200:
+        if takes_the_place(response.status):
             self.forget()
 
     def drop(self) -> None:

@@ -8,8 +8,9 @@ from time import time
 from typing import Final
 
 from webproxy.caching.hop_by_hop import end_to_end
+from webproxy.caching.validation import CONDITIONS
 from webproxy.client_stream import ClientStream
-from webproxy.errors import BodyCutShort, OriginError
+from webproxy.errors import BodyCutShort, OriginBadReply, OriginError
 from webproxy.http.dates import format_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
@@ -26,8 +27,8 @@ log = logging.getLogger(__name__)
 
 _BODILESS: Final = frozenset({204, 304})
 
-Declines = Callable[[int], bool]
-"""Whether an answer of this status is not for the client, who gets something else in its place."""
+Declines = Callable[[OriginResponse], bool]
+"""Whether an answer with this head is not for the client, who gets something else; asked before the client is told."""
 
 
 def body_framing(request: RequestHead, response: OriginResponse, connection: Connection) -> tuple[bytes, Connection]:
@@ -77,8 +78,10 @@ class _ToClient(Sink):
         send_interim(self._stream, self._request, status, fields)
 
     def begin(self, response: OriginResponse) -> bool:
-        """Send the head on, unless it is declined."""
-        if self._declines(response.status):
+        """Send the head on, unless it is declined; a 304 that nobody asked for is no answer to anything."""
+        if response.status == 304 and CONDITIONS.isdisjoint(self._request.fields.names()):
+            raise OriginBadReply("a 304 to a request without a condition", status=304)
+        if self._declines(response):
             self.declined = True
             return False
         framing, self.connection = body_framing(self._request, response, self.connection)

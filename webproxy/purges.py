@@ -1,12 +1,15 @@
-"""Purges: PURGE requests: who may make them, and what they remove or mark."""
+"""Purges: what requests remove from the cache: PURGE, from whoever may, and what the answer to a POST makes invalid."""
 
 from __future__ import annotations
 
 import ipaddress
 
+from webproxy.http.messages import ResponseHead
 from webproxy.lookup import KEY_BYTES_MAX
 from webproxy.object_writer import ObjectWriter
+from webproxy.origin_head import OriginResponse
 from webproxy.replies import Replies
+from webproxy.urls import split_target
 from webproxy.visit import Visit
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -20,6 +23,17 @@ class Purges:
         self._writer = writer
         self._replies = replies
         self._networks = networks
+
+    def invalidate(self, visit: Visit, response: OriginResponse) -> bool:
+        """Remove what the answer to a request makes invalid, before its client is told: it must not find that any more.
+
+        Always False: the answer is for the client.
+        """
+        if self._writer is not None:
+            head = ResponseHead(response.status, response.fields, response.reason)
+            named = split_target(visit.request.target, visit.request.fields.get(b"host")).authority
+            self._writer.invalidate(visit.target, visit.request.method, head, named)
+        return False
 
     def serve(self, visit: Visit) -> tuple[str, bool] | None:
         """Remove what is stored for the URL, all variants; with `X-Purge: soft` it is marked stale instead.

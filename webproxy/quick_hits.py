@@ -1,8 +1,8 @@
 """QuickHits: whole replies for the plainest and most frequent request: a GET without terms, for a fresh hot object.
 
 Nothing is decided here that caching/decision.py would decide otherwise: a request that sets terms, a stored response
-that is stale, marked or partial, and all that needs looking at, is left to the exchange. What is worked out for an
-object serves until its metadata change; its head, until its age does.
+that is stale, marked, partial or varies, and all that needs looking at, is left to the exchange. What is worked out for
+an object serves until its metadata change; its head, until its age does.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class QuickHits:
 
     def _prepare(self, key: bytes, entry: ShelfEntry) -> _Prepared | None:
         stored = self._read(key, entry)
-        if stored is None or stored.status == 206 or stored.marked:
+        if stored is None or stored.status == 206 or stored.marked or stored.selecting:
             return None
         if len(self._prepared) >= KNOWN_MAX:
             self._prepared.clear()

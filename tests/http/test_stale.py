@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
-from tests.http.site import Site
+from tests.http.site import Site, daemons, origin_of
 from tests.support.rawserver import RESET, RawServer
 from tests.support.waiting import WATCHDOG_S, wait_until
 from workloads.origin_stub import OriginStub, Route
@@ -49,6 +50,15 @@ def test_while_revalidate_with_a_304(site: Site) -> None:
     assert site.get(path).is_hit
     wait_until(lambda: int(site.get(path).cache["ttl"]) > 0, what="the update")
     assert (site.count(path), site.last(path).headers["if-none-match"]) == (2, '"1"')
+
+
+def test_while_revalidate_for_who_leaves_nothing(site: Site) -> None:
+    """What its validation would bring could not be kept: the next request validates."""
+    path = site.fill(stale("stale-while-revalidate=600"), Route(body=b"new", headers=FRESH))
+    assert site.get(path, "Cache-Control: no-store").body == b"old"
+    assert site.get(path).body == b"old"
+    wait_until(lambda: site.get(path).body == b"new", what="the new one")
+    assert site.count(path) == 2
 
 
 def test_while_revalidate_is_over(site: Site) -> None:
@@ -90,6 +100,77 @@ def test_if_error_by_the_request(site: Site) -> None:
 def test_other_statuses_are_no_errors(site: Site) -> None:
     path = site.fill(stale("stale-if-error=600"), Route(status=404, body=b"gone"))
     assert site.get(path).status == 404
+
+
+ANSWERS_THAT_ARE_NOT_KEPT = [
+    pytest.param(Route(status=404, body=b"now"), id="404"),
+    pytest.param(Route(status=401, body=b"now"), id="401"),
+    pytest.param(Route(status=302, body=b"now", headers={"Location": "/elsewhere"}), id="302"),
+    pytest.param(Route(status=410, body=b"now"), id="410"),
+    pytest.param(Route(body=b"now"), id="200-without-freshness"),
+    pytest.param(Route(body=b"now", headers={"Cache-Control": "no-store", "ETag": '"2"'}), id="200-no-store"),
+]
+ASKS_FIRST = [
+    pytest.param("stale-while-revalidate=600", (), id="in-the-background"),
+    pytest.param("x", (), id="stale"),
+    pytest.param("x", ("Cache-Control: no-cache",), id="reload"),
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS_THAT_ARE_NOT_KEPT)
+@pytest.mark.parametrize(("control", "fields"), ASKS_FIRST)
+def test_what_the_origin_has_replaced_serves_no_more(
+    site: Site, answer: Route, control: str, fields: tuple[str, ...]
+) -> None:
+    """Also when what takes its place is not stored, and while the origin cannot be reached."""
+    path = site.fill(stale(control), answer)
+    site.get(path, *fields)
+    wait_until(lambda: site.get(path).body == b"now", what="what the origin has now")
+    assert not site.holds(path)
+    site.origin.close()
+    with nobody(site.daemons.origin_port):
+        assert site.get(path).status == 502
+
+
+def test_a_reload_that_is_not_kept_is_for_all(site: Site) -> None:
+    path = site.fill(Route(body=b"old", headers=FRESH), Route(status=404, body=b"now"))
+    site.stored(path)
+    assert site.get(path, "Cache-Control: no-cache").status == 404
+    assert site.get(path).status == 404
+
+
+@pytest.mark.parametrize("status", [429, 500, 501, 503, 507])
+def test_what_says_nothing_of_the_object_leaves_it(site: Site, status: int) -> None:
+    path = site.fill(Route(body=b"old", headers=FRESH), Route(status=status))
+    site.get(path, "Cache-Control: no-cache")
+    assert site.stored(path).body == b"old"
+
+
+def test_what_the_cache_has_no_room_for_replaces_too(tmp_path: Path) -> None:
+    with daemons(tmp_path, cache=("--store-bytes", "100000")) as living, origin_of(living) as site:
+        path = site.fill(stale("stale-while-revalidate=600"), Route(body=2 * BODY, headers=FRESH))
+        assert site.get(path).body == b"old"
+        wait_until(lambda: site.get(path).body == 2 * BODY, what="the new one")
+
+
+@pytest.mark.parametrize("control", ["no-store", "private"])
+def test_a_304_that_forbids_to_keep_it_goes_before_stale_while_revalidate(site: Site, control: str) -> None:
+    path = site.fill(
+        stale("stale-while-revalidate=600"),
+        Route(body=b"old", headers={"Cache-Control": control, "ETag": '"1"'}),
+        Route(body=b"new", headers=FRESH),
+    )
+    assert site.get(path).body == b"old"
+    wait_until(lambda: not site.get(path).is_hit, what="a request that waits for the origin")
+    assert site.get(path).body == b"new"
+
+
+def test_a_304_that_forbids_to_keep_it_and_then_no_origin(site: Site) -> None:
+    path = site.fill(stale("x"), Route(body=b"old", headers={"Cache-Control": "no-store", "ETag": '"1"'}))
+    assert site.get(path).body == b"old"
+    site.origin.close()
+    with nobody(site.daemons.origin_port):
+        assert site.get(path).status == 502
 
 
 @contextmanager

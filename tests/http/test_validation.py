@@ -119,3 +119,15 @@ def test_a_304_puts_a_wrong_content_type_right(site: Site) -> None:
     )
     assert site.get(path).all("content-type") == ["text/html"]
     assert site.stored(path).all("content-type") == ["text/html"]
+
+
+@pytest.mark.parametrize("fields", [(), ("Cache-Control: no-store",)], ids=["fetched", "passed"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_304_that_nobody_asked_for(site: Site, method: str, fields: tuple[str, ...]) -> None:
+    path = site.put(Route(status=304, headers={"ETag": '"1"'}))
+    assert site.get(path, *fields, method=method).status == 502
+
+
+def test_a_304_to_the_clients_own_condition_that_the_origin_judges(site: Site) -> None:
+    path = site.put(Route(body=b"x", headers={"ETag": '"1"'}))
+    assert site.get(path, 'If-None-Match: "1"', "Cache-Control: no-store").status == 304

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tests.http.site import Site
 from tests.support.client import ask
 from tests.support.waiting import wait_until
@@ -162,6 +164,72 @@ def test_a_purge_takes_what_getfile_has_stored_of_what_varies(site: Site) -> Non
     assert site.get(path, method="PURGE").status == 200
     assert ask(site.port, path).body == b"identity"
     assert site.count(path) == 2
+
+
+STALE = {"Cache-Control": "max-age=60", "Age": "100", "ETag": '"1"'}
+ENGLISH, GERMAN = "Accept-Language: en", "Accept-Language: de"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_vary_that_comes_with_a_validation(site: Site, method: str) -> None:
+    """Section 4.1: what was stored for anybody turns out to be for some; the others do not get it."""
+    stored = Route(body=b"english", headers=STALE)
+
+    def choose(request: Request) -> Route:
+        body = b"deutsch" if request.headers["accept-language"] == "de" else b"english"
+        etag = '"2"' if body == b"deutsch" else '"1"'
+        return Route(body=body, headers={**FRESH, "ETag": etag, "Vary": "Accept-Language"})
+
+    path = site.fill(stored, Route(choose=choose))
+    assert site.get(path, ENGLISH, method=method).status == 200
+    german = site.get(path, GERMAN)
+    assert (german.is_hit, german.body) == (False, b"deutsch")
+    assert site.stored(path, GERMAN).body == b"deutsch"
+    assert site.get(path, ENGLISH).body == b"english"
+    assert site.stored(path, ENGLISH).body == b"english"
+
+
+def test_vary_that_grows_with_a_validation(site: Site) -> None:
+    path = site.put(
+        Route(body=b"a1", headers={**STALE, "Vary": "A"}),
+        Route(body=b"a1b1", headers={**FRESH, "ETag": '"1"', "Vary": "A, B"}),
+        Route(body=b"a1b1", headers={**FRESH, "ETag": '"1"', "Vary": "A, B"}),
+        Route(body=b"a1b2", headers={**FRESH, "ETag": '"2"', "Vary": "A, B"}),
+    )
+    site.get(path, "A: 1", "B: 1")
+    site.settle(path)
+    assert site.get(path, "A: 1", "B: 1").body == b"a1b1"
+    assert site.get(path, "A: 1", "B: 2").body == b"a1b2"
+    assert site.stored(path, "A: 1", "B: 1").body == b"a1b1"
+    assert site.stored(path, "A: 1", "B: 2").body == b"a1b2"
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"new"), (404, b"gone")])
+def test_an_answer_without_vary_takes_the_place_of_the_variant_that_it_was_asked_for(
+    site: Site, status: int, body: bytes
+) -> None:
+    path = site.put(
+        Route(body=b"old", headers={**STALE, "Vary": "Foo"}), Route(status=status, body=body, headers=FRESH)
+    )
+    site.get(path, "Foo: 1")
+    site.settle(path)
+    assert (site.get(path, "Foo: 1").status, site.stored(path, "Foo: 1").body) == (status, body)
+    count = site.count(path)
+    for value in "123":
+        assert site.get(path, f"Foo: {value}").body == body
+    assert site.count(path) == count == 2
+
+
+def test_a_reload_without_vary_takes_the_place_of_a_fresh_variant(site: Site) -> None:
+    path = site.put(by_field("Foo"), by_field("Foo"), Route(body=b"new", headers=FRESH))
+    for value in "12":
+        site.get(path, f"Foo: {value}")
+        site.stored(path, f"Foo: {value}")
+    assert site.get(path, "Foo: 1", "Cache-Control: no-cache").body == b"new"
+    wait_until(lambda: site.get(path, "Foo: 1").body == b"new", what="the new one")
+    assert site.stored(path, "Foo: 1").body == b"new"
+    assert site.stored(path, "Foo: 2").body == b"2"  # it was not asked about
+    assert site.count(path) == 3
 
 
 def test_getfile_of_what_varies(site: Site) -> None:

@@ -1,5 +1,7 @@
 """RFC 5861: stale-while-revalidate (section 3) and stale-if-error (section 4)."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.rfc9111.exchanges import DATE, ETAG, action_after, decision_after, kept
@@ -53,6 +55,11 @@ def test_the_window_begins_where_freshness_ends() -> None:
 )
 def test_what_the_client_asks_goes_before_it(control: bytes, action: Action) -> None:
     assert action_after(70, MEANWHILE, b"Cache-Control: " + control) is action
+
+
+def test_what_a_soft_purge_has_marked_does_not_serve_meanwhile() -> None:
+    for seconds in (1, 70):
+        assert action_after(seconds, replace(MEANWHILE, marked=True)) is REVALIDATE
 
 
 @pytest.mark.parametrize("value", [b"0", b"x", b"-5", b""])

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.support.http_values import NOW, fields, request, response, stored_response
+from webproxy.caching.decision import Action, decide
 from webproxy.caching.options import CachingOptions
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.validation import freshen, may_keep
+from webproxy.caching.validation import barred, freshen, may_keep
 from webproxy.http.messages import RequestHead
 
 DATE = b"Date: Sat, 21 Nov 2026 10:00:00 GMT"
@@ -132,6 +133,20 @@ def test_a_cookie_is_not_kept_for_others() -> None:
 def test_what_may_not_stay_stored(line: bytes, kept: bool, method: bytes) -> None:
     asked = request(method=method)
     assert may_keep(asked, updated(DATE, line, asked=asked)) is kept
+
+
+@pytest.mark.parametrize("wishes", [(), (b"Cache-Control: max-stale",), (b"Cache-Control: stale-if-error=600",)])
+def test_what_a_304_forbids_to_keep_serves_nobody_else_unasked(wishes: tuple[bytes, ...]) -> None:
+    """Neither meanwhile, nor in place of an error, nor while the origin is lost; nothing of the 304 is kept."""
+    stored = stored_response(b'ETag: "a"', stale_while_revalidate_s=600, stale_if_error_s=600)
+    left = barred(stored)
+    decision = decide(request(*wishes), left, NOW)
+    assert (decision.action, decision.stale_if_error_until_time, decision.stale_if_disconnected_until_time) == (
+        Action.REVALIDATE,
+        0.0,
+        0.0,
+    )
+    assert left.fields == stored.fields
 
 
 def test_an_update_leaves_the_old_value_alone() -> None:

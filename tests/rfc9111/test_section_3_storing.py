@@ -101,6 +101,12 @@ def test_a_response_that_no_request_can_select(vary: tuple[bytes, ...], reason: 
     assert refusal(FRESH, *vary) == reason
 
 
+@pytest.mark.parametrize("status", [600, 999])
+def test_what_is_no_status(status: int) -> None:
+    """RFC 9110 section 15."""
+    assert refusal(FRESH, status=status) == b"status"
+
+
 PARTS = CachingOptions(store_partial=True)
 ASKED = (b"Range: bytes=0-1",)
 

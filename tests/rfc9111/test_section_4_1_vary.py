@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.http_values import fields, request
+from tests.support.http_values import NOW, fields, request, response, stored_response
 from webproxy.caching.stored import Selecting
+from webproxy.caching.validation import freshen, varies_otherwise
 from webproxy.caching.variants import (
     Variant,
     VariantIndex,
     choose,
+    has_others,
     matches,
     new_variant,
+    replaced_by,
     selecting_fields,
     with_variant,
 )
@@ -101,6 +104,32 @@ def test_one_without_vary_does_not_hide_the_others() -> None:
     index = index_of(varied, plain)
     assert choose(index, request(b"Foo: 1")) == varied
     assert choose(index, request(b"Foo: 2")) == plain
+
+
+def test_one_without_vary_takes_the_place_of_those_that_answered_its_request() -> None:
+    """Or it would be stored and never chosen, and what the origin has replaced would be."""
+    one, two, other = variant(b'"1"', b"Foo", b"Foo: 1"), variant(b'"2"', b"Foo", b"Foo: 2"), variant(b'"3"', b"Bar")
+    index, asked = index_of(one, two, other), request(b"Foo: 1")
+    replaced = replaced_by(index, (), asked)
+    assert set(replaced) == {one, other}
+    plain = new_variant((), None)
+    assert with_variant(index, plain, replaced).variants == (plain, two)
+    assert choose(with_variant(index, plain, replaced), asked) == plain
+    assert replaced_by(index, one.selecting, asked) == ()
+    assert replaced_by(index_of(plain), (), asked) == ()  # its own place is taken anyway
+    assert [has_others(found, asked) for found in (index, index_of(one, other, plain), None)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("vary", "expected"),
+    [(b"Foo", False), (b"foo", False), (b"Foo, Bar", True), (b"Bar", True), (b"*", True), (None, False)],
+)
+def test_a_304_that_changes_what_it_varies_in(vary: bytes | None, expected: bool) -> None:
+    asked = request(b"Foo: 1")
+    stored = stored_response(b'ETag: "1"', b"Vary: Foo", selecting=selecting(b"Foo", b"Foo: 1"))
+    lines = [] if vary is None else [b"Vary: " + vary]
+    fresh = freshen(asked, stored, response(*lines, status=304), request_time=NOW - 1, response_time=NOW)
+    assert varies_otherwise(stored, fresh) is expected
 
 
 def test_what_is_stored_again_takes_the_place_of_its_variant_only() -> None:

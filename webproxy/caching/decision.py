@@ -143,9 +143,10 @@ def _takes_stale(wishes: RequestDirectives, stored: StoredResponse, exact_age: f
 def _may_serve_meanwhile(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) -> bool:
     """stale-while-revalidate (RFC 5861 section 3), unless a prohibition of section 4.2.4 stands against it.
 
-    A request that says how old or how stale it takes one has had its answer by then (sections 5.2.1.1 to 5.2.1.4).
+    A request that says how old or how stale it takes one has had its answer by then (sections 5.2.1.1 to 5.2.1.4). What
+    was marked by a purge is not to serve before it is validated.
     """
-    if stored.never_stale or stored.always_validate or wishes.no_cache:
+    if stored.never_stale or stored.always_validate or stored.marked or wishes.no_cache:
         return False
     if wishes.max_age is not None or wishes.min_fresh is not None or wishes.max_stale is not None:
         return False

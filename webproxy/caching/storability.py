@@ -54,6 +54,14 @@ def may_store(
     return Storability(store=False, reason=reason) if reason else _STORABLE
 
 
+def takes_the_place(status: int) -> bool:
+    """Whether a final answer to GET tells what the origin has for the URL now: nothing from before it may serve then.
+
+    Whether the answer is stored or not. A failure of the origin, a refusal of this one request, or a part does not.
+    """
+    return 200 <= status < 500 and status not in _OF_ONE_REQUEST and status not in (206, 408)
+
+
 def _refused_by_request(request: RequestHead) -> bytes:
     if request.method != b"GET":
         return b"method"
@@ -73,6 +81,8 @@ def _refused_by_status(
     status = response.status
     if status < 200:
         return b"interim response"
+    if status > 599:  # RFC 9110 section 15: no status at all
+        return b"status"
     if status in _OF_ONE_REQUEST:
         return b"status"
     if status == 206:

@@ -26,6 +26,9 @@ _REQUEST_DROPPED = (
     b"range",
 )
 
+CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
+"""Fields that a 304 can be the answer to."""
+
 # The stored body was received by them: with other values it could not be read (section 3.2 lets them out). What the
 # bytes are taken for is another thing: a Content-Type that was wrong is put right by a 304.
 _KEPT = frozenset((b"content-encoding", b"content-range", b"content-length"))
@@ -106,11 +109,29 @@ def freshen(
     return replace(freshened, incomplete=True) if stored.incomplete else freshened
 
 
+def varies_otherwise(stored: StoredResponse, freshened: StoredResponse) -> bool:
+    """True when a 304 or a HEAD has changed which requests the stored response is for (section 4.1).
+
+    It cannot stay under the requests that it was stored for; and for which it is, the answer to one of them cannot tell
+    of the body that another one brought.
+    """
+    return stored.selecting != freshened.selecting
+
+
 def may_keep(request: RequestHead, freshened: StoredResponse, options: CachingOptions = DEFAULT_OPTIONS) -> bool:
-    """True when what freshen() made may still be stored; otherwise it serves `request` and is removed."""
+    """True when what freshen() made may still be stored; otherwise it serves `request`, and barred() is what stays."""
     # What is stored came by GET, also when it is a HEAD that validates it.
     head = ResponseHead(freshened.status, freshened.fields, freshened.reason)
     return may_store(replace(request, method=b"GET"), head, freshened.response_time, options).store
+
+
+def barred(stored: StoredResponse) -> StoredResponse:
+    """What stays of a stored response when a 304 says that it may not be kept: its body serves who asked.
+
+    To everybody else it is as if it had come with `no-cache`: after another validation only, and not while the origin
+    cannot be reached. Nothing of the 304 is kept.
+    """
+    return replace(stored, lifetime_s=0, always_validate=True)
 
 
 def head_update(

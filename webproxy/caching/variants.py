@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from webproxy.caching.stored import Selecting
@@ -106,12 +107,30 @@ def new_variant(selecting: Selecting, etag: bytes | None) -> Variant:
     return Variant(selecting, etag or b"", digest.hexdigest().encode())
 
 
-def with_variant(index: VariantIndex, variant: Variant) -> VariantIndex:
+def has_others(index: VariantIndex | None, request: RequestHead) -> bool:
+    """Whether there are answers with Vary to other requests: one without it must not hide them (section 4.1)."""
+    return index is not None and any(one.selecting and not matches(one.selecting, request) for one in index.variants)
+
+
+def replaced_by(index: VariantIndex, selecting: Selecting, request: RequestHead) -> tuple[Variant, ...]:
+    """Those variants of the index that the answer to `request`, with these selecting fields, takes the place of.
+
+    An answer without Vary is chosen only where no variant matches: those that would have answered its own request must
+    go, or it would never be. Among answers with Vary the most recent one is chosen by itself.
+    """
+    if selecting:
+        return ()
+    return tuple([one for one in index.variants if one.selecting and matches(one.selecting, request)])
+
+
+def with_variant(index: VariantIndex, variant: Variant, without: Collection[Variant] = ()) -> VariantIndex:
     """The index with this variant as the most recent one, in place of the one with the same selecting fields.
 
-    The oldest go when there are more than VARIANTS_MAX, or when they would not fit the metadata of one object.
+    `without` are left out. The oldest go when there are more than VARIANTS_MAX, or when they would not fit the metadata
+    of one object.
     """
-    others = [other for other in index.variants if other.selecting != variant.selecting]
+    gone = {variant.selecting, *(other.selecting for other in without)}
+    others = [other for other in index.variants if other.selecting not in gone]
     kept = [variant, *others[: VARIANTS_MAX - 1]]
     cost = sum(map(_cost, kept))
     while cost > _INDEX_COST_MAX and len(kept) > 1:

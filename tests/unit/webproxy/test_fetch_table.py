@@ -8,6 +8,7 @@ from time import monotonic
 
 import pytest
 
+from shmchannel.deadline import Deadline
 from tests.support.fetching import failure, table_of
 from tests.support.http_values import fields
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -164,6 +165,32 @@ def test_who_stays_behind_is_somebody_who_waits(opener: Opener) -> None:
     assert length_of(joined) == 2
     wait_until(lambda: opener.made[0].spool.fd == -1)
     assert opener.table.failed_total == 0
+
+
+# -- purges ----------------------------------------------------------------------------------------------------------
+def test_what_is_withdrawn_is_not_joined_and_may_store_nothing(opener: Opener) -> None:
+    """Also a fetch that another one has taken the place of; other keys, and who comes later, are not concerned."""
+    overtaken, latest = opener.new(b"/x"), opener.new(b"/x", join=False)
+    other = opener.new(b"/other")
+    assert opener.table.withdraw(b"/x", Deadline.after(WATCHDOG_S))
+    assert [job.permit.withdrawn for job in opener.made] == [True, True, False]
+    later = opener.new(b"/x")
+    assert not opener.made[3].permit.withdrawn
+    opener.joined(b"/x").close()
+    assert len(opener.made) == 4
+    opener.joined(b"/other").close()
+    for job in opener.made:
+        job.go.set()
+    assert [length_of(reader) for reader in (overtaken, latest, other, later)] == [2, 2, 6, 2]
+    wait_until(lambda: not opener.table._living)
+
+
+def test_a_withdrawal_waits_for_what_is_just_being_stored(opener: Opener) -> None:
+    opener.new(b"/x")
+    with opener.made[0].permit.use() as granted:
+        assert granted
+        assert not opener.table.withdraw(b"/x", Deadline.after(0.0))
+    assert opener.table.withdraw(b"/x", Deadline.after(0.0))
 
 
 # -- what is remembered ----------------------------------------------------------------------------------------------

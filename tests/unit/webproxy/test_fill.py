@@ -123,6 +123,20 @@ def test_a_whole_body_is_stored(
     assert pool.stats().retired_total == 0
 
 
+@pytest.mark.parametrize("received", [0, 100_000, len(BODY)], ids=["nothing", "a part", "all but its end"])
+def test_what_is_purged_on_its_way_is_not_stored(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, download: Download, received: int
+) -> None:
+    download.receive(received)
+    assert stored(client) is None  # not before finish(), however much has come
+    assert download.fill.permit.withdraw(0.0)
+    download.receive(len(BODY))
+    download.fill.finish()
+    assert (download.fill.stored, download.fill.given_up) == (False, True)
+    assert stored(client) is None
+    assert all_free(pool)
+
+
 def metadata_in(client: ChannelClient, key: bytes = b"/x") -> bytes:
     with client.get(key, Deadline.after(WATCHDOG_S), metadata_wanted=True) as transfer:
         assert transfer.found

@@ -118,6 +118,17 @@ def test_a_key_known_to_vary_is_looked_up_there_first(pair: MemoryPair, lookup: 
     assert stored_of(find(lookup, b"Foo: 1")) == PLAIN
 
 
+def test_one_that_varies_at_the_key_itself_is_for_its_own_requests(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    """Section 4.1, wherever it lies; the others may have variants, and are told that there is one."""
+    here = replace(PLAIN, selecting=((b"foo", b"1"),))
+    pair.store(b"/x", BODY, encode(here))
+    assert stored_of(find(lookup, b"Foo: 1")) == here
+    assert find(lookup, b"Foo: 2") == Lookup(index=VariantIndex((new_variant(here.selecting, None),)))
+    keep_variant(pair, b"two", b"2")
+    assert stored_of(find(lookup, b"Foo: 2")).fields.get(b"x") == b"two"
+    assert pair.is_whole()
+
+
 def test_an_index_that_is_gone_is_forgotten(pair: MemoryPair, lookup: ObjectLookup) -> None:
     lookup.note_varying(b"/x")
     pair.store(b"/x", BODY, encode(PLAIN))

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from shmchannel.deadline import Deadline
 from tests.support.http_values import request, response, stored_response
 from tests.support.pairs import MemoryPair
 from tests.support.waiting import WATCHDOG_S
 from webproxy.cachelink import CacheLink
+from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import decode, encode
-from webproxy.caching.variants import Variant, new_variant
+from webproxy.caching.variants import Variant, new_variant, variant_key
 from webproxy.errors import CacheUnavailable
 from webproxy.fill import Fill
 from webproxy.lookup import ObjectLookup
@@ -77,13 +79,44 @@ def test_variants_gather_in_the_index_and_the_plain_object_goes(
 ) -> None:
     pair.store(b"/x", b"abc", encode(STORED))
     for value in (b"1", b"2"):
-        writer.add_variant(b"/x", variant(value))
+        writer.add_variant(b"/x", variant(value), request(b"Foo: " + value))
     index = lookup.index_of(b"/x", WATCHDOG_S)
     assert index is not None
     assert index.variants == (variant(b"2"), variant(b"1"))
     assert b"/x" not in pair.cache.entries
     writer.remove_index(b"/x")
     assert pair.cache.entries == {}
+
+
+def test_one_without_vary_takes_the_place_of_those_that_its_request_selects(
+    pair: MemoryPair, lookup: ObjectLookup, writer: ObjectWriter
+) -> None:
+    for value in (b"1", b"2"):
+        pair.store(variant_key(b"/x", variant(value).id), b"abc", encode(STORED))
+        writer.add_variant(b"/x", variant(value), request(b"Foo: " + value))
+    writer.add_variant(b"/x", new_variant((), b""), request(b"Foo: 1"))
+    index = lookup.index_of(b"/x", WATCHDOG_S)
+    assert index is not None
+    assert index.variants == (new_variant((), b""), variant(b"2"))
+    assert set(pair.cache.entries) == {b"/x\0", variant_key(b"/x", variant(b"2").id)}
+
+
+@pytest.mark.parametrize(
+    ("updated", "left"),
+    [
+        pytest.param(None, {b"/x": True}, id="disagrees"),
+        pytest.param(stored_response(b"ETag: 1", body_bytes=3, lifetime_s=9), {b"/x": False}, id="agrees"),
+        pytest.param(stored_response(body_bytes=3, selecting=((b"foo", None),)), {}, id="varies"),
+    ],
+)
+def test_what_a_head_makes_of_an_object(
+    pair: MemoryPair, writer: ObjectWriter, updated: StoredResponse | None, left: dict[bytes, bool]
+) -> None:
+    pair.store(b"/x", b"abc", encode(STORED))
+    writer.follow_head(b"/x", 1, STORED, updated)
+    assert {key: entry.marked for key, entry in pair.cache.entries.items()} == left
+    if updated is not None and left:
+        assert decode(pair.cache.entries[b"/x"].metadata) == updated
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -105,6 +138,24 @@ def test_a_purge_comes_to_the_key_itself_last(
     assert purged == [b"/x\0", b"/x"]
 
 
+def test_a_purge_waits_for_what_is_being_stored_and_says_when_it_did_not_end(pair: MemoryPair) -> None:
+    withdrawn = []
+
+    def withdraw(key: bytes, deadline: Deadline) -> bool:
+        withdrawn.append(key)
+        return len(withdrawn) < 2
+
+    client, pool = pair.client, pair.pool
+    lookup = ObjectLookup(CacheLink(client, patient=False))
+    writer = ObjectWriter(client, pool, lookup, lambda key, spool: Fill(client, pool, key, spool), withdraw)
+    assert writer.purge(b"/x") == 0
+    pair.store(b"/x", b"abc", encode(STORED))
+    with pytest.raises(CacheUnavailable):
+        writer.purge(b"/x")
+    assert pair.cache.entries == {}  # it is done all the same
+    assert withdrawn == [b"/x", b"/x"]
+
+
 def test_one_object_is_marked(pair: MemoryPair, writer: ObjectWriter) -> None:
     for key in (b"/x", b"/x\0"):
         pair.store(key, b"abc", encode(STORED))
@@ -116,7 +167,7 @@ def test_a_cache_that_is_gone(pair: MemoryPair, writer: ObjectWriter) -> None:
     """Only a purge must be heard of: who asked for it relies on it."""
     pair.kill_cache()
     writer.mark(b"/x")
-    writer.add_variant(b"/x", variant(b"1"))
+    writer.add_variant(b"/x", variant(b"1"), request(b"Foo: 1"))
     assert not writer.update(b"/x", 1, STORED)
     writer.update_own(b"/x", STORED, STORED)
     with pytest.raises(CacheUnavailable):

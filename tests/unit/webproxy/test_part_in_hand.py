@@ -122,6 +122,7 @@ def test_it_is_copied_as_long_as_it_is_there(store: FakeStore) -> None:
     ("status", "is_complete", "calls"),
     [
         (200, False, [("drop", b"/x")]),
+        (404, False, [("drop", b"/x")]),
         (503, False, []),
         (206, False, []),
         (206, True, [("drop", b"/x")]),

@@ -7,13 +7,15 @@ from typing import cast
 
 import pytest
 
-from tests.support.http_values import NOW, request
+from tests.support.http_values import NOW, fields, request
 from tests.support.tcp import connected
 from webproxy import sockets
 from webproxy.client_stream import ClientStream, RateLimit
+from webproxy.http.messages import ResponseHead
 from webproxy.http_connection import HttpConnection
 from webproxy.lookup import KEY_BYTES_MAX
 from webproxy.object_writer import ObjectWriter
+from webproxy.origin_head import OriginResponse
 from webproxy.origins import OriginRule, Target
 from webproxy.purges import Networks, Purges
 from webproxy.replies import CLOSES, STAYS, Connection, Replies
@@ -27,10 +29,14 @@ class Writer:
 
     def __init__(self) -> None:
         self.purged: list[tuple[bytes, bool]] = []
+        self.invalidated: list[tuple[bytes, bytes, int, bytes | None]] = []
 
     def purge(self, key: bytes, *, soft: bool = False) -> int:
         self.purged.append((key, soft))
         return 3
+
+    def invalidate(self, target: Target, method: bytes, response: ResponseHead, authority: bytes | None) -> None:
+        self.invalidated.append((target.key, method, response.status, authority))
 
 
 def serve(
@@ -58,6 +64,19 @@ def test_what_goes_and_what_is_said(fields: tuple[bytes, ...], soft: bool, text:
     assert told.startswith(b"HTTP/1.1 200 ")
     assert told.endswith(text + b"\n")
     assert writer.purged == [(b"/x", soft)]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_an_answer_makes_invalid_is_the_writers_business(cached: bool) -> None:
+    writer = Writer()
+    purges = Purges(cast("ObjectWriter | None", writer if cached else None), Replies(b"us"), ())
+    target = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
+    with connected() as (fd, _):
+        connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
+        visit = Visit(connection, request(b"Host: us", method=b"POST"), target, STAYS, NOW)
+        assert not purges.invalidate(visit, OriginResponse(status=201, fields=fields(), length=0))
+        sockets.close(fd)
+    assert writer.invalidated == ([(b"/x", b"POST", 201, b"us")] if cached else [])
 
 
 @pytest.mark.parametrize("networks", [(), (ipaddress.ip_network("10.0.0.0/8"),)])

@@ -112,10 +112,11 @@ def test_changed_metadata_and_a_new_body_show_at_once(quick: QuickHits, shelf: S
     "entry",
     [
         ShelfEntry(1, encode(replace(STORED, status=206)), BODY),
+        ShelfEntry(1, encode(replace(STORED, selecting=((b"accept", None),))), BODY),
         ShelfEntry(1, encode(replace(STORED, body_bytes=11)), BODY),
         ShelfEntry(1, b"nothing that we wrote", BODY),
     ],
-    ids=["partial", "another length", "no metadata of ours"],
+    ids=["partial", "what varies", "another length", "no metadata of ours"],
 )
 def test_what_cannot_be_used_is_left_to_the_exchange(quick: QuickHits, shelf: Shelf, entry: ShelfEntry) -> None:
     shelf.entries[b"/x"] = entry

@@ -104,7 +104,11 @@ MARKED = replace(kept(MINUTE, ETAG), marked=True)
         ({}, (), Decision(Action.REVALIDATE, b"stale", 5, 0.0, NOW + 60 + DAY_S)),
         ({"stale_if_error_s": 9}, (), Decision(Action.REVALIDATE, b"stale", 5, NOW + 69, NOW + 60 + DAY_S)),
         ({"never_stale": True}, (), Decision(Action.REVALIDATE, b"stale", 5, 0.0, 0.0)),
-        ({"stale_while_revalidate_s": 9}, (), Decision(Action.STALE_HIT, b"", 5)),
+        (
+            {"stale_while_revalidate_s": 9},
+            (),
+            Decision(Action.REVALIDATE, b"stale", 5, 0.0, NOW + 60 + DAY_S),
+        ),
         ({}, (b"Cache-Control: max-stale",), Decision(Action.REVALIDATE, b"stale", 5, 0.0, NOW + 60 + DAY_S)),
         ({}, (b"Cache-Control: only-if-cached",), Decision(Action.ONLY_IF_CACHED_MISS, b"stale", 5)),
     ],

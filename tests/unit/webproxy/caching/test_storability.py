@@ -14,6 +14,7 @@ from webproxy.caching.storability import (
     has_validator,
     may_store,
     store_response,
+    takes_the_place,
 )
 from webproxy.caching.stored import StoredResponse
 from webproxy.http.messages import Framing
@@ -64,6 +65,18 @@ def test_methods(method: bytes) -> None:
 @pytest.mark.parametrize("status", [100, 103, 199])
 def test_interim_responses(status: int) -> None:
     assert refusal(FRESH, status=status) == b"interim response"
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        *((status, True) for status in (200, 203, 204, 299, 301, 302, 307, 400, 401, 403, 404, 405, 410, 451)),
+        *((status, False) for status in (206, 304, 407, 408, 412, 416, 417, 421, 425, 428, 429, 431)),
+        *((status, False) for status in (500, 501, 502, 503, 504, 511, 599, 999)),
+    ],
+)
+def test_what_tells_that_something_else_is_there_now(status: int, expected: bool) -> None:
+    assert takes_the_place(status) is expected
 
 
 @pytest.mark.parametrize("status", [304, 407, 412, 416, 417, 421, 425, 428, 429, 431, 511])
