@@ -177,11 +177,12 @@ def test_options_of_the_proxy_itself(site: Site) -> None:
             assert ["Max-Forwards", after] in seen["fields"]
 
 
-def test_a_proxy_that_is_its_own_origin(yard: DaemonYard) -> None:
-    """A request comes round once and is told so; nobody waits for himself."""
+def test_proxies_that_are_each_others_origins(yard: DaemonYard) -> None:
+    """A request comes round once and is told so; nobody waits for himself. (One alone is refused at its start.)"""
     yard.start_cache()
-    port = free_port()
-    yard.start_proxy("-p", str(port), "-s", f"http://127.0.0.1:{port}")
+    port, other = free_port(), free_port()
+    yard.start_proxy("-p", str(port), "-s", f"http://127.0.0.1:{other}")
+    yard.start_proxy("-p", str(other), "-s", f"http://127.0.0.1:{port}")
     for method in ("GET", "HEAD", "DELETE"):
         reply = fetch(port, "/x", method=method)
         assert (reply.status, reply.cache["fwd-status"], reply.whole) == (508, "508", True)
