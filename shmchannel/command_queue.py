@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from contextlib import suppress
 from time import monotonic_ns, sleep
 from typing import Self
 
@@ -84,6 +83,7 @@ class CommandQueue:
                     mode=0o600,
                     max_messages=MESSAGES_MAX,
                     max_message_size=MESSAGE_BYTES_MAX,
+                    write=False,
                 )
         except BaseException:
             unlink_queue(name)
@@ -101,12 +101,6 @@ class CommandQueue:
         except (posix_ipc.BusyError, posix_ipc.SignalError):
             return None
         return message
-
-    def wake(self, readers: int) -> None:
-        """Give so many of the threads that wait in receive() an empty message, which is no command; never blocks."""
-        with suppress(posix_ipc.BusyError):
-            for _ in range(readers):
-                self._queue.send(b"", 0)
 
     def set_ready(self) -> None:
         """From now on proxies may open the queue and send."""

@@ -226,14 +226,6 @@ class MemoryQueue(CommandQueue):
             mailbox.changed.notify_all()
             return message
 
-    def wake(self, readers: int) -> None:
-        """As CommandQueue.wake()."""
-        mailbox = self._mailbox
-        with mailbox.changed:
-            for _ in range(min(readers, MESSAGES_MAX - len(mailbox.messages))):
-                heapq.heappush(mailbox.messages, (0, next(mailbox.order), b""))
-            mailbox.changed.notify_all()
-
     @property
     def waiting(self) -> int:
         """How many messages wait now."""

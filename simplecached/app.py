@@ -82,7 +82,7 @@ def _make_workers(count: int, server: ChannelServer) -> WorkerPool:
     def step(index: int) -> None:
         pool.idle[index] = True
         message = server.receive(PEER_CHECK_SECONDS)
-        if message is not None and not (pool.stopping and not message):  # empty: woken, to end
+        if message is not None:
             pool.idle[index] = False
             server.serve(message)
 
@@ -129,7 +129,6 @@ def _stop(
     while queue.waiting and not deadline.expired and not second_signal(deadline.slice(0.02)):
         pass  # workers empty the queue
     workers.request_stop()
-    queue.wake(config.worker_threads)
     stuck = workers.join(deadline, interrupted=second_signal)
     stats = server.stats()
     shelf = handler.shelf_stats()

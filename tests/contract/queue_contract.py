@@ -65,16 +65,6 @@ class QueueContract:
             sender.send(b"hello", 1, soon())
         assert received.result() == b"hello"
 
-    def test_wake_ends_the_wait_of_so_many_and_never_waits_itself(self, queue: CommandQueue) -> None:
-        with (
-            in_thread(lambda: queue.receive(WATCHDOG_S)) as first,
-            in_thread(lambda: queue.receive(WATCHDOG_S)) as second,
-        ):
-            queue.wake(2)
-        assert (first.result(), second.result()) == (b"", b"")
-        queue.wake(2 * MESSAGES_MAX)
-        assert queue.waiting == MESSAGES_MAX
-
     def test_each_message_goes_to_one(self, queue: CommandQueue, sender: CommandSender) -> None:
         with (
             in_thread(lambda: queue.receive(WATCHDOG_S)) as first,
