@@ -30,8 +30,8 @@ REQUESTS_IN_A_ROW = 64
 class HttpFront:
     """Shared by all workers.
 
-    A worker keeps a connection while its requests follow each other and there are workers enough for all connections;
-    otherwise the connection idles, and whoever is free takes it up again.
+    A worker keeps a connection while its requests follow each other and no other one has something to read; otherwise
+    the connection idles, and the worker goes on with the other one.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class HttpFront:
                 self._boss.linger(connection.fd)
 
     def _serve(self, connection: HttpConnection, request: RequestHead | None) -> Paused | None:
-        """Answer requests as long as they follow each other; what pauses is the caller's."""
+        """Answer requests as long as they follow each other, on this connection and others; a pause is the caller's."""
         exchange = self._exchange
         try:
             for _ in range(REQUESTS_IN_A_ROW):
@@ -127,6 +127,11 @@ class HttpFront:
                     self._boss.linger(connection.fd)
                     return None
                 request = None
+                # Others go first, without a way through the intake: one that is as busy is looked at soon enough.
+                other = None if connection.in_head else self._idle.take()
+                if other is not None:
+                    self._keep(connection)
+                    connection, request, other.held = other, other.held, None
             else:
                 if connection.in_head:  # nothing may ever come that would wake it: it takes its turn by itself
                     self._boss.park(connection)
@@ -153,7 +158,7 @@ class HttpFront:
 
     def _stay(self, connection: HttpConnection) -> RequestHead | None:
         """Wait a moment for the next request, if a worker is left for everybody else."""
-        if connection.ended or not connection.served or self._staying >= self._worker_count - 1 or self._idle.ready:
+        if connection.ended or not connection.served or self._staying >= self._worker_count - 1:
             return None
         self._staying += 1  # a lost update costs no more than one worker too many that waits for 20 ms
         try:

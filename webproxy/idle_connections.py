@@ -44,11 +44,6 @@ class IdleConnections:
         fd = sockets.take_ready(self._epoll_fd)
         return None if fd is None else self._connections.pop(fd, None)
 
-    @property
-    def ready(self) -> bool:
-        """True when there is a connection to take now."""
-        return bool(self._connections) and sockets.has_arrived(self._epoll_fd)
-
     def expire(self, *, quiet_too: bool = False) -> list[HttpConnection]:
         """Take out those whose time is over; they are the caller's to answer and close.
 

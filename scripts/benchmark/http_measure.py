@@ -113,8 +113,13 @@ def _running(directory: str, nginx: str, varnish: str | None) -> Iterator[Contes
     make_http_objects(root)
     with ExitStack() as servers:
         peers = servers.enter_context(running_nginx(nginx, root, directory, origin_log=origin_log))
+        store = os.path.join(directory, "store")  # on disk, as nginx's cache is
+        os.mkdir(store)
         options = PairOptions(
-            origin_url=f"http://127.0.0.1:{peers.origin}", proxy_threads=PROXY_THREADS, segment_count=SEGMENT_COUNT
+            origin_url=f"http://127.0.0.1:{peers.origin}",
+            proxy_threads=PROXY_THREADS,
+            segment_count=SEGMENT_COUNT,
+            environ=(("SIMPLECACHED_STORE", store),),
         )
         pair = servers.enter_context(running_pair(options, directory, "gfbench-http"))
         ports = {OURS: pair.port, NGINX: peers.cache}

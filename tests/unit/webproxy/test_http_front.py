@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -120,6 +121,36 @@ def test_a_request_is_answered_and_its_connection_idles(desk: Desk) -> None:
             assert desk.front.go_on(desk.next_idle()) is None
             assert received(client, 8) == b"[/b][/c]"
         assert desk.idle.count == 1
+
+
+def test_a_worker_goes_on_with_whoever_has_something_to_read(desk: Desk) -> None:
+    """In one go, one request each in turn; all of them idle again behind it."""
+    with connected() as (one, first), connected() as (two, second), connected() as (three, third):
+        for fd, client in ((one, first), (two, second), (three, third)):
+            desk.front.begin(fd, get(b"/a"))
+            assert received(client, 4) == b"[/a]"
+        poll = select.poll()
+        poll.register(desk.idle.fileno(), select.POLLIN)
+        third.sendall(get(b"/b"))
+        second.sendall(get(b"/c"))
+        first.sendall(get(b"/d"))
+        assert desk.front.go_on(desk.next_idle()) is None
+        assert [received(client, 4) for client in (third, second, first)] == [b"[/b]", b"[/c]", b"[/d]"]
+        assert (desk.idle.count, poll.poll(0)) == (3, [])
+
+
+def test_who_is_gone_does_not_hold_up_who_is_next(desk: Desk) -> None:
+    with connected() as (one, first), connected() as (two, second):
+        for fd, client in ((one, first), (two, second)):
+            desk.front.begin(fd, get(b"/a"))
+            assert received(client, 4) == b"[/a]"
+        first.sendall(get(b"/b"))
+        connection = desk.next_idle()
+        second.close()
+        wait_until(lambda: sockets.has_arrived(two), what="the end of the other one")
+        assert desk.front.go_on(connection) is None
+        assert received(first, 4) == b"[/b]"
+        wait_until(lambda: desk.idle.count == 1, what="one that idles")
 
 
 def test_more_requests_than_are_answered_in_a_row_take_turns(desk: Desk) -> None:
