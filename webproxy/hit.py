@@ -34,9 +34,9 @@ BATCH_BYTES = 65_536
 """A response looks at the time, at who waits, and for a wider lease after its first chunk and then each so many bytes,
 or after each larger chunk."""
 
-PIECE_BYTES = 524_288
-PIECE_BYTES_MAX = 8 * PIECE_BYTES
-"""Of a file so much is sent between two looks, the double each time while the client takes it at once."""
+PIECE_BYTES_MIN, PIECE_BYTES, PIECE_BYTES_MAX = 1 << 18, 1 << 20, 1 << 22
+"""Of a file so much is sent between two looks: PIECE_BYTES at first, then the double while the client takes it at once,
+and the least when it does not."""
 
 
 class Pause(Enum):
@@ -170,13 +170,14 @@ class HitResponse:
 class FileResponse(HitResponse):
     """One whose body is a file that was found on the hot shelf; without it, it goes on as any other."""
 
-    __slots__ = ("_name",)
+    __slots__ = ("_name", "_piece_bytes")
 
     def __init__(
         self, stream: ClientStream, key: bytes, file: ShelfFile, others_wait: Callable[[], bool], first: int, end: int
     ) -> None:
         super().__init__(stream, key, file.size_bytes, file.name.version, others_wait)
         self._name = file.name
+        self._piece_bytes = PIECE_BYTES
         self.position, self.end = first, end
 
     def resume(self, cache: CacheLink, wait_s: float) -> Pause | None:
@@ -195,28 +196,27 @@ class FileResponse(HitResponse):
 
     def _send_file(self, fd: int) -> Pause | None:
         send_file = self.stream.send_file
-        piece_bytes = PIECE_BYTES
         now = monotonic_ns()
         slice_end_ns, patience_ends_ns = now + SLICE_NS, now + PATIENCE_NS
         while True:
-            wanted = min(self.end - self.position, piece_bytes)
+            wanted = min(self.end - self.position, self._piece_bytes)
             sent = send_file(fd, self.position, wanted)
             self.position += sent
             if self.position >= self.end:
                 return None
-            now = monotonic_ns()
+            before, now = now, monotonic_ns()
             if sent:
                 patience_ends_ns = now + PATIENCE_NS
             elif os.fstat(fd).st_size < self.end:  # somebody else's hand: the cache itself never changes it
                 raise BodyCutShort("the object's file was made shorter")
             elif now > patience_ends_ns:
                 return Pause.SLOW
-            if now <= slice_end_ns:
-                piece_bytes = min(2 * piece_bytes, PIECE_BYTES_MAX)
-                continue
-            if self._others_wait():
-                return Pause.SLOW if sent < wanted else Pause.YIELD
-            piece_bytes, slice_end_ns = PIECE_BYTES, now + SLICE_NS
+            at_once = now - before <= SLICE_NS
+            self._piece_bytes = min(2 * self._piece_bytes, PIECE_BYTES_MAX) if at_once else PIECE_BYTES_MIN
+            if now > slice_end_ns:
+                if self._others_wait():
+                    return Pause.SLOW if sent < wanted else Pause.YIELD
+                slice_end_ns = now + SLICE_NS
 
 
 def leave(transfer: IncomingTransfer) -> None:

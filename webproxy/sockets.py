@@ -15,6 +15,7 @@ import select
 import socket
 import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 from webproxy.errors import ClientGone
 
@@ -114,11 +115,17 @@ def receive(fd: int) -> bytes | None:
         buffer = _local.buffer = ctypes.create_string_buffer(_RECEIVE_BYTES)
     count: int = _recv(fd, buffer, _RECEIVE_BYTES, _DONTWAIT)
     if count >= 0:
-        return ctypes.string_at(buffer, count)
+        return _beginning(buffer, count)
     code = ctypes.get_errno()
     if code in _AGAIN:
         return None
     raise ClientGone(os.strerror(code))
+
+
+def _beginning(buffer: Any, count: int) -> bytes:
+    """A copy of the first bytes: a slice takes a tenth of the time of ctypes.string_at()."""
+    data: bytes = buffer[:count]
+    return data
 
 
 def receive_waiting(fd: int) -> bytes | None:
@@ -128,7 +135,7 @@ def receive_waiting(fd: int) -> bytes | None:
         buffer = _local.buffer = ctypes.create_string_buffer(_RECEIVE_BYTES)
     count: int = _recv_waiting(fd, buffer, _RECEIVE_BYTES, 0)
     if count >= 0:
-        return ctypes.string_at(buffer, count)
+        return _beginning(buffer, count)
     code = ctypes.get_errno()
     if code in _AGAIN:
         return None

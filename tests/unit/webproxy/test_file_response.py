@@ -56,6 +56,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scripted client that takes nothing is slow at once, and pieces are small."""
     monkeypatch.setattr(hit, "PATIENCE_NS", -1)
     monkeypatch.setattr(hit, "PIECE_BYTES", 50)
+    monkeypatch.setattr(hit, "PIECE_BYTES_MIN", 50)
 
 
 @pytest.fixture
