@@ -30,9 +30,9 @@ SLICE_NS = 5_000_000
 PATIENCE_NS = 1_000_000_000
 """A client that takes nothing for so long is slow, also when nobody waits for the worker."""
 
-BATCH_BYTES = 65_536
-"""A response looks at the time, at who waits, and for a wider lease after its first chunk and then each so many bytes,
-or after each larger chunk."""
+BATCH_CHUNKS, BATCH_BYTES = 8, 1 << 20
+"""A response looks at the time, at who waits, and for a wider lease after its first chunk and then each so many chunks or
+bytes, whichever is less, but whole chunks."""
 
 PIECE_BYTES_MIN, PIECE_BYTES, PIECE_BYTES_MAX = 1 << 18, 1 << 20, 1 << 22
 """Of a file so much is sent between two looks: PIECE_BYTES at first, then the double while the client takes it at once,
@@ -102,7 +102,7 @@ class HitResponse:
     def send(self, transfer: IncomingTransfer, sent: int) -> Pause | None:
         """Send from the current chunk on, whose first `sent` bytes went out; as resume(). Ends the transfer cleanly."""
         send_memory, reader = self.stream.send_memory, transfer.reader
-        batch_chunks = max(1, BATCH_BYTES // transfer.chunk_capacity)
+        batch_chunks = max(1, min(BATCH_CHUNKS, BATCH_BYTES // transfer.chunk_capacity))
         slice_end_ns = monotonic_ns() + SLICE_NS
         try:
             while True:
