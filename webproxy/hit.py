@@ -31,8 +31,8 @@ PATIENCE_NS = 1_000_000_000
 """A client that takes nothing for so long is slow, also when nobody waits for the worker."""
 
 BATCH_CHUNKS, BATCH_BYTES = 8, 1 << 20
-"""A response looks at the time, at who waits, and for a wider lease after its first chunk and then each so many chunks or
-bytes, whichever is less, but whole chunks."""
+"""A response looks at the time, at who waits, and for a wider lease after its first chunk, and then whenever so many
+chunks or so many bytes went out."""
 
 PIECE_BYTES_MIN, PIECE_BYTES, PIECE_BYTES_MAX = 1 << 18, 1 << 20, 1 << 22
 """Of a file so much is sent between two looks: PIECE_BYTES at first, then the double while the client takes it at once,
