@@ -136,18 +136,18 @@ class ShelfFiles:
 
     def expire(self) -> None:
         """Close what has not been used for its time; to be called every second or so."""
-        self._close_idle(monotonic())
-
-    def forget(self) -> None:
-        """The cache is another one, or gone: its files are used no more than they are now."""
-        self._close_idle(float("inf"))
-        with self._lock:
-            self._files.clear()
-
-    def _close_idle(self, now: float) -> None:
+        now = monotonic()
         with self._lock:
             idle = [file for file in self._files.values() if not file.users and file.kept_until <= now]
             for file in idle:
                 del self._files[file.name]
+        for file in idle:
+            os.close(file.fd)
+
+    def forget(self) -> None:
+        """The cache is another one, or gone: its files are used no more than they are now, and close then."""
+        with self._lock:  # in one step: what came back to the table in between would never be closed
+            idle = [file for file in self._files.values() if not file.users]
+            self._files.clear()
         for file in idle:
             os.close(file.fd)

@@ -182,7 +182,8 @@ class FileResponse(HitResponse):
 
     def resume(self, cache: CacheLink, wait_s: float) -> Pause | None:
         """As HitResponse.resume()."""
-        file = cache.files.again(self._name)
+        # What is left of a last chunk goes first: bytes of it that the file gave as well would be sent twice later.
+        file = None if self._rest else cache.files.again(self._name)
         return super().resume(cache, wait_s) if file is None else self.send_file(file)
 
     def send_file(self, file: ShelfFile) -> Pause | None:

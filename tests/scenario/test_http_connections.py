@@ -1,4 +1,6 @@
-"""HTTP connections from beginning to end, against whole daemons: order, framing, time limits, and what they cost."""
+"""HTTP connections from beginning to end, against whole daemons: order, framing, time limits, and what they cost.
+
+Long because all of it shares the module's daemons, which a second file would start again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""CacheHandler, over the library's in-memory channel: does each answer tell the truth of the sources?"""
+"""CacheHandler, over the library's in-memory channel: does each answer tell the truth of the sources?
+
+Long because every command meets every kind of source."""
 
 import os
 import threading

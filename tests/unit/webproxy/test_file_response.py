@@ -160,13 +160,24 @@ def test_client_gone(pair: Pair, source: int) -> None:
 
 
 class AnyStream(ScriptedStream):
-    """Takes from a segment too."""
+    """Takes from a segment too: whole chunks up to `memory_step`, of a longer one `memory_left` bytes in all."""
+
+    memory_step = 1 << 30
+    memory_left = 10
 
     def send_memory(self, address: int, count: int, more: bool = False) -> int:
         """As a real one."""
+        taken = min(count, self.memory_step)
+        if taken < count:
+            self.memory_left -= taken
+            taken = taken if self.memory_left >= 0 else 0
+        self.received += ctypes.string_at(address, taken)
+        return taken
 
-        self.received += ctypes.string_at(address, count)
-        return count
+    def send_some(self, data: bytes) -> int:
+        """Likewise."""
+        self.received += data[: self.memory_step]
+        return min(len(data), self.memory_step)
 
 
 def test_goes_on_from_the_cache_when_the_file_is_closed(pair: Pair, source: int) -> None:
@@ -177,6 +188,24 @@ def test_goes_on_from_the_cache_when_the_file_is_closed(pair: Pair, source: int)
     pair.client.files.forget()
     assert finish(response, pair, Pause.SLOW) == [Pause.SLOW]
     assert stream.received == BODY
+
+
+def test_the_rest_of_a_last_chunk_goes_before_a_file_that_is_back(pair: Pair, source: int) -> None:
+    """The file was closed, the last chunk came by command and was not taken, then somebody opened the file again."""
+    stream, file = AnyStream(50, slow_every=2), hold(pair, source)
+    first = len(BODY) - 100
+    response = response_of(stream, file, first=first)
+    assert response.send_file(file) is Pause.SLOW
+    pair.client.files.forget()
+    cache = CacheLink(pair.client, patient=False)
+    stream.memory_step = 10
+    assert response.resume(cache, WATCHDOG_S) is Pause.SLOW
+    back = hold(pair, source)
+    assert response.resume(cache, WATCHDOG_S) is Pause.SLOW
+    back.release()
+    pair.client.files.forget()
+    finish(response, pair, Pause.SLOW)
+    assert stream.received == BODY[first:]
 
 
 def test_a_file_that_somebody_cuts(pair: Pair, source: int) -> None:
