@@ -21,7 +21,7 @@ from shmchannel.identity import own_identity
 from shmchannel.layout import METADATA_BYTES_MAX, ObjectFacts
 from shmchannel.leased_transfer import IncomingTransfer, OutgoingTransfer
 from shmchannel.pool import Lease, SegmentPool
-from shmchannel.shelf import ShelfReader
+from shmchannel.shelf import ShelfReader, ShelfWatch
 from shmchannel.shelf_files import ShelfFile, ShelfFiles
 from shmchannel.shelf_layout import ShelfEntry
 from shmchannel.width_hints import WidthHints
@@ -105,7 +105,7 @@ class ChannelClient:
         return shelf.get(key) if sender.ready() else None
 
     def hold_file(self, key: bytes, entry: ShelfEntry) -> ShelfFile | None:
-        """The file of a large object that peek() found on the shelf, for sendfile(2); release() it.
+        """The file of a large object that peek() found on the shelf, for sendfile(2).
 
         None when it cannot be opened from here: ask with get(). Never waits for the cache, never raises.
         """
@@ -114,6 +114,14 @@ class ChannelClient:
             return None
         sender, shelf = pair
         return self.files.hold(sender.reader_pid, entry.file, entry.version, lambda: shelf.get(key) == entry)
+
+    def watch(self, key: bytes, entry: ShelfEntry) -> ShelfWatch | None:
+        """Tells of an object that peek() found whether peek() would find it still; None when it would not now."""
+        pair = self._shelf
+        if pair is None:
+            return None
+        sender, shelf = pair
+        return shelf.watch(key, entry, sender.ready)
 
     @property
     def connected(self) -> bool:

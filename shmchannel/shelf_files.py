@@ -4,8 +4,9 @@ A reference names a descriptor of the cache's process. It is opened anew for rea
 kernel allows between processes of one user, and only what is then the very file of the reference is kept. Where that
 cannot be done (another PID namespace, a hardened host) the objects come by commands, as those that are not hot.
 
-A file that was opened stays for KEEP_SECONDS after its last use, so that the next request needs no system call for it,
-and for PAUSED_SECONDS after a use that is to go on. An object that has left the cache lives on for so long at most.
+A file that was opened stays for KEEP_SECONDS after it was last asked for, so that the next request needs no system
+call for it, and for PAUSED_SECONDS when its user says that it goes on later. An object that has left the cache lives on
+for so long at most. A descriptor is closed when the last one that holds its ShelfFile lets go of it, never before.
 """
 
 from __future__ import annotations
@@ -37,21 +38,29 @@ class FileName(NamedTuple):
 
 
 class ShelfFile:
-    """An open file: `size_bytes` bytes that never change, to be sent with sendfile(2). The descriptor is shared."""
+    """An open file: `size_bytes` bytes that never change, to be sent with sendfile(2). The descriptor is shared.
 
-    __slots__ = ("_table", "fd", "kept_until", "name", "size_bytes", "users")
+    It is closed with this object: whoever sends from it keeps this object, not the number.
+    """
 
-    def __init__(self, table: ShelfFiles, name: FileName, fd: int, size_bytes: int) -> None:
+    __slots__ = ("_table", "fd", "generation", "kept_until", "name", "size_bytes")
+
+    def __init__(self, table: ShelfFiles, generation: int, name: FileName, fd: int, size_bytes: int) -> None:
+        """Take over the descriptor."""
         self._table = table
+        self.generation = generation
         self.name = name
         self.fd = fd
         self.size_bytes = size_bytes
-        self.users = 0
         self.kept_until = 0.0
 
-    def release(self, *, paused: bool = False) -> None:
-        """The holder has done with it; `paused`: for now."""
-        self._table.release(self, PAUSED_SECONDS if paused else KEEP_SECONDS)
+    def keep_paused(self) -> None:
+        """Its user goes on later, and asks for it by again() then."""
+        self._table.keep(self, PAUSED_SECONDS)
+
+    def __del__(self) -> None:
+        """Nobody has it any more."""
+        os.close(self.fd)
 
 
 def _is_meant(status: os.stat_result, reference: FileRef) -> bool:
@@ -60,16 +69,17 @@ def _is_meant(status: os.stat_result, reference: FileRef) -> bool:
 
 
 class ShelfFiles:
-    """Safe for many threads. What is in use is never closed; what is not, is closed by expire()."""
+    """Safe for many threads. `files_max` files are kept; more can be open while they are in use."""
 
     def __init__(self, files_max: int = FILES_MAX) -> None:
         self._files_max = files_max
         self._lock = threading.Lock()
         self._files: OrderedDict[FileName, ShelfFile] = OrderedDict()
+        self._generation = 0
         self._refused_pid: int | None = None
 
     def hold(self, pid: int, reference: FileRef, version: int, still_there: Callable[[], bool]) -> ShelfFile | None:
-        """The file of a reference that a cache, process `pid`, has on its shelf; release() it. None: not to be had.
+        """The file of a reference that a cache, process `pid`, has on its shelf; None: not to be had.
 
         `still_there` is asked after the file was opened: the reference must not have been taken off before.
         """
@@ -77,27 +87,31 @@ class ShelfFiles:
         return self.again(name) or self._open(pid, reference, name, still_there)
 
     def again(self, name: FileName) -> ShelfFile | None:
-        """A file that is open still; release() it."""
+        """A file that is kept still."""
         with self._lock:
             file = self._files.get(name)
-            if file is not None:
-                file.users += 1
-                self._files.move_to_end(name)
-            return file
+        if file is not None:
+            self.keep(file)
+        return file
 
-    def release(self, file: ShelfFile, keep_s: float) -> None:
-        """See ShelfFile.release(); the file stays open for another `keep_s` seconds."""
-        kept_until = monotonic() + keep_s
+    def keep(self, file: ShelfFile, seconds: float = KEEP_SECONDS) -> None:
+        """Have the file for again() for so long from now; the least recently kept one gives way, if one must."""
+        surplus = None
+        kept_until = monotonic() + seconds
         with self._lock:
-            file.users -= 1
+            if file.generation != self._generation:
+                return
+            file = self._files.setdefault(file.name, file)  # another thread may have been faster
             file.kept_until = max(file.kept_until, kept_until)
-            closes = not file.users and self._files.get(file.name) is not file
-        if closes:
-            os.close(file.fd)
+            self._files.move_to_end(file.name)
+            if len(self._files) > self._files_max:
+                surplus = self._files.popitem(last=False)
+        del surplus  # closed without the lock, if nobody has it
 
     def _open(self, pid: int, reference: FileRef, name: FileName, still_there: Callable[[], bool]) -> ShelfFile | None:
         if pid == self._refused_pid:
             return None
+        generation = self._generation
         path = f"/proc/{pid}/fd/{reference.number}"
         try:
             # Looked at first: in another PID namespace it is a stranger's, and to open a device or a pipe does things.
@@ -109,45 +123,23 @@ class ShelfFiles:
                 self._refused_pid = pid
                 log.debug("files of the cache cannot be opened", extra={"pid": pid, "reason": str(error)})
             return None
+        file = ShelfFile(self, generation, name, fd, reference.size_bytes)
         if not _is_meant(os.fstat(fd), reference) or not still_there():
-            os.close(fd)
             return None
-        file = ShelfFile(self, name, fd, reference.size_bytes)
-        file.users = 1
-        surplus = self._enter(file)
-        if surplus >= 0:
-            os.close(surplus)
+        self.keep(file)
         return file
 
-    def _enter(self, file: ShelfFile) -> int:
-        """Keep a file for the next use; returns a descriptor to be closed in exchange, or -1."""
-        with self._lock:
-            if file.name in self._files:  # another thread was faster: this one closes with its only use
-                return -1
-            self._files[file.name] = file
-            if len(self._files) <= self._files_max:
-                return -1
-            oldest = next((kept for kept in self._files.values() if not kept.users), None)
-            if oldest is None:
-                del self._files[file.name]
-                return -1
-            del self._files[oldest.name]
-            return oldest.fd
-
     def expire(self) -> None:
-        """Close what has not been used for its time; to be called every second or so."""
+        """Let go of what has not been asked for in its time; to be called every second or so."""
         now = monotonic()
         with self._lock:
-            idle = [file for file in self._files.values() if not file.users and file.kept_until <= now]
-            for file in idle:
+            over = [file for file in self._files.values() if file.kept_until <= now]
+            for file in over:
                 del self._files[file.name]
-        for file in idle:
-            os.close(file.fd)
 
     def forget(self) -> None:
-        """The cache is another one, or gone: its files are used no more than they are now, and close then."""
-        with self._lock:  # in one step: what came back to the table in between would never be closed
-            idle = [file for file in self._files.values() if not file.users]
-            self._files.clear()
-        for file in idle:
-            os.close(file.fd)
+        """The cache is another one, or gone: its files are given to nobody any more."""
+        with self._lock:
+            files, self._files = self._files, OrderedDict()
+            self._generation += 1
+        del files

@@ -53,6 +53,8 @@ SEQUENCE, KEY_HASH, VALID_UNTIL, VERSION, KEY_BYTES, METADATA_BYTES, BODY_BYTES,
 
 # Native order and alignment: each field is one load of 64 bits, and never half of an old and half of a new number.
 CELL_HEAD = Struct("@8Q")
+CELL_BEGIN = Struct("@3Q")
+"""Up to the time that the cell is valid until."""
 SEQUENCE_WORD = Struct("@Q")
 _HEADER = Struct("@5Q")
 _FILE = Struct("@3Q")

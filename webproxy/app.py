@@ -250,6 +250,8 @@ class _Proxy:
             | ({"pool": self._pool.name} if self._pool is not None else {}),
         )
         while not signals.wait(HOUSEKEEPING_SECONDS):
+            if self._http is not None:
+                self._http.expire()
             if self._client is not None:
                 self._client.files.expire()
         return self._stop(signals)
@@ -261,6 +263,8 @@ class _Proxy:
     def _stop(self, signals: SignalTrap) -> int:
         notify(STOPPING)
         self._draining = True
+        if self._http is not None:
+            self._http.drain()
         self._intake.stop_accepting()
         if self._cache is not None:
             self._cache.stop_waiting()

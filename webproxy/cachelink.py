@@ -10,6 +10,7 @@ from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError
 from shmchannel.leased_transfer import IncomingTransfer
+from shmchannel.shelf import ShelfWatch
 from shmchannel.shelf_files import ShelfFile, ShelfFiles
 from shmchannel.shelf_layout import ShelfEntry
 from webproxy.errors import CacheUnavailable
@@ -44,6 +45,10 @@ class CacheLink:
     def hold_file(self, key: bytes, entry: ShelfEntry) -> ShelfFile | None:
         """The file of a large object that peek() found, or None; as ChannelClient.hold_file()."""
         return self._client.hold_file(key, entry)
+
+    def watch(self, key: bytes, entry: ShelfEntry) -> ShelfWatch | None:
+        """Tells whether an object that peek() found lies there still; as ChannelClient.watch()."""
+        return self._client.watch(key, entry)
 
     def get(
         self,

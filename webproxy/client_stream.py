@@ -47,13 +47,14 @@ class ClientStream:
         """Bytes given to the kernel so far."""
         return self._sent_bytes
 
-    def begin_answer(self) -> bool:
+    def begin_answer(self, *, looks: bool = True) -> bool:
         """Before another answer on the same connection: its pace is measured anew.
 
-        Returns False when the client has left so much of the answers before untaken that this one must wait.
+        Returns False when the client has left so much of the answers before untaken that this one must wait. `looks` is
+        False for an answer that can wait after its first bytes too.
         """
         self._window_end = 0.0
-        if self._sent_bytes - self._looked_at < _LOOK_BYTES:
+        if not looks or self._sent_bytes - self._looked_at < _LOOK_BYTES:
             return True
         if not sockets.has_room(self.fd):
             return False
@@ -86,10 +87,16 @@ class ClientStream:
 
     def send_header(self, header: bytes) -> None:
         """Send all of a header that content follows. Errors as send_all()."""
+        if not self.begin_header(header):
+            self.send_all(header)
+
+    def begin_header(self, header: bytes) -> bool:
+        """As send_header(); False when the client takes nothing of it now."""
         sent = sockets.send_header(self.fd, header)
         self._sent_bytes += sent
-        if sent < len(header):
+        if 0 < sent < len(header):
             self.send_all(header[sent:])
+        return sent > 0
 
     def send_some(self, data: bytes) -> int:
         """Send what the kernel takes now; returns how many bytes. Errors as send_memory()."""

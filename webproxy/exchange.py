@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -26,6 +24,7 @@ from webproxy.fetches import Fetches
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.getfile_variants import GetfileVariants
 from webproxy.hit import HitResponse, Pause, leave
+from webproxy.outcomes import Outcomes
 from webproxy.spool import Found, NotFound, SpoolReader
 from webproxy.steps import StepTimes
 from webproxy.urls import normalised_path
@@ -76,8 +75,7 @@ class GetfileExchange:
         self._steps = steps
         self._stopping = stopping
         self._others_wait = others_wait
-        self._lock = threading.Lock()
-        self._outcomes: Counter[str] = Counter()
+        self._outcomes = Outcomes()
         self.failures = RequestFailures()
 
     def serve(self, fd: int, path: bytes) -> Paused | None:
@@ -119,8 +117,7 @@ class GetfileExchange:
     def _ended(self, outcome: str | Paused) -> Paused | None:
         if isinstance(outcome, Paused):
             return outcome
-        with self._lock:
-            self._outcomes[outcome] += 1
+        self._outcomes.note(outcome)
         return None
 
     def _cut_short(self, path: bytes, error: BodyCutShort) -> str:
@@ -129,8 +126,7 @@ class GetfileExchange:
 
     def outcomes(self) -> dict[str, int]:
         """How many requests ended how."""
-        with self._lock:
-            return dict(self._outcomes)
+        return self._outcomes.totals()
 
     def _serve(self, stream: ClientStream, key: bytes) -> str | Paused:
         asked_at = monotonic()

@@ -187,12 +187,10 @@ class FileResponse(HitResponse):
         return super().resume(cache, wait_s) if file is None else self.send_file(file)
 
     def send_file(self, file: ShelfFile) -> Pause | None:
-        """Send from the file, and release it; otherwise as resume()."""
-        pause: Pause | None = None
-        try:
-            pause = self._send_file(file.fd)
-        finally:
-            file.release(paused=pause is not None)
+        """Send from the file; otherwise as resume()."""
+        pause = self._send_file(file.fd)
+        if pause is not None:
+            file.keep_paused()
         return pause
 
     def _send_file(self, fd: int) -> Pause | None:

@@ -7,10 +7,10 @@ from time import monotonic
 from webproxy import sockets
 from webproxy.client_stream import ClientStream
 from webproxy.errors import BodyCutShort
-from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.http.parser import RequestParser
 from webproxy.http.serialise import CONTINUE
+from webproxy.quick_reply import KnownRequest, Recognise, recognise_nothing
 
 BODY_BYTES = 65_536
 UNREAD_SECONDS = 0.5
@@ -25,20 +25,21 @@ class HttpConnection:
         "_continue_due",
         "_head_since",
         "_parser",
+        "_recognise",
         "ended",
         "expires",
         "fd",
         "held",
         "is_watched",
-        "plain_fields",
         "served",
         "stream",
     )
 
-    def __init__(self, stream: ClientStream, *, head_bytes_max: int) -> None:
+    def __init__(self, stream: ClientStream, *, head_bytes_max: int, recognise: Recognise = recognise_nothing) -> None:
         self.stream = stream
         self.fd = stream.fd
         self._parser = RequestParser(head_bytes_max=head_bytes_max)
+        self._recognise = recognise
         self._continue_due = False
         self.ended = False
         """The client has closed its side."""
@@ -46,8 +47,6 @@ class HttpConnection:
         self.is_watched = False
         """The watcher of idle connections knows the descriptor already."""
         self.served = 0
-        self.plain_fields: Fields | None = None
-        """The fields of its last request that set no terms."""
         self.held: RequestHead | None = None
         """The next request, while the answers before it have not been taken."""
         self._head_since = 0.0
@@ -68,36 +67,48 @@ class HttpConnection:
         """A request has begun whose head is not whole."""
         return self._parser.buffered
 
-    def feed(self, data: bytes) -> RequestHead | None:
-        """Bytes that have come; the next request's head when it is whole.
+    @property
+    def whole_request(self) -> bytes:
+        """The bytes of its last request, when nothing came with them and anybody may send the same; else none."""
+        return self._parser.whole_request
+
+    def feed(self, data: bytes) -> RequestHead | KnownRequest | None:
+        """Bytes that have come; the next request when its head is whole.
 
         Raises:
             HttpError: this is no request; the connection is to be closed after the answer.
         """
+        if not self._parser.buffered:
+            known = self._recognise(data)
+            if known is not None:
+                self.served += 1
+                return known
         return self._begun(self._parser.feed(data))
 
-    def next_request(self) -> RequestHead | None:
+    def next_request(self) -> RequestHead | KnownRequest | None:
         """The next request, if its head is there: pipelined, or arrived by now. Never waits. Errors as feed().
 
         Raises:
             ClientGone: the connection is broken.
         """
-        request = self._parser.next_head() if self._parser.buffered else None
+        request: RequestHead | KnownRequest | None = None
+        if self._parser.buffered:
+            request = self._begun(self._parser.next_head())
         while request is None:
             data = sockets.receive(self.fd)
             if not data:
                 self.ended = data is not None
                 return None
-            request = self._parser.feed(data)
-        return self._begun(request)
+            request = self.feed(data)
+        return request
 
-    def wait_request(self) -> RequestHead | None:
+    def wait_request(self) -> RequestHead | KnownRequest | None:
         """As next_request(), waiting for bytes for a few milliseconds (the socket's receive time-out)."""
         data = sockets.receive_waiting(self.fd)
         if not data:
             self.ended = data is not None
             return None
-        return self._begun(self._parser.feed(data)) or self.next_request()
+        return self.feed(data) or self.next_request()
 
     def _begun(self, request: RequestHead | None) -> RequestHead | None:
         if request is not None:

@@ -6,8 +6,6 @@ Down these steps, in this order: cache, origin, a stale response where the rules
 from __future__ import annotations
 
 import logging
-import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,10 +38,12 @@ from webproxy.http_fetch import HttpFetches, Order
 from webproxy.lookup import KEY_BYTES_MAX, Found, Lookup, ObjectLookup
 from webproxy.object_writer import ObjectWriter
 from webproxy.origins import OriginTable, Refused
+from webproxy.outcomes import Outcomes
 from webproxy.own_answers import OwnAnswers
 from webproxy.pass_through import PassThrough, send_interim
 from webproxy.purges import Networks, Purges
-from webproxy.quick_hits import QuickFile, QuickHits
+from webproxy.quick_hits import QuickHits
+from webproxy.quick_reply import KnownRequest, QuickReply, Recognise, recognise_nothing
 from webproxy.replies import Connection, Replies, connection_for
 from webproxy.spool import Head, Validated
 from webproxy.stored_answers import ObjectGone, StoredAnswers
@@ -105,47 +105,45 @@ class HttpExchange:
         self._options = settings.options
         self._stopping = stopping
         self._quick = quick
+        self.recognise: Recognise = recognise_nothing if quick is None else quick.recognise
         self._stored = StoredAnswers(cache, replies, cache_wait_s=settings.cache_wait_s, others_wait=others_wait)
         self._own = OwnAnswers(replies, settings.via)
         self._purges = Purges(writer, replies, settings.purge_networks)
         self._fetched = FetchedAnswers(replies, stores=writer is not None)
-        self._lock = threading.Lock()
-        self._outcomes: Counter[str] = Counter()
+        self._outcomes = Outcomes()
         self.failures = RequestFailures()
 
-    def serve(self, connection: HttpConnection, request: RequestHead) -> Paused | bool:
+    def serve(self, connection: HttpConnection, request: RequestHead | KnownRequest) -> Paused | bool | None:
         """Answer one request: True when the connection goes on, False when it ends, or what is left of the answer.
 
-        Never raises for what client, cache or origin do.
+        None when nothing was sent, for the client takes nothing now. Never raises for what client, cache or origin do.
         """
-        said = connection_for(request, may_stay=not self._stopping())
         try:
-            reply = self._quick_reply(connection, request, said)
-            if reply is None:
-                result = self._answer(connection, request, said)
-            else:
-                result = self._stored.send_quick(connection, said, reply) or ("hit", not said.closes)
+            if isinstance(request, KnownRequest):
+                return self._send_quick(connection, request.reply)
+            said = connection_for(request, may_stay=not self._stopping())
+            if self._quick is not None:
+                reply = self._quick.reply(request, said, connection.whole_request)
+                if reply is not None:
+                    return self._send_quick(connection, reply)
+            result = self._answer(connection, request, said)
         except ClientGone:
-            self._count("client gone")
+            self._outcomes.note("client gone")
             return False
         except BodyCutShort as error:
             return self._cut_short(request.target, error)
         if isinstance(result, Paused):
             return result
         outcome, goes_on = result
-        self._count(outcome)
+        self._outcomes.note(outcome)
         return goes_on and connection.skip_body()
 
-    def _quick_reply(
-        self, connection: HttpConnection, request: RequestHead, said: Connection
-    ) -> bytes | QuickFile | None:
-        if self._quick is None or request.method != b"GET" or request.framing is not Framing.NONE:
-            return None
-        fields = request.fields
-        if fields is not connection.plain_fields and not self._quick.is_plain(fields):
-            return None
-        connection.plain_fields = fields  # a client that stays repeats them, and the parser then gives the same
-        return self._quick.reply(request, said)
+    def _send_quick(self, connection: HttpConnection, reply: QuickReply) -> Paused | bool | None:
+        sent = self._stored.send_quick(connection, reply)
+        if sent is not True:
+            return sent or None
+        self._outcomes.note("hit")
+        return not reply.closes
 
     def _answer(self, connection: HttpConnection, request: RequestHead, said: Connection) -> Result:
         try:
@@ -160,7 +158,7 @@ class HttpExchange:
 
     def _cut_short(self, path: bytes, error: BodyCutShort) -> bool:
         log.warning("body cut short", extra={"path": path, "reason": str(error)})
-        self._count("cut short")
+        self._outcomes.note("cut short")
         return False
 
     def resume(self, response: HitResponse) -> Paused | bool:
@@ -168,23 +166,28 @@ class HttpExchange:
         try:
             paused = self._stored.go_on(response, Pause.WIDEN)
         except ClientGone:
-            self._count("client gone")
+            self._outcomes.note("client gone")
             return False
         except BodyCutShort as error:
             return self._cut_short(response.key, error)
         if paused is not None:
             return paused
-        self._count("hit")
+        self._outcomes.note("hit")
         return response.connection is not None
+
+    def expire(self) -> None:
+        """Let go of replies that hold no more; to be called every second or so."""
+        if self._quick is not None:
+            self._quick.expire()
+
+    def drain(self) -> None:
+        """No connection stays any more, and `stopping` says so already."""
+        if self._quick is not None:
+            self._quick.forget()
 
     def outcomes(self) -> dict[str, int]:
         """How many requests ended how."""
-        with self._lock:
-            return dict(self._outcomes)
-
-    def _count(self, outcome: str) -> None:
-        with self._lock:
-            self._outcomes[outcome] += 1
+        return self._outcomes.totals()
 
     def _refuse(self, connection: HttpConnection, request: RequestHead, status: int, text: str) -> tuple[str, bool]:
         stays = status not in (400, 501) and request.framing is Framing.NONE and not self._stopping()

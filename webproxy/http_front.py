@@ -18,6 +18,7 @@ from webproxy.http.messages import RequestHead
 from webproxy.http_connection import HttpConnection
 from webproxy.http_exchange import HttpExchange
 from webproxy.idle_connections import IdleConnections
+from webproxy.quick_reply import KnownRequest
 from webproxy.replies import CLOSES, Replies
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class HttpFront:
     ) -> None:
         """`stopping`: nothing is waited for any more; `draining`: what runs ends, and no connection stays."""
         self._exchange = exchange
+        self._recognise = exchange.recognise
         self._idle = idle
         self._boss = boss
         self._replies = replies
@@ -68,7 +70,9 @@ class HttpFront:
     def begin(self, fd: int, data: bytes, refused: int = 0) -> Paused | None:
         """Take over a new connection whose first bytes speak HTTP, and serve it, or tell it that it is `refused`."""
         connection = HttpConnection(
-            ClientStream(fd, self._client_limit, self._stopping), head_bytes_max=self._head_bytes_max
+            ClientStream(fd, self._client_limit, self._stopping),
+            head_bytes_max=self._head_bytes_max,
+            recognise=self._recognise,
         )
         if refused:
             self._refuse(connection, refused, _UNFINISHED)
@@ -107,31 +111,27 @@ class HttpFront:
             else:
                 self._boss.linger(connection.fd)
 
-    def _serve(self, connection: HttpConnection, request: RequestHead | None) -> Paused | None:
+    def _serve(self, connection: HttpConnection, request: RequestHead | KnownRequest | None) -> Paused | None:
         """Answer requests as long as they follow each other, on this connection and others; a pause is the caller's."""
-        exchange = self._exchange
+        serve, is_large = self._exchange.serve, False
         try:
             for _ in range(REQUESTS_IN_A_ROW):
-                if request is None:
-                    request = connection.next_request() or self._stay(connection)
+                if request is None and not is_large:
+                    request = connection.next_request()
+                if request is None:  # who was sent a large body reads it first
+                    request = self._stay(connection)
                 if request is None:
                     break
-                if not connection.stream.begin_answer():
-                    connection.held = request
-                    self._boss.park(connection)
-                    return None
-                result = exchange.serve(connection, request)
+                is_large = isinstance(request, KnownRequest) and request.reply.file is not None
+                result = serve(connection, request) if connection.stream.begin_answer(looks=not is_large) else None
                 if result is not True:
-                    if isinstance(result, Paused):
-                        return result
-                    self._boss.linger(connection.fd)
-                    return None
+                    return self._leave(connection, request, result)
                 request = None
                 # Others go first, without a way through the intake: one that is as busy is looked at soon enough.
                 other = None if connection.in_head else self._idle.take()
                 if other is not None:
                     self._keep(connection)
-                    connection, request, other.held = other, other.held, None
+                    connection, request, is_large, other.held = other, other.held, False, None
             else:
                 if connection.in_head:  # nothing may ever come that would wake it: it takes its turn by itself
                     self._boss.park(connection)
@@ -145,6 +145,19 @@ class HttpFront:
         self._keep(connection)
         return None
 
+    def _leave(
+        self, connection: HttpConnection, request: RequestHead | KnownRequest, result: Paused | bool | None
+    ) -> Paused | None:
+        """The answer, or the connection, goes on later or ends; as HttpExchange.serve() has told."""
+        if isinstance(result, Paused):
+            return result
+        if result is None:
+            connection.held = request.request if isinstance(request, KnownRequest) else request
+            self._boss.park(connection)
+        else:
+            self._boss.linger(connection.fd)
+        return None
+
     def _keep(self, connection: HttpConnection) -> None:
         """No request is there: the connection idles, or ends."""
         if connection.ended and connection.in_head:
@@ -156,7 +169,7 @@ class HttpFront:
         else:
             self._idle.put(connection, self._keepalive_s)
 
-    def _stay(self, connection: HttpConnection) -> RequestHead | None:
+    def _stay(self, connection: HttpConnection) -> RequestHead | KnownRequest | None:
         """Wait a moment for the next request, if a worker is left for everybody else."""
         if connection.ended or not connection.served or self._staying >= self._worker_count - 1:
             return None

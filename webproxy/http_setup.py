@@ -78,11 +78,11 @@ def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[HttpFront, H
         stored_parts = PartStore(parts.cache, parts.lookup, writer)
     if parts.cache is not None and parts.origins.by_path_only:
         quick = QuickHits(
-            parts.cache.peek,
+            parts.cache,
             stored_of_entry,
             lambda path: parts.origins.choose(None, path).key,
-            parts.cache.hold_file,
             replies,
+            parts.draining,
         )
     exchange = HttpExchange(
         parts.cache,

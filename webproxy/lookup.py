@@ -63,9 +63,7 @@ class Found:
 
     def leave(self) -> None:
         """The body is not wanted, or not in this order."""
-        file, self.file = self.file, None
-        if file is not None:
-            file.release()
+        self.file = None
         transfer, self.transfer = self.transfer, None
         if transfer is not None:
             with transfer:
@@ -233,8 +231,6 @@ def stored_of_entry(key: bytes, entry: ShelfEntry) -> StoredResponse | None:
 def _of_entry(key: bytes, entry: ShelfEntry, file: ShelfFile | None) -> Found | None:
     stored = stored_of_entry(key, entry)
     if stored is None:
-        if file is not None:
-            file.release()
         return None
     return Found(key, stored, entry.version, entry.body if file is None else None, file=file)
 

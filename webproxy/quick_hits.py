@@ -1,26 +1,28 @@
 """QuickHits: whole replies for the plainest and most frequent request: a GET without terms, for a fresh hot object.
 
 Nothing is decided here that caching/decision.py would decide otherwise: a request that sets terms, a stored response
-that is stale, marked, partial or varies, and all that needs looking at, is left to the exchange. What is worked out for
-an object serves until its metadata change; its head, until its age does.
+that is stale, marked, partial or varies, and all that needs looking at, is left to the exchange. A reply that was made
+serves again while it holds (quick_reply.py), at most for the second of its age; a request whose bytes are those of one
+before is not even parsed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from time import time
-from typing import NamedTuple
 
-from shmchannel.shelf_files import ShelfFile
 from shmchannel.shelf_layout import ShelfEntry
+from webproxy.cachelink import CacheLink
 from webproxy.caching.freshness import current_age
 from webproxy.caching.stored import StoredResponse
-from webproxy.http.fields import Fields
-from webproxy.http.messages import RequestHead
+from webproxy.http.messages import Framing, RequestHead
+from webproxy.quick_reply import KnownRequest, QuickReply
 from webproxy.replies import Connection, Replies
 from webproxy.urls import BadTarget, http_path
 
 KNOWN_MAX = 4096
+REPLY_BYTES_MAX = 8 << 20
+"""So much memory the replies that are kept may take; beyond it all go, and those in use are made again."""
 TERMS = frozenset(
     (
         b"cache-control",
@@ -37,79 +39,71 @@ TERMS = frozenset(
 """A request with one of these wants more than the object."""
 
 
-class _Prepared:
-    """An object's stored response, and the head of its reply for one age and one kind of connection."""
-
-    __slots__ = ("metadata", "ready", "stored", "version")
-
-    def __init__(self, metadata: bytes, version: int, stored: StoredResponse) -> None:
-        self.metadata = metadata
-        self.version = version
-        self.stored = stored
-        self.ready: tuple[int, Connection | None, bytes] = (-1, None, b"")
-
-
-class QuickFile(NamedTuple):
-    """A reply whose body is a file; whoever has it releases the file."""
-
-    head: bytes
-    key: bytes
-    file: ShelfFile
-
-
 class QuickHits:
     """Shared by all workers; for a proxy whose origins are chosen by path alone."""
 
     def __init__(
         self,
-        peek: Callable[[bytes], ShelfEntry | None],
+        cache: CacheLink,
         read: Callable[[bytes, ShelfEntry], StoredResponse | None],
         key_of: Callable[[bytes], bytes],
-        hold_file: Callable[[bytes, ShelfEntry], ShelfFile | None],
         replies: Replies,
+        stopping: Callable[[], bool],
     ) -> None:
-        """`key_of` gives the key of a path in normal form, `read` an entry's stored response, if it can be used."""
-        self._peek = peek
+        """`key_of` gives the key of a path in normal form, `read` an entry's stored response, if it can be used.
+
+        `stopping`: no connection stays any more; forget() is called when that begins.
+        """
+        self._cache = cache
         self._read = read
-        self._hold_file = hold_file
         self._key_of = key_of
-        self._replies = replies
+        self._heads = replies
+        self._stopping = stopping
         self._keys: dict[bytes, bytes] = {}
-        self._prepared: dict[bytes, _Prepared] = {}
+        self._known: dict[bytes, KnownRequest] = {}
+        self._replies: dict[tuple[bytes, bool, bool], QuickReply] = {}
+        self._reply_bytes = 0
 
-    @staticmethod
-    def is_plain(fields: Fields) -> bool:
-        """True when a request with these fields sets no terms and has no body."""
-        return TERMS.isdisjoint(fields.names())
+    def recognise(self, data: bytes) -> KnownRequest | None:
+        """The request that these bytes are, if it came before and was answered, and its reply holds."""
+        known = self._known.get(data)
+        return known if known is not None and known.reply.holds() else None
 
-    def reply(self, request: RequestHead, connection: Connection) -> bytes | QuickFile | None:
-        """The whole reply to a plain GET, or None when the exchange must see to it."""
-        target = request.target
-        key = self._keys.get(target)
-        if key is None:
-            key = self._learn(target)
-            if key is None:
-                return None
-        entry = self._peek(key)
-        if entry is None:
+    def reply(self, request: RequestHead, connection: Connection, data: bytes = b"") -> QuickReply | None:
+        """The whole reply to a plain GET, or None when the exchange must see to it.
+
+        `data`: the bytes of the request when they came alone and say nothing of a person; recognise() has them then.
+        """
+        if request.method != b"GET" or request.framing is not Framing.NONE:
             return None
-        prepared = self._prepared.get(key)
-        if prepared is None or prepared.version != entry.version or prepared.metadata != entry.metadata:
-            prepared = self._prepare(key, entry)
-            if prepared is None:
-                return None
-        stored = prepared.stored
-        age_s = current_age(stored, time())
-        if age_s >= stored.lifetime_s:
+        key = self._keys.get(request.target) or self._learn(request.target)
+        if key is None or not TERMS.isdisjoint(request.fields.names()):
             return None
-        ready_age_s, ready_connection, head = prepared.ready
-        if age_s != ready_age_s or connection is not ready_connection:
-            head = self._replies.hit(stored, age_s, connection)
-            prepared.ready = (age_s, connection, head)
-        if entry.file is None:
-            return head + entry.body
-        file = self._hold_file(key, entry)
-        return None if file is None else QuickFile(head, key, file)
+        asked = key, connection.closes, connection.says_keep_alive
+        reply = self._replies.get(asked)
+        if reply is None or not reply.holds():
+            reply = self._make(key, connection)
+            if reply is not None:
+                self._keep(asked, reply)
+        if reply is not None and data and not self._stopping():
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known[data] = KnownRequest(request, reply)
+        return reply
+
+    def expire(self) -> None:
+        """Let go of what does not hold any more, with its memory and files; to be called every second or so."""
+        for data, known in list(self._known.items()):
+            if not known.reply.holds():
+                self._known.pop(data, None)
+        for asked, reply in list(self._replies.items()):
+            if not reply.holds():
+                self._replies.pop(asked, None)
+        self._reply_bytes = sum(len(reply.data) for reply in list(self._replies.values()))
+
+    def forget(self) -> None:
+        """Recognise nothing any more: what was answered says that the connection stays, and it does not."""
+        self._known.clear()
 
     def _learn(self, target: bytes) -> bytes | None:
         if not target.startswith(b"/"):
@@ -123,11 +117,25 @@ class QuickHits:
         self._keys[target] = key
         return key
 
-    def _prepare(self, key: bytes, entry: ShelfEntry) -> _Prepared | None:
-        stored = self._read(key, entry)
-        if stored is None or stored.status == 206 or stored.marked or stored.selecting:
+    def _make(self, key: bytes, connection: Connection) -> QuickReply | None:
+        entry = self._cache.peek(key)
+        stored = self._read(key, entry) if entry is not None else None
+        if entry is None or stored is None or stored.status == 206 or stored.marked or stored.selecting:
             return None
-        if len(self._prepared) >= KNOWN_MAX:
-            self._prepared.clear()
-        prepared = self._prepared[key] = _Prepared(entry.metadata, entry.version, stored)
-        return prepared
+        age_s = current_age(stored, time())
+        if age_s >= stored.lifetime_s:
+            return None
+        watch = self._cache.watch(key, entry)
+        file = self._cache.hold_file(key, entry)
+        if watch is None or (file is None and entry.file is not None):
+            return None
+        data = self._heads.hit(stored, age_s, connection) + entry.body
+        return QuickReply(key, data, file, closes=connection.closes, stored=stored, age_s=age_s, watch=watch)
+
+    def _keep(self, asked: tuple[bytes, bool, bool], reply: QuickReply) -> None:
+        if self._reply_bytes > REPLY_BYTES_MAX or len(self._replies) >= KNOWN_MAX:
+            self._known.clear()
+            self._replies.clear()
+            self._reply_bytes = 0
+        self._reply_bytes += len(reply.data)
+        self._replies[asked] = reply

@@ -10,14 +10,14 @@ from shmchannel.shelf_files import ShelfFile
 from webproxy.cachelink import CacheLink
 from webproxy.caching.partial import RangeKind, answer_range, lies_within
 from webproxy.caching.validators import Condition, evaluate_conditions
-from webproxy.errors import CacheUnavailable, ClientGone
+from webproxy.errors import CacheUnavailable
 from webproxy.exchange import Paused
-from webproxy.hit import FileResponse, HitResponse, Pause
+from webproxy.hit import PIECE_BYTES, FileResponse, HitResponse, Pause
 from webproxy.http.ranges import multipart_parts
 from webproxy.http_connection import HttpConnection
 from webproxy.lookup import Found
-from webproxy.quick_hits import QuickFile
-from webproxy.replies import Connection, Replies
+from webproxy.quick_reply import QuickReply
+from webproxy.replies import Replies
 from webproxy.visit import Result, Visit
 
 
@@ -106,7 +106,9 @@ class StoredAnswers:
             return outcome, goes_on
         if found.file is not None:
             stream.send_header(head)
-            paused = self._send_file(visit.connection, visit.said, found, 0, found.stored.body_bytes)
+            paused = self._send_file(
+                visit.connection, found.key, found.file, 0, found.stored.body_bytes, closes=visit.said.closes
+            )
             return paused if paused is not None else (outcome, goes_on)
         transfer, found.transfer = found.transfer, None
         response = self._response(visit, found, 0, found.stored.body_bytes)
@@ -126,35 +128,28 @@ class StoredAnswers:
         response.connection = None if visit.said.closes else visit.connection
         return response
 
-    def _send_file(
-        self, connection: HttpConnection, said: Connection, found: Found, first: int, end: int
-    ) -> Paused | None:
-        file, found.file = found.file, None
-        assert file is not None
-        return self._send_part(connection, said, found.key, file, first, end)
-
-    def send_quick(self, connection: HttpConnection, said: Connection, reply: bytes | QuickFile) -> Paused | None:
-        """Send a whole reply from the hot shelf; returns what is left of it.
+    def send_quick(self, connection: HttpConnection, reply: QuickReply) -> Paused | bool:
+        """Send a whole reply from the hot shelf: True at its end, what is left of it, or False: there was no room.
 
         Raises:
             ClientGone, BodyCutShort: the connection is of no more use.
         """
-        if isinstance(reply, bytes):
-            connection.stream.send_all(reply)
-            return None
-        try:
-            connection.stream.send_header(reply.head)
-        except ClientGone:
-            reply.file.release()
-            raise
-        return self._send_part(connection, said, reply.key, reply.file, 0, reply.file.size_bytes)
+        stream, file = connection.stream, reply.file
+        if file is None:
+            stream.send_all(reply.data)
+            return True
+        if not stream.begin_header(reply.data):
+            return False
+        sent = stream.send_file(file.fd, 0, min(file.size_bytes, PIECE_BYTES))
+        if sent == file.size_bytes:  # nearly always, up to a piece: no response that can pause need be made
+            return True
+        return self._send_file(connection, reply.key, file, sent, file.size_bytes, closes=reply.closes) or True
 
-    def _send_part(
-        self, connection: HttpConnection, said: Connection, key: bytes, file: ShelfFile, first: int, end: int
+    def _send_file(
+        self, connection: HttpConnection, key: bytes, file: ShelfFile, first: int, end: int, *, closes: bool
     ) -> Paused | None:
-        """Send a part of a file, which is released with that."""
         response = FileResponse(connection.stream, key, file, self._others_wait, first, end)
-        response.connection = None if said.closes else connection
+        response.connection = None if closes else connection
         pause = response.send_file(file)
         return None if pause is None else Paused(response, slow=pause is Pause.SLOW)
 
@@ -163,7 +158,7 @@ class StoredAnswers:
             visit.connection.stream.send_all(found.body[first:end])
             return None
         if found.file is not None:
-            return self._send_file(visit.connection, visit.said, found, first, end)
+            return self._send_file(visit.connection, found.key, found.file, first, end, closes=visit.said.closes)
         found.leave()
         return self.go_on(self._response(visit, found, first, end), Pause.WIDEN)
 

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from shmchannel.shelf import ShelfWatch
 from shmchannel.shelf_layout import ShelfEntry
 from shmchannel.shelf_publisher import ShelfToken
 from tests.support.shelves import entry, keys_of_one_set, open_shelf, publish
@@ -30,6 +31,7 @@ class ShelfMachine(RuleBasedStateMachine):
         self.found: list[tuple[ShelfToken, int, bytes, ShelfEntry]] = []
         self.changes = self.versions = 0
         self.shown: dict[bytes, ShelfEntry] = {}
+        self.watches: list[tuple[bytes, ShelfEntry, ShelfWatch]] = []
 
     @initialize()
     def fill(self) -> None:
@@ -98,6 +100,22 @@ class ShelfMachine(RuleBasedStateMachine):
         assert done or len(rivals) >= 2
         if done:
             self.shown[key] = seen
+
+    @rule(key=_KEY)
+    def watch(self, key: bytes) -> None:
+        seen = self.shelf.reader.get(key)
+        if seen is not None:
+            watch = self.shelf.reader.watch(key, seen, lambda: True)
+            assert watch is not None
+            self.watches.append((key, seen, watch))
+
+    @invariant()
+    def what_holds_is_what_a_look_would_find(self) -> None:
+        for key, seen, watch in self.watches:
+            assert not watch.holds() or self.shelf.reader.get(key) == seen
+        self.watches = [watched for watched in self.watches if watched[2].holds()]
+        watched = {key for key, _, _ in self.watches}
+        assert watched <= set(self.shown)
 
     @invariant()
     def shows_what_was_published_and_nothing_else(self) -> None:

@@ -33,6 +33,7 @@ _VERSIONS = {b"0": (1, 0), b"1": (1, 1)}
 _known_sections: dict[tuple[bytes, bytes, int], RequestSection] = {}
 _KNOWN_SECTIONS_MAX = 256
 _KNOWN_BLOCK_BYTES_MAX = 1024
+_KNOWN_REQUEST_BYTES_MAX = 2048
 _is_personal = re.compile(rb"^(?:cookie|(?:proxy-)?authorization):", re.IGNORECASE | re.MULTILINE).search
 
 
@@ -43,13 +44,25 @@ class RequestParser:
     connection must be closed. The last header section is kept, because the next request mostly repeats it.
     """
 
-    __slots__ = ("_at", "_block", "_buffer", "_chunks", "_fields_max", "_head_bytes_max", "_left", "_minor", "_section")
+    __slots__ = (
+        "_alone",
+        "_at",
+        "_block",
+        "_buffer",
+        "_chunks",
+        "_fields_max",
+        "_head_bytes_max",
+        "_left",
+        "_minor",
+        "_section",
+    )
 
     def __init__(self, *, head_bytes_max: int = HEAD_BYTES_MAX, fields_max: int = FIELDS_MAX) -> None:
         self._head_bytes_max = head_bytes_max
         self._fields_max = fields_max
         self._buffer = b""
         self._at = 0
+        self._alone = False
         self._left = 0
         self._chunks: ChunkedBody | None = None
         self._block = b""
@@ -65,6 +78,12 @@ class RequestParser:
     def body_complete(self) -> bool:
         """The current request has been taken to its end."""
         return not self._left and self._chunks is None
+
+    @property
+    def whole_request(self) -> bytes:
+        """The bytes of the request that was given last, when nothing came with them and anybody may send the same."""
+        known = self._alone and (self._block, self._minor, self._fields_max) in _known_sections
+        return self._buffer if known and len(self._buffer) <= _KNOWN_REQUEST_BYTES_MAX else b""
 
     def feed(self, data: bytes) -> RequestHead | None:
         """More bytes from the client; the next request's head when it is whole, like next_head()."""
@@ -94,6 +113,7 @@ class RequestParser:
             self._block, self._minor, self._section = block, minor, section
         if target[0] != 0x2F or method == b"CONNECT":
             _check_target(method, target)
+        self._alone = not at and end + 4 == len(buffer)
         self._at = end + 4
         if section.framing is not Framing.NONE:
             self._begin_body(section)

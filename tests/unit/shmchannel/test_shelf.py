@@ -184,6 +184,56 @@ def test_more_time_while_it_is_read_changes_nothing(block: Block) -> None:
     assert block.reader.get(KEY) is None
 
 
+def always() -> bool:
+    return True
+
+
+@pytest.mark.parametrize("at", [FIRST, SECOND], ids=["first", "second"])
+def test_watch(block: Block, at: int) -> None:
+    """More time changes nothing; an end of time, another content, or a cache that is not ready do."""
+    block.cell(at)
+    ready = [True]
+    watch = block.reader.watch(KEY, entry(7, BODY, b"facts"), lambda: ready[0])
+    assert watch is not None
+    assert watch.holds()
+    ready[0] = False
+    assert not watch.holds()
+    ready[0] = True
+    block.words(at + 8 * VALID_UNTIL, 1)
+    assert not watch.holds()
+    block.words(at + 8 * VALID_UNTIL, 2**62)
+    assert watch.holds()
+    block.words(at + 8 * SEQUENCE, 3)
+    assert not watch.holds()
+    block.words(at + 8 * SEQUENCE, 4)
+    assert not watch.holds()
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [entry(8, BODY, b"facts"), entry(7, BODY[1:], b"facts"), entry(7, BODY)],
+    ids=["version", "body", "metadata"],
+)
+def test_watch_of_what_is_not_there_any_more(block: Block, seen: ShelfEntry) -> None:
+    block.cell(FIRST)
+    assert block.reader.watch(KEY, seen, always) is None
+    assert block.reader.watch(b"/other", entry(7, BODY, b"facts"), always) is None
+
+
+def test_watch_of_a_cell_that_changes(block: Block) -> None:
+    block.cell(FIRST, sequence=3)
+    assert block.reader.watch(KEY, entry(7, BODY, b"facts"), always) is None
+
+
+def test_watch_ends_with_its_reader(block: Block) -> None:
+    block.cell(FIRST)
+    watch = block.reader.watch(KEY, entry(7, BODY, b"facts"), always)
+    assert watch is not None
+    block.reader.close()
+    assert not watch.holds()
+    assert block.reader.watch(KEY, entry(7, BODY, b"facts"), always) is None
+
+
 @pytest.fixture
 def shelf() -> Iterator[Shelf]:
     with open_shelf() as made:

@@ -65,39 +65,50 @@ def test_the_very_file(files: ShelfFiles, memory_files: list[int]) -> None:
     assert file.size_bytes == len(BODY) + 1
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.write(file.fd, b"no")
-    file.release()
 
 
 def test_opened_once_while_it_is_kept(files: ShelfFiles, memory_files: list[int], clock: list[float]) -> None:
+    name, before = name_of(memory_files[0]), open_count()
     first = hold(files, memory_files[0])
-    second = hold(files, memory_files[0])
     assert first is not None
-    assert first is second
-    first.release()
-    first.release()
-    clock[0] += KEEP_SECONDS - 0.1
-    files.expire()
-    assert files.again(first.name) is first
-    first.release()
+    assert hold(files, memory_files[0]) is first
+    del first
+    for _ in range(2):  # asking keeps it for longer
+        clock[0] += KEEP_SECONDS - 0.1
+        files.expire()
+        assert files.again(name) is not None
+        assert open_count() == before + 1
     clock[0] += KEEP_SECONDS
     files.expire()
-    assert files.again(first.name) is None
+    assert files.again(name) is None
+    assert open_count() == before
 
 
 def test_a_pause_keeps_it_longer(files: ShelfFiles, memory_files: list[int], clock: list[float]) -> None:
     file = hold(files, memory_files[0])
     assert file is not None
-    file.release(paused=True)
-    other = hold(files, memory_files[0])
-    assert other is file
-    file.release()  # a shorter keeping does not end a longer one
+    file.keep_paused()
+    assert hold(files, memory_files[0]) is file  # a shorter keeping does not end a longer one
     clock[0] += PAUSED_SECONDS - 0.1
     files.expire()
     assert files.again(file.name) is file
-    file.release()
 
 
-def test_what_is_in_use_stays(files: ShelfFiles, memory_files: list[int], clock: list[float]) -> None:
+def test_a_pause_after_a_long_use(files: ShelfFiles, memory_files: list[int], clock: list[float]) -> None:
+    """It is not kept any more when its user pauses; but not when it is another cache's meanwhile."""
+    file = hold(files, memory_files[0])
+    assert file is not None
+    clock[0] += 1e6
+    files.expire()
+    assert files.again(file.name) is None
+    file.keep_paused()
+    assert files.again(file.name) is file
+    files.forget()
+    file.keep_paused()
+    assert files.again(file.name) is None
+
+
+def test_what_is_in_use_stays_open(files: ShelfFiles, memory_files: list[int], clock: list[float]) -> None:
     file = hold(files, memory_files[0])
     assert file is not None
     clock[0] += 1e6
@@ -105,9 +116,10 @@ def test_what_is_in_use_stays(files: ShelfFiles, memory_files: list[int], clock:
     files.forget()
     assert os.pread(file.fd, 3, 0) == BODY[:3]
     assert files.again(file.name) is None  # another cache's object could have the same name
-    file.release()
+    fd = file.fd
+    del file
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(file.fd)
+        os.fstat(fd)
 
 
 def test_versions_of_one_inode_are_not_mixed_up(files: ShelfFiles, memory_files: list[int]) -> None:
@@ -115,33 +127,24 @@ def test_versions_of_one_inode_are_not_mixed_up(files: ShelfFiles, memory_files:
     assert one is not None
     assert two is not None
     assert one is not two
-    one.release()
-    two.release()
 
 
 def test_more_than_there_is_room_for(files: ShelfFiles, memory_files: list[int]) -> None:
-    """The least recently used one that nobody uses goes; when all are in use, the new one closes with its use."""
-    held = [hold(files, fd) for fd in memory_files]
-    assert all(held)
-    for file in held:
-        assert file is not None
-        assert os.pread(file.fd, 3, 0) == BODY[:3]
-        file.release()
-    assert [files.again(name_of(fd)) is not None for fd in memory_files] == [True, True, False]
-    for fd in memory_files[:2]:
-        kept = files.again(name_of(fd))
-        assert kept is not None
-        kept.release()
-        kept.release()
-    third = hold(files, memory_files[2])
-    assert third is not None
-    third.release()
+    """The one that was asked for least recently gives way, and closes when nobody uses it."""
+    before = open_count()
+    first = hold(files, memory_files[0])
+    hold(files, memory_files[1])
+    assert first is not None
+    assert hold(files, memory_files[0]) is first
+    hold(files, memory_files[2])
+    assert open_count() == before + 2
+    assert [files.again(name_of(fd)) is not None for fd in memory_files] == [True, False, True]
+    hold(files, memory_files[1])
     assert [files.again(name_of(fd)) is not None for fd in memory_files] == [False, True, True]
-    for fd in memory_files[1:]:
-        kept = files.again(name_of(fd))
-        assert kept is not None
-        kept.release()
-        kept.release()
+    assert open_count() == before + 3
+    assert os.pread(first.fd, 3, 0) == BODY[:3]
+    del first
+    assert open_count() == before + 2
 
 
 def name_of(fd: int, version: int = 1) -> FileName:
@@ -159,9 +162,7 @@ def test_another_file_under_the_number(files: ShelfFiles, memory_files: list[int
 
 def test_taken_off_while_it_was_opened(files: ShelfFiles, memory_files: list[int]) -> None:
     assert files.hold(os.getpid(), reference_to(memory_files[0]), 1, lambda: False) is None
-    file = hold(files, memory_files[0])
-    assert file is not None
-    file.release()
+    assert hold(files, memory_files[0]) is not None
 
 
 def test_nothing_but_regular_files(files: ShelfFiles) -> None:
@@ -177,9 +178,7 @@ def test_a_cache_whose_files_cannot_be_opened_is_not_tried_again(files: ShelfFil
     """Another PID namespace, or a hardened host: found out once."""
     closed = reference_to(memory_files[0], number=1 << 20)
     assert files.hold(os.getpid(), closed, 1, lambda: False) is None  # it was taken off: says nothing of the others
-    file = hold(files, memory_files[0])
-    assert file is not None
-    file.release()
+    assert hold(files, memory_files[0]) is not None
     files.forget()
     assert files.hold(os.getpid(), closed, 1, lambda: True) is None
     assert hold(files, memory_files[0]) is None

@@ -138,3 +138,19 @@ def test_before_another_answer_the_pace_begins_anew_and_untaken_bytes_are_seen()
         while not stream.begin_answer():
             client.recv(65_536)
         sockets.close(fd)
+
+
+def test_an_answer_that_can_wait_later_is_begun_without_a_look() -> None:
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+        stream = ClientStream(fd, LENIENT, lambda: False)
+        assert stream.begin_header(b"head")
+        fill_up(stream)
+        stream._sent_bytes += 1 << 20
+        assert not stream.begin_answer()
+        assert stream.begin_answer(looks=False)
+        before = stream.sent_bytes
+        assert not stream.begin_header(b"head")
+        assert stream.sent_bytes == before
+        while not stream.begin_header(b"head"):
+            client.recv(65_536)
+        sockets.close(fd)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from tests.support.http_sockets import http_connected
-from tests.support.tcp import at_end
+from tests.support.tcp import at_end, connected
+from tests.support.waiting import wait_until
 from webproxy import sockets
+from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.errors import BodyCutShort, ClientGone
 from webproxy.http.errors import HttpError
+from webproxy.http.fields import Fields
+from webproxy.http.messages import RequestHead
 from webproxy.http_connection import UNREAD_BYTES_MAX, HttpConnection, RequestBody
+from webproxy.quick_reply import KnownRequest, QuickReply
 
 GET_A = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_B = b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -241,4 +248,60 @@ def test_what_a_log_line_names_it_by() -> None:
         assert connection.path == b""
         connection.held = connection.feed(GET_A)
         assert connection.path == b"/a"
+        sockets.close(connection.fd)
+
+
+# -- requests that are known ------------------------------------------------------------------------------------------
+KNOWN = KnownRequest(RequestHead(b"GET", b"/a", (1, 1), Fields([(b"Host", b"h")])), cast("QuickReply", None))
+
+
+@pytest.fixture
+def knowing() -> Iterator[tuple[HttpConnection, socket.socket]]:
+    """A connection that recognises GET_A."""
+    with connected() as (fd, client):
+        stream = ClientStream(fd, RateLimit(0, 1.0), lambda: False)
+        yield HttpConnection(stream, head_bytes_max=8192, recognise={GET_A: KNOWN}.get), client
+        sockets.close(fd)
+
+
+def test_what_is_known_is_recognised(knowing: tuple[HttpConnection, socket.socket]) -> None:
+    connection, client = knowing
+    assert connection.feed(GET_A) is KNOWN
+    for ask in (connection.next_request, connection.wait_request):
+        client.sendall(GET_A)
+        wait_until(lambda: sockets.has_arrived(connection.fd), what="the request")
+        assert ask() is KNOWN
+    assert (connection.served, connection.in_head) == (3, False)
+
+
+def test_only_when_it_came_alone(knowing: tuple[HttpConnection, socket.socket]) -> None:
+    """What looks like a known request may be the rest of another, or have one behind it."""
+    connection, client = knowing
+    client.sendall(GET_A + GET_A)
+    assert [target(connection), target(connection)] == [b"/a", b"/a"]
+    assert connection.feed(b"GET /b HTTP/1.1\r\nX: ") is None
+    request = connection.feed(GET_A)
+    assert isinstance(request, RequestHead)
+    assert (request.target, request.fields.get(b"x")) == (b"/b", b"GET /a HTTP/1.1")
+
+
+def test_after_a_body(knowing: tuple[HttpConnection, socket.socket]) -> None:
+    """Bytes of a body that look like a known request are the body's."""
+    connection, client = knowing
+    client.sendall(post(b"Content-Length: %d" % len(GET_A)))
+    assert target(connection) == b"/p"
+    client.sendall(GET_A)
+    assert connection.read_body(1.0) == GET_A
+    client.sendall(GET_A)
+    assert connection.next_request() is KNOWN
+
+
+def test_the_bytes_of_a_whole_request() -> None:
+    with http_connected() as (connection, client):
+        client.sendall(GET_A)
+        assert target(connection) == b"/a"
+        assert connection.whole_request == GET_A
+        client.sendall(GET_A + GET_B)
+        assert target(connection) == b"/a"
+        assert connection.whole_request == b""
         sockets.close(connection.fd)

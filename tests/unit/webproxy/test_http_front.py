@@ -6,9 +6,11 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
+from shmchannel.shelf_files import ShelfFile
 from tests.support.http_sockets import OpenFile
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -20,14 +22,16 @@ from webproxy.getfile import Wire
 from webproxy.handoff import Handoff
 from webproxy.hit import HitResponse
 from webproxy.http.errors import HttpError
+from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.http_connection import HttpConnection
 from webproxy.http_exchange import HttpExchange
 from webproxy.http_front import REQUESTS_IN_A_ROW, HttpFront
 from webproxy.idle_connections import IdleConnections
+from webproxy.quick_reply import KnownRequest, QuickReply
 from webproxy.replies import Replies
 
-Answerer = Callable[[HttpConnection, RequestHead], Paused | bool]
+Answerer = Callable[[HttpConnection, RequestHead], Paused | bool | None]
 
 
 def echo_target(connection: HttpConnection, request: RequestHead) -> bool:
@@ -41,9 +45,11 @@ class FakeExchange(HttpExchange):
     def __init__(self) -> None:
         self.answers: Answerer = echo_target
         self.resumed: Paused | bool = True
+        self.known: dict[bytes, KnownRequest] = {}
+        self.recognise = self.known.get
 
-    def serve(self, connection: HttpConnection, request: RequestHead) -> Paused | bool:
-        return self.answers(connection, request)
+    def serve(self, connection: HttpConnection, request: RequestHead | KnownRequest) -> Paused | bool | None:
+        return self.answers(connection, request.request if isinstance(request, KnownRequest) else request)
 
     def resume(self, response: HitResponse) -> Paused | bool:
         return self.resumed
@@ -228,6 +234,58 @@ def test_answers_that_nobody_takes_are_waited_for_by_the_boss(desk: Desk, monkey
         desk.exchange.answers = echo_target
         desk.front.go_on(connection)
         assert received(client, 4 * (20 - before)) == b"[/a]" * (20 - before)
+
+
+# -- requests that are known ------------------------------------------------------------------------------------------
+class KnownReply(QuickReply):
+    """One that nobody asks for more than whether a file comes with it."""
+
+    def __init__(self, *, large: bool) -> None:
+        self.file = cast("ShelfFile", self) if large else None
+
+
+@pytest.fixture(params=[False, True], ids=["small", "large"])
+def known(desk: Desk, request: pytest.FixtureRequest) -> KnownRequest:
+    """GET /k is known."""
+    made = KnownRequest(RequestHead(b"GET", b"/k", (1, 1), Fields(())), KnownReply(large=request.param))
+    desk.exchange.known[get(b"/k")] = made
+    return made
+
+
+def test_known_requests_follow_each_other(desk: Desk, known: KnownRequest) -> None:
+    with connected() as (fd, client):
+        assert desk.front.begin(fd, get(b"/k")) is None
+        assert received(client, 4) == b"[/k]"
+        for _ in range(3):
+            client.sendall(get(b"/k"))
+            assert desk.front.go_on(desk.next_idle()) is None
+            assert received(client, 4) == b"[/k]"
+        client.sendall(get(b"/b"))
+        assert desk.front.go_on(desk.next_idle()) is None
+        assert received(client, 4) == b"[/b]"
+        assert desk.idle.count == 1
+
+
+def test_a_request_that_is_there_behind_a_known_one_is_taken(desk: Desk, known: KnownRequest) -> None:
+    """Whether the worker looks for it, waits for it, or leaves it to whoever is idle."""
+    with connected() as (fd, client):
+        client.sendall(get(b"/b"))
+        assert desk.front.begin(fd, get(b"/k")) is None
+        if desk.idle.count and known.reply.file is not None:
+            assert desk.front.go_on(desk.next_idle()) is None
+        assert received(client, 8) == b"[/k][/b]"
+
+
+def test_who_takes_nothing_of_a_known_one_is_waited_for_by_the_boss(desk: Desk, known: KnownRequest) -> None:
+    """What is held is the request: the reply may hold no more when there is room."""
+    desk.exchange.answers = lambda connection, request: None
+    with connected() as (fd, client):
+        assert desk.front.begin(fd, get(b"/k")) is None
+        connection = desk.next_on_the_line()
+        assert connection.held is known.request
+        desk.exchange.answers = echo_target
+        assert desk.front.go_on(connection) is None
+        assert received(client, 4) == b"[/k]"
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------

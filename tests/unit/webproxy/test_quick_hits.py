@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
 from time import time
+from typing import cast
 
 import pytest
 
 from shmchannel.shelf_files import FileName, ShelfFile, ShelfFiles
 from shmchannel.shelf_layout import FileRef, ShelfEntry
-from webproxy import quick_hits
+from webproxy import quick_hits, quick_reply
+from webproxy.cachelink import CacheLink
 from webproxy.caching.decision import Action, decide
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import encode
 from webproxy.http.fields import Fields
-from webproxy.http.messages import RequestHead
+from webproxy.http.messages import Framing, RequestHead
 from webproxy.lookup import stored_of_entry
-from webproxy.quick_hits import KNOWN_MAX, TERMS, QuickFile, QuickHits
-from webproxy.replies import CLOSES, STAYS, Replies
+from webproxy.quick_hits import KNOWN_MAX, REPLY_BYTES_MAX, TERMS, QuickHits
+from webproxy.replies import CLOSES, STAYS, STAYS_AND_SAYS_SO, Connection, Replies
 
 NOW = 1_800_000_000.0
 BODY = b"0123456789"
@@ -33,16 +37,31 @@ STORED = StoredResponse(
 REPLIES = Replies(b"test")
 
 
+class Watch:
+    """Stands for a ShelfWatch: tells of one entry of a dictionary."""
+
+    def __init__(self, shelf: Shelf, key: bytes, entry: ShelfEntry) -> None:
+        self._shelf, self._key, self._entry = shelf, key, entry
+
+    def holds(self) -> bool:
+        return self._shelf.entries.get(self._key) is self._entry
+
+
 class Shelf:
-    """What a cache has laid out, and how often somebody looked."""
+    """What a cache has laid out, and how often somebody looked; stands for the CacheLink to it."""
 
     def __init__(self) -> None:
         self.entries: dict[bytes, ShelfEntry] = {b"/x": ShelfEntry(1, encode(STORED), BODY)}
         self.read = 0
         self.file: ShelfFile | None = None
+        self.peek = self.entries.get
 
     def hold_file(self, key: bytes, entry: ShelfEntry) -> ShelfFile | None:
         return self.file
+
+    def watch(self, key: bytes, entry: ShelfEntry) -> Watch | None:
+        watch = Watch(self, key, entry)
+        return watch if watch.holds() else None
 
     def stored(self, key: bytes, entry: ShelfEntry) -> StoredResponse | None:
         self.read += 1
@@ -57,39 +76,54 @@ def shelf() -> Shelf:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [NOW]
-    monkeypatch.setattr(quick_hits, "time", lambda: now[0])
+    for module in (quick_hits, quick_reply):
+        monkeypatch.setattr(module, "time", lambda: now[0])
     return now
 
 
 @pytest.fixture
-def quick(shelf: Shelf, clock: list[float]) -> QuickHits:
-    return QuickHits(shelf.entries.get, shelf.stored, lambda path: path, shelf.hold_file, REPLIES)
+def stopping() -> list[bool]:
+    return [False]
+
+
+@pytest.fixture
+def quick(shelf: Shelf, clock: list[float], stopping: list[bool]) -> QuickHits:
+    cache = cast("CacheLink", shelf)
+    return QuickHits(cache, shelf.stored, lambda path: path, REPLIES, lambda: stopping[0])
+
+
+def reply_of(quick: QuickHits, request: RequestHead, connection: Connection = STAYS) -> bytes:
+    """The bytes of a reply that is whole; none without one."""
+    reply = quick.reply(request, connection)
+    assert reply is None or reply.file is None
+    return b"" if reply is None else reply.data
 
 
 def get(target: bytes = b"/x", *fields: tuple[bytes, bytes]) -> RequestHead:
     return RequestHead(b"GET", target, (1, 1), Fields(((b"Host", b"h"), *fields)))
 
 
-@pytest.mark.parametrize("connection", [STAYS, CLOSES])
-def test_the_reply_is_the_one_of_the_rules(quick: QuickHits, connection) -> None:
+@pytest.mark.parametrize("connection", [STAYS, STAYS_AND_SAYS_SO, CLOSES])
+def test_the_reply_is_the_one_of_the_rules(quick: QuickHits, connection: Connection) -> None:
     decision = decide(get(), STORED, NOW)
     assert decision.action is Action.HIT
     expected = REPLIES.hit(STORED, decision.age_s, connection) + BODY
-    assert quick.reply(get(), connection) == expected
-    assert quick.reply(get(), connection) == expected
+    for _ in range(2):
+        reply = quick.reply(get(), connection)
+        assert reply is not None
+        assert (reply.data, reply.file, reply.key, reply.closes) == (expected, None, b"/x", connection.closes)
 
 
 def test_the_head_follows_the_age_and_the_connection(quick: QuickHits, shelf: Shelf, clock: list[float]) -> None:
     ages = []
-    for second in (0, 0, 7):
+    for second in (0, 0, 0.9, 7, 0):
         clock[0] = NOW + second
-        reply = quick.reply(get(), STAYS)
-        assert reply is not None
-        ages.append(reply.split(b"Age: ")[1].split(b"\r\n")[0])
-    assert ages == [b"13", b"13", b"20"]
-    assert b"Connection: close" in (quick.reply(get(), CLOSES) or b"")
-    assert b"Connection" not in (quick.reply(get(), STAYS) or b"Connection")
-    assert shelf.read == 1, "worked out once"
+        ages.append(reply_of(quick, get()).split(b"Age: ")[1].split(b"\r\n")[0])
+    assert ages == [b"13", b"13", b"13", b"20", b"13"]
+    assert b"Connection: close" in reply_of(quick, get(), CLOSES)
+    assert b"Connection: keep-alive" in reply_of(quick, get(), STAYS_AND_SAYS_SO)
+    assert b"Connection" not in reply_of(quick, get())
+    assert shelf.read == 5, "made anew for another age, and for another kind of connection"
 
 
 def test_a_stale_one_is_left_to_the_exchange(quick: QuickHits, clock: list[float]) -> None:
@@ -97,15 +131,19 @@ def test_a_stale_one_is_left_to_the_exchange(quick: QuickHits, clock: list[float
     assert quick.reply(get(), STAYS) is None
     clock[0] = NOW + 46
     assert quick.reply(get(), STAYS) is not None
+    clock[0] = NOW + 47
+    assert quick.reply(get(), STAYS) is None
 
 
 def test_changed_metadata_and_a_new_body_show_at_once(quick: QuickHits, shelf: Shelf) -> None:
     quick.reply(get(), STAYS)
     fresh = replace(STORED, fields=Fields(((b"X-New", b"1"),)))
     shelf.entries[b"/x"] = ShelfEntry(1, encode(fresh), BODY)
-    assert b"X-New: 1" in (quick.reply(get(), STAYS) or b"")
+    assert b"X-New: 1" in reply_of(quick, get())
     shelf.entries[b"/x"] = ShelfEntry(2, encode(replace(fresh, body_bytes=3)), b"abc")
-    assert (quick.reply(get(), STAYS) or b"").endswith(b"Content-Length: 3\r\n\r\nabc")
+    assert reply_of(quick, get()).endswith(b"Content-Length: 3\r\n\r\nabc")
+    del shelf.entries[b"/x"]
+    assert quick.reply(get(), STAYS) is None
 
 
 @pytest.mark.parametrize(
@@ -128,8 +166,21 @@ def test_other_targets(quick: QuickHits, target: bytes) -> None:
     assert quick.reply(get(target), STAYS) is None
 
 
-def test_targets_of_one_key_share_the_object(quick: QuickHits, shelf: Shelf) -> None:
-    assert quick.reply(get(b"/a/../x"), STAYS) == quick.reply(get(), STAYS)
+def test_other_methods_and_bodies(quick: QuickHits) -> None:
+    assert quick.reply(replace(get(), method=b"HEAD"), STAYS) is None
+    assert quick.reply(replace(get(), framing=Framing.CHUNKED), STAYS) is None
+
+
+@pytest.mark.parametrize("name", sorted(TERMS))
+def test_a_request_with_terms(quick: QuickHits, name: bytes) -> None:
+    assert quick.reply(get(b"/x", (name.title(), b"x")), STAYS) is None
+    assert quick.reply(get(), STAYS) is not None
+    assert quick.reply(get(b"/x", (name.title(), b"x")), STAYS) is None
+
+
+def test_targets_of_one_key_share_the_reply(shelf: Shelf, clock: list[float]) -> None:
+    quick = QuickHits(cast("CacheLink", shelf), shelf.stored, lambda _path: b"/x", REPLIES, bool)
+    assert quick.reply(get(b"/a"), STAYS) is quick.reply(get(b"/b"), STAYS) is not None
     assert shelf.read == 1
 
 
@@ -137,31 +188,102 @@ def test_a_file_of_the_caches_own(quick: QuickHits, shelf: Shelf, clock: list[fl
     """It came by no response, so its age counts from when it was first seen."""
     clock[0] = time() + 0.5
     shelf.entries[b"/file"] = ShelfEntry(7, b"", BODY)
-    reply = quick.reply(get(b"/file"), STAYS) or b""
+    reply = reply_of(quick, get(b"/file"))
     assert b"\r\nAge: 0\r\n" in reply
     assert b"\r\nDate: " in reply
     assert reply.endswith(BODY)
 
 
-@pytest.mark.parametrize("name", sorted(TERMS))
-def test_a_request_with_terms_is_not_plain(name: bytes) -> None:
-    assert QuickHits.is_plain(get().fields)
-    assert not QuickHits.is_plain(get(b"/x", (name.title(), b"x")).fields)
-
-
-def test_what_is_known_is_bounded(quick: QuickHits, shelf: Shelf) -> None:
-    for number in range(KNOWN_MAX + 10):
-        shelf.entries[b"/%d" % number] = shelf.entries[b"/x"]
-        assert quick.reply(get(b"/%d" % number), STAYS) is not None
-    assert len(quick._keys) <= KNOWN_MAX
-    assert len(quick._prepared) <= KNOWN_MAX
-
-
-def test_a_large_object_comes_with_its_file(quick: QuickHits, shelf: Shelf) -> None:
+def test_a_large_object_comes_with_its_file(quick: QuickHits, shelf: Shelf, open_file: ShelfFile) -> None:
     """The head is that of any reply; without its file it is left to the exchange."""
     large = replace(STORED, body_bytes=100_000)
     shelf.entries[b"/x"] = ShelfEntry(1, encode(large), b"", FileRef(3, 4, 5, 100_000))
     assert quick.reply(get(b"/x"), STAYS) is None
-    shelf.file = ShelfFile(ShelfFiles(), FileName(4, 5, 1), -1, 100_000)
+    shelf.file = open_file
     reply = quick.reply(get(b"/x"), STAYS)
-    assert reply == QuickFile(REPLIES.hit(large, 13, STAYS), b"/x", shelf.file)
+    assert reply is not None
+    assert (reply.data, reply.file) == (REPLIES.hit(large, 13, STAYS), open_file)
+
+
+@pytest.fixture
+def open_file() -> ShelfFile:
+    return ShelfFile(ShelfFiles(), 0, FileName(4, 5, 1), os.memfd_create("object"), 100_000)
+
+
+# -- by their bytes ---------------------------------------------------------------------------------------------------
+RAW = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def test_what_was_answered_is_recognised_while_its_reply_holds(
+    quick: QuickHits, shelf: Shelf, clock: list[float]
+) -> None:
+    assert quick.recognise(RAW) is None
+    request = get()
+    reply = quick.reply(request, STAYS, RAW)
+    assert quick.recognise(RAW) == (request, reply)
+    assert quick.recognise(RAW[:-1]) is None
+    clock[0] += 1
+    assert quick.recognise(RAW) is None
+    again = quick.reply(request, STAYS, RAW)
+    assert again is not reply
+    assert quick.recognise(RAW) == (request, again)
+    shelf.entries[b"/x"] = ShelfEntry(2, encode(STORED), BODY)
+    assert quick.recognise(RAW) is None
+
+
+def test_what_was_not_answered_or_may_not_be_kept_is_not_recognised(quick: QuickHits) -> None:
+    assert quick.reply(get(b"/none"), STAYS, b"GET /none") is None
+    assert quick.reply(get(b"/x", (b"Range", b"bytes=0-1")), STAYS, RAW) is None
+    assert quick.reply(get(), STAYS) is not None  # its bytes came with others, or tell of a person
+    assert [quick.recognise(data) for data in (b"GET /none", RAW, b"")] == [None, None, None]
+
+
+def test_nothing_is_recognised_when_no_connection_stays(quick: QuickHits, stopping: list[bool]) -> None:
+    quick.reply(get(), STAYS, RAW)
+    stopping[0] = True
+    quick.forget()
+    assert quick.recognise(RAW) is None
+    assert quick.reply(get(), CLOSES, RAW) is not None
+    assert quick.recognise(RAW) is None
+
+
+# -- what is kept -----------------------------------------------------------------------------------------------------
+def test_what_is_kept_is_bounded(quick: QuickHits, shelf: Shelf) -> None:
+    for number in range(KNOWN_MAX + 10):
+        shelf.entries[b"/%d" % number] = shelf.entries[b"/x"]
+        assert quick.reply(get(b"/%d" % number), STAYS, b"GET /%d" % number) is not None
+    assert quick.recognise(b"GET /%d" % number) is not None
+    assert len(quick._keys) <= KNOWN_MAX
+    assert len(quick._known) <= KNOWN_MAX
+    assert len(quick._replies) <= KNOWN_MAX
+
+
+def test_its_bytes_are_bounded(quick: QuickHits, shelf: Shelf) -> None:
+    body = bytes(16_384)
+    large = ShelfEntry(1, encode(replace(STORED, body_bytes=len(body))), body)
+    for number in range(2 * REPLY_BYTES_MAX // len(body)):
+        shelf.entries[b"/%d" % number] = large
+        assert quick.reply(get(b"/%d" % number), STAYS, b"%d" % number) is not None
+        assert sum(len(reply.data) for reply in quick._replies.values()) <= REPLY_BYTES_MAX + 2 * len(body)
+    assert len(quick._replies) == len(quick._known)
+
+
+def test_what_holds_no_more_is_let_go_of_with_its_file(
+    quick: QuickHits, shelf: Shelf, clock: list[float], open_file: ShelfFile
+) -> None:
+    shelf.entries[b"/file"] = ShelfEntry(1, encode(replace(STORED, body_bytes=100_000)), b"", FileRef(3, 4, 5, 100_000))
+    shelf.file = open_file
+    quick.reply(get(b"/file"), STAYS, b"file")
+    shelf.file = None
+    quick.reply(get(), STAYS, RAW)
+    users = sys.getrefcount(open_file)
+    quick.expire()
+    assert quick.recognise(b"file") is not None
+    del shelf.entries[b"/file"]
+    quick.expire()
+    assert sys.getrefcount(open_file) == users - 1
+    assert quick.recognise(RAW) is not None
+    assert quick._reply_bytes == len(reply_of(quick, get()))
+    clock[0] += 1
+    quick.expire()
+    assert (quick._known, quick._replies, quick._reply_bytes) == ({}, {}, 0)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
+from shmchannel.shelf import ShelfWatch
+from shmchannel.shelf_files import FileName, ShelfFile, ShelfFiles
+from tests.support.http_sockets import http_connected
 from tests.support.http_values import NOW, request, stored_response
 from tests.support.pairs import MemoryPair
-from tests.support.tcp import connected
-from webproxy import sockets
+from tests.support.tcp import at_end, connected
+from webproxy import hit, sockets
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import ClientStream, RateLimit
+from webproxy.exchange import Paused
+from webproxy.hit import Pause
 from webproxy.http_connection import HttpConnection
 from webproxy.lookup import Found
 from webproxy.origins import OriginRule, Target
+from webproxy.quick_reply import QuickReply
 from webproxy.replies import STAYS, Replies
 from webproxy.stored_answers import ObjectGone, StoredAnswers
 from webproxy.visit import Result, Visit
@@ -129,3 +137,69 @@ def test_an_incomplete_response_gives_nothing_that_it_has_not(
     with pytest.raises(ObjectGone):
         send(Found(b"/x", PART, 1, held_bytes=len(BODY)), *lines)
     assert pair.is_whole()
+
+
+# -- whole replies ----------------------------------------------------------------------------------------------------
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+@pytest.fixture
+def file() -> ShelfFile:
+    fd = os.memfd_create("object")
+    os.write(fd, BODY)
+    return ShelfFile(ShelfFiles(), 0, FileName(1, 2, 1), fd, len(BODY))
+
+
+def quick(data: bytes, file: ShelfFile | None = None, *, closes: bool = False) -> QuickReply:
+    watch = cast("ShelfWatch", None)
+    return QuickReply(b"/x", data, file, closes=closes, stored=STORED, age_s=11, watch=watch)
+
+
+def answers(pair: MemoryPair) -> StoredAnswers:
+    cache = CacheLink(pair.client, patient=False)
+    return StoredAnswers(cache, Replies(b"us"), cache_wait_s=1.0, others_wait=lambda: True)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_whole_reply(pair: MemoryPair, file: ShelfFile, large: bool) -> None:
+    reply = quick(HEAD, file) if large else quick(HEAD + BODY)
+    with http_connected(server_buffer_bytes=4 * len(BODY), client_buffer_bytes=4 * len(BODY)) as (connection, client):
+        assert answers(pair).send_quick(connection, reply) is True
+        sockets.close(connection.fd)
+        assert at_end(client) == HEAD + BODY
+
+
+def test_a_whole_reply_that_pauses(pair: MemoryPair, file: ShelfFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the client did not take at once is a response that goes on where it stopped, on the same connection."""
+    monkeypatch.setattr(hit, "SLICE_NS", -1)
+    made = answers(pair)
+    with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, client):
+        paused = made.send_quick(connection, quick(HEAD, file))
+        assert isinstance(paused, Paused)
+        response = paused.response
+        assert (response.connection, response.end, response.key) == (connection, len(BODY), b"/x")
+        pair.client.files.keep(file)
+        got = client.recv(1 << 20)
+        while (again := made.go_on(response, Pause.WIDEN)) is not None:
+            assert again.response is response
+            got += client.recv(1 << 20)
+        sockets.close(connection.fd)
+        assert got + at_end(client) == HEAD + BODY
+
+
+def test_a_whole_reply_that_pauses_and_closes(pair: MemoryPair, file: ShelfFile) -> None:
+    with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, _client):
+        paused = answers(pair).send_quick(connection, quick(HEAD, file, closes=True))
+        assert isinstance(paused, Paused)
+        assert paused.response.connection is None
+        sockets.close(connection.fd)
+
+
+def test_a_whole_reply_without_room(pair: MemoryPair, file: ShelfFile) -> None:
+    with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, _client):
+        while sockets.send(connection.fd, bytes(65_536)):
+            pass
+        before = connection.stream.sent_bytes
+        assert answers(pair).send_quick(connection, quick(HEAD, file)) is False
+        assert connection.stream.sent_bytes == before
+        sockets.close(connection.fd)

@@ -184,3 +184,38 @@ def test_a_request_line_has_its_own_limit_where_heads_may_be_longer() -> None:
         with pytest.raises(HttpError) as refused:
             RequestParser(head_bytes_max=20_000).feed(data)
         assert refused.value.status == 414
+
+
+def whole(data: bytes, *more: bytes) -> bytes:
+    """What the parser says after these pieces, the last of which ends a head."""
+    parser = RequestParser()
+    for piece in (data, *more):
+        head = parser.feed(piece)
+    assert head is not None
+    return parser.whole_request
+
+
+def test_a_request_that_came_alone_is_whole() -> None:
+    assert whole(GET) == GET
+    assert whole(GET[:7], GET[7:]) == GET
+    assert whole(GET, GET) == GET
+
+
+def test_what_came_with_others_is_not() -> None:
+    parser = RequestParser()
+    parser.feed(GET + GET)
+    assert parser.whole_request == b""
+    assert parser.next_head() is not None
+    assert parser.whole_request == b""
+    assert whole(b"\r\n" + GET) == b""
+    assert whole(GET, b"\r\n" + GET) == b""
+
+
+@pytest.mark.parametrize("line", [b"Cookie: a=b", b"authorization: Basic x", b"Proxy-Authorization: x"])
+def test_what_tells_of_a_person_is_not_kept(line: bytes) -> None:
+    assert whole(GET[:-2] + line + b"\r\n\r\n") == b""
+
+
+def test_what_is_long_is_not_kept() -> None:
+    assert whole(GET[:-2] + b"X: " + b"x" * 1100 + b"\r\n\r\n") == b""
+    assert whole(GET.replace(b"/a", b"/" + b"a" * 2048)) == b""
