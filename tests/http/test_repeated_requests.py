@@ -1,4 +1,4 @@
-"""The same bytes again and again, on connections that stay: answered without being read twice, and never out of date."""
+"""The same bytes again and again, on connections that stay: answered without being read, and never out of date."""
 
 from __future__ import annotations
 
