@@ -164,40 +164,46 @@ class ChunkReader:
                 return
 
     def drain(self, send: SendMemory, chunk_count: int) -> int:
-        """Send the current chunk and those behind it, `chunk_count` at most; returns what went out of the current one.
+        """Give the current chunk's space back and send those behind it, `chunk_count` at most.
 
-        The current chunk is, in the end, the one that was not taken whole, the last one, or the last of the count. This
-        is advance() again and again, in one frame: a body has thousands of chunks. Between them no segment is asked
-        back.
+        Returns what went out of the one that is current then: that was not taken whole, or is the last one, or the last
+        of the count. This is advance() again and again, in one frame: a body has thousands of chunks. A segment is
+        asked back at the beginning only.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired. And what `send` raises.
         """
+        lease = self._lease
+        advanced = lease is not None and lease.should_shrink()
+        if advanced:
+            self.advance()
         transfer, segment = self._transfer, self._segment
         ring, segments = transfer.ring, self._segments
         position, end = transfer.position, transfer.end
-        length = self.length
+        length, armed = self.length, faults.ARMED
         try:
             while True:
+                if not advanced:
+                    segment.space_available.post()
+                    if armed:
+                        faults.reach("proxy.posted")
+                    self._number = number = ring.advance()
+                    self._segment = segment = segments[number]
+                    data_available = segment.data_available
+                    if data_available.trywait():
+                        data_available.wait(self._stall_s, self._peer)
+                    length = segment.chunk_capacity
+                    if position + length < end and segment.header.read_chunk() == [OK, length, position, 0]:
+                        position += length  # as transfer.receive() would: a full chunk in mid-body, nearly always
+                    else:
+                        transfer.position = position
+                        self._take_current()
+                        segment, position, length = self._segment, transfer.position, self.length
+                advanced = False
                 sent = send(segment.chunk_address, length, not self.last) if length else 0
                 chunk_count -= 1
                 if sent < length or self.last or chunk_count <= 0:
                     return sent
-                segment.space_available.post()
-                if faults.ARMED:
-                    faults.reach("proxy.posted")
-                self._number = number = ring.advance()
-                self._segment = segment = segments[number]
-                data_available = segment.data_available
-                if data_available.trywait():
-                    data_available.wait(self._stall_s, self._peer)
-                length = segment.chunk_capacity
-                if position + length < end and segment.header.read_chunk() == [OK, length, position, 0]:
-                    position += length  # as transfer.receive() would: a full chunk in mid-body, nearly always
-                else:
-                    transfer.position = position
-                    self._take_current()
-                    segment, position, length = self._segment, transfer.position, self.length
         finally:
             transfer.position = position
             self.length = length

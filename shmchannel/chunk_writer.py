@@ -82,6 +82,7 @@ class ChunkWriter:
         transfer = self._transfer
         ring = transfer.ring
         segment = self._segment
+        armed = faults.ARMED
         while True:
             space_available = segment.space_available
             if space_available.trywait():
@@ -102,12 +103,12 @@ class ChunkWriter:
             if length <= 0:  # the file is shorter than it said
                 self.fail()
                 return transfer.state
-            if faults.ARMED and fresh and offset:
+            if armed and fresh and offset:
                 faults.reach("cache.streaming")
             segment.header.write_chunk(OK, length, offset, 0)
             segment.data_available.post()
             self.posted += 1
-            if faults.ARMED and not offset:
+            if armed and not offset:
                 faults.reach("cache.first_chunk")
             offset += length
             self._segment = segment = self._segments[ring.advance()]
