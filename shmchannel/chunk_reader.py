@@ -28,7 +28,7 @@ from shmchannel.layout import (
     ObjectFacts,
 )
 from shmchannel.segment import Segment
-from shmchannel.semaphore import PeerLiveness
+from shmchannel.semaphore import PeerLiveness, next_look
 from shmchannel.transfer import (
     BODY,
     END,
@@ -180,7 +180,7 @@ class ChunkReader:
         transfer, segment = self._transfer, self._segment
         ring, segments = transfer.ring, self._segments
         position, end = transfer.position, transfer.end
-        length, armed = self.length, faults.ARMED
+        length, armed, look = self.length, faults.ARMED, next_look()
         try:
             while True:
                 if not advanced:
@@ -190,7 +190,7 @@ class ChunkReader:
                     self._number = number = ring.advance()
                     self._segment = segment = segments[number]
                     data_available = segment.data_available
-                    if data_available.trywait():
+                    if data_available.trywait() and data_available.wait_until(look):
                         data_available.wait(self._stall_s, self._peer)
                     length = segment.chunk_capacity
                     if position + length < end and segment.header.read_chunk() == [OK, length, position, 0]:

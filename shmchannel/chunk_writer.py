@@ -19,7 +19,7 @@ from shmchannel.layout import (
     ProcessIdentity,
 )
 from shmchannel.segment import Segment
-from shmchannel.semaphore import PeerLiveness
+from shmchannel.semaphore import PeerLiveness, next_look
 from shmchannel.transfer import (
     COMPLETE,
     Order,
@@ -82,11 +82,12 @@ class ChunkWriter:
         transfer = self._transfer
         ring = transfer.ring
         segment = self._segment
-        armed = faults.ARMED
+        armed, look = faults.ARMED, next_look()
         while True:
             space_available = segment.space_available
-            if space_available.trywait():
+            if space_available.trywait() and space_available.wait_until(look):
                 space_available.wait(self._stall_s, self._peer)
+                look = next_look()
             if segment.header.read_request() and not self._may_fill():
                 if transfer.state is TransferState.CANCELLED:
                     return transfer.state

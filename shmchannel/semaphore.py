@@ -33,7 +33,8 @@ class PeerLiveness(Protocol):
         ...
 
 
-_timespec = struct.Struct("@ll").pack  # bytes cost a third of a ctypes.Structure, and every wait makes one
+TIMESPEC = struct.Struct("@ll")  # bytes cost a third of a ctypes.Structure, and every wait makes one
+_timespec = TIMESPEC.pack
 _SECOND_NS = 1_000_000_000
 _SLICE_NS = int(PEER_CHECK_SECONDS * _SECOND_NS)
 
@@ -56,20 +57,31 @@ _sem_getvalue.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
 _sem_clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
 
 
+def next_look() -> bytes:
+    """When a wait that begins now should look whether the peer lives; good for several waits, until it has passed."""
+    until_ns = monotonic_ns() + _SLICE_NS
+    return _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)
+
+
 class SharedSemaphore:
     """A sem_t at `address`; the memory's owner keeps it mapped while this object lives.
 
-    post() adds one and trywait() takes one if there is one, 0 when it did: sem_post(3) and sem_trywait(3) themselves,
-    without a Python frame between. Neither ever blocks.
+    These three are sem_post(3), sem_trywait(3) and sem_clockwait(3) themselves, without a Python frame between:
+
+    * post() adds one;
+    * trywait() takes one if there is one, 0 when it did;
+    * wait_until(moment) waits for one until a moment of next_look(), 0 when it took one. Anything else says nothing:
+      go on with wait().
     """
 
-    __slots__ = ("_address", "name", "post", "trywait")
+    __slots__ = ("_address", "name", "post", "trywait", "wait_until")
 
     def __init__(self, address: int, name: str) -> None:
         self._address = address
         self.name = name
         self.post: Callable[[], object] = partial(_sem_post, address)
         self.trywait: Callable[[], int] = partial(_sem_trywait, address)
+        self.wait_until: Callable[[bytes], int] = partial(_sem_clockwait, address, _CLOCK_MONOTONIC)
 
     def initialise(self, value: int) -> None:
         """Owner, once, before the segment is published. A live semaphore must never be initialised again."""

@@ -41,7 +41,7 @@ from shmchannel.guard import GuardWatch
 from shmchannel.layout import ProcessIdentity
 from shmchannel.naming import checked_queue_name
 from shmchannel.segment import Segment, check_segment_bytes
-from shmchannel.semaphore import PeerLiveness, SharedSemaphore
+from shmchannel.semaphore import TIMESPEC, PeerLiveness, SharedSemaphore
 
 _PEER_CHECK_SECONDS = 0.01
 
@@ -77,6 +77,7 @@ class MemorySemaphore(SharedSemaphore):
         self._count = 0
         self.post = self._add_one
         self.trywait = self._trywait
+        self.wait_until = self._wait_until
 
     def initialise(self, value: int) -> None:
         """Set the count."""
@@ -91,6 +92,10 @@ class MemorySemaphore(SharedSemaphore):
     def _trywait(self) -> int:
         with self._changed:
             return 0 if self._take_one() else -1
+
+    def _wait_until(self, moment: bytes) -> int:
+        seconds, nanoseconds = TIMESPEC.unpack(moment)
+        return 0 if self._wait_once(seconds * 1_000_000_000 + nanoseconds) else -1
 
     @property
     def value(self) -> int:

@@ -11,6 +11,7 @@ from shmchannel.errors import ChannelTimeout, NameMissing, NameTaken, NotPublish
 from shmchannel.identity import own_identity
 from shmchannel.layout import HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
 from shmchannel.segment import Segment
+from shmchannel.semaphore import next_look
 from shmchannel.testing import ManualPeer
 from tests.support.channels import SEGMENT_BYTES, in_thread, semaphores, unique_segment
 from tests.support.waiting import WATCHDOG_S
@@ -149,3 +150,19 @@ class SegmentContract:
             attached.data_available.post()
         assert taken.result() is None
         assert semaphores(owned) == (0, 1)
+
+    def test_wait_up_to_a_moment(self, owned: Segment, attached: Segment) -> None:
+        """The same moment serves many waits; a post that was there, or that comes, is taken."""
+        semaphore, look = owned.data_available, next_look()
+        semaphore.post()
+        assert semaphore.wait_until(look) == 0
+        assert semaphore.value == 0
+        with in_thread(lambda: 0 if semaphore.wait_until(look) == 0 else semaphore.take(WATCHDOG_S, ManualPeer())):
+            attached.data_available.post()
+        assert semaphore.value == 0
+
+    def test_a_moment_that_has_passed(self, owned: Segment) -> None:
+        look = bytes(len(next_look()))
+        assert owned.data_available.wait_until(look) != 0
+        owned.data_available.post()
+        assert owned.data_available.wait_until(look) == 0
