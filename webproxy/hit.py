@@ -30,7 +30,7 @@ SLICE_NS = 5_000_000
 PATIENCE_NS = 1_000_000_000
 """A client that takes nothing for so long is slow, also when nobody waits for the worker."""
 
-BATCH_CHUNKS, BATCH_BYTES = 32, 1 << 21
+BATCH_CHUNKS, BATCH_BYTES = 8, 1 << 21
 """A response looks at the time, at who waits, and for a wider lease after its first chunk, and then whenever so many
 chunks or so many bytes went out."""
 
