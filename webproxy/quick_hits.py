@@ -93,13 +93,13 @@ class QuickHits:
 
     def expire(self) -> None:
         """Let go of what does not hold any more, with its memory and files; to be called every second or so."""
-        for data, known in list(self._known.items()):
+        for data, known in self._known.copy().items():  # one step, whoever adds to it meanwhile
             if not known.reply.holds():
                 self._known.pop(data, None)
-        for asked, reply in list(self._replies.items()):
+        for asked, reply in self._replies.copy().items():
             if not reply.holds():
                 self._replies.pop(asked, None)
-        self._reply_bytes = sum(len(reply.data) for reply in list(self._replies.values()))
+        self._reply_bytes = sum(len(reply.data) for reply in self._replies.copy().values())
 
     def forget(self) -> None:
         """Recognise nothing any more: what was answered says that the connection stays, and it does not."""
