@@ -51,6 +51,7 @@ def _take_over(name: str) -> ProcessGuard:
                     f"another cache lives on {name}: process {read_holder(path) or 'unknown'}",
                     error.errno,
                     hint="stop it, or choose another queue name with -q",
+                    says_why=True,
                 ) from error
         sleep(LOOK_AGAIN_NS / 1e9)
 
@@ -138,7 +139,8 @@ class CommandSender:
             AccessDenied: it is another user's.
         """
         self.name = name
-        absent = NameMissing(f"no cache lives on {name}", errno.ENOENT, hint=f"start simplecached -q {name}")
+        hint = f"start simplecached -q {name}"
+        absent = NameMissing(f"no cache lives on {name}", errno.ENOENT, hint=hint, says_why=True)
         try:
             self._watch = GuardWatch(queue_guard_path(checked_queue_name(name)))
         except NameMissing as error:

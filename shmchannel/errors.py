@@ -38,10 +38,11 @@ class LeaseError(UsageError):
 
 
 class ResourceError(ShmChannelError):
-    """The operating system refused; `errno` says why."""
+    """The operating system refused; `errno` says why, and the text too."""
 
-    def __init__(self, text: str, code: int, *, hint: str | None = None) -> None:
-        super().__init__(f"{text}: {os.strerror(code)}" if code else text, hint=hint)
+    def __init__(self, text: str, code: int, *, hint: str | None = None, says_why: bool = False) -> None:
+        """`says_why`: the text does so already; the system's words are left out."""
+        super().__init__(text if says_why or not code else f"{text}: {os.strerror(code)}", hint=hint)
         self.errno = code
 
 

@@ -264,7 +264,7 @@ class MemorySender(CommandSender):
         self.name = checked_queue_name(name)
         mailbox = _mailboxes.get(name)
         if mailbox is None or not mailbox.ready:
-            raise NameMissing(f"no cache lives on {name}", errno.ENOENT)
+            raise NameMissing(f"no cache lives on {name}", errno.ENOENT, says_why=True)
         self._mailbox: _Mailbox | None = mailbox
 
     def alive(self) -> bool:
