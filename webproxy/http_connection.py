@@ -24,6 +24,7 @@ class HttpConnection:
     __slots__ = (
         "_continue_due",
         "_head_since",
+        "_parsed",
         "_parser",
         "_recognise",
         "ended",
@@ -40,6 +41,7 @@ class HttpConnection:
         self.fd = stream.fd
         self._parser = RequestParser(head_bytes_max=head_bytes_max)
         self._recognise = recognise
+        self._parsed: RequestHead | None = None
         self._continue_due = False
         self.ended = False
         """The client has closed its side."""
@@ -67,10 +69,12 @@ class HttpConnection:
         """A request has begun whose head is not whole."""
         return self._parser.buffered
 
-    @property
-    def whole_request(self) -> bytes:
-        """The bytes of its last request, when nothing came with them and anybody may send the same; else none."""
-        return self._parser.whole_request
+    def bytes_of(self, request: RequestHead) -> bytes:
+        """The bytes of a request, when they came alone and anybody may send the same; else none.
+
+        None also of one that was recognised: the parser has not seen it, and still has those of another.
+        """
+        return self._parser.whole_request if request is self._parsed else b""
 
     def feed(self, data: bytes) -> RequestHead | KnownRequest | None:
         """Bytes that have come; the next request when its head is whole.
@@ -115,6 +119,7 @@ class HttpConnection:
             self.served += 1
             self._head_since = 0.0
             self._continue_due = request.expects_continue
+            self._parsed = request
         return request
 
     # -- the body of the current request -------------------------------------------------------------------------

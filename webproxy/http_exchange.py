@@ -123,7 +123,7 @@ class HttpExchange:
                 return self._send_quick(connection, request.reply)
             said = connection_for(request, may_stay=not self._stopping())
             if self._quick is not None:
-                reply = self._quick.reply(request, said, connection.whole_request)
+                reply = self._quick.reply(request, said, connection.bytes_of(request))
                 if reply is not None:
                     return self._send_quick(connection, reply)
             result = self._answer(connection, request, said)

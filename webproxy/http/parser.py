@@ -91,6 +91,7 @@ class RequestParser:
             data = self._buffer[self._at :] + data
         self._buffer = data
         self._at = 0
+        self._alone = False
         return self.next_head()
 
     def next_head(self) -> RequestHead | None:

@@ -298,10 +298,23 @@ def test_after_a_body(knowing: tuple[HttpConnection, socket.socket]) -> None:
 
 def test_the_bytes_of_a_whole_request() -> None:
     with http_connected() as (connection, client):
-        client.sendall(GET_A)
-        assert target(connection) == b"/a"
-        assert connection.whole_request == GET_A
-        client.sendall(GET_A + GET_B)
-        assert target(connection) == b"/a"
-        assert connection.whole_request == b""
+        for sent, whole in ((GET_A, GET_A), (GET_B + GET_A, b"")):
+            client.sendall(sent)
+            request = connection.next_request()
+            assert isinstance(request, RequestHead)
+            assert connection.bytes_of(request) == whole
         sockets.close(connection.fd)
+
+
+def test_what_was_recognised_does_not_get_the_bytes_of_what_was_parsed_before(
+    knowing: tuple[HttpConnection, socket.socket],
+) -> None:
+    """Its request may be held and served later: another's bytes must never stand for it."""
+    connection, client = knowing
+    client.sendall(GET_B)
+    parsed = connection.next_request()
+    assert isinstance(parsed, RequestHead)
+    client.sendall(GET_A)
+    assert connection.next_request() is KNOWN
+    assert connection.bytes_of(KNOWN.request) == b""
+    assert connection.bytes_of(parsed) == GET_B

@@ -207,6 +207,10 @@ def test_what_came_with_others_is_not() -> None:
     assert parser.whole_request == b""
     assert parser.next_head() is not None
     assert parser.whole_request == b""
+    parser = RequestParser()
+    parser.feed(GET)
+    assert parser.feed(GET[:9]) is None
+    assert parser.whole_request == b"", "these are the bytes of no request"
     assert whole(b"\r\n" + GET) == b""
     assert whole(GET, b"\r\n" + GET) == b""
 
