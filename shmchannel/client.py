@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from shmchannel import faults
+from shmchannel.admission import Place
 from shmchannel.chunk_reader import ChunkReader
 from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.command_queue import CommandSender
@@ -141,18 +142,28 @@ class ChannelClient:
         version: int = 0,
         metadata_wanted: bool = False,
         priority: int = int(Priority.NORMAL),
+        place: Place | None = None,
     ) -> IncomingTransfer:
         """Ask for [offset, offset + length) of an object (length 0: to its end; version 0: any), wait for the answer.
 
-        The transfer holds a lease: use it as a context manager. Blocks until the first chunk or the deadline.
+        The transfer holds a lease: use it as a context manager. Blocks until the first chunk or the deadline. A `place`
+        that was waited for gives a long one a full width; it is left when the transfer ends, has no use for it, or this
+        raises.
 
         Raises:
             NameMissing, PeerGone: there is no cache, or it ended meanwhile; asking again may find a new one.
             ChannelTimeout, PoolExhausted: no segment, no room in the queue or no answer in time.
             PeerProtocolError: the cache's answer cannot be right.
         """
-        sender = self.connect()
-        lease = self._pool.lease(deadline, self._widths.width_for(key))
+        width = self._widths.width_for(key)
+        place = self._place(width, place)
+        try:
+            sender = self.connect()
+            lease = self._pool.lease(deadline, width, place=place)
+        except BaseException:
+            if place is not None:
+                place.leave()
+            raise
         on_step = self._on_step
         if on_step is not None:
             on_step("lease")
@@ -181,6 +192,20 @@ class ChannelClient:
         if on_step is not None:
             on_step("cache")
         return transfer
+
+    def should_line_up(self, key: bytes) -> bool:
+        """True when the key's object is long, going by its last answer, and the pool has no place free; no lock."""
+        admission = self._pool.admission
+        return admission is not None and admission.full and self._widths.width_for(key) >= self._pool.stripe
+
+    def _place(self, width: int, place: Place | None) -> Place | None:
+        """The place of a long transfer, waited for or free just now; one that is not needed is left."""
+        admission = self._pool.admission
+        if admission is not None and width >= self._pool.stripe:
+            return place if place is not None and place.held else admission.try_enter()
+        if place is not None:
+            place.leave()
+        return None
 
     def put(self, key: bytes, size_bytes: int, metadata: bytes, lease: Lease, deadline: Deadline) -> OutgoingTransfer:
         """Offer an object of `size_bytes` bytes to the cache through a lease of the caller's (SegmentPool.try_lease).

@@ -125,10 +125,20 @@ class IncomingTransfer(_Transfer):
         """True when asking anew for the rest would get a much wider lease; a few comparisons."""
         return self._lease.could_grow(bytes_left // self._lease.segments[0].chunk_capacity) and self.may_ask_again
 
+    def should_line_up(self, bytes_left: int) -> bool:
+        """True when the rest is so long that it waits for a place, and none is free; a few comparisons."""
+        return self._lease.should_line_up(bytes_left // self._lease.segments[0].chunk_capacity) and self.may_ask_again
+
+    @property
+    def place_wanted(self) -> bool:
+        """True while somebody waits for the place that this transfer has; two comparisons."""
+        place = self._lease.place
+        return place is not None and place.wanted
+
     @property
     def others_wait(self) -> bool:
-        """True while somebody waits for a segment whom none is promised to; two comparisons."""
-        return self._lease.should_shrink()
+        """True while somebody waits for a segment whom none is promised to, or for this transfer's place."""
+        return self._lease.should_shrink() or self.place_wanted
 
     @property
     def may_ask_again(self) -> bool:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from typing import Self
 
 from shmchannel import faults
+from shmchannel.admission import Admission, Place
 from shmchannel.commands import SEGMENTS_MAX
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, ClosedError, LeaseError, PoolExhausted, ResourceError, UsageError
@@ -38,6 +39,8 @@ SHARING_LEASES = 3
 
 Otherwise four streams end up with 4, 2, 1 and 1 of eight segments, and those with one go at half the speed.
 """
+ADMISSION_SEGMENT_BYTES_MAX = 32_768
+"""Up to this size of segments a full width is worth more to long transfers than going all at the same time."""
 _NO_NUMBERS: frozenset[int] = frozenset()
 CreateSegment = Callable[[str, int, ProcessIdentity], Segment]
 
@@ -63,10 +66,11 @@ class _Waiter:
 class Lease:
     """One or more segments for one transfer; ends with give_back() when it ended cleanly, else with retire()."""
 
-    __slots__ = ("_given_back", "_pool", "_promised", "segments")
+    __slots__ = ("_given_back", "_pool", "_promised", "place", "segments")
 
-    def __init__(self, pool: SegmentPool, segments: list[Segment]) -> None:
+    def __init__(self, pool: SegmentPool, segments: list[Segment], place: Place | None) -> None:
         self._pool = pool
+        self.place = place
         self.segments = segments
         # Numbers of segments, kept only by the few leases that shrink.
         self._promised: frozenset[int] = _NO_NUMBERS
@@ -93,22 +97,38 @@ class Lease:
     def could_grow(self, chunks_left: int) -> bool:
         """True when a new lease for that many chunks would now be at least twice as wide; no lock."""
         pool = self._pool
+        if chunks_left < WIDEN_CHUNKS or pool.waiting:
+            return False
         width = len(self.segments) - len(self._given_back)
-        return (
-            chunks_left >= WIDEN_CHUNKS
-            and min(pool.stripe, (len(pool._free) + width) // 2) >= 2 * width
-            and not pool.waiting
-        )
+        reach = len(pool._free) + width
+        admission = pool.admission
+        if admission is None:
+            reach //= 2
+        elif admission.waiting or (self.place is None and not admission.free):
+            return False
+        return min(pool.stripe, reach) >= 2 * width
+
+    def should_line_up(self, chunks_left: int) -> bool:
+        """True for a transfer without a place, with so much to come that it needs one, while none is free; no lock."""
+        admission = self._pool.admission
+        return admission is not None and self.place is None and chunks_left >= WIDEN_CHUNKS and admission.full
 
     def give_back(self) -> None:
         """The transfer ended cleanly on both sides: all that is left goes back to the pool."""
         if self.segments:
             self._pool._give_back(*self._end())
+            self._leave_place()
 
     def retire(self) -> None:
         """The other side may still write: unlink every segment and put new ones in their place."""
         if self.segments:
             self._pool._retire(*self._end())
+            self._leave_place()
+
+    def _leave_place(self) -> None:
+        """After the segments came back: who gets the place finds them free."""
+        if self.place is not None:
+            self.place.leave()
 
     def _end(self) -> tuple[list[Segment], int]:
         segments, promised = self.segments, len(self._promised)
@@ -142,6 +162,10 @@ class SegmentPool:
         self.stripe = stripe
         self.waiting = 0  # read without the lock by streams that may shrink
         self.promised = 0
+        self.admission: Admission | None = None
+        """Places for long transfers, as many as full widths fit; None where they are as fast all at the same time."""
+        if stripe > 1 and segment_bytes <= ADMISSION_SEGMENT_BYTES_MAX:
+            self.admission = Admission(max(1, count // stripe))
         self._count = count
         self._guard = guard
         self._create = create
@@ -185,17 +209,18 @@ class SegmentPool:
         if self._guard is not None:
             self._guard.set_ready()
 
-    def lease(self, deadline: Deadline, want: int | None = None) -> Lease:
+    def lease(self, deadline: Deadline, want: int | None = None, *, place: Place | None = None) -> Lease:
         """Lease one segment as soon as there is one, and up to `want` (default: the stripe) while nobody waits.
 
-        Beyond the first never more than half of what is free, or than an equal share. Blocks until the deadline.
+        Beyond the first never more than half of what is free, or than an equal share, unless it has a `place`, which
+        ends with the lease, and stays the caller's when this raises. Blocks until the deadline.
 
         Raises:
             ChannelTimeout: none came free in time.
             PoolExhausted: the waiting line is full, or not one segment could be had from the system.
         """
         with self._lock:
-            lease = self._lease_free(want)
+            lease = self._lease_free(want, place)
             if lease is not None:
                 return lease
             if len(self._waiters) >= self._waiters_max:
@@ -211,11 +236,11 @@ class SegmentPool:
             if refusal is None:
                 waiter.wait(deadline.remaining())
         except BaseException:
-            granted = self._collect(waiter)
+            granted = self._collect(waiter, None)
             if granted is not None:  # meanwhile: nobody would ever give it back
                 granted.give_back()
             raise
-        lease = self._collect(waiter)
+        lease = self._collect(waiter, place)
         if lease is None and refusal is not None:
             raise PoolExhausted("no segment left in the pool", hint=str(refusal)) from refusal
         if lease is None:
@@ -225,30 +250,33 @@ class SegmentPool:
     def try_lease(self, want: int | None = None) -> Lease | None:
         """As lease(), but None at once when there is nothing free or somebody waits."""
         with self._lock:
-            return self._lease_free(want)
+            return self._lease_free(want, None)
 
-    def _lease_free(self, want: int | None) -> Lease | None:
+    def _lease_free(self, want: int | None, place: Place | None) -> Lease | None:
         if self._closed:
             raise ClosedError(f"pool {self.name} is closed")
         free = self._free
         if self._waiters or not free:
             return None
-        share = self._count // (self._leases_now + 1) if self._leases_now >= SHARING_LEASES else 0
-        count = max(1, min(want or self.stripe, self.stripe, max(len(free) // 2, min(len(free), share))))
+        most = len(free)
+        if place is None:
+            share = self._count // (self._leases_now + 1) if self._leases_now >= SHARING_LEASES else 0
+            most = max(most // 2, min(most, share))
+        count = max(1, min(want or self.stripe, self.stripe, most))
         # The most recently used first: its memory is warm.
         segments = [free.pop()] if count == 1 else [free.pop() for _ in range(count)]
         self._leases_total += 1
         self._leases_now += 1
         if count > self._widest_lease:
             self._widest_lease = count
-        return Lease(self, segments)
+        return Lease(self, segments, place)
 
-    def _collect(self, waiter: _Waiter) -> Lease | None:
+    def _collect(self, waiter: _Waiter, place: Place | None) -> Lease | None:
         with self._lock:
             if waiter.segment is not None:
                 self._leases_total += 1
                 self._leases_now += 1
-                return Lease(self, [waiter.segment])
+                return Lease(self, [waiter.segment], place)
             self._timeouts_total += 1
             if waiter in self._waiters:
                 self._waiters.remove(waiter)

@@ -6,9 +6,11 @@ import logging
 import os
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from time import monotonic_ns
 
 from shmchannel import reaper
+from shmchannel.admission import Admission, Place
 from shmchannel.client import ChannelClient
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.limits import raise_file_limit
@@ -28,7 +30,7 @@ from webproxy.fetches import Fetches
 from webproxy.fill import Fill, Source
 from webproxy.getfile_variants import GetfileVariants
 from webproxy.handoff import Handoff, HttpStart
-from webproxy.hit import HitResponse
+from webproxy.hit import HitResponse, LongRequest, Pause
 from webproxy.http_connection import HttpConnection
 from webproxy.http_exchange import HttpExchange
 from webproxy.http_front import HttpFront
@@ -91,6 +93,7 @@ class _Proxy:
         self._fetches = self._make_fetches() if has_origin else None
         self._handoff = Handoff()
         resources.callback(self._handoff.close)
+        resources.callback(self._close_admission)
         speaks_http = Protocol.HTTP in config.protocols
         self._boss = Boss(
             self._handoff,
@@ -131,6 +134,15 @@ class _Proxy:
             self._front, self._http = make_http_front(config, self._http_parts(self._idle))
             self._boss.expire_idle = self._front.expire
         self._workers = WorkerPool("worker", config.worker_threads, self._step)
+
+    @property
+    def _admission(self) -> Admission | None:
+        return self._pool.admission if self._pool is not None else None
+
+    def _close_admission(self) -> None:
+        """Have what waits for a place where the handoff's end closes it."""
+        if self._admission is not None:
+            self._admission.close()
 
     def _http_parts(self, idle: IdleConnections) -> HttpParts:
         return HttpParts(
@@ -205,18 +217,37 @@ class _Proxy:
             self._steps.mark("boss")
         fd = _descriptor_of(request)
         try:
-            paused = self._work_on(request)
+            later = self._work_on(request)
         except Exception:
             self._boss.linger(fd)  # left open, its client would wait for ever
             raise
-        if paused is None:
-            return
-        if paused.slow:
-            self._boss.park(paused.response)
-        else:
-            self._handoff.put_paused(paused.response)
+        if later is not None:
+            self._set_aside(later)
 
-    def _work_on(self, job: Job) -> Paused | None:
+    def _set_aside(self, job: Paused | LongRequest) -> None:
+        """Keep what has no use for a worker until it can go on."""
+        if isinstance(job, LongRequest):
+            self._line_up(job)
+        elif job.why is Pause.LINE_UP:
+            self._line_up(job.response)
+        elif job.why is Pause.SLOW:
+            self._boss.park(job.response)
+        else:
+            self._handoff.put_paused(job.response)
+
+    def _line_up(self, job: HitResponse | LongRequest) -> None:
+        assert self._admission is not None  # nobody else has anything to line up for
+        self._admission.line_up(partial(self._put_back, job))
+
+    def _put_back(self, job: HitResponse | LongRequest, place: Place | None) -> None:
+        """Its turn has come; called by who leaves a place, whichever thread that is."""
+        if isinstance(job, LongRequest):
+            self._handoff.put(job._replace(place=place))
+        else:
+            job.place = place
+            self._handoff.put_paused(job)
+
+    def _work_on(self, job: Job) -> Paused | LongRequest | None:
         """Do one piece of work up to its end, or to what is left of it; the connection is in other hands then."""
         if isinstance(job, HitResponse):
             if job.connection is not None and self._front is not None:
@@ -228,10 +259,10 @@ class _Proxy:
         if isinstance(job, HttpConnection | HttpStart):
             assert self._front is not None
             return self._front.go_on(job) if isinstance(job, HttpConnection) else self._front.begin(*job)
-        paused = self._exchange.serve(*job)
-        if paused is None:
+        result = self._exchange.serve_long(job) if isinstance(job, LongRequest) else self._exchange.serve(*job)
+        if result is None:
             self._boss.linger(job[0])
-        return paused
+        return result
 
     def _others_wait(self) -> bool:
         """True when every worker is busy, and a request or a paused response waits for one."""
@@ -254,11 +285,17 @@ class _Proxy:
                 self._http.expire()
             if self._client is not None:
                 self._client.files.expire()
+            if self._admission is not None:
+                self._admission.expire(config.deadline_s)
         return self._stop(signals)
 
     def _busy(self) -> bool:
         """True while a request or a response is on its way through this process."""
-        return bool(self._handoff.waiting or self._boss.parked or not all(self._workers.idle))
+        return bool(self._set_aside_count() or not all(self._workers.idle))
+
+    def _set_aside_count(self) -> int:
+        in_line = self._admission.waiting if self._admission is not None else 0
+        return self._handoff.waiting + self._boss.parked + in_line
 
     def _stop(self, signals: SignalTrap) -> int:
         notify(STOPPING)
@@ -281,7 +318,7 @@ class _Proxy:
         self._workers.request_stop()
         self._handoff.wake(self._config.worker_threads)
         stuck = self._workers.join(deadline, interrupted=second_signal)
-        unfinished = stuck + self._boss.parked + self._handoff.waiting
+        unfinished = stuck + self._set_aside_count()
         self._table.stop()
         self._table.join(deadline.slice(1.0))
         if stuck:

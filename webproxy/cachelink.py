@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from shmchannel.admission import Place
 from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError
@@ -50,6 +51,10 @@ class CacheLink:
         """Tells whether an object that peek() found lies there still; as ChannelClient.watch()."""
         return self._client.watch(key, entry)
 
+    def should_line_up(self, key: bytes) -> bool:
+        """True when the key's object waits for a place among the long transfers; as ChannelClient.should_line_up()."""
+        return self._client.should_line_up(key)
+
     def get(
         self,
         key: bytes,
@@ -59,10 +64,11 @@ class CacheLink:
         length: int = 0,
         version: int = 0,
         metadata_wanted: bool = False,
+        place: Place | None = None,
     ) -> IncomingTransfer:
         """Ask for `length` bytes of an object (0: all) from `offset` on, and wait; use it as a context manager.
 
-        Version 0 means any.
+        Version 0 means any. A `place` among the long transfers ends with this one, or when this raises.
 
         Raises:
             CacheUnavailable: no cache, or none that answers before the deadline.
@@ -70,7 +76,13 @@ class CacheLink:
         while True:
             try:
                 transfer = self._client.get(
-                    key, deadline, offset=offset, length=length, version=version, metadata_wanted=metadata_wanted
+                    key,
+                    deadline,
+                    offset=offset,
+                    length=length,
+                    version=version,
+                    metadata_wanted=metadata_wanted,
+                    place=place,
                 )
             except (NameMissing, PeerGone) as error:
                 self._note(present=False, reason=error)

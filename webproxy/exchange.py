@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
+from shmchannel.admission import Place
 from shmchannel.deadline import Deadline
 from shmchannel.leased_transfer import IncomingTransfer
 from shmchannel.transfer import TransferState
@@ -23,7 +24,7 @@ from webproxy.failures import RequestFailures
 from webproxy.fetches import Fetches
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.getfile_variants import GetfileVariants
-from webproxy.hit import HitResponse, Pause, leave
+from webproxy.hit import HitResponse, LongRequest, Pause, leave
 from webproxy.outcomes import Outcomes
 from webproxy.spool import Found, NotFound, SpoolReader
 from webproxy.steps import StepTimes
@@ -41,10 +42,10 @@ STATUS_OF_ERROR: dict[type[Exception], Status] = {
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """A response that stopped before its end: because its client is `slow`, or because others wait for its worker."""
+    """A response that stopped before its end, and why."""
 
     response: HitResponse
-    slow: bool
+    why: Pause
 
 
 class GetfileExchange:
@@ -78,19 +79,30 @@ class GetfileExchange:
         self._outcomes = Outcomes()
         self.failures = RequestFailures()
 
-    def serve(self, fd: int, path: bytes) -> Paused | None:
+    def serve_long(self, request: LongRequest) -> Paused | LongRequest | None:
+        """Answer a request that has waited for its place; as serve()."""
+        try:
+            return self.serve(request.fd, request.path, request)
+        finally:
+            if request.place is not None:
+                request.place.leave()
+
+    def serve(self, fd: int, path: bytes, waited: LongRequest | None = None) -> Paused | LongRequest | None:
         """Answer one request; never raises for what client, cache or origin do. The connection stays the caller's.
 
-        Returns None when the client has got its answer, or what is left of it for a later resume().
+        Returns None when the client has got its answer, or what is left of it for a later resume(), or the request for
+        serve_long(), when it has waited.
         """
         key = normalised_path(path)
         entry = self._peek(key) if self._peek is not None else None
         if entry is not None and entry.file is None:
             return self._ended(self._answer_from_shelf(fd, entry.body))
+        if waited is None and self._cache is not None and self._cache.should_line_up(key):
+            return LongRequest(fd, path)
         stream = ClientStream(fd, self._client_limit, self._stopping)
         outcome: str | Paused
         try:
-            outcome = self._serve(stream, key)
+            outcome = self._serve(stream, key, waited.place if waited is not None else None)
         except tuple(STATUS_OF_ERROR) as error:
             outcome = "error"
             self.failures.note(path, error)
@@ -128,11 +140,11 @@ class GetfileExchange:
         """How many requests ended how."""
         return self._outcomes.totals()
 
-    def _serve(self, stream: ClientStream, key: bytes) -> str | Paused:
+    def _serve(self, stream: ClientStream, key: bytes, place: Place | None) -> str | Paused:
         asked_at = monotonic()
         if self._cache is not None:
             try:
-                outcome = self._look_up(stream, key, self._cache)
+                outcome = self._look_up(stream, key, self._cache, place)
             except CacheUnavailable:
                 if not self._has_origin(key):  # the cache may have it: nobody can say that there is no such file
                     raise
@@ -145,7 +157,7 @@ class GetfileExchange:
         assert self._fetches is not None
         reader = self._fetches.open(key, asked_at)
         if reader is None:  # filled since: the cache has it now
-            return self._serve(stream, key)
+            return self._serve(stream, key, place)
         return self._answer_from_origin(stream, reader)
 
     def _has_origin(self, key: bytes) -> bool:
@@ -165,7 +177,7 @@ class GetfileExchange:
         return "hit"
 
     # -- from the cache ------------------------------------------------------------------------------------------
-    def _look_up(self, stream: ClientStream, key: bytes, cache: CacheLink) -> str | Paused | None:
+    def _look_up(self, stream: ClientStream, key: bytes, cache: CacheLink, place: Place | None) -> str | Paused | None:
         """Send what the cache has for the key, or the variant that getfile's request selects; None for a miss.
 
         Raises:
@@ -177,7 +189,7 @@ class GetfileExchange:
         if variants is not None and varies:
             outcome = self._answer_from_variant(stream, key, cache, variants)
         if outcome is None:
-            transfer = cache.get(key, Deadline.after(self._cache_wait_s))
+            transfer = cache.get(key, Deadline.after(self._cache_wait_s), place=place)
             outcome = self._answer_from_cache(stream, key, transfer)
         if outcome is None and variants is not None and not varies and self._has_origin(key):
             outcome = self._answer_from_variant(stream, key, cache, variants)
@@ -228,7 +240,7 @@ class GetfileExchange:
             pause = response.resume(self._cache, self._cache_wait_s)
         if self._steps.enabled:
             self._steps.mark("send")
-        return "hit" if pause is None else Paused(response, slow=pause is Pause.SLOW)
+        return "hit" if pause is None else Paused(response, pause)
 
     # -- from the origin -----------------------------------------------------------------------------------------
     def _answer_from_origin(self, stream: ClientStream, reader: SpoolReader) -> str:

@@ -8,7 +8,7 @@ from collections import deque
 from typing import NamedTuple, TypeVar
 
 from webproxy import sockets
-from webproxy.hit import HitResponse
+from webproxy.hit import HitResponse, LongRequest
 from webproxy.http_connection import HttpConnection
 
 Request = tuple[int, bytes]
@@ -35,7 +35,7 @@ class Handoff:
     """
 
     def __init__(self) -> None:
-        self._requests: deque[Request | HttpStart | HttpConnection] = deque()
+        self._requests: deque[Request | LongRequest | HttpStart | HttpConnection] = deque()
         self._paused: deque[HitResponse] = deque()
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
 
@@ -43,7 +43,7 @@ class Handoff:
         """The descriptor to poll for reading."""
         return self._fd
 
-    def put(self, request: Request | HttpStart | HttpConnection) -> None:
+    def put(self, request: Request | LongRequest | HttpStart | HttpConnection) -> None:
         """Add a request and wake one worker; never blocks."""
         os.eventfd_write(self._fd, 1)
         self._requests.append(request)
@@ -53,7 +53,7 @@ class Handoff:
         os.eventfd_write(self._fd, 1)
         self._paused.append(response)
 
-    def take(self) -> Request | HttpStart | HttpConnection | None:
+    def take(self) -> Request | LongRequest | HttpStart | HttpConnection | None:
         """The oldest request, or None; never blocks."""
         return self._take(self._requests) if self._requests else None
 

@@ -11,7 +11,9 @@ import os
 from collections.abc import Callable
 from enum import Enum
 from time import monotonic_ns
+from typing import NamedTuple
 
+from shmchannel.admission import Place
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
 from shmchannel.leased_transfer import IncomingTransfer
@@ -30,6 +32,10 @@ SLICE_NS = 5_000_000
 PATIENCE_NS = 1_000_000_000
 """A client that takes nothing for so long is slow, also when nobody waits for the worker."""
 
+TURN_BYTES, TURN_CHUNKS = 1 << 24, 64
+"""A response gives up the segments or the place that others wait for after so many bytes and so many chunks: going on
+anew costs as much as some dozens of small chunks, and the cache has read a few large ones in vain."""
+
 BATCH_CHUNKS, BATCH_BYTES = 8, 1 << 21
 """A response looks at the time, at who waits, and for a wider lease after its first chunk, and then whenever so many
 chunks or so many bytes went out."""
@@ -43,14 +49,35 @@ class Pause(Enum):
     """Why a response stopped before its end."""
 
     SLOW = "the client takes no more for now, and others wait, or it has taken nothing for long"
-    YIELD = "others wait for a worker"
+    YIELD = "others wait for a worker, or for a segment"
     WIDEN = "more segments have come free than the transfer holds"
+    LINE_UP = "it is long, and others have or want its place among the long ones"
+
+
+class LongRequest(NamedTuple):
+    """A getfile request for a long object, that waits for its place among these, or has waited, mostly not in vain."""
+
+    fd: int
+    path: bytes
+    place: Place | None = None
 
 
 class HitResponse:
     """`position` is the offset of the next byte that the client has not got."""
 
-    __slots__ = ("_others_wait", "_rest", "connection", "end", "key", "position", "size_bytes", "stream", "version")
+    __slots__ = (
+        "_others_wait",
+        "_rest",
+        "connection",
+        "end",
+        "key",
+        "place",
+        "position",
+        "size_bytes",
+        "stream",
+        "takes_turns",
+        "version",
+    )
 
     def __init__(
         self, stream: ClientStream, key: bytes, size_bytes: int, version: int, others_wait: Callable[[], bool]
@@ -64,6 +91,10 @@ class HitResponse:
         """Behind the last byte that the client is to get."""
         self.connection: HttpConnection | None = None
         """Where the client's next request comes from, when it is an HTTP client."""
+        self.place: Place | None = None
+        """What it has waited for after Pause.LINE_UP; resume() leaves it."""
+        self.takes_turns = True
+        """Whether it waits for a place: False for one that cannot pause."""
         self._others_wait = others_wait
         self._rest = b""
 
@@ -79,8 +110,15 @@ class HitResponse:
             BodyCutShort: no cache, or the object changed or left it meanwhile.
             ClientGone: the connection is closed or broken.
         """
-        if self._rest:
-            return self._send_rest()
+        place, self.place = self.place, None
+        try:
+            # The rest goes first: a file that is there by now would give the same bytes.
+            return self._send_rest() if self._rest else self._send_anew(cache, wait_s, place)
+        finally:
+            if place is not None:
+                place.leave()
+
+    def _send_anew(self, cache: CacheLink, wait_s: float, place: Place | None) -> Pause | None:
         try:
             transfer = cache.get(
                 self.key,
@@ -88,6 +126,7 @@ class HitResponse:
                 offset=self.position,
                 length=self.end - self.position if self.end < self.size_bytes else 0,
                 version=self.version,
+                place=place,
             )
         except CacheUnavailable as error:
             raise BodyCutShort(str(error)) from error
@@ -104,6 +143,7 @@ class HitResponse:
         send_memory, reader = self.stream.send_memory, transfer.reader
         batch_chunks = max(1, min(BATCH_CHUNKS, BATCH_BYTES // transfer.chunk_capacity))
         slice_end_ns = monotonic_ns() + SLICE_NS
+        turn_ends_at = reader.position + max(TURN_BYTES, TURN_CHUNKS * transfer.chunk_capacity)
         try:
             while True:
                 if sent < reader.length:
@@ -115,17 +155,28 @@ class HitResponse:
                     self._end(transfer)
                     return None
                 if monotonic_ns() > slice_end_ns:
-                    if transfer.may_ask_again and self._others_wait():
-                        return self._pause(transfer, Pause.YIELD)
+                    why = self._why_yield(transfer, turn_over=self.position >= turn_ends_at)
+                    if why is not None:
+                        return self._pause(transfer, why)
                     slice_end_ns = monotonic_ns() + SLICE_NS
                 if transfer.could_widen(self.end - self.position):
                     return self._pause(transfer, Pause.WIDEN)
+                if self.takes_turns and transfer.should_line_up(self.end - self.position):
+                    return self._pause(transfer, Pause.LINE_UP)
                 sent = reader.drain(send_memory, batch_chunks)
         except ClientGone:
             leave(transfer)
             raise
         except ShmChannelError as error:
             raise BodyCutShort(str(error)) from error
+
+    def _why_yield(self, transfer: IncomingTransfer, *, turn_over: bool) -> Pause | None:
+        """Whether a response that has had its slice goes on later, because others wait for what it holds."""
+        if not transfer.may_ask_again:
+            return None
+        if turn_over and transfer.place_wanted:
+            return Pause.LINE_UP
+        return Pause.YIELD if self._others_wait() or (turn_over and transfer.others_wait) else None
 
     def _send_patiently(self, transfer: IncomingTransfer, sent: int) -> int:
         """Send the rest of a chunk, while nobody waits for what this response holds; returns what is sent of it."""
@@ -179,11 +230,9 @@ class FileResponse(HitResponse):
         self._piece_bytes = PIECE_BYTES
         self.position, self.end = first, end
 
-    def resume(self, cache: CacheLink, wait_s: float) -> Pause | None:
-        """As HitResponse.resume()."""
-        # What is left of a last chunk goes first: bytes of it that the file gave as well would be sent twice later.
-        file = None if self._rest else cache.files.again(self._name)
-        return super().resume(cache, wait_s) if file is None else self.send_file(file)
+    def _send_anew(self, cache: CacheLink, wait_s: float, place: Place | None) -> Pause | None:
+        file = cache.files.again(self._name)
+        return super()._send_anew(cache, wait_s, place) if file is None else self.send_file(file)
 
     def send_file(self, file: ShelfFile) -> Pause | None:
         """Send from the file; otherwise as resume()."""

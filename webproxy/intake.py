@@ -21,14 +21,14 @@ from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
 from webproxy.getfile.messages import SCHEME
 from webproxy.handoff import Handoff, HttpStart, Request
-from webproxy.hit import HitResponse
+from webproxy.hit import HitResponse, LongRequest
 from webproxy.http_connection import HttpConnection
 from webproxy.idle_connections import IdleConnections
 from webproxy.protocols import Spoken, spoken_by
 
 log = logging.getLogger(__name__)
 
-Job = Request | HttpStart | HttpConnection | HitResponse
+Job = Request | LongRequest | HttpStart | HttpConnection | HitResponse
 """What a worker can be given to do."""
 
 _WAIT_SECONDS = 0.25

@@ -151,7 +151,7 @@ class StoredAnswers:
         response = FileResponse(connection.stream, key, file, self._others_wait, first, end)
         response.connection = None if closes else connection
         pause = response.send_file(file)
-        return None if pause is None else Paused(response, slow=pause is Pause.SLOW)
+        return None if pause is None else Paused(response, pause)
 
     def _send_range(self, visit: Visit, found: Found, first: int, end: int) -> Paused | None:
         if found.body is not None:
@@ -166,8 +166,9 @@ class StoredAnswers:
         """Between two parts nothing pauses: a client that reads slowly keeps this worker, down to the least rate."""
         paused = self._send_range(visit, found, first, end)
         while paused is not None:
-            if paused.slow:
+            if paused.why is Pause.SLOW:
                 visit.connection.stream.wait_writable()
+            paused.response.takes_turns = False
             paused = self.go_on(paused.response, Pause.WIDEN)
 
     def go_on(self, response: HitResponse, pause: Pause | None) -> Paused | None:
@@ -177,4 +178,4 @@ class StoredAnswers:
             if response.position >= response.end:
                 return None
             pause = response.resume(self._cache, self._cache_wait_s)
-        return None if pause is None else Paused(response, slow=pause is Pause.SLOW)
+        return None if pause is None else Paused(response, pause)

@@ -65,6 +65,19 @@ class PoolMachine(RuleBasedStateMachine):
         self.free -= expected
         self.hold(lease, expected)
 
+    @precondition(lambda self: self.free and self.pool.admission is not None)
+    @rule(want=st.integers(1, 6))
+    def lease_with_a_place(self, want: int) -> None:
+        """All that is wanted, as far as it is there."""
+        assert self.pool.admission is not None
+        place = self.pool.admission.try_enter()
+        full = sum(lease.place is not None for lease, _ in self.held) == max(1, self.count // self.stripe)
+        assert (place is None) is full
+        if place is not None:
+            expected = min(want, self.stripe, self.free)
+            self.free -= expected
+            self.hold(self.pool.lease(Deadline.after(WATCHDOG_S), want, place=place), expected)
+
     @precondition(lambda self: self.free)
     @rule()
     def lease(self) -> None:

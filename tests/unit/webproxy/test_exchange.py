@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from shmchannel.admission import Place
 from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.commands import Command
 from shmchannel.deadline import Deadline
 from shmchannel.leased_transfer import IncomingTransfer
+from shmchannel.pool import GROWTH_CHUNKS
 from shmchannel.shelf_layout import ShelfEntry
 from shmchannel.transfer import TransferState
+from tests.support.channels import CAPACITY, body_of
 from tests.support.http_values import stored_response
 from tests.support.pairs import DictCache, Entry, MemoryPair
 from tests.support.tcp import at_end, connected
@@ -37,6 +40,7 @@ from webproxy.exchange import GetfileExchange
 from webproxy.fetches import Fetches
 from webproxy.getfile import Wire
 from webproxy.getfile_variants import GetfileVariants
+from webproxy.hit import LongRequest
 from webproxy.lookup import Found as StoredFound
 from webproxy.spool import Found, NotFound, Spool, SpoolReader
 from webproxy.steps import StepTimes
@@ -55,6 +59,9 @@ class NoCache(CacheLink):
     def peek(self) -> Callable[[bytes], ShelfEntry | None]:
         return self.shelf.get
 
+    def should_line_up(self, key: bytes) -> bool:
+        return False
+
     def get(
         self,
         key: bytes,
@@ -64,6 +71,7 @@ class NoCache(CacheLink):
         length: int = 0,
         version: int = 0,
         metadata_wanted: bool = False,
+        place: Place | None = None,
     ) -> IncomingTransfer:
         self.asked.append(key)
         raise CacheUnavailable("no cache")
@@ -104,9 +112,9 @@ def exchange(
     )
 
 
-def served(made: GetfileExchange, path: bytes = b"/x") -> bytes:
+def served(made: GetfileExchange, path: bytes = b"/x", *, waited: LongRequest | None = None) -> bytes:
     with connected() as (fd, client):
-        assert made.serve(fd, path) is None
+        assert (made.serve(fd, path) if waited is None else made.serve_long(waited._replace(fd=fd))) is None
         sockets.end_sending(fd)
         reply = at_end(client)
         sockets.close(fd)
@@ -282,6 +290,50 @@ def test_an_object_that_the_cache_cannot_read_and_no_origin_has_is_an_error() ->
         asked = ScriptedFetches(lambda: reader(Found(2), b"ok"))
         assert served(exchange(CacheLink(pair.client, patient=False), asked)) == b"GETFILE OK 2\r\n\r\nok"
         assert pair.is_whole()
+
+
+# -- long objects ----------------------------------------------------------------------------------------------------
+def test_a_long_object_is_answered_when_its_turn_has_come() -> None:
+    """Until then its client is told nothing, and no worker has it."""
+    body = body_of(2 * GROWTH_CHUNKS * CAPACITY)
+    with MemoryPair(segments=2, stripe=2) as pair:
+        assert pair.pool.admission is not None
+        pair.cache.entries[b"/x"] = Entry(body)
+        made = exchange(CacheLink(pair.client, patient=False), None)
+        reply = b"GETFILE OK %d\r\n\r\n" % len(body) + body
+        assert served(made) == reply
+        place = pair.pool.admission.try_enter()
+        assert place is not None
+        assert made.serve(-1, b"/x") == LongRequest(-1, b"/x")
+        for waited in (place, None):  # its turn has come, or it has waited too long
+            assert served(made, waited=LongRequest(-1, b"/x", waited)) == reply
+        assert not place.held
+        assert pair.is_whole()
+        assert made.outcomes() == {"hit": 3}
+
+
+@pytest.mark.parametrize("gone", ["the object", "the cache"])
+def test_a_place_is_left_before_an_origin_is_waited_for(gone: str) -> None:
+    body = body_of(2 * GROWTH_CHUNKS * CAPACITY)
+    with MemoryPair(segments=2, stripe=2) as pair:
+        assert pair.pool.admission is not None
+        pair.cache.entries[b"/x"] = Entry(body)
+        pair.fetch(b"/x")
+        place = pair.pool.admission.try_enter()
+        assert place is not None
+        if gone == "the cache":
+            pair.queue.set_stopping()
+        else:
+            del pair.cache.entries[b"/x"]
+        held: list[bool] = []
+
+        def fetched() -> SpoolReader:
+            held.append(place.held)
+            return reader(Found(2), b"ok")
+
+        made = exchange(CacheLink(pair.client, patient=False), ScriptedFetches(fetched))
+        assert served(made, waited=LongRequest(-1, b"/x", place)) == b"GETFILE OK 2\r\n\r\nok"
+        assert held == [False]
 
 
 # -- what varies -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ Long because every reason to pause and every way to fail is tried at each seam o
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import socket
@@ -27,6 +26,7 @@ from shmchannel.pool import WIDEN_CHUNKS
 from shmchannel.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of
 from tests.support.pairs import DictCache, Entry, MemoryPair, Pair
+from tests.support.streams import ScriptedStream
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy import hit, sockets
@@ -42,34 +42,6 @@ KEY = b"/x"
 BODY = body_of(5 * CAPACITY + 50)
 CHUNKS = 6
 NO_LIMIT = RateLimit(0, 1.0)
-
-
-class ScriptedStream(ClientStream):
-    """A client that takes what `allowance` says of all bytes together, then nothing, or is gone."""
-
-    def __init__(self, allowance: int = 1 << 30, *, leaves: bool = False) -> None:
-        super().__init__(-1, NO_LIMIT, lambda: False)
-        self.allowance = allowance
-        self.leaves = leaves
-        self.received = b""
-        self.announced: list[bool] = []
-
-    def send_memory(self, address: int, count: int, more: bool = False) -> int:
-        """Copy what the client still takes."""
-        taken = min(count, self.allowance - len(self.received))
-        if not taken and self.leaves:
-            raise ClientGone("the script says so")
-        self.received += ctypes.string_at(address, taken)
-        self.announced.append(more)
-        return taken
-
-    def send_some(self, data: bytes) -> int:
-        """Take what the client still takes."""
-        taken = min(len(data), self.allowance - len(self.received))
-        if not taken and self.leaves:
-            raise ClientGone("the script says so")
-        self.received += data[:taken]
-        return taken
 
 
 @pytest.fixture(autouse=True)

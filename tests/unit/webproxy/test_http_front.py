@@ -20,7 +20,7 @@ from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.exchange import Paused
 from webproxy.getfile import Wire
 from webproxy.handoff import Handoff
-from webproxy.hit import HitResponse
+from webproxy.hit import HitResponse, Pause
 from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
@@ -188,13 +188,13 @@ def test_what_pauses_is_the_workers_and_goes_on_with_the_next_request(desk: Desk
             response = HitResponse(connection.stream, b"/a", 10, 1, lambda: False)
             response.connection = connection
             made.append(response)
-            return Paused(response, slow=True)
+            return Paused(response, Pause.SLOW)
 
         desk.exchange.answers = pauses
         paused = desk.front.begin(fd, get(b"/a") + get(b"/b"))
-        assert paused == Paused(made[0], slow=True)
+        assert paused == Paused(made[0], Pause.SLOW)
         assert desk.idle.count == 0
-        desk.exchange.resumed = again = Paused(made[0], slow=False)
+        desk.exchange.resumed = again = Paused(made[0], Pause.YIELD)
         assert desk.front.resume(made[0]) == again
         desk.exchange.resumed, desk.exchange.answers = True, echo_target
         assert desk.front.resume(made[0]) is None

@@ -1,0 +1,43 @@
+"""A client's end of a response without a socket: it takes what the test says."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from webproxy.client_stream import ClientStream, RateLimit
+from webproxy.errors import ClientGone
+
+
+class ScriptedStream(ClientStream):
+    """A client that takes what `allowance` says of all bytes together, then nothing, or is gone."""
+
+    def __init__(self, allowance: int = 1 << 30, *, leaves: bool = False) -> None:
+        super().__init__(-1, RateLimit(0, 1.0), lambda: False)
+        self.allowance = allowance
+        self.leaves = leaves
+        self.received = b""
+        self.announced: list[bool] = []
+
+    def send_memory(self, address: int, count: int, more: bool = False) -> int:
+        """Copy what the client still takes."""
+        taken = min(count, self.allowance - len(self.received))
+        if not taken and self.leaves:
+            raise ClientGone("the script says so")
+        self.received += ctypes.string_at(address, taken)
+        self.announced.append(more)
+        return taken
+
+    def send_some(self, data: bytes) -> int:
+        """Take what the client still takes."""
+        taken = min(len(data), self.allowance - len(self.received))
+        if not taken and self.leaves:
+            raise ClientGone("the script says so")
+        self.received += data[:taken]
+        return taken
+
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Take what the client still takes of a file."""
+        taken = min(count, self.allowance - len(self.received))
+        self.received += os.pread(fd, taken, offset)
+        return taken

@@ -1,0 +1,126 @@
+"""What a client does with places among the long transfers: a place is used, or left; none is lost by a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shmchannel.admission import Admission, Place
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ChannelTimeout, NameMissing, PeerGone
+from shmchannel.leased_transfer import IncomingTransfer
+from shmchannel.pool import GROWTH_CHUNKS, Lease
+from tests.support.channels import CAPACITY, body_of
+from tests.support.pairs import Entry, MemoryPair, Pair
+from tests.support.waiting import WATCHDOG_S
+
+LONG, SHORT = b"/long", b"/short"
+STRIPE = 4
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Room for one long transfer, of an object that is known to be long, beside a short one."""
+    with MemoryPair(segments=6, stripe=STRIPE) as made:
+        made.cache.entries[LONG] = Entry(body_of(STRIPE * GROWTH_CHUNKS * CAPACITY))
+        made.cache.entries[SHORT] = Entry(body_of(CAPACITY))
+        for key in (LONG, SHORT):
+            made.fetch(key)
+        yield made
+        assert made.is_whole()
+        assert admission_of(made).free == 1
+
+
+def admission_of(pair: Pair) -> Admission:
+    assert pair.pool.admission is not None
+    return pair.pool.admission
+
+
+def entered(pair: Pair) -> Place:
+    place = admission_of(pair).try_enter()
+    assert place is not None
+    return place
+
+
+def get(pair: Pair, key: bytes, place: Place | None = None) -> IncomingTransfer:
+    return pair.client.get(key, Deadline.after(WATCHDOG_S), place=place)
+
+
+def end(transfer: IncomingTransfer) -> None:
+    with transfer:
+        if transfer.last:
+            transfer.finish()
+        else:
+            transfer.cancel()
+
+
+def lease_of(transfer: IncomingTransfer) -> Lease:
+    return transfer._lease
+
+
+def test_a_long_object_takes_a_free_place_and_gives_it_back(pair: Pair) -> None:
+    assert not pair.client.should_line_up(LONG)
+    transfer = get(pair, LONG)
+    assert len(lease_of(transfer).segments) == STRIPE
+    assert admission_of(pair).full
+    assert pair.client.should_line_up(LONG)
+    assert not pair.client.should_line_up(SHORT)
+    assert not pair.client.should_line_up(b"/unknown")
+    beside = get(pair, LONG)
+    assert len(lease_of(beside).segments) == 1, "half of the two that are free"
+    assert lease_of(beside).place is None
+    end(beside)
+    assert admission_of(pair).full
+    end(transfer)
+
+
+def test_a_place_that_was_waited_for_is_used(pair: Pair) -> None:
+    place = entered(pair)
+    transfer = get(pair, LONG, place)
+    assert lease_of(transfer).place is place
+    end(transfer)
+    assert not place.held
+
+
+def test_a_place_that_was_left_is_no_place(pair: Pair) -> None:
+    place = entered(pair)
+    place.leave()
+    transfer = get(pair, LONG, place)
+    assert lease_of(transfer).place is not place
+    end(transfer)
+
+
+def test_a_short_object_has_no_use_for_a_place(pair: Pair) -> None:
+    place = entered(pair)
+    transfer = get(pair, SHORT, place)
+    assert not place.held
+    end(transfer)
+
+
+@pytest.mark.parametrize("waited", [False, True])
+def test_no_segment_in_time(pair: Pair, waited: bool) -> None:
+    held = [pair.pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(6)]
+    place = entered(pair) if waited else None
+    with pytest.raises(ChannelTimeout):
+        pair.client.get(LONG, Deadline(0), place=place)
+    assert not admission_of(pair).full
+    for lease in held:
+        lease.give_back()
+
+
+@pytest.mark.parametrize("waited", [False, True])
+def test_no_cache(pair: Pair, waited: bool) -> None:
+    pair.queue.set_stopping()
+    with pytest.raises((NameMissing, PeerGone)):
+        get(pair, LONG, entered(pair) if waited else None)
+    assert not admission_of(pair).full
+
+
+def test_a_cache_that_does_not_answer(pair: Pair) -> None:
+    pair.cache.hold.clear()
+    with pytest.raises(ChannelTimeout):
+        pair.client.get(LONG, Deadline.after(0.02), place=entered(pair))
+    assert not admission_of(pair).full
+    assert pair.pool.stats().retired_total == STRIPE
+    pair.cache.hold.set()
