@@ -190,7 +190,7 @@ class ChunkReader:
                     self._number = number = ring.advance()
                     self._segment = segment = segments[number]
                     data_available = segment.data_available
-                    if data_available.trywait() and data_available.wait_until(look):
+                    if not data_available.try_take() and data_available.wait_until(look):
                         data_available.wait(self._stall_s, self._peer)
                     length = segment.chunk_capacity
                     if position + length < end and segment.header.read_chunk() == [OK, length, position, 0]:

@@ -85,7 +85,7 @@ class ChunkWriter:
         armed, look = faults.ARMED, next_look()
         while True:
             space_available = segment.space_available
-            if space_available.trywait() and space_available.wait_until(look):
+            if not space_available.try_take() and space_available.wait_until(look):
                 space_available.wait(self._stall_s, self._peer)
                 look = next_look()
             if segment.header.read_request() and not self._may_fill():

@@ -1,14 +1,16 @@
 """SharedSemaphore: an unnamed process-shared semaphore inside a segment; the only file that calls sem_*.
 
-posix_ipc has no unnamed semaphores, so glibc is called by ctypes. Calls that never block keep the GIL (PyDLL: giving it
-up costs more than the call); only a real wait drops it (CDLL). Waits use CLOCK_MONOTONIC: sem_timedwait(3) runs on the
-wall clock, which jumps.
+posix_ipc has no unnamed semaphores, so glibc is called: by ctypes, and for the two calls that each chunk needs by the C
+type behind multiprocessing's semaphores, at a fifth of ctypes' cost (docs/decisions/0024). Calls that never block keep
+the GIL (PyDLL: giving it up costs more than the call); only a real wait drops it (CDLL). Waits use CLOCK_MONOTONIC:
+sem_timedwait(3) runs on the wall clock, which jumps.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import importlib
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +20,8 @@ from typing import Protocol
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone, ResourceError
 
+_SEMLOCK_KIND_SEMAPHORE = 1  # 0 is a recursive lock
+_SEMAPHORE_BYTES = 64  # a sem_t has 32
 _CLOCK_MONOTONIC = 1
 
 
@@ -42,6 +46,7 @@ _keeps_gil = ctypes.PyDLL(None, use_errno=True)
 # Post and try on a sound semaphore fail for one reason only, so no errno is fetched for them.
 _brief = ctypes.PyDLL(None)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
+_drops_gil_brief = ctypes.CDLL(None)
 try:
     _sem_clockwait = _drops_gil.sem_clockwait
 except AttributeError:  # pragma: no cover - old C library
@@ -54,7 +59,43 @@ _sem_getvalue = _keeps_gil.sem_getvalue
 _sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
 _sem_post.argtypes = _sem_trywait.argtypes = [ctypes.c_void_p]
 _sem_getvalue.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
-_sem_clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
+_sem_clockwait_brief = _drops_gil_brief.sem_clockwait
+_sem_clockwait.argtypes = _sem_clockwait_brief.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
+
+Calls = tuple[Callable[[], object], Callable[[], bool]]
+
+
+def calls_by_ctypes(address: int) -> Calls:
+    """sem_post(3), and whether sem_trywait(3) took one, on the semaphore at this address."""
+    return partial(_sem_post, address), lambda: _sem_trywait(address) == 0
+
+
+def calls_by_semlock(address: int) -> Calls:
+    """The same by the type that multiprocessing's semaphores have, told to use one that others opened.
+
+    At its end it calls sem_close(3), which knows no semaphore at this address and does nothing.
+    """
+    lock_type = importlib.import_module("_multiprocessing").SemLock
+    lock = lock_type._rebuild(address, _SEMLOCK_KIND_SEMAPHORE, lock_type.SEM_VALUE_MAX, None)
+    return lock.release, partial(lock.acquire, False)
+
+
+def best_calls() -> Callable[[int], Calls]:
+    """By SemLock where it is there and does what is wanted of it: its interface is not a public one."""
+    memory = ctypes.create_string_buffer(_SEMAPHORE_BYTES)
+    address = ctypes.addressof(memory)
+    _sem_init(address, 0, 0)
+    try:
+        post, try_take = calls_by_semlock(address)
+        seen = [try_take()]
+        post()
+        seen += [try_take(), try_take()]
+    except (ImportError, AttributeError, TypeError, ValueError, OSError):
+        return calls_by_ctypes
+    return calls_by_semlock if seen == [False, True, False] else calls_by_ctypes
+
+
+_calls = best_calls()
 
 
 def next_look() -> bytes:
@@ -69,28 +110,23 @@ class SharedSemaphore:
     These three are sem_post(3), sem_trywait(3) and sem_clockwait(3) themselves, without a Python frame between:
 
     * post() adds one;
-    * trywait() takes one if there is one, 0 when it did;
+    * try_take() takes one if there is one, and tells whether it did;
     * wait_until(moment) waits for one until a moment of next_look(), 0 when it took one. Anything else says nothing:
       go on with wait().
     """
 
-    __slots__ = ("_address", "name", "post", "trywait", "wait_until")
+    __slots__ = ("_address", "name", "post", "try_take", "wait_until")
 
     def __init__(self, address: int, name: str) -> None:
         self._address = address
         self.name = name
-        self.post: Callable[[], object] = partial(_sem_post, address)
-        self.trywait: Callable[[], int] = partial(_sem_trywait, address)
-        self.wait_until: Callable[[bytes], int] = partial(_sem_clockwait, address, _CLOCK_MONOTONIC)
+        self.post, self.try_take = _calls(address)
+        self.wait_until: Callable[[bytes], int] = partial(_sem_clockwait_brief, address, _CLOCK_MONOTONIC)
 
     def initialise(self, value: int) -> None:
         """Owner, once, before the segment is published. A live semaphore must never be initialised again."""
         if _sem_init(self._address, 1, value) != 0:
             raise ResourceError(f"sem_init {self.name}", ctypes.get_errno())
-
-    def try_take(self) -> bool:
-        """Take one if there is one; never blocks."""
-        return not self.trywait()
 
     @property
     def value(self) -> int:
@@ -106,7 +142,7 @@ class SharedSemaphore:
             ChannelTimeout: nothing within the limit.
             PeerGone: the peer ended without posting.
         """
-        if self.trywait():
+        if not self.try_take():
             self.wait(limit_s, peer)
 
     def wait(self, limit_s: float, peer: PeerLiveness) -> None:
@@ -119,7 +155,7 @@ class SharedSemaphore:
 
     def take_until(self, deadline: Deadline, peer: PeerLiveness) -> None:
         """As take(), up to a deadline."""
-        if self.trywait() and not self._wait_once(deadline.slice_ns()):
+        if not self.try_take() and not self._wait_once(deadline.slice_ns()):
             self._wait_on(deadline, deadline.remaining(), peer)
 
     def _wait_on(self, deadline: Deadline, limit_s: float, peer: PeerLiveness) -> None:

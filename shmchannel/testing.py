@@ -76,7 +76,7 @@ class MemorySemaphore(SharedSemaphore):
         self._changed = threading.Condition()
         self._count = 0
         self.post = self._add_one
-        self.trywait = self._trywait
+        self.try_take = self._try_take
         self.wait_until = self._wait_until
 
     def initialise(self, value: int) -> None:
@@ -89,9 +89,9 @@ class MemorySemaphore(SharedSemaphore):
             self._count += 1
             self._changed.notify()
 
-    def _trywait(self) -> int:
+    def _try_take(self) -> bool:
         with self._changed:
-            return 0 if self._take_one() else -1
+            return self._take_one()
 
     def _wait_until(self, moment: bytes) -> int:
         seconds, nanoseconds = TIMESPEC.unpack(moment)

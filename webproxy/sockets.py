@@ -60,6 +60,8 @@ _accept4, _recv, _shutdown, _close = _keeps_gil.accept4, _keeps_gil.recv, _keeps
 _recv_waiting = _drops_gil.recv
 _epoll_ctl, _epoll_wait, _poll = _keeps_gil.epoll_ctl, _keeps_gil.epoll_wait, _keeps_gil.poll
 _send_small, _send_large = _keeps_gil.send, _drops_gil.send
+# For the chunks of large bodies: keeping an errno costs as much as the rest of a call when the caches are cold.
+_send_large_brief = ctypes.CDLL(None).send
 _sendmsg = _keeps_gil.sendmsg
 _sendmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
 _sendmsg.restype = ctypes.c_ssize_t
@@ -72,7 +74,7 @@ _poll.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int]
 _shutdown.argtypes = [ctypes.c_int, ctypes.c_int]
 _close.argtypes = [ctypes.c_int]
 _recv.restype = ctypes.c_ssize_t
-for _send in (_send_small, _send_large):
+for _send in (_send_small, _send_large, _send_large_brief):
     _send.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     _send.restype = ctypes.c_ssize_t
 
@@ -158,8 +160,9 @@ def send_memory(fd: int, address: int, count: int, more: bool = False) -> int:
     """
     sent: int
     if count > SMALL_BYTES:  # it fills packets by itself: MSG_MORE only delays their leaving, and costs a quarter here
-        sent = _send_large(fd, address, count, _LARGE_FLAGS)
-        return sent if sent >= 0 else _sent(sent)
+        sent = _send_large_brief(fd, address, count, _LARGE_FLAGS)
+        # What failed is tried once more, without waiting, by a call that says why.
+        return sent if sent >= 0 else _sent(_send_small(fd, address, count, _SMALL_FLAGS))
     sent = _send_small(fd, address, count, _SMALL_FLAGS_MORE if more else _SMALL_FLAGS)
     if sent == count:
         return sent

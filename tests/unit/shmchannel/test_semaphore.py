@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,8 +19,9 @@ from shmchannel.errors import ChannelTimeout, PeerGone, ResourceError
 from shmchannel.guard import GuardWatch
 from shmchannel.identity import own_identity
 from shmchannel.segment import Segment
+from shmchannel.semaphore import Calls, calls_by_ctypes, calls_by_semlock
 from shmchannel.testing import ManualPeer
-from tests.support.channels import SEGMENT_BYTES, unique_segment
+from tests.support.channels import SEGMENT_BYTES, in_thread, unique_segment
 from tests.support.holders import holding
 from tests.support.waiting import WATCHDOG_S
 
@@ -28,6 +32,61 @@ def segment() -> Iterator[Segment]:
     yield segment
     segment.unlink()
     segment.close()
+
+
+@pytest.mark.parametrize("calls", [calls_by_ctypes, calls_by_semlock])
+def test_both_ways_to_call_are_the_same_semaphore(segment: Segment, calls: Callable[[int], Calls]) -> None:
+    semaphore = segment.data_available
+    post, try_take = calls(semaphore._address)
+    assert try_take() is False
+    for count in range(1, 4):
+        post()
+        assert semaphore.value == count
+    assert semaphore.try_take() is True
+    assert [try_take(), try_take(), try_take()] == [True, True, False]
+    assert semaphore.value == 0
+
+
+def test_the_calls_of_a_thread_that_waits_are_heard(segment: Segment) -> None:
+    for calls in (calls_by_ctypes, calls_by_semlock):
+        post, _ = calls(segment.data_available._address)
+        with in_thread(lambda: segment.data_available.take(WATCHDOG_S, ManualPeer())):
+            post()
+    assert segment.data_available.value == 0
+
+
+def test_the_end_of_a_semlock_leaves_the_semaphore(segment: Segment) -> None:
+    post, try_take = calls_by_semlock(segment.data_available._address)
+    post()
+    del post, try_take
+    gc.collect()
+    assert segment.data_available.value == 1
+    assert segment.data_available.try_take()
+
+
+class _Stub:
+    """What a Python might have in SemLock's place."""
+
+    SEM_VALUE_MAX = 1
+
+    @staticmethod
+    def release() -> None:
+        """Does nothing."""
+
+    @staticmethod
+    def acquire(_blocking: bool) -> bool:
+        return True
+
+    @classmethod
+    def _rebuild(cls, *_: object) -> type[_Stub]:
+        return cls
+
+
+@pytest.mark.parametrize("found", [None, object(), SimpleNamespace(SemLock=int), SimpleNamespace(SemLock=_Stub)])
+def test_a_python_without_a_fitting_semlock_uses_ctypes(monkeypatch: pytest.MonkeyPatch, found: object) -> None:
+    assert semaphore_module.best_calls() is calls_by_semlock
+    monkeypatch.setitem(sys.modules, "_multiprocessing", found)
+    assert semaphore_module.best_calls() is calls_by_ctypes
 
 
 def test_signals_do_not_end_a_wait(segment: Segment) -> None:
