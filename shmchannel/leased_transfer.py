@@ -17,7 +17,7 @@ from shmchannel.commands import METADATA_WANTED, Command
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone, UsageError
 from shmchannel.layout import ERROR, FAILED, LAST, METADATA, OK, ObjectFacts
-from shmchannel.pool import Lease
+from shmchannel.pool import WIDEN_CHUNKS, Lease
 from shmchannel.transfer import COMPLETE, STREAMING, TransferState
 
 
@@ -120,6 +120,11 @@ class IncomingTransfer(_Transfer):
     def chunk_capacity(self) -> int:
         """How many bytes one chunk can have."""
         return self._lease.segments[0].chunk_capacity
+
+    @property
+    def long_bytes(self) -> int:
+        """With less than so much to come could_widen() and should_line_up() are never true."""
+        return WIDEN_CHUNKS * self.chunk_capacity
 
     def could_widen(self, bytes_left: int) -> bool:
         """True when asking anew for the rest would get a much wider lease; a few comparisons."""

@@ -143,6 +143,7 @@ class HitResponse:
         send_memory, reader = self.stream.send_memory, transfer.reader
         batch_chunks = max(1, min(BATCH_CHUNKS, BATCH_BYTES // transfer.chunk_capacity))
         slice_end_ns = monotonic_ns() + SLICE_NS
+        long_bytes = transfer.long_bytes
         turn_ends_at = reader.position + max(TURN_BYTES, TURN_CHUNKS * transfer.chunk_capacity)
         try:
             while True:
@@ -159,10 +160,12 @@ class HitResponse:
                     if why is not None:
                         return self._pause(transfer, why)
                     slice_end_ns = monotonic_ns() + SLICE_NS
-                if transfer.could_widen(self.end - self.position):
-                    return self._pause(transfer, Pause.WIDEN)
-                if self.takes_turns and transfer.should_line_up(self.end - self.position):
-                    return self._pause(transfer, Pause.LINE_UP)
+                left = self.end - self.position
+                if left >= long_bytes:
+                    if transfer.could_widen(left):
+                        return self._pause(transfer, Pause.WIDEN)
+                    if self.takes_turns and transfer.should_line_up(left):
+                        return self._pause(transfer, Pause.LINE_UP)
                 sent = reader.drain(send_memory, batch_chunks)
         except ClientGone:
             leave(transfer)
