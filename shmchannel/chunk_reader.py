@@ -39,8 +39,8 @@ from shmchannel.transfer import (
     TransferState,
 )
 
-SendMemory = Callable[[int, int, bool], int]
-"""Send from an address so many bytes, more to follow or not; returns how many were taken. Copies without the GIL."""
+SendChunk = Callable[[object, int, bool], int]
+"""Send from a pointer of ctypes' so many bytes, more to follow or not; returns how many were taken."""
 
 
 _UNKNOWN = ObjectFacts(0, 0, 0)
@@ -163,7 +163,7 @@ class ChunkReader:
             if self._take_current():
                 return
 
-    def drain(self, send: SendMemory, chunk_count: int) -> int:
+    def drain(self, send: SendChunk, chunk_count: int) -> int:
         """Give the current chunk's space back and send those behind it, `chunk_count` at most.
 
         Returns what went out of the one that is current then: that was not taken whole, or is the last one, or the last
@@ -200,7 +200,7 @@ class ChunkReader:
                         self._take_current()
                         segment, position, length = self._segment, transfer.position, self.length
                 advanced = False
-                sent = send(segment.chunk_address, length, not self.last) if length else 0
+                sent = send(segment.chunk_pointer, length, not self.last) if length else 0
                 chunk_count -= 1
                 if sent < length or self.last or chunk_count <= 0:
                     return sent

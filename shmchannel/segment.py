@@ -38,13 +38,17 @@ def check_segment_bytes(segment_bytes: int) -> None:
 
 
 class Segment:
-    """A mapped segment; `chunk` is the writable view of its data region, `chunk_address` where that lies."""
+    """A mapped segment; `chunk` is the writable view of its data region, `chunk_address` where that lies.
+
+    `chunk_pointer` is the address as ctypes takes it without a conversion.
+    """
 
     __slots__ = (
         "_resources",
         "chunk",
         "chunk_address",
         "chunk_capacity",
+        "chunk_pointer",
         "data_available",
         "header",
         "is_owner",
@@ -66,6 +70,7 @@ class Segment:
         self.segment_bytes = len(mapping)
         self.chunk_capacity = self.segment_bytes - HEADER_BYTES
         self.chunk_address = address + HEADER_BYTES
+        self.chunk_pointer: object = ctypes.byref(ctypes.c_char.from_address(self.chunk_address))
         self.header = SegmentHeader(resources.enter_context(view[:HEADER_BYTES].cast("Q")))
         resources.callback(self.header.release)
         self.chunk = resources.enter_context(view[HEADER_BYTES:])

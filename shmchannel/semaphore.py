@@ -59,8 +59,8 @@ _sem_getvalue = _keeps_gil.sem_getvalue
 _sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
 _sem_post.argtypes = _sem_trywait.argtypes = [ctypes.c_void_p]
 _sem_getvalue.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
-_sem_clockwait_brief = _drops_gil_brief.sem_clockwait
-_sem_clockwait.argtypes = _sem_clockwait_brief.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
+_sem_clockwait_brief = _drops_gil_brief.sem_clockwait  # its arguments come as C takes them: see SharedSemaphore
+_sem_clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
 
 Calls = tuple[Callable[[], object], Callable[[], bool]]
 
@@ -121,7 +121,9 @@ class SharedSemaphore:
         self._address = address
         self.name = name
         self.post, self.try_take = _calls(address)
-        self.wait_until: Callable[[bytes], int] = partial(_sem_clockwait_brief, address, _CLOCK_MONOTONIC)
+        # A reference made before spares a conversion for each call, which costs as much as the call.
+        pointer = ctypes.byref(ctypes.c_char.from_address(address))
+        self.wait_until: Callable[[bytes], int] = partial(_sem_clockwait_brief, pointer, _CLOCK_MONOTONIC)
 
     def initialise(self, value: int) -> None:
         """Owner, once, before the segment is published. A live semaphore must never be initialised again."""

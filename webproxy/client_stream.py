@@ -73,6 +73,12 @@ class ClientStream:
         self._sent_bytes += sent
         return sent
 
+    def send_chunk(self, pointer: object, count: int, more: bool) -> int:
+        """As send_memory(), from a pointer of ctypes'."""
+        sent = sockets.send_chunk(self.fd, pointer, count, more)
+        self._sent_bytes += sent
+        return sent
+
     def send_with_header(self, header: bytes, address: int, count: int, more: bool) -> int:
         """Send a header and what the client takes of the memory behind it; as send_memory(), whose count it returns."""
         if count > sockets.SMALL_BYTES or more:

@@ -140,7 +140,7 @@ class HitResponse:
 
     def send(self, transfer: IncomingTransfer, sent: int) -> Pause | None:
         """Send from the current chunk on, whose first `sent` bytes went out; as resume(). Ends the transfer cleanly."""
-        send_memory, reader = self.stream.send_memory, transfer.reader
+        send_chunk, reader = self.stream.send_chunk, transfer.reader
         batch_chunks = max(1, min(BATCH_CHUNKS, BATCH_BYTES // transfer.chunk_capacity))
         slice_end_ns = monotonic_ns() + SLICE_NS
         long_bytes = transfer.long_bytes
@@ -166,7 +166,7 @@ class HitResponse:
                         return self._pause(transfer, Pause.WIDEN)
                     if self.takes_turns and transfer.should_line_up(left):
                         return self._pause(transfer, Pause.LINE_UP)
-                sent = reader.drain(send_memory, batch_chunks)
+                sent = reader.drain(send_chunk, batch_chunks)
         except ClientGone:
             leave(transfer)
             raise

@@ -60,8 +60,9 @@ _accept4, _recv, _shutdown, _close = _keeps_gil.accept4, _keeps_gil.recv, _keeps
 _recv_waiting = _drops_gil.recv
 _epoll_ctl, _epoll_wait, _poll = _keeps_gil.epoll_ctl, _keeps_gil.epoll_wait, _keeps_gil.poll
 _send_small, _send_large = _keeps_gil.send, _drops_gil.send
-# For the chunks of large bodies: keeping an errno costs as much as the rest of a call when the caches are cold.
-_send_large_brief = ctypes.CDLL(None).send
+# For chunks: without errno, and without a conversion of arguments, each of which costs as much as the rest of a call.
+_send_small_brief, _send_large_brief = ctypes.PyDLL(None).send, ctypes.CDLL(None).send
+_send_small_brief.restype = _send_large_brief.restype = ctypes.c_ssize_t
 _sendmsg = _keeps_gil.sendmsg
 _sendmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
 _sendmsg.restype = ctypes.c_ssize_t
@@ -74,7 +75,7 @@ _poll.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int]
 _shutdown.argtypes = [ctypes.c_int, ctypes.c_int]
 _close.argtypes = [ctypes.c_int]
 _recv.restype = ctypes.c_ssize_t
-for _send in (_send_small, _send_large, _send_large_brief):
+for _send in (_send_small, _send_large):
     _send.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     _send.restype = ctypes.c_ssize_t
 
@@ -160,14 +161,24 @@ def send_memory(fd: int, address: int, count: int, more: bool = False) -> int:
     """
     sent: int
     if count > SMALL_BYTES:  # it fills packets by itself: MSG_MORE only delays their leaving, and costs a quarter here
-        sent = _send_large_brief(fd, address, count, _LARGE_FLAGS)
-        # What failed is tried once more, without waiting, by a call that says why.
-        return sent if sent >= 0 else _sent(_send_small(fd, address, count, _SMALL_FLAGS))
+        sent = _send_large(fd, address, count, _LARGE_FLAGS)
+        return sent if sent >= 0 else _sent(sent)
     sent = _send_small(fd, address, count, _SMALL_FLAGS_MORE if more else _SMALL_FLAGS)
     if sent == count:
         return sent
     sent = _sent(sent)
     return sent + _sent(_send_large(fd, address + sent, count - sent, _LARGE_FLAGS | (_MORE if more else 0)))
+
+
+def send_chunk(fd: int, pointer: object, count: int, more: bool) -> int:
+    """As send_memory(), from what ctypes.byref() gave; the kernel may take a part also when it would take more soon."""
+    sent: int
+    if count > SMALL_BYTES:
+        sent = _send_large_brief(fd, pointer, count, _LARGE_FLAGS)
+        # What failed is tried once more, without waiting, by a call that says why.
+        return sent if sent >= 0 else _sent(_send_small(fd, pointer, count, _SMALL_FLAGS))
+    sent = _send_small_brief(fd, pointer, count, _SMALL_FLAGS_MORE if more else _SMALL_FLAGS)
+    return sent if sent > 0 else _sent(_send_large(fd, pointer, count, _LARGE_FLAGS | (_MORE if more else 0)))
 
 
 def send_header(fd: int, header: bytes) -> int:

@@ -9,6 +9,13 @@ from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.errors import ClientGone
 
 
+def address_of(pointer: object) -> int:
+    """Where what ctypes.byref() gave points to."""
+    address = ctypes.cast(pointer, ctypes.c_void_p).value  # type: ignore[arg-type]
+    assert address is not None
+    return address
+
+
 class ScriptedStream(ClientStream):
     """A client that takes what `allowance` says of all bytes together, then nothing, or is gone."""
 
@@ -27,6 +34,10 @@ class ScriptedStream(ClientStream):
         self.received += ctypes.string_at(address, taken)
         self.announced.append(more)
         return taken
+
+    def send_chunk(self, pointer: object, count: int, more: bool) -> int:
+        """As send_memory()."""
+        return self.send_memory(address_of(pointer), count, more)
 
     def send_some(self, data: bytes) -> int:
         """Take what the client still takes."""

@@ -12,6 +12,7 @@ from shmchannel.shelf_files import ShelfFile
 from shmchannel.shelf_layout import FileRef
 from tests.support.channels import CAPACITY, body_of
 from tests.support.pairs import Entry, MemoryPair, Pair
+from tests.support.streams import address_of
 from tests.support.waiting import WATCHDOG_S
 from webproxy import hit
 from webproxy.cachelink import CacheLink
@@ -49,6 +50,10 @@ class ScriptedStream(ClientStream):
     def send_memory(self, address: int, count: int, more: bool = False) -> int:
         """Nothing comes from memory unless the file is gone."""
         raise AssertionError("sent from a segment")
+
+    def send_chunk(self, pointer: object, count: int, more: bool) -> int:
+        """As send_memory()."""
+        return self.send_memory(address_of(pointer), count, more)
 
 
 @pytest.fixture(autouse=True)

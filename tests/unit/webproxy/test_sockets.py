@@ -7,6 +7,8 @@ import os
 import select
 import socket
 import struct
+from collections.abc import Callable
+from typing import TypeAlias
 
 import pytest
 
@@ -49,12 +51,30 @@ def test_a_header_waits_for_its_body_and_both_arrive() -> None:
         sockets.close(fd)
 
 
+Memory: TypeAlias = "ctypes.Array[ctypes.c_char]"
+
+
+def by_address(fd: int, memory: Memory) -> int:
+    return sockets.send_memory(fd, ctypes.addressof(memory), len(memory))
+
+
+def by_pointer(fd: int, memory: Memory) -> int:
+    return sockets.send_chunk(fd, ctypes.byref(memory), len(memory), False)
+
+
+def in_a_row(fd: int, memory: Memory) -> int:
+    return sockets.send_chunk(fd, ctypes.byref(memory), len(memory), True)
+
+
+@pytest.mark.parametrize("send", [by_address, by_pointer, in_a_row])
 @pytest.mark.parametrize("count", [1000, sockets.SMALL_BYTES, sockets.SMALL_BYTES + 1, 1_000_000])
-def test_a_client_that_takes_nothing_gets_what_fits_and_then_zero(count: int) -> None:
+def test_a_client_that_takes_nothing_gets_what_fits_and_then_zero(
+    count: int, send: Callable[[int, Memory], int]
+) -> None:
     memory = ctypes.create_string_buffer(os.urandom(count), count)
     with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
         sent = [0]
-        while (last := sockets.send_memory(fd, ctypes.addressof(memory), count)) > 0:
+        while (last := send(fd, memory)) > 0:
             assert last <= count
             sent.append(last)
         sockets.end_sending(fd)
@@ -62,6 +82,18 @@ def test_a_client_that_takes_nothing_gets_what_fits_and_then_zero(count: int) ->
         sockets.close(fd)
     assert len(received) == sum(sent)
     assert received == b"".join(memory.raw[:part] for part in sent)
+
+
+@pytest.mark.parametrize("send", [by_address, by_pointer, in_a_row])
+@pytest.mark.parametrize("count", [1000, 1_000_000])
+def test_sending_to_a_client_that_is_gone(count: int, send: Callable[[int, Memory], int]) -> None:
+    memory = ctypes.create_string_buffer(count)
+    with connected() as (fd, client):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        with pytest.raises(ClientGone):
+            send(fd, memory)
+        sockets.close(fd)
 
 
 def test_nobody_to_accept() -> None:
