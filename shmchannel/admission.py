@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+ADMISSION_SEGMENT_BYTES_MAX = 32_768
+"""Up to this size of segments a full width is worth more to long transfers than going all at the same time."""
+
 
 class Place:
     """The right to a full width; leave() it in the end."""
@@ -43,14 +46,18 @@ Ready = Callable[[Place | None], None]
 class Admission:
     """`free` places and `waiting` transfers; both may be read without the lock, and are old then."""
 
-    __slots__ = ("_closed", "_line", "_lock", "free", "waiting")
+    __slots__ = ("_closed", "_line", "_lock", "free")
 
     def __init__(self, places: int) -> None:
         self.free = places
-        self.waiting = 0
         self._line: deque[tuple[float, Ready]] = deque()
         self._lock = threading.Lock()
         self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._line)
 
     @property
     def full(self) -> bool:
@@ -72,7 +79,6 @@ class Admission:
             if not self._closed:
                 if not self.free:
                     self._line.append((monotonic(), ready))
-                    self.waiting = len(self._line)
                     return
                 self.free -= 1
                 place = Place(self)
@@ -84,7 +90,6 @@ class Admission:
                 self.free += 1
                 return
             _, ready = self._line.popleft()
-            self.waiting = len(self._line)
         ready(Place(self))
 
     def expire(self, limit_s: float) -> None:
@@ -95,7 +100,6 @@ class Admission:
                 if not self._line or self._line[0][0] > before:
                     return
                 _, ready = self._line.popleft()
-                self.waiting = len(self._line)
             ready(None)
 
     def close(self) -> None:
@@ -103,6 +107,12 @@ class Admission:
         with self._lock:
             self._closed = True
             line, self._line = self._line, deque()
-            self.waiting = 0
         for _, ready in line:
             ready(None)
+
+
+def admission_for(segment_count: int, segment_bytes: int, stripe: int) -> Admission | None:
+    """As many places as full widths fit into a pool; None where long transfers are as fast all at the same time."""
+    if stripe == 1 or segment_bytes > ADMISSION_SEGMENT_BYTES_MAX:
+        return None
+    return Admission(max(1, segment_count // stripe))

@@ -58,9 +58,11 @@ class IncomingTransfer(_Transfer):
 
     def close(self) -> None:
         """As for any transfer; when it did not end cleanly the cache is told, without waiting for its answer."""
-        if not self._clean and self._lease.segments:
-            self.reader.abandon()
-        super().close()
+        try:
+            if not self._clean and self._lease.segments:
+                self.reader.abandon()
+        finally:  # a post may fail: the other side can have written anything into the semaphore
+            super().close()
 
     def begin(self, command: Command, deadline: Deadline) -> None:
         """Wait for the first chunk, up to the deadline."""

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import Self
 
 from shmchannel import faults
-from shmchannel.admission import Admission, Place
+from shmchannel.admission import Place, admission_for
 from shmchannel.commands import SEGMENTS_MAX
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, ClosedError, LeaseError, PoolExhausted, ResourceError, UsageError
@@ -39,8 +39,6 @@ SHARING_LEASES = 3
 
 Otherwise four streams end up with 4, 2, 1 and 1 of eight segments, and those with one go at half the speed.
 """
-ADMISSION_SEGMENT_BYTES_MAX = 32_768
-"""Up to this size of segments a full width is worth more to long transfers than going all at the same time."""
 _NO_NUMBERS: frozenset[int] = frozenset()
 CreateSegment = Callable[[str, int, ProcessIdentity], Segment]
 
@@ -122,8 +120,10 @@ class Lease:
     def retire(self) -> None:
         """The other side may still write: unlink every segment and put new ones in their place."""
         if self.segments:
-            self._pool._retire(*self._end())
-            self._leave_place()
+            try:
+                self._pool._retire(*self._end())
+            finally:
+                self._leave_place()
 
     def _leave_place(self) -> None:
         """After the segments came back: who gets the place finds them free."""
@@ -162,10 +162,7 @@ class SegmentPool:
         self.stripe = stripe
         self.waiting = 0  # read without the lock by streams that may shrink
         self.promised = 0
-        self.admission: Admission | None = None
-        """Places for long transfers, as many as full widths fit; None where they are as fast all at the same time."""
-        if stripe > 1 and segment_bytes <= ADMISSION_SEGMENT_BYTES_MAX:
-            self.admission = Admission(max(1, count // stripe))
+        self.admission = admission_for(count, segment_bytes, stripe)
         self._count = count
         self._guard = guard
         self._create = create

@@ -88,7 +88,9 @@ class ProxyConfig:
         10.0, "time for a client to send its request", low=0.05, high=3600, unit="seconds"
     )
     deadline_s: float = option(
-        10.0, "time until the first byte of an answer from the cache; without an origin, also the wait for a cache",
+        10.0,
+        "time until the first byte of an answer from the cache; without an origin, also the wait for a cache."
+        " Before it, a long transfer waits as long for its turn",
         low=0.05, high=3600, unit="seconds",
     )  # fmt: skip
     queue_wait_s: float = option(

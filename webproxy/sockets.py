@@ -80,6 +80,7 @@ for _send in (_send_small, _send_large):
     _send.restype = ctypes.c_ssize_t
 
 _RECEIVE_BYTES = 8192
+_C_INT_MAX = (1 << 31) - 1
 _AGAIN = (errno.EAGAIN, errno.EINTR)
 _SMALL_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _LARGE_FLAGS = int(socket.MSG_NOSIGNAL)
@@ -174,7 +175,8 @@ def send_chunk(fd: int, pointer: object, count: int, more: bool) -> int:
     """As send_memory(), from what ctypes.byref() gave; the kernel may take a part also when it would take more soon."""
     sent: int
     if count > SMALL_BYTES:
-        sent = _send_large_brief(fd, pointer, count, _LARGE_FLAGS)
+        send_large = _send_large_brief if count <= _C_INT_MAX else _send_large  # an int of C, without its conversion
+        sent = send_large(fd, pointer, count, _LARGE_FLAGS)
         # What failed is tried once more, without waiting, by a call that says why.
         return sent if sent >= 0 else _sent(_send_small(fd, pointer, count, _SMALL_FLAGS))
     sent = _send_small_brief(fd, pointer, count, _SMALL_FLAGS_MORE if more else _SMALL_FLAGS)

@@ -1,7 +1,7 @@
 """What both ends of a channel keep, over shared memory and over the fakes: every byte, every end, clean semaphores.
 
-Producers run in a thread beside the test; nothing here depends on who is faster. One class, however long, so that each
-kind of segment is held to all of it.
+Producers run in a thread beside the test; nothing here depends on who is faster. Long because it is one
+class, so that each kind of segment is held to all of it.
 """
 
 from __future__ import annotations

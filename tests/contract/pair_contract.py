@@ -1,4 +1,7 @@
-"""What client and server keep together, over shared memory and over the fakes; one class for both, as in the others."""
+"""What client and server keep together, over shared memory and over the fakes.
+
+Long because it is one class for both, as in the other contracts: each kind is held to all of it.
+"""
 
 from __future__ import annotations
 

@@ -2,16 +2,17 @@
 
 from shmchannel.segment import Segment
 from shmchannel.testing import MemorySegment
+from tests.contract.place_contract import PlaceContract
 from tests.contract.pool_contract import PoolContract
 
 
-class TestPosixPool(PoolContract):
+class TestPosixPool(PoolContract, PlaceContract):
     """Over shared memory."""
 
     segment_type = Segment
 
 
-class TestMemoryPool(PoolContract):
+class TestMemoryPool(PoolContract, PlaceContract):
     """Over the fakes."""
 
     segment_type = MemorySegment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support.waiting import WATCHDOG_S
 
 LONG, SHORT = b"/long", b"/short"
 STRIPE = 4
+SEM_VALUE_MAX = 0x7FFF_FFFF
 
 
 @pytest.fixture
@@ -115,6 +117,21 @@ def test_no_cache(pair: Pair, waited: bool) -> None:
     with pytest.raises((NameMissing, PeerGone)):
         get(pair, LONG, entered(pair) if waited else None)
     assert not admission_of(pair).full
+
+
+def test_a_semaphore_that_cannot_be_posted_costs_its_segments_and_no_place() -> None:
+    """The other side can have written anything into it; the lease ends all the same."""
+    with Pair(segments=STRIPE, stripe=STRIPE) as real:
+        real.cache.entries[LONG] = Entry(body_of(STRIPE * GROWTH_CHUNKS * CAPACITY))
+        real.fetch(LONG)
+        transfer = get(real, LONG)
+        segment = lease_of(transfer).segments[0]
+        ctypes.c_uint32.from_address(segment.space_available._address).value = SEM_VALUE_MAX
+        with pytest.raises((ValueError, OSError)):
+            transfer.close()
+        assert real.pool.stats().segments_leased == 0
+        assert admission_of(real).free == 1
+        assert real.fetch(LONG) == real.cache.entries[LONG].body
 
 
 def test_a_cache_that_does_not_answer(pair: Pair) -> None:
