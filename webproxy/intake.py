@@ -24,6 +24,7 @@ from webproxy.handoff import Handoff, HttpStart, Request
 from webproxy.hit import HitResponse, LongRequest
 from webproxy.http_connection import HttpConnection
 from webproxy.idle_connections import IdleConnections
+from webproxy.listener import BACKLOG
 from webproxy.protocols import Spoken, spoken_by
 
 log = logging.getLogger(__name__)
@@ -202,9 +203,14 @@ class Intake:
         return self._idle is not None and (not self._speaks_getfile or spoken_by(data) is Spoken.HTTP)
 
     def stop_accepting(self) -> None:
-        """Take what clients have sent already, then close the listener: from now on nothing new comes."""
+        """Take what clients have sent already, then close the listener: from now on nothing new comes.
+
+        What waits in the listener's queue would be reset. One queue of it is all: who goes on connecting delays no end.
+        """
         self._accepting = False
-        while (fd := self._accept()) is not None:  # closing the listener would reset what waits in its queue
+        for _ in range(BACKLOG + 1):  # the kernel queues one more than listen() was told
+            if (fd := self._accept()) is None:
+                break
             request = self._read(fd)
             if request is not None:
                 self._handoff.put(request)

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.client import Answer, ask, connect
+from tests.support.client import Answer, ask, refuses_connections
 from tests.support.contents import body_of, write_files
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.http_wire import HttpAnswer, HttpClient, request
@@ -457,14 +457,6 @@ def test_only_http_a_silent_client_is_closed_without_a_word(served: DaemonYard) 
 
 
 # -- the end of the daemon --------------------------------------------------------------------------------------------
-def refuses_connections(port: int) -> bool:
-    try:
-        connect(port).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
 def test_at_the_stop_idle_connections_end_and_what_runs_goes_on(served: DaemonYard) -> None:
     env = {"WEBPROXY_DRAIN_S": "3600", "WEBPROXY_KEEPALIVE_S": "3600", "WEBPROXY_REQUEST_TIMEOUT_S": "3600"}
     proxy = served.start_proxy("-t", "2", env=env)

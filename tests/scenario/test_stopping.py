@@ -4,7 +4,15 @@ import signal
 
 import pytest
 
-from tests.support.client import Answer, PacedDownload, ask, connect, parse_answer, receive_to_end
+from tests.support.client import (
+    Answer,
+    PacedDownload,
+    ask,
+    connect,
+    parse_answer,
+    receive_to_end,
+    refuses_connections,
+)
 from tests.support.contents import write_files
 from tests.support.names import names_of
 from tests.support.waiting import wait_until
@@ -21,14 +29,6 @@ def files(tmp_path_factory):
     """A directory to serve, and what is in it."""
     directory = tmp_path_factory.mktemp("stopping") / "files"
     return directory, write_files(directory, {"big": BIG_BYTES, "small": 500})
-
-
-def refuses_connections(port: int) -> bool:
-    try:
-        connect(port).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

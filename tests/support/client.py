@@ -45,6 +45,15 @@ def connect(port: int, host: str = "127.0.0.1", *, receive_buffer_bytes: int = 0
     return client
 
 
+def refuses_connections(port: int) -> bool:
+    """Whether nobody listens on the port any more; a listener that closes during the handshake resets it."""
+    try:
+        connect(port).close()
+    except (ConnectionRefusedError, ConnectionResetError):
+        return True
+    return False
+
+
 def receive_to_end(client: socket.socket) -> bytes:
     """Everything up to the server's end of stream; a reset is an error."""
     pieces = []

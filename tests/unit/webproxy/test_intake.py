@@ -140,6 +140,19 @@ def test_at_the_stop_what_was_sent_is_still_taken_and_nothing_new(door: Door) ->
         client.close()
 
 
+def test_at_the_stop_no_more_than_a_queue_of_them_is_taken(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that connect faster than they are accepted would hold the stop up for good."""
+    monkeypatch.setattr("webproxy.intake.BACKLOG", 2)
+    clients = [door.client(request_bytes(b"/%d" % n)) for n in range(5)]
+    wait_until(lambda: all_queued(door.listener, 5))
+    door.intake.stop_accepting()
+    for _ in range(3):
+        sockets.close(door.taken()[0])
+    assert door.intake.take(0) is None
+    for client in clients:
+        client.close()
+
+
 def all_queued(listener: socket.socket, count: int) -> bool:
     """Whether so many connections wait to be accepted: tcpi_unacked of a listening socket counts them (tcp(7))."""
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
