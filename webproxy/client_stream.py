@@ -61,6 +61,10 @@ class ClientStream:
         self._looked_at = self._sent_bytes
         return True
 
+    def reset(self) -> None:
+        """Break the connection: what was sent ends with it, and is not all. Its owner closes the descriptor as ever."""
+        sockets.reset(self.fd)
+
     def send_memory(self, address: int, count: int, more: bool = False) -> int:
         """Send what the client takes of `count` bytes of mapped memory within the patience; returns how many bytes.
 

@@ -51,8 +51,10 @@ class FetchedAnswers:
         stream.send_header(self._replies.forwarded(response, said, status, framing, format_http_date(int(visit.now))))
         if framing.startswith(b"Transfer"):
             self._stream_chunked(visit, reader)
-        else:
+        elif response.length is not None:
             self._stream(visit, reader, response.length)
+        else:
+            self._stream_to_the_close(visit, reader)
         return "fetched", not said.closes
 
     def _send_part(self, visit: Visit, reader: SpoolReader, answer: Head, status: bytes, *, is_known: bool) -> bool:
@@ -96,6 +98,14 @@ class FetchedAnswers:
                 reader.advance(sent)
             else:
                 stream.wait_writable()
+
+    def _stream_to_the_close(self, visit: Visit, reader: SpoolReader) -> None:
+        """A body that nothing but the end of the connection ends: one that breaks off must not end like a whole one."""
+        try:
+            self._stream(visit, reader, None)
+        except BodyCutShort:
+            visit.connection.stream.reset()
+            raise
 
     def _stream_chunked(self, visit: Visit, reader: SpoolReader) -> None:
         stream = visit.connection.stream

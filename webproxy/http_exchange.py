@@ -14,9 +14,9 @@ from time import monotonic, time
 from webproxy.cachelink import CacheLink
 from webproxy.caching.decision import Action, Decision, decide, stale_allowed_on_error
 from webproxy.caching.options import CachingOptions
-from webproxy.caching.stored import Selecting, StoredResponse
+from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import head_update
-from webproxy.caching.variants import matches, new_variant, selecting_like
+from webproxy.caching.variants import matches, variant_id
 from webproxy.errors import (
     BodyCutShort,
     CacheUnavailable,
@@ -233,7 +233,7 @@ class HttpExchange:
             if action is Action.ONLY_IF_CACHED_MISS:
                 return self._answer_error(visit, 504, "not in the cache, and nothing else was wanted", decision.reason)
             if visit.target.rule is None:
-                return self._answer_error(visit, 404, "there is no such object", decision.reason)
+                return self._answer_without_origin(visit, found is not None, decision.reason)
             if action is Action.PASS:
                 return self._pass(visit, decision.reason)
             if found is not None:
@@ -266,6 +266,10 @@ class HttpExchange:
         data = self._replies.not_stored(status, visit.said, visit.now, text, fwd, with_body=with_body)
         visit.connection.stream.send_all(data)
         return "not found" if status == 404 else fwd.decode(), not visit.said.closes
+
+    def _answer_without_origin(self, visit: Visit, is_found: bool, fwd: bytes) -> tuple[str, bool]:
+        status, text = (504, "no origin can confirm what is stored") if is_found else (404, "there is no such object")
+        return self._answer_error(visit, status, text, fwd)
 
     def _send_stored(self, visit: Visit, found: Found, age_s: int, status: bytes | None, outcome: str) -> Result:
         result = self._stored.send(visit, found, age_s, status, outcome)
@@ -311,7 +315,7 @@ class HttpExchange:
         # Somebody else's answer is of no use here. With those whose request has the same values in what it varies in,
         # another fetch can be shared.
         self._fetches.waited_in_vain(order, answer)
-        variant = _variant_id(answer.stored.selecting, visit.request)
+        variant = variant_id(answer.stored.selecting, visit.request)
         alone = variant in (b"", order.variant)
         return self._fetch(visit, replace(order, variant=variant), found, decision, asked_at, alone=alone)
 
@@ -371,13 +375,16 @@ class HttpExchange:
         status = self._replies.status(
             fwd=decision.reason, fwd_status=304, stored=answer.is_kept, collapsed=joined, ttl=ttl, key=key
         )
-        return self._send_stored(visit, fresh, stored.initial_age_s, status, "validated")
+        try:
+            return self._send_stored(visit, fresh, stored.initial_age_s, status, "validated")
+        finally:
+            fresh.leave()
 
     def _pass(self, visit: Visit, why: bytes) -> tuple[str, bool]:
         target, request = visit.target, visit.request
         if target.rule is None:
             if request.method in (b"GET", b"HEAD"):
-                return self._answer_error(visit, 404, "there is no such object", why)
+                return self._answer_without_origin(visit, False, why)
             return self._refuse(visit.connection, request, 405, "there is no origin for this method")
         before_told = partial(self._purges.invalidate, visit)
         _, goes_on = self._passing.serve(visit.connection, request, target, visit.said, why, before_told)
@@ -390,8 +397,4 @@ def _order(visit: Visit, lookup: Lookup, validates: Found | None) -> Order:
     variants = lookup.index.variants if lookup.index is not None else ()
     likely = next((variant.selecting for variant in variants if variant.selecting), ())
     replaces = lookup.found.key if lookup.found is not None else b""
-    return Order(visit.target, visit.request, validates, lookup.index, replaces, _variant_id(likely, visit.request))
-
-
-def _variant_id(selecting: Selecting, request: RequestHead) -> bytes:
-    return new_variant(selecting_like(selecting, request), None).id if selecting else b""
+    return Order(visit.target, visit.request, validates, lookup.index, replaces, variant_id(likely, visit.request))

@@ -142,6 +142,10 @@ class HttpFront:
         except ClientGone:
             sockets.close(connection.fd)
             return None
+        except Exception:  # here it is known whose connection it is: maybe another one than the worker began with
+            log.exception("job failed")
+            self._boss.linger(connection.fd)
+            return None
         self._keep(connection)
         return None
 

@@ -271,5 +271,6 @@ def _file_response(key: bytes, version: int, size_bytes: int) -> StoredResponse:
         response_time=now,
         initial_age_s=0,
         lifetime_s=FOREVER_S,
+        authoritative=True,
         body_bytes=size_bytes,
     )

@@ -137,7 +137,7 @@ class _Attempt:
         self._sent = 0
         self._last_progress = monotonic()
         self._failure: BaseException | None = None
-        self._refusal: OriginRefused | None = None
+        self._refusal: OriginError | None = None
         self._sockets: list[socket.socket] = []
 
     def run(self) -> str | None:
@@ -263,7 +263,11 @@ class _Attempt:
         if ip is None or not may_connect(ip, named_by_operator=named):
             self._refusal = OriginRefused(f"{self._url}: address {ip} is not allowed for an origin")
             return pycurl.SOCKET_BAD
-        self._sockets.append(socket.socket(family, kind, protocol))
+        try:
+            self._sockets.append(socket.socket(family, kind, protocol))
+        except OSError as error:  # out of descriptors
+            self._refusal = OriginUnreachable(f"{self._url}: {error.strerror or error}", retryable=True)
+            return pycurl.SOCKET_BAD
         return self._sockets[-1]  # pycurl goes on with a duplicate
 
     def _on_progress(self, *_: object) -> int:

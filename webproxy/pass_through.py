@@ -12,6 +12,7 @@ from webproxy.caching.validation import CONDITIONS
 from webproxy.client_stream import ClientStream
 from webproxy.errors import BodyCutShort, OriginBadReply, OriginError
 from webproxy.http.dates import format_http_date
+from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, chunk_head, response_head
@@ -71,6 +72,8 @@ class _ToClient(Sink):
         self._declines = declines
         self.begun = False
         self.declined = False
+        self.ends_by_close = False
+        """Nothing but the end of the connection ends the body."""
         self._chunked = False
 
     def interim(self, status: int, fields: Fields) -> None:
@@ -86,6 +89,7 @@ class _ToClient(Sink):
             return False
         framing, self.connection = body_framing(self._request, response, self.connection)
         self._chunked = framing.startswith(b"Transfer")
+        self.ends_by_close = not framing
         status = self._replies.status(fwd=self._status, fwd_status=response.status)
         self.begun = True
         self._stream.send_all(
@@ -129,7 +133,7 @@ class PassThrough:
         None for the latter: the answer was declined, and the client has been told nothing.
 
         Raises:
-            OriginError: no answer; the client has been told nothing.
+            OriginError, HttpError: no answer, or no sound body to ask with; the client has been told nothing.
             BodyCutShort: the answer, or the request's body, ended in the middle.
             ClientGone: the connection is broken.
         """
@@ -151,8 +155,10 @@ class PassThrough:
             if sink.declined:
                 return response, None
             sink.end()
-        except OriginError as error:
-            if sink.begun:
-                raise BodyCutShort(str(error)) from error
-            raise
+        except (OriginError, HttpError) as error:
+            if not sink.begun:
+                raise
+            if sink.ends_by_close:  # a normal end would make it look whole
+                connection.stream.reset()
+            raise BodyCutShort(str(error)) from error
         return response, not sink.connection.closes

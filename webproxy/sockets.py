@@ -13,6 +13,7 @@ import errno
 import os
 import select
 import socket
+import struct
 import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -58,6 +59,7 @@ _keeps_gil = ctypes.PyDLL(None, use_errno=True)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
 _accept4, _recv, _shutdown, _close = _keeps_gil.accept4, _keeps_gil.recv, _keeps_gil.shutdown, _keeps_gil.close
 _recv_waiting = _drops_gil.recv
+_connect = _keeps_gil.connect
 _epoll_ctl, _epoll_wait, _poll = _keeps_gil.epoll_ctl, _keeps_gil.epoll_wait, _keeps_gil.poll
 _send_small, _send_large = _keeps_gil.send, _drops_gil.send
 # For chunks: without errno, and without a conversion of arguments, each of which costs as much as the rest of a call.
@@ -73,6 +75,7 @@ _epoll_ctl.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p
 _epoll_wait.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
 _poll.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int]
 _shutdown.argtypes = [ctypes.c_int, ctypes.c_int]
+_connect.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
 _close.argtypes = [ctypes.c_int]
 _recv.restype = ctypes.c_ssize_t
 for _send in (_send_small, _send_large):
@@ -80,6 +83,7 @@ for _send in (_send_small, _send_large):
     _send.restype = ctypes.c_ssize_t
 
 _RECEIVE_BYTES = 8192
+_NO_ADDRESS = struct.pack("@H14x", socket.AF_UNSPEC)  # a struct sockaddr
 _C_INT_MAX = (1 << 31) - 1
 _AGAIN = (errno.EAGAIN, errno.EINTR)
 _SMALL_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -255,6 +259,14 @@ def _is_ready(fd: int, events: int) -> bool:
 def end_sending(fd: int) -> bool:
     """Tell the client that no more comes (FIN after what is on its way); False when the connection is gone."""
     return bool(_shutdown(fd, socket.SHUT_WR) == 0)
+
+
+def reset(fd: int) -> None:
+    """Break the connection (RST), so that the client cannot take what it has for all; the descriptor stays open.
+
+    connect(2) to an address of no family ends what a socket is connected to.
+    """
+    _connect(fd, _NO_ADDRESS, len(_NO_ADDRESS))
 
 
 def close(fd: int) -> None:

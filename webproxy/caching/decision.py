@@ -107,6 +107,8 @@ def _weigh(
     wishes: RequestDirectives, stored: StoredResponse, age_s: int, now: float, options: CachingOptions
 ) -> Decision:
     """The decision for a stored response that is stale, or that the request sets terms for."""
+    if stored.authoritative:
+        return Decision(HIT, b"", age_s)
     is_fresh = age_s < stored.lifetime_s and not stored.marked
     exact_age = stored.initial_age_s + max(0.0, now - stored.response_time)
     if _meets(wishes, stored, exact_age) and (is_fresh or _takes_stale(wishes, stored, exact_age)):

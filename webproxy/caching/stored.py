@@ -44,6 +44,8 @@ class StoredResponse:
     """Of the complete response, also when it is incomplete."""
     incomplete: bool = False
     """Recorded as incomplete (section 3.3): the object has the first bytes of the body only."""
+    authoritative: bool = False
+    """The cache is its origin, and has looked at the file just now: that is its validation. Not stored."""
     marked: bool = False
     """A soft purge came since it was stored: stale, whatever its lifetime says. Told by the cache, not stored here.
 

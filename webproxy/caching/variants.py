@@ -107,6 +107,11 @@ def new_variant(selecting: Selecting, etag: bytes | None) -> Variant:
     return Variant(selecting, etag or b"", digest.hexdigest().encode())
 
 
+def variant_id(selecting: Selecting, request: RequestHead) -> bytes:
+    """The id of the variant that `request` would have, going by these fields; empty without any."""
+    return new_variant(selecting_like(selecting, request), None).id if selecting else b""
+
+
 def has_others(index: VariantIndex | None, request: RequestHead) -> bool:
     """Whether there are answers with Vary to other requests: one without it must not hide them (section 4.1)."""
     return index is not None and any(one.selecting and not matches(one.selecting, request) for one in index.variants)

@@ -123,7 +123,12 @@ class Fetcher:
         """Connect to the first address that accepts; closes on the way out."""
         refusal = f"{self._endpoint.label}: no address"
         for family, address in self._endpoint.addresses:
-            with socket.socket(family, socket.SOCK_STREAM) as connection, self._canceller.watching(connection):
+            try:
+                connection = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:  # out of descriptors, or a family that this kernel has not
+                refusal = f"{self._endpoint.label}: {error.strerror or error}"
+                continue
+            with connection, self._canceller.watching(connection):
                 connection.settimeout(self._timeout_s)
                 try:
                     connection.connect(address)

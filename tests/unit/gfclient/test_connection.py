@@ -135,6 +135,17 @@ def test_the_second_address_is_tried_when_the_first_refuses() -> None:
         assert Fetcher(both, LONG_S, Canceller()).fetch(b"/file", CountOnly()).served
 
 
+def test_an_address_that_no_socket_can_be_made_for_is_left_out() -> None:
+    no_family = 999  # as IPv6 is to a kernel without it
+    with RawServer([b"GETFILE OK 1\r\n\r\nx"]) as server:
+        accepting = Endpoint.resolve(server.host, server.port).addresses
+        strange = ((no_family, accepting[0][1]),)
+        assert Fetcher(Endpoint("both", strange + accepting), LONG_S, Canceller()).fetch(b"/file", CountOnly()).served
+        outcome = Fetcher(Endpoint("none", strange), LONG_S, Canceller()).fetch(b"/file", CountOnly())
+        assert outcome.failure is Failure.CONNECT
+        assert "not supported" in outcome.detail
+
+
 def test_a_name_without_address_is_a_connect_failure() -> None:
     with pytest.raises(RequestError) as failed:
         Endpoint.resolve("256.256.256.256", 1)

@@ -391,7 +391,7 @@ def test_bytes_that_trickle_in_give_a_head_no_more_time(desk: Desk) -> None:
         connection = desk.next_idle()
         expires = connection.expires
         desk.front.go_on(connection)
-        assert connection.expires == pytest.approx(expires, abs=1e-3)
+        assert connection.expires == pytest.approx(expires, abs=0.5)
         client.sendall(get(b"/a")[22:])
         desk.front.go_on(desk.next_idle())
         assert received(client, 4) == b"[/a]"
@@ -410,3 +410,29 @@ def test_in_the_end_quiet_connections_end_and_begun_requests_are_answered(desk: 
         desk.front.go_on(desk.next_idle())
         assert at_end(client) == b"[/b]"
         assert desk.idle.count == 0
+
+
+def test_an_unexpected_failure_ends_the_connection_that_it_came_from(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker may be on another connection than it began with by then: that one stays."""
+
+    def answer(connection: HttpConnection, request: RequestHead) -> bool:
+        if request.target == b"/bad":
+            raise RuntimeError("of the test's")
+        return echo_target(connection, request)
+
+    desk.exchange.answers = answer
+    with connected() as (one, first), connected() as (two, second):
+        assert desk.front.begin(one, get(b"/a")) is None
+        assert desk.front.begin(two, get(b"/b")) is None
+        first.sendall(get(b"/c"))
+        connection = desk.next_idle()
+        second.sendall(get(b"/bad"))
+        assert desk.front.go_on(connection) is None
+        while desk.idle.count > 1:
+            assert desk.front.go_on(desk.next_idle()) is None
+        assert at_end(second) == b"[/b]"
+        assert "of the test's" in caplog.text
+        assert received(first, 8) == b"[/a][/c]"
+        assert desk.idle.count == 1

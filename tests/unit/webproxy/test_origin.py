@@ -140,7 +140,7 @@ def test_a_silent_origin_times_out_in_the_header() -> None:
 
 def test_a_silent_origin_times_out_in_mid_body() -> None:
     sink = CollectingSink()
-    error = failure(Route(body=BODY, hold=threading.Event(), hold_at=1000), sink, stall_s=0.3)
+    error = failure(Route(body=BODY, hold=threading.Event(), hold_at=1000), sink, stall_s=2.0)
     assert isinstance(error, OriginTimeout)
     assert sink.body == BODY[:1000]
 
@@ -149,12 +149,12 @@ def test_a_sink_that_waits_does_not_make_the_origin_slow() -> None:
     class SlowSink(CollectingSink):
         def write(self, data: bytes) -> None:
             if not self.body:
-                threading.Event().wait(0.8)  # longer than the stall limit
+                threading.Event().wait(3.0)  # longer than the stall limit
             super().write(data)
 
     sink = SlowSink()
     with OriginStub({"/x": Route(body=BODY)}) as origin:
-        origin_client(stall_s=0.4).fetch(getfile_request(f"{origin.url}/x"), sink)
+        origin_client(stall_s=2.0).fetch(getfile_request(f"{origin.url}/x"), sink)
     assert sink.body == BODY
 
 
@@ -229,14 +229,14 @@ def test_a_name_that_does_not_resolve() -> None:
     assert caught.value.retryable
 
 
-def test_no_descriptor_for_a_socket_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_descriptor_for_a_socket_it_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     with OriginStub({"/x": Route(body=b"abc")}) as origin:
 
         def refuse(*_: object) -> socket.socket:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
         monkeypatch.setattr("webproxy.origin.socket.socket", refuse)
-        with pytest.raises(OSError, match="Too many open files"):
+        with pytest.raises(OriginUnreachable, match="Too many open files"):
             origin_client().fetch(getfile_request(f"{origin.url}/x"), CollectingSink())
         monkeypatch.undo()
 

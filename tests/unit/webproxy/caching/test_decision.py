@@ -152,3 +152,9 @@ def test_other_statuses_are_no_errors(status: int) -> None:
 def test_the_limit_of_the_operator(limit_s: int, expected: bool) -> None:
     options = CachingOptions(stale_if_disconnected_s=limit_s)
     assert stale_allowed_on_error(request(), kept(MINUTE), None, NOW + 70, options) is expected
+
+
+@pytest.mark.parametrize("wish", [b"max-age=0", b"no-cache", b"no-store", b"min-fresh=4000000000", b"only-if-cached"])
+def test_a_file_that_the_cache_has_just_looked_at_needs_no_origin(wish: bytes) -> None:
+    stored = replace(kept(MINUTE, ETAG), authoritative=True)
+    assert decision_after(5.0, stored, b"Cache-Control: " + wish) == Decision(Action.HIT, b"", 5)
