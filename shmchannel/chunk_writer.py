@@ -190,6 +190,17 @@ class ChunkWriter:
         self.post(FAILED, 0, 0, LAST | ERROR)
         self._transfer.state = TransferState.FAILED
 
+    def abandon(self) -> None:
+        """Tell the consumer that no more comes, for a transfer whose segments are about to be retired; never waits.
+
+        Otherwise it would wait for data until its stall limit. Which segment it looks at next is not known here, so
+        each one says FAILED: nothing that a consumer reads while this is written makes a whole object of a part.
+        """
+        for number in self._transfer.ring.slots:  # what was given back in the stream serves others by now
+            segment = self._segments[number]
+            segment.header.write_chunk(FAILED, 0, 0, LAST | ERROR)
+            segment.data_available.post()
+
     def answer_empty(self, version: int) -> None:
         """Answer with an empty object whose version carries a number: the reply to commands that move no bytes."""
         self.begin(ObjectFacts(0, version, 0))

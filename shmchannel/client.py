@@ -187,7 +187,9 @@ class ChannelClient:
         except BaseException:
             transfer.close()
             raise
-        if not transfer.last:
+        if width > 1:  # learned from an answer that was longer, perhaps
+            self._widths.correct(key, transfer.facts.size_bytes // transfer.chunk_capacity)
+        elif not transfer.last:
             self._widths.remember(key, transfer.facts.size_bytes // transfer.chunk_capacity)
         if on_step is not None:
             on_step("cache")
@@ -244,15 +246,15 @@ class ChannelClient:
             sender = self.connect()
             # A fill waits for as long for its first chunk to be taken, however little time its client has left.
             taken_by = Deadline.after(self._stall_s) if kind is Kind.PUT else deadline.sooner(self._stall_s)
-            stall_s = self._stall_s if kind is Kind.PUT else taken_by.remaining()
-            writer = ChunkWriter(lease.segments, sender, stall_s, self._identity)
+            writer = ChunkWriter(lease.segments, sender, self._stall_s, self._identity)
             command = self._command(kind, key, lease, taken_by, 0, size_bytes, version, 0, priority)
             writer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
             self._send(sender, command, deadline)
         except BaseException:
             lease.retire()
             raise
-        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, stall_s)
+        until = None if kind is Kind.PUT else deadline
+        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, self._stall_s, until)
         try:
             transfer.send_metadata(metadata)
         except BaseException:

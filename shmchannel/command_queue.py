@@ -1,10 +1,17 @@
-"""CommandQueue: one POSIX message queue with its guard; created by the cache, opened by proxies."""
+"""CommandQueue: one POSIX message queue with its guard; created by the cache, opened by proxies.
+
+mq_timedsend(3) and mq_timedreceive(3) wait on the wall clock. When it is set back in mid-wait they wait longer by that
+much, so no wait that must end in time is theirs: a sender that finds no room waits by epoll, and a receiver, whom each
+message wakes, is woken by one when its owner stops. A receiver that polled would cost every command a second call.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
+import select
+from contextlib import ExitStack
 from time import monotonic_ns, sleep
 from typing import Self
 
@@ -26,6 +33,11 @@ SWEEP_SECONDS = 0.5
 
 LOOK_AGAIN_NS = 10_000_000
 """How long a look at the cache's guard holds good for the next command; a wait for an answer looks again anyway."""
+
+WAKE = os.urandom(16)
+"""The message by which the owner of a queue wakes its own threads: no command, and nobody else knows it."""
+
+_FULL = frozenset({errno.ETIMEDOUT, errno.EINTR})
 
 
 class _TimeSpec(ctypes.Structure):
@@ -70,38 +82,50 @@ class CommandQueue:
         """Become the owner of the name, remove the queue and the shelf of a dead owner, make a new queue; mode 0600.
 
         Raises:
-            NameTaken: a living process owns it (the text names its pid).
+            NameTaken: a living process owns it (the text names its pid), or another user's queue has the name.
             LimitReached: the user's limit for message queues is used up.
         """
         guard = _take_over(name)
-        try:
-            unlink_queue(name)
-            unlink_memory(shelf_name(name))
+        with ExitStack() as undo:
+            undo.callback(guard.close)
             with os_errors(f"create message queue {name}", existential=errno.EEXIST):
+                if not unlink_queue(name):
+                    raise NameTaken(
+                        f"message queue {name} belongs to another user",
+                        errno.EEXIST,
+                        hint="let its owner remove it, or choose another queue name with -q",
+                        says_why=True,
+                    )
+                undo.callback(unlink_queue, name)
+                unlink_memory(shelf_name(name))
                 queue = posix_ipc.MessageQueue(
                     name,
                     posix_ipc.O_CREX,
                     mode=0o600,
                     max_messages=MESSAGES_MAX,
                     max_message_size=MESSAGE_BYTES_MAX,
-                    write=False,
                 )
-        except BaseException:
-            unlink_queue(name)
-            guard.close()
-            raise
+            undo.pop_all()
         return cls(name, queue, guard)
 
     def receive(self, timeout_s: float) -> bytes | None:
         """The next message, the most urgent first, waiting up to `timeout_s` seconds; None when there is none.
 
-        Several threads may wait at once: the kernel wakes exactly one for each message.
+        Several threads may wait at once: the kernel wakes exactly one for each message. The time is the wall clock's:
+        when that is set back meanwhile, only a message or wake() ends the wait in time.
         """
         try:
             message: bytes = self._queue.receive(timeout_s)[0]
         except (posix_ipc.BusyError, posix_ipc.SignalError):
             return None
-        return message
+        return None if message == WAKE else message
+
+    def wake(self) -> None:
+        """Let one receive() return None, once the messages that are there are taken; nothing when the queue is full.
+
+        Never waits.
+        """
+        _mq_timedsend(self._queue.mqd, WAKE, len(WAKE), 0, _LONG_AGO)
 
     def set_ready(self) -> None:
         """From now on proxies may open the queue and send."""
@@ -190,25 +214,38 @@ class CommandSender:
             ChannelTimeout: no room before the deadline.
             PeerGone: the cache ended.
             CommandError: it is longer than MESSAGE_BYTES_MAX.
+            LimitReached: there is no room, and no descriptor left to wait with.
         """
         if _mq_timedsend(self._fd, message, len(message), priority, _LONG_AGO) == 0:
             return
         if len(message) > MESSAGE_BYTES_MAX:
             raise CommandError(f"a message of {len(message)} bytes, at most {MESSAGE_BYTES_MAX}")
-        while True:
-            try:
-                self._queue.send(message, deadline.slice(PEER_CHECK_SECONDS), priority)
-            except posix_ipc.BusyError:
-                if not self.alive():
-                    raise PeerGone(f"{self.describe()} has ended") from None
+        self._check_full()
+        with self._watch_for_room() as room:
+            while True:
+                is_room = room.poll(deadline.slice(PEER_CHECK_SECONDS))
+                # Tried before anything is raised: the call to this thread was the only one for that room.
+                if _mq_timedsend(self._fd, message, len(message), priority, _LONG_AGO) == 0:
+                    return
+                self._check_full()
+                if not is_room and not self.alive():
+                    raise PeerGone(f"{self.describe()} has ended")
                 if deadline.expired:
-                    raise ChannelTimeout(f"{self.name}: no room for a command before the deadline") from None
-            except posix_ipc.SignalError:
-                continue
-            except posix_ipc.Error as error:
-                raise PeerGone(f"{self.describe()}: {error}") from error
-            else:
-                return
+                    raise ChannelTimeout(f"{self.name}: no room for a command before the deadline")
+
+    def _check_full(self) -> None:
+        """After a send that failed: it did for want of room, and not because this end is closed."""
+        code = ctypes.get_errno()
+        if code not in _FULL:
+            raise PeerGone(f"{self.describe()}: {os.strerror(code)}")
+
+    def _watch_for_room(self) -> select.epoll:
+        """One for each wait, told of each room in turn: by poll(2) a room would wake all who wait, of all proxies."""
+        with os_errors(f"wait for room in {self.name}"), ExitStack() as undo:
+            room = undo.enter_context(select.epoll())
+            room.register(self._fd, select.EPOLLOUT | select.EPOLLEXCLUSIVE)
+            undo.pop_all()
+            return room
 
     def close(self) -> None:
         """Close both ends' handles; may be called twice."""

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 import posix_ipc
 
+OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+"""Error numbers that say: no descriptor left, of the process or of the system."""
+
 
 class ShmChannelError(Exception):
     """Base of all; `hint` says what the operator can do about it."""

@@ -40,11 +40,21 @@ class _Transfer:
         self.close()
 
     def close(self) -> None:
-        """End the lease: back to the pool after a clean end, otherwise retired; may be called twice."""
+        """End the lease: back to the pool after a clean end, otherwise retired; may be called twice.
+
+        When it did not end cleanly the cache is told, without waiting for its answer.
+        """
         if self._clean:
             self._lease.give_back()
-        else:
+            return
+        try:
+            if self._lease.segments:
+                self._abandon()
+        finally:  # a post may fail: the other side can have written anything into the semaphore
             self._lease.retire()
+
+    def _abandon(self) -> None:
+        raise NotImplementedError
 
 
 class IncomingTransfer(_Transfer):
@@ -56,13 +66,8 @@ class IncomingTransfer(_Transfer):
         super().__init__(lease, sender)
         self.reader = reader
 
-    def close(self) -> None:
-        """As for any transfer; when it did not end cleanly the cache is told, without waiting for its answer."""
-        try:
-            if not self._clean and self._lease.segments:
-                self.reader.abandon()
-        finally:  # a post may fail: the other side can have written anything into the semaphore
-            super().close()
+    def _abandon(self) -> None:
+        self.reader.abandon()
 
     def begin(self, command: Command, deadline: Deadline) -> None:
         """Wait for the first chunk, up to the deadline."""
@@ -179,18 +184,32 @@ class OutgoingTransfer(_Transfer):
     An UPDATE is one too, of metadata and an empty body.
     """
 
-    __slots__ = ("_blocked_at", "_look_at", "_patience", "_position", "_size_bytes", "_stall_s", "_writer")
+    __slots__ = ("_blocked_at", "_look_at", "_patience", "_position", "_size_bytes", "_stall_s", "_until", "_writer")
 
     def __init__(
-        self, lease: Lease, sender: CommandSender, writer: ChunkWriter, size_bytes: int, stall_s: float
+        self,
+        lease: Lease,
+        sender: CommandSender,
+        writer: ChunkWriter,
+        size_bytes: int,
+        stall_s: float,
+        until: Deadline | None = None,
     ) -> None:
+        """Each wait ends after `stall_s` seconds, and all of them at the deadline, if there is one."""
         super().__init__(lease, sender)
         self._writer = writer
         self._size_bytes = size_bytes
         self._position = 0
         self._stall_s = stall_s
+        self._until = until
         self._blocked_at = -1
         self._patience = self._look_at = Deadline(0)
+
+    def _abandon(self) -> None:
+        self._writer.abandon()
+
+    def _limit_s(self) -> float:
+        return self._stall_s if self._until is None else min(self._stall_s, self._until.remaining())
 
     @property
     def position(self) -> int:
@@ -210,7 +229,7 @@ class OutgoingTransfer(_Transfer):
     def send_metadata(self, metadata: bytes) -> None:
         """Hand the opaque metadata over, ahead of the body; blocks while the cache takes it."""
         sent = 0
-        while sent < len(metadata) and self._writer.take_turn(self._stall_s):
+        while sent < len(metadata) and self._writer.take_turn(self._limit_s()):
             segment = self._writer.segment
             length = min(len(metadata) - sent, segment.chunk_capacity)
             segment.chunk[:length] = metadata[sent : sent + length]
@@ -233,7 +252,7 @@ class OutgoingTransfer(_Transfer):
             length = min(segment.chunk_capacity, self._size_bytes - self._position)
             if self._position + length > available_bytes:
                 return
-            if not (writer.take_turn(self._stall_s) if wait else writer.try_turn()):
+            if not (writer.take_turn(self._limit_s()) if wait else writer.try_turn()):
                 if not writer.state.ended:
                     self._check_cache()
                 return
@@ -261,7 +280,7 @@ class OutgoingTransfer(_Transfer):
 
     def commit(self) -> bool:
         """After the last chunk: wait for the cache's word, True when it stored the object; a clean end of the lease."""
-        stored = self._writer.wait_acknowledged(self._stall_s)
+        stored = self._writer.wait_acknowledged(self._limit_s())
         self._clean = True
         return stored and not self.refused
 
@@ -272,7 +291,7 @@ class OutgoingTransfer(_Transfer):
             ChannelTimeout, PeerGone: the cache did not take its turn within `limit_s` (default: the stall limit).
         """
         writer = self._writer
-        limit_s = self._stall_s if limit_s is None else limit_s
+        limit_s = self._limit_s() if limit_s is None else limit_s
         if not writer.state.ended and writer.take_turn(limit_s):
             writer.post(FAILED, 0, 0, LAST | ERROR)
         writer.wait_acknowledged(limit_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import posix_ipc
@@ -58,6 +59,13 @@ class _Group:
         named = [(name, "segment") for name in self.segments]
         return named if self.shelf is None else [*named, (self.shelf, "shelf")]
 
+    def unlink(self) -> set[str]:
+        """Remove all but the guard; returns the names that are another user's and stay."""
+        kept = {name for name, _ in self.blocks if not unlink_memory(name)}
+        if self.queue is not None and not unlink_queue(self.queue):
+            kept.add(self.queue)
+        return kept
+
     def found(self, *, alive: bool) -> list[FoundName]:
         pid = read_holder(self.guard_path) or self.pid
         rows = [
@@ -96,30 +104,33 @@ def sweep(*, dry_run: bool = False) -> list[FoundName]:
             log.debug("left alone", extra={"guard": group.guard_path, "reason": str(error)})
             continue
         try:
-            removed += group.found(alive=False)
-            for name, _ in group.blocks:
-                unlink_memory(name)
-            if group.queue is not None:
-                unlink_queue(group.queue)
+            found = group.found(alive=False)
+            kept = group.unlink()
+            removed += [row for row in found if row.name not in kept]
         finally:
             guard.close()
     return removed
 
 
-def unlink_queue(name: str) -> None:
-    """Remove a message queue's name if it is there."""
+def unlink_queue(name: str) -> bool:
+    """Remove a message queue's name if it is there; False when it is another user's, and stays."""
+    return _unlink(posix_ipc.unlink_message_queue, name)
+
+
+def unlink_memory(name: str) -> bool:
+    """Remove the name of a block of shared memory if it is there; False when it is another user's, and stays."""
+    return _unlink(posix_ipc.unlink_shared_memory, name)
+
+
+def _unlink(unlink: Callable[[str], None], name: str) -> bool:
     try:
-        posix_ipc.unlink_message_queue(name)
+        unlink(name)
     except posix_ipc.ExistentialError:
-        pass
-
-
-def unlink_memory(name: str) -> None:
-    """Remove the name of a block of shared memory if it is there and this user's."""
-    try:
-        posix_ipc.unlink_shared_memory(name)
-    except (posix_ipc.ExistentialError, posix_ipc.PermissionsError) as error:
-        log.debug("shared memory not removed", extra={"block": name, "reason": str(error)})
+        return True
+    except posix_ipc.PermissionsError as error:
+        log.debug("name not removed", extra={"ipc_name": name, "reason": str(error)})
+        return False
+    return True
 
 
 def _queue_exists(name: str) -> bool:

@@ -2,16 +2,21 @@
 
 The kernel's queue is the waiting line: it ranks by priority, is bounded, and wakes exactly one of the workers that wait
 in receive(). So the worker that receives is the boss of that moment, and no command makes a hop between threads.
+
+A PUT lasts as long as its proxy takes to have the body, so only some workers serve them at a time: whoever has served
+one takes the next of those that wait. The others are there for whoever asks for an object.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from time import monotonic_ns
 from typing import Protocol
 
 from shmchannel import faults
+from shmchannel.admission import Admission, Place
 from shmchannel.attachments import AttachmentTable
 from shmchannel.chunk_reader import ChunkReader
 from shmchannel.chunk_writer import ChunkWriter
@@ -27,6 +32,7 @@ log = logging.getLogger(__name__)
 STALL_SECONDS = 30.0
 _GET, _PUT, _UPDATE = Kind.GET, Kind.PUT, Kind.UPDATE
 LOG_INTERVAL_NS = 60_000_000_000
+PUTS_WAITING_MAX = 1024
 
 
 class Handler(Protocol):
@@ -72,14 +78,18 @@ class ChannelServer:
         handler: Handler,
         *,
         stall_s: float = STALL_SECONDS,
+        puts_at_once: int = 1,
         attachments: AttachmentTable | None = None,
     ) -> None:
+        """`puts_at_once`: fewer than there are threads, so that PUTs never hold all of them."""
         self._queue = queue
         self._handler = handler
         self._stall_s = stall_s
         self._identity = own_identity()
         self._attachments = attachments or AttachmentTable()
         self._malformed, self._expired, self._broken = _Counter(), _Counter(), _Counter()
+        self._puts = Admission(puts_at_once)
+        self._puts_ready: deque[tuple[Command, Place]] = deque()
         self._lock = threading.Lock()
         self._served_total = self._chunks_total = 0
         self._next_log_ns = 0
@@ -109,6 +119,37 @@ class ChannelServer:
             self._malformed.add()
             self._log_now_and_then("command dropped", error)
             return
+        if command.kind is _PUT:
+            self._line_up(command)
+        else:
+            self._serve_in_time(command)
+
+    def _line_up(self, command: Command) -> None:
+        """Serve a PUT, and those whose turn comes by its end; or leave it to a worker that serves one now."""
+
+        def ready(place: Place | None) -> None:
+            if place is None:
+                self._expired.add()
+            else:
+                self._puts_ready.append((command, place))
+
+        if self._puts.waiting >= PUTS_WAITING_MAX:
+            self._expired.add()
+            return
+        self._puts.line_up(ready)
+        while self._puts_ready:
+            try:
+                put, place = self._puts_ready.popleft()
+            except IndexError:  # another worker was faster
+                return
+            try:
+                self._serve_in_time(put)
+            except Exception:
+                log.exception("job failed")
+            finally:
+                place.leave()
+
+    def _serve_in_time(self, command: Command) -> None:
         if 0 < command.deadline_ns <= monotonic_ns():
             self._expired.add()  # the proxy has given up and retired its segments
             return
@@ -161,8 +202,9 @@ class ChannelServer:
             )
 
     def sweep(self) -> None:
-        """Forget the segments of proxies that are gone; the boss calls it now and then."""
+        """Forget the segments of proxies that are gone, and PUTs that waited too long; called now and then."""
         self._attachments.sweep()
+        self._puts.expire(self._stall_s)
 
     def stats(self) -> ServerStats:
         """A snapshot."""

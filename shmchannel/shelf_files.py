@@ -11,6 +11,7 @@ for so long at most. A descriptor is closed when the last one that holds its She
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -20,10 +21,12 @@ from stat import S_ISREG
 from time import monotonic
 from typing import NamedTuple
 
+from shmchannel.errors import OUT_OF_DESCRIPTORS
 from shmchannel.shelf_layout import FileRef
 
 log = logging.getLogger(__name__)
 
+_PASSING = OUT_OF_DESCRIPTORS | {errno.ENOMEM}  # what this process lacks at the moment says nothing of the cache
 FILES_MAX = 64
 KEEP_SECONDS = 2.0
 PAUSED_SECONDS = 30.0
@@ -119,7 +122,7 @@ class ShelfFiles:
                 return None
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            if still_there():
+            if error.errno not in _PASSING and still_there():
                 self._refused_pid = pid
                 log.debug("files of the cache cannot be opened", extra={"pid": pid, "reason": str(error)})
             return None
@@ -142,4 +145,5 @@ class ShelfFiles:
         with self._lock:
             files, self._files = self._files, OrderedDict()
             self._generation += 1
+            self._refused_pid = None  # in containers the next cache may have the same
         del files

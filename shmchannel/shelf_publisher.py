@@ -46,7 +46,7 @@ from shmchannel.stats import ShelfStats
 
 _ORDERED_MACHINES = ("x86_64",)
 FILES_MAX = 64
-"""So many references at most: each holds a descriptor, and its object though it has left the store meanwhile."""
+"""So many references, unless told otherwise: each holds a descriptor, and its object though it has left the store."""
 
 
 def is_supported() -> bool:
@@ -78,8 +78,9 @@ class _Cell:
 class ShelfPublisher:
     """Thread-safe. Its lock is never held while a body is read: the cell is marked as busy meanwhile."""
 
-    def __init__(self, name: str, mapping: mmap.mmap) -> None:
+    def __init__(self, name: str, mapping: mmap.mmap, files_max: int = FILES_MAX) -> None:
         self.name = name
+        self._files_max = files_max
         self._mapping = mapping
         self._octets = memoryview(mapping)
         self._words = self._octets.cast("Q")
@@ -91,7 +92,7 @@ class ShelfPublisher:
         self._closed = False
 
     @classmethod
-    def create(cls, queue_name: str, shelf_bytes: int) -> Self:
+    def create(cls, queue_name: str, shelf_bytes: int, files_max: int = FILES_MAX) -> Self:
         """Make the shelf of the cache that holds this queue's guard; mode 0600. Close it before the queue.
 
         Raises:
@@ -111,7 +112,7 @@ class ShelfPublisher:
                 mapping = mmap.mmap(memory.fd, shelf_bytes)
             finally:
                 memory.close_fd()
-            shelf = cls(name, mapping)
+            shelf = cls(name, mapping, files_max)
             for number, word in enumerate(header_words(shelf_bytes), start=1):
                 shelf._words[number] = word
             shelf._words[0] = MAGIC
@@ -181,7 +182,7 @@ class ShelfPublisher:
         """As publish(), for an object whose bytes are those of a file that does not change: a reference goes there.
 
         The descriptor stays the caller's; a duplicate of it is kept until the reference is off the shelf. Returns False
-        also when FILES_MAX lie there, or there is no descriptor left.
+        also when `files_max` lie there, or there is no descriptor left.
         """
         if not size_bytes or not fits_cell(len(key), len(metadata), FILE_REF_BYTES):
             return False
@@ -192,7 +193,7 @@ class ShelfPublisher:
                 return False
             if self._lengthen(cell, key, version, valid_until_ns):
                 return True
-            if self._file_count >= FILES_MAX and cell.file_fd < 0:
+            if self._file_count >= self._files_max and cell.file_fd < 0:
                 return False
             try:
                 status = os.fstat(fd)

@@ -25,8 +25,7 @@ from time import monotonic_ns
 from typing import NamedTuple, Self
 
 from shmchannel.attachments import AttachmentTable
-from shmchannel.command_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, CommandQueue, CommandSender
-from shmchannel.commands import SegmentRef
+from shmchannel.command_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, WAKE, CommandQueue, CommandSender
 from shmchannel.deadline import Deadline
 from shmchannel.errors import (
     ChannelTimeout,
@@ -229,7 +228,15 @@ class MemoryQueue(CommandQueue):
                 return None
             message = heapq.heappop(mailbox.messages)[2]
             mailbox.changed.notify_all()
-            return message
+            return None if message == WAKE else message
+
+    def wake(self) -> None:
+        """As CommandQueue.wake()."""
+        mailbox = self._mailbox
+        with mailbox.changed:
+            if len(mailbox.messages) < MESSAGES_MAX:
+                heapq.heappush(mailbox.messages, (0, next(mailbox.order), WAKE))
+                mailbox.changed.notify_all()
 
     @property
     def waiting(self) -> int:
@@ -319,8 +326,8 @@ class MemoryAttachments(AttachmentTable):
     def _attach(self, wire_name: bytes) -> Segment:
         return MemorySegment.attach(wire_name.decode())
 
-    def _watch_of(self, refs: Sequence[SegmentRef]) -> GuardWatch:
-        if len({ref.name for ref in refs}) != len(refs):
+    def _watch_of(self, segments: Sequence[Segment]) -> GuardWatch:
+        if len({segment.wire_name for segment in segments}) != len(segments):
             raise PeerProtocolError("the segments of a command are each named once")
         return self._watch
 

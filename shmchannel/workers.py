@@ -18,11 +18,14 @@ class WorkerPool:
     """`step(index)` waits for one piece of work, at most for a short while, and does it; a worker outlives its job.
 
     A step may set `idle[index]` while it only waits for work: then join() does not take its worker for an unfinished
-    one.
+    one. Where its wait may be a long one, `wake` ends the wait of one worker, and never waits itself.
     """
 
-    def __init__(self, name: str, count: int, step: Callable[[int], object]) -> None:
+    def __init__(
+        self, name: str, count: int, step: Callable[[int], object], *, wake: Callable[[], object] = lambda: None
+    ) -> None:
         self._step = step
+        self._wake = wake
         self._stopping = threading.Event()
         self.idle = [False] * count
         # Daemon threads: one that is stuck past the drain limit must not keep the process from ending.
@@ -60,11 +63,17 @@ class WorkerPool:
     def join(self, deadline: Deadline, *, interrupted: Callable[[], bool] = lambda: False) -> int:
         """Wait for all workers up to the deadline or until `interrupted()`; returns how many still run.
 
-        A worker that only waits for work ends in a moment: it is waited for in any case.
+        A worker that only waits for work is woken and ends in a moment: it is waited for in any case.
         """
         for index, thread in enumerate(self._threads):
             while thread.ident is not None and thread.is_alive():
                 if (deadline.expired or interrupted()) and not self.idle[index]:
                     break
+                self._wake_idle()
                 thread.join(_LOOK_AGAIN_SECONDS)
         return sum(thread.is_alive() for thread in self._threads)
+
+    def _wake_idle(self) -> None:
+        for thread, idle in zip(self._threads, self.idle, strict=True):
+            if idle and thread.is_alive():
+                self._wake()

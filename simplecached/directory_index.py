@@ -19,7 +19,7 @@ from simplecached.entry import Entry
 from simplecached.errors import StartupError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +75,17 @@ class DirectoryIndex:
         rows, self._rows = self._rows, []
         return rows
 
-    def add(self, entry: Entry, used_tick: int) -> None:
-        """Add one object; raises StoreUnavailable."""
-        row = (entry.version, entry.key, entry.size_bytes, entry.metadata, used_tick, int(entry.marked))
+    def add(self, ask: Callable[[], Entry | None], used_tick: int) -> None:
+        """Add the object that `ask` returns, unless it returns None; raises StoreUnavailable.
+
+        It is asked when no other write can come between: who tells it that the object is removed or marked, and removes
+        or marks the row after that, leaves no row behind that says otherwise. It must not block.
+        """
         with self._writing() as database:
-            database.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)", row)
+            entry = ask()
+            if entry is not None:
+                row = (entry.version, entry.key, entry.size_bytes, entry.metadata, used_tick, int(entry.marked))
+                database.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def remove(self, versions: Iterable[int]) -> None:
         """Remove objects, all or none, known or not; raises StoreUnavailable."""

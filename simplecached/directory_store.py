@@ -19,12 +19,14 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from simplecached.descriptors import ENTRIES_MAX, OPEN_FILES_MAX, Descriptors
 from simplecached.directory_index import DirectoryIndex
 from simplecached.directory_layout import DirectoryLayout
 from simplecached.directory_recovery import recover
 from simplecached.errors import StoreUnavailable, store_errors
-from simplecached.lru_store import LruStore, Record, State
+from simplecached.lru_store import LruStore
 from simplecached.open_files import OpenFile, OpenFiles
+from simplecached.record import Record, State
 from simplecached.store import StoredObject
 
 if TYPE_CHECKING:
@@ -34,13 +36,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENTRIES_MAX = 1_048_576
-OPEN_FILES_MAX = 256
 _COMMITS_PER_FLUSH = 64
 _USES_PER_FLUSH = 2048
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-_OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 KILL_POINTS = (
     "created",
@@ -74,10 +73,13 @@ class DirectoryStore(LruStore):
         entries_max: int = ENTRIES_MAX,
         open_files_max: int = OPEN_FILES_MAX,
         sync_data: bool = True,
+        descriptors: Descriptors | None = None,
     ) -> None:
         self._layout = DirectoryLayout(path)
         self._sync_data = sync_data
         self._files: OpenFiles[Record] = OpenFiles(open_files_max)
+        self._descriptors = descriptors or Descriptors()
+        self._descriptors.add_giver(self._files.drop_idle)
         self._numbers = itertools.count(1)
         self._tick = 0
         self._used: set[Record] = set()
@@ -133,7 +135,7 @@ class DirectoryStore(LruStore):
         for row in rows:
             entry = row.entry
             record = Record(entry.key, entry.size_bytes, entry.metadata, entry.version)
-            record.path = self._layout.object_path(self._layout.object_name(entry.key, entry.version))
+            record.path = self._path_of(record)
             record.state = State.VISIBLE
             record.marked = entry.marked
             record.used_tick = row.used_tick
@@ -141,6 +143,10 @@ class DirectoryStore(LruStore):
             self._index.add(record, entry.cost_bytes)
             self._visible[entry.key] = record
             self._visible_bytes += entry.size_bytes
+
+    def _path_of(self, record: Record) -> str:
+        """Return the path of a body that is whole."""
+        return self._layout.object_path(self._layout.object_name(record.key, record.version))
 
     def _open_file(self, record: Record) -> OpenFile[Record] | None:
         """Open the file of a pinned record; None, and no pin any more, when the file is not there as it was."""
@@ -162,12 +168,7 @@ class DirectoryStore(LruStore):
         return None
 
     def _open_fd(self, path: str) -> int:
-        try:
-            return os.open(path, _READ_FLAGS)
-        except OSError as error:
-            if error.errno not in _OUT_OF_DESCRIPTORS or not self._files.drop_idle():
-                raise
-            return os.open(path, _READ_FLAGS)
+        return self._descriptors.open(lambda: os.open(path, _READ_FLAGS))
 
     def _lose(self, record: Record) -> None:
         """Take out a record whose file is gone: somebody removed it from outside, unless it was just replaced."""
@@ -176,7 +177,7 @@ class DirectoryStore(LruStore):
                 return
             self._detach(record, [])
         log.warning("stored object lost", extra={"path": record.path, "size_bytes": record.size_bytes})
-        self._unpublish([record])
+        self._forget([record], [])
 
     def _release(self, file: OpenFile[Record]) -> None:
         self._files.release(file)
@@ -186,7 +187,7 @@ class DirectoryStore(LruStore):
         path = self._layout.temporary_path(next(self._numbers))
         with store_errors("create", path):
             try:
-                record.fd = os.open(path, _WRITE_FLAGS, 0o600)
+                record.fd = self._descriptors.open(lambda: os.open(path, _WRITE_FLAGS, 0o600))
                 record.path = path
                 if record.size_bytes:
                     # Takes the room now: a full disk is found before the first byte and not at the last.
@@ -198,7 +199,7 @@ class DirectoryStore(LruStore):
 
     def _publish(self, record: Record) -> None:
         _checkpoint("written")
-        path = self._layout.object_path(self._layout.object_name(record.key, record.version))
+        path = self._path_of(record)
         with store_errors("commit", path):
             if self._sync_data:
                 os.fdatasync(record.fd)
@@ -208,7 +209,7 @@ class DirectoryStore(LruStore):
             _checkpoint("renamed")
             fd, record.fd = record.fd, -1
             os.close(fd)
-        self._rows.add(record.entry, self._tick)
+        self._rows.add(lambda: None if record.removed else record.entry, self._tick)
         _checkpoint("indexed")
         self._commits_since_flush += 1  # a lost count among threads only moves the next flush
         if self._commits_since_flush >= _COMMITS_PER_FLUSH:
@@ -225,9 +226,10 @@ class DirectoryStore(LruStore):
             self._remove_rows([record])
 
     def _unpublish(self, records: Sequence[Record]) -> None:
-        # The file first: even when the index cannot be written, the object does not come back.
+        # The file first: even when the index cannot be written, the object does not come back. What is in _publish() is
+        # perhaps not renamed yet; it gets no row then, for it is `removed`.
         for record in records:
-            self._unlink(record.path)
+            self._unlink(self._path_of(record))
         _checkpoint("unlinked")
         self._remove_rows(records)
         _checkpoint("unindexed")

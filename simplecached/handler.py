@@ -17,6 +17,7 @@ from shmchannel.errors import PeerProtocolError
 from shmchannel.layout import ObjectFacts
 from shmchannel.stats import ShelfStats
 from shmchannel.transfer import TransferState
+from simplecached.descriptors import PAUSED_MAX
 from simplecached.errors import EntryTooLarge, NoRoom, SimpleCachedError, StoreUnavailable
 from simplecached.hot_objects import HotObjects
 from simplecached.paused import PausedObjects
@@ -36,13 +37,14 @@ class CacheHandler:
         lookup_delay_s: float,
         stall_s: float,
         hot: HotObjects | None = None,
+        paused_max: int = PAUSED_MAX,
     ) -> None:
         self._static = static
         self._store = store
         self._lookup_delay_s = lookup_delay_s
         self._stall_s = stall_s
         self._hot = hot
-        self._paused = PausedObjects()
+        self._paused = PausedObjects(paused_max=paused_max)
         self._stopping = threading.Event()
 
     def stop_delaying(self) -> None:

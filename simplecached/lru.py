@@ -7,6 +7,7 @@ takes room is in it, also what is still being written and what was removed while
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ class LruIndex(Generic[K]):
             if surplus_bytes <= 0 and surplus_count <= 0:
                 break
         return victims
+
+    def oldest(self, count: int) -> list[K]:
+        """Return up to so many entries without pins, the least recently used first; nothing is changed."""
+        return list(islice((name for name, slot in self._slots.items() if not slot.pins), count))
 
     def add(self, name: K, size_bytes: int) -> None:
         """Add an entry as the most recently used, without pins; the caller has made room for it."""

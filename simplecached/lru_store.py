@@ -2,7 +2,8 @@
 
 A Record is WRITING (room is reserved), then VISIBLE, then LEAVING (replaced, removed, evicted), and gone with its last
 pin. The lock guards dictionaries and counters only: what must be opened, synced or unlinked is decided under it and
-done outside.
+done outside. So what is not visible yet, or not any more, may have a name on the medium, that a restart would find. Who
+removes or marks a key sees to such names as well before it returns: the threads that they belong to may never go on.
 """
 
 from __future__ import annotations
@@ -10,58 +11,20 @@ from __future__ import annotations
 import errno
 import threading
 from abc import ABC, abstractmethod
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from simplecached.entry import Entry
 from simplecached.errors import EntryTooLarge, NoRoom, StoreUnavailable
 from simplecached.lru import LruIndex
+from simplecached.record import Record, State
 from simplecached.store import ObjectWriter, StoreStats
 from simplecached.versions import VersionClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from simplecached.entry import Entry
     from simplecached.store import StoredObject
-
-
-class State(Enum):
-    """Where a record stands; nothing leads back."""
-
-    WRITING = "writing"
-    VISIBLE = "visible"
-    LEAVING = "leaving"
-
-
-class Record:
-    """One object from its reservation to its last reader; compared by identity, and its own name in the index."""
-
-    __slots__ = ("fd", "key", "marked", "metadata", "path", "removed", "size_bytes", "state", "used_tick", "version")
-
-    def __init__(self, key: bytes, size_bytes: int, metadata: bytes, version: int = 0) -> None:
-        self.key = key
-        self.size_bytes = size_bytes
-        self.metadata = metadata
-        self.version = version
-        self.fd = -1  # what the body is written to, and for a MemoryStore also read from
-        self.path = ""  # of its file, in a DirectoryStore
-        self.state = State.WRITING
-        self.removed = False  # somebody removed the key after this write began
-        self.marked = False
-        self.used_tick = 0
-
-    @property
-    def entry(self) -> Entry:
-        """Return the facts as a value."""
-        return Entry(
-            key=self.key, size_bytes=self.size_bytes, version=self.version, metadata=self.metadata, marked=self.marked
-        )
-
-    @property
-    def cost_bytes(self) -> int:
-        """Return what it takes of the byte budget: the body and its metadata."""
-        return self.size_bytes + len(self.metadata)
 
 
 class LruStore(ABC):
@@ -74,11 +37,13 @@ class LruStore(ABC):
     def __init__(self, place: str, *, budget_bytes: int, entries_max: int, version_floor: int = 0) -> None:
         self.place = place
         self._lock = threading.Lock()
-        self._metadata_lock = threading.Lock()  # one replacement after the other: memory and medium end with the same
+        # One replacement of metadata, or mark, after the other: memory and medium end with the same.
+        self._metadata_lock = threading.Lock()
         self._index: LruIndex[Record] = LruIndex(budget_bytes=budget_bytes, entries_max=entries_max)
         self._visible: dict[bytes, Record] = {}
         self._visible_bytes = 0
         self._writing: set[Record] = set()
+        self._leaving: set[Record] = set()  # not visible any more, and their names may not be removed yet
         self._versions = VersionClock(version_floor)
         self._closed = False
         self._hits = self._misses = self._stored = self._evicted = self._removed = self._refused = 0
@@ -98,7 +63,11 @@ class LruStore(ABC):
 
     @abstractmethod
     def _publish(self, record: Record) -> None:
-        """Make a whole body last, before it becomes visible; raises StoreUnavailable, and _destroy follows."""
+        """Make a whole body last, before it becomes visible; raises StoreUnavailable, and _destroy follows.
+
+        The record may become `removed` or `marked` meanwhile, and then _unpublish or _keep_marks is called for it: from
+        their return on a restart does not find it, or finds it marked.
+        """
 
     @abstractmethod
     def _destroy(self, record: Record) -> None:
@@ -106,7 +75,10 @@ class LruStore(ABC):
 
     @abstractmethod
     def _unpublish(self, records: Sequence[Record]) -> None:
-        """Remove the names of objects that are not visible any more, though they may still be read; never raises."""
+        """Remove the names of objects that are not visible any more, or will not be; never raises.
+
+        They may still be read, or be in _publish; several threads may do it for the same object.
+        """
 
     @abstractmethod
     def _reclaim(self, records: Sequence[Record]) -> None:
@@ -118,7 +90,7 @@ class LruStore(ABC):
 
     @abstractmethod
     def _keep_marks(self, records: Sequence[Record]) -> None:
-        """Make the marks of objects last, all or none; raises StoreUnavailable."""
+        """Make the marks of objects last, all or none, also of those in _publish; raises StoreUnavailable."""
 
     @abstractmethod
     def _touched(self, record: Record) -> None:
@@ -148,21 +120,14 @@ class LruStore(ABC):
 
     def remove(self, key: bytes) -> bool:
         """Remove one object, visible or being written, and return whether it was visible; blocks for the medium."""
-        with self._lock:
-            for writing in self._writing:
-                writing.removed = writing.removed or writing.key == key
-            record = self._visible.get(key)
-        return record is not None and self._remove_visible([record]) > 0
+        return self._remove(self._records_at(key)) > 0
 
     def remove_prefix(self, prefix: bytes) -> int:
         """Remove all objects whose keys begin with the prefix and return how many were visible.
 
         An object that is committed after the call began may stay. An empty prefix removes everything.
         """
-        with self._lock:
-            for writing in self._writing:
-                writing.removed = writing.removed or writing.key.startswith(prefix)
-        return self._remove_visible(self._visible_below(prefix))
+        return self._remove(self._records_below(prefix))
 
     def replace_metadata(self, key: bytes, version: int, metadata: bytes) -> bool:
         """Give the visible object of this version (0: any) other metadata and take its mark off; counts as a use.
@@ -200,19 +165,16 @@ class LruStore(ABC):
 
         One without metadata is removed instead: nothing would tell its readers of the mark.
         """
-        with self._lock:
-            self._mark_written(writing for writing in self._writing if writing.key == key)
-            record = self._visible.get(key)
-        return record is not None and self._mark_visible([record]) > 0
+        with self._metadata_lock:
+            return self._mark(self._records_at(key)) > 0
 
     def mark_prefix(self, prefix: bytes) -> int:
         """Mark all objects whose keys begin with the prefix, as mark(), and return how many were visible.
 
         One that is committed after the call began may stay without.
         """
-        with self._lock:
-            self._mark_written(writing for writing in self._writing if writing.key.startswith(prefix))
-        return self._mark_visible(self._visible_below(prefix))
+        with self._metadata_lock:
+            return self._mark(self._records_below(prefix))
 
     def entries(self) -> list[Entry]:
         """Return the facts of all visible objects, the least recently used first."""
@@ -264,7 +226,7 @@ class LruStore(ABC):
             record.version = self._versions.next()
             wanted = not record.removed
         if wanted:
-            self._publish(record)
+            self._publish(record)  # who removes or marks the key from here on sees to the name as well
         leaving: list[Record] = []
         idle: list[Record] = []
         with self._lock:
@@ -279,17 +241,13 @@ class LruStore(ABC):
                 record.state = State.VISIBLE
                 self._visible[record.key] = record
                 self._visible_bytes += record.size_bytes
+                self._writing.discard(record)
+                self._index.unpin(record)
                 self._index.touch(record)
                 self._touched(record)
-            else:
-                record.state = State.LEAVING
-            self._writing.discard(record)
             self._stored += 1
-            self._drop_pin(record, [])
         if not wanted:
-            self._destroy(record)
-        elif record.marked:  # perhaps after _publish() had looked
-            self._make_marks_last([record])
+            self._abort(record)
         self._forget(leaving, idle)
         return record.version
 
@@ -333,43 +291,55 @@ class LruStore(ABC):
         self._evicted += len(victims)
         return victims
 
-    def _visible_below(self, prefix: bytes) -> list[Record]:
+    def _records_at(self, key: bytes) -> list[Record]:
+        """Return what is visible under a key, will be, or has been and may have its name still."""
         with self._lock:
-            records = list(self._visible.values())
+            passing = [*self._writing, *self._leaving]
+            visible = self._visible.get(key)
+        records = [record for record in passing if record.key == key]
+        return records if visible is None else [*records, visible]
+
+    def _records_below(self, prefix: bytes) -> list[Record]:
+        with self._lock:
+            records = [*self._writing, *self._leaving, *self._visible.values()]
         return [record for record in records if record.key.startswith(prefix)]  # a long look, so without the lock
 
-    def _remove_visible(self, records: Sequence[Record]) -> int:
+    def _remove(self, records: Sequence[Record]) -> int:
+        """Remove objects wherever they stand and return how many were visible."""
         idle: list[Record] = []
+        visible_count = 0
         with self._lock:
-            leaving = [record for record in records if self._visible.get(record.key) is record]
-            for record in leaving:
-                self._detach(record, idle)
-            self._removed += len(leaving)
-        self._forget(leaving, idle)
-        return len(leaving)
+            for record in records:
+                record.removed = True
+                if self._visible.get(record.key) is record:
+                    visible_count += 1
+                    self._detach(record, idle)
+            self._removed += visible_count
+        # Without a version its commit is still to come, and will see that it was removed.
+        self._forget([record for record in records if record.version], idle)
+        return visible_count
 
-    def _mark_written(self, records: Iterable[Record]) -> None:
-        """Mark what will become visible; the lock is held."""
-        for record in records:
-            record.marked = True
-            record.removed = record.removed or not record.metadata
-
-    def _mark_visible(self, records: Sequence[Record]) -> int:
+    def _mark(self, records: Sequence[Record]) -> int:
+        """Mark objects wherever they stand and return how many were visible; under the metadata lock."""
+        going: list[Record] = []
+        staying: list[Record] = []
+        visible_count = 0
         with self._lock:
-            visible = [record for record in records if self._visible.get(record.key) is record]
-            for record in visible:
-                record.marked = True
-            bare = [record for record in visible if not record.metadata]
-        self._remove_visible(bare)
-        if len(visible) > len(bare):
-            self._make_marks_last(visible)
-        return len(visible)
-
-    def _make_marks_last(self, records: Sequence[Record]) -> None:
-        try:
-            self._keep_marks(records)
-        except StoreUnavailable:
-            self._remove_visible(records)  # a restart would bring them back without their marks
+            for record in records:
+                visible_count += self._visible.get(record.key) is record
+                if record.state is State.LEAVING or not record.metadata:
+                    going.append(record)
+                else:
+                    record.marked = True
+                    staying.append(record)
+        self._remove(going)
+        named = [record for record in staying if record.version]  # the others' commits will see that they are marked
+        if named:
+            try:
+                self._keep_marks(named)
+            except StoreUnavailable:
+                self._remove(named)  # a restart would bring them back without their marks
+        return visible_count
 
     def _unreserve(self, record: Record) -> None:
         with self._lock:
@@ -381,6 +351,7 @@ class LruStore(ABC):
         """Make a visible object invisible, and note it as idle when nobody reads it; the lock is held."""
         del self._visible[record.key]
         self._visible_bytes -= record.size_bytes
+        self._leaving.add(record)
         record.state = State.LEAVING
         if not self._index.pins(record):
             self._index.discard(record)
@@ -395,5 +366,7 @@ class LruStore(ABC):
     def _forget(self, leaving: Sequence[Record], idle: Sequence[Record]) -> None:
         if leaving:
             self._unpublish(leaving)
+            with self._lock:
+                self._leaving.difference_update(leaving)
         if idle:
             self._reclaim(idle)

@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import fcntl
 import os
-import resource
 from typing import TYPE_CHECKING
 
+from simplecached.descriptors import ENTRIES_MAX, Descriptors
 from simplecached.errors import store_errors
-from simplecached.lru_store import LruStore, Record, State
+from simplecached.lru_store import LruStore
+from simplecached.record import Record, State
 from simplecached.store import StoredObject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_RESERVED_FDS = 256  # for sockets, queues, segments, logs and the like
-_ENTRIES_MAX = 1_048_576
+_FEW = 4
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
-def entries_max_from_limit(soft_limit: int) -> int:
-    """Return how many objects may each hold a descriptor under this soft limit (RLIMIT_NOFILE)."""
-    if soft_limit == resource.RLIM_INFINITY:
-        return _ENTRIES_MAX
-    return max(1, min(_ENTRIES_MAX, max(soft_limit - _RESERVED_FDS, soft_limit // 2)))
+def _create_memory_file() -> int:
+    return os.memfd_create("gfcache-object", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 
 class MemoryStore(LruStore):
     """Objects in memory files, bounded by bytes and by count.
 
-    The budget counts bodies and metadata; the kernel rounds every body up to whole pages. ``entries_max`` defaults to
-    what the process's limit of descriptors allows at this moment, so raise the limit first.
+    The budget counts bodies and metadata; the kernel rounds every body up to whole pages. Each has a descriptor.
     """
 
-    def __init__(self, budget_bytes: int, entries_max: int | None = None) -> None:
-        if entries_max is None:
-            entries_max = entries_max_from_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    def __init__(
+        self, budget_bytes: int, entries_max: int = ENTRIES_MAX, descriptors: Descriptors | None = None
+    ) -> None:
         super().__init__("the memory store", budget_bytes=budget_bytes, entries_max=entries_max)
+        self._descriptors = descriptors or Descriptors()
+        self._descriptors.add_giver(self.close_idle)
         self._release = self._unpin  # bound once: open() is the hot path
 
     def open(self, key: bytes) -> StoredObject | None:
@@ -49,18 +47,29 @@ class MemoryStore(LruStore):
             record.fd, record.size_bytes, record.version, record.metadata, self._release, record, marked
         )
 
+    def close_idle(self) -> int:
+        """Evict a few objects that nobody reads and return how many: for the moment when descriptors run out."""
+        with self._lock:
+            victims = self._index.oldest(_FEW + len(self._index) // 64)
+            for victim in victims:
+                self._detach(victim, [])
+            self._evicted += len(victims)
+        self._forget(victims, victims)
+        return len(victims)
+
     def close(self) -> None:
         """Free everything that nobody reads; what is being sent is freed at its release. May be called twice."""
         idle: list[Record] = []
         with self._lock:
             self._closed = True
-            for record in list(self._visible.values()):
+            leaving = list(self._visible.values())
+            for record in leaving:
                 self._detach(record, idle)
-        self._reclaim(idle)
+        self._forget(leaving, idle)
 
     def _create(self, record: Record) -> None:
         with store_errors("create an object in", self.place):
-            record.fd = os.memfd_create("gfcache-object", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            record.fd = self._descriptors.open(_create_memory_file)
 
     def _publish(self, record: Record) -> None:
         # Sealed, it can be handed to sendfile() as well: the kernel itself refuses to change it.

@@ -9,15 +9,17 @@ from __future__ import annotations
 import threading
 from time import monotonic
 
+from simplecached.descriptors import PAUSED_MAX
 from simplecached.store import StoredObject
 
 KEEP_SECONDS = 30.0
-PAUSED_MAX = 256
-"""Each holds a descriptor; past the bound the one that was paused first goes."""
 
 
 class PausedObjects:
-    """Pinned objects by key and version, each for one resume. Thread-safe; close() releases them all."""
+    """Pinned objects by key and version, each for one resume. Thread-safe; close() releases them all.
+
+    Each may hold a descriptor; past the bound the one that was paused first goes.
+    """
 
     def __init__(self, keep_s: float = KEEP_SECONDS, paused_max: int = PAUSED_MAX) -> None:
         self._keep_s = keep_s

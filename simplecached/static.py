@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import resource
 import stat
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from simplecached.beneath import READ_FLAGS, open_beneath
+from simplecached.descriptors import OPEN_FILES_MAX, Descriptors
 from simplecached.errors import ConfigError, FileMapError, StoreUnavailable
 from simplecached.file_map import parse_file_map
 from simplecached.open_files import Identity, OpenFile, OpenFiles
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OPEN_FILES_MAX = 256
 _MAP_RECHECK_S = 0.25
 _SETTLED_NS = 50_000_000  # several ticks of the clock that file systems stamp changes with
 # The answers that mean "there is no such object": it is not there, it lies outside, or it is not ours to read.
@@ -46,7 +45,6 @@ _ABSENT = frozenset(
         errno.ENODEV,
     }
 )
-_OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def identity_of(facts: os.stat_result) -> Identity:
@@ -88,8 +86,10 @@ class _PinnedFile(StoredObject):
 class _StaticFiles:
     """The open files of a static source by key, and the misses; both sources are made of it."""
 
-    def __init__(self, files_max: int) -> None:
+    def __init__(self, files_max: int, descriptors: Descriptors | None) -> None:
         self._files: OpenFiles[bytes] = OpenFiles(files_max)
+        self._descriptors = descriptors or Descriptors()
+        self._descriptors.add_giver(self._files.drop_idle)
         self._release = self._files.release  # bound once: open() is the hot path
         self._misses_lock = threading.Lock()
         self._misses_total = 0
@@ -108,7 +108,7 @@ class _StaticFiles:
     def _open_anew(self, key: bytes, open_fd: Callable[[], int]) -> StoredObject | None:
         """Open a file in place of what is kept for this key, or forget the key when there is none any more."""
         try:
-            fd = self._open_fd(open_fd)
+            fd = self._descriptors.open(open_fd)
         except OSError as error:
             if error.errno not in _ABSENT:
                 raise StoreUnavailable("open", os.fsdecode(key), error.errno or errno.EIO) from error
@@ -121,14 +121,6 @@ class _StaticFiles:
             return None
         file = OpenFile(key, fd, identity=identity_of(facts), size_bytes=facts.st_size, version=_version_of(facts))
         return self._as_object(self._files.keep(file))
-
-    def _open_fd(self, open_fd: Callable[[], int]) -> int:
-        try:
-            return open_fd()
-        except OSError as error:
-            if error.errno not in _OUT_OF_DESCRIPTORS or not self._files.drop_idle():
-                raise
-            return open_fd()
 
     def _as_object(self, file: OpenFile[bytes]) -> StoredObject:
         return _PinnedFile(file.fd, file.size_bytes, file.version, b"", self._release, file)
@@ -146,8 +138,8 @@ class StaticDirectory(_StaticFiles):
     itself is opened once, so that renaming another one into its place needs a restart.
     """
 
-    def __init__(self, path: str, files_max: int = OPEN_FILES_MAX) -> None:
-        super().__init__(files_max)
+    def __init__(self, path: str, files_max: int = OPEN_FILES_MAX, *, descriptors: Descriptors | None = None) -> None:
+        super().__init__(files_max, descriptors)
         try:
             self._root_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -193,14 +185,15 @@ class FileMap(_StaticFiles):
         *,
         recheck_s: float = _MAP_RECHECK_S,
         clock: Callable[[], float] = time.monotonic,
+        descriptors: Descriptors | None = None,
     ) -> None:
-        super().__init__(files_max)
+        super().__init__(files_max, descriptors)
         self._map_path = os.path.abspath(path)
         self._recheck_s = recheck_s
         self._clock = clock
         self._map_lock = threading.Lock()
         self._map_identity = self._look()
-        self._paths = load_file_map(self._map_path)
+        self._paths = load_file_map(self._map_path, self._descriptors)
         self._recheck_at = clock() + recheck_s
 
     def open(self, key: bytes) -> StoredObject | None:
@@ -250,7 +243,7 @@ class FileMap(_StaticFiles):
                 return
             self._map_identity = identity  # also of a broken one: it is not tried again before it changes again
             try:
-                self._paths = load_file_map(self._map_path)
+                self._paths = load_file_map(self._map_path, self._descriptors)
             except ConfigError as error:
                 log.error("file map refused, keeping the one before", extra={"map": self._map_path, "why": str(error)})
                 return
@@ -264,10 +257,10 @@ class FileMap(_StaticFiles):
 StaticSource = StaticDirectory | FileMap
 
 
-def load_file_map(map_path: str) -> dict[bytes, bytes]:
+def load_file_map(map_path: str, descriptors: Descriptors) -> dict[bytes, bytes]:
     """Read a file map and look at every file it names; raises ConfigError, mostly as FileMapError with the line."""
     try:
-        with open(map_path, "rb") as file:
+        with open(map_path, "rb", opener=lambda path, flags: descriptors.open(lambda: os.open(path, flags))) as file:
             content = file.read()
     except OSError as error:
         raise ConfigError(f"cannot read the file map {map_path}: {error.strerror}") from error
@@ -287,25 +280,14 @@ def load_file_map(map_path: str) -> dict[bytes, bytes]:
     return paths
 
 
-def files_max_from_limit(soft_limit: int) -> int:
-    """Return how many files may stay open under this soft limit (RLIMIT_NOFILE); most of it is the object store's."""
-    if soft_limit == resource.RLIM_INFINITY:
-        return OPEN_FILES_MAX
-    return max(1, min(OPEN_FILES_MAX, soft_limit // 8))
-
-
-def open_static(path: str) -> StaticSource:
-    """Return the source for a directory or for a file map; raises ConfigError when the path is neither.
-
-    It keeps as many files open as the limit of descriptors allows at this moment, so raise that first.
-    """
-    files_max = files_max_from_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+def open_static(path: str, files_max: int = OPEN_FILES_MAX, *, descriptors: Descriptors | None = None) -> StaticSource:
+    """Return the source for a directory or for a file map; raises ConfigError when the path is neither."""
     try:
         facts = os.stat(path)
     except OSError as error:
         raise ConfigError(f"cannot serve {path}: {error.strerror}") from error
     if stat.S_ISDIR(facts.st_mode):
-        return StaticDirectory(path, files_max)
+        return StaticDirectory(path, files_max, descriptors=descriptors)
     if stat.S_ISREG(facts.st_mode):
-        return FileMap(path, files_max)
+        return FileMap(path, files_max, descriptors=descriptors)
     raise ConfigError(f"cannot serve {path}: neither a directory nor a file map")

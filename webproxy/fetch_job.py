@@ -115,10 +115,7 @@ class FetchJob(Sink):
 
     def _nobody_takes(self) -> bool:
         """True when neither a client nor the cache takes the body."""
-        return not self.spool.wanted and not self._filling()
-
-    def _filling(self) -> bool:
-        return self.fill is not None and self.fill.position is not None
+        return not self.spool.wanted and (self.fill is None or self.fill.position is None)
 
     def idle(self) -> bool:
         """End the fetch when nobody wants it; a complete body is for the cache, also when its readers have left."""
@@ -131,7 +128,7 @@ class FetchJob(Sink):
         return self.spool.abandon()
 
     def _worth_going_on(self) -> bool:
-        if not self._filling():
+        if self.fill is None or not self.fill.is_coming:
             return False
         return self._length is None or self.spool.written >= self._go_on_share * self._length
 

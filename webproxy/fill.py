@@ -1,8 +1,8 @@
 """Fill: hand a body to the cache while it comes from the origin, without slowing the fetch or starving a hit.
 
-The fill moves when bytes and a free segment are there. When somebody waits for a segment, the fill gives way: it is
-aborted, and begun anew from the spool when the body is complete. Whatever goes wrong here costs no more than that the
-object is not stored.
+The fill moves when bytes and a free segment are there. It holds segments, and a worker of the cache, so it gives way
+when somebody waits for a segment, or when the origin or the cache lets it stand still: it is aborted, and begun anew
+from the spool when the body is complete. Whatever goes wrong here costs no more than that the object is not stored.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 FILL_SEGMENTS = 2
 START_SECONDS = 2.0
-GIVE_WAY_SECONDS = 1.0
+GIVE_WAY_SECONDS = 0.1
 LOOK_SECONDS = 1.0
+STILL_SECONDS = 0.25
 
 
 def metadata_of(stored: StoredResponse) -> Callable[[int], bytes]:
@@ -59,7 +60,7 @@ class Fill:
         self._spool = spool
         self._size: int | None = None
         self._transfer: OutgoingTransfer | None = None
-        self._next_look = 0.0
+        self._next_look = self._moved_at = 0.0
         self._gave_way = False
         self.given_up = False
         self.stored = False
@@ -75,6 +76,13 @@ class Fill:
     def position(self) -> int | None:
         """How much of the body the cache has got, or None when nothing is under way."""
         return self._transfer.position if self._transfer is not None else None
+
+    @property
+    def is_coming(self) -> bool:
+        """True when the cache gets the body now, or will when it is complete."""
+        if self.given_up or self._size is None:
+            return False
+        return self._transfer is not None or self._client.connected
 
     @property
     def chunk_bytes(self) -> int:
@@ -95,19 +103,31 @@ class Fill:
         if self.given_up or self._size is None:
             return
         try:
-            if self._transfer is None and not self._gave_way and self._cache_is_there():
+            if self._transfer is None and self._may_begin() and self._cache_is_there():
                 self._begin(self._pool.try_lease(FILL_SEGMENTS))
             if self._transfer is not None:
                 self._pump(self._transfer)
         except (ShmChannelError, OSError) as error:
             self._drop(error)
 
+    def _may_begin(self) -> bool:
+        """Whether there is a whole chunk to begin with: a small body goes in one go, when it is complete."""
+        return not self._gave_way and self._handed_early(self._spool.written) >= self.chunk_bytes
+
     def _pump(self, transfer: OutgoingTransfer) -> None:
+        position = transfer.position
         transfer.pump(self._read_into, self._handed_early(self._spool.written), wait=False)
         if transfer.refused:
             self.given_up = True
             transfer.commit()
             self._close()
+        elif transfer.position != position:
+            self._moved_at = monotonic()
+        elif self._stands_still():
+            self._let_go()
+
+    def _stands_still(self) -> bool:
+        return monotonic() - self._moved_at > STILL_SECONDS
 
     def _handed_early(self, available_bytes: int) -> int:
         """How much may be handed over before finish(): not the last chunk, which makes it an object."""
@@ -122,10 +142,18 @@ class Fill:
         return self._client.connected
 
     def give_way(self) -> None:
-        """If a hit waits for a segment, let it have ours; the body is handed over when it is complete."""
-        if self._transfer is not None and not self._transfer.complete and self._pool.waiting:
-            self._gave_way = True
-            self._abort()
+        """Let go of the segment that a hit waits for, and of the cache's worker that has nothing to do.
+
+        The body is handed over when it is complete.
+        """
+        if self._transfer is None or self._transfer.complete:
+            return
+        if self._pool.waiting or self._stands_still():
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._gave_way = True
+        self._abort()
 
     def finish(self) -> None:
         """The body is complete in the spool: hand the rest over and wait for the commit."""
@@ -176,6 +204,7 @@ class Fill:
             self.given_up = True
             return
         self._transfer = self._client.put(self.key, self._size, metadata, lease, Deadline.after(START_SECONDS))
+        self._moved_at = monotonic()
 
     def _read_into(self, views: Sequence[memoryview], offset: int) -> int:
         return os.preadv(self._spool.fd, views, offset)
@@ -184,9 +213,9 @@ class Fill:
         assert self._transfer is not None
         try:
             self._transfer.abort(GIVE_WAY_SECONDS)
-            self._close()
         except ShmChannelError as error:
-            self._drop(error)
+            log.debug("fill abandoned", extra={"key": self.key, "reason": str(error)})
+        self._close()
 
     def _drop(self, error: Exception) -> None:
         log.debug("fill broken", extra={"key": self.key, "reason": str(error)})

@@ -31,7 +31,7 @@ _MEANINGS = {
     ExitCode.USAGE: "a flag, a variable, the file or a path that one names was refused: correct it, then start again",
     ExitCode.CANNOT_START: "something needed at the start is not to be had: a port, the store, shared memory",
     ExitCode.SOFTWARE: "an error of the program itself; the log has the details",
-    ExitCode.LOCK_HELD: "another live process holds the queue name; the message names it",
+    ExitCode.LOCK_HELD: "another live process, which the message names, or another user's queue has the queue name",
     ExitCode.INTERRUPTED: "stopped before the running requests had ended: a second signal, or the drain limit",
 }
 

@@ -74,6 +74,24 @@ class QueueContract:
             sender.send(b"b", 1, soon())
         assert {first.result(), second.result()} == {b"a", b"b"}
 
+    def test_who_waits_can_be_woken(self, queue: CommandQueue, sender: CommandSender) -> None:
+        with (
+            in_thread(lambda: queue.receive(2 * WATCHDOG_S)) as first,
+            in_thread(lambda: queue.receive(2 * WATCHDOG_S)) as second,
+        ):
+            queue.wake()
+            queue.wake()
+        assert (first.result(), second.result()) == (None, None)
+
+    def test_waking_takes_nothing_away(self, queue: CommandQueue, sender: CommandSender) -> None:
+        for number in range(MESSAGES_MAX - 1):
+            sender.send(b"%d" % number, 0, soon())
+        for _ in range(MESSAGES_MAX):
+            queue.wake()
+        arrived = [queue.receive(0.0) for _ in range(MESSAGES_MAX)]
+        assert arrived == [*(b"%d" % number for number in range(MESSAGES_MAX - 1)), None]
+        assert queue.waiting == 0
+
     def test_full_queue(self, queue: CommandQueue, sender: CommandSender) -> None:
         for _ in range(MESSAGES_MAX):
             sender.send(b"x", 1, soon())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,12 +12,42 @@ import pytest
 from simplecached.entry import Entry
 from simplecached.errors import EntryTooLarge, NoRoom, ShortObject, StoreUnavailable
 from tests.support.stores import body_of, get, open_fds, opened, put
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from simplecached.lru_store import LruStore, Record
+    from simplecached.lru_store import LruStore
+    from simplecached.record import Record
     from tests.support.stores import StoreFactory
+
+
+class LockThatTells:
+    """A lock that sets an event before it is waited for."""
+
+    def __init__(self, lock: threading.Lock, asked: threading.Event) -> None:
+        self._lock = lock
+        self._asked = asked
+
+    def __enter__(self) -> None:
+        self._asked.set()
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+def with_aside(step: Callable[[Record], None], aside: Callable[[], object], moment: str) -> Callable[[Record], None]:
+    """Return the step of a store with something done before or after it."""
+
+    def both(record: Record) -> None:
+        if moment == "before":
+            aside()
+        step(record)
+        if moment == "after":
+            aside()
+
+    return both
 
 
 class StoreContract:
@@ -196,6 +228,19 @@ class StoreContract:
         assert get(store, b"other") == b"o"
         assert store.stats().used_bytes == 1
 
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    @pytest.mark.parametrize("way", ["key", "prefix"])
+    def test_a_remove_during_the_commit_is_kept(
+        self, store: LruStore, monkeypatch: pytest.MonkeyPatch, way: str, moment: str
+    ) -> None:
+        put(store, b"key", b"old", b"m")
+        remove = partial(store.remove, b"key") if way == "key" else partial(store.remove_prefix, b"ke")
+        monkeypatch.setattr(store, "_publish", with_aside(store._publish, remove, moment))
+        assert put(store, b"key", b"body", b"m") > 0
+        assert store.open(b"key") is None
+        stats = store.stats()
+        assert (stats.used_bytes, stats.writing_count, stats.stored_total, stats.removed_total) == (0, 0, 2, 1)
+
     # Replacing metadata, and marks
 
     def test_metadata_is_replaced_and_the_body_stays(self, store: LruStore) -> None:
@@ -293,6 +338,37 @@ class StoreContract:
             {b"key": True, b"keys": False, b"other": False} if way == "key" else {b"key": True, b"other": False}
         )
 
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    @pytest.mark.parametrize("way", ["key", "prefix"])
+    def test_a_mark_during_the_commit_is_kept(
+        self, store: LruStore, monkeypatch: pytest.MonkeyPatch, way: str, moment: str
+    ) -> None:
+        mark = partial(store.mark, b"key") if way == "key" else partial(store.mark_prefix, b"ke")
+        monkeypatch.setattr(store, "_publish", with_aside(store._publish, mark, moment))
+        put(store, b"key", b"body", b"m")
+        put(store, b"key too", b"bare")
+        assert {entry.key: entry.marked for entry in store.entries()} == (
+            {b"key": True, b"key too": False} if way == "key" else {b"key": True}
+        )
+
+    def test_a_mark_during_a_replacement_comes_after_it(self, store: LruStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Or memory would forget the mark that the medium has."""
+        put(store, b"key", b"body", b"old")
+        keep = store._keep_metadata
+        waits = threading.Event()
+        marking = threading.Thread(target=store.mark, args=(b"key",))
+
+        def marked_meanwhile(record: Record, metadata: bytes) -> None:
+            monkeypatch.setattr(store, "_metadata_lock", LockThatTells(store._metadata_lock, waits))
+            keep(record, metadata)
+            marking.start()
+            wait_until(lambda: waits.is_set() or not marking.is_alive(), what="the mark waits, or is done")
+
+        monkeypatch.setattr(store, "_keep_metadata", marked_meanwhile)
+        assert store.replace_metadata(b"key", 0, b"new") is True
+        marking.join()
+        assert [(entry.metadata, entry.marked) for entry in store.entries()] == [(b"new", True)]
+
     def test_an_object_that_left_meanwhile_gets_no_metadata(
         self, store: LruStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -362,6 +438,22 @@ class StoreContract:
             opened(store, b"b").release()
             put(store, b"c", bytes(10))
             assert [entry.key for entry in store.entries()] == [b"a", b"c"]
+
+    def test_what_has_left_is_not_remembered(self, make_store: StoreFactory) -> None:
+        store = make_store(budget_bytes=30)
+        for number in range(9):
+            put(store, b"%d" % (number % 4), bytes(10), b"m")
+        store.replace_metadata(b"0", 0, bytes(20))
+        store.mark(b"0")
+        store.remove(b"0")
+        put(store, b"bare", b"")
+        store.mark_prefix(b"")
+        store.remove_prefix(b"")
+        assert store.stats().evicted_total > 2
+        assert store._leaving == set()
+        put(store, b"key", b"body")
+        store.close()
+        assert store._leaving == set()
 
     # Facts and ends
 

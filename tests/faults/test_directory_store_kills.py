@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,5 +122,59 @@ def test_killed_there(tmp_path: Path, work: str, point: str, bodies: set[bytes |
         version = put(store, b"key", b"after")
         assert get(store, b"key") == b"after"
         assert all(entry.version <= version for entry in store.entries())
+    finally:
+        store.close()
+
+
+# Purges "key" at one step of the named work on it, and dies at that step or a later one.
+PURGE_SCRIPT = """
+    import os, signal, sys
+    from simplecached import directory_store
+
+    path, work, purge, purge_point, point = sys.argv[1:]
+    acknowledged = armed = False
+
+    def put(key, body):
+        writer = store.begin(key, len(body), b"meta")
+        writer.write(memoryview(body))
+        writer.commit()
+
+    def checkpoint(name):
+        global acknowledged, armed
+        if armed and name == purge_point:
+            armed = False
+            getattr(store, purge)(b"" if purge.endswith("prefix") else b"key")
+            acknowledged = True
+        if acknowledged and name == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    directory_store._checkpoint = checkpoint
+    store = directory_store.DirectoryStore(path, 100_000)
+    if work == "replace":
+        put(b"key", b"old")
+    armed = True
+    put(b"key", b"new" * 5000)
+    print("not killed")
+"""
+COMMIT_POINTS = ("written", "synced", "renamed", "indexed")
+
+
+@pytest.mark.parametrize(("purge_point", "point"), list(combinations_with_replacement(COMMIT_POINTS, 2)))
+@pytest.mark.parametrize("purge", ["remove", "remove_prefix", "mark", "mark_prefix"])
+@pytest.mark.parametrize("work", ["first", "replace"])
+def test_what_was_purged_during_a_commit_stays_so(
+    tmp_path: Path, work: str, purge: str, purge_point: str, point: str
+) -> None:
+    path = str(tmp_path / "store")
+    ended = run_script(PURGE_SCRIPT, path, work, purge, purge_point, point)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGKILL, "", "")
+    store = DirectoryStore(path, 100_000)
+    try:
+        if purge.startswith("remove"):
+            assert store.entries() == []
+        else:
+            assert [entry.marked for entry in store.entries()] == [True] * (work == "replace" or point == "indexed")
+        files = [name for _, _, names in os.walk(os.path.join(path, "objects")) for name in names]
+        assert len(files) == len(store.entries())
     finally:
         store.close()

@@ -8,14 +8,16 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from simplecached import directory_store
 from simplecached.directory_store import DirectoryStore
 from simplecached.errors import EntryTooLarge, NoRoom, ShortObject
 from simplecached.memory_store import MemoryStore
-from tests.support.stores import body_of
+from tests.support.stores import body_of, started_after_a_kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,14 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
         writer.write(memoryview(item.body)[:cut])
         if end == "commit":
             writer.write(memoryview(item.body)[cut:])
-            item.version = writer.commit()
-            assert item.version > self.last_version
-            self.last_version = item.version
-            if not item.removed:
-                if older := self.model.visible.get(item.key):
-                    self.model.hide(older)
-                self.model.visible[item.key] = item
-                self.model.touch(item)
+            self.commit(writer, item)
         elif end == "short" and cut < len(item.body):
             try:
                 writer.commit()
@@ -134,6 +129,16 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             writer.abort()
         self.model.unpin(item)
+
+    def commit(self, writer: ObjectWriter, item: ModelObject) -> None:
+        item.version = writer.commit()
+        assert item.version > self.last_version
+        self.last_version = item.version
+        if not item.removed:
+            if older := self.model.visible.get(item.key):
+                self.model.hide(older)
+            self.model.visible[item.key] = item
+            self.model.touch(item)
 
     @rule(key=KEYS)
     def open_reader(self, key: bytes) -> None:
@@ -275,6 +280,44 @@ class DirectoryStoreMachine(StoreMachine):
         self.end_everything()
         self.store.close()
         self.store = self.open_store()
+
+    @precondition(lambda self: self.writers)
+    @rule(data=st.data(), point=st.sampled_from(["written", "synced", "renamed", "indexed"]), marks=st.booleans())
+    def purge_during_a_commit(self, data: st.DataObject, point: str, marks: bool) -> None:
+        """What was purged stays so when the process is killed then, or at the next step."""
+        writer, item = self.writers[data.draw(st.integers(0, len(self.writers) - 1))]
+        key = data.draw(st.one_of(st.just(item.key), KEYS))
+        prefix = data.draw(st.one_of(st.none(), st.just(item.key[:2]), PREFIXES))
+        steps: list[str] = []
+
+        def checkpoint(name: str) -> None:
+            if name == point and not steps:
+                steps.append("purging")
+                if prefix is None:
+                    (self.mark if marks else self.remove)(key=key)
+                else:
+                    (self.mark_prefix if marks else self.remove_prefix)(prefix=prefix)
+                steps.append("acknowledged")
+            if "acknowledged" in steps:
+                self.a_kill_now_undoes_nothing(item)
+
+        writer.write(memoryview(item.body))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(directory_store, "_checkpoint", checkpoint)
+            self.commit(writer, item)
+        self.writers.remove((writer, item))
+        self.model.unpin(item)
+
+    def a_kill_now_undoes_nothing(self, committing: ModelObject) -> None:
+        """The one being committed may be there or not, unless it was removed; it has the highest version."""
+        with started_after_a_kill(self.path) as store:
+            entries = store.entries()
+        for entry in entries:
+            is_new = entry.version > self.last_version
+            item = committing if is_new else self.model.visible[entry.key]
+            assert (entry.key, entry.metadata, entry.marked) == (item.key, item.metadata, item.marked)
+            assert not item.removed
+        assert {entry.key for entry in entries} >= set(self.model.visible)
 
     @invariant()
     def one_file_an_object(self) -> None:

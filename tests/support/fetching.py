@@ -43,6 +43,10 @@ class FakeFill(Fill):
         return self.taken
 
     @property
+    def is_coming(self) -> bool:
+        return not self.given_up and self.taken is not None
+
+    @property
     def chunk_bytes(self) -> int:
         return 65_536
 

@@ -10,6 +10,9 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import posix_ipc
+import pytest
+
 from shmchannel.reaper import FoundName, survey, sweep
 from tests.support import names
 from tests.support.waiting import WATCHDOG_S
@@ -68,3 +71,23 @@ def swept(pid: int) -> list[FoundName]:
     """Sweep, as any process of the machine may; what of this owner's went with it."""
     before = {found.path for found in names_of(pid)}
     return [found for found in sweep() if found.path in before]
+
+
+@contextmanager
+def another_users_queue(name: str) -> Iterator[None]:
+    """A message queue that this user cannot remove during the block; nobody holds its guard."""
+    unlink = posix_ipc.unlink_message_queue
+    queue = posix_ipc.MessageQueue(name, posix_ipc.O_CREX, mode=0o600)
+
+    def refuse(wanted: str) -> None:
+        if wanted == name:
+            raise posix_ipc.PermissionsError("Permission denied")
+        unlink(wanted)
+
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(posix_ipc, "unlink_message_queue", refuse)
+            yield
+    finally:
+        queue.close()
+        unlink(name)  # fails when it is gone

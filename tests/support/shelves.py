@@ -12,7 +12,7 @@ from shmchannel.guard import ProcessGuard
 from shmchannel.naming import queue_guard_path
 from shmchannel.shelf import ShelfReader
 from shmchannel.shelf_layout import SET_BYTES, SHELF_HEADER_BYTES, ShelfEntry
-from shmchannel.shelf_publisher import ShelfPublisher, ShelfToken
+from shmchannel.shelf_publisher import FILES_MAX, ShelfPublisher, ShelfToken
 from tests.support.channels import unique_queue
 
 LONG_NS = 10**15
@@ -62,12 +62,12 @@ def reading(body: bytes, step: int = 1 << 20) -> Callable[[Sequence[memoryview],
 
 
 @contextmanager
-def open_shelf(sets: int = 1) -> Iterator[Shelf]:
+def open_shelf(sets: int = 1, *, files_max: int = FILES_MAX) -> Iterator[Shelf]:
     """A shelf of so many sets of two cells, under a guard: without one any daemon that starts would sweep it away."""
     queue_name = unique_queue()
     guard = ProcessGuard.acquire(queue_guard_path(queue_name))
     try:
-        publisher = ShelfPublisher.create(queue_name, max(65_536, SHELF_HEADER_BYTES + sets * SET_BYTES))
+        publisher = ShelfPublisher.create(queue_name, max(65_536, SHELF_HEADER_BYTES + sets * SET_BYTES), files_max)
         try:
             reader = ShelfReader.attach(queue_name)
             yield Shelf(queue_name, publisher, reader)

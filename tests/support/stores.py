@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from simplecached.directory_store import DirectoryStore
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from simplecached.store import ObjectSource, ObjectStore, StoredObject
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -53,6 +60,18 @@ def get(source: ObjectSource, key: bytes) -> bytes | None:
         return None
     with stored:
         return body_of(stored)
+
+
+@contextmanager
+def started_after_a_kill(path: str) -> Iterator[DirectoryStore]:
+    """Start a store on a copy of the directory as it is now: what a kill at this moment would have left."""
+    with tempfile.TemporaryDirectory(prefix="store-after-a-kill-") as copies:
+        copy = shutil.copytree(path, os.path.join(copies, "store"))
+        store = DirectoryStore(copy, 1 << 30)
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 def open_fds() -> dict[int, str]:

@@ -13,11 +13,13 @@ import pytest
 from shmchannel.attachments import AttachmentTable
 from shmchannel.commands import SegmentRef
 from shmchannel.deadline import Deadline
-from shmchannel.errors import LayoutMismatch, NameMissing, PeerGone, PeerProtocolError
+from shmchannel.errors import LayoutMismatch, LimitReached, NameMissing, PeerGone, PeerProtocolError
 from shmchannel.naming import SHM_DIRECTORY, pool_guard_path
 from shmchannel.pool import Lease, SegmentPool
 from shmchannel.reaper import sweep
+from shmchannel.segment import Segment
 from tests.support.channels import SEGMENT_BYTES, in_thread
+from tests.support.descriptors import none_left
 from tests.support.holders import holding
 from tests.support.stores import open_fds
 from tests.support.waiting import WATCHDOG_S
@@ -40,6 +42,11 @@ def pool() -> Iterator[SegmentPool]:
 def prepared(lease: Lease) -> list[SegmentRef]:
     """What a command would say of the lease."""
     return [SegmentRef(s.wire_name, s.header.prepare(), s.segment_bytes) for s in lease.segments]
+
+
+def again(segment: Segment) -> SegmentRef:
+    """What the next command would say of a segment."""
+    return SegmentRef(segment.wire_name, segment.header.prepare(), segment.segment_bytes)
 
 
 def soon() -> Deadline:
@@ -152,6 +159,102 @@ def test_nothing_stays_open_for_a_dead_pool(table: AttachmentTable, clean: bool)
     assert guards_open(pool.name) == 0
     assert table.count == 0
     assert not table._pools
+
+
+def test_two_mappings_of_one_segment(table: AttachmentTable, pool: SegmentPool) -> None:
+    """One was given back in mid-stream and serves another transfer; that the first one breaks is nothing to it."""
+    before = len(open_fds())
+    lease = pool.lease(soon())
+    first, second = lease.segments
+    broken, _ = table.take(prepared(lease))
+    other, _ = table.take([again(first)])
+    table.put_back(other)
+    table.drop(broken)
+    segments, watch = table.take([again(first)])
+    assert segments == other
+    assert watch.alive()
+    broken, _ = table.take([again(second)])
+    other, _ = table.take([again(second)])
+    table.drop(broken)
+    table.put_back(other)
+    assert table.take([again(second)])[0] == other
+    table.drop(segments + other)
+    lease.give_back()
+    assert len(open_fds()) == before + 1, "the pool's guard"
+    assert not table._pools
+
+
+def test_one_mapping_of_a_segment_is_kept(table: AttachmentTable, pool: SegmentPool) -> None:
+    before = len(open_fds())
+    lease = pool.lease(soon(), 1)
+    transfers = [table.take([again(lease.segments[0])])[0] for _ in range(3)]
+    for segments in transfers:
+        table.put_back(segments)
+    assert table.count == 1
+    assert len(open_fds()) == before + 2, "the guard and one mapping"
+    lease.give_back()
+
+
+def test_more_than_are_kept(pool: SegmentPool) -> None:
+    """Those that served least recently make way for one that is attached; a guard counts as well."""
+    table = AttachmentTable(kept_max=3)
+    leases = [pool.lease(soon(), 1) for _ in range(4)]
+    before = len(open_fds())
+    first, second, third = [table.take(prepared(lease))[0] for lease in leases[:3]]
+    assert len(open_fds()) == before + 4, "what is in use stays"
+    for segments in (second, first, third):
+        table.put_back(segments)
+    fourth, _ = table.take(prepared(leases[3]))
+    assert len(open_fds()) == before + 3
+    assert table.take(prepared(leases[2]))[0] == third
+    assert table.count == 0
+    table.drop(third + fourth)
+    table.close()
+    for lease in leases:
+        lease.give_back()
+
+
+@pytest.mark.parametrize("guard_is_open", [True, False])
+def test_without_descriptors_room_is_made(pool: SegmentPool, guard_is_open: bool) -> None:
+    """For the guard, for the block, and for the mapping."""
+    taken: list[int] = []
+
+    def make_room() -> bool:
+        for _ in range(3):
+            os.close(taken.pop())
+        return True
+
+    table = AttachmentTable(make_room=make_room)
+    leases = [pool.lease(soon(), 1) for _ in range(2)]
+    if guard_is_open:
+        table.put_back(table.take(prepared(leases[1]))[0])
+    refs = prepared(leases[0])
+    with none_left() as all_taken:
+        taken = all_taken
+        segments, watch = table.take(refs)
+        assert watch.alive()
+    table.drop(segments)
+    table.close()
+    for lease in leases:
+        lease.give_back()
+
+
+def test_without_descriptors_an_idle_segment_gives_its_own(pool: SegmentPool) -> None:
+    """When nobody else can; without any it is an error that says so, and the next time it is tried anew."""
+    table = AttachmentTable(make_room=lambda: False)
+    lease, *idle = [pool.lease(soon(), 1) for _ in range(4)]
+    for each in idle:
+        table.put_back(table.take(prepared(each))[0])
+    refs = prepared(lease)
+    with none_left():
+        segments, _ = table.take(refs)
+        with pytest.raises(LimitReached, match="Too many open files"):
+            table.take([again(each.segments[0]) for each in idle])
+    table.put_back(table.take([again(each.segments[0]) for each in idle])[0])
+    table.drop(segments)
+    table.close()
+    for each in (lease, *idle):
+        each.give_back()
 
 
 def test_killed_proxy(table: AttachmentTable) -> None:

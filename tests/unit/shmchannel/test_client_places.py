@@ -100,6 +100,33 @@ def test_a_short_object_has_no_use_for_a_place(pair: Pair) -> None:
     end(transfer)
 
 
+@pytest.mark.parametrize("chunks", [0, 1, 2 * GROWTH_CHUNKS - 1])
+def test_an_object_that_is_short_now_lines_up_no_more(pair: Pair, chunks: int) -> None:
+    pair.cache.entries[LONG] = Entry(body_of(chunks * CAPACITY))
+    pair.fetch(LONG)
+    place = entered(pair)
+    assert not pair.client.should_line_up(LONG)
+    place.leave()
+    transfer = get(pair, LONG)
+    assert (len(lease_of(transfer).segments), lease_of(transfer).place) == (1, None)
+    end(transfer)
+
+
+def test_an_object_that_is_gone_lines_up_no_more(pair: Pair) -> None:
+    del pair.cache.entries[LONG]
+    end(get(pair, LONG))
+    place = entered(pair)
+    assert not pair.client.should_line_up(LONG)
+    place.leave()
+
+
+def test_a_short_range_of_a_long_object_leaves_it_a_long_one(pair: Pair) -> None:
+    end(pair.client.get(LONG, Deadline.after(WATCHDOG_S), length=1))
+    place = entered(pair)
+    assert pair.client.should_line_up(LONG)
+    place.leave()
+
+
 @pytest.mark.parametrize("waited", [False, True])
 def test_no_segment_in_time(pair: Pair, waited: bool) -> None:
     held = [pair.pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(6)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import posix_ipc
 import pytest
@@ -19,8 +21,10 @@ from shmchannel.reaper import unlink_queue
 from shmchannel.shelf_layout import SHELF_BYTES_MIN
 from shmchannel.shelf_publisher import ShelfPublisher
 from tests.support.channels import in_thread, unique_queue
-from tests.support.holders import holding
+from tests.support.holders import another_users_queue, holding
+from tests.support.stores import run_script
 from tests.support.waiting import WATCHDOG_S, wait_until
+from tests.support.wall_clock import set_back
 
 HOLD = """
 from shmchannel.command_queue import CommandQueue
@@ -121,6 +125,22 @@ def test_failed_creation_leaves_nothing(name: str, monkeypatch: pytest.MonkeyPat
     assert not os.path.exists(queue_guard_path(name))
 
 
+def test_another_users_queue(name: str) -> None:
+    """Nobody holds its guard: that was removed by hand, or the queue is another program's."""
+    with another_users_queue(name):
+        with pytest.raises(NameTaken, match=f"{name} .*another user.* -q"):
+            CommandQueue.create(name)
+        assert not os.path.exists(queue_guard_path(name))
+
+
+def test_another_users_queue_after_the_name_was_removed_by_hand(name: str) -> None:
+    queue = CommandQueue.create(name)
+    unlink_queue(name)
+    with another_users_queue(name):
+        queue.close()
+        assert not os.path.exists(queue_guard_path(name))
+
+
 def test_name_removed_by_hand(name: str) -> None:
     queue = CommandQueue.create(name)
     queue.set_ready()
@@ -167,5 +187,51 @@ def test_signals_during_send(name: str) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert queue.receive(0.0) == b"patient"
+    sender.close()
+    queue.close()
+
+
+SEND_TO_A_FULL_QUEUE = """
+import os, sys
+from shmchannel.command_queue import MESSAGES_MAX, CommandQueue, CommandSender
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ChannelTimeout, PeerGone
+queue = CommandQueue.create(sys.argv[1])
+queue.set_ready()
+sender = CommandSender(sys.argv[1])
+for _ in range(MESSAGES_MAX):
+    sender.send(b"x", 1, Deadline.after(30))
+try:
+    sender.send(b"too much", 1, Deadline.after(0.05))
+except ChannelTimeout:
+    print("in time")
+queue.close()
+try:
+    sender.send(b"too late", 1, Deadline.after(3600))
+except PeerGone:
+    print("gone")
+"""
+
+
+def test_full_queue_while_the_wall_clock_is_set_back(tmp_path: Path) -> None:
+    """The sender's deadline holds, and so does its look at the owner's guard."""
+    clock = ("env", *(f"{name}={value}" for name, value in set_back(tmp_path).items()))
+    child = run_script(SEND_TO_A_FULL_QUEUE, unique_queue(), prefix=clock)
+    assert child.stdout.splitlines() == ["in time", "gone"], child.stderr
+
+
+def test_no_descriptor_left_to_wait_for_room_with(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = CommandQueue.create(name)
+    queue.set_ready()
+    sender = CommandSender(name)
+    for _ in range(command_queue_module.MESSAGES_MAX):
+        sender.send(b"x", 1, Deadline.after(WATCHDOG_S))
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(command_queue_module.select, "epoll", refuse)
+    with pytest.raises(LimitReached, match=name):
+        sender.send(b"y", 1, Deadline.after(WATCHDOG_S))
     sender.close()
     queue.close()

@@ -22,7 +22,7 @@ from shmchannel.pool import SegmentPool
 from shmchannel.reaper import survey, sweep
 from shmchannel.segment import Segment
 from tests.support.channels import in_thread, unique_queue
-from tests.support.holders import holding, names_of
+from tests.support.holders import another_users_queue, holding, names_of
 from tests.support.programs import require_program
 from tests.support.stores import run_script
 from tests.support.waiting import WATCHDOG_S
@@ -139,6 +139,19 @@ def test_foreign_names_are_left_alone() -> None:
     finally:
         for path in paths:
             path.unlink()
+
+
+def test_another_users_queue_under_a_guard_of_ours() -> None:
+    """What cannot be removed stays and is not told as removed; the guard goes, and what comes after it."""
+    name, pool = unique_queue(), pool_name(gone_pid(), "00000abf")
+    guards = {queue_guard_path(name), pool_guard_path(pool)}
+    for path in guards:
+        Path(path).write_text("1 1\n")
+    with another_users_queue(name):
+        removed = {found.path for found in sweep()}
+        assert guards <= removed
+        assert not any(os.path.exists(path) for path in guards)
+        assert f"/dev/mqueue{name}" not in removed
 
 
 def test_dry_run_tells_what_would_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def test_signals_do_not_end_a_wait(segment: Segment) -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    assert count == 200
+    assert count >= 200  # one more may have been on its way
     assert segment.data_available.value == 0
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic_ns
 
 import pytest
 
 from shmchannel import server as server_module
+from shmchannel.chunk_reader import ChunkReader
+from shmchannel.commands import Command, Kind, SegmentRef, encode
 from shmchannel.deadline import Deadline
+from shmchannel.guard import GuardWatch
+from shmchannel.identity import own_identity
+from shmchannel.segment import Segment
 from shmchannel.server import ChannelServer
-from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySender
+from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
 from tests.support.channels import unique_queue
 from tests.support.pairs import DictCache
-from tests.support.waiting import WATCHDOG_S
+from tests.support.waiting import WATCHDOG_S, wait_until
 
 
 def test_complaints_are_logged_once_in_a_while(
@@ -50,3 +61,102 @@ def test_nothing_to_serve() -> None:
     server.close()
     server.close()
     queue.close()
+
+
+# -- PUTs take turns --------------------------------------------------------------------------------------------------
+_NUMBERS = itertools.count()
+
+
+class HoldingCache(DictCache):
+    """Serves a PUT when the test says so; fails for the key /bad."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[bytes] = []
+        self.go_on = threading.Event()
+
+    def put(self, command: Command, reader: ChunkReader) -> None:
+        self.begun.append(command.key)
+        assert self.go_on.wait(WATCHDOG_S)
+        if command.key == b"/bad":
+            raise RuntimeError("of the test's")
+
+
+def put_of(key: bytes, *, deadline_ns: int = 0) -> bytes:
+    refs = (SegmentRef(b"gf-1-00000001-0", 1, 4096),)
+    return encode(Command(Kind.PUT, key, refs, deadline_ns, length=1))
+
+
+@pytest.fixture
+def holding() -> Iterator[tuple[ChannelServer, HoldingCache]]:
+    queue, cache = MemoryQueue.create(unique_queue()), HoldingCache()
+    server = ChannelServer(queue, cache, attachments=OneSegment())
+    yield server, cache
+    cache.go_on.set()
+    server.close()
+    queue.close()
+
+
+class OneSegment(MemoryAttachments):
+    """All that is asked for is one and the same segment: the cache here does not look at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.segment = MemorySegment.create(f"gf-{os.getpid()}-00000001-{next(_NUMBERS)}", 4096, own_identity())
+
+    def take(self, refs: Sequence[SegmentRef]) -> tuple[list[Segment], GuardWatch]:
+        return [self.segment], self._watch
+
+    def put_back(self, segments: Sequence[Segment]) -> None:
+        """It stays."""
+
+    def drop(self, segments: Sequence[Segment]) -> None:
+        """It stays."""
+
+    def close(self) -> None:
+        self.segment.unlink()
+        self.segment.close()
+
+
+def test_puts_wait_without_a_worker(holding: tuple[ChannelServer, HoldingCache]) -> None:
+    server, cache = holding
+    with ThreadPoolExecutor(1) as crew:
+        first = crew.submit(server.serve, put_of(b"/1"))
+        wait_until(lambda: cache.begun)
+        for key in (b"/bad", b"/2", b"/3"):
+            server.serve(put_of(key))  # comes back at once
+        assert cache.begun == [b"/1"]
+        cache.go_on.set()
+        first.result(WATCHDOG_S)
+    assert cache.begun == [b"/1", b"/bad", b"/2", b"/3"], "by the one worker, also behind one that failed"
+    server.serve(put_of(b"/4"))
+    assert cache.begun[-1] == b"/4"
+    assert server.stats().served_total == 4
+
+
+def test_a_put_whose_time_is_over_is_not_served(
+    holding: tuple[ChannelServer, HoldingCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, cache = holding
+    monkeypatch.setattr(server_module, "PUTS_WAITING_MAX", 2)
+    with ThreadPoolExecutor(1) as crew:
+        first = crew.submit(server.serve, put_of(b"/1"))
+        wait_until(lambda: cache.begun)
+        server.serve(put_of(b"/late", deadline_ns=monotonic_ns() + 1))
+        server.serve(put_of(b"/2"))
+        server.serve(put_of(b"/one too many"))
+        assert server.stats().expired_total == 1
+        cache.go_on.set()
+        first.result(WATCHDOG_S)
+        assert cache.begun == [b"/1", b"/2"]
+        assert server.stats().expired_total == 2
+        cache.go_on.clear()
+        again = crew.submit(server.serve, put_of(b"/1"))
+        wait_until(lambda: len(cache.begun) == 3)
+        server.serve(put_of(b"/2"))
+        monkeypatch.setattr(server, "_stall_s", 0.0)
+        server.sweep()
+        assert server.stats().expired_total == 3
+        cache.go_on.set()
+        again.result(WATCHDOG_S)
+    assert cache.begun == [b"/1", b"/2", b"/1"]

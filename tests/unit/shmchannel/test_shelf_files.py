@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 from shmchannel import shelf_files
 from shmchannel.shelf_files import KEEP_SECONDS, PAUSED_SECONDS, FileName, ShelfFile, ShelfFiles
 from shmchannel.shelf_layout import FileRef
+from tests.support.descriptors import none_left
 
 BODY = b"the bytes of an object" * 100
 
@@ -182,3 +184,33 @@ def test_a_cache_whose_files_cannot_be_opened_is_not_tried_again(files: ShelfFil
     files.forget()
     assert files.hold(os.getpid(), closed, 1, lambda: True) is None
     assert hold(files, memory_files[0]) is None
+
+
+def test_another_cache_of_the_same_pid_is_tried(files: ShelfFiles, memory_files: list[int]) -> None:
+    """In a container each cache may be process 1."""
+    closed = reference_to(memory_files[0], number=1 << 20)
+    assert files.hold(os.getpid(), closed, 1, lambda: True) is None
+    files.forget()
+    assert hold(files, memory_files[0]) is not None
+
+
+def test_without_a_descriptor_it_is_tried_again(files: ShelfFiles, memory_files: list[int]) -> None:
+    """That says nothing of the cache."""
+    reference = reference_to(memory_files[0])
+    with none_left() as taken:
+        assert files.hold(os.getpid(), reference, 1, lambda: True) is None
+        os.close(taken.pop())
+        assert files.hold(os.getpid(), reference, 1, lambda: True) is not None
+
+
+@pytest.mark.parametrize("code", [errno.ENFILE, errno.ENOMEM])
+def test_what_passes_is_tried_again(
+    files: ShelfFiles, memory_files: list[int], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(path: str, flags: int) -> int:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        assert hold(files, memory_files[0]) is None
+    assert hold(files, memory_files[0]) is not None

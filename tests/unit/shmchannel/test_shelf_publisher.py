@@ -373,12 +373,13 @@ def test_files_close_with_the_shelf(shelf: Shelf, large_file: int) -> None:
     assert not publish_file(shelf, large_file)
 
 
-def test_references_are_bounded(large_file: int) -> None:
-    with open_shelf(FILES_MAX) as shelf:
+@pytest.mark.parametrize("files_max", [3, FILES_MAX])
+def test_references_are_bounded(files_max: int, large_file: int) -> None:
+    with open_shelf(FILES_MAX, files_max=files_max) as shelf:
         before = open_count()
         published = [publish_file(shelf, large_file, key=b"/%d" % number) for number in range(2 * FILES_MAX)]
-        assert sum(published) == FILES_MAX
-        assert open_count() == before + FILES_MAX
+        assert sum(published) == files_max
+        assert open_count() == before + files_max
     assert open_count() < before
 
 

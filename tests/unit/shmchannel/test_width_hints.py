@@ -19,6 +19,18 @@ def test_width_grows_with_the_object() -> None:
     assert hints.width_for(b"/large") == 3
 
 
+def test_an_object_that_is_short_now_is_forgotten() -> None:
+    hints = WidthHints(keys_max=3)
+    for key in (b"/shrunk", b"/large", b"/larger"):
+        hints.remember(key, 5 * GROWTH_CHUNKS)
+    hints.correct(b"/larger", 6 * GROWTH_CHUNKS)
+    hints.correct(b"/shrunk", 2 * GROWTH_CHUNKS - 1)
+    hints.correct(b"/unknown", 0)
+    hints.remember(b"/new", 4 * GROWTH_CHUNKS)
+    widths = [hints.width_for(key) for key in (b"/shrunk", b"/large", b"/larger", b"/unknown", b"/new")]
+    assert widths == [1, 5, 6, 1, 4]
+
+
 def test_width_hints_are_bounded() -> None:
     hints = WidthHints(keys_max=3)
     for number in range(10):

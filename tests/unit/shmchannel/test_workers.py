@@ -60,7 +60,7 @@ def test_join_says_how_many_are_stuck() -> None:
     workers.start()
     assert stuck.wait(WATCHDOG_S)
     workers.request_stop()
-    assert workers.join(Deadline.after(0.1)) == 1
+    assert workers.join(Deadline.after(2.0)) == 1
     assert workers.join(Deadline.after(WATCHDOG_S), interrupted=lambda: True) == 1
     go.set()
     assert workers.join(Deadline.after(WATCHDOG_S)) == 0
@@ -80,6 +80,20 @@ def test_who_only_waits_for_work_is_no_unfinished_one() -> None:
     assert waiting.wait(WATCHDOG_S)
     workers.request_stop()
     threading.Timer(0.0, go.set).start()
+    assert workers.join(Deadline(0)) == 0
+
+
+def test_join_wakes_who_waits_for_work() -> None:
+    work = threading.Semaphore(0)
+
+    def step(index: int) -> None:
+        workers.idle[index] = True
+        assert work.acquire(timeout=WATCHDOG_S)
+
+    workers = WorkerPool("job", 3, step, wake=work.release)
+    workers.start()
+    wait_until(lambda: all(workers.idle))
+    workers.request_stop()
     assert workers.join(Deadline(0)) == 0
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import sqlite3
 from dataclasses import replace
+from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from simplecached.entry import Entry
 from simplecached.errors import StartupError, StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -22,6 +25,10 @@ def path(tmp_path: Path) -> str:
 
 def entry(version: int, key: bytes = b"/key") -> Entry:
     return Entry(key=key, size_bytes=10, version=version, metadata=b"\0meta")
+
+
+def add(index: DirectoryIndex, new: Entry, used_tick: int) -> None:
+    index.add(lambda: new, used_tick)
 
 
 def rows_in(path: str) -> list[tuple[Entry, int]]:
@@ -35,7 +42,7 @@ def rows_in(path: str) -> list[tuple[Entry, int]]:
 def test_rows_come_back_in_the_order_of_use(path: str) -> None:
     index = DirectoryIndex(path)
     for version in (1, 2, 3):
-        index.add(entry(version), used_tick=version)
+        add(index, entry(version), version)
     index.note_use([(9, 1), (5, 77)])
     index.remove([2, 88])
     index.close()
@@ -46,8 +53,8 @@ def test_rows_come_back_in_the_order_of_use(path: str) -> None:
 def test_marks_and_other_metadata(path: str) -> None:
     index = DirectoryIndex(path)
     for version in (1, 2, 3, 4):
-        index.add(entry(version), used_tick=version)
-    index.add(replace(entry(5), marked=True), used_tick=5)
+        add(index, entry(version), version)
+    add(index, replace(entry(5), marked=True), 5)
     index.mark([2, 3, 88])
     index.replace_metadata(3, b"new")
     index.replace_metadata(4, b"other")
@@ -65,7 +72,7 @@ def test_marks_and_other_metadata(path: str) -> None:
 def test_the_highest_version_is_remembered_after_its_row_is_gone(path: str) -> None:
     index = DirectoryIndex(path)
     assert index.last_version == 0
-    index.add(entry(2**62), used_tick=1)
+    add(index, entry(2**62), 1)
     index.remove([2**62])
     index.close()
     index = DirectoryIndex(path)
@@ -75,7 +82,7 @@ def test_the_highest_version_is_remembered_after_its_row_is_gone(path: str) -> N
 
 def test_rows_are_handed_over_once(path: str) -> None:
     index = DirectoryIndex(path)
-    index.add(entry(1), used_tick=1)
+    add(index, entry(1), 1)
     index.close()
     index = DirectoryIndex(path)
     assert len(index.take_rows()) == 1
@@ -85,12 +92,32 @@ def test_rows_are_handed_over_once(path: str) -> None:
 
 def test_a_refused_write_leaves_no_half(path: str) -> None:
     index = DirectoryIndex(path)
-    index.add(entry(1), used_tick=1)
+    add(index, entry(1), 1)
     with pytest.raises(StoreUnavailable):
-        index.add(entry(1), used_tick=1)
-    index.add(entry(2), used_tick=2)
+        add(index, entry(1), 1)
+    add(index, entry(2), 2)
     index.close()
     assert [row.version for row, _ in rows_in(path)] == [1, 2]
+
+
+def test_who_purges_meets_the_row_or_the_question_for_it(path: str) -> None:
+    """A removal or a mark that comes when the question has been answered waits until the row is there."""
+    index = DirectoryIndex(path)
+    changes: list[Thread] = []
+
+    def ask(number: int, change: Callable[[], None]) -> Entry:
+        changes.append(Thread(target=change))
+        changes[-1].start()
+        assert index._lock.locked()
+        return entry(number)
+
+    index.add(partial(ask, 1, partial(index.remove, [1])), used_tick=1)
+    index.add(partial(ask, 2, partial(index.mark, [2])), used_tick=2)
+    index.add(lambda: None, used_tick=3)
+    for change in changes:
+        change.join()
+    index.close()
+    assert [(row.version, row.marked) for row, _ in rows_in(path)] == [(2, True)]
 
 
 def test_a_closed_index_refuses(path: str) -> None:
@@ -107,7 +134,7 @@ def test_a_damaged_file_is_replaced(path: str, content: bytes) -> None:
         file.write(content)
     assert rows_in(path) == []
     index = DirectoryIndex(path)
-    index.add(entry(1), used_tick=1)
+    add(index, entry(1), 1)
     index.close()
     assert rows_in(path) == [(entry(1), 1)]
 
@@ -115,7 +142,7 @@ def test_a_damaged_file_is_replaced(path: str, content: bytes) -> None:
 def test_a_damaged_page_is_found_at_the_start(path: str) -> None:
     index = DirectoryIndex(path)
     for version in range(1, 400):
-        index.add(entry(version, b"/key" * 50), used_tick=version)
+        add(index, entry(version, b"/key" * 50), version)
     index.close()
     with open(path, "r+b") as file:
         file.seek(4096)
@@ -126,7 +153,7 @@ def test_a_damaged_page_is_found_at_the_start(path: str) -> None:
 @pytest.mark.parametrize("layout_version", [1, 99])
 def test_another_layout_starts_empty(path: str, layout_version: int) -> None:
     index = DirectoryIndex(path)
-    index.add(entry(1), used_tick=1)
+    add(index, entry(1), 1)
     index.close()
     database = sqlite3.connect(path)
     if layout_version == 1:
@@ -135,7 +162,7 @@ def test_another_layout_starts_empty(path: str, layout_version: int) -> None:
     database.close()
     assert rows_in(path) == []
     index = DirectoryIndex(path)
-    index.add(entry(2), used_tick=1)
+    add(index, entry(2), 1)
     index.close()
     assert rows_in(path) == [(entry(2), 1)]
 

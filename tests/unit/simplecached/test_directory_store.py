@@ -12,6 +12,7 @@ import pytest
 
 from simplecached.directory_store import DirectoryStore
 from simplecached.errors import StartupError, StoreInUse, StoreUnavailable
+from tests.support.descriptors import none_left
 from tests.support.stores import body_of, get, open_fds, opened, put
 
 if TYPE_CHECKING:
@@ -363,6 +364,15 @@ class TestRefusingMedium:
         monkeypatch.setattr(os, "open", real)
         assert get(store, b"a") == b"a"
         assert store.stats().pinned_count == 0
+
+    def test_idle_files_make_way_for_a_new_object(self, start: Callable[..., DirectoryStore]) -> None:
+        store = start()
+        put(store, b"a", b"a")
+        get(store, b"a")
+        with none_left():
+            put(store, b"b", b"b")
+            assert get(store, b"a") == b"a"
+            assert get(store, b"b") == b"b"
 
 
 class TestFlush:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from simplecached.errors import ConfigError, FileMapError, StoreUnavailable
 from simplecached.file_map import parse_file_map
 from simplecached.static import FileMap
+from tests.support.descriptors import none_left
 from tests.support.stores import body_of, get, open_fds, opened
 
 if TYPE_CHECKING:
@@ -195,6 +196,13 @@ class TestServing:
 
 
 class TestReloading:
+    def test_a_changed_map_is_read_when_descriptors_run_out(self, load: Callable[[], FileMap], folder: Path) -> None:
+        source = load()
+        assert get(source, b"/a") is not None
+        (folder / "locals.txt").write_text("/a a\n/b b\n/c b\n")
+        with none_left():
+            assert get(source, b"/c") == b"content of b"
+
     def test_a_new_key_is_found_at_once(self, load: Callable[[], FileMap], folder: Path) -> None:
         source = load()
         assert source.open(b"/c") is None

@@ -217,6 +217,19 @@ def test_a_paused_object_that_is_not_resumed_is_let_go(store: MemoryStore) -> No
         assert fetch(client, b"/body", version=version, offset=700)[0] is TransferState.NOT_FOUND
 
 
+def test_more_paused_objects_than_are_kept(store: MemoryStore) -> None:
+    """The one that was paused first gives way."""
+    put(store, b"/first", _BODY)
+    put(store, b"/second", _BODY)
+    handler = CacheHandler(None, store, lookup_delay_s=0, stall_s=10, paused_max=1)
+    with served(handler) as client:
+        for key in (b"/first", b"/second"):
+            pause(client, key)
+            wait_until(lambda: store.stats().pinned_count == 1)
+            wait_until(lambda key=key: any(name == key for name, _ in handler._paused._objects))
+        handler.close()
+
+
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_paused_file_goes_on_unless_it_was_rewritten_in_place(
     store: MemoryStore, tmp_path: Path, *, in_place: bool

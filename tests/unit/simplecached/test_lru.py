@@ -81,6 +81,16 @@ def test_naming_victims_changes_nothing() -> None:
     assert index.used_bytes == 80
 
 
+def test_oldest_are_those_that_nobody_uses() -> None:
+    index = index_of(1, 1, 1, 1)
+    index.pin("b")
+    assert index.oldest(2) == ["a", "c"]
+    assert index.oldest(9) == ["a", "c", "d"]
+    index.unpin("b")
+    assert index.oldest(9) == ["a", "c", "d", "b"]
+    assert index.oldest(0) == []
+
+
 def test_pins_are_counted() -> None:
     index = index_of(40)
     index.pin("a")

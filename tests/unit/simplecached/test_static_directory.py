@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simplecached import beneath, static
+from simplecached.descriptors import Descriptors
 from simplecached.errors import ConfigError, StoreUnavailable
+from simplecached.memory_store import MemoryStore
 from simplecached.static import StaticDirectory, open_static
-from tests.support.stores import body_of, get, open_fds, opened
+from tests.support.descriptors import none_left
+from tests.support.stores import body_of, get, open_fds, opened, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,6 +235,17 @@ class TestDescriptors:
         monkeypatch.setattr(static, "open_beneath", short_of_descriptors)
         assert get(source, b"/sub/deep") == b"deep content"
         assert source.stats().objects_count == 1
+
+    def test_another_source_makes_way_when_no_file_is_idle(self, root: Path) -> None:
+        descriptors = Descriptors()
+        source, store = StaticDirectory(str(root), descriptors=descriptors), MemoryStore(100, descriptors=descriptors)
+        put(store, b"stored", b"body")
+        with opened(source, b"/file"), none_left():
+            assert get(source, b"/sub/deep") == b"deep content"
+            put(store, b"stored", b"body")
+            assert source.stats().objects_count == 1, "and the other way round"
+        store.close()
+        source.close()
 
     @pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO])
     def test_an_unreadable_file_is_not_a_miss(

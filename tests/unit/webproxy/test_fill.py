@@ -49,6 +49,13 @@ def client(yard: DaemonYard, pool: SegmentPool) -> Iterator[ChannelClient]:
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pause of a test's is one of its origin, or of the cache."""
+    monkeypatch.setattr("webproxy.fill.STILL_SECONDS", WATCHDOG_S)
+    monkeypatch.setattr("webproxy.fill.GIVE_WAY_SECONDS", WATCHDOG_S)
+
+
 class Download:
     """A spool with one reader and its fill, as a fetch has them."""
 
@@ -71,6 +78,11 @@ class Download:
     def is_filling(self) -> bool:
         """Whether the cache has got a part and more is to come."""
         return bool(self.fill.position)
+
+    def gives_way(self) -> bool:
+        """Whether the fill let go, for now, at the latest now."""
+        self.fill.pump()
+        return self.fill.position is None and not self.fill.given_up
 
     def gives_up(self) -> bool:
         """Whether the fill gave up at the latest now."""
@@ -244,6 +256,70 @@ def test_it_gives_way_to_one_that_waits_and_is_stored_in_the_end(
     assert download.fill.stored
     assert stored(client) == BODY
     assert pool.stats().retired_total == 0
+
+
+@pytest.mark.parametrize("noticed_by", ["pump", "give_way"])
+def test_it_gives_way_when_the_origin_lets_it_stand_still(
+    cache: DaemonProcess,
+    client: ChannelClient,
+    pool: SegmentPool,
+    download: Download,
+    monkeypatch: pytest.MonkeyPatch,
+    noticed_by: str,
+) -> None:
+    download.receive(100_000)
+    assert download.is_filling()
+    monkeypatch.setattr("webproxy.fill.STILL_SECONDS", 0.0)
+    getattr(download.fill, noticed_by)()
+    assert not download.is_filling()
+    assert download.fill.is_coming
+    assert all_free(pool)
+    assert stored(client) is None
+    download.receive(len(BODY))
+    assert not download.is_filling()  # not begun anew before the body is complete
+    download.fill.finish()
+    assert stored(client) == BODY
+    assert pool.stats().retired_total == 0
+
+
+def test_it_gives_way_also_when_the_cache_lets_it_stand_still(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, download: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all workers of the cache are busy; what it was told then is of no use to it afterwards."""
+    monkeypatch.setattr("webproxy.fill.STILL_SECONDS", 0.05)
+    monkeypatch.setattr("webproxy.fill.GIVE_WAY_SECONDS", 0.05)
+    cache.signal(signal.SIGSTOP)
+    wait_until(cache.is_stopped)
+    download.receive(len(BODY))
+    wait_until(download.gives_way)
+    assert all_free(pool)
+    cache.signal(signal.SIGCONT)
+    download.fill.finish()
+    assert stored(client) == BODY
+
+
+@pytest.mark.parametrize("size", [1, SEGMENT_BYTES - 384, SEGMENT_BYTES])
+def test_what_fills_no_chunk_holds_nothing_before_it_is_complete(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, tmp_path: Path, size: int
+) -> None:
+    download = Download(client, pool, tmp_path, BODY[:size])
+    download.receive(size)
+    assert pool.stats().leases_total == 0
+    assert download.fill.is_coming
+    download.fill.finish()
+    assert stored(client) == BODY[:size]
+    download.end()
+
+
+def test_it_comes_only_while_there_is_a_cache(
+    yard: DaemonYard, client: ChannelClient, pool: SegmentPool, tmp_path: Path, download: Download
+) -> None:
+    assert not download.fill.is_coming
+    yard.start_cache()
+    wait_until(lambda: download.fill.is_coming)
+    assert not Fill(client, pool, b"/y", download.spool).is_coming, "of a size that is not known"
+    download.fill.cancel()
+    assert not download.fill.is_coming
 
 
 def test_it_does_not_give_way_when_nobody_waits(

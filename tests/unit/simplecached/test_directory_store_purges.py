@@ -1,0 +1,224 @@
+"""What was purged stays so after a kill, whatever other threads had under way; SIGKILL itself is in tests/faults."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simplecached.directory_store import DirectoryStore
+from simplecached.errors import StoreUnavailable
+from tests.support.stores import get, put, started_after_a_kill
+from tests.support.waiting import WATCHDOG_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from simplecached.entry import Entry
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+@pytest.fixture
+def store(path: str) -> Iterator[DirectoryStore]:
+    store = DirectoryStore(path, 30)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["remove", "remove_prefix", "mark", "mark_prefix"])
+def purge(request: pytest.FixtureRequest, store: DirectoryStore) -> Callable[[], int]:
+    """Purge the key "key" in one of the four ways."""
+    way: str = request.param
+    return partial(getattr(store, way), b"ke" if way.endswith("prefix") else b"key")
+
+
+class Aside:
+    """Do something once before a step of the store, and note what a kill right after it would leave."""
+
+    def __init__(self, path: str, store: DirectoryStore, step: str, aside: Callable[[], object]) -> None:
+        self.left: list[Entry] | None = None
+        self._path = path
+        self._aside: Callable[[], object] | None = aside
+        self._step = getattr(store, step)
+        setattr(store, step, self)
+
+    def __call__(self, *arguments: Any) -> None:
+        aside, self._aside = self._aside, None
+        if aside is not None:
+            aside()
+            with started_after_a_kill(self._path) as store:
+                self.left = store.entries()
+        self._step(*arguments)
+
+    def leaves_unmarked(self, key: bytes) -> bool:
+        """Whether a kill would have left the key without a mark; the step must have been reached."""
+        assert self.left is not None
+        return any(entry.key == key and not entry.marked for entry in self.left)
+
+
+def files_below(path: str) -> list[str]:
+    """Return the bodies in the store directory, finished or not."""
+    folders = (os.path.join(path, "tmp"), os.path.join(path, "objects"))
+    return [name for top in folders for _, _, names in os.walk(top) for name in names]
+
+
+def full(*arguments: object) -> None:
+    """Refuse a write to the index."""
+    raise StoreUnavailable("write to", "index", errno.ENOSPC)
+
+
+class TestNamesOnTheirWayOut:
+    """An object that is not visible any more, and still has its row and its file when a purge of its key comes."""
+
+    def test_replaced(self, path: str, store: DirectoryStore, purge: Callable[[], int]) -> None:
+        put(store, b"key", b"old", b"m")
+        aside = Aside(path, store, "_unpublish", purge)
+        put(store, b"key", b"new", b"m")
+        assert not aside.leaves_unmarked(b"key")
+
+    def test_evicted(self, path: str, store: DirectoryStore, purge: Callable[[], int]) -> None:
+        put(store, b"key", b"old", b"m")
+        aside = Aside(path, store, "_unpublish", purge)
+        put(store, b"other", bytes(30))
+        assert not aside.leaves_unmarked(b"key")
+
+    def test_evicted_for_longer_metadata(self, path: str, store: DirectoryStore, purge: Callable[[], int]) -> None:
+        put(store, b"key", b"old", b"m")
+        put(store, b"other", bytes(20), b"m")
+        aside = Aside(path, store, "_unpublish", purge)
+        # The purge is another thread's: a mark waits for the replacement otherwise.
+        store._metadata_lock = threading.RLock()  # type: ignore[assignment]
+        assert store.replace_metadata(b"other", 0, bytes(10)) is True
+        assert not aside.leaves_unmarked(b"key")
+
+    def test_purged_by_somebody_else(self, path: str, store: DirectoryStore, purge: Callable[[], int]) -> None:
+        put(store, b"key", b"old", b"m")
+        aside = Aside(path, store, "_unpublish", purge)
+        assert store.remove(b"key") is True
+        assert not aside.leaves_unmarked(b"key")
+
+    def test_overtaken_by_a_younger_commit(self, path: str, store: DirectoryStore, purge: Callable[[], int]) -> None:
+        publish = store._publish
+
+        def overtaken(record: Any) -> None:
+            store._publish = publish  # type: ignore[method-assign]
+            publish(record)
+            put(store, b"key", b"new", b"m")
+
+        store._publish = overtaken  # type: ignore[method-assign]
+        aside = Aside(path, store, "_destroy", purge)
+        put(store, b"key", b"old", b"m")
+        assert not aside.leaves_unmarked(b"key")
+
+
+class TestCommitUnderWay:
+    def test_a_slow_disk_holds_no_purge_up(
+        self, path: str, store: DirectoryStore, purge: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        syncing, synced = threading.Event(), threading.Event()
+
+        def slow(_fd: int) -> None:
+            syncing.set()
+            assert synced.wait(WATCHDOG_S)
+
+        put(store, b"other", b"other")
+        put(store, b"key", b"old")
+        monkeypatch.setattr(os, "fdatasync", slow)
+        committing = threading.Thread(target=put, args=(store, b"key", b"new"))
+        committing.start()
+        assert syncing.wait(WATCHDOG_S)
+        assert purge() == 1  # without metadata a mark removes too
+        assert get(store, b"other") == b"other"
+        synced.set()
+        committing.join()
+        assert store.open(b"key") is None
+        assert len(files_below(path)) == 1
+        assert (store.stats().used_bytes, store.stats().writing_count) == (5, 0)
+
+    def test_an_index_that_takes_no_purge(
+        self, path: str, store: DirectoryStore, purge: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Then the file is gone, and the object with it, marked or not."""
+        publish = store._publish
+
+        def purged(record: Any) -> None:
+            publish(record)
+            with monkeypatch.context() as patch:
+                for name in ("mark", "remove"):
+                    patch.setattr(store._rows, name, full)
+                assert purge() == 0
+            with started_after_a_kill(path) as after:
+                assert after.entries() == []
+
+        monkeypatch.setattr(store, "_publish", purged)
+        put(store, b"key", b"new", b"m")
+        assert store.open(b"key") is None
+        assert files_below(path) == []
+
+    @pytest.mark.parametrize("way", ["remove", "mark"])
+    def test_the_row_meets_the_purge_under_the_lock_of_the_index(
+        self, path: str, store: DirectoryStore, way: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A purge that comes when the row is about to be written, too late for its own look at the index."""
+        add = store._rows.add
+
+        def purge_just_before(*arguments: Any) -> None:
+            getattr(store, way)(b"key")
+            add(*arguments)
+            with started_after_a_kill(path) as after:
+                assert [entry.marked for entry in after.entries()] == [True] * (way == "mark")
+
+        monkeypatch.setattr(store._rows, "add", purge_just_before)
+        put(store, b"key", b"new", b"m")
+        assert [entry.marked for entry in store.entries()] == [True] * (way == "mark")
+        assert len(files_below(path)) == (way == "mark")
+
+
+class TestUpdateUnderWay:
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    @pytest.mark.parametrize("way", ["remove", "remove_prefix"])
+    def test_a_removal_stays(
+        self, path: str, store: DirectoryStore, way: str, moment: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keep = store._keep_metadata
+
+        def removed(record: Any, metadata: bytes) -> None:
+            if moment == "after":
+                keep(record, metadata)
+            assert getattr(store, way)(b"key") == 1
+            if moment == "before":
+                keep(record, metadata)
+            with started_after_a_kill(path) as after:
+                assert after.entries() == []
+
+        put(store, b"key", b"body", b"old")
+        monkeypatch.setattr(store, "_keep_metadata", removed)
+        assert store.replace_metadata(b"key", 0, b"new") is False
+        assert files_below(path) == []
+
+    @pytest.mark.parametrize("way", ["mark", "mark_prefix"])
+    def test_memory_and_medium_agree_on_marks(self, path: str, store: DirectoryStore, way: str) -> None:
+        """Marks and replacements from several threads, in any order."""
+        put(store, b"key", b"body", b"m")
+
+        def work(change: Callable[[], object]) -> None:
+            for _ in range(100):
+                change()
+
+        changes = (partial(getattr(store, way), b"key"), partial(store.replace_metadata, b"key", 0, b"n"))
+        threads = [threading.Thread(target=work, args=(change,)) for change in changes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with started_after_a_kill(path) as after:
+            assert after.entries() == store.entries()
