@@ -26,22 +26,46 @@ class DaemonFailed(Exception):
     """A daemon ended too early or did not say what was waited for; the text has the end of its log."""
 
 
+class _Interruption:
+    """The one KeyboardInterrupt of this program. Signals come to the main thread, which starts the daemons."""
+
+    def __init__(self) -> None:
+        self._came = False
+        self._held_back = False
+
+    def install(self) -> None:
+        """Handle the ending signals; those that came before are forgotten."""
+        self._came = False
+        for signum in ENDING_SIGNALS:
+            signal.signal(signum, self._on_signal)
+
+    def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        first, self._came = not self._came, True
+        if first and not self._held_back:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Let a signal that comes in the block interrupt at its end. Not for blocks in each other."""
+        came_before = self._came
+        self._held_back = True
+        try:
+            yield
+        finally:
+            self._held_back = False
+            if self._came and not came_before:
+                raise KeyboardInterrupt
+
+
+_interruption = _Interruption()
+
+
 def interrupt_on_ending_signals() -> None:
     """Make the first signal to end this program a KeyboardInterrupt, so that its daemons are stopped on the way out.
 
     Later ones are ignored: a clean-up cut short would leave a daemon running. It is bounded by STOP_TIMEOUT_S a daemon.
     """
-
-    interrupted = False
-
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        nonlocal interrupted
-        if not interrupted:
-            interrupted = True
-            raise KeyboardInterrupt
-
-    for signum in ENDING_SIGNALS:
-        signal.signal(signum, interrupt)
+    _interruption.install()
 
 
 def executable(name: str) -> str:
@@ -49,8 +73,14 @@ def executable(name: str) -> str:
     return os.path.join(os.path.dirname(sys.executable), name)
 
 
+def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if not name.startswith(("WEBPROXY_", "SIMPLECACHED_"))}
+
+
 class Daemon:
     """One child process whose log goes to a file. Owns the process, not the file.
+
+    It gets the user's environment without the settings of our daemons: what is started here says all of its own.
 
     It is a process group of its own, so that Ctrl-C reaches only the program that started it and stops it in order.
     """
@@ -67,7 +97,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 process_group=0,
-                env={**os.environ, **(environ or {})},
+                env=_without_settings(os.environ) | dict(environ or {}),
             )
 
     @property
@@ -191,7 +221,8 @@ def running_pair(options: PairOptions, log_directory: str, tag: str) -> Iterator
     started: list[Daemon] = []
 
     def start(name: str, command: Sequence[str]) -> Daemon:
-        started.append(Daemon(name, command, os.path.join(log_directory, f"{tag}-{name}.log"), environ))
+        with _interruption.held_back():  # else a daemon could run that nobody knows of
+            started.append(Daemon(name, command, os.path.join(log_directory, f"{tag}-{name}.log"), environ))
         return started[-1]
 
     try:

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import names
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import wait_until
 
 _THREADS_WATCHDOG_S = 10.0
+
+settings.register_profile("patient", settings(), deadline=None)  # how long an example takes is no fault of the code
+settings.load_profile("patient")
 
 
 def pytest_collection_finish() -> None:

@@ -268,6 +268,7 @@ def test_fills_that_contradict_themselves(yard: DaemonYard, cache: DaemonProcess
             segment.data_available.post()
             send(encode(command), 0)
             lease.retire()
+    with own_pool(8192) as pool:  # one chunk holds the small object: the cache waits for no step of this process
         client = ChannelClient(yard.queue, pool)
         try:
             for number in range(60):
@@ -275,8 +276,8 @@ def test_fills_that_contradict_themselves(yard: DaemonYard, cache: DaemonProcess
                     assert not transfer.found, "half a fill became an object"
                     transfer.finish()
             with client.get(SMALL.encode(), Deadline.after(WATCHDOG_S)) as transfer:
-                assert bytes(transfer.chunk) == CONTENT[SMALL][: transfer.length]
-                transfer.cancel()
+                assert bytes(transfer.chunk) == CONTENT[SMALL]
+                transfer.finish()
         finally:
             client.close()
     assert_serves_on(yard, cache)

@@ -137,7 +137,7 @@ def test_late_cache_in_an_update(yard: DaemonYard, store: tuple[str, ...]) -> No
     with client_of(yard.queue) as client:
         store_marked(client)
         with pytest.raises(ChannelTimeout):
-            client.update(KEY, 0, NEW, Deadline.after(0.5))
+            client.update(KEY, 0, NEW, Deadline.after(2.0))
         wait_until(cache.is_stopped, what="the cache has come to its point")
         cache.signal(signal.SIGCONT)
         assert found(client) in [(BODY, OLD, True), (BODY, NEW, False)]

@@ -48,7 +48,7 @@ def test_the_age_goes_on(site: Site, client: HttpClient, bodies: tuple[bytes, by
 
     wait_until(three_seconds, what="an age of three seconds more")
     assert ages == sorted(ages)
-    assert set(ages) == set(range(ages[0], ages[-1] + 1))
+    assert ages[-1] - ages[0] >= 3
     assert site.count(path) == 1
 
 

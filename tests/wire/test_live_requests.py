@@ -67,8 +67,10 @@ def proxy(request: pytest.FixtureRequest, yard_with_cache: DaemonYard) -> Iterat
     env = {"WEBPROXY_REQUEST_TIMEOUT_S": LONG_S}
     wire, protocols = request.param
     daemon = yard_with_cache.start_proxy("-t", "3", "--wire", wire, "--protocols", protocols, env=env)
+    live = LiveProxy(daemon, daemon.port, wire, "http" in protocols)
+    assert raw(live.port, VALID_REQUESTS[0].data) == live.answer(VALID_REQUESTS[0])  # what the first use opens is open
     threads = daemon.thread_count()
-    yield LiveProxy(daemon, daemon.port, wire, "http" in protocols)
+    yield live
     assert daemon.thread_count() == threads
     assert daemon.stop() == 0
     assert [event for event in daemon.events() if event["level"] not in ("info", "debug")] == []
