@@ -233,7 +233,7 @@ class HttpExchange:
             if action is Action.ONLY_IF_CACHED_MISS:
                 return self._answer_error(visit, 504, "not in the cache, and nothing else was wanted", decision.reason)
             if visit.target.rule is None:
-                return self._answer_without_origin(visit, found is not None, decision.reason)
+                return self._answer_without_origin(visit, None if action is Action.PASS else found, decision.reason)
             if action is Action.PASS:
                 return self._pass(visit, decision.reason)
             if found is not None:
@@ -267,8 +267,8 @@ class HttpExchange:
         visit.connection.stream.send_all(data)
         return "not found" if status == 404 else fwd.decode(), not visit.said.closes
 
-    def _answer_without_origin(self, visit: Visit, is_found: bool, fwd: bytes) -> tuple[str, bool]:
-        status, text = (504, "no origin can confirm what is stored") if is_found else (404, "there is no such object")
+    def _answer_without_origin(self, visit: Visit, found: Found | None, fwd: bytes) -> tuple[str, bool]:
+        status, text = (504, "no origin can confirm what is stored") if found else (404, "there is no such object")
         return self._answer_error(visit, status, text, fwd)
 
     def _send_stored(self, visit: Visit, found: Found, age_s: int, status: bytes | None, outcome: str) -> Result:
@@ -384,7 +384,7 @@ class HttpExchange:
         target, request = visit.target, visit.request
         if target.rule is None:
             if request.method in (b"GET", b"HEAD"):
-                return self._answer_without_origin(visit, False, why)
+                return self._answer_without_origin(visit, None, why)
             return self._refuse(visit.connection, request, 405, "there is no origin for this method")
         before_told = partial(self._purges.invalidate, visit)
         _, goes_on = self._passing.serve(visit.connection, request, target, visit.said, why, before_told)

@@ -30,7 +30,7 @@ from tests.support.waiting import wait_until
 from webproxy.getfile import Status
 from workloads.origin_stub import OriginStub, Route
 
-LIMIT_S = 1.5
+LIMIT_S = 0.7
 LIMITS = {
     "WEBPROXY_DEADLINE_S": str(2 * LIMIT_S),
     "WEBPROXY_QUEUE_WAIT_S": str(LIMIT_S),
