@@ -8,11 +8,18 @@ from shmchannel.reaper import survey, sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Sweep and print what was removed. Exit status 0, or 1 when a dead owner's name could not be removed."""
+    """Sweep and print what was removed.
+
+    Exit status 0; 1: a dead owner's name could not be removed; 2: the names cannot be seen.
+    """
     parser = argparse.ArgumentParser(prog="clean-shm", description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
     arguments = parser.parse_args(argv)
-    rows = sweep(dry_run=arguments.dry_run)
+    try:
+        rows = sweep(dry_run=arguments.dry_run)
+    except PermissionError as error:
+        print(f"clean-shm: {error.filename}: {error.strerror}; run it as a user who may read it", file=sys.stderr)
+        return 2
     verb = "would remove" if arguments.dry_run else "removed"
     for row in rows:
         owner = f"dead pid {row.owner_pid}" if row.owner_pid is not None else "an unknown dead owner"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -210,6 +210,21 @@ class Pair:
 
 
 @contextmanager
+def running_daemon(
+    name: str, command: Sequence[str], log_path: str, environ: Mapping[str, str] | None = None
+) -> Iterator[Daemon]:
+    """Run one child process; it is stopped at the end in any case, also when a signal comes while it is started."""
+    daemon = None
+    try:
+        with _interruption.held_back():  # else it could run and nobody know of it
+            daemon = Daemon(name, command, log_path, environ)
+        yield daemon
+    finally:
+        if daemon is not None:
+            daemon.stop()
+
+
+@contextmanager
 def running_pair(options: PairOptions, log_directory: str, tag: str) -> Iterator[Pair]:
     """Run both daemons on a queue name of their own; they are stopped at the end in any case.
 
@@ -217,19 +232,13 @@ def running_pair(options: PairOptions, log_directory: str, tag: str) -> Iterator
         DaemonFailed: one of them did not come up.
     """
     queue_name = f"/{tag}-{os.getpid()}"
-    environ = dict(options.environ)
-    started: list[Daemon] = []
+    with ExitStack() as started:
 
-    def start(name: str, command: Sequence[str]) -> Daemon:
-        with _interruption.held_back():  # else a daemon could run that nobody knows of
-            started.append(Daemon(name, command, os.path.join(log_directory, f"{tag}-{name}.log"), environ))
-        return started[-1]
+        def start(name: str, command: Sequence[str]) -> Daemon:
+            log_path = os.path.join(log_directory, f"{tag}-{name}.log")
+            return started.enter_context(running_daemon(name, command, log_path, dict(options.environ)))
 
-    try:
         cache = start("simplecached", options.cache_command(queue_name))
         cache.wait_for_event("ready")
         proxy = start("webproxy", options.proxy_command(queue_name))
         yield Pair(cache, proxy, proxy.wait_for_port(), queue_name)
-    finally:
-        for daemon in reversed(started):
-            daemon.stop()

@@ -137,11 +137,15 @@ def as_text(findings: Findings) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the findings. Exit status 0: dead owners left nothing; 1: they did."""
+    """Print the findings. Exit status 0: dead owners left nothing; 1: they did; 2: it cannot be seen."""
     parser = argparse.ArgumentParser(prog="check-ipc-leaks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)
-    findings = examine()
+    try:
+        findings = examine()
+    except PermissionError as error:
+        print(f"check-ipc-leaks: {error.filename}: {error.strerror}; run it as a user who may read it", file=sys.stderr)
+        return 2
     print(as_json(findings) if arguments.json else as_text(findings))
     return 1 if findings.leak_count else 0
 

@@ -1,4 +1,6 @@
-"""Admission: how many long transfers go at a time, first come first served. Who waits holds no thread.
+"""Admission: how many of a kind go at a time (long transfers of a pool, PUTs of a cache), first come first served.
+
+Who waits holds no thread.
 
 Whoever leaves hands its place to who has waited longest: nobody overtakes, and who comes back stands at the end.
 """
@@ -15,7 +17,7 @@ ADMISSION_SEGMENT_BYTES_MAX = 32_768
 
 
 class Place:
-    """The right to a full width; leave() it in the end."""
+    """The right to go on now; leave() it in the end."""
 
     __slots__ = ("_admission",)
 

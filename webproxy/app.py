@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from contextlib import ExitStack
 from functools import partial
@@ -23,7 +22,6 @@ from webproxy.boss import Boss
 from webproxy.cachelink import CacheLink
 from webproxy.client_stream import RateLimit
 from webproxy.config import Protocol, ProxyConfig
-from webproxy.errors import ConfigError
 from webproxy.exchange import GetfileExchange, Paused
 from webproxy.fetch_table import FetchTable
 from webproxy.fetches import Fetches
@@ -69,8 +67,6 @@ class _Proxy:
         self._stop_now = False
         self._draining = False
         self._steps = StepTimes(enabled=config.step_times)
-        if config.spool_directory is not None and not os.access(config.spool_directory, os.W_OK | os.X_OK):
-            raise ConfigError(f"spool_directory {config.spool_directory!r} is no directory that can be written to")
         listener = open_listener(config.host, config.port)
         resources.callback(listener.close)
         self._swept = len(reaper.sweep())

@@ -7,11 +7,11 @@ import sys
 
 from shmchannel.daemonkit import logs
 from shmchannel.daemonkit.exits import ExitCode
-from shmchannel.daemonkit.options import load_or_exit, refuse
+from shmchannel.daemonkit.options import load_or_exit
 from shmchannel.errors import ShmChannelError
 from webproxy import app, purge_command, version
 from webproxy.config import ProxyConfig
-from webproxy.errors import ConfigError, WebProxyError
+from webproxy.errors import WebProxyError
 
 PROG = "webproxy"
 log = logging.getLogger(__name__)
@@ -37,8 +37,6 @@ def main() -> int:
         log.warning("setting ignored", extra={"reason": warning})
     try:
         return app.run(config)
-    except ConfigError as error:
-        refuse(PROG, error)
     except (ShmChannelError, WebProxyError) as error:
         log.error("cannot start", extra={"reason": str(error)})
         return int(ExitCode.CANNOT_START)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -181,6 +182,9 @@ class ProxyConfig:
             self._check_not_itself("origin", table.url)
         if not (self.use_cache or self.origin_url or self.origin or self.forward_hosts):
             raise SettingError("use_cache", False, "without a cache there must be an origin: give -s ORIGIN_URL too")
+        directory = self.spool_directory
+        if directory is not None and not (os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)):
+            raise SettingError("spool_directory", directory, "a directory that can be written to")
         self._check_origins()
         _patterns(self.forward_hosts)
         self.purge_networks()

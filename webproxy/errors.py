@@ -7,10 +7,6 @@ class WebProxyError(Exception):
     """Base of all."""
 
 
-class ConfigError(WebProxyError):
-    """A setting cannot be used; exit code 2."""
-
-
 class StartupError(WebProxyError):
     """Something needed at the start is not to be had; exit code 69."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -52,6 +53,8 @@ class OriginSettings:
             raise SettingError("preserve_host", True, "true only with host")
         if self.ca_file is not None and not self.tls_verify:
             raise SettingError("ca_file", self.ca_file, "a file only with tls_verify")
+        if self.ca_file is not None and not (os.path.isfile(self.ca_file) and os.access(self.ca_file, os.R_OK)):
+            raise SettingError("ca_file", self.ca_file, "a file that can be read")
         for header in self.headers:
             _field(header)
 

@@ -12,7 +12,7 @@ from scripts.benchmark.memory import PairMemory, pair_memory
 from scripts.benchmark.rows import COMMAND_ROW, FAIRNESS_ROW, LARGE_ROW, FairnessRow, Row
 from scripts.benchmark.stats import Comparison, compare, round_order
 from scripts.benchmark.steps import ENVIRONMENT, StepTimes, step_times_in
-from scripts.daemons import Daemon, Pair, PairOptions, running_pair
+from scripts.daemons import Pair, PairOptions, running_daemon, running_pair
 
 _SMALL_FILES, _LARGE_FILES = 32, 4
 _WARM_UP_S = 0.3
@@ -165,8 +165,6 @@ def _floor(bench: Bench, segment_bytes: int) -> Iterator[int]:
     numbers: Sequence[str] = ["-z", str(segment_bytes), "-t", str(table.WORKER_COUNT)]
     command = [sys.executable, "-m", "scripts.benchmark.floor", *numbers, bench.objects.root]
     clone = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    floor = Daemon("floor", command, os.path.join(bench.directory, "floor.log"), {"PYTHONPATH": clone})
-    try:
+    log_path = os.path.join(bench.directory, "floor.log")
+    with running_daemon("floor", command, log_path, {"PYTHONPATH": clone}) as floor:
         yield floor.wait_for_port()
-    finally:
-        floor.stop()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from scripts.daemons import Daemon
+from scripts.daemons import running_daemon
 
 _NGINX = """
 daemon off;
@@ -66,13 +66,11 @@ def running_nginx(program: str, root: str, work: str, *, origin_log: str = "off"
         file.write(
             _NGINX.format(work=home, root=root, origin_port=origin_port, cache_port=cache_port, origin_log=origin_log)
         )
-    daemon = Daemon("nginx", [program, "-p", home, "-c", configuration], os.path.join(home, "log"))
-    try:
+    command = [program, "-p", home, "-c", configuration]
+    with running_daemon("nginx", command, os.path.join(home, "log")) as daemon:
         for port in (origin_port, cache_port):
             daemon.wait_until_accepting(port)
         yield NginxPorts(origin=origin_port, cache=cache_port)
-    finally:
-        daemon.stop()
 
 
 @contextmanager
@@ -85,12 +83,9 @@ def running_varnish(program: str, origin_port: int, work: str) -> Iterator[int]:
     (port,) = _free_ports(1)
     places = ["-a", f"127.0.0.1:{port}", "-b", f"127.0.0.1:{origin_port}", "-T", "127.0.0.1:0"]
     command = [program, "-F", "-n", os.path.join(home, "state"), "-s", _VARNISH_STORE, *places]
-    daemon = Daemon("varnish", command, os.path.join(home, "log"))
-    try:
+    with running_daemon("varnish", command, os.path.join(home, "log")) as daemon:
         daemon.wait_until_accepting(port)
         yield port
-    finally:
-        daemon.stop()
 
 
 def find_server(name: str) -> str | None:

@@ -1,4 +1,7 @@
-"""What every ObjectStore promises; each implementation runs the same tests."""
+"""What every ObjectStore promises; each implementation runs the same tests.
+
+Long because it is one class, so that each kind of store is held to all of it.
+"""
 
 from __future__ import annotations
 

@@ -52,6 +52,16 @@ REFUSALS = {
         ("origin_url", "'http://localhost:8000'", "flag -s", "not this proxy itself"),
         ("--no-cache", "-p", "8000", "-s", "http://localhost:8000"),
     ),
+    "spool directory": Refusal(
+        "webproxy",
+        ("spool_directory", "'/bin/sh'", "a directory that can be written to", "environment WEBPROXY_SPOOL_DIRECTORY"),
+        env={"WEBPROXY_SPOOL_DIRECTORY": "/bin/sh"},
+    ),
+    "authorities": Refusal(
+        "webproxy",
+        ("ca_file", "'/nowhere.pem'", "a file that can be read", "{file}"),
+        file='[[origin]]\nurl = "https://host"\nca_file = "/nowhere.pem"\n',
+    ),
     "content": Refusal(
         "simplecached",
         ("content", "'/nonexistent'", "flag -c", "a directory", "No such file"),

@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument(
         "--rate",
         metavar="R",
-        type=_number(float, "requests per second", above=0.0),
+        type=_number(float, "requests per second", above=0.0001, highest=1_000_000.0),
         help="send R requests per second, and count latency from the planned time (default: as fast as answered)",
     )
     measure.add_argument("--json", action="store_true", help="print JSON instead of a table")

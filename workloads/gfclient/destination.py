@@ -59,8 +59,8 @@ class PartialFile:
         folder = os.path.dirname(self._final_name)
         name = os.path.join(folder, f"{PARTIAL_PREFIX}{os.getpid()}-{secrets.token_hex(6)}".encode())
         try:
+            self._refuse_outside(folder)  # before anything is made there: realpath() takes what is missing as it is
             os.makedirs(folder, exist_ok=True)
-            self._refuse_outside(folder)
             self._fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise self._unwritable(error) from error

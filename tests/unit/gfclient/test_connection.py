@@ -146,9 +146,10 @@ def test_an_address_that_no_socket_can_be_made_for_is_left_out() -> None:
         assert "not supported" in outcome.detail
 
 
-def test_a_name_without_address_is_a_connect_failure() -> None:
-    with pytest.raises(RequestError) as failed:
-        Endpoint.resolve("256.256.256.256", 1)
+@pytest.mark.parametrize("name", ["256.256.256.256", "a..b"])
+def test_a_name_without_address_is_a_connect_failure(name: str) -> None:
+    with pytest.raises(RequestError, match=name) as failed:
+        Endpoint.resolve(name, 1)
     assert failed.value.kind is Failure.CONNECT
 
 

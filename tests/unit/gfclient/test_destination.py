@@ -106,13 +106,14 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     assert refused.value.kind is Failure.UNWRITABLE
 
 
-def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", [b"/door/a", b"/door/folder/a"])
+def test_a_link_that_leads_out_is_refused(tmp_path: Path, path: bytes) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     out = tmp_path / "out"
     out.mkdir()
     (out / "door").symlink_to(outside)
-    with Destination(str(out)).file_for(b"/door/a") as file, pytest.raises(RequestError) as refused:
+    with Destination(str(out)).file_for(path) as file, pytest.raises(RequestError) as refused:
         file.begin(0)
     assert refused.value.kind is Failure.UNUSABLE_NAME
     assert everything_below(outside) == []

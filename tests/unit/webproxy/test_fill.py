@@ -116,6 +116,12 @@ def stored(client: ChannelClient, key: bytes = b"/x") -> bytes | None:
         return body
 
 
+def freeze(cache: DaemonProcess) -> None:
+    """Let it hang, until SIGCONT."""
+    cache.signal(signal.SIGSTOP)
+    wait_until(cache.is_stopped)
+
+
 def all_free(pool: SegmentPool) -> bool:
     stats = pool.stats()
     return stats.segments_leased == 0 and stats.segments_total == 4
@@ -288,8 +294,7 @@ def test_it_gives_way_also_when_the_cache_lets_it_stand_still(
     """As all workers of the cache are busy; what it was told then is of no use to it afterwards."""
     monkeypatch.setattr("webproxy.fill.STILL_SECONDS", 0.05)
     monkeypatch.setattr("webproxy.fill.GIVE_WAY_SECONDS", 0.05)
-    cache.signal(signal.SIGSTOP)
-    wait_until(cache.is_stopped)
+    freeze(cache)
     download.receive(len(BODY))
     wait_until(download.gives_way)
     assert all_free(pool)
@@ -381,8 +386,7 @@ def test_a_cache_that_hangs_is_given_up_at_the_stall_limit(
     client = ChannelClient(yard.queue, pool, stall_s=0.3)
     download = Download(client, pool, tmp_path)
     download.receive(20_000)
-    cache.signal(signal.SIGSTOP)
-    wait_until(cache.is_stopped)
+    freeze(cache)
     download.receive(len(BODY))
     wait_until(download.gives_up)
     assert all_free(pool)
@@ -397,8 +401,7 @@ def test_giving_way_to_a_hit_does_not_wait_for_a_cache_that_hangs(
 ) -> None:
     monkeypatch.setattr("webproxy.fill.GIVE_WAY_SECONDS", 0.05)
     download.receive(20_000)
-    cache.signal(signal.SIGSTOP)
-    wait_until(cache.is_stopped)
+    freeze(cache)
     others = [pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(2)]
     with ThreadPoolExecutor(1) as crew:
         waiting = crew.submit(pool.lease, Deadline.after(WATCHDOG_S), 1)

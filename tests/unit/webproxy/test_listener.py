@@ -39,7 +39,7 @@ def test_a_port_in_use_says_what_to_do() -> None:
             open_listener("127.0.0.1", port)
 
 
-@pytest.mark.parametrize("host", ["256.1.1.1", "no-such-host.invalid", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["256.1.1.1", "no-such-host.invalid", "192.0.2.1", "a..b"])
 def test_an_address_that_is_not_ours_is_refused(host: str) -> None:
     with pytest.raises(StartupError, match=host):
         open_listener(host, 0)

@@ -28,7 +28,7 @@ def test_everything_is_taken_over() -> None:
         stall_s=7.0,
         tries=1,
         headers=("Authorization: Bearer a b", "X-Empty:\tx"),
-        ca_file="/etc/ca.pem",
+        ca_file=__file__,
     )
     assert table.rule(DEFAULTS) == OriginRule(
         url="https://h",
@@ -41,7 +41,7 @@ def test_everything_is_taken_over() -> None:
         tries=1,
         add_fields=((b"Authorization", b"Bearer a b"), (b"X-Empty", b"x")),
         tls_verify=True,
-        ca_file="/etc/ca.pem",
+        ca_file=__file__,
     )
 
 
@@ -58,7 +58,7 @@ REFUSED: list[tuple[str, object]] = [
     ("connect_s", 0.0),
     ("stall_s", 3601.0),
     ("tries", 21),
-    ("ca_file", ""),
+    *[("ca_file", name) for name in ("", "/nowhere.pem", "/")],
 ]
 
 
@@ -73,7 +73,7 @@ def test_what_makes_no_sense_is_refused(key: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     "keys",
-    [{"preserve_host": True}, {"ca_file": "/etc/ca.pem", "tls_verify": False}],
+    [{"preserve_host": True}, {"ca_file": __file__, "tls_verify": False}],
     ids=["preserve_host without host", "ca_file without tls_verify"],
 )
 def test_what_does_not_go_together_is_refused(keys: dict[str, object]) -> None:
