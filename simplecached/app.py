@@ -19,7 +19,7 @@ from shmchannel.server import ChannelServer
 from shmchannel.shelf_publisher import ShelfPublisher, is_supported
 from shmchannel.workers import WorkerPool
 from simplecached.config import MEMORY, CacheConfig
-from simplecached.descriptors import DescriptorPlan, Descriptors, plan_descriptors
+from simplecached.descriptors import LIMIT_ENOUGH, DescriptorPlan, Descriptors, plan_descriptors
 from simplecached.directory_store import DirectoryStore
 from simplecached.handler import CacheHandler
 from simplecached.hot_objects import FILE_SECONDS, STORED_SECONDS, HotObjects
@@ -113,7 +113,8 @@ def _plan_descriptors(config: CacheConfig, limit: int) -> DescriptorPlan:
         in_memory=config.store == MEMORY,
     )
     if plan.is_short:
-        log.warning("few descriptors", extra=asdict(plan))
+        remedy = f"raise ulimit -n to {LIMIT_ENOUGH} or more, or use fewer threads"
+        log.warning("few descriptors", extra={**asdict(plan), "remedy": remedy})
     return plan
 
 

@@ -31,9 +31,10 @@ def open_listener(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:  # UnicodeError: an empty or overlong part of a name
-        reason = getattr(error, "strerror", None) or error
-        raise StartupError(f"host {host!r} is no address to listen on: {reason}") from error
+    except OSError as error:
+        raise StartupError(f"host {host!r} is no address to listen on: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise StartupError(f"host {host!r} is no address to listen on: a part of it is empty or too long") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

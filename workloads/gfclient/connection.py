@@ -39,8 +39,10 @@ class Endpoint:
         label = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # UnicodeError: an empty or overlong part of a name
-            raise RequestError(Failure.CONNECT, f"{label}: {getattr(error, 'strerror', None) or error}") from error
+        except OSError as error:
+            raise RequestError(Failure.CONNECT, f"{label}: {error.strerror}") from error
+        except UnicodeError as error:
+            raise RequestError(Failure.CONNECT, f"{label}: a part of the name is empty or too long") from error
         return cls(label, tuple((family, address) for family, _, _, _, address in found))
 
 
