@@ -17,11 +17,12 @@ from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.command_queue import CommandSender
 from shmchannel.commands import MARK, METADATA_WANTED, PREFIX, Command, Kind, Priority, SegmentRef, encode
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ResourceError, ShmChannelError, UsageError
+from shmchannel.errors import PeerProtocolError, ResourceError, ShmChannelError, UsageError
 from shmchannel.identity import own_identity
 from shmchannel.layout import METADATA_BYTES_MAX, ObjectFacts
 from shmchannel.leased_transfer import IncomingTransfer, OutgoingTransfer
 from shmchannel.pool import Lease, SegmentPool
+from shmchannel.segment import Segment
 from shmchannel.shelf import ShelfReader, ShelfWatch
 from shmchannel.shelf_files import ShelfFile, ShelfFiles
 from shmchannel.shelf_layout import ShelfEntry
@@ -170,6 +171,7 @@ class ChannelClient:
         transfer = IncomingTransfer(lease, sender, ChunkReader(lease.segments, sender, self._stall_s, lease))
         try:
             command = self._command(
+                sender,
                 Kind.GET,
                 key,
                 lease,
@@ -247,7 +249,7 @@ class ChannelClient:
             # A fill waits for as long for its first chunk to be taken, however little time its client has left.
             taken_by = Deadline.after(self._stall_s) if kind is Kind.PUT else deadline.sooner(self._stall_s)
             writer = ChunkWriter(lease.segments, sender, self._stall_s, self._identity)
-            command = self._command(kind, key, lease, taken_by, 0, size_bytes, version, 0, priority)
+            command = self._command(sender, kind, key, lease, taken_by, 0, size_bytes, version, 0, priority)
             writer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
             self._send(sender, command, deadline)
         except BaseException:
@@ -278,16 +280,19 @@ class ChannelClient:
         sender = self.connect()
         lease = self._pool.lease(deadline, 1)
         with IncomingTransfer(lease, sender, ChunkReader(lease.segments, sender, self._stall_s)) as transfer:
-            command = self._command(kind, key, lease, deadline, 0, 0, 0, flags, int(Priority.URGENT))
+            command = self._command(sender, kind, key, lease, deadline, 0, 0, 0, flags, int(Priority.URGENT))
             self._send(sender, command, deadline)
             transfer.begin(command, deadline)
             transfer.finish()
             return transfer.facts.version
 
     def _command(
-        self, kind: Kind, key: bytes, lease: Lease, deadline: Deadline,
+        self, sender: CommandSender, kind: Kind, key: bytes, lease: Lease, deadline: Deadline,
         offset: int, length: int, version: int, flags: int, priority: int,
     ) -> Command:  # fmt: skip
+        for segment in lease.segments:
+            if segment.checked_for is not sender:  # one comparison for each; the cache before may have been a bad one
+                self._check_at_rest(segment, sender)
         request_id = next(self._ids)
         refs = tuple([SegmentRef(s.wire_name, s.header.prepare(), s.segment_bytes) for s in lease.segments])
         if faults.ARMED:
@@ -296,6 +301,13 @@ class ChannelClient:
         return Command(
             kind, key, refs, deadline.expires_ns, offset, length, version, flags, priority, request_id, trace_id
         )
+
+    @staticmethod
+    def _check_at_rest(segment: Segment, sender: CommandSender) -> None:
+        """Before a segment's first transfer with this cache: a post too many would let it write while we still read."""
+        if not segment.is_at_rest:
+            raise PeerProtocolError(f"segment {segment.name}: a transfer before left its semaphores wrong")
+        segment.checked_for = sender
 
     def _send(self, sender: CommandSender, command: Command, deadline: Deadline) -> None:
         sender.send(encode(command), command.priority, deadline)

@@ -40,11 +40,13 @@ def check_segment_bytes(segment_bytes: int) -> None:
 class Segment:
     """A mapped segment; `chunk` is the writable view of its data region, `chunk_address` where that lies.
 
-    `chunk_pointer` is the address as ctypes takes it without a conversion.
+    `chunk_pointer` is the address as ctypes takes it without a conversion. `checked_for` is for the owner's client: the
+    other side for which it has last looked whether the segment is at rest.
     """
 
     __slots__ = (
         "_resources",
+        "checked_for",
         "chunk",
         "chunk_address",
         "chunk_capacity",
@@ -76,7 +78,13 @@ class Segment:
         self.chunk = resources.enter_context(view[HEADER_BYTES:])
         self.data_available = SharedSemaphore(address + DATA_AVAILABLE_OFFSET, f"{name} data_available")
         self.space_available = SharedSemaphore(address + SPACE_AVAILABLE_OFFSET, f"{name} space_available")
+        self.checked_for: object = None
         self._resources = resources
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the semaphores stand as between transfers: room for one chunk, and none to be taken."""
+        return self.space_available.value == 1 and self.data_available.value == 0
 
     @classmethod
     def create(cls, name: str, segment_bytes: int, owner: ProcessIdentity) -> Self:

@@ -65,6 +65,7 @@ class Intake:
         self._waits = [self._new_wait() for _ in range(worker_count)]
         self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._reserve_lock = threading.Lock()
+        self._is_short = False  # of descriptors, as far as the last accept() tells
         self._pause = threading.Event()
         self.shed_total = 0
         self.invalid_total = 0
@@ -117,9 +118,15 @@ class Intake:
 
     def _accept(self) -> int | None:
         try:
-            return sockets.accept(self._listener_fd)
+            if not self._is_short:
+                return sockets.accept(self._listener_fd)
+            with self._reserve_lock:  # else it could take the descriptor that another worker has just given up
+                fd = sockets.accept(self._listener_fd)
+            self._is_short = fd is None
+            return fd
         except OSError as error:
             if error.errno in _OUT_OF_DESCRIPTORS:
+                self._is_short = True
                 self._shed(error)
             return None  # everything else: the client was gone before we came
 

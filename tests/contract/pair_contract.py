@@ -19,6 +19,7 @@ from shmchannel.errors import (
     ChannelTimeout,
     NameMissing,
     PeerGone,
+    PeerProtocolError,
     PoolExhausted,
     UsageError,
 )
@@ -284,6 +285,23 @@ class PairContract:
             wait_until(lambda: pair.server.stats().served_total == 1)
             assert not pair.cache.entries
 
+    @pytest.mark.parametrize("semaphore", ["space_available", "data_available"])
+    def test_what_a_bad_cache_posted_too_often_costs_the_next_one_a_request(self, semaphore: str) -> None:
+        """It would let the next one write into a chunk that is still being sent."""
+        with self.pair_type(segments=1, stripe=1) as pair:
+            pair.cache.entries[b"/a"] = Entry(BODY)
+            assert pair.fetch(b"/a") == BODY
+            lease = pair.pool.lease(soon(), 1)
+            getattr(lease.segments[0], semaphore).post()
+            lease.give_back()
+            pair.kill_cache()
+            pair.start_heir()
+            with pytest.raises(PeerProtocolError, match="left its semaphores wrong"):
+                pair.fetch(b"/a")
+            assert pair.is_whole()
+            assert pair.fetch(b"/a") == BODY
+            assert pair.pool.stats().retired_total == 1
+
     def test_puts_that_stand_still_leave_workers_to_others(self) -> None:
         with self.pair_type(workers=2, segments=8, stripe=1) as pair, ExitStack() as fills:
             pair.cache.entries[b"/a"] = Entry(BODY)
@@ -360,7 +378,7 @@ class PairContract:
             lease = pair.pool.lease(soon(), 1)
             sender = pair.client.connect()
             writer = ChunkWriter(lease.segments, sender, WATCHDOG_S, own_identity())
-            command = pair.client._command(Kind.UPDATE, b"/a", lease, soon(), 0, 0, 0, 0, 1)
+            command = pair.client._command(sender, Kind.UPDATE, b"/a", lease, soon(), 0, 0, 0, 0, 1)
             writer.begin(ObjectFacts(0, 0, CAPACITY + 1))
             sender.send(encode(command), 1, soon())
             assert writer.take_turn(WATCHDOG_S)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -185,6 +187,38 @@ def test_without_descriptors_a_client_is_told_and_the_next_one_is_served(door: D
     sockets.close(fd)
     refused.close()
     served.close()
+
+
+def test_nobody_takes_the_descriptor_that_is_given_up_for_a_refusal(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken by another worker's connection it would be gone, and who comes next would wait for good."""
+    begun, close, accept = threading.Event(), sockets.close, sockets.accept
+    client = door.client(request_bytes(b"/a"))
+    wait_until(lambda: all_queued(door.listener, 1))
+    refusing = threading.Event()
+
+    def accepts(listener_fd: int) -> int | None:
+        if not refusing.is_set():
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(listener_fd)
+
+    def gives_up(fd: int) -> None:
+        close(fd)
+        monkeypatch.setattr(sockets, "close", close)
+        refusing.set()
+        other = crew.submit(lambda: (begun.set(), door.intake.others_wait())[1])
+        assert begun.wait(WATCHDOG_S)
+        with pytest.raises(TimeoutError):
+            other.result(0.1)
+
+    monkeypatch.setattr(sockets, "accept", accepts)
+    monkeypatch.setattr(sockets, "close", gives_up)
+    with ThreadPoolExecutor(1) as crew:
+        assert door.intake.take(0) is None
+    assert door.intake.shed_total == 1
+    assert at_end(client) == b"GETFILE ERROR\r\n\r\n"
+    client.close()
 
 
 class HttpDoor(Door):
