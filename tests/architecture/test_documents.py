@@ -35,6 +35,7 @@ _FOREIGN = {
     "http_proxy",
     "LimitNOFILE",
     "TimeoutStopSec",
+    "CacheDirectory",
     "DynamicUser",
     "enableServiceLinks",
     "RLIMIT_MSGQUEUE",
