@@ -18,6 +18,7 @@ from shmchannel.layout import SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
 from shmchannel.naming import DEFAULT_QUEUE_NAME, checked_queue_name
 from shmchannel.pool import STRIPE_DEFAULT
 from webproxy.getfile import Wire
+from webproxy.http.syntax import is_structured_token
 from webproxy.origin_settings import HOST_ALLOWED, OriginSettings, check_origin_url
 from webproxy.origins import HostPattern, OriginRule, OriginTable, host_pattern
 from webproxy.urls import BadTarget
@@ -25,7 +26,6 @@ from webproxy.urls import BadTarget
 PORT_DEFAULT = 25362
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _is_parameter_name = re.compile(r"[!\"$%'-<>-~]+").fullmatch  # printable, without # & =
-_is_name = re.compile(r"[A-Za-z*][!#$%&'*+.^_`|~:/0-9A-Za-z-]*").fullmatch  # a token of RFC 8941 section 3.3.4
 
 
 class Protocol(StrEnum):
@@ -191,7 +191,7 @@ class ProxyConfig:
         for name in self.drop_parameters:
             if not _is_parameter_name(name):
                 raise SettingError("drop_parameters", name, "names as they stand in a query, without & = #")
-        if not _is_name(self.cache_status_name):
+        if not is_structured_token(self.cache_status_name.encode(errors="surrogatepass")):
             raise SettingError("cache_status_name", self.cache_status_name, "a word that begins with a letter")
 
     def _check_not_itself(self, name: str, url: str) -> None:

@@ -6,7 +6,6 @@ but a request that bears our own mark has come round (section 7.6.3).
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from webproxy.http.fields import Fields
@@ -14,7 +13,6 @@ from webproxy.http.messages import RequestHead
 
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
 _FORWARDS_MAX = 1_000_000
-_is_count = re.compile(rb"[0-9]+").fullmatch
 
 
 class Via(NamedTuple):
@@ -48,6 +46,6 @@ def _hops_left(request: RequestHead) -> int | None:
     if request.method not in _COUNTED:
         return None
     value = request.fields.get(b"max-forwards")
-    if value is None or _is_count(value) is None:
+    if value is None or not value.isdigit():
         return None
     return int(value) if len(value) < len(str(_FORWARDS_MAX)) else _FORWARDS_MAX

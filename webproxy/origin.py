@@ -30,6 +30,7 @@ from webproxy.errors import (
     OriginUnreachable,
 )
 from webproxy.http.fields import Field, Fields
+from webproxy.http.syntax import FRAMING_FIELDS
 from webproxy.origin_head import HeadReader, OriginResponse
 from webproxy.origin_request import OriginRequest, fields_for, header_lines
 
@@ -314,7 +315,7 @@ class _Attempt:
         """Hand over the final head; True when nothing of what libcurl would do next is wanted."""
         refused = head.status == 417 and self._request.expects_continue
         if refused:  # libcurl would skip the body and ask again without Expect; the client is to hear of it instead
-            fields = head.fields.without((b"content-length", b"transfer-encoding"))
+            fields = head.fields.without(FRAMING_FIELDS)
             head = replace(head, fields=fields.with_line(b"Content-Length", b"0"), length=0)
         most = self._limits.object_bytes_max
         if most is not None and head.length is not None and head.length > most:

@@ -11,18 +11,13 @@ from dataclasses import dataclass
 
 from webproxy.errors import OriginBadReply, OriginTooLarge
 from webproxy.http.fields import Field, Fields
+from webproxy.http.syntax import BLANKS, BODILESS_STATUSES, FRAMING_FIELDS, LENGTH_MAX, is_line_text, is_token
 
 HEADER_BYTES_MAX = 65_536
 FIELDS_MAX = 256
-LENGTH_MAX = 2**63 - 1
 _LENGTH_DIGITS_MAX = 19
 
 _match_status = re.compile(rb"HTTP/([0-9](?:\.[0-9])?) ([1-9][0-9]{2})(?: ([^\0\r\n]*))?").fullmatch
-_is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_is_length = re.compile(rb"[0-9]+").fullmatch
-_has_line_end = re.compile(rb"[\0\r\n]").search
-_FRAMING = (b"content-length", b"transfer-encoding")
-_BODILESS = frozenset({204, 304})
 _NO_FIELDS = Fields()
 
 
@@ -81,19 +76,19 @@ class HeadReader:
         found = _match_status(line)
         if found is None:
             raise self._bad(f"{line[:80]!r} is no status line")
-        return found[1], int(found[2]), (found[3] or b"").strip(b" \t")
+        return found[1], int(found[2]), (found[3] or b"").strip(BLANKS)
 
     def _add_field(self, line: bytes) -> None:
         name, colon, value = line.partition(b":")
-        plain = name.rstrip(b" \t")
+        plain = name.rstrip(BLANKS)
         # A blank before the colon is to be removed from a response (RFC 9112 section 5.1), but libcurl takes no framing
         # from such a line.
-        doubtful = plain != name and plain.lower() in _FRAMING
-        if not colon or not _is_token(plain) or _has_line_end(value) or doubtful:
+        doubtful = plain != name and plain.lower() in FRAMING_FIELDS
+        if not colon or not is_token(plain) or not is_line_text(value) or doubtful:
             raise self._bad(f"{line[:80]!r} is no field")
         if len(self._lines) == FIELDS_MAX:
             raise self._bad(f"more than {FIELDS_MAX} fields")
-        self._lines.append((plain, value.strip(b" \t")))
+        self._lines.append((plain, value.strip(BLANKS)))
 
     def _end_head(self) -> OriginResponse:
         assert self._status_line is not None
@@ -105,13 +100,13 @@ class HeadReader:
         self._ended = status >= 200
         if not self._ended:  # these have no body, whatever they say (RFC 9110 section 8.6)
             return OriginResponse(
-                status=status, fields=fields.without(_FRAMING), length=0, reason=reason, http_version=version
+                status=status, fields=fields.without(FRAMING_FIELDS), length=0, reason=reason, http_version=version
             )
         coded = self._is_chunked(fields, version)
         length = None if coded else self._declared_length(fields)
         if coded:  # it overrides a length, which then must not be passed on (RFC 9112 section 6.3)
             fields = fields.without((b"content-length",))
-        if self._method == b"HEAD" or status in _BODILESS:
+        if self._method == b"HEAD" or status in BODILESS_STATUSES:
             length = 0
         return OriginResponse(status=status, fields=fields, length=length, reason=reason, http_version=version)
 
@@ -129,7 +124,7 @@ class HeadReader:
         if not values:
             return None
         first = values[0]
-        if not _is_length(first) or any(value != first for value in values):
+        if not first.isdigit() or any(value != first for value in values):
             raise self._bad(f"no clear length: {b', '.join(values)[:80]!r}")
         if len(first) > _LENGTH_DIGITS_MAX or int(first) > LENGTH_MAX:
             raise OriginTooLarge(f"{self._url}: {first[:32].decode()} bytes")

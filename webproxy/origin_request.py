@@ -6,18 +6,15 @@ by the body alone (RFC 9112 section 6), never by a field.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Protocol
 
 from webproxy.errors import OriginRefused
 from webproxy.http.fields import Field, Fields
+from webproxy.http.syntax import FRAMING_FIELDS, is_line_text, is_token
 
-_is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_has_line_end = re.compile(rb"[\0\r\n]").search
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 _WITH_CONTENT = frozenset({b"POST", b"PUT", b"PATCH"})
-_FRAMING = (b"content-length", b"transfer-encoding")
 # What the client meant for the host it asked; another host must not learn it.
 _FOR_ONE_HOST = (b"host", b"authorization", b"proxy-authorization", b"cookie")
 # libcurl sends these unless it is told not to.
@@ -86,16 +83,16 @@ def fields_for(request: OriginRequest, added: tuple[Field, ...], *, elsewhere: b
     Raises:
         OriginRefused: a name that is none, or a line end or NUL in a value (RFC 9110 sections 5.1, 5.5).
     """
-    dropped = _FRAMING if request.expects_continue else (*_FRAMING, b"expect")
+    dropped = FRAMING_FIELDS if request.expects_continue else FRAMING_FIELDS | {b"expect"}
     if elsewhere:
         fields = request.fields.without((*dropped, *_FOR_ONE_HOST))
     else:
         kept = request.fields.without((*dropped, *(name.lower() for name, _ in added)))
         fields = Fields((*kept.lines, *added))
     for name, value in fields:
-        if not _is_token(name) or _has_line_end(value):
+        if not is_token(name) or not is_line_text(value):
             raise OriginRefused(f"{request.url}: the field {name!r} cannot be sent")
-    if not _is_token(request.method) or request.method == b"CONNECT":
+    if not is_token(request.method) or request.method == b"CONNECT":
         raise OriginRefused(f"{request.url}: the method {request.method!r} cannot be sent")
     return fields
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from shmchannel.daemonkit.options import SettingError, check_bounds, option
+from webproxy.http.syntax import FRAMING_FIELDS, TOKEN
 from webproxy.origins import HostPattern, OriginRule, host_pattern
 from webproxy.urls import BadTarget, http_path
 
 _URL_ALLOWED = "http://HOST[:PORT][/PATH] or https://..., without user, query or fragment"
 HOST_ALLOWED = "HOST, HOST:PORT, *.SUFFIX or *.SUFFIX:PORT"
-_match_field = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([!-~](?:[ \t!-~]*[!-~])?)").fullmatch
+_match_field = re.compile(rb"(%s):[ \t]*([!-~](?:[ \t!-~]*[!-~])?)" % TOKEN).fullmatch
 # What says where a message ends and whom it is for is decided for each request (RFC 9110 section 7.6.1).
 _FIELDS_OF_OURS = frozenset(
-    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"}
+    (b"host", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"expect", *FRAMING_FIELDS)
 )
 
 
@@ -113,7 +114,7 @@ def _path(path: str) -> bytes:
 
 
 def _field(header: str) -> tuple[bytes, bytes]:
-    found = _match_field(header)
+    found = _match_field(header.encode(errors="surrogatepass"))
     if found is None or found[1].lower() in _FIELDS_OF_OURS:
         raise SettingError("headers", header, "Name: value, in ASCII, and no field that the proxy itself decides on")
-    return found[1].encode(), found[2].encode()
+    return found[1], found[2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from time import time
-from typing import Final
 
 from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.caching.validation import CONDITIONS
@@ -16,6 +15,7 @@ from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, chunk_head, response_head
+from webproxy.http.syntax import BODILESS_STATUSES
 from webproxy.http_connection import HttpConnection, RequestBody
 from webproxy.origin import Sink
 from webproxy.origin_asker import OriginAsker
@@ -26,8 +26,6 @@ from webproxy.replies import CLOSES, Connection, Replies
 
 log = logging.getLogger(__name__)
 
-_BODILESS: Final = frozenset({204, 304})
-
 Declines = Callable[[OriginResponse], bool]
 """Whether an answer with this head is not for the client, who gets something else; asked before the client is told."""
 
@@ -37,7 +35,7 @@ def body_framing(request: RequestHead, response: OriginResponse, connection: Con
 
     A body of unknown length goes in chunks, and to a client of HTTP/1.0 until the connection closes.
     """
-    if request.method == b"HEAD" or response.status in _BODILESS:
+    if request.method == b"HEAD" or response.status in BODILESS_STATUSES:
         return b"", connection
     if response.length is not None:
         return b"Content-Length: %d\r\n" % response.length, connection

@@ -6,13 +6,14 @@ import re
 from enum import Enum
 
 from webproxy.getfile.messages import SCHEME
+from webproxy.http.syntax import METHOD
 
 UNDECIDED_BYTES_MAX = 8192
 """A first line that is longer belongs to no getfile request, and HTTP has an answer for it."""
 
 # Some clients send a line end before a request (RFC 9112 section 2.2).
 _is_http_line = re.compile(rb"(?:\r\n)?[^ \r\n]+ [^\r\n]* HTTP/[0-9]+\.[0-9]+\r?\n").match
-_begins_http_line = re.compile(rb"(?:\r\n)?[!#-'*+\-.0-9A-Z^-z|~]{1,32} [/*h]").match
+_begins_http_line = re.compile(rb"(?:\r\n)?%s [/*h]" % METHOD).match
 
 
 class Spoken(Enum):

@@ -14,6 +14,8 @@ import ipaddress
 import re
 from typing import NamedTuple
 
+from webproxy.http.syntax import match_http_url
+
 AUTHORITY_BYTES_MAX = 261
 """A host name of at most 255 bytes, a colon and five digits."""
 
@@ -24,7 +26,6 @@ _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 _REFUSED = re.compile(rb"[\x00-\x20#\x7f]")
 # What most targets are: nothing escaped, nothing to escape, no segment that begins with a dot.
 _is_plain = re.compile(rb"(?:/(?!\.)[!$&-.0-;=@-\[\]_a-z~]*+)++(?:\?[!$&-;=?-\[\]_a-z~]*+)?").fullmatch
-_match_absolute = re.compile(rb"(https?)://([^/?#]*)([/?][^#]*)?", re.IGNORECASE).fullmatch
 _LABEL = rb"[A-Za-z0-9_-]{1,63}"
 _HOST = rb"\[([0-9A-Fa-f:.]{2,45})\]|(%s(?:\.%s)*\.?)" % (_LABEL, _LABEL)
 _match_authority = re.compile(rb"(?:%s)(?::([0-9]{0,5}))?" % _HOST).fullmatch
@@ -55,7 +56,7 @@ def split_target(target: bytes, host: bytes | None) -> TargetParts:
     """
     if target.startswith(b"/"):
         return TargetParts(b"http", normalised_authority(host) if host else None, http_path(target), False)
-    absolute = _match_absolute(target)
+    absolute = match_http_url(target)
     if absolute is None:
         raise BadTarget("neither a path nor an http URL")
     scheme = absolute[1].lower()

@@ -8,9 +8,10 @@ from __future__ import annotations
 import functools
 import re
 
-# Structured field items (RFC 8941 sections 3.3.1, 3.3.3, 3.3.4).
+from webproxy.http.syntax import is_structured_token
+
+# Structured field items (RFC 8941 sections 3.3.1, 3.3.3).
 _INTEGER_MAX = 999_999_999_999_999
-_is_token = re.compile(rb"[A-Za-z*][!#-'*+\-.0-9A-Z^-z|~:/]*").fullmatch
 _escape = re.compile(rb'["\\]').sub
 _escape_unprintable = re.compile(rb"[^ -~]").sub
 
@@ -55,7 +56,7 @@ def cache_status(
 @functools.lru_cache(maxsize=64)
 def _bare_item(text: bytes) -> bytes:
     """A token where the text is one, else a string."""
-    return text if _is_token(text) else _string(text)
+    return text if is_structured_token(text) else _string(text)
 
 
 def _string(text: bytes) -> bytes:

@@ -15,13 +15,12 @@ Nothing is said here of `immutable` (RFC 8246): a fresh response is validated on
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from webproxy.caching.structured import Item, Kind, parse_dictionary
 from webproxy.http.fields import Fields
-from webproxy.http.syntax import is_token, split_list, unquote
+from webproxy.http.syntax import has_unclosed_quote, is_token, split_list, unquote
 
 DELTA_MAX_S = 2**31
 _DELTA_MAX_DIGITS = 10
@@ -32,8 +31,6 @@ _AGES = frozenset((b"max-age", b"s-maxage", b"stale-while-revalidate", b"stale-i
 _LISTS = frozenset((b"no-cache", b"private"))
 _FLAGS = frozenset((b"no-store", b"public", b"must-revalidate", b"proxy-revalidate", b"must-understand"))
 _INDISPENSABLE = frozenset((b"cache-control", b"content-encoding", b"content-range", b"content-type", b"vary"))
-
-_quoted = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 Directive = tuple[bytes, bytes | None]
 """Lower-case name; argument without quotes, None when it has none, empty when what stands there is none."""
@@ -120,10 +117,6 @@ def response_directives(fields: Fields, *, targeted_control: bool = False) -> Re
     return _of_response_remembered(value) if len(value) <= _REMEMBERED_BYTES_MAX else _of_response(value)
 
 
-def _is_readable(value: bytes) -> bool:
-    return b'"' not in value or b'"' not in _quoted.sub(b"", value)
-
-
 def _directives(value: bytes) -> Iterator[Directive]:
     for member in split_list(value):
         name, equals, argument = member.partition(b"=")
@@ -137,7 +130,7 @@ def _directives(value: bytes) -> Iterator[Directive]:
 
 
 def _of_request(value: bytes) -> RequestDirectives:
-    if not _is_readable(value):
+    if has_unclosed_quote(value):
         return _UNREADABLE_REQUEST
     names: set[bytes] = set()
     ages: dict[bytes, int] = {}
@@ -162,7 +155,7 @@ def _of_request(value: bytes) -> RequestDirectives:
 
 
 def _of_response(value: bytes) -> ResponseDirectives:
-    return _collect(_directives(value), targeted=False) if _is_readable(value) else _UNREADABLE_RESPONSE
+    return _UNREADABLE_RESPONSE if has_unclosed_quote(value) else _collect(_directives(value), targeted=False)
 
 
 _of_request_remembered = functools.lru_cache(_REMEMBERED)(_of_request)

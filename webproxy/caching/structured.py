@@ -9,13 +9,14 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
+from webproxy.http.syntax import STRUCTURED_TOKEN, unquote
+
 _KEY = rb"[a-z*][a-z0-9_.*-]*+"
 _NUMBER = rb"-?(?:[0-9]{1,12}\.[0-9]{1,3}|[0-9]{1,15})"
 _STRING = rb'"(?:[ !#-\[\]-~]|\\["\\])*+"'
-_TOKEN = rb"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*+"
 _BYTES = rb":[A-Za-z0-9+/]*+={0,2}:"
 _BOOLEAN = rb"\?[01]"
-_BARE = rb"(?:%s|%s|%s|%s|%s)" % (_NUMBER, _STRING, _TOKEN, _BYTES, _BOOLEAN)
+_BARE = rb"(?:%s|%s|%s|%s|%s)" % (_NUMBER, _STRING, STRUCTURED_TOKEN, _BYTES, _BOOLEAN)
 _PARAMETERS = rb"(?:; *+%s(?:=%s)?)*+" % (_KEY, _BARE)
 _INNER_LIST = rb"\( *+(?:%s%s(?: ++|(?=\))))*+\)" % (_BARE, _PARAMETERS)
 _member = re.compile(rb"(%s)(?:=(?:(%s)|%s))?+%s" % (_KEY, _BARE, _INNER_LIST, _PARAMETERS)).match
@@ -64,7 +65,7 @@ def _item(text: bytes | None) -> Item:
     if text is None:
         return Item(Kind.OTHER)
     if text.startswith(b'"'):
-        return Item(Kind.STRING, re.sub(rb"\\(.)", rb"\1", text[1:-1]))
+        return Item(Kind.STRING, unquote(text))
     if text == b"?1":
         return Item(Kind.TRUE)
     if _is_integer(text):

@@ -19,8 +19,9 @@ REQUEST_BYTES_MAX: Final = len(REQUEST_PREFIX) + PATH_BYTES_MAX + len(TERMINATOR
 LENGTH_MAX: Final = 2**64 - 1
 LENGTH_DIGITS_MAX: Final = len(str(LENGTH_MAX))
 
-PATH_PATTERN: Final = rb"/[\x21-\x7e\x80-\xff]{0,%d}" % (PATH_BYTES_MAX - 1)
-"""A path: a slash, then bytes that are no control, space or DEL (UTF-8 passes as it is)."""
+PATH_BYTE: Final = rb"[\x21-\x7e\x80-\xff]"
+"""Any byte but a control, space or DEL: UTF-8 passes as it is."""
+PATH_PATTERN: Final = rb"/%s{0,%d}" % (PATH_BYTE, PATH_BYTES_MAX - 1)
 
 
 class Status(StrEnum):

@@ -9,6 +9,7 @@ import re
 from webproxy.getfile.errors import LocalProtocolError, RemoteProtocolError, Violation
 from webproxy.getfile.messages import (
     LENGTH_MAX,
+    PATH_BYTE,
     PATH_BYTES_MAX,
     PATH_PATTERN,
     REQUEST_PREFIX,
@@ -19,7 +20,7 @@ from webproxy.getfile.messages import (
 )
 
 _match_request = re.compile(REQUEST_PREFIX + rb"(" + PATH_PATTERN + rb")" + TERMINATOR).fullmatch
-_match_path_bytes = re.compile(rb"[\x21-\x7e\x80-\xff]*").match
+_match_path_bytes = re.compile(PATH_BYTE + rb"*").match
 _PATH_START = len(REQUEST_PREFIX)
 _OK_HEADERS = {Wire.CRLF: b"GETFILE OK %d\r\n\r\n", Wire.SPACE: b"GETFILE OK %d "}
 _REFUSALS: dict[tuple[Status, Wire], bytes] = {

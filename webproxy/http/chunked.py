@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 
 from webproxy.http.errors import HttpError
+from webproxy.http.syntax import FIELD_LINE, LENGTH_MAX, TOKEN
 
 CHUNK_LINE_BYTES_MAX = 256
 """A chunk's size with its extensions and line end."""
 EXTENSION_BYTES_MAX = 8192
 """The extensions of a whole body: tiny chunks with long extensions are an attack, not a body."""
-CHUNK_BYTES_MAX = 2**63 - 1
 
-_TOKEN = rb"[!#-'*+\-.0-9A-Z^-z|~]++"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
-_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)((?:;%s(?:=(?:%s|%s))?)*+)\r\n" % (_TOKEN, _TOKEN, _QUOTED)).fullmatch
-_is_trailer_line = re.compile(rb"%s:[\t -~\x80-\xff]*+\r\n" % _TOKEN).fullmatch
+_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)((?:;%s(?:=(?:%s|%s))?)*+)\r\n" % (TOKEN, TOKEN, _QUOTED)).fullmatch
+_is_trailer_line = re.compile(FIELD_LINE).fullmatch
 
 
 class ChunkedBody:
@@ -86,7 +85,7 @@ class ChunkedBody:
             self._take_trailer(line)
             return
         found = _chunk_line(line)
-        if found is None or (size := int(found[1], 16)) > CHUNK_BYTES_MAX:
+        if found is None or (size := int(found[1], 16)) > LENGTH_MAX:
             raise HttpError(400, "not a chunk size")
         self._extension_bytes -= len(found[2])
         if self._extension_bytes < 0:

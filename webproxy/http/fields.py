@@ -6,13 +6,12 @@ for a line of it. A stored response is sent as its block, and often nothing else
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
+
+from webproxy.http.syntax import is_field_block
 
 Field = tuple[bytes, bytes]
 """Name as it was received, and its value without white space around it."""
-
-_is_block = re.compile(rb"(?:[!#-'*+\-.0-9A-Z^-z|~]++: [^\0\r\n]*+\r\n)*+").fullmatch
 
 
 class Fields:
@@ -35,7 +34,7 @@ class Fields:
         Only for blocks that we wrote: one blank behind the colon, exactly. Raises ValueError when a name is no token
         or a value holds CR, LF or NUL (RFC 9110 section 5.5).
         """
-        if _is_block(block) is None:
+        if is_field_block(block) is None:
             raise ValueError("not a block of field lines")
         fields = cls.__new__(cls)
         fields._block = block

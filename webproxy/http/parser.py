@@ -13,20 +13,18 @@ from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.request_section import RequestSection, is_authority, is_field_line, read_section, split_block
+from webproxy.http.syntax import METHOD, match_http_url
 
 HEAD_BYTES_MAX = 8192
 FIELDS_MAX = 100
 REQUEST_LINE_BYTES_MAX = 8192
 """Without its CR LF (RFC 9112 section 3 wants 8000 at least)."""
-METHOD_BYTES_MAX = 32
 
-_METHOD = rb"[!#-'*+\-.0-9A-Z^-z|~]{1,%d}+" % METHOD_BYTES_MAX
 # Bytes beyond ASCII belong in no target, but clients send them, and no reader takes one for a delimiter.
-_REQUEST_LINE = rb"(%s) ([!-~\x80-\xff]++) HTTP/" % _METHOD
+_REQUEST_LINE = rb"(%s) ([!-~\x80-\xff]++) HTTP/" % METHOD
 _request_line = re.compile(rb"%s1\.([01])\r\n" % _REQUEST_LINE).match
 _is_other_version = re.compile(rb"%s[0-9]\.[0-9]\r\n" % _REQUEST_LINE).fullmatch
-_may_begin = re.compile(rb"%s(?: |\Z)|\r?\Z" % _METHOD).match
-_absolute_form = re.compile(rb"https?://([^/?#]*+)(?:[/?#].*)?", re.IGNORECASE | re.DOTALL).fullmatch
+_may_begin = re.compile(rb"%s(?: |\Z)|\r?\Z" % METHOD).match
 _VERSIONS = {b"0": (1, 0), b"1": (1, 1)}
 
 # Clients of one kind send the same fields with every request and every connection; what tells persons apart stays out.
@@ -196,11 +194,11 @@ class RequestParser:
 
 def _check_target(method: bytes, target: bytes) -> None:
     """RFC 9112 section 3.2: a method goes with certain forms only; a path goes with any but CONNECT."""
-    absolute = _absolute_form(target)
+    absolute = match_http_url(target)
     if method == b"CONNECT":
         valid = is_authority(target) and target.rpartition(b":")[2].isdigit()
     elif absolute is not None:
-        valid = is_authority(absolute[1])
+        valid = is_authority(absolute[2])
     else:
         valid = target == b"*" and method == b"OPTIONS"
     if not valid:

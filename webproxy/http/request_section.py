@@ -12,13 +12,11 @@ from typing import NamedTuple
 from webproxy.http.errors import HttpError
 from webproxy.http.fields import Field, Fields
 from webproxy.http.messages import Framing
-from webproxy.http.syntax import BLANKS, split_list
-
-CONTENT_LENGTH_MAX = 2**63 - 1
+from webproxy.http.syntax import BLANKS, FIELD_LINE, LENGTH_MAX, split_list
 
 # A tabulator is a blank like any other, but not every reader trims one from a length or a transfer coding.
 _UNCLEAR = rb"(?i:content-length|transfer-encoding):[^\r]*\t"
-_FIELD_LINE = rb"(?!%s)[!#-'*+\-.0-9A-Z^-z|~]++:[\t -~\x80-\xff]*+\r\n" % _UNCLEAR
+_FIELD_LINE = rb"(?!%s)%s" % (_UNCLEAR, FIELD_LINE)
 _is_block = re.compile(rb"(?:%s)*+" % _FIELD_LINE).fullmatch
 _names_and_values = re.compile(rb"([^:]++):([^\r]*+)\r\n").findall
 _is_field_line = re.compile(_FIELD_LINE).fullmatch
@@ -107,7 +105,7 @@ def _content_length(fields: Fields) -> int:
     if len(lines) != 1 or _is_length(lines[0]) is None:
         raise HttpError(400, "not a Content-Length")
     length = int(lines[0])
-    if length > CONTENT_LENGTH_MAX:
+    if length > LENGTH_MAX:
         raise HttpError(400, "Content-Length too large")
     return length
 

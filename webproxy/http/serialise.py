@@ -6,9 +6,9 @@ Requests to an origin are written by libcurl.
 from __future__ import annotations
 
 import functools
-import re
 
 from webproxy.http.fields import Fields
+from webproxy.http.syntax import is_field_block, is_line_text
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHUNK_END = b"\r\n"
@@ -70,14 +70,11 @@ REASONS = {
 }
 """The usual words for a status (RFC 9110 section 15, RFC 5842, RFC 6585, RFC 7725, RFC 8297, RFC 8470)."""
 
-_is_block = re.compile(rb"(?:[!#-'*+\-.0-9A-Z^-z|~]++: [^\0\r\n]*+\r\n)*+").fullmatch
-_is_reason = re.compile(rb"[^\0\r\n]*+").fullmatch
-
 
 @functools.lru_cache(maxsize=128)
 def status_line(status: int, reason: bytes = b"") -> bytes:
     """The first line of a response; an empty `reason` stands for the usual words. Raises ValueError as below."""
-    if not 100 <= status <= 999 or _is_reason(reason) is None:
+    if not 100 <= status <= 999 or is_line_text(reason) is None:
         raise ValueError(f"not a status line: {status} {reason!r}")
     return b"HTTP/1.1 %d %s\r\n" % (status, reason or REASONS.get(status, b""))
 
@@ -89,7 +86,8 @@ def response_head(status: int, reason: bytes, fields: Fields) -> bytes:
     or NUL (RFC 9110 section 5.5): what an origin sent must not begin a second response.
     """
     block = fields.block
-    if _is_block(block) is None or block.count(b"\n") != len(fields):  # a line that a value holds looks like a good one
+    # A line end in a value makes one line into two good ones: only their number tells.
+    if is_field_block(block) is None or block.count(b"\n") != len(fields):
         raise ValueError(f"not fields: {fields!r}")
     return b"%s%s\r\n" % (status_line(status, reason), block)
 

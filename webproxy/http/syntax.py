@@ -1,36 +1,66 @@
-"""PURE: the small grammar that field values share: tokens, quoted strings, lists (RFC 9110 section 5.6)."""
+"""PURE: the grammar that readers and writers of messages share (RFC 9110 section 5, RFC 9112 sections 5 and 6).
+
+Names in capitals are regular expressions to build others from. The `is_...` are bound `fullmatch` methods: they return
+a match or None, and cost no Python call of their own.
+"""
 
 from __future__ import annotations
 
 import re
+from typing import Final
 
-BLANKS = b" \t"
+BLANKS: Final = b" \t"
 """Optional white space (RFC 9110 section 5.6.3)."""
+LENGTH_MAX: Final = 2**63 - 1
+"""The longest body: a file offset can be no greater."""
+FRAMING_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding"))
+"""Fields that say where a body ends: each sender decides that for its own connection (RFC 9112 section 6)."""
+BODILESS_STATUSES: Final = frozenset((204, 304))
+"""Final statuses whose response has no body, whatever its fields say (RFC 9112 section 6.3)."""
 
-_is_token = re.compile(rb"[!#-'*+\-.0-9A-Z^-z|~]++").fullmatch
-_elements = re.compile(rb'(?:[^,"]++|"(?:[^"\\]++|\\.)*+"?)++', re.DOTALL).findall
-_is_quoted = re.compile(rb'"((?:[^"\\]++|\\.)*+)"', re.DOTALL).fullmatch
-_quoted_pair = re.compile(rb"\\(.)", re.DOTALL)
+_TCHAR: Final = rb"[!#-'*+\-.0-9A-Z^-z|~]"
+TOKEN: Final = _TCHAR + rb"++"
+METHOD: Final = _TCHAR + rb"{1,32}+"
+FIELD_LINE: Final = rb"%s:[\t -~\x80-\xff]*+\r\n" % TOKEN
+"""A field line as a client may send it: no control but the tab in its value (RFC 9110 section 5.5)."""
+STRUCTURED_TOKEN: Final = rb"[A-Za-z*][!#-'*+\-./0-:A-Z^-z|~]*+"
+"""A token of structured fields (RFC 8941 section 3.3.4)."""
+_UNCLOSED: Final = rb'"(?:[^"\\]++|\\.)*+'
+_QUOTED_STRING: Final = _UNCLOSED + b'"'
 
+is_token = re.compile(TOKEN).fullmatch
+"""A token (RFC 9110 section 5.6.2): a field name, a method, a directive's name."""
+is_structured_token = re.compile(STRUCTURED_TOKEN).fullmatch
+is_line_text = re.compile(rb"[^\0\r\n]*+").fullmatch
+"""What can stand in a line: anything but what ends one (RFC 9110 section 5.5)."""
+is_field_block = re.compile(rb"(?:%s: [^\0\r\n]*+\r\n)*+" % TOKEN).fullmatch
+"""Field lines in the one form that we write: a blank after the colon, CR LF at the end of each."""
+match_http_url = re.compile(rb"(https?)://([^/?#]*+)([/?#].*)?+", re.IGNORECASE | re.DOTALL).fullmatch
+"""Scheme, authority and the rest of an absolute URL; none of them is checked any further."""
 
-def is_token(value: bytes) -> bool:
-    """Whether this is a token (RFC 9110 section 5.6.2): a field name, a method, a directive's name."""
-    return _is_token(value) is not None
+_elements = re.compile(rb'(?:[^,"]++|%s"?)++' % _UNCLOSED, re.DOTALL).findall
+_is_quoted = re.compile(_QUOTED_STRING, re.DOTALL).fullmatch
+_without_quoted = re.compile(_QUOTED_STRING, re.DOTALL).sub
+_without_escapes = re.compile(rb"\\(.)", re.DOTALL).sub
 
 
 def split_list(value: bytes) -> list[bytes]:
-    """The elements of a comma-separated list, without the blanks around them and without the empty ones.
+    """The elements of a comma-separated list, without surrounding blanks and without the empty ones.
 
-    A comma inside of a quoted string parts nothing (RFC 9110 section 5.6.1.2); an open quotation goes on to the end.
+    A comma in a quoted string separates nothing (RFC 9110 section 5.6.1.2); an unclosed string extends to the end.
     """
     parts = _elements(value) if b'"' in value else value.split(b",")
     return [element for part in parts if (element := part.strip(BLANKS))]
 
 
+def has_unclosed_quote(value: bytes) -> bool:
+    """Whether a quoted string begins in the value and does not end."""
+    return b'"' in value and b'"' in _without_quoted(b"", value)
+
+
 def unquote(value: bytes) -> bytes:
-    """What a quoted string says (RFC 9110 section 5.6.4); anything else comes back as it is."""
-    quoted = _is_quoted(value)
-    if quoted is None:
+    """The text of a quoted string (RFC 9110 section 5.6.4); anything else is returned unchanged."""
+    if _is_quoted(value) is None:
         return value
-    text: bytes = quoted[1]
-    return _quoted_pair.sub(rb"\1", text) if b"\\" in text else text
+    text = value[1:-1]
+    return _without_escapes(rb"\1", text) if b"\\" in text else text

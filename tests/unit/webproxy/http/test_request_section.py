@@ -6,13 +6,13 @@ from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing
 from webproxy.http.request_section import (
-    CONTENT_LENGTH_MAX,
     RequestSection,
     is_authority,
     is_field_line,
     read_section,
     split_block,
 )
+from webproxy.http.syntax import LENGTH_MAX
 
 HTTP_1_0, HTTP_1_1 = (1, 0), (1, 1)
 
@@ -27,9 +27,7 @@ def section(*lines: tuple[bytes, bytes], version: tuple[int, int] = HTTP_1_1) ->
         pytest.param([], Framing.NONE, 0, id="none"),
         pytest.param([(b"content-LENGTH", b"12")], Framing.LENGTH, 12, id="length"),
         pytest.param([(b"Content-Length", b"0")], Framing.LENGTH, 0, id="length-zero"),
-        pytest.param(
-            [(b"Content-Length", b"%d" % CONTENT_LENGTH_MAX)], Framing.LENGTH, CONTENT_LENGTH_MAX, id="largest"
-        ),
+        pytest.param([(b"Content-Length", b"%d" % LENGTH_MAX)], Framing.LENGTH, LENGTH_MAX, id="largest"),
         pytest.param([(b"Transfer-Encoding", b"CHUNKED")], Framing.CHUNKED, 0, id="chunked"),
     ],
 )
@@ -82,9 +80,7 @@ def test_expectation(version: tuple[int, int], lines: list[tuple[bytes, bytes]],
         pytest.param([(b"Host", b"h"), (b"Expect", b"100-continue, x")], HTTP_1_1, 417, id="one-expectation-unknown"),
         pytest.param([(b"Host", b"h"), (b"Transfer-Encoding", b"gzip, chunked")], HTTP_1_1, 501, id="unknown-coding"),
         pytest.param([(b"Host", b"h"), (b"Content-Length", b"0" * 19 + b"5")], HTTP_1_1, 400, id="twenty-digits"),
-        pytest.param(
-            [(b"Host", b"h"), (b"Content-Length", b"%d" % (CONTENT_LENGTH_MAX + 1))], HTTP_1_1, 400, id="too-large"
-        ),
+        pytest.param([(b"Host", b"h"), (b"Content-Length", b"%d" % (LENGTH_MAX + 1))], HTTP_1_1, 400, id="too-large"),
     ],
 )
 def test_refusals(lines: list[tuple[bytes, bytes]], version: tuple[int, int], status: int) -> None:

@@ -1,10 +1,10 @@
-"""syntax: tokens, lists with quoted strings in them, and what quoted strings say."""
+"""syntax: tokens, lists with quoted strings in them, the text of quoted strings, absolute URLs."""
 
 import string
 
 import pytest
 
-from webproxy.http.syntax import is_token, split_list, unquote
+from webproxy.http.syntax import has_unclosed_quote, is_structured_token, is_token, match_http_url, split_list, unquote
 
 TOKEN_BYTES = frozenset(b"!#$%&'*+-.^_`|~" + string.ascii_letters.encode() + string.digits.encode())
 
@@ -16,6 +16,37 @@ def test_a_token_is_made_of_certain_bytes() -> None:
 @pytest.mark.parametrize("value", [b"", b"a b", b"a\n", b"\na", b"a:", b'"a"', b"\xc3\xbc"])
 def test_no_token(value: bytes) -> None:
     assert not is_token(value)
+
+
+def test_a_structured_token_begins_with_a_letter_and_may_hold_colons_and_slashes() -> None:
+    first = {byte for byte in range(256) if is_structured_token(bytes([byte]))}
+    assert first == frozenset(b"*" + string.ascii_letters.encode())
+    assert {byte for byte in range(256) if is_structured_token(b"a" + bytes([byte]))} == TOKEN_BYTES | set(b":/")
+
+
+@pytest.mark.parametrize(
+    ("value", "unclosed"),
+    [(b"a", False), (b'a="b"', False), (b'"a\\""', False), (b'"', True), (b'a="b', True), (b'"a", "', True)],
+)
+def test_unclosed_quote(value: bytes, unclosed: bool) -> None:
+    assert has_unclosed_quote(value) is unclosed
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        (b"http://h", (b"http", b"h", None)),
+        (b"HTTPS://u@h:1/p?q#f", (b"HTTPS", b"u@h:1", b"/p?q#f")),
+        (b"http://?q", (b"http", b"", b"?q")),
+        (b"http://h#\n", (b"http", b"h", b"#\n")),
+        (b"ftp://h/", None),
+        (b"http:/h", None),
+        (b"/http://h", None),
+    ],
+)
+def test_absolute_urls(url: bytes, parts: tuple[bytes, ...] | None) -> None:
+    found = match_http_url(url)
+    assert (found and found.groups()) == parts
 
 
 @pytest.mark.parametrize(
