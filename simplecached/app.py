@@ -1,18 +1,16 @@
-"""Composition root and life cycle of the cache daemon: the only place that builds its objects."""
+"""Composition root of the cache daemon: the only place that builds its objects, and what they do when."""
 
 from __future__ import annotations
 
 import logging
+import resource
 from contextlib import ExitStack
 from dataclasses import asdict
 
 from shmchannel import reaper
 from shmchannel.attachments import AttachmentTable
 from shmchannel.command_queue import CommandQueue
-from shmchannel.daemonkit.exits import ExitCode
-from shmchannel.daemonkit.limits import raise_file_limit
-from shmchannel.daemonkit.readiness import READY, STOPPING, notify
-from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist
+from shmchannel.daemonkit.daemon import Drain
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ResourceError
 from shmchannel.server import ChannelServer
@@ -29,35 +27,35 @@ from simplecached.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-HOUSEKEEPING_SECONDS = 1.0
 
+class CacheService:
+    """The daemon's objects, built in order; `resources` undoes them in reverse."""
 
-def run(config: CacheConfig) -> int:
-    """Serve until a signal asks to end; returns the exit code.
+    def __init__(self, config: CacheConfig, resources: ExitStack) -> None:
+        """Build and acquire everything; no thread runs yet.
 
-    Raises:
-        NameTaken: another cache lives on the queue name.
-        ResourceError, SimpleCachedError: something needed at the start is not to be had; nothing is left behind.
-    """
-    plan = _plan_descriptors(config, raise_file_limit().after)
-    descriptors = Descriptors()
-    with ExitStack() as resources:
-        signals = resources.enter_context(SignalTrap(*ending_signals()))
-        queue = CommandQueue.create(config.queue_name)
+        Raises:
+            NameTaken: another cache lives on the queue name.
+            ResourceError, SimpleCachedError: something needed at the start is not to be had.
+        """
+        self._config = config
+        self._plan = plan = _plan_descriptors(config)
+        descriptors = Descriptors()
+        self._queue = queue = CommandQueue.create(config.queue_name)
         resources.callback(queue.close)
-        swept = reaper.sweep()
+        self._swept = len(reaper.sweep())
         static = None
         if config.content is not None:
             static = open_static(config.content, plan.static_files_max, descriptors=descriptors)
             resources.callback(static.close)
         store = _open_store(config, plan, descriptors)
         resources.callback(store.close)
-        shelf = _open_shelf(config, plan)
+        self._shelf = shelf = _open_shelf(config, plan)
         hot = None
         if shelf is not None:
             resources.callback(shelf.close)
             hot = HotObjects(shelf, STORED_SECONDS if static is None else FILE_SECONDS)
-        handler = CacheHandler(
+        self._handler = CacheHandler(
             static,
             store,
             lookup_delay_s=config.lookup_delay_us / 1e6,
@@ -65,49 +63,81 @@ def run(config: CacheConfig) -> int:
             hot=hot,
             paused_max=plan.paused_max,
         )
-        resources.callback(handler.close)
-        puts_at_once = max(1, config.worker_threads // 2)
-        attachments = AttachmentTable(plan.segments_max, descriptors.free)
-        server = ChannelServer(
-            queue, handler, stall_s=config.stall_s, puts_at_once=puts_at_once, attachments=attachments
+        resources.callback(self._handler.close)
+        self._server = ChannelServer(
+            queue,
+            self._handler,
+            stall_s=config.stall_s,
+            puts_at_once=max(1, config.worker_threads // 2),
+            attachments=AttachmentTable(plan.segments_max, descriptors.free),
         )
-        resources.callback(server.close)
-        workers = _make_workers(config.worker_threads, queue, server)
-        workers.start()
-        queue.set_ready()
-        notify(READY)
+        resources.callback(self._server.close)
+        self._workers = WorkerPool("cache-worker", config.worker_threads, self._step, wake=queue.wake)
+
+    def _step(self, index: int) -> None:
+        idle = self._workers.idle
+        idle[index] = True
+        message = self._server.receive(PEER_CHECK_SECONDS)
+        if message is not None:
+            idle[index] = False
+            self._server.serve(message)
+
+    def start(self) -> None:
+        """Serve commands; proxies may open the queue from now on."""
+        self._workers.start()
+        self._queue.set_ready()
+        config = self._config
         log.info(
             "ready",
             extra={
                 "queue": config.queue_name,
                 "threads": config.worker_threads,
                 "content": config.content,
-                "objects_max": plan.objects_max,
-                "shelf_cells": shelf.cell_count if shelf is not None else 0,
-                "swept": len(swept),
+                "objects_max": self._plan.objects_max,
+                "shelf_cells": self._shelf.cell_count if self._shelf is not None else 0,
+                "swept": self._swept,
             },
         )
-        while not signals.wait(HOUSEKEEPING_SECONDS):
-            server.sweep()
-            handler.expire()
-        return _stop(config, signals, queue, handler, server, workers)
+
+    def housekeep(self) -> None:
+        """Drop what has lain for too long: segments of proxies that ended, paused transfers."""
+        self._server.sweep()
+        self._handler.expire()
+
+    def stop_accepting(self) -> None:
+        """Tell proxies to send no more; commands on the queue are still served, without the lookup delay."""
+        self._queue.set_stopping()
+        self._handler.stop_delaying()
+
+    def is_busy(self) -> bool:
+        """Whether commands wait on the queue."""
+        return self._queue.waiting > 0
+
+    def finish(self, drain: Drain) -> int:
+        """End the workers; returns how many are still in a transfer."""
+        self._workers.request_stop()
+        stuck = self._workers.join(Deadline(drain.expires_ns), interrupted=drain.interrupted)
+        stats = self._server.stats()
+        shelf = self._handler.shelf_stats()
+        log.info(
+            "stopped",
+            extra={
+                "served": stats.served_total,
+                "chunks": stats.chunks_total,
+                "malformed": stats.malformed_total,
+                "expired": stats.expired_total,
+                "broken": stats.broken_total,
+                "shelved": shelf.published_total,
+                "unshelved": shelf.dropped_total,
+                "unfinished": stuck,
+            },
+        )
+        return stuck
 
 
-def _make_workers(count: int, queue: CommandQueue, server: ChannelServer) -> WorkerPool:
-    def step(index: int) -> None:
-        pool.idle[index] = True
-        message = server.receive(PEER_CHECK_SECONDS)
-        if message is not None:
-            pool.idle[index] = False
-            server.serve(message)
-
-    pool = WorkerPool("cache-worker", count, step, wake=queue.wake)
-    return pool
-
-
-def _plan_descriptors(config: CacheConfig, limit: int) -> DescriptorPlan:
+def _plan_descriptors(config: CacheConfig) -> DescriptorPlan:
     plan = plan_descriptors(
-        limit,
+        resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         worker_threads=config.worker_threads,
         has_static=config.content is not None,
         in_memory=config.store == MEMORY,
@@ -135,44 +165,3 @@ def _open_shelf(config: CacheConfig, plan: DescriptorPlan) -> ShelfPublisher | N
     except ResourceError as error:
         log.warning("no hot shelf", extra={"reason": str(error)})
         return None
-
-
-def _stop(
-    config: CacheConfig,
-    signals: SignalTrap,
-    queue: CommandQueue,
-    handler: CacheHandler,
-    server: ChannelServer,
-    workers: WorkerPool,
-) -> int:
-    notify(STOPPING)
-    queue.set_stopping()
-    handler.stop_delaying()
-    deadline = Deadline.after(config.drain_s)
-    interrupted = False
-
-    def second_signal(wait_s: float = 0.0) -> bool:
-        nonlocal interrupted
-        interrupted = interrupted or insist(signals.wait(wait_s))
-        return interrupted
-
-    while queue.waiting and not deadline.expired and not second_signal(deadline.slice(0.02)):
-        pass  # workers empty the queue
-    workers.request_stop()
-    stuck = workers.join(deadline, interrupted=second_signal)
-    stats = server.stats()
-    shelf = handler.shelf_stats()
-    log.info(
-        "stopped",
-        extra={
-            "served": stats.served_total,
-            "chunks": stats.chunks_total,
-            "malformed": stats.malformed_total,
-            "expired": stats.expired_total,
-            "broken": stats.broken_total,
-            "shelved": shelf.published_total,
-            "unshelved": shelf.dropped_total,
-            "unfinished": stuck,
-        },
-    )
-    return int(ExitCode.INTERRUPTED if stuck else ExitCode.OK)

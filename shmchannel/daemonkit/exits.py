@@ -6,6 +6,10 @@ The values are those of `sysexits.h` where one fits, so that a service manager's
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ExitCode(IntEnum):
@@ -34,6 +38,11 @@ _MEANINGS = {
     ExitCode.LOCK_HELD: "another live process, which the message names, or another user's queue has the queue name",
     ExitCode.INTERRUPTED: "stopped before the running requests had ended: a second signal, or the drain limit",
 }
+
+
+def exit_code_of(error: BaseException, codes: Mapping[type[Exception], ExitCode]) -> ExitCode:
+    """Return the code that `codes` has for the error or its nearest base class, SOFTWARE when it has none."""
+    return next((codes[kind] for kind in type(error).__mro__ if kind in codes), ExitCode.SOFTWARE)
 
 
 def exit_codes_table() -> str:

@@ -1,0 +1,183 @@
+"""Does a daemon live from its settings to its exit code as the module says, whatever its service does?"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shmchannel.daemonkit.daemon import Daemon, Drain, run_daemon
+from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.logs import LogForm, LogLevel
+from shmchannel.daemonkit.options import option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import ExitStack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings every daemon has."""
+
+    log_level: LogLevel = option(LogLevel.INFO, "least importance that is logged")
+    log_format: LogForm = option(LogForm.JSON, "how an event is written")
+    drain_s: float = option(60.0, "time after SIGTERM", low=0, flags=("--drain",))
+
+
+class Refused(Exception):
+    """An error of the daemon's own."""
+
+
+class RefusedPort(Refused):
+    """A more special one."""
+
+
+@dataclass
+class RecordingService:
+    """Ends itself by SIGTERM once started, and remembers what was done with it."""
+
+    calls: list[str] = field(default_factory=list)
+    fails: Exception | None = None
+    unfinished: int = 0
+    busy: Callable[[], bool] = lambda: False
+    on_start: Callable[[], None] = lambda: signal.raise_signal(signal.SIGTERM)
+
+    def build(self, _config: Config, resources: ExitStack) -> RecordingService:
+        """Stand in for the constructor."""
+        resources.callback(self.calls.append, "undone")
+        if self.fails is not None:
+            raise self.fails
+        return self
+
+    def start(self) -> None:
+        """Ask for the end."""
+        self.calls.append("start")
+        self.on_start()
+
+    def housekeep(self) -> None:
+        """Ask for the end where start() did not."""
+        self.calls.append("housekeep")
+        signal.raise_signal(signal.SIGTERM)
+
+    def stop_accepting(self) -> None:
+        """Note it."""
+        self.calls.append("stop_accepting")
+
+    def is_busy(self) -> bool:
+        """Say what the test says."""
+        return self.busy()
+
+    def finish(self, drain: Drain) -> int:
+        """Note how the drain ended."""
+        self.calls.append("interrupted" if drain.interrupted() else "finish")
+        return self.unfinished
+
+
+@pytest.fixture(autouse=True)
+def root_logger_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def run(service: RecordingService, *argv: str) -> int:
+    daemon = Daemon(
+        prog="sample-d",
+        description="A sample.",
+        version=lambda: "1.2",
+        config_type=Config,
+        build=service.build,
+        exit_codes={Refused: ExitCode.CANNOT_START, RefusedPort: ExitCode.LOCK_HELD, LookupError: ExitCode.USAGE},
+    )
+    return run_daemon(daemon, argv)
+
+
+def last_event(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads(capsys.readouterr().err.splitlines()[-1])
+    return event
+
+
+def test_a_life_that_ends_well() -> None:
+    service = RecordingService()
+    assert run(service) == ExitCode.OK
+    assert service.calls == ["start", "stop_accepting", "finish", "undone"]
+
+
+def test_housekeeping_until_the_signal() -> None:
+    service = RecordingService(on_start=lambda: None)
+    assert run(service) == ExitCode.OK
+    assert service.calls == ["start", "housekeep", "stop_accepting", "finish", "undone"]
+
+
+def test_the_drain_lasts_as_long_as_work_does() -> None:
+    answers = [True, True, False]
+    service = RecordingService(busy=lambda: answers.pop(0))
+    assert run(service) == ExitCode.OK
+    assert answers == []
+
+
+def test_the_drain_has_a_limit() -> None:
+    service = RecordingService(busy=lambda: True, unfinished=3)
+    assert run(service, "--drain", "0") == ExitCode.INTERRUPTED
+    assert service.calls == ["start", "stop_accepting", "finish", "undone"]
+
+
+def test_a_second_signal_ends_the_drain() -> None:
+    def busy() -> bool:
+        signal.raise_signal(signal.SIGINT)
+        return True
+
+    service = RecordingService(busy=busy, unfinished=1)
+    assert run(service) == ExitCode.INTERRUPTED
+    assert service.calls == ["start", "stop_accepting", "interrupted", "undone"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "event", "reason"),
+    [
+        pytest.param(Refused("no"), ExitCode.CANNOT_START, "cannot start", "no", id="an error of the daemon's"),
+        pytest.param(RefusedPort("port"), ExitCode.LOCK_HELD, "cannot start", "port", id="the nearest class counts"),
+        pytest.param(
+            OSError("full"), ExitCode.CANNOT_START, "cannot start", "full (see ulimit -a)", id="of the system"
+        ),
+        pytest.param(ValueError("bug"), ExitCode.SOFTWARE, "failed", None, id="of the program"),
+    ],
+)
+def test_errors_become_exit_codes(
+    error: Exception, code: int, event: str, reason: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = RecordingService(fails=error)
+    assert run(service) == code
+    assert service.calls == ["undone"]
+    logged = last_event(capsys)
+    assert (logged["event"], logged.get("reason")) == (event, reason)
+    assert ("exception" in logged) is (code == ExitCode.SOFTWARE)
+
+
+def test_what_the_operator_asked_for_is_refused_as_a_setting_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(RecordingService(fails=LookupError("line 3 of the map")))
+    assert ended.value.code == ExitCode.USAGE
+    assert capsys.readouterr().err == "sample-d: line 3 of the map\n"
+
+
+def test_settings_that_are_only_checked_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    service = RecordingService()
+    assert run(service, "--check-config", "--drain", "5") == ExitCode.OK
+    assert service.calls == []
+    assert "drain_s = 5  [flag --drain]" in capsys.readouterr().out
+
+
+def test_an_ignored_variable_is_logged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SAMPLE_D_DRIAN_S", "5")
+    assert run(RecordingService()) == ExitCode.OK
+    event = last_event(capsys)
+    assert event["event"] == "setting ignored"
+    assert "SAMPLE_D_DRAIN_S" in event["reason"]
