@@ -18,6 +18,8 @@ FIELDS_MAX = 256
 _LENGTH_DIGITS_MAX = 19
 
 _match_status = re.compile(rb"HTTP/([0-9](?:\.[0-9])?) ([1-9][0-9]{2})(?: ([^\0\r\n]*))?").fullmatch
+# Elsewhere Content-Range has no meaning (RFC 9110 section 14.4); beside one of ours a client could take it for that.
+_WITH_CONTENT_RANGE = frozenset((206, 416))
 _NO_FIELDS = Fields()
 
 
@@ -108,6 +110,8 @@ class HeadReader:
             fields = fields.without((b"content-length",))
         if self._method == b"HEAD" or status in BODILESS_STATUSES:
             length = 0
+        if status not in _WITH_CONTENT_RANGE and self._method in (b"GET", b"HEAD"):
+            fields = fields.without((b"content-range",))
         return OriginResponse(status=status, fields=fields, length=length, reason=reason, http_version=version)
 
     def _is_chunked(self, fields: Fields, version: bytes) -> bool:

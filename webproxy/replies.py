@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from webproxy.caching.cache_status import cache_status
 from webproxy.caching.hop_by_hop import end_to_end
+from webproxy.caching.partial import part_fields
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validators import not_modified_fields
 from webproxy.http.dates import format_http_date
@@ -83,7 +84,7 @@ class Replies:
     ) -> bytes:
         """206 with one range."""
         return b"HTTP/1.1 206 Partial Content\r\n%s%s%sContent-Range: %s\r\nContent-Length: %d\r\n\r\n" % (
-            stored.fields.block,
+            part_fields(stored.fields).block,
             self._tail(stored, age_s, status),
             connection.line,
             content_range(first, end, stored.body_bytes),
@@ -101,7 +102,7 @@ class Replies:
     ) -> bytes:
         """206 with several ranges, `length` bytes with all that frames them."""
         return b"HTTP/1.1 206 Partial Content\r\n%s%s%s%sContent-Length: %d\r\n\r\n" % (
-            stored.fields.without((b"content-type",)).block,
+            part_fields(stored.fields).without((b"content-type",)).block,
             self._tail(stored, age_s, status),
             connection.line,
             b"Content-Type: multipart/byteranges; boundary=%s\r\n" % boundary,

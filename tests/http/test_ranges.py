@@ -79,6 +79,18 @@ def test_beyond_the_end(site: Site, stored: bool) -> None:
     assert (reply.status, reply.get("content-range")) == (416, f"bytes */{SIZE}")
 
 
+@pytest.mark.parametrize("control", ["max-age=60", "no-store"], ids=["stored", "not-stored"])
+def test_a_stray_content_range_of_the_origin_reaches_nobody(site: Site, control: str) -> None:
+    """RFC 9110 section 14.4: beside that of a part a client could take it for its own."""
+    headers = {**HEADERS, "Cache-Control": control, "Content-Range": "bytes 0-1/2"}
+    path = site.put(Route(body=BODY, headers=headers))
+    assert site.get(path).all("content-range") == []
+    if control == "max-age=60":
+        assert site.stored(path).all("content-range") == []
+        assert site.get(path, method="HEAD").all("content-range") == []
+    assert site.get(path, "Range: bytes=10-19").all("content-range") == [f"bytes 10-19/{SIZE}"]
+
+
 @pytest.mark.parametrize("asked", ["bytes=5-1", "bytes=a-b", "lines=1-2", "bytes=", "5-6"])
 def test_what_is_no_range_gets_all(site: Site, path: str, asked: str) -> None:
     reply = site.get(path, f"Range: {asked}")

@@ -22,6 +22,7 @@ STORED = stored_response(
     b"Content-Type: a/b",
     b"Content-Length: 5",
     b"Content-Encoding: gzip",
+    b"Content-Digest: sha-256=:whole:",
     b"X-Old: 1",
     b"X-Both: old",
     b"X-Both: older",
@@ -58,7 +59,9 @@ def test_a_wrong_content_type_is_put_right() -> None:
     assert updated(DATE, b"Content-Type: c/d").fields.get_all(b"content-type") == [b"c/d"]
 
 
-@pytest.mark.parametrize("name", [b"Content-Encoding", b"Content-Length", b"Content-Range"])
+@pytest.mark.parametrize(
+    "name", [b"Content-Encoding", b"Content-Length", b"Content-Range", b"Content-Digest", b"Content-MD5"]
+)
 def test_what_the_stored_body_was_received_by_stays(name: bytes) -> None:
     new = updated(DATE, name + b": other")
     assert new.fields.get(name.lower()) == STORED.fields.get(name.lower())

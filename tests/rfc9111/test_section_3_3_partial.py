@@ -16,6 +16,7 @@ from webproxy.caching.partial import (
     answer_range,
     as_incomplete,
     may_combine,
+    part_fields,
 )
 from webproxy.caching.validation import freshen
 
@@ -42,6 +43,12 @@ STORED = stored_response(b'ETag: "a"', MODIFIED, DATE, body_bytes=10)
 )
 def test_parts_of_a_complete_response(value: bytes, expected: RangeAnswer) -> None:
     assert answer_range(request(b"Range: " + value), STORED, NOW) == expected
+
+
+def test_a_digest_of_all_of_the_content_is_none_of_a_part() -> None:
+    """RFC 9530 section 2: Content-Digest is of the message's content, Repr-Digest of the whole representation."""
+    whole = fields(b"Content-Digest: sha-256=:a:", b"Content-MD5: b", b"Repr-Digest: sha-256=:a:", b"X: 1")
+    assert part_fields(whole) == fields(b"Repr-Digest: sha-256=:a:", b"X: 1")
 
 
 def test_without_range_all_of_it() -> None:

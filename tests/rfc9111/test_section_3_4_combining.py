@@ -22,10 +22,12 @@ def test_the_fields_of_the_newer_one_replace_those_of_the_older() -> None:
 
 
 def test_it_is_the_complete_response_and_no_206() -> None:
-    both = combined(b"Content-Type: text/html", b"Content-Length: 5", b"Content-Encoding: gzip")
+    both = combined(
+        b"Content-Type: text/html", b"Content-Length: 5", b"Content-Encoding: gzip", b"Content-Digest: sha-256=:rest:"
+    )
     assert both.status == 200
-    names = (b"content-range", b"content-length", b"content-encoding", b"content-type")
-    assert [both.fields.get(name) for name in names] == [None, None, None, b"text/html"]
+    names = (b"content-range", b"content-length", b"content-encoding", b"content-digest", b"content-type")
+    assert [both.fields.get(name) for name in names] == [None, None, None, None, b"text/html"]
 
 
 def test_freshness_and_age_are_the_newer_ones() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from webproxy.caching.hop_by_hop import end_to_end
-from webproxy.caching.partial import may_combine
+from webproxy.caching.partial import CONTENT_DIGESTS, may_combine
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validators import is_strong, last_modified_is_strong
 from webproxy.http.fields import Fields
@@ -70,7 +70,8 @@ def is_rest(known: Continuation, position: int, status: int, fields: Fields, len
 def shown_fields(stored: StoredResponse, rest: Fields) -> Fields:
     """The fields of a combined response for who asked for it: also what its rest has, and is not stored for others."""
     own = stored.fields
-    return Fields((*own.lines, *end_to_end(rest).without((*own.names(), b"content-range", b"content-length")).lines))
+    dropped = {*own.names(), *CONTENT_DIGESTS, b"content-range", b"content-length"}
+    return Fields((*own.lines, *end_to_end(rest).without(dropped).lines))
 
 
 def _strong_validator(fields: Fields, now: float) -> bytes | None:

@@ -60,9 +60,8 @@ def decide(
 ) -> Decision:
     """What to do with the request; `stored` is the response that it selects (section 4.1), if there is one.
 
-    `other_variants`: there are stored responses for the URL, and none of them is selected. A stored 206 is for
-    requests with Range; whether it covers their range is for the caller to see. A request with Authorization may get
-    any stored response: what must not be shared was not stored (section 3.5).
+    `other_variants`: there are stored responses for the URL, and none of them is selected. A request with Authorization
+    may get any stored response: what must not be shared was not stored (section 3.5).
     """
     if request.method != b"GET" and request.method != b"HEAD":
         return _PASS_METHOD
@@ -72,10 +71,8 @@ def decide(
     if stored is None:
         return _miss(wishes, b"vary-miss" if other_variants else b"uri-miss")
     age_s = current_age(stored, now)
-    if age_s < stored.lifetime_s and wishes is NO_WISHES and not stored.marked and stored.status != 206:
+    if age_s < stored.lifetime_s and wishes is NO_WISHES and not stored.marked:
         return Decision(HIT, b"", age_s)
-    if stored.status == 206 and b"range" not in request.fields:
-        return _miss(wishes, b"partial")
     return _weigh(wishes, stored, age_s, now, options)
 
 
@@ -118,8 +115,7 @@ def _weigh(
     reason = b"request" if is_fresh else b"stale"
     if wishes.only_if_cached or wishes.no_store:  # no-store: an answer to it must not update what is stored either
         return _miss(wishes, reason)._replace(age_s=age_s)
-    validates = stored.status != 206 and has_validator(stored.fields, stored.response_time)
-    action = REVALIDATE if validates else FETCH
+    action = REVALIDATE if has_validator(stored.fields, stored.response_time) else FETCH
     return Decision(action, reason, age_s, *_stale_limits(wishes, stored, options))
 
 

@@ -23,8 +23,6 @@ class CachingOptions:
     """How long after its freshness a response may serve while its origin cannot be reached (section 4.2.4)."""
     store_set_cookie: bool = False
     """Store a response that has Set-Cookie although it is not marked `public` or `s-maxage`."""
-    store_partial: bool = False
-    """Store a 206 with one range: the caller keeps parts, and knows which request each of them can answer."""
     targeted_control: bool = False
     """CDN-Cache-Control, where a response has it, replaces Cache-Control and Expires (RFC 9213)."""
 

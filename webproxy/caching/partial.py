@@ -30,6 +30,8 @@ class RangeAnswer:
     ranges: tuple[tuple[int, int], ...] = ()
 
 
+CONTENT_DIGESTS: Final = frozenset((b"content-digest", b"content-md5"))
+"""Fields that are right for the content of one message only, unlike Repr-Digest (RFC 9530 section 2)."""
 PART_BYTES_MIN: Final = 65_536
 """What is shorter is asked for again sooner than it is kept."""
 
@@ -52,6 +54,12 @@ def answer_range(request: RequestHead, stored: StoredResponse, now: float) -> Ra
     if not ranges:
         return UNSATISFIABLE
     return RangeAnswer(RangeKind.ONE if len(ranges) == 1 else RangeKind.SEVERAL, tuple(ranges))
+
+
+def part_fields(stored_fields: Fields) -> Fields:
+    """The fields of a 206 made of a stored response: its own but those that are right for all of it only."""
+    names = stored_fields.names()
+    return stored_fields if CONTENT_DIGESTS.isdisjoint(names) else stored_fields.without(CONTENT_DIGESTS)
 
 
 def lies_within(answer: RangeAnswer, held_bytes: int) -> bool:

@@ -12,7 +12,6 @@ from webproxy.caching.stored import Selecting, StoredResponse
 from webproxy.http.dates import format_http_date, parse_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead, ResponseHead
-from webproxy.http.ranges import parse_content_range
 from webproxy.http.syntax import split_list
 
 UNDERSTOOD = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 414, 501))
@@ -46,7 +45,7 @@ def may_store(
     directives = response_directives(response.fields, targeted_control=options.targeted_control)
     reason = (
         _refused_by_request(request)
-        or _refused_by_status(request, response, directives, options)
+        or _refused_by_status(response, directives)
         or _refused_by_directives(request, directives)
         or _refused_by_fields(response.fields, directives, options)
         or _refused_as_useless(response, directives, response_time, options)
@@ -75,9 +74,7 @@ def has_content(request: RequestHead) -> bool:
     return request.framing is not Framing.NONE and (request.framing is not Framing.LENGTH or request.content_length > 0)
 
 
-def _refused_by_status(
-    request: RequestHead, response: ResponseHead, directives: ResponseDirectives, options: CachingOptions
-) -> bytes:
+def _refused_by_status(response: ResponseHead, directives: ResponseDirectives) -> bytes:
     status = response.status
     if status < 200:
         return b"interim response"
@@ -86,25 +83,13 @@ def _refused_by_status(
     if status in _OF_ONE_REQUEST:
         return b"status"
     if status == 206:
-        return _refused_as_partial(request, response, directives, options)
+        return b"partial content"
     if directives.must_understand and status not in UNDERSTOOD:
         return b"status not understood"
     explicit = directives.public or directives.max_age is not None or directives.s_maxage is not None
     if not explicit and not directives.targeted:
         explicit = b"expires" in response.fields
     return b"" if explicit or status in HEURISTICALLY_CACHEABLE else b"no explicit freshness"
-
-
-def _refused_as_partial(
-    request: RequestHead, response: ResponseHead, directives: ResponseDirectives, options: CachingOptions
-) -> bytes:
-    """A 206 is kept for a caller that keeps parts, when it is one part and says which (sections 3.3 and 3.4)."""
-    if not options.store_partial or directives.must_understand:
-        return b"partial content"
-    value = response.fields.get(b"content-range")
-    if value is None or parse_content_range(value) is None or b"range" not in request.fields:
-        return b"partial content of unclear range"
-    return b""
 
 
 def _refused_by_directives(request: RequestHead, directives: ResponseDirectives) -> bytes:
@@ -177,13 +162,14 @@ def store_response(
 ) -> StoredResponse:
     """The value to keep of a response that may be stored, or whose stored fields a 304 has updated.
 
-    Dropped are fields of one connection (section 3.1), fields withheld by `no-cache="..."` and `private="..."`, and
-    Age, which is counted from here on. Date is added when there was none (RFC 9110 section 6.6.1), never changed.
+    Dropped are fields of one connection (section 3.1), fields withheld by `no-cache="..."` and `private="..."`, Age,
+    which is counted from here on, and Content-Range, which says nothing of a whole response (RFC 9110 section 14.4).
+    Date is added when there was none (section 6.6.1), never changed.
     """
     fields = response.fields
     directives = response_directives(fields, targeted_control=options.targeted_control)
     lifetime = freshness_lifetime(response, directives, response_time, options)
-    kept = fields.without(hop_by_hop_names(fields) | _withheld_names(directives) | {b"age"})
+    kept = fields.without(hop_by_hop_names(fields) | _withheld_names(directives) | {b"age", b"content-range"})
     if b"date" not in kept:
         kept = kept.with_line(b"Date", format_http_date(int(response_time)))
     return StoredResponse(

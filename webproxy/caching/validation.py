@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
+from webproxy.caching.partial import CONTENT_DIGESTS
 from webproxy.caching.storability import may_store, store_response
 from webproxy.caching.stored import Selecting, StoredResponse
 from webproxy.caching.validators import is_entity_tag, is_strong, last_modified_is_strong, strong_match, weak_match
@@ -31,7 +32,7 @@ CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
 
 # The stored body was received by them: with other values it could not be read (section 3.2 lets them out). What the
 # bytes are taken for is another thing: a Content-Type that was wrong is put right by a 304.
-_KEPT = frozenset((b"content-encoding", b"content-range", b"content-length"))
+_KEPT = CONTENT_DIGESTS | {b"content-encoding", b"content-length"}
 
 
 def conditional_request(request_fields: Fields, stored: StoredResponse | None, etags: Iterable[bytes] = ()) -> Fields:

@@ -166,6 +166,24 @@ def test_answers_without_a_body_keep_what_they_declare(method: bytes, status: by
     assert (head.length, head.fields.get(b"content-length")) == (0, b"7")
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "kept"),
+    [
+        (b"GET", b"206", True),
+        (b"GET", b"416", True),
+        (b"GET", b"200", False),
+        (b"GET", b"304", False),
+        (b"HEAD", b"200", False),
+        (b"GET", b"404", False),
+        (b"PUT", b"308", True),
+    ],
+)
+def test_content_range_where_it_has_a_meaning(method: bytes, status: bytes, kept: bool) -> None:
+    """RFC 9110 section 14.4; what an answer to another method means by it is between client and origin."""
+    head = final(b"HTTP/1.1 " + status + b" X\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 0\r\n\r\n", method)
+    assert (b"content-range" in head.fields) is kept
+
+
 def test_interim_heads_come_first_and_have_no_framing() -> None:
     text = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 9\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
     found, _ = heads(text + OK + b"Content-Length: 3\r\n\r\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from webproxy.caching.stored import StoredResponse
@@ -89,6 +91,13 @@ def test_one_range() -> None:
     head = REPLIES.part(STORED, 7, STAYS, None, 10, 20)
     assert head.startswith(b"HTTP/1.1 206 Partial Content\r\n")
     assert head.endswith(b"\r\nContent-Range: bytes 10-19/1000\r\nContent-Length: 10\r\n\r\n")
+
+
+def test_a_part_has_no_digest_of_the_whole() -> None:
+    whole = replace(STORED, fields=STORED.fields.with_line(b"Content-Digest", b"sha-256=:a:"))
+    assert b"Content-Digest" in REPLIES.hit(whole, 7, STAYS)
+    assert b"Content-Digest" not in REPLIES.part(whole, 7, STAYS, None, 10, 20)
+    assert b"Content-Digest" not in REPLIES.parts(whole, 7, STAYS, None, b"bound", 321)
 
 
 def test_several_ranges_are_of_one_type_only() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.http_values import NOW, fields
-from webproxy.caching.continuation import Continuation, continuation, is_rest, rest_request
+from tests.support.http_values import NOW, fields, stored_response
+from webproxy.caching.continuation import Continuation, continuation, is_rest, rest_request, shown_fields
 
 SIZE = 1000
 DATE = b"Date: Sat, 21 Nov 2026 09:00:00 GMT"
@@ -44,6 +44,13 @@ def test_only_a_200_of_known_length_goes_on(status: int, size: int | None) -> No
 def test_the_rest_is_asked_for_in_place_of_what_the_client_wanted() -> None:
     asked = rest_request(fields(b"Range: bytes=5-6", b'If-Range: "z"', b"Accept: */*"), KNOWN, 10)
     assert asked == fields(b"Accept: */*", b"Range: bytes=10-", b'If-Range: "a"')
+
+
+def test_what_is_shown_of_the_rest_says_nothing_of_the_rest_alone() -> None:
+    rest = fields(
+        b"A: 2", b"B: 2", b"Content-Range: bytes 10-999/1000", b"Content-Length: 990", b"Content-Digest: x=:a:"
+    )
+    assert shown_fields(stored_response(b"A: 1"), rest) == fields(b"A: 1", b"B: 2")
 
 
 def fits(*lines: bytes, status: int = 206, length: int | None = 990, known: Continuation = KNOWN) -> bool:

@@ -65,22 +65,6 @@ def test_misses(wishes: tuple[bytes, ...], other_variants: bool, expected: Decis
     assert decide(request(*wishes), None, NOW, other_variants=other_variants) == expected
 
 
-PART = (MINUTE, b"Content-Range: bytes 0-1/9", ETAG)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "wishes", "expected"),
-    [
-        (5, (), Decision(Action.FETCH, b"partial")),
-        (5, (b"Cache-Control: only-if-cached",), Decision(Action.ONLY_IF_CACHED_MISS, b"partial")),
-        (5, (b"Range: bytes=0-1",), Decision(Action.HIT, b"", 5)),
-        (70, (b"Range: bytes=0-1",), Decision(Action.FETCH, b"stale", 70, NOW + 60, NOW + 60 + DAY_S)),
-    ],
-)
-def test_a_stored_part_is_for_requests_of_parts(seconds: int, wishes: tuple[bytes, ...], expected: Decision) -> None:
-    assert decision_after(seconds, kept(*PART, status=206), *wishes) == expected
-
-
 @pytest.mark.parametrize(
     ("lines", "action"),
     [
