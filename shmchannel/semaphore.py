@@ -1,7 +1,7 @@
 """SharedSemaphore: an unnamed process-shared semaphore inside a segment; the only file that calls sem_*.
 
 posix_ipc has no unnamed semaphores, so glibc is called: by ctypes, and for the two calls that each chunk needs by the C
-type behind multiprocessing's semaphores, at a fifth of ctypes' cost (docs/decisions/0024). Calls that never block keep
+type behind multiprocessing's semaphores, at a fifth of ctypes' cost (docs/decisions/0003). Calls that never block keep
 the GIL (PyDLL: giving it up costs more than the call); only a real wait drops it (CDLL). Waits use CLOCK_MONOTONIC:
 sem_timedwait(3) runs on the wall clock, which jumps.
 """

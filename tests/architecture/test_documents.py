@@ -217,14 +217,19 @@ def test_tests_that_are_named_exist() -> None:
     assert [row[0] for row in rules if not _TEST.search(row[2])] == []
 
 
-def test_decisions_are_numbered_without_gaps() -> None:
-    """Each decision has a number of its own, and is a page: context, decision, rejected, consequence."""
-    pages = [path for path in files() if path.startswith("docs/decisions/")]
-    numbers = [int(os.path.basename(path)[:4]) for path in pages]
-    assert numbers == list(range(1, len(pages) + 1))
-    for page in pages:
+def test_decisions_have_number_date_status_and_parts() -> None:
+    """Each decision has a number of its own, a date, a status, its four parts, and a row in the index."""
+    index = "docs/decisions/README.md"
+    pages = [path for path in files() if path.startswith("docs/decisions/") and path != index]
+    numbers = [os.path.basename(path)[:4] for path in pages]
+    assert len(set(numbers)) == len(numbers)
+    for number, page in zip(numbers, pages, strict=True):
         text = read(page)
+        assert re.match(rf"# {number}: .+\n\n\d{{4}}-\d\d-\d\d · (accepted|superseded by)", text), page
         assert all(f"**{part}.**" in text for part in ("Context", "Decision", "Rejected", "Consequence")), page
+    assert [row[0] for row in table_rows(read(index))] == [
+        f"[{number}]({os.path.basename(page)})" for number, page in zip(numbers, pages, strict=True)
+    ]
 
 
 def test_readme_leads_to_every_document() -> None:
