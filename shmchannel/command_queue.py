@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import select
 from contextlib import ExitStack
 from time import monotonic_ns, sleep
@@ -18,15 +19,17 @@ from typing import Self
 import posix_ipc
 
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
-from shmchannel.errors import ChannelTimeout, CommandError, NameMissing, NameTaken, PeerGone, os_errors
+from shmchannel.errors import ChannelTimeout, CommandError, LimitReached, NameMissing, NameTaken, PeerGone, os_errors
 from shmchannel.guard import GuardWatch, ProcessGuard, read_holder, read_ready
-from shmchannel.naming import checked_queue_name, queue_guard_path, shelf_name
+from shmchannel.naming import SHM_DIRECTORY, checked_queue_name, parse_queue_guard, queue_guard_path, shelf_name
 from shmchannel.reaper import unlink_memory, unlink_queue
 
 MESSAGE_BYTES_MAX = 8192
 MESSAGES_MAX = 10
 """Both are what an unprivileged process may have by default (mq_overview(7))."""
 
+
+_MQUEUE_DIRECTORY = "/dev/mqueue"
 
 SWEEP_SECONDS = 0.5
 """How long a sweeper that holds a dead cache's guard is waited for."""
@@ -68,6 +71,55 @@ def _take_over(name: str) -> ProcessGuard:
         sleep(LOOK_AGAIN_NS / 1e9)
 
 
+def _make_queue(name: str) -> posix_ipc.MessageQueue:
+    try:
+        with os_errors(f"create message queue {name}", existential=errno.EEXIST):
+            return posix_ipc.MessageQueue(
+                name,
+                posix_ipc.O_CREX,
+                mode=0o600,
+                max_messages=MESSAGES_MAX,
+                max_message_size=MESSAGE_BYTES_MAX,
+            )
+    except LimitReached as error:
+        if error.errno != errno.EMFILE or not _has_free_descriptor():
+            raise
+        # The kernel says "too many open files" of the user's bytes in message queues, too.
+        limit = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[0]
+        held = ", ".join(_queues_of_this_user(but=name)) or "no queue that can be seen from here"
+        raise LimitReached(
+            f"create message queue {name}: RLIMIT_MSGQUEUE, {limit} bytes for all queues of uid {os.geteuid()},"
+            f" is used up; held by {held}",
+            error.errno,
+            hint="stop one of those, remove what the dead left by scripts/clean-shm, or raise ulimit -q (systemd:"
+            " LimitMSGQUEUE=)",
+            says_why=True,
+        ) from error
+
+
+def _has_free_descriptor() -> bool:
+    try:
+        os.close(os.open("/", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _queues_of_this_user(but: str) -> list[str]:
+    """The user's other queues with their owners: ours by their guards, others where their file system is mounted."""
+    owners = {name: path for path in _own_files(SHM_DIRECTORY) if (name := parse_queue_guard(os.path.basename(path)))}
+    names = {*owners, *(f"/{os.path.basename(path)}" for path in _own_files(_MQUEUE_DIRECTORY))}
+    return [f"{name} (process {read_holder(owners.get(name, '')) or 'unknown'})" for name in sorted(names - {but})]
+
+
+def _own_files(directory: str) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.path for entry in entries if entry.stat(follow_symlinks=False).st_uid == os.geteuid()]
+    except OSError:  # not mounted, or a name that has just gone
+        return []
+
+
 class CommandQueue:
     """The receiving, owning end."""
 
@@ -98,13 +150,7 @@ class CommandQueue:
                     )
                 undo.callback(unlink_queue, name)
                 unlink_memory(shelf_name(name))
-                queue = posix_ipc.MessageQueue(
-                    name,
-                    posix_ipc.O_CREX,
-                    mode=0o600,
-                    max_messages=MESSAGES_MAX,
-                    max_message_size=MESSAGE_BYTES_MAX,
-                )
+            queue = _make_queue(name)
             undo.pop_all()
         return cls(name, queue, guard)
 

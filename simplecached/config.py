@@ -90,5 +90,14 @@ class CacheConfig:
             except OSError as error:
                 hint = error.strerror or str(error)
                 raise SettingError("content", self.content, "a directory or a file map", hint=hint) from None
+        if self.store != MEMORY:
+            _check_parent("store", self.store)
         if 0 < self.shelf_bytes < SHELF_BYTES_MIN:
             raise SettingError("shelf_bytes", self.shelf_bytes, f"0, or {SHELF_BYTES_MIN} to {SHELF_BYTES_MAX} bytes")
+
+
+def _check_parent(name: str, path: str) -> None:
+    """Refuse a directory that could not be made: only its last part may be missing."""
+    parent = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(parent):
+        raise SettingError(name, path, "'memory', or a directory in one that exists", hint=f"{parent} is no directory")

@@ -37,13 +37,16 @@ class DirectoryLayout:
         self._objects = os.path.join(self.directory, "objects")
 
     def acquire(self) -> int:
-        """Make the directory if needed and lock it; return the lock's descriptor, which frees it when closed.
+        """Make the directory if needed, in a parent that exists, and lock it.
+
+        Returns the lock's descriptor, which frees it when closed.
 
         Raises StoreInUse when another process has it, and StartupError when the directory is not writable, or is not
         empty and not a store: what somebody else keeps there is not ours to tidy.
         """
         with startup_errors("use the store directory", self.directory):
-            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            if not os.path.isdir(self.directory):
+                os.mkdir(self.directory, mode=0o700)  # its parent is the operator's: a misspelt path is not made
             names = set(os.listdir(self.directory)) - {"lost+found"}
             if names and _LOCK_NAME not in names:
                 raise StartupError(

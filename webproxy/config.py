@@ -73,7 +73,7 @@ class ProxyConfig:
     origin_url: str | None = option(
         None, "HTTP origin to fetch from what the cache lacks", flags=("-s", "--origin"), metavar="ORIGIN_URL"
     )
-    use_cache: bool = option(True, "ask the cache; without it every request goes to the origin", flags=("--no-cache",))
+    use_cache: bool = option(True, "use the cache; without it, every request goes to the origin", flags=("--no-cache",))
     queue_name: str = option(
         DEFAULT_QUEUE_NAME,
         "name of the cache's command queue",
@@ -175,6 +175,8 @@ class ProxyConfig:
             checked_queue_name(self.queue_name)
         except UsageError as error:
             raise SettingError("queue_name", self.queue_name, error.hint) from None
+        if self.host.startswith("["):
+            raise SettingError("host", self.host, "an address without brackets, such as ::1")
         if self.origin_url is not None:
             check_origin_url("origin_url", self.origin_url)
             self._check_not_itself("origin_url", self.origin_url)

@@ -15,6 +15,13 @@ STAY_MICROSECONDS = 20_000
 SEND_MICROSECONDS = 20_000
 """How long one send() waits for a client to take data: so long, at most, others wait for a worker behind a slow one."""
 
+_REMEDIES = {
+    errno.EADDRINUSE: "another process listens there: choose another -p",
+    errno.EACCES: "a port this low needs a privilege: give the process CAP_NET_BIND_SERVICE (systemd:"
+    " AmbientCapabilities=CAP_NET_BIND_SERVICE), lower net.ipv4.ip_unprivileged_port_start by sysctl,"
+    " or choose -p 1024 or above",
+}
+
 
 def open_listener(host: str, port: int) -> socket.socket:
     """A non-blocking listening socket on an IPv4 or IPv6 address or name.
@@ -46,11 +53,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        remedy = (
-            "another process listens there: choose another -p"
-            if error.errno == errno.EADDRINUSE
-            else "check --host and -p"
-        )
+        remedy = _REMEDIES.get(error.errno or 0, "check --host and -p")
         raise StartupError(
             f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)} ({remedy})"
         ) from error

@@ -39,7 +39,7 @@ class OriginSettings:
         None, "longest silence; without one, `origin_stall_s`", low=0.05, high=3600, unit="seconds"
     )
     tries: int | None = option(None, "tries of a fetch; without one, `origin_tries`", low=1, high=20)
-    headers: tuple[str, ...] = option((), "fields added to each request, each `Name: value`")
+    headers: tuple[str, ...] = option((), "fields added to each request, each `Name: value`", secret=True)
     tls_verify: bool = option(True, "check the certificate of an https origin")
     ca_file: str | None = option(None, "file of the authorities to check it by; without one, the system's")
 
@@ -116,5 +116,6 @@ def _path(path: str) -> bytes:
 def _field(header: str) -> tuple[bytes, bytes]:
     found = _match_field(header.encode(errors="surrogatepass"))
     if found is None or found[1].lower() in _FIELDS_OF_OURS:
-        raise SettingError("headers", header, "Name: value, in ASCII, and no field that the proxy itself decides on")
+        name = header.partition(":")[0] if found else "***"  # the value may be a credential
+        raise SettingError("headers", name, "Name: value, in ASCII, and no field that the proxy itself decides on")
     return found[1], found[2]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from shmchannel.daemonkit.declaration import environment_prefix
 from shmchannel.daemonkit.exits import ExitCode
-from shmchannel.daemonkit.parsing import allowed_text, format_value
+from shmchannel.daemonkit.parsing import allowed_text, format_value, renamed_error
 from shmchannel.daemonkit.sources import Given, did_you_mean
 
 if TYPE_CHECKING:
@@ -48,6 +48,24 @@ class _Keep(argparse.Action):
         setattr(namespace, self.dest, Given(value, f"flag {option_string}", f"change or leave out {option_string}"))
 
 
+class _Renamed(argparse.Action):
+    """Refuse the flag of a name that a setting had before."""
+
+    def __init__(self, *, replacement: Setting, **keywords: Any) -> None:
+        super().__init__(nargs="?", help=argparse.SUPPRESS, **keywords)
+        self._replacement = replacement
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse hands it over
+        namespace: argparse.Namespace,  # noqa: ARG002 - the same
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setting = self._replacement
+        raise renamed_error(self.dest, values, setting, f"flag {option_string}", f"give {setting.flags[-1]} instead")
+
+
 class _Version(argparse.Action):
     """Print what the constant, a function, says is the version: it is not asked before."""
 
@@ -74,8 +92,9 @@ def read_command_line(
 ) -> CommandLine:
     """Read the arguments that follow the program's name.
 
-    Ends the process by `SystemExit`: with 0 after `--help` and `--version`, with 2 and one line on the error stream
-    for an unknown flag or a flag without its value.
+    Raises `SettingError` for the flag of a name that a setting had before. Ends the process by `SystemExit`: with 0
+    after `--help` and `--version`, with 2 and one line on the error stream for an unknown flag or a flag without its
+    value.
     """
     parser = _parser(settings, prog, description, version)
     namespace, unknown = parser.parse_known_args(list(argv))
@@ -101,6 +120,7 @@ def _parser(settings: Sequence[Setting], prog: str, description: str, version: C
     for setting in settings:
         if setting.flags:
             _add_flags(parser, setting, prefix)
+            _add_former_flags(parser, setting)
     parser.add_argument(
         "--config",
         dest=CONFIG_NAME,
@@ -116,15 +136,21 @@ def _parser(settings: Sequence[Setting], prog: str, description: str, version: C
 
 
 def _add_flags(parser: argparse.ArgumentParser, setting: Setting, prefix: str) -> None:
-    text = _described(setting, prefix).replace("%", "%%")
-    if setting.default is True:
-        text = f"turns off: {text}"  # the meaning says what is on
     if setting.kind is bool:
+        # The meaning says what is on.
+        meaning, turned = (f"do not {setting.meaning}", "false") if setting.default else (setting.meaning, "true")
+        text = f"{meaning} ({setting.environment_name(prefix)}={turned})".replace("%", "%%")
         parser.add_argument(
             *setting.flags, dest=setting.name, action=_Keep, nargs=0, const=not setting.default, help=text
         )
     else:
+        text = _described(setting, prefix).replace("%", "%%")
         parser.add_argument(*setting.flags, dest=setting.name, action=_Keep, metavar=setting.metavar, help=text)
+
+
+def _add_former_flags(parser: argparse.ArgumentParser, setting: Setting) -> None:
+    for name in setting.formerly:
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, action=_Renamed, replacement=setting)
 
 
 def _described(setting: Setting, prefix: str) -> str:

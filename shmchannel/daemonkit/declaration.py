@@ -15,6 +15,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
@@ -37,6 +39,8 @@ class _Declared:
     low: float | None
     high: float | None
     unit: Unit | None
+    secret: bool
+    formerly: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,8 @@ class Setting:
     low: float | None
     high: float | None
     unit: Unit | None
+    secret: bool
+    formerly: tuple[str, ...]
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -78,6 +84,8 @@ def option(
     low: float | None = None,
     high: float | None = None,
     unit: Unit | None = None,
+    secret: bool = False,
+    formerly: tuple[str, ...] = (),
 ) -> T:
     """Declare one setting: the default of a dataclass field, with its meaning, flags, bounds and unit.
 
@@ -90,8 +98,20 @@ def option(
     `tuple[X, ...]` is a list, and `low` and `high` bound the number of its items. With `str` or a `StrEnum` for X it
     is written as one text with commas, in the file also as an array. With a dataclass for X, itself declared with
     `option()`, it is an array of tables, `[[name]]` in the file, and comes from nowhere else.
+
+    `secret` says that values may hold credentials, so that no output shows them. `formerly` lists names the setting
+    had before: one that is still used is refused with the new name in the message.
     """
-    declared = _Declared(meaning=meaning, flags=flags, metavar=metavar, low=low, high=high, unit=unit)
+    declared = _Declared(
+        meaning=meaning,
+        flags=flags,
+        metavar=metavar,
+        low=low,
+        high=high,
+        unit=unit,
+        secret=secret,
+        formerly=formerly,
+    )
     return dataclasses.field(default=default, metadata={_METADATA_KEY: declared})
 
 
@@ -104,6 +124,11 @@ def settings_of(config_type: type[DataclassInstance]) -> tuple[Setting, ...]:
     """
     types_by_name = typing.get_type_hints(config_type)
     return tuple(_setting(field, types_by_name[field.name]) for field in dataclasses.fields(config_type))
+
+
+def renamed(settings: Iterable[Setting]) -> dict[str, Setting]:
+    """Map each former name to the setting that has another one now."""
+    return {name: setting for setting in settings for name in setting.formerly}
 
 
 def environment_prefix(prog: str) -> str:
@@ -137,6 +162,8 @@ def _setting(field: dataclasses.Field[Any], annotation: object) -> Setting:
         low=1 if kind is str and not many and declared.low is None else declared.low,
         high=declared.high,
         unit=declared.unit,
+        secret=declared.secret,
+        formerly=declared.formerly,
     )
 
 

@@ -6,6 +6,8 @@ that does not print is written as an escape.
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +17,24 @@ if TYPE_CHECKING:
 HEAD_NAMES = ("timestamp", "level", "prog", "pid", "logger", "event")
 RESERVED_NAMES = frozenset((*HEAD_NAMES, "exception", "stack"))
 
+_NO_WORD = re.compile(r"\W+", re.ASCII)
 _NEEDS_QUOTES = frozenset(' "=\\')
+
+
+def field_name(name: str) -> str:
+    """Return the name of a fact as one word, which a query of the log can use: `not found` is `not_found`."""
+    return _NO_WORD.sub("_", name)
+
+
+def field_value(value: object) -> object:
+    """Return the value of a fact with text in place of bytes, and of the numbers that JSON has no word for."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [field_value(item) for item in value]
+    return value
 
 
 def escaped(text: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import sys
 import threading
@@ -20,7 +19,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
-from shmchannel.daemonkit.log_lines import RESERVED_NAMES, console_line
+from shmchannel.daemonkit.log_lines import RESERVED_NAMES, console_line, field_name, field_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -97,9 +96,7 @@ def describe(record: logging.LogRecord, prog: str, text: str) -> dict[str, Any]:
     }
     for name, value in vars(record).items():
         if name not in _PLAIN_RECORD_NAMES:
-            # JSON has no word for nan and inf.
-            told = str(value) if isinstance(value, float) and not math.isfinite(value) else value
-            event[f"{name}_" if name in RESERVED_NAMES else name] = told
+            event[f"{name}_" if name in RESERVED_NAMES else field_name(name)] = field_value(value)
     if record.exc_info and record.exc_info[0] is not None:
         event["exception"] = logging.Formatter().formatException(record.exc_info)
     if record.stack_info:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 from shmchannel.daemonkit.commandline import CONFIG_NAME, read_command_line
 from shmchannel.daemonkit.declaration import Setting, environment_prefix, option, settings_of
 from shmchannel.daemonkit.exits import ExitCode
-from shmchannel.daemonkit.parsing import SettingError, ValueRefused, check_value, format_value
+from shmchannel.daemonkit.parsing import SettingError, ValueRefused, check_value, format_value, shown_value
 from shmchannel.daemonkit.sources import Given, from_environment, from_file, resolve
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def check_bounds(config: DataclassInstance) -> None:
         try:
             check_value(setting, value)
         except ValueRefused as refused:
-            raise SettingError(setting.name, value, refused.allowed) from None
+            raise SettingError(setting.name, shown_value(setting, value), refused.allowed) from None
 
 
 def _construct(config_type: type[C], values: Mapping[str, Value], origins: Mapping[str, Given]) -> C:

@@ -25,6 +25,8 @@ _SWITCH_WORDS = {
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
 _SHOWN_CHARACTERS = 100
+_HIDDEN = "***"
+_USER_OF_URL = re.compile(r"//\S*@")
 
 
 class ValueRefused(ValueError):
@@ -50,12 +52,31 @@ class SettingError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        shown = repr(self.value)
+        shown = _USER_OF_URL.sub(f"//{_HIDDEN}@", repr(self.value))  # a URL may hold a password
         if len(shown) > _SHOWN_CHARACTERS:
             shown = shown[:_SHOWN_CHARACTERS] + "..."
         source = f" from {self.source}" if self.source else ""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{self.name}: {shown}{source} is refused; allowed: {self.allowed}{hint}"
+
+
+def renamed_error(name: str, value: object, setting: Setting, source: str, hint: str) -> SettingError:
+    """Return the refusal of a name that `setting` had before."""
+    return SettingError(
+        name, shown_value(setting, value), f"{setting.name}, the new name of this setting", source, hint
+    )
+
+
+def shown_value(setting: Setting, value: object) -> object:
+    """Return what may be shown of a value that was given: of a secret only the name in front of a colon."""
+    if any(column.secret for column in setting.columns):
+        return _HIDDEN
+    if not setting.secret:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [shown_value(setting, item) for item in value]
+    name, colon, _ = str(value).partition(":")
+    return f"{name}{colon} {_HIDDEN}" if colon else _HIDDEN
 
 
 def read_value(setting: Setting, given: object) -> Value:
@@ -122,7 +143,9 @@ def format_value(setting: Setting, value: Value) -> str:
     if value is None or value == ():
         return "none"
     if isinstance(value, tuple):
-        return ", ".join(_format_table(setting, item) if setting.columns else str(item) for item in value)
+        return ", ".join(
+            _format_table(setting, item) if setting.columns else str(shown_value(setting, item)) for item in value
+        )
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -9,7 +9,15 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shmchannel.daemonkit.parsing import SettingError, ValueRefused, allowed_text, read_value
+from shmchannel.daemonkit.declaration import renamed
+from shmchannel.daemonkit.parsing import (
+    SettingError,
+    ValueRefused,
+    allowed_text,
+    read_value,
+    renamed_error,
+    shown_value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -27,28 +35,34 @@ class Given:
 
 
 def from_environment(
-    settings: Iterable[Setting], prefix: str, environ: Mapping[str, str], *, reserved: Collection[str] = ()
+    settings: Sequence[Setting], prefix: str, environ: Mapping[str, str], *, reserved: Collection[str] = ()
 ) -> tuple[dict[str, Given], list[str]]:
     """Collect the settings an environment gives, and one warning for each variable of ours that means nothing.
 
-    `reserved` names variables with the prefix that are no settings and are understood elsewhere.
+    `reserved` names variables with the prefix that are no settings and are understood elsewhere. Raises
+    `SettingError` for a name that a setting had before.
     """
     names = {setting.environment_name(prefix): setting.name for setting in settings if not setting.columns}
+    former = {prefix + name.upper(): (name, setting) for name, setting in renamed(settings).items()}
     given: dict[str, Given] = {}
     warnings: list[str] = []
     for variable, text in environ.items():
         if variable in names:
             given[names[variable]] = Given(text, f"environment {variable}", f"change or unset {variable}")
+        elif variable in former:
+            name, setting = former[variable]
+            hint = f"set {setting.environment_name(prefix)} instead"
+            raise renamed_error(name, text, setting, f"environment {variable}", hint)
         elif variable.startswith(prefix) and variable not in reserved:
             warnings.append(f"environment {variable} is not a setting and is ignored{did_you_mean(variable, names)}")
     return given, warnings
 
 
-def from_file(settings: Iterable[Setting], path: str, named_by: str) -> dict[str, Given]:
+def from_file(settings: Sequence[Setting], path: str, named_by: str) -> dict[str, Given]:
     """Collect the settings a TOML file gives; `named_by` is the source that named the file, for the error.
 
-    Raises `SettingError` when the file cannot be read, is not TOML, or holds a key that is no setting. Blocks on
-    reading the file.
+    Raises `SettingError` when the file cannot be read, is not TOML, or holds a key that is no setting, or the former
+    name of one. Blocks on reading the file.
     """
     try:
         with open(path, "rb") as file:
@@ -57,7 +71,10 @@ def from_file(settings: Iterable[Setting], path: str, named_by: str) -> dict[str
         raise SettingError("config", path, "a readable TOML file", named_by, _reason(error)) from error
     names = [setting.name for setting in settings]
     source = f"file {path}"
+    former = renamed(settings)
     for key, value in table.items():
+        if key in former:
+            raise renamed_error(key, value, former[key], source, f"rename {key} to {former[key].name} in {path}")
         if key not in names:
             allowed = "the name of a setting" + did_you_mean(key, names)
             raise SettingError(key, value, allowed, source, f"correct or remove {key} in {path}")
@@ -83,7 +100,8 @@ def resolve(
             else:
                 values[setting.name] = read_value(setting, given.value)
         except ValueRefused as refused:
-            raise SettingError(setting.name, given.value, refused.allowed, given.source, given.hint) from None
+            shown = shown_value(setting, given.value)
+            raise SettingError(setting.name, shown, refused.allowed, given.source, given.hint) from None
         except SettingError as refused:
             raise SettingError(refused.name, refused.value, refused.allowed, given.source, given.hint) from None
         origins[setting.name] = given
@@ -102,15 +120,21 @@ def read_tables(setting: Setting, given: object) -> tuple[object, ...]:
 
 def _read_table(setting: Setting, number: int, table: Mapping[str, object]) -> object:
     columns = {column.name: column for column in setting.columns}
+    former = renamed(setting.columns)
     where = f"in [[{setting.name}]] table {number}"
     values: dict[str, Value] = {}
     for key, value in table.items():
+        if key in former:
+            raise renamed_error(f"{key} {where}", value, former[key], "", "")
         if key not in columns:
-            raise SettingError(f"{key} {where}", value, "the name of a key" + did_you_mean(key, columns))
+            # A misspelt key may hold what the right one keeps secret.
+            shown = shown_value(columns.get(_nearest(key, columns), setting), value)
+            raise SettingError(f"{key} {where}", shown, "the name of a key" + did_you_mean(key, columns))
         try:
             values[key] = read_value(columns[key], value)
         except ValueRefused as refused:
-            raise SettingError(f"{key} {where}", value, refused.allowed) from None
+            shown = shown_value(columns[key], value)
+            raise SettingError(f"{key} {where}", shown, refused.allowed) from None
     make: Callable[..., object] = setting.kind
     try:
         return make(**values)
@@ -120,10 +144,14 @@ def _read_table(setting: Setting, number: int, table: Mapping[str, object]) -> o
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean X?` for the known name that is nearest to this one, or nothing."""
+    found = _nearest(name, known)
+    return f"; did you mean {found}?" if found else ""
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
     import difflib  # only ever needed on the way to a refusal or a warning
 
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), "")
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -223,4 +223,4 @@ def test_clients_vanish_in_mid_body(reset: bool, yard: DaemonYard, content: Path
     wait_until(lambda: len(segments_of(proxy)) == SEGMENTS, what="all segments are there")
     for daemon in (proxy, cache):
         assert_ends_well(daemon)
-    assert proxy.events("stopped")[-1]["client gone"] == 2 * SEGMENTS
+    assert proxy.events("stopped")[-1]["client_gone"] == 2 * SEGMENTS

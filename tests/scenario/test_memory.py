@@ -66,6 +66,6 @@ def test_a_hundred_thousand_requests_leave_nothing(yard, tmp_path, run_load):
         assert after.resident_bytes - warm.resident_bytes < GROWTH_BYTES_MAX, daemon.program
     assert (proxy.stop(), cache.stop()) == (0, 0)
     stopped = proxy.wait_event("stopped")
-    assert (stopped["hit"], stopped["not found"]) == ((WARM_UP + REQUESTS) // 2, (WARM_UP + REQUESTS) // 2)
+    assert (stopped["hit"], stopped["not_found"]) == ((WARM_UP + REQUESTS) // 2, (WARM_UP + REQUESTS) // 2)
     assert stopped["retired"] == 0
     assert cache.wait_event("stopped")["served"] == WARM_UP + REQUESTS

@@ -62,6 +62,15 @@ REFUSALS = {
         ("ca_file", "'/nowhere.pem'", "a file that can be read", "{file}"),
         file='[[origin]]\nurl = "https://host"\nca_file = "/nowhere.pem"\n',
     ),
+    "address in brackets": Refusal("webproxy", ("host", "'[::1]'", "without brackets", "--host"), ("--host", "[::1]")),
+    "store in no directory": Refusal(
+        "simplecached",
+        ("store", "'/nonexistent/store'", "/nonexistent is no directory", "--store"),
+        ("--check-config", "--store", "/nonexistent/store"),
+    ),
+    "credentials in an origin's URL": Refusal(
+        "webproxy", ("origin_url", "'http://***@host/'", "without user"), ("-s", "http://user:secret@host/")
+    ),
     "content": Refusal(
         "simplecached",
         ("content", "'/nonexistent'", "flag -c", "a directory", "No such file"),

@@ -25,8 +25,10 @@ class SampleConfig:
     host: str = option("127.0.0.1", "address to listen on", flags=("--host",), high=255)
     use_cache: bool = option(True, "ask the cache first", flags=("--no-cache",))
     trace: bool = option(False, "trace 100% of the requests", flags=("--trace",))
-    colour: Colour = option(Colour.RED, "colour of the bar", flags=("--colour",))
-    timeout_s: float = option(10.0, "time limit of a request", low=0.05, high=3600, unit="seconds")
+    colour: Colour = option(Colour.RED, "colour of the bar", flags=("--colour",), formerly=("bar_color", "hue"))
+    timeout_s: float = option(
+        10.0, "time limit of a request", low=0.05, high=3600, unit="seconds", formerly=("deadline_s",)
+    )
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""

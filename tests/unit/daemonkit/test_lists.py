@@ -23,6 +23,7 @@ class Room:
     name: str = option("hall", "what it is called")
     size: int = option(1, "how large", low=1, high=9)
     doors: tuple[str, ...] = option((), "where they lead")
+    keys: tuple[str, ...] = option((), "what opens them", secret=True, formerly=("locks",))
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -132,10 +133,14 @@ def test_the_strongest_source_wins_whole(tmp_path: Path) -> None:
             "[[room]]\nsiez = 1",
             "siez in [[room]] table 1: 1 from file {path} is refused; allowed: the name of a key",
         ),
+        (
+            '[[room]]\nlocks = ["hall: 1234"]',
+            "locks in [[room]] table 1: ['hall: ***'] from file {path} is refused; allowed: keys, the new name of",
+        ),
         ('[[room]]\nname = "a"\ndoors = ["a"]', "doors in [[room]] table 1: ('a',) from file {path} is refused;"),
         ('[[room]]\ndoors = [["a"]]', "doors in [[room]] table 1: [['a']] from file {path} is refused; allowed: texts"),
-        ("[room]\nsize = 1", "room: {{'size': 1}} from file {path} is refused; allowed: [[room]] tables in the file"),
-        ('room = ["a"]', "room: ['a'] from file {path} is refused; allowed: [[room]] tables in the file"),
+        ("[room]\nsize = 1", "room: '***' from file {path} is refused; allowed: [[room]] tables in the file"),
+        ('room = ["a"]', "room: '***' from file {path} is refused; allowed: [[room]] tables in the file"),
         ("[[room]]\n" * 4, "room: "),
         ('guests = ["a", "nobody"]', "guests: 'nobody' from file {path} is refused; allowed: somebody"),
     ],
@@ -146,6 +151,27 @@ def test_a_refusal_names_the_place(tmp_path: Path, content: str, text: str) -> N
         load_house(path)
     assert str(refused.value).startswith(text.format(path=path))
     assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param('[[room]]\nkeys = ["hall: 1234"]', id="a value that is used"),
+        pytest.param('[[room]]\nkeys = ["hall: 1234", 5]', id="a list that is refused"),
+        pytest.param("[[room]]\nkeys = 1234", id="a value that is refused"),
+        pytest.param('[[room]]\nkey = "hall: 1234"', id="a name that is misspelt"),
+        pytest.param('[[room]]\npassword = "hall: 1234"', id="a name that nobody knows"),
+        pytest.param('[room]\nkeys = "hall: 1234"', id="a table that is refused"),
+        pytest.param('[[room]]\nlocks = "hall: 1234"', id="a former name"),
+    ],
+)
+def test_a_secret_is_shown_nowhere(tmp_path: Path, content: str) -> None:
+    try:
+        shown = load_house(written(tmp_path, content)).describe()
+    except SettingError as refused:
+        shown = str(refused)
+    assert "1234" not in shown
+    assert "***" in shown
 
 
 def test_a_refused_item_of_a_typed_list_is_shown_as_it_was_typed() -> None:
@@ -177,6 +203,7 @@ def test_documents() -> None:
         "| `name` | hall | text | what it is called |",
         "| `size` | 1 | 1 to 9 | how large |",
         "| `doors` | none | texts, separated by commas; or empty for none | where they lead |",
+        "| `keys` | none | texts, separated by commas; or empty for none | what opens them |",
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmchannel.daemonkit.log_lines import console_line, escaped, value_text
+from shmchannel.daemonkit.log_lines import console_line, escaped, field_name, value_text
 
 HEAD = {
     "timestamp": "2026-01-02T03:04:05.678Z",
@@ -45,6 +45,35 @@ def test_line() -> None:
 )
 def test_values(value: object, text: str) -> None:
     assert value_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("pid", "pid"),
+        ("sent_bytes", "sent_bytes"),
+        ("not found", "not_found"),
+        ("http hit", "http_hit"),
+        ("http fetched", "http_fetched"),
+        ("http validated", "http_validated"),
+        ("http stale", "http_stale"),
+        ("http passed", "http_passed"),
+        ("http purged", "http_purged"),
+        ("http answered", "http_answered"),
+        ("http not found", "http_not_found"),
+        ("http uri-miss", "http_uri_miss"),
+        ("http vary-miss", "http_vary_miss"),
+        ("http request", "http_request"),
+        ("http refused", "http_refused"),
+        ("http error", "http_error"),
+        ("http client gone", "http_client_gone"),
+        ("http cut short", "http_cut_short"),
+        ("failed OriginTimeout", "failed_OriginTimeout"),
+    ],
+)
+def test_names_of_facts_are_words(name: str, word: str) -> None:
+    """Those that operations.md explains among them."""
+    assert field_name(name) == word
 
 
 @settings(deadline=None)

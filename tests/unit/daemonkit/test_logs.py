@@ -37,11 +37,32 @@ def json_events(stream: io.StringIO) -> list[dict[str, Any]]:
 def test_json_event() -> None:
     stream = io.StringIO()
     configure("info", prog="webproxy", form="json", stream=stream)
-    log.info("exchange %s", "done", extra={"outcome": "hit", "ratio": float("nan"), "path": b"/a"})
+    log.info("exchange %s", "done", extra={"outcome": "hit", "ratio": float("nan"), "path": b"/\xc3\xbc\xff"})
     (event,) = json_events(stream)
     assert event["timestamp"].endswith("Z")
     assert (event["level"], event["prog"], event["logger"]) == ("info", "webproxy", "tests.daemonkit.logs")
-    assert (event["event"], event["outcome"], event["ratio"], event["path"]) == ("exchange done", "hit", "nan", "b'/a'")
+    assert (event["event"], event["outcome"], event["ratio"], event["path"]) == (
+        "exchange done",
+        "hit",
+        "nan",
+        "/ü\\xff",
+    )
+
+
+@pytest.mark.parametrize("form", list(LogForm))
+def test_names_of_facts_are_words(form: LogForm) -> None:
+    stream = io.StringIO()
+    configure("info", prog="webproxy", form=form, stream=stream)
+    log.info("stopped", extra={"not found": 1, "http uri-miss": 2, "failed OriginTimeout": 3})
+    written = stream.getvalue()
+    assert all(name in written for name in ("not_found", "http_uri_miss", "failed_OriginTimeout"))
+
+
+def test_bytes_inside_a_list_are_text_too() -> None:
+    stream = io.StringIO()
+    configure("info", prog="webproxy", form="json", stream=stream)
+    log.info("purged", extra={"keys": (b"/a", b"/b")})
+    assert json_events(stream)[0]["keys"] == ["/a", "/b"]
 
 
 def test_timestamp_is_when_it_happened() -> None:

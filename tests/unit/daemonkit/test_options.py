@@ -142,6 +142,57 @@ def test_any_text_loads_or_is_refused_with_its_source(name: str, text: str) -> N
     assert source == f"environment {variable}"
 
 
+@pytest.mark.parametrize(
+    ("argv", "environ", "message"),
+    [
+        pytest.param(
+            ["--bar-color", "red"],
+            {},
+            "bar_color: 'red' from flag --bar-color is refused; allowed: colour, the new name of this setting"
+            " (give --colour instead)",
+            id="flag",
+        ),
+        pytest.param(["--hue=red"], {}, "hue: 'red' from flag --hue is refused; allowed: colour", id="another"),
+        pytest.param(["--hue"], {}, "hue: None from flag --hue is refused; allowed: colour", id="flag without value"),
+        pytest.param(
+            ["--colour", "blue"],
+            {"SAMPLE_D_DEADLINE_S": "5"},
+            "deadline_s: '5' from environment SAMPLE_D_DEADLINE_S is refused; allowed: timeout_s, the new name of this"
+            " setting (set SAMPLE_D_TIMEOUT_S instead)",
+            id="environment",
+        ),
+    ],
+)
+def test_a_former_name_is_refused_with_the_new_one(argv: list[str], environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        load_sample(*argv, **environ)
+    assert str(refused.value).startswith(message)
+
+
+def test_a_former_name_in_the_file_is_refused_with_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text("deadline_s = 5\n")
+    with pytest.raises(SettingError) as refused:
+        load_sample("--config", str(path))
+    assert str(refused.value) == (
+        f"deadline_s: 5 from file {path} is refused; allowed: timeout_s, the new name of this setting"
+        f" (rename deadline_s to timeout_s in {path})"
+    )
+
+
+def test_help_leaves_former_names_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load_sample("--help")
+    out = capsys.readouterr().out
+    assert "deadline_s" not in out
+    assert "--hue" not in out
+
+
+def test_the_user_of_a_url_is_not_shown() -> None:
+    refused = SettingError("origin_url", "http://user:pass/word@host/", "a URL without user")
+    assert str(refused) == "origin_url: 'http://***@host/' is refused; allowed: a URL without user"
+
+
 def test_config_made_by_the_program_is_held_to_the_bounds() -> None:
     with pytest.raises(SettingError, match="port: 70000 is refused; allowed: 0 to 65535"):
         SampleConfig(port=70000)
@@ -203,7 +254,7 @@ def test_help_names_default_range_and_variable(
     code, out, err = exit_of(capsys, "--help")
     assert (code, err) == (0, "")
     assert "port to listen on (default 8000; 0 to 65535; SAMPLE_D_PORT)" in out
-    assert "turns off: ask the cache first (default true; true or false; SAMPLE_D_USE_CACHE)" in out
-    assert "trace 100% of the requests" in out
+    assert "do not ask the cache first (SAMPLE_D_USE_CACHE=false)" in out
+    assert "trace 100% of the requests (SAMPLE_D_TRACE=true)" in out
     assert "time limit of a request (default 10; 0.05 to 3600 seconds; SAMPLE_D_TIMEOUT_S)" in out
     assert "SAMPLE_D_CONFIG" in out

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +126,29 @@ def test_failed_creation_leaves_nothing(name: str, monkeypatch: pytest.MonkeyPat
         with pytest.raises(LimitReached, match="ulimit"):
             CommandQueue.create(name)
     assert not os.path.exists(queue_guard_path(name))
+
+
+def test_a_full_limit_of_queue_bytes_is_named_with_who_holds_it(name: str) -> None:
+    program = f"""
+        import resource
+        from shmchannel.command_queue import CommandQueue
+        from shmchannel.errors import LimitReached
+
+        resource.setrlimit(resource.RLIMIT_MSGQUEUE, (100, 100))
+        try:
+            CommandQueue.create("{name}-more")
+        except LimitReached as error:
+            print(error)
+    """
+    holder = CommandQueue.create(name)
+    child = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=WATCHDOG_S, check=True
+    )
+    holder.close()
+    assert "RLIMIT_MSGQUEUE, 100 bytes" in child.stdout
+    assert f"{name} (process {os.getpid()})" in child.stdout
+    assert f"{name}-more (" not in child.stdout
+    assert "too many open files" not in child.stdout.lower()
 
 
 def test_another_users_queue(name: str) -> None:

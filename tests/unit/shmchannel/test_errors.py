@@ -83,7 +83,7 @@ def test_files_run_out_for_real() -> None:
         try:
             CommandQueue.create(f"/gft-{me.pid}-bytes")
         except LimitReached as error:
-            print(error.errno, "ulimit" in str(error))
+            print(error.errno, "RLIMIT_MSGQUEUE, 100 bytes" in str(error))
     """
     child = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True, timeout=60, check=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -37,6 +38,19 @@ def test_a_port_in_use_says_what_to_do() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(StartupError, match=rf"port {port}: Address already in use .*choose another -p"):
             open_listener("127.0.0.1", port)
+
+
+def test_a_port_that_needs_a_privilege_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unprivileged(socket.socket):
+        """A socket of a user that may not listen on a low port; root may."""
+
+        def bind(self, address: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(socket, "socket", Unprivileged)
+    with pytest.raises(StartupError, match=r"port 80: Permission denied .*CAP_NET_BIND_SERVICE") as refused:
+        open_listener("127.0.0.1", 80)
+    assert "net.ipv4.ip_unprivileged_port_start" in str(refused.value)
 
 
 @pytest.mark.parametrize("host", ["256.1.1.1", "no-such-host.invalid", "192.0.2.1", "a..b"])
