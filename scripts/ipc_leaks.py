@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
+import psutil
+
 from shmchannel.naming import DEFAULT_QUEUE_NAME, SHM_DIRECTORY, queue_guard_path, shelf_name
 from shmchannel.reaper import FoundName, survey
 
@@ -62,8 +64,8 @@ def list_queues() -> QueueListing:
 
 
 def _mounted_at() -> str | None:
-    with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-        return next((fields[1] for line in mounts if (fields := line.split())[2] == "mqueue"), None)
+    mounts = psutil.disk_partitions(all=True)
+    return next((str(mount.mountpoint) for mount in mounts if mount.fstype == "mqueue"), None)
 
 
 def _names_in(file_names: Sequence[str]) -> tuple[str, ...]:
@@ -105,6 +107,17 @@ def leaks_of(pids: Collection[int], queue_name: str) -> list[FoundName]:
     return [found for found in survey() if found.owner_pid in pids or found.path in of_queue]
 
 
+def _owner_text(found: FoundName) -> str:
+    """The owner's pid, with the name of its program while it lives: the pid of a dead one may be another's by now."""
+    if found.owner_pid is None:
+        return "unknown"
+    try:
+        program = f" {psutil.Process(found.owner_pid).name()}" if found.alive else ""
+    except psutil.Error:  # it has just ended, or is hidden from this user
+        program = ""
+    return f"pid {found.owner_pid}{program}"
+
+
 def as_json(findings: Findings) -> str:
     """The findings as one JSON object; `leaks` is the count that the exit status stands for."""
     return json.dumps({"leaks": findings.leak_count, **asdict(findings)}, indent=2)
@@ -114,9 +127,8 @@ def as_text(findings: Findings) -> str:
     """The findings as a person reads them: a table, the namespaces, a verdict with the remedy."""
     rows = [("NAME", "KIND", "OWNER", "STATE", "WHAT TO DO")]
     for found in findings.names:
-        owner = f"pid {found.owner_pid}" if found.owner_pid is not None else "unknown"
         state, remedy = ("alive", "nothing: it is in use") if found.alive else ("dead", "scripts/clean-shm")
-        rows.append((found.path, found.kind, owner, state, remedy))
+        rows.append((found.path, found.kind, _owner_text(found), state, remedy))
     rows += [(f"/dev/mqueue{name}", "queue", "unknown", "no guard", _QUEUE_REMEDY) for name in findings.unowned_queues]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join([*(f"{row[n]:<{widths[n]}}" for n in range(4)), row[4]]) for row in rows] if rows[1:] else []

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from shmchannel.client import ChannelClient
 from shmchannel.commands import KEY_BYTES_MAX
-from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.exits import ExitCode, exit_code_of
 from shmchannel.daemonkit.options import load_or_exit, refuse
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ResourceError, ShmChannelError
@@ -34,6 +34,9 @@ Remove an object from the cache, with all the variants that HTTP keeps of it. Ot
 has them: WEBPROXY_ variables and the file."""
 _KEY_HELP = """\
 /PATH, or http://HOST/PATH where Host chooses the origin; with * at its end (quote it: '/old/*'), all that begin so"""
+
+
+_EXIT_CODES = {ResourceError: ExitCode.CANNOT_START, ShmChannelError: ExitCode.FAILED}
 
 
 class BadKey(Exception):
@@ -117,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
         count = purge(config, orders, soft=given.soft)
     except ShmChannelError as error:
         sys.stderr.write(f"{PROG}: {error}\n")
-        return int(ExitCode.CANNOT_START if isinstance(error, ResourceError) else ExitCode.FAILED)
+        return int(exit_code_of(error, _EXIT_CODES))
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     objects = "1 object" if count == 1 else f"{count} objects"

@@ -2,10 +2,12 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 
-from tests.architecture.tree import files, modules, nodes, read
+from tests.architecture.tree import ROOT, files, modules, nodes, read
 
 _CLIS = ("simplecached.cli", "webproxy.cli")
 _MACHINE_PATH = re.compile(r"(?<![\w.$}\])])/(?:" + "|".join(("work", "root", "home")) + r")/\w")
@@ -31,6 +33,16 @@ def test_calls_that_bite() -> None:
         if name.endswith(bad)
     ]
     assert found == []
+
+
+def test_the_library_loads_one_package_of_others() -> None:
+    """A program that takes `shmchannel` alone pays for `posix_ipc` and for nothing that a daemon or a tool needs."""
+    program = (
+        "import sys; before = set(sys.modules); import shmchannel; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert loaded.stdout.split() == ["posix_ipc", "shmchannel"]
 
 
 def test_packages_do_not_print() -> None:
