@@ -19,10 +19,8 @@ from webproxy.visit import Result, Visit
 class FetchedAnswers:
     """Shared by all workers."""
 
-    def __init__(self, replies: Replies, *, stores: bool) -> None:
-        """`stores`: there is a cache, so that what may be stored is."""
+    def __init__(self, replies: Replies) -> None:
         self._replies = replies
-        self._stores = stores
 
     def send(
         self, visit: Visit, reader: SpoolReader, answer: Head, decision: Decision, *, joined: bool
@@ -32,7 +30,7 @@ class FetchedAnswers:
         status = self._replies.status(
             fwd=b"partial" if answer.completes else decision.reason,
             fwd_status=206 if answer.completes else response.status,
-            stored=answer.is_stored and self._stores,
+            stored=answer.is_stored,
             collapsed=joined,
             key=visit.key_to_tell,
             detail=answer.detail or None,
@@ -80,7 +78,7 @@ class FetchedAnswers:
             self._stream(visit, reader, end)
         else:
             return False
-        if answer.is_stored and self._stores:  # the client has what it wanted; the rest is fetched for the cache
+        if answer.is_stored:  # the client has what it wanted; the rest is fetched for the cache
             reader.stay_behind()
         return True
 

@@ -13,7 +13,7 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.errors import OriginBadReply
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
-from webproxy.fill import Fill, metadata_of
+from webproxy.fill import Fill
 from webproxy.getfile_metadata import stored_for_getfile
 from webproxy.getfile_variants import GetfileVariants
 from webproxy.origin import ABSENT_STATUSES, OriginClient, OriginLimits
@@ -102,7 +102,7 @@ class _GetfileFetch(FetchJob):
                 self.fill.given_up = True
             else:
                 self._stored = stored
-                self.fill.metadata_for = metadata_of(stored)
+                self.fill.describe(stored)
                 self.fill.key = place
         if self._response.length is not None:
             self.note_head(self._response)

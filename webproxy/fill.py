@@ -33,8 +33,12 @@ STILL_SECONDS = 0.25
 
 
 def metadata_of(stored: StoredResponse) -> Callable[[int], bytes]:
-    """What a fill needs to write the metadata of a response as soon as it knows how long the body is."""
-    return lambda size_bytes: encode(replace(stored, body_bytes=size_bytes))
+    """What a fill needs to write the metadata of a response as soon as it knows how long the body is.
+
+    Raises MetadataError when that cannot be done, whatever the length.
+    """
+    encoded = encode(stored)
+    return lambda size: encoded if size == stored.body_bytes else encode(replace(stored, body_bytes=size))
 
 
 class Source(Protocol):
@@ -88,6 +92,14 @@ class Fill:
     def chunk_bytes(self) -> int:
         """The fill moves in whole chunks, which are smaller than this."""
         return self._pool.segment_bytes
+
+    def describe(self, stored: StoredResponse) -> None:
+        """The object is the body of this response; it is given up when that is more than its metadata can hold."""
+        try:
+            self.metadata_for = metadata_of(stored)
+        except MetadataError as error:
+            log.info("object not stored", extra={"key": self.key, "reason": str(error)})
+            self.given_up = True
 
     def set_size(self, size_bytes: int) -> None:
         """The body's length is known: the fill may begin."""

@@ -109,7 +109,7 @@ class HttpExchange:
         self._stored = StoredAnswers(cache, replies, cache_wait_s=settings.cache_wait_s, others_wait=others_wait)
         self._own = OwnAnswers(replies, settings.via)
         self._purges = Purges(writer, replies, settings.purge_networks)
-        self._fetched = FetchedAnswers(replies, stores=writer is not None)
+        self._fetched = FetchedAnswers(replies)
         self._outcomes = Outcomes()
         self.failures = RequestFailures()
 
@@ -299,7 +299,7 @@ class HttpExchange:
                     return self._send_stale(visit, found, decision, None)
                 raise
             if isinstance(answer, Validated):
-                if not joined or (answer.is_kept and self._may_share(visit, answer.stored)):
+                if not joined or (answer.is_shareable and self._may_share(visit, answer.stored)):
                     return self._send_validated(visit, found, answer, decision, joined=joined)
             else:
                 assert isinstance(answer, Head)
@@ -307,7 +307,7 @@ class HttpExchange:
                 if self._may_serve_stale(visit, found, status_code):
                     assert found is not None
                     return self._send_stale(visit, found, decision, status_code)
-                if not joined or (answer.is_stored and self._may_share(visit, answer.stored)):
+                if not joined or (answer.is_shareable and self._may_share(visit, answer.stored)):
                     result = self._fetched.send(visit, reader, answer, decision, joined=joined)
                     return result if result is not None else self._pass(visit, b"request")
         finally:
@@ -373,7 +373,7 @@ class HttpExchange:
         body = found.body if found is not None and (found.key, found.version) == (answer.key, answer.version) else None
         fresh, key = Found(answer.key, stored, answer.version, body, held_bytes=answer.held_bytes), visit.key_to_tell
         status = self._replies.status(
-            fwd=decision.reason, fwd_status=304, stored=answer.is_kept, collapsed=joined, ttl=ttl, key=key
+            fwd=decision.reason, fwd_status=304, stored=answer.is_stored, collapsed=joined, ttl=ttl, key=key
         )
         try:
             return self._send_stored(visit, fresh, stored.initial_age_s, status, "validated")

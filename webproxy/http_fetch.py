@@ -21,7 +21,7 @@ from webproxy.caching.variants import VariantIndex, has_others, new_variant, sel
 from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable, WebProxyError
 from webproxy.fetch_job import FetchJob
 from webproxy.fetch_table import FetchTable
-from webproxy.fill import Fill, metadata_of
+from webproxy.fill import Fill
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.lookup import KEY_BYTES_MAX, PART_SUFFIX, Found
@@ -38,6 +38,7 @@ from webproxy.unshared import Unshared
 log = logging.getLogger(__name__)
 
 _BODY_FIELDS = (b"content-length",)
+_NO_CACHE = b"no cache connected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +186,20 @@ class _HttpFetch(FetchJob):
     def _tell(self, response: OriginResponse, stored: StoredResponse, verdict: Storability) -> None:
         """Tell the readers what comes, and begin to store it when it may be stored."""
         self._length, self._stored = response.length, stored
-        selects = selecting_fields(stored.fields, self._asked) is not None
-        is_stored = verdict.store and selects and len(self._order.target.key) <= KEY_BYTES_MAX
-        self._may_keep_part = is_stored
-        if is_stored:
+        detail = verdict.reason
+        if not detail and selecting_fields(stored.fields, self._asked) is None:
+            detail = b"unreadable vary"
+        if not detail and len(self._order.target.key) > KEY_BYTES_MAX:
+            detail = b"key too long"
+        self._may_keep_part = is_shareable = not detail
+        if is_shareable:
             self.when_shareable(self.key)
-        if is_stored and self._writer is not None:
-            self.fill = self._make_fill(self._writer, stored)
+            detail = self._begin_fill(stored)
         if self.fill is None and takes_the_place(stored.status):
             self._remove_replaced()
         self.note_head(response)
-        self.spool.answer(Head(response, stored, is_stored, verdict.reason, completes=self._part.is_asked_for))
+        completes = self._part.is_asked_for
+        self.spool.answer(Head(response, stored, is_shareable, not detail, detail, completes=completes))
         if self.fill is not None and response.length is not None:
             self.fill.set_size(response.length)
 
@@ -287,6 +291,15 @@ class _HttpFetch(FetchJob):
             if self.fill is not None:
                 self.fill.cancel()
 
+    def _begin_fill(self, stored: StoredResponse) -> bytes:
+        """Begin to store what comes; returns why it is not stored, going by what is known now, for Cache-Status."""
+        if self._writer is None:
+            return _NO_CACHE
+        self.fill = self._make_fill(self._writer, stored)
+        if self.fill.given_up:
+            return b"fields too long"
+        return b"" if self._writer.connected else _NO_CACHE
+
     def _make_fill(self, writer: ObjectWriter, stored: StoredResponse) -> Fill:
         key = self._order.target.key
         self._is_index_due = bool(stored.selecting) or stored.status != 200
@@ -294,7 +307,7 @@ class _HttpFetch(FetchJob):
         if self._is_index_due:
             key = variant_key(key, new_variant(stored.selecting, None).id)
         fill = writer.make_fill(key, self.spool)
-        fill.metadata_for = metadata_of(stored)
+        fill.describe(stored)
         fill.permit = self.permit
         return fill
 
@@ -339,7 +352,7 @@ class _HttpFetch(FetchJob):
             elif self._writer is not None and granted:
                 # Who waits for this answer still needs the body; nobody else gets it without asking.
                 self._writer.update(found.key, found.version, barred(found.stored))
-        self.spool.answer(Validated(found.key, freshened, found.version, found.held_bytes, is_kept))
+        self.spool.answer(Validated(found.key, freshened, found.version, found.held_bytes, is_kept, self._was_kept))
 
 
 class HttpFetches:
@@ -362,7 +375,7 @@ class HttpFetches:
 
     def waited_in_vain(self, order: Order, answer: Head | Validated) -> None:
         """The answer of a fetch that was joined is of no use to this request, and will be of none to the next."""
-        if isinstance(answer, Head) and not answer.is_stored and answer.response.status < 500:
+        if isinstance(answer, Head) and not answer.is_shareable and answer.response.status < 500:
             self._unshared.note(order.fetch_key, monotonic())
 
     def open(self, order: Order, missed_at: float, *, alone: bool = False) -> tuple[SpoolReader, bool] | None:

@@ -51,6 +51,11 @@ class ObjectWriter:
         self._withdraw = withdraw
         self._lock = threading.Lock()
 
+    @property
+    def connected(self) -> bool:
+        """Whether a living cache is there to be written to."""
+        return self._client.connected
+
     def update(self, key: bytes, version: int, stored: StoredResponse) -> bool:
         """Replace the metadata of an object whose body stays; False when that version is gone."""
         try:

@@ -50,8 +50,11 @@ class Head:
     response: OriginResponse
     stored: StoredResponse
     """As it is stored or, when it is not, as it would be: what the answer is to the requests that share it."""
+    is_shareable: bool
+    """The rules allow to store it: it may serve others who asked while it was on its way."""
     is_stored: bool
-    detail: bytes
+    """It goes to the cache while it comes."""
+    detail: bytes = b""
     """Why it is not stored."""
     completes: bool = False
     """The origin sends the rest only: the beginning was stored as an incomplete response."""
@@ -66,8 +69,10 @@ class Validated:
     version: int
     held_bytes: int | None = None
     """Of an incomplete response: so many of its first bytes are there."""
-    is_kept: bool = True
-    """It stays stored: the answer allows it, and may serve others who asked meanwhile."""
+    is_shareable: bool = True
+    """The answer allows to keep it: it may serve others who asked while it was validated."""
+    is_stored: bool = True
+    """The cache has it as the answer updated it."""
 
 
 Tell = Callable[[int, Fields], None]

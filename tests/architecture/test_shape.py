@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.architecture.tree import PACKAGES, functions, imports, modules
 
-MODULE_LINES_MAX = 400
+MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 
 # Modules without a unit test file that bears their name, and what tests them instead.

@@ -158,6 +158,7 @@ def test_an_absent_cache_slows_nothing_down_and_nothing_is_kept(yard: DaemonYard
         return origin.count("/x") > 1
 
     wait_until(asked_again, what="a second fetch")
+    assert not fetch(port, "/x").cache.keys() & {"stored", "hit"}
     assert fetch(port, "/x", "Range: bytes=1-2").body == BODY[1:3]
     assert fetch(port, "/x", 'If-None-Match: "1"').status == 304
     assert fetch(port, "/x", method="PURGE").status == 503
@@ -165,7 +166,10 @@ def test_an_absent_cache_slows_nothing_down_and_nothing_is_kept(yard: DaemonYard
 
 def test_without_any_cache(yard: DaemonYard, origin: OriginStub) -> None:
     port = yard.start_proxy("-s", origin.url, "--no-cache").port
-    assert [fetch(port, "/x").body == BODY for _ in range(2)] == [True] * 2
+    replies = [fetch(port, "/x") for _ in range(2)]
+    assert [reply.body == BODY for reply in replies] == [True] * 2
+    assert {reply.cache["detail"] for reply in replies} == {'"no cache connected"'}
+    assert not any("stored" in reply.cache for reply in replies)
     assert fetch(port, "/x", method="PURGE").status == 405
 
 

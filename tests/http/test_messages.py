@@ -168,6 +168,7 @@ def test_cache_status(site: Site) -> None:
     ("headers", "asked", "status"),
     [
         ({"Cache-Control": "no-store"}, (), "edge; fwd=uri-miss; fwd-status=200; detail=no-store"),
+        ({**FRESH, "Vary": "a b"}, (), 'edge; fwd=uri-miss; fwd-status=200; detail="unreadable vary"'),
         (FRESH, ("Cache-Control: no-store",), "edge; fwd=uri-miss; fwd-status=200"),
         (FRESH, ("Content-Length: 1",), "edge; fwd=bypass; fwd-status=200"),
     ],

@@ -99,6 +99,8 @@ def test_what_is_withheld_by_name_goes_to_the_first_only(site: Site) -> None:
 
 def test_a_key_too_long_for_the_cache_is_served_all_the_same(site: Site) -> None:
     path = site.put(Route(body=b"x", headers=FRESH), path="/" + "a" * 5000)
-    assert [site.get(path).body for _ in range(2)] == [b"x"] * 2
+    replies = [site.get(path) for _ in range(2)]
+    assert [reply.body for reply in replies] == [b"x"] * 2
+    assert [reply.cache["detail"] for reply in replies] == ['"key too long"'] * 2
     assert site.count(path) == 2
     assert site.get(path, method="PURGE").status == 200

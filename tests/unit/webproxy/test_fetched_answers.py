@@ -30,7 +30,7 @@ Send = Callable[..., tuple[Result | None, bytes]]
 
 def head(*, length: int | None = len(BODY), status: int = 200, is_stored: bool = True) -> Head:
     response = OriginResponse(status=status, fields=RECEIVED, length=length)
-    return Head(response, KEPT, is_stored, b"" if is_stored else b"no-store")
+    return Head(response, KEPT, is_stored, is_stored, b"" if is_stored else b"no-store")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def spool() -> Iterator[Spool]:
 @pytest.fixture
 def send(spool: Spool) -> Send:
     """Answer a request of these fields from the spool; the result, and all that the client got."""
-    answers = FetchedAnswers(Replies(b"us"), stores=True)
+    answers = FetchedAnswers(Replies(b"us"))
 
     def answer(answered: Head, *wishes: bytes, joined: bool = False) -> tuple[Result | None, bytes]:
         reader = spool.join()
@@ -118,6 +118,6 @@ def test_a_fetch_that_fails_in_mid_body(spool: Spool) -> None:
         connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
         visit = Visit(connection, request(), TARGET, STAYS, NOW)
         with pytest.raises(BodyCutShort):
-            FetchedAnswers(Replies(b"us"), stores=True).send(visit, reader, head(length=None), DECISION, joined=False)
+            FetchedAnswers(Replies(b"us")).send(visit, reader, head(length=None), DECISION, joined=False)
         sockets.close(fd)
     reader.close()

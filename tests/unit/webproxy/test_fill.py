@@ -20,7 +20,7 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import decode
 from webproxy.errors import OriginTimeout
-from webproxy.fill import Fill, metadata_of
+from webproxy.fill import Fill
 from webproxy.hit import leave
 from webproxy.http.fields import Fields
 from webproxy.spool import Found, Spool, SpoolReader
@@ -175,7 +175,7 @@ def test_the_metadata_is_written_for_the_size_that_the_body_has(
         initial_age_s=3,
         lifetime_s=4,
     )
-    download.fill.metadata_for = metadata_of(response)
+    download.fill.describe(response)
     if complete:
         download.spool.write(BODY)
     else:
@@ -201,8 +201,7 @@ def test_metadata_that_is_too_long_leaves_the_object_unstored_and_costs_no_segme
         status=200, fields=Fields([(b"X", b"x" * 100_000)]), request_time=1.0, response_time=2.0, initial_age_s=0,
         lifetime_s=0,
     )  # fmt: skip
-    download.fill.metadata_for = metadata_of(response)
-    download.receive(100_000)
+    download.fill.describe(response)
     assert download.fill.given_up
     download.receive(len(BODY))
     download.fill.finish()

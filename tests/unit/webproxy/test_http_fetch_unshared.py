@@ -90,7 +90,7 @@ def test_an_answer_for_everybody_is_waited_for_again() -> None:
     gate = threading.Event()
     with asking(held(gate, "max-age=60")) as (fetches, table, order):
         gate.set()
-        fetches.waited_in_vain(order, replace(answer(opened(fetches, order)[0]), is_stored=False))
+        fetches.waited_in_vain(order, replace(answer(opened(fetches, order)[0]), is_shareable=False))
         wait_until(lambda: not table._running)
         assert not opened_and_left(fetches, order)
         wait_until(lambda: not table._running)

@@ -366,7 +366,11 @@ def http_answers() -> list[Head | Validated]:
     response = OriginResponse(status=200, fields=Fields([(b"ETag", b'"a"')]), length=3)
     stored = StoredResponse(status=200, fields=response.fields, request_time=1.0, response_time=2.0, initial_age_s=0,
                             lifetime_s=9)  # fmt: skip
-    return [Head(response, stored, True, b""), Head(response, stored, False, b"no-store"), Validated(b"/x", stored, 7)]
+    return [
+        Head(response, stored, True, True),
+        Head(response, stored, False, False, b"no-store"),
+        Validated(b"/x", stored, 7),
+    ]
 
 
 @pytest.mark.parametrize("answer", http_answers(), ids=["stored", "not stored", "validated"])
