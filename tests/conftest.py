@@ -15,6 +15,7 @@ from tests.support.waiting import wait_until
 _THREADS_WATCHDOG_S = 10.0
 
 settings.register_profile("patient", settings(), deadline=None)  # how long an example takes is no fault of the code
+settings.register_profile("few", deadline=None, max_examples=10)
 settings.load_profile("patient")
 
 
@@ -27,6 +28,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Fail the test that leaves an OS name of ours or a thread; set up first, so that it looks last."""
+    names.forget_ended()
     names_before = names.listing()
     threads_before = set(threading.enumerate())
     yield

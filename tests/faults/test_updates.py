@@ -103,7 +103,6 @@ def killed_proxy(queue: str, chunks: int) -> str:
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(SCRIPT), queue, str(chunks)], cwd=PROJECT, stdout=subprocess.PIPE
     )
-    names.note_started(process.pid)
     output, _ = process.communicate(timeout=WATCHDOG_S)
     assert process.returncode == -signal.SIGKILL
     names.remove(names.names_of({process.pid}))  # unless a daemon that started meanwhile has swept them

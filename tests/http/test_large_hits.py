@@ -73,6 +73,7 @@ def test_many_on_one_connection_and_old_clients(site: Site) -> None:
 @pytest.mark.parametrize(
     ("spec", "part"),
     [("0-0", BODY[:1]), ("1000000-2000000", BODY[1_000_000:2_000_001]), ("-5", BODY[-5:]), ("2999999-", BODY[-1:])],
+    ids=["0-0", "1000000-2000000", "-5", "2999999-"],
 )
 def test_a_range(site: Site, spec: str, part: bytes) -> None:
     path = make_hot(site, Route(body=BODY, headers=FRESH))

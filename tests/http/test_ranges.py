@@ -106,6 +106,7 @@ def test_what_is_no_range_gets_all(site: Site, path: str, asked: str) -> None:
         (MODIFIED, 206),
         (http_date(-5), 200),
     ],
+    ids=["tag", "other tag", "weak tag", "date", "later date"],
 )
 @pytest.mark.parametrize("stored", [True, False], ids=["hit", "miss"])
 def test_if_range(site: Site, condition: str, status: int, stored: bool) -> None:

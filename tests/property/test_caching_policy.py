@@ -10,9 +10,10 @@ from __future__ import annotations
 import email.utils
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.http_values import NOW, request, response
 from webproxy.caching.decision import Action, Decision, decide
 from webproxy.caching.storability import may_store, store_response
@@ -319,7 +320,7 @@ def _check(decision: Decision, question: Question, answer: Answer, now: float, r
 
 
 @given(st.lists(st.tuples(_QUESTIONS, st.integers(0, 29)), min_size=1, max_size=8))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_a_history_serves_what_the_rfc_allows(history: list[tuple[Question, int]]) -> None:
     cache, now = Cache(), NOW
     for question, spelling in history:
@@ -328,7 +329,7 @@ def test_a_history_serves_what_the_rfc_allows(history: list[tuple[Question, int]
 
 
 @given(_STORED_ANSWERS, _TERMED_QUESTIONS, st.integers(0, 29))
-@settings(max_examples=600, deadline=None)
+@examples(600)
 def test_a_question_about_a_stored_response(answer: Answer, question: Question, spelling: int) -> None:
     """Few kinds of answers, and every kind of terms, also at the very second where the decision changes."""
     cache = Cache()

@@ -1,6 +1,6 @@
 """The codec of commands: what is encoded comes back; any other bytes are a command or refused, nothing else."""
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shmchannel.commands import (
@@ -16,6 +16,7 @@ from shmchannel.commands import (
     encode,
 )
 from shmchannel.errors import CommandError
+from tests.support.examples import examples
 
 _WORD = st.integers(0, 2**64 - 1)
 _REFS = st.builds(SegmentRef, st.binary(max_size=64), _WORD, _WORD)
@@ -40,7 +41,7 @@ _COMMANDS = st.builds(
 @example(Command(Kind.PING, b""))
 @example(Command(Kind.PURGE, b"/a", flags=3))
 @example(Command(Kind.UPDATE, b"/a", (SegmentRef(b"n", 1, 512),), version=2**64 - 1))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_round_trip(command: Command) -> None:
     assert decode(encode(command)) == command
 
@@ -56,19 +57,19 @@ def decodes_or_refuses(message: bytes) -> None:
 
 @given(st.binary(max_size=300))
 @example(b"")
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_bytes(message: bytes) -> None:
     decodes_or_refuses(message)
 
 
 @given(st.binary(min_size=HEAD_BYTES - 6, max_size=400))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_bytes_behind_the_magic(rest: bytes) -> None:
     decodes_or_refuses(MAGIC + bytes([VERSION, 1]) + rest)
 
 
 @given(_COMMANDS, st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_byte_changed(command: Command, data: st.DataObject) -> None:
     message = bytearray(encode(command))
     message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
@@ -76,7 +77,7 @@ def test_a_byte_changed(command: Command, data: st.DataObject) -> None:
 
 
 @given(_COMMANDS, st.integers(1, 500))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_cut_off_or_lengthened(command: Command, count: int) -> None:
     message = encode(command)
     for wrong in (message[: max(0, len(message) - count)], message + bytes(count)):

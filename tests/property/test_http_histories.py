@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, example, given, settings
+from hypothesis import Phase, example, given
 from hypothesis import strategies as st
 
 from shmchannel.deadline import Deadline
 from tests.http.client import Reply
 from tests.http.site import Site, daemons, origin_of
+from tests.support.examples import examples
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.cachelink import CacheLink
 from webproxy.caching.variants import new_variant, variant_key
@@ -409,7 +410,7 @@ def test_histories(tmp_path: Path) -> None:
         @example(has_etag=True, steps=SOFT_PURGE_BEFORE_A_WINDOW)
         @example(has_etag=True, steps=FORBIDDEN_IN_A_WINDOW)
         @example(has_etag=True, steps=REPLACED_IN_A_WINDOW)
-        @settings(max_examples=150, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+        @examples(150, phases=(Phase.explicit, Phase.reuse, Phase.generate))
         def histories(has_etag: bool, steps: list[Step]) -> None:
             world = World(has_etag)
             path = site.put(Route(choose=world.answer, methods=METHODS), path=f"/h{next(numbers)}")
@@ -430,7 +431,7 @@ def test_histories_over_a_restart_of_the_cache(tmp_path: Path, keeps: bool) -> N
         holders = [living.holder]
 
         @given(st.lists(st.tuples(st.lists(STEPS, max_size=4), st.lists(STEPS, max_size=4)), min_size=8, max_size=12))
-        @settings(max_examples=3, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+        @examples(3, phases=(Phase.explicit, Phase.reuse, Phase.generate))
         def histories(pairs: list[tuple[list[Step], list[Step]]]) -> None:
             histories = []
             for number in range(len(pairs)):

@@ -11,12 +11,13 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from tests.http.client import Reply
 from tests.http.site import Site, daemons, origin_of
 from tests.support.client import ask
+from tests.support.examples import examples
 from tests.support.waiting import wait_until
 from webproxy.getfile import Status
 from webproxy.http.ranges import parse_content_range
@@ -144,7 +145,7 @@ def test_breaks(tmp_path: Path) -> None:
             st.lists(BREAKS, min_size=1, max_size=8),
             st.lists(ASKS, min_size=2, max_size=8),
         )
-        @settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+        @examples(40, phases=(Phase.explicit, Phase.reuse, Phase.generate))
         def histories(control: str, breaks: list[Break], steps: list[Ask]) -> None:
             world = World(control, list(breaks))
             path = site.put(Route(choose=world.answer), path=f"/p{next(numbers)}")

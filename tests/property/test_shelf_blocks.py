@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from zlib import crc32
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shmchannel.shelf import ShelfReader
@@ -23,9 +23,10 @@ from shmchannel.shelf_layout import (
     file_entry,
     header_words,
 )
+from tests.support.examples import examples
 
 KEYS = [b"", b"/", b"/key", b"/" + b"x" * 4095]
-_CHECKED = settings(max_examples=150, deadline=None)
+_CHECKED = examples(150)
 _SHORT = st.integers(0, 5)
 _LENGTH = st.one_of(_SHORT, st.integers(0, CELL_ROOM_BYTES + 1), st.integers(2**64 - 3, 2**64 - 1))
 _WORD = st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from webproxy.caching.index_codec import decode_index, encode_index
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, decode, encode
@@ -43,7 +44,7 @@ _INDEXES = st.lists(_VARIANTS, max_size=5).map(lambda variants: VariantIndex(tup
 
 
 @given(_RESPONSES, st.booleans())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_responses_come_back(stored: StoredResponse, marked: bool) -> None:
     back = decode(encode(stored), marked=marked)
     assert all(
@@ -55,14 +56,14 @@ def test_responses_come_back(stored: StoredResponse, marked: bool) -> None:
 
 @given(_INDEXES)
 @example(VariantIndex((Variant((), b"", b"0" * 16),) * VARIANTS_MAX))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_indexes_come_back(index: VariantIndex) -> None:
     assert decode_index(encode_index(index)) == index
 
 
 @given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=3))
 @example([(b"A", b"b\r\nC: d")])
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_no_line_comes_in_by_a_value(lines: list[tuple[bytes, bytes]]) -> None:
     """Fields that cannot be sent as they are cannot be written; whatever is written is read as it was."""
     stored = StoredResponse(
@@ -88,20 +89,20 @@ def decodes_or_refuses(data: bytes) -> None:
 
 @given(st.binary(max_size=300))
 @example(b"")
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_bytes(data: bytes) -> None:
     decodes_or_refuses(data)
 
 
 @pytest.mark.parametrize("kind", [b"\x01\x01", b"\x02\x01"], ids=["response", "index"])
 @given(rest=st.binary(max_size=200))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_bytes_behind_a_right_beginning(kind: bytes, rest: bytes) -> None:
     decodes_or_refuses(kind + rest)
 
 
 @given(_RESPONSES.map(encode) | _INDEXES.map(encode_index), st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_metadata_with_a_change_in_them(data: bytes, draw: st.DataObject) -> None:
     at = draw.draw(st.integers(0, len(data) - 1))
     changed = draw.draw(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shmchannel.errors import PeerProtocolError
 from shmchannel.layout import CANCEL, CANCELLED, LAST, METADATA, OK, RELEASE, RELEASED, ObjectFacts
 from shmchannel.transfer import Arrival, ConsumerTransfer, Order, ProducerTransfer, TransferState
+from tests.support.examples import examples
 
 _NUMBER = st.one_of(st.integers(0, 6), st.sampled_from([127, 128, 129, 2**63, 2**64 - 1]))
 _HEADERS = st.lists(
@@ -32,7 +33,7 @@ _HEADERS = st.lists(
     cancel_at=st.integers(0, 12),
     ask_back_at=st.sets(st.integers(0, 12)),
 )
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_consumer_survives_any_header(
     headers: list[tuple[int, int, int, int]],
     facts: ObjectFacts,
@@ -68,7 +69,7 @@ def test_consumer_survives_any_header(
 
 
 @given(st.lists(st.one_of(st.sampled_from([0, 1, 2, 3]), st.integers(0, 2**64 - 1)), max_size=12), st.integers(1, 4))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_producer_survives_any_request(requests: list[int], count: int) -> None:
     producer = ProducerTransfer(count)
     try:
@@ -176,7 +177,7 @@ class Simulation:
     schedule=st.lists(st.sampled_from(["produce", "produce", "consume", "release", "cancel"]), max_size=60),
     may_cancel=st.booleans(),
 )
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_both_agree(count: int, size: int, capacity: int, metadata: int, schedule: list[str], may_cancel: bool) -> None:
     """Whatever the order of steps: no step is refused, nobody waits for ever, and every segment is as it began."""
     simulation = Simulation(count, size, capacity, metadata)

@@ -11,6 +11,7 @@ import pycurl
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.rawserver import RawServer
 from webproxy.urls import BadTarget, http_path, normalise_url, normalised_path, origin_url
 
@@ -29,7 +30,7 @@ queries = st.just("") | st.lists(words | escapes | st.sampled_from(["/", "?", "/
 ports = st.sampled_from(["", ":", ":80", ":080", ":81", ":443", ":65535"])
 hosts = st.sampled_from(["EXAMPLE.com", "a_b", "a.b-c.", "127.0.0.1", "[::1]", "[0:0:0::1]", "[FE80::0:1]"])
 numbers = st.text("0123456789abcfxX.", min_size=1, max_size=12)
-checked = settings(max_examples=120, deadline=None, database=None)
+checked = examples(120, database=None)
 
 
 class Sender:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -13,6 +12,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import PoolExhausted
 from shmchannel.pool import SHARING_LEASES, Lease
 from tests.support.channels import memory_pool
+from tests.support.examples import examples
 from tests.support.waiting import WATCHDOG_S, wait_until
 
 _WAITERS_MAX = 3
@@ -154,4 +154,4 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPool: Any = PoolMachine.TestCase
-TestPool.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestPool.settings = examples(50, stateful_step_count=30)

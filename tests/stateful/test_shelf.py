@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from typing import Any
 from zlib import crc32
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from shmchannel.shelf import ShelfWatch
 from shmchannel.shelf_layout import ShelfEntry
 from shmchannel.shelf_publisher import ShelfToken
+from tests.support.examples import examples
 from tests.support.shelves import entry, keys_of_one_set, open_shelf, publish
 
 _SETS = 2
@@ -128,4 +128,4 @@ class ShelfMachine(RuleBasedStateMachine):
 
 
 TestShelf: Any = ShelfMachine.TestCase
-TestShelf.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestShelf.settings = examples(25, stateful_step_count=25)

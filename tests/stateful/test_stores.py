@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -17,6 +16,7 @@ from simplecached import directory_store
 from simplecached.directory_store import DirectoryStore
 from simplecached.errors import EntryTooLarge, NoRoom, ShortObject
 from simplecached.memory_store import MemoryStore
+from tests.support.examples import examples
 from tests.support.stores import body_of, started_after_a_kill
 
 if TYPE_CHECKING:
@@ -331,6 +331,6 @@ class DirectoryStoreMachine(StoreMachine):
 
 
 TestMemoryStore = MemoryStoreMachine.TestCase
-TestMemoryStore.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestMemoryStore.settings = examples(80, stateful_step_count=40)
 TestDirectoryStore = DirectoryStoreMachine.TestCase
-TestDirectoryStore.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestDirectoryStore.settings = examples(25, stateful_step_count=30)

@@ -22,6 +22,7 @@ from shmchannel.pool import SegmentPool
 from shmchannel.segment import Segment
 from shmchannel.testing import ManualPeer, MemorySegment
 from shmchannel.transfer import TransferState
+from tests.support.queue_room import wait_for_queue_room
 from tests.support.waiting import WATCHDOG_S
 
 CAPACITY = 128
@@ -39,7 +40,8 @@ _T = TypeVar("_T")
 
 
 def unique_queue() -> str:
-    """A queue name that no other test uses."""
+    """A queue name that no other test uses, when there is room for a queue."""
+    wait_for_queue_room()
     return f"/gft-{os.getpid()}-u{next(_numbers)}"
 
 

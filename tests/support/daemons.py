@@ -18,6 +18,7 @@ from typing import Any, Self
 from shmchannel.command_queue import CommandSender
 from shmchannel.errors import ResourceError
 from tests.support import names
+from tests.support.queue_room import wait_for_queue_room
 from tests.support.waiting import WATCHDOG_S, wait_until
 
 _OWN_PREFIXES = ("SIMPLECACHED_", "WEBPROXY_", "GFCACHE_")
@@ -57,7 +58,6 @@ class DaemonProcess:
             self._process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**inherited, **json_log, **env}
             )
-        names.note_started(self.pid)
 
     @property
     def pid(self) -> int:
@@ -187,6 +187,7 @@ class DaemonYard:
         wrap: Sequence[str] = (),
     ) -> DaemonProcess:
         """Start a cache on the yard's queue (unless -q is given) that serves `content`; `wait` until it is ready."""
+        wait_for_queue_room()
         served = () if content is None else ("-c", os.fspath(content))
         both = {**self._cache_env, **(env or {})}
         return self._start("simplecached", (*self._queue_flag(arguments), *served, *arguments), both, wait, wrap)
@@ -234,5 +235,5 @@ class DaemonYard:
         names.remove(found)
         for pid in pids:
             names.note_ended(pid)
-        leaked = [row.path for row in found if row.owner_pid in stopped_by_itself]
+        leaked = [row.path for row in found if row.owner_pid in stopped_by_itself and not row.alive]
         assert not leaked, f"left by a daemon that stopped cleanly: {leaked}"

@@ -1,6 +1,7 @@
 """Which OS names belong to a test: only those whose owner is this process or one that it started.
 
-Other daemons may run on the same machine at the same time, so what exists is never compared as a whole.
+Other daemons may run on the same machine at the same time, other workers of this very suite among them, so what exists
+is never compared as a whole (docs/decisions/0026-tests-beside-other-pairs.md).
 """
 
 import os
@@ -12,20 +13,17 @@ import posix_ipc
 from shmchannel.naming import SHM_DIRECTORY
 from shmchannel.reaper import FoundName, survey, unlink_queue
 
-_living_on: set[int] = set()
 _ended: set[int] = set()
 
 
-def note_started(pid: int) -> None:
-    """A process that may own names was started; until note_ended() its names are no leak."""
-    _living_on.add(pid)
-    _ended.discard(pid)
-
-
 def note_ended(pid: int) -> None:
-    """The process is gone and its names should be: from now on each one is a leak."""
-    _living_on.discard(pid)
+    """The process is gone and its names should be: each one that is there now is a leak."""
     _ended.add(pid)
+
+
+def forget_ended() -> None:
+    """A test begins: what ended before is another's, and its pid may come back as that of a foreign daemon."""
+    _ended.clear()
 
 
 def listing() -> frozenset[str]:
@@ -39,16 +37,16 @@ def names_of(pids: Collection[int]) -> list[FoundName]:
 
 
 def leaked_since(before: frozenset[str]) -> list[str]:
-    """The paths that appeared since `before` and belong to this process or to one of ours that has ended."""
+    """The paths that appeared since `before` and belong to this process or to one of this test that has ended."""
     if listing() <= before:
         return []
-    found = names_of({os.getpid(), *_ended})
-    return sorted(row.path for row in found if os.path.basename(row.path) not in before)
+    own = names_of([os.getpid()]) + [row for row in names_of(_ended) if not row.alive]
+    return sorted(row.path for row in own if os.path.basename(row.path) not in before)
 
 
 def remove(found: Iterable[FoundName]) -> None:
-    """Remove names whose owner is dead; what is gone already is no error."""
-    for row in found:
+    """Remove those whose owner is dead, not what has its pid now; what is gone already is no error."""
+    for row in (row for row in found if not row.alive):
         if row.kind == "queue":
             unlink_queue(row.name)
         elif row.kind == "segment":

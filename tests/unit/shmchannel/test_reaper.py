@@ -25,7 +25,7 @@ from tests.support.channels import in_thread, unique_queue
 from tests.support.holders import another_users_queue, holding, names_of
 from tests.support.programs import require_program
 from tests.support.stores import run_script
-from tests.support.waiting import WATCHDOG_S
+from tests.support.waiting import WATCHDOG_S, wait_until
 
 OWNER = """
 from shmchannel.command_queue import CommandQueue
@@ -59,6 +59,11 @@ def kinds(pid: int) -> list[str]:
     return sorted(found.kind for found in names_of(pid))
 
 
+def wait_gone(*paths: str) -> None:
+    """Wait until these are gone: a sweep of another process that has begun leaves them to us no more, and ends it."""
+    wait_until(lambda: not any(os.path.exists(path) for path in paths), what=f"the end of {paths}")
+
+
 def test_living_owner_keeps_all() -> None:
     with holding(OWNER, unique_queue()) as holder:
         everything = ["guard", "guard", "queue", "segment", "segment", "segment", "shelf"]
@@ -73,7 +78,7 @@ def test_dead_owner_loses_all() -> None:
         holder.kill()
         assert not any(found.alive for found in names_of(holder.pid))
         sweep()
-        assert kinds(holder.pid) == []
+        wait_until(lambda: kinds(holder.pid) == [], what="the sweep, ours or another's")
 
 
 def test_killed_by_the_guard_of_a_pool_of_this_process() -> None:
@@ -87,7 +92,7 @@ def test_killed_by_the_guard_of_a_pool_of_this_process() -> None:
     os.close(guard._fd)
     guard._fd = -1
     sweep()
-    assert not [found for found in survey() if pool.name in found.name]
+    wait_until(lambda: not [found for found in survey() if pool.name in found.name])
     assert [found.kind for found in survey() if living.name in found.name] == ["segment", "guard"]
     assert bytes(lease.segments[0].chunk[:4]) == b"mine", "the memory stays while somebody maps it"
     pool.close()
@@ -99,8 +104,7 @@ def test_segments_without_a_guard() -> None:
     name = pool_name(gone_pid(), "00000abc")
     segment = Segment.create(f"/{name}-0", SEGMENT_BYTES_MIN, own_identity())
     sweep()
-    assert not os.path.exists(f"{SHM_DIRECTORY}/{name}-0")
-    assert not os.path.exists(pool_guard_path(name))
+    wait_gone(f"{SHM_DIRECTORY}/{name}-0", pool_guard_path(name))
     segment.close()
 
 
@@ -108,7 +112,7 @@ def test_guard_without_segments() -> None:
     path = pool_guard_path(pool_name(gone_pid(), "00000abd"))
     Path(path).write_text("1 1\n")
     sweep()
-    assert not os.path.exists(path)
+    wait_gone(path)
 
 
 def test_shelf_without_a_guard() -> None:
@@ -120,8 +124,7 @@ def test_shelf_without_a_guard() -> None:
     try:
         assert [found.kind for found in survey() if found.path == path] in (["shelf"], [])
         sweep()
-        assert not os.path.exists(path)
-        assert not os.path.exists(queue_guard_path(name))
+        wait_gone(path, queue_guard_path(name))
         posix_ipc.MessageQueue(name).close()
     finally:
         queue.close()
@@ -149,8 +152,7 @@ def test_another_users_queue_under_a_guard_of_ours() -> None:
         Path(path).write_text("1 1\n")
     with another_users_queue(name):
         removed = {found.path for found in sweep()}
-        assert guards <= removed
-        assert not any(os.path.exists(path) for path in guards)
+        wait_gone(*guards)
         assert f"/dev/mqueue{name}" not in removed
 
 
@@ -181,7 +183,7 @@ def test_one_sweeper_wins() -> None:
             sweepers = [threads.enter_context(in_thread(sweep_together)) for _ in range(4)]
         removed = [path for sweeper in sweepers for path in sweeper.result()]
         assert len(removed) == len(set(removed))
-        assert kinds(holder.pid) == []
+        wait_until(lambda: kinds(holder.pid) == [], what="the sweep, ours or another's")
 
 
 def test_another_sweeper_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +200,7 @@ def test_another_sweeper_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(ProcessGuard, "acquire", sweep_first)
         assert paths.isdisjoint(found.path for found in sweep())
-        assert kinds(holder.pid) == []
+        wait_until(lambda: kinds(holder.pid) == [], what="the sweep, ours or another's")
 
 
 def test_owner_that_starts_during_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:

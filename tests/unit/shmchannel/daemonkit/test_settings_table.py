@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shmchannel.daemonkit.options import option
 from shmchannel.daemonkit.settings_table import settings_table
-from tests.unit.daemonkit.sample_config import SampleConfig
+from tests.unit.shmchannel.daemonkit.sample_config import SampleConfig
 
 
 def test_one_row_for_each_setting() -> None:

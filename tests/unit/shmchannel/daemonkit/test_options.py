@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shmchannel.daemonkit.options import SettingError, load_or_exit
-from tests.unit.daemonkit.sample_config import Colour, SampleConfig, load_sample
+from tests.unit.shmchannel.daemonkit.sample_config import Colour, SampleConfig, load_sample
 
 if TYPE_CHECKING:
     from pathlib import Path

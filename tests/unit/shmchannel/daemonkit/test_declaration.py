@@ -8,7 +8,7 @@ from typing import Any, Optional
 import pytest
 
 from shmchannel.daemonkit.declaration import environment_prefix, option, settings_of
-from tests.unit.daemonkit.sample_config import Colour, SampleConfig
+from tests.unit.shmchannel.daemonkit.sample_config import Colour, SampleConfig
 
 
 def test_lists_settings_in_order_of_fields() -> None:

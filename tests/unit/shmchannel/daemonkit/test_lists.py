@@ -10,7 +10,7 @@ import pytest
 from shmchannel.daemonkit.options import Loaded, SettingError, check_bounds, load, option, settings_of
 from shmchannel.daemonkit.parsing import ValueRefused, allowed_text, format_value, read_value
 from shmchannel.daemonkit.settings_table import settings_table
-from tests.unit.daemonkit.sample_config import Colour
+from tests.unit.shmchannel.daemonkit.sample_config import Colour
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shmchannel.daemonkit.declaration import Setting, Value, settings_of
 from shmchannel.daemonkit.parsing import SettingError, ValueRefused, allowed_text, check_value, format_value, read_value
-from tests.unit.daemonkit.sample_config import Colour, SampleConfig
+from tests.unit.shmchannel.daemonkit.sample_config import Colour, SampleConfig
 
 SETTINGS = {setting.name: setting for setting in settings_of(SampleConfig)}
 NUMBER_TEXTS = st.from_regex(r"[+-]?[0-9]{0,25}(\.[0-9]{0,3})?(e-?[0-9]{1,3})?[kmgtKMGT]?(ib)?", fullmatch=True)
