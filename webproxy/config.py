@@ -73,7 +73,7 @@ class ProxyConfig:
     origin_url: str | None = option(
         None, "HTTP origin to fetch from what the cache lacks", flags=("-s", "--origin"), metavar="ORIGIN_URL"
     )
-    use_cache: bool = option(True, "use the cache; without it, every request goes to the origin", flags=("--no-cache",))
+    use_cache: bool = option(True, "use the cache", flags=("--no-cache",))
     queue_name: str = option(
         DEFAULT_QUEUE_NAME,
         "name of the cache's command queue",

@@ -1,6 +1,6 @@
-"""What both daemons need of the operating system: settings, signals, readiness, logs, limits, exit codes.
+"""The frame of a daemon: settings, log, signals, readiness, limits, exit codes, and `daemon.run_daemon` around them.
 
-This package imports nothing else of `shmchannel`, and nothing else in `shmchannel` imports it, so it can move
-out on its own. Import the module you need (`daemonkit.options`, `daemonkit.signals`, ...): this file stays empty
-so that a process pays only for what it uses.
+This package imports nothing else from `shmchannel`, and nothing else in `shmchannel` imports it, so it could become
+a package of its own. Import the module you need (`daemonkit.options`, `daemonkit.signals`, ...): this file stays
+empty so that a process loads only what it uses.
 """

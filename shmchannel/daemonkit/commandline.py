@@ -1,6 +1,6 @@
-"""The command line of a daemon, derived from its settings: flags in, raw values out, and the text of `--help`.
+"""The command line of a daemon, derived from its settings: turns flags into raw values, and writes `--help`.
 
-Values stay as they were typed, with the flag that gave them; `parsing` decides what they mean.
+Values are kept as typed, together with their flag; `parsing` decides what they mean.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from shmchannel.daemonkit.declaration import Setting
 
 CONFIG_NAME = "config"
-"""Name of the one setting that says where the others are: `--config FILE`, `WEBPROXY_CONFIG`."""
+"""The setting that names the file with the others: `--config FILE`, `WEBPROXY_CONFIG`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """What the command line gave: settings by field name, the file it names, and whether only to check."""
+    """The result of the command line: settings by field name, the settings file, and whether to check only."""
 
     given: dict[str, Given]
     config_file: Given | None
@@ -35,7 +35,7 @@ class CommandLine:
 
 
 class _Keep(argparse.Action):
-    """Keep the value together with the flag that was typed; a switch (no value) keeps its constant."""
+    """Store the value together with its flag as typed; a switch, which has no value, stores its constant."""
 
     def __call__(
         self,
@@ -49,7 +49,7 @@ class _Keep(argparse.Action):
 
 
 class _Renamed(argparse.Action):
-    """Refuse the flag of a name that a setting had before."""
+    """Refuse a flag that has the former name of a setting."""
 
     def __init__(self, *, replacement: Setting, **keywords: Any) -> None:
         super().__init__(nargs="?", help=argparse.SUPPRESS, **keywords)
@@ -67,7 +67,7 @@ class _Renamed(argparse.Action):
 
 
 class _Version(argparse.Action):
-    """Print what the constant, a function, says is the version: it is not asked before."""
+    """Print the version; the constant is a function that is called only now."""
 
     def __call__(
         self,
@@ -81,7 +81,7 @@ class _Version(argparse.Action):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that refuses in one line, as the daemons refuse a setting."""
+    """A parser that reports errors in one line, as for a refused setting."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(ExitCode.USAGE, f"{self.prog}: {message} (try {self.prog} --help)\n")
@@ -92,9 +92,8 @@ def read_command_line(
 ) -> CommandLine:
     """Read the arguments that follow the program's name.
 
-    Raises `SettingError` for the flag of a name that a setting had before. Ends the process by `SystemExit`: with 0
-    after `--help` and `--version`, with 2 and one line on the error stream for an unknown flag or a flag without its
-    value.
+    Raises `SettingError` for a flag with a former name of a setting. Raises `SystemExit` with code 0 after `--help`
+    and `--version`, and with code 2 after one line on the error stream for an unknown flag or a missing value.
     """
     parser = _parser(settings, prog, description, version)
     namespace, unknown = parser.parse_known_args(list(argv))
@@ -114,7 +113,7 @@ def _parser(settings: Sequence[Setting], prog: str, description: str, version: C
         description=description,
         epilog=_epilog([setting for setting in settings if not setting.flags], prefix),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,  # what was not given is not there, so that the next source is asked
+        argument_default=argparse.SUPPRESS,  # a flag that was not given leaves no trace: the next source is asked
         allow_abbrev=False,
     )
     for setting in settings:
@@ -126,10 +125,14 @@ def _parser(settings: Sequence[Setting], prog: str, description: str, version: C
         dest=CONFIG_NAME,
         action=_Keep,
         metavar="FILE",
-        help=f"TOML file with settings, keys as the names above ({prefix}CONFIG)",
+        help=f"TOML file of settings; keys are variable names in lower case without {prefix} ({prefix}CONFIG)",
     )
     parser.add_argument(
-        "--check-config", dest="check_only", action="store_true", default=False, help="check the settings and exit"
+        "--check-config",
+        dest="check_only",
+        action="store_true",
+        default=False,
+        help="print the effective settings with their sources and exit: 0, or 2 if one is refused",
     )
     parser.add_argument("--version", action=_Version, const=version, nargs=0, help="print the version and exit")
     return parser
@@ -137,7 +140,7 @@ def _parser(settings: Sequence[Setting], prog: str, description: str, version: C
 
 def _add_flags(parser: argparse.ArgumentParser, setting: Setting, prefix: str) -> None:
     if setting.kind is bool:
-        # The meaning says what is on.
+        # The meaning describes the setting when it is on.
         meaning, turned = (f"do not {setting.meaning}", "false") if setting.default else (setting.meaning, "true")
         text = f"{meaning} ({setting.environment_name(prefix)}={turned})".replace("%", "%%")
         parser.add_argument(
@@ -160,10 +163,10 @@ def _described(setting: Setting, prefix: str) -> str:
 
 
 def _epilog(settings: Sequence[Setting], prefix: str) -> str:
-    """List the settings that have no flag."""
+    """Describe the settings that have no flag."""
     if not settings:
         return ""
-    lines = ["settings without a flag (by environment or file):"]
+    lines = ["settings without a flag, for the environment or the file:"]
     for setting in settings:
         lines.append(f"  {setting.name}")
         lines += textwrap.wrap(_described(setting, prefix), 100, initial_indent=" " * 6, subsequent_indent=" " * 6)

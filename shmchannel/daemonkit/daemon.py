@@ -1,14 +1,14 @@
-"""The life of a daemon, from its arguments to its exit code: what both daemons do alike, written once.
+"""Runs a daemon from its command line to its exit code; both daemons share this code.
 
     settings -> log -> build -> start, READY -> [signal] -> STOPPING -> drain -> finish -> exit code
 
-A daemon declares itself as a `Daemon` and builds a `Service`; `run_daemon` does the rest, in the main thread. Until
-the signal trap is set, SIGINT raises `KeyboardInterrupt`, which is the caller's; from then on a signal is something
-to wait for, also one that arrives while the service is being built. The first signal begins the drain: the service
-takes no new work, and work in progress may end within `drain_s`. A second signal cuts the drain short. What the
-service acquired is on the `ExitStack` it was given, and is undone on every way out.
+A daemon is declared as a `Daemon` and builds a `Service`; `run_daemon` does the rest, in the main thread. Before the
+signal trap is set, SIGINT raises `KeyboardInterrupt`, which is left to the caller. From then on signals are collected
+and acted on between the steps above, including those that arrive while the service is being built. The first signal
+starts the drain: the service accepts no new work, and work in progress may take up to `drain_s`. A second signal cuts
+the drain short. Whatever the service acquired is on the `ExitStack` it was given and is released on every way out.
 
-Errors become exit codes here and nowhere else: `Daemon.exit_codes` says which, the nearest base class counts.
+Errors are mapped to exit codes here and nowhere else, by `Daemon.exit_codes`; the nearest base class counts.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class DaemonConfig(Protocol):
 
 
 class Drain:
-    """The time that is left to work in progress once a daemon was asked to end."""
+    """The time left for work in progress after a daemon was asked to stop."""
 
     def __init__(self, signals: SignalTrap, limit_s: float) -> None:
         self._signals = signals
         self._interrupted = False
         self.expires_ns = monotonic_ns() + int(limit_s * 1e9)
-        """When the limit ends, on CLOCK_MONOTONIC."""
+        """The end of the drain on CLOCK_MONOTONIC, in nanoseconds."""
 
     @property
     def remaining_s(self) -> float:
@@ -69,33 +69,33 @@ class Drain:
         return max(0.0, (self.expires_ns - monotonic_ns()) / 1e9)
 
     def interrupted(self, wait_s: float = 0.0) -> bool:
-        """Whether a second signal said not to wait any longer; waits up to `wait_s` seconds for one."""
+        """Return whether a second signal has ended the drain; wait up to `wait_s` seconds for one."""
         self._interrupted = self._interrupted or insist(self._signals.wait(wait_s))
         return self._interrupted
 
     def wait_while(self, busy: Callable[[], bool]) -> None:
-        """Wait until nothing is busy, the limit has passed or a second signal came."""
+        """Wait until `busy()` is false, the limit has passed, or a second signal has arrived."""
         while busy() and self.remaining_s and not self.interrupted(min(_LOOK_AGAIN_SECONDS, self.remaining_s)):
             pass
 
 
 class Service(Protocol):
-    """What a daemon is made of; the methods are called in this order, all in the main thread."""
+    """What a daemon does; the methods are called in this order, in the main thread."""
 
     def start(self) -> None:
-        """Start the threads and log that the service is there."""
+        """Start the threads, and log that the service is ready."""
 
     def housekeep(self) -> None:
-        """Do what is due, once in `HOUSEKEEPING_SECONDS` while the service runs."""
+        """Do periodic work; called every `HOUSEKEEPING_SECONDS` while the service runs."""
 
     def stop_accepting(self) -> None:
-        """Take no new work; what is in progress continues."""
+        """Accept no new work; work in progress continues."""
 
     def is_busy(self) -> bool:
-        """Whether work is in progress."""
+        """Return whether work is in progress."""
 
     def finish(self, drain: Drain) -> int:
-        """Stop the threads, log what was done, and return how many pieces of work were left unfinished."""
+        """Stop the threads, log the totals, and return how many pieces of work were cut off."""
 
 
 C = TypeVar("C", bound="DaemonConfig")
@@ -103,7 +103,7 @@ C = TypeVar("C", bound="DaemonConfig")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon(Generic[C]):
-    """A daemon as a declaration; `build` puts the undoing of what it acquires on the stack."""
+    """The declaration of a daemon; `build` pushes the release of what it acquires onto the stack."""
 
     prog: str
     description: str
@@ -114,10 +114,10 @@ class Daemon(Generic[C]):
 
 
 def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
-    """Run a daemon until a signal asks it to end; returns the exit code.
+    """Run a daemon until a signal stops it; return the exit code.
 
-    `argv` are the process's own arguments unless given. Ends by `SystemExit` with code 2 and one line on the error
-    stream when the settings are refused, and with 0 after `--help` and `--version`.
+    `argv` defaults to the process's own arguments. Raises `SystemExit` with code 2 after one line on the error stream
+    if the settings are refused, and with code 0 after `--help` and `--version`.
     """
     loaded = load_or_exit(
         daemon.config_type, prog=daemon.prog, description=daemon.description, version=daemon.version, argv=argv
@@ -136,7 +136,7 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
         if code is ExitCode.USAGE:
             refuse(daemon.prog, error)
         log.error("cannot start", extra={"reason": str(error)})
-    except OSError as error:  # what every start needs: descriptors, memory
+    except OSError as error:  # a resource that every start needs: descriptors, memory
         log.error("cannot start", extra={"reason": f"{error} (see ulimit -a)"})
         code = ExitCode.CANNOT_START
     except Exception:

@@ -1,7 +1,7 @@
-"""Declares settings: one `option()` on a dataclass field holds everything that is known of that setting.
+"""Declares settings: the `option()` of a dataclass field holds everything there is to know about a setting.
 
-PURE. Flags, environment names, file keys, help texts and the documents' tables are all derived from here; this
-file knows nothing of where a value comes from.
+PURE. Flags, environment variables, file keys, help texts and the tables in the documents are derived from it. This
+file does not know where values come from.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NEGATIVE_FLAG = "--no-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Declared:
-    """What `option()` was told; the field itself adds the name and the type."""
+    """The arguments of `option()`; the field adds the name and the type."""
 
     meaning: str
     flags: tuple[str, ...]
@@ -45,9 +45,9 @@ class _Declared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One setting of a daemon, complete: its name, its type and all that `option()` was told.
+    """One complete setting: its name, its type and the arguments of `option()`.
 
-    Of a list (`many`), `kind` is the type of one item. Items that are tables have `columns`: their settings.
+    For a list (`many`), `kind` is the type of an item. If the items are tables, `columns` are the tables' settings.
     """
 
     name: str
@@ -67,11 +67,11 @@ class Setting:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values that are allowed where they can be listed, else nothing."""
+        """The allowed values if they can be listed, else an empty tuple."""
         return tuple(member.value for member in self.kind) if issubclass(self.kind, StrEnum) else ()
 
     def environment_name(self, prefix: str) -> str:
-        """Name of the environment variable that sets it; `prefix` is `environment_prefix(prog)`."""
+        """Return the name of its environment variable; `prefix` is `environment_prefix(prog)`."""
         return prefix + self.name.upper()
 
 
@@ -89,18 +89,18 @@ def option(
 ) -> T:
     """Declare one setting: the default of a dataclass field, with its meaning, flags, bounds and unit.
 
-    The field's type decides what is understood: `int`, `float`, `str`, `bool`, a `StrEnum` (its values are the
-    choices), or one of these `| None`. `low` and `high` are inclusive; for text they bound its length, which is at
-    least 1 unless `low` says otherwise. `unit="bytes"` on an `int` also takes `64k`, `1m`, `2g` (powers of 1024).
-    A flag of a `bool` turns the default round, and begins with `--no-` exactly when the default is true. Without
-    flags the setting is reached by environment and file only.
+    The type of the field decides which values are accepted: `int`, `float`, `str`, `bool`, a `StrEnum` (its values
+    are the choices), or one of these `| None`. `low` and `high` are inclusive; for text they bound the length, which
+    is at least 1 unless `low` says otherwise. An `int` with `unit="bytes"` also accepts `64k`, `1m`, `2g` (powers of
+    1024). The flag of a `bool` inverts the default, and begins with `--no-` if and only if the default is true. A
+    setting without flags comes from the environment or the file only.
 
-    `tuple[X, ...]` is a list, and `low` and `high` bound the number of its items. With `str` or a `StrEnum` for X it
-    is written as one text with commas, in the file also as an array. With a dataclass for X, itself declared with
-    `option()`, it is an array of tables, `[[name]]` in the file, and comes from nowhere else.
+    `tuple[X, ...]` is a list, and `low` and `high` bound the number of items. If X is `str` or a `StrEnum`, the list
+    is written as text with commas, or as an array in the file. If X is a dataclass, itself declared with `option()`,
+    the list is an array of tables, `[[name]]`, and comes from the file only.
 
-    `secret` says that values may hold credentials, so that no output shows them. `formerly` lists names the setting
-    had before: one that is still used is refused with the new name in the message.
+    `secret`: values may contain credentials and are never shown. `formerly`: earlier names of the setting; each is
+    refused with the new name in the message.
     """
     declared = _Declared(
         meaning=meaning,
@@ -117,22 +117,22 @@ def option(
 
 @functools.cache
 def settings_of(config_type: type[DataclassInstance]) -> tuple[Setting, ...]:
-    """List the settings a dataclass declares, in the order of its fields.
+    """Return the settings that a dataclass declares, in the order of its fields.
 
-    Raises `TypeError` when a field is not declared with `option()`, has a type no setting can have, or a flag that
-    says the opposite of what it would do.
+    Raises `TypeError` for a field that is not declared with `option()`, has a type that settings cannot have, or has
+    a flag that says the opposite of what it does.
     """
     types_by_name = typing.get_type_hints(config_type)
     return tuple(_setting(field, types_by_name[field.name]) for field in dataclasses.fields(config_type))
 
 
 def renamed(settings: Iterable[Setting]) -> dict[str, Setting]:
-    """Map each former name to the setting that has another one now."""
+    """Map each former name to its setting."""
     return {name: setting for setting in settings for name in setting.formerly}
 
 
 def environment_prefix(prog: str) -> str:
-    """What the names of a program's environment variables begin with: `webproxy` → `WEBPROXY_`."""
+    """Return the prefix of a program's environment variables: `webproxy` → `WEBPROXY_`."""
     return prog.upper().replace("-", "_") + "_"
 
 
@@ -168,7 +168,7 @@ def _setting(field: dataclasses.Field[Any], annotation: object) -> Setting:
 
 
 def _kind_of(name: str, annotation: object) -> tuple[Kind, bool, bool]:
-    """Split `X | None` and `tuple[X, ...]` into X, whether None was there, and whether it is a list."""
+    """Return X of `X | None` or `tuple[X, ...]`, whether None is allowed, and whether it is a list."""
     item = _item_of(annotation)
     if item is not None:
         return item, False, True
@@ -185,7 +185,7 @@ def _kind_of(name: str, annotation: object) -> tuple[Kind, bool, bool]:
 
 
 def _item_of(annotation: object) -> Kind | None:
-    """The X of `tuple[X, ...]`, where a list may have it."""
+    """Return X of `tuple[X, ...]` if X can be the type of an item, else None."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is not tuple or len(arguments) != 2 or arguments[1] is not Ellipsis:
         return None

@@ -1,6 +1,6 @@
-"""Exit codes of the programs: one list, from which the table in `docs/operations.md` is made. PURE.
+"""Exit codes of the programs, and the table of them in `docs/operations.md`. PURE.
 
-The values are those of `sysexits.h` where one fits, so that a service manager's log reads right.
+The values follow `sysexits.h` where it has one, so that a service manager's log shows the right name.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ class ExitCode(IntEnum):
 
     @property
     def meaning(self) -> str:
-        """What it tells the operator, in one line."""
+        """What the code tells the operator, in one line."""
         return _MEANINGS[self]
 
 
 _MEANINGS = {
-    ExitCode.OK: "done: stopped when asked, or the settings were only checked",
-    ExitCode.FAILED: "some of the work asked for failed; the rest was done",
-    ExitCode.USAGE: "a flag, a variable, the file or a path that one names was refused: correct it, then start again",
-    ExitCode.CANNOT_START: "something needed at the start is not to be had: a port, the store, shared memory",
-    ExitCode.SOFTWARE: "an error of the program itself; the log has the details",
-    ExitCode.LOCK_HELD: "another live process, which the message names, or another user's queue has the queue name",
-    ExitCode.INTERRUPTED: "stopped before the running requests had ended: a second signal, or the drain limit",
+    ExitCode.OK: "success: stopped on request, or the settings were only checked",
+    ExitCode.FAILED: "part of the requested work failed; the rest was done",
+    ExitCode.USAGE: "a flag, variable, settings file, or a path in one of them was refused: correct it and start again",
+    ExitCode.CANNOT_START: "a resource needed at the start is not available: a port, the store, shared memory",
+    ExitCode.SOFTWARE: "internal error; the log has the details",
+    ExitCode.LOCK_HELD: "the queue name is taken by a live process, which the message names, or by another user",
+    ExitCode.INTERRUPTED: "stopped before running requests had finished: a second signal, or the drain limit",
 }
 
 
 def exit_code_of(error: BaseException, codes: Mapping[type[Exception], ExitCode]) -> ExitCode:
-    """Return the code that `codes` has for the error or its nearest base class, SOFTWARE when it has none."""
+    """Return the code listed for the error's class or its nearest base class; SOFTWARE if none is listed."""
     return next((codes[kind] for kind in type(error).__mro__ if kind in codes), ExitCode.SOFTWARE)
 
 

@@ -1,4 +1,4 @@
-"""What the kernel allows this process, and what the process takes."""
+"""The limits the kernel sets for this process, and what the process uses."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 
 class FileLimit(NamedTuple):
-    """How many descriptors the process may have open: before and after `raise_file_limit`."""
+    """The limit on open descriptors before and after `raise_file_limit`."""
 
     before: int
     after: int
 
 
 def raise_file_limit() -> FileLimit:
-    """Raise the soft limit of open descriptors to the hard one, and return both; a refusal leaves it as it was.
+    """Raise the soft limit on open descriptors to the hard limit, and return both; if refused, it stays as it was.
 
-    Every connection and every segment costs a descriptor, and the usual soft limit of 1,024 is there for programs
-    that use `select`, which ours do not.
+    Every connection and every segment needs a descriptor. The usual soft limit of 1,024 protects programs that use
+    `select`, which these do not.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -28,9 +28,9 @@ def raise_file_limit() -> FileLimit:
 
 
 def resident_bytes() -> int:
-    """Return the memory of this process that is in RAM now, shared pages included, in bytes.
+    """Return this process's resident memory in bytes, shared pages included.
 
-    Raises `OSError` where `/proc` is not to be had.
+    Raises `OSError` if `/proc` is not available.
     """
     with open("/proc/self/statm", "rb") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize()

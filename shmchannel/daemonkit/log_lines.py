@@ -1,7 +1,6 @@
-"""One log event as one line of text, for people. PURE.
+"""Formats the fields of a log event, and a whole event as one line of text for people. PURE.
 
-Whatever a value holds, it cannot begin a new line, colour a terminal or imitate another event: every character
-that does not print is written as an escape.
+No value can start a new line, colour a terminal or imitate another event: non-printable characters are escaped.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What every line tells by itself, in this order; a fact of the same name gives way.
+# The fields that every event has, in this order; a fact of the same name is renamed.
 HEAD_NAMES = ("timestamp", "level", "prog", "pid", "logger", "event")
 RESERVED_NAMES = frozenset((*HEAD_NAMES, "exception", "stack"))
 
@@ -22,12 +21,12 @@ _NEEDS_QUOTES = frozenset(' "=\\')
 
 
 def field_name(name: str) -> str:
-    """Return the name of a fact as one word, which a query of the log can use: `not found` is `not_found`."""
+    """Return the name of a fact as one word that log queries can use: `not found` becomes `not_found`."""
     return _NO_WORD.sub("_", name)
 
 
 def field_value(value: object) -> object:
-    """Return the value of a fact with text in place of bytes, and of the numbers that JSON has no word for."""
+    """Return the value of a fact with bytes, and numbers that JSON cannot express, turned into text."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, float) and not math.isfinite(value):
@@ -38,7 +37,7 @@ def field_value(value: object) -> object:
 
 
 def escaped(text: str) -> str:
-    r"""Return the text with each character that does not print, and the backslash, as an escape: `\n`, `\x1b`."""
+    r"""Return the text with non-printable characters and backslashes escaped: `\n`, `\x1b`."""
     if text.isprintable() and "\\" not in text:
         return text
     return "".join(
@@ -50,7 +49,7 @@ def escaped(text: str) -> str:
 
 
 def value_text(value: object) -> str:
-    """Return a value as it stands behind `name=`: bare where that is clear, else in double quotes."""
+    """Return a value as it is written after `name=`: bare if that is unambiguous, else in double quotes."""
     text = "none" if value is None else str(value)
     if text and text.isprintable() and _NEEDS_QUOTES.isdisjoint(text):
         return text
@@ -58,7 +57,7 @@ def value_text(value: object) -> str:
 
 
 def console_line(event: Mapping[str, Any]) -> str:
-    """Return `time level prog[pid] logger: event name=value ...` for an event with the names of `HEAD_NAMES`."""
+    """Return `time level prog[pid] logger: event name=value ...` for an event that has the fields of `HEAD_NAMES`."""
     head = {name: escaped(str(event.get(name, ""))) for name in HEAD_NAMES}
     line = "{timestamp} {level:<8} {prog}[{pid}] {logger}: {event}".format(**head)
     facts = [f"{escaped(name)}={value_text(value)}" for name, value in event.items() if name not in HEAD_NAMES]

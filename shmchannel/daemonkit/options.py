@@ -6,8 +6,8 @@
 
     loaded = load_or_exit(ProxyConfig, prog="webproxy", description="...", version=lambda: "1.0")
 
-This module is the front of `declaration` (what a setting is), `parsing` (what a value means), `commandline` and
-`sources` (where values come from); daemons import settings from here only.
+This module is the interface to `declaration` (what a setting is), `parsing` (what a value means), `commandline` and
+`sources` (where values come from); daemons import from here only.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ C = TypeVar("C", bound="DataclassInstance")
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[C]):
-    """A configuration and how it came about.
+    """A configuration and where it came from.
 
-    `sources` says for each field where its value came from: `flag -z`, `environment WEBPROXY_WIRE`,
-    `file /etc/webproxy.toml`, `default`. `warnings` are for the log, once it is set up.
+    `sources` holds the source of each field's value: `flag -z`, `environment WEBPROXY_WIRE`,
+    `file /etc/webproxy.toml`, `default`. `warnings` should be logged once the log is set up.
     """
 
     config: C
@@ -60,7 +60,7 @@ class Loaded(Generic[C]):
     warnings: tuple[str, ...]
 
     def describe(self) -> str:
-        """List every setting with its value and source, one on a line, as `--check-config` prints them."""
+        """List every setting with its value and source, one per line, as `--check-config` prints them."""
         lines = []
         for setting in settings_of(type(self.config)):
             value = format_value(setting, getattr(self.config, setting.name))
@@ -77,11 +77,11 @@ def load(
     argv: Sequence[str],
     environ: Mapping[str, str],
 ) -> Loaded[C]:
-    """Make a configuration: a flag wins over the environment, that over the file, that over the default.
+    """Build a configuration; flags take precedence over the environment, the file and the defaults, in this order.
 
-    `argv` is what follows the program's name. Raises `SettingError` for a value that is not allowed, a file that
-    cannot be used or a key in it that is no setting; `SystemExit` as `read_command_line` does. May be called again
-    for a reload. Blocks on reading the file.
+    `argv` are the arguments after the program's name. Raises `SettingError` for a value that is not allowed, a file
+    that cannot be used, or a key in the file that is not a setting, and `SystemExit` as `read_command_line` does. May
+    be called again to reload. Blocks on reading the file.
     """
     settings = settings_of(config_type)
     prefix = environment_prefix(prog)
@@ -110,9 +110,9 @@ def load_or_exit(
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded[C]:
-    """Do as `load` for a program's `main`: a refused setting ends the process with one line and exit code 2.
+    """Do as `load`, but end the process with one line and exit code 2 if a setting is refused.
 
-    `argv` and `environ` are the process's own unless given.
+    `argv` and `environ` default to those of the process.
     """
     try:
         return load(
@@ -128,16 +128,16 @@ def load_or_exit(
 
 
 def refuse(prog: str, error: Exception) -> NoReturn:
-    """Tell the operator in one line on the error stream what is wrong with the settings, and exit with code 2."""
+    """Write in one line to the error stream what is wrong with the settings, and exit with code 2."""
     line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(error))
     sys.stderr.write(f"{prog}: {line}\n")
     raise SystemExit(int(ExitCode.USAGE))
 
 
 def check_bounds(config: DataclassInstance) -> None:
-    """Hold every field of a configuration against its declaration, for a `__post_init__`.
+    """Check every field of a configuration against its declaration; to be called from `__post_init__`.
 
-    So that a configuration made by the program itself is as sound as one that was loaded. Raises `SettingError`.
+    A configuration built by the program is then as valid as one that was loaded. Raises `SettingError`.
     """
     for setting in settings_of(type(config)):
         value = getattr(config, setting.name)
@@ -148,7 +148,7 @@ def check_bounds(config: DataclassInstance) -> None:
 
 
 def _construct(config_type: type[C], values: Mapping[str, Value], origins: Mapping[str, Given]) -> C:
-    """Build the dataclass; a refusal by its own `__post_init__` is told with the source it cannot know."""
+    """Build the dataclass; add the source, which `__post_init__` cannot know, to its refusal."""
     try:
         return config_type(**values)
     except SettingError as refused:
@@ -156,6 +156,6 @@ def _construct(config_type: type[C], values: Mapping[str, Value], origins: Mappi
         if refused.source or origin is None:
             raise
         hint = "; ".join(filter(None, (refused.hint, origin.hint)))
-        # Of a list, the item that was refused is shown, not all of them.
+        # For a list, show the refused item only.
         value = refused.value if isinstance(origin.value, list) else origin.value
         raise SettingError(refused.name, value, refused.allowed, origin.source, hint) from None

@@ -1,7 +1,7 @@
-"""Turns what was given for a setting into its value, or refuses it.
+"""Turns a raw value into the value of a setting, or refuses it.
 
-PURE. The one place that knows what each type of setting understands and what its bounds mean; used for flags,
-environment, file, defaults and values made by the program alike.
+PURE. The one place that knows what each type of setting accepts and what its bounds mean; used for flags,
+environment, file, defaults and values made by the program.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _USER_OF_URL = re.compile(r"//\S*@")
 
 
 class ValueRefused(ValueError):
-    """A value is not one its setting allows; `allowed` says what would be."""
+    """A value is not allowed for its setting; `allowed` says what is."""
 
     def __init__(self, allowed: str) -> None:
         super().__init__(allowed)
@@ -38,9 +38,9 @@ class ValueRefused(ValueError):
 
 
 class SettingError(Exception):
-    """A setting cannot be used: which one, the value given, what is allowed, where it came from, what to do.
+    """A setting is refused: its name, the value, what is allowed, the source, and what to do.
 
-    A `__post_init__` that compares settings raises it with the first three; `load` then adds source and hint.
+    A `__post_init__` that compares settings raises it with the first three; `load` adds source and hint.
     """
 
     def __init__(self, name: str, value: object, allowed: str, source: str = "", hint: str = "") -> None:
@@ -61,14 +61,14 @@ class SettingError(Exception):
 
 
 def renamed_error(name: str, value: object, setting: Setting, source: str, hint: str) -> SettingError:
-    """Return the refusal of a name that `setting` had before."""
+    """Return the refusal of a former name of `setting`."""
     return SettingError(
         name, shown_value(setting, value), f"{setting.name}, the new name of this setting", source, hint
     )
 
 
 def shown_value(setting: Setting, value: object) -> object:
-    """Return what may be shown of a value that was given: of a secret only the name in front of a colon."""
+    """Return the part of a value that may be shown; for a secret only the name before a colon."""
     if any(column.secret for column in setting.columns):
         return _HIDDEN
     if not setting.secret:
@@ -80,7 +80,7 @@ def shown_value(setting: Setting, value: object) -> object:
 
 
 def read_value(setting: Setting, given: object) -> Value:
-    """Return the setting's value for what was given: text from anywhere, or a value that has its type already.
+    """Return the setting's value for text from any source, or for a value that already has its type.
 
     Raises `ValueRefused` for anything the setting does not allow, and nothing else.
     """
@@ -90,7 +90,7 @@ def read_value(setting: Setting, given: object) -> Value:
 
 
 def parse_text(setting: Setting, text: str) -> Value:
-    """Read text as the setting's type and hold it against its bounds; empty text means None where None is allowed.
+    """Parse text as the setting's type and check its bounds; empty text means None if None is allowed.
 
     Raises `ValueRefused`.
     """
@@ -102,7 +102,7 @@ def parse_text(setting: Setting, text: str) -> Value:
 
 
 def check_value(setting: Setting, value: object) -> Value:
-    """Return a value unchanged when its type and its bounds are right; a whole number may stand for a decimal one.
+    """Return a value unchanged if its type and bounds are right; a whole number is accepted for a decimal one.
 
     Raises `ValueRefused`.
     """
@@ -112,9 +112,9 @@ def check_value(setting: Setting, value: object) -> Value:
         return _check_list(setting, value)
     kind = setting.kind
     if kind is float and type(value) is int:
-        # Beyond the bounds of a double the conversion itself would fail.
+        # Beyond the range of a double the conversion itself would fail.
         value = float(value) if abs(value) <= _INTEGER_MAX else math.inf
-    # bool is an int to isinstance(), and never a number in a setting.
+    # To isinstance() a bool is an int, but in a setting it is not a number.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _refused(setting)
     if isinstance(value, (bool, StrEnum)):
@@ -133,13 +133,13 @@ def allowed_text(setting: Setting) -> str:
 
 
 def _refused(setting: Setting) -> ValueRefused:
-    """The refusal of a value, which also says how else one can be written."""
+    """Return the refusal of a value, with the other notations that are accepted."""
     sizes = ", also as 64k, 1m or 2g" if setting.unit == "bytes" else ""
     return ValueRefused(allowed_text(setting) + sizes)
 
 
 def format_value(setting: Setting, value: Value) -> str:
-    """Write a value as an operator could type it; bytes get their short form too: `262144 (256k)`."""
+    """Format a value as an operator would type it; byte counts with their short form: `262144 (256k)`."""
     if value is None or value == ():
         return "none"
     if isinstance(value, tuple):
@@ -202,7 +202,7 @@ def _check_string(setting: Setting, text: str) -> None:
 
 
 def _check_number(setting: Setting, number: float) -> None:
-    if not abs(number) <= _INTEGER_MAX:  # also what is not a number: nan compares false
+    if not abs(number) <= _INTEGER_MAX:  # nan too: it compares false
         raise ValueRefused(f"{allowed_text(setting)}, at most {_INTEGER_MAX}")
     if (setting.low is not None and number < setting.low) or (setting.high is not None and number > setting.high):
         raise _refused(setting)
@@ -236,7 +236,7 @@ def _allowed_list(setting: Setting) -> str:
 
 
 def _format_table(setting: Setting, table: object) -> str:
-    """One table as `{key=value key=value}`, without what it leaves at the default."""
+    """Format a table as `{key=value key=value}`, without the keys that have their default."""
     values = {column: getattr(table, column.name) for column in setting.columns}
     given = [
         f"{column.name}={format_value(column, value)}" for column, value in values.items() if value != column.default

@@ -1,4 +1,4 @@
-"""Writes the table of settings that stands in `docs/operations.md`, from the declarations. PURE."""
+"""Generates the tables of settings in `docs/operations.md` from the declarations. PURE."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _KEY_COLUMNS = ("key", "default", "allowed", "meaning")
 
 
 def settings_table(config_type: type[DataclassInstance], env_prefix: str | None) -> str:
-    """Return a Markdown table with one row for each setting.
+    """Return a Markdown table with one row per setting.
 
-    `env_prefix` is `environment_prefix(prog)`; None for the keys of a table in the file, which have no other source.
+    `env_prefix` is `environment_prefix(prog)`, or None for the keys of a table in the file, which have no other
+    source.
     """
     columns = _KEY_COLUMNS if env_prefix is None else _COLUMNS
     rows = [_row(setting, env_prefix) for setting in settings_of(config_type)]

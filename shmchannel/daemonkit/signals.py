@@ -1,12 +1,12 @@
-"""Signals as something to wait for: the handlers do nothing, the main loop acts.
+"""Lets the main loop wait for signals instead of acting on them in handlers.
 
     with SignalTrap(*ending_signals()) as signals:
         while not stopping:
             for signum in signals.wait(timeout_s=1.0):
                 ...
 
-The interpreter writes each signal's number into a pipe at the moment it arrives, in whatever thread the kernel
-chose, so nothing is lost and nothing runs at a bad moment, even while a C library keeps the interpreter waiting.
+The interpreter writes the number of each signal into a pipe when it arrives, in whichever thread the kernel chose.
+No signal is lost and no handler runs at a bad moment, even while a C library keeps the interpreter waiting.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _NO_DESCRIPTOR = -1
 
 
 class SignalTrap:
-    """Collects some signals from `with` to its end, then gives their handlers back.
+    """Collects some signals for the duration of a `with` block, then restores their handlers.
 
-    Belongs to the main thread of one process; a trap inside another takes over until it ends. A forked child
-    inherits the pipe, and must `close` the trap before signals may reach it, or its parent hears them.
+    Belongs to the main thread of one process; a nested trap takes over until it ends. A forked child inherits the
+    pipe and must `close` the trap before signals can reach it, or its parent receives them.
     """
 
     def __init__(self, *signums: int) -> None:
@@ -39,10 +39,10 @@ class SignalTrap:
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
-        """Start to collect.
+        """Start collecting.
 
-        Raises `RuntimeError` outside the main thread, when entered twice, or when a handler was set by C code and
-        could not be given back; `OSError` or `ValueError` for a signal that cannot be handled.
+        Raises `RuntimeError` outside the main thread, when entered twice, or if a handler was set by C code and could
+        not be restored; `OSError` or `ValueError` for a signal that cannot be handled.
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("SignalTrap belongs to the main thread: only there can signal handlers be set")
@@ -52,8 +52,8 @@ class SignalTrap:
             read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             undo.callback(os.close, read_fd)
             undo.callback(os.close, write_fd)
-            # The pipe is in place before the first handler, and goes after the last: a signal never falls between.
-            # A full pipe holds 65,536 signals that nobody has read; one more may be lost, without a word.
+            # The pipe exists before the first handler and outlives the last, so no signal falls between them.
+            # A full pipe holds 65,536 unread signals; further ones may be lost silently.
             previous_fd = signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
             undo.callback(signal.set_wakeup_fd, previous_fd)
             for signum in self._signums:
@@ -67,19 +67,19 @@ class SignalTrap:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give the handlers back."""
+        """Restore the handlers."""
         self.close()
 
     def close(self) -> None:
-        """Give handlers and descriptors back; signals that nobody waited for are dropped.
+        """Restore the handlers and close the descriptors; signals not yet waited for are dropped.
 
-        May be called again, and by a forked child for its own copy.
+        May be called more than once, and by a forked child for its own copy.
         """
         self._read_fd = _NO_DESCRIPTOR
         self._undo.close()
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable while signals wait, for a poll beside others; never read it.
+        """Return the descriptor that is readable while signals are pending, to poll it with others; never read it.
 
         Raises `RuntimeError` outside the `with`.
         """
@@ -88,10 +88,10 @@ class SignalTrap:
         return self._read_fd
 
     def wait(self, timeout_s: float) -> list[int]:
-        """Return the signals that came, oldest first, each as often as it came; nothing when the time is over.
+        """Return the signals that arrived, oldest first, each as often as it arrived; an empty list on timeout.
 
-        Blocks for at most `timeout_s` seconds, and less when a signal of other handlers comes; 0 only looks. Raises
-        `RuntimeError` outside the `with`.
+        Blocks for at most `timeout_s` seconds, and less if a signal of another handler arrives; 0 does not block.
+        Raises `RuntimeError` outside the `with`.
         """
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
@@ -114,22 +114,22 @@ class SignalTrap:
 
 
 def ending_signals() -> tuple[int, ...]:
-    """Those that ask a daemon to end: SIGHUP, of a terminal that closes, only where it is not ignored as by nohup."""
+    """Return the signals that stop a daemon; SIGHUP (the terminal closed) only if it is not ignored, as under nohup."""
     hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
     return (signal.SIGTERM, signal.SIGINT, *hangup)
 
 
 def insist(signums: Iterable[int]) -> bool:
-    """Whether signals that follow the first one say not to wait; a closing terminal sends SIGHUP twice by itself."""
+    """Return whether signals after the first one end the drain; SIGHUP does not: a closing terminal sends it twice."""
     return any(signum != signal.SIGHUP for signum in signums)
 
 
 def _ignore(_signum: int, _frame: FrameType | None) -> None:
-    """Stand in as handler, so that the interpreter writes to the pipe."""
+    """Be the handler, so that the interpreter writes to the pipe."""
 
 
 def _replaceable_handler(signum: int) -> signal._HANDLER:
     handler = signal.getsignal(signum)
     if handler is None:
-        raise RuntimeError(f"the handler of signal {signum} was set outside Python and could not be given back")
+        raise RuntimeError(f"the handler of signal {signum} was set outside Python and could not be restored")
     return handler

@@ -1,6 +1,6 @@
-"""Collects what the environment and the file give for each setting, and lets the strongest source win.
+"""Collects the settings in the environment and the file, and picks the source that takes precedence for each.
 
-Knows names and where they were found; what a value means is decided by `parsing`.
+Deals with names and where they were found; `parsing` decides what a value means.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Something a source gave for a setting: raw, with the source's name and what the operator can do about it."""
+    """A raw value for a setting, with the name of its source and what the operator can do about it."""
 
     value: object
     source: str
@@ -37,10 +37,10 @@ class Given:
 def from_environment(
     settings: Sequence[Setting], prefix: str, environ: Mapping[str, str], *, reserved: Collection[str] = ()
 ) -> tuple[dict[str, Given], list[str]]:
-    """Collect the settings an environment gives, and one warning for each variable of ours that means nothing.
+    """Collect the settings in an environment, and a warning for each unknown variable with the prefix.
 
-    `reserved` names variables with the prefix that are no settings and are understood elsewhere. Raises
-    `SettingError` for a name that a setting had before.
+    `reserved` are variables with the prefix that are not settings but are used elsewhere. Raises `SettingError` for
+    a former name of a setting.
     """
     names = {setting.environment_name(prefix): setting.name for setting in settings if not setting.columns}
     former = {prefix + name.upper(): (name, setting) for name, setting in renamed(settings).items()}
@@ -54,14 +54,16 @@ def from_environment(
             hint = f"set {setting.environment_name(prefix)} instead"
             raise renamed_error(name, text, setting, f"environment {variable}", hint)
         elif variable.startswith(prefix) and variable not in reserved:
-            warnings.append(f"environment {variable} is not a setting and is ignored{did_you_mean(variable, names)}")
+            warnings.append(
+                f"environment variable {variable} is not a setting and is ignored{did_you_mean(variable, names)}"
+            )
     return given, warnings
 
 
 def from_file(settings: Sequence[Setting], path: str, named_by: str) -> dict[str, Given]:
-    """Collect the settings a TOML file gives; `named_by` is the source that named the file, for the error.
+    """Collect the settings in a TOML file; `named_by` is the source that named the file, for the error.
 
-    Raises `SettingError` when the file cannot be read, is not TOML, or holds a key that is no setting, or the former
+    Raises `SettingError` if the file cannot be read, is not TOML, or has a key that is not a setting or is a former
     name of one. Blocks on reading the file.
     """
     try:
@@ -84,10 +86,10 @@ def from_file(settings: Sequence[Setting], path: str, named_by: str) -> dict[str
 def resolve(
     settings: Iterable[Setting], layers: Sequence[Mapping[str, Given]]
 ) -> tuple[dict[str, Value], dict[str, Given]]:
-    """Return the value of every setting and what it was made from; the first layer that gives one wins.
+    """Return the value of every setting and the raw value it was made from; the first layer that has one wins.
 
-    What a weaker layer holds is not looked at, so that a flag can override a broken file entry. Raises
-    `SettingError` for the first value that is not allowed.
+    Later layers are not parsed, so a flag can override an invalid entry in the file. Raises `SettingError` for the
+    first value that is not allowed.
     """
     values: dict[str, Value] = {}
     origins: dict[str, Given] = {}
@@ -109,9 +111,9 @@ def resolve(
 
 
 def read_tables(setting: Setting, given: object) -> tuple[object, ...]:
-    """Return the dataclasses made of an array of tables, as the file has it.
+    """Return the dataclasses built from an array of tables in the file.
 
-    Raises `ValueRefused` when it is none, and `SettingError` naming table and key for what a table must not hold.
+    Raises `ValueRefused` if it is not one, and `SettingError` with table and key for an entry that is not allowed.
     """
     if not isinstance(given, list) or not all(isinstance(table, dict) for table in given):
         raise ValueRefused(allowed_text(setting))
@@ -143,13 +145,13 @@ def _read_table(setting: Setting, number: int, table: Mapping[str, object]) -> o
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the known name that is nearest to this one, or nothing."""
+    """Return `; did you mean X?` with the most similar known name, or an empty text."""
     found = _nearest(name, known)
     return f"; did you mean {found}?" if found else ""
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    import difflib  # only ever needed on the way to a refusal or a warning
+    import difflib  # needed only for a refusal or a warning
 
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), "")
 

@@ -22,4 +22,4 @@ def test_codes_fit_an_exit_status_and_have_a_meaning() -> None:
 def test_table_has_a_row_for_each_code() -> None:
     rows = exit_codes_table().splitlines()[2:]
     assert len(rows) == len(ExitCode)
-    assert rows[0].startswith("| 0 | OK | done")
+    assert rows[0].startswith("| 0 | OK | success")

@@ -1,4 +1,4 @@
-"""Does every event become one line with its facts, whatever they hold, and is the flood limited?"""
+"""Does every event become one line with its facts, whatever they hold?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmchannel.daemonkit.logs import LogForm, RateLimited, configure
+from shmchannel.daemonkit.logs import LogForm, configure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,51 +163,3 @@ def test_costs_no_more_than_it_must() -> None:
 def test_rich_can_still_be_imported_after() -> None:
     program = "from shmchannel.daemonkit import logs; logs.configure('info', prog='x'); import rich.console"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-class Clock:
-    """A clock that stands still until it is told."""
-
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class TestRateLimited:
-    """At most one line in an interval, and the next one counts the rest."""
-
-    def test_suppresses_and_counts(self) -> None:
-        stream, clock = io.StringIO(), Clock()
-        configure("info", prog="webproxy", form="json", stream=stream)
-        limited = RateLimited(log, 60.0, clock=clock)
-        assert limited.log(logging.WARNING, "message dropped", {"reason": "version"})
-        assert not limited.log(logging.WARNING, "message dropped")
-        clock.now_s += 59.9
-        assert not limited.log(logging.WARNING, "message dropped")
-        clock.now_s += 0.1
-        assert limited.log(logging.WARNING, "message dropped", {"reason": "magic"})
-        first, second = json_events(stream)
-        assert (first["reason"], first["level"], "suppressed_count" in first) == ("version", "warning", False)
-        assert (second["reason"], second["suppressed_count"]) == ("magic", 2)
-
-    def test_events_are_apart(self) -> None:
-        limited = RateLimited(log, clock=Clock())
-        assert limited.log(logging.INFO, "one")
-        assert limited.log(logging.INFO, "two")
-
-    def test_flush_tells_the_rest_once(self) -> None:
-        stream = io.StringIO()
-        configure("info", prog="webproxy", form="json", stream=stream)
-        limited = RateLimited(log, clock=Clock())
-        for _ in range(3):
-            limited.log(logging.ERROR, "origin lost")
-        limited.flush()
-        limited.flush()
-        assert [event.get("suppressed_count") for event in json_events(stream)] == [None, 2]
-
-    def test_texts_that_vary_do_not_fill_the_memory(self) -> None:
-        configure("critical", prog="webproxy", stream=io.StringIO())
-        limited = RateLimited(log, clock=Clock())
-        logged = [limited.log(logging.INFO, f"event {number}") for number in range(1000)]
-        assert sum(logged) == 257
