@@ -20,7 +20,7 @@ class CacheConfig:
 
     content: str | None = option(
         None,
-        "files to serve: a map file of '<key> <path>' lines, or a directory served beneath its root",
+        "files to serve: a map file with lines '<key> <path>', or a directory",
         flags=("-c", "--content"),
         metavar="PATH",
     )
@@ -29,7 +29,7 @@ class CacheConfig:
     )
     lookup_delay_us: int = option(
         0,
-        "delay of each lookup, to see real concurrency: with 200000, 1, 4, 8 workers give 5, 20, 40 requests a second",
+        "delay of each lookup, to make concurrency visible: at 200000, 1, 4, 8 workers serve 5, 20, 40 requests/s",
         flags=("-d", "--delay"),
         metavar="USEC",
         low=0,
@@ -38,7 +38,7 @@ class CacheConfig:
     )
     queue_name: str = option(
         DEFAULT_QUEUE_NAME,
-        "name of the command queue that proxies send to",
+        "name of the command queue",
         flags=("-q", "--queue"),
         metavar="NAME",
         low=2,
@@ -52,7 +52,7 @@ class CacheConfig:
         low=1,
     )
     store_bytes: int = option(
-        1 << 30, "budget of the object store; the least recently used leaves first",
+        1 << 30, "size limit of the object store; the least recently used objects are evicted first",
         flags=("--store-bytes",), metavar="SIZE", low=0, high=1 << 50, unit="bytes",
     )  # fmt: skip
     shelf_bytes: int = option(
@@ -64,21 +64,23 @@ class CacheConfig:
         high=SHELF_BYTES_MAX,
         unit="bytes",
     )
-    log_level: LogLevel = option(LogLevel.INFO, "least importance that is logged", flags=("--log-level",), metavar="L")
-    log_format: LogForm = option(LogForm.CONSOLE, "how an event is written")
+    log_level: LogLevel = option(
+        LogLevel.INFO, "lowest level of events that are logged", flags=("--log-level",), metavar="L"
+    )
+    log_format: LogForm = option(LogForm.CONSOLE, "format of log events")
     stall_s: float = option(
         30.0,
-        "how long a proxy may take for its next step of a transfer before the transfer is given up",
+        "time limit for a proxy's next step in a transfer",
         low=0.1,
         high=3600,
         unit="seconds",
     )
     drain_s: float = option(
-        10.0, "how long running transfers may go on after SIGTERM", low=0, high=3600, unit="seconds"
+        10.0, "how long running transfers may continue after SIGTERM", low=0, high=3600, unit="seconds"
     )
 
     def __post_init__(self) -> None:
-        """Hold each value against its bounds."""
+        """Check each value against its bounds."""
         check_bounds(self)
         try:
             checked_queue_name(self.queue_name)
@@ -89,7 +91,7 @@ class CacheConfig:
                 os.stat(self.content)
             except OSError as error:
                 hint = error.strerror or str(error)
-                raise SettingError("content", self.content, "a directory or a file map", hint=hint) from None
+                raise SettingError("content", self.content, "a directory or a map file", hint=hint) from None
         if self.store != MEMORY:
             _check_parent("store", self.store)
         if 0 < self.shelf_bytes < SHELF_BYTES_MIN:
@@ -97,7 +99,7 @@ class CacheConfig:
 
 
 def _check_parent(name: str, path: str) -> None:
-    """Refuse a directory that could not be made: only its last part may be missing."""
+    """Refuse a directory whose parent does not exist: a misspelt path is not created."""
     parent = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(parent):
         raise SettingError(name, path, "'memory', or a directory in one that exists", hint=f"{parent} is no directory")

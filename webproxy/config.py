@@ -29,7 +29,7 @@ _is_parameter_name = re.compile(r"[!\"$%'-<>-~]+").fullmatch  # printable, witho
 
 
 class Protocol(StrEnum):
-    """What is spoken on the port; the first bytes of a connection decide."""
+    """A protocol spoken on the port; the first bytes of a connection decide which."""
 
     GETFILE = "getfile"
     HTTP = "http"
@@ -49,29 +49,32 @@ class ProxyConfig:
     )
     host: str = option("127.0.0.1", "address to listen on, IPv4 or IPv6", flags=("--host",), metavar="ADDR", low=1)
     protocols: tuple[Protocol, ...] = option(
-        tuple(Protocol), "what is spoken on the port; the first bytes decide", flags=("--protocols",), low=1
+        tuple(Protocol),
+        "protocols spoken on the port; the first bytes of a connection decide",
+        flags=("--protocols",),
+        low=1,
     )
     worker_threads: int = option(
-        8, "threads that serve requests; more than segments is allowed, they wait their turn",
+        8, "threads that serve requests; more threads than segments are allowed and take turns",
         flags=("-t", "--threads"), metavar="N", low=1, high=512,
     )  # fmt: skip
     segment_count: int = option(
         8, "segments in the pool", flags=("-n", "--segments"), metavar="SEGMENTS", low=1, high=4096
     )
     segment_bytes: int = option(
-        262_144, "size of one segment, header included", flags=("-z", "--segment-bytes"), metavar="BYTES",
+        262_144, "size of a segment, header included", flags=("-z", "--segment-bytes"), metavar="BYTES",
         low=SEGMENT_BYTES_MIN, high=SEGMENT_BYTES_MAX, unit="bytes",
     )  # fmt: skip
     stripe: int = option(
         STRIPE_DEFAULT,
-        "most segments that one transfer leases",
+        "maximum number of segments that one transfer leases",
         flags=("--stripe",),
         metavar="K",
         low=1,
         high=SEGMENTS_MAX,
     )
     origin_url: str | None = option(
-        None, "HTTP origin to fetch from what the cache lacks", flags=("-s", "--origin"), metavar="ORIGIN_URL"
+        None, "HTTP origin for objects that are not in the cache", flags=("-s", "--origin"), metavar="ORIGIN_URL"
     )
     use_cache: bool = option(True, "use the cache", flags=("--no-cache",))
     queue_name: str = option(
@@ -82,94 +85,107 @@ class ProxyConfig:
         low=2,
         high=201,
     )
-    wire: Wire = option(Wire.CRLF, "form of getfile replies", flags=("--wire",))
-    log_level: LogLevel = option(LogLevel.INFO, "least importance that is logged", flags=("--log-level",), metavar="L")
-    log_format: LogForm = option(LogForm.CONSOLE, "how an event is written")
+    wire: Wire = option(Wire.CRLF, "format of getfile replies", flags=("--wire",))
+    log_level: LogLevel = option(
+        LogLevel.INFO, "lowest level of events that are logged", flags=("--log-level",), metavar="L"
+    )
+    log_format: LogForm = option(LogForm.CONSOLE, "format of log events")
     request_timeout_s: float = option(
-        10.0, "time for a client to send its request", low=0.05, high=3600, unit="seconds"
+        10.0, "time limit for a client to send its request", low=0.05, high=3600, unit="seconds"
     )
     deadline_s: float = option(
         10.0,
-        "time until the first byte of an answer from the cache; without an origin, also the wait for a cache."
-        " Before it, a long transfer waits as long for its turn",
+        "time limit for the first byte from the cache, and before that for a long transfer to get its turn; without an"
+        " origin, also for a cache to appear",
         low=0.05, high=3600, unit="seconds",
     )  # fmt: skip
     queue_wait_s: float = option(
         2.0,
-        "time until the first byte from the cache before the origin is asked instead",
+        "time limit for the first byte from the cache, after which the origin is asked instead",
         low=0.05,
         high=3600,
         unit="seconds",
     )
-    stall_s: float = option(30.0, "time for the cache's next chunk in mid-body", low=0.1, high=3600, unit="seconds")
-    client_rate_bytes: int = option(1024, "least bytes a second a client must take", low=0, high=1 << 30, unit="bytes")
+    stall_s: float = option(
+        30.0, "time limit for the next chunk of a body from the cache", low=0.1, high=3600, unit="seconds"
+    )
+    client_rate_bytes: int = option(1024, "lowest rate at which a client must read", low=0, high=1 << 30, unit="bytes")
     client_rate_window_s: float = option(
-        30.0, "time over which that rate is measured", low=0.1, high=3600, unit="seconds"
+        30.0, "time over which the rate of a client is measured", low=0.1, high=3600, unit="seconds"
     )
-    origin_connect_s: float = option(5.0, "time to connect to the origin", low=0.05, high=600, unit="seconds")
-    origin_stall_s: float = option(30.0, "longest silence of the origin", low=0.05, high=3600, unit="seconds")
-    origin_tries: int = option(
-        4, "tries of a fetch, to begin a body or to go on with one that broke off", low=1, high=20
+    origin_connect_s: float = option(5.0, "time limit for connecting to an origin", low=0.05, high=600, unit="seconds")
+    origin_stall_s: float = option(
+        30.0, "longest time without a byte from an origin", low=0.05, high=3600, unit="seconds"
     )
+    origin_tries: int = option(4, "attempts per fetch, to start a body or to resume one that broke off", low=1, high=20)
     origin_redirects: int = option(5, "redirects followed for a getfile request", low=0, high=50)
-    origin: tuple[OriginSettings, ...] = option((), "more origins, chosen by Host and path")
+    origin: tuple[OriginSettings, ...] = option((), "further origins, chosen by Host and path")
     forward_hosts: tuple[str, ...] = option(
-        (), "hosts for which the proxy is a forward proxy of plain http: `host` (port 80), `host:port`, `*.suffix`"
+        (), "hosts for which the proxy is a forward proxy for plain http: `host` (port 80), `host:port`, `*.suffix`"
     )
-    drop_parameters: tuple[str, ...] = option((), "names of query parameters that no key and no fetch contains")
-    purge_from: tuple[str, ...] = option(("127.0.0.1", "::1"), "addresses and networks that may PURGE")
-    object_bytes_max: int = option(8 << 30, "largest object fetched from the origin", low=1, high=1 << 50, unit="bytes")
+    drop_parameters: tuple[str, ...] = option(
+        (), "names of query parameters that are left out of keys and of requests to origins"
+    )
+    purge_from: tuple[str, ...] = option(("127.0.0.1", "::1"), "addresses and networks that are allowed to PURGE")
+    object_bytes_max: int = option(
+        8 << 30, "maximum size of an object fetched from an origin", low=1, high=1 << 50, unit="bytes"
+    )
     spool_directory: str | None = option(
-        None, "where bodies on their way from the origin lie; default: the system's for temporary files"
+        None, "directory for bodies that are being fetched; default: the system's temporary directory"
     )
     spool_window_bytes: int = option(
         16 << 20, "how far a fetch may run ahead of its fastest reader", low=65_536, high=1 << 40, unit="bytes"
     )
-    http_head_bytes: int = option(8192, "longest head of an HTTP request", low=512, high=1 << 20, unit="bytes")
+    http_head_bytes: int = option(
+        8192, "maximum size of the head of an HTTP request", low=512, high=1 << 20, unit="bytes"
+    )
     keepalive_s: float = option(
-        60.0, "how long an HTTP connection may wait for its next request", low=0.05, high=3600, unit="seconds"
+        60.0, "how long an HTTP connection may be idle between requests", low=0.05, high=3600, unit="seconds"
     )
-    connections_max: int = option(10_000, "most client connections at a time", low=1, high=1_000_000)
+    connections_max: int = option(10_000, "maximum number of client connections", low=1, high=1_000_000)
     background_fetch_share: float = option(
-        0.5, "share of a body from which on its fetch goes on for the cache though its clients have left", low=0, high=1
+        0.5,
+        "fraction of a body after which its fetch continues for the cache when all clients have left",
+        low=0,
+        high=1,
     )
-    heuristic_ceiling_s: int = option(
-        86_400, "longest lifetime that is guessed from Last-Modified", low=0, high=31_536_000, unit="seconds"
-    )
+    heuristic_ceiling_s: int = option(86_400, "maximum heuristic lifetime", low=0, high=31_536_000, unit="seconds")
     heuristic_fraction: float = option(
-        0.1, "share of the time since Last-Modified that is guessed as a lifetime; 0: nothing is guessed", low=0, high=1
+        0.1, "heuristic lifetime as a fraction of the time since Last-Modified; 0: no heuristic lifetime", low=0, high=1
     )
     negative_lifetime_s: int = option(
         0,
-        "lifetime of a 404, 405, 410, 414 or 501 that says nothing of its freshness",
+        "lifetime of a 404, 405, 410, 414 or 501 without explicit freshness",
         low=0,
         high=31_536_000,
         unit="seconds",
     )
     stale_if_error_default_s: int = option(
         0,
-        "how long a response that names no `stale-if-error` serves stale while its origin answers 500, 502, 503 or 504",
+        "how long a response without `stale-if-error` is served stale while its origin answers 500, 502, 503 or 504",
         low=0,
         high=31_536_000,
         unit="seconds",
     )
     stale_if_disconnected_s: int = option(
         86_400,
-        "how long a response serves stale while its origin cannot be reached",
+        "how long a response is served stale while its origin is unreachable",
         low=0,
         high=31_536_000,
         unit="seconds",
     )
     store_set_cookie: bool = option(
-        False, "store a response that has Set-Cookie although it is not marked `public` or `s-maxage`"
+        False, "store responses with Set-Cookie even if they are not marked `public` or `s-maxage`"
     )
-    targeted_cache_control: bool = option(False, "obey CDN-Cache-Control in place of Cache-Control and Expires")
-    cache_status_name: str = option("gfcache", "what the proxy calls itself in Cache-Status", high=64)
-    drain_s: float = option(10.0, "how long running requests may go on after SIGTERM", low=0, high=3600, unit="seconds")
-    step_times: bool = option(False, "measure the share of each step of a request, logged at the end")
+    targeted_cache_control: bool = option(False, "let CDN-Cache-Control override Cache-Control and Expires")
+    cache_status_name: str = option("gfcache", "name of the proxy in Cache-Status", high=64)
+    drain_s: float = option(
+        10.0, "how long running requests may continue after SIGTERM", low=0, high=3600, unit="seconds"
+    )
+    step_times: bool = option(False, "measure the latency of each step of a request, and log the totals at the end")
 
     def __post_init__(self) -> None:
-        """Hold each value against its bounds, and the values against each other."""
+        """Check each value against its bounds, and the values against each other."""
         check_bounds(self)
         try:
             checked_queue_name(self.queue_name)
@@ -183,7 +199,7 @@ class ProxyConfig:
         for table in self.origin:
             self._check_not_itself("origin", table.url)
         if not (self.use_cache or self.origin_url or self.origin or self.forward_hosts):
-            raise SettingError("use_cache", False, "without a cache there must be an origin: give -s ORIGIN_URL too")
+            raise SettingError("use_cache", False, "true, unless there is an origin: give -s ORIGIN_URL too")
         directory = self.spool_directory
         if directory is not None and not (os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)):
             raise SettingError("spool_directory", directory, "a directory that can be written to")
@@ -197,7 +213,7 @@ class ProxyConfig:
             raise SettingError("cache_status_name", self.cache_status_name, "a word that begins with a letter")
 
     def _check_not_itself(self, name: str, url: str) -> None:
-        """A miss would ask the proxy for what the proxy asks for."""
+        """Refuse the proxy itself as an origin: a miss would ask for itself."""
         parts = urlsplit(url)
         if parts.scheme == "http" and (parts.port or 80) == self.port and parts.hostname in _own_names(self.host):
             raise SettingError(name, url, "a server that is not this proxy itself")
@@ -223,7 +239,7 @@ class ProxyConfig:
         return [table.rule(defaults) for table in self.origin]
 
     def origin_table(self, own: Iterable[bytes] = ()) -> OriginTable:
-        """The table that chooses among the origins; `own` are the authorities that mean this proxy itself."""
+        """Return the table that chooses the origin of a request; `own` are the authorities of this proxy itself."""
         default = [] if self.origin_url is None else [self._defaults(self.origin_url)]
         return OriginTable(
             [*default, *self._table_rules()],
@@ -234,12 +250,12 @@ class ProxyConfig:
         )
 
     def purge_networks(self) -> tuple[Network, ...]:
-        """The networks of `purge_from`; a single address is a network of one. Raises SettingError."""
+        """Return the networks of `purge_from`; an address is a network of one. Raises SettingError."""
         return tuple(_network(text) for text in self.purge_from)
 
 
 def _own_names(host: str) -> set[str]:
-    """How the machine itself calls what listens on that address."""
+    """Return the names by which this machine reaches a listener on that address."""
     names = {host.lower()}
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         names |= {"127.0.0.1", "::1", "localhost"}

@@ -1,4 +1,4 @@
-"""OriginSettings: one `[[origin]]` table of the settings file, declared once, and the rule it stands for."""
+"""OriginSettings: the declaration of an `[[origin]]` table of the settings file, and its conversion to a rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from webproxy.urls import BadTarget, http_path
 _URL_ALLOWED = "http://HOST[:PORT][/PATH] or https://..., without user, query or fragment"
 HOST_ALLOWED = "HOST, HOST:PORT, *.SUFFIX or *.SUFFIX:PORT"
 _match_field = re.compile(rb"(%s):[ \t]*([!-~](?:[ \t!-~]*[!-~])?)" % TOKEN).fullmatch
-# What says where a message ends and whom it is for is decided for each request (RFC 9110 section 7.6.1).
+# Framing and hop-by-hop fields are decided for each request (RFC 9110 section 7.6.1).
 _FIELDS_OF_OURS = frozenset(
     (b"host", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"expect", *FRAMING_FIELDS)
 )
@@ -23,34 +23,34 @@ _FIELDS_OF_OURS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginSettings:
-    """One origin beside the default one, and which requests are its."""
+    """An origin in addition to the default one, and the requests that go to it."""
 
-    url: str = option("", "where it is: what is asked for follows this URL", low=0)
+    url: str = option("", "base URL; the requested path is appended to it", low=0)
     host: str | None = option(
-        None, "Host that it is asked for under, also `name:port` or `*.suffix`; without one, the path alone decides"
+        None, "Host that selects this origin, also `name:port` or `*.suffix`; without it, the path alone decides"
     )
-    path: str = option("/", "beginning of the paths that are asked there; it begins and ends with a slash")
-    strip_prefix: bool = option(False, "leave that beginning out of the URL")
-    preserve_host: bool = option(False, "send the client's Host, not that of the URL; needs `host`")
+    path: str = option("/", "path prefix that selects this origin; begins and ends with a slash")
+    strip_prefix: bool = option(False, "remove that prefix from the path")
+    preserve_host: bool = option(False, "send the client's Host instead of the URL's; needs `host`")
     connect_s: float | None = option(
-        None, "time to connect; without one, `origin_connect_s`", low=0.05, high=600, unit="seconds"
+        None, "time limit for connecting; default: `origin_connect_s`", low=0.05, high=600, unit="seconds"
     )
     stall_s: float | None = option(
-        None, "longest silence; without one, `origin_stall_s`", low=0.05, high=3600, unit="seconds"
+        None, "longest time without a byte; default: `origin_stall_s`", low=0.05, high=3600, unit="seconds"
     )
-    tries: int | None = option(None, "tries of a fetch; without one, `origin_tries`", low=1, high=20)
-    headers: tuple[str, ...] = option((), "fields added to each request, each `Name: value`", secret=True)
-    tls_verify: bool = option(True, "check the certificate of an https origin")
-    ca_file: str | None = option(None, "file of the authorities to check it by; without one, the system's")
+    tries: int | None = option(None, "attempts per fetch; default: `origin_tries`", low=1, high=20)
+    headers: tuple[str, ...] = option((), "fields added to each request, each as `Name: value`", secret=True)
+    tls_verify: bool = option(True, "verify the certificate of an https origin")
+    ca_file: str | None = option(None, "file of the certificate authorities to verify it with; default: the system's")
 
     def __post_init__(self) -> None:
-        """Hold each value against its bounds, and the values against each other."""
+        """Check each value against its bounds, and the values against each other."""
         check_bounds(self)
         check_origin_url("url", self.url)
         _pattern(self.host)
         _path(self.path)
         if self.preserve_host and self.host is None:
-            # The key would not tell the Hosts apart: one host's answer would be served under another's name.
+            # Keys would not contain the Host: a response for one host would be served for another.
             raise SettingError("preserve_host", True, "true only with host")
         if self.ca_file is not None and not self.tls_verify:
             raise SettingError("ca_file", self.ca_file, "a file only with tls_verify")
@@ -60,7 +60,7 @@ class OriginSettings:
             _field(header)
 
     def rule(self, defaults: OriginRule) -> OriginRule:
-        """The rule, with the defaults' limits where the table has none."""
+        """Return the rule, with the limits of `defaults` where the table has none."""
         return OriginRule(
             url=self.url,
             host=_pattern(self.host),
@@ -77,7 +77,7 @@ class OriginSettings:
 
 
 def check_origin_url(name: str, url: str) -> None:
-    """Refuse, as the value of the setting `name`, what is not the URL of an origin; raises SettingError."""
+    """Raise SettingError for the setting `name` if the URL is not that of an origin."""
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -117,5 +117,5 @@ def _field(header: str) -> tuple[bytes, bytes]:
     found = _match_field(header.encode(errors="surrogatepass"))
     if found is None or found[1].lower() in _FIELDS_OF_OURS:
         name = header.partition(":")[0] if found else "***"  # the value may be a credential
-        raise SettingError("headers", name, "Name: value, in ASCII, and no field that the proxy itself decides on")
+        raise SettingError("headers", name, "Name: value, in ASCII, and not a field that the proxy sets itself")
     return found[1], found[2]
