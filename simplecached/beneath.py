@@ -44,7 +44,7 @@ def open_beneath(root_fd: int, path: bytes) -> int:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
     for _ in range(_EAGAIN_RETRIES):
         try:
-            return _openat2(root_fd, path)
+            return openat2(root_fd, path)
         except OSError as error:
             if error.errno in {errno.ENOSYS, errno.EPERM}:  # EPERM: what older sandboxes answer; the walk knows better
                 return walk_beneath(root_fd, path)
@@ -53,7 +53,8 @@ def open_beneath(root_fd: int, path: bytes) -> int:
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
-def _openat2(root_fd: int, path: bytes) -> int:
+def openat2(root_fd: int, path: bytes) -> int:
+    """Do it by the kernel's own call, once; raises OSError, EAGAIN when something was renamed while it looked."""
     fd: int = _syscall(
         ctypes.c_long(_SYS_OPENAT2),
         ctypes.c_int(root_fd),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAP_RECHECK_S = 0.25
-_SETTLED_NS = 50_000_000  # several ticks of the clock that file systems stamp changes with
+SETTLED_NS = 50_000_000  # several ticks of the clock that file systems stamp changes with
 # The answers that mean "there is no such object": it is not there, it lies outside, or it is not ours to read.
 _ABSENT = frozenset(
     {
@@ -74,7 +74,7 @@ class _PinnedFile(StoredObject):
         facts = self._look()
         if facts is None or _version_of(facts) != self.version:
             return False
-        return time.clock_gettime_ns(time.CLOCK_REALTIME) - facts.st_ctime_ns > _SETTLED_NS
+        return time.clock_gettime_ns(time.CLOCK_REALTIME) - facts.st_ctime_ns > SETTLED_NS
 
     def _look(self) -> os.stat_result | None:
         try:

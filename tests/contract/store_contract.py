@@ -5,6 +5,7 @@ Long because it is one class, so that each kind of store is held to all of it.
 
 from __future__ import annotations
 
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,43 +15,20 @@ import pytest
 
 from simplecached.entry import Entry
 from simplecached.errors import EntryTooLarge, NoRoom, ShortObject, StoreUnavailable
-from tests.support.stores import body_of, get, open_fds, opened, put
+from simplecached.record import Record
+from tests.support.stores import LockThatTells, before_or_after, body_of, get, open_fds, opened, put
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from simplecached.lru_store import LruStore
-    from simplecached.record import Record
-    from tests.support.stores import StoreFactory
+    from tests.support.stores import Interrupted, StoreFactory
 
 
-class LockThatTells:
-    """A lock that sets an event before it is waited for."""
-
-    def __init__(self, lock: threading.Lock, asked: threading.Event) -> None:
-        self._lock = lock
-        self._asked = asked
-
-    def __enter__(self) -> None:
-        self._asked.set()
-        self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
-
-
-def with_aside(step: Callable[[Record], None], aside: Callable[[], object], moment: str) -> Callable[[Record], None]:
-    """Return the step of a store with something done before or after it."""
-
-    def both(record: Record) -> None:
-        if moment == "before":
-            aside()
-        step(record)
-        if moment == "after":
-            aside()
-
-    return both
+def living_records() -> int:
+    """How many objects all stores of this process keep a record of."""
+    gc.collect()
+    return sum(isinstance(found, Record) for found in gc.get_objects())
 
 
 class StoreContract:
@@ -63,46 +41,46 @@ class StoreContract:
         assert set(open_fds()) == set(before)
 
     @pytest.fixture
-    def store(self, make_store: StoreFactory) -> LruStore:
-        store: LruStore = make_store(budget_bytes=1000)
+    def store(self, make_store: StoreFactory) -> Interrupted:
+        store: Interrupted = make_store(budget_bytes=1000)
         return store
 
     # Reading and writing
 
-    def test_an_object_comes_back_whole(self, store: LruStore) -> None:
+    def test_an_object_comes_back_whole(self, store: Interrupted) -> None:
         version = put(store, b"key", b"body", b"metadata")
         with opened(store, b"key") as stored:
             assert (body_of(stored), stored.size_bytes, stored.metadata) == (b"body", 4, b"metadata")
             assert stored.version == version
             assert 1 <= version < 2**64
 
-    def test_an_unknown_key_is_a_miss(self, store: LruStore) -> None:
+    def test_an_unknown_key_is_a_miss(self, store: Interrupted) -> None:
         assert store.open(b"key") is None
 
     @pytest.mark.parametrize("key", [b"", b"/", b"/a/../../b", b"\0", bytes(range(256)), b"k" * 4096])
-    def test_a_key_is_opaque(self, store: LruStore, key: bytes) -> None:
+    def test_a_key_is_opaque(self, store: Interrupted, key: bytes) -> None:
         put(store, key, b"body")
         assert get(store, key) == b"body"
         assert store.entries()[0].key == key
 
-    def test_an_empty_object_is_an_object(self, store: LruStore) -> None:
+    def test_an_empty_object_is_an_object(self, store: Interrupted) -> None:
         store.begin(b"key", 0, b"").commit()
         assert get(store, b"key") == b""
 
-    def test_pieces_are_appended(self, store: LruStore) -> None:
+    def test_pieces_are_appended(self, store: Interrupted) -> None:
         writer = store.begin(b"key", 6, b"")
         for piece in (b"ab", b"", b"c", b"def"):
             writer.write(memoryview(piece))
         writer.commit()
         assert get(store, b"key") == b"abcdef"
 
-    def test_a_view_of_wider_items_counts_its_bytes(self, store: LruStore) -> None:
+    def test_a_view_of_wider_items_counts_its_bytes(self, store: Interrupted) -> None:
         writer = store.begin(b"key", 16, b"")
         writer.write(memoryview(bytearray(16)).cast("Q"))
         writer.commit()
         assert get(store, b"key") == bytes(16)
 
-    def test_nothing_is_visible_before_the_commit(self, store: LruStore) -> None:
+    def test_nothing_is_visible_before_the_commit(self, store: Interrupted) -> None:
         writer = store.begin(b"key", 4, b"")
         writer.write(memoryview(b"body"))
         assert store.open(b"key") is None
@@ -112,7 +90,7 @@ class StoreContract:
     # Ends of a write
 
     @pytest.mark.parametrize("written", [0, 3])
-    def test_a_short_object_is_refused_and_gone(self, store: LruStore, written: int) -> None:
+    def test_a_short_object_is_refused_and_gone(self, store: Interrupted, written: int) -> None:
         put(store, b"key", b"old")
         writer = store.begin(b"key", 4, b"")
         writer.write(memoryview(b"body")[:written])
@@ -123,7 +101,7 @@ class StoreContract:
         assert get(store, b"key") == b"old"
         assert store.stats().used_bytes == 3
 
-    def test_more_than_announced_is_refused_at_once_and_at_the_commit(self, store: LruStore) -> None:
+    def test_more_than_announced_is_refused_at_once_and_at_the_commit(self, store: Interrupted) -> None:
         writer = store.begin(b"key", 4, b"")
         writer.write(memoryview(b"body"))
         with pytest.raises(ShortObject):
@@ -132,7 +110,7 @@ class StoreContract:
             writer.commit()
         assert get(store, b"key") is None
 
-    def test_an_abort_gives_the_room_back_and_may_be_repeated(self, store: LruStore) -> None:
+    def test_an_abort_gives_the_room_back_and_may_be_repeated(self, store: Interrupted) -> None:
         writer = store.begin(b"key", 1000, b"")
         writer.write(memoryview(b"some"))
         writer.abort()
@@ -140,7 +118,7 @@ class StoreContract:
         assert store.stats().used_bytes == 0
         put(store, b"other", bytes(1000))
 
-    def test_an_abort_after_the_commit_does_nothing(self, store: LruStore) -> None:
+    def test_an_abort_after_the_commit_does_nothing(self, store: Interrupted) -> None:
         writer = store.begin(b"key", 4, b"")
         writer.write(memoryview(b"body"))
         writer.commit()
@@ -149,11 +127,11 @@ class StoreContract:
 
     # Versions and replacement
 
-    def test_every_version_is_above_the_one_before(self, store: LruStore) -> None:
+    def test_every_version_is_above_the_one_before(self, store: Interrupted) -> None:
         versions = [put(store, key, b"x") for key in (b"a", b"b", b"a", b"a")]
         assert versions == sorted(set(versions))
 
-    def test_what_is_being_read_survives_its_replacement(self, store: LruStore) -> None:
+    def test_what_is_being_read_survives_its_replacement(self, store: Interrupted) -> None:
         put(store, b"key", b"old body")
         with opened(store, b"key") as old:
             put(store, b"key", b"new")
@@ -164,7 +142,7 @@ class StoreContract:
             assert store.stats().used_bytes == 11
         assert store.stats().used_bytes == 3
 
-    def test_of_two_writers_the_later_commit_stays(self, store: LruStore) -> None:
+    def test_of_two_writers_the_later_commit_stays(self, store: Interrupted) -> None:
         first, second = store.begin(b"key", 1, b""), store.begin(b"key", 1, b"")
         first.write(memoryview(b"1"))
         second.write(memoryview(b"2"))
@@ -173,20 +151,18 @@ class StoreContract:
         assert get(store, b"key") == b"1"
         assert store.stats().used_bytes == 1
 
-    def test_of_two_commits_that_pass_each_other_the_higher_version_stays(
-        self, store: LruStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_of_two_commits_that_pass_each_other_the_higher_version_stays(self, store: Interrupted) -> None:
         first, second = store.begin(b"key", 1, b""), store.begin(b"key", 1, b"")
         first.write(memoryview(b"1"))
         second.write(memoryview(b"2"))
-        publish, versions = store._publish, []
+        versions = []
 
-        def overtaken(record: Record) -> None:
-            monkeypatch.setattr(store, "_publish", publish)
+        def overtaken(publish: Callable[[], None]) -> None:
+            store.around("publish", None)
             versions.append(second.commit())
-            publish(record)
+            publish()
 
-        monkeypatch.setattr(store, "_publish", overtaken)
+        store.around("publish", overtaken)
         versions.append(first.commit())
         assert versions[0] > versions[1]
         assert get(store, b"key") == b"2"
@@ -194,14 +170,14 @@ class StoreContract:
 
     # Removing
 
-    def test_removing_says_whether_there_was_something(self, store: LruStore) -> None:
+    def test_removing_says_whether_there_was_something(self, store: Interrupted) -> None:
         put(store, b"key", b"body")
         assert store.remove(b"key") is True
         assert store.remove(b"key") is False
         assert store.open(b"key") is None
         assert store.stats().used_bytes == 0
 
-    def test_a_removed_object_stays_readable_for_who_has_it(self, store: LruStore) -> None:
+    def test_a_removed_object_stays_readable_for_who_has_it(self, store: Interrupted) -> None:
         put(store, b"key", b"body")
         with opened(store, b"key") as stored, opened(store, b"key") as again:
             store.remove(b"key")
@@ -209,7 +185,7 @@ class StoreContract:
             assert store.stats().used_bytes == 4
         assert store.stats().used_bytes == 0
 
-    def test_a_prefix_removes_what_begins_with_it(self, store: LruStore) -> None:
+    def test_a_prefix_removes_what_begins_with_it(self, store: Interrupted) -> None:
         for key in (b"/a/1", b"/a/2", b"/ab", b"/b", b"x/a/"):
             put(store, key, b"x")
         assert store.remove_prefix(b"/a/") == 2
@@ -218,7 +194,7 @@ class StoreContract:
         assert store.stats().objects_count == 0
 
     @pytest.mark.parametrize("way", ["key", "prefix"])
-    def test_a_write_that_began_before_a_remove_does_not_come_back(self, store: LruStore, way: str) -> None:
+    def test_a_write_that_began_before_a_remove_does_not_come_back(self, store: Interrupted, way: str) -> None:
         writer = store.begin(b"key", 4, b"")
         other = store.begin(b"other", 1, b"")
         gone = store.remove(b"key") if way == "key" else bool(store.remove_prefix(b"ke"))
@@ -233,12 +209,10 @@ class StoreContract:
 
     @pytest.mark.parametrize("moment", ["before", "after"])
     @pytest.mark.parametrize("way", ["key", "prefix"])
-    def test_a_remove_during_the_commit_is_kept(
-        self, store: LruStore, monkeypatch: pytest.MonkeyPatch, way: str, moment: str
-    ) -> None:
+    def test_a_remove_during_the_commit_is_kept(self, store: Interrupted, way: str, moment: str) -> None:
         put(store, b"key", b"old", b"m")
         remove = partial(store.remove, b"key") if way == "key" else partial(store.remove_prefix, b"ke")
-        monkeypatch.setattr(store, "_publish", with_aside(store._publish, remove, moment))
+        store.around("publish", before_or_after(moment, remove))
         assert put(store, b"key", b"body", b"m") > 0
         assert store.open(b"key") is None
         stats = store.stats()
@@ -246,7 +220,7 @@ class StoreContract:
 
     # Replacing metadata, and marks
 
-    def test_metadata_is_replaced_and_the_body_stays(self, store: LruStore) -> None:
+    def test_metadata_is_replaced_and_the_body_stays(self, store: Interrupted) -> None:
         version = put(store, b"key", b"body", b"old")
         with opened(store, b"key") as before:
             assert store.replace_metadata(b"key", version, b"newer") is True
@@ -258,7 +232,7 @@ class StoreContract:
         assert store.replace_metadata(b"key", 0, b"") is True
         assert (store.stats().used_bytes, store.stats().pinned_count) == (4, 0)
 
-    def test_metadata_of_another_version_stays(self, store: LruStore) -> None:
+    def test_metadata_of_another_version_stays(self, store: Interrupted) -> None:
         version = put(store, b"key", b"body", b"old")
         assert store.replace_metadata(b"key", version + 1, b"new") is False
         assert store.replace_metadata(b"none", 0, b"new") is False
@@ -286,7 +260,7 @@ class StoreContract:
         with opened(store, b"a") as stored:
             assert stored.metadata == b"m"
 
-    def test_a_mark_stays_until_the_metadata_or_the_object_is_replaced(self, store: LruStore) -> None:
+    def test_a_mark_stays_until_the_metadata_or_the_object_is_replaced(self, store: Interrupted) -> None:
         def is_marked() -> bool:
             with opened(store, b"key") as stored:
                 assert (body_of(stored), store.entries()[0].marked) == (b"body", stored.marked)
@@ -305,19 +279,19 @@ class StoreContract:
         assert not is_marked()
         assert store.stats().removed_total == 0
 
-    def test_who_reads_keeps_what_the_open_said(self, store: LruStore) -> None:
+    def test_who_reads_keeps_what_the_open_said(self, store: Interrupted) -> None:
         put(store, b"key", b"body", b"m")
         with opened(store, b"key") as before:
             store.mark(b"key")
             assert not before.marked
 
-    def test_what_has_no_metadata_is_removed_instead(self, store: LruStore) -> None:
+    def test_what_has_no_metadata_is_removed_instead(self, store: Interrupted) -> None:
         put(store, b"key", b"body")
         assert store.mark(b"key") is True
         assert store.open(b"key") is None
         assert (store.stats().removed_total, store.stats().used_bytes) == (1, 0)
 
-    def test_a_prefix_marks_what_begins_with_it(self, store: LruStore) -> None:
+    def test_a_prefix_marks_what_begins_with_it(self, store: Interrupted) -> None:
         for key in (b"/a/1", b"/a/2", b"/b"):
             put(store, key, b"x", b"m")
         put(store, b"/a/3", b"bare")
@@ -330,7 +304,7 @@ class StoreContract:
         ]
 
     @pytest.mark.parametrize("way", ["key", "prefix"])
-    def test_a_write_that_began_before_a_mark_has_it(self, store: LruStore, way: str) -> None:
+    def test_a_write_that_began_before_a_mark_has_it(self, store: Interrupted, way: str) -> None:
         writer, bare = store.begin(b"key", 1, b"m"), store.begin(b"keys", 1, b"")
         other = store.begin(b"other", 1, b"m")
         assert not (store.mark(b"key") if way == "key" else store.mark_prefix(b"ke"))
@@ -343,46 +317,39 @@ class StoreContract:
 
     @pytest.mark.parametrize("moment", ["before", "after"])
     @pytest.mark.parametrize("way", ["key", "prefix"])
-    def test_a_mark_during_the_commit_is_kept(
-        self, store: LruStore, monkeypatch: pytest.MonkeyPatch, way: str, moment: str
-    ) -> None:
+    def test_a_mark_during_the_commit_is_kept(self, store: Interrupted, way: str, moment: str) -> None:
         mark = partial(store.mark, b"key") if way == "key" else partial(store.mark_prefix, b"ke")
-        monkeypatch.setattr(store, "_publish", with_aside(store._publish, mark, moment))
+        store.around("publish", before_or_after(moment, mark))
         put(store, b"key", b"body", b"m")
         put(store, b"key too", b"bare")
         assert {entry.key: entry.marked for entry in store.entries()} == (
             {b"key": True, b"key too": False} if way == "key" else {b"key": True}
         )
 
-    def test_a_mark_during_a_replacement_comes_after_it(self, store: LruStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_mark_during_a_replacement_comes_after_it(
+        self, make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Or memory would forget the mark that the medium has."""
-        put(store, b"key", b"body", b"old")
-        keep = store._keep_metadata
         waits = threading.Event()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, "Lock", partial(LockThatTells, waits))
+            store = make_store()
+        put(store, b"key", b"body", b"old")
         marking = threading.Thread(target=store.mark, args=(b"key",))
 
-        def marked_meanwhile(record: Record, metadata: bytes) -> None:
-            monkeypatch.setattr(store, "_metadata_lock", LockThatTells(store._metadata_lock, waits))
-            keep(record, metadata)
+        def marked_meanwhile(keep: Callable[[], None]) -> None:
+            keep()
             marking.start()
             wait_until(lambda: waits.is_set() or not marking.is_alive(), what="the mark waits, or is done")
 
-        monkeypatch.setattr(store, "_keep_metadata", marked_meanwhile)
+        store.around("keep metadata", marked_meanwhile)
         assert store.replace_metadata(b"key", 0, b"new") is True
         marking.join()
         assert [(entry.metadata, entry.marked) for entry in store.entries()] == [(b"new", True)]
 
-    def test_an_object_that_left_meanwhile_gets_no_metadata(
-        self, store: LruStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_object_that_left_meanwhile_gets_no_metadata(self, store: Interrupted) -> None:
         put(store, b"key", b"body", b"m")
-        keep = store._keep_metadata
-
-        def removed(record: Record, metadata: bytes) -> None:
-            store.remove(b"key")
-            keep(record, metadata)
-
-        monkeypatch.setattr(store, "_keep_metadata", removed)
+        store.around("keep metadata", before_or_after("before", partial(store.remove, b"key")))
         assert store.replace_metadata(b"key", 0, b"longer") is False
         assert store.open(b"key") is None
         assert (store.stats().used_bytes, store.stats().pinned_count) == (0, 0)
@@ -443,6 +410,7 @@ class StoreContract:
             assert [entry.key for entry in store.entries()] == [b"a", b"c"]
 
     def test_what_has_left_is_not_remembered(self, make_store: StoreFactory) -> None:
+        before = living_records()
         store = make_store(budget_bytes=30)
         for number in range(9):
             put(store, b"%d" % (number % 4), bytes(10), b"m")
@@ -453,19 +421,18 @@ class StoreContract:
         store.mark_prefix(b"")
         store.remove_prefix(b"")
         assert store.stats().evicted_total > 2
-        assert store._leaving == set()
         put(store, b"key", b"body")
         store.close()
-        assert store._leaving == set()
+        assert living_records() <= before + 1, "nothing but what was visible at the end"
 
     # Facts and ends
 
-    def test_entries_are_values(self, store: LruStore) -> None:
+    def test_entries_are_values(self, store: Interrupted) -> None:
         version = put(store, b"key", b"body", b"meta")
         assert store.entries() == [Entry(key=b"key", size_bytes=4, version=version, metadata=b"meta")]
         assert store.entries()[0].cost_bytes == 8
 
-    def test_counts(self, store: LruStore) -> None:
+    def test_counts(self, store: Interrupted) -> None:
         put(store, b"key", b"body", b"m")
         store.open(b"nothing")
         writer = store.begin(b"new", 2, b"")
@@ -478,14 +445,14 @@ class StoreContract:
         store.remove(b"key")
         assert (store.stats().removed_total, store.stats().pinned_count) == (1, 0)
 
-    def test_releasing_twice_is_a_bug(self, store: LruStore) -> None:
+    def test_releasing_twice_is_a_bug(self, store: Interrupted) -> None:
         put(store, b"key", b"body")
         stored = opened(store, b"key")
         stored.release()
         with pytest.raises(AssertionError):
             stored.release()
 
-    def test_a_closed_store_refuses_and_lets_readers_end(self, store: LruStore) -> None:
+    def test_a_closed_store_refuses_and_lets_readers_end(self, store: Interrupted) -> None:
         put(store, b"key", b"body")
         writer = store.begin(b"new", 1, b"")
         writer.write(memoryview(b"x"))

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simplecached.directory_store import DirectoryStore
-from simplecached.memory_store import MemoryStore
 from tests.contract.store_contract import StoreContract
+from tests.support.stores import InterruptedDirectoryStore, InterruptedMemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +22,8 @@ class TestMemoryStore(StoreContract):
     def make_store(self, _no_descriptor_stays: None) -> Iterator[StoreFactory]:
         with ExitStack() as stores:
 
-            def make(budget_bytes: int = 10_000, entries_max: int = 100, **more: Any) -> MemoryStore:
-                store = MemoryStore(budget_bytes, entries_max, **more)
+            def make(budget_bytes: int = 10_000, entries_max: int = 100, **more: Any) -> InterruptedMemoryStore:
+                store = InterruptedMemoryStore(budget_bytes, entries_max, **more)
                 stores.callback(store.close)
                 return store
 
@@ -38,9 +37,9 @@ class TestDirectoryStore(StoreContract):
     def make_store(self, _no_descriptor_stays: None, tmp_path: Path) -> Iterator[StoreFactory]:
         with ExitStack() as stores:
 
-            def make(budget_bytes: int = 10_000, entries_max: int = 100, **more: Any) -> DirectoryStore:
+            def make(budget_bytes: int = 10_000, entries_max: int = 100, **more: Any) -> InterruptedDirectoryStore:
                 path = str(tmp_path / "store")
-                store = DirectoryStore(
+                store = InterruptedDirectoryStore(
                     path, budget_bytes, entries_max=entries_max, open_files_max=self.open_files_max, **more
                 )
                 stores.callback(store.close)

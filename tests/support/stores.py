@@ -8,15 +8,21 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from _thread import allocate_lock
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simplecached.directory_store import DirectoryStore
+from simplecached.lru_store import LruStore
+from simplecached.memory_store import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
 
+    from simplecached.record import Record
     from simplecached.store import ObjectSource, ObjectStore, StoredObject
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -26,6 +32,73 @@ class StoreFactory(Protocol):
     """Makes an empty store with these bounds; the fixture closes it."""
 
     def __call__(self, budget_bytes: int = ..., entries_max: int = ..., **more: Any) -> Any: ...
+
+
+class LockThatTells:
+    """A lock that sets an event when it is asked for while somebody has it."""
+
+    def __init__(self, asked: threading.Event) -> None:
+        self._lock = allocate_lock()
+        self._asked = asked
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._asked.set()
+            self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+class Interrupted(LruStore):
+    """A store of which a test sees the steps that LruStore leaves to its subclasses, and does something around them."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        self._asides: dict[str, Callable[[Callable[[], None]], None]] = {}
+        super().__init__(*arguments, **more)
+
+    def around(self, step: str, aside: Callable[[Callable[[], None]], None] | None) -> None:
+        """From now on (None: no more) `aside` is called in place of the step, and calls what it is given to do it."""
+        self._asides.pop(step, None)
+        if aside is not None:
+            self._asides[step] = aside
+
+    def _come_to(self, step: str, do: Callable[[], None]) -> None:
+        aside = self._asides.get(step)
+        do() if aside is None else aside(do)
+
+    def _publish(self, record: Record) -> None:
+        self._come_to("publish", partial(super()._publish, record))
+
+    def _destroy(self, record: Record) -> None:
+        self._come_to("destroy", partial(super()._destroy, record))
+
+    def _unpublish(self, records: Sequence[Record]) -> None:
+        self._come_to("unpublish", partial(super()._unpublish, records))
+
+    def _keep_metadata(self, record: Record, metadata: bytes) -> None:
+        self._come_to("keep metadata", partial(super()._keep_metadata, record, metadata))
+
+
+class InterruptedMemoryStore(Interrupted, MemoryStore):
+    """In memory."""
+
+
+class InterruptedDirectoryStore(Interrupted, DirectoryStore):
+    """In a directory."""
+
+
+def before_or_after(moment: str, aside: Callable[[], object]) -> Callable[[Callable[[], None]], None]:
+    """For around(): do something "before" or "after" the step."""
+
+    def both(do: Callable[[], None]) -> None:
+        if moment == "before":
+            aside()
+        do()
+        if moment == "after":
+            aside()
+
+    return both
 
 
 def put(store: ObjectStore, key: bytes, body: bytes, metadata: bytes = b"") -> int:

@@ -43,7 +43,7 @@ def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> O
         def refuse(root_fd: int, path: bytes) -> int:
             raise OSError(code, os.strerror(code))
 
-        monkeypatch.setattr(beneath, "_openat2", refuse)
+        monkeypatch.setattr(beneath, "openat2", refuse)
     return beneath.open_beneath
 
 
@@ -102,14 +102,14 @@ def test_nul_does_not_cut_the_path_short(root_fd: int) -> None:
 
 def test_a_rename_race_is_tried_again(root_fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [errno.EAGAIN, errno.EAGAIN]
-    real = beneath._openat2
+    real = beneath.openat2
 
     def racing(fd: int, path: bytes) -> int:
         if answers:
             raise OSError(answers.pop(), "again")
         return real(fd, path)
 
-    monkeypatch.setattr(beneath, "_openat2", racing)
+    monkeypatch.setattr(beneath, "openat2", racing)
     os.close(beneath.open_beneath(root_fd, b"file"))
     answers.extend([errno.EAGAIN] * 1000)
     with pytest.raises(BlockingIOError):

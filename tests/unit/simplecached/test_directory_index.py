@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import threading
 from dataclasses import replace
 from functools import partial
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +12,8 @@ import pytest
 from simplecached.directory_index import DirectoryIndex
 from simplecached.entry import Entry
 from simplecached.errors import StartupError, StoreUnavailable
+from tests.support.stores import LockThatTells
+from tests.support.waiting import WATCHDOG_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,15 +102,19 @@ def test_a_refused_write_leaves_no_half(path: str) -> None:
     assert [row.version for row, _ in rows_in(path)] == [1, 2]
 
 
-def test_who_purges_meets_the_row_or_the_question_for_it(path: str) -> None:
+def test_who_purges_meets_the_row_or_the_question_for_it(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A removal or a mark that comes when the question has been answered waits until the row is there."""
-    index = DirectoryIndex(path)
-    changes: list[Thread] = []
+    waits = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Lock", partial(LockThatTells, waits))
+        index = DirectoryIndex(path)
+    changes: list[threading.Thread] = []
 
     def ask(number: int, change: Callable[[], None]) -> Entry:
-        changes.append(Thread(target=change))
+        waits.clear()
+        changes.append(threading.Thread(target=change))
         changes[-1].start()
-        assert index._lock.locked()
+        assert waits.wait(WATCHDOG_S)
         return entry(number)
 
     index.add(partial(ask, 1, partial(index.remove, [1])), used_tick=1)

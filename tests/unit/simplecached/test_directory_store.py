@@ -6,18 +6,22 @@ import errno
 import logging
 import os
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from simplecached import lru_store
+from simplecached.directory_index import DirectoryIndex
 from simplecached.directory_store import DirectoryStore
 from simplecached.errors import StartupError, StoreInUse, StoreUnavailable
+from simplecached.versions import VersionClock
 from tests.support.descriptors import none_left
 from tests.support.stores import body_of, get, open_fds, opened, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from simplecached.entry import Entry
 
@@ -100,13 +104,13 @@ class TestRestart:
     ) -> None:
         store = start()
         writer = store.begin(b"/a", 0, b"m")
-        add = store._rows.add
+        add = DirectoryIndex.add
 
-        def add_and_mark(entry: Entry, used_tick: int) -> None:
-            add(entry, used_tick)
+        def add_and_mark(rows: DirectoryIndex, entry: Callable[[], Entry | None], used_tick: int) -> None:
+            add(rows, entry, used_tick)
             store.mark(b"/a")
 
-        monkeypatch.setattr(store._rows, "add", add_and_mark)
+        monkeypatch.setattr(DirectoryIndex, "add", add_and_mark)
         writer.commit()
         store.close()
         assert [entry.marked for entry in start().entries()] == [True]
@@ -137,8 +141,8 @@ class TestRestart:
         version = put(store, b"a", b"old")
         store.remove(b"a")
         store.close()
+        monkeypatch.setattr(lru_store, "VersionClock", partial(VersionClock, now_ns=lambda: 1))
         store = start()
-        monkeypatch.setattr(store._versions, "_now_ns", lambda: 1)
         assert put(store, b"a", b"new") == version + 1
 
     def test_strange_files_are_removed_and_damaged_objects_dropped(
@@ -147,10 +151,8 @@ class TestRestart:
         store = start()
         for key in (b"whole", b"short", b"gone"):
             put(store, key, key)
-        by_size = {os.stat(name).st_size: name for name in files_below(path)}
-        paths = {entry.key: store._visible[entry.key].path for entry in store.entries()}
+        paths = {Path(name).read_bytes(): name for name in files_below(path)}
         store.close()
-        assert by_size
         os.truncate(paths[b"short"], 2)
         os.unlink(paths[b"gone"])
         stray = paths[b"whole"].rsplit("-", 1)[0] + "-0000000000000001"
@@ -228,14 +230,14 @@ class TestLeftovers:
     ) -> None:
         store = start()
         put(store, b"a", b"old")
-        real = store._open_fd
+        real = os.open
 
-        def slow(path: str) -> int:
-            monkeypatch.setattr(store, "_open_fd", real)
+        def slow(path: str, flags: int) -> int:
+            monkeypatch.setattr(os, "open", real)
             put(store, b"a", b"new")
-            return real(path)
+            return real(path, flags)
 
-        monkeypatch.setattr(store, "_open_fd", slow)
+        monkeypatch.setattr(os, "open", slow)
         assert get(store, b"a") == b"new"
         assert store.stats().used_bytes == 3
 
@@ -244,15 +246,15 @@ class TestLeftovers:
     ) -> None:
         store = start()
         put(store, b"a", b"old")
-        real = store._open_fd
+        real = os.open
 
-        def remove_after(path: str) -> int:
-            fd = real(path)
+        def remove_after(path: str, flags: int) -> int:
+            fd = real(path, flags)
             store.remove(b"a")
             return fd
 
-        monkeypatch.setattr(store, "_open_fd", remove_after)
         before = len(open_fds())
+        monkeypatch.setattr(os, "open", remove_after)
         assert get(store, b"a") == b"old"
         assert len(open_fds()) == before
         assert store.stats().used_bytes == 0
@@ -305,7 +307,7 @@ class TestRefusingMedium:
         put(store, b"b", b"b")
         with monkeypatch.context() as patch:
             for name in ("add", "remove", "note_use"):
-                patch.setattr(store._rows, name, full)
+                patch.setattr(DirectoryIndex, name, full)
             with pytest.raises(StoreUnavailable):
                 put(store, b"a", b"new")
             assert get(store, b"a") == b"old"
@@ -328,7 +330,7 @@ class TestRefusingMedium:
             put(store, key, b"body", b"old")
         with monkeypatch.context() as patch:
             for name in ("replace_metadata", "mark", "remove"):
-                patch.setattr(store._rows, name, full)
+                patch.setattr(DirectoryIndex, name, full)
             with pytest.raises(StoreUnavailable):
                 store.replace_metadata(b"/a", 0, b"longer")
             assert store.stats().used_bytes == 21
@@ -381,7 +383,7 @@ class TestFlush:
     ) -> None:
         store = start()
         batches: list[int] = []
-        monkeypatch.setattr(store._rows, "note_use", lambda uses: batches.append(len(list(uses))))
+        monkeypatch.setattr(DirectoryIndex, "note_use", lambda _rows, uses: batches.append(len(list(uses))))
         put(store, b"a", b"a")
         for _ in range(1000):
             get(store, b"a")

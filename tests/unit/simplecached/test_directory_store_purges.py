@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simplecached.directory_store import DirectoryStore
+from simplecached.directory_index import DirectoryIndex
 from simplecached.errors import StoreUnavailable
-from tests.support.stores import get, put, started_after_a_kill
+from tests.support.stores import InterruptedDirectoryStore, get, put, started_after_a_kill
 from tests.support.waiting import WATCHDOG_S
 
 if TYPE_CHECKING:
@@ -22,20 +22,27 @@ if TYPE_CHECKING:
     from simplecached.entry import Entry
 
 
+Store = InterruptedDirectoryStore
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "store")
 
 
 @pytest.fixture
-def store(path: str) -> Iterator[DirectoryStore]:
-    store = DirectoryStore(path, 30)
+def store(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[InterruptedDirectoryStore]:
+    with monkeypatch.context() as patch:
+        # The purges of these tests are other threads', but made by the one whose step they come before: a mark would
+        # wait for ever for the replacement that it interrupts.
+        patch.setattr(threading, "Lock", threading.RLock)
+        store = InterruptedDirectoryStore(path, 30)
     yield store
     store.close()
 
 
 @pytest.fixture(params=["remove", "remove_prefix", "mark", "mark_prefix"])
-def purge(request: pytest.FixtureRequest, store: DirectoryStore) -> Callable[[], int]:
+def purge(request: pytest.FixtureRequest, store: Store) -> Callable[[], int]:
     """Purge the key "key" in one of the four ways."""
     way: str = request.param
     return partial(getattr(store, way), b"ke" if way.endswith("prefix") else b"key")
@@ -44,20 +51,17 @@ def purge(request: pytest.FixtureRequest, store: DirectoryStore) -> Callable[[],
 class Aside:
     """Do something once before a step of the store, and note what a kill right after it would leave."""
 
-    def __init__(self, path: str, store: DirectoryStore, step: str, aside: Callable[[], object]) -> None:
+    def __init__(self, path: str, store: Store, step: str, aside: Callable[[], object]) -> None:
         self.left: list[Entry] | None = None
-        self._path = path
-        self._aside: Callable[[], object] | None = aside
-        self._step = getattr(store, step)
-        setattr(store, step, self)
 
-    def __call__(self, *arguments: Any) -> None:
-        aside, self._aside = self._aside, None
-        if aside is not None:
+        def first(do: Callable[[], None]) -> None:
+            store.around(step, None)
             aside()
-            with started_after_a_kill(self._path) as store:
-                self.left = store.entries()
-        self._step(*arguments)
+            with started_after_a_kill(path) as after:
+                self.left = after.entries()
+            do()
+
+        store.around(step, first)
 
     def leaves_unmarked(self, key: bytes) -> bool:
         """Whether a kill would have left the key without a mark; the step must have been reached."""
@@ -79,50 +83,46 @@ def full(*arguments: object) -> None:
 class TestNamesOnTheirWayOut:
     """An object that is not visible any more, and still has its row and its file when a purge of its key comes."""
 
-    def test_replaced(self, path: str, store: DirectoryStore, purge: Callable[[], int]) -> None:
+    def test_replaced(self, path: str, store: Store, purge: Callable[[], int]) -> None:
         put(store, b"key", b"old", b"m")
-        aside = Aside(path, store, "_unpublish", purge)
+        aside = Aside(path, store, "unpublish", purge)
         put(store, b"key", b"new", b"m")
         assert not aside.leaves_unmarked(b"key")
 
-    def test_evicted(self, path: str, store: DirectoryStore, purge: Callable[[], int]) -> None:
+    def test_evicted(self, path: str, store: Store, purge: Callable[[], int]) -> None:
         put(store, b"key", b"old", b"m")
-        aside = Aside(path, store, "_unpublish", purge)
+        aside = Aside(path, store, "unpublish", purge)
         put(store, b"other", bytes(30))
         assert not aside.leaves_unmarked(b"key")
 
-    def test_evicted_for_longer_metadata(self, path: str, store: DirectoryStore, purge: Callable[[], int]) -> None:
+    def test_evicted_for_longer_metadata(self, path: str, store: Store, purge: Callable[[], int]) -> None:
         put(store, b"key", b"old", b"m")
         put(store, b"other", bytes(20), b"m")
-        aside = Aside(path, store, "_unpublish", purge)
-        # The purge is another thread's: a mark waits for the replacement otherwise.
-        store._metadata_lock = threading.RLock()  # type: ignore[assignment]
+        aside = Aside(path, store, "unpublish", purge)
         assert store.replace_metadata(b"other", 0, bytes(10)) is True
         assert not aside.leaves_unmarked(b"key")
 
-    def test_purged_by_somebody_else(self, path: str, store: DirectoryStore, purge: Callable[[], int]) -> None:
+    def test_purged_by_somebody_else(self, path: str, store: Store, purge: Callable[[], int]) -> None:
         put(store, b"key", b"old", b"m")
-        aside = Aside(path, store, "_unpublish", purge)
+        aside = Aside(path, store, "unpublish", purge)
         assert store.remove(b"key") is True
         assert not aside.leaves_unmarked(b"key")
 
-    def test_overtaken_by_a_younger_commit(self, path: str, store: DirectoryStore, purge: Callable[[], int]) -> None:
-        publish = store._publish
-
-        def overtaken(record: Any) -> None:
-            store._publish = publish  # type: ignore[method-assign]
-            publish(record)
+    def test_overtaken_by_a_younger_commit(self, path: str, store: Store, purge: Callable[[], int]) -> None:
+        def overtaken(publish: Callable[[], None]) -> None:
+            store.around("publish", None)
+            publish()
             put(store, b"key", b"new", b"m")
 
-        store._publish = overtaken  # type: ignore[method-assign]
-        aside = Aside(path, store, "_destroy", purge)
+        store.around("publish", overtaken)
+        aside = Aside(path, store, "destroy", purge)
         put(store, b"key", b"old", b"m")
         assert not aside.leaves_unmarked(b"key")
 
 
 class TestCommitUnderWay:
     def test_a_slow_disk_holds_no_purge_up(
-        self, path: str, store: DirectoryStore, purge: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+        self, path: str, store: Store, purge: Callable[[], int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         syncing, synced = threading.Event(), threading.Event()
 
@@ -145,31 +145,30 @@ class TestCommitUnderWay:
         assert (store.stats().used_bytes, store.stats().writing_count) == (5, 0)
 
     def test_an_index_that_takes_no_purge(
-        self, path: str, store: DirectoryStore, purge: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+        self, path: str, store: Store, purge: Callable[[], int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Then the file is gone, and the object with it, marked or not."""
-        publish = store._publish
 
-        def purged(record: Any) -> None:
-            publish(record)
+        def purged(publish: Callable[[], None]) -> None:
+            publish()
             with monkeypatch.context() as patch:
                 for name in ("mark", "remove"):
-                    patch.setattr(store._rows, name, full)
+                    patch.setattr(DirectoryIndex, name, full)
                 assert purge() == 0
             with started_after_a_kill(path) as after:
                 assert after.entries() == []
 
-        monkeypatch.setattr(store, "_publish", purged)
+        store.around("publish", purged)
         put(store, b"key", b"new", b"m")
         assert store.open(b"key") is None
         assert files_below(path) == []
 
     @pytest.mark.parametrize("way", ["remove", "mark"])
     def test_the_row_meets_the_purge_under_the_lock_of_the_index(
-        self, path: str, store: DirectoryStore, way: str, monkeypatch: pytest.MonkeyPatch
+        self, path: str, store: Store, way: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A purge that comes when the row is about to be written, too late for its own look at the index."""
-        add = store._rows.add
+        add = DirectoryIndex.add
 
         def purge_just_before(*arguments: Any) -> None:
             getattr(store, way)(b"key")
@@ -177,7 +176,7 @@ class TestCommitUnderWay:
             with started_after_a_kill(path) as after:
                 assert [entry.marked for entry in after.entries()] == [True] * (way == "mark")
 
-        monkeypatch.setattr(store._rows, "add", purge_just_before)
+        monkeypatch.setattr(DirectoryIndex, "add", purge_just_before)
         put(store, b"key", b"new", b"m")
         assert [entry.marked for entry in store.entries()] == [True] * (way == "mark")
         assert len(files_below(path)) == (way == "mark")
@@ -186,27 +185,23 @@ class TestCommitUnderWay:
 class TestUpdateUnderWay:
     @pytest.mark.parametrize("moment", ["before", "after"])
     @pytest.mark.parametrize("way", ["remove", "remove_prefix"])
-    def test_a_removal_stays(
-        self, path: str, store: DirectoryStore, way: str, moment: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        keep = store._keep_metadata
-
-        def removed(record: Any, metadata: bytes) -> None:
+    def test_a_removal_stays(self, path: str, store: Store, way: str, moment: str) -> None:
+        def removed(keep: Callable[[], None]) -> None:
             if moment == "after":
-                keep(record, metadata)
+                keep()
             assert getattr(store, way)(b"key") == 1
             if moment == "before":
-                keep(record, metadata)
+                keep()
             with started_after_a_kill(path) as after:
                 assert after.entries() == []
 
         put(store, b"key", b"body", b"old")
-        monkeypatch.setattr(store, "_keep_metadata", removed)
+        store.around("keep metadata", removed)
         assert store.replace_metadata(b"key", 0, b"new") is False
         assert files_below(path) == []
 
     @pytest.mark.parametrize("way", ["mark", "mark_prefix"])
-    def test_memory_and_medium_agree_on_marks(self, path: str, store: DirectoryStore, way: str) -> None:
+    def test_memory_and_medium_agree_on_marks(self, path: str, store: Store, way: str) -> None:
         """Marks and replacements from several threads, in any order."""
         put(store, b"key", b"body", b"m")
 

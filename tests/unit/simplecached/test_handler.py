@@ -29,11 +29,12 @@ from simplecached.errors import StoreUnavailable
 from simplecached.handler import CacheHandler
 from simplecached.hot_objects import HotObjects
 from simplecached.memory_store import MemoryStore
+from simplecached.paused import PausedObjects
 from simplecached.static import StaticDirectory
 from simplecached.store import ObjectSource, SourceStats, StoredObject
 from tests.support.channels import ChannelBench
 from tests.support.shelves import Shelf, open_shelf
-from tests.support.stores import put
+from tests.support.stores import InterruptedMemoryStore, put
 from tests.support.waiting import wait_until
 
 _QUEUE = "/handler-test"
@@ -77,8 +78,16 @@ class ShortFile:
         """Each open file is its reader's."""
 
 
+class Client(ChannelClient):
+    """A client whose pool the tests lease from as a proxy does for its fills."""
+
+    def __init__(self, pool: SegmentPool) -> None:
+        super().__init__(_QUEUE, pool, stall_s=10, open_sender=MemorySender)
+        self.pool = pool
+
+
 @contextmanager
-def served(handler: CacheHandler) -> Iterator[ChannelClient]:
+def served(handler: CacheHandler) -> Iterator[Client]:
     """A client whose commands one thread answers by the handler."""
     with ExitStack() as undo:
         queue = MemoryQueue.create(_QUEUE)
@@ -88,7 +97,7 @@ def served(handler: CacheHandler) -> Iterator[ChannelClient]:
         pool.fill_up()
         server = ChannelServer(queue, handler, stall_s=10, attachments=MemoryAttachments())
         undo.callback(server.close)
-        client = ChannelClient(_QUEUE, pool, stall_s=10, open_sender=MemorySender)
+        client = Client(pool)
         undo.callback(client.close)
         stopping = threading.Event()
 
@@ -106,9 +115,23 @@ def served(handler: CacheHandler) -> Iterator[ChannelClient]:
 
 
 @pytest.fixture
-def store() -> Iterator[MemoryStore]:
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The keys of the objects that were kept for a paused proxy, as it happens."""
+    keys: list[bytes] = []
+    keep = PausedObjects.keep
+
+    def noting(paused: PausedObjects, key: bytes, found: StoredObject) -> None:
+        keep(paused, key, found)
+        keys.append(key)
+
+    monkeypatch.setattr(PausedObjects, "keep", noting)
+    return keys
+
+
+@pytest.fixture
+def store() -> Iterator[InterruptedMemoryStore]:
     """An empty store with room for a few bodies."""
-    made = MemoryStore(budget_bytes=20_000, entries_max=10)
+    made = InterruptedMemoryStore(budget_bytes=20_000, entries_max=10)
     yield made
     made.close()
 
@@ -134,7 +157,7 @@ def fetch(
         return transfer.state, bytes(body), transfer.metadata
 
 
-def store_through(client: ChannelClient, key: bytes, body: bytes, metadata: bytes = b"") -> bool:
+def store_through(client: Client, key: bytes, body: bytes, metadata: bytes = b"") -> bool:
     """Fill an object by a PUT; whether the cache says that it is stored."""
 
     def read_into(views: Sequence[memoryview], offset: int) -> int:
@@ -143,7 +166,7 @@ def store_through(client: ChannelClient, key: bytes, body: bytes, metadata: byte
         return len(view)
 
     deadline = Deadline.after(10)
-    lease = client._pool.lease(deadline)
+    lease = client.pool.lease(deadline)
     with client.put(key, len(body), metadata, lease, deadline) as transfer:
         while not (transfer.complete or transfer.refused):
             transfer.pump(read_into, len(body), wait=True)
@@ -217,7 +240,7 @@ def test_a_paused_object_that_is_not_resumed_is_let_go(store: MemoryStore) -> No
         assert fetch(client, b"/body", version=version, offset=700)[0] is TransferState.NOT_FOUND
 
 
-def test_more_paused_objects_than_are_kept(store: MemoryStore) -> None:
+def test_more_paused_objects_than_are_kept(store: MemoryStore, kept: list[bytes]) -> None:
     """The one that was paused first gives way."""
     put(store, b"/first", _BODY)
     put(store, b"/second", _BODY)
@@ -225,14 +248,14 @@ def test_more_paused_objects_than_are_kept(store: MemoryStore) -> None:
     with served(handler) as client:
         for key in (b"/first", b"/second"):
             pause(client, key)
-            wait_until(lambda: store.stats().pinned_count == 1)
-            wait_until(lambda key=key: any(name == key for name, _ in handler._paused._objects))
+            wait_until(lambda key=key: kept[-1:] == [key])
+            assert store.stats().pinned_count == 1
         handler.close()
 
 
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_paused_file_goes_on_unless_it_was_rewritten_in_place(
-    store: MemoryStore, tmp_path: Path, *, in_place: bool
+    store: MemoryStore, kept: list[bytes], tmp_path: Path, *, in_place: bool
 ) -> None:
     """A file moved over it leaves the old one readable; one written into would give a body of two halves."""
     path, other = tmp_path / "body", tmp_path / "other"
@@ -241,7 +264,7 @@ def test_a_paused_file_goes_on_unless_it_was_rewritten_in_place(
     handler = handler_of(store, static)
     with served(handler) as client:
         version = pause(client, b"/body")
-        wait_until(lambda: handler._paused._objects)
+        wait_until(lambda: kept)
         changed = path if in_place else other
         changed.write_bytes(bytes(len(_BODY)))
         os.utime(changed, ns=(1, 1))  # a second write within one tick of the file system's clock looks like none
@@ -294,7 +317,7 @@ def test_put_given_up_is_forgotten(store: MemoryStore) -> None:
     """A fill that its proxy aborts leaves no part of an object and no reserved room."""
     with served(handler_of(store)) as client:
         deadline = Deadline.after(10)
-        with client.put(b"/half", len(_BODY), b"", client._pool.lease(deadline), deadline) as transfer:
+        with client.put(b"/half", len(_BODY), b"", client.pool.lease(deadline), deadline) as transfer:
             transfer.pump(lambda views, _offset: len(views[0]), 1500, wait=True)
             transfer.abort()
         assert fetch(client, b"/half")[0] is TransferState.NOT_FOUND
@@ -333,12 +356,12 @@ def test_update(store: MemoryStore) -> None:
         assert fetch(client, b"/a") == (TransferState.COMPLETE, b"body", b"n" * 3000)
 
 
-def test_update_in_a_store_that_cannot_be_written(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_update_in_a_store_that_cannot_be_written(store: InterruptedMemoryStore) -> None:
     def full(*_: object) -> None:
         raise StoreUnavailable("write to", "index", 28)
 
     put(store, b"/a", b"body", b"old")
-    monkeypatch.setattr(store, "_keep_metadata", full)
+    store.around("keep metadata", full)
     with served(handler_of(store)) as client:
         assert not client.update(b"/a", 0, b"new", Deadline.after(10))
         assert facts_of(client, b"/a") == (b"old", False)
@@ -349,7 +372,7 @@ def test_update_given_up(store: MemoryStore) -> None:
     put(store, b"/a", b"body", b"old")
     with served(handler_of(store)) as client:
         deadline = Deadline.after(10)
-        lease = client._pool.lease(deadline, 1)
+        lease = client.pool.lease(deadline, 1)
         with client._offer(Kind.UPDATE, b"/a", 0, 0, b"new", lease, deadline, 1) as transfer:
             transfer.abort()
         assert facts_of(client, b"/a") == (b"old", False)

@@ -153,7 +153,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("settled", [True, False])
 def test_file(hot: HotObjects, shelf: Shelf, path: Path, monkeypatch: pytest.MonkeyPatch, *, settled: bool) -> None:
     """It goes there once its last change is long enough ago that another would show."""
-    monkeypatch.setattr(static_module, "_SETTLED_NS", -(10**18) if settled else 10**18 * 9)
+    monkeypatch.setattr(static_module, "SETTLED_NS", -(10**18) if settled else 10**18 * 9)
     static = StaticDirectory(str(path.parent))
     with opened(static, KEY) as found:
         publish(hot, found)
@@ -166,7 +166,7 @@ def test_file_rewritten_in_place(
     hot: HotObjects, shelf: Shelf, path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     """Between the look-up and the reading: neither half of it."""
-    monkeypatch.setattr(static_module, "_SETTLED_NS", -(10**18))
+    monkeypatch.setattr(static_module, "SETTLED_NS", -(10**18))
     static = StaticDirectory(str(path.parent))
     with opened(static, KEY) as found:
         path.write_bytes(content)
