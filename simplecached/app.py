@@ -29,15 +29,14 @@ log = logging.getLogger(__name__)
 
 
 class CacheService:
-    """The daemon's objects, built in order; `resources` undoes them in reverse."""
+    """The daemon's objects, built in order; `resources` releases them in reverse. No thread runs before start().
+
+    Raises:
+        NameTaken: another cache serves this queue name.
+        ResourceError, SimpleCachedError: a resource needed at the start is not available.
+    """
 
     def __init__(self, config: CacheConfig, resources: ExitStack) -> None:
-        """Build and acquire everything; no thread runs yet.
-
-        Raises:
-            NameTaken: another cache lives on the queue name.
-            ResourceError, SimpleCachedError: something needed at the start is not to be had.
-        """
         self._config = config
         self._plan = plan = _plan_descriptors(config)
         descriptors = Descriptors()

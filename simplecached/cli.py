@@ -1,4 +1,4 @@
-"""Command line of simplecached: what the daemon is made of, for `run_daemon`."""
+"""Command line of simplecached: the declaration of the daemon for `run_daemon`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simplecached.errors import ConfigError, SimpleCachedError
 
 DAEMON = Daemon(
     prog="simplecached",
-    description="The cache daemon: holds the bytes that webproxy serves.",
+    description="The cache daemon: stores the objects that webproxy serves.",
     version=version,
     config_type=CacheConfig,
     build=CacheService,
@@ -26,5 +26,5 @@ DAEMON = Daemon(
 
 
 def main() -> int:
-    """Run the daemon; returns its exit code."""
+    """Run the daemon; return the exit code."""
     return run_daemon(DAEMON)

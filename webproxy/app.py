@@ -1,4 +1,4 @@
-"""Composition root and life cycle of the proxy daemon: the only place that builds its objects."""
+"""Composition root of the proxy daemon: the only place that builds its objects, and what they do when."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from time import monotonic_ns
 from shmchannel import reaper
 from shmchannel.admission import Admission, Place
 from shmchannel.client import ChannelClient
-from shmchannel.daemonkit.exits import ExitCode
-from shmchannel.daemonkit.limits import raise_file_limit
-from shmchannel.daemonkit.readiness import READY, STOPPING, notify
-from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist
+from shmchannel.daemonkit.daemon import Drain
 from shmchannel.deadline import Deadline
 from shmchannel.pool import SegmentPool
 from shmchannel.workers import WorkerPool
@@ -44,23 +41,13 @@ from webproxy.steps import StepTimes
 
 log = logging.getLogger(__name__)
 
-HOUSEKEEPING_SECONDS = 1.0
 
-
-def run(config: ProxyConfig) -> int:
-    """Serve until a signal asks to end; returns the exit code.
+class ProxyService:
+    """The daemon's objects, built in order; `resources` releases them in reverse. No thread runs before start().
 
     Raises:
-        StartupError, ResourceError: something needed at the start is not to be had; nothing is left behind.
+        StartupError, ResourceError: a resource needed at the start is not available.
     """
-    raise_file_limit()
-    with ExitStack() as resources:
-        signals = resources.enter_context(SignalTrap(*ending_signals()))
-        return _Proxy(config, resources).run(signals)
-
-
-class _Proxy:
-    """The daemon's objects, built in order; `resources` undoes them in reverse."""
 
     def __init__(self, config: ProxyConfig, resources: ExitStack) -> None:
         self._config = config
@@ -264,72 +251,65 @@ class _Proxy:
         """True when every worker is busy, and a request or a paused response waits for one."""
         return not any(self._workers.idle) and self._intake.others_wait()
 
-    def run(self, signals: SignalTrap) -> int:
-        """Serve until a signal comes, then drain."""
-        config = self._config
+    def start(self) -> None:
+        """Accept connections and serve them."""
         self._boss.start()
         self._workers.start()
-        notify(READY)
         host, port = self._address
         log.info(
             "listening",
-            extra={"host": host, "port": port, "threads": config.worker_threads, "swept": self._swept}
+            extra={"host": host, "port": port, "threads": self._config.worker_threads, "swept": self._swept}
             | ({"pool": self._pool.name} if self._pool is not None else {}),
         )
-        while not signals.wait(HOUSEKEEPING_SECONDS):
-            if self._http is not None:
-                self._http.expire()
-            if self._client is not None:
-                self._client.files.expire()
-            if self._admission is not None:
-                self._admission.expire(config.deadline_s)
-        return self._stop(signals)
 
-    def _busy(self) -> bool:
-        """True while a request or a response is on its way through this process."""
-        return bool(self._set_aside_count() or not all(self._workers.idle))
+    def housekeep(self) -> None:
+        """Drop what has expired: idle connections, open files, requests that waited too long for a place."""
+        if self._http is not None:
+            self._http.expire()
+        if self._client is not None:
+            self._client.files.expire()
+        if self._admission is not None:
+            self._admission.expire(self._config.deadline_s)
 
-    def _set_aside_count(self) -> int:
-        in_line = self._admission.waiting if self._admission is not None else 0
-        return self._handoff.waiting + self._boss.parked + in_line
-
-    def _stop(self, signals: SignalTrap) -> int:
-        notify(STOPPING)
+    def stop_accepting(self) -> None:
+        """Close the listener and idle connections; requests in progress continue."""
         self._draining = True
         if self._http is not None:
             self._http.drain()
         self._intake.stop_accepting()
         if self._cache is not None:
             self._cache.stop_waiting()
-        deadline = Deadline.after(self._config.drain_s)
-        interrupted = False
 
-        def second_signal(wait_s: float = 0.0) -> bool:
-            nonlocal interrupted
-            interrupted = interrupted or insist(signals.wait(wait_s))
-            return interrupted
+    def is_busy(self) -> bool:
+        """Return whether a request or a response is in progress."""
+        return bool(self._set_aside_count() or not all(self._workers.idle))
 
-        while self._busy() and not deadline.expired and not second_signal(deadline.slice(0.02)):
-            pass
+    def _set_aside_count(self) -> int:
+        in_line = self._admission.waiting if self._admission is not None else 0
+        return self._handoff.waiting + self._boss.parked + in_line
+
+    def finish(self, drain: Drain) -> int:
+        """Stop the threads; returns how many requests were cut off."""
+        deadline = Deadline(drain.expires_ns)
         self._workers.request_stop()
         self._handoff.wake(self._config.worker_threads)
-        stuck = self._workers.join(deadline, interrupted=second_signal)
+        stuck = self._workers.join(deadline, interrupted=drain.interrupted)
         unfinished = stuck + self._set_aside_count()
         self._table.stop()
         self._table.join(deadline.slice(1.0))
         if stuck:
             self._stop_now = True
         log.info("stopped", extra={"unfinished": unfinished, **self._counted()})
-        return int(ExitCode.INTERRUPTED if unfinished else ExitCode.OK)
+        return unfinished
 
     def _counted(self) -> dict[str, object]:
         """What happened in all, for the last line of the log: operations.md explains it."""
         facts: dict[str, object] = {**self._exchange.outcomes()}
         failures = Counter(self._exchange.failures.totals())
         if self._http is not None:
-            facts |= {f"http {outcome}": count for outcome, count in self._http.outcomes().items()}
+            facts |= {f"http_{outcome}": count for outcome, count in self._http.outcomes().items()}
             failures.update(self._http.failures.totals())
-        facts |= {f"failed {kind}": count for kind, count in failures.items()}
+        facts |= {f"failed_{kind}": count for kind, count in failures.items()}
         facts |= {
             "invalid": self._boss.invalid_total + self._intake.invalid_total,
             "clients_dropped": self._boss.too_slow_total,

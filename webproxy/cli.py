@@ -1,48 +1,30 @@
-"""Command line of webproxy: arguments → config → run → exit code; with `purge` in front, another command."""
+"""Command line of webproxy: the daemon's declaration for `run_daemon`, and the command `webproxy purge`."""
 
 from __future__ import annotations
 
-import logging
 import sys
 
-from shmchannel.daemonkit import logs
+from shmchannel.daemonkit.daemon import Daemon, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
-from shmchannel.daemonkit.options import load_or_exit
 from shmchannel.errors import ShmChannelError
-from webproxy import app, purge_command, version
+from webproxy import purge_command, version
+from webproxy.app import ProxyService
 from webproxy.config import ProxyConfig
 from webproxy.errors import WebProxyError
 
-PROG = "webproxy"
-log = logging.getLogger(__name__)
+DAEMON = Daemon(
+    prog="webproxy",
+    description="The proxy daemon: serves clients from the cache, and from the origin on a miss."
+    " `webproxy purge --help`: how to remove objects from the cache.",
+    version=version,
+    config_type=ProxyConfig,
+    build=ProxyService,
+    exit_codes={ShmChannelError: ExitCode.CANNOT_START, WebProxyError: ExitCode.CANNOT_START},
+)
 
 
 def main() -> int:
-    """Run the daemon, or `webproxy purge`; returns the exit code."""
+    """Run the daemon or `webproxy purge`; return the exit code."""
     if sys.argv[1:2] == ["purge"]:
         return purge_command.main(sys.argv[2:])
-    loaded = load_or_exit(
-        ProxyConfig,
-        prog=PROG,
-        description="The proxy daemon: answers clients from a cache and, what that lacks, from an origin. "
-        "`webproxy purge --help`: removes objects from the cache.",
-        version=version,
-    )
-    config = loaded.config
-    if loaded.check_only:
-        sys.stdout.write(loaded.describe() + "\n")
-        return int(ExitCode.OK)
-    logs.configure(config.log_level, prog=PROG, form=config.log_format)
-    for warning in loaded.warnings:
-        log.warning("setting ignored", extra={"reason": warning})
-    try:
-        return app.run(config)
-    except (ShmChannelError, WebProxyError) as error:
-        log.error("cannot start", extra={"reason": str(error)})
-        return int(ExitCode.CANNOT_START)
-    except OSError as error:  # what every start needs: descriptors, memory
-        log.error("cannot start", extra={"reason": f"{error} (see ulimit -a)"})
-        return int(ExitCode.CANNOT_START)
-    except Exception:
-        log.exception("failed")
-        return int(ExitCode.SOFTWARE)
+    return run_daemon(DAEMON)

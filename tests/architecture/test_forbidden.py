@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from tests.architecture.tree import ROOT, files, modules, nodes, read
 
-_CLIS = ("simplecached.cli", "webproxy.cli")
 _MACHINE_PATH = re.compile(r"(?<![\w.$}\])])/(?:" + "|".join(("work", "root", "home")) + r")/\w")
 _REGISTRIES = tuple(
     ".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("docker", "io"))
@@ -48,7 +47,7 @@ def test_the_library_loads_one_package_of_others() -> None:
 def test_packages_do_not_print() -> None:
     """The daemons and the library log; only a command line writes to the terminal."""
     printing = {module.name for module in modules() for name, _ in _calls(module.tree) if name == "print"}
-    allowed = {name for name in printing if name.startswith("workloads.")} | set(_CLIS)
+    allowed = {name for name in printing if name.startswith("workloads.")}
     assert printing <= allowed
 
 
@@ -88,9 +87,7 @@ def test_broad_excepts_are_at_the_edges() -> None:
         "shmchannel.daemonkit.daemon",
         "shmchannel.server",  # other PUTs wait behind the one that failed
         "shmchannel.workers",
-        "simplecached.cli",
         "webproxy.boss",
-        "webproxy.cli",
         "webproxy.fetch_table",
         "webproxy.http_front",  # only here it is known whose connection failed
         "webproxy.origin",  # libcurl stands between callback and caller: kept, and raised after it
