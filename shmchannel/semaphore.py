@@ -40,7 +40,7 @@ class PeerLiveness(Protocol):
 TIMESPEC = struct.Struct("@ll")  # bytes cost a third of a ctypes.Structure, and every wait makes one
 _timespec = TIMESPEC.pack
 _SECOND_NS = 1_000_000_000
-_SLICE_NS = int(PEER_CHECK_SECONDS * _SECOND_NS)
+SLICE_NS = int(PEER_CHECK_SECONDS * _SECOND_NS)
 
 _keeps_gil = ctypes.PyDLL(None, use_errno=True)
 # Post and try on a sound semaphore fail for one reason only, so no errno is fetched for them.
@@ -48,7 +48,7 @@ _brief = ctypes.PyDLL(None)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
 _drops_gil_brief = ctypes.CDLL(None)
 try:
-    _sem_clockwait = _drops_gil.sem_clockwait
+    sem_clockwait = _drops_gil.sem_clockwait
 except AttributeError:  # pragma: no cover - old C library
     raise ImportError("shmchannel needs sem_clockwait(3): glibc 2.30 or later") from None
 
@@ -60,7 +60,7 @@ _sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
 _sem_post.argtypes = _sem_trywait.argtypes = [ctypes.c_void_p]
 _sem_getvalue.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
 _sem_clockwait_brief = _drops_gil_brief.sem_clockwait  # its arguments come as C takes them: see SharedSemaphore
-_sem_clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
+sem_clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
 
 Calls = tuple[Callable[[], object], Callable[[], bool]]
 
@@ -100,7 +100,7 @@ _calls = best_calls()
 
 def next_look() -> bytes:
     """When a wait that begins now should look whether the peer lives; good for several waits, until it has passed."""
-    until_ns = monotonic_ns() + _SLICE_NS
+    until_ns = monotonic_ns() + SLICE_NS
     return _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)
 
 
@@ -151,8 +151,8 @@ class SharedSemaphore:
         """As take(), for who has tried already."""
         now = monotonic_ns()
         expires_ns = now + int(limit_s * _SECOND_NS)
-        until_ns = min(expires_ns, now + _SLICE_NS)
-        if _sem_clockwait(self._address, _CLOCK_MONOTONIC, _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)):
+        until_ns = min(expires_ns, now + SLICE_NS)
+        if sem_clockwait(self._address, _CLOCK_MONOTONIC, _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)):
             self._wait_on(Deadline(expires_ns), limit_s, peer)
 
     def take_until(self, deadline: Deadline, peer: PeerLiveness) -> None:
@@ -174,7 +174,7 @@ class SharedSemaphore:
 
     def _wait_once(self, until_ns: int) -> bool:
         moment = _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)
-        while _sem_clockwait(self._address, _CLOCK_MONOTONIC, moment) != 0:
+        while sem_clockwait(self._address, _CLOCK_MONOTONIC, moment) != 0:
             code = ctypes.get_errno()
             if code == errno.ETIMEDOUT:
                 return False

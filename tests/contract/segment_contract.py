@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from shmchannel.layout import HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
 from shmchannel.segment import Segment
 from shmchannel.semaphore import next_look
 from shmchannel.testing import ManualPeer
-from tests.support.channels import SEGMENT_BYTES, in_thread, semaphores, unique_segment
+from tests.support.channels import SEGMENT_BYTES, address_in, in_thread, semaphores, unique_segment
 from tests.support.waiting import WATCHDOG_S
 
 
@@ -57,8 +58,6 @@ class SegmentContract:
         assert semaphores(owned) == (0, 1)
 
     def test_chunk_address_is_where_the_chunk_lies(self, owned: Segment) -> None:
-        import ctypes
-
         owned.chunk[:5] = b"hello"
         owned.chunk[-1] = 0x7F
         assert ctypes.string_at(owned.chunk_address, 5) == b"hello"
@@ -79,7 +78,7 @@ class SegmentContract:
         assert bytes(owned.chunk[:3]) == b"old"
 
     def test_not_published(self, owned: Segment) -> None:
-        owned.header._words[0] = 0
+        ctypes.memset(address_in(owned, 0), 0, 8)
         with pytest.raises(NotPublished):
             self.segment_type.attach(owned.name)
 

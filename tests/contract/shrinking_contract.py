@@ -157,7 +157,7 @@ class ShrinkingContract:
 
     @pytest.fixture(autouse=True)
     def _look_often_who_lives(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("shmchannel.semaphore._SLICE_NS", _SLICE_NS)
+        monkeypatch.setattr("shmchannel.semaphore.SLICE_NS", _SLICE_NS)
 
     def stepped(self, stripe: int, resources: ExitStack) -> Stepped:
         """One GET to be stepped."""
@@ -212,7 +212,7 @@ class ShrinkingContract:
         assert reader.begin(soon()) is TransferState.STREAMING
         assert bytes(reader.chunk) == BODY[-CAPACITY:]
         assert not writer.try_turn()
-        reader._segment.space_available.post()  # the half of advance() that does not wait
+        lease.segments[0].space_available.post()  # the half of advance() that does not wait
         assert writer.take_turn(WATCHDOG_S), "nobody has told it to stop"
         lease.retire()
 

@@ -55,6 +55,11 @@ def unique_segment() -> str:
     return segment_name(_own_pool, next(_numbers))
 
 
+def address_in(segment: Segment, offset: int) -> int:
+    """Where a byte of the header lies in this process."""
+    return segment.chunk_address - HEADER_BYTES + offset
+
+
 def body_of(length: int) -> bytes:
     """Bytes in which no chunk equals its neighbour."""
     return bytes((number * 7 + (number >> 7)) & 0xFF for number in range(length))

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import posix_ipc
 import pytest
@@ -60,6 +61,17 @@ def holding(source: str, *arguments: str) -> Iterator[Holder]:
     finally:
         holder.kill()
         names.remove(names_of(holder.pid))
+
+
+def free_lock(guard_path: str) -> None:
+    """Free the lock of a guard of this process and leave its file, as the kernel does when its owner is killed."""
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the one that listed the folder
+            locks = "lock:" in Path(f"/proc/self/fdinfo/{number}").read_text()
+            if locks and os.readlink(f"/proc/self/fd/{number}") == guard_path:
+                nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                os.dup2(nothing, int(number), inheritable=False)  # its owner closes it yet, and must not close another
+                os.close(nothing)
 
 
 def names_of(pid: int = 0) -> list[FoundName]:

@@ -10,9 +10,10 @@ import pytest
 from shmchannel.admission import Admission, Place
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, NameMissing, PeerGone
+from shmchannel.layout import SPACE_AVAILABLE_OFFSET
 from shmchannel.leased_transfer import IncomingTransfer
 from shmchannel.pool import GROWTH_CHUNKS, Lease
-from tests.support.channels import CAPACITY, body_of
+from tests.support.channels import CAPACITY, address_in, body_of
 from tests.support.pairs import Entry, MemoryPair, Pair
 from tests.support.waiting import WATCHDOG_S
 
@@ -153,7 +154,7 @@ def test_a_semaphore_that_cannot_be_posted_costs_its_segments_and_no_place() -> 
         real.fetch(LONG)
         transfer = get(real, LONG)
         segment = lease_of(transfer).segments[0]
-        ctypes.c_uint32.from_address(segment.space_available._address).value = SEM_VALUE_MAX
+        ctypes.c_uint32.from_address(address_in(segment, SPACE_AVAILABLE_OFFSET)).value = SEM_VALUE_MAX
         with pytest.raises((ValueError, OSError)):
             transfer.close()
         assert real.pool.stats().segments_leased == 0

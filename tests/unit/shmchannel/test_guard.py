@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel import guard as guard_module
 from shmchannel.errors import AccessDenied, LimitReached, NameMissing, NameTaken, ResourceError
 from shmchannel.guard import GuardWatch, ProcessGuard, read_holder, read_ready
 from tests.support.holders import holding
@@ -111,13 +111,13 @@ def test_child_does_not_keep_it(path: str) -> None:
 def test_unlinked_between_open_and_lock(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last owner removes the file after we opened it: a lock on that one guards nothing."""
     last = ProcessGuard.acquire(path)
-    try_lock = guard_module._try_lock
+    lock = fcntl.fcntl
 
-    def close_then_lock(fd: int, byte: int) -> bool:
+    def close_then_lock(fd: int, command: int, what: bytes) -> bytes:
         last.close()
-        return try_lock(fd, byte)
+        return lock(fd, command, what)
 
-    monkeypatch.setattr(guard_module, "_try_lock", close_then_lock)
+    monkeypatch.setattr(fcntl, "fcntl", close_then_lock)
     guard = ProcessGuard.acquire(path)
     watch = GuardWatch(path)
     assert watch.alive()

@@ -14,7 +14,7 @@ import pytest
 
 from shmchannel.command_queue import CommandQueue
 from shmchannel.deadline import Deadline
-from shmchannel.guard import ProcessGuard
+from shmchannel.guard import GuardWatch, ProcessGuard
 from shmchannel.identity import own_identity
 from shmchannel.layout import SEGMENT_BYTES_MIN
 from shmchannel.naming import SHM_DIRECTORY, pool_guard_path, pool_name, queue_guard_path, shelf_name
@@ -22,7 +22,7 @@ from shmchannel.pool import SegmentPool
 from shmchannel.reaper import survey, sweep
 from shmchannel.segment import Segment
 from tests.support.channels import in_thread, unique_queue
-from tests.support.holders import another_users_queue, holding, names_of
+from tests.support.holders import another_users_queue, free_lock, holding, names_of
 from tests.support.programs import require_program
 from tests.support.stores import run_script
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -87,10 +87,7 @@ def test_killed_by_the_guard_of_a_pool_of_this_process() -> None:
     living = SegmentPool.create(1, SEGMENT_BYTES_MIN)
     lease = pool.lease(Deadline.after(WATCHDOG_S))
     lease.segments[0].chunk[:4] = b"mine"
-    guard = pool._guard
-    assert guard is not None
-    os.close(guard._fd)
-    guard._fd = -1
+    free_lock(pool_guard_path(pool.name))
     sweep()
     wait_until(lambda: not [found for found in survey() if pool.name in found.name])
     assert [found.kind for found in survey() if living.name in found.name] == ["segment", "guard"]
@@ -158,7 +155,7 @@ def test_another_users_queue_under_a_guard_of_ours() -> None:
 
 def test_dry_run_tells_what_would_go(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = SegmentPool.create(2, SEGMENT_BYTES_MIN)
-    monkeypatch.setattr("shmchannel.reaper._alive", lambda path: pool.name not in path)
+    monkeypatch.setattr(GuardWatch, "alive", lambda watch: pool.name not in watch.path)
     told = [found for found in sweep(dry_run=True) if pool.name in found.name]
     assert [found.kind for found in told] == ["segment", "segment", "guard"]
     assert {found.owner_pid for found in told} == {os.getpid()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import mmap
@@ -16,7 +17,7 @@ from shmchannel.identity import own_identity
 from shmchannel.layout import HEADER_BYTES, LAYOUT_VERSION, MAGIC, SegmentHeader
 from shmchannel.naming import SHM_DIRECTORY
 from shmchannel.segment import Segment
-from tests.support.channels import SEGMENT_BYTES, unique_segment
+from tests.support.channels import SEGMENT_BYTES, address_in, unique_segment
 from tests.support.programs import require_program
 from tests.support.stores import open_fds, run_script
 
@@ -103,7 +104,7 @@ def test_nobody_attaches_before_the_magic(name: str, monkeypatch: pytest.MonkeyP
 )
 def test_wrong_header(name: str, word: int, value: int, kind: type[Exception]) -> None:
     segment = Segment.create(name, SEGMENT_BYTES, own_identity())
-    segment.header._words[word] = value
+    ctypes.c_uint64.from_address(address_in(segment, 8 * word)).value = value
     with pytest.raises(kind):
         Segment.attach(name)
     assert mappings_of(name) == 1, "nothing stays mapped"

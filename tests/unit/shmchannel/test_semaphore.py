@@ -18,10 +18,11 @@ from shmchannel import semaphore as semaphore_module
 from shmchannel.errors import ChannelTimeout, PeerGone, ResourceError
 from shmchannel.guard import GuardWatch
 from shmchannel.identity import own_identity
+from shmchannel.layout import DATA_AVAILABLE_OFFSET
 from shmchannel.segment import Segment
 from shmchannel.semaphore import Calls, calls_by_ctypes, calls_by_semlock
 from shmchannel.testing import ManualPeer
-from tests.support.channels import SEGMENT_BYTES, in_thread, unique_segment
+from tests.support.channels import SEGMENT_BYTES, address_in, in_thread, unique_segment
 from tests.support.holders import holding
 from tests.support.waiting import WATCHDOG_S
 
@@ -37,7 +38,7 @@ def segment() -> Iterator[Segment]:
 @pytest.mark.parametrize("calls", [calls_by_ctypes, calls_by_semlock])
 def test_both_ways_to_call_are_the_same_semaphore(segment: Segment, calls: Callable[[int], Calls]) -> None:
     semaphore = segment.data_available
-    post, try_take = calls(semaphore._address)
+    post, try_take = calls(address_in(segment, DATA_AVAILABLE_OFFSET))
     assert try_take() is False
     for count in range(1, 4):
         post()
@@ -49,14 +50,14 @@ def test_both_ways_to_call_are_the_same_semaphore(segment: Segment, calls: Calla
 
 def test_the_calls_of_a_thread_that_waits_are_heard(segment: Segment) -> None:
     for calls in (calls_by_ctypes, calls_by_semlock):
-        post, _ = calls(segment.data_available._address)
+        post, _ = calls(address_in(segment, DATA_AVAILABLE_OFFSET))
         with in_thread(lambda: segment.data_available.take(WATCHDOG_S, ManualPeer())):
             post()
     assert segment.data_available.value == 0
 
 
 def test_the_end_of_a_semlock_leaves_the_semaphore(segment: Segment) -> None:
-    post, try_take = calls_by_semlock(segment.data_available._address)
+    post, try_take = calls_by_semlock(address_in(segment, DATA_AVAILABLE_OFFSET))
     post()
     del post, try_take
     gc.collect()
@@ -124,6 +125,7 @@ def test_signals_do_not_lengthen_a_wait(segment: Segment) -> None:
 
 
 POSTS = """
+from shmchannel.layout import DATA_AVAILABLE_OFFSET
 from shmchannel.segment import Segment
 from shmchannel.guard import ProcessGuard
 guard = ProcessGuard.acquire(sys.argv[2])
@@ -158,9 +160,8 @@ def test_the_kernels_refusal_is_told(segment: Segment, monkeypatch: pytest.Monke
         ctypes.set_errno(errno.EINVAL)
         return -1
 
-    monkeypatch.setattr(semaphore_module, "_sem_clockwait", broken)
+    monkeypatch.setattr(semaphore_module, "sem_clockwait", broken)
     with pytest.raises(ResourceError, match="sem_clockwait"):
         segment.data_available.take(WATCHDOG_S, ManualPeer())
-    monkeypatch.setattr(semaphore_module, "_sem_init", broken)
     with pytest.raises(ResourceError, match="sem_init"):
-        segment.data_available.initialise(0)
+        segment.data_available.initialise(1 << 31)
