@@ -52,13 +52,13 @@ from webproxy.visit import Result, Visit
 
 log = logging.getLogger(__name__)
 
-_NO_ANSWER = "the origin gave no answer"
+_NO_ANSWER = "no valid response from the origin"
 LOOKUPS_MAX = 3
 """So often a request may find an object and lose it again before its body was sent."""
 STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
     BadTarget: (400, ""),
     Overloaded: (503, ""),
-    CacheUnavailable: (503, "the cache cannot be asked"),
+    CacheUnavailable: (503, "the cache is unavailable"),
     OriginTimeout: (504, _NO_ANSWER),
     OriginRefused: (403, _NO_ANSWER),
     OriginError: (502, _NO_ANSWER),
@@ -206,7 +206,7 @@ class HttpExchange:
             return self._refuse(connection, request, target.status, target.reason)
         visit = Visit(connection, request, target, said, time())
         if request.method == b"PURGE":
-            return self._purges.serve(visit) or self._refuse(connection, request, 405, "PURGE is not allowed from here")
+            return self._purges.serve(visit) or self._refuse(connection, request, 405, "PURGE not allowed from here")
         if request.method not in (b"GET", b"HEAD"):
             return self._pass(visit, b"method")
         return self._from_cache(visit)
@@ -231,7 +231,7 @@ class HttpExchange:
                     self._validate_behind(visit, lookup, found)
                 return self._send_stored(visit, found, decision.age_s, None, "hit")
             if action is Action.ONLY_IF_CACHED_MISS:
-                return self._answer_error(visit, 504, "not in the cache, and nothing else was wanted", decision.reason)
+                return self._answer_error(visit, 504, "not cached (only-if-cached)", decision.reason)
             if visit.target.rule is None:
                 return self._answer_without_origin(visit, None if action is Action.PASS else found, decision.reason)
             if action is Action.PASS:
@@ -268,7 +268,7 @@ class HttpExchange:
         return "not found" if status == 404 else fwd.decode(), not visit.said.closes
 
     def _answer_without_origin(self, visit: Visit, found: Found | None, fwd: bytes) -> tuple[str, bool]:
-        status, text = (504, "no origin can confirm what is stored") if found else (404, "there is no such object")
+        status, text = (504, "stale, and there is no origin to validate it") if found else (404, "no such object")
         return self._answer_error(visit, status, text, fwd)
 
     def _send_stored(self, visit: Visit, found: Found, age_s: int, status: bytes | None, outcome: str) -> Result:

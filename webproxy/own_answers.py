@@ -28,9 +28,9 @@ class OwnAnswers:
             ClientGone: the connection is broken.
         """
         if request.method in _NOT_PASSED:
-            raise HttpError(501, f"{request.method.decode()} is not served here")
+            raise HttpError(501, f"{request.method.decode()} is not supported")
         if self._via.came_round(request.fields):
-            raise HttpError(508, "the way to the origin leads back to this proxy")
+            raise HttpError(508, "loop detected: this proxy is already in Via")
         if not ends_here(request):
             return None
         connection.stream.send_all(self._replies.options(said, time()))

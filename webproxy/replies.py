@@ -126,7 +126,7 @@ class Replies:
                 (b"Cache-Status", status or self.status(hit=True, ttl=stored.lifetime_s - age_s)),
             )
         )
-        return self.error(416, connection, now, "no such range", fields=said, with_body=with_body)
+        return self.error(416, connection, now, "range not satisfiable", fields=said, with_body=with_body)
 
     # -- of an origin's answers ----------------------------------------------------------------------------------
     def forwarded(

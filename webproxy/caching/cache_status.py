@@ -1,6 +1,6 @@
-"""PURE: the Cache-Status field: what this cache did with a request, for whoever looks into it (RFC 9211).
+"""PURE: the Cache-Status field, which reports what this cache did with a request (RFC 9211).
 
-One member of a list: a field that came from the origin stays, and ours goes behind it.
+Our member is appended: a Cache-Status field from the origin is kept, and ours follows it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def cache_status(
     key: bytes | None = None,
     detail: bytes | None = None,
 ) -> bytes:
-    """The value that says what the cache called `name` did; each parameter stands for the one of RFC 9211 section 2.
+    """The member for the cache called `name`; the parameters are those of RFC 9211 section 2.
 
-    `fwd` is a token: why the request went on; without it `fwd_status`, `stored` and `collapsed` say nothing and are
-    left out, and with `hit` so is all of it. `ttl` is in seconds, negative for a stale response.
+    `fwd` is a token: the reason for forwarding. Without it `fwd_status`, `stored` and `collapsed` are meaningless and
+    left out; with `hit` so is `fwd`. `ttl` is in seconds, negative for a stale response.
     """
     if hit and ttl is not None and key is None and detail is None:
-        return b"%s; hit; ttl=%d" % (_bare_item(name), ttl)  # nearly all there are; no lifetime comes near the limit
+        return b"%s; hit; ttl=%d" % (_bare_item(name), ttl)  # the common case; no lifetime comes near the limit
     parts = [_bare_item(name)]
     if hit:
         parts.append(b"hit")
@@ -55,11 +55,11 @@ def cache_status(
 
 @functools.lru_cache(maxsize=64)
 def _bare_item(text: bytes) -> bytes:
-    """A token where the text is one, else a string."""
+    """The text as a token if it is one, else as a string."""
     return text if is_structured_token(text) else _string(text)
 
 
 def _string(text: bytes) -> bytes:
-    """A string; what it cannot hold is percent-encoded."""
+    """The text as a string; bytes that a string cannot contain are percent-encoded."""
     printable = _escape_unprintable(lambda match: b"%%%02X" % match[0][0], text)
     return b'"' + _escape(rb"\\\g<0>", printable) + b'"'

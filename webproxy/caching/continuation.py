@@ -1,7 +1,8 @@
-"""PURE: how a body that broke off goes on: what is asked for, and which answer is its rest (RFC 9111 section 3.4).
+"""PURE: resuming an interrupted body: what to request, and which response is its rest (RFC 9111 section 3.4).
 
-The rest is asked for with Range and If-Range (RFC 9110 section 13.1.5), so that an origin which has something else by
-now sends all of that. What it answers is believed only when everything fits: one wrong byte would be everybody's.
+The rest is requested with Range and If-Range (RFC 9110 section 13.1.5), so that an origin with a different
+representation sends all of that. Its response is accepted only if everything matches: a wrong byte would be served to
+everyone.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ from webproxy.http.fields import Fields
 from webproxy.http.ranges import ContentRange, parse_content_range
 
 AGAIN_MAY_HELP: Final = frozenset((408, 429, 500, 502, 503, 504))
-"""Statuses that say nothing of the representation: it may be asked for its rest once more."""
+"""Statuses that say nothing about the representation: the rest may be requested again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """What must be known of a body so that a later answer can be its rest."""
+    """What must be known about a body so that a later response can complete it."""
 
     fields: Fields
-    """Of the response that it began with."""
+    """Of the response that the body started with."""
     size_bytes: int
     """The complete length."""
     validator: bytes
-    """What If-Range says: a strong ETag, or a Last-Modified that is strong."""
+    """The value for If-Range: a strong ETag, or a Last-Modified that is a strong validator."""
 
 
 def continuation(status: int, fields: Fields, size_bytes: int | None, now: float) -> Continuation | None:
-    """What a response says of how its body could go on after a break; None when it could not.
+    """What is needed to resume the body of this response after an interruption; None if it cannot be resumed.
 
-    It takes a 200 of known length with a strong validator. A date counts only without any ETag (RFC 9110 section
-    13.1.5: what has a weak one may change without its date). An origin that says `Accept-Ranges: none` is believed.
+    Only a 200 of known length with a strong validator can be. A date counts only without an ETag (RFC 9110 section
+    13.1.5: a representation with a weak ETag may change without its date). `Accept-Ranges: none` is respected.
     """
     if status != 200 or size_bytes is None or (fields.get(b"accept-ranges") or b"").lower() == b"none":
         return None
@@ -45,15 +46,15 @@ def continuation(status: int, fields: Fields, size_bytes: int | None, now: float
 
 
 def rest_request(fields: Fields, known: Continuation, position: int) -> Fields:
-    """The fields of a request for what follows `position` bytes, made of those of a request for all of it."""
+    """The fields of a request for everything from `position` on, based on those of a request for the whole."""
     plain = fields.without((b"range", b"if-range"))
     return plain.with_line(b"Range", b"bytes=%d-" % position).with_line(b"If-Range", known.validator)
 
 
 def is_rest(known: Continuation, position: int, status: int, fields: Fields, length: int | None, now: float) -> bool:
-    """True when an answer brings exactly what follows `position` bytes of the body, up to its end.
+    """True if a response contains exactly the bytes of the body from `position` to its end.
 
-    The validator alone is not trusted: a 206 of another coding under the same ETag is a fault that servers do have.
+    The validator alone is not trusted: some servers send a 206 of another content coding under the same ETag.
     """
     if status != 206 or len(fields.get_all(b"content-range")) != 1:
         return False
@@ -68,7 +69,7 @@ def is_rest(known: Continuation, position: int, status: int, fields: Fields, len
 
 
 def shown_fields(stored: StoredResponse, rest: Fields) -> Fields:
-    """The fields of a combined response for who asked for it: also what its rest has, and is not stored for others."""
+    """The fields of a combined response for its requester: also those of the rest that are not stored for others."""
     own = stored.fields
     dropped = {*own.names(), *CONTENT_DIGESTS, b"content-range", b"content-length"}
     return Fields((*own.lines, *end_to_end(rest).without(dropped).lines))

@@ -13,34 +13,34 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.http.messages import Framing, RequestHead
 
 ERROR_STATUSES = frozenset((500, 502, 503, 504))
-"""Answers of an origin that stale-if-error covers (RFC 5861 section 4)."""
+"""Responses of an origin that stale-if-error covers (RFC 5861 section 4)."""
 
 
 class Action(Enum):
-    """What the acting side does."""
+    """What the caller has to do."""
 
     HIT = "serve the stored response"
-    STALE_HIT = "serve the stored response, and validate it in the background"
-    REVALIDATE = "make the request conditional by the stored response, and ask the origin"
-    FETCH = "ask the origin; what it answers may be stored"
+    STALE_HIT = "serve the stored response and revalidate it in the background"
+    REVALIDATE = "send the origin a request made conditional on the stored response"
+    FETCH = "send the request to the origin; the response may be stored"
     ONLY_IF_CACHED_MISS = "answer 504"
-    PASS = "ask the origin, for this request alone: neither store the answer nor share it"  # noqa: S105 - an action
+    PASS = "send this request to the origin; neither store nor share the response"  # noqa: S105 - an action
 
 
-# Bound once: looking a member up in its class costs more than what is done with it.
+# Bound once: looking up a member of an Enum costs more than using it.
 HIT, STALE_HIT, REVALIDATE, FETCH, ONLY_IF_CACHED_MISS, PASS = Action
 
 
 class Decision(NamedTuple):
-    """A tuple, because a hit makes one and a dataclass takes twice as long.
+    """A tuple, because every hit constructs one and a dataclass takes twice as long.
 
-    The two times are since the epoch. Before them the stored response may serve although it is not fresh: when the
-    origin answered one of ERROR_STATUSES, or when it could not be reached. 0.0: at no time.
+    The two times are seconds since the epoch. Until then the stored response may be served although it is not fresh: if
+    the origin answers with one of ERROR_STATUSES, or if it cannot be reached. 0.0: never.
     """
 
     action: Action
     reason: bytes = b""
-    """Why the origin is asked, or would be: the value of `fwd` in Cache-Status (RFC 9211 section 2.2)."""
+    """Why the request is forwarded, or would be: the value of `fwd` in Cache-Status (RFC 9211 section 2.2)."""
     age_s: int = 0
     stale_if_error_until_time: float = 0.0
     stale_if_disconnected_until_time: float = 0.0
@@ -58,10 +58,10 @@ def decide(
     *,
     other_variants: bool = False,
 ) -> Decision:
-    """What to do with the request; `stored` is the response that it selects (section 4.1), if there is one.
+    """What to do with a request; `stored` is the response that it selects (section 4.1), if any.
 
-    `other_variants`: there are stored responses for the URL, and none of them is selected. A request with Authorization
-    may get any stored response: what must not be shared was not stored (section 3.5).
+    `other_variants`: responses are stored for the URL, but none is selected. A request with Authorization may be
+    answered by any stored response: one that must not be shared was not stored (section 3.5).
     """
     if request.method != b"GET" and request.method != b"HEAD":
         return _PASS_METHOD
@@ -83,10 +83,10 @@ def stale_allowed_on_error(
     now: float,
     options: CachingOptions = DEFAULT_OPTIONS,
 ) -> bool:
-    """Whether the stored response may serve in place of the origin's answer `status`, None when none came.
+    """Whether the stored response may be served instead of the origin's `status`; None: the origin did not respond.
 
-    By stale-if-error of either side (RFC 5861 section 4), or because the cache is disconnected and nothing forbids it
-    (section 4.2.4).
+    Either by stale-if-error in the request or the response (RFC 5861 section 4), or because the cache is disconnected
+    and nothing forbids it (section 4.2.4).
     """
     if status is not None and status not in ERROR_STATUSES:
         return False
@@ -103,7 +103,7 @@ def _miss(wishes: RequestDirectives, reason: bytes) -> Decision:
 def _weigh(
     wishes: RequestDirectives, stored: StoredResponse, age_s: int, now: float, options: CachingOptions
 ) -> Decision:
-    """The decision for a stored response that is stale, or that the request sets terms for."""
+    """The decision if the stored response is stale or the request is not unconditional."""
     if stored.authoritative:
         return Decision(HIT, b"", age_s)
     is_fresh = age_s < stored.lifetime_s and not stored.marked
@@ -113,16 +113,16 @@ def _weigh(
     if _may_serve_meanwhile(wishes, stored, exact_age):
         return Decision(STALE_HIT, b"", age_s)
     reason = b"request" if is_fresh else b"stale"
-    if wishes.only_if_cached or wishes.no_store:  # no-store: an answer to it must not update what is stored either
+    if wishes.only_if_cached or wishes.no_store:  # no-store: its response must not update what is stored either
         return _miss(wishes, reason)._replace(age_s=age_s)
     action = REVALIDATE if has_validator(stored.fields, stored.response_time) else FETCH
     return Decision(action, reason, age_s, *_stale_limits(wishes, stored, options))
 
 
 def _meets(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) -> bool:
-    """Whether the request's terms allow to use it without validation, if it were fresh.
+    """Whether the request's directives allow its use without validation, assuming it is fresh.
 
-    max-age=0 asks for validation, even of what came in this instant (section 5.2.1.1: browsers reload by it).
+    max-age=0 demands validation even of a response received this instant (section 5.2.1.1: browsers reload with it).
     """
     if wishes.no_cache or wishes.max_age == 0:  # section 5.2.1.4
         return False
@@ -132,17 +132,17 @@ def _meets(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) 
 
 
 def _takes_stale(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) -> bool:
-    """max-stale (section 5.2.1.2), unless the response forbids it (section 4.2.4) or was marked by a purge."""
+    """max-stale (section 5.2.1.2), unless the response forbids it (section 4.2.4) or was purged softly."""
     if wishes.max_stale is None or stored.never_stale or stored.always_validate or stored.marked:
         return False
     return exact_age - stored.lifetime_s <= wishes.max_stale
 
 
 def _may_serve_meanwhile(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) -> bool:
-    """stale-while-revalidate (RFC 5861 section 3), unless a prohibition of section 4.2.4 stands against it.
+    """stale-while-revalidate (RFC 5861 section 3), unless section 4.2.4 prohibits it.
 
-    A request that says how old or how stale it takes one has had its answer by then (sections 5.2.1.1 to 5.2.1.4). What
-    was marked by a purge is not to serve before it is validated.
+    A request that limits age or staleness itself has been decided already (sections 5.2.1.1 to 5.2.1.4). A response
+    invalidated by a soft purge is not served before it has been validated.
     """
     if stored.never_stale or stored.always_validate or stored.marked or wishes.no_cache:
         return False
@@ -152,7 +152,7 @@ def _may_serve_meanwhile(wishes: RequestDirectives, stored: StoredResponse, exac
 
 
 def _stale_limits(wishes: RequestDirectives, stored: StoredResponse, options: CachingOptions) -> tuple[float, float]:
-    """Until when it may serve on an error, and on a disconnection: at least as long as it is fresh."""
+    """Until when it may be served on an error, and on a disconnection: at least as long as it is fresh."""
     if wishes.no_cache or stored.always_validate:
         return 0.0, 0.0
     fresh_until = stored.response_time - stored.initial_age_s + stored.lifetime_s

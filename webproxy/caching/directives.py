@@ -1,15 +1,15 @@
 """PURE: Cache-Control of requests and responses (RFC 9111 section 5.2) and CDN-Cache-Control (RFC 9213), as values.
 
-How what is not well formed is read, always to the safe side:
-* of several values of one age directive the first counts (section 4.2.1); flags and lists of field names add up;
-* an age of a response that is no number is 0 (section 4.2.1), so is the max-age of a request; a number that is too
-  large is 2^31 (section 1.2.2); other ages of a request that are no numbers are left out: none of them is needed;
-* a list of field names that is empty, or holds what is no name, is no list: the directive then covers everything;
-  so it does when the list names a field without which the rest of the response cannot be read;
-* behind a quotation mark that is never closed anything may be meant: as if no-cache and no-store stood there;
-* directives that are not known are ignored (section 5.2.3).
+Malformed and conflicting directives are always read conservatively:
+* if an age directive is repeated, the first value counts (section 4.2.1); flags and lists of field names accumulate;
+* a response's age directive that is not a number counts as 0 (section 4.2.1), as does a request's max-age; too large a
+  number counts as 2^31 (section 1.2.2); a request's other ages are ignored if they are not numbers;
+* a list of field names that is empty or contains an invalid name is not a list: the directive covers everything; so it
+  does if the list names a field without which the rest of the response cannot be interpreted;
+* after an unclosed quotation mark anything may be meant: treated as no-cache and no-store;
+* unknown directives are ignored (section 5.2.3).
 
-Nothing is said here of `immutable` (RFC 8246): a fresh response is validated only when the client asks for it anyway.
+`immutable` (RFC 8246) needs no code here: a fresh response is validated only if the client asks for it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _FLAGS = frozenset((b"no-store", b"public", b"must-revalidate", b"proxy-revalida
 _INDISPENSABLE = frozenset((b"cache-control", b"content-encoding", b"content-range", b"content-type", b"vary"))
 
 Directive = tuple[bytes, bytes | None]
-"""Lower-case name; argument without quotes, None when it has none, empty when what stands there is none."""
+"""Lower-case name; unquoted argument, None if there is none, empty if it is malformed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestDirectives:
-    """What a request asks of caches (section 5.2.1); ages in seconds, None where it asks nothing."""
+    """The directives of a request (section 5.2.1); ages in seconds, None if absent."""
 
     no_cache: bool = False
     no_store: bool = False
@@ -46,13 +46,13 @@ class RequestDirectives:
     max_age: int | None = None
     min_fresh: int | None = None
     max_stale: int | None = None
-    """DELTA_MAX_S when the request takes any staleness."""
+    """DELTA_MAX_S if the request accepts any staleness."""
     stale_if_error: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseDirectives:
-    """What a response tells a shared cache (section 5.2.2); ages in seconds, None where it tells nothing."""
+    """The directives of a response for a shared cache (section 5.2.2); ages in seconds, None if absent."""
 
     no_store: bool = False
     public: bool = False
@@ -70,7 +70,7 @@ class ResponseDirectives:
     stale_while_revalidate: int | None = None
     stale_if_error: int | None = None
     targeted: bool = False
-    """These come from a targeted field: Cache-Control and Expires of the response do not count."""
+    """They come from a targeted field: Cache-Control and Expires of the response are ignored."""
 
 
 NO_WISHES = RequestDirectives()
@@ -81,19 +81,19 @@ _NONE = ResponseDirectives()
 
 
 def delta_seconds(value: bytes | None) -> int | None:
-    """A number of seconds, at most DELTA_MAX_S (section 1.2.2); None when it is none."""
+    """A number of seconds, at most DELTA_MAX_S (section 1.2.2); None if it is not a number."""
     if not value or not value.isdigit():
         return None
     significant = value.lstrip(b"0")
-    if len(significant) > _DELTA_MAX_DIGITS:  # also: int() of thousands of digits is slow, and then refused
+    if len(significant) > _DELTA_MAX_DIGITS:  # also because int() of thousands of digits is slow, and finally refused
         return DELTA_MAX_S
     return min(int(significant or b"0"), DELTA_MAX_S)
 
 
 def request_directives(fields: Fields) -> RequestDirectives:
-    """The directives of a request; Pragma counts only when there is no Cache-Control (section 5.4).
+    """The directives of a request; Pragma counts only without Cache-Control (section 5.4).
 
-    NO_WISHES itself when the request has neither field.
+    Returns the object NO_WISHES if the request has neither field.
     """
     value = fields.get(b"cache-control")
     if value is not None:
@@ -105,7 +105,7 @@ def request_directives(fields: Fields) -> RequestDirectives:
 
 
 def response_directives(fields: Fields, *, targeted_control: bool = False) -> ResponseDirectives:
-    """The directives of a response: of CDN-Cache-Control if that is enabled and usable, else of Cache-Control."""
+    """The directives of a response, from CDN-Cache-Control if enabled and usable, else from Cache-Control."""
     if targeted_control:
         value = fields.get(b"cdn-cache-control")
         directives = None if value is None else _of_targeted_field(value)
@@ -124,7 +124,7 @@ def _directives(value: bytes) -> Iterator[Directive]:
         if not equals:
             yield stripped, None
         elif stripped != name.lower():
-            yield stripped, b""  # white space before the "=" is no syntax (RFC 9110 section 5.6.6 has the like)
+            yield stripped, b""  # white space before "=" is invalid (compare RFC 9110 section 5.6.6)
         else:
             yield stripped, unquote(argument)
 
@@ -195,16 +195,16 @@ def _collect(directives: Iterable[Directive], *, targeted: bool) -> ResponseDire
 
 
 def _field_names(argument: bytes | None) -> frozenset[bytes]:
-    """The listed names in lower case (sections 5.2.2.4 and 5.2.2.7); empty when the directive covers everything."""
+    """The listed names in lower case (sections 5.2.2.4 and 5.2.2.7); empty if the directive covers everything."""
     names = frozenset(name.lower() for name in split_list(argument or b""))
     return names if all(map(is_token, names)) and names.isdisjoint(_INDISPENSABLE) else frozenset()
 
 
 def _of_targeted_field(value: bytes) -> ResponseDirectives | None:
-    """None when the field is empty, malformed, or a directive's value has the wrong type: it is ignored then.
+    """None if the field is empty, malformed, or contains a value of the wrong type: it is ignored then.
 
-    RFC 9213 section 2.1 asks for that for the first two; a wrong type is no less a mistake, and a cache that went on
-    without the directive would heed less than Cache-Control says.
+    RFC 9213 section 2.1 demands that for the first two. A wrong type is just as much a mistake, and ignoring only the
+    directive concerned could leave the cache with fewer restrictions than Cache-Control states.
     """
     members = parse_dictionary(value)
     if not members or not all(_has_right_type(name, item) for name, item in members.items()):

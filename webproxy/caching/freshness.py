@@ -1,4 +1,4 @@
-"""PURE: how long a response is fresh, and how old it is (RFC 9111 section 4.2). Seconds; times since the epoch.
+"""PURE: the freshness lifetime and the age of a response (RFC 9111 section 4.2). Seconds; times since the epoch.
 
 Ages and lifetimes are whole seconds, rounded down, as Age and max-age are.
 """
@@ -15,20 +15,20 @@ from webproxy.http.fields import Fields
 from webproxy.http.messages import ResponseHead
 
 HEURISTICALLY_CACHEABLE = frozenset((200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501))
-"""Statuses whose lifetime may be guessed (RFC 9110 section 15.1)."""
+"""Statuses that may be given a heuristic lifetime (RFC 9110 section 15.1)."""
 NEGATIVE = frozenset((404, 405, 410, 414, 501))
-"""Those of them that say that there is nothing."""
+"""Those of them that report an absence."""
 
 
 class Lifetime(NamedTuple):
-    """freshness_lifetime, and whether it was guessed."""
+    """freshness_lifetime, and whether it is heuristic."""
 
     seconds: int
     heuristic: bool = False
 
 
 def date_value(fields: Fields, response_time: float) -> int:
-    """The time of Date; that of the arrival when Date is missing or no date (RFC 9110 section 6.6.1)."""
+    """The time in Date, or that of arrival if Date is missing or invalid (RFC 9110 section 6.6.1)."""
     line = _first_line(fields, b"date")
     date = None if line is None else parse_http_date(line, response_time)
     return int(response_time) if date is None else date
@@ -37,10 +37,10 @@ def date_value(fields: Fields, response_time: float) -> int:
 def freshness_lifetime(
     response: ResponseHead, directives: ResponseDirectives, response_time: float, options: CachingOptions
 ) -> Lifetime:
-    """How many seconds the response is fresh, by the first of these that it has (section 4.2.1).
+    """How many seconds the response is fresh, by the first of these that applies (section 4.2.1).
 
-    s-maxage; max-age; Expires less Date, where a date that is none, like "0", lies in the past (section 5.3) and the
-    first of several lines counts; a guess. A targeted field puts Expires out of force (RFC 9213 section 2.2).
+    s-maxage; max-age; Expires minus Date, where an invalid date such as "0" is in the past (section 5.3) and the first
+    of several lines counts; a heuristic. A targeted field overrides Expires (RFC 9213 section 2.2).
     """
     if directives.s_maxage is not None:
         return Lifetime(directives.s_maxage)
@@ -57,7 +57,7 @@ def freshness_lifetime(
 
 
 def _heuristic_lifetime(response: ResponseHead, response_time: float, options: CachingOptions) -> int:
-    """A fraction of the time since the last change (section 4.2.2); what never changed is not guessed about."""
+    """A fraction of the time since the last modification (section 4.2.2); none without Last-Modified."""
     line = _first_line(response.fields, b"last-modified")
     modified = None if line is None else parse_http_date(line, response_time)
     if modified is None:
@@ -67,14 +67,14 @@ def _heuristic_lifetime(response: ResponseHead, response_time: float, options: C
 
 
 def corrected_initial_age(fields: Fields, request_time: float, response_time: float) -> int:
-    """The age of a response when it came (section 4.2.3): the greater one of what Date and what Age make of it."""
+    """The age of a response on arrival (section 4.2.3): by Date or by Age, whichever is greater."""
     apparent_age = response_time - date_value(fields, response_time)
     response_delay = max(0.0, response_time - request_time)
     return _clipped(int(max(apparent_age, age_value(fields) + response_delay)))
 
 
 def age_value(fields: Fields) -> int:
-    """The first member of Age; 0 without one, or when that one is no number of seconds (section 5.1)."""
+    """The first member of Age; 0 if there is none or it is not a number of seconds (section 5.1)."""
     value = fields.get(b"age")
     if value is None:
         return 0
@@ -82,13 +82,13 @@ def age_value(fields: Fields) -> int:
 
 
 def current_age(stored: StoredResponse, now: float) -> int:
-    """The age of a stored response (section 4.2.3); a clock that was set back does not make it younger than it came."""
+    """The age of a stored response (section 4.2.3); never below its age on arrival, even if the clock was set back."""
     resident_s = int(now - stored.response_time)
     return stored.initial_age_s + resident_s if resident_s > 0 else stored.initial_age_s
 
 
 def _first_line(fields: Fields, name: bytes) -> bytes | None:
-    """The first of a date's lines: joined they would be none."""
+    """The first of several lines: joined, dates would be invalid."""
     lines = fields.get_all(name)
     return lines[0] if lines else None
 

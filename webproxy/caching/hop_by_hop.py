@@ -1,4 +1,4 @@
-"""PURE: which fields belong to one connection only, and end at a proxy (RFC 9110 section 7.6.1)."""
+"""PURE: fields that apply to one connection only, and are not forwarded (RFC 9110 section 7.6.1)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ HOP_BY_HOP = frozenset(
     )
 )
 
-# Meant for every recipient: a sender must not list them (section 7.6.1), and a message that lost one on the way would
-# say something else, or go elsewhere.
+# Meant for every recipient: a sender must not list them in Connection (section 7.6.1), and removing one would change
+# what the message means or where it goes.
 _NEVER_LISTED = frozenset(
     (
         b"cache-control",
@@ -38,7 +38,7 @@ _NEVER_LISTED = frozenset(
 
 
 def hop_by_hop_names(fields: Fields) -> frozenset[bytes]:
-    """The lower-case names that end here: those of HOP_BY_HOP and those that Connection lists."""
+    """The names not to be forwarded, in lower case: HOP_BY_HOP and those listed in Connection."""
     connection = fields.get(b"connection")
     if connection is None:
         return HOP_BY_HOP
@@ -47,6 +47,6 @@ def hop_by_hop_names(fields: Fields) -> frozenset[bytes]:
 
 
 def end_to_end(fields: Fields) -> Fields:
-    """The fields that go on to the next recipient, or are stored (RFC 9111 section 3.1)."""
+    """The fields that are forwarded to the next recipient, or stored (RFC 9111 section 3.1)."""
     names = hop_by_hop_names(fields)
     return fields if names.isdisjoint(fields.names()) else fields.without(names)

@@ -1,4 +1,4 @@
-"""PURE: what an answer to an unsafe method makes invalid (RFC 9111 section 4.4)."""
+"""PURE: what a response to an unsafe method invalidates (RFC 9111 section 4.4)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 from webproxy.http.messages import ResponseHead
 from webproxy.urls import BadTarget, normalise_url
 
-# Registered as safe (RFC 9110 section 9.2.1, RFC 3253, RFC 4918, RFC 5323). Of all others it must be assumed that they
-# change what they are sent to.
+# Registered as safe (RFC 9110 section 9.2.1, RFC 3253, RFC 4918, RFC 5323). All others must be assumed to change the
+# target resource.
 SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PROPFIND", b"REPORT", b"SEARCH"))
 
 _has_scheme = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:").match
 
 
 def invalidated_targets(method: bytes, target_url: bytes, response: ResponseHead) -> tuple[bytes, ...]:
-    """The URLs of which nothing stored may be used without validation any more; the target's comes first.
+    """The URLs whose stored responses must not be used without validation any more; the target comes first.
 
-    `target_url` is absolute and in its normal form, and so is what comes out. None when the method is safe or the
-    answer an error. Location and Content-Location count, resolved against the target, when they are of its origin:
-    otherwise one site could drop another's responses.
+    `target_url` is absolute and normalised, and so are the results. Empty if the method is safe or the response is an
+    error. Location and Content-Location are resolved against the target and count if they have the same origin:
+    otherwise one site could evict another's responses.
     """
     if method in SAFE_METHODS or not 200 <= response.status <= 399:
         return ()
@@ -34,10 +34,10 @@ def invalidated_targets(method: bytes, target_url: bytes, response: ResponseHead
 
 
 def invalidated_paths(method: bytes, authority: bytes, path: bytes, response: ResponseHead) -> tuple[bytes, ...]:
-    """The same, as paths, in the words of a client that knows the target as `path` of the host `authority`.
+    """The same as paths, from the view of a client that knows the target as `path` on the host `authority`.
 
-    An origin that was told by which name it is asked for calls itself so in its answer. http and https are one here:
-    what ends TLS before us leaves no word of it.
+    An origin that receives the client's Host refers to itself by that name. http and https are treated alike, because a
+    TLS terminator in front of us does not tell which one the client used.
     """
     paths: dict[bytes, None] = {}
     for scheme in (b"http", b"https"):
@@ -48,9 +48,9 @@ def invalidated_paths(method: bytes, authority: bytes, path: bytes, response: Re
 
 
 def _resolved(base: bytes, reference: bytes) -> bytes | None:
-    """The normal form of the URL that `reference` means at `base`; None when it is no http or https URL.
+    """The normalised URL that `reference` resolves to at `base`; None if it is not an http or https URL.
 
-    The cases of RFC 3986 section 5.2.2. The dots are left to the normal form, which knows them escaped as well.
+    The cases of RFC 3986 section 5.2.2. Dot segments are left to the normalisation, which also handles escaped ones.
     """
     reference = reference.partition(b"#")[0]
     without_query = base.partition(b"?")[0]
@@ -71,5 +71,5 @@ def _resolved(base: bytes, reference: bytes) -> bytes | None:
 
 
 def _origin(url: bytes) -> bytes:
-    """Scheme, host and port of a URL in its normal form (RFC 9110 section 4.3.1)."""
+    """Scheme, host and port of a normalised URL (RFC 9110 section 4.3.1)."""
     return b"/".join(url.split(b"/", 3)[:3])

@@ -1,4 +1,4 @@
-"""PURE: what a range request gets of a stored response, and which parts belong together (RFC 9111 3.3 and 3.4)."""
+"""PURE: range requests answered from a stored response, and combining partial ones (RFC 9111 sections 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from webproxy.http.ranges import parse_range
 
 
 class RangeKind(Enum):
-    """How much of a stored response answers a request."""
+    """How a stored response answers a request."""
 
-    WHOLE = "all of it, with its own status"
+    WHOLE = "the whole response with its own status"
     ONE = "206 with one part"
     SEVERAL = "206 with multipart/byteranges"
     UNSATISFIABLE = "416"
@@ -24,26 +24,26 @@ class RangeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RangeAnswer:
-    """The parts to send, each [first, end) in bytes of the body; there are some for ONE and SEVERAL only."""
+    """The ranges to send, each [first, end) in bytes of the body; only for ONE and SEVERAL."""
 
     kind: RangeKind
     ranges: tuple[tuple[int, int], ...] = ()
 
 
 CONTENT_DIGESTS: Final = frozenset((b"content-digest", b"content-md5"))
-"""Fields that are right for the content of one message only, unlike Repr-Digest (RFC 9530 section 2)."""
+"""Fields that are valid for the content of one message only, unlike Repr-Digest (RFC 9530 section 2)."""
 PART_BYTES_MIN: Final = 65_536
-"""What is shorter is asked for again sooner than it is kept."""
+"""Fetching less than this again is cheaper than storing it."""
 
 WHOLE: Final = RangeAnswer(RangeKind.WHOLE)
 UNSATISFIABLE: Final = RangeAnswer(RangeKind.UNSATISFIABLE)
 
 
 def answer_range(request: RequestHead, stored: StoredResponse, now: float) -> RangeAnswer:
-    """What of a complete stored response answers `request`, whose other conditions hold already.
+    """How a complete stored response answers `request`, whose other conditions are already met.
 
-    Range counts only for GET, for a 200, and when If-Range holds (RFC 9110 sections 14.2, 13.1.5); one that is
-    malformed, of another unit or excessive is as if it were not there.
+    Range counts only in a GET, for a 200, and if If-Range holds (RFC 9110 sections 14.2, 13.1.5). A malformed or
+    excessive one, or one in another unit, is ignored.
     """
     value = request.fields.get(b"range")
     if value is None or request.method != b"GET" or stored.status != 200 or not if_range_holds(request, stored, now):
@@ -57,26 +57,26 @@ def answer_range(request: RequestHead, stored: StoredResponse, now: float) -> Ra
 
 
 def part_fields(stored_fields: Fields) -> Fields:
-    """The fields of a 206 made of a stored response: its own but those that are right for all of it only."""
+    """The fields of a 206 made from a stored response: its own, except those valid only for the complete content."""
     names = stored_fields.names()
     return stored_fields if CONTENT_DIGESTS.isdisjoint(names) else stored_fields.without(CONTENT_DIGESTS)
 
 
 def lies_within(answer: RangeAnswer, held_bytes: int) -> bool:
-    """True when the parts to send all lie in the first `held_bytes`: an incomplete response may give them (3.3)."""
+    """True if all ranges to send lie within the first `held_bytes`: an incomplete response suffices (section 3.3)."""
     return bool(answer.ranges) and max(end for _, end in answer.ranges) <= held_bytes
 
 
 def is_worth_keeping(held_bytes: int, size_bytes: int) -> bool:
-    """Whether the beginning of a body is stored as an incomplete response, if the rules of storing allow it."""
+    """Whether a prefix of a body is worth storing as an incomplete response, provided that storing is allowed."""
     return PART_BYTES_MIN <= held_bytes < size_bytes
 
 
 def as_incomplete(stored: StoredResponse, size_bytes: int) -> StoredResponse:
-    """What is stored of a response of which only the beginning has come (section 3.3).
+    """What is stored of a response whose body was received only in part (section 3.3).
 
-    It serves nobody before its origin has confirmed it once: a purge that came while it was fetched had nothing to
-    remove yet. The confirmation brings its freshness back.
+    It is not served before the origin has confirmed it once: a purge during the fetch had nothing to remove yet. The
+    confirmation restores its freshness.
     """
     return replace(
         stored,
@@ -90,10 +90,10 @@ def as_incomplete(stored: StoredResponse, size_bytes: int) -> StoredResponse:
 
 
 def may_combine(one: Fields, other: Fields, now: float) -> bool:
-    """True when parts of responses with these fields are parts of one representation (RFC 9111 section 3.4).
+    """True if partial responses with these fields belong to one representation (RFC 9111 section 3.4).
 
-    They share a strong validator: the ETag, and where neither has one, Last-Modified when it is strong in both.
-    That they have the same complete length, and that together they leave no gap, is for the caller to see.
+    They share a strong validator: the ETag or, if neither has one, a Last-Modified that is strong in both. The caller
+    checks that their complete lengths agree and that there is no gap between them.
     """
     etag, other_etag = one.get(b"etag"), other.get(b"etag")
     if etag is not None or other_etag is not None:

@@ -1,4 +1,4 @@
-"""PURE: what a shared cache may store (RFC 9111 section 3), and the value that it then keeps."""
+"""PURE: what a shared cache may store (RFC 9111 section 3), and the value that it stores."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from webproxy.http.messages import Framing, RequestHead, ResponseHead
 from webproxy.http.syntax import split_list
 
 UNDERSTOOD = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 414, 501))
-"""Statuses whose caching rules are kept here, for must-understand (section 5.2.2.3)."""
+"""Statuses whose caching requirements are implemented here, for must-understand (section 5.2.2.3)."""
 
-# Answers to one request's condition (304, 412), range (416), expectation (417), proxy (407) or connection (421, 425),
-# which another request need not share; and those that RFC 6585 forbids to store.
+# Responses to the condition (304, 412), range (416), expectation (417), proxy (407) or connection (421, 425) of one
+# request, which need not apply to another; and those that RFC 6585 forbids to store.
 _OF_ONE_REQUEST = frozenset((304, 407, 412, 416, 417, 421, 425, 428, 429, 431, 511))
 
 
 @dataclass(frozen=True, slots=True)
 class Storability:
-    """Whether a response may be stored; if not, why, in a few words for the detail of Cache-Status."""
+    """Whether a response may be stored, and if not, why, in a few words for the `detail` of Cache-Status."""
 
     store: bool
     reason: bytes = b""
@@ -36,11 +36,11 @@ _STORABLE = Storability(store=True)
 def may_store(
     request: RequestHead, response: ResponseHead, response_time: float, options: CachingOptions = DEFAULT_OPTIONS
 ) -> Storability:
-    """Whether the final answer to this request may be kept and sent to others (section 3).
+    """Whether the final response to this request may be stored and sent to others (section 3).
 
-    A response with Set-Cookie is stored only when it is marked `public` or `s-maxage`, or when the operator wants it:
-    the RFC would allow more (section 7.3), but whoever forgot to mark a page that opens a session hands that session
-    to everybody. Not kept either is what could never be used: stale from its beginning, with nothing to validate it.
+    A response with Set-Cookie is stored only if it has `public` or `s-maxage`, or if the operator says so: the RFC
+    allows more (section 7.3), but a page that opens a session and lacks `private` by oversight would hand that session
+    to everyone. Nor is a response stored that could never be used: stale from the start and without a validator.
     """
     directives = response_directives(response.fields, targeted_control=options.targeted_control)
     reason = (
@@ -54,9 +54,9 @@ def may_store(
 
 
 def takes_the_place(status: int) -> bool:
-    """Whether a final answer to GET tells what the origin has for the URL now: nothing from before it may serve then.
+    """Whether a final response to GET, stored or not, shows what the origin now has: no older response may be served.
 
-    Whether the answer is stored or not. A failure of the origin, a refusal of this one request, or a part does not.
+    A failure of the origin, a refusal of this particular request, and partial content do not.
     """
     return 200 <= status < 500 and status not in _OF_ONE_REQUEST and status not in (206, 408)
 
@@ -70,7 +70,7 @@ def _refused_by_request(request: RequestHead) -> bytes:
 
 
 def has_content(request: RequestHead) -> bool:
-    """True when a body comes with the request: the answer may depend on it, and the key does not."""
+    """True if the request has a body: the response may depend on it, but the key does not."""
     return request.framing is not Framing.NONE and (request.framing is not Framing.LENGTH or request.content_length > 0)
 
 
@@ -78,7 +78,7 @@ def _refused_by_status(response: ResponseHead, directives: ResponseDirectives) -
     status = response.status
     if status < 200:
         return b"interim response"
-    if status > 599:  # RFC 9110 section 15: no status at all
+    if status > 599:  # RFC 9110 section 15: invalid
         return b"status"
     if status in _OF_ONE_REQUEST:
         return b"status"
@@ -93,7 +93,7 @@ def _refused_by_status(response: ResponseHead, directives: ResponseDirectives) -
 
 
 def _refused_by_directives(request: RequestHead, directives: ResponseDirectives) -> bytes:
-    # must-understand was met by the status, and puts no-store out of force then (section 5.2.2.3).
+    # must-understand, satisfied by the status at this point, overrides no-store (section 5.2.2.3).
     if directives.no_store and not directives.must_understand:
         return b"no-store"
     if directives.private:
@@ -106,7 +106,7 @@ def _refused_by_directives(request: RequestHead, directives: ResponseDirectives)
 
 def _refused_by_fields(fields: Fields, directives: ResponseDirectives, options: CachingOptions) -> bytes:
     if b"*" in split_list(fields.get(b"vary") or b""):
-        return b"vary *"  # no request would ever select it (section 4.1)
+        return b"vary *"  # no request can select it (section 4.1)
     if options.store_set_cookie or directives.public or directives.s_maxage is not None:
         return b""
     if b"set-cookie" in fields and b"set-cookie" not in _withheld_names(directives):
@@ -120,18 +120,18 @@ def _refused_as_useless(
     if has_validator(response.fields, response_time):
         return b""
     if directives.no_cache:
-        return b"nothing to validate it with"
+        return b"no validator"
     if freshness_lifetime(response, directives, response_time, options).seconds > 0:
         return b""
     if not _is_never_stale(directives) and (
         directives.stale_while_revalidate or _stale_if_error_s(directives, options) > 0
     ):
         return b""
-    return b"stale, and nothing to validate it with"
+    return b"stale without validator"
 
 
 def has_validator(fields: Fields, response_time: float) -> bool:
-    """True when a conditional request can be made of these fields (section 4.3.1)."""
+    """True if these fields allow a conditional request (section 4.3.1)."""
     if fields.get(b"etag"):
         return True
     modified = fields.get(b"last-modified")
@@ -139,7 +139,7 @@ def has_validator(fields: Fields, response_time: float) -> bool:
 
 
 def _withheld_names(directives: ResponseDirectives) -> frozenset[bytes]:
-    """Fields that no later request may get without validation, or that are for one user: the rest may be stored."""
+    """Fields that may not be reused without validation, or are for one user only: the others may be stored."""
     return directives.no_cache_fields | directives.private_fields  # sections 5.2.2.4 and 5.2.2.7
 
 
@@ -160,11 +160,11 @@ def store_response(
     selecting: Selecting = (),
     body_bytes: int = 0,
 ) -> StoredResponse:
-    """The value to keep of a response that may be stored, or whose stored fields a 304 has updated.
+    """The value to store for a response that may be stored, or whose stored fields were updated by a 304.
 
-    Dropped are fields of one connection (section 3.1), fields withheld by `no-cache="..."` and `private="..."`, Age,
-    which is counted from here on, and Content-Range, which says nothing of a whole response (RFC 9110 section 14.4).
-    Date is added when there was none (section 6.6.1), never changed.
+    Dropped are hop-by-hop fields (section 3.1), fields withheld by `no-cache="..."` or `private="..."`, Age, which is
+    computed from here on, and Content-Range, which has no meaning for a complete response (RFC 9110 section 14.4). Date
+    is added if missing (section 6.6.1), and never changed.
     """
     fields = response.fields
     directives = response_directives(fields, targeted_control=options.targeted_control)

@@ -1,4 +1,4 @@
-"""StoredResponse: what is kept of a response beside its body, with all that a later decision needs worked out."""
+"""StoredResponse: what is stored of a response besides its body, with everything later decisions need precomputed."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from dataclasses import dataclass
 from webproxy.http.fields import Fields
 
 Selecting = tuple[tuple[bytes, bytes | None], ...]
-"""The request's fields that the response's Vary names: lower-case name, normalised value or None when it was absent."""
+"""The request fields named by the response's Vary: lower-case name; normalised value, or None if it was absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResponse:
     """Times are seconds: `*_time` since the epoch (the proxy's clock), `*_s` durations.
 
-    `fields` are the end-to-end fields to be sent again, Date among them: without hop-by-hop and Connection-listed
-    fields, without those that `no-cache="..."` and `private="..."` withhold, without Age.
+    `fields` are the end-to-end fields to be sent again, including Date: without hop-by-hop fields and those listed in
+    Connection, without those withheld by `no-cache="..."` and `private="..."`, and without Age.
     """
 
     status: int
     fields: Fields
     reason: bytes = b""
     request_time: float
-    """When the request for it was sent, or for its last validation (RFC 9111 section 4.2.3)."""
+    """When the request for it, or for its last validation, was sent (RFC 9111 section 4.2.3)."""
     response_time: float
-    """When its head came, or its last validation's."""
+    """When its head, or that of its last validation, arrived."""
     initial_age_s: int
     """corrected_initial_age of RFC 9111 section 4.2.3."""
     lifetime_s: int
-    """freshness_lifetime, worked out when it was stored; 0 when it must be validated each time."""
+    """freshness_lifetime, computed when it was stored; 0 if it must be validated before every use."""
     heuristic: bool = False
-    """The lifetime was guessed (section 4.2.2)."""
+    """The lifetime is heuristic (section 4.2.2)."""
     always_validate: bool = False
-    """no-cache that covers the whole response (section 5.2.2.4): serves after a validation only, never stale."""
+    """Unqualified no-cache (section 5.2.2.4): served only after validation, never stale."""
     never_stale: bool = False
-    """must-revalidate, proxy-revalidate or s-maxage: validated before it serves stale (sections 5.2.2.2, .8, .10)."""
+    """must-revalidate, proxy-revalidate or s-maxage: never served stale (sections 5.2.2.2, 5.2.2.8, 5.2.2.10)."""
     stale_while_revalidate_s: int = 0
-    """RFC 5861 section 3; without effect when `always_validate` or `never_stale`, as is the next one."""
+    """RFC 5861 section 3; without effect if `always_validate` or `never_stale`, as is the next one."""
     stale_if_error_s: int = 0
-    """RFC 5861 section 4; the operator's default when the response names none."""
+    """RFC 5861 section 4; the operator's default if the response does not specify it."""
     selecting: Selecting = ()
     body_bytes: int = 0
-    """Of the complete response, also when it is incomplete."""
+    """Length of the complete body, even if `incomplete`."""
     incomplete: bool = False
-    """Recorded as incomplete (section 3.3): the object has the first bytes of the body only."""
+    """An incomplete response (section 3.3): the object has only the first bytes of the body."""
     authoritative: bool = False
-    """The cache is its origin, and has looked at the file just now: that is its validation. Not stored."""
+    """The cache is its origin and has just checked the file, which counts as validation. Not stored."""
     marked: bool = False
-    """A soft purge came since it was stored: stale, whatever its lifetime says. Told by the cache, not stored here.
+    """Purged softly since it was stored: stale, whatever its lifetime says. Reported by the cache, not encoded here.
 
-    The windows of the two above go on from the end of its lifetime: nobody noted when the purge came."""
+    The two windows above still start at the end of its lifetime: the time of the purge is not recorded."""

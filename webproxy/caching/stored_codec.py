@@ -1,4 +1,4 @@
-"""PURE: StoredResponse ↔ the metadata that the cache keeps beside a body and does not look into.
+"""PURE: StoredResponse ↔ the metadata that the cache keeps with a body and does not interpret.
 
      off  size  field                                     (all numbers little-endian)
        0     1  kind: 1 a response, 2 an index of variants (index_codec.py)
@@ -7,12 +7,12 @@
        4     4  flags: 1 heuristic, 2 always validate, 4 never stale, 8 incomplete
        8    16  request time, response time: binary64, seconds since the epoch
       24    16  initial age, lifetime, stale-while-revalidate, stale-if-error: 4 bytes each, seconds
-      40     8  bytes of the body
-      48     8  bytes of the reason: 2, number of selecting fields: 2, bytes of the field block: 4
-      56   ...  reason, selecting fields, field block, and nothing behind them
+      40     8  length of the body
+      48     8  length of the reason: 2, number of selecting fields: 2, length of the field block: 4
+      56   ...  reason, selecting fields, field block, and nothing after them
 
-A selecting field is the lengths of its name and its value, 2 bytes each (65,535: it was absent), then both.
-What was not written by this version is refused: the object counts as missing then, and is fetched anew.
+A selecting field consists of the lengths of its name and its value, 2 bytes each (65,535: it was absent), and of both.
+Metadata of another version is refused: the object counts as missing and is fetched again.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _REMEMBERED_MAX = 1_024
 
 
 class MetadataError(Exception):
-    """Metadata that cannot be written, or that this version did not write."""
+    """Metadata that cannot be encoded, or was not encoded by this version."""
 
 
 def is_index(data: bytes) -> bool:
-    """True when these metadata say that they are an index of variants."""
+    """True if these metadata are those of an index of variants."""
     return data[:1] == b"\x02"
 
 
 def encode(stored: StoredResponse) -> bytes:
-    """The metadata of a response; `marked` is not in them: the cache tells it.
+    """The metadata of a response, without `marked`, which the cache reports.
 
-    Raises MetadataError when they are longer than METADATA_BYTES_MAX or a part does not fit: it is not stored then.
+    Raises MetadataError if they exceed METADATA_BYTES_MAX or a part does not fit its field: it cannot be stored then.
     """
     block = stored.fields.block
     flags = (
@@ -78,20 +78,20 @@ def encode(stored: StoredResponse) -> bytes:
             len(block),
         )
     except struct.error as error:
-        raise MetadataError(f"a number of the response does not fit its place: {error}") from None
+        raise MetadataError(f"a number in the response exceeds its field: {error}") from None
     data = b"".join((head, stored.reason, pack_selecting(stored.selecting), block))
     if len(data) > METADATA_BYTES_MAX:
         raise MetadataError(f"metadata of {len(data)} bytes, at most {METADATA_BYTES_MAX}")
-    if _decode(data).fields != stored.fields:  # what would be read as something else, or not at all, is not written
-        raise MetadataError("a field value with a line end in it")
+    if _decode(data).fields != stored.fields:  # never write what would be decoded as something else
+        raise MetadataError("a field value contains a line end")
     return data
 
 
 def decode(data: bytes, *, marked: bool = False) -> StoredResponse:
-    """The response of these metadata; `marked` is what the cache told of the object.
+    """The response in these metadata; `marked` is what the cache reported for the object.
 
-    The same bytes give the same value again without being looked at: a hot object costs this once.
-    Raises MetadataError for anything that encode() does not write.
+    Results are cached, so that a hot object is decoded once. Raises MetadataError for anything that encode() does not
+    produce.
     """
     if len(data) <= _REMEMBERED_BYTES_MAX:
         return _decode_remembered(data, marked)
@@ -117,12 +117,12 @@ def _decode(data: bytes, marked: bool = False) -> StoredResponse:
             block_bytes,
         ) = _HEAD.unpack_from(data)
     except struct.error:
-        raise MetadataError(f"{len(data)} bytes are no metadata of a response") from None
+        raise MetadataError(f"response metadata of {len(data)} bytes is truncated") from None
     if kind != KIND_RESPONSE or version != VERSION:
         raise MetadataError(f"metadata of kind {kind}, version {version}; expected {KIND_RESPONSE}, {VERSION}")
     if flags >= _FLAGS_END or not 100 <= status <= 999:
         raise MetadataError(f"status {status}, flags {flags:#x}")
-    if not (0.0 <= request_time < _TIME_END and 0.0 <= response_time < _TIME_END):  # also when one is no number
+    if not (0.0 <= request_time < _TIME_END and 0.0 <= response_time < _TIME_END):  # also if one is NaN
         raise MetadataError(f"times {request_time} and {response_time}")
     offset = _HEAD.size + reason_bytes
     reason = data[_HEAD.size : offset]
@@ -155,12 +155,12 @@ def _decode(data: bytes, marked: bool = False) -> StoredResponse:
     )
 
 
-# Bounded in bytes too, by what is let in: at most 2 MiB of metadata and their values.
+# Bounded in bytes too, by the limit for each entry: at most 2 MiB of metadata and their values.
 _decode_remembered = functools.lru_cache(maxsize=_REMEMBERED_MAX)(_decode)
 
 
 def pack_selecting(selecting: Selecting) -> bytes:
-    """The selecting fields as bytes; their number is not in them. Raises MetadataError when one is too long."""
+    """The selecting fields as bytes, without their number. Raises MetadataError if one is too long."""
     parts = []
     for name, value in selecting:
         if len(name) > _ABSENT or (value is not None and len(value) >= _ABSENT):
@@ -170,16 +170,16 @@ def pack_selecting(selecting: Selecting) -> bytes:
 
 
 def unpack_selecting(data: bytes, offset: int, count: int) -> tuple[Selecting, int]:
-    """That many selecting fields from there on, and the offset behind them; raises MetadataError."""
+    """`count` selecting fields from `offset` on, and the offset after them; raises MetadataError."""
     selecting: list[tuple[bytes, bytes | None]] = []
     for _ in range(count):
         if offset + _LENGTHS.size > len(data):
-            raise MetadataError("selecting fields that end too soon")
+            raise MetadataError("truncated selecting fields")
         name_bytes, value_bytes = _LENGTHS.unpack_from(data, offset)
         value_at = offset + _LENGTHS.size + name_bytes
         end = value_at if value_bytes == _ABSENT else value_at + value_bytes
         if end > len(data):
-            raise MetadataError("a selecting field that is longer than the rest")
+            raise MetadataError("truncated selecting field")
         selecting.append(
             (data[value_at - name_bytes : value_at], None if end == value_at and value_bytes else data[value_at:end])
         )

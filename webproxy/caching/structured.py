@@ -1,6 +1,6 @@
-"""PURE: dictionaries of structured fields (RFC 8941 sections 3.2 and 4.2.2), parsed strictly: right to the end, or not.
+"""PURE: structured field dictionaries (RFC 8941 sections 3.2 and 4.2.2), parsed strictly: completely or not at all.
 
-Parameters and inner lists are checked and left out of the result: no cache directive has any.
+Parameters and inner lists are checked but not returned: no cache directive has any.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _is_integer = re.compile(rb"-?[0-9]++").fullmatch
 
 
 class Kind(Enum):
-    """The types of a member's value that a cache directive can have, and all others as one."""
+    """The types that the value of a cache directive can have; all others are OTHER."""
 
     TRUE = "no value, or ?1"
     INTEGER = "an Integer"
-    STRING = "a String, here without its quotes and escapes"
+    STRING = "a String, without its quotes and escapes"
     TOKEN = "a Token"  # noqa: S105 - a type
-    OTHER = "something that no directive has"
+    OTHER = "a type that no directive has"
 
 
 class Item(NamedTuple):
-    """The value of a dictionary's member."""
+    """The value of a dictionary member."""
 
     kind: Kind
     text: bytes = b""
 
 
 def parse_dictionary(value: bytes) -> dict[bytes, Item] | None:
-    """The members in their order, the last one of a name (section 4.2.2); None when any part of it is malformed."""
+    """The members in order; the last of equal keys counts (section 4.2.2). None if any part is malformed."""
     value = value.strip(b" ")
     members: dict[bytes, Item] = {}
     at = 0

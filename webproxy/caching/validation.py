@@ -1,4 +1,4 @@
-"""PURE: asking the origin whether a stored response still holds, and what its answer makes of it (RFC 9111 4.3)."""
+"""PURE: validating a stored response, and updating it from the origin's response (RFC 9111 section 4.3)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from webproxy.http.dates import format_http_date, parse_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead, ResponseHead
 
-# The client's own conditions are judged when the answer is there: against what it makes of the stored response. Its
-# Range too: what comes when the stored response does not hold any more is to be whole, to take its place.
+# The client's own conditions are evaluated after the response, against the updated stored response. So is its Range: if
+# the stored response turns out to be outdated, its replacement has to be complete.
 _REQUEST_DROPPED = (
     b"if-none-match",
     b"if-modified-since",
@@ -28,19 +28,19 @@ _REQUEST_DROPPED = (
 )
 
 CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
-"""Fields that a 304 can be the answer to."""
+"""Request fields that a 304 can be a response to."""
 
-# The stored body was received by them: with other values it could not be read (section 3.2 lets them out). What the
-# bytes are taken for is another thing: a Content-Type that was wrong is put right by a 304.
+# They describe the stored bytes, which other values would make unreadable (section 3.2 excludes them). Content-Type
+# does not: a 304 may correct a wrong one.
 _KEPT = CONTENT_DIGESTS | {b"content-encoding", b"content-length"}
 
 
 def conditional_request(request_fields: Fields, stored: StoredResponse | None, etags: Iterable[bytes] = ()) -> Fields:
-    """The fields of a request that validates `stored`, and all variants that have these ETags (section 4.3.1).
+    """The fields of a request that validates `stored` and all variants with these ETags (section 4.3.1).
 
-    If-None-Match has the stored ETag first. If-Modified-Since is only there when nothing but `stored` is validated: a
-    date could not say which of several still holds. With no validator at all it is a plain request, without the
-    client's conditions and Range.
+    If-None-Match lists the stored ETag first. If-Modified-Since is sent only if nothing but `stored` is validated: a
+    date could not tell which of several is still valid. Without any validator it is an unconditional request, without
+    the client's conditions and Range.
     """
     fields = request_fields.without(_REQUEST_DROPPED)
     own = stored.fields.get(b"etag") if stored else None
@@ -48,7 +48,7 @@ def conditional_request(request_fields: Fields, stored: StoredResponse | None, e
     if others:
         listed = [own, *others] if own and is_entity_tag(own) else others
         return fields.with_line(b"If-None-Match", b", ".join(listed))
-    if own:  # alone it goes as it came, well-formed or not: the origin made it
+    if own:  # alone it is sent as received, well-formed or not: it is the origin's own
         fields = fields.with_line(b"If-None-Match", own)
     if stored:
         modified = stored.fields.get(b"last-modified")
@@ -58,13 +58,12 @@ def conditional_request(request_fields: Fields, stored: StoredResponse | None, e
 
 
 def selects(not_modified: ResponseHead, stored: StoredResponse) -> bool:
-    """True when a 304 means this stored response, by the strongest validator that it has (section 4.3.4).
+    """True if a 304 selects this stored response, by the strongest validator in it (section 4.3.4).
 
-    A strong ETag means the same one, a weak ETag the same opaque tag; without an ETag, Last-Modified means the same
-    date. A strong ETag can also mean its weak form, where a date that is strong on both sides says so: nginx weakens
-    the tag of what it compresses, but not in the 304. A 304 without any validator means the stored response when that
-    was validated alone: the condition that it answers named no other. The caller sees to that: after a request with
-    several ETags, such a 304 means nothing.
+    A strong ETag selects the same ETag, a weak one the same opaque tag; without an ETag, Last-Modified selects the same
+    date. A strong ETag also selects its weak form if a Last-Modified that is strong on both sides agrees: nginx weakens
+    the ETag of a response it compresses, but not in the 304. A 304 without any validator selects the stored response if
+    only that was validated, which the caller has to ensure: after a request with several ETags it selects nothing.
     """
     etag = not_modified.fields.get(b"etag")
     if etag is not None:
@@ -92,11 +91,11 @@ def freshen(
     response_time: float,
     options: CachingOptions = DEFAULT_OPTIONS,
 ) -> StoredResponse:
-    """The stored response as a 304 that selects it updates it: new fields, times and lifetime (section 3.2).
+    """The stored response as updated by a 304 that selects it: new fields, times and lifetime (section 3.2).
 
-    Each field of the answer takes the place of the stored one, but for those that frame and code the stored body and
-    those of one connection. It answers `request` in any case; whether it may stay stored, may_keep() tells: the answer
-    may have brought `no-store`.
+    Each field of the 304 replaces the stored one, except those that describe the stored bytes and hop-by-hop fields.
+    The result answers `request` in any case; may_keep() tells whether it may stay stored, since the 304 may contain
+    `no-store`.
     """
     fields = _updated(stored.fields, response, response_time, options)
     freshened = store_response(
@@ -111,26 +110,26 @@ def freshen(
 
 
 def varies_otherwise(stored: StoredResponse, freshened: StoredResponse) -> bool:
-    """True when a 304 or a HEAD has changed which requests the stored response is for (section 4.1).
+    """True if a 304 or a HEAD has changed which requests select the stored response (section 4.1).
 
-    It cannot stay under the requests that it was stored for; and for which it is, the answer to one of them cannot tell
-    of the body that another one brought.
+    It cannot remain stored for the requests it was stored for; and the response to one request cannot tell which others
+    the body received for another one is valid for.
     """
     return stored.selecting != freshened.selecting
 
 
 def may_keep(request: RequestHead, freshened: StoredResponse, options: CachingOptions = DEFAULT_OPTIONS) -> bool:
-    """True when what freshen() made may still be stored; otherwise it serves `request`, and barred() is what stays."""
-    # What is stored came by GET, also when it is a HEAD that validates it.
+    """True if the result of freshen() may stay stored; otherwise it answers `request` only, and barred() is stored."""
+    # The stored response came by GET, even if a HEAD validates it.
     head = ResponseHead(freshened.status, freshened.fields, freshened.reason)
     return may_store(replace(request, method=b"GET"), head, freshened.response_time, options).store
 
 
 def barred(stored: StoredResponse) -> StoredResponse:
-    """What stays of a stored response when a 304 says that it may not be kept: its body serves who asked.
+    """What stays stored if a 304 forbids to store its update; the body is still needed to answer the request.
 
-    To everybody else it is as if it had come with `no-cache`: after another validation only, and not while the origin
-    cannot be reached. Nothing of the 304 is kept.
+    For all other requests it counts as `no-cache`: used only after another validation, and not while the origin cannot
+    be reached. Nothing from the 304 is stored.
     """
     return replace(stored, lifetime_s=0, always_validate=True)
 
@@ -144,10 +143,10 @@ def head_update(
     response_time: float,
     options: CachingOptions = DEFAULT_OPTIONS,
 ) -> StoredResponse | None:
-    """What a 200 to HEAD makes of a stored response that could have answered it (section 4.3.5).
+    """The stored response as updated by a 200 to a HEAD that it could have answered (section 4.3.5).
 
-    The updated one when all validators of the answer and its Content-Length are the stored ones; None when one
-    differs, or it may not be kept any more: the stored response is stale then, and is validated before its next use.
+    None if a validator or the Content-Length differs, or if the update may not be stored: the stored response is then
+    stale and validated before its next use.
     """
     fields, own = response.fields, stored.fields
     if stored.status != 200:
@@ -163,18 +162,18 @@ def head_update(
 
 
 def _updated(own: Fields, response: ResponseHead, response_time: float, options: CachingOptions) -> Fields:
-    # A cookie is for the client whose request brought it, unless the operator shares them; storing asks the same.
+    # A cookie is for the client that triggered the validation, unless the operator shares cookies, as in may_store().
     kept = _KEPT if options.store_set_cookie else _KEPT | {b"set-cookie"}
-    if b"etag" in own:  # it is the same, or a weak one that must not become strong: the body may be another coding
+    if b"etag" in own:  # equal, or weak and must not become strong: the body may have another coding
         kept |= {b"etag"}
     new = end_to_end(response.fields).without(kept)
-    if b"date" not in new:  # else its age would be counted from the Date of the response before it
+    if b"date" not in new:  # else its age would be computed from the previous Date
         new = new.with_line(b"Date", format_http_date(int(response_time)))
     return Fields((*own.without(new.names()).lines, *new.lines))
 
 
 def _selecting(request: RequestHead, stored: StoredResponse, fields: Fields) -> Selecting:
-    """As it was, unless Vary is another now; for `*` it is empty, and may_keep() says no."""
+    """Unchanged unless Vary has changed; for `*` it is empty, and may_keep() is False."""
     if fields.get(b"vary") == stored.fields.get(b"vary"):
         return stored.selecting
     return selecting_fields(fields, request) or ()

@@ -1,8 +1,8 @@
-"""PURE: validators of a stored response, and conditions of a request that are judged by them (RFC 9110 section 13).
+"""PURE: validators of a stored response, and evaluating a request's conditions against them (RFC 9110 section 13).
 
-A cache judges If-None-Match, If-Modified-Since and If-Range. If-Match and If-Unmodified-Since are for the origin
-(RFC 9111 section 4.3.2). A cache may ignore them, but clients resume downloads with them: what the stored response
-meets is served, and what it does not meet is left to the origin, which may have something else by now.
+A cache evaluates If-None-Match, If-Modified-Since and If-Range. If-Match and If-Unmodified-Since are for the origin
+(RFC 9111 section 4.3.2). A cache may ignore those, but clients resume downloads with them: if the stored response meets
+the condition it is served, otherwise the origin decides, which may have a newer representation.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _is_tag = re.compile(_TAG).fullmatch
 _is_tag_list = re.compile(rb"[ \t,]*(?:%s[ \t]*(?:,[ \t,]*|$))+" % _TAG).fullmatch
 _find_tags = re.compile(_TAG).findall
 
-# What a 200 says about its body: a 304 has none, and would only overwrite what the client knows (RFC 9110 section
-# 15.4.5). Content-Location stays, and so does all that is not about the representation: cookies, CORS, policies.
+# Fields that describe the body: a 304 has none, and would only overwrite what the client has (RFC 9110 section 15.4.5).
+# Content-Location stays, as does everything not about the representation: cookies, CORS, policies.
 _REPRESENTATION = frozenset(
     (
         b"accept-ranges",
@@ -41,18 +41,18 @@ _REPRESENTATION = frozenset(
 
 
 class Condition(Enum):
-    """What the conditions of a request make of a stored response that could answer it."""
+    """The result of evaluating a request's conditions against a stored response."""
 
-    PROCEED = "send it, or the part that Range asks for"
-    NOT_MODIFIED = "304: the client has it"
-    ASK_ORIGIN = "it fails a condition that only the origin may judge: pass the request on as it is"
+    PROCEED = "send it, or the requested range"
+    NOT_MODIFIED = "answer 304: the client has it"
+    ASK_ORIGIN = "a condition fails that only the origin may evaluate: pass the request through"
 
 
 PROCEED, NOT_MODIFIED, ASK_ORIGIN = Condition
 
 
 def is_strong(etag: bytes) -> bool:
-    """True for a well-formed entity tag that is not weak (RFC 9110 section 8.8.3)."""
+    """True for a well-formed strong entity tag (RFC 9110 section 8.8.3)."""
     return etag[:1] == b'"' and _is_tag(etag) is not None
 
 
@@ -62,20 +62,20 @@ def is_entity_tag(etag: bytes) -> bool:
 
 
 def strong_match(one: bytes, other: bytes) -> bool:
-    """Strong comparison: both strong, and the same (RFC 9110 section 8.8.3.2)."""
+    """Strong comparison: both strong and equal (RFC 9110 section 8.8.3.2)."""
     return one == other and is_strong(one)
 
 
 def weak_match(one: bytes, other: bytes) -> bool:
-    """Weak comparison: the same opaque tag, whichever is weak (RFC 9110 section 8.8.3.2)."""
+    """Weak comparison: equal opaque tags, weak or not (RFC 9110 section 8.8.3.2)."""
     return one.removeprefix(b"W/") == other.removeprefix(b"W/") and is_entity_tag(one)
 
 
 def evaluate_conditions(request: RequestHead, stored: StoredResponse, now: float) -> Condition:
-    """What the conditions of a GET or HEAD make of a stored response, fresh or just validated.
+    """Evaluate the conditions of a GET or HEAD against a stored response that is fresh or has just been validated.
 
-    In the order of RFC 9110 section 13.2.2. Only an answer that would be a success without them is subject to them
-    (section 13.2.1). Range comes after this: partial.answer_range().
+    In the order of RFC 9110 section 13.2.2. Only responses that would be successful without them are subject to
+    conditions (section 13.2.1). Range is evaluated afterwards, by partial.answer_range().
     """
     fields = request.fields
     if _CONDITIONS.isdisjoint(fields.names()) or not 200 <= stored.status <= 299:
@@ -83,7 +83,7 @@ def evaluate_conditions(request: RequestHead, stored: StoredResponse, now: float
     if not _origin_conditions_hold(fields, stored, now):
         return ASK_ORIGIN
     if_none_match = fields.get(b"if-none-match")
-    if if_none_match is not None:  # If-Modified-Since is not looked at then, section 13.1.3
+    if if_none_match is not None:  # If-Modified-Since is ignored then, section 13.1.3
         return NOT_MODIFIED if _lists(if_none_match, stored.fields.get(b"etag"), weak=True) else PROCEED
     since = _date(fields, b"if-modified-since", now)
     if since is None:
@@ -92,10 +92,10 @@ def evaluate_conditions(request: RequestHead, stored: StoredResponse, now: float
 
 
 def if_range_holds(request: RequestHead, stored: StoredResponse, now: float) -> bool:
-    """True when Range may be heeded: there is no If-Range, or its validator is strong and the stored one's.
+    """True if Range may be honoured: there is no If-Range, or it contains the stored validator, and that is strong.
 
-    A date must be the stored Last-Modified, byte for byte, and that must be a strong validator (RFC 9110 section
-    13.1.5). Anything else, several values also, does not hold: the whole is sent.
+    A date must equal the stored Last-Modified byte for byte, and that must be a strong validator (RFC 9110 section
+    13.1.5). Anything else, including multiple values, is False: the whole representation is sent.
     """
     value = request.fields.get(b"if-range")
     if value is None:
@@ -106,19 +106,18 @@ def if_range_holds(request: RequestHead, stored: StoredResponse, now: float) -> 
 
 
 def last_modified_is_strong(fields: Fields, now: float) -> bool:
-    """True when a response's Last-Modified is at least one second before its Date (RFC 9110 section 8.8.2.2).
+    """True if a response's Last-Modified is at least one second before its Date (RFC 9110 section 8.8.2.2).
 
-    A representation that changes twice in one second has one Last-Modified for both; then the origin could not yet
-    have sent the first with a later Date.
+    Two changes within one second share a Last-Modified, but a response sent between them has the same second in Date.
     """
     modified, date = _date(fields, b"last-modified", now), _date(fields, b"date", now)
     return modified is not None and date is not None and date >= modified + 1
 
 
 def not_modified_fields(stored_fields: Fields) -> Fields:
-    """The fields of a 304 in place of a stored response: its own but those about the body (RFC 9110 section 15.4.5).
+    """The fields of a 304 for a stored response: its own, except those about the body (RFC 9110 section 15.4.5).
 
-    Last-Modified goes with a response that has an ETag, for it is the weaker of two validators.
+    Last-Modified is dropped as well if there is an ETag, the stronger validator.
     """
     dropped = _REPRESENTATION | {b"last-modified"} if b"etag" in stored_fields else _REPRESENTATION
     return stored_fields.without(dropped)
@@ -126,7 +125,7 @@ def not_modified_fields(stored_fields: Fields) -> Fields:
 
 def _origin_conditions_hold(fields: Fields, stored: StoredResponse, now: float) -> bool:
     if_match = fields.get(b"if-match")
-    if if_match is not None:  # If-Unmodified-Since is not looked at then, section 13.1.4
+    if if_match is not None:  # If-Unmodified-Since is ignored then, section 13.1.4
         return _lists(if_match, stored.fields.get(b"etag"), weak=False)
     limit = _date(fields, b"if-unmodified-since", now)
     if limit is None:
@@ -136,12 +135,12 @@ def _origin_conditions_hold(fields: Fields, stored: StoredResponse, now: float) 
 
 
 def _lists(value: bytes, etag: bytes | None, *, weak: bool) -> bool:
-    """True when `*`, or a list of entity tags with the stored one in it."""
+    """True for `*`, or a list of entity tags that contains the stored one."""
     if value == b"*":
         return True
     if not etag:
         return False
-    if value == etag:  # an ETag that is none, say without quotes, can still be handed back as it was
+    if value == etag:  # even a malformed ETag, say without quotes, may be returned as it was
         return weak or is_strong(etag)
     if _is_tag_list(value) is None:
         return False
@@ -150,7 +149,7 @@ def _lists(value: bytes, etag: bytes | None, *, weak: bool) -> bool:
 
 
 def _modified(stored: StoredResponse, now: float) -> float:
-    """When it was last modified, as far as is known: Last-Modified, else Date, else when it came (RFC 9111 4.3.2)."""
+    """The best known modification time: Last-Modified, else Date, else the time of receipt (RFC 9111 section 4.3.2)."""
     modified = _date(stored.fields, b"last-modified", now)
     if modified is None:
         modified = _date(stored.fields, b"date", now)

@@ -1,13 +1,13 @@
-"""PURE: several stored responses for one URL, told apart by the request fields that Vary names (RFC 9111 section 4.1).
+"""PURE: several stored responses for one URL, distinguished by the request fields in Vary (RFC 9111 section 4.1).
 
-The object at the URL's key is either a response without Vary, or an index: an empty body whose metadata list the
-variants. A variant is an object of its own at `variant_key(key, id)`. Index and variant are written one after the
-other, so whoever has loaded a variant compares its `selecting` with that in the index; when they differ it is a miss.
+The object at the URL's key is either a response without Vary or an index: an empty body whose metadata list the
+variants. A variant is a separate object at `variant_key(key, id)`. Index and variant are written one after the other,
+so a reader compares the `selecting` of a variant with that in the index; if they differ, it is a miss.
 
-Normalisation: lines of one name are joined. Of the four fields that negotiate (RFC 9110 section 12.5) the white space
-around commas and semicolons and empty list members go too, and but for Accept they become lower case, for their values
-have no case. The order stays, because an origin may let it decide between equal weights. All others are compared as
-they came: of a field that we do not know, we do not know what may be changed.
+Normalisation: lines of one name are joined. For the four negotiation fields (RFC 9110 section 12.5), white space around
+commas and semicolons and empty list members are removed, and all but Accept are lower-cased, as their values are
+case-insensitive. The order is kept, because an origin may use it to choose between equal weights. All other fields are
+compared as received, since the meaning of their syntax is unknown.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from webproxy.http.syntax import is_token, split_list
 VARIANTS_MAX = 64
 VARIANT_ID_BYTES = 16
 
-# What the variants of an index may take together, names, values and ETags with 32 bytes for each part: well below
-# what metadata may be, so that an index can always be written.
+# The limit for all variants of an index together: names, values and ETags, plus 32 bytes for each part. Well below the
+# limit for metadata, so that an index can always be written.
 _INDEX_COST_MAX = 60_000
 _PART_COST = 32
 
@@ -38,7 +38,7 @@ _around_semicolons = re.compile(rb"[ \t]*;[ \t]*").sub
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One stored response: which requests it answers, its ETag (empty when it has none), its id (16 hex digits)."""
+    """One stored response: the requests it answers, its ETag (empty if none), its id (16 hex digits)."""
 
     selecting: Selecting
     etag: bytes
@@ -47,20 +47,20 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class VariantIndex:
-    """The variants of one URL, the most recent first."""
+    """The variants of one URL, most recent first."""
 
     variants: tuple[Variant, ...] = ()
 
     @property
     def etags(self) -> list[bytes]:
-        """The ETags of the variants, for a request that validates them all at once (section 4.3.1)."""
+        """The ETags of the variants, to validate them all with one request (section 4.3.1)."""
         return [variant.etag for variant in self.variants if variant.etag]
 
 
 def selecting_fields(response_fields: Fields, request: RequestHead) -> Selecting | None:
-    """The fields of `request` that the response's Vary names, in the order of their names; () when it has no Vary.
+    """The fields of `request` named in the response's Vary, sorted by name; () without Vary.
 
-    None when no later request can be told to match: for `*` (section 4.1), and for a Vary that is no list of names.
+    None if no later request can match: for `*` (section 4.1), and for a Vary that is not a list of names.
     """
     vary = response_fields.get(b"vary")
     if vary is None:
@@ -70,24 +70,24 @@ def selecting_fields(response_fields: Fields, request: RequestHead) -> Selecting
 
 
 def selecting_like(selecting: Selecting, request: RequestHead) -> Selecting:
-    """The values that `request` has in these fields: equal ones may share an answer."""
+    """The values of these fields in `request`: requests with equal values can share a response."""
     return tuple([(name, _selecting_value(request.fields, name)) for name, _ in selecting])
 
 
 def matches(selecting: Selecting, request: RequestHead) -> bool:
-    """True when `request` has the same values in all of these fields; one that was absent is absent again."""
+    """True if `request` has the same values in all of these fields; a field that was absent must be absent."""
     fields = request.fields
-    for name, value in selecting:  # noqa: SIM110 - for every hit of a URL with variants: all() takes twice as long
+    for name, value in selecting:  # noqa: SIM110 - runs for every hit with variants: all() takes twice as long
         if _selecting_value(fields, name) != value:
             return False
     return True
 
 
 def choose(index: VariantIndex, request: RequestHead) -> Variant | None:
-    """The most recent variant that matches `request`, None when there is none.
+    """The most recent variant that matches `request`, or None.
 
-    One that came without Vary matches everything, and is chosen only when no other does: an origin that leaves Vary
-    out of its default answer does not want that to hide the others (section 4.1).
+    One without Vary matches everything and is chosen only if no other does: an origin that omits Vary from its default
+    response does not intend it to hide the others (section 4.1).
     """
     without_vary = None
     for variant in index.variants:
@@ -99,29 +99,29 @@ def choose(index: VariantIndex, request: RequestHead) -> Variant | None:
 
 
 def new_variant(selecting: Selecting, etag: bytes | None) -> Variant:
-    """The variant for these selecting fields; the same fields give the same id, in every process."""
+    """The variant for these selecting fields; equal fields give equal ids, in every process."""
     digest = hashlib.blake2b(digest_size=VARIANT_ID_BYTES // 2)
     for name, value in selecting:
-        # The lengths keep apart what would read the same when it is strung together.
+        # The lengths distinguish values whose concatenation would be equal.
         digest.update(b"%d,%d:" % (len(name), -1 if value is None else len(value)) + name + (value or b""))
     return Variant(selecting, etag or b"", digest.hexdigest().encode())
 
 
 def variant_id(selecting: Selecting, request: RequestHead) -> bytes:
-    """The id of the variant that `request` would have, going by these fields; empty without any."""
+    """The id of the variant for `request`, by these fields; empty without any."""
     return new_variant(selecting_like(selecting, request), None).id if selecting else b""
 
 
 def has_others(index: VariantIndex | None, request: RequestHead) -> bool:
-    """Whether there are answers with Vary to other requests: one without it must not hide them (section 4.1)."""
+    """Whether responses with Vary exist for other requests: one without Vary must not hide them (section 4.1)."""
     return index is not None and any(one.selecting and not matches(one.selecting, request) for one in index.variants)
 
 
 def replaced_by(index: VariantIndex, selecting: Selecting, request: RequestHead) -> tuple[Variant, ...]:
-    """Those variants of the index that the answer to `request`, with these selecting fields, takes the place of.
+    """The variants in the index that are replaced by the response to `request` with these selecting fields.
 
-    An answer without Vary is chosen only where no variant matches: those that would have answered its own request must
-    go, or it would never be. Among answers with Vary the most recent one is chosen by itself.
+    A response without Vary is chosen only if no variant matches, so those matching its own request have to go, or it
+    would never be chosen. Among responses with Vary, the most recent is chosen anyway.
     """
     if selecting:
         return ()
@@ -129,10 +129,9 @@ def replaced_by(index: VariantIndex, selecting: Selecting, request: RequestHead)
 
 
 def with_variant(index: VariantIndex, variant: Variant, without: Collection[Variant] = ()) -> VariantIndex:
-    """The index with this variant as the most recent one, in place of the one with the same selecting fields.
+    """The index with this variant as the most recent one, replacing any with the same selecting fields.
 
-    `without` are left out. The oldest go when there are more than VARIANTS_MAX, or when they would not fit the metadata
-    of one object.
+    `without` are removed. The oldest are dropped beyond VARIANTS_MAX, or beyond what fits the metadata of one object.
     """
     gone = {variant.selecting, *(other.selecting for other in without)}
     others = [other for other in index.variants if other.selecting not in gone]
@@ -144,7 +143,7 @@ def with_variant(index: VariantIndex, variant: Variant, without: Collection[Vari
 
 
 def variant_key(key: bytes, variant_id: bytes) -> bytes:
-    """Where the variant of the URL with this key is stored; no URL has a key with NUL in it."""
+    """The key of a variant of the URL with this key; no key of a URL contains NUL."""
     return key + b"\0" + variant_id
 
 
@@ -165,7 +164,7 @@ def _selecting_value(fields: Fields, name: bytes) -> bytes | None:
     return value if value is None or name not in _NEGOTIATING else _normalised(name, value)
 
 
-# Clients of one kind send one value: what most requests bring has been looked at before.
+# Clients of one kind send the same value, so most values have been seen before.
 @functools.lru_cache(maxsize=256)
 def _normalised(name: bytes, value: bytes) -> bytes:
     members = [member if b'"' in member else _around_semicolons(b";", member) for member in split_list(value)]

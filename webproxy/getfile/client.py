@@ -1,7 +1,7 @@
-"""The client's half of GETFILE: a path to the bytes of a request, and the bytes of a reply to its header.
+"""The client side of GETFILE: a path → the bytes of a request, and the bytes of a reply → its header.
 
-PURE. The parser reads the header from left to right and decides at the first byte that settles it, so a reply cut
-in pieces anywhere gives the same header or the same error. Content never goes through it: the caller counts that.
+PURE. The parser reads the header from left to right and decides at the first byte that settles it, so that a reply
+gives the same header or the same error no matter how it is split. Content does not pass through it.
 """
 
 import re
@@ -29,7 +29,7 @@ _SPACE_REFUSAL_END = b" 0\n"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The header of a reply; `length` is the number of bytes of content that follow, 0 for every refusal."""
+    """The header of a reply; `length` is the number of content bytes that follow, 0 for every refusal."""
 
     status: Status
     length: int
@@ -37,7 +37,7 @@ class Reply:
 
 
 def request_bytes(path: bytes) -> bytes:
-    """Return the request for `path`; LocalProtocolError when the path cannot be sent, saying why."""
+    """Return the request for `path`; raises LocalProtocolError if the path cannot be sent."""
     if _match_path(path):
         return REQUEST_PREFIX + path + TERMINATOR
     if not path.startswith(b"/"):
@@ -48,7 +48,7 @@ def request_bytes(path: bytes) -> bytes:
 
 
 class ReplyParser:
-    """One reply seen from the client: feed bytes until `receive_data` returns the header; `rest` is then content."""
+    """One reply: feed bytes until `receive_data` returns the header; `rest` is the content received so far."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -56,16 +56,16 @@ class ReplyParser:
 
     @property
     def reply(self) -> Reply | None:
-        """The header, once it is whole."""
+        """The header, once it is complete."""
         return self._reply
 
     @property
     def rest(self) -> bytes:
-        """What was received after the header; empty while there is no header."""
+        """The bytes received after the header; empty until the header is complete."""
         return self._buffer if self._reply else b""
 
     def receive_data(self, data: bytes) -> Reply | None:
-        """Take the next piece and return the header if it is whole now, else None.
+        """Add received bytes; returns the header if it is complete now, else None.
 
         Raises RemoteProtocolError at the first byte that no reply can have there, LocalProtocolError after the header.
         """
@@ -80,7 +80,7 @@ class ReplyParser:
         return self._reply
 
     def receive_end(self) -> None:
-        """Take the peer's end of stream: EMPTY_REPLY or INCOMPLETE_HEADER when there is no whole header."""
+        """The peer has closed: raises RemoteProtocolError (EMPTY_REPLY, INCOMPLETE_HEADER) without a header."""
         if self._reply is None:
             raise RemoteProtocolError(
                 Violation.INCOMPLETE_HEADER if self._buffer else Violation.EMPTY_REPLY, self._buffer
@@ -88,7 +88,7 @@ class ReplyParser:
 
 
 def _parse_header(data: bytes) -> tuple[Reply, int] | None:
-    """Return the header and its size in bytes, None while it may still become one."""
+    """The header and its size in bytes; None while more bytes are needed."""
     if not data.startswith(SCHEME):
         if SCHEME.startswith(data):
             return None
@@ -103,11 +103,11 @@ def _parse_header(data: bytes) -> tuple[Reply, int] | None:
 
 
 def _parse_status(data: bytes) -> Status | None:
-    """Return the status when the byte after it is there too, None while more bytes are needed."""
+    """The status, once the byte after it has arrived; None while more bytes are needed."""
     start = len(SCHEME)
     for end in range(start, min(len(data), start + _STATUS_BYTES_MAX) + 1):
         token = data[start:end]
-        if token in _STATUSES:  # no status is the beginning of another, so this is the one or none is
+        if token in _STATUSES:  # no status is a prefix of another
             following = data[end : end + 1]
             if not following:
                 return None
@@ -145,7 +145,7 @@ def _parse_ok(data: bytes, after_status: int) -> tuple[Reply, int] | None:
 
 
 def _length_violation(digits: bytes, following: bytes) -> Violation:
-    """Name what is wrong with a length that ends, after `digits`, in the byte `following`."""
+    """What is wrong with a length that ends, after `digits`, with the byte `following`."""
     if following == b"\n" and digits:
         return Violation.BAD_TERMINATOR
     if following in b" \r\n":
@@ -157,7 +157,7 @@ def _length_violation(digits: bytes, following: bytes) -> Violation:
 
 def _parse_refusal(data: bytes, after_status: int, status: Status) -> tuple[Reply, int] | None:
     if data[after_status : after_status + 1] == b" ":
-        # Only the space form has a length here, and only this one: "<status> 0\n".
+        # Only the space form has a length here, and only "<status> 0\n".
         wire, ending, kind = Wire.SPACE, _SPACE_REFUSAL_END, Violation.UNEXPECTED_LENGTH
     else:
         wire, ending, kind = Wire.CRLF, TERMINATOR, Violation.BAD_TERMINATOR
@@ -167,7 +167,7 @@ def _parse_refusal(data: bytes, after_status: int, status: Status) -> tuple[Repl
 
 
 def _terminated(data: bytes, start: int, ending: bytes, kind: Violation = Violation.BAD_TERMINATOR) -> bool:
-    """Say whether `ending` is whole at `start`; RemoteProtocolError of `kind` when another byte stands in it."""
+    """Whether `ending` is complete at `start`; raises RemoteProtocolError of `kind` for any other byte in it."""
     tail = data[start : start + len(ending)]
     if not ending.startswith(tail):
         raise RemoteProtocolError(kind, data[: start + len(tail)])

@@ -1,6 +1,6 @@
-"""Exceptions of the GETFILE protocol: whose fault it is, and what exactly was wrong.
+"""Exceptions of the GETFILE protocol: whose fault it is, and what exactly is wrong.
 
-PURE. `LocalProtocolError` is a bug of our own caller, `RemoteProtocolError` is the peer's doing.
+PURE. `LocalProtocolError` is a bug in our own code, `RemoteProtocolError` an error of the peer.
 """
 
 from enum import StrEnum
@@ -11,7 +11,7 @@ _SHOWN_BYTES_MAX = 48
 
 
 class Violation(StrEnum):
-    """Each way in which the peer can break the protocol; the values are used in reports and metrics."""
+    """Every way in which the peer can violate the protocol; the values appear in reports and metrics."""
 
     BAD_SCHEME = "bad-scheme"
     # in a request
@@ -53,7 +53,7 @@ _EXPLANATIONS = {
 
 
 class ProtocolError(Exception):
-    """Anything that breaks the GETFILE protocol; abstract, raise one of the two below."""
+    """A violation of the GETFILE protocol. Abstract: raise one of the two below."""
 
     def __init__(self, *args: object) -> None:
         if type(self) is ProtocolError:
@@ -62,13 +62,13 @@ class ProtocolError(Exception):
 
 
 class LocalProtocolError(ProtocolError):
-    """Our own caller asked for something that the protocol cannot express; a bug, or an input to refuse early."""
+    """Our own caller asked for something the protocol cannot express: a bug, or input that should be refused early."""
 
 
 class RemoteProtocolError(ProtocolError):
     """The peer sent something that is not GETFILE.
 
-    `kind` names the violation, `seen` holds the first bytes up to it, and `status` is what a server answers.
+    `kind` is the violation, `seen` the bytes received up to it, and `status` what a server answers.
     """
 
     status = Status.INVALID

@@ -1,7 +1,7 @@
-"""The server's half of GETFILE: bytes of a request to its path, and the headers of replies.
+"""The server side of GETFILE: the bytes of a request → its path, and the headers of replies.
 
-PURE: takes values and returns values, holds no connection. `parse_request` is asked again with everything that has
-arrived so far, so one call must be cheap: a whole request costs one regular expression.
+PURE: values in, values out, no connection. `parse_request` is called again with everything received so far, so a call
+must be cheap: a complete request costs one regular expression.
 """
 
 import re
@@ -32,10 +32,10 @@ _REFUSALS: dict[tuple[Status, Wire], bytes] = {
 
 
 def parse_request(data: bytes) -> bytes | None:
-    """Return the path when `data` is one whole request, None while it is only the beginning of one.
+    """Return the path if `data` is one complete request, None while it is a prefix of one.
 
-    Raises RemoteProtocolError with the first byte after which `data` can no longer become a request; that includes
-    any byte after the terminator. What is accepted or refused does not depend on how the bytes were cut in pieces.
+    Raises RemoteProtocolError at the first byte after which `data` can no longer become a request; that includes any
+    byte after the terminator. The result does not depend on how the bytes were split.
     """
     if whole := _match_request(data):
         return whole[1]
@@ -44,22 +44,22 @@ def parse_request(data: bytes) -> bytes | None:
 
 
 def ok_header(length: int, wire: Wire) -> bytes:
-    """Return the bytes that go before content of `length` bytes; LocalProtocolError unless it fits in 64 bits."""
+    """Return the header for content of `length` bytes; raises LocalProtocolError unless that fits in 64 bits."""
     if not 0 <= length <= LENGTH_MAX:
         raise LocalProtocolError(f"content length {length} is outside 0..{LENGTH_MAX}")
     return _OK_HEADERS[wire] % length
 
 
 def refusal(status: Status, wire: Wire) -> bytes:
-    """Return the whole reply for any status but OK; LocalProtocolError for OK."""
+    """Return the complete reply for any status but OK; raises LocalProtocolError for OK."""
     try:
         return _REFUSALS[status, wire]
     except KeyError:
-        raise LocalProtocolError(f"status {status} is no refusal: it needs a length") from None
+        raise LocalProtocolError(f"status {status} is not a refusal: it needs a length") from None
 
 
 def _check_beginning(data: bytes) -> None:
-    """Raise RemoteProtocolError unless more bytes could make `data` a request."""
+    """Raise RemoteProtocolError unless `data` is a prefix of a valid request."""
     if not data.startswith(REQUEST_PREFIX):
         if REQUEST_PREFIX.startswith(data):
             return
@@ -88,7 +88,7 @@ def _check_beginning(data: bytes) -> None:
 
 
 def _common_prefix_length(data: bytes, expected: bytes) -> int:
-    """Count the first bytes in which both agree."""
+    """The length of the common prefix."""
     for index, (byte, wanted) in enumerate(zip(data, expected, strict=False)):
         if byte != wanted:
             return index

@@ -1,4 +1,4 @@
-"""PURE: ChunkedBody: the bytes of a body in chunks → the body (RFC 9112 section 7.1)."""
+"""PURE: ChunkedBody, the decoder of the chunked transfer coding (RFC 9112 section 7.1)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from webproxy.http.errors import HttpError
 from webproxy.http.syntax import FIELD_LINE, LENGTH_MAX, TOKEN
 
 CHUNK_LINE_BYTES_MAX = 256
-"""A chunk's size with its extensions and line end."""
+"""Of the line that gives a chunk's size, including its extensions and line end."""
 EXTENSION_BYTES_MAX = 8192
-"""The extensions of a whole body: tiny chunks with long extensions are an attack, not a body."""
+"""Of all extensions in one body: tiny chunks with long extensions are an attack, not a body."""
 
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)((?:;%s(?:=(?:%s|%s))?)*+)\r\n" % (TOKEN, TOKEN, _QUOTED)).fullmatch
@@ -18,9 +18,10 @@ _is_trailer_line = re.compile(FIELD_LINE).fullmatch
 
 
 class ChunkedBody:
-    """The state between the pieces of one body. Extensions and trailers are checked, counted and dropped.
+    """Decodes one body piece by piece. Extensions and trailers are checked, counted and dropped.
 
-    Stricter than the grammar in one point: no blanks around an extension's signs, because parsers disagree on them.
+    Stricter than the grammar in one respect: no white space around the ";" and "=" of an extension, because parsers
+    disagree about it.
     """
 
     __slots__ = (
@@ -35,7 +36,7 @@ class ChunkedBody:
 
     def __init__(self, *, trailer_bytes_max: int, trailers_max: int) -> None:
         self.complete = False
-        """The empty line behind the last chunk and the trailers has been taken."""
+        """The last chunk, the trailers and the empty line after them have been consumed."""
         self._left = 0
         self._end_due = False
         self._in_trailers = False
@@ -44,9 +45,9 @@ class ChunkedBody:
         self._trailers = trailers_max
 
     def take(self, buffer: bytes, at: int) -> tuple[bytes, int]:
-        """What can be taken of `buffer` from `at` on: bytes of the body, and where the rest begins.
+        """Consume what is possible of `buffer` from `at` on; returns body bytes and the offset of what is left.
 
-        Raises HttpError 400 for what is no chunk, 431 for too many trailers.
+        Raises HttpError 400 for a malformed chunk, 431 for too many or too long trailers.
         """
         parts = []
         while not self.complete and at < len(buffer):
@@ -58,7 +59,7 @@ class ChunkedBody:
                 self._end_due = not self._left
             elif self._end_due:
                 if not b"\r\n".startswith(buffer[at : at + 2]):
-                    raise HttpError(400, "a chunk is longer than its size")
+                    raise HttpError(400, "chunk data exceeds its size")
                 if at + 2 > len(buffer):
                     break
                 at += 2
@@ -86,7 +87,7 @@ class ChunkedBody:
             return
         found = _chunk_line(line)
         if found is None or (size := int(found[1], 16)) > LENGTH_MAX:
-            raise HttpError(400, "not a chunk size")
+            raise HttpError(400, "invalid chunk size")
         self._extension_bytes -= len(found[2])
         if self._extension_bytes < 0:
             raise HttpError(400, "too many chunk extensions")
@@ -102,4 +103,4 @@ class ChunkedBody:
         if self._trailers < 0:
             raise HttpError(431, "too many trailers")
         if _is_trailer_line(line) is None:
-            raise HttpError(400, "not a trailer line")
+            raise HttpError(400, "invalid trailer line")

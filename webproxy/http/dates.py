@@ -1,4 +1,4 @@
-"""PURE: dates of HTTP ↔ seconds since the epoch (RFC 9110 section 5.6.7)."""
+"""PURE: HTTP dates ↔ seconds since the epoch (RFC 9110 section 5.6.7)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _asctime_date = re.compile(rb"%s %s ((?:[0-9]| )[0-9]) %s ([0-9]{4})" % (_DAY, _
 
 
 def parse_http_date(value: bytes, now: float) -> int | None:
-    """Seconds since the epoch of a date in one of the three forms that must be read; None for anything else.
+    """Seconds since the epoch for a date in one of the three forms that recipients must accept; None for anything else.
 
-    `now`, in seconds, gives years of two digits their century. Names are case-sensitive; whether the day of the week
-    fits the date is not looked at. Second 60 is a leap second: the next minute's beginning.
+    `now`, in seconds since the epoch, decides the century of two-digit years. Names are case-sensitive; the day of the
+    week is not checked against the date. Second 60 is a leap second and counts as the start of the next minute.
     """
     if (found := _imf_fixdate(value)) is not None:
         day, month, year, *clock = found.groups()
@@ -44,13 +44,13 @@ def _seconds(year: int, month: bytes, day: bytes, clock: list[bytes]) -> int | N
         return None
     try:
         days = date(year, _MONTH_NUMBERS[month], int(day)).toordinal() - _EPOCH
-    except ValueError:  # a day that its month has not, or year 0
+    except ValueError:  # no such day in that month, or year 0
         return None
     return days * 86_400 + hour * 3600 + minute * 60 + second
 
 
 def _seconds_in_century(short_year: int, month: bytes, day: bytes, clock: list[bytes], now: float) -> int | None:
-    """The latest such date that is not more than 50 years ahead of `now` (RFC 9110 section 5.6.7)."""
+    """The latest such date that is at most 50 years after `now` (RFC 9110 section 5.6.7)."""
     today = datetime.fromtimestamp(now, UTC)
     year = today.year - today.year % 100 + 100 + short_year
     this_day = (today.month, today.day, today.hour, today.minute, today.second)
@@ -62,9 +62,9 @@ def _seconds_in_century(short_year: int, month: bytes, day: bytes, clock: list[b
 
 @functools.lru_cache(maxsize=16)
 def format_http_date(seconds: int) -> bytes:
-    """The IMF-fixdate of so many seconds since the epoch; ValueError outside of the years 1 to 9999.
+    """The IMF-fixdate for a number of seconds since the epoch; raises ValueError outside the years 1 to 9999.
 
-    The last results are kept: all answers of one second carry the same Date.
+    Recent results are cached: all responses sent in the same second carry the same Date.
     """
     days, rest = divmod(seconds, 86_400)
     day = date.fromordinal(_EPOCH + days)

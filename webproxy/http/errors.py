@@ -1,10 +1,10 @@
-"""HttpError: a client's message breaks a rule of HTTP; the status that the client is told, and why."""
+"""HttpError: a client's message violates HTTP; with the status to answer, and the reason."""
 
 from __future__ import annotations
 
 
 class HttpError(Exception):
-    """The request is refused with `status`, and the connection closed: where its next request begins is not known."""
+    """The request is refused with `status` and the connection closed: where the next request starts is unknown."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f"{status}: {text}")

@@ -1,7 +1,7 @@
 """Fields: the header (or trailer) section of one HTTP message, an immutable value.
 
-Fields are made of lines, or of a block (the lines as they stand on the wire) that is taken apart when somebody asks
-for a line of it. A stored response is sent as its block, and often nothing else of it is looked at.
+Fields are built from lines, or from a block (the lines as they are on the wire) that is parsed only when a line is
+needed. A stored response is sent as its block, often without a look at any single field.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from webproxy.http.syntax import is_field_block
 
 Field = tuple[bytes, bytes]
-"""Name as it was received, and its value without white space around it."""
+"""The name as received, and the value without surrounding white space."""
 
 
 class Fields:
-    """Field lines in their order.
+    """Field lines in order.
 
-    Names are compared without case (RFC 9110 section 5.1); the names that its methods take are lower case.
+    Names are compared case-insensitively (RFC 9110 section 5.1); methods take names in lower case.
     """
 
     __slots__ = ("_block", "_index", "_lines")
@@ -29,10 +29,10 @@ class Fields:
 
     @classmethod
     def parse_block(cls, block: bytes) -> Fields:
-        """The fields of lines `Name: value` that end in CR LF each, without the empty line behind them.
+        """Fields from lines of the form `Name: value`, each with its CR LF, without the empty line that ends a head.
 
-        Only for blocks that we wrote: one blank behind the colon, exactly. Raises ValueError when a name is no token
-        or a value holds CR, LF or NUL (RFC 9110 section 5.5).
+        Only for blocks that we wrote: exactly one space after the colon. Raises ValueError if a name is not a token or
+        a value contains CR, LF or NUL (RFC 9110 section 5.5).
         """
         if is_field_block(block) is None:
             raise ValueError("not a block of field lines")
@@ -43,7 +43,7 @@ class Fields:
 
     @property
     def lines(self) -> tuple[Field, ...]:
-        """The lines in their order."""
+        """The lines, in order."""
         lines = self._lines
         if lines is None:
             pairs = [line.split(b": ", 1) for line in (self._block or b"").split(b"\r\n")[:-1]]
@@ -52,7 +52,7 @@ class Fields:
 
     @property
     def block(self) -> bytes:
-        """The lines as they are sent, each with its CR LF; what the lines hold is not checked here."""
+        """The lines as they are sent, each with its CR LF; their content is not checked here."""
         block = self._block
         if block is None:
             self._block = block = b"".join([b"%s: %s\r\n" % line for line in self.lines])
@@ -93,30 +93,30 @@ class Fields:
         return f"Fields({self.lines!r})"
 
     def names(self) -> Iterable[bytes]:
-        """The names that occur, in lower case, each once."""
+        """The distinct field names, in lower case."""
         return self._indexed().keys()
 
     def get(self, name: bytes) -> bytes | None:
-        """The field's value, several lines joined with ", " (RFC 9110 section 5.3); None when there is none."""
+        """The field's value, multiple lines joined with ", " (RFC 9110 section 5.3); None if absent."""
         value = self._indexed().get(name)
         return b", ".join(value) if isinstance(value, list) else value
 
     def get_all(self, name: bytes) -> list[bytes]:
-        """The values of all its lines, in their order."""
+        """The values of all lines with this name, in order."""
         value = self._indexed().get(name)
         if value is None:
             return []
         return list(value) if isinstance(value, list) else [value]
 
     def without(self, names: Iterable[bytes]) -> Fields:
-        """All lines but those of these names."""
+        """All lines except those with these names."""
         dropped = frozenset(names)
         return Fields(line for line in self.lines if line[0].lower() not in dropped)
 
     def with_line(self, name: bytes, value: bytes) -> Fields:
-        """One more line behind the others."""
+        """With one more line at the end."""
         return Fields((*self.lines, (name, value)))
 
     def replaced(self, name: bytes, value: bytes) -> Fields:
-        """This one line in place of all lines of its name (which may be spelled with capitals here)."""
+        """With this line in place of all lines of the same name (which may contain capitals here)."""
         return Fields((*self.without((name.lower(),)).lines, (name, value)))

@@ -1,4 +1,4 @@
-"""The heads of HTTP messages, as values."""
+"""The heads of HTTP messages as values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from webproxy.http.fields import Fields
 
 
 class Framing(Enum):
-    """How the length of a message's body is told (RFC 9112 section 6.3)."""
+    """How the length of a message body is determined (RFC 9112 section 6.3)."""
 
     NONE = "no body"
     LENGTH = "content-length"
@@ -21,7 +21,7 @@ class Framing(Enum):
 class RequestHead:
     """One request without its body. `target` is as received; `version` is (1, 0) or (1, 1).
 
-    Never changed; but not declared as frozen: that takes four times as long to make, and every request makes one.
+    Never modified, but not declared frozen: constructing a frozen one takes four times as long, once per request.
     """
 
     method: bytes
@@ -31,13 +31,13 @@ class RequestHead:
     framing: Framing = Framing.NONE
     content_length: int = 0
     keep_alive: bool = True
-    """The client lets the connection live on after the answer (RFC 9112 section 9.3)."""
+    """The client allows the connection to persist after the response (RFC 9112 section 9.3)."""
     expects_continue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """One response without its body; `fields` as received (from an origin) or as to be sent (to a client)."""
+    """One response without its body; `fields` as received from an origin, or as to be sent to a client."""
 
     status: int
     fields: Fields

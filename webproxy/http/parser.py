@@ -1,7 +1,7 @@
-"""PURE: RequestParser: the bytes of one client's connection → request heads and bodies (RFC 9112).
+"""PURE: RequestParser: the bytes of a client connection → request heads and bodies (RFC 9112).
 
-Not made of httptools: that refuses methods it does not know, cannot stop behind a message, and lets through what its
-users must refuse by themselves. Tests hold the two against each other: what is accepted here, httptools reads alike.
+Not based on httptools, which rejects methods it does not know, cannot stop at the end of a message, and leaves some
+checks to its users. Tests compare the two: whatever is accepted here, httptools parses to the same result.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from webproxy.http.syntax import METHOD, match_http_url
 HEAD_BYTES_MAX = 8192
 FIELDS_MAX = 100
 REQUEST_LINE_BYTES_MAX = 8192
-"""Without its CR LF (RFC 9112 section 3 wants 8000 at least)."""
+"""Without its CR LF (RFC 9112 section 3 asks for at least 8000)."""
 
-# Bytes beyond ASCII belong in no target, but clients send them, and no reader takes one for a delimiter.
+# Non-ASCII bytes are not allowed in a target, but clients send them, and no parser takes one for a delimiter.
 _REQUEST_LINE = rb"(%s) ([!-~\x80-\xff]++) HTTP/" % METHOD
 _request_line = re.compile(rb"%s1\.([01])\r\n" % _REQUEST_LINE).match
 _is_other_version = re.compile(rb"%s[0-9]\.[0-9]\r\n" % _REQUEST_LINE).fullmatch
 _may_begin = re.compile(rb"%s(?: |\Z)|\r?\Z" % METHOD).match
 _VERSIONS = {b"0": (1, 0), b"1": (1, 1)}
 
-# Clients of one kind send the same fields with every request and every connection; what tells persons apart stays out.
+# Clients of one kind send the same fields with every request on every connection. Sections that identify a user are
+# not remembered.
 _known_sections: dict[tuple[bytes, bytes, int], RequestSection] = {}
 _KNOWN_SECTIONS_MAX = 256
 _KNOWN_BLOCK_BYTES_MAX = 1024
@@ -36,10 +37,10 @@ _is_personal = re.compile(rb"^(?:cookie|(?:proxy-)?authorization):", re.IGNORECA
 
 
 class RequestParser:
-    """One for a connection: feed() what comes until there is a head, take the body, then next_head().
+    """One per connection: feed() bytes until it returns a head, read the body, then call next_head().
 
-    It stops behind each head and each body; the bytes of the requests behind stay here. After an HttpError the
-    connection must be closed. The last header section is kept, because the next request mostly repeats it.
+    Parsing stops after each head and each body; the bytes of later requests stay buffered. After an HttpError the
+    connection must be closed. The last header section is remembered, because the next request usually repeats it.
     """
 
     __slots__ = (
@@ -69,22 +70,22 @@ class RequestParser:
 
     @property
     def buffered(self) -> bool:
-        """Bytes of a next request are here; when next_head() has just given None, they are the beginning of a head."""
+        """Bytes of the next request are buffered; after next_head() returned None, the start of its head."""
         return self._at < len(self._buffer) and self.body_complete
 
     @property
     def body_complete(self) -> bool:
-        """The current request has been taken to its end."""
+        """The body of the current request has been read completely."""
         return not self._left and self._chunks is None
 
     @property
     def whole_request(self) -> bytes:
-        """The bytes of the request that was given last, when nothing came with them and anybody may send the same."""
+        """The bytes of the last request, if nothing else arrived with them and they identify no user; else empty."""
         known = self._alone and (self._block, self._minor, self._fields_max) in _known_sections
         return self._buffer if known and len(self._buffer) <= _KNOWN_REQUEST_BYTES_MAX else b""
 
     def feed(self, data: bytes) -> RequestHead | None:
-        """More bytes from the client; the next request's head when it is whole, like next_head()."""
+        """Add bytes from the client; returns the head of the next request once it is complete, like next_head()."""
         if self._at < len(self._buffer):
             data = self._buffer[self._at :] + data
         self._buffer = data
@@ -93,12 +94,12 @@ class RequestParser:
         return self.next_head()
 
     def next_head(self) -> RequestHead | None:
-        """The head of the next request when it is whole; the current one must be complete.
+        """The head of the next request if it is complete, else None; the current one must have been read to its end.
 
-        Raises HttpError 400, 414, 417, 431, 501 or 505: the same one however the bytes were cut.
+        Raises HttpError 400, 414, 417, 431, 501 or 505, the same one no matter how the bytes were split.
         """
-        assert self._chunks is None, "the body comes first"
-        assert not self._left, "the body comes first"
+        assert self._chunks is None, "the body must be read first"
+        assert not self._left, "the body must be read first"
         buffer, at = self._buffer, self._at
         end = buffer.find(b"\r\n\r\n", at, at + self._head_bytes_max)
         line = _request_line(buffer, at)
@@ -119,9 +120,9 @@ class RequestParser:
         return RequestHead(method, target, _VERSIONS[minor], *section)
 
     def body(self, received: bytes = b"") -> bytes:
-        """The bytes of the current request's body that are here, with what was `received` now; b"" when more is needed.
+        """The available bytes of the current request's body, including those just `received`; b"" if more are needed.
 
-        Raises HttpError 400 or 431 when chunks or trailers are not valid; trailers are dropped.
+        Raises HttpError 400 or 431 for invalid chunks or trailers; trailers are dropped.
         """
         buffer = self._buffer[self._at :] + received if received else self._buffer
         at = 0 if received else self._at
@@ -147,7 +148,7 @@ class RequestParser:
         lines = split_block(block)
         if lines is None or len(lines) > self._fields_max:
             self._check_lines()
-            raise AssertionError("two readings of one header section")
+            raise AssertionError("the block and its lines disagree")
         section = read_section(Fields(lines), _VERSIONS[minor])
         if len(block) <= _KNOWN_BLOCK_BYTES_MAX and not _is_personal(block):
             if len(_known_sections) >= _KNOWN_SECTIONS_MAX:
@@ -156,44 +157,44 @@ class RequestParser:
         return section
 
     def _unready_head(self) -> RequestHead | None:
-        """Not a whole head with a good first line: lines behind a body, an early part of a head, or a bad one."""
+        """No complete head with a valid first line: empty lines after a body, an incomplete head, or an invalid one."""
         buffer, at = self._buffer, self._at
-        while buffer.startswith(b"\r\n", at):  # RFC 9112 section 2.2: some clients send a line end behind a body
+        while buffer.startswith(b"\r\n", at):  # RFC 9112 section 2.2: some clients send an extra CR LF after a body
             at += 2
         if at > self._at:
             self._at = at
             return self.next_head()
         self._check_lines()
         if len(buffer) - at >= self._head_bytes_max:
-            raise HttpError(431, "the head is too long")
+            raise HttpError(431, "request head too long")
         return None
 
     def _check_lines(self) -> None:
-        """Look at the lines that are here one by one; raise HttpError for the first that breaks a rule."""
+        """Check the available lines one by one; raises HttpError for the first invalid one."""
         head = self._buffer[self._at : self._at + self._head_bytes_max]
         if _may_begin(head) is None:
-            raise HttpError(400, "not a method")
+            raise HttpError(400, "invalid method")
         line_bytes_max = min(REQUEST_LINE_BYTES_MAX + 2, self._head_bytes_max)
         end = head.find(b"\n", 0, line_bytes_max) + 1
         if not end:
             if len(head) >= line_bytes_max:
-                raise HttpError(414, "the request line is too long")
+                raise HttpError(414, "request line too long")
             return
         if _request_line(head) is None:
             if _is_other_version(head[:end]) is None:
-                raise HttpError(400, "not a request line")
-            raise HttpError(505, "only HTTP/1.0 and HTTP/1.1")
+                raise HttpError(400, "invalid request line")
+            raise HttpError(505, "unsupported version: HTTP/1.0 and HTTP/1.1 only")
         for number, line in enumerate(head[end:].split(b"\n")[:-1]):
             if line == b"\r":
                 return
             if number >= self._fields_max:
-                raise HttpError(431, "too many fields")
+                raise HttpError(431, "too many header fields")
             if not is_field_line(line + b"\n"):
-                raise HttpError(400, "not a field line")
+                raise HttpError(400, "invalid header field line")
 
 
 def _check_target(method: bytes, target: bytes) -> None:
-    """RFC 9112 section 3.2: a method goes with certain forms only; a path goes with any but CONNECT."""
+    """RFC 9112 section 3.2: the form of the target depends on the method; a path is valid for all but CONNECT."""
     absolute = match_http_url(target)
     if method == b"CONNECT":
         valid = is_authority(target) and target.rpartition(b":")[2].isdigit()
@@ -202,4 +203,4 @@ def _check_target(method: bytes, target: bytes) -> None:
     else:
         valid = target == b"*" and method == b"OPTIONS"
     if not valid:
-        raise HttpError(400, "not a target for this method")
+        raise HttpError(400, "invalid target for this method")

@@ -1,6 +1,6 @@
-"""PURE: byte ranges: what Range asks for, Content-Range, the frame of multipart/byteranges (RFC 9110 section 14).
+"""PURE: byte ranges: Range, Content-Range and the framing of multipart/byteranges (RFC 9110 section 14).
 
-Ranges in our code are pairs `[first, end)`; on the wire the last byte is named, not the one behind it.
+Ranges in our code are pairs `[first, end)`; on the wire the last byte is given, not the one after it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from webproxy.http.syntax import BLANKS
 
 RANGES_MAX = 16
-"""More ranges in one request are nothing that a client needs (RFC 9110 section 14.2 lets a server ignore them)."""
+"""No client needs more ranges in one request (RFC 9110 section 14.2 allows a server to ignore them)."""
 _DIGITS_MAX = 30
 
 _is_unit_bytes = re.compile(rb"bytes=(.*)", re.IGNORECASE | re.DOTALL).fullmatch
@@ -24,7 +24,7 @@ _content_range = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """The bytes `[first, end)` of a representation of `size` bytes; size None when the sender did not know it."""
+    """The bytes `[first, end)` of a representation of `size` bytes; size is None if the sender did not know it."""
 
     first: int
     end: int
@@ -32,11 +32,11 @@ class ContentRange:
 
 
 def parse_range(value: bytes, size: int) -> list[tuple[int, int]] | None:
-    """The ranges of a Range field that a representation of `size` bytes can satisfy, in the order they were asked for.
+    """The satisfiable ranges of a Range field for a representation of `size` bytes, in the order requested.
 
-    None: the field is to be ignored and everything sent, because it is not valid, in another unit, or asks for more
-    than 16 ranges (sections 14.1.1, 14.2). An empty list: none can be satisfied, the answer is 416 (section 15.5.17).
-    Ranges that overlap come as one, and all in ascending order then (section 15.3.7.2): no byte is sent twice.
+    None: ignore the field and send everything, because it is invalid, in another unit, or lists more than 16 ranges
+    (sections 14.1.1, 14.2). An empty list: no range is satisfiable, answer 416 (section 15.5.17). Overlapping
+    ranges are merged, and all are sorted then (section 15.3.7.2): no byte is sent twice.
     """
     unit = _is_unit_bytes(value)
     if unit is None:
@@ -52,11 +52,11 @@ def parse_range(value: bytes, size: int) -> list[tuple[int, int]] | None:
         if found[1]:
             first = int(found[1])
             end = int(found[2]) + 1 if found[2] else max(size, first + 1)
-            if end <= first:  # the last byte before the first: not valid (section 14.1.1)
+            if end <= first:  # the last byte precedes the first: invalid (section 14.1.1)
                 return None
         elif found[2]:
             length = int(found[2])
-            if length and not size:  # satisfiable, by nothing that Content-Range could name (section 14.1.2)
+            if length and not size:  # satisfiable, but not expressible in Content-Range (section 14.1.2)
                 return None
             first, end = (max(size - length, 0), size) if length else (size, size)
         else:
@@ -84,12 +84,12 @@ def content_range(first: int, end: int, size: int) -> bytes:
 
 
 def unsatisfied_range(size: int) -> bytes:
-    """The Content-Range of a 416 answer (section 14.4)."""
+    """The Content-Range of a 416 response (section 14.4)."""
     return b"bytes */%d" % size
 
 
 def parse_content_range(value: bytes) -> ContentRange | None:
-    """What a 206 answer says of its only part; None when it is not valid, in another unit or names no range."""
+    """The range of a single-part 206 response; None if the field is invalid, in another unit or without a range."""
     found = _content_range(value)
     if found is None:
         return None
@@ -103,10 +103,10 @@ def parse_content_range(value: bytes) -> ContentRange | None:
 def multipart_parts(
     ranges: Sequence[tuple[int, int]], size: int, content_type: bytes | None, boundary: bytes
 ) -> tuple[list[tuple[bytes, int, int]], bytes, int]:
-    """The frame of a multipart/byteranges body (section 14.6).
+    """The framing of a multipart/byteranges body (section 14.6).
 
-    Returns for each range the bytes to be sent before it, with the range; the bytes behind the last; and the length of
-    all together. `boundary` is a token of at most 70 bytes that does not occur in the content.
+    Returns, for each range, the bytes to send before it and the range itself; the bytes to send after the last; and the
+    total length. `boundary` is a token of at most 70 bytes that does not occur in the content.
     """
     kind = b"" if content_type is None else b"Content-Type: %s\r\n" % content_type
     parts: list[tuple[bytes, int, int]] = []

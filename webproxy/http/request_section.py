@@ -1,7 +1,7 @@
-"""PURE: what the header section of a request says of the request itself: its host, its body, its connection.
+"""PURE: what the header section of a request says about the request itself: its host, its body, its connection.
 
-Two readers of one message must see the same end of it, so whatever could be read in two ways is refused, also where
-RFC 9112 would let a server mend it.
+All recipients must agree on where a message ends, so anything ambiguous is refused, even where RFC 9112 allows a server
+to repair it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from webproxy.http.fields import Field, Fields
 from webproxy.http.messages import Framing
 from webproxy.http.syntax import BLANKS, FIELD_LINE, LENGTH_MAX, split_list
 
-# A tabulator is a blank like any other, but not every reader trims one from a length or a transfer coding.
+# A tab is white space like a space, but not every parser strips it from a length or a transfer coding.
 _UNCLEAR = rb"(?i:content-length|transfer-encoding):[^\r]*\t"
 _FIELD_LINE = rb"(?!%s)%s" % (_UNCLEAR, FIELD_LINE)
 _is_block = re.compile(rb"(?:%s)*+" % _FIELD_LINE).fullmatch
@@ -25,7 +25,7 @@ _is_authority = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]++|\[[0-9A-Fa-f:.]++
 
 
 class RequestSection(NamedTuple):
-    """The fields of a request, and what follows from them."""
+    """The fields of a request and what they imply."""
 
     fields: Fields
     framing: Framing
@@ -35,28 +35,29 @@ class RequestSection(NamedTuple):
 
 
 def is_field_line(line: bytes) -> bool:
-    """Whether this is a field line with its CR LF (RFC 9112 section 5).
+    """Whether this is a field line, including its CR LF (RFC 9112 section 5).
 
-    No blank may stand before the colon, and none before the name: an old server could take such a line for the one
-    before (sections 2.2, 5.1, 5.2). Values hold no controls but the tabulator (RFC 9110 section 5.5).
+    White space is allowed neither before the colon nor before the name: old servers could take such a line for a
+    continuation of the previous one (sections 2.2, 5.1, 5.2). The only control character in values is the tab (RFC 9110
+    section 5.5).
     """
     return _is_field_line(line) is not None
 
 
 def is_authority(value: bytes) -> bool:
-    """Whether this is a host with an optional port, without a user name (RFC 9110 sections 4.2.4, 7.2)."""
+    """Whether this is a host with an optional port and no userinfo (RFC 9110 sections 4.2.4, 7.2)."""
     return _is_authority(value) is not None
 
 
 def split_block(block: bytes) -> tuple[Field, ...] | None:
-    """The lines of a header section without its empty line, blanks around the values gone; None when a line is none."""
+    """The lines of a header section (without its empty line), white space stripped; None if one is invalid."""
     if _is_block(block) is None:
         return None
     return tuple([(name, value.strip(BLANKS)) for name, value in _names_and_values(block)])
 
 
 def read_section(fields: Fields, version: tuple[int, int]) -> RequestSection:
-    """What these fields mean in a request of this version; raises HttpError 400, 417 or 501."""
+    """Interpret the fields of a request of this version; raises HttpError 400, 417 or 501."""
     names = fields.names()
     _check_host(fields, version)
     if b"transfer-encoding" in names:
@@ -75,35 +76,35 @@ def read_section(fields: Fields, version: tuple[int, int]) -> RequestSection:
 
 
 def _check_host(fields: Fields, version: tuple[int, int]) -> None:
-    """RFC 9112 section 3.2: exactly one on 1.1, also beside an absolute-form target; on 1.0 it may be missing."""
-    host = fields.get(b"host")  # several lines come joined by a comma and a blank: no authority
+    """RFC 9112 section 3.2: exactly one in HTTP/1.1, even with an absolute-form target; optional in HTTP/1.0."""
+    host = fields.get(b"host")  # multiple lines are joined by ", ", which no authority contains
     if host is None:
         if version == (1, 1):
-            raise HttpError(400, "no Host")
+            raise HttpError(400, "missing Host")
     elif _is_authority(host) is None:
-        raise HttpError(400, "not one Host")
+        raise HttpError(400, "invalid Host")
 
 
 def _check_transfer_coding(fields: Fields, version: tuple[int, int]) -> None:
-    """RFC 9112 sections 6.1 and 6.3: `chunked` and nothing else, not on 1.0, not beside a Content-Length."""
+    """RFC 9112 sections 6.1 and 6.3: only `chunked`, not in HTTP/1.0, and not together with Content-Length."""
     if version == (1, 0):
         raise HttpError(400, "Transfer-Encoding in HTTP/1.0")
     if b"content-length" in fields:
-        raise HttpError(400, "Transfer-Encoding and Content-Length")
+        raise HttpError(400, "both Transfer-Encoding and Content-Length")
     lines = fields.get_all(b"transfer-encoding")
     if len(lines) == 1 and lines[0].lower() == b"chunked":
         return
     codings = [coding.lower() for line in lines for coding in split_list(line)]
     if len(codings) > 1 and codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
-        raise HttpError(501, "only the transfer coding chunked")
-    raise HttpError(400, "not a transfer coding that ends the body")
+        raise HttpError(501, "unsupported transfer coding: chunked only")
+    raise HttpError(400, "chunked must be the last transfer coding, and occur once")
 
 
 def _content_length(fields: Fields) -> int:
-    """RFC 9112 section 6.3; repeated values are refused even when they agree, as section 8.6 of RFC 9110 allows."""
+    """RFC 9112 section 6.3; repeated values are refused even if they agree, as RFC 9110 section 8.6 allows."""
     lines = fields.get_all(b"content-length")
     if len(lines) != 1 or _is_length(lines[0]) is None:
-        raise HttpError(400, "not a Content-Length")
+        raise HttpError(400, "invalid Content-Length")
     length = int(lines[0])
     if length > LENGTH_MAX:
         raise HttpError(400, "Content-Length too large")
@@ -113,7 +114,7 @@ def _content_length(fields: Fields) -> int:
 def _expects_continue(fields: Fields) -> bool:
     """RFC 9110 section 10.1.1; there is no other expectation."""
     if any(expectation.lower() != b"100-continue" for expectation in split_list(fields.get(b"expect") or b"")):
-        raise HttpError(417, "an unknown expectation")
+        raise HttpError(417, "unsupported expectation")
     return True
 
 

@@ -1,6 +1,6 @@
-"""PURE: responses → the bytes that clients are sent (RFC 9112 sections 4, 5, 7.1).
+"""PURE: responses → the bytes sent to clients (RFC 9112 sections 4, 5, 7.1).
 
-Requests to an origin are written by libcurl.
+Requests to an origin are serialised by libcurl.
 """
 
 from __future__ import annotations
@@ -68,25 +68,25 @@ REASONS = {
     508: b"Loop Detected",
     511: b"Network Authentication Required",
 }
-"""The usual words for a status (RFC 9110 section 15, RFC 5842, RFC 6585, RFC 7725, RFC 8297, RFC 8470)."""
+"""The standard reason phrases (RFC 9110 section 15, RFC 5842, RFC 6585, RFC 7725, RFC 8297, RFC 8470)."""
 
 
 @functools.lru_cache(maxsize=128)
 def status_line(status: int, reason: bytes = b"") -> bytes:
-    """The first line of a response; an empty `reason` stands for the usual words. Raises ValueError as below."""
+    """The first line of a response; an empty `reason` means the standard one. Raises ValueError as response_head()."""
     if not 100 <= status <= 999 or is_line_text(reason) is None:
         raise ValueError(f"not a status line: {status} {reason!r}")
     return b"HTTP/1.1 %d %s\r\n" % (status, reason or REASONS.get(status, b""))
 
 
 def response_head(status: int, reason: bytes, fields: Fields) -> bytes:
-    """A response's head, its empty line included.
+    """A response's head, including the empty line.
 
-    Raises ValueError when the status has not three digits, a name is no token, or a value or the reason holds CR, LF
-    or NUL (RFC 9110 section 5.5): what an origin sent must not begin a second response.
+    Raises ValueError if the status does not have three digits, a name is not a token, or a value or the reason contains
+    CR, LF or NUL (RFC 9110 section 5.5): nothing an origin sent may start a second response.
     """
     block = fields.block
-    # A line end in a value makes one line into two good ones: only their number tells.
+    # A line end inside a value can make two valid lines out of one; only their number gives it away.
     if is_field_block(block) is None or block.count(b"\n") != len(fields):
         raise ValueError(f"not fields: {fields!r}")
     return b"%s%s\r\n" % (status_line(status, reason), block)
@@ -95,9 +95,9 @@ def response_head(status: int, reason: bytes, fields: Fields) -> bytes:
 def error_response(
     status: int, *, close: bool, text: str, date: bytes, fields: Fields | None = None, with_body: bool = True
 ) -> bytes:
-    """A whole response of our own with one line of text; `date` is its Date, `fields` what the status asks for besides.
+    """A complete response of our own with one line of text; `date` is its Date, `fields` what else the status requires.
 
-    `close` says that the connection ends with it (RFC 9112 section 9.6). Without its body it answers HEAD.
+    `close`: the connection ends with it (RFC 9112 section 9.6). Without the body it answers a HEAD.
     """
     body = text.encode() + b"\n"
     lines = [
@@ -113,6 +113,6 @@ def error_response(
 
 
 def chunk_head(size: int) -> bytes:
-    """What is sent before a chunk of so many bytes, at least one; CHUNK_END follows them (RFC 9112 section 7.1)."""
-    assert size > 0, "a chunk without bytes would end the body"
+    """What precedes a chunk of `size` bytes, at least 1; CHUNK_END follows it (RFC 9112 section 7.1)."""
+    assert size > 0, "an empty chunk would end the body"
     return b"%x\r\n" % size

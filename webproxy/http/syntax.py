@@ -1,7 +1,7 @@
-"""PURE: the grammar that readers and writers of messages share (RFC 9110 section 5, RFC 9112 sections 5 and 6).
+"""PURE: the grammar shared by everything that reads or writes messages (RFC 9110 section 5, RFC 9112 sections 5 and 6).
 
-Names in capitals are regular expressions to build others from. The `is_...` are bound `fullmatch` methods: they return
-a match or None, and cost no Python call of their own.
+Names in capitals are regular expressions for use in others. The `is_...` and `match_...` are bound `fullmatch` methods:
+they return a match or None, and cost no Python call of their own.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Final
 BLANKS: Final = b" \t"
 """Optional white space (RFC 9110 section 5.6.3)."""
 LENGTH_MAX: Final = 2**63 - 1
-"""The longest body: a file offset can be no greater."""
+"""The longest body: the largest file offset."""
 FRAMING_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding"))
-"""Fields that say where a body ends: each sender decides that for its own connection (RFC 9112 section 6)."""
+"""Fields that delimit the body; every sender sets them for its own connection (RFC 9112 section 6)."""
 BODILESS_STATUSES: Final = frozenset((204, 304))
-"""Final statuses whose response has no body, whatever its fields say (RFC 9112 section 6.3)."""
+"""Final statuses whose responses have no body, whatever the fields say (RFC 9112 section 6.3)."""
 
 _TCHAR: Final = rb"[!#-'*+\-.0-9A-Z^-z|~]"
 TOKEN: Final = _TCHAR + rb"++"
 METHOD: Final = _TCHAR + rb"{1,32}+"
 FIELD_LINE: Final = rb"%s:[\t -~\x80-\xff]*+\r\n" % TOKEN
-"""A field line as a client may send it: no control but the tab in its value (RFC 9110 section 5.5)."""
+"""A field line as a client may send it: the only control character in its value is the tab (RFC 9110 section 5.5)."""
 STRUCTURED_TOKEN: Final = rb"[A-Za-z*][!#-'*+\-./0-:A-Z^-z|~]*+"
 """A token of structured fields (RFC 8941 section 3.3.4)."""
 _UNCLOSED: Final = rb'"(?:[^"\\]++|\\.)*+'
@@ -32,11 +32,11 @@ is_token = re.compile(TOKEN).fullmatch
 """A token (RFC 9110 section 5.6.2): a field name, a method, a directive's name."""
 is_structured_token = re.compile(STRUCTURED_TOKEN).fullmatch
 is_line_text = re.compile(rb"[^\0\r\n]*+").fullmatch
-"""What can stand in a line: anything but what ends one (RFC 9110 section 5.5)."""
+"""Text within a line: anything but CR, LF and NUL (RFC 9110 section 5.5)."""
 is_field_block = re.compile(rb"(?:%s: [^\0\r\n]*+\r\n)*+" % TOKEN).fullmatch
-"""Field lines in the one form that we write: a blank after the colon, CR LF at the end of each."""
+"""Field lines in the form that we write: one space after the colon, CR LF at the end of each."""
 match_http_url = re.compile(rb"(https?)://([^/?#]*+)([/?#].*)?+", re.IGNORECASE | re.DOTALL).fullmatch
-"""Scheme, authority and the rest of an absolute URL; none of them is checked any further."""
+"""Scheme, authority and the rest of an absolute URL, without any further check."""
 
 _elements = re.compile(rb'(?:[^,"]++|%s"?)++' % _UNCLOSED, re.DOTALL).findall
 _is_quoted = re.compile(_QUOTED_STRING, re.DOTALL).fullmatch

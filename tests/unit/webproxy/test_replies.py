@@ -112,7 +112,7 @@ def test_no_such_range(with_body: bool) -> None:
     head, _, body = whole.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 416 Range Not Satisfiable\r\nDate: " + DATE + b"\r\n")
     assert b"\r\nContent-Range: bytes */1000\r\nCache-Status: gf; hit; ttl=53\r\n" in head
-    assert body == (b"no such range\n" if with_body else b"")
+    assert body == (b"range not satisfiable\n" if with_body else b"")
 
 
 # -- of an origin's answers -------------------------------------------------------------------------------------------
