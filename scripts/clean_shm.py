@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from shmchannel.reaper import survey, sweep
+from shmchannel.process.reaper import survey, sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:

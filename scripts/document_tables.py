@@ -13,14 +13,14 @@ from shmchannel.daemonkit.exits import exit_codes_table
 from shmchannel.daemonkit.options import environment_prefix
 from shmchannel.daemonkit.settings_table import settings_table
 from simplecached.config import CacheConfig
-from webproxy.config import ProxyConfig
-from webproxy.origin_settings import OriginSettings
+from webproxy.daemon.config import ProxyConfig
+from webproxy.daemon.origin_config import OriginConfig
 
 OPERATIONS = os.path.join("docs", "operations.md")
 _PARTS: Mapping[str, Callable[[], str]] = {
     "settings: simplecached": lambda: settings_table(CacheConfig, environment_prefix("simplecached")),
     "settings: webproxy": lambda: settings_table(ProxyConfig, environment_prefix("webproxy")),
-    "settings: webproxy origin": lambda: settings_table(OriginSettings, None),
+    "settings: webproxy origin": lambda: settings_table(OriginConfig, None),
     "exit codes": exit_codes_table,
 }
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 
 import psutil
 
-from shmchannel.naming import DEFAULT_QUEUE_NAME, SHM_DIRECTORY, queue_guard_path, shelf_name
-from shmchannel.reaper import FoundName, survey
+from shmchannel.process.naming import DEFAULT_QUEUE_NAME, SHM_DIRECTORY, hot_table_name, queue_guard_path
+from shmchannel.process.reaper import FoundName, survey
 
 _QUEUE_REMEDY = "start a cache on it once (simplecached -q NAME), which takes it over, and stop that"
 
@@ -102,8 +102,8 @@ def examine() -> Findings:
 
 def leaks_of(pids: Collection[int], queue_name: str) -> list[FoundName]:
     """The names that the ended processes `pids` left, and those that belong to the command queue `queue_name`."""
-    shelf_path = f"{SHM_DIRECTORY}{shelf_name(queue_name)}"
-    of_queue = {f"/dev/mqueue{queue_name}", queue_guard_path(queue_name), shelf_path}
+    hot_table_path = f"{SHM_DIRECTORY}{hot_table_name(queue_name)}"
+    of_queue = {f"/dev/mqueue{queue_name}", queue_guard_path(queue_name), hot_table_path}
     return [found for found in survey() if found.owner_pid in pids or found.path in of_queue]
 
 

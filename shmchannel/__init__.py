@@ -29,11 +29,6 @@ A pool of segments belongs to who asks, a command queue to who answers. Both end
     assert answer == b"HELLO"
 """
 
-from shmchannel.chunk_reader import ChunkReader
-from shmchannel.chunk_writer import ChunkWriter
-from shmchannel.client import ChannelClient
-from shmchannel.command_queue import CommandQueue, CommandSender
-from shmchannel.commands import Command, Kind, Priority
 from shmchannel.deadline import Deadline
 from shmchannel.errors import (
     AccessDenied,
@@ -54,16 +49,21 @@ from shmchannel.errors import (
     ShmChannelError,
     UsageError,
 )
-from shmchannel.guard import GuardWatch, ProcessGuard
-from shmchannel.layout import ObjectFacts
-from shmchannel.leased_transfer import IncomingTransfer, OutgoingTransfer
-from shmchannel.pool import Lease, SegmentPool
-from shmchannel.reaper import FoundName, survey, sweep
-from shmchannel.segment import Segment
-from shmchannel.semaphore import PeerLiveness
-from shmchannel.server import ChannelServer, Handler
+from shmchannel.messages.posix_queue import CommandQueue, CommandSender
+from shmchannel.objects.client import ChannelClient
+from shmchannel.objects.commands import Command, CommandKind, Priority
+from shmchannel.objects.server import ChannelServer, Handler
+from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
+from shmchannel.process.guard import GuardWatch, ProcessGuard
+from shmchannel.process.reaper import FoundName, survey, sweep
 from shmchannel.stats import PoolStats, ServerStats
-from shmchannel.transfer import TransferState
+from shmchannel.streams.chunk_reader import ChunkReader
+from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.layout import ObjectFacts
+from shmchannel.streams.pool import Lease, SegmentPool
+from shmchannel.streams.segment import Segment
+from shmchannel.streams.transfer import TransferState
+from shmchannel.sync.semaphore import PeerLiveness
 from shmchannel.workers import WorkerPool
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "ClosedError",
     "Command",
     "CommandError",
+    "CommandKind",
     "CommandQueue",
     "CommandSender",
     "Deadline",
@@ -83,7 +84,6 @@ __all__ = [
     "GuardWatch",
     "Handler",
     "IncomingTransfer",
-    "Kind",
     "LayoutMismatch",
     "Lease",
     "LeaseError",

@@ -41,8 +41,8 @@ class ServerStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShelfStats:
-    """Objects put on the hot shelf, and taken off before their time by a purge or a replacement."""
+class HotTableStats:
+    """Objects put on the hot table, and taken off before their time by a purge or a replacement."""
 
     published_total: int
     dropped_total: int

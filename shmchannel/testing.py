@@ -24,8 +24,6 @@ from contextlib import ExitStack
 from time import monotonic_ns
 from typing import NamedTuple, Self
 
-from shmchannel.attachments import AttachmentTable
-from shmchannel.command_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, WAKE, CommandQueue, CommandSender
 from shmchannel.deadline import Deadline
 from shmchannel.errors import (
     ChannelTimeout,
@@ -36,11 +34,13 @@ from shmchannel.errors import (
     PeerProtocolError,
     UsageError,
 )
-from shmchannel.guard import GuardWatch
-from shmchannel.layout import ProcessIdentity
-from shmchannel.naming import checked_queue_name
-from shmchannel.segment import Segment, check_segment_bytes
-from shmchannel.semaphore import TIMESPEC, PeerLiveness, SharedSemaphore
+from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, WAKE, CommandQueue, CommandSender
+from shmchannel.process.guard import GuardWatch
+from shmchannel.process.identity import ProcessIdentity
+from shmchannel.process.naming import checked_queue_name
+from shmchannel.streams.attachments import AttachmentTable
+from shmchannel.streams.segment import Segment, check_segment_bytes
+from shmchannel.sync.semaphore import TIMESPEC, PeerLiveness, SharedSemaphore
 
 _PEER_CHECK_SECONDS = 0.01
 

@@ -7,23 +7,23 @@ import resource
 from contextlib import ExitStack
 from dataclasses import asdict
 
-from shmchannel import reaper
-from shmchannel.attachments import AttachmentTable
-from shmchannel.command_queue import CommandQueue
 from shmchannel.daemonkit.daemon import Drain
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ResourceError
-from shmchannel.server import ChannelServer
-from shmchannel.shelf_publisher import ShelfPublisher, is_supported
+from shmchannel.messages.posix_queue import CommandQueue
+from shmchannel.objects.hot_table_writer import HotTableWriter, is_supported
+from shmchannel.objects.server import ChannelServer
+from shmchannel.process import reaper
+from shmchannel.streams.attachments import AttachmentTable
 from shmchannel.workers import WorkerPool
 from simplecached.config import MEMORY, CacheConfig
+from simplecached.content.static import open_static
 from simplecached.descriptors import LIMIT_ENOUGH, DescriptorPlan, Descriptors, plan_descriptors
-from simplecached.directory_store import DirectoryStore
 from simplecached.handler import CacheHandler
-from simplecached.hot_objects import FILE_SECONDS, STORED_SECONDS, HotObjects
-from simplecached.memory_store import MemoryStore
-from simplecached.static import open_static
-from simplecached.store import ObjectStore
+from simplecached.hot_table import FILE_SECONDS, STORED_SECONDS, HotObjects
+from simplecached.stores.directory_store import DirectoryStore
+from simplecached.stores.memory_store import MemoryStore
+from simplecached.stores.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ class CacheService:
             resources.callback(static.close)
         store = _open_store(config, plan, descriptors)
         resources.callback(store.close)
-        self._shelf = shelf = _open_shelf(config, plan)
+        self._hot_table = hot_table = _open_hot_table(config, plan)
         hot = None
-        if shelf is not None:
-            resources.callback(shelf.close)
-            hot = HotObjects(shelf, STORED_SECONDS if static is None else FILE_SECONDS)
+        if hot_table is not None:
+            resources.callback(hot_table.close)
+            hot = HotObjects(hot_table, STORED_SECONDS if static is None else FILE_SECONDS)
         self._handler = CacheHandler(
             static,
             store,
@@ -93,7 +93,7 @@ class CacheService:
                 "threads": config.worker_threads,
                 "content": config.content,
                 "objects_max": self._plan.objects_max,
-                "shelf_cells": self._shelf.cell_count if self._shelf is not None else 0,
+                "hot_table_cells": self._hot_table.cell_count if self._hot_table is not None else 0,
                 "swept": self._swept,
             },
         )
@@ -117,7 +117,7 @@ class CacheService:
         self._workers.request_stop()
         stuck = self._workers.join(Deadline(drain.expires_ns), interrupted=drain.interrupted)
         stats = self._server.stats()
-        shelf = self._handler.shelf_stats()
+        hot_table = self._handler.hot_table_stats()
         log.info(
             "stopped",
             extra={
@@ -126,8 +126,8 @@ class CacheService:
                 "malformed": stats.malformed_total,
                 "expired": stats.expired_total,
                 "broken": stats.broken_total,
-                "shelved": shelf.published_total,
-                "unshelved": shelf.dropped_total,
+                "shelved": hot_table.published_total,
+                "unshelved": hot_table.dropped_total,
                 "unfinished": stuck,
             },
         )
@@ -155,12 +155,12 @@ def _open_store(config: CacheConfig, plan: DescriptorPlan, descriptors: Descript
     )
 
 
-def _open_shelf(config: CacheConfig, plan: DescriptorPlan) -> ShelfPublisher | None:
-    """The hot shelf, or None: all that it holds can be had by commands as well. A lookup delay is to be felt."""
-    if not config.shelf_bytes or config.lookup_delay_us or not is_supported():
+def _open_hot_table(config: CacheConfig, plan: DescriptorPlan) -> HotTableWriter | None:
+    """The hot table, or None: all that it holds can be had by commands as well. A lookup delay is to be felt."""
+    if not config.hot_table_bytes or config.lookup_delay_us or not is_supported():
         return None
     try:
-        return ShelfPublisher.create(config.queue_name, config.shelf_bytes, plan.shelf_files_max)
+        return HotTableWriter.create(config.queue_name, config.hot_table_bytes, plan.hot_table_files_max)
     except ResourceError as error:
-        log.warning("no hot shelf", extra={"reason": str(error)})
+        log.warning("no hot table", extra={"reason": str(error)})
         return None

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from shmchannel.daemonkit.logs import LogForm, LogLevel
 from shmchannel.daemonkit.options import SettingError, check_bounds, option
 from shmchannel.errors import UsageError
-from shmchannel.naming import DEFAULT_QUEUE_NAME, checked_queue_name
-from shmchannel.shelf_layout import SHELF_BYTES_MAX, SHELF_BYTES_MIN
+from shmchannel.objects.hot_table_layout import HOT_TABLE_BYTES_MAX, HOT_TABLE_BYTES_MIN
+from shmchannel.process.naming import DEFAULT_QUEUE_NAME, checked_queue_name
 
 MEMORY = "memory"
 
@@ -55,13 +55,13 @@ class CacheConfig:
         1 << 30, "size limit of the object store; the least recently used objects are evicted first",
         flags=("--store-bytes",), metavar="SIZE", low=0, high=1 << 50, unit="bytes",
     )  # fmt: skip
-    shelf_bytes: int = option(
+    hot_table_bytes: int = option(
         8 << 20,
         "shared memory in which small objects in use lie open to proxies; 0: none, and none with a lookup delay",
-        flags=("--shelf-bytes",),
+        flags=("--hot-table-bytes",),
         metavar="SIZE",
         low=0,
-        high=SHELF_BYTES_MAX,
+        high=HOT_TABLE_BYTES_MAX,
         unit="bytes",
     )
     log_level: LogLevel = option(
@@ -94,8 +94,10 @@ class CacheConfig:
                 raise SettingError("content", self.content, "a directory or a map file", hint=hint) from None
         if self.store != MEMORY:
             _check_parent("store", self.store)
-        if 0 < self.shelf_bytes < SHELF_BYTES_MIN:
-            raise SettingError("shelf_bytes", self.shelf_bytes, f"0, or {SHELF_BYTES_MIN} to {SHELF_BYTES_MAX} bytes")
+        if 0 < self.hot_table_bytes < HOT_TABLE_BYTES_MIN:
+            raise SettingError(
+                "hot_table_bytes", self.hot_table_bytes, f"0, or {HOT_TABLE_BYTES_MIN} to {HOT_TABLE_BYTES_MAX} bytes"
+            )
 
 
 def _check_parent(name: str, path: str) -> None:

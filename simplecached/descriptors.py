@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from shmchannel.attachments import KEPT_MAX
 from shmchannel.errors import OUT_OF_DESCRIPTORS
-from shmchannel.shelf_publisher import FILES_MAX
+from shmchannel.objects.hot_table_writer import FILES_MAX
+from shmchannel.streams.attachments import KEPT_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,9 @@ PAUSED_MAX = 256
 LIMIT_ENOUGH = 8 * OPEN_FILES_MAX
 """From this limit on only the number of objects in memory, and of segments that stay mapped, depends on the limit."""
 
-_BASE = 32  # streams, queue, guards of queue and directory, shelf, signals, index; twice what a cache has at its start
+_BASE = (
+    32  # streams, queue, guards of queue and directory, hot table, signals, index; twice what a cache has at its start
+)
 _PER_WORKER = 8  # the segments of one transfer, its file, one that it opens, one that it closes
 _SEGMENTS_MIN = 16
 _ENOUGH_FREED = 4  # an attachment takes three: the guard, the block, and its mapping
@@ -45,7 +47,7 @@ class DescriptorPlan:
     is_short: bool
     static_files_max: int
     store_files_max: int
-    shelf_files_max: int
+    hot_table_files_max: int
     paused_max: int
     segments_max: int
     objects_max: int
@@ -59,7 +61,7 @@ def plan_descriptors(limit: int, *, worker_threads: int, has_static: bool, in_me
     plan = {
         "static_files_max": min(OPEN_FILES_MAX, share) if has_static else 0,
         "store_files_max": 0 if in_memory else min(OPEN_FILES_MAX, share),
-        "shelf_files_max": min(FILES_MAX, share),
+        "hot_table_files_max": min(FILES_MAX, share),
         "paused_max": min(PAUSED_MAX, share),
         "segments_max": min(KEPT_MAX, max(_SEGMENTS_MIN, share)),
     }

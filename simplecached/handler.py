@@ -9,19 +9,19 @@ from functools import partial
 from time import monotonic
 
 from shmchannel import faults
-from shmchannel.chunk_reader import ChunkReader
-from shmchannel.chunk_writer import ChunkWriter
-from shmchannel.commands import MARK, METADATA_WANTED, PREFIX, Command, Kind
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerProtocolError
-from shmchannel.layout import ObjectFacts
-from shmchannel.stats import ShelfStats
-from shmchannel.transfer import TransferState
+from shmchannel.objects.commands import INVALIDATE, METADATA_WANTED, PREFIX, Command, CommandKind
+from shmchannel.stats import HotTableStats
+from shmchannel.streams.chunk_reader import ChunkReader
+from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.layout import ObjectFacts
+from shmchannel.streams.transfer import TransferState
 from simplecached.descriptors import PAUSED_MAX
 from simplecached.errors import EntryTooLarge, NoRoom, SimpleCachedError, StoreUnavailable
-from simplecached.hot_objects import HotObjects
-from simplecached.paused import PausedObjects
-from simplecached.store import ObjectSource, ObjectStore, ObjectWriter, StoredObject
+from simplecached.hot_table import HotObjects
+from simplecached.stores.paused_objects import PausedObjects
+from simplecached.stores.store import BodyWriter, ObjectSource, ObjectStore, StoredObject
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +51,12 @@ class CacheHandler:
         """Let lookups that wait out their delay go on at once: the daemon stops."""
         self._stopping.set()
 
-    def shelf_stats(self) -> ShelfStats:
-        """What was put on the hot shelf and taken off; zeros without one."""
-        return self._hot.stats() if self._hot is not None else ShelfStats(published_total=0, dropped_total=0)
+    def hot_table_stats(self) -> HotTableStats:
+        """What was put on the hot table and taken off; zeros without one."""
+        return self._hot.stats() if self._hot is not None else HotTableStats(published_total=0, dropped_total=0)
 
     def expire(self) -> None:
-        """Let go of what is held for a time only: paused objects, files on the shelf; called now and then."""
+        """Let go of what is held for a time only: paused objects, files on the hot table; called now and then."""
         self._paused.expire(monotonic())
         if self._hot is not None:
             self._hot.expire()
@@ -113,7 +113,7 @@ class CacheHandler:
         writer.begin(ObjectFacts(size, found.version, len(metadata)))
 
         try:
-            state = writer.send(partial(os.preadv, fd), start, end, metadata, marked=found.marked)
+            state = writer.send(partial(os.preadv, fd), start, end, metadata, invalidated=found.invalidated)
         except OSError as error:
             if isinstance(error, TimeoutError):  # the proxy's, not the file's
                 raise
@@ -157,16 +157,16 @@ class CacheHandler:
         """Take the metadata of a PUT or an UPDATE; False when the proxy has given it up, and has been answered."""
         reader.begin(Deadline.after(self._stall_s), metadata_wanted=True)
         size = reader.facts.size_bytes
-        if size != command.length or reader.marked or (size and command.kind is Kind.UPDATE):
+        if size != command.length or reader.invalidated or (size and command.kind is CommandKind.UPDATE):
             raise PeerProtocolError(
-                f"{command.kind.name} of {command.length} bytes became {size} in the segment, marked: {reader.marked}"
+                f"{command.kind.name} of {command.length} bytes became {size} there, flag: {reader.invalidated}"
             )
         if reader.state is TransferState.FAILED:
             reader.finish(refused=True)
             return False
         return True
 
-    def _receive(self, command: Command, reader: ChunkReader, writer: ObjectWriter) -> None:
+    def _receive(self, command: Command, reader: ChunkReader, writer: BodyWriter) -> None:
         if faults.ARMED:
             faults.reach("cache.put_begun")
         try:
@@ -201,11 +201,11 @@ class CacheHandler:
     def purge(self, command: Command) -> int:
         """Remove one object, or all with a prefix; or mark them. Files of a static source are neither."""
         store, key = self._store, command.key
-        marking = command.flags & MARK
+        marking = command.flags & INVALIDATE
         if command.flags & PREFIX:
-            count = store.mark_prefix(key) if marking else store.remove_prefix(key)
+            count = store.invalidate_prefix(key) if marking else store.remove_prefix(key)
         else:
-            count = int(store.mark(key) if marking else store.remove(key))
+            count = int(store.invalidate(key) if marking else store.remove(key))
         if self._hot is not None:
             self._hot.drop_purged(command)
         return count

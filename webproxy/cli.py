@@ -7,9 +7,10 @@ import sys
 from shmchannel.daemonkit.daemon import Daemon, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.errors import ShmChannelError
-from webproxy import purge_command, version
-from webproxy.app import ProxyService
-from webproxy.config import ProxyConfig
+from webproxy import version
+from webproxy.daemon import purge_command
+from webproxy.daemon.assembly import ProxyService
+from webproxy.daemon.config import ProxyConfig
 from webproxy.errors import WebProxyError
 
 DAEMON = Daemon(

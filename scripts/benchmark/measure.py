@@ -28,7 +28,7 @@ class Pace:
     step_run_s: float
 
 
-_NO_SHELF = ("SIMPLECACHED_SHELF_BYTES", "0")
+_NO_HOT_TABLE = ("SIMPLECACHED_HOT_TABLE_BYTES", "0")
 
 FULL = Pace(rounds=5, round_s=2.5, fairness_round_s=6.0, step_run_s=3.0)
 QUICK = Pace(rounds=3, round_s=0.7, fairness_round_s=2.0, step_run_s=1.0)
@@ -71,9 +71,9 @@ class Bench:
         )
 
     @contextmanager
-    def pair(self, segment_bytes: int, *, shelf: bool = True) -> Iterator[Pair]:
+    def pair(self, segment_bytes: int, *, hot_table: bool = True) -> Iterator[Pair]:
         """Run our pair, and look at its memory when it is new and when it has worked."""
-        options = self.pair_options(segment_bytes, () if shelf else (_NO_SHELF,))
+        options = self.pair_options(segment_bytes, () if hot_table else (_NO_HOT_TABLE,))
         with running_pair(options, self.directory, "gfbench") as pair:
             self.memory_idle.append(pair_memory(*pair.pids))
             yield pair
@@ -109,7 +109,7 @@ def measure_row(bench: Bench, row: Row) -> Comparison:
     """Measure our pair and the floor in turn, after one checked pass over every object. Blocks."""
     paths = bench.objects.of_size(row.object_bytes)
     group = Group(name="all", clients=row.clients, paths=paths)
-    with bench.pair(row.segment_bytes, shelf=row.shelf) as pair, _floor(bench, row.segment_bytes) as floor_port:
+    with bench.pair(row.segment_bytes, hot_table=row.hot_table) as pair, _floor(bench, row.segment_bytes) as floor_port:
         ports = {"ours": pair.port, "other": floor_port}
         for port in ports.values():
             bench.load.verify(port, paths, bench.objects.map_path)
@@ -125,12 +125,12 @@ def measure_row(bench: Bench, row: Row) -> Comparison:
 def measure_fairness(bench: Bench, row: FairnessRow = FAIRNESS_ROW) -> Comparison:
     """The small requests' p99 in milliseconds beside a crowd of large ones (ours) and beside few (other). Blocks.
 
-    Without the hot shelf, whose hits wait for no segment.
+    Without the hot table, whose hits wait for no segment.
     """
     small = Group(name="small", clients=1, paths=bench.objects.small)
     beside = {"ours": row.crowd, "other": row.few}
     results: dict[str, list[float]] = {"ours": [], "other": []}
-    with bench.pair(row.segment_bytes, shelf=False) as pair:
+    with bench.pair(row.segment_bytes, hot_table=False) as pair:
         for order in round_order(bench.pace.rounds):
             for who in order:
                 large = Group(name="large", clients=beside[who], paths=bench.objects.large, background=True)
@@ -142,14 +142,14 @@ def measure_fairness(bench: Bench, row: FairnessRow = FAIRNESS_ROW) -> Compariso
 def measure_steps(bench: Bench) -> dict[str, StepTimes | None]:
     """Where the time of one request goes, by row title; None where the proxy did not tell. Blocks.
 
-    Without the hot shelf, whose hits have no such steps.
+    Without the hot table, whose hits have no such steps.
     """
     return {row.title: _steps_of(bench, row) for row in (COMMAND_ROW, LARGE_ROW)}
 
 
 def _steps_of(bench: Bench, row: Row) -> StepTimes | None:
     group = Group(name="all", clients=row.clients, paths=bench.objects.of_size(row.object_bytes))
-    options = bench.pair_options(row.segment_bytes, (ENVIRONMENT, _NO_SHELF))
+    options = bench.pair_options(row.segment_bytes, (ENVIRONMENT, _NO_HOT_TABLE))
     with running_pair(options, bench.directory, "gfbench-steps") as pair:
         bench.load.run(pair.port, [group], bench.pace.step_run_s)
         pair.stop()

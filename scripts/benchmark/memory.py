@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from shmchannel.naming import SHM_DIRECTORY
+from shmchannel.process.naming import SHM_DIRECTORY
 
 _SHARED = (SHM_DIRECTORY, "/memfd:")
 NOTE = "RssAnon + RssFile of each process: its own pages and program files, without segments and store (RssShmem)"

@@ -26,8 +26,8 @@ class Row:
     figure: str
     target: Target | None
     """None where the figure only explains another row."""
-    shelf: bool = True
-    """Whether the cache has a hot shelf."""
+    hot_table: bool = True
+    """Whether the cache has a hot table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,9 @@ SMALL_ROW = Row(
     figure=REQUESTS,
     target=Target(value=0.75),
 )
-COMMAND_ROW = replace(SMALL_ROW, key="small_commands", title="the same without the hot shelf", target=None, shelf=False)
+COMMAND_ROW = replace(
+    SMALL_ROW, key="small_commands", title="the same without the hot table", target=None, hot_table=False
+)
 LARGE_ROW = _large(4, DEFAULT_SEGMENT_BYTES, 0.9, "large")
 ROWS = (
     SMALL_ROW,

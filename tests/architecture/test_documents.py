@@ -13,7 +13,7 @@ from scripts.document_tables import OPERATIONS, with_tables
 from shmchannel.daemonkit.options import environment_prefix, settings_of
 from simplecached.config import CacheConfig
 from tests.architecture.tree import ROOT, Module, documents, files, functions, modules, nodes, read, table_rows
-from webproxy.config import ProxyConfig
+from webproxy.daemon.config import ProxyConfig
 
 _ARCHITECTURE = "docs/ARCHITECTURE.md"
 _HTTP_CACHING = "docs/http-caching.md"

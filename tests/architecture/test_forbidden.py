@@ -59,7 +59,7 @@ def test_semaphores_are_called_in_one_file() -> None:
         for node in nodes(module.tree)
         if isinstance(node, ast.Attribute) and node.attr.startswith("sem_")
     }
-    assert users == {"shmchannel.semaphore"}
+    assert users == {"shmchannel.sync.semaphore"}
 
 
 def test_environment_is_read_in_few_places() -> None:
@@ -85,12 +85,12 @@ def test_broad_excepts_are_at_the_edges() -> None:
     }
     edges = {
         "shmchannel.daemonkit.daemon",
-        "shmchannel.server",  # other PUTs wait behind the one that failed
+        "shmchannel.objects.server",  # other PUTs wait behind the one that failed
         "shmchannel.workers",
-        "webproxy.boss",
-        "webproxy.fetch_table",
-        "webproxy.http_front",  # only here it is known whose connection failed
-        "webproxy.origin",  # libcurl stands between callback and caller: kept, and raised after it
+        "webproxy.serving.parking",
+        "webproxy.fetch.table",
+        "webproxy.serving.http1_server",  # only here it is known whose connection failed
+        "webproxy.origin.client",  # libcurl stands between callback and caller: kept, and raised after it
     }
     assert broad <= edges
 

@@ -4,22 +4,25 @@ import re
 import struct
 import zlib
 
-from shmchannel import commands, layout, shelf_layout
-from shmchannel.command_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX
-from shmchannel.commands import Command, Kind, Priority, SegmentRef, encode
 from shmchannel.deadline import PEER_CHECK_SECONDS
-from shmchannel.layout import ChunkFlag, ChunkStatus, ConsumerFlag, ProcessIdentity, SegmentHeader
-from shmchannel.naming import DEFAULT_QUEUE_NAME
+from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX
+from shmchannel.objects import commands, hot_table_layout
+from shmchannel.objects.commands import Command, CommandKind, Priority, encode
+from shmchannel.process.identity import ProcessIdentity
+from shmchannel.process.naming import DEFAULT_QUEUE_NAME
+from shmchannel.streams import layout
+from shmchannel.streams.layout import ChunkFlag, ChunkStatus, ConsumerFlag, SegmentHeader
+from shmchannel.streams.segment_ref import SegmentRef
 from tests.architecture.tree import generated_part, read, table_rows
-from tests.support.shelves import LONG_NS, open_shelf
+from tests.support.hot_tables import LONG_NS, open_hot_table
 from webproxy.caching.index_codec import encode_index
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import encode as encode_response
 from webproxy.caching.variants import VARIANTS_MAX, Variant, VariantIndex
 from webproxy.getfile.messages import LENGTH_MAX, PATH_BYTES_MAX, REQUEST_BYTES_MAX
 from webproxy.http.fields import Fields
-from webproxy.lookup import KEY_BYTES_MAX
-from webproxy.protocols import UNDECIDED_BYTES_MAX
+from webproxy.store.lookup import KEY_BYTES_MAX
+from webproxy.transport.sniffing import UNDECIDED_BYTES_MAX
 
 _DOCUMENT = "docs/protocol.md"
 
@@ -84,7 +87,7 @@ def test_command_fields_lie_where_the_document_says() -> None:
     """Every field of the table holds what was encoded, and head, segments and key make up the message."""
     segment = SegmentRef(b"/gf-7-0123abcd-5", 1111, 8192)
     command = Command(
-        kind=Kind.GET,
+        kind=CommandKind.GET,
         key=b"/some/key",
         segments=(segment,),
         deadline_ns=2222,
@@ -109,18 +112,18 @@ def test_command_fields_lie_where_the_document_says() -> None:
     assert message[commands.HEAD_BYTES :] == tail
 
 
-def test_shelf_fields_lie_where_the_document_says() -> None:
-    """Header and cell of a shelf with one object, as its publisher wrote them, and nothing beside them."""
+def test_hot_table_fields_lie_where_the_document_says() -> None:
+    """Header and cell of a hot table with one object, as its publisher wrote them, and nothing beside them."""
     key, metadata, body = b"/some/key", b"facts", b"body"
-    with open_shelf() as shelf:
-        assert shelf.put(key, 71, body, metadata, life_ns=LONG_NS)
-        memory = shelf.reader._block[:]
-    header = {"magic": shelf_layout.MAGIC, "layout_version": shelf_layout.LAYOUT_VERSION}
-    header |= {"shelf_bytes": len(memory), "cell_bytes": shelf_layout.CELL_BYTES, "cell_count": 2}
-    fields = _fields("layout: shelf")
+    with open_hot_table() as hot_table:
+        assert hot_table.put(key, 71, body, metadata, life_ns=LONG_NS)
+        memory = hot_table.reader._block[:]
+    header = {"magic": hot_table_layout.MAGIC, "layout_version": hot_table_layout.LAYOUT_VERSION}
+    header |= {"hot_table_bytes": len(memory), "cell_bytes": hot_table_layout.CELL_BYTES, "cell_count": 2}
+    fields = _fields("layout: hot table")
     assert {name: _number(memory, place) for name, place in fields.items()} == header
-    assert f"{shelf_layout.MAGIC:#x}".upper().replace("0X", "0x") in read(_DOCUMENT)
-    cell = memory[shelf_layout.SHELF_HEADER_BYTES :]
+    assert f"{hot_table_layout.MAGIC:#x}".upper().replace("0X", "0x") in read(_DOCUMENT)
+    cell = memory[hot_table_layout.HOT_TABLE_HEADER_BYTES :]
     places = _fields("layout: cell")
     found = {name: _number(cell, place) for name, place in places.items()}
     assert found.pop("valid_until_ns") > LONG_NS
@@ -134,11 +137,11 @@ def test_shelf_fields_lie_where_the_document_says() -> None:
         "file_bytes": 0,
     }
     room = key + metadata + body
-    assert cell[shelf_layout.CELL_HEAD_BYTES :] == room.ljust(len(cell) - shelf_layout.CELL_HEAD_BYTES, b"\0")
-    head_rows = table_rows(generated_part(_DOCUMENT, "layout: shelf") + generated_part(_DOCUMENT, "layout: cell"))
+    assert cell[hot_table_layout.CELL_HEAD_BYTES :] == room.ljust(len(cell) - hot_table_layout.CELL_HEAD_BYTES, b"\0")
+    head_rows = table_rows(generated_part(_DOCUMENT, "layout: hot table") + generated_part(_DOCUMENT, "layout: cell"))
     assert [row[0] for row in head_rows if row[2] in ("cells", "room")] == [
-        str(shelf_layout.SHELF_HEADER_BYTES),
-        str(shelf_layout.CELL_HEAD_BYTES),
+        str(hot_table_layout.HOT_TABLE_HEADER_BYTES),
+        str(hot_table_layout.CELL_HEAD_BYTES),
     ]
 
 
@@ -191,8 +194,8 @@ def test_codes_are_the_ones_of_the_code() -> None:
     """Kinds, statuses and flags with their numbers."""
     text = read(_DOCUMENT)
     rows = table_rows(text)
-    kinds = {row[0]: int(row[1]) for row in rows if row[0] in Kind.__members__}
-    assert kinds == {kind.name: kind.value for kind in Kind}
+    kinds = {row[0]: int(row[1]) for row in rows if row[0] in CommandKind.__members__}
+    assert kinds == {kind.name: kind.value for kind in CommandKind}
     coded = [row for row in rows if len(row) == 8]
     assert {row[0]: int(row[1]) for row in coded if row[0]} == {status.name: status.value for status in ChunkStatus}
     assert {row[3]: int(row[4]) for row in coded} == {flag.name: flag.value for flag in ChunkFlag}
@@ -216,10 +219,10 @@ def test_limits_are_the_ones_of_the_code() -> None:
         "segment, smallest": layout.SEGMENT_BYTES_MIN,
         "segment, largest": layout.SEGMENT_BYTES_MAX,
         "slice of a wait, milliseconds": round(PEER_CHECK_SECONDS * 1000),
-        "shelf, smallest": shelf_layout.SHELF_BYTES_MIN,
-        "shelf, largest": shelf_layout.SHELF_BYTES_MAX,
-        "cell of a shelf": shelf_layout.CELL_BYTES,
-        "body on a shelf": shelf_layout.BODY_BYTES_MAX,
+        "hot table, smallest": hot_table_layout.HOT_TABLE_BYTES_MIN,
+        "hot table, largest": hot_table_layout.HOT_TABLE_BYTES_MAX,
+        "cell of a hot table": hot_table_layout.CELL_BYTES,
+        "body on a hot table": hot_table_layout.BODY_BYTES_MAX,
     }
     text = read(_DOCUMENT)
     assert f"at most {LENGTH_MAX}" in text

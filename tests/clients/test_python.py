@@ -71,14 +71,14 @@ def test_many_connections_at_a_time(site: Site) -> None:
     bodies = {f"/crowd-{number}.bin": site.add_random(f"/crowd-{number}.bin", 70_000) for number in range(6)}
     together = threading.Barrier(12)
 
-    def visit(number: int) -> bool:
+    def context(number: int) -> bool:
         paths = list(bodies)[number % 6 :] + list(bodies)[: number % 6]
         with closing(connected(site)) as connection:
             together.wait(WATCHDOG_S)
             return all(_body(connection, path) == bodies[path] for path in paths * 3)
 
     with ThreadPoolExecutor(12) as crew:
-        assert all(crew.map(visit, range(12)))
+        assert all(crew.map(context, range(12)))
     assert {path: site.nginx.count(path) for path in bodies} == {path: {200: 1} for path in bodies}
 
 

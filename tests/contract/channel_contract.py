@@ -12,14 +12,14 @@ from functools import partial
 
 import pytest
 
-from shmchannel.chunk_reader import ChunkReader
-from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone, PeerProtocolError
-from shmchannel.identity import own_identity
-from shmchannel.layout import CANCEL, LAST, METADATA_BYTES_MAX, OK, ObjectFacts
-from shmchannel.segment import Segment
-from shmchannel.transfer import TransferState
+from shmchannel.process.identity import own_identity
+from shmchannel.streams.chunk_reader import ChunkReader
+from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.layout import CANCEL, LAST, METADATA_BYTES_MAX, OK, ObjectFacts
+from shmchannel.streams.segment import Segment
+from shmchannel.streams.transfer import TransferState
 from tests.support.channels import (
     CAPACITY,
     ChannelBench,
@@ -312,15 +312,15 @@ class ChannelContract:
             assert bench.all_clean()
 
     @pytest.mark.parametrize("stripe", STRIPES)
-    @pytest.mark.parametrize("marked", [False, True])
+    @pytest.mark.parametrize("invalidated", [False, True])
     @pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, 3 * CAPACITY])
-    def test_mark_comes_with_the_metadata(self, size: int, marked: bool, stripe: int) -> None:
+    def test_mark_comes_with_the_metadata(self, size: int, invalidated: bool, stripe: int) -> None:
         metadata = body_of(size)
         with self.bench(stripe) as bench:
             writer, reader, _ = bench.get_ends()
-            with in_thread(partial(send_object, writer, BODY, metadata=metadata, marked=marked)):
+            with in_thread(partial(send_object, writer, BODY, metadata=metadata, invalidated=invalidated)):
                 begun(reader, metadata_wanted=True)
-                assert reader.marked is (marked and size > 0)
+                assert reader.invalidated is (invalidated and size > 0)
                 assert read_rest(reader) == BODY
             assert reader.metadata == metadata
             assert bench.all_clean()

@@ -12,8 +12,6 @@ from functools import partial
 
 import pytest
 
-from shmchannel.chunk_writer import ChunkWriter
-from shmchannel.commands import Command, Kind, Priority, SegmentRef, encode
 from shmchannel.deadline import Deadline
 from shmchannel.errors import (
     ChannelTimeout,
@@ -23,9 +21,12 @@ from shmchannel.errors import (
     PoolExhausted,
     UsageError,
 )
-from shmchannel.identity import own_identity
-from shmchannel.layout import METADATA, METADATA_BYTES_MAX, OK, ObjectFacts
-from shmchannel.transfer import TransferState
+from shmchannel.objects.commands import Command, CommandKind, Priority, encode
+from shmchannel.process.identity import own_identity
+from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.layout import METADATA, METADATA_BYTES_MAX, OK, ObjectFacts
+from shmchannel.streams.segment_ref import SegmentRef
+from shmchannel.streams.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of, in_thread, outcome, reading
 from tests.support.pairs import Entry, Pair, body_of_transfer
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -116,7 +117,7 @@ class PairContract:
                 ) as transfer:
                     transfer.finish()
             first, second = pair.cache.commands
-            assert first[:2] == (Kind.GET, b"/a?b")
+            assert first[:2] == (CommandKind.GET, b"/a?b")
             assert (first.offset, first.length, first.version, first.priority) == (3, 4, 5, 2)
             assert before.expires_ns < first.deadline_ns == deadline.expires_ns
             assert second.request_id == first.request_id + 1
@@ -326,12 +327,12 @@ class PairContract:
     @pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, METADATA_BYTES_MAX])
     def test_update(self, size: int) -> None:
         with self.pair_type() as pair:
-            pair.cache.entries[b"/a"] = Entry(BODY, b"old", version=7, marked=True)
+            pair.cache.entries[b"/a"] = Entry(BODY, b"old", version=7, invalidated=True)
             metadata = body_of(size)
             assert pair.client.update(b"/a", 7, metadata, soon())
             assert pair.cache.entries == {b"/a": Entry(BODY, metadata, version=7)}
             (command,) = pair.cache.commands
-            assert command[:2] == (Kind.UPDATE, b"/a")
+            assert command[:2] == (CommandKind.UPDATE, b"/a")
             assert (command.offset, command.length, command.version, command.flags) == (0, 0, 7, 0)
             assert len(command.segments) == 1
             assert pair.is_whole()
@@ -374,11 +375,11 @@ class PairContract:
     def test_update_whose_proxy_dies(self) -> None:
         """Between two chunks of the metadata: the old one stays, and what the mark says."""
         with self.pair_type() as pair:
-            pair.cache.entries[b"/a"] = Entry(BODY, b"old", marked=True)
+            pair.cache.entries[b"/a"] = Entry(BODY, b"old", invalidated=True)
             lease = pair.pool.lease(soon(), 1)
             sender = pair.client.connect()
             writer = ChunkWriter(lease.segments, sender, WATCHDOG_S, own_identity())
-            command = pair.client._command(sender, Kind.UPDATE, b"/a", lease, soon(), 0, 0, 0, 0, 1)
+            command = pair.client._command(sender, CommandKind.UPDATE, b"/a", lease, soon(), 0, 0, 0, 0, 1)
             writer.begin(ObjectFacts(0, 0, CAPACITY + 1))
             sender.send(encode(command), 1, soon())
             assert writer.take_turn(WATCHDOG_S)
@@ -386,27 +387,27 @@ class PairContract:
             wait_until(lambda: lease.segments[0].space_available.value)
             pair.kill_proxy()
             wait_until(lambda: pair.server.stats().broken_total == 1)
-            assert pair.cache.entries == {b"/a": Entry(BODY, b"old", marked=True)}
+            assert pair.cache.entries == {b"/a": Entry(BODY, b"old", invalidated=True)}
             lease.retire()
 
     @pytest.mark.parametrize("prefix", [False, True])
     def test_mark(self, prefix: bool) -> None:
         with self.pair_type() as pair:
             pair.cache.entries = {b"/a": Entry(BODY, b"m" * 300), b"/ab": Entry(BODY), b"/b": Entry(BODY, b"meta")}
-            assert pair.client.purge(b"/a", soon(), prefix=prefix, mark=True) == (2 if prefix else 1)
-            assert {key: entry.marked for key, entry in pair.cache.entries.items()} == (
+            assert pair.client.purge(b"/a", soon(), prefix=prefix, invalidate=True) == (2 if prefix else 1)
+            assert {key: entry.invalidated for key, entry in pair.cache.entries.items()} == (
                 {b"/a": True, b"/b": False} if prefix else {b"/a": True, b"/ab": False, b"/b": False}
             )
             for wanted in (False, True):
                 with pair.client.get(b"/a", soon(), metadata_wanted=wanted) as transfer:
-                    assert transfer.marked is wanted
+                    assert transfer.invalidated is wanted
                     assert body_of_transfer(transfer) == BODY
             with pair.client.get(b"/b", soon(), metadata_wanted=True) as transfer:
-                assert not transfer.marked
+                assert not transfer.invalidated
                 transfer.cancel()
             assert pair.client.update(b"/a", 0, b"new", soon())
             with pair.client.get(b"/a", soon(), metadata_wanted=True) as transfer:
-                assert (transfer.marked, transfer.metadata) == (False, b"new")
+                assert (transfer.invalidated, transfer.metadata) == (False, b"new")
                 transfer.cancel()
             assert pair.is_whole()
 
@@ -526,7 +527,7 @@ class PairContract:
                 (good._replace(name=f"/{pair.pool.name}-999".encode()),),
             ]
             for number, segments in enumerate(lies):
-                pair.client.connect().send(encode(Command(Kind.GET, b"/a", segments)), 1, soon())
+                pair.client.connect().send(encode(Command(CommandKind.GET, b"/a", segments)), 1, soon())
                 assert pair.server.serve_one(WATCHDOG_S)
                 assert pair.server.stats().broken_total == number + 1
             assert not pair.cache.commands

@@ -1,4 +1,4 @@
-"""What a pool keeps, over shared memory and over the fakes; what concerns places is in place_contract.py.
+"""What a pool keeps, over shared memory and over the fakes; what concerns places is in ticket_contract.py.
 
 Long because it is one class, so that each kind of segment is held to all of it.
 """
@@ -14,8 +14,6 @@ from functools import partial
 
 import pytest
 
-from shmchannel.admission import ADMISSION_SEGMENT_BYTES_MAX
-from shmchannel.commands import SEGMENTS_MAX
 from shmchannel.deadline import Deadline
 from shmchannel.errors import (
     ChannelTimeout,
@@ -26,11 +24,13 @@ from shmchannel.errors import (
     PoolExhausted,
     UsageError,
 )
-from shmchannel.guard import ProcessGuard
-from shmchannel.layout import ProcessIdentity
-from shmchannel.naming import pool_guard_path
-from shmchannel.pool import WIDEN_CHUNKS, Lease, SegmentPool
-from shmchannel.segment import Segment
+from shmchannel.process.guard import ProcessGuard
+from shmchannel.process.identity import ProcessIdentity
+from shmchannel.process.naming import pool_guard_path
+from shmchannel.streams.admission import ADMISSION_SEGMENT_BYTES_MAX
+from shmchannel.streams.pool import WIDEN_CHUNKS, Lease, SegmentPool
+from shmchannel.streams.segment import Segment
+from shmchannel.streams.segment_ref import SEGMENTS_MAX
 from tests.support.channels import SEGMENT_BYTES, in_thread, unique_pool
 from tests.support.waiting import WATCHDOG_S, wait_until
 

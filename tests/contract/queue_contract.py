@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from shmchannel.command_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, CommandQueue, CommandSender
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, CommandError, NameMissing, NameTaken, PeerGone, UsageError
+from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, CommandQueue, CommandSender
 from tests.support.channels import in_thread, unique_queue
 from tests.support.waiting import WATCHDOG_S, wait_until
 

@@ -9,10 +9,10 @@ import pytest
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, NameMissing, NameTaken, NotPublished, PeerGone, UsageError
-from shmchannel.identity import own_identity
-from shmchannel.layout import HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
-from shmchannel.segment import Segment
-from shmchannel.semaphore import next_look
+from shmchannel.process.identity import own_identity
+from shmchannel.streams.layout import HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
+from shmchannel.streams.segment import Segment
+from shmchannel.sync.semaphore import next_look
 from shmchannel.testing import ManualPeer
 from tests.support.channels import SEGMENT_BYTES, address_in, in_thread, semaphores, unique_segment
 from tests.support.waiting import WATCHDOG_S

@@ -12,19 +12,19 @@ from functools import partial
 
 import pytest
 
-from shmchannel.chunk_reader import ChunkReader
-from shmchannel.chunk_writer import ChunkWriter
 from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, PeerGone, ShmChannelError
-from shmchannel.guard import ProcessGuard
-from shmchannel.identity import own_identity
-from shmchannel.layout import LAST, OK, ObjectFacts
-from shmchannel.leased_transfer import IncomingTransfer
-from shmchannel.naming import pool_guard_path
-from shmchannel.pool import Lease, SegmentPool
-from shmchannel.segment import Segment
+from shmchannel.objects.transfers import IncomingTransfer
+from shmchannel.process.guard import ProcessGuard
+from shmchannel.process.identity import own_identity
+from shmchannel.process.naming import pool_guard_path
+from shmchannel.streams.chunk_reader import ChunkReader
+from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.layout import LAST, OK, ObjectFacts
+from shmchannel.streams.pool import Lease, SegmentPool
+from shmchannel.streams.segment import Segment
+from shmchannel.streams.transfer import TransferState
 from shmchannel.testing import ManualPeer
-from shmchannel.transfer import TransferState
 from tests.support.channels import (
     CAPACITY,
     FIRST_SEMAPHORES,
@@ -157,7 +157,7 @@ class ShrinkingContract:
 
     @pytest.fixture(autouse=True)
     def _look_often_who_lives(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("shmchannel.semaphore.SLICE_NS", _SLICE_NS)
+        monkeypatch.setattr("shmchannel.sync.semaphore.SLICE_NS", _SLICE_NS)
 
     def stepped(self, stripe: int, resources: ExitStack) -> Stepped:
         """One GET to be stepped."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simplecached.entry import Entry
 from simplecached.errors import EntryTooLarge, NoRoom, ShortObject, StoreUnavailable
-from simplecached.record import Record
+from simplecached.stores.entry import Entry
+from simplecached.stores.record import Record
 from tests.support.stores import LockThatTells, before_or_after, body_of, get, open_fds, opened, put
 from tests.support.waiting import wait_until
 
@@ -263,18 +263,18 @@ class StoreContract:
     def test_a_mark_stays_until_the_metadata_or_the_object_is_replaced(self, store: Interrupted) -> None:
         def is_marked() -> bool:
             with opened(store, b"key") as stored:
-                assert (body_of(stored), store.entries()[0].marked) == (b"body", stored.marked)
-                return stored.marked
+                assert (body_of(stored), store.entries()[0].invalidated) == (b"body", stored.invalidated)
+                return stored.invalidated
 
-        assert store.mark(b"key") is False
+        assert store.invalidate(b"key") is False
         put(store, b"key", b"body", b"m")
         assert not is_marked()
-        assert store.mark(b"key") is True
-        assert store.mark(b"key") is True
+        assert store.invalidate(b"key") is True
+        assert store.invalidate(b"key") is True
         assert is_marked()
         store.replace_metadata(b"key", 0, b"m")
         assert not is_marked()
-        store.mark(b"key")
+        store.invalidate(b"key")
         put(store, b"key", b"body", b"m")
         assert not is_marked()
         assert store.stats().removed_total == 0
@@ -282,12 +282,12 @@ class StoreContract:
     def test_who_reads_keeps_what_the_open_said(self, store: Interrupted) -> None:
         put(store, b"key", b"body", b"m")
         with opened(store, b"key") as before:
-            store.mark(b"key")
-            assert not before.marked
+            store.invalidate(b"key")
+            assert not before.invalidated
 
     def test_what_has_no_metadata_is_removed_instead(self, store: Interrupted) -> None:
         put(store, b"key", b"body")
-        assert store.mark(b"key") is True
+        assert store.invalidate(b"key") is True
         assert store.open(b"key") is None
         assert (store.stats().removed_total, store.stats().used_bytes) == (1, 0)
 
@@ -295,9 +295,9 @@ class StoreContract:
         for key in (b"/a/1", b"/a/2", b"/b"):
             put(store, key, b"x", b"m")
         put(store, b"/a/3", b"bare")
-        assert store.mark_prefix(b"/a/") == 3
-        assert store.mark_prefix(b"/none") == 0
-        assert [(entry.key, entry.marked) for entry in store.entries()] == [
+        assert store.invalidate_prefix(b"/a/") == 3
+        assert store.invalidate_prefix(b"/none") == 0
+        assert [(entry.key, entry.invalidated) for entry in store.entries()] == [
             (b"/a/1", True),
             (b"/a/2", True),
             (b"/b", False),
@@ -307,22 +307,22 @@ class StoreContract:
     def test_a_write_that_began_before_a_mark_has_it(self, store: Interrupted, way: str) -> None:
         writer, bare = store.begin(b"key", 1, b"m"), store.begin(b"keys", 1, b"")
         other = store.begin(b"other", 1, b"m")
-        assert not (store.mark(b"key") if way == "key" else store.mark_prefix(b"ke"))
+        assert not (store.invalidate(b"key") if way == "key" else store.invalidate_prefix(b"ke"))
         for each in (writer, bare, other):
             each.write(memoryview(b"x"))
             each.commit()
-        assert {entry.key: entry.marked for entry in store.entries()} == (
+        assert {entry.key: entry.invalidated for entry in store.entries()} == (
             {b"key": True, b"keys": False, b"other": False} if way == "key" else {b"key": True, b"other": False}
         )
 
     @pytest.mark.parametrize("moment", ["before", "after"])
     @pytest.mark.parametrize("way", ["key", "prefix"])
     def test_a_mark_during_the_commit_is_kept(self, store: Interrupted, way: str, moment: str) -> None:
-        mark = partial(store.mark, b"key") if way == "key" else partial(store.mark_prefix, b"ke")
-        store.around("publish", before_or_after(moment, mark))
+        invalidate = partial(store.invalidate, b"key") if way == "key" else partial(store.invalidate_prefix, b"ke")
+        store.around("publish", before_or_after(moment, invalidate))
         put(store, b"key", b"body", b"m")
         put(store, b"key too", b"bare")
-        assert {entry.key: entry.marked for entry in store.entries()} == (
+        assert {entry.key: entry.invalidated for entry in store.entries()} == (
             {b"key": True, b"key too": False} if way == "key" else {b"key": True}
         )
 
@@ -335,7 +335,7 @@ class StoreContract:
             patch.setattr(threading, "Lock", partial(LockThatTells, waits))
             store = make_store()
         put(store, b"key", b"body", b"old")
-        marking = threading.Thread(target=store.mark, args=(b"key",))
+        marking = threading.Thread(target=store.invalidate, args=(b"key",))
 
         def marked_meanwhile(keep: Callable[[], None]) -> None:
             keep()
@@ -345,7 +345,7 @@ class StoreContract:
         store.around("keep metadata", marked_meanwhile)
         assert store.replace_metadata(b"key", 0, b"new") is True
         marking.join()
-        assert [(entry.metadata, entry.marked) for entry in store.entries()] == [(b"new", True)]
+        assert [(entry.metadata, entry.invalidated) for entry in store.entries()] == [(b"new", True)]
 
     def test_an_object_that_left_meanwhile_gets_no_metadata(self, store: Interrupted) -> None:
         put(store, b"key", b"body", b"m")
@@ -415,10 +415,10 @@ class StoreContract:
         for number in range(9):
             put(store, b"%d" % (number % 4), bytes(10), b"m")
         store.replace_metadata(b"0", 0, bytes(20))
-        store.mark(b"0")
+        store.invalidate(b"0")
         store.remove(b"0")
         put(store, b"bare", b"")
-        store.mark_prefix(b"")
+        store.invalidate_prefix(b"")
         store.remove_prefix(b"")
         assert store.stats().evicted_total > 2
         put(store, b"key", b"body")
@@ -463,8 +463,8 @@ class StoreContract:
         stored.release()
         assert store.open(b"key") is None
         assert store.remove(b"key") is False
-        assert store.mark(b"key") is False
-        assert store.mark_prefix(b"") == 0
+        assert store.invalidate(b"key") is False
+        assert store.invalidate_prefix(b"") == 0
         with pytest.raises(StoreUnavailable):
             store.replace_metadata(b"key", 0, b"m")
         with pytest.raises(StoreUnavailable):
@@ -494,7 +494,7 @@ class StoreContract:
         except (NoRoom, EntryTooLarge):
             pass
         if turn % 11 == number:
-            store.mark_prefix(b"/%d" % (turn % 5))
+            store.invalidate_prefix(b"/%d" % (turn % 5))
         stored = store.open(key)
         if stored is not None:
             with stored:

@@ -1,6 +1,6 @@
 """Both ends keep the contract over both kinds of segments."""
 
-from shmchannel.segment import Segment
+from shmchannel.streams.segment import Segment
 from shmchannel.testing import MemorySegment
 from tests.contract.channel_contract import ChannelContract
 

@@ -1,9 +1,9 @@
 """The pool keeps the contract over both kinds of segments."""
 
-from shmchannel.segment import Segment
+from shmchannel.streams.segment import Segment
 from shmchannel.testing import MemorySegment
-from tests.contract.place_contract import PlaceContract
 from tests.contract.pool_contract import PoolContract
+from tests.contract.ticket_contract import PlaceContract
 
 
 class TestPosixPool(PoolContract, PlaceContract):

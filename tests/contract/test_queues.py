@@ -1,6 +1,6 @@
 """Both kinds of queues keep the contract."""
 
-from shmchannel.command_queue import CommandQueue, CommandSender
+from shmchannel.messages.posix_queue import CommandQueue, CommandSender
 from shmchannel.testing import MemoryQueue, MemorySender
 from tests.contract.queue_contract import QueueContract
 from tests.support.pairs import abandon_queue

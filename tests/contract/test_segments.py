@@ -1,6 +1,6 @@
 """Both kinds of segments keep the contract."""
 
-from shmchannel.segment import Segment
+from shmchannel.streams.segment import Segment
 from shmchannel.testing import MemorySegment
 from tests.contract.segment_contract import SegmentContract
 

@@ -1,6 +1,6 @@
 """A lease that shrinks while an end dies keeps the contract over both kinds of segments."""
 
-from shmchannel.segment import Segment
+from shmchannel.streams.segment import Segment
 from shmchannel.testing import MemorySegment
 from tests.contract.shrinking_contract import ShrinkingContract
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemons import NO_SHELF, DaemonYard
+from tests.support.daemons import NO_HOT_TABLE, DaemonYard
 
 
 @pytest.fixture
 def yard(tmp_path: Path) -> Iterator[DaemonYard]:
-    """As everywhere, but caches have no hot shelf unless the test gives them one."""
-    with DaemonYard(tmp_path, cache_env=NO_SHELF) as living:
+    """As everywhere, but caches have no hot table unless the test gives them one."""
+    with DaemonYard(tmp_path, cache_env=NO_HOT_TABLE) as living:
         yield living

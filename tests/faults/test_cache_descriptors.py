@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
-from shmchannel.pool import SegmentPool
+from shmchannel.objects.client import ChannelClient
+from shmchannel.streams.pool import SegmentPool
 from tests.faults.harness import assert_ends_well
 from tests.support.channels import reading
 from tests.support.daemons import DaemonYard

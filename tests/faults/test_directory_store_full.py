@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.client import ask
-from tests.support.daemons import NO_SHELF
+from tests.support.daemons import NO_HOT_TABLE
 from tests.support.programs import require_program
 from tests.support.stores import run_script
 from tests.support.waiting import wait_until
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SETUP = """
     import os, subprocess, sys
-    from simplecached.directory_store import DirectoryStore
+    from simplecached.stores.directory_store import DirectoryStore
     from simplecached.errors import StartupError, StoreUnavailable
 
     place = sys.argv[1]
@@ -164,7 +164,7 @@ def test_a_cache_whose_disk_is_refused_while_it_runs(
     bodies = {"/first": b"1" * 100_000, "/second": b"2" * 100_000}
     with OriginStub({path: Route(body=body) for path, body in bodies.items()}) as origin:
         wrap = (*namespace, "sh", "-c", OWN_DISK, str(place))
-        cache = yard.start_cache("--store", str(place), env=NO_SHELF, wrap=wrap)
+        cache = yard.start_cache("--store", str(place), env=NO_HOT_TABLE, wrap=wrap)
         proxy = yard.start_proxy("-s", origin.url)
 
         def is_hit(path: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simplecached.directory_store import KILL_POINTS, DirectoryStore
+from simplecached.stores.directory_store import KILL_POINTS, DirectoryStore
 from tests.support.stores import get, put, run_script
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Writes "kept" whole, then does the named work on "key" and dies at the named step.
 SCRIPT = """
     import os, signal, sys
-    from simplecached import directory_store
+    from simplecached.stores import directory_store
 
     path, work, point = sys.argv[1:]
 
@@ -53,8 +53,8 @@ SCRIPT = """
         store.remove(b"key")
     elif work == "relabel":
         store.replace_metadata(b"key", 0, b"meta and more")
-    elif work == "mark":
-        store.mark_prefix(b"k")
+    elif work == "invalidate":
+        store.invalidate_prefix(b"k")
     elif work == "close":
         store.open(b"key").release()
         store.close()
@@ -84,7 +84,7 @@ CASES = [
     ("remove while read", "unindexed", {None}),
     ("close", "flushed", {OLD}),
     ("relabel", "relabelled", {OLD}),
-    ("mark", "marked", {OLD}),
+    ("invalidate", "marked", {OLD}),
 ]
 
 
@@ -108,7 +108,7 @@ def test_killed_there(tmp_path: Path, work: str, point: str, bodies: set[bytes |
             metadata = {entry.key: entry.metadata for entry in entries}
             assert metadata.pop(b"key", b"meta") == (b"meta and more" if work == "relabel" else b"meta")
             assert set(metadata.values()) <= {b"meta"}
-            assert [entry.marked for entry in entries] == [work == "mark"] * len(entries)
+            assert [entry.invalidated for entry in entries] == [work == "invalidate"] * len(entries)
             files = [
                 os.path.join(at, name) for at, _, names in os.walk(os.path.join(path, "objects")) for name in names
             ]
@@ -129,7 +129,7 @@ def test_killed_there(tmp_path: Path, work: str, point: str, bodies: set[bytes |
 # Purges "key" at one step of the named work on it, and dies at that step or a later one.
 PURGE_SCRIPT = """
     import os, signal, sys
-    from simplecached import directory_store
+    from simplecached.stores import directory_store
 
     path, work, purge, purge_point, point = sys.argv[1:]
     acknowledged = armed = False
@@ -160,7 +160,7 @@ COMMIT_POINTS = ("written", "synced", "renamed", "indexed")
 
 
 @pytest.mark.parametrize(("purge_point", "point"), list(combinations_with_replacement(COMMIT_POINTS, 2)))
-@pytest.mark.parametrize("purge", ["remove", "remove_prefix", "mark", "mark_prefix"])
+@pytest.mark.parametrize("purge", ["remove", "remove_prefix", "invalidate", "invalidate_prefix"])
 @pytest.mark.parametrize("work", ["first", "replace"])
 def test_what_was_purged_during_a_commit_stays_so(
     tmp_path: Path, work: str, purge: str, purge_point: str, point: str
@@ -173,7 +173,9 @@ def test_what_was_purged_during_a_commit_stays_so(
         if purge.startswith("remove"):
             assert store.entries() == []
         else:
-            assert [entry.marked for entry in store.entries()] == [True] * (work == "replace" or point == "indexed")
+            assert [entry.invalidated for entry in store.entries()] == [True] * (
+                work == "replace" or point == "indexed"
+            )
         files = [name for _, _, names in os.walk(os.path.join(path, "objects")) for name in names]
         assert len(files) == len(store.entries())
     finally:

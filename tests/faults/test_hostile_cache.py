@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel.chunk_writer import ChunkWriter
-from shmchannel.command_queue import CommandQueue
-from shmchannel.commands import Command, decode
 from shmchannel.errors import ChannelTimeout, NameMissing
-from shmchannel.identity import own_identity
-from shmchannel.layout import LAST, OK, ObjectFacts
-from shmchannel.segment import Segment
+from shmchannel.messages.posix_queue import CommandQueue
+from shmchannel.objects.commands import Command, decode
+from shmchannel.process.identity import own_identity
+from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.layout import LAST, OK, ObjectFacts
+from shmchannel.streams.segment import Segment
 from tests.faults.harness import (
     CONTENT,
     LARGE,

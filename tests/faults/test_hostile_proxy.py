@@ -13,16 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shmchannel.client import ChannelClient
-from shmchannel.command_queue import MESSAGE_BYTES_MAX, CommandSender
-from shmchannel.commands import Command, Kind, Priority, SegmentRef, decode, encode
 from shmchannel.deadline import Deadline
 from shmchannel.errors import CommandError
-from shmchannel.identity import own_identity
-from shmchannel.layout import HEADER_BYTES, ObjectFacts, SegmentHeader
-from shmchannel.naming import SHM_DIRECTORY
-from shmchannel.pool import Lease, SegmentPool
-from shmchannel.segment import Segment
+from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, CommandSender
+from shmchannel.objects.client import ChannelClient
+from shmchannel.objects.commands import Command, CommandKind, Priority, decode, encode
+from shmchannel.process.identity import own_identity
+from shmchannel.process.naming import SHM_DIRECTORY
+from shmchannel.streams.layout import HEADER_BYTES, ObjectFacts, SegmentHeader
+from shmchannel.streams.pool import Lease, SegmentPool
+from shmchannel.streams.segment import Segment
+from shmchannel.streams.segment_ref import SegmentRef
 from tests.faults.harness import CONTENT, POOL_FLAGS, SMALL, assert_serves, write_content
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import WATCHDOG_S
@@ -76,7 +77,7 @@ def assert_serves_on(yard: DaemonYard, cache: DaemonProcess) -> dict[str, int]:
 
 commands = st.builds(
     Command,
-    st.sampled_from(Kind),
+    st.sampled_from(CommandKind),
     st.one_of(st.binary(max_size=300), st.just(SMALL.encode())),
     st.lists(
         st.builds(
@@ -179,7 +180,7 @@ def test_segments_that_are_not_what_the_command_says(yard: DaemonYard, cache: Da
             (),
         ]
         for segments in lists:
-            send(encode(Command(Kind.GET, SMALL.encode(), segments)), 0)
+            send(encode(Command(CommandKind.GET, SMALL.encode(), segments)), 0)
         counts = assert_serves_on(yard, cache)
         assert counts["broken"] == len(lists)
         assert all(untouched(segment) for segment in (*lease.segments, *foreign.segments))
@@ -204,7 +205,7 @@ def test_blocks_that_are_no_segments(kind: str, yard: DaemonYard, cache: DaemonP
         with open(path, "w+b", buffering=0) as block:
             block.write(bodies[kind])
             try:
-                send(encode(Command(Kind.GET, SMALL.encode(), (SegmentRef(f"/{name}".encode(), 1, 4096),))), 0)
+                send(encode(Command(CommandKind.GET, SMALL.encode(), (SegmentRef(f"/{name}".encode(), 1, 4096),))), 0)
                 counts = assert_serves_on(yard, cache)
             finally:
                 Path(path).unlink(missing_ok=True)  # the start of a proxy sweeps what has no guard
@@ -230,7 +231,7 @@ def test_flags_of_a_consumer_gone_wild(yard: DaemonYard, cache: DaemonProcess) -
     with own_pool() as pool, sending(yard.queue) as send:
         for flags in (1, 2, 3, 4, 2**63, *(numbers.getrandbits(64) for _ in range(20))):
             lease = pool.lease(Deadline.after(WATCHDOG_S), 1)
-            command = Command(Kind.GET, SMALL.encode(), refs(lease))
+            command = Command(CommandKind.GET, SMALL.encode(), refs(lease))
             lease.segments[0].header.write_request(flags)
             send(encode(command), 0)
             if flags == 1:  # CANCEL is an order like any other
@@ -259,7 +260,7 @@ def test_fills_that_contradict_themselves(yard: DaemonYard, cache: DaemonProcess
             lease = pool.lease(Deadline.after(WATCHDOG_S), 1)
             (segment,) = lease.segments
             said = numbers.choice(sizes)
-            command = Command(Kind.PUT, b"/fill-%d" % number, refs(lease), length=said)
+            command = Command(CommandKind.PUT, b"/fill-%d" % number, refs(lease), length=said)
             facts = ObjectFacts(numbers.choice((said, *sizes)), 0, numbers.choice((0, 1, 65_537, 2**64 - 1)))
             segment.header.write_object(*facts, own_identity())
             segment.header.write_chunk(

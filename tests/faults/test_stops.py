@@ -98,8 +98,8 @@ def test_late_cache_in_a_hit(point: str, yard: DaemonYard, content: Path) -> Non
     assert_ends_well(cache)
 
 
-def test_late_cache_with_an_object_half_on_the_hot_shelf(yard: DaemonYard, content: Path) -> None:
-    cache = yard.start_cache("--shelf-bytes", "256k", content=content, env=stop_at(SHELVING))
+def test_late_cache_with_an_object_half_on_the_hot_hot_table(yard: DaemonYard, content: Path) -> None:
+    cache = yard.start_cache("--hot-table-bytes", "256k", content=content, env=stop_at(SHELVING))
     proxy = yard.start_proxy(*POOL_FLAGS, env=LIMITS)
 
     def stands_still() -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel import reaper
+from shmchannel.process import reaper
 from tests.faults.harness import (
     CONTENT,
     LARGE,

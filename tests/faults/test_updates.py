@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone
-from shmchannel.pool import SegmentPool
+from shmchannel.objects.client import ChannelClient
+from shmchannel.streams.pool import SegmentPool
 from tests.faults.harness import assert_ends_well, assert_forgets
 from tests.support import names
 from tests.support.daemons import DaemonYard
@@ -27,10 +27,10 @@ KEY, BODY, OLD, NEW = b"/key", b"body", b"old", b"new" * 1000
 # A proxy that updates the key and dies: before the metadata, between two chunks of it, or behind the last one.
 SCRIPT = """
     import os, signal, sys
-    from shmchannel.client import ChannelClient
-    from shmchannel.chunk_writer import ChunkWriter
+    from shmchannel.objects.client import ChannelClient
+    from shmchannel.streams.chunk_writer import ChunkWriter
     from shmchannel.deadline import Deadline
-    from shmchannel.pool import SegmentPool
+    from shmchannel.streams.pool import SegmentPool
 
     queue, chunks = sys.argv[1], int(sys.argv[2])
     post = ChunkWriter.post
@@ -68,13 +68,13 @@ def store_marked(client: ChannelClient) -> None:
     with client.put(KEY, len(BODY), OLD, client._pool.lease(deadline, 1), deadline) as transfer:
         transfer.pump(read_into, len(BODY), wait=True)
         assert transfer.commit()
-    assert client.purge(KEY, deadline, mark=True) == 1
+    assert client.purge(KEY, deadline, invalidate=True) == 1
 
 
 def found(client: ChannelClient) -> tuple[bytes, bytes, bool]:
     """Body, metadata and mark."""
     with client.get(KEY, Deadline.after(WATCHDOG_S), metadata_wanted=True) as transfer:
-        answer = bytes(transfer.chunk), transfer.metadata, transfer.marked
+        answer = bytes(transfer.chunk), transfer.metadata, transfer.invalidated
         transfer.finish()
         return answer
 

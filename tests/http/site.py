@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from time import time
 
-from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
-from shmchannel.pool import SegmentPool
+from shmchannel.objects.client import ChannelClient
+from shmchannel.streams.pool import SegmentPool
 from tests.http.client import Reply, fetch, fetch_all, free_port
-from tests.support.daemons import NO_SHELF, DaemonProcess, DaemonYard
+from tests.support.daemons import NO_HOT_TABLE, DaemonProcess, DaemonYard
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.hit import leave
 from workloads.origin_stub import OriginStub, Route
 from workloads.origin_stub.request import Request
 
@@ -86,14 +85,14 @@ class Site:
         for name in (key.encode(), key.encode() + b"\0"):
             with self.daemons.cache.get(name, Deadline.after(WATCHDOG_S)) as transfer:
                 held.append(transfer.found)
-                leave(transfer)
+                transfer.cancel_quietly()
         return any(held) if exactly is None else held == [not exactly, exactly]
 
     def held_of(self, key: str) -> int | None:
         """How many bytes the cache has of an incomplete response of this key; None without one."""
         with self.daemons.cache.get(key.encode() + b"\0partial", Deadline.after(WATCHDOG_S)) as transfer:
             held = transfer.facts.size_bytes if transfer.found else None
-            leave(transfer)
+            transfer.cancel_quietly()
             return held
 
     def settle(self, key: str) -> None:
@@ -124,11 +123,11 @@ def daemons(
     directory: str | os.PathLike[str],
     *arguments: str,
     env: Mapping[str, str] | None = None,
-    shelf: bool = True,
+    hot_table: bool = True,
     cache: Sequence[str] = (),
 ) -> Iterator[Daemons]:
     """A cache and a proxy, whose origin is to come."""
-    with DaemonYard(directory, cache_env={} if shelf else NO_SHELF) as yard:
+    with DaemonYard(directory, cache_env={} if hot_table else NO_HOT_TABLE) as yard:
         origin_port = free_port()
         holder = yard.start_cache(*cache)
         proxy = yard.start_proxy("-s", f"http://127.0.0.1:{origin_port}", "-t", "16", *arguments, env=env)

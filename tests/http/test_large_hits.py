@@ -123,7 +123,7 @@ def test_a_client_that_reads_slowly_gets_what_it_began(site: Site) -> None:
 
 
 def test_files_do_not_stay_open(site: Site) -> None:
-    """A purged object's memory goes when neither the shelf nor a proxy has used it for a while."""
+    """A purged object's memory goes when neither the hot table nor a proxy has used it for a while."""
     path = make_hot(site, Route(body=BODY, headers=FRESH))
     pids = [site.daemons.proxy.pid, site.daemons.holder.pid]
     before = [len(open_objects(pid)) for pid in pids]

@@ -18,7 +18,7 @@ SIZES = {"small": 3000, "large": 300_000}
 
 @pytest.fixture(params=sorted(SIZES))
 def bodies(request: pytest.FixtureRequest) -> tuple[bytes, bytes]:
-    """Two that differ: of a size that lies on the hot shelf whole, or of one that lies there by reference."""
+    """Two that differ: of a size that lies on the hot table whole, or of one that lies there by reference."""
     return os.urandom(SIZES[request.param]), os.urandom(SIZES[request.param] + 1)
 
 
@@ -29,7 +29,7 @@ def client(site: Site) -> Iterator[HttpClient]:
 
 
 def ask_often(client: HttpClient, path: str, body: bytes) -> Reply:
-    """Often enough that the answer comes from the shelf and the request is known; the last answer."""
+    """Often enough that the answer comes from the hot table and the request is known; the last answer."""
     for _ in range(20):
         reply = client.ask(path)
         assert (reply.status, reply.body) == (200, body)

@@ -3,26 +3,16 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shmchannel.commands import (
-    HEAD_BYTES,
-    KEY_BYTES_MAX,
-    MAGIC,
-    SEGMENTS_MAX,
-    VERSION,
-    Command,
-    Kind,
-    SegmentRef,
-    decode,
-    encode,
-)
 from shmchannel.errors import CommandError
+from shmchannel.objects.commands import HEAD_BYTES, KEY_BYTES_MAX, MAGIC, VERSION, Command, CommandKind, decode, encode
+from shmchannel.streams.segment_ref import SEGMENTS_MAX, SegmentRef
 from tests.support.examples import examples
 
 _WORD = st.integers(0, 2**64 - 1)
 _REFS = st.builds(SegmentRef, st.binary(max_size=64), _WORD, _WORD)
 _COMMANDS = st.builds(
     Command,
-    kind=st.sampled_from([Kind.GET, Kind.PURGE]),
+    kind=st.sampled_from([CommandKind.GET, CommandKind.PURGE]),
     key=st.binary(max_size=200),
     segments=st.lists(_REFS, max_size=5).map(tuple),
     deadline_ns=_WORD,
@@ -37,10 +27,10 @@ _COMMANDS = st.builds(
 
 
 @given(_COMMANDS)
-@example(Command(Kind.GET, b"k" * KEY_BYTES_MAX, tuple([SegmentRef(b"n", 1, 512)] * SEGMENTS_MAX)))
-@example(Command(Kind.PING, b""))
-@example(Command(Kind.PURGE, b"/a", flags=3))
-@example(Command(Kind.UPDATE, b"/a", (SegmentRef(b"n", 1, 512),), version=2**64 - 1))
+@example(Command(CommandKind.GET, b"k" * KEY_BYTES_MAX, tuple([SegmentRef(b"n", 1, 512)] * SEGMENTS_MAX)))
+@example(Command(CommandKind.PING, b""))
+@example(Command(CommandKind.PURGE, b"/a", flags=3))
+@example(Command(CommandKind.UPDATE, b"/a", (SegmentRef(b"n", 1, 512),), version=2**64 - 1))
 @examples(200)
 def test_round_trip(command: Command) -> None:
     assert decode(encode(command)) == command

@@ -22,11 +22,11 @@ from tests.http.client import Reply
 from tests.http.site import Site, daemons, origin_of
 from tests.support.examples import examples
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.cachelink import CacheLink
 from webproxy.caching.variants import new_variant, variant_key
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
-from webproxy.lookup import Found, Lookup, ObjectLookup
+from webproxy.store.cache_client import CacheClient
+from webproxy.store.lookup import Lookup, ObjectLookup, StoredHit
 from workloads.origin_stub import Route
 from workloads.origin_stub.request import Request
 
@@ -242,17 +242,17 @@ class History:
     path: str
     world: World
 
-    def find(self, language: str) -> Found | None:
+    def find(self, language: str) -> StoredHit | None:
         """What the cache has for such a request."""
         return self.look_up(language).found
 
     def look_up(self, language: str) -> Lookup:
         """That, and the index."""
         request = RequestHead(b"GET", self.path.encode(), (1, 1), Fields([(b"Language", language.encode())]))
-        link = CacheLink(self.site.daemons.cache, patient=False)
+        link = CacheClient(self.site.daemons.cache, patient=False)
         lookup = ObjectLookup(link).find(self.path.encode(), request, WATCHDOG_S)
         if lookup.found is not None:
-            lookup.found.leave()
+            lookup.found.cancel_quietly()
         return lookup
 
     def settle(self, language: str) -> None:
@@ -263,10 +263,10 @@ class History:
             if found is None or answer is None:
                 return found is None and answer is None
             if answer.barred:
-                return found.stored.marked or found.stored.always_validate
+                return found.stored.invalidated or found.stored.always_validate
             body_bytes = len(self.world.body(answer.version, answer.language))
             is_it = found.stored.fields.get(b"number") == b"%d" % answer.number
-            is_it = is_it and found.stored.body_bytes == body_bytes and not found.stored.marked
+            is_it = is_it and found.stored.body_bytes == body_bytes and not found.stored.invalidated
             return is_it and self.site.holds(self.path, exactly=b"\0" in found.key)
 
         _, answer = self.world.selected(language)

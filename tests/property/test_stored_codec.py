@@ -45,12 +45,14 @@ _INDEXES = st.lists(_VARIANTS, max_size=5).map(lambda variants: VariantIndex(tup
 
 @given(_RESPONSES, st.booleans())
 @examples(200)
-def test_responses_come_back(stored: StoredResponse, marked: bool) -> None:
-    back = decode(encode(stored), marked=marked)
+def test_responses_come_back(stored: StoredResponse, invalidated: bool) -> None:
+    back = decode(encode(stored), invalidated=invalidated)
     assert all(
-        getattr(back, name) == getattr(stored, name) for name in StoredResponse.__dataclass_fields__ if name != "marked"
+        getattr(back, name) == getattr(stored, name)
+        for name in StoredResponse.__dataclass_fields__
+        if name != "invalidated"
     )
-    assert back.marked is marked
+    assert back.invalidated is invalidated
     assert back.fields.block == stored.fields.block
 
 

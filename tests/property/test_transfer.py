@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmchannel.errors import PeerProtocolError
-from shmchannel.layout import CANCEL, CANCELLED, LAST, METADATA, OK, RELEASE, RELEASED, ObjectFacts
-from shmchannel.transfer import Arrival, ConsumerTransfer, Order, ProducerTransfer, TransferState
+from shmchannel.streams.layout import CANCEL, CANCELLED, LAST, METADATA, OK, RELEASE, RELEASED, ObjectFacts
+from shmchannel.streams.transfer import Arrival, ConsumerTransfer, ProducerAction, ProducerTransfer, TransferState
 from tests.support.examples import examples
 
 _NUMBER = st.one_of(st.integers(0, 6), st.sampled_from([127, 128, 129, 2**63, 2**64 - 1]))
@@ -75,9 +75,9 @@ def test_producer_survives_any_request(requests: list[int], count: int) -> None:
     try:
         for flags in requests:
             order = producer.order(flags)
-            if order is Order.RELEASE:
+            if order is ProducerAction.RELEASE:
                 producer.ring.drop()
-            elif order is Order.CANCEL:
+            elif order is ProducerAction.CANCEL:
                 assert producer.state is TransferState.CANCELLED
                 return
             else:
@@ -117,9 +117,9 @@ class Simulation:
             return False
         slot.has_space = False
         order = self.producer.order(slot.request)
-        if order is Order.CANCEL:
+        if order is ProducerAction.CANCEL:
             slot.chunk = (CANCELLED, 0, 0, LAST)
-        elif order is Order.RELEASE:
+        elif order is ProducerAction.RELEASE:
             slot.chunk = (OK, 0, 0, RELEASED)
             self.producer.ring.drop()
         elif self.metadata_sent < self.metadata:

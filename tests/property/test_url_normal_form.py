@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from tests.support.rawserver import RawServer
-from webproxy.urls import BadTarget, http_path, normalise_url, normalised_path, origin_url
+from webproxy.http.urls import BadTarget, http_path, normalise_url, normalised_path, origin_url
 
 EMPTY_REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 UNRESERVED = "abzAZ019-._~"

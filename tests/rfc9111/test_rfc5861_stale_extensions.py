@@ -59,7 +59,7 @@ def test_what_the_client_asks_goes_before_it(control: bytes, action: Action) -> 
 
 def test_what_a_soft_purge_has_marked_does_not_serve_meanwhile() -> None:
     for seconds in (1, 70):
-        assert action_after(seconds, replace(MEANWHILE, marked=True)) is REVALIDATE
+        assert action_after(seconds, replace(MEANWHILE, invalidated=True)) is REVALIDATE
 
 
 @pytest.mark.parametrize("value", [b"0", b"x", b"-5", b""])

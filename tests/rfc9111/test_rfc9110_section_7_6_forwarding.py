@@ -6,9 +6,9 @@ import pytest
 
 from tests.support.http_values import fields, request
 from webproxy.caching.hop_by_hop import end_to_end
-from webproxy.forwarding import Via, counted_down, ends_here
-from webproxy.origin_head import OriginResponse
-from webproxy.replies import STAYS, Replies
+from webproxy.exchange.response_heads import STAYS, ResponseHeads
+from webproxy.origin.response_head import OriginResponse
+from webproxy.origin.via import Via, counted_down, ends_here
 
 OURS = Via(b"us", b"0123")
 
@@ -61,7 +61,7 @@ def test_7_6_2_other_methods_are_not_counted() -> None:
 def test_7_6_3_via_has_the_version_that_was_received(version: tuple[int, int]) -> None:
     assert OURS.member(version) == b"%d.%d us (0123)" % version
     answer = OriginResponse(status=200, fields=fields(), length=0, http_version=b"%d.%d" % version)
-    head = Replies(b"us").forwarded(answer, STAYS, b"us", b"Content-Length: 0\r\n", b"x")
+    head = ResponseHeads(b"us").forwarded(answer, STAYS, b"us", b"Content-Length: 0\r\n", b"x")
     assert b"\r\nVia: %d.%d us\r\n" % version in head
 
 

@@ -7,10 +7,10 @@ import pytest
 from tests.rfc9111.exchanges import DATE, ETAG, decision_after, kept
 from tests.support.http_values import NOW, fields
 from webproxy.caching.cache_status import cache_status
-from webproxy.origin_head import OriginResponse
-from webproxy.replies import STAYS, Replies
+from webproxy.exchange.response_heads import STAYS, ResponseHeads
+from webproxy.origin.response_head import OriginResponse
 
-REPLIES = Replies(b"us")
+REPLIES = ResponseHeads(b"us")
 STORED = kept(b"Cache-Control: max-age=60", DATE, ETAG)
 
 

@@ -29,7 +29,7 @@ STORED = stored_response(
     reason=b"Fine",
     body_bytes=5,
     selecting=((b"accept", b"a/b"),),
-    marked=True,
+    invalidated=True,
 )
 
 
@@ -86,7 +86,7 @@ def test_times_age_and_lifetime_begin_anew() -> None:
     assert (new.request_time, new.response_time) == (NOW - 1, NOW)
     assert new.initial_age_s == 8
     assert new.lifetime_s == 100
-    assert not new.marked
+    assert not new.invalidated
 
 
 def test_the_lifetime_comes_from_stored_fields_too() -> None:

@@ -52,6 +52,6 @@ def test_a_head_that_differs_makes_it_stale(stored: StoredResponse, lines: list[
 def test_a_head_that_agrees_updates(stored: StoredResponse, lines: list[bytes]) -> None:
     new = after_head(DATE, *lines, b"Cache-Control: max-age=77", b"X-New: 1", stored=stored)
     assert new is not None
-    assert (new.lifetime_s, new.response_time, new.body_bytes, new.marked) == (77, NOW, 5, False)
+    assert (new.lifetime_s, new.response_time, new.body_bytes, new.invalidated) == (77, NOW, 5, False)
     assert new.fields.get(b"x-new") == b"1"
     assert new.fields.get(b"content-type") == stored.fields.get(b"content-type")

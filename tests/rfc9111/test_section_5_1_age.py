@@ -5,7 +5,7 @@ import pytest
 from tests.rfc9111.exchanges import DATE, ETAG, decision_after, kept
 from tests.support.http_values import fields
 from webproxy.caching.freshness import age_value
-from webproxy.replies import STAYS, Replies
+from webproxy.exchange.response_heads import STAYS, ResponseHeads
 
 FRESH = b"Cache-Control: max-age=7200"
 
@@ -39,5 +39,5 @@ def test_what_comes_from_the_cache_has_one_age(lines: tuple[bytes, ...]) -> None
     stored = kept(FRESH, DATE, ETAG, *lines)
     age_s = decision_after(30, stored).age_s
     assert age_s == (630 if lines else 30)
-    head = Replies(b"us").hit(stored, age_s, STAYS)
+    head = ResponseHeads(b"us").hit(stored, age_s, STAYS)
     assert [line for line in head.split(b"\r\n") if line.lower().startswith(b"age:")] == [b"Age: %d" % age_s]

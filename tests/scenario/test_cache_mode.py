@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.client import Answer, ask, ask_all, raw
 from tests.support.contents import body_of, write_files
-from tests.support.daemons import NO_SHELF, DaemonYard
+from tests.support.daemons import NO_HOT_TABLE, DaemonYard
 from webproxy.getfile import Status
 
 SIZES = {"small": 700, "middle": 300_000, "large": 48 << 20, "empty": 0}
@@ -25,7 +25,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> str:
 def shared_yard(tmp_path_factory: pytest.TempPathFactory, content: str) -> Iterator[DaemonYard]:
     """A yard with a cache of four threads."""
     with DaemonYard(tmp_path_factory.mktemp("daemons")) as yard:
-        yard.start_cache("-t", "4", content=content, env=NO_SHELF)
+        yard.start_cache("-t", "4", content=content, env=NO_HOT_TABLE)
         yield yard
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.client import ask, connect, parse_answer, receive_to_end
 from tests.support.contents import body_of, write_files
-from tests.support.daemons import NO_SHELF
+from tests.support.daemons import NO_HOT_TABLE
 from tests.support.waiting import wait_until
 from webproxy.getfile import Status, request_bytes
 
@@ -79,7 +79,7 @@ class TestDirectory:
     def test_is_read_anew_when_files_change(self, yard, tmp_path):
         root = tmp_path / "files"
         bodies = write_files(root, {"file": 3_000})
-        yard.start_cache(content=root, env=NO_SHELF)  # the shelf may serve the file of a moment before
+        yard.start_cache(content=root, env=NO_HOT_TABLE)  # the hot table may serve the file of a moment before
         port = yard.start_proxy().port
         assert ask(port, "/file").body == bodies["/file"]
         for size in (3_000, 0, 700_000):  # the same size is a change too

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shmchannel.layout import HEADER_BYTES
+from shmchannel.streams.layout import HEADER_BYTES
 from tests.support.client import ask, connect, receive_to_end
 from tests.support.contents import write_files
 from tests.support.waiting import wait_until
@@ -69,10 +69,10 @@ def test_an_idle_pool_gives_the_stripe_of_small_segments_and_up_to_half_of_large
 def test_streams_shrink_while_others_wait(yard, tmp_path):
     """One stream holds all of the pool; the others come while it runs, and it gives segments back in mid-stream.
 
-    Without a hot shelf, from which the others would be served without a segment.
+    Without a hot table, from which the others would be served without a segment.
     """
     bodies = write_files(tmp_path / "files", {"big": 64 << 20, "small": 3_000})
-    yard.start_cache("-t", "16", "--shelf-bytes", "0", content=tmp_path / "files")
+    yard.start_cache("-t", "16", "--hot-table-bytes", "0", content=tmp_path / "files")
     proxy = yard.start_proxy("-t", "16", "-n", "4", "-z", "4096", "--stripe", "4")
     with connect(proxy.port) as streaming, ThreadPoolExecutor(9) as crew:
         streaming.sendall(request_bytes(b"/big"))

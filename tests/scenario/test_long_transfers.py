@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.client import PacedDownload, ask, connect, parse_answer, receive_to_end
 from tests.support.contents import write_files
-from tests.support.daemons import NO_SHELF
+from tests.support.daemons import NO_HOT_TABLE
 from tests.support.waiting import wait_until
 from webproxy.getfile import Status, request_bytes
 
@@ -44,7 +44,7 @@ def streaming(port, count):
 def test_more_long_downloads_than_places(yard, files, workers):
     """With small objects between them, in a pool that has room for two long ones."""
     directory, bodies = files
-    cache = yard.start_cache(content=directory, env=NO_SHELF)
+    cache = yard.start_cache(content=directory, env=NO_HOT_TABLE)
     proxy = yard.start_proxy("-t", str(workers), *SMALL_SEGMENTS)
     assert ask(proxy.port, "/long").body == bodies["/long"]
     with ThreadPoolExecutor(16) as crew:
@@ -58,9 +58,9 @@ def test_more_long_downloads_than_places(yard, files, workers):
 
 
 def test_http_and_getfile_take_turns_with_each_other(yard, files):
-    """Over HTTP a response begins before it lines up; no file comes from the shelf here."""
+    """Over HTTP a response begins before it lines up; no file comes from the hot table here."""
     directory, bodies = files
-    yard.start_cache(content=directory, env=NO_SHELF)
+    yard.start_cache(content=directory, env=NO_HOT_TABLE)
     proxy = yard.start_proxy(*SMALL_SEGMENTS, "--stripe", "8")
 
     def over_http(path: str) -> bytes:
@@ -80,7 +80,7 @@ def test_http_and_getfile_take_turns_with_each_other(yard, files):
 def test_one_segment_goes_round(yard, files, segment_bytes):
     """A download that nobody could wait for the end of: the others get the only segment in its middle."""
     directory, bodies = files
-    yard.start_cache(content=directory, env=NO_SHELF)
+    yard.start_cache(content=directory, env=NO_HOT_TABLE)
     proxy = yard.start_proxy("-t", "4", "-n", "1", "-z", segment_bytes)
     with PacedDownload(proxy.port, b"/huge") as download, ThreadPoolExecutor(3) as crew:
         others = [crew.submit(ask, proxy.port, path) for path in ["/small", "/long"] * 3]
@@ -92,7 +92,7 @@ def test_one_segment_goes_round(yard, files, segment_bytes):
 
 def test_who_waits_for_a_place_is_served_while_the_daemon_drains(yard, files):
     directory, bodies = files
-    yard.start_cache(content=directory, env=NO_SHELF)
+    yard.start_cache(content=directory, env=NO_HOT_TABLE)
     proxy = yard.start_proxy("-t", "2", *SMALL_SEGMENTS, env={"WEBPROXY_DRAIN_S": "3600"})
     assert ask(proxy.port, "/huge").body == bodies["/huge"]
     with streaming(proxy.port, 6) as replies:
@@ -107,7 +107,7 @@ def test_who_waits_for_a_place_is_served_while_the_daemon_drains(yard, files):
 def test_the_cache_dies_while_many_wait_for_a_place(yard, files, how):
     """Whoever has begun is cut short, whoever has not gets an error; nobody waits for ever, and the next is served."""
     directory, bodies = files
-    cache = yard.start_cache(content=directory, env=NO_SHELF)
+    cache = yard.start_cache(content=directory, env=NO_HOT_TABLE)
     proxy = yard.start_proxy("-t", "4", *SMALL_SEGMENTS, env={"WEBPROXY_DEADLINE_S": "0.5", "WEBPROXY_STALL_S": "0.5"})
     wait_until(lambda: ask(proxy.port, "/huge").body == bodies["/huge"])  # cut short where this machine stood still
     with streaming(proxy.port, 12) as replies:
@@ -122,6 +122,6 @@ def test_the_cache_dies_while_many_wait_for_a_place(yard, files, how):
         head, _, body = reply.partition(b"\r\n\r\n")
         assert head in (b"GETFILE ERROR", b"GETFILE OK %d" % (40 << 20))
         assert bodies["/huge"].startswith(body)
-    yard.start_cache(content=directory, env=NO_SHELF)
+    yard.start_cache(content=directory, env=NO_HOT_TABLE)
     wait_until(lambda: ask(proxy.port, "/long").body == bodies["/long"], what="service by the next cache")
     assert proxy.stop() == 0

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shmchannel.layout import HEADER_BYTES
+from shmchannel.streams.layout import HEADER_BYTES
 from tests.support.client import Answer, ask, ask_all, raw
 from tests.support.contents import body_of, write_files
 from tests.support.daemons import DaemonProcess, DaemonYard

@@ -9,7 +9,7 @@ import pytest
 from scripts.benchmark.load import NativeLoad
 from tests.support.client import ask_all
 from tests.support.contents import write_files
-from tests.support.daemons import NO_SHELF, DaemonProcess, Resources
+from tests.support.daemons import NO_HOT_TABLE, DaemonProcess, Resources
 from tests.support.waiting import wait_until
 
 REQUESTS = 100_000
@@ -53,7 +53,7 @@ def settled(daemon: DaemonProcess, descriptors_max: int) -> Resources:
 
 @pytest.mark.slow
 def test_a_hundred_thousand_requests_leave_nothing(yard, tmp_path, run_load):
-    cache = yard.start_cache("-t", "4", content=tmp_path / "files", env=NO_SHELF)
+    cache = yard.start_cache("-t", "4", content=tmp_path / "files", env=NO_HOT_TABLE)
     proxy = yard.start_proxy("-n", "8", "-z", "8192")
     port = proxy.port
     idle = {daemon: daemon.descriptor_count() for daemon in (cache, proxy)}

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from shmchannel.client import ChannelClient
 from shmchannel.deadline import Deadline
-from shmchannel.pool import SegmentPool
+from shmchannel.objects.client import ChannelClient
+from shmchannel.streams.pool import SegmentPool
 from tests.support.channels import reading
 from tests.support.client import ask
 from tests.support.daemons import DaemonYard
@@ -61,7 +61,7 @@ def held(client: ChannelClient) -> dict[bytes, bool]:
             sent = body_of_transfer(transfer)
             if sent is not None:
                 assert (sent, transfer.metadata) == (body, b"metadata")
-                found[key] = transfer.marked
+                found[key] = transfer.invalidated
     return found
 
 
@@ -87,7 +87,7 @@ def test_what_is_met_is_gone_or_marked(
     assert held(filled) == (others | dict.fromkeys(met, True) if soft else others)
 
 
-def test_a_proxy_serves_nothing_purged_from_the_hot_shelf(yard: DaemonYard, filled: ChannelClient) -> None:
+def test_a_proxy_serves_nothing_purged_from_the_hot_hot_table(yard: DaemonYard, filled: ChannelClient) -> None:
     """Asked for twice in a moment, a small object lies where proxies read it without a message."""
     port = yard.start_proxy().port
     for _ in range(20):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from scripts import clean_shm, ipc_leaks
-from shmchannel.reaper import FoundName
+from shmchannel.process.reaper import FoundName
 from tests.support import names
 from tests.support.programs import require_program
 
@@ -24,8 +24,8 @@ WATCHDOG_S = 60
 # Owns a pool of two segments and a command queue, says so, and lives until its input ends or it is killed.
 OWNER = """
 import sys
-from shmchannel.command_queue import CommandQueue
-from shmchannel.pool import SegmentPool
+from shmchannel.messages.posix_queue import CommandQueue
+from shmchannel.streams.pool import SegmentPool
 queue = CommandQueue.create(sys.argv[1])
 pool = SegmentPool.create(2, 4096)
 print("owning", flush=True)

@@ -70,10 +70,10 @@ def test_a_second_cache_on_the_queue_is_refused(yard, files):
 def test_the_queue_of_a_dead_cache_is_taken_over(yard, files):
     dead = yard.start_cache(content=files[0])
     dead.kill()
-    assert {row.kind for row in names_of({dead.pid})} == {"queue", "guard", "shelf"}
+    assert {row.kind for row in names_of({dead.pid})} == {"queue", "guard", "hot table"}
     heir = yard.start_cache(content=files[0])
     assert names_of({dead.pid}) == []
-    assert {row.kind for row in names_of({heir.pid})} == {"queue", "guard", "shelf"}
+    assert {row.kind for row in names_of({heir.pid})} == {"queue", "guard", "hot table"}
     assert ask(yard.start_proxy().port, "/file").body == files[1]["/file"]
 
 

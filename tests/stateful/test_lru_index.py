@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from simplecached.lru import LruIndex
+from simplecached.stores.lru import LruIndex
 
 BUDGET_BYTES = 60
 ENTRIES_MAX = 5

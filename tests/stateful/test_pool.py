@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PoolExhausted
-from shmchannel.pool import SHARING_LEASES, Lease
+from shmchannel.streams.pool import SHARING_LEASES, Lease
 from tests.support.channels import memory_pool
 from tests.support.examples import examples
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -70,13 +70,13 @@ class PoolMachine(RuleBasedStateMachine):
     def lease_with_a_place(self, want: int) -> None:
         """All that is wanted, as far as it is there."""
         assert self.pool.admission is not None
-        place = self.pool.admission.try_enter()
-        full = sum(lease.place is not None for lease, _ in self.held) == max(1, self.count // self.stripe)
-        assert (place is None) is full
-        if place is not None:
+        ticket = self.pool.admission.try_enter()
+        full = sum(lease.ticket is not None for lease, _ in self.held) == max(1, self.count // self.stripe)
+        assert (ticket is None) is full
+        if ticket is not None:
             expected = min(want, self.stripe, self.free)
             self.free -= expected
-            self.hold(self.pool.lease(Deadline.after(WATCHDOG_S), want, place=place), expected)
+            self.hold(self.pool.lease(Deadline.after(WATCHDOG_S), want, ticket=ticket), expected)
 
     @precondition(lambda self: self.free)
     @rule()

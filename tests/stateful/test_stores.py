@@ -12,18 +12,18 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from simplecached import directory_store
-from simplecached.directory_store import DirectoryStore
 from simplecached.errors import EntryTooLarge, NoRoom, ShortObject
-from simplecached.memory_store import MemoryStore
+from simplecached.stores import directory_store
+from simplecached.stores.directory_store import DirectoryStore
+from simplecached.stores.memory_store import MemoryStore
 from tests.support.examples import examples
 from tests.support.stores import body_of, started_after_a_kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simplecached.lru_store import LruStore
-    from simplecached.store import ObjectWriter, StoredObject
+    from simplecached.stores.lru_store import LruStore
+    from simplecached.stores.store import BodyWriter, StoredObject
 
 BUDGET_BYTES = 40
 ENTRIES_MAX = 5
@@ -39,7 +39,7 @@ class ModelObject:
     pins: int = 0
     version: int = 0
     removed: bool = False
-    marked: bool = False
+    invalidated: bool = False
 
     @property
     def cost_bytes(self) -> int:
@@ -92,7 +92,7 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.model = Model()
-        self.writers: list[tuple[ObjectWriter, ModelObject]] = []
+        self.writers: list[tuple[BodyWriter, ModelObject]] = []
         self.readers: list[tuple[StoredObject, ModelObject, bytes, bool]] = []
         self.last_version = 0
         self.store = self.open_store()
@@ -130,7 +130,7 @@ class StoreMachine(RuleBasedStateMachine):
             writer.abort()
         self.model.unpin(item)
 
-    def commit(self, writer: ObjectWriter, item: ModelObject) -> None:
+    def commit(self, writer: BodyWriter, item: ModelObject) -> None:
         item.version = writer.commit()
         assert item.version > self.last_version
         self.last_version = item.version
@@ -147,7 +147,7 @@ class StoreMachine(RuleBasedStateMachine):
         if stored is not None and item is not None:
             item.pins += 1
             self.model.touch(item)
-            self.readers.append((stored, item, item.metadata, item.marked))
+            self.readers.append((stored, item, item.metadata, item.invalidated))
 
     @precondition(lambda self: self.readers)
     @rule(data=st.data())
@@ -185,7 +185,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert replaced == (item is not None)
             if item is not None:
                 assert self.make_room_beside(item, len(metadata) - len(item.metadata))
-                item.metadata, item.marked = metadata, False
+                item.metadata, item.invalidated = metadata, False
 
     def make_room_beside(self, item: ModelObject, growth_bytes: int) -> bool:
         """Whether it can grow; others leave for it, and it was used."""
@@ -202,20 +202,20 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def mark(self, key: bytes) -> None:
-        assert self.store.mark(key) == (key in self.model.visible)
+        assert self.store.invalidate(key) == (key in self.model.visible)
         self.after_mark(lambda candidate: candidate == key)
 
     @rule(prefix=PREFIXES)
-    def mark_prefix(self, prefix: bytes) -> None:
+    def invalidate_prefix(self, prefix: bytes) -> None:
         count = sum(key.startswith(prefix) for key in self.model.visible)
-        assert self.store.mark_prefix(prefix) == count
+        assert self.store.invalidate_prefix(prefix) == count
         self.after_mark(lambda candidate: candidate.startswith(prefix))
 
     def after_mark(self, matches: Callable[[bytes], bool]) -> None:
         """What has no metadata is removed instead."""
         self.after_removal(matches, lambda item: not item.metadata)
         for item in (*self.model.visible.values(), *(item for _, item in self.writers)):
-            item.marked = item.marked or matches(item.key)
+            item.invalidated = item.invalidated or matches(item.key)
 
     def after_removal(
         self, matches: Callable[[bytes], bool], leaves: Callable[[ModelObject], bool] = lambda _item: True
@@ -229,9 +229,9 @@ class StoreMachine(RuleBasedStateMachine):
     def agrees_with_model(self) -> None:
         expected = [item for item in self.model.objects if self.model.visible.get(item.key) is item]
         entries = self.store.entries()
-        assert [(entry.key, entry.version, entry.metadata, entry.size_bytes, entry.marked) for entry in entries] == [
-            (item.key, item.version, item.metadata, len(item.body), item.marked) for item in expected
-        ]
+        assert [
+            (entry.key, entry.version, entry.metadata, entry.size_bytes, entry.invalidated) for entry in entries
+        ] == [(item.key, item.version, item.metadata, len(item.body), item.invalidated) for item in expected]
         stats = self.store.stats()
         assert stats.used_bytes == sum(item.cost_bytes for item in self.model.objects) <= BUDGET_BYTES
         assert stats.objects_bytes == sum(len(item.body) for item in expected)
@@ -242,9 +242,9 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def readers_see_their_bytes(self) -> None:
         """And the metadata and the mark of their open."""
-        for stored, item, metadata, marked in self.readers:
+        for stored, item, metadata, invalidated in self.readers:
             assert body_of(stored) == item.body
-            assert (stored.version, stored.metadata, stored.marked) == (item.version, metadata, marked)
+            assert (stored.version, stored.metadata, stored.invalidated) == (item.version, metadata, invalidated)
 
     def end_everything(self) -> None:
         for writer, item in self.writers:
@@ -296,7 +296,7 @@ class DirectoryStoreMachine(StoreMachine):
                 if prefix is None:
                     (self.mark if marks else self.remove)(key=key)
                 else:
-                    (self.mark_prefix if marks else self.remove_prefix)(prefix=prefix)
+                    (self.invalidate_prefix if marks else self.remove_prefix)(prefix=prefix)
                 steps.append("acknowledged")
             if "acknowledged" in steps:
                 self.a_kill_now_undoes_nothing(item)
@@ -315,7 +315,7 @@ class DirectoryStoreMachine(StoreMachine):
         for entry in entries:
             is_new = entry.version > self.last_version
             item = committing if is_new else self.model.visible[entry.key]
-            assert (entry.key, entry.metadata, entry.marked) == (item.key, item.metadata, item.marked)
+            assert (entry.key, entry.metadata, entry.invalidated) == (item.key, item.metadata, item.invalidated)
             assert not item.removed
         assert {entry.key for entry in entries} >= set(self.model.visible)
 

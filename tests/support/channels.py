@@ -11,17 +11,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
-from shmchannel.chunk_reader import ChunkReader
-from shmchannel.chunk_writer import ChunkWriter, ReadInto
 from shmchannel.errors import ShmChannelError
-from shmchannel.guard import ProcessGuard
-from shmchannel.identity import own_identity
-from shmchannel.layout import HEADER_BYTES, ObjectFacts
-from shmchannel.naming import pool_guard_path, pool_name, segment_name
-from shmchannel.pool import SegmentPool
-from shmchannel.segment import Segment
+from shmchannel.process.guard import ProcessGuard
+from shmchannel.process.identity import own_identity
+from shmchannel.process.naming import pool_guard_path, pool_name, segment_name
+from shmchannel.streams.chunk_reader import ChunkReader
+from shmchannel.streams.chunk_writer import ChunkWriter, ReadInto
+from shmchannel.streams.layout import HEADER_BYTES, ObjectFacts
+from shmchannel.streams.pool import SegmentPool
+from shmchannel.streams.segment import Segment
+from shmchannel.streams.transfer import TransferState
 from shmchannel.testing import ManualPeer, MemorySegment
-from shmchannel.transfer import TransferState
 from tests.support.queue_room import wait_for_queue_room
 from tests.support.waiting import WATCHDOG_S
 
@@ -189,12 +189,12 @@ def send_object(
     offset: int = 0,
     end: int | None = None,
     metadata: bytes = b"",
-    marked: bool = False,
+    invalidated: bool = False,
     version: int = 1,
 ) -> TransferState:
     """The producer of a whole answer."""
     writer.begin(ObjectFacts(len(body), version, len(metadata)))
-    return writer.send(reading(body), offset, len(body) if end is None else end, metadata, marked=marked)
+    return writer.send(reading(body), offset, len(body) if end is None else end, metadata, invalidated=invalidated)
 
 
 def read_rest(reader: ChunkReader) -> bytes:

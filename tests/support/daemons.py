@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from shmchannel.command_queue import CommandSender
 from shmchannel.errors import ResourceError
+from shmchannel.messages.posix_queue import CommandSender
 from tests.support import names
 from tests.support.queue_room import wait_for_queue_room
 from tests.support.waiting import WATCHDOG_S, wait_until
 
 _OWN_PREFIXES = ("SIMPLECACHED_", "WEBPROXY_", "GFCACHE_")
-NO_SHELF = {"SIMPLECACHED_SHELF_BYTES": "0"}
-"""For a cache whose commands are counted: a shelf would answer some of the requests without one."""
+NO_HOT_TABLE = {"SIMPLECACHED_HOT_TABLE_BYTES": "0"}
+"""For a cache whose commands are counted: a hot table would answer some of the requests without one."""
 
 _READY_EVENTS = {"simplecached": "ready", "webproxy": "listening"}
 Event = dict[str, Any]

@@ -14,13 +14,13 @@ from tests.support.sinks import origin_client
 from tests.support.waiting import WATCHDOG_S
 from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.errors import BodyCutShort, OriginError
-from webproxy.fetch_table import FetchTable
-from webproxy.fetches import Fetches, MakeFill
-from webproxy.fill import Fill
-from webproxy.getfile_variants import GetfileVariants
-from webproxy.origin import OriginClient
-from webproxy.spool import Found, Spool, SpoolReader
-from webproxy.urls import origin_url
+from webproxy.fetch.getfile_fetch import GetfileFetches, MakeFill
+from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
+from webproxy.fetch.table import FetchTable
+from webproxy.http.urls import origin_url
+from webproxy.origin.client import OriginClient
+from webproxy.store.fill import Fill
+from webproxy.store.getfile_variants import GetfileVariants
 from workloads.origin_stub import OriginStub
 
 
@@ -57,7 +57,7 @@ class FakeFill(Fill):
         if self.takes and self.size is not None:
             self.taken = self.spool.written
 
-    def give_way(self) -> None:
+    def yield_turn(self) -> None:
         if self.waited_for:
             self.taken = None
 
@@ -68,7 +68,7 @@ class FakeFill(Fill):
         self.cancelled = True
 
 
-class RunningFetches(Fetches):
+class RunningFetches(GetfileFetches):
     """Fetches from one origin, with the table that runs them."""
 
     def __init__(self, table: FetchTable, origin: OriginClient, url: str, **settings: Unpack[_Settings]) -> None:
@@ -121,7 +121,7 @@ def running(
         )
 
 
-def opened(fetches: Fetches, key: bytes, missed_at: float = float("inf")) -> SpoolReader:
+def opened(fetches: GetfileFetches, key: bytes, missed_at: float = float("inf")) -> SpoolReader:
     reader = fetches.open(key, missed_at)
     assert reader is not None
     return reader
@@ -131,7 +131,7 @@ def read(reader: SpoolReader) -> bytes:
     """All of the body, as the exchange reads it; closes the reader."""
     try:
         answer = reader.wait_answer()
-        assert isinstance(answer, Found), answer
+        assert isinstance(answer, BodyFound), answer
         body = b""
         while len(body) < answer.length:
             if reader.wait_available() <= 0:

@@ -14,7 +14,7 @@ from pathlib import Path
 import posix_ipc
 import pytest
 
-from shmchannel.reaper import FoundName, survey, sweep
+from shmchannel.process.reaper import FoundName, survey, sweep
 from tests.support import names
 from tests.support.waiting import WATCHDOG_S
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.support.tcp import connected
-from webproxy.client_stream import ClientStream, RateLimit
-from webproxy.http_connection import HttpConnection
+from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.http1_connection import HttpConnection
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import posix_ipc
 
-from shmchannel.naming import SHM_DIRECTORY
-from shmchannel.reaper import FoundName, survey, unlink_queue
+from shmchannel.process.naming import SHM_DIRECTORY
+from shmchannel.process.reaper import FoundName, survey, unlink_queue
 
 _ended: set[int] = set()
 

@@ -10,21 +10,21 @@ from typing import NamedTuple
 
 import posix_ipc
 
-from shmchannel.chunk_reader import ChunkReader
-from shmchannel.chunk_writer import ChunkWriter
-from shmchannel.client import ChannelClient
-from shmchannel.command_queue import CommandQueue
-from shmchannel.commands import MARK, METADATA_WANTED, PREFIX, Command
 from shmchannel.deadline import Deadline
-from shmchannel.guard import ProcessGuard
-from shmchannel.layout import ObjectFacts
-from shmchannel.leased_transfer import IncomingTransfer
-from shmchannel.naming import pool_guard_path, queue_guard_path
-from shmchannel.pool import SegmentPool
-from shmchannel.reaper import unlink_queue
-from shmchannel.server import ChannelServer
+from shmchannel.messages.posix_queue import CommandQueue
+from shmchannel.objects.client import ChannelClient
+from shmchannel.objects.commands import INVALIDATE, METADATA_WANTED, PREFIX, Command
+from shmchannel.objects.server import ChannelServer
+from shmchannel.objects.transfers import IncomingTransfer
+from shmchannel.process.guard import ProcessGuard
+from shmchannel.process.naming import pool_guard_path, queue_guard_path
+from shmchannel.process.reaper import unlink_queue
+from shmchannel.streams.chunk_reader import ChunkReader
+from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.layout import ObjectFacts
+from shmchannel.streams.pool import SegmentPool
+from shmchannel.streams.transfer import TransferState
 from shmchannel.testing import ManualPeer, MemoryAttachments, MemoryQueue, MemorySender
-from shmchannel.transfer import TransferState
 from shmchannel.workers import WorkerPool
 from tests.support.channels import SEGMENT_BYTES, memory_pool, reading, unique_queue
 from tests.support.waiting import WATCHDOG_S
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     body: bytes
     metadata: bytes = b""
     version: int = 1
-    marked: bool = False
+    invalidated: bool = False
 
 
 class DictCache:
@@ -62,7 +62,7 @@ class DictCache:
         start = min(command.offset, size)
         end = min(start + command.length, size) if command.length else size
         writer.begin(ObjectFacts(size, entry.version, len(metadata)))
-        return writer.send(reading(entry.body), start, end, metadata, marked=entry.marked)
+        return writer.send(reading(entry.body), start, end, metadata, invalidated=entry.invalidated)
 
     def put(self, command: Command, reader: ChunkReader) -> None:
         """Keep the object when all of it came."""
@@ -91,7 +91,7 @@ class DictCache:
         entry = self.entries.get(command.key)
         known = entry is not None and command.version in (0, entry.version)
         if entry is not None and known and reader.state is TransferState.COMPLETE:
-            self.entries[command.key] = entry._replace(metadata=reader.metadata, marked=False)
+            self.entries[command.key] = entry._replace(metadata=reader.metadata, invalidated=False)
             reader.finish()
         else:
             reader.finish(refused=True)
@@ -105,8 +105,8 @@ class DictCache:
         ]
         for key in gone:
             entry = self.entries.pop(key)
-            if command.flags & MARK and entry.metadata:
-                self.entries[key] = entry._replace(marked=True)
+            if command.flags & INVALIDATE and entry.metadata:
+                self.entries[key] = entry._replace(invalidated=True)
         return len(gone)
 
 

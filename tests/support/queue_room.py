@@ -10,8 +10,8 @@ import resource
 
 import posix_ipc
 
-from shmchannel.command_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX
-from shmchannel.reaper import survey
+from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX
+from shmchannel.process.reaper import survey
 from tests.support.waiting import WATCHDOG_S, wait_until
 
 _NODE_BYTES = 96

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from webproxy.http.fields import Fields
-from webproxy.origin import OriginClient, OriginLimits, Sink
-from webproxy.origin_head import OriginResponse
+from webproxy.origin.client import OriginClient, OriginLimits, Sink
+from webproxy.origin.response_head import OriginResponse
 
 
 class CollectingSink(Sink):

@@ -14,16 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from simplecached.directory_store import DirectoryStore
-from simplecached.lru_store import LruStore
-from simplecached.memory_store import MemoryStore
+from simplecached.stores.directory_store import DirectoryStore
+from simplecached.stores.lru_store import LruStore
+from simplecached.stores.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Sequence
 
-    from simplecached.record import Record
-    from simplecached.store import ObjectSource, ObjectStore, StoredObject
+    from simplecached.stores.record import Record
+    from simplecached.stores.store import ObjectSource, ObjectStore, StoredObject
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 
-from webproxy.client_stream import ClientStream, RateLimit
 from webproxy.errors import ClientGone
+from webproxy.transport.client_stream import ClientStream, RateLimit
 
 
 def address_of(pointer: object) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.client import Answer, ask, ask_all, connect, parse_answer, receive_to_end
 from tests.support.contents import body_of, write_files
-from tests.support.daemons import NO_SHELF, DaemonProcess, DaemonYard
+from tests.support.daemons import NO_HOT_TABLE, DaemonProcess, DaemonYard
 from tests.support.waiting import wait_until
 from webproxy.getfile import Status, Wire, request_bytes
 
@@ -24,7 +24,7 @@ def yard_with_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon
     directory = tmp_path_factory.mktemp("clients")
     write_files(directory / "files", {"big": BIG_BYTES, "small": SMALL_BYTES})
     with DaemonYard(directory) as yard:
-        yard.start_cache("-t", "4", content=directory / "files", env=NO_SHELF)
+        yard.start_cache("-t", "4", content=directory / "files", env=NO_HOT_TABLE)
         yield yard
 
 

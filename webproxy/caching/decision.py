@@ -71,7 +71,7 @@ def decide(
     if stored is None:
         return _miss(wishes, b"vary-miss" if other_variants else b"uri-miss")
     age_s = current_age(stored, now)
-    if age_s < stored.lifetime_s and wishes is NO_WISHES and not stored.marked:
+    if age_s < stored.lifetime_s and wishes is NO_WISHES and not stored.invalidated:
         return Decision(HIT, b"", age_s)
     return _weigh(wishes, stored, age_s, now, options)
 
@@ -106,7 +106,7 @@ def _weigh(
     """The decision if the stored response is stale or the request is not unconditional."""
     if stored.authoritative:
         return Decision(HIT, b"", age_s)
-    is_fresh = age_s < stored.lifetime_s and not stored.marked
+    is_fresh = age_s < stored.lifetime_s and not stored.invalidated
     exact_age = stored.initial_age_s + max(0.0, now - stored.response_time)
     if _meets(wishes, stored, exact_age) and (is_fresh or _takes_stale(wishes, stored, exact_age)):
         return Decision(HIT, b"", age_s)
@@ -133,7 +133,7 @@ def _meets(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) 
 
 def _takes_stale(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) -> bool:
     """max-stale (section 5.2.1.2), unless the response forbids it (section 4.2.4) or was purged softly."""
-    if wishes.max_stale is None or stored.never_stale or stored.always_validate or stored.marked:
+    if wishes.max_stale is None or stored.never_stale or stored.always_validate or stored.invalidated:
         return False
     return exact_age - stored.lifetime_s <= wishes.max_stale
 
@@ -144,7 +144,7 @@ def _may_serve_meanwhile(wishes: RequestDirectives, stored: StoredResponse, exac
     A request that limits age or staleness itself has been decided already (sections 5.2.1.1 to 5.2.1.4). A response
     invalidated by a soft purge is not served before it has been validated.
     """
-    if stored.never_stale or stored.always_validate or stored.marked or wishes.no_cache:
+    if stored.never_stale or stored.always_validate or stored.invalidated or wishes.no_cache:
         return False
     if wishes.max_age is not None or wishes.min_fresh is not None or wishes.max_stale is not None:
         return False
@@ -157,7 +157,7 @@ def _stale_limits(wishes: RequestDirectives, stored: StoredResponse, options: Ca
         return 0.0, 0.0
     fresh_until = stored.response_time - stored.initial_age_s + stored.lifetime_s
     if stored.never_stale:
-        return (0.0, 0.0) if stored.marked else (fresh_until, fresh_until)
+        return (0.0, 0.0) if stored.invalidated else (fresh_until, fresh_until)
     window_s = max(stored.stale_if_error_s, wishes.stale_if_error or 0)
-    if_error = 0.0 if stored.marked and window_s == 0 else fresh_until + window_s
+    if_error = 0.0 if stored.invalidated and window_s == 0 else fresh_until + window_s
     return if_error, fresh_until + max(window_s, options.stale_if_disconnected_s)

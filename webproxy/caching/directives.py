@@ -18,7 +18,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from webproxy.caching.structured import Item, Kind, parse_dictionary
+from webproxy.caching.structured import FieldType, Item, parse_dictionary
 from webproxy.http.fields import Fields
 from webproxy.http.syntax import has_unclosed_quote, is_token, split_list, unquote
 
@@ -214,11 +214,11 @@ def _of_targeted_field(value: bytes) -> ResponseDirectives | None:
 
 def _has_right_type(name: bytes, item: Item) -> bool:
     if name in _AGES:
-        return item.kind is Kind.INTEGER
+        return item.kind is FieldType.INTEGER
     if name in _LISTS:
-        return item.kind in (Kind.TRUE, Kind.STRING, Kind.TOKEN)
-    return name not in _FLAGS or item.kind is Kind.TRUE
+        return item.kind in (FieldType.TRUE, FieldType.STRING, FieldType.TOKEN)
+    return name not in _FLAGS or item.kind is FieldType.TRUE
 
 
 def _argument(item: Item) -> bytes | None:
-    return None if item.kind is Kind.TRUE else item.text
+    return None if item.kind is FieldType.TRUE else item.text

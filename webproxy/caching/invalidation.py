@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from webproxy.http.messages import ResponseHead
-from webproxy.urls import BadTarget, normalise_url
+from webproxy.http.urls import BadTarget, normalise_url
 
 # Registered as safe (RFC 9110 section 9.2.1, RFC 3253, RFC 4918, RFC 5323). All others must be assumed to change the
 # target resource.

@@ -85,7 +85,7 @@ def as_incomplete(stored: StoredResponse, size_bytes: int) -> StoredResponse:
         always_validate=True,
         lifetime_s=0,
         heuristic=False,
-        marked=False,
+        invalidated=False,
     )
 
 

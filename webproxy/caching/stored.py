@@ -46,7 +46,7 @@ class StoredResponse:
     """An incomplete response (section 3.3): the object has only the first bytes of the body."""
     authoritative: bool = False
     """The cache is its origin and has just checked the file, which counts as validation. Not stored."""
-    marked: bool = False
+    invalidated: bool = False
     """Purged softly since it was stored: stale, whatever its lifetime says. Reported by the cache, not encoded here.
 
     The two windows above still start at the end of its lifetime: the time of the purge is not recorded."""

@@ -21,7 +21,7 @@ import functools
 import struct
 from typing import Final
 
-from shmchannel.layout import METADATA_BYTES_MAX
+from shmchannel.streams.layout import METADATA_BYTES_MAX
 from webproxy.caching.stored import Selecting, StoredResponse
 from webproxy.http.fields import Fields
 
@@ -87,18 +87,18 @@ def encode(stored: StoredResponse) -> bytes:
     return data
 
 
-def decode(data: bytes, *, marked: bool = False) -> StoredResponse:
+def decode(data: bytes, *, invalidated: bool = False) -> StoredResponse:
     """The response in these metadata; `marked` is what the cache reported for the object.
 
     Results are cached, so that a hot object is decoded once. Raises MetadataError for anything that encode() does not
     produce.
     """
     if len(data) <= _REMEMBERED_BYTES_MAX:
-        return _decode_remembered(data, marked)
-    return _decode(data, marked)
+        return _decode_remembered(data, invalidated)
+    return _decode(data, invalidated)
 
 
-def _decode(data: bytes, marked: bool = False) -> StoredResponse:
+def _decode(data: bytes, invalidated: bool = False) -> StoredResponse:
     try:
         (
             kind,
@@ -151,7 +151,7 @@ def _decode(data: bytes, marked: bool = False) -> StoredResponse:
         stale_if_error_s=stale_if_error_s,
         selecting=selecting,
         body_bytes=body_bytes,
-        marked=marked,
+        invalidated=invalidated,
     )
 
 

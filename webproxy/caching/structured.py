@@ -24,7 +24,7 @@ _separator = re.compile(rb"[ \t]*+,[ \t]*+").match
 _is_integer = re.compile(rb"-?[0-9]++").fullmatch
 
 
-class Kind(Enum):
+class FieldType(Enum):
     """The types that the value of a cache directive can have; all others are OTHER."""
 
     TRUE = "no value, or ?1"
@@ -37,7 +37,7 @@ class Kind(Enum):
 class Item(NamedTuple):
     """The value of a dictionary member."""
 
-    kind: Kind
+    kind: FieldType
     text: bytes = b""
 
 
@@ -51,7 +51,7 @@ def parse_dictionary(value: bytes) -> dict[bytes, Item] | None:
         if found is None:
             return None
         is_bare_key = value[found.end(1) : found.end(1) + 1] != b"="
-        members[found[1]] = Item(Kind.TRUE) if is_bare_key else _item(found[2])
+        members[found[1]] = Item(FieldType.TRUE) if is_bare_key else _item(found[2])
         at = found.end()
         if at < len(value):
             comma = _separator(value, at)
@@ -63,11 +63,11 @@ def parse_dictionary(value: bytes) -> dict[bytes, Item] | None:
 
 def _item(text: bytes | None) -> Item:
     if text is None:
-        return Item(Kind.OTHER)
+        return Item(FieldType.OTHER)
     if text.startswith(b'"'):
-        return Item(Kind.STRING, unquote(text))
+        return Item(FieldType.STRING, unquote(text))
     if text == b"?1":
-        return Item(Kind.TRUE)
+        return Item(FieldType.TRUE)
     if _is_integer(text):
-        return Item(Kind.INTEGER, text)
-    return Item(Kind.TOKEN, text) if text[:1].isalpha() or text[:1] == b"*" else Item(Kind.OTHER)
+        return Item(FieldType.INTEGER, text)
+    return Item(FieldType.TOKEN, text) if text[:1].isalpha() or text[:1] == b"*" else Item(FieldType.OTHER)

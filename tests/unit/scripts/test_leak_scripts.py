@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts import clean_shm, ipc_leaks
-from shmchannel import reaper
+from shmchannel.process import reaper
 
 
 @pytest.mark.parametrize("main", [clean_shm.main, ipc_leaks.main], ids=["clean-shm", "check-ipc-leaks"])
@@ -24,7 +24,7 @@ def test_without_rights_there_is_a_line_that_says_so(
             raise PermissionError(13, "Permission denied", path)
         return listdir(path)
 
-    monkeypatch.setattr("shmchannel.reaper.os.listdir", refuse)
+    monkeypatch.setattr("shmchannel.process.reaper.os.listdir", refuse)
     assert main([]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1

@@ -65,10 +65,10 @@ def test_errors_of_posix_ipc() -> None:
 def test_files_run_out_for_real() -> None:
     source = """
         import resource
-        from shmchannel.command_queue import CommandQueue
+        from shmchannel.messages.posix_queue import CommandQueue
         from shmchannel.errors import LimitReached
-        from shmchannel.identity import own_identity
-        from shmchannel.segment import Segment
+        from shmchannel.process.identity import own_identity
+        from shmchannel.streams.segment import Segment
 
         me = own_identity()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

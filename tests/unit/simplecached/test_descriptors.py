@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shmchannel.attachments import KEPT_MAX
-from shmchannel.shelf_publisher import FILES_MAX
+from shmchannel.objects.hot_table_writer import FILES_MAX
+from shmchannel.streams.attachments import KEPT_MAX
 from simplecached import descriptors
 from simplecached.descriptors import ENTRIES_MAX, LIMIT_ENOUGH, DescriptorPlan, Descriptors, plan_descriptors
 from tests.support.descriptors import none_left
@@ -31,7 +31,7 @@ def plan_of(limit: int, *, threads: int = 8, has_static: bool = True, in_memory:
 @pytest.mark.parametrize("limit", [512, 1024, 2048, 4096, 20_000, 65_536, 1_048_576, resource.RLIM_INFINITY])
 def test_all_parts_together_stay_below_the_limit(limit: int, in_memory: bool, has_static: bool) -> None:
     plan = plan_of(limit, has_static=has_static, in_memory=in_memory)
-    files = plan.static_files_max + plan.store_files_max + plan.shelf_files_max
+    files = plan.static_files_max + plan.store_files_max + plan.hot_table_files_max
     paused = plan.paused_max if has_static or not in_memory else 0
     objects = plan.objects_max if in_memory else 0
     start_of_a_cache, segments_of_a_transfer, its_file = 16, 4, 1
@@ -50,7 +50,7 @@ def test_from_some_limit_on_each_part_has_all_that_it_can_use() -> None:
     plan = plan_of(LIMIT_ENOUGH, in_memory=False)
     assert not plan.is_short
     assert (plan.static_files_max, plan.store_files_max, plan.paused_max) == (FULL, FULL, FULL)
-    assert plan.shelf_files_max == FILES_MAX
+    assert plan.hot_table_files_max == FILES_MAX
     assert plan_of(1 << 20).segments_max == KEPT_MAX
     assert plan_of(LIMIT_ENOUGH - 1, in_memory=False).is_short
 

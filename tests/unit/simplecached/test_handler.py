@@ -14,26 +14,26 @@ from shmchannel import (
     ChannelClient,
     ChannelServer,
     Command,
+    CommandKind,
     Deadline,
-    Kind,
     ObjectFacts,
     PeerProtocolError,
     SegmentPool,
     TransferState,
 )
-from shmchannel.layout import LAST, MARKED, METADATA, OK
-from shmchannel.shelf_layout import ShelfEntry
-from shmchannel.stats import ShelfStats
+from shmchannel.objects.hot_table_layout import HotTableEntry
+from shmchannel.stats import HotTableStats
+from shmchannel.streams.layout import LAST, MARKED, METADATA, OK
 from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
+from simplecached.content.static import StaticDirectory
 from simplecached.errors import StoreUnavailable
 from simplecached.handler import CacheHandler
-from simplecached.hot_objects import HotObjects
-from simplecached.memory_store import MemoryStore
-from simplecached.paused import PausedObjects
-from simplecached.static import StaticDirectory
-from simplecached.store import ObjectSource, SourceStats, StoredObject
+from simplecached.hot_table import HotObjects
+from simplecached.stores.memory_store import MemoryStore
+from simplecached.stores.paused_objects import PausedObjects
+from simplecached.stores.store import ObjectSource, SourceStats, StoredObject
 from tests.support.channels import ChannelBench
-from tests.support.shelves import Shelf, open_shelf
+from tests.support.hot_tables import HotTable, open_hot_table
 from tests.support.stores import InterruptedMemoryStore, put
 from tests.support.waiting import wait_until
 
@@ -339,7 +339,7 @@ def test_purge(store: MemoryStore) -> None:
 def facts_of(client: ChannelClient, key: bytes) -> tuple[bytes, bool]:
     """Metadata and mark as a GET tells them."""
     with client.get(key, Deadline.after(10), metadata_wanted=True) as transfer:
-        found = transfer.metadata, transfer.marked
+        found = transfer.metadata, transfer.invalidated
         transfer.finish()
         return found
 
@@ -373,7 +373,7 @@ def test_update_given_up(store: MemoryStore) -> None:
     with served(handler_of(store)) as client:
         deadline = Deadline.after(10)
         lease = client.pool.lease(deadline, 1)
-        with client._offer(Kind.UPDATE, b"/a", 0, 0, b"new", lease, deadline, 1) as transfer:
+        with client._offer(CommandKind.UPDATE, b"/a", 0, 0, b"new", lease, deadline, 1) as transfer:
             transfer.abort()
         assert facts_of(client, b"/a") == (b"old", False)
 
@@ -385,7 +385,7 @@ def test_mark(store: MemoryStore, prefix: bool) -> None:
         put(store, key, b"x", b"facts")
     put(store, b"/a/bare", b"x")
     with served(handler_of(store)) as client:
-        count = client.purge(b"/a/" if prefix else b"/a/1", Deadline.after(10), prefix=prefix, mark=True)
+        count = client.purge(b"/a/" if prefix else b"/a/1", Deadline.after(10), prefix=prefix, invalidate=True)
         assert count == (3 if prefix else 1)
         assert facts_of(client, b"/a/1") == (b"facts", True)
         assert facts_of(client, b"/a/2") == (b"facts", prefix)
@@ -393,10 +393,10 @@ def test_mark(store: MemoryStore, prefix: bool) -> None:
         assert fetch(client, b"/a/bare")[0] is (TransferState.NOT_FOUND if prefix else TransferState.COMPLETE)
         assert client.update(b"/a/1", 0, b"new", Deadline.after(10))
         assert facts_of(client, b"/a/1") == (b"new", False)
-        client.purge(b"/a/1", Deadline.after(10), mark=True)
+        client.purge(b"/a/1", Deadline.after(10), invalidate=True)
         assert store_through(client, b"/a/1", b"y", b"facts")
         assert facts_of(client, b"/a/1") == (b"facts", False)
-        assert client.purge(b"/none", Deadline.after(10), mark=True) == 0
+        assert client.purge(b"/none", Deadline.after(10), invalidate=True) == 0
 
 
 @pytest.mark.parametrize("mark", [False, True])
@@ -406,7 +406,7 @@ def test_files_are_neither_updated_nor_purged(store: MemoryStore, tmp_path: Path
     with served(handler_of(store, static)) as client:
         assert fetch(client, b"/file")[1] == b"file"
         for prefix in (False, True):
-            assert client.purge(b"/file", Deadline.after(10), prefix=prefix, mark=mark) == 0
+            assert client.purge(b"/file", Deadline.after(10), prefix=prefix, invalidate=mark) == 0
         assert not client.update(b"/file", 0, b"facts", Deadline.after(10))
         assert facts_of(client, b"/file") == (b"", False)
         assert fetch(client, b"/file")[1] == b"file"
@@ -416,15 +416,17 @@ def test_files_are_neither_updated_nor_purged(store: MemoryStore, tmp_path: Path
 @pytest.mark.parametrize(
     ("kind", "length", "size", "flags"),
     [
-        pytest.param(Kind.UPDATE, 0, 1, METADATA, id="update-with-a-body"),
-        pytest.param(Kind.UPDATE, 1, 1, METADATA, id="update-that-announces-a-body"),
-        pytest.param(Kind.UPDATE, 1, 0, METADATA, id="update-of-another-length"),
-        pytest.param(Kind.UPDATE, 0, 0, METADATA | MARKED, id="marked-update"),
-        pytest.param(Kind.PUT, 1, 1, METADATA | MARKED, id="marked-put"),
-        pytest.param(Kind.PUT, 1, 2, METADATA, id="put-of-another-length"),
+        pytest.param(CommandKind.UPDATE, 0, 1, METADATA, id="update-with-a-body"),
+        pytest.param(CommandKind.UPDATE, 1, 1, METADATA, id="update-that-announces-a-body"),
+        pytest.param(CommandKind.UPDATE, 1, 0, METADATA, id="update-of-another-length"),
+        pytest.param(CommandKind.UPDATE, 0, 0, METADATA | MARKED, id="marked-update"),
+        pytest.param(CommandKind.PUT, 1, 1, METADATA | MARKED, id="marked-put"),
+        pytest.param(CommandKind.PUT, 1, 2, METADATA, id="put-of-another-length"),
     ],
 )
-def test_offer_that_contradicts_itself(store: MemoryStore, kind: Kind, length: int, size: int, flags: int) -> None:
+def test_offer_that_contradicts_itself(
+    store: MemoryStore, kind: CommandKind, length: int, size: int, flags: int
+) -> None:
     """The transfer is broken off, and what is stored stays as it was."""
     put(store, b"/a", b"body", b"old")
     before = store.entries()
@@ -436,7 +438,7 @@ def test_offer_that_contradicts_itself(store: MemoryStore, kind: Kind, length: i
         writer.post(OK, 3, 0, flags)
         assert writer.take_turn(10)
         writer.post(OK, size, 0, LAST)
-        answer = handler.put if kind is Kind.PUT else handler.update
+        answer = handler.put if kind is CommandKind.PUT else handler.update
         with pytest.raises(PeerProtocolError, match=kind.name):
             answer(Command(kind, b"/a", length=length), reader)
     assert store.entries() == before
@@ -452,20 +454,20 @@ def test_stop_ends_the_delay(store: MemoryStore) -> None:
 
 
 @contextmanager
-def on_a_shelf(store: MemoryStore, static: ObjectSource | None = None) -> Iterator[tuple[ChannelClient, Shelf]]:
-    """A client of a handler that puts hot objects on a shelf."""
-    with open_shelf(8) as shelf:
-        hot = HotObjects(shelf.publisher, 1e6)
+def on_a_hot_table(store: MemoryStore, static: ObjectSource | None = None) -> Iterator[tuple[ChannelClient, HotTable]]:
+    """A client of a handler that puts hot objects on a hot table."""
+    with open_hot_table(8) as hot_table:
+        hot = HotObjects(hot_table.publisher, 1e6)
         with served(CacheHandler(static, store, lookup_delay_s=0, stall_s=10, hot=hot)) as client:
-            yield client, shelf
+            yield client, hot_table
 
 
-def test_second_request_puts_it_on_the_shelf(store: MemoryStore) -> None:
+def test_second_request_puts_it_on_the_hot_table(store: MemoryStore) -> None:
     """With its metadata and version, whole or, when large, by its file; not what was asked for once, or in part."""
     version = put(store, b"/hot", b"body", b"facts")
     put(store, b"/once", b"body")
     put(store, b"/large", bytes(16_385))
-    with on_a_shelf(store) as (client, shelf):
+    with on_a_hot_table(store) as (client, hot_table):
         for key in (b"/hot", b"/once", b"/large"):
             fetch(client, key)
         fetch(client, b"/hot", offset=1)
@@ -473,26 +475,29 @@ def test_second_request_puts_it_on_the_shelf(store: MemoryStore) -> None:
         fetch(client, b"/hot", version=version)
         for _ in range(2):
             assert fetch(client, b"/none")[0] is TransferState.NOT_FOUND
-        assert shelf.publisher.stats().published_total == 0
+        assert hot_table.publisher.stats().published_total == 0
         assert fetch(client, b"/hot") == (TransferState.COMPLETE, b"body", b"facts")
-        wait_until(lambda: shelf.reader.get(b"/hot") == ShelfEntry(version, b"facts", b"body"), what="the shelf has it")
-        assert (shelf.reader.get(b"/once"), shelf.reader.get(b"/large")) == (None, None)
+        wait_until(
+            lambda: hot_table.reader.get(b"/hot") == HotTableEntry(version, b"facts", b"body"),
+            what="the hot table has it",
+        )
+        assert (hot_table.reader.get(b"/once"), hot_table.reader.get(b"/large")) == (None, None)
         fetch(client, b"/large")
-        large = wait_until(lambda: shelf.reader.get(b"/large"), what="the shelf has that too")
+        large = wait_until(lambda: hot_table.reader.get(b"/large"), what="the hot table has that too")
         assert large is not None
         assert large.file is not None
         assert large.size_bytes == 16_385
     assert store.stats().pinned_count == 0
 
 
-def shelved(client: ChannelClient, shelf: Shelf, key: bytes) -> ShelfEntry:
-    """Ask until the object lies on the shelf."""
+def shelved(client: ChannelClient, hot_table: HotTable, key: bytes) -> HotTableEntry:
+    """Ask until the object lies on the hot table."""
 
-    def asked() -> ShelfEntry | None:
+    def asked() -> HotTableEntry | None:
         fetch(client, key)
-        return shelf.reader.get(key)
+        return hot_table.reader.get(key)
 
-    found = wait_until(asked, what=f"{key!r} on the shelf")
+    found = wait_until(asked, what=f"{key!r} on the hot table")
     assert found is not None
     return found
 
@@ -501,9 +506,9 @@ def shelved(client: ChannelClient, shelf: Shelf, key: bytes) -> ShelfEntry:
 def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: str) -> None:
     put(store, b"/hot", b"old", b"facts")
     put(store, b"/other", b"other")
-    with on_a_shelf(store) as (client, shelf):
-        assert shelved(client, shelf, b"/hot")[1:3] == (b"facts", b"old")
-        assert shelved(client, shelf, b"/other").body == b"other"
+    with on_a_hot_table(store) as (client, hot_table):
+        assert shelved(client, hot_table, b"/hot")[1:3] == (b"facts", b"old")
+        assert shelved(client, hot_table, b"/other").body == b"other"
         if way == "put":
             assert store_through(client, b"/hot", b"new")
         elif way == "update":
@@ -511,63 +516,63 @@ def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: 
         else:
             prefix = way.endswith("prefix")
             key = b"/ho" if prefix else b"/hot"
-            assert client.purge(key, Deadline.after(10), prefix=prefix, mark=way.startswith("mark")) == 1
-        assert shelf.reader.get(b"/hot") is None
-        assert shelf.reader.get(b"/other") is not None
-        assert shelf.publisher.stats().dropped_total == 1
+            assert client.purge(key, Deadline.after(10), prefix=prefix, invalidate=way.startswith("invalidate")) == 1
+        assert hot_table.reader.get(b"/hot") is None
+        assert hot_table.reader.get(b"/other") is not None
+        assert hot_table.publisher.stats().dropped_total == 1
         if way == "put":
-            assert shelved(client, shelf, b"/hot").body == b"new"
+            assert shelved(client, hot_table, b"/hot").body == b"new"
         elif way == "update":
-            assert shelved(client, shelf, b"/hot")[1:3] == (b"newer", b"old")
+            assert shelved(client, hot_table, b"/hot")[1:3] == (b"newer", b"old")
 
 
-def test_marked_object_is_not_on_the_shelf_before_it_was_updated(store: MemoryStore) -> None:
-    """A shelf could not tell of the mark."""
+def test_marked_object_is_not_on_the_hot_table_before_it_was_updated(store: MemoryStore) -> None:
+    """A hot table could not tell of the mark."""
     put(store, b"/hot", b"body", b"facts")
-    store.mark(b"/hot")
-    with on_a_shelf(store) as (client, shelf):
+    store.invalidate(b"/hot")
+    with on_a_hot_table(store) as (client, hot_table):
         for _ in range(4):
             assert facts_of(client, b"/hot") == (b"facts", True)
-        assert shelf.publisher.stats().published_total == 0
+        assert hot_table.publisher.stats().published_total == 0
         assert client.update(b"/hot", 0, b"new", Deadline.after(10))
-        assert shelved(client, shelf, b"/hot")[1:3] == (b"new", b"body")
+        assert shelved(client, hot_table, b"/hot")[1:3] == (b"new", b"body")
 
 
 def test_refused_update_leaves_it_there(store: MemoryStore) -> None:
     """What is served is still the old metadata."""
     version = put(store, b"/hot", b"body", b"old")
-    with on_a_shelf(store) as (client, shelf):
-        shelved(client, shelf, b"/hot")
+    with on_a_hot_table(store) as (client, hot_table):
+        shelved(client, hot_table, b"/hot")
         assert not client.update(b"/hot", version + 1, b"new", Deadline.after(10))
-        assert shelf.reader.get(b"/hot") is not None
+        assert hot_table.reader.get(b"/hot") is not None
 
 
 def test_refused_put_leaves_it_there(store: MemoryStore) -> None:
     """What is served is still the old object."""
     put(store, b"/hot", b"old")
-    with on_a_shelf(store) as (client, shelf):
-        shelved(client, shelf, b"/hot")
+    with on_a_hot_table(store) as (client, hot_table):
+        shelved(client, hot_table, b"/hot")
         assert not store_through(client, b"/hot", bytes(20_001))
-        assert shelf.reader.get(b"/hot") is not None
+        assert hot_table.reader.get(b"/hot") is not None
 
 
 def test_changed_file(store: MemoryStore, tmp_path: Path) -> None:
-    """When its life on the shelf has ended, what lies there next is the new content."""
+    """When its life on the hot table has ended, what lies there next is the new content."""
     path = tmp_path / "hot"
     path.write_bytes(b"old")
     static = StaticDirectory(str(tmp_path))
-    with on_a_shelf(store, static) as (client, shelf):
-        assert shelved(client, shelf, b"/hot").body == b"old"
-        shelf.publisher.clear()
+    with on_a_hot_table(store, static) as (client, hot_table):
+        assert shelved(client, hot_table, b"/hot").body == b"old"
+        hot_table.publisher.clear()
         path.write_bytes(b"newer")
         assert fetch(client, b"/hot")[1] == b"newer"
-        assert shelved(client, shelf, b"/hot").body == b"newer"
+        assert shelved(client, hot_table, b"/hot").body == b"newer"
     static.close()
 
 
-def test_counts_of_the_shelf(store: MemoryStore) -> None:
-    assert handler_of(store).shelf_stats() == ShelfStats(published_total=0, dropped_total=0)
-    with open_shelf() as shelf:
-        handler = CacheHandler(None, store, lookup_delay_s=0, stall_s=10, hot=HotObjects(shelf.publisher, 1))
-        assert shelf.put(b"/a", 1, b"body")
-        assert handler.shelf_stats() == ShelfStats(published_total=1, dropped_total=0)
+def test_counts_of_the_hot_table(store: MemoryStore) -> None:
+    assert handler_of(store).hot_table_stats() == HotTableStats(published_total=0, dropped_total=0)
+    with open_hot_table() as hot_table:
+        handler = CacheHandler(None, store, lookup_delay_s=0, stall_s=10, hot=HotObjects(hot_table.publisher, 1))
+        assert hot_table.put(b"/a", 1, b"body")
+        assert handler.hot_table_stats() == HotTableStats(published_total=1, dropped_total=0)

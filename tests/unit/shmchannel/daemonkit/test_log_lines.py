@@ -13,7 +13,7 @@ HEAD = {
     "level": "info",
     "prog": "webproxy",
     "pid": 7,
-    "logger": "webproxy.boss",
+    "logger": "webproxy.serving.parking",
     "event": "exchange done",
 }
 
@@ -21,7 +21,7 @@ HEAD = {
 def test_line() -> None:
     line = console_line({**HEAD, "outcome": "hit", "sent_bytes": 8192, "path": "/a b", "origin": None})
     assert line == (
-        "2026-01-02T03:04:05.678Z info     webproxy[7] webproxy.boss: exchange done"
+        "2026-01-02T03:04:05.678Z info     webproxy[7] webproxy.serving.parking: exchange done"
         ' outcome=hit sent_bytes=8192 path="/a b" origin=none'
     )
 

@@ -17,7 +17,7 @@ from webproxy.caching.cache_status import cache_status
         pytest.param({"hit": True}, b"gfcache; hit", id="hit-alone"),
         pytest.param({"hit": True, "ttl": 5, "key": b"/x"}, b'gfcache; hit; ttl=5; key="/x"', id="hit-with-key"),
         pytest.param(
-            {"hit": True, "ttl": 5, "detail": b"shelf"}, b"gfcache; hit; ttl=5; detail=shelf", id="hit-detail"
+            {"hit": True, "ttl": 5, "detail": b"memory"}, b"gfcache; hit; ttl=5; detail=memory", id="hit-detail"
         ),
         pytest.param({"fwd": b"uri-miss"}, b"gfcache; fwd=uri-miss", id="miss"),
         pytest.param({"fwd": b"uri-miss", "stored": True}, b"gfcache; fwd=uri-miss; stored", id="miss-stored"),

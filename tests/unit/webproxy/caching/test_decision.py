@@ -79,7 +79,7 @@ def test_what_has_no_validator_is_fetched(lines: tuple[bytes, ...], action: Acti
     assert decision_after(61, kept(MINUTE, *lines)) == expected
 
 
-MARKED = replace(kept(MINUTE, ETAG), marked=True)
+MARKED = replace(kept(MINUTE, ETAG), invalidated=True)
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ def test_statuses_whose_lifetime_is_guessed(status: int) -> None:
 @pytest.mark.parametrize("status", [201, 202, 302, 303, 307, 400, 401, 403, 500, 502, 503, 504, 599])
 def test_statuses_whose_lifetime_is_not_guessed(status: int) -> None:
     assert lifetime(b"Last-Modified: " + HOUR_AGO, DATE, status=status) == Lifetime(0)
-    marked = lifetime(b"Last-Modified: " + HOUR_AGO, DATE, b"Cache-Control: public", status=status)
-    assert marked == Lifetime(360, heuristic=True)
+    invalidated = lifetime(b"Last-Modified: " + HOUR_AGO, DATE, b"Cache-Control: public", status=status)
+    assert invalidated == Lifetime(360, heuristic=True)
 
 
 @pytest.mark.parametrize(

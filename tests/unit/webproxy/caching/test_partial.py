@@ -67,5 +67,5 @@ def test_what_is_worth_keeping(held: int, size: int, worth: bool) -> None:
 
 
 def test_an_incomplete_response_is_recorded_as_one() -> None:
-    part = as_incomplete(stored_response(body_bytes=3, marked=True), 10)
-    assert (part.incomplete, part.body_bytes, part.marked) == (True, 10, False)
+    part = as_incomplete(stored_response(body_bytes=3, invalidated=True), 10)
+    assert (part.incomplete, part.body_bytes, part.invalidated) == (True, 10, False)

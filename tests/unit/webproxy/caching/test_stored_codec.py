@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from shmchannel.layout import METADATA_BYTES_MAX
+from shmchannel.streams.layout import METADATA_BYTES_MAX
 from tests.support.http_values import stored_response
 from webproxy.caching.stored_codec import MetadataError, decode, encode, is_index
 from webproxy.http.fields import Fields
@@ -36,9 +36,9 @@ def test_the_field_block_comes_back_as_it_is_sent() -> None:
 
 
 def test_the_mark_is_the_caches_word() -> None:
-    assert encode(replace(PLAIN, marked=True)) == DATA
-    assert not decode(DATA).marked
-    assert decode(DATA, marked=True) == replace(PLAIN, marked=True)
+    assert encode(replace(PLAIN, invalidated=True)) == DATA
+    assert not decode(DATA).invalidated
+    assert decode(DATA, invalidated=True) == replace(PLAIN, invalidated=True)
 
 
 def test_the_same_bytes_are_looked_at_once() -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from webproxy.caching.structured import Item, Kind, parse_dictionary
+from webproxy.caching.structured import FieldType, Item, parse_dictionary
 
-TRUE = Item(Kind.TRUE)
-OTHER = Item(Kind.OTHER)
+TRUE = Item(FieldType.TRUE)
+OTHER = Item(FieldType.OTHER)
 
 
 @pytest.mark.parametrize(
@@ -17,23 +17,23 @@ OTHER = Item(Kind.OTHER)
         (b" a ", {b"a": TRUE}),
         (b"a=?1", {b"a": TRUE}),
         (b"a=?0", {b"a": OTHER}),
-        (b"a=10", {b"a": Item(Kind.INTEGER, b"10")}),
-        (b"a=-5", {b"a": Item(Kind.INTEGER, b"-5")}),
-        (b"a=007", {b"a": Item(Kind.INTEGER, b"007")}),
-        (b"a=" + b"9" * 15, {b"a": Item(Kind.INTEGER, b"9" * 15)}),
+        (b"a=10", {b"a": Item(FieldType.INTEGER, b"10")}),
+        (b"a=-5", {b"a": Item(FieldType.INTEGER, b"-5")}),
+        (b"a=007", {b"a": Item(FieldType.INTEGER, b"007")}),
+        (b"a=" + b"9" * 15, {b"a": Item(FieldType.INTEGER, b"9" * 15)}),
         (b"a=1.5", {b"a": OTHER}),
-        (b'a="x, y"', {b"a": Item(Kind.STRING, b"x, y")}),
-        (b'a=""', {b"a": Item(Kind.STRING, b"")}),
-        (b'a="\\"\\\\"', {b"a": Item(Kind.STRING, b'"\\')}),
-        (b"a=tok/en:1", {b"a": Item(Kind.TOKEN, b"tok/en:1")}),
-        (b"a=*", {b"a": Item(Kind.TOKEN, b"*")}),
+        (b'a="x, y"', {b"a": Item(FieldType.STRING, b"x, y")}),
+        (b'a=""', {b"a": Item(FieldType.STRING, b"")}),
+        (b'a="\\"\\\\"', {b"a": Item(FieldType.STRING, b'"\\')}),
+        (b"a=tok/en:1", {b"a": Item(FieldType.TOKEN, b"tok/en:1")}),
+        (b"a=*", {b"a": Item(FieldType.TOKEN, b"*")}),
         (b"a=:YQ==:", {b"a": OTHER}),
         (b"a=()", {b"a": OTHER}),
         (b'a=(1 "2"; x  c ); y=1', {b"a": OTHER}),
-        (b"max-age=1,no-store", {b"max-age": Item(Kind.INTEGER, b"1"), b"no-store": TRUE}),
+        (b"max-age=1,no-store", {b"max-age": Item(FieldType.INTEGER, b"1"), b"no-store": TRUE}),
         (b"a \t,\t b", {b"a": TRUE, b"b": TRUE}),
-        (b"a=1;x;y=2; z=tok, b;q", {b"a": Item(Kind.INTEGER, b"1"), b"b": TRUE}),
-        (b"a=1, b, a=2", {b"a": Item(Kind.INTEGER, b"2"), b"b": TRUE}),
+        (b"a=1;x;y=2; z=tok, b;q", {b"a": Item(FieldType.INTEGER, b"1"), b"b": TRUE}),
+        (b"a=1, b, a=2", {b"a": Item(FieldType.INTEGER, b"2"), b"b": TRUE}),
         (b"*a_b.c-1*", {b"*a_b.c-1*": TRUE}),
     ],
 )

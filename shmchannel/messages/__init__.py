@@ -1,0 +1,1 @@
+"""Small messages between processes, over POSIX message queues."""

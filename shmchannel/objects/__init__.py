@@ -1,0 +1,1 @@
+"""The cache protocol: commands that name objects, both ends of them, and the hot table."""

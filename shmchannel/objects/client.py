@@ -1,0 +1,329 @@
+"""ChannelClient: the proxy's end. Asks a cache for a key and gets an IncomingTransfer; offers an object with put().
+
+Every transfer holds a lease (leased_transfer.py): use it as a context manager.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+
+from shmchannel import faults
+from shmchannel.deadline import Deadline
+from shmchannel.errors import PeerProtocolError, ResourceError, ShmChannelError, UsageError
+from shmchannel.messages.posix_queue import CommandSender
+from shmchannel.objects.commands import INVALIDATE, METADATA_WANTED, PREFIX, Command, CommandKind, Priority, encode
+from shmchannel.objects.hot_table_files import HotTableFile, HotTableFiles
+from shmchannel.objects.hot_table_layout import HotTableEntry
+from shmchannel.objects.hot_table_reader import EntryVersion, HotTableReader
+from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
+from shmchannel.objects.width_hints import WidthHints
+from shmchannel.process.identity import own_identity
+from shmchannel.streams.admission import Ticket
+from shmchannel.streams.chunk_reader import ChunkReader
+from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.layout import METADATA_BYTES_MAX, ObjectFacts
+from shmchannel.streams.pool import Lease, SegmentPool
+from shmchannel.streams.segment import Segment
+from shmchannel.streams.segment_ref import SegmentRef
+
+STALL_SECONDS = 30.0
+
+
+class ChannelClient:
+    """The pool's and the queue's user: one for each cache, shared by all threads of a proxy."""
+
+    def __init__(
+        self,
+        queue_name: str,
+        pool: SegmentPool,
+        *,
+        stall_s: float = STALL_SECONDS,
+        on_step: Callable[[str], None] | None = None,
+        open_sender: Callable[[str], CommandSender] = CommandSender,
+        open_hot_table: Callable[[str], HotTableReader] = HotTableReader.attach,
+    ) -> None:
+        """`on_step` is told the end of each step of a get() (lease, queue, cache), for measuring."""
+        self.queue_name = queue_name
+        self._on_step = on_step
+        self._widths = WidthHints()
+        self._open_sender = open_sender
+        self._open_hot_table = open_hot_table
+        self._pool = pool
+        self._stall_s = stall_s
+        self._lock = threading.Lock()
+        self._sender: CommandSender | None = None
+        self._replaced: CommandSender | None = None
+        self._hot_table: tuple[CommandSender, HotTableReader] | None = None
+        self.files = HotTableFiles()
+        self._ids = itertools.count(1)
+        self._trace_prefix = os.urandom(8)
+        self._identity = own_identity()
+
+    def connect(self) -> CommandSender:
+        """The sender to the living cache, opened anew when the old one's reader is gone. Never waits.
+
+        Raises:
+            NameMissing: no cache lives on the queue name.
+            ResourceError: the system refused.
+        """
+        sender = self._sender
+        if sender is not None and sender.ready():
+            return sender
+        with self._lock:
+            if self._sender is not None and self._sender is not sender and self._sender.ready():
+                return self._sender
+            fresh = self._open_sender(self.queue_name)
+            if self._replaced is not None:
+                self._replaced.close()  # two caches ago: no thread of ours waits on it any more
+            self._replaced, self._sender = self._sender, fresh
+            self._change_hot_table(fresh)
+            return fresh
+
+    def _change_hot_table(self, sender: CommandSender | None) -> None:
+        """Let go of the hot table of the cache before, and map that of `sender`'s, if it has one; the lock is held."""
+        if self._hot_table is not None:
+            hot_table, self._hot_table = self._hot_table[1], None
+            hot_table.close()
+            self.files.forget()
+        if sender is not None:
+            try:
+                # It was there before its cache was ready. One that is another cache's by now is never used: its sender
+                # is found not to be ready.
+                self._hot_table = (sender, self._open_hot_table(self.queue_name))
+            except ShmChannelError:
+                return  # a cache without a hot table, or of another version: all goes by the queue
+
+    def peek(self, key: bytes) -> HotTableEntry | None:
+        """The object, if it lies on the hot table of a cache that is ready; costs no message. Never blocks or raises.
+
+        None says nothing about the object: ask with get(), which also finds a cache that has come meanwhile.
+        """
+        pair = self._hot_table
+        if pair is None:
+            return None
+        sender, hot_table = pair
+        return hot_table.get(key) if sender.ready() else None
+
+    def hold_file(self, key: bytes, entry: HotTableEntry) -> HotTableFile | None:
+        """The file of a large object that peek() found on the hot table, for sendfile(2).
+
+        None when it cannot be opened from here: ask with get(). Never waits for the cache, never raises.
+        """
+        pair = self._hot_table
+        if pair is None or entry.file is None:
+            return None
+        sender, hot_table = pair
+        return self.files.hold(sender.reader_pid, entry.file, entry.version, lambda: hot_table.get(key) == entry)
+
+    def watch(self, key: bytes, entry: HotTableEntry) -> EntryVersion | None:
+        """Tells of an object that peek() found whether peek() would find it still; None when it would not now."""
+        pair = self._hot_table
+        if pair is None:
+            return None
+        sender, hot_table = pair
+        return hot_table.watch(key, entry, sender.ready)
+
+    @property
+    def connected(self) -> bool:
+        """True while a living cache is there to be asked."""
+        try:
+            return self.connect().ready()
+        except ResourceError:
+            return False
+
+    def get(
+        self,
+        key: bytes,
+        deadline: Deadline,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        version: int = 0,
+        metadata_wanted: bool = False,
+        priority: int = int(Priority.NORMAL),
+        ticket: Ticket | None = None,
+    ) -> IncomingTransfer:
+        """Ask for [offset, offset + length) of an object (length 0: to its end; version 0: any), wait for the answer.
+
+        The transfer holds a lease: use it as a context manager. Blocks until the first chunk or the deadline. A `place`
+        that was waited for gives a long one a full width; it is left when the transfer ends, has no use for it, or this
+        raises.
+
+        Raises:
+            NameMissing, PeerGone: there is no cache, or it ended meanwhile; asking again may find a new one.
+            ChannelTimeout, PoolExhausted: no segment, no room in the queue or no answer in time.
+            PeerProtocolError: the cache's answer cannot be right.
+        """
+        width = self._widths.width_for(key)
+        ticket = self._ticket(width, ticket)
+        try:
+            sender = self.connect()
+            lease = self._pool.lease(deadline, width, ticket=ticket)
+        except BaseException:
+            if ticket is not None:
+                ticket.leave()
+            raise
+        on_step = self._on_step
+        if on_step is not None:
+            on_step("lease")
+        transfer = IncomingTransfer(lease, sender, ChunkReader(lease.segments, sender, self._stall_s, lease))
+        try:
+            command = self._command(
+                sender,
+                CommandKind.GET,
+                key,
+                lease,
+                deadline,
+                offset,
+                length,
+                version,
+                METADATA_WANTED if metadata_wanted else 0,
+                priority,
+            )
+            self._send(sender, command, deadline)
+            if on_step is not None:
+                on_step("queue")
+            transfer.begin(command, deadline)
+        except BaseException:
+            transfer.close()
+            raise
+        if width > 1:  # learned from an answer that was longer, perhaps
+            self._widths.correct(key, transfer.facts.size_bytes // transfer.chunk_capacity)
+        elif not transfer.last:
+            self._widths.remember(key, transfer.facts.size_bytes // transfer.chunk_capacity)
+        if on_step is not None:
+            on_step("cache")
+        return transfer
+
+    def should_enqueue(self, key: bytes) -> bool:
+        """True when the key's object is long, going by its last answer, and the pool has no place free; no lock."""
+        admission = self._pool.admission
+        return admission is not None and admission.full and self._widths.width_for(key) >= self._pool.stripe
+
+    def _ticket(self, width: int, ticket: Ticket | None) -> Ticket | None:
+        """The place of a long transfer, waited for or free just now; one that is not needed is left."""
+        admission = self._pool.admission
+        if admission is not None and width >= self._pool.stripe:
+            return ticket if ticket is not None and ticket.held else admission.try_enter()
+        if ticket is not None:
+            ticket.leave()
+        return None
+
+    def put(self, key: bytes, size_bytes: int, metadata: bytes, lease: Lease, deadline: Deadline) -> OutgoingTransfer:
+        """Offer an object of `size_bytes` bytes to the cache through a lease of the caller's (SegmentPool.try_lease).
+
+        Waits for room in the queue up to the deadline. The transfer owns the lease from here on, also when this raises.
+
+        Raises:
+            UsageError: the metadata is longer than a cache takes.
+            NameMissing, PeerGone, ChannelTimeout: as get().
+        """
+        return self._offer(CommandKind.PUT, key, 0, size_bytes, metadata, lease, deadline, int(Priority.LOW))
+
+    def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
+        """Replace the metadata of a stored object of this version (0: any) and take its mark off; the body stays.
+
+        Returns False when the object is gone or of another version, or the cache has no room for the new metadata; the
+        old one stays then. Blocks until the cache's word, up to the deadline.
+
+        Raises:
+            UsageError: the metadata is longer than a cache takes.
+            NameMissing, PeerGone, ChannelTimeout, PoolExhausted: as get(); what came of it is not known.
+        """
+        lease = self._pool.lease(deadline, 1)
+        with self._offer(
+            CommandKind.UPDATE, key, version, 0, metadata, lease, deadline, int(Priority.NORMAL)
+        ) as transfer:
+            transfer.pump(lambda _views, _offset: 0, 0, wait=True)
+            return transfer.commit()
+
+    def _offer(
+        self, kind: CommandKind, key: bytes, version: int, size_bytes: int, metadata: bytes,
+        lease: Lease, deadline: Deadline, priority: int,
+    ) -> OutgoingTransfer:  # fmt: skip
+        """Send a command whose producer is the proxy, and the metadata; the lease is the transfer's, come what may."""
+        try:
+            if len(metadata) > METADATA_BYTES_MAX:
+                raise UsageError(f"metadata of {len(metadata)} bytes, at most {METADATA_BYTES_MAX}")
+            sender = self.connect()
+            # A fill waits for as long for its first chunk to be taken, however little time its client has left.
+            taken_by = Deadline.after(self._stall_s) if kind is CommandKind.PUT else deadline.sooner(self._stall_s)
+            writer = ChunkWriter(lease.segments, sender, self._stall_s, self._identity)
+            command = self._command(sender, kind, key, lease, taken_by, 0, size_bytes, version, 0, priority)
+            writer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
+            self._send(sender, command, deadline)
+        except BaseException:
+            lease.retire()
+            raise
+        until = None if kind is CommandKind.PUT else deadline
+        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, self._stall_s, until)
+        try:
+            transfer.send_metadata(metadata)
+        except BaseException:
+            transfer.close()
+            raise
+        return transfer
+
+    def purge(self, key: bytes, deadline: Deadline, *, prefix: bool = False, invalidate: bool = False) -> int:
+        """Remove an object, or all whose key begins with `key`; returns how many there were. Errors as get().
+
+        With `mark` they stay, and IncomingTransfer.marked is true for them until they are stored or updated again; one
+        without metadata, which could not tell, is removed all the same.
+        """
+        return self._ask(
+            CommandKind.PURGE, key, (PREFIX if prefix else 0) | (INVALIDATE if invalidate else 0), deadline
+        )
+
+    def ping(self, deadline: Deadline) -> None:
+        """Return when a worker of the cache has answered. Errors as get()."""
+        self._ask(CommandKind.PING, b"", 0, deadline)
+
+    def _ask(self, kind: CommandKind, key: bytes, flags: int, deadline: Deadline) -> int:
+        sender = self.connect()
+        lease = self._pool.lease(deadline, 1)
+        with IncomingTransfer(lease, sender, ChunkReader(lease.segments, sender, self._stall_s)) as transfer:
+            command = self._command(sender, kind, key, lease, deadline, 0, 0, 0, flags, int(Priority.URGENT))
+            self._send(sender, command, deadline)
+            transfer.begin(command, deadline)
+            transfer.finish()
+            return transfer.facts.version
+
+    def _command(
+        self, sender: CommandSender, kind: CommandKind, key: bytes, lease: Lease, deadline: Deadline,
+        offset: int, length: int, version: int, flags: int, priority: int,
+    ) -> Command:  # fmt: skip
+        for segment in lease.segments:
+            if segment.checked_for is not sender:  # one comparison for each; the cache before may have been a bad one
+                self._check_at_rest(segment, sender)
+        request_id = next(self._ids)
+        refs = tuple([SegmentRef(s.wire_name, s.header.prepare(), s.segment_bytes) for s in lease.segments])
+        if faults.ARMED:
+            faults.reach("proxy.leased")
+        trace_id = self._trace_prefix + request_id.to_bytes(8, "little")
+        return Command(
+            kind, key, refs, deadline.expires_ns, offset, length, version, flags, priority, request_id, trace_id
+        )
+
+    @staticmethod
+    def _check_at_rest(segment: Segment, sender: CommandSender) -> None:
+        """Before a segment's first transfer with this cache: a post too many would let it write while we still read."""
+        if not segment.is_at_rest:
+            raise PeerProtocolError(f"segment {segment.name}: a transfer before left its semaphores wrong")
+        segment.checked_for = sender
+
+    def _send(self, sender: CommandSender, command: Command, deadline: Deadline) -> None:
+        sender.send(encode(command), command.priority, deadline)
+        if faults.ARMED:
+            faults.reach("proxy.sent")
+
+    def close(self) -> None:
+        """Close the queue handles; the pool is its owner's."""
+        with self._lock:
+            for sender in (self._sender, self._replaced):
+                if sender is not None:
+                    sender.close()
+            self._sender = self._replaced = None
+            self._change_hot_table(None)

@@ -1,0 +1,151 @@
+"""PURE: commands ↔ bytes, little-endian and versioned (normative text: docs/protocol.md 2).
+
+off  size  field
+  0     4  magic "GFC\\x01"
+  4     1  version
+  5     1  kind
+  6     1  priority, 0 (low) to 3 (urgent)
+  7     1  flags
+  8     8  request id
+ 16    16  trace id
+ 32     8  deadline, CLOCK_MONOTONIC nanoseconds
+ 40     8  offset in the object
+ 48     8  length in bytes, 0 = to the end (PUT: the object's size; UPDATE: 0)
+ 56     8  object version that must match, 0 = any
+ 64     2  count of segments
+ 66     2  length of the key
+ 68   ...  segments: name length (1), name, generation (8), segment size (8)
+      ...  key
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+from shmchannel.errors import CommandError
+from shmchannel.streams.segment_ref import SEGMENTS_MAX, SegmentRef
+
+KEY_BYTES_MAX = 4096
+MAGIC = b"GFC\x01"
+VERSION = 1
+_HEAD = struct.Struct("<4sBBBBQ16sQQQQHH")
+_REF_TAIL = struct.Struct("<QQ")
+
+HEAD_BYTES = _HEAD.size
+assert HEAD_BYTES == 68
+
+
+class CommandKind(IntEnum):
+    """What is asked for. Later kinds are added, never renumbered."""
+
+    GET = 1
+    PUT = 2
+    PURGE = 3
+    PING = 4
+    UPDATE = 5
+
+
+class Priority(IntEnum):
+    """Also the queue's priority: the kernel hands out the highest first, first in first out inside one."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+    URGENT = 3
+
+
+METADATA_WANTED = 1
+"""Flag of GET: send the object's metadata ahead of its body."""
+PREFIX = 1
+"""Flag of PURGE: the key is a prefix."""
+INVALIDATE = 2
+"""Flag of PURGE: the objects stay and are marked; each GET of their metadata tells so."""
+
+_KINDS = {int(kind): kind for kind in CommandKind}
+_FLAGS_KNOWN = {CommandKind.GET: METADATA_WANTED, CommandKind.PURGE: PREFIX | INVALIDATE}
+_FLAGS_REFUSED = {int(kind): ~_FLAGS_KNOWN.get(kind, 0) for kind in CommandKind}
+_PRIORITY_MAX = int(Priority.URGENT)
+
+
+class Command(NamedTuple):
+    """One order from a proxy to a cache; times in CLOCK_MONOTONIC nanoseconds, sizes in bytes."""
+
+    kind: CommandKind
+    key: bytes
+    segments: tuple[SegmentRef, ...] = ()
+    deadline_ns: int = 0
+    offset: int = 0
+    length: int = 0
+    version: int = 0
+    flags: int = 0
+    priority: int = int(Priority.NORMAL)
+    request_id: int = 0
+    trace_id: bytes = bytes(16)
+
+
+def encode(command: Command) -> bytes:
+    """The bytes of a command.
+
+    Raises:
+        CommandError: a value does not fit its field.
+    """
+    kind, key, segments, deadline_ns, offset, length, version, flags, priority, request_id, trace_id = command
+    if len(key) > KEY_BYTES_MAX or len(segments) > SEGMENTS_MAX:
+        raise CommandError(
+            f"key of {len(key)} bytes with {len(segments)} segments: at most {KEY_BYTES_MAX} and {SEGMENTS_MAX}"
+        )
+    try:
+        parts = [
+            _HEAD.pack(
+                MAGIC, VERSION, kind, priority, flags, request_id, trace_id,
+                deadline_ns, offset, length, version, len(segments), len(key),
+            )
+        ]  # fmt: skip
+        for name, generation, segment_bytes in segments:
+            parts += (len(name).to_bytes(1, "little"), name, _REF_TAIL.pack(generation, segment_bytes))
+    except (struct.error, OverflowError) as error:
+        raise CommandError(f"{kind.name}: {error}") from error
+    parts.append(key)
+    return b"".join(parts)
+
+
+def decode(message: bytes) -> Command:
+    """The command in `message`, which a stranger may have written: parse or refuse, nothing else.
+
+    Raises:
+        CommandError: wrong magic, version, kind, flags or priority, or lengths that do not add up.
+    """
+    if len(message) < HEAD_BYTES:
+        raise CommandError(f"{len(message)} bytes are no command")
+    (magic, wire_version, kind_code, priority, flags, request_id, trace_id,
+     deadline_ns, offset, length, version, segment_count, key_bytes) = _HEAD.unpack_from(message)  # fmt: skip
+    kind = _KINDS.get(kind_code)
+    if magic != MAGIC or wire_version != VERSION or kind is None:
+        raise CommandError(f"magic {magic!r} version {wire_version} kind {kind_code} is not spoken here")
+    if priority > _PRIORITY_MAX or flags & _FLAGS_REFUSED[kind_code]:
+        raise CommandError(f"{kind.name}: priority {priority} or flags {flags:#x} unknown")
+    if segment_count > SEGMENTS_MAX or key_bytes > KEY_BYTES_MAX:
+        raise CommandError(f"{kind.name}: {segment_count} segments and a key of {key_bytes} bytes are too many")
+    segments, position = _decode_segments(message, segment_count)
+    if position + key_bytes != len(message):
+        raise CommandError(
+            f"{kind.name}: {len(message)} bytes, but the lengths inside add up to {position + key_bytes}"
+        )
+    return Command(
+        kind, message[position:], segments, deadline_ns, offset, length, version, flags, priority, request_id, trace_id
+    )
+
+
+def _decode_segments(message: bytes, count: int) -> tuple[tuple[SegmentRef, ...], int]:
+    position = HEAD_BYTES
+    refs = []
+    for _ in range(count):
+        end = position + 1 + message[position] if position < len(message) else len(message) + 1
+        if end + _REF_TAIL.size > len(message):
+            raise CommandError("the list of segments is cut off")
+        generation, segment_bytes = _REF_TAIL.unpack_from(message, end)
+        refs.append(SegmentRef(message[position + 1 : end], generation, segment_bytes))
+        position = end + _REF_TAIL.size
+    return tuple(refs), position

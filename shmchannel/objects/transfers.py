@@ -1,0 +1,311 @@
+"""IncomingTransfer and OutgoingTransfer: one GET or PUT seen from the proxy, with the lease it holds.
+
+Left cleanly it gives its segments back; left by an exception, or in mid-stream, it retires them: a late cache then
+writes into memory that nobody reads.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Self
+
+from shmchannel import faults
+from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
+from shmchannel.errors import ChannelTimeout, PeerGone, ShmChannelError, UsageError
+from shmchannel.messages.posix_queue import CommandSender
+from shmchannel.objects.commands import METADATA_WANTED, Command
+from shmchannel.streams.chunk_reader import ChunkReader
+from shmchannel.streams.chunk_writer import ChunkWriter, ReadInto
+from shmchannel.streams.layout import ERROR, FAILED, LAST, METADATA, OK, ObjectFacts
+from shmchannel.streams.pool import WIDEN_CHUNKS, Lease
+from shmchannel.streams.transfer import COMPLETE, STREAMING, TransferState
+
+log = logging.getLogger(__name__)
+
+
+class _Transfer:
+    """What both directions share: a lease that ends with the block."""
+
+    __slots__ = ("_clean", "_lease", "sender")
+
+    def __init__(self, lease: Lease, sender: CommandSender) -> None:
+        self._lease = lease
+        self._clean = False
+        self.sender = sender
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the lease: back to the pool after a clean end, otherwise retired; may be called twice.
+
+        When it did not end cleanly the cache is told, without waiting for its answer.
+        """
+        if self._clean:
+            self._lease.give_back()
+            return
+        try:
+            if self._lease.segments:
+                self._abandon()
+        finally:  # a post may fail: the other side can have written anything into the semaphore
+            self._lease.retire()
+
+    def _abandon(self) -> None:
+        raise NotImplementedError
+
+
+class IncomingTransfer(_Transfer):
+    """One answer to a GET. `chunk` is the current part of the body, `last` tells that it is the last one."""
+
+    __slots__ = ("reader",)
+
+    def __init__(self, lease: Lease, sender: CommandSender, reader: ChunkReader) -> None:
+        super().__init__(lease, sender)
+        self.reader = reader
+
+    def _abandon(self) -> None:
+        self.reader.abandon()
+
+    def begin(self, command: Command, deadline: Deadline) -> None:
+        """Wait for the first chunk, up to the deadline."""
+        self.reader.begin(
+            deadline, command.offset, command.length, metadata_wanted=command.flags & METADATA_WANTED != 0
+        )
+        if faults.ARMED:
+            faults.reach("proxy.received")
+
+    @property
+    def state(self) -> TransferState:
+        """Where the transfer stands."""
+        return self.reader.state
+
+    @property
+    def found(self) -> bool:
+        """True when the object is there and its chunks come."""
+        state = self.reader.state
+        return state is COMPLETE or state is STREAMING
+
+    @property
+    def facts(self) -> ObjectFacts:
+        """Size of the whole object in bytes, its version, its metadata's length."""
+        return self.reader.facts
+
+    @property
+    def metadata(self) -> bytes:
+        """The object's opaque metadata, when it was asked for."""
+        return self.reader.metadata
+
+    @property
+    def invalidated(self) -> bool:
+        """Whether the object was marked (PURGE) since it was stored or updated; told with its metadata only."""
+        return self.reader.invalidated
+
+    @property
+    def chunk(self) -> memoryview:
+        """A view of the current part of the body: valid until advance(), finish() or close(); release() it before."""
+        return self.reader.chunk
+
+    @property
+    def address(self) -> int:
+        """Where the current part of the body lies in memory; valid as long as `chunk`."""
+        return self.reader.address
+
+    @property
+    def length(self) -> int:
+        """How many bytes the current part of the body has."""
+        return self.reader.length
+
+    @property
+    def last(self) -> bool:
+        """True when no more chunks come."""
+        return self.reader.last
+
+    @property
+    def chunk_capacity(self) -> int:
+        """How many bytes one chunk can have."""
+        return self._lease.segments[0].chunk_capacity
+
+    @property
+    def long_bytes(self) -> int:
+        """With less than so much to come could_widen() and should_enqueue() are never true."""
+        return WIDEN_CHUNKS * self.chunk_capacity
+
+    def could_widen(self, bytes_left: int) -> bool:
+        """True when asking anew for the rest would get a much wider lease; a few comparisons."""
+        return self._lease.could_grow(bytes_left // self._lease.segments[0].chunk_capacity) and self.may_ask_again
+
+    def should_enqueue(self, bytes_left: int) -> bool:
+        """True when the rest is so long that it waits for a place, and none is free; a few comparisons."""
+        return self._lease.should_enqueue(bytes_left // self._lease.segments[0].chunk_capacity) and self.may_ask_again
+
+    @property
+    def ticket_wanted(self) -> bool:
+        """True while somebody waits for the place that this transfer has; two comparisons."""
+        ticket = self._lease.ticket
+        return ticket is not None and ticket.wanted
+
+    @property
+    def others_wait(self) -> bool:
+        """True while somebody waits for a segment whom none is promised to, or for this transfer's place."""
+        return self._lease.should_shrink() or self.ticket_wanted
+
+    @property
+    def may_ask_again(self) -> bool:
+        """True while this cache takes new commands: one that stops finishes only the transfers it has begun."""
+        return self.sender.ready()
+
+    def advance(self) -> None:
+        """Give the chunk back and wait for the next one.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: the cache stopped in mid-stream; the transfer is over.
+        """
+        self.reader.advance()
+
+    def finish(self) -> None:
+        """After the last chunk was used: the lease goes back clean."""
+        if faults.ARMED:
+            faults.reach("proxy.completed")
+        self.reader.finish()
+        self._clean = True
+
+    def cancel(self) -> None:
+        """End a streaming transfer early and cleanly; a short wait for the cache's answer."""
+        self.reader.cancel()
+        self._clean = True
+
+    def cancel_quietly(self) -> None:
+        """End the transfer cleanly wherever it stands, and keep the segments: the cache's worker is free at once."""
+        try:
+            if self.last:
+                self.finish()
+            else:
+                self.cancel()
+        except ShmChannelError as error:
+            log.debug("cancel failed", extra={"reason": str(error)})  # retired, which costs nothing but new segments
+
+
+class OutgoingTransfer(_Transfer):
+    """One fill (PUT): send chunks of an object whose size is known; the cache commits it when all of it has come.
+
+    An UPDATE is one too, of metadata and an empty body.
+    """
+
+    __slots__ = ("_blocked_at", "_look_at", "_patience", "_position", "_size_bytes", "_stall_s", "_until", "_writer")
+
+    def __init__(
+        self,
+        lease: Lease,
+        sender: CommandSender,
+        writer: ChunkWriter,
+        size_bytes: int,
+        stall_s: float,
+        until: Deadline | None = None,
+    ) -> None:
+        """Each wait ends after `stall_s` seconds, and all of them at the deadline, if there is one."""
+        super().__init__(lease, sender)
+        self._writer = writer
+        self._size_bytes = size_bytes
+        self._position = 0
+        self._stall_s = stall_s
+        self._until = until
+        self._blocked_at = -1
+        self._patience = self._look_at = Deadline(0)
+
+    def _abandon(self) -> None:
+        self._writer.abandon()
+
+    def _limit_s(self) -> float:
+        return self._stall_s if self._until is None else min(self._stall_s, self._until.remaining())
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the object have been handed over."""
+        return self._position
+
+    @property
+    def refused(self) -> bool:
+        """True once the cache said that it does not want the object."""
+        return self._writer.state is TransferState.CANCELLED
+
+    @property
+    def complete(self) -> bool:
+        """True once the last chunk has been handed over."""
+        return self._writer.state is TransferState.COMPLETE
+
+    def send_metadata(self, metadata: bytes) -> None:
+        """Hand the opaque metadata over, ahead of the body; blocks while the cache takes it."""
+        sent = 0
+        while sent < len(metadata) and self._writer.take_turn(self._limit_s()):
+            segment = self._writer.segment
+            length = min(len(metadata) - sent, segment.chunk_capacity)
+            segment.chunk[:length] = metadata[sent : sent + length]
+            self._writer.post(OK, length, sent, METADATA)
+            sent += length
+
+    def pump(self, read_into: ReadInto, available_bytes: int, *, wait: bool) -> None:
+        """Hand over what is there: whole chunks up to `available_bytes` of the object, and the last one when all is.
+
+        Without `wait` it stops as soon as the cache has not taken the previous chunk; with it, it waits. Either way a
+        cache that ended, or has taken nothing for the stall limit, is an error.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: the fill is over; leave the block.
+            UsageError: `read_into` gave less than is available; the fill is over too.
+        """
+        writer = self._writer
+        while not writer.state.ended:
+            segment = writer.segment
+            length = min(segment.chunk_capacity, self._size_bytes - self._position)
+            if self._position + length > available_bytes:
+                return
+            if not (writer.take_turn(self._limit_s()) if wait else writer.try_turn()):
+                if not writer.state.ended:
+                    self._check_cache()
+                return
+            done = read_into((writer.segment.chunk[:length],), self._position) if length else 0
+            if done != length:
+                raise UsageError(f"the source gave {done} of {length} bytes that were said to be available")
+            self._position += length
+            last = self._position == self._size_bytes
+            writer.post(OK, length, self._position - length, LAST if last else 0)
+            if faults.ARMED:
+                faults.reach("proxy.fill_last" if last else "proxy.fill_chunk")
+            if last:
+                writer.set_complete()
+
+    def _check_cache(self) -> None:
+        if self._blocked_at != self._position:
+            self._blocked_at = self._position
+            self._patience = Deadline.after(self._stall_s)
+        elif self._patience.expired:
+            raise ChannelTimeout(f"{self.sender.describe()} took nothing of a fill within {self._stall_s:.1f} s")
+        if self._look_at.expired:
+            self._look_at = Deadline.after(PEER_CHECK_SECONDS)
+            if not self.sender.alive():
+                raise PeerGone(f"{self.sender.describe()} has ended")
+
+    def commit(self) -> bool:
+        """After the last chunk: wait for the cache's word, True when it stored the object; a clean end of the lease."""
+        stored = self._writer.wait_acknowledged(self._limit_s())
+        self._clean = True
+        return stored and not self.refused
+
+    def abort(self, limit_s: float | None = None) -> None:
+        """The object will not be completed: tell the cache, which forgets it; the lease goes back clean.
+
+        Raises:
+            ChannelTimeout, PeerGone: the cache did not take its turn within `limit_s` (default: the stall limit).
+        """
+        writer = self._writer
+        limit_s = self._limit_s() if limit_s is None else limit_s
+        if not writer.state.ended and writer.take_turn(limit_s):
+            writer.post(FAILED, 0, 0, LAST | ERROR)
+        writer.wait_acknowledged(limit_s)
+        self._clean = True

@@ -1,0 +1,45 @@
+"""WidthHints: how many segments to lease for a key, learned from its last answer."""
+
+from __future__ import annotations
+
+import threading
+
+from shmchannel.streams.pool import GROWTH_CHUNKS
+
+LONG_CHUNKS = 2 * GROWTH_CHUNKS
+"""An object of fewer chunks has no use for more than one segment."""
+
+
+class WidthHints:
+    """How many segments a key is worth: learned from the last answer, for objects of many chunks only.
+
+    A lease is taken before the object's size is known. One segment is right for a small object; a large one is asked
+    for with as many as it can use from its second request on.
+    """
+
+    def __init__(self, keys_max: int = 4096) -> None:
+        self._chunks: dict[bytes, int] = {}
+        self._keys_max = keys_max
+        self._lock = threading.Lock()
+
+    def width_for(self, key: bytes) -> int:
+        """How many segments to lease, before the pool's own limits."""
+        return max(1, self._chunks.get(key, 0) // GROWTH_CHUNKS)
+
+    def remember(self, key: bytes, chunk_count: int) -> None:
+        """The object behind the key has that many chunks. Nothing to do, and no lock, for a small one."""
+        if chunk_count < LONG_CHUNKS or self._chunks.get(key) == chunk_count:
+            return
+        with self._lock:
+            self._chunks.pop(key, None)
+            self._chunks[key] = chunk_count
+            if len(self._chunks) > self._keys_max:
+                del self._chunks[next(iter(self._chunks))]
+
+    def correct(self, key: bytes, chunk_count: int) -> None:
+        """The object behind a key whose width is more than one has that many chunks now, which may be few."""
+        if chunk_count >= LONG_CHUNKS:
+            self.remember(key, chunk_count)
+            return
+        with self._lock:
+            self._chunks.pop(key, None)

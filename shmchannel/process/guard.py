@@ -1,0 +1,186 @@
+"""ProcessGuard and GuardWatch: a lock file that the kernel frees when its holder dies.
+
+Byte 0 of the file is locked by the owner for its whole life (and by a sweeper while it cleans up), byte 1 from the
+moment it is ready to serve until it begins to stop. New work goes only to who is ready; work under way goes on while
+the owner lives. The locks are open-file-description locks
+(fcntl(2), F_OFD_SETLK): a classic lock would vanish when any descriptor of the file is closed in the process, and
+heartbeats tell "stuck", not "dead". Children inherit the descriptor's lock across fork, so it is close-on-exec and
+forking happens before a guard is taken.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from typing import Self
+
+from shmchannel.errors import AccessDenied, NameTaken, ResourceError, os_errors
+from shmchannel.process.identity import own_identity
+
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock on 64-bit Linux: type, whence, start, length, pid
+_OWNED, _READY = 0, 1
+_OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def _lock(kind: int, byte: int) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
+
+
+_ASK_READY = _lock(fcntl.F_WRLCK, _READY)
+_ASK_OWNED = _lock(fcntl.F_WRLCK, _OWNED)
+
+
+def _try_lock(fd: int, byte: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_WRLCK, byte))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _is_locked(fd: int, question: bytes) -> bool:
+    try:
+        kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question))[0]
+    except OSError:  # another thread closed the watch meanwhile: nobody lives there for us
+        return False
+    return kind != fcntl.F_UNLCK
+
+
+def _is_file(path: str, fd: int) -> bool:
+    return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
+
+
+def read_holder(path: str) -> int | None:
+    """The pid written in the guard file; None when there is none to read. It may be dead: see GuardWatch.alive()."""
+    try:
+        with open(path, "rb") as file:
+            return int(file.read(64).split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def read_ready(path: str) -> bool:
+    """True when a process that takes new work holds the guard at `path` now."""
+    try:
+        watch = GuardWatch(path)
+    except ResourceError:
+        return False
+    try:
+        return watch.ready()
+    finally:
+        watch.close()
+
+
+class ProcessGuard:
+    """The owner's side: created with acquire(), freed by close() or by the kernel."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+
+    @classmethod
+    def acquire(cls, path: str, *, signed: bool = True, create: bool = True) -> Self:
+        """Create or take over the guard file and lock it; never blocks.
+
+        `signed` writes our pid into it; a sweeper does not, for /dev/shm may be full of what it came to remove.
+        Without `create` only a file that is there is taken over.
+
+        Raises:
+            NameTaken: a living process holds it (the text names its pid).
+            NameMissing: there is none, and it is not to be created.
+            AccessDenied: the file belongs to another user.
+        """
+        while True:
+            with os_errors(f"open guard {path}"):
+                fd = os.open(path, _OPEN_FLAGS | (os.O_CREAT if create else 0), 0o600)
+            try:
+                if cls._lock_linked(path, fd):
+                    if signed:
+                        cls._sign(path, fd)
+                    return cls(path, fd)
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # its last owner unlinked the file between our open and our lock: once more
+
+    @staticmethod
+    def _sign(path: str, fd: int) -> None:
+        try:
+            with os_errors(f"write guard {path}"):
+                identity = own_identity()
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{identity.pid} {identity.start_time}\n".encode(), 0)
+        except BaseException:
+            os.unlink(path)  # locked and linked, so it is ours to remove: a full file system must not keep an empty one
+            raise
+
+    @staticmethod
+    def _lock_linked(path: str, fd: int) -> bool:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise AccessDenied(f"guard {path} belongs to uid {os.fstat(fd).st_uid}", errno.EACCES)
+        if not _try_lock(fd, _OWNED):
+            raise NameTaken(
+                f"{path} is held by process {read_holder(path) or 'unknown'}",
+                errno.EEXIST,
+                hint="it is alive: stop it first",
+            )
+        return os.fstat(fd).st_nlink > 0
+
+    def set_ready(self) -> None:
+        """From now on watchers see a living, serving process."""
+        with os_errors(f"lock guard {self.path}"):
+            _try_lock(self._fd, _READY)
+
+    def set_stopping(self) -> None:
+        """From now on no new work comes, while the name stays ours until close()."""
+        if self._fd >= 0:
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, _READY))
+
+    def close(self) -> None:
+        """Remove the file and free the lock; may be called twice."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            try:
+                if _is_file(self.path, fd):  # else it was removed by hand, and a new owner may have made its own
+                    os.unlink(self.path)
+            except FileNotFoundError:
+                pass
+            finally:
+                os.close(fd)
+
+
+class GuardWatch:
+    """The other side: tells whether the guard's owner lives and is ready."""
+
+    def __init__(self, path: str) -> None:
+        """Open the guard file.
+
+        Raises:
+            NameMissing: there is none: nobody ever was, or it stopped cleanly.
+            AccessDenied: it belongs to another user.
+        """
+        self.path = path
+        with os_errors(f"open guard {path}"):
+            self._fd = os.open(path, _OPEN_FLAGS)
+
+    def alive(self) -> bool:
+        """True while the owner holds the guard, ready or not; one fcntl call."""
+        return self._fd >= 0 and _is_locked(self._fd, _ASK_OWNED)
+
+    def ready(self) -> bool:
+        """True while the owner takes new work: it is not starting and not stopping; one fcntl call."""
+        return self._fd >= 0 and _is_locked(self._fd, _ASK_READY)
+
+    def describe(self) -> str:
+        """The owner's pid and the guard, for an error text."""
+        return f"process {read_holder(self.path) or 'unknown'} ({self.path})"
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)

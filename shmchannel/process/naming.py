@@ -1,0 +1,100 @@
+"""PURE: the names of all OS objects of ours, made and read in this one place.
+
+/gf-<pid>-<nonce>-<index>          a segment of the pool `<pid>-<nonce>`            (shared memory)
+gf-<pid>-<nonce>.guard             the guard of that pool                           (lock file beside the segments)
+/cache_request_q                   a command queue, named by its user               (message queue)
+gf-queue-cache_request_q.guard     the guard of that queue
+/gf-hot-table-cache_request_q          the hot table of the cache on that queue         (shared memory)
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from shmchannel.errors import UsageError
+
+SHM_DIRECTORY = "/dev/shm"  # noqa: S108 - where the kernel keeps the names; not a temporary file
+DEFAULT_QUEUE_NAME = "/cache_request_q"
+
+_POOL = r"gf-(?P<pid>[1-9][0-9]{0,9})-(?P<nonce>[0-9a-f]{8})"
+_SEGMENT = re.compile(rf"/(?P<pool>{_POOL})-(?P<index>0|[1-9][0-9]{{0,18}})")
+_POOL_GUARD = re.compile(rf"(?P<pool>{_POOL})\.guard")
+_QUEUE = re.compile(r"/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_HOT_TABLE = re.compile(r"/gf-hot-table-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})")
+_QUEUE_GUARD = re.compile(r"gf-queue-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})\.guard")
+
+
+class SegmentName(NamedTuple):
+    """The parts of a segment's name."""
+
+    pool: str
+    pid: int
+    number: int
+
+
+def pool_name(pid: int, nonce: str) -> str:
+    """The name that a pool's segments and its guard begin with."""
+    return f"gf-{pid}-{nonce}"
+
+
+def segment_name(pool: str, index: int) -> str:
+    """The name of segment `index` of `pool`, with the leading slash of shared-memory names."""
+    return f"/{pool}-{index}"
+
+
+def parse_segment_name(name: str) -> SegmentName | None:
+    """Take a segment's name apart; None when it is no such name."""
+    match = _SEGMENT.fullmatch(name)
+    return SegmentName(match["pool"], int(match["pid"]), int(match["index"])) if match else None
+
+
+def pool_guard_path(pool: str) -> str:
+    """Where the guard of `pool` lies."""
+    return f"{SHM_DIRECTORY}/{pool}.guard"
+
+
+def parse_pool_guard(file_name: str) -> str | None:
+    """The pool that a guard's file name belongs to; None when it is no pool guard."""
+    match = _POOL_GUARD.fullmatch(file_name)
+    return match["pool"] if match else None
+
+
+def queue_guard_path(queue_name: str) -> str:
+    """Where the guard of the command queue lies."""
+    return f"{SHM_DIRECTORY}/gf-queue-{checked_queue_name(queue_name)[1:]}.guard"
+
+
+def parse_queue_guard(file_name: str) -> str | None:
+    """The queue name (with slash) that a guard's file name belongs to; None when it is no queue guard."""
+    match = _QUEUE_GUARD.fullmatch(file_name)
+    return f"/{match['queue']}" if match else None
+
+
+def hot_table_name(queue_name: str) -> str:
+    """The name of the hot table of the cache on this queue, with the leading slash of shared-memory names."""
+    return f"/gf-hot-table-{checked_queue_name(queue_name)[1:]}"
+
+
+def parse_hot_table_name(name: str) -> str | None:
+    """The queue name (with slash) that a hot table belongs to; None when it is no hot table's name."""
+    match = _HOT_TABLE.fullmatch(name)
+    return f"/{match['queue']}" if match else None
+
+
+def checked_queue_name(name: str) -> str:
+    """Return `name` when a message queue can have it.
+
+    Raises:
+        UsageError: it is not `/` and then 1 to 200 letters, digits, `_`, `.` or `-`.
+    """
+    if not _QUEUE.fullmatch(name):
+        raise UsageError(
+            f"queue name {name!r} is not usable", hint="it is '/' and then 1 to 200 letters, digits, '_', '.' or '-'"
+        )
+    return name
+
+
+def pid_of_pool(pool: str) -> int:
+    """The pid inside a pool's name."""
+    return int(pool.split("-")[1])

@@ -1,0 +1,167 @@
+"""AttachmentTable: the cache's mapped segments of proxies, kept from request to request (attaching each time is waste).
+
+A segment serves one transfer at a time, so a transfer takes its segments out of the table and puts them back when it
+ended cleanly: dictionary pops are atomic, and no lock is needed. What is not put back is unmapped. One name can be
+mapped twice, when its proxy had it back in mid-stream: each mapping is on its own, and one of them is kept.
+
+A mapping holds a descriptor, and so does the guard of each pool. Above `kept_max` of both, idle segments make way for
+one that is attached: there are more only while more are in use at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from shmchannel.errors import OUT_OF_DESCRIPTORS, LimitReached, PeerGone, PeerProtocolError, ResourceError
+from shmchannel.process.guard import GuardWatch
+from shmchannel.process.naming import SHM_DIRECTORY, parse_segment_name, pool_guard_path
+from shmchannel.streams.segment import Segment
+from shmchannel.streams.segment_ref import SegmentRef
+
+log = logging.getLogger(__name__)
+
+KEPT_MAX = 8192
+_DROPPED_AT_ONCE = 4
+
+
+def _no_room() -> bool:
+    return False
+
+
+class AttachmentTable:
+    """Segments by wire name and the guards of their pools.
+
+    When no descriptor is left for an attachment, `make_room` is asked to close some of something else and says whether
+    it did; it is called without a lock.
+    """
+
+    def __init__(self, kept_max: int = KEPT_MAX, make_room: Callable[[], bool] = _no_room) -> None:
+        self._kept_max = kept_max
+        self._make_room = make_room
+        self._idle: dict[bytes, Segment] = {}  # the one that served least recently first
+        self._watches: dict[str, GuardWatch] = {}
+        self._pools: dict[Segment, str] = {}  # of each mapping, in use or idle
+        self._lock = threading.Lock()
+
+    def take(self, refs: Sequence[SegmentRef]) -> tuple[list[Segment], GuardWatch]:
+        """Map what is not mapped yet, check all of it against the command, and hand it to one transfer.
+
+        Raises:
+            PeerProtocolError: a bad name, size or generation, a name twice, or names of two pools.
+            PeerGone, ResourceError, NotPublished, LayoutMismatch: it cannot be attached.
+        """
+        taken: list[Segment] = []
+        try:
+            for name, generation, segment_bytes in refs:
+                segment = self._idle.pop(name, None) or self._attach(name)
+                taken.append(segment)
+                if segment.segment_bytes != segment_bytes or segment.header.generation != generation:
+                    raise PeerProtocolError(
+                        f"segment {segment.name}: {segment.segment_bytes} bytes generation {segment.header.generation},"
+                        f" the command says {segment_bytes} and {generation}"
+                    )
+            return taken, self._watch_of(taken)
+        except BaseException:
+            self.drop(taken)
+            raise
+
+    def put_back(self, segments: Sequence[Segment]) -> None:
+        """The transfer ended cleanly: keep the segments mapped for the next one."""
+        for segment in segments:
+            if self._idle.setdefault(segment.wire_name, segment) is not segment:
+                self.drop([segment])  # another mapping of it was faster
+
+    def drop(self, segments: Sequence[Segment]) -> None:
+        """Unmap: the transfer did not end cleanly, or the owner is gone."""
+        for segment in segments:
+            self._pools.pop(segment, None)  # else its pool's watch would stay open after the owner's death
+            with contextlib.suppress(BufferError):  # a traceback still holds a view: the memory goes with it
+                segment.close()
+
+    def sweep(self) -> int:
+        """Unmap the idle segments whose name or owner is gone; returns how many. For the boss, now and then."""
+        dropped = 0
+        for name in list(self._idle):
+            segment = self._idle.get(name)
+            if segment is None:  # a worker was faster
+                continue
+            watch = self._watches.get(self._pools.get(segment, ""))
+            if watch is None or not watch.alive() or not os.path.exists(SHM_DIRECTORY + name.decode()):
+                dropped += self._drop_idle(name)
+        with self._lock:
+            for pool, watch in list(self._watches.items()):
+                if not watch.alive() and pool not in self._pools.values():
+                    del self._watches[pool]
+                    watch.close()
+        return dropped
+
+    @property
+    def count(self) -> int:
+        """How many segments are mapped and idle."""
+        return len(self._idle)
+
+    def close(self) -> None:
+        """Unmap all idle segments and close the watches."""
+        self.drop([self._idle.pop(name) for name in list(self._idle)])
+        with self._lock:
+            for watch in self._watches.values():
+                watch.close()
+            self._watches.clear()
+
+    def _attach(self, wire_name: bytes) -> Segment:
+        parsed = parse_segment_name(wire_name.decode("ascii", "replace"))
+        if parsed is None:
+            raise PeerProtocolError(f"{wire_name!r} is no segment name")
+        surplus = len(self._pools) + len(self._watches) + 1 - self._kept_max
+        if surplus > 0:
+            self._drop_oldest(surplus)
+        try:
+            segment = self._map(parsed.pool, wire_name)
+        except LimitReached as error:
+            if error.errno not in OUT_OF_DESCRIPTORS or not (self._make_room() or self._drop_oldest(_DROPPED_AT_ONCE)):
+                raise
+            segment = self._map(parsed.pool, wire_name)
+        self._pools[segment] = parsed.pool
+        return segment
+
+    def _map(self, pool: str, wire_name: bytes) -> Segment:
+        self._open_watch(pool)
+        return Segment.attach(wire_name.decode())
+
+    def _drop_idle(self, name: bytes) -> int:
+        """Unmap an idle segment; returns how many: a worker may have been faster."""
+        segment = self._idle.pop(name, None)
+        if segment is None:
+            return 0
+        self.drop([segment])
+        return 1
+
+    def _drop_oldest(self, count: int) -> int:
+        """Unmap the idle segments that served least recently; returns how many."""
+        return sum(map(self._drop_idle, list(self._idle)[:count]))
+
+    def _open_watch(self, pool: str) -> None:
+        with self._lock:
+            if pool in self._watches:
+                return
+            try:
+                self._watches[pool] = GuardWatch(pool_guard_path(pool))
+            except LimitReached:
+                raise  # it says nothing of the proxy
+            except ResourceError as error:
+                raise PeerGone(f"the guard of {pool} cannot be watched: {error}") from error
+
+    def _watch_of(self, segments: Sequence[Segment]) -> GuardWatch:
+        pool = self._pools.get(segments[0], "")
+        if len(segments) > 1:
+            pools = {self._pools.get(segment, "") for segment in segments}
+            if len(pools) != 1 or len({segment.wire_name for segment in segments}) != len(segments):
+                raise PeerProtocolError("the segments of a command are of one pool, each named once")
+        watch = self._watches.get(pool)
+        if watch is None:
+            raise PeerGone("the proxy has ended")
+        return watch

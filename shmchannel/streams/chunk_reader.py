@@ -1,0 +1,270 @@
+"""ChunkReader: the consuming end of a transfer over mapped segments; chunk_writer.py is the other one.
+
+Both wait, post and copy; transfer.py decides.
+
+    producer (ChunkWriter)                    consumer (ChunkReader)
+    take space_available                      take data_available
+    fill chunk, header                        check header, use chunk
+    post data_available            ──▶        [CANCEL | RELEASE in the header]
+                                   ◀──        post space_available
+
+The consumer answers the terminal chunk (LAST, NOT_FOUND, FAILED, CANCELLED) with a post too: for a GET that puts the
+semaphores back where they began; for a PUT it is the acknowledgement that the object is stored (or, with CANCEL, that
+it is not), and the producer, who owns the segments, takes it and posts it again for the same end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from shmchannel import faults
+from shmchannel.deadline import Deadline
+from shmchannel.errors import PeerProtocolError
+from shmchannel.streams.layout import (
+    CANCEL,
+    OK,
+    RELEASE,
+    ObjectFacts,
+)
+from shmchannel.streams.segment import Segment
+from shmchannel.streams.transfer import (
+    BODY,
+    END,
+    GIVEN_BACK,
+    METADATA_PART,
+    STREAMING,
+    ConsumerTransfer,
+    TransferState,
+)
+from shmchannel.sync.semaphore import PeerLiveness, next_look
+
+SendChunk = Callable[[object, int, bool], int]
+"""Send from a pointer of ctypes' so many bytes, more to follow or not; returns how many were taken."""
+
+
+_UNKNOWN = ObjectFacts(0, 0, 0)
+
+
+class ShrinkableLease(Protocol):
+    """What a reader needs of a lease whose segments others may wait for."""
+
+    def should_shrink(self) -> bool:
+        """True while somebody waits whom no segment is promised to."""
+        ...
+
+    def promise(self, number: int) -> None:
+        """The segment has been asked back from the producer."""
+        ...
+
+    def give_back_one(self, number: int) -> None:
+        """The segment came back."""
+        ...
+
+
+class ChunkReader:
+    """The consuming end.
+
+    After begin(), `chunk` (or `address` and `length`) is the current part of the body, valid until the next call,
+    `last` tells that it is the last one, and `facts` are the object's.
+    """
+
+    __slots__ = (
+        "_lease",
+        "_number",
+        "_peer",
+        "_segment",
+        "_segments",
+        "_stall_s",
+        "_transfer",
+        "facts",
+        "last",
+        "length",
+        "metadata",
+    )
+
+    def __init__(
+        self, segments: Sequence[Segment], peer: PeerLiveness, stall_s: float, lease: ShrinkableLease | None = None
+    ) -> None:
+        self._segments = segments
+        self._peer = peer
+        self._stall_s = stall_s
+        self._lease = lease
+        self._transfer = ConsumerTransfer(len(segments))
+        self._number = 0
+        self._segment = segments[0]
+        self.length = 0
+        self.last = False
+        self.facts = _UNKNOWN
+        self.metadata = b""
+
+    @property
+    def state(self) -> TransferState:
+        """Where the transfer stands."""
+        return self._transfer.state
+
+    @property
+    def invalidated(self) -> bool:
+        """Whether the object was marked since it was stored or updated; known once its metadata has come."""
+        return self._transfer.invalidated
+
+    @property
+    def position(self) -> int:
+        """The offset in the object of the byte behind the current chunk."""
+        return self._transfer.position
+
+    @property
+    def chunk(self) -> memoryview:
+        """A view of the current body chunk."""
+        return self._segment.chunk[: self.length]
+
+    @property
+    def address(self) -> int:
+        """Where the current body chunk lies in memory."""
+        return self._segment.chunk_address
+
+    def begin(
+        self, deadline: Deadline, offset: int = 0, length: int = 0, *, metadata_wanted: bool = False
+    ) -> TransferState:
+        """Wait for the first chunk; returns the state: STREAMING or COMPLETE with a chunk, or another end.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired.
+        """
+        segment = self._segment
+        segment.data_available.take_until(deadline, self._peer)
+        transfer = self._transfer
+        self.facts = facts = segment.header.read_object()
+        transfer.begin(facts, offset, length, metadata_wanted=metadata_wanted)
+        self._take_current()
+        while not self.length and transfer.state is STREAMING:
+            self.advance()
+        return transfer.state
+
+    def advance(self) -> None:
+        """Give the current chunk's space back and wait for the next.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired.
+        """
+        while True:
+            segment = self._segment
+            lease = self._lease
+            if lease is not None and lease.should_shrink() and self._transfer.may_ask_back():
+                self._transfer.ask_back()
+                segment.header.write_request(RELEASE)
+                lease.promise(self._number)
+            segment.space_available.post()
+            if faults.ARMED:
+                faults.reach("proxy.posted")
+            self._number = number = self._transfer.ring.advance()
+            self._segment = segment = self._segments[number]
+            segment.data_available.take(self._stall_s, self._peer)
+            if self._take_current():
+                return
+
+    def drain(self, send: SendChunk, chunk_count: int) -> int:
+        """Give the current chunk's space back and send those behind it, `chunk_count` at most.
+
+        Returns what went out of the one that is current then: that was not taken whole, or is the last one, or the last
+        of the count. This is advance() again and again, in one frame: a body has thousands of chunks. A segment is
+        asked back at the beginning only.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired. And what `send` raises.
+        """
+        lease = self._lease
+        advanced = lease is not None and lease.should_shrink()
+        if advanced:
+            self.advance()
+        transfer, segment = self._transfer, self._segment
+        ring, segments = transfer.ring, self._segments
+        position, end = transfer.position, transfer.end
+        length, armed, look = self.length, faults.ARMED, next_look()
+        try:
+            while True:
+                if not advanced:
+                    segment.space_available.post()
+                    if armed:
+                        faults.reach("proxy.posted")
+                    self._number = number = ring.advance()
+                    self._segment = segment = segments[number]
+                    data_available = segment.data_available
+                    if not data_available.try_take() and data_available.wait_until(look):
+                        data_available.wait(self._stall_s, self._peer)
+                    length = segment.chunk_capacity
+                    if position + length < end and segment.header.read_chunk() == [OK, length, position, 0]:
+                        position += length  # as transfer.receive() would: a full chunk in mid-body, nearly always
+                    else:
+                        transfer.position = position
+                        self._take_current()
+                        segment, position, length = self._segment, transfer.position, self.length
+                advanced = False
+                sent = send(segment.chunk_pointer, length, not self.last) if length else 0
+                chunk_count -= 1
+                if sent < length or self.last or chunk_count <= 0:
+                    return sent
+        finally:
+            transfer.position = position
+            self.length = length
+
+    def _take_current(self) -> bool:
+        """Judge the chunk in the current segment; True when it is one of the body or the transfer ended."""
+        while True:
+            segment = self._segment
+            status, length, offset, flags = segment.header.read_chunk()
+            arrival = self._transfer.receive(status, length, offset, flags, segment.chunk_capacity)
+            if arrival is BODY:
+                self.length = length
+                self.last = flags != 0
+                return True
+            if arrival is METADATA_PART:
+                self.metadata += bytes(segment.chunk[:length])
+                return False
+            if arrival is not GIVEN_BACK:
+                self.length = 0
+                self.last = arrival is END
+                return True
+            self._drop_current()
+            self._segment.data_available.take(self._stall_s, self._peer)
+
+    def _drop_current(self) -> None:
+        self._segment.space_available.post()  # the producer took it to say RELEASED: leave the segment as it began
+        number = self._number
+        self._number = self._transfer.drop()
+        self._segment = self._segments[self._number]
+        if self._lease is not None:
+            self._lease.give_back_one(number)
+
+    def finish(self, *, refused: bool = False) -> None:
+        """Answer the terminal chunk; the transfer has ended cleanly and the semaphores stand as they began."""
+        if not self._transfer.state.ended:
+            raise PeerProtocolError(f"the transfer is still {self._transfer.state.value}")
+        self.length = 0
+        self._segment.header.write_request(CANCEL if refused else 0)
+        self._segment.space_available.post()
+
+    def abandon(self) -> None:
+        """Tell the producer to stop, for a transfer whose segments are about to be retired; never waits.
+
+        Otherwise it would wait for space that nobody gives until its stall limit. Which segment it comes to next is
+        not known here (the answer may be late, or wrong), so each one says CANCEL and has space.
+        """
+        for number in self._transfer.ring.slots:  # what was given back in the stream serves others by now
+            segment = self._segments[number]
+            segment.header.write_request(CANCEL)
+            segment.space_available.post()
+
+    def cancel(self) -> None:
+        """End a streaming transfer early and cleanly: set CANCEL, then discard what is on the way.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired.
+        """
+        self.length = 0
+        self._lease = None  # no more shrinking: the whole lease comes back in a moment
+        self._transfer.cancel()
+        self._segment.header.write_request(CANCEL)
+        while not self._transfer.state.ended:
+            self.advance()
+        self.finish(refused=True)  # also when the producer of a PUT had handed over its last chunk before it saw CANCEL

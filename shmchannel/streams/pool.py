@@ -1,0 +1,395 @@
+"""SegmentPool: a fixed number of segments, leased first come first served, retired when a transfer did not end cleanly.
+
+Decisions are taken under the one lock; creating, unlinking and waiting happen outside it. A segment is handed only to a
+waiter that still waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Self
+
+from shmchannel import faults
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ChannelTimeout, ClosedError, LeaseError, PoolExhausted, ResourceError, UsageError
+from shmchannel.process.guard import ProcessGuard
+from shmchannel.process.identity import ProcessIdentity, own_identity
+from shmchannel.process.naming import pool_guard_path, pool_name, segment_name
+from shmchannel.stats import PoolStats
+from shmchannel.streams.admission import Ticket, admission_for
+from shmchannel.streams.segment import Segment
+from shmchannel.streams.segment_ref import SEGMENTS_MAX
+
+log = logging.getLogger(__name__)
+
+STRIPE_DEFAULT = 4
+WAITERS_MAX = 10_000
+GROWTH_CHUNKS = 8
+"""A transfer is worth a segment for each so many chunks it has."""
+WIDEN_CHUNKS = 64
+"""Ending a transfer in mid-stream to begin it anew with a wider lease pays when so many chunks are still to come."""
+SHARING_LEASES = 3
+"""With so many leases out, one more may take its equal share of the pool also when that is over half of what is free.
+
+Otherwise four streams end up with 4, 2, 1 and 1 of eight segments, and those with one go at half the speed.
+"""
+_NO_NUMBERS: frozenset[int] = frozenset()
+CreateSegment = Callable[[str, int, ProcessIdentity], Segment]
+
+
+class _Waiter:
+    """One thread in the waiting line; `segment` is set under the pool's lock, then the thread is woken."""
+
+    __slots__ = ("_wake", "segment")
+
+    def __init__(self) -> None:
+        self.segment: Segment | None = None
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def wait(self, seconds: float) -> None:
+        self._wake.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+    def grant(self, segment: Segment) -> None:
+        self.segment = segment
+        self._wake.release()
+
+
+class Lease:
+    """One or more segments for one transfer; ends with give_back() when it ended cleanly, else with retire()."""
+
+    __slots__ = ("_given_back", "_pool", "_promised", "segments", "ticket")
+
+    def __init__(self, pool: SegmentPool, segments: list[Segment], ticket: Ticket | None) -> None:
+        self._pool = pool
+        self.ticket = ticket
+        self.segments = segments
+        # Numbers of segments, kept only by the few leases that shrink.
+        self._promised: frozenset[int] = _NO_NUMBERS
+        self._given_back: frozenset[int] = _NO_NUMBERS
+
+    def should_shrink(self) -> bool:
+        """True while more threads wait for a segment than segments were asked back; one comparison, no lock."""
+        pool = self._pool
+        return pool.waiting > pool.promised
+
+    def promise(self, number: int) -> None:
+        """Segment `number` has been asked back from the other side."""
+        self._promised = self._promised | {number}
+        self._pool._add_promised(1)
+
+    def give_back_one(self, number: int) -> None:
+        """Segment `number` came back in the stream: hand it on; the others keep their numbers."""
+        if number not in self._promised:
+            raise LeaseError(f"segment number {number} was not asked back")
+        self._promised = self._promised - {number}
+        self._given_back = self._given_back | {number}
+        self._pool._give_back([self.segments[number]], promised=1, shrunk=1, ended=0)
+
+    def could_grow(self, chunks_left: int) -> bool:
+        """True when a new lease for that many chunks would now be at least twice as wide; no lock."""
+        pool = self._pool
+        if chunks_left < WIDEN_CHUNKS or pool.waiting:
+            return False
+        width = len(self.segments) - len(self._given_back)
+        reach = len(pool._free) + width
+        admission = pool.admission
+        if admission is None:
+            reach //= 2
+        elif admission.waiting or (self.ticket is None and not admission.free):
+            return False
+        return min(pool.stripe, reach) >= 2 * width
+
+    def should_enqueue(self, chunks_left: int) -> bool:
+        """True for a transfer without a place, with so much to come that it needs one, while none is free; no lock."""
+        admission = self._pool.admission
+        return admission is not None and self.ticket is None and chunks_left >= WIDEN_CHUNKS and admission.full
+
+    def give_back(self) -> None:
+        """The transfer ended cleanly on both sides: all that is left goes back to the pool."""
+        if self.segments:
+            self._pool._give_back(*self._end())
+            self._leave_place()
+
+    def retire(self) -> None:
+        """The other side may still write: unlink every segment and put new ones in their place."""
+        if self.segments:
+            try:
+                self._pool._retire(*self._end())
+            finally:
+                self._leave_place()
+
+    def _leave_place(self) -> None:
+        """After the segments came back: who gets the place finds them free."""
+        if self.ticket is not None:
+            self.ticket.leave()
+
+    def _end(self) -> tuple[list[Segment], int]:
+        segments, promised = self.segments, len(self._promised)
+        if self._given_back:
+            segments = [segment for number, segment in enumerate(segments) if number not in self._given_back]
+        self.segments = []
+        self._promised = self._given_back = _NO_NUMBERS
+        return segments, promised
+
+
+class SegmentPool:
+    """Owner of `count` segments of `segment_bytes` bytes (header included) and of the guard that proves its life."""
+
+    def __init__(
+        self,
+        name: str,
+        guard: ProcessGuard | None,
+        count: int,
+        segment_bytes: int,
+        *,
+        stripe: int = STRIPE_DEFAULT,
+        waiters_max: int = WAITERS_MAX,
+        create: CreateSegment = Segment.create,
+    ) -> None:
+        if count < 1:
+            raise UsageError(f"a pool of {count} segments: it has at least 1")
+        if not 1 <= stripe <= SEGMENTS_MAX:
+            raise UsageError(f"leases of up to {stripe} segments: a command names 1 to {SEGMENTS_MAX}")
+        self.name = name
+        self.segment_bytes = segment_bytes
+        self.stripe = stripe
+        self.waiting = 0  # read without the lock by streams that may shrink
+        self.promised = 0
+        self.admission = admission_for(count, segment_bytes, stripe)
+        self._count = count
+        self._guard = guard
+        self._create = create
+        self._owner = own_identity()
+        self._lock = threading.Lock()
+        self._free: list[Segment] = []
+        self._waiters: deque[_Waiter] = deque()
+        self._waiters_max = waiters_max
+        self._inventory: dict[str, Segment] = {}
+        self._next_index = 0
+        self._missing = 0
+        self._leases_now = 0
+        self._closed = False
+        self._leases_total = self._retired_total = self._timeouts_total = self._refused_total = 0
+        self._widest_lease = self._shrunk_total = 0
+
+    @classmethod
+    def create(
+        cls, count: int, segment_bytes: int, *, stripe: int = STRIPE_DEFAULT, waiters_max: int = WAITERS_MAX
+    ) -> Self:
+        """Make a guard and all segments.
+
+        Raises:
+            LimitReached: /dev/shm is full or a limit is reached; nothing is left behind.
+            UsageError: the count, the size or the stripe is out of range.
+        """
+        name = pool_name(os.getpid(), os.urandom(4).hex())
+        with ExitStack() as undo:
+            guard = ProcessGuard.acquire(pool_guard_path(name))
+            undo.callback(guard.close)
+            pool = cls(name, guard, count, segment_bytes, stripe=stripe, waiters_max=waiters_max)
+            undo.callback(pool.close)
+            pool.fill_up()
+            undo.pop_all()
+            return pool
+
+    def fill_up(self) -> None:
+        """Make the segments and report ready; once."""
+        for _ in range(self._count):
+            self._free.append(self._new_segment())
+        if self._guard is not None:
+            self._guard.set_ready()
+
+    def lease(self, deadline: Deadline, want: int | None = None, *, ticket: Ticket | None = None) -> Lease:
+        """Lease one segment as soon as there is one, and up to `want` (default: the stripe) while nobody waits.
+
+        Beyond the first never more than half of what is free, or than an equal share, unless it has a `place`, which
+        ends with the lease, and stays the caller's when this raises. Blocks until the deadline.
+
+        Raises:
+            ChannelTimeout: none came free in time.
+            PoolExhausted: the waiting line is full, or not one segment could be had from the system.
+        """
+        with self._lock:
+            lease = self._lease_free(want, ticket)
+            if lease is not None:
+                return lease
+            if len(self._waiters) >= self._waiters_max:
+                self._refused_total += 1
+                raise PoolExhausted(
+                    f"{len(self._waiters)} threads wait for a segment already", hint="raise -n, or shed load"
+                )
+            waiter = _Waiter()
+            self._waiters.append(waiter)
+            self.waiting = len(self._waiters)
+        try:
+            refusal = self._replace_missing()
+            if refusal is None:
+                waiter.wait(deadline.remaining())
+        except BaseException:
+            granted = self._collect(waiter, None)
+            if granted is not None:  # meanwhile: nobody would ever give it back
+                granted.give_back()
+            raise
+        lease = self._collect(waiter, ticket)
+        if lease is None and refusal is not None:
+            raise PoolExhausted("no segment left in the pool", hint=str(refusal)) from refusal
+        if lease is None:
+            raise ChannelTimeout(f"none of {self._count} segments came free in time")
+        return lease
+
+    def try_lease(self, want: int | None = None) -> Lease | None:
+        """As lease(), but None at once when there is nothing free or somebody waits."""
+        with self._lock:
+            return self._lease_free(want, None)
+
+    def _lease_free(self, want: int | None, ticket: Ticket | None) -> Lease | None:
+        if self._closed:
+            raise ClosedError(f"pool {self.name} is closed")
+        free = self._free
+        if self._waiters or not free:
+            return None
+        most = len(free)
+        if ticket is None:
+            share = self._count // (self._leases_now + 1) if self._leases_now >= SHARING_LEASES else 0
+            most = max(most // 2, min(most, share))
+        count = max(1, min(want or self.stripe, self.stripe, most))
+        # The most recently used first: its memory is warm.
+        segments = [free.pop()] if count == 1 else [free.pop() for _ in range(count)]
+        self._leases_total += 1
+        self._leases_now += 1
+        if count > self._widest_lease:
+            self._widest_lease = count
+        return Lease(self, segments, ticket)
+
+    def _collect(self, waiter: _Waiter, ticket: Ticket | None) -> Lease | None:
+        with self._lock:
+            if waiter.segment is not None:
+                self._leases_total += 1
+                self._leases_now += 1
+                return Lease(self, [waiter.segment], ticket)
+            self._timeouts_total += 1
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                self.waiting = len(self._waiters)
+            if self._closed:
+                raise ClosedError(f"pool {self.name} is closed")
+            return None
+
+    def _add_promised(self, count: int) -> None:
+        with self._lock:
+            self.promised += count
+
+    def _give_back(self, segments: Iterable[Segment], promised: int, shrunk: int = 0, ended: int = 1) -> None:
+        with self._lock:
+            self._leases_now -= ended
+            self.promised -= promised
+            self._shrunk_total += shrunk
+            if self._closed:
+                return
+            for segment in segments:
+                if self._waiters:
+                    self._waiters.popleft().grant(segment)
+                else:
+                    self._free.append(segment)
+            self.waiting = len(self._waiters)
+
+    def _retire(self, segments: list[Segment], promised: int) -> None:
+        with self._lock:
+            self._leases_now -= 1
+            self.promised -= promised
+            self._retired_total += len(segments)
+            self._missing += len(segments)
+            for segment in segments:
+                self._inventory.pop(segment.name, None)
+        for segment in segments:
+            _discard(segment)
+        if faults.ARMED:
+            faults.reach("proxy.retired")
+        self._replace_missing()  # what is refused now is told to who leases next
+
+    def _replace_missing(self) -> ResourceError | None:
+        """Make new segments for retired ones; what the system refuses now is tried again by the next that waits.
+
+        Returns the refusal that leaves the pool without any segment; never raises it, for a retiring transfer has an
+        error of its own to tell.
+        """
+        while True:
+            with self._lock:
+                if self._closed or not self._missing:
+                    return None
+                self._missing -= 1
+            try:
+                segment = self._new_segment()
+            except ResourceError as error:
+                with self._lock:
+                    self._missing += 1
+                    empty = self._missing >= self._count
+                log.warning("segment not replaced", extra={"pool": self.name, "reason": str(error)})
+                return error if empty else None
+            self._give_back([segment], promised=0, ended=0)
+
+    def _new_segment(self) -> Segment:
+        with self._lock:
+            index = self._next_index
+            self._next_index += 1
+        segment = self._create(segment_name(self.name, index), self.segment_bytes, self._owner)
+        with self._lock:
+            self._inventory[segment.name] = segment
+            closed = self._closed
+        if closed:
+            segment.unlink()
+        return segment
+
+    def stats(self) -> PoolStats:
+        """A snapshot under the lock."""
+        with self._lock:
+            return PoolStats(
+                segments_total=len(self._inventory),
+                segments_leased=len(self._inventory) - len(self._free),
+                segment_bytes=self.segment_bytes,
+                waiting=len(self._waiters),
+                leases_total=self._leases_total,
+                widest_lease=self._widest_lease,
+                shrunk_total=self._shrunk_total,
+                retired_total=self._retired_total,
+                timeouts_total=self._timeouts_total,
+                refused_total=self._refused_total,
+            )
+
+    def close(self) -> None:
+        """Remove every name, also of segments in use, wake who waits, free the guard; may be called twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            waiters, self._waiters = list(self._waiters), deque()
+            free, self._free = self._free, []
+            inventory = list(self._inventory.values())
+        for waiter in waiters:
+            waiter._wake.release()
+        try:
+            for segment in inventory:
+                segment.unlink()
+            for segment in free:  # what is in use stays mapped until its thread ends with the process
+                _unmap(segment)
+        finally:
+            if self._guard is not None:
+                self._guard.close()
+
+
+def _discard(segment: Segment) -> None:
+    segment.unlink()
+    _unmap(segment)
+
+
+def _unmap(segment: Segment) -> None:
+    try:
+        segment.close()
+    except BufferError:  # a view of the chunk is held by a traceback: the memory goes with it
+        log.debug("segment still viewed", extra={"segment": segment.name})

@@ -1,0 +1,1 @@
+"""Synchronisation between processes."""

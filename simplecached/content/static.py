@@ -1,0 +1,293 @@
+"""Objects that are ordinary files of somebody else: a directory tree, or the files a map names. Read only.
+
+A file stays open for the next reader. Each open() looks at the file once (one ``stat``) and compares device, inode,
+size and time of change with what is open; when they differ the file is opened anew. Readers of the older one keep it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from simplecached.content.beneath import READ_FLAGS, open_beneath
+from simplecached.content.file_map import parse_file_map
+from simplecached.descriptors import OPEN_FILES_MAX, Descriptors
+from simplecached.errors import ConfigError, FileMapError, StoreUnavailable
+from simplecached.stores.open_files import Identity, OpenFile, OpenFiles
+from simplecached.stores.store import SourceStats, StoredObject
+from simplecached.stores.versions import version_of_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+_MAP_RECHECK_S = 0.25
+SETTLED_NS = 50_000_000  # several ticks of the clock that file systems stamp changes with
+# The answers that mean "there is no such object": it is not there, it lies outside, or it is not ours to read.
+_ABSENT = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.EXDEV,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ENXIO,
+        errno.ENODEV,
+    }
+)
+
+
+def identity_of(facts: os.stat_result) -> Identity:
+    """Return what tells one file, and one content of it, from another."""
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
+
+def _version_of(facts: os.stat_result) -> int:
+    return version_of_file(facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size)
+
+
+class _PinnedFile(StoredObject):
+    """A file that somebody else may rewrite in place while it is pinned."""
+
+    __slots__ = ()
+
+    def is_unchanged(self) -> bool:
+        """Look at the file behind the descriptor again."""
+        facts = self._look()
+        return facts is not None and _version_of(facts) == self.version
+
+    def recheck(self) -> Callable[[], bool]:
+        """Another look at it, and at the time: two writes within one tick of the file system's clock look like one."""
+        return self._is_settled
+
+    def _is_settled(self) -> bool:
+        facts = self._look()
+        if facts is None or _version_of(facts) != self.version:
+            return False
+        return time.clock_gettime_ns(time.CLOCK_REALTIME) - facts.st_ctime_ns > SETTLED_NS
+
+    def _look(self) -> os.stat_result | None:
+        try:
+            return os.fstat(self.fd)
+        except OSError:  # a file of the network may be gone behind its descriptor
+            return None
+
+
+class _StaticFiles:
+    """The open files of a static source by key, and the misses; both sources are made of it."""
+
+    def __init__(self, files_max: int, descriptors: Descriptors | None) -> None:
+        self._files: OpenFiles[bytes] = OpenFiles(files_max)
+        self._descriptors = descriptors or Descriptors()
+        self._descriptors.add_giver(self._files.drop_idle)
+        self._release = self._files.release  # bound once: open() is the hot path
+        self._misses_lock = threading.Lock()
+        self._misses_total = 0
+
+    def stats(self) -> SourceStats:
+        """Return the counts of this moment; the objects are the files that are open."""
+        files = self._files.stats()
+        return SourceStats(
+            objects_count=files.open_count,
+            objects_bytes=files.open_bytes,
+            pinned_count=files.pinned_count,
+            hits_total=files.hits_total,
+            misses_total=self._misses_total,
+        )
+
+    def _open_anew(self, key: bytes, open_fd: Callable[[], int]) -> StoredObject | None:
+        """Open a file in place of what is kept for this key, or forget the key when there is none any more."""
+        try:
+            fd = self._descriptors.open(open_fd)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise StoreUnavailable("open", os.fsdecode(key), error.errno or errno.EIO) from error
+            self._miss(key)
+            return None
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            os.close(fd)
+            self._miss(key)
+            return None
+        file = OpenFile(key, fd, identity=identity_of(facts), size_bytes=facts.st_size, version=_version_of(facts))
+        return self._as_object(self._files.keep(file))
+
+    def _as_object(self, file: OpenFile[bytes]) -> StoredObject:
+        return _PinnedFile(file.fd, file.size_bytes, file.version, b"", self._release, file)
+
+    def _miss(self, key: bytes) -> None:
+        self._files.drop(key)
+        with self._misses_lock:
+            self._misses_total += 1
+
+
+class StaticDirectory(_StaticFiles):
+    """The regular files beneath one directory; the key is the path below it, with a slash before.
+
+    Bytes are taken as they are: nothing is decoded, and symbolic links are refused in every component. The directory
+    itself is opened once, so that renaming another one into its place needs a restart.
+    """
+
+    def __init__(self, path: str, files_max: int = OPEN_FILES_MAX, *, descriptors: Descriptors | None = None) -> None:
+        super().__init__(files_max, descriptors)
+        try:
+            self._root_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(f"cannot serve the directory {path}: {error.strerror}") from error
+
+    def open(self, key: bytes) -> StoredObject | None:
+        """Return the file of this key, pinned, or None; raises StoreUnavailable when it is there and unreadable."""
+        # The stat follows a symbolic link in the folders above the file, and need not care. Only a key that was opened
+        # beneath the root before comes here, and the answer is used only when it is the same inode, unchanged: then
+        # what is open is that file, by whatever way the name leads to it now. Any other answer goes through openat2.
+        file = self._files.peek(key)
+        if file is not None:
+            try:
+                facts = os.stat(key[1:], dir_fd=self._root_fd, follow_symlinks=False)
+            except OSError:
+                facts = None
+            if facts is not None and identity_of(facts) == file.identity and self._files.pin(file):
+                return _PinnedFile(file.fd, file.size_bytes, file.version, b"", self._release, file)
+        if not key.startswith(b"/"):
+            self._miss(key)
+            return None
+        return self._open_anew(key, lambda: open_beneath(self._root_fd, key[1:]))
+
+    def close(self) -> None:
+        """Close what nobody reads; what is being read closes at its release. May be called twice."""
+        self._files.close()
+        if self._root_fd >= 0:
+            os.close(self._root_fd)
+            self._root_fd = -1
+
+
+class FileMap(_StaticFiles):
+    """The files that a map names (``locals.txt``); the map is read again when it changes.
+
+    The map is looked at every ``recheck_s`` seconds at most, and at every miss. A map that cannot be used any more is
+    logged once, and the one before stays.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        files_max: int = OPEN_FILES_MAX,
+        *,
+        recheck_s: float = _MAP_RECHECK_S,
+        clock: Callable[[], float] = time.monotonic,
+        descriptors: Descriptors | None = None,
+    ) -> None:
+        super().__init__(files_max, descriptors)
+        self._map_path = os.path.abspath(path)
+        self._recheck_s = recheck_s
+        self._clock = clock
+        self._map_lock = threading.Lock()
+        self._map_identity = self._look()
+        self._paths = load_file_map(self._map_path, self._descriptors)
+        self._recheck_at = clock() + recheck_s
+
+    def open(self, key: bytes) -> StoredObject | None:
+        """Return the file of this key, pinned, or None; raises StoreUnavailable when it is there and unreadable."""
+        if self._clock() >= self._recheck_at:
+            self._refresh(wait=False)
+        path = self._paths.get(key)
+        if path is None:
+            self._refresh(wait=True)
+            path = self._paths.get(key)
+            if path is None:
+                self._miss(key)
+                return None
+        file = self._files.peek(key)
+        if file is not None:
+            try:
+                facts = os.stat(path)
+            except OSError:
+                facts = None
+            if facts is not None and identity_of(facts) == file.identity and self._files.pin(file):
+                return _PinnedFile(file.fd, file.size_bytes, file.version, b"", self._release, file)
+        found = path
+        return self._open_anew(key, lambda: os.open(found, READ_FLAGS))
+
+    def keys(self) -> list[bytes]:
+        """Return the keys of the map in its order."""
+        return list(self._paths)
+
+    def close(self) -> None:
+        """Close what nobody reads; what is being read closes at its release. May be called twice."""
+        self._files.close()
+
+    def _look(self) -> Identity | None:
+        try:
+            return identity_of(os.stat(self._map_path))
+        except OSError:
+            return None
+
+    def _refresh(self, *, wait: bool) -> None:
+        """Read the map again when it has changed; without ``wait``, leave that to the thread that is at it."""
+        if not self._map_lock.acquire(blocking=wait):
+            return
+        try:
+            self._recheck_at = self._clock() + self._recheck_s
+            identity = self._look()
+            if identity == self._map_identity:
+                return
+            self._map_identity = identity  # also of a broken one: it is not tried again before it changes again
+            try:
+                self._paths = load_file_map(self._map_path, self._descriptors)
+            except ConfigError as error:
+                log.error("file map refused, keeping the one before", extra={"map": self._map_path, "why": str(error)})
+                return
+            for key in self._files.kept_keys():
+                if key not in self._paths:
+                    self._files.drop(key)
+        finally:
+            self._map_lock.release()
+
+
+StaticSource = StaticDirectory | FileMap
+
+
+def load_file_map(map_path: str, descriptors: Descriptors) -> dict[bytes, bytes]:
+    """Read a file map and look at every file it names; raises ConfigError, mostly as FileMapError with the line."""
+    try:
+        with open(map_path, "rb", opener=lambda path, flags: descriptors.open(lambda: os.open(path, flags))) as file:
+            content = file.read()
+    except OSError as error:
+        raise ConfigError(f"cannot read the file map {map_path}: {error.strerror}") from error
+    paths: dict[bytes, bytes] = {}
+    for line in parse_file_map(content, map_path):
+        shown = os.fsdecode(line.path)
+        try:
+            facts = os.stat(line.path)
+        except OSError as error:
+            problem = "missing file" if error.errno in {errno.ENOENT, errno.ENOTDIR} else str(error.strerror)
+            raise FileMapError(map_path, line.number, problem, shown) from error
+        if not stat.S_ISREG(facts.st_mode):
+            raise FileMapError(map_path, line.number, "not a regular file", shown)
+        if not os.access(line.path, os.R_OK):
+            raise FileMapError(map_path, line.number, "no permission to read", shown)
+        paths[line.key] = line.path
+    return paths
+
+
+def open_static(path: str, files_max: int = OPEN_FILES_MAX, *, descriptors: Descriptors | None = None) -> StaticSource:
+    """Return the source for a directory or for a file map; raises ConfigError when the path is neither."""
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        raise ConfigError(f"cannot serve {path}: {error.strerror}") from error
+    if stat.S_ISDIR(facts.st_mode):
+        return StaticDirectory(path, files_max, descriptors=descriptors)
+    if stat.S_ISREG(facts.st_mode):
+        return FileMap(path, files_max, descriptors=descriptors)
+    raise ConfigError(f"cannot serve {path}: neither a directory nor a file map")

@@ -1,0 +1,102 @@
+"""HotObjects: which objects lie on the hot table, and for how long.
+
+An object is put there when it is asked for a second time within SEEN_SECONDS: a small one whole, of a large one that
+cannot change a reference to its file. It stays for a short life only and
+is then asked for by a command again, which is how the order of eviction learns that it is in use, and how a changed
+file is found. Purge and replacement, also of its metadata alone, take it off at once. A marked object is not put
+there: a hot table cannot tell of the mark.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from shmchannel.objects.commands import PREFIX
+from shmchannel.objects.hot_table_layout import BODY_BYTES_MAX
+
+if TYPE_CHECKING:
+    from shmchannel.objects.commands import Command
+    from shmchannel.objects.hot_table_writer import HotTableToken, HotTableWriter
+    from shmchannel.stats import HotTableStats
+    from simplecached.stores.store import StoredObject
+
+log = logging.getLogger(__name__)
+
+FILE_SECONDS = 0.1
+"""Life on the hot table where files of somebody else are served: after so long a changed or new file is seen."""
+
+STORED_SECONDS = 1.0
+"""Life on the hot table where only stored objects are served: so often an object in use is touched in the store."""
+
+SEEN_SECONDS = 2.0
+"""Longer than a life, so that an object whose life has ended is put back at the first request."""
+
+_SEEN_SLOTS = 1024  # a power of two
+_SEEN_NS = round(SEEN_SECONDS * 1e9)
+
+
+class HotObjects:
+    """Thread-safe. A key pushed out of its slot in the table of seen keys by another only begins anew."""
+
+    def __init__(self, hot_table: HotTableWriter, life_s: float) -> None:
+        self._hot_table = hot_table
+        self._life_ns = round(life_s * 1e9)
+        self._seen: list[tuple[int, int]] = [(0, -_SEEN_NS)] * _SEEN_SLOTS
+
+    def begin(self, command: Command) -> HotTableToken | None:
+        """Before the look-up: a token when this GET wants a whole object that was asked for lately."""
+        if command.offset or command.length or command.version:
+            return None
+        mark = hash(command.key)  # only this process's threads compare it
+        slot = mark & (_SEEN_SLOTS - 1)
+        now = monotonic_ns()
+        seen, seen_ns = self._seen[slot]
+        self._seen[slot] = (mark, now)
+        return self._hot_table.begin() if seen == mark and now - seen_ns < _SEEN_NS else None
+
+    def publish(self, token: HotTableToken, key: bytes, found: StoredObject) -> None:
+        """After the answer: put the object on the hot table unless it is marked; never raises."""
+        if found.invalidated:
+            return
+        if found.size_bytes > BODY_BYTES_MAX:
+            if found.recheck() is None:
+                self._hot_table.publish_file(
+                    token, key, found.version, found.metadata, found.fd, found.size_bytes, life_ns=self._life_ns
+                )
+            return
+        try:
+            self._hot_table.publish(
+                token,
+                key,
+                found.version,
+                found.metadata,
+                found.size_bytes,
+                partial(os.preadv, found.fd),
+                life_ns=self._life_ns,
+                is_unchanged=found.recheck(),
+            )
+        except OSError as error:
+            log.debug("object not put on the hot table", extra={"key": key, "reason": str(error)})
+
+    def drop(self, key: bytes) -> None:
+        """The object or its metadata was replaced: after the successor is visible, before anybody is told so."""
+        self._hot_table.drop(key)
+
+    def drop_purged(self, command: Command) -> None:
+        """The objects of a PURGE were removed or marked: before anybody is told so."""
+        if command.flags & PREFIX:
+            self._hot_table.drop_prefix(command.key)
+        else:
+            self._hot_table.drop(command.key)
+
+    def expire(self) -> None:
+        """Close the files of references whose time is over; the boss calls it now and then."""
+        self._hot_table.expire()
+
+    def stats(self) -> HotTableStats:
+        """The counts of this moment."""
+        return self._hot_table.stats()

@@ -1,0 +1,177 @@
+"""DirectoryIndex: the SQLite file that says which object each file of a DirectoryStore is.
+
+It is read once, at start; afterwards it is only written to. It runs in WAL mode without a sync at each commit: a row
+that is lost in a power failure means an unknown file, which the next start removes. Nobody else opens it (exclusive
+mode), so there is no shared-memory file beside it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+import threading
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from simplecached.errors import StartupError, StoreUnavailable
+from simplecached.stores.entry import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+log = logging.getLogger(__name__)
+
+_LAYOUT_VERSION = 2
+# AUTOINCREMENT makes SQLite remember the highest version ever stored, also after its row is gone.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS objects (
+    version INTEGER PRIMARY KEY AUTOINCREMENT,
+    key BLOB NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    metadata BLOB NOT NULL,
+    used_tick INTEGER NOT NULL,
+    marked INTEGER NOT NULL
+)
+"""
+_ERRNO = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_AUTH: errno.EACCES,
+}
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class IndexRow(NamedTuple):
+    """One object as the index knows it; a higher tick was used later."""
+
+    entry: Entry
+    used_tick: int
+
+
+class DirectoryIndex:
+    """The index file of one store; safe for several threads, which write one after the other."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+        self._rows: list[IndexRow] = []
+        self.last_version = 0
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            self.close()
+            if _primary_code(error) not in _DAMAGED:
+                raise StartupError(f"cannot open the store's index {path}: {error}") from error
+            log.warning("store index damaged, starting with an empty one", extra={"path": path, "why": str(error)})
+            self._start_over()
+
+    def take_rows(self) -> list[IndexRow]:
+        """Return what was in the index when it was opened, and let go of it."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def add(self, ask: Callable[[], Entry | None], used_tick: int) -> None:
+        """Add the object that `ask` returns, unless it returns None; raises StoreUnavailable.
+
+        It is asked when no other write can come between: who tells it that the object is removed or marked, and removes
+        or marks the row after that, leaves no row behind that says otherwise. It must not block.
+        """
+        with self._writing() as database:
+            entry = ask()
+            if entry is not None:
+                row = (entry.version, entry.key, entry.size_bytes, entry.metadata, used_tick, int(entry.invalidated))
+                database.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def remove(self, versions: Iterable[int]) -> None:
+        """Remove objects, all or none, known or not; raises StoreUnavailable."""
+        with self._writing() as database:
+            database.executemany("DELETE FROM objects WHERE version = ?", ((version,) for version in versions))
+
+    def replace_metadata(self, version: int, metadata: bytes) -> None:
+        """Give an object other metadata and take its mark off, in one step; raises StoreUnavailable."""
+        with self._writing() as database:
+            database.execute("UPDATE objects SET metadata = ?, marked = 0 WHERE version = ?", (metadata, version))
+
+    def invalidate(self, versions: Iterable[int]) -> None:
+        """Mark objects, all or none, known or not; raises StoreUnavailable."""
+        with self._writing() as database:
+            database.executemany(
+                "UPDATE objects SET marked = 1 WHERE version = ?", ((version,) for version in versions)
+            )
+
+    def note_use(self, uses: Iterable[tuple[int, int]]) -> None:
+        """Write down pairs of tick and version; raises StoreUnavailable."""
+        with self._writing() as database:
+            database.executemany("UPDATE objects SET used_tick = ? WHERE version = ?", uses)
+
+    def close(self) -> None:
+        """Close the file; may be called twice. Later writes raise StoreUnavailable."""
+        with self._lock:
+            database, self._database = self._database, None
+            if database is not None:
+                database.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            database = self._database
+            if database is None:
+                raise StoreUnavailable("write to", self.path, errno.ESHUTDOWN)
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                yield database
+                database.execute("COMMIT")
+            except sqlite3.Error as error:
+                code = _ERRNO.get(_primary_code(error), errno.EIO)
+                raise StoreUnavailable("write to", self.path, code) from error
+            finally:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+
+    def _open(self) -> None:
+        database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._database = database
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        with closing(database.execute("PRAGMA user_version")) as cursor:
+            layout_version = cursor.fetchone()[0]
+        if layout_version != _LAYOUT_VERSION:
+            # Another layout, or a new file. A cache may forget: its objects become unknown files and are removed.
+            database.execute("DROP TABLE IF EXISTS objects")
+            database.execute(_SCHEMA)
+            database.execute(f"PRAGMA user_version = {_LAYOUT_VERSION}")
+        self._load(database)
+
+    def _load(self, database: sqlite3.Connection) -> None:
+        query = "SELECT version, key, size_bytes, metadata, used_tick, marked FROM objects ORDER BY used_tick, version"
+        with closing(database.execute(query)) as cursor:
+            for version, key, size_bytes, metadata, used_tick, invalidated in cursor:
+                entry = Entry(
+                    key=key, size_bytes=size_bytes, version=version, metadata=metadata, invalidated=bool(invalidated)
+                )
+                self._rows.append(IndexRow(entry, used_tick))
+        with closing(database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'objects'")) as cursor:
+            found = cursor.fetchone()
+        self.last_version = found[0] if found else 0
+
+    def _start_over(self) -> None:
+        self._rows.clear()
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            if os.path.exists(self.path + suffix):
+                os.unlink(self.path + suffix)
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            self.close()
+            raise StartupError(f"cannot make the store's index {self.path}: {error}") from error
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    code = getattr(error, "sqlite_errorcode", None)  # errors of the module itself carry none
+    return code & 0xFF if code is not None else sqlite3.SQLITE_ERROR

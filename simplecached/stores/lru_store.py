@@ -1,0 +1,372 @@
+"""LruStore: what stores with a budget share: keys, versions, pins, eviction. Where the bytes lie, the subclass knows.
+
+A Record is WRITING (room is reserved), then VISIBLE, then LEAVING (replaced, removed, evicted), and gone with its last
+pin. The lock guards dictionaries and counters only: what must be opened, synced or unlinked is decided under it and
+done outside. So what is not visible yet, or not any more, may have a name on the medium, that a restart would find. Who
+removes or marks a key sees to such names as well before it returns: the threads that they belong to may never go on.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING
+
+from simplecached.errors import EntryTooLarge, NoRoom, StoreUnavailable
+from simplecached.stores.lru import LruIndex
+from simplecached.stores.record import Record, State
+from simplecached.stores.store import BodyWriter, StoreStats
+from simplecached.stores.versions import VersionClock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simplecached.stores.entry import Entry
+    from simplecached.stores.store import StoredObject
+
+
+class LruStore(ABC):
+    """The shared part of all stores; safe for several threads.
+
+    ``place`` names the store in errors. A write that began before a remove of its key counts as committed before it:
+    its object is never visible, so that a purge cannot be undone by a fill that was under way. Likewise a mark.
+    """
+
+    def __init__(self, place: str, *, budget_bytes: int, entries_max: int, version_floor: int = 0) -> None:
+        self.place = place
+        self._lock = threading.Lock()
+        # One replacement of metadata, or mark, after the other: memory and medium end with the same.
+        self._metadata_lock = threading.Lock()
+        self._index: LruIndex[Record] = LruIndex(budget_bytes=budget_bytes, entries_max=entries_max)
+        self._visible: dict[bytes, Record] = {}
+        self._visible_bytes = 0
+        self._writing: set[Record] = set()
+        self._leaving: set[Record] = set()  # not visible any more, and their names may not be removed yet
+        self._versions = VersionClock(version_floor)
+        self._closed = False
+        self._hits = self._misses = self._stored = self._evicted = self._removed = self._refused = 0
+
+    @abstractmethod
+    def open(self, key: bytes) -> StoredObject | None:
+        """Return the object of this key, pinned, or None; raises StoreUnavailable when it cannot be opened."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what nobody reads; what is being read closes at its release. May be called twice."""
+
+    # What a subclass does with its medium. All but _touched are called without the lock.
+    @abstractmethod
+    def _create(self, record: Record) -> None:
+        """Open record.fd for the body of a new object; raises StoreUnavailable, and leaves nothing then."""
+
+    @abstractmethod
+    def _publish(self, record: Record) -> None:
+        """Make a whole body last, before it becomes visible; raises StoreUnavailable, and _destroy follows.
+
+        The record may become `removed` or `marked` meanwhile, and then _unpublish or _keep_marks is called for it: from
+        their return on a restart does not find it, or finds it marked.
+        """
+
+    @abstractmethod
+    def _destroy(self, record: Record) -> None:
+        """Remove all that _create and _publish made of an object that never was visible; never raises."""
+
+    @abstractmethod
+    def _unpublish(self, records: Sequence[Record]) -> None:
+        """Remove the names of objects that are not visible any more, or will not be; never raises.
+
+        They may still be read, or be in _publish; several threads may do it for the same object.
+        """
+
+    @abstractmethod
+    def _reclaim(self, records: Sequence[Record]) -> None:
+        """Free what was held for readers, of objects that have none any more; never raises."""
+
+    @abstractmethod
+    def _keep_metadata(self, record: Record, metadata: bytes) -> None:
+        """Make new metadata of an object last, and that it has no mark; raises StoreUnavailable, nothing changed."""
+
+    @abstractmethod
+    def _keep_marks(self, records: Sequence[Record]) -> None:
+        """Make the marks of objects last, all or none, also of those in _publish; raises StoreUnavailable."""
+
+    @abstractmethod
+    def _touched(self, record: Record) -> None:
+        """Note a use; called under the lock."""
+
+    def begin(self, key: bytes, size_bytes: int, metadata: bytes) -> BodyWriter:
+        """Reserve room for an object, evicting for it, and return its writer.
+
+        Raises EntryTooLarge (above the whole budget), NoRoom (what could leave is pinned), StoreUnavailable (the medium
+        refuses). The body and the metadata count against the budget from now on.
+        """
+        record = Record(key, size_bytes, metadata)
+        victims = self._reserve(record)
+        try:
+            self._forget(victims, victims)
+            self._create(record)
+        except BaseException:
+            self._unreserve(record)
+            raise
+        return BodyWriter(
+            record.fd,
+            size_bytes,
+            self.place,
+            commit=partial(self._commit, record),
+            abort=partial(self._abort, record),
+        )
+
+    def remove(self, key: bytes) -> bool:
+        """Remove one object, visible or being written, and return whether it was visible; blocks for the medium."""
+        return self._remove(self._records_at(key)) > 0
+
+    def remove_prefix(self, prefix: bytes) -> int:
+        """Remove all objects whose keys begin with the prefix and return how many were visible.
+
+        An object that is committed after the call began may stay. An empty prefix removes everything.
+        """
+        return self._remove(self._records_below(prefix))
+
+    def replace_metadata(self, key: bytes, version: int, metadata: bytes) -> bool:
+        """Give the visible object of this version (0: any) other metadata and take its mark off; counts as a use.
+
+        Returns False when there is none, or it left meanwhile. Raises EntryTooLarge, NoRoom (the metadata grows and
+        nothing can leave for it) or StoreUnavailable; the object is as before then. Blocks for the medium.
+        """
+        with self._metadata_lock:
+            with self._lock:
+                self._check_open()
+                record = self._visible.get(key)
+                if record is None or version not in (0, record.version):
+                    return False
+                self._index.pin(record)
+                self._touched(record)
+            idle: list[Record] = []
+            kept = False
+            try:
+                self._reserve_growth(record, record.size_bytes + len(metadata))
+                self._keep_metadata(record, metadata)
+                kept = True
+            finally:
+                with self._lock:
+                    kept = kept and record.state is State.VISIBLE
+                    if kept:
+                        record.metadata = metadata  # before the mark goes: open() looks at them the other way round
+                        record.invalidated = False
+                    self._index.resize(record, record.cost_bytes)
+                    self._drop_pin(record, idle)
+                self._reclaim(idle)
+            return kept
+
+    def invalidate(self, key: bytes) -> bool:
+        """Mark one object, visible or being written, and return whether it was visible; blocks for the medium.
+
+        One without metadata is removed instead: nothing would tell its readers of the mark.
+        """
+        with self._metadata_lock:
+            return self._mark(self._records_at(key)) > 0
+
+    def invalidate_prefix(self, prefix: bytes) -> int:
+        """Mark all objects whose keys begin with the prefix, as mark(), and return how many were visible.
+
+        One that is committed after the call began may stay without.
+        """
+        with self._metadata_lock:
+            return self._mark(self._records_below(prefix))
+
+    def entries(self) -> list[Entry]:
+        """Return the facts of all visible objects, the least recently used first."""
+        with self._lock:
+            return [record.entry for record in self._index if record.state is State.VISIBLE]
+
+    def stats(self) -> StoreStats:
+        """Return the counts of this moment."""
+        with self._lock:
+            return StoreStats(
+                objects_count=len(self._visible),
+                objects_bytes=self._visible_bytes,
+                pinned_count=self._index.pinned_count - len(self._writing),
+                hits_total=self._hits,
+                misses_total=self._misses,
+                used_bytes=self._index.used_bytes,
+                budget_bytes=self._index.budget_bytes,
+                entries_max=self._index.entries_max,
+                writing_count=len(self._writing),
+                stored_total=self._stored,
+                evicted_total=self._evicted,
+                removed_total=self._removed,
+                refused_total=self._refused,
+            )
+
+    def _pin_visible(self, key: bytes) -> Record | None:
+        """Look a key up for reading: count, pin, touch. The matching call is _unpin."""
+        with self._lock:
+            record = self._visible.get(key)
+            if record is None:
+                self._misses += 1
+                return None
+            self._index.pin(record)
+            self._hits += 1
+            self._touched(record)
+            return record
+
+    def _unpin(self, record: Record) -> None:
+        """Take back the pin of a reader."""
+        idle: list[Record] = []
+        with self._lock:
+            self._drop_pin(record, idle)
+        if idle:
+            self._reclaim(idle)
+
+    def _commit(self, record: Record) -> int:
+        with self._lock:
+            self._check_open()
+            record.version = self._versions.next()
+            wanted = not record.removed
+        if wanted:
+            self._publish(record)  # who removes or marks the key from here on sees to the name as well
+        leaving: list[Record] = []
+        idle: list[Record] = []
+        with self._lock:
+            self._check_open()
+            older = self._visible.get(record.key)
+            # Two commits of one key may pass each other in _publish: the higher version stays.
+            wanted = not (record.removed or (older is not None and older.version > record.version))
+            if wanted:
+                if older is not None:
+                    self._detach(older, idle)
+                    leaving.append(older)
+                record.state = State.VISIBLE
+                self._visible[record.key] = record
+                self._visible_bytes += record.size_bytes
+                self._writing.discard(record)
+                self._index.unpin(record)
+                self._index.touch(record)
+                self._touched(record)
+            self._stored += 1
+        if not wanted:
+            self._abort(record)
+        self._forget(leaving, idle)
+        return record.version
+
+    def _abort(self, record: Record) -> None:
+        self._destroy(record)
+        self._unreserve(record)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("write to", self.place, errno.ESHUTDOWN)
+
+    def _reserve(self, record: Record) -> list[Record]:
+        with self._lock:
+            self._check_open()
+            victims = self._make_room(record.cost_bytes, record.cost_bytes, entry_count=1)
+            self._index.add(record, record.cost_bytes)
+            self._index.pin(record)
+            self._writing.add(record)
+        return victims
+
+    def _reserve_growth(self, record: Record, cost_bytes: int) -> None:
+        """Reserve what a pinned object will need more than it has; raises as _make_room()."""
+        growth_bytes = cost_bytes - record.cost_bytes
+        if growth_bytes > 0:
+            with self._lock:
+                victims = self._make_room(growth_bytes, cost_bytes, entry_count=0)
+                self._index.resize(record, cost_bytes)
+            self._forget(victims, victims)
+
+    def _make_room(self, more_bytes: int, cost_bytes: int, *, entry_count: int) -> list[Record]:
+        """Take out what must leave for an object of `cost_bytes` that lacks `more_bytes` of them; the lock is held."""
+        if cost_bytes > self._index.budget_bytes:
+            self._refused += 1
+            raise EntryTooLarge(cost_bytes, self._index.budget_bytes)
+        victims = self._index.victims_for(more_bytes, entry_count=entry_count)
+        if victims is None:
+            self._refused += 1
+            raise NoRoom(more_bytes, self._index.pinned_bytes, self._index.budget_bytes)
+        for victim in victims:
+            self._detach(victim, [])
+        self._evicted += len(victims)
+        return victims
+
+    def _records_at(self, key: bytes) -> list[Record]:
+        """Return what is visible under a key, will be, or has been and may have its name still."""
+        with self._lock:
+            passing = [*self._writing, *self._leaving]
+            visible = self._visible.get(key)
+        records = [record for record in passing if record.key == key]
+        return records if visible is None else [*records, visible]
+
+    def _records_below(self, prefix: bytes) -> list[Record]:
+        with self._lock:
+            records = [*self._writing, *self._leaving, *self._visible.values()]
+        return [record for record in records if record.key.startswith(prefix)]  # a long look, so without the lock
+
+    def _remove(self, records: Sequence[Record]) -> int:
+        """Remove objects wherever they stand and return how many were visible."""
+        idle: list[Record] = []
+        visible_count = 0
+        with self._lock:
+            for record in records:
+                record.removed = True
+                if self._visible.get(record.key) is record:
+                    visible_count += 1
+                    self._detach(record, idle)
+            self._removed += visible_count
+        # Without a version its commit is still to come, and will see that it was removed.
+        self._forget([record for record in records if record.version], idle)
+        return visible_count
+
+    def _mark(self, records: Sequence[Record]) -> int:
+        """Mark objects wherever they stand and return how many were visible; under the metadata lock."""
+        going: list[Record] = []
+        staying: list[Record] = []
+        visible_count = 0
+        with self._lock:
+            for record in records:
+                visible_count += self._visible.get(record.key) is record
+                if record.state is State.LEAVING or not record.metadata:
+                    going.append(record)
+                else:
+                    record.invalidated = True
+                    staying.append(record)
+        self._remove(going)
+        named = [record for record in staying if record.version]  # the others' commits will see that they are marked
+        if named:
+            try:
+                self._keep_marks(named)
+            except StoreUnavailable:
+                self._remove(named)  # a restart would bring them back without their marks
+        return visible_count
+
+    def _unreserve(self, record: Record) -> None:
+        with self._lock:
+            self._writing.discard(record)
+            record.state = State.LEAVING
+            self._drop_pin(record, [])
+
+    def _detach(self, record: Record, idle: list[Record]) -> None:
+        """Make a visible object invisible, and note it as idle when nobody reads it; the lock is held."""
+        del self._visible[record.key]
+        self._visible_bytes -= record.size_bytes
+        self._leaving.add(record)
+        record.state = State.LEAVING
+        if not self._index.pins(record):
+            self._index.discard(record)
+            idle.append(record)
+
+    def _drop_pin(self, record: Record, idle: list[Record]) -> None:
+        """Take back one pin; the lock is held."""
+        if not self._index.unpin(record) and record.state is State.LEAVING:
+            self._index.discard(record)
+            idle.append(record)
+
+    def _forget(self, leaving: Sequence[Record], idle: Sequence[Record]) -> None:
+        if leaving:
+            self._unpublish(leaving)
+            with self._lock:
+                self._leaving.difference_update(leaving)
+        if idle:
+            self._reclaim(idle)

@@ -1,0 +1,110 @@
+"""Names: made and read in one place, and nothing else is taken for one of ours."""
+
+import pytest
+
+from shmchannel.errors import UsageError
+from shmchannel.process.naming import (
+    DEFAULT_QUEUE_NAME,
+    checked_queue_name,
+    hot_table_name,
+    parse_hot_table_name,
+    parse_pool_guard,
+    parse_queue_guard,
+    parse_segment_name,
+    pid_of_pool,
+    pool_guard_path,
+    pool_name,
+    queue_guard_path,
+    segment_name,
+)
+
+
+def test_segment_names() -> None:
+    pool = pool_name(4711, "00c0ffee")
+    assert pool == "gf-4711-00c0ffee"
+    assert segment_name(pool, 12) == "/gf-4711-00c0ffee-12"
+    assert parse_segment_name("/gf-4711-00c0ffee-12") == (pool, 4711, 12)
+    assert pid_of_pool(pool) == 4711
+
+
+def test_longest_segment_name_fits() -> None:
+    longest = segment_name(pool_name(9_999_999_999, "ffffffff"), 10**19 - 1)
+    assert parse_segment_name(longest) is not None
+    assert len(longest) <= 255, "its length is one byte in a command, and a file name in /dev/shm has no more either"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "gf-1-00000000-0",
+        "/gf-0-00000000-0",
+        "/gf-01-00000000-0",
+        "/gf-1-0000000-0",
+        "/gf-1-0000000G-0",
+        "/gf-1-00000000-",
+        "/gf-1-00000000-01",
+        "/gf-1-00000000--1",
+        "/gf-1-00000000-0/../x",
+        "/gf-1-00000000-0\n",
+        "/gf-1-00000000-0 ",
+        "/gf-12345678901-00000000-0",
+        "/gf-1-00000000-12345678901234567890",
+        "/gf-\u0661-00000000-0",
+        "/psm_1234",
+    ],
+)
+def test_no_segment_name(name: str) -> None:
+    assert parse_segment_name(name) is None
+
+
+def test_guards() -> None:
+    assert pool_guard_path("gf-1-00000000") == "/dev/shm/gf-1-00000000.guard"
+    assert parse_pool_guard("gf-1-00000000.guard") == "gf-1-00000000"
+    assert queue_guard_path(DEFAULT_QUEUE_NAME) == "/dev/shm/gf-queue-cache_request_q.guard"
+    assert parse_queue_guard("gf-queue-cache_request_q.guard") == DEFAULT_QUEUE_NAME
+
+
+@pytest.mark.parametrize("name", ["gf-1-00000000", "gf-queue-x.guard", "gf-1-00000000-0.guard", "x.guard", ".guard"])
+def test_no_pool_guard(name: str) -> None:
+    assert parse_pool_guard(name) is None
+
+
+@pytest.mark.parametrize("name", ["gf-1-00000000.guard", "gf-queue-.guard", "gf-queue-a/b.guard", "queue-x.guard"])
+def test_no_queue_guard(name: str) -> None:
+    assert parse_queue_guard(name) is None
+
+
+def test_hot_table_names() -> None:
+    assert hot_table_name(DEFAULT_QUEUE_NAME) == "/gf-hot-table-cache_request_q"
+    assert parse_hot_table_name("/gf-hot-table-cache_request_q") == DEFAULT_QUEUE_NAME
+    assert len(hot_table_name("/" + "x" * 200)) <= 255
+    with pytest.raises(UsageError):
+        hot_table_name("cache_request_q")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gf-hot-table-x", "/gf-hot-table-", "/gf-hot-table-a/b", "/gf-hot-table-.x", "/gf-queue-x", "/gf-hot-table-x\n"],
+)
+def test_no_hot_table_name(name: str) -> None:
+    assert parse_hot_table_name(name) is None
+
+
+@pytest.mark.parametrize("queue", ["x.guard", "1-00000000.guard", "queue-x.guard", "1-00000000-0"])
+def test_a_hot_table_is_taken_for_nothing_else(queue: str) -> None:
+    """Whatever its queue is called."""
+    name = hot_table_name(f"/{queue}")
+    assert parse_hot_table_name(name) == f"/{queue}"
+    assert (parse_segment_name(name), parse_pool_guard(name[1:]), parse_queue_guard(name[1:])) == (None, None, None)
+
+
+@pytest.mark.parametrize("name", ["/q", "/_q", "/q.1-a_B", "/" + "x" * 200])
+def test_queue_name(name: str) -> None:
+    assert checked_queue_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "/", "q", "//", "/a/b", "/.q", "/-q", "/q\n", "/\u00e4", "/" + "x" * 201])
+def test_unusable_queue_name(name: str) -> None:
+    with pytest.raises(UsageError, match="letters, digits"):
+        checked_queue_name(name)

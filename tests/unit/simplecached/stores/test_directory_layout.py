@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simplecached.errors import StartupError, StoreInUse
+from simplecached.stores.directory_layout import DirectoryLayout
+from tests.support.stores import run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> DirectoryLayout:
+    return DirectoryLayout(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def lock_fd(layout: DirectoryLayout) -> Iterator[int]:
+    fd = layout.acquire()
+    yield fd
+    os.close(fd)
+
+
+def modes_below(path: str) -> set[int]:
+    return {stat.S_IMODE(os.stat(folder).st_mode) for folder, _, _ in os.walk(path)}
+
+
+@pytest.mark.usefixtures("lock_fd")
+def test_everything_is_for_this_user_alone(layout: DirectoryLayout) -> None:
+    assert modes_below(layout.directory) == {0o700}
+    assert stat.S_IMODE(os.stat(os.path.join(layout.directory, "simplecached.lock")).st_mode) == 0o600
+
+
+def test_an_existing_empty_directory_is_taken_and_closed_to_others(tmp_path: Path) -> None:
+    (tmp_path / "store" / "lost+found").mkdir(parents=True)
+    (tmp_path / "store").chmod(0o755)
+    os.close(DirectoryLayout(str(tmp_path / "store")).acquire())
+    assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
+
+
+def test_somebody_elses_directory_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letters.txt").write_text("dear")
+    with pytest.raises(StartupError, match="not empty and holds no store"):
+        DirectoryLayout(str(tmp_path)).acquire()
+    assert os.listdir(tmp_path) == ["letters.txt"]
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("")
+    with pytest.raises(StartupError, match="store"):
+        DirectoryLayout(str(tmp_path / "store")).acquire()
+
+
+def test_a_second_holder_is_told_who_has_it(layout: DirectoryLayout, lock_fd: int) -> None:
+    with pytest.raises(StoreInUse) as caught:  # the lock belongs to the open file, so one process suffices to see it
+        layout.acquire()
+    assert (caught.value.directory, caught.value.holder_pid) == (layout.directory, os.getpid())
+    assert f"process {os.getpid()}" in str(caught.value)
+
+
+def test_another_process_is_told_too_and_the_lock_ends_with_its_holder(layout: DirectoryLayout) -> None:
+    script = """
+        import sys
+        from simplecached.stores.directory_layout import DirectoryLayout
+        from simplecached.errors import StoreInUse
+        try:
+            DirectoryLayout(sys.argv[1]).acquire()
+        except StoreInUse as error:
+            sys.exit(f"held by {error.holder_pid}")
+        print("taken")
+    """
+    fd = layout.acquire()
+    try:
+        assert run_script(script, layout.directory).stderr.strip() == f"held by {os.getpid()}"
+    finally:
+        os.close(fd)
+    assert run_script(script, layout.directory).stdout == "taken\n"
+    os.close(layout.acquire())
+
+
+def test_a_lock_file_without_a_pid_still_locks(layout: DirectoryLayout, lock_fd: int) -> None:
+    os.ftruncate(lock_fd, 0)
+    with pytest.raises(StoreInUse, match="another process") as caught:
+        layout.acquire()
+    assert caught.value.holder_pid is None
+
+
+@pytest.mark.usefixtures("lock_fd")
+class TestNames:
+    def test_a_name_says_nothing_of_the_key(self, layout: DirectoryLayout) -> None:
+        name = layout.object_name(b"/../../etc/passwd", 2**64 - 1)
+        assert len(name) == 49
+        assert set(name) <= set("0123456789abcdef-")
+        assert os.path.dirname(layout.object_path(name)) == os.path.join(layout.directory, "objects", name[:2])
+        assert name != layout.object_name(b"/../../etc/passwd", 1)
+
+    def test_bodies_are_listed_and_removed_and_strangers_left(self, layout: DirectoryLayout) -> None:
+        names = [layout.object_name(b"%d" % number, number) for number in range(5)]
+        for name in names:
+            with open(layout.object_path(name), "wb") as file:
+                file.write(b"body")
+        stranger = os.path.join(os.path.dirname(layout.object_path(names[0])), "README")
+        open(stranger, "wb").close()
+        assert dict(layout.object_sizes()) == dict.fromkeys(names, 4)
+        layout.remove_objects(names)
+        assert list(layout.object_sizes()) == []
+        assert os.path.exists(stranger)
+
+    def test_unfinished_bodies_are_removed(self, layout: DirectoryLayout) -> None:
+        for number in range(3):
+            open(layout.temporary_path(number), "wb").close()
+        assert layout.empty_temporary() == 3
+        assert layout.empty_temporary() == 0

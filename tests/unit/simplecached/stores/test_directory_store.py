@@ -1,0 +1,407 @@
+"""What only a DirectoryStore does; the rest is in tests/contract, tests/stateful and tests/faults."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simplecached.errors import StartupError, StoreInUse, StoreUnavailable
+from simplecached.stores import lru_store
+from simplecached.stores.directory_index import DirectoryIndex
+from simplecached.stores.directory_store import DirectoryStore
+from simplecached.stores.versions import VersionClock
+from tests.support.descriptors import none_left
+from tests.support.stores import body_of, get, open_fds, opened, put
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from simplecached.stores.entry import Entry
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+@pytest.fixture
+def start(path: str) -> Iterator[Callable[..., DirectoryStore]]:
+    before = open_fds()
+    with ExitStack() as stores:
+
+        def start(budget_bytes: int = 10_000, **more: Any) -> DirectoryStore:
+            store = DirectoryStore(path, budget_bytes, **more)
+            stores.callback(store.close)
+            return store
+
+        yield start
+    assert set(open_fds()) == set(before)
+
+
+def files_below(path: str) -> list[str]:
+    """Return the bodies in the store directory, finished or not."""
+    folders = (os.path.join(path, "tmp"), os.path.join(path, "objects"))
+    return [os.path.join(at, name) for top in folders for at, _, names in os.walk(top) for name in names]
+
+
+def refuse(code: int) -> Callable[..., Any]:
+    def call(*arguments: Any, **more: Any) -> Any:
+        raise OSError(code, os.strerror(code))
+
+    return call
+
+
+class TestRestart:
+    def test_objects_are_found_again(self, start: Callable[..., DirectoryStore]) -> None:
+        store = start()
+        version = put(store, b"/\xff", b"body", b"meta")
+        put(store, b"/empty", b"")
+        put(store, b"/gone", b"gone")
+        store.remove(b"/gone")
+        entries = store.entries()
+        store.close()
+        store = start()
+        assert store.entries() == entries
+        stored = opened(store, b"/\xff")
+        assert stored is not None
+        with stored:
+            assert (body_of(stored), stored.metadata, stored.version) == (b"body", b"meta", version)
+        assert put(store, b"/new", b"x") > version
+        stats = store.stats()
+        assert (stats.objects_count, stats.objects_bytes, stats.used_bytes) == (3, 5, 9)
+
+    def test_marks_and_new_metadata_survive(self, start: Callable[..., DirectoryStore]) -> None:
+        store = start()
+        for key in (b"/a", b"/b", b"/c"):
+            put(store, key, b"body", b"old")
+        store.invalidate_prefix(b"/")
+        store.replace_metadata(b"/b", 0, b"newer")
+        put(store, b"/c", b"body", b"old")
+        writer = store.begin(b"/d", 0, b"old")
+        store.invalidate(b"/d")
+        writer.commit()
+        entries = store.entries()
+        store.close()
+        store = start()
+        assert store.entries() == entries
+        assert [(entry.key, entry.metadata, entry.invalidated) for entry in entries] == [
+            (b"/a", b"old", True),
+            (b"/b", b"newer", False),
+            (b"/c", b"old", False),
+            (b"/d", b"old", True),
+        ]
+        assert store.stats().used_bytes == 7 + 9 + 7 + 3
+
+    def test_a_mark_that_comes_during_the_commit_survives(
+        self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = start()
+        writer = store.begin(b"/a", 0, b"m")
+        add = DirectoryIndex.add
+
+        def add_and_mark(rows: DirectoryIndex, entry: Callable[[], Entry | None], used_tick: int) -> None:
+            add(rows, entry, used_tick)
+            store.invalidate(b"/a")
+
+        monkeypatch.setattr(DirectoryIndex, "add", add_and_mark)
+        writer.commit()
+        store.close()
+        assert [entry.invalidated for entry in start().entries()] == [True]
+
+    def test_the_order_of_use_survives(self, start: Callable[..., DirectoryStore]) -> None:
+        store = start()
+        for key in (b"a", b"b", b"c"):
+            put(store, key, bytes(10))
+        get(store, b"a")
+        store.close()
+        store = start(30)
+        put(store, b"d", bytes(10))
+        assert [entry.key for entry in store.entries()] == [b"c", b"a", b"d"]
+
+    def test_a_smaller_budget_evicts_at_the_start(self, start: Callable[..., DirectoryStore], path: str) -> None:
+        store = start()
+        for key in (b"a", b"b", b"c"):
+            put(store, key, bytes(10))
+        store.close()
+        store = start(20)
+        assert [entry.key for entry in store.entries()] == [b"b", b"c"]
+        assert len(files_below(path)) == 2
+
+    def test_a_clock_that_went_back_makes_no_version_twice(
+        self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = start()
+        version = put(store, b"a", b"old")
+        store.remove(b"a")
+        store.close()
+        monkeypatch.setattr(lru_store, "VersionClock", partial(VersionClock, now_ns=lambda: 1))
+        store = start()
+        assert put(store, b"a", b"new") == version + 1
+
+    def test_strange_files_are_removed_and_damaged_objects_dropped(
+        self, start: Callable[..., DirectoryStore], path: str
+    ) -> None:
+        store = start()
+        for key in (b"whole", b"short", b"gone"):
+            put(store, key, key)
+        paths = {Path(name).read_bytes(): name for name in files_below(path)}
+        store.close()
+        os.truncate(paths[b"short"], 2)
+        os.unlink(paths[b"gone"])
+        stray = paths[b"whole"].rsplit("-", 1)[0] + "-0000000000000001"
+        for name in (stray, os.path.join(path, "tmp", "1f")):
+            open(name, "wb").close()
+        store = start()
+        assert [entry.key for entry in store.entries()] == [b"whole"]
+        assert files_below(path) == [paths[b"whole"]]
+
+    def test_a_damaged_index_means_an_empty_store(self, start: Callable[..., DirectoryStore], path: str) -> None:
+        store = start()
+        put(store, b"a", b"body")
+        store.close()
+        with open(os.path.join(path, "index.sqlite"), "r+b") as file:
+            file.write(b"\0" * 200)
+        store = start()
+        assert store.entries() == []
+        assert files_below(path) == []
+        put(store, b"a", b"body")
+        assert get(store, b"a") == b"body"
+
+
+class TestDirectory:
+    def test_a_second_store_is_refused_until_the_first_closes(self, start: Callable[..., DirectoryStore]) -> None:
+        store = start()
+        with pytest.raises(StoreInUse, match=f"process {os.getpid()}"):
+            start()
+        store.close()
+        start()
+
+    def test_a_read_only_directory_is_a_clear_error(
+        self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        os.mkdir(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refuse(errno.EROFS))
+            with pytest.raises(StartupError, match="read-only") as caught:
+                start()
+        assert path in str(caught.value)
+
+    def test_nothing_names_the_key_on_the_disk(self, start: Callable[..., DirectoryStore], path: str) -> None:
+        store = start()
+        put(store, b"/../../secret-name", b"body")
+        assert all("secret" not in name and name.startswith(path + os.sep) for name in files_below(path))
+        assert {os.stat(name).st_mode & 0o777 for name in files_below(path)} == {0o600}
+
+
+class TestLeftovers:
+    def test_removed_replaced_and_evicted_bodies_leave_the_disk(
+        self, start: Callable[..., DirectoryStore], path: str
+    ) -> None:
+        store = start(20)
+        put(store, b"a", bytes(10))
+        put(store, b"a", bytes(10))
+        put(store, b"b", bytes(10))
+        put(store, b"c", bytes(5))
+        store.remove(b"b")
+        assert [os.stat(name).st_size for name in files_below(path)] == [5]
+
+    def test_a_removed_body_leaves_the_disk_while_it_is_read(
+        self, start: Callable[..., DirectoryStore], path: str
+    ) -> None:
+        store = start()
+        put(store, b"a", b"body")
+        stored = opened(store, b"a")
+        fd = stored.fd
+        store.remove(b"a")
+        assert files_below(path) == []
+        assert body_of(stored) == b"body"
+        stored.release()
+        assert fd not in open_fds()
+
+    def test_a_replacement_during_the_opening_gives_the_new_one(
+        self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = start()
+        put(store, b"a", b"old")
+        real = os.open
+
+        def slow(path: str, flags: int) -> int:
+            monkeypatch.setattr(os, "open", real)
+            put(store, b"a", b"new")
+            return real(path, flags)
+
+        monkeypatch.setattr(os, "open", slow)
+        assert get(store, b"a") == b"new"
+        assert store.stats().used_bytes == 3
+
+    def test_a_removal_during_the_opening_leaves_no_descriptor(
+        self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = start()
+        put(store, b"a", b"old")
+        real = os.open
+
+        def remove_after(path: str, flags: int) -> int:
+            fd = real(path, flags)
+            store.remove(b"a")
+            return fd
+
+        before = len(open_fds())
+        monkeypatch.setattr(os, "open", remove_after)
+        assert get(store, b"a") == b"old"
+        assert len(open_fds()) == before
+        assert store.stats().used_bytes == 0
+
+    @pytest.mark.parametrize("harm", ["deleted", "truncated"])
+    def test_a_body_harmed_from_outside_is_a_miss_and_logged(
+        self, start: Callable[..., DirectoryStore], path: str, harm: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        store = start()
+        put(store, b"a", b"body")
+        (name,) = files_below(path)
+        os.unlink(name) if harm == "deleted" else os.truncate(name, 2)
+        assert store.open(b"a") is None
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert (files_below(path), store.stats().used_bytes) == ([], 0)
+        put(store, b"a", b"again")
+        assert get(store, b"a") == b"again"
+
+
+class TestRefusingMedium:
+    """Each step refused in turn; the disk that is really full is in tests/faults."""
+
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+    @pytest.mark.parametrize("call", ["open", "posix_fallocate", "write", "fdatasync", "rename"])
+    def test_no_leftover_and_reading_goes_on(
+        self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+    ) -> None:
+        store = start()
+        put(store, b"a", b"old")
+        get(store, b"a")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, refuse(code))
+            with pytest.raises(StoreUnavailable) as caught:
+                put(store, b"a", b"other")
+            assert get(store, b"a") == b"old"
+        assert caught.value.errno == code
+        assert path in caught.value.path
+        assert (len(files_below(path)), store.stats().used_bytes, store.stats().writing_count) == (1, 3, 0)
+        put(store, b"a", b"other")
+        assert get(store, b"a") == b"other"
+
+    def test_an_index_that_cannot_be_written(
+        self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*arguments: object) -> None:
+            raise StoreUnavailable("write to", "index", errno.ENOSPC)
+
+        store = start()
+        put(store, b"a", b"old")
+        put(store, b"b", b"b")
+        with monkeypatch.context() as patch:
+            for name in ("add", "remove", "note_use"):
+                patch.setattr(DirectoryIndex, name, full)
+            with pytest.raises(StoreUnavailable):
+                put(store, b"a", b"new")
+            assert get(store, b"a") == b"old"
+            assert store.remove(b"b") is True
+            store.close()
+        store = start()
+        assert [entry.key for entry in store.entries()] == [b"a"]  # the removed one does not come back
+        assert len(files_below(path)) == 1
+
+    def test_an_index_that_takes_no_metadata_and_no_marks(
+        self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The old metadata stays; what a restart would bring back without its mark is removed."""
+
+        def full(*arguments: object) -> None:
+            raise StoreUnavailable("write to", "index", errno.ENOSPC)
+
+        store = start()
+        for key in (b"/a", b"/b/1", b"/b/2"):
+            put(store, key, b"body", b"old")
+        with monkeypatch.context() as patch:
+            for name in ("replace_metadata", "invalidate", "remove"):
+                patch.setattr(DirectoryIndex, name, full)
+            with pytest.raises(StoreUnavailable):
+                store.replace_metadata(b"/a", 0, b"longer")
+            assert store.stats().used_bytes == 21
+            assert store.invalidate_prefix(b"/b/") == 2
+            assert [(entry.key, entry.metadata) for entry in store.entries()] == [(b"/a", b"old")]
+            store.close()
+        store = start()
+        assert [(entry.key, entry.metadata) for entry in store.entries()] == [(b"/a", b"old")]
+        assert len(files_below(path)) == 1
+
+    def test_idle_files_make_way_when_descriptors_run_out(
+        self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = start()
+        put(store, b"a", b"a")
+        put(store, b"b", b"b")
+        get(store, b"a")
+        real = os.open
+        refused: list[str] = []
+
+        def short_of_descriptors(path: str, flags: int) -> int:
+            if not refused:
+                refused.append(path)
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real(path, flags)
+
+        monkeypatch.setattr(os, "open", short_of_descriptors)
+        assert get(store, b"b") == b"b"
+        monkeypatch.setattr(os, "open", refuse(errno.EMFILE))
+        with pytest.raises(StoreUnavailable) as caught:
+            store.open(b"a")
+        assert caught.value.errno == errno.EMFILE
+        monkeypatch.setattr(os, "open", real)
+        assert get(store, b"a") == b"a"
+        assert store.stats().pinned_count == 0
+
+    def test_idle_files_make_way_for_a_new_object(self, start: Callable[..., DirectoryStore]) -> None:
+        store = start()
+        put(store, b"a", b"a")
+        get(store, b"a")
+        with none_left():
+            put(store, b"b", b"b")
+            assert get(store, b"a") == b"a"
+            assert get(store, b"b") == b"b"
+
+
+class TestFlush:
+    def test_hits_write_nothing_and_many_commits_do(
+        self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = start()
+        batches: list[int] = []
+        monkeypatch.setattr(DirectoryIndex, "note_use", lambda _rows, uses: batches.append(len(list(uses))))
+        put(store, b"a", b"a")
+        for _ in range(1000):
+            get(store, b"a")
+        assert batches == []
+        for number in range(64):
+            put(store, b"%d" % number, b"x")
+        assert len(batches) == 1
+        store.close()
+        assert sum(batches) == 65  # each object once
+
+    def test_the_data_is_synced_unless_told_otherwise(
+        self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced: list[int] = []
+        monkeypatch.setattr(os, "fdatasync", synced.append)
+        store = start()
+        put(store, b"a", b"a")
+        assert len(synced) == 1
+        store.close()
+        put(start(sync_data=False), b"b", b"b")
+        assert len(synced) == 1

@@ -1,0 +1,219 @@
+"""What was purged stays so after a kill, whatever other threads had under way; SIGKILL itself is in tests/faults."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from simplecached.errors import StoreUnavailable
+from simplecached.stores.directory_index import DirectoryIndex
+from tests.support.stores import InterruptedDirectoryStore, get, put, started_after_a_kill
+from tests.support.waiting import WATCHDOG_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from simplecached.stores.entry import Entry
+
+
+Store = InterruptedDirectoryStore
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+@pytest.fixture
+def store(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[InterruptedDirectoryStore]:
+    with monkeypatch.context() as patch:
+        # The purges of these tests are other threads', but made by the one whose step they come before: a mark would
+        # wait for ever for the replacement that it interrupts.
+        patch.setattr(threading, "Lock", threading.RLock)
+        store = InterruptedDirectoryStore(path, 30)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["remove", "remove_prefix", "invalidate", "invalidate_prefix"])
+def purge(request: pytest.FixtureRequest, store: Store) -> Callable[[], int]:
+    """Purge the key "key" in one of the four ways."""
+    way: str = request.param
+    return partial(getattr(store, way), b"ke" if way.endswith("prefix") else b"key")
+
+
+class Aside:
+    """Do something once before a step of the store, and note what a kill right after it would leave."""
+
+    def __init__(self, path: str, store: Store, step: str, aside: Callable[[], object]) -> None:
+        self.left: list[Entry] | None = None
+
+        def first(do: Callable[[], None]) -> None:
+            store.around(step, None)
+            aside()
+            with started_after_a_kill(path) as after:
+                self.left = after.entries()
+            do()
+
+        store.around(step, first)
+
+    def leaves_unmarked(self, key: bytes) -> bool:
+        """Whether a kill would have left the key without a mark; the step must have been reached."""
+        assert self.left is not None
+        return any(entry.key == key and not entry.invalidated for entry in self.left)
+
+
+def files_below(path: str) -> list[str]:
+    """Return the bodies in the store directory, finished or not."""
+    folders = (os.path.join(path, "tmp"), os.path.join(path, "objects"))
+    return [name for top in folders for _, _, names in os.walk(top) for name in names]
+
+
+def full(*arguments: object) -> None:
+    """Refuse a write to the index."""
+    raise StoreUnavailable("write to", "index", errno.ENOSPC)
+
+
+class TestNamesOnTheirWayOut:
+    """An object that is not visible any more, and still has its row and its file when a purge of its key comes."""
+
+    def test_replaced(self, path: str, store: Store, purge: Callable[[], int]) -> None:
+        put(store, b"key", b"old", b"m")
+        aside = Aside(path, store, "unpublish", purge)
+        put(store, b"key", b"new", b"m")
+        assert not aside.leaves_unmarked(b"key")
+
+    def test_evicted(self, path: str, store: Store, purge: Callable[[], int]) -> None:
+        put(store, b"key", b"old", b"m")
+        aside = Aside(path, store, "unpublish", purge)
+        put(store, b"other", bytes(30))
+        assert not aside.leaves_unmarked(b"key")
+
+    def test_evicted_for_longer_metadata(self, path: str, store: Store, purge: Callable[[], int]) -> None:
+        put(store, b"key", b"old", b"m")
+        put(store, b"other", bytes(20), b"m")
+        aside = Aside(path, store, "unpublish", purge)
+        assert store.replace_metadata(b"other", 0, bytes(10)) is True
+        assert not aside.leaves_unmarked(b"key")
+
+    def test_purged_by_somebody_else(self, path: str, store: Store, purge: Callable[[], int]) -> None:
+        put(store, b"key", b"old", b"m")
+        aside = Aside(path, store, "unpublish", purge)
+        assert store.remove(b"key") is True
+        assert not aside.leaves_unmarked(b"key")
+
+    def test_overtaken_by_a_younger_commit(self, path: str, store: Store, purge: Callable[[], int]) -> None:
+        def overtaken(publish: Callable[[], None]) -> None:
+            store.around("publish", None)
+            publish()
+            put(store, b"key", b"new", b"m")
+
+        store.around("publish", overtaken)
+        aside = Aside(path, store, "destroy", purge)
+        put(store, b"key", b"old", b"m")
+        assert not aside.leaves_unmarked(b"key")
+
+
+class TestCommitUnderWay:
+    def test_a_slow_disk_holds_no_purge_up(
+        self, path: str, store: Store, purge: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        syncing, synced = threading.Event(), threading.Event()
+
+        def slow(_fd: int) -> None:
+            syncing.set()
+            assert synced.wait(WATCHDOG_S)
+
+        put(store, b"other", b"other")
+        put(store, b"key", b"old")
+        monkeypatch.setattr(os, "fdatasync", slow)
+        committing = threading.Thread(target=put, args=(store, b"key", b"new"))
+        committing.start()
+        assert syncing.wait(WATCHDOG_S)
+        assert purge() == 1  # without metadata a mark removes too
+        assert get(store, b"other") == b"other"
+        synced.set()
+        committing.join()
+        assert store.open(b"key") is None
+        assert len(files_below(path)) == 1
+        assert (store.stats().used_bytes, store.stats().writing_count) == (5, 0)
+
+    def test_an_index_that_takes_no_purge(
+        self, path: str, store: Store, purge: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Then the file is gone, and the object with it, marked or not."""
+
+        def purged(publish: Callable[[], None]) -> None:
+            publish()
+            with monkeypatch.context() as patch:
+                for name in ("invalidate", "remove"):
+                    patch.setattr(DirectoryIndex, name, full)
+                assert purge() == 0
+            with started_after_a_kill(path) as after:
+                assert after.entries() == []
+
+        store.around("publish", purged)
+        put(store, b"key", b"new", b"m")
+        assert store.open(b"key") is None
+        assert files_below(path) == []
+
+    @pytest.mark.parametrize("way", ["remove", "invalidate"])
+    def test_the_row_meets_the_purge_under_the_lock_of_the_index(
+        self, path: str, store: Store, way: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A purge that comes when the row is about to be written, too late for its own look at the index."""
+        add = DirectoryIndex.add
+
+        def purge_just_before(*arguments: Any) -> None:
+            getattr(store, way)(b"key")
+            add(*arguments)
+            with started_after_a_kill(path) as after:
+                assert [entry.invalidated for entry in after.entries()] == [True] * (way == "invalidate")
+
+        monkeypatch.setattr(DirectoryIndex, "add", purge_just_before)
+        put(store, b"key", b"new", b"m")
+        assert [entry.invalidated for entry in store.entries()] == [True] * (way == "invalidate")
+        assert len(files_below(path)) == (way == "invalidate")
+
+
+class TestUpdateUnderWay:
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    @pytest.mark.parametrize("way", ["remove", "remove_prefix"])
+    def test_a_removal_stays(self, path: str, store: Store, way: str, moment: str) -> None:
+        def removed(keep: Callable[[], None]) -> None:
+            if moment == "after":
+                keep()
+            assert getattr(store, way)(b"key") == 1
+            if moment == "before":
+                keep()
+            with started_after_a_kill(path) as after:
+                assert after.entries() == []
+
+        put(store, b"key", b"body", b"old")
+        store.around("keep metadata", removed)
+        assert store.replace_metadata(b"key", 0, b"new") is False
+        assert files_below(path) == []
+
+    @pytest.mark.parametrize("way", ["invalidate", "invalidate_prefix"])
+    def test_memory_and_medium_agree_on_marks(self, path: str, store: Store, way: str) -> None:
+        """Marks and replacements from several threads, in any order."""
+        put(store, b"key", b"body", b"m")
+
+        def work(change: Callable[[], object]) -> None:
+            for _ in range(100):
+                change()
+
+        changes = (partial(getattr(store, way), b"key"), partial(store.replace_metadata, b"key", 0, b"n"))
+        threads = [threading.Thread(target=work, args=(change,)) for change in changes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with started_after_a_kill(path) as after:
+            assert after.entries() == store.entries()

@@ -1,0 +1,408 @@
+"""GetfileRequestHandler: what a client is told for each outcome of cache and origin."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shmchannel.deadline import Deadline
+from shmchannel.objects.commands import Command
+from shmchannel.objects.hot_table_layout import HotTableEntry
+from shmchannel.objects.transfers import IncomingTransfer
+from shmchannel.streams.admission import Ticket
+from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.pool import GROWTH_CHUNKS
+from shmchannel.streams.transfer import TransferState
+from tests.support.channels import CAPACITY, body_of
+from tests.support.http_values import stored_response
+from tests.support.pairs import DictCache, Entry, MemoryPair
+from tests.support.tcp import at_end, connected
+from tests.support.waiting import WATCHDOG_S
+from webproxy.errors import (
+    CacheUnavailable,
+    FetchAborted,
+    OriginBadReply,
+    OriginError,
+    OriginRefused,
+    OriginTimeout,
+    OriginTooLarge,
+    OriginUnreachable,
+    Overloaded,
+)
+from webproxy.exchange.body_transfer import LongRequest
+from webproxy.exchange.getfile_request import GetfileRequestHandler
+from webproxy.fetch.getfile_fetch import GetfileFetches
+from webproxy.fetch.spool import BodyFound, BodyMissing, Spool, SpoolReader
+from webproxy.getfile import Wire
+from webproxy.store.cache_client import CacheClient
+from webproxy.store.getfile_variants import GetfileVariants
+from webproxy.store.lookup import StoredHit as StoredFound
+from webproxy.telemetry.step_times import LatencyBreakdown
+from webproxy.transport import sockets
+from webproxy.transport.client_stream import RateLimit
+
+BODY = os.urandom(100_000)
+
+
+class NoCache(CacheClient):
+    """A cache that is not to be had, and notes what it was asked; its hot table may still be looked at."""
+
+    def __init__(self, *hot_table: tuple[bytes, HotTableEntry]) -> None:
+        self.hot_table = dict(hot_table)
+        self.asked: list[bytes] = []
+
+    @property
+    def peek(self) -> Callable[[bytes], HotTableEntry | None]:
+        return self.hot_table.get
+
+    def should_enqueue(self, key: bytes) -> bool:
+        return False
+
+    def get(
+        self,
+        key: bytes,
+        deadline: Deadline,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        version: int = 0,
+        metadata_wanted: bool = False,
+        ticket: Ticket | None = None,
+    ) -> IncomingTransfer:
+        self.asked.append(key)
+        raise CacheUnavailable("no cache")
+
+
+class ScriptedFetches(GetfileFetches):
+    """Each open() does the next of what the test says."""
+
+    def __init__(self, *opens: Callable[[], SpoolReader | None], nobody_has: bytes | None = None) -> None:
+        self._opens = list(opens)
+        self._nobody_has = nobody_has
+        self.asked: list[bytes] = []
+
+    def has_origin(self, key: bytes) -> bool:
+        return key != self._nobody_has
+
+    def open(self, key: bytes, missed_at: float = float("inf")) -> SpoolReader | None:
+        self.asked.append(key)
+        return self._opens.pop(0)()
+
+
+def exchange(
+    cache: CacheClient | None,
+    fetches: GetfileFetches | None,
+    wire: Wire = Wire.CRLF,
+    variants: GetfileVariants | None = None,
+) -> GetfileRequestHandler:
+    return GetfileRequestHandler(
+        cache,
+        fetches,
+        wire=wire,
+        deadline_s=10.0,
+        queue_wait_s=2.0,
+        client_limit=RateLimit(0, 1.0),
+        steps=LatencyBreakdown(enabled=False),
+        stopping=lambda: False,
+        variants=variants,
+    )
+
+
+def served(made: GetfileRequestHandler, path: bytes = b"/x", *, waited: LongRequest | None = None) -> bytes:
+    with connected() as (fd, client):
+        assert (made.serve(fd, path) if waited is None else made.serve_long(waited._replace(fd=fd))) is None
+        sockets.end_sending(fd)
+        reply = at_end(client)
+        sockets.close(fd)
+    return reply
+
+
+def reader(answer: BodyFound | BodyMissing | None, body: bytes = b"", error: OriginError | None = None) -> SpoolReader:
+    """A reader of a fetch that came to its end like this."""
+    spool = Spool(None)
+    made = spool.join()
+    assert made is not None
+    if answer is not None:
+        spool.answer(answer)
+    if body:
+        spool.write(body)
+    spool.end(error)
+    return made
+
+
+def raising(error: Exception) -> Callable[[], SpoolReader | None]:
+    def refuse() -> SpoolReader | None:
+        raise error
+
+    return refuse
+
+
+@pytest.mark.parametrize(("wire", "reply"), [(Wire.CRLF, b"GETFILE ERROR\r\n\r\n"), (Wire.SPACE, b"GETFILE ERROR 0\n")])
+def test_no_cache_and_no_origin_is_an_error(wire: Wire, reply: bytes) -> None:
+    made = exchange(NoCache(), None, wire)
+    assert served(made) == reply
+    assert made.outcomes() == {"error": 1}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OriginTimeout("t"),
+        OriginUnreachable("u"),
+        OriginBadReply("b", status=502),
+        OriginTooLarge("l"),
+        OriginRefused("r"),
+        FetchAborted("a"),
+    ],
+)
+def test_every_failure_of_the_origin_is_an_error(error: OriginError) -> None:
+    assert served(exchange(None, ScriptedFetches(lambda: reader(None, error=error)))) == b"GETFILE ERROR\r\n\r\n"
+    assert served(exchange(NoCache(), ScriptedFetches(raising(error)))) == b"GETFILE ERROR\r\n\r\n"
+
+
+def test_too_many_fetches_is_an_error() -> None:
+    assert served(exchange(None, ScriptedFetches(raising(Overloaded("full"))))) == b"GETFILE ERROR\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("wire", "reply"), [(Wire.CRLF, b"GETFILE FILE_NOT_FOUND\r\n\r\n"), (Wire.SPACE, b"GETFILE FILE_NOT_FOUND 0\n")]
+)
+def test_what_the_origin_lacks_is_not_found(wire: Wire, reply: bytes) -> None:
+    made = exchange(NoCache(), ScriptedFetches(lambda: reader(BodyMissing())), wire)
+    assert served(made) == reply
+    assert made.outcomes() == {"not found": 1}
+
+
+@pytest.mark.parametrize("size", [0, 1, len(BODY)])
+@pytest.mark.parametrize(("wire", "end"), [(Wire.CRLF, b"\r\n\r\n"), (Wire.SPACE, b" ")])
+def test_a_fetched_body_follows_its_length(wire: Wire, end: bytes, size: int) -> None:
+    made = exchange(None, ScriptedFetches(lambda: reader(BodyFound(size), BODY[:size])), wire)
+    assert served(made) == b"GETFILE OK %d" % size + end + BODY[:size]
+    assert made.outcomes() == {"fetched": 1}
+
+
+@pytest.mark.parametrize("error", [OriginTimeout("stalled"), None])
+def test_a_body_that_breaks_is_short_and_nothing_follows(error: OriginError | None) -> None:
+    made = exchange(None, ScriptedFetches(lambda: reader(BodyFound(len(BODY)), BODY[:60_000], error)))
+    assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY[:60_000]
+    assert made.outcomes() == {"cut short": 1}
+
+
+def test_the_key_is_the_normalised_path_for_cache_and_origin() -> None:
+    cache, fetches = NoCache(), ScriptedFetches(lambda: reader(BodyMissing()))
+    served(exchange(cache, fetches), b"/a/../%2e/b")
+    assert cache.asked == fetches.asked == [b"/b"]
+
+
+def test_the_cache_is_asked_again_when_it_was_filled_meanwhile() -> None:
+    cache, fetches = NoCache(), ScriptedFetches(lambda: None, lambda: reader(BodyFound(2), b"ok"))
+    assert served(exchange(cache, fetches)) == b"GETFILE OK 2\r\n\r\nok"
+    assert len(cache.asked) == len(fetches.asked) == 2
+
+
+def test_a_client_that_left_is_counted_and_its_reader_leaves(tmp_path: Path) -> None:
+    readers: list[SpoolReader] = []
+
+    def opened() -> SpoolReader:
+        readers.append(reader(BodyFound(len(BODY) * 100), BODY))
+        return readers[0]
+
+    made = exchange(None, ScriptedFetches(opened))
+    with connected() as (fd, client):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # the end is a reset
+        client.close()
+        assert made.serve(fd, b"/x") is None
+        sockets.close(fd)
+    assert made.outcomes() == {"client gone": 1}
+    assert readers[0].fd == -1
+
+
+# -- the hot table ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("body", [b"", b"abc", BODY], ids=["empty", "small", "more than a socket takes at once"])
+@pytest.mark.parametrize(("wire", "end"), [(Wire.CRLF, b"\r\n\r\n"), (Wire.SPACE, b" ")])
+def test_what_lies_on_the_hot_table_is_sent_without_a_question(wire: Wire, end: bytes, body: bytes) -> None:
+    cache, fetches = NoCache((b"/b", HotTableEntry(1, b"metadata", body))), ScriptedFetches()
+    made = exchange(cache, fetches, wire)
+    assert served(made, b"/a/../b") == b"GETFILE OK %d" % len(body) + end + body
+    assert (cache.asked, fetches.asked) == ([], [])
+    assert made.outcomes() == {"hit": 1}
+
+
+def test_a_reply_from_the_hot_table_that_the_socket_takes_in_parts_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.exchange.getfile_request.sockets.send", lambda fd, data: os.write(fd, data[:7]))
+    made = exchange(NoCache((b"/x", HotTableEntry(1, b"", BODY))), None)
+    assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY
+
+
+def test_a_client_that_left_before_its_reply_from_the_hot_table() -> None:
+    made = exchange(NoCache((b"/x", HotTableEntry(1, b"", BODY))), None)
+    with connected() as (fd, client):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        client.close()
+        assert made.serve(fd, b"/x") is None
+        sockets.close(fd)
+    assert made.outcomes() == {"client gone": 1}
+
+
+# -- paths that no origin has ----------------------------------------------------------------------------------------
+def test_a_path_that_no_origin_has_is_not_found_and_nobody_is_asked() -> None:
+    fetches = ScriptedFetches(nobody_has=b"/x")
+    made = exchange(None, fetches)
+    assert served(made) == b"GETFILE FILE_NOT_FOUND\r\n\r\n"
+    assert fetches.asked == []
+    assert made.outcomes() == {"not found": 1}
+
+
+def test_a_path_that_no_origin_has_may_be_in_the_cache() -> None:
+    """Such as a file of a static directory."""
+    fetches = ScriptedFetches(nobody_has=b"/x")
+    with MemoryPair(segments=2, stripe=1) as pair:
+        pair.cache.entries[b"/x"] = Entry(b"abc")
+        made = exchange(CacheClient(pair.client, patient=False), fetches)
+        assert served(made) == b"GETFILE OK 3\r\n\r\nabc"
+        del pair.cache.entries[b"/x"]
+        assert served(made) == b"GETFILE FILE_NOT_FOUND\r\n\r\n"
+        assert pair.is_whole()
+    assert fetches.asked == []
+
+
+def test_an_absent_cache_does_not_make_a_path_without_origin_not_found() -> None:
+    """The cache might have it: 404 would be a lie that its client keeps."""
+    made = exchange(NoCache(), ScriptedFetches(nobody_has=b"/x"))
+    assert served(made) == b"GETFILE ERROR\r\n\r\n"
+    assert made.outcomes() == {"error": 1}
+
+
+def test_an_object_that_the_cache_cannot_read_and_no_origin_has_is_an_error() -> None:
+    class Unreadable(DictCache):
+        def get(self, command: Command, writer: ChunkWriter) -> TransferState:
+            writer.refuse(failed=True)
+            return writer.state
+
+    with MemoryPair(segments=2, stripe=1) as pair:
+        pair.server._handler = Unreadable()
+        for fetches in (None, ScriptedFetches(nobody_has=b"/x")):
+            assert served(exchange(CacheClient(pair.client, patient=False), fetches)) == b"GETFILE ERROR\r\n\r\n"
+        asked = ScriptedFetches(lambda: reader(BodyFound(2), b"ok"))
+        assert served(exchange(CacheClient(pair.client, patient=False), asked)) == b"GETFILE OK 2\r\n\r\nok"
+        assert pair.is_whole()
+
+
+# -- long objects ----------------------------------------------------------------------------------------------------
+def test_a_long_object_is_answered_when_its_turn_has_come() -> None:
+    """Until then its client is told nothing, and no worker has it."""
+    body = body_of(2 * GROWTH_CHUNKS * CAPACITY)
+    with MemoryPair(segments=2, stripe=2) as pair:
+        assert pair.pool.admission is not None
+        pair.cache.entries[b"/x"] = Entry(body)
+        made = exchange(CacheClient(pair.client, patient=False), None)
+        reply = b"GETFILE OK %d\r\n\r\n" % len(body) + body
+        assert served(made) == reply
+        ticket = pair.pool.admission.try_enter()
+        assert ticket is not None
+        assert made.serve(-1, b"/x") == LongRequest(-1, b"/x")
+        for waited in (ticket, None):  # its turn has come, or it has waited too long
+            assert served(made, waited=LongRequest(-1, b"/x", waited)) == reply
+        assert not ticket.held
+        assert pair.is_whole()
+        assert made.outcomes() == {"hit": 3}
+
+
+@pytest.mark.parametrize("gone", ["the object", "the cache"])
+def test_a_place_is_left_before_an_origin_is_waited_for(gone: str) -> None:
+    body = body_of(2 * GROWTH_CHUNKS * CAPACITY)
+    with MemoryPair(segments=2, stripe=2) as pair:
+        assert pair.pool.admission is not None
+        pair.cache.entries[b"/x"] = Entry(body)
+        pair.fetch(b"/x")
+        ticket = pair.pool.admission.try_enter()
+        assert ticket is not None
+        if gone == "the cache":
+            pair.queue.set_stopping()
+        else:
+            del pair.cache.entries[b"/x"]
+        held: list[bool] = []
+
+        def fetched() -> SpoolReader:
+            held.append(ticket.held)
+            return reader(BodyFound(2), b"ok")
+
+        made = exchange(CacheClient(pair.client, patient=False), ScriptedFetches(fetched))
+        assert served(made, waited=LongRequest(-1, b"/x", ticket)) == b"GETFILE OK 2\r\n\r\nok"
+        assert held == [False]
+
+
+# -- what varies -----------------------------------------------------------------------------------------------------
+class OneVariant(GetfileVariants):
+    """Finds this one for every key; `expected`: it is looked for before the key is."""
+
+    def __init__(self, found: Callable[[], StoredFound | None], *, expected: bool) -> None:
+        self._found = found
+        self._expected = expected
+
+    def expects(self, key: bytes) -> bool:
+        return self._expected
+
+    def find(self, key: bytes, wait_s: float) -> StoredFound | None:
+        return self._found()
+
+
+VARIANT_KEY = b"/x\0id"
+STORED = stored_response(body_bytes=len(BODY))
+
+
+def with_variant(pair: MemoryPair, form: str, *, expected: bool) -> GetfileRequestHandler:
+    """A cache with a variant, which is found `form`."""
+    link = CacheClient(pair.client, patient=False)
+    pair.cache.entries[VARIANT_KEY] = Entry(BODY)
+
+    def found() -> StoredFound:
+        if form == "on the hot table":
+            return StoredFound(VARIANT_KEY, STORED, 1, body=BODY)
+        transfer = link.get(VARIANT_KEY, Deadline.after(WATCHDOG_S)) if form == "by a question" else None
+        return StoredFound(VARIANT_KEY, STORED, 1, transfer=transfer)
+
+    variants = OneVariant(found, expected=expected)
+    return exchange(link, ScriptedFetches(raising(OriginError("not asked"))), variants=variants)
+
+
+@pytest.mark.parametrize("expected", [False, True])
+@pytest.mark.parametrize("form", ["by a question", "on the hot table", "without its body"])
+def test_a_variant_is_a_hit(form: str, expected: bool) -> None:
+    with MemoryPair(segments=2, stripe=1) as pair:
+        made = with_variant(pair, form, expected=expected)
+        assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY
+        assert made.outcomes() == {"hit": 1}
+        asked = [command.key for command in pair.cache.commands]
+        assert (b"/x" in asked) is not expected
+        assert pair.is_whole()
+
+
+def test_what_lies_at_the_key_goes_before_a_variant_that_nobody_expects() -> None:
+    with MemoryPair(segments=2, stripe=1) as pair:
+        made = with_variant(pair, "on the hot table", expected=False)
+        pair.cache.entries[b"/x"] = Entry(b"plain")
+        assert served(made) == b"GETFILE OK 5\r\n\r\nplain"
+
+
+def test_without_its_variant_a_key_is_a_miss() -> None:
+    with MemoryPair(segments=2, stripe=1) as pair:
+        for expected in (False, True):
+            variants = OneVariant(lambda: None, expected=expected)
+            fetches = ScriptedFetches(lambda: reader(BodyFound(2), b"ok"))
+            made = exchange(CacheClient(pair.client, patient=False), fetches, variants=variants)
+            assert served(made) == b"GETFILE OK 2\r\n\r\nok"
+
+
+def test_a_cache_that_is_lost_between_key_and_variant_is_a_miss() -> None:
+    def lost() -> StoredFound | None:
+        raise CacheUnavailable("gone")
+
+    with MemoryPair(segments=2, stripe=1) as pair:
+        fetches = ScriptedFetches(lambda: reader(BodyFound(2), b"ok"))
+        made = exchange(CacheClient(pair.client, patient=False), fetches, variants=OneVariant(lost, expected=False))
+        assert served(made) == b"GETFILE OK 2\r\n\r\nok"

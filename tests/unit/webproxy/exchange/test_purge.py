@@ -1,0 +1,98 @@
+"""Purges: who may purge, and what is said; what goes is CacheUpdater's business."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import cast
+
+import pytest
+
+from tests.support.http_values import NOW, fields, request
+from tests.support.tcp import connected
+from webproxy.exchange.context import RequestContext
+from webproxy.exchange.purge import Networks, Purges
+from webproxy.exchange.response_heads import CLOSES, STAYS, Connection, ResponseHeads
+from webproxy.http.messages import ResponseHead
+from webproxy.origin.response_head import OriginResponse
+from webproxy.origin.routing import OriginRule, Target
+from webproxy.store.lookup import KEY_BYTES_MAX
+from webproxy.store.updates import CacheUpdater
+from webproxy.transport import sockets
+from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.http1_connection import HttpConnection
+
+HERE = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
+
+
+class Writer:
+    """Notes what is to be purged."""
+
+    def __init__(self) -> None:
+        self.purged: list[tuple[bytes, bool]] = []
+        self.invalidated: list[tuple[bytes, bytes, int, bytes | None]] = []
+
+    def purge(self, key: bytes, *, soft: bool = False) -> int:
+        self.purged.append((key, soft))
+        return 3
+
+    def invalidate(self, target: Target, method: bytes, response: ResponseHead, authority: bytes | None) -> None:
+        self.invalidated.append((target.key, method, response.status, authority))
+
+
+def serve(
+    writer: Writer | None, *fields: bytes, key: bytes = b"/x", networks: Networks = HERE, said: Connection = STAYS
+) -> tuple[tuple[str, bool] | None, bytes]:
+    """The result of a PURGE from this machine, and what its client was told."""
+    purges = Purges(cast("CacheUpdater | None", writer), ResponseHeads(b"us"), networks)
+    with connected() as (fd, client):
+        connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
+        target = Target(key, OriginRule(url="http://o"), "http://o", key, key)
+        result = purges.serve(RequestContext(connection, request(*fields, method=b"PURGE"), target, said, NOW))
+        sockets.close(fd)
+        return result, b"".join(iter(lambda: client.recv(65_536), b""))
+
+
+@pytest.mark.parametrize(
+    ("fields", "soft", "text"),
+    [((), False, b"3 objects removed"), ((b"X-Purge: Soft",), True, b"3 objects marked stale")],
+)
+@pytest.mark.parametrize("said", [STAYS, CLOSES])
+def test_what_goes_and_what_is_said(fields: tuple[bytes, ...], soft: bool, text: bytes, said: Connection) -> None:
+    writer = Writer()
+    result, told = serve(writer, *fields, said=said)
+    assert result == ("purged", not said.closes)
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert told.endswith(text + b"\n")
+    assert writer.purged == [(b"/x", soft)]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_an_answer_makes_invalid_is_the_writers_business(cached: bool) -> None:
+    writer = Writer()
+    purges = Purges(cast("CacheUpdater | None", writer if cached else None), ResponseHeads(b"us"), ())
+    target = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
+    with connected() as (fd, _):
+        connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
+        context = RequestContext(connection, request(b"Host: us", method=b"POST"), target, STAYS, NOW)
+        assert not purges.invalidate(context, OriginResponse(status=201, fields=fields(), length=0))
+        sockets.close(fd)
+    assert writer.invalidated == ([(b"/x", b"POST", 201, b"us")] if cached else [])
+
+
+@pytest.mark.parametrize("networks", [(), (ipaddress.ip_network("10.0.0.0/8"),)])
+def test_from_an_address_that_may_not(networks: Networks) -> None:
+    writer = Writer()
+    assert serve(writer, networks=networks) == (None, b"")
+    assert writer.purged == []
+
+
+def test_without_a_cache() -> None:
+    assert serve(None) == (None, b"")
+
+
+def test_a_key_that_no_object_can_have() -> None:
+    writer = Writer()
+    result, told = serve(writer, key=b"/" * (KEY_BYTES_MAX + 1))
+    assert result == ("purged", True)
+    assert told.endswith(b"0 objects removed\n")
+    assert writer.purged == []

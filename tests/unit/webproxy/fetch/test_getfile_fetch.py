@@ -1,0 +1,306 @@
+"""Fetches: one request for equal misses, tries while nothing was promised, and an end that every reader hears of."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.fetching import failure, opened, read, running, skip_to_the_end
+from tests.support.waiting import WATCHDOG_S, wait_until
+from webproxy.errors import BodyCutShort, OriginBadReply, OriginTooLarge, OriginUnreachable, Overloaded
+from webproxy.fetch import getfile_fetch as fetches_module
+from webproxy.fetch.spool import BodyFound, BodyMissing
+from workloads.origin_stub import Framing, OriginStub, Route
+
+BODY = os.urandom(400_001)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.fetch.backoff.FIRST_PAUSE_SECONDS", 0.002)
+
+
+# -- one fetch for many -------------------------------------------------------------------------------------------
+def test_fifty_equal_misses_make_one_request() -> None:
+    gate = threading.Event()
+    route = Route(body=BODY, hold=gate, hold_head=True)
+    with OriginStub({"/x": route}) as origin, running(origin) as fetches, ThreadPoolExecutor(50) as crew:
+        bodies = [crew.submit(lambda: read(opened(fetches, b"/x"))) for _ in range(50)]
+        wait_until(lambda: fetches.table.joined_total == 49)
+        gate.set()
+        assert {got.result(WATCHDOG_S) for got in bodies} == {BODY}
+        assert origin.count("/x") == 1
+    assert (fetches.table.fetched_total, fetches.table.joined_total, fetches.table.failed_total) == (1, 49, 0)
+
+
+def test_a_follower_is_served_while_the_leader_still_downloads() -> None:
+    gate = threading.Event()
+    route = Route(body=BODY, hold=gate, hold_at=200_000)
+    with OriginStub({"/x": route}) as origin, running(origin) as fetches:
+        leader = opened(fetches, b"/x")
+        assert route.reached.wait(WATCHDOG_S)
+        follower = opened(fetches, b"/x")
+        assert follower.wait_answer() == BodyFound(len(BODY))
+        while follower.position < 200_000:
+            follower.advance(min(follower.wait_available(), 200_000 - follower.position))
+        assert not gate.is_set()
+        gate.set()
+        assert read(leader) == BODY
+        while follower.position < len(BODY):
+            follower.advance(follower.wait_available())
+        follower.close()
+        assert origin.count("/x") == 1
+
+
+def test_the_leader_may_leave_and_the_follower_gets_all() -> None:
+    gate = threading.Event()
+    route = Route(body=BODY, hold=gate, hold_at=200_000)
+    with OriginStub({"/x": route}) as origin, running(origin) as fetches:
+        leader = opened(fetches, b"/x")
+        assert route.reached.wait(WATCHDOG_S)
+        follower = opened(fetches, b"/x")
+        leader.close()
+        gate.set()
+        assert read(follower) == BODY
+        assert origin.count("/x") == 1
+
+
+def test_different_keys_are_fetched_side_by_side() -> None:
+    gate = threading.Event()
+    routes = {f"/{n}": Route(body=b"%d" % n, hold=gate, hold_head=True) for n in range(8)}
+    with OriginStub(routes) as origin, running(origin, threads=8) as fetches:
+        readers = [opened(fetches, path.encode()) for path in routes]
+        for path in routes:
+            assert origin.wait_for(path, 1)  # all eight are at the origin at the same time
+        gate.set()
+        assert [read(reader) for reader in readers] == [b"%d" % n for n in range(8)]
+
+
+def test_a_second_fetch_begins_when_the_first_bytes_are_gone(tmp_path: Path) -> None:
+    body = os.urandom(12 << 20)
+    gate = threading.Event()
+    route = Route(body=body, hold=gate, hold_at=11 << 20)
+    with OriginStub({"/x": route}) as origin, running(origin, directory=tmp_path) as fetches:
+        leader = opened(fetches, b"/x")
+        leader.wait_answer()
+        while leader.position < 10 << 20:
+            leader.advance(leader.wait_available())
+        gate.set()
+        late = opened(fetches, b"/x")
+        while leader.position < len(body):
+            leader.advance(leader.wait_available())
+        leader.close()
+        assert read(late) == body
+        assert origin.count("/x") == 2
+
+
+# -- the answers --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("framing", list(Framing))
+@pytest.mark.parametrize("size", [0, 1, 400_001])
+def test_the_declared_length_is_right_in_every_framing(framing: Framing, size: int) -> None:
+    with OriginStub({"/x": Route(body=BODY[:size], framing=framing)}) as origin, running(origin) as fetches:
+        reader = opened(fetches, b"/x")
+        assert reader.wait_answer() == BodyFound(size)
+        assert read(reader) == BODY[:size]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_refusals_that_reveal_nothing_are_not_found_at_the_first_try(status: int) -> None:
+    with OriginStub({"/x": Route(status=status, body=b"n" * 100)}) as origin, running(origin) as fetches:
+        with pytest.raises(AssertionError, match="BodyMissing"):
+            read(opened(fetches, b"/x"))
+        assert origin.count("/x") == 1
+
+
+def test_not_found_is_said_before_the_page_about_it_has_come() -> None:
+    route = Route(status=404, body=b"n" * 100, hold=threading.Event(), hold_at=50)
+    with OriginStub({"/x": route}) as origin, running(origin) as fetches:
+        reader = opened(fetches, b"/x")
+        assert reader.wait_answer() == BodyMissing()
+        reader.close()
+
+
+@pytest.mark.parametrize("status", [204, 206, 304, 400, 405, 416])
+def test_a_status_that_is_no_answer_fails_at_the_first_try(status: int) -> None:
+    with OriginStub({"/x": Route(status=status)}) as origin, running(origin) as fetches:
+        error = failure(opened(fetches, b"/x"))
+        assert isinstance(error, OriginBadReply)
+        assert error.status == status
+        assert origin.count("/x") == 1
+
+
+# -- trying again -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_failing_origin_is_tried_again_until_it_answers(status: int) -> None:
+    route = Route(body=BODY, fail_first=2, fail_status=status)
+    with OriginStub({"/x": route}) as origin, running(origin, tries=3) as fetches:
+        assert read(opened(fetches, b"/x")) == BODY
+        assert origin.count("/x") == 3
+
+
+def test_after_the_last_try_all_readers_fail_and_the_next_request_tries_anew() -> None:
+    gate = threading.Event()
+    with OriginStub({"/x": Route(status=503, hold=gate, hold_head=True)}) as origin, running(origin) as fetches:
+        readers = [opened(fetches, b"/x") for _ in range(10)]
+        gate.set()
+        assert {failure(reader).status for reader in readers} == {503}
+        assert origin.count("/x") == 3
+        origin.add("/x", Route(body=b"well again"))
+        assert read(opened(fetches, b"/x")) == b"well again"
+        assert fetches.table.failed_total == 1
+
+
+@pytest.mark.parametrize("framing", [Framing.LENGTH, Framing.CHUNKED])
+def test_a_body_cut_before_its_first_byte_is_tried_again(framing: Framing) -> None:
+    with OriginStub({"/x": Route(body=BODY, framing=framing, truncate_at=0)}) as origin, running(origin) as fetches:
+        assert failure(opened(fetches, b"/x")).retryable
+        assert origin.count("/x") == 3
+
+
+def test_a_body_of_unknown_length_is_tried_again_also_from_the_middle() -> None:
+    route = Route(body=BODY, framing=Framing.CHUNKED, truncate_at=300_000)
+    last = Route(body=BODY[:1000], framing=Framing.CHUNKED)
+    with OriginStub({"/x": [route, last]}) as origin, running(origin) as fetches:
+        assert read(opened(fetches, b"/x")) == BODY[:1000]  # shorter than what was spooled of the first try
+
+
+def test_once_bytes_were_promised_there_is_no_second_try() -> None:
+    with OriginStub({"/x": Route(body=BODY, truncate_at=300_000)}) as origin, running(origin) as fetches:
+        reader = opened(fetches, b"/x")
+        assert reader.wait_answer() == BodyFound(len(BODY))
+        with pytest.raises(BodyCutShort):
+            skip_to_the_end(reader)
+        assert reader.position <= 300_000
+        reader.close()
+        assert origin.count("/x") == 1
+
+
+def test_a_refusal_of_ours_is_not_tried_again() -> None:
+    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, object_bytes_max=1000) as fetches:
+        assert isinstance(failure(opened(fetches, b"/x")), OriginTooLarge)
+        assert origin.count("/x") == 1
+
+
+def test_nobody_waits_any_more_so_nothing_is_tried_again() -> None:
+    gate = threading.Event()
+    with OriginStub({"/x": Route(status=503, hold=gate, hold_head=True)}) as origin, running(origin) as fetches:
+        reader = opened(fetches, b"/x")
+        assert origin.wait_for("/x", 1)
+        reader.close()
+        wait_until(lambda: fetches.table.failed_total == 1)
+        assert origin.count("/x") == 1
+
+
+# -- bounds -------------------------------------------------------------------------------------------------------
+def test_beyond_the_bound_a_miss_is_refused_at_once() -> None:
+    gate = threading.Event()
+    routes = {f"/{n}": Route(body=b"x", hold=gate, hold_head=True) for n in range(8)}
+    with OriginStub(routes) as origin, running(origin, threads=2) as fetches:
+        readers = []
+        for n in range(2):
+            readers.append(opened(fetches, b"/%d" % n))
+            assert origin.wait_for(f"/{n}", 1)
+        readers += [opened(fetches, b"/%d" % n) for n in (2, 3)]
+        with pytest.raises(Overloaded):
+            fetches.open(b"/4")
+        readers.append(opened(fetches, b"/3"))  # an equal one needs no place
+        gate.set()
+        assert {read(reader) for reader in readers} == {b"x"}
+        assert read(opened(fetches, b"/4")) == b"x"
+
+
+def test_the_fetch_stays_within_its_window_of_the_fastest_reader() -> None:
+    body = os.urandom(8 << 20)
+    with OriginStub({"/x": Route(body=body)}) as origin, running(origin, window_bytes=1 << 20) as fetches:
+        reader = opened(fetches, b"/x")
+        reader.wait_answer()
+        spool = reader._spool
+        wait_until(lambda: spool.written > 1 << 20)
+        while reader.position < len(body):
+            available = reader.wait_available()
+            assert available <= (1 << 20) + 256 * 1024
+            reader.advance(min(available, 100_000))
+        reader.close()
+
+
+def test_the_disk_holds_no_more_than_the_window_behind_a_steady_reader(tmp_path: Path) -> None:
+    body = os.urandom(40 << 20)
+    with (
+        OriginStub({"/x": Route(body=body)}) as origin,
+        running(origin, window_bytes=1 << 20, directory=tmp_path) as fetches,
+    ):
+        reader = opened(fetches, b"/x")
+        reader.wait_answer()
+        most = 0
+        while reader.position < len(body):
+            reader.advance(reader.wait_available())
+            most = max(most, os.fstat(reader.fd).st_blocks * 512)
+        reader.close()
+    assert most <= 12 << 20
+
+
+def test_a_full_disk_fails_the_fetch_and_the_next_one_may_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with OriginStub({"/x": Route(body=BODY, framing=Framing.CHUNKED)}) as origin, running(origin) as fetches:
+        monkeypatch.setattr(os, "pwrite", full)
+        error = failure(opened(fetches, b"/x"))
+        assert isinstance(error, OriginUnreachable)
+        assert "No space left" in str(error)
+        monkeypatch.undo()
+        assert read(opened(fetches, b"/x")) == BODY
+
+
+def test_a_broken_module_fails_its_fetch_and_not_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> str:
+        raise ZeroDivisionError("a bug")
+
+    with OriginStub({"/x": Route(body=b"abc")}) as origin, running(origin, threads=1) as fetches:
+        monkeypatch.setattr(fetches_module, "getfile_request", broken)
+        assert "a bug" in str(failure(opened(fetches, b"/x")))
+        monkeypatch.undo()
+        assert read(opened(fetches, b"/x")) == b"abc"
+
+
+def test_no_thread_to_be_had_refuses_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with OriginStub({"/x": Route(body=b"abc")}) as origin, running(origin) as fetches:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(Overloaded):
+                fetches.open(b"/x")
+        assert read(opened(fetches, b"/x")) == b"abc"
+
+
+# -- the end ------------------------------------------------------------------------------------------------------
+def test_stop_ends_a_fetch_under_way_and_refuses_new_ones() -> None:
+    route = Route(body=BODY, hold=threading.Event(), hold_at=1000)
+    with OriginStub({"/x": route}) as origin, running(origin) as fetches:
+        reader = opened(fetches, b"/x")
+        assert route.reached.wait(WATCHDOG_S)
+        fetches.table.stop()
+        with pytest.raises(BodyCutShort):
+            skip_to_the_end(reader)
+        reader.close()
+        with pytest.raises(OriginUnreachable):
+            fetches.open(b"/y")
+
+
+def test_stop_fails_also_what_still_waits_for_a_thread() -> None:
+    route = Route(body=BODY, hold=threading.Event(), hold_head=True)
+    with OriginStub({"/x": route}) as origin, running(origin, threads=1) as fetches:
+        first = opened(fetches, b"/x")
+        assert origin.wait_for("/x", 1)
+        second = opened(fetches, b"/y")
+        fetches.table.stop()
+        failure(first)
+        failure(second)
+        assert origin.count("/y") == 0

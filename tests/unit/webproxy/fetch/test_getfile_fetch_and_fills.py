@@ -1,0 +1,165 @@
+"""Fetches with a cache beside them: it is filled once, slows nobody, and is never given a part for the whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+from time import monotonic
+
+import pytest
+
+from tests.support.fetching import FakeFill, opened, read, remembering, running
+from tests.support.waiting import wait_until
+from webproxy.caching.stored import Selecting, StoredResponse
+from webproxy.errors import BodyCutShort, OriginError
+from webproxy.fetch import table
+from webproxy.fetch.spool import Spool
+from webproxy.store.fill import Fill
+from webproxy.store.getfile_variants import GetfileVariants
+from workloads.origin_stub import OriginStub, Route
+
+BODY = os.urandom(400_001)
+
+
+def test_who_missed_before_the_fill_is_sent_back_to_the_cache() -> None:
+    made: list[FakeFill] = []
+    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, make_fill=remembering(made)) as fetches:
+        missed_at = monotonic()
+        assert read(opened(fetches, b"/x", missed_at)) == BODY
+        wait_until(lambda: not fetches.table._running)
+        assert fetches.open(b"/x", missed_at) is None
+        assert read(opened(fetches, b"/x", monotonic())) == BODY  # asked after the fill: it left the cache again
+        assert origin.count("/x") == len(made) == 2
+
+
+def test_what_the_cache_did_not_store_is_fetched_again() -> None:
+    made: list[FakeFill] = []
+
+    class Refused(FakeFill):
+        def finish(self) -> None:
+            self.given_up = True
+
+    def make(key: bytes, spool: Spool) -> Fill:
+        made.append(Refused(key, spool))
+        return made[-1]
+
+    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, make_fill=make) as fetches:
+        missed_at = monotonic()
+        for _ in range(2):
+            assert read(opened(fetches, b"/x", missed_at)) == BODY
+            wait_until(lambda: not fetches.table._running)
+        assert origin.count("/x") == 2
+
+
+def test_only_so_many_fills_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "FILLED_MAX", 3)
+    routes = {f"/{n}": Route(body=b"x") for n in range(5)}
+    with OriginStub(routes) as origin, running(origin, make_fill=remembering([])) as fetches:
+        for path in routes:
+            read(opened(fetches, path.encode()))
+            wait_until(lambda: not fetches.table._running)
+        assert list(fetches.table._filled) == [b"/2", b"/3", b"/4"]
+
+
+def test_a_fill_goes_on_without_any_client() -> None:
+    made: list[FakeFill] = []
+    gate = threading.Event()
+    route = Route(body=BODY, hold=gate, hold_at=200_000)
+    with OriginStub({"/x": route}) as origin, running(origin, make_fill=remembering(made)) as fetches:
+        reader = opened(fetches, b"/x")
+        reader.wait_available()
+        wait_until(lambda: made[0].taken)
+        reader.close()
+        gate.set()
+        wait_until(lambda: made[0].stored)
+        assert origin.count("/x") == 1
+
+
+def test_a_client_is_never_slowed_by_a_cache_that_takes_nothing() -> None:
+    body = os.urandom(4 << 20)
+
+    def stuck(fill: FakeFill) -> None:
+        fill.takes, fill.taken = False, 0
+
+    made: list[FakeFill] = []
+    with (
+        OriginStub({"/x": Route(body=body)}) as origin,
+        running(origin, window_bytes=65_536, make_fill=remembering(made, stuck)) as fetches,
+    ):
+        assert read(opened(fetches, b"/x")) == body
+
+
+def test_a_client_that_left_ends_the_fetch_when_no_cache_takes_it() -> None:
+    made: list[FakeFill] = []
+
+    def absent(fill: FakeFill) -> None:
+        fill.takes = False
+
+    body = os.urandom(4 << 20)
+    with (
+        OriginStub({"/x": Route(body=body)}) as origin,
+        running(origin, window_bytes=65_536, make_fill=remembering(made, absent)) as fetches,
+    ):
+        reader = opened(fetches, b"/x")
+        reader.wait_available()
+        reader.close()
+        wait_until(lambda: made[0].cancelled)  # the last of its steps
+        assert fetches.table.failed_total == 1
+        assert not made[0].stored
+        assert read(opened(fetches, b"/x")) == body
+
+
+def test_a_failed_fetch_is_never_finished_in_the_cache() -> None:
+    made: list[FakeFill] = []
+    with (
+        OriginStub({"/x": Route(body=BODY, reset_at=300_000)}) as origin,
+        running(origin, make_fill=remembering(made)) as fetches,
+        pytest.raises((BodyCutShort, OriginError)),
+    ):
+        read(opened(fetches, b"/x"))
+    wait_until(lambda: made[0].cancelled)
+    assert not made[0].stored
+
+
+class Elsewhere(GetfileVariants):
+    """Stores everything in one place, and notes what it is told."""
+
+    def __init__(self, place: bytes | None) -> None:
+        self._place = place
+        self.entered: list[tuple[bytes, bytes, Selecting]] = []
+
+    def place(self, key: bytes, stored: StoredResponse) -> bytes | None:
+        return self._place
+
+    def enter(self, key: bytes, place: bytes, stored: StoredResponse) -> None:
+        self.entered.append((key, place, stored.selecting))
+
+
+VARYING = Route(body=BODY, headers={"Cache-Control": "max-age=60", "Vary": "Accept"})
+
+
+def test_what_varies_is_stored_where_it_is_found_and_entered_when_it_is_whole() -> None:
+    made: list[FakeFill] = []
+    variants = Elsewhere(b"/x\0id")
+    with (
+        OriginStub({"/x": VARYING}) as origin,
+        running(origin, make_fill=remembering(made), variants=variants) as fetches,
+    ):
+        missed_at = monotonic()
+        assert read(opened(fetches, b"/x")) == BODY
+        wait_until(lambda: not fetches.table._running)
+        assert made[0].key == b"/x\0id"
+        assert variants.entered == [(b"/x", b"/x\0id", ((b"accept", b"*/*"),))]
+        assert fetches.open(b"/x", missed_at) is None
+
+
+def test_what_has_no_place_is_not_stored() -> None:
+    made: list[FakeFill] = []
+    variants = Elsewhere(None)
+    with (
+        OriginStub({"/x": VARYING}) as origin,
+        running(origin, make_fill=remembering(made), variants=variants) as fetches,
+    ):
+        assert read(opened(fetches, b"/x")) == BODY
+        wait_until(lambda: not fetches.table._running)
+        assert (made[0].given_up, variants.entered) == (True, [])

@@ -1,0 +1,35 @@
+"""Unshared: for how long, and for how many URLs, it is remembered that their answers are not shared."""
+
+from __future__ import annotations
+
+import pytest
+
+from webproxy.fetch import hit_for_miss
+from webproxy.fetch.hit_for_miss import HIT_FOR_MISS_SECONDS, HitForMiss
+
+NOW = 1000.0
+
+
+def test_for_a_while() -> None:
+    known = HitForMiss()
+    assert not known.holds(b"/x", NOW)
+    known.note(b"/x", NOW)
+    assert known.holds(b"/x", NOW + HIT_FOR_MISS_SECONDS - 0.001)
+    assert not known.holds(b"/x", NOW + HIT_FOR_MISS_SECONDS)
+    assert not known.holds(b"/y", NOW)
+
+
+def test_until_it_is_for_everybody() -> None:
+    known = HitForMiss()
+    known.note(b"/x", NOW)
+    known.forget(b"/x")
+    known.forget(b"/never")
+    assert not known.holds(b"/x", NOW)
+
+
+def test_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hit_for_miss, "HIT_FOR_MISS_MAX", 2)
+    known = HitForMiss()
+    for key in (b"/1", b"/2", b"/3"):
+        known.note(key, NOW)
+    assert [known.holds(key, NOW) for key in (b"/1", b"/2", b"/3")] == [False, True, True]

@@ -1,0 +1,454 @@
+"""Spool: does each reader get every byte or a clear word, and is the file there as long as somebody needs it?"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import WATCHDOG_S, wait_until
+from webproxy.caching.stored import StoredResponse
+from webproxy.errors import BodyCutShort, ClientGone, OriginError, OriginTimeout
+from webproxy.fetch.spool import PUNCH_BYTES, BodyFound, BodyMissing, Head, Spool, SpoolReader, Validated
+from webproxy.http.fields import Fields
+from webproxy.origin.response_head import OriginResponse
+
+MakeSpool = Callable[[], Spool]
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(str(tmp_path))
+    yield made
+    made.end()
+    for reader in list(made._readers):
+        reader.close()
+    assert made.fd == -1
+    assert not os.listdir(tmp_path), "a spool has no name"
+
+
+def joined(spool: Spool) -> SpoolReader:
+    reader = spool.join()
+    assert reader is not None
+    return reader
+
+
+def read_all(reader: SpoolReader, length: int, step: int = 1 << 20) -> bytes:
+    body = b""
+    while len(body) < length:
+        available = reader.wait_available()
+        assert available > 0
+        piece = os.pread(reader.fd, min(available, step), reader.position)
+        body += piece
+        reader.advance(len(piece))
+    return body
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_readers_at_every_pace_get_the_same_bytes(spool: Spool) -> None:
+    body = os.urandom(300_001)
+    readers = [joined(spool) for _ in range(8)]
+    with ThreadPoolExecutor(8) as crew:
+        bodies = [crew.submit(read_all, reader, len(body), 1000 * (n + 1)) for n, reader in enumerate(readers)]
+        spool.answer(BodyFound(len(body)))
+        for start in range(0, len(body), 7919):
+            spool.write(body[start : start + 7919])
+        assert all(got.result(WATCHDOG_S) == body for got in bodies)
+
+
+def test_one_that_joins_late_reads_from_the_first_byte(spool: Spool) -> None:
+    first = joined(spool)
+    spool.answer(BodyFound(6))
+    spool.write(b"abc")
+    assert read_all(first, 3) == b"abc"
+    late = joined(spool)
+    spool.write(b"def")
+    assert late.wait_answer() == BodyFound(6)
+    assert read_all(late, 6) == b"abcdef"
+
+
+@pytest.mark.parametrize("answer", [BodyFound(0), BodyMissing()])
+def test_an_answer_without_a_body_needs_no_file(spool: Spool, answer: BodyFound | BodyMissing) -> None:
+    reader = joined(spool)
+    spool.answer(answer)
+    assert reader.wait_answer() == answer
+    assert spool.fd == -1
+
+
+def test_a_waiting_reader_is_woken_by_answer_bytes_and_end(spool: Spool) -> None:
+    reader = joined(spool)
+    with ThreadPoolExecutor(1) as crew:
+        answer = crew.submit(reader.wait_answer)
+        spool.answer(BodyFound(2))
+        assert answer.result(WATCHDOG_S) == BodyFound(2)
+        available = crew.submit(reader.wait_available)
+        spool.write(b"ab")
+        assert available.result(WATCHDOG_S) == 2
+        reader.advance(2)
+        at_end = crew.submit(reader.wait_available)
+        spool.end()
+        assert at_end.result(WATCHDOG_S) == 0
+
+
+def test_a_failure_before_the_answer_reaches_every_reader_as_an_error_of_its_own(spool: Spool) -> None:
+    readers = [joined(spool) for _ in range(3)]
+    spool.end(OriginTimeout("too slow", status=504, retryable=True))
+    raised: list[OriginError] = []
+    for reader in readers:
+        with pytest.raises(OriginTimeout, match="too slow") as caught:
+            reader.wait_answer()
+        raised.append(caught.value)
+    assert [(error.status, error.retryable) for error in raised] == [(504, True)] * 3
+    assert len({id(error) for error in raised}) == 3
+
+
+def test_a_failure_in_mid_body_comes_after_the_bytes_that_are_there(spool: Spool) -> None:
+    reader = joined(spool)
+    spool.answer(BodyFound(10))
+    spool.write(b"abcd")
+    spool.end(OriginTimeout("stalled"))
+    assert reader.wait_answer() == BodyFound(10)
+    assert read_all(reader, 4) == b"abcd"
+    with pytest.raises(BodyCutShort, match="stalled"):
+        reader.wait_available()
+
+
+def test_nobody_joins_a_failed_an_ended_or_an_abandoned_fetch(tmp_path: Path) -> None:
+    failed, ended, abandoned = (Spool(str(tmp_path)) for _ in range(3))
+    failed.end(OriginTimeout("x"))
+    ended.end()
+    assert abandoned.abandon()
+    assert [spool.join() for spool in (failed, ended, abandoned)] == [None] * 3
+    abandoned.end()
+
+
+def test_a_fetch_that_is_read_cannot_be_abandoned(spool: Spool) -> None:
+    reader = joined(spool)
+    assert not spool.abandon()
+    joined(spool)
+    reader.close()
+    assert not spool.abandon()
+
+
+def test_the_file_closes_when_the_last_one_leaves_whoever_that_is(tmp_path: Path) -> None:
+    for writer_first in (True, False):
+        spool = Spool(str(tmp_path))
+        readers = [joined(spool), joined(spool)]
+        spool.write(b"abc")
+        fd = spool.fd
+        leaving: list[Callable[[], None]] = [reader.close for reader in readers]
+        leaving.insert(0 if writer_first else 2, spool.end)
+        for leave in leaving:
+            assert is_open(fd)
+            leave()
+        assert not is_open(fd)
+        readers[0].close()
+        assert spool.fd == -1
+
+
+def test_a_finished_body_is_joined_while_somebody_still_reads(spool: Spool) -> None:
+    first = joined(spool)
+    spool.answer(BodyFound(3))
+    spool.write(b"abc")
+    spool.end()
+    assert read_all(joined(spool), 3) == b"abc"
+    assert read_all(first, 3) == b"abc"
+
+
+def test_a_restart_forgets_the_body(spool: Spool) -> None:
+    reader = joined(spool)
+    spool.write(b"old and longer")
+    spool.restart()
+    spool.write(b"new")
+    spool.answer(BodyFound(3))
+    assert read_all(reader, 3) == b"new"
+    assert spool.written == 3
+
+
+def test_the_lead_is_measured_from_the_fastest(spool: Spool) -> None:
+    assert spool.lead(None) == 0
+    slow, fast = joined(spool), joined(spool)
+    spool.write(b"x" * 100)
+    slow.advance(10)
+    assert spool.lead(None) == 90
+    fast.advance(60)
+    assert spool.lead(None) == 40
+    assert spool.lead(95) == 5
+    fast.close()
+    slow.close()
+    assert spool.lead(None) == 0
+    assert spool.lead(20) == 80
+
+
+def test_space_is_given_back_behind_the_slowest_and_then_nobody_joins(spool: Spool) -> None:
+    body = os.urandom(3 * PUNCH_BYTES)
+    slow, fast = joined(spool), joined(spool)
+    spool.answer(BodyFound(len(body)))
+    spool.write(body)
+    fast.advance(len(body))
+    slow.advance(PUNCH_BYTES - 1)
+    before = os.fstat(spool.fd).st_blocks
+    spool.forget_read()
+    assert os.fstat(spool.fd).st_blocks == before
+    joined(spool).advance(len(body))
+    slow.advance(PUNCH_BYTES + 5)
+    spool.forget_read()
+    assert os.fstat(spool.fd).st_blocks * 512 <= 2 * PUNCH_BYTES
+    assert spool.join() is None
+    assert os.pread(slow.fd, len(body), slow.position) == body[slow.position :]
+
+
+def test_bytes_that_wait_in_a_socket_outlive_their_space(spool: Spool) -> None:
+    """sendfile() puts the file's pages into the socket: the hole must not cut one that its client has not read yet."""
+    body = os.urandom(PUNCH_BYTES + 65_536)
+    reader = joined(spool)
+    spool.answer(BodyFound(len(body)))
+    spool.write(body)
+    sent_from = PUNCH_BYTES - 20_000
+    reader.advance(sent_from)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        server, _ = listener.accept()
+        with server:
+            client.settimeout(WATCHDOG_S)
+            sent = os.sendfile(server.fileno(), reader.fd, reader.position, 22_001)
+            reader.advance(sent)
+            spool.forget_read()
+            server.shutdown(socket.SHUT_WR)
+            received = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert received == body[sent_from : sent_from + sent]
+
+
+def test_a_full_disk_is_an_error_and_changes_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = joined(spool)
+    spool.write(b"abc")
+    real = os.pwrite
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        if offset >= 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data[:2], offset)  # short first, as a nearly full disk is
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space left"):
+        spool.write(b"defghi")
+    assert spool.written == 3
+    monkeypatch.undo()
+    assert read_all(reader, 3) == b"abc"
+
+
+def test_short_writes_go_on(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:7], offset))
+    reader = joined(spool)
+    spool.write(bytes(range(100)))
+    assert read_all(reader, 100) == bytes(range(100))
+
+
+def test_a_directory_that_cannot_be_written_to_is_an_error_of_the_first_write(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError):
+        spool.write(b"x")
+    spool.end()
+
+
+def test_readers_come_and_go_while_it_is_written(spool: Spool) -> None:
+    body = os.urandom(200_000)
+    done = threading.Event()
+
+    def come_and_go() -> int:
+        whole = 0
+        while not done.is_set() or not whole:
+            reader = spool.join()
+            assert reader is not None
+            assert read_all(reader, len(body), 65_536) == body
+            reader.close()
+            whole += 1
+        return whole
+
+    keeper = joined(spool)
+    with ThreadPoolExecutor(4) as crew:
+        counts = [crew.submit(come_and_go) for _ in range(4)]
+        spool.answer(BodyFound(len(body)))
+        for start in range(0, len(body), 4096):
+            spool.write(body[start : start + 4096])
+        spool.end()
+        done.set()
+        assert all(count.result(WATCHDOG_S) for count in counts)
+    assert is_open(keeper.fd)
+    keeper.close()
+    wait_until(lambda: spool.fd == -1)
+
+
+# -- who stays behind ------------------------------------------------------------------------------------------------
+def test_who_stays_behind_keeps_the_fetch_and_leaves_with_it(spool: Spool) -> None:
+    joined(spool).detach()
+    spool.write(b"abc")
+    fd = spool.fd
+    assert not spool.abandon()
+    spool.end()
+    assert not spool.wanted
+    assert not is_open(fd)
+
+
+def test_others_join_who_stayed_behind_and_the_file_is_theirs_to_the_end(spool: Spool) -> None:
+    joined(spool).detach()
+    spool.answer(BodyFound(6))
+    spool.write(b"abc")
+    late = joined(spool)
+    spool.write(b"def")
+    spool.end()
+    assert late.wait_answer() == BodyFound(6)
+    assert read_all(late, 6) == b"abcdef"
+    fd = late.fd
+    assert is_open(fd)
+    late.close()
+    assert not is_open(fd)
+
+
+def test_the_writer_never_waits_for_who_stayed_behind(spool: Spool) -> None:
+    reader = joined(spool)
+    reader.detach()
+    spool.write(bytes(1000))
+    assert spool.lead(None) < 0
+    assert spool.lead(0) < 0
+    reader.close()
+    assert spool.wanted, "it stays, whatever becomes of its reader"
+
+
+def test_no_disk_is_held_for_who_stayed_behind(spool: Spool) -> None:
+    joined(spool).detach()
+    spool.write(bytes(PUNCH_BYTES + 5))
+    spool.forget_read()
+    assert os.fstat(spool.fd).st_blocks * 512 < PUNCH_BYTES
+    assert spool.join() is None
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_of_many_who_stay_behind_one_does(spool: Spool, times: int) -> None:
+    readers = [joined(spool) for _ in range(3)]
+    for reader in readers * times:
+        reader.detach()
+    assert spool._readers == readers[:1]
+    spool.write(b"abc")
+    fd = spool.fd
+    spool.end()
+    assert not is_open(fd)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_staying_behind_a_fetch_that_has_ended_is_leaving(spool: Spool, others: int) -> None:
+    readers = [joined(spool) for _ in range(others + 1)]
+    if others:
+        readers[0].detach()
+    spool.write(b"abc")
+    fd = spool.fd
+    spool.end()
+    assert is_open(fd)
+    readers[-1].detach()
+    assert not is_open(fd)
+
+
+# -- answers in HTTP's words -----------------------------------------------------------------------------------------
+def http_answers() -> list[Head | Validated]:
+    response = OriginResponse(status=200, fields=Fields([(b"ETag", b'"a"')]), length=3)
+    stored = StoredResponse(status=200, fields=response.fields, request_time=1.0, response_time=2.0, initial_age_s=0,
+                            lifetime_s=9)  # fmt: skip
+    return [
+        Head(response, stored, True, True),
+        Head(response, stored, False, False, b"no-store"),
+        Validated(b"/x", stored, 7),
+    ]
+
+
+@pytest.mark.parametrize("answer", http_answers(), ids=["stored", "not stored", "validated"])
+def test_an_http_answer_reaches_each_reader_as_it_is(spool: Spool, answer: Head | Validated) -> None:
+    early = joined(spool)
+    spool.answer(answer)
+    assert spool.answered
+    assert early.wait_answer() is answer
+    assert joined(spool).wait_answer() is answer
+
+
+def test_a_validated_answer_needs_no_file_and_nothing_comes_behind_it(spool: Spool) -> None:
+    reader = joined(spool)
+    spool.answer(http_answers()[2])
+    spool.end()
+    assert reader.wait_available() == 0
+    assert spool.fd == -1
+
+
+def test_a_body_of_unknown_length_ends_where_the_fetch_does(spool: Spool) -> None:
+    reader = joined(spool)
+    spool.answer(http_answers()[0])
+    spool.write(b"abc")
+    assert read_all(reader, 3) == b"abc"
+    spool.end()
+    assert reader.wait_available() == 0
+
+
+def test_interim_answers_come_first_and_once_to_each_reader_that_wants_them(spool: Spool) -> None:
+    told: list[tuple[int, Fields]] = []
+    hints = (103, Fields([(b"Link", b"</a.css>; rel=preload")]))
+    reader, unconcerned = joined(spool), joined(spool)
+    with ThreadPoolExecutor(1) as crew:
+        waiting = crew.submit(reader.wait_answer, lambda status, fields: told.append((status, fields)))
+        spool.interim(*hints)
+        wait_until(lambda: told == [hints])
+        assert not waiting.done()
+        spool.interim(102, Fields())
+        spool.answer(BodyFound(0))
+        assert waiting.result(WATCHDOG_S) == BodyFound(0)
+    assert told == [hints, (102, Fields())]
+    assert unconcerned.wait_answer() == BodyFound(0)
+
+
+def test_interim_answers_come_also_before_a_failure(spool: Spool) -> None:
+    told: list[int] = []
+    reader = joined(spool)
+    spool.interim(103, Fields())
+    spool.end(OriginTimeout("stalled"))
+    with pytest.raises(OriginTimeout):
+        reader.wait_answer(lambda status, _: told.append(status))
+    assert told == [103]
+
+
+def test_a_client_that_leaves_while_it_is_told_leaves_the_spool_free(spool: Spool) -> None:
+    def gone(_status: int, _fields: Fields) -> None:
+        raise ClientGone("closed")
+
+    reader = joined(spool)
+    spool.interim(103, Fields())
+    with pytest.raises(ClientGone):
+        reader.wait_answer(gone)
+    spool.answer(BodyFound(0))
+    assert joined(spool).wait_answer() == BodyFound(0)
+
+
+def test_the_beginning_outlives_the_fetch(spool: Spool) -> None:
+    assert spool.prefix() is None, "there is nothing"
+    spool.write(memoryview(b"abc"))
+    prefix = spool.prefix()
+    assert prefix is not None
+    with prefix:
+        spool.end(OriginTimeout("stalled"))
+        assert spool.fd == -1
+        assert (os.pread(prefix.fd, 10, 0), prefix.written) == (b"abc", 3)
+
+
+def test_a_beginning_whose_first_bytes_are_gone_is_none(spool: Spool) -> None:
+    spool.write(bytes(PUNCH_BYTES))
+    spool.forget_read()
+    assert spool.prefix() is None

@@ -1,0 +1,123 @@
+"""OriginClient over TLS: whom it trusts, and HTTP/2 where the origin speaks it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.certificates import Authority, needs_openssl
+from tests.support.h2server import H2Server
+from tests.support.sinks import CollectingSink
+from webproxy.errors import OriginUnreachable
+from webproxy.http.fields import Fields
+from webproxy.origin.client import OriginClient, OriginLimits
+from webproxy.origin.request import OriginRequest, getfile_request
+from webproxy.origin.response_head import OriginResponse
+from workloads.origin_stub import OriginStub, Route
+
+pytestmark = needs_openssl
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def tls(authority: Authority) -> ssl.SSLContext:
+    return authority.server_context()
+
+
+@pytest.fixture
+def origin(tls: ssl.SSLContext) -> Iterator[OriginStub]:
+    with OriginStub({"/x": Route(body=b"secret")}, tls=tls) as made:
+        yield made
+
+
+def client(**settings: Any) -> OriginClient:
+    return OriginClient(OriginLimits(connect_s=5, stall_s=20, redirects=3, object_bytes_max=None, **settings))
+
+
+def fetched(maker: OriginClient, url: str, *, body: BytesBody | None = None) -> tuple[OriginResponse, CollectingSink]:
+    sink = CollectingSink()
+    request = OriginRequest(url=url, method=b"GET" if body is None else b"POST", body=body)
+    return maker.fetch(request, sink), sink
+
+
+class BytesBody:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length = None
+
+    def read(self, size: int) -> bytes:
+        data, self._data = self._data[:size], self._data[size:]
+        return data
+
+
+def test_an_authority_of_the_operators(authority: Authority, origin: OriginStub) -> None:
+    _, sink = fetched(client(ca_file=authority.ca_file), f"{origin.url}/x")
+    assert sink.body == b"secret"
+
+
+def test_an_unknown_authority_is_refused_and_not_tried_again(origin: OriginStub) -> None:
+    with pytest.raises(OriginUnreachable) as caught:
+        fetched(client(), f"{origin.url}/x")
+    assert not caught.value.retryable
+    assert origin.requests == []
+
+
+def test_without_verification_anybody_will_do(origin: OriginStub) -> None:
+    assert fetched(client(tls_verify=False), f"{origin.url}/x")[1].body == b"secret"
+
+
+def test_the_limits_of_one_fetch_do_not_stay(origin: OriginStub) -> None:
+    maker = client(tls_verify=False)
+    strict = OriginLimits(connect_s=5, stall_s=20, redirects=3, object_bytes_max=None)
+    assert fetched(maker, f"{origin.url}/x")[1].body == b"secret"
+    with pytest.raises(OriginUnreachable):
+        maker.fetch(OriginRequest(url=f"{origin.url}/x"), CollectingSink(), strict)
+
+
+def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with OriginStub({"/x": Route()}, tls=authority.server_context("DNS:other.example")) as origin:
+        with pytest.raises(OriginUnreachable):
+            fetched(client(ca_file=authority.ca_file), f"{origin.url}/x")
+        assert origin.requests == []
+
+
+def test_a_file_of_authorities_that_is_not_there(origin: OriginStub, tmp_path: Path) -> None:
+    with pytest.raises(OriginUnreachable) as caught:
+        fetched(client(ca_file=str(tmp_path / "none")), f"{origin.url}/x")
+    assert not caught.value.retryable
+
+
+def test_a_host_that_a_redirect_names_is_verified_whatever_the_operator_said(
+    origin: OriginStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webproxy.origin.client.may_connect", lambda address, *, named_by_operator: True)
+    with OriginStub({"/x": Route(redirect_to=f"{origin.url}/x")}) as first:
+        with pytest.raises(OriginUnreachable):
+            client(tls_verify=False).fetch(getfile_request(f"{first.url}/x"), CollectingSink())
+        assert origin.requests == []
+
+
+def test_http_2_where_the_origin_speaks_it(authority: Authority) -> None:
+    head = [(b":status", b"200"), (b"content-length", b"3"), (b"x-a", b"1"), (b"x-a", b"2")]
+    server = H2Server(authority.server_context(protocols=("h2", "http/1.1")), head, b"abc", [(b"digest", b"z")])
+    maker = client(ca_file=authority.ca_file)
+    with server:
+        for _ in range(2):
+            response, sink = fetched(maker, f"{server.url}/x")
+            assert (response.status, response.http_version, response.length) == (200, b"2", 3)
+            assert response.fields.get_all(b"x-a") == [b"1", b"2"]
+            assert (sink.body, response.trailers) == (b"abc", Fields(((b"digest", b"z"),)))
+        response, _ = fetched(maker, f"{server.url}/x", body=BytesBody(b"u" * 20_000))
+        assert response.status == 200
+    assert server.protocols == ["h2", "h2"]
+    assert len(server.streams) == 3
+    assert bytes(server.received) == b"u" * 20_000

@@ -1,0 +1,438 @@
+"""Http1Server: which requests of a connection are served by whom, and what becomes of the connection between them."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import pytest
+
+from shmchannel.objects.hot_table_files import HotTableFile
+from tests.support.http_sockets import OpenFile
+from tests.support.tcp import at_end, connected
+from tests.support.waiting import WATCHDOG_S, wait_until
+from webproxy.exchange.body_transfer import BodyTransfer, Pause
+from webproxy.exchange.getfile_request import Paused
+from webproxy.exchange.http_request import HttpRequestHandler
+from webproxy.exchange.response_heads import ResponseHeads
+from webproxy.getfile import Wire
+from webproxy.http.errors import HttpError
+from webproxy.http.fields import Fields
+from webproxy.http.messages import RequestHead
+from webproxy.serving.http1_server import REQUESTS_IN_A_ROW, Http1Server
+from webproxy.serving.parking import ParkingLot
+from webproxy.serving.run_queue import RunQueue
+from webproxy.transport import client_stream, sockets
+from webproxy.transport.cached_reply import CachedReply, MemoizedRequest
+from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.keepalive import IdleConnections
+
+Answerer = Callable[[HttpConnection, RequestHead], Paused | bool | None]
+
+
+def echo_target(connection: HttpConnection, request: RequestHead) -> bool:
+    connection.stream.send_all(b"[%s]" % request.target)
+    return request.keep_alive
+
+
+class FakeExchange(HttpRequestHandler):
+    """Answers with the target, unless the test says otherwise."""
+
+    def __init__(self) -> None:
+        self.answers: Answerer = echo_target
+        self.resumed: Paused | bool = True
+        self.known: dict[bytes, MemoizedRequest] = {}
+        self.recognise = self.known.get
+
+    def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> Paused | bool | None:
+        return self.answers(connection, request.request if isinstance(request, MemoizedRequest) else request)
+
+    def resume(self, response: BodyTransfer) -> Paused | bool:
+        return self.resumed
+
+
+class Desk:
+    """A front with all that it hands connections to, and no workers: the test is the worker."""
+
+    def __init__(self, *, request_timeout_s: float = 60.0, connections_max: int = 10) -> None:
+        self.exchange = FakeExchange()
+        self.idle = IdleConnections()
+        self.run_queue = RunQueue()
+        self.parking = ParkingLot(self.run_queue, request_timeout_s=60.0, wire=Wire.CRLF, speaks_http=True)
+        self.draining = False
+        self.front = Http1Server(
+            self.exchange,
+            self.idle,
+            self.parking,
+            ResponseHeads(b"gf"),
+            head_bytes_max=8192,
+            request_timeout_s=request_timeout_s,
+            keepalive_s=60.0,
+            connections_max=connections_max,
+            client_limit=RateLimit(0, 1.0),
+            worker_count=1,
+            stopping=lambda: False,
+            draining=lambda: self.draining,
+        )
+        self.parking.start()
+
+    def close(self) -> None:
+        self.parking.close()
+        self.idle.close()
+        self.run_queue.close()
+
+    def next_idle(self) -> HttpConnection:
+        """A connection on which something has come."""
+        found = wait_until(self.idle.take, what="a connection with something on it")
+        assert found is not None
+        return found
+
+    def next_on_the_line(self) -> HttpConnection:
+        """A connection that the boss has given back."""
+        found = wait_until(self.run_queue.take, what="a connection on the line")
+        assert isinstance(found, HttpConnection)
+        return found
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    yield made
+    made.close()
+
+
+def get(target: bytes, *lines: bytes) -> bytes:
+    return b"\r\n".join([b"GET " + target + b" HTTP/1.1", b"Host: h", *lines, b"", b""])
+
+
+def received(client: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += client.recv(count - len(data))
+    return data
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+def test_a_request_is_answered_and_its_connection_idles(desk: Desk) -> None:
+    with connected() as (fd, client):
+        assert desk.front.begin(fd, get(b"/a")) is None
+        assert received(client, 4) == b"[/a]"
+        assert desk.idle.count == 1
+        for _ in range(3):
+            client.sendall(get(b"/b") + get(b"/c"))
+            assert desk.front.go_on(desk.next_idle()) is None
+            assert received(client, 8) == b"[/b][/c]"
+        assert desk.idle.count == 1
+
+
+def test_a_worker_goes_on_with_whoever_has_something_to_read(desk: Desk) -> None:
+    """In one go, one request each in turn; all of them idle again behind it."""
+    with connected() as (one, first), connected() as (two, second), connected() as (three, third):
+        for fd, client in ((one, first), (two, second), (three, third)):
+            desk.front.begin(fd, get(b"/a"))
+            assert received(client, 4) == b"[/a]"
+        poll = select.poll()
+        poll.register(desk.idle.fileno(), select.POLLIN)
+        third.sendall(get(b"/b"))
+        second.sendall(get(b"/c"))
+        first.sendall(get(b"/d"))
+        assert desk.front.go_on(desk.next_idle()) is None
+        assert [received(client, 4) for client in (third, second, first)] == [b"[/b]", b"[/c]", b"[/d]"]
+        assert (desk.idle.count, poll.poll(0)) == (3, [])
+
+
+def test_who_is_gone_does_not_hold_up_who_is_next(desk: Desk) -> None:
+    with connected() as (one, first), connected() as (two, second):
+        for fd, client in ((one, first), (two, second)):
+            desk.front.begin(fd, get(b"/a"))
+            assert received(client, 4) == b"[/a]"
+        first.sendall(get(b"/b"))
+        connection = desk.next_idle()
+        second.close()
+        wait_until(lambda: sockets.has_arrived(two), what="the end of the other one")
+        assert desk.front.go_on(connection) is None
+        assert received(first, 4) == b"[/b]"
+        wait_until(lambda: desk.idle.count == 1, what="one that idles")
+
+
+def test_more_requests_than_are_answered_in_a_row_take_turns(desk: Desk) -> None:
+    count = 2 * REQUESTS_IN_A_ROW + 3
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a") * count)
+        assert received(client, 4 * REQUESTS_IN_A_ROW) == b"[/a]" * REQUESTS_IN_A_ROW
+        assert desk.idle.count == 0, "nothing that comes would wake it there"
+        desk.front.go_on(desk.next_on_the_line())
+        desk.front.go_on(desk.next_on_the_line())
+        assert received(client, 4 * (count - REQUESTS_IN_A_ROW)) == b"[/a]" * (count - REQUESTS_IN_A_ROW)
+        assert desk.idle.count == 1
+
+
+def test_half_a_head_idles_until_the_rest_comes(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a")[:20])
+        assert desk.idle.count == 1
+        client.sendall(get(b"/a")[20:])
+        desk.front.go_on(desk.next_idle())
+        assert received(client, 4) == b"[/a]"
+
+
+def test_what_pauses_is_the_workers_and_goes_on_with_the_next_request(desk: Desk) -> None:
+    with connected() as (fd, client):
+        made: list[BodyTransfer] = []
+
+        def pauses(connection: HttpConnection, request: RequestHead) -> Paused:
+            response = BodyTransfer(connection.stream, b"/a", 10, 1, lambda: False)
+            response.connection = connection
+            made.append(response)
+            return Paused(response, Pause.SLOW)
+
+        desk.exchange.answers = pauses
+        paused = desk.front.begin(fd, get(b"/a") + get(b"/b"))
+        assert paused == Paused(made[0], Pause.SLOW)
+        assert desk.idle.count == 0
+        desk.exchange.resumed = again = Paused(made[0], Pause.YIELD)
+        assert desk.front.resume(made[0]) == again
+        desk.exchange.resumed, desk.exchange.answers = True, echo_target
+        assert desk.front.resume(made[0]) is None
+        assert received(client, 4) == b"[/b]"
+        assert desk.idle.count == 1
+
+
+def test_a_paused_answer_that_ends_its_connection(desk: Desk) -> None:
+    with connected() as (fd, client):
+        response = BodyTransfer(ClientStream(fd, RateLimit(0, 1.0), lambda: False), b"/a", 10, 1, lambda: False)
+        assert desk.front.resume(response) is None
+        assert at_end(client) == b""
+
+
+def test_answers_that_nobody_takes_are_waited_for_by_the_boss(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request that has no room is held, and answered once, when there is room."""
+    monkeypatch.setattr(client_stream, "_LOOK_BYTES", 1)  # the buffers here are far smaller than any real one
+
+    def large(connection: HttpConnection, request: RequestHead) -> bool:
+        data = b"x" * 40_000
+        sent = sockets.send(connection.fd, data)
+        connection.stream._sent_bytes += sent
+        sizes.append(sent)
+        return True
+
+    sizes: list[int] = []
+    desk.exchange.answers = large
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+        desk.front.begin(fd, get(b"/a") * 20)
+        wait_until(lambda: desk.parking.parked == 1)
+        before = len(sizes)
+        assert before < 20
+        received(client, sum(sizes))
+        connection = desk.next_on_the_line()
+        assert connection.held is not None
+        monkeypatch.undo()
+        desk.exchange.answers = echo_target
+        desk.front.go_on(connection)
+        assert received(client, 4 * (20 - before)) == b"[/a]" * (20 - before)
+
+
+# -- requests that are known ------------------------------------------------------------------------------------------
+class KnownReply(CachedReply):
+    """One that nobody asks for more than whether a file comes with it."""
+
+    def __init__(self, *, large: bool) -> None:
+        self.file = cast("HotTableFile", self) if large else None
+
+
+@pytest.fixture(params=[False, True], ids=["small", "large"])
+def known(desk: Desk, request: pytest.FixtureRequest) -> MemoizedRequest:
+    """GET /k is known."""
+    made = MemoizedRequest(RequestHead(b"GET", b"/k", (1, 1), Fields(())), KnownReply(large=request.param))
+    desk.exchange.known[get(b"/k")] = made
+    return made
+
+
+def test_known_requests_follow_each_other(desk: Desk, known: MemoizedRequest) -> None:
+    with connected() as (fd, client):
+        assert desk.front.begin(fd, get(b"/k")) is None
+        assert received(client, 4) == b"[/k]"
+        for _ in range(3):
+            client.sendall(get(b"/k"))
+            assert desk.front.go_on(desk.next_idle()) is None
+            assert received(client, 4) == b"[/k]"
+        client.sendall(get(b"/b"))
+        assert desk.front.go_on(desk.next_idle()) is None
+        assert received(client, 4) == b"[/b]"
+        assert desk.idle.count == 1
+
+
+def test_a_request_that_is_there_behind_a_known_one_is_taken(desk: Desk, known: MemoizedRequest) -> None:
+    """Whether the worker looks for it, waits for it, or leaves it to whoever is idle."""
+    with connected() as (fd, client):
+        client.sendall(get(b"/b"))
+        assert desk.front.begin(fd, get(b"/k")) is None
+        if desk.idle.count and known.reply.file is not None:
+            assert desk.front.go_on(desk.next_idle()) is None
+        assert received(client, 8) == b"[/k][/b]"
+
+
+def test_who_takes_nothing_of_a_known_one_is_waited_for_by_the_boss(desk: Desk, known: MemoizedRequest) -> None:
+    """What is held is the request: the reply may hold no more when there is room."""
+    desk.exchange.answers = lambda connection, request: None
+    with connected() as (fd, client):
+        assert desk.front.begin(fd, get(b"/k")) is None
+        connection = desk.next_on_the_line()
+        assert connection.held is known.request
+        desk.exchange.answers = echo_target
+        assert desk.front.go_on(connection) is None
+        assert received(client, 4) == b"[/k]"
+
+
+# -- ends -------------------------------------------------------------------------------------------------------------
+def test_the_last_answer_ends_the_connection_and_what_is_behind_it_is_forgotten(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a", b"Connection: close") + get(b"/b"))
+        assert at_end(client) == b"[/a]"
+        assert desk.idle.count == 0
+
+
+def test_the_clients_end_is_ours(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a"))
+        client.shutdown(socket.SHUT_WR)
+        desk.front.go_on(desk.next_idle())
+        assert at_end(client) == b"[/a]"
+
+
+def test_a_client_that_is_gone_is_closed(desk: Desk) -> None:
+    with connected() as (fd, client):
+        file = OpenFile(fd)
+        desk.front.begin(fd, get(b"/a"))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        desk.front.go_on(desk.next_idle())
+        assert not file.is_open
+
+
+@pytest.mark.parametrize("idled", [False, True])
+def test_what_is_no_request_is_refused_behind_the_answers_before_it(desk: Desk, idled: bool) -> None:
+    with connected() as (fd, client):
+        if idled:
+            desk.front.begin(fd, get(b"/a"))
+            client.sendall(b"garbage\r\n\r\n")
+            desk.front.go_on(desk.next_idle())
+        else:
+            desk.front.begin(fd, get(b"/a") + b"garbage\r\n\r\n" + get(b"/b"))
+        answer = at_end(client)
+        assert answer.startswith(b"[/a]HTTP/1.1 400 Bad Request\r\n")
+        assert b"\r\nConnection: close\r\n" in answer
+        assert b"/b" not in answer
+
+
+def test_a_bad_body_that_nobody_wanted_is_refused_behind_its_answer(desk: Desk) -> None:
+    def answers_and_skips(connection: HttpConnection, request: RequestHead) -> bool:
+        connection.stream.send_all(b"[answer]")
+        raise HttpError(400, "not a chunk size")
+
+    desk.exchange.answers = answers_and_skips
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a"))
+        assert at_end(client).startswith(b"[answer]HTTP/1.1 400 ")
+
+
+def test_a_bad_beginning_is_refused(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, b"GET /a HTTP/2.0\r\n")
+        assert at_end(client).startswith(b"HTTP/1.1 505 ")
+
+
+def test_half_a_head_and_the_end_is_refused(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a") + b"GET /b")
+        client.shutdown(socket.SHUT_WR)
+        desk.front.go_on(desk.next_idle())
+        assert at_end(client).startswith(b"[/a]HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("status", [400, 408])
+def test_what_the_boss_has_given_up_is_told_so(desk: Desk, status: int) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, b"GET /a HT", status)
+        assert at_end(client).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_too_many_connections(desk: Desk) -> None:
+    full = Desk(connections_max=1)
+    with connected() as (kept, _client), connected() as (fd, client):
+        full.front.begin(kept, get(b"/a"))
+        full.front.begin(fd, get(b"/a"))
+        assert at_end(client).startswith(b"HTTP/1.1 503 ")
+        assert full.idle.count == 1
+    full.close()
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+def test_a_head_that_takes_too_long_is_408_and_an_idle_connection_just_ends() -> None:
+    desk = Desk(request_timeout_s=0.0)
+    with connected() as (fd, client), connected() as (other, quiet):
+        desk.front.begin(fd, get(b"/a")[:20])
+        desk.front.begin(other, get(b"/a"))
+        desk.front.expire()
+        assert at_end(client).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        assert desk.idle.count == 1
+        assert received(quiet, 4) == b"[/a]"
+    desk.close()
+
+
+def test_bytes_that_trickle_in_give_a_head_no_more_time(desk: Desk) -> None:
+    with connected() as (fd, client):
+        desk.front.begin(fd, get(b"/a")[:20])
+        client.sendall(get(b"/a")[20:22])
+        connection = desk.next_idle()
+        expires = connection.expires
+        desk.front.go_on(connection)
+        assert connection.expires == pytest.approx(expires, abs=0.5)
+        client.sendall(get(b"/a")[22:])
+        desk.front.go_on(desk.next_idle())
+        assert received(client, 4) == b"[/a]"
+        assert connection.expires >= expires
+
+
+def test_in_the_end_quiet_connections_end_and_begun_requests_are_answered(desk: Desk) -> None:
+    with connected() as (fd, quiet), connected() as (other, client):
+        desk.front.begin(fd, get(b"/a"))
+        desk.front.begin(other, get(b"/b")[:20])
+        desk.draining = True
+        desk.front.expire()
+        quiet.settimeout(WATCHDOG_S)
+        assert at_end(quiet) == b"[/a]"
+        client.sendall(get(b"/b")[20:])
+        desk.front.go_on(desk.next_idle())
+        assert at_end(client) == b"[/b]"
+        assert desk.idle.count == 0
+
+
+def test_an_unexpected_failure_ends_the_connection_that_it_came_from(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker may be on another connection than it began with by then: that one stays."""
+
+    def answer(connection: HttpConnection, request: RequestHead) -> bool:
+        if request.target == b"/bad":
+            raise RuntimeError("of the test's")
+        return echo_target(connection, request)
+
+    desk.exchange.answers = answer
+    with connected() as (one, first), connected() as (two, second):
+        assert desk.front.begin(one, get(b"/a")) is None
+        assert desk.front.begin(two, get(b"/b")) is None
+        first.sendall(get(b"/c"))
+        connection = desk.next_idle()
+        second.sendall(get(b"/bad"))
+        assert desk.front.go_on(connection) is None
+        while desk.idle.count > 1:
+            assert desk.front.go_on(desk.next_idle()) is None
+        assert at_end(second) == b"[/b]"
+        assert "of the test's" in caplog.text
+        assert received(first, 8) == b"[/a][/c]"
+        assert desk.idle.count == 1

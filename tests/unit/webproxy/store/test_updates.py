@@ -1,0 +1,227 @@
+"""CacheUpdater: metadata, indexes and purges in a cache, and what an answer makes invalid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shmchannel.deadline import Deadline
+from tests.support.http_values import request, response, stored_response
+from tests.support.pairs import MemoryPair
+from tests.support.waiting import WATCHDOG_S
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.stored_codec import decode, encode
+from webproxy.caching.variants import Variant, new_variant, variant_key
+from webproxy.errors import CacheUnavailable
+from webproxy.origin.routing import OriginRule, Target
+from webproxy.store.cache_client import CacheClient
+from webproxy.store.fill import Fill
+from webproxy.store.lookup import ObjectLookup
+from webproxy.store.updates import CacheUpdater, key_of
+
+STORED = stored_response(b"ETag: 1", body_bytes=3)
+RULE = OriginRule(url="http://o/base")
+
+
+@pytest.fixture
+def pair() -> Iterator[MemoryPair]:
+    living = MemoryPair()
+    with living:
+        yield living
+
+
+@pytest.fixture
+def lookup(pair: MemoryPair) -> ObjectLookup:
+    return ObjectLookup(CacheClient(pair.client, patient=False))
+
+
+@pytest.fixture
+def writer(pair: MemoryPair, lookup: ObjectLookup) -> CacheUpdater:
+    return CacheUpdater(pair.client, pair.pool, lookup, lambda key, spool: Fill(pair.client, pair.pool, key, spool))
+
+
+def variant(value: bytes) -> Variant:
+    return new_variant(((b"foo", value),), b"")
+
+
+def test_metadata_are_replaced_for_their_version_only(pair: MemoryPair, writer: CacheUpdater) -> None:
+    pair.store(b"/x", b"abc", encode(STORED))
+    newer = stored_response(b"ETag: 2", body_bytes=3)
+    assert not writer.update(b"/x", 99, newer)
+    assert writer.update(b"/x", 1, newer)
+    assert decode(pair.cache.entries[b"/x"].metadata) == newer
+
+
+def test_metadata_are_replaced_where_they_are_our_own(pair: MemoryPair, writer: CacheUpdater) -> None:
+    pair.store(b"/x", b"abc", encode(STORED))
+    newer = stored_response(b"ETag: 2", body_bytes=3)
+    writer.update_own(b"/none", STORED, newer)
+    writer.update_own(b"/x", newer, STORED)
+    assert decode(pair.cache.entries[b"/x"].metadata) == STORED
+    pair.cache.entries[b"/x"] = pair.cache.entries[b"/x"]._replace(invalidated=True)
+    writer.update_own(b"/x", STORED, newer)
+    assert decode(pair.cache.entries[b"/x"].metadata) == STORED, "a purge came since"
+    pair.cache.entries[b"/x"] = pair.cache.entries[b"/x"]._replace(invalidated=False)
+    writer.update_own(b"/x", STORED, newer)
+    assert decode(pair.cache.entries[b"/x"].metadata) == newer
+    assert pair.is_whole()
+
+
+def test_metadata_that_are_too_long_are_not_written(pair: MemoryPair, writer: CacheUpdater) -> None:
+    pair.store(b"/x", b"abc", encode(STORED))
+    assert not writer.update(b"/x", 1, stored_response(b"X: " + b"y" * 100_000, body_bytes=3))
+    assert decode(pair.cache.entries[b"/x"].metadata) == STORED
+
+
+def test_variants_gather_in_the_index_and_the_plain_object_goes(
+    pair: MemoryPair, lookup: ObjectLookup, writer: CacheUpdater
+) -> None:
+    pair.store(b"/x", b"abc", encode(STORED))
+    for value in (b"1", b"2"):
+        writer.add_variant(b"/x", variant(value), request(b"Foo: " + value))
+    index = lookup.index_of(b"/x", WATCHDOG_S)
+    assert index is not None
+    assert index.variants == (variant(b"2"), variant(b"1"))
+    assert b"/x" not in pair.cache.entries
+    writer.remove_index(b"/x")
+    assert pair.cache.entries == {}
+
+
+def test_one_without_vary_takes_the_place_of_those_that_its_request_selects(
+    pair: MemoryPair, lookup: ObjectLookup, writer: CacheUpdater
+) -> None:
+    for value in (b"1", b"2"):
+        pair.store(variant_key(b"/x", variant(value).id), b"abc", encode(STORED))
+        writer.add_variant(b"/x", variant(value), request(b"Foo: " + value))
+    writer.add_variant(b"/x", new_variant((), b""), request(b"Foo: 1"))
+    index = lookup.index_of(b"/x", WATCHDOG_S)
+    assert index is not None
+    assert index.variants == (new_variant((), b""), variant(b"2"))
+    assert set(pair.cache.entries) == {b"/x\0", variant_key(b"/x", variant(b"2").id)}
+
+
+@pytest.mark.parametrize(
+    ("updated", "left"),
+    [
+        pytest.param(None, {b"/x": True}, id="disagrees"),
+        pytest.param(stored_response(b"ETag: 1", body_bytes=3, lifetime_s=9), {b"/x": False}, id="agrees"),
+        pytest.param(stored_response(body_bytes=3, selecting=((b"foo", None),)), {}, id="varies"),
+    ],
+)
+def test_what_a_head_makes_of_an_object(
+    pair: MemoryPair, writer: CacheUpdater, updated: StoredResponse | None, left: dict[bytes, bool]
+) -> None:
+    pair.store(b"/x", b"abc", encode(STORED))
+    writer.follow_head(b"/x", 1, STORED, updated)
+    assert {key: entry.invalidated for key, entry in pair.cache.entries.items()} == left
+    if updated is not None and left:
+        assert decode(pair.cache.entries[b"/x"].metadata) == updated
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_purge_takes_the_variants_too(pair: MemoryPair, writer: CacheUpdater, soft: bool) -> None:
+    for key in (b"/x", b"/x\0", b"/x\0id", b"/xy"):
+        pair.store(key, b"abc", encode(STORED))
+    assert writer.purge(b"/x", soft=soft) == 3
+    left = {key: entry.invalidated for key, entry in pair.cache.entries.items()}
+    assert left == ({b"/x": True, b"/x\0": True, b"/x\0id": True, b"/xy": False} if soft else {b"/xy": False})
+
+
+def test_a_purge_comes_to_the_key_itself_last(
+    pair: MemoryPair, writer: CacheUpdater, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has made an object of a part finds the part gone, or the purge finds the object."""
+    purged: list[bytes] = []
+    monkeypatch.setattr(pair.client, "purge", lambda key, *_, **__: purged.append(key) or 1)
+    assert writer.purge(b"/x") == 2
+    assert purged == [b"/x\0", b"/x"]
+
+
+def test_a_purge_waits_for_what_is_being_stored_and_says_when_it_did_not_end(pair: MemoryPair) -> None:
+    withdrawn = []
+
+    def withdraw(key: bytes, deadline: Deadline) -> bool:
+        withdrawn.append(key)
+        return len(withdrawn) < 2
+
+    client, pool = pair.client, pair.pool
+    lookup = ObjectLookup(CacheClient(client, patient=False))
+    writer = CacheUpdater(client, pool, lookup, lambda key, spool: Fill(client, pool, key, spool), withdraw)
+    assert writer.purge(b"/x") == 0
+    pair.store(b"/x", b"abc", encode(STORED))
+    with pytest.raises(CacheUnavailable):
+        writer.purge(b"/x")
+    assert pair.cache.entries == {}  # it is done all the same
+    assert withdrawn == [b"/x", b"/x"]
+
+
+def test_one_object_is_marked(pair: MemoryPair, writer: CacheUpdater) -> None:
+    for key in (b"/x", b"/x\0"):
+        pair.store(key, b"abc", encode(STORED))
+    writer.mark_stale(b"/x")
+    assert {key: entry.invalidated for key, entry in pair.cache.entries.items()} == {b"/x": True, b"/x\0": False}
+
+
+def test_a_cache_that_is_gone(pair: MemoryPair, writer: CacheUpdater) -> None:
+    """Only a purge must be heard of: who asked for it relies on it."""
+    pair.kill_cache()
+    writer.mark_stale(b"/x")
+    writer.add_variant(b"/x", variant(b"1"), request(b"Foo: 1"))
+    assert not writer.update(b"/x", 1, STORED)
+    writer.update_own(b"/x", STORED, STORED)
+    with pytest.raises(CacheUnavailable):
+        writer.purge(b"/x")
+
+
+@pytest.mark.parametrize(
+    ("target", "url", "key"),
+    [
+        pytest.param(Target(b"/a", RULE, "http://o/base", b"/a", b"/a"), b"http://o/base/b", b"/b", id="path"),
+        pytest.param(Target(b"/a", RULE, "http://o/base", b"/a", b"/a"), b"http://o/b", None, id="outside"),
+        pytest.param(Target(b"/a", RULE, "http://o/base", b"/a", b"/a"), b"http://o/baseball", None, id="look-alike"),
+        pytest.param(
+            Target(b"http://h/a", RULE, "http://o/base", b"/a", b"/a"), b"http://o/base/b", b"http://h/b", id="host"
+        ),
+        pytest.param(
+            Target(b"/p/a", OriginRule(url="http://o", path=b"/p/", strip_prefix=True), "http://o", b"/p/a", b"/p/a"),
+            b"http://o/b",
+            b"/p/b",
+            id="stripped",
+        ),
+    ],
+)
+def test_the_key_of_another_url_of_an_origin(target: Target, url: bytes, key: bytes | None) -> None:
+    assert key_of(target, url) == key
+
+
+@pytest.mark.parametrize(
+    ("target", "stored"),
+    [
+        pytest.param(Target(b"/a", RULE, "http://o/base", b"/a", b"/a"), b"/b", id="by-path"),
+        pytest.param(Target(b"http://h/a", RULE, "http://o", b"/a", b"/a"), b"http://h/b", id="by-host"),
+        pytest.param(
+            Target(b"/p/a", OriginRule(url="http://o", path=b"/p/", strip_prefix=True), "http://o", b"/p/a", b"/p/a"),
+            b"/p/b",
+            id="stripped",
+        ),
+    ],
+)
+def test_a_location_in_the_clients_words(pair: MemoryPair, writer: CacheUpdater, target: Target, stored: bytes) -> None:
+    path = stored.removeprefix(b"http://h")
+    for key in (stored, b"/z"):
+        pair.store(key, b"abc", encode(STORED))
+    writer.invalidate(target, b"POST", response(b"Location: http://elsewhere" + path, status=201), b"h:8000")
+    assert len(pair.cache.entries) == 2
+    writer.invalidate(target, b"POST", response(b"Location: http://h:8000" + path, status=201), b"h:8000")
+    assert set(pair.cache.entries) == {b"/z"}
+
+
+def test_an_unsafe_method_removes_target_and_location(pair: MemoryPair, writer: CacheUpdater) -> None:
+    target = Target(b"/a", RULE, "http://o/base", b"/a", b"/a")
+    for key in (b"/a", b"/b", b"/c"):
+        pair.store(key, b"abc", encode(STORED))
+    writer.invalidate(target, request().method, response())
+    assert len(pair.cache.entries) == 3
+    writer.invalidate(target, b"POST", response(b"Location: http://o/base/b", status=201))
+    assert set(pair.cache.entries) == {b"/c"}

@@ -1,0 +1,282 @@
+"""ProxyConfig: every setting of the proxy daemon, declared once."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from shmchannel.daemonkit.logs import LogForm, LogLevel
+from shmchannel.daemonkit.options import SettingError, check_bounds, option
+from shmchannel.errors import UsageError
+from shmchannel.process.naming import DEFAULT_QUEUE_NAME, checked_queue_name
+from shmchannel.streams.layout import SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
+from shmchannel.streams.pool import STRIPE_DEFAULT
+from shmchannel.streams.segment_ref import SEGMENTS_MAX
+from webproxy.daemon.origin_config import HOST_ALLOWED, OriginConfig, check_origin_url
+from webproxy.getfile import Wire
+from webproxy.http.syntax import is_structured_token
+from webproxy.http.urls import BadTarget
+from webproxy.origin.routing import HostPattern, OriginRule, OriginTable, host_pattern
+
+PORT_DEFAULT = 25362
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_is_parameter_name = re.compile(r"[!\"$%'-<>-~]+").fullmatch  # printable, without # & =
+
+
+class Protocol(StrEnum):
+    """A protocol spoken on the port; the first bytes of a connection decide which."""
+
+    GETFILE = "getfile"
+    HTTP = "http"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyConfig:
+    """Settings of webproxy."""
+
+    port: int = option(
+        PORT_DEFAULT,
+        "TCP port to listen on; 0 lets the kernel choose",
+        flags=("-p", "--port"),
+        metavar="PORT",
+        low=0,
+        high=65535,
+    )
+    host: str = option("127.0.0.1", "address to listen on, IPv4 or IPv6", flags=("--host",), metavar="ADDR", low=1)
+    protocols: tuple[Protocol, ...] = option(
+        tuple(Protocol),
+        "protocols spoken on the port; the first bytes of a connection decide",
+        flags=("--protocols",),
+        low=1,
+    )
+    worker_threads: int = option(
+        8, "threads that serve requests; more threads than segments are allowed and take turns",
+        flags=("-t", "--threads"), metavar="N", low=1, high=512,
+    )  # fmt: skip
+    segment_count: int = option(
+        8, "segments in the pool", flags=("-n", "--segments"), metavar="SEGMENTS", low=1, high=4096
+    )
+    segment_bytes: int = option(
+        262_144, "size of a segment, header included", flags=("-z", "--segment-bytes"), metavar="BYTES",
+        low=SEGMENT_BYTES_MIN, high=SEGMENT_BYTES_MAX, unit="bytes",
+    )  # fmt: skip
+    stripe: int = option(
+        STRIPE_DEFAULT,
+        "maximum number of segments that one transfer leases",
+        flags=("--stripe",),
+        metavar="K",
+        low=1,
+        high=SEGMENTS_MAX,
+    )
+    origin_url: str | None = option(
+        None, "HTTP origin for objects that are not in the cache", flags=("-s", "--origin"), metavar="ORIGIN_URL"
+    )
+    use_cache: bool = option(True, "use the cache", flags=("--no-cache",))
+    queue_name: str = option(
+        DEFAULT_QUEUE_NAME,
+        "name of the cache's command queue",
+        flags=("-q", "--queue"),
+        metavar="NAME",
+        low=2,
+        high=201,
+    )
+    wire: Wire = option(Wire.CRLF, "format of getfile replies", flags=("--wire",))
+    log_level: LogLevel = option(
+        LogLevel.INFO, "lowest level of events that are logged", flags=("--log-level",), metavar="L"
+    )
+    log_format: LogForm = option(LogForm.CONSOLE, "format of log events")
+    request_timeout_s: float = option(
+        10.0, "time limit for a client to send its request", low=0.05, high=3600, unit="seconds"
+    )
+    deadline_s: float = option(
+        10.0,
+        "time limit for the first byte from the cache, and before that for a long transfer to get its turn; without an"
+        " origin, also for a cache to appear",
+        low=0.05, high=3600, unit="seconds",
+    )  # fmt: skip
+    queue_wait_s: float = option(
+        2.0,
+        "time limit for the first byte from the cache, after which the origin is asked instead",
+        low=0.05,
+        high=3600,
+        unit="seconds",
+    )
+    stall_s: float = option(
+        30.0, "time limit for the next chunk of a body from the cache", low=0.1, high=3600, unit="seconds"
+    )
+    client_rate_bytes: int = option(1024, "lowest rate at which a client must read", low=0, high=1 << 30, unit="bytes")
+    client_rate_window_s: float = option(
+        30.0, "time over which the rate of a client is measured", low=0.1, high=3600, unit="seconds"
+    )
+    origin_connect_s: float = option(5.0, "time limit for connecting to an origin", low=0.05, high=600, unit="seconds")
+    origin_stall_s: float = option(
+        30.0, "longest time without a byte from an origin", low=0.05, high=3600, unit="seconds"
+    )
+    origin_tries: int = option(4, "attempts per fetch, to start a body or to resume one that broke off", low=1, high=20)
+    origin_redirects: int = option(5, "redirects followed for a getfile request", low=0, high=50)
+    origin: tuple[OriginConfig, ...] = option((), "further origins, chosen by Host and path")
+    forward_hosts: tuple[str, ...] = option(
+        (), "hosts for which the proxy is a forward proxy for plain http: `host` (port 80), `host:port`, `*.suffix`"
+    )
+    drop_parameters: tuple[str, ...] = option(
+        (), "names of query parameters that are left out of keys and of requests to origins"
+    )
+    purge_from: tuple[str, ...] = option(("127.0.0.1", "::1"), "addresses and networks that are allowed to PURGE")
+    object_bytes_max: int = option(
+        8 << 30, "maximum size of an object fetched from an origin", low=1, high=1 << 50, unit="bytes"
+    )
+    spool_directory: str | None = option(
+        None, "directory for bodies that are being fetched; default: the system's temporary directory"
+    )
+    spool_window_bytes: int = option(
+        16 << 20, "how far a fetch may run ahead of its fastest reader", low=65_536, high=1 << 40, unit="bytes"
+    )
+    http_head_bytes: int = option(
+        8192, "maximum size of the head of an HTTP request", low=512, high=1 << 20, unit="bytes"
+    )
+    keepalive_s: float = option(
+        60.0, "how long an HTTP connection may be idle between requests", low=0.05, high=3600, unit="seconds"
+    )
+    connections_max: int = option(10_000, "maximum number of client connections", low=1, high=1_000_000)
+    background_fetch_share: float = option(
+        0.5,
+        "fraction of a body after which its fetch continues for the cache when all clients have left",
+        low=0,
+        high=1,
+    )
+    heuristic_ceiling_s: int = option(86_400, "maximum heuristic lifetime", low=0, high=31_536_000, unit="seconds")
+    heuristic_fraction: float = option(
+        0.1, "heuristic lifetime as a fraction of the time since Last-Modified; 0: no heuristic lifetime", low=0, high=1
+    )
+    negative_lifetime_s: int = option(
+        0,
+        "lifetime of a 404, 405, 410, 414 or 501 without explicit freshness",
+        low=0,
+        high=31_536_000,
+        unit="seconds",
+    )
+    stale_if_error_default_s: int = option(
+        0,
+        "how long a response without `stale-if-error` is served stale while its origin answers 500, 502, 503 or 504",
+        low=0,
+        high=31_536_000,
+        unit="seconds",
+    )
+    stale_if_disconnected_s: int = option(
+        86_400,
+        "how long a response is served stale while its origin is unreachable",
+        low=0,
+        high=31_536_000,
+        unit="seconds",
+    )
+    store_set_cookie: bool = option(
+        False, "store responses with Set-Cookie even if they are not marked `public` or `s-maxage`"
+    )
+    targeted_cache_control: bool = option(False, "let CDN-Cache-Control override Cache-Control and Expires")
+    cache_status_name: str = option("gfcache", "name of the proxy in Cache-Status", high=64)
+    drain_s: float = option(
+        10.0, "how long running requests may continue after SIGTERM", low=0, high=3600, unit="seconds"
+    )
+    step_times: bool = option(False, "measure the latency of each step of a request, and log the totals at the end")
+
+    def __post_init__(self) -> None:
+        """Check each value against its bounds, and the values against each other."""
+        check_bounds(self)
+        try:
+            checked_queue_name(self.queue_name)
+        except UsageError as error:
+            raise SettingError("queue_name", self.queue_name, error.hint) from None
+        if self.host.startswith("["):
+            raise SettingError("host", self.host, "an address without brackets, such as ::1")
+        if self.origin_url is not None:
+            check_origin_url("origin_url", self.origin_url)
+            self._check_not_itself("origin_url", self.origin_url)
+        for table in self.origin:
+            self._check_not_itself("origin", table.url)
+        if not (self.use_cache or self.origin_url or self.origin or self.forward_hosts):
+            raise SettingError("use_cache", False, "true, unless there is an origin: give -s ORIGIN_URL too")
+        directory = self.spool_directory
+        if directory is not None and not (os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)):
+            raise SettingError("spool_directory", directory, "a directory that can be written to")
+        self._check_origins()
+        _patterns(self.forward_hosts)
+        self.purge_networks()
+        for name in self.drop_parameters:
+            if not _is_parameter_name(name):
+                raise SettingError("drop_parameters", name, "names as they stand in a query, without & = #")
+        if not is_structured_token(self.cache_status_name.encode(errors="surrogatepass")):
+            raise SettingError("cache_status_name", self.cache_status_name, "a word that begins with a letter")
+
+    def _check_not_itself(self, name: str, url: str) -> None:
+        """Refuse the proxy itself as an origin: a miss would ask for itself."""
+        parts = urlsplit(url)
+        if parts.scheme == "http" and (parts.port or 80) == self.port and parts.hostname in _own_names(self.host):
+            raise SettingError(name, url, "a server that is not this proxy itself")
+
+    def _check_origins(self) -> None:
+        known: set[tuple[HostPattern | None, bytes]] = set()
+        if self.origin_url is not None:
+            known.add((None, b"/"))
+        for number, rule in enumerate(self._table_rules(), start=1):
+            if (rule.host, rule.path) in known:
+                host = "" if rule.host is None else f"{self.origin[number - 1].host} "
+                repeated = f"{host}{rule.path.decode()} in [[origin]] table {number}"
+                raise SettingError("origin", repeated, "each host and path once (origin_url counts as path /)")
+            known.add((rule.host, rule.path))
+
+    def _defaults(self, url: str = "") -> OriginRule:
+        return OriginRule(
+            url=url, connect_s=self.origin_connect_s, stall_s=self.origin_stall_s, tries=self.origin_tries
+        )
+
+    def _table_rules(self) -> list[OriginRule]:
+        defaults = self._defaults()
+        return [table.rule(defaults) for table in self.origin]
+
+    def origin_table(self, own: Iterable[bytes] = ()) -> OriginTable:
+        """Return the table that chooses the origin of a request; `own` are the authorities of this proxy itself."""
+        default = [] if self.origin_url is None else [self._defaults(self.origin_url)]
+        return OriginTable(
+            [*default, *self._table_rules()],
+            forward_hosts=_patterns(self.forward_hosts),
+            forwarding=self._defaults(),
+            own=own,
+            drop_parameters=frozenset(name.encode() for name in self.drop_parameters),
+        )
+
+    def purge_networks(self) -> tuple[Network, ...]:
+        """Return the networks of `purge_from`; an address is a network of one. Raises SettingError."""
+        return tuple(_network(text) for text in self.purge_from)
+
+
+def _own_names(host: str) -> set[str]:
+    """Return the names by which this machine reaches a listener on that address."""
+    names = {host.lower()}
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        names |= {"127.0.0.1", "::1", "localhost"}
+    elif names & {"127.0.0.1", "localhost"}:
+        names |= {"127.0.0.1", "localhost"}
+    return names
+
+
+def _patterns(hosts: tuple[str, ...]) -> tuple[HostPattern, ...]:
+    return tuple(_pattern(host) for host in hosts)
+
+
+def _pattern(host: str) -> HostPattern:
+    try:
+        return host_pattern(host.encode())
+    except BadTarget:
+        raise SettingError("forward_hosts", host, HOST_ALLOWED) from None
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise SettingError("purge_from", text, "an address, or a network such as 10.0.0.0/8") from None

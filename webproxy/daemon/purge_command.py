@@ -1,0 +1,169 @@
+"""`webproxy purge`: removes objects from the cache, or marks them stale; a short run beside the daemons.
+
+It needs no proxy: it asks the cache itself, on the queue that the proxy's own settings name. A key is a
+path, or a URL where Host chooses, and is brought into the normal form that the proxy gives to what clients ask for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from shmchannel.daemonkit.exits import ExitCode, exit_code_of
+from shmchannel.daemonkit.options import load_or_exit, refuse
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ResourceError, ShmChannelError
+from shmchannel.objects.client import ChannelClient
+from shmchannel.objects.commands import KEY_BYTES_MAX
+from shmchannel.streams.pool import SegmentPool
+from webproxy import version
+from webproxy.daemon.config import ProxyConfig
+from webproxy.http.urls import BadTarget, http_path, normalise_url, normalised_path
+
+DAEMON = "webproxy"
+PROG = f"{DAEMON} purge"
+_SEGMENT_BYTES = 4096
+_BEYOND = b"x"
+"""What stands for the rest of a key behind a prefix while the prefix gets its normal form: `/a/.` is no folder then."""
+_DESCRIPTION = """\
+Remove an object from the cache, with all the variants that HTTP keeps of it. Other settings come from where the daemon
+has them: WEBPROXY_ variables and the file."""
+_KEY_HELP = """\
+/PATH, or http://HOST/PATH where Host chooses the origin; with * at its end (quote it: '/old/*'), all that begin so"""
+
+
+_EXIT_CODES = {ResourceError: ExitCode.CANNOT_START, ShmChannelError: ExitCode.FAILED}
+
+
+class BadKey(Exception):
+    """What was given can be no key of the cache; the text says what can."""
+
+
+class _AsTyped(argparse.Action):
+    """Keep the flag as it was typed with its value, so that a refusal names what the operator wrote."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse hands it over
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, (option_string, values))
+
+
+class PurgeRequest(NamedTuple):
+    """One command to the cache."""
+
+    key: bytes
+    prefix: bool
+
+
+def orders_for(text: bytes) -> list[PurgeRequest]:
+    """The commands that purge a key with its HTTP variants, or all keys with a prefix when `*` is at the end.
+
+    A path has two normal forms where HTTP escapes what getfile takes as it is: both are meant. Raises BadKey.
+    """
+    if text.endswith(b"*"):
+        return [PurgeRequest(prefix, prefix=True) for prefix in _prefixes(text[:-1])]
+    orders = []
+    for key in _normal_forms(text):
+        if len(key) < KEY_BYTES_MAX:  # the variants, their index, and an incomplete response: as CacheUpdater.purge()
+            orders.append(PurgeRequest(key + b"\0", prefix=True))
+        orders.append(PurgeRequest(key, prefix=False))
+    return orders
+
+
+def _prefixes(text: bytes) -> list[bytes]:
+    if not text:
+        return [b""]
+    if text.startswith(b"http://") and text.count(b"/") < 3:
+        raise BadKey("the host of a prefix must be whole: http://HOST/*")
+    return [form[: -len(_BEYOND)] for form in _normal_forms(text + _BEYOND)]
+
+
+def _normal_forms(text: bytes) -> list[bytes]:
+    if text.startswith(b"/"):
+        forms = {normalised_path(text): None}
+        try:
+            forms[http_path(text)] = None
+        except BadTarget:
+            pass  # no HTTP request can ask for it; getfile may
+    elif text.startswith(b"http://"):
+        try:
+            forms = {normalise_url(text): None}
+        except BadTarget as error:
+            raise BadKey(str(error)) from error
+    else:
+        raise BadKey("a key is /PATH or http://HOST/PATH")
+    if max(map(len, forms)) > KEY_BYTES_MAX:
+        raise BadKey(f"a key has at most {KEY_BYTES_MAX} bytes")
+    return list(forms)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Purge what the arguments after `purge` say, print how many objects that were, and return the exit code.
+
+    Ends by SystemExit with 2, and the reason on the error stream, for arguments or settings that cannot be used.
+    """
+    given = _parser().parse_args(arguments)
+    try:
+        orders = orders_for(os.fsencode(given.key))
+    except BadKey as error:
+        refuse(PROG, error)
+    config = _config(given)
+    try:
+        count = purge(config, orders, soft=given.soft)
+    except ShmChannelError as error:
+        sys.stderr.write(f"{PROG}: {error}\n")
+        return int(exit_code_of(error, _EXIT_CODES))
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    objects = "1 object" if count == 1 else f"{count} objects"
+    sys.stdout.write(f"{objects} {'marked stale' if given.soft else 'removed'}\n")
+    return int(ExitCode.OK)
+
+
+def purge(config: ProxyConfig, orders: Sequence[PurgeRequest], *, soft: bool) -> int:
+    """Send the orders to the cache on the configured queue; returns how many objects they met.
+
+    Raises:
+        ResourceError: there is no cache, or no shared memory for its answer.
+        ShmChannelError: the cache ended, or did not answer before the deadline.
+    """
+    deadline = Deadline.after(config.deadline_s)
+    with ExitStack() as resources:
+        pool = SegmentPool.create(1, _SEGMENT_BYTES)
+        resources.callback(pool.close)
+        client = ChannelClient(config.queue_name, pool)
+        resources.callback(client.close)
+        return sum(client.purge(order.key, deadline, prefix=order.prefix, invalidate=soft) for order in orders)
+
+
+def _config(given: argparse.Namespace) -> ProxyConfig:
+    """The daemon's own settings: its file may hold any of them."""
+    flags = [*given.queue, *(() if given.config is None else [f"--config={given.config}"])]
+    loaded = load_or_exit(
+        ProxyConfig,
+        prog=DAEMON,
+        description=_DESCRIPTION,
+        version=version,
+        argv=flags,
+    )
+    return loaded.config
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROG, description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("key", metavar="KEY", help=_KEY_HELP)
+    parser.add_argument(
+        "-q", "--queue", action=_AsTyped, default=(), metavar="NAME",
+        help="name of the cache's command queue, if not the daemon's",
+    )  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", help="the daemon's file of settings")
+    parser.add_argument("--soft", action="store_true", help="mark the objects stale instead: kept, used when allowed")
+    return parser

@@ -1,0 +1,275 @@
+"""BodyTransfer: the body of one hit on its way to its client; it can pause after any byte and go on later.
+
+A paused response holds no segment, no cache worker and no thread: it is a descriptor and a few numbers. It goes on with
+a new transfer from its offset, of the same object version.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from enum import Enum
+from time import monotonic_ns
+from typing import NamedTuple
+
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ShmChannelError
+from shmchannel.objects.hot_table_files import HotTableFile
+from shmchannel.objects.transfers import IncomingTransfer
+from shmchannel.streams.admission import Ticket
+from shmchannel.streams.transfer import TransferState
+from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone
+from webproxy.store.cache_client import CacheClient
+from webproxy.transport.client_stream import ClientStream
+from webproxy.transport.http1_connection import HttpConnection
+
+log = logging.getLogger(__name__)
+
+SLICE_NS = 5_000_000
+"""A response that others wait for gives its worker up after so long."""
+
+PATIENCE_NS = 1_000_000_000
+"""A client that takes nothing for so long is slow, also when nobody waits for the worker."""
+
+TURN_BYTES, TURN_CHUNKS = 1 << 24, 64
+"""A response gives up the segments or the place that others wait for after so many bytes and so many chunks: going on
+anew costs as much as some dozens of small chunks, and the cache has read a few large ones in vain."""
+
+BATCH_CHUNKS, BATCH_BYTES = 8, 1 << 21
+"""A response looks at the time, at who waits, and for a wider lease after its first chunk, and then whenever so many
+chunks or so many bytes went out."""
+
+PIECE_BYTES_MIN, PIECE_BYTES, PIECE_BYTES_MAX = 1 << 18, 1 << 20, 1 << 22
+"""Of a file so much is sent between two looks: PIECE_BYTES at first, then the double while the client takes it at once,
+and the least when it does not."""
+
+
+class Pause(Enum):
+    """Why a response stopped before its end."""
+
+    SLOW = "the client takes no more for now, and others wait, or it has taken nothing for long"
+    YIELD = "others wait for a worker, or for a segment"
+    WIDEN = "more segments have come free than the transfer holds"
+    ENQUEUE = "it is long, and others have or want its place among the long ones"
+
+
+class LongRequest(NamedTuple):
+    """A getfile request for a long object, that waits for its place among these, or has waited, mostly not in vain."""
+
+    fd: int
+    path: bytes
+    ticket: Ticket | None = None
+
+
+class BodyTransfer:
+    """`position` is the offset of the next byte that the client has not got."""
+
+    __slots__ = (
+        "_others_wait",
+        "_rest",
+        "connection",
+        "end",
+        "key",
+        "position",
+        "size_bytes",
+        "stream",
+        "takes_turns",
+        "ticket",
+        "version",
+    )
+
+    def __init__(
+        self, stream: ClientStream, key: bytes, size_bytes: int, version: int, others_wait: Callable[[], bool]
+    ) -> None:
+        self.stream = stream
+        self.key = key
+        self.size_bytes = size_bytes
+        self.version = version
+        self.position = 0
+        self.end = size_bytes
+        """Behind the last byte that the client is to get."""
+        self.connection: HttpConnection | None = None
+        """Where the client's next request comes from, when it is an HTTP client."""
+        self.ticket: Ticket | None = None
+        """What it has waited for after Pause.ENQUEUE; resume() leaves it."""
+        self.takes_turns = True
+        """Whether it waits for a place: False for one that cannot pause."""
+        self._others_wait = others_wait
+        self._rest = b""
+
+    @property
+    def path(self) -> bytes:
+        """What a log line names it by."""
+        return self.key
+
+    def resume(self, cache: CacheClient, wait_s: float) -> Pause | None:
+        """Go on where it paused; returns None at the end, or why it pauses again.
+
+        Raises:
+            BodyCutShort: no cache, or the object changed or left it meanwhile.
+            ClientGone: the connection is closed or broken.
+        """
+        ticket, self.ticket = self.ticket, None
+        try:
+            # The rest goes first: a file that is there by now would give the same bytes.
+            return self._send_rest() if self._rest else self._send_anew(cache, wait_s, ticket)
+        finally:
+            if ticket is not None:
+                ticket.leave()
+
+    def _send_anew(self, cache: CacheClient, wait_s: float, ticket: Ticket | None) -> Pause | None:
+        try:
+            transfer = cache.get(
+                self.key,
+                Deadline.after(wait_s),
+                offset=self.position,
+                length=self.end - self.position if self.end < self.size_bytes else 0,
+                version=self.version,
+                ticket=ticket,
+            )
+        except CacheUnavailable as error:
+            raise BodyCutShort(str(error)) from error
+        with transfer:
+            if not transfer.found:
+                transfer.finish()
+                raise BodyCutShort("the object changed or left the cache in mid-body")
+            if transfer.facts[:2] != (self.size_bytes, self.version):
+                raise BodyCutShort("the cache answered with another object than was asked for")
+            return self.send(transfer, 0)
+
+    def send(self, transfer: IncomingTransfer, sent: int) -> Pause | None:
+        """Send from the current chunk on, whose first `sent` bytes went out; as resume(). Ends the transfer cleanly."""
+        send_chunk, reader = self.stream.send_chunk, transfer.reader
+        batch_chunks = max(1, min(BATCH_CHUNKS, BATCH_BYTES // transfer.chunk_capacity))
+        slice_end_ns = monotonic_ns() + SLICE_NS
+        long_bytes = transfer.long_bytes
+        turn_ends_at = reader.position + max(TURN_BYTES, TURN_CHUNKS * transfer.chunk_capacity)
+        try:
+            while True:
+                if sent < reader.length:
+                    sent = self._send_patiently(transfer, sent)
+                self.position = reader.position - reader.length + sent
+                if sent < reader.length:
+                    return self._pause(transfer, Pause.SLOW, sent)
+                if reader.last:
+                    self._end(transfer)
+                    return None
+                if monotonic_ns() > slice_end_ns:
+                    why = self._why_yield(transfer, turn_over=self.position >= turn_ends_at)
+                    if why is not None:
+                        return self._pause(transfer, why)
+                    slice_end_ns = monotonic_ns() + SLICE_NS
+                left = self.end - self.position
+                if left >= long_bytes:
+                    if transfer.could_widen(left):
+                        return self._pause(transfer, Pause.WIDEN)
+                    if self.takes_turns and transfer.should_enqueue(left):
+                        return self._pause(transfer, Pause.ENQUEUE)
+                sent = reader.drain(send_chunk, batch_chunks)
+        except ClientGone:
+            transfer.cancel_quietly()
+            raise
+        except ShmChannelError as error:
+            raise BodyCutShort(str(error)) from error
+
+    def _why_yield(self, transfer: IncomingTransfer, *, turn_over: bool) -> Pause | None:
+        """Whether a response that has had its slice goes on later, because others wait for what it holds."""
+        if not transfer.may_ask_again:
+            return None
+        if turn_over and transfer.ticket_wanted:
+            return Pause.ENQUEUE
+        return Pause.YIELD if self._others_wait() or (turn_over and transfer.others_wait) else None
+
+    def _send_patiently(self, transfer: IncomingTransfer, sent: int) -> int:
+        """Send the rest of a chunk, while nobody waits for what this response holds; returns what is sent of it."""
+        reader = transfer.reader
+        patience_ends_ns = monotonic_ns() + PATIENCE_NS
+        while True:
+            taken = self.stream.send_memory(reader.address + sent, reader.length - sent, not reader.last)
+            sent += taken
+            if sent == reader.length:
+                return sent
+            # A cache that stops finishes what it has begun, and would not take it up again.
+            if (transfer.last or transfer.may_ask_again) and (self._others_wait() or transfer.others_wait):
+                return sent
+            now = monotonic_ns()
+            if taken:
+                patience_ends_ns = now + PATIENCE_NS
+            elif now > patience_ends_ns:
+                return sent
+
+    def _send_rest(self) -> Pause | None:
+        """What was taken out of the last chunk, when its client took no more of it."""
+        taken = self.stream.send_some(self._rest)
+        self._rest = self._rest[taken:]
+        self.position += taken
+        return Pause.SLOW if self._rest else None
+
+    def _end(self, transfer: IncomingTransfer) -> None:
+        complete = transfer.state is TransferState.COMPLETE
+        transfer.finish()
+        if not complete:
+            raise BodyCutShort("the cache could not read the object to its end")
+
+    def _pause(self, transfer: IncomingTransfer, why: Pause, sent: int = 0) -> Pause | None:
+        """End the transfer. After the last chunk the cache keeps nothing for a resume: the rest of it is kept here."""
+        if transfer.last:
+            self._rest = bytes(transfer.chunk[sent:])
+        transfer.cancel_quietly()
+        return why
+
+
+class FileResponse(BodyTransfer):
+    """One whose body is a file that was found on the hot table; without it, it goes on as any other."""
+
+    __slots__ = ("_name", "_piece_bytes")
+
+    def __init__(
+        self,
+        stream: ClientStream,
+        key: bytes,
+        file: HotTableFile,
+        others_wait: Callable[[], bool],
+        first: int,
+        end: int,
+    ) -> None:
+        super().__init__(stream, key, file.size_bytes, file.name.version, others_wait)
+        self._name = file.name
+        self._piece_bytes = PIECE_BYTES
+        self.position, self.end = first, end
+
+    def _send_anew(self, cache: CacheClient, wait_s: float, ticket: Ticket | None) -> Pause | None:
+        file = cache.files.again(self._name)
+        return super()._send_anew(cache, wait_s, ticket) if file is None else self.send_file(file)
+
+    def send_file(self, file: HotTableFile) -> Pause | None:
+        """Send from the file; otherwise as resume()."""
+        pause = self._send_file(file.fd)
+        if pause is not None:
+            file.keep_paused()
+        return pause
+
+    def _send_file(self, fd: int) -> Pause | None:
+        send_file = self.stream.send_file
+        now = monotonic_ns()
+        slice_end_ns, patience_ends_ns = now + SLICE_NS, now + PATIENCE_NS
+        while True:
+            wanted = min(self.end - self.position, self._piece_bytes)
+            sent = send_file(fd, self.position, wanted)
+            self.position += sent
+            if self.position >= self.end:
+                return None
+            before, now = now, monotonic_ns()
+            if sent:
+                patience_ends_ns = now + PATIENCE_NS
+            elif os.fstat(fd).st_size < self.end:  # somebody else's hand: the cache itself never changes it
+                raise BodyCutShort("the object's file was made shorter")
+            elif now > patience_ends_ns:
+                return Pause.SLOW
+            at_once = now - before <= SLICE_NS
+            self._piece_bytes = min(2 * self._piece_bytes, PIECE_BYTES_MAX) if at_once else PIECE_BYTES_MIN
+            if now > slice_end_ns:
+                if self._others_wait():
+                    return Pause.SLOW if sent < wanted else Pause.YIELD
+                slice_end_ns = now + SLICE_NS

@@ -1,0 +1,187 @@
+"""PURE: the heads of answers to HTTP clients: what is said of the body, of the connection, and of the cache's part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from webproxy.caching.cache_status import cache_status
+from webproxy.caching.hop_by_hop import end_to_end
+from webproxy.caching.partial import part_fields
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.validators import not_modified_fields
+from webproxy.http.dates import format_http_date
+from webproxy.http.fields import Fields
+from webproxy.http.messages import RequestHead
+from webproxy.http.ranges import content_range, unsatisfied_range
+from webproxy.http.serialise import REASONS, error_response
+from webproxy.origin.response_head import OriginResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What the answer says of the connection: it closes, or an old client is told that it does not."""
+
+    closes: bool
+    says_keep_alive: bool = False
+
+    @property
+    def line(self) -> bytes:
+        """The field, with its line end, or nothing."""
+        if self.closes:
+            return b"Connection: close\r\n"
+        return b"Connection: keep-alive\r\n" if self.says_keep_alive else b""
+
+
+STAYS = Connection(closes=False)
+STAYS_AND_SAYS_SO = Connection(closes=False, says_keep_alive=True)
+CLOSES = Connection(closes=True)
+
+
+def connection_for(request: RequestHead, *, may_stay: bool) -> Connection:
+    """What becomes of the connection after this request (RFC 9112 section 9.3)."""
+    if not (may_stay and request.keep_alive):
+        return CLOSES
+    return STAYS if request.version == (1, 1) else STAYS_AND_SAYS_SO
+
+
+class ResponseHeads:
+    """Builds heads under one name; the name goes into Via and Cache-Status."""
+
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+        self._via_line = b"Via: 1.1 " + name + b"\r\n"
+        said = name.replace(b"%", b"%%")
+        self._hit_tail = b"Age: %d\r\nCache-Status: " + said + b"; hit; ttl=%d\r\nVia: 1.1 " + said + b"\r\n"
+
+    def status(self, **said: object) -> bytes:
+        """A Cache-Status value."""
+        return cache_status(self._name, **said)  # type: ignore[arg-type]
+
+    # -- of stored responses -------------------------------------------------------------------------------------
+    def hit(self, stored: StoredResponse, age_s: int, connection: Connection, status: bytes | None = None) -> bytes:
+        """The head of a whole stored response; a 204 has no length (RFC 9110 section 8.6)."""
+        return b"HTTP/1.1 %d %s\r\n%s%s%s%s\r\n" % (
+            stored.status,
+            stored.reason or REASONS.get(stored.status, b""),
+            stored.fields.block,
+            self._tail(stored, age_s, status),
+            connection.line,
+            b"Content-Length: %d\r\n" % stored.body_bytes if stored.status != 204 else b"",
+        )
+
+    def _tail(self, stored: StoredResponse, age_s: int, status: bytes | None) -> bytes:
+        if status is None:
+            return self._hit_tail % (age_s, stored.lifetime_s - age_s)
+        return b"Age: %d\r\nCache-Status: %s\r\n%s" % (age_s, status, self._via_line)
+
+    def not_modified(self, stored: StoredResponse, age_s: int, connection: Connection, status: bytes | None) -> bytes:
+        """304: the client's copy still holds."""
+        block = not_modified_fields(stored.fields).block
+        return b"HTTP/1.1 304 Not Modified\r\n%s%s%s\r\n" % (block, self._tail(stored, age_s, status), connection.line)
+
+    def part(
+        self, stored: StoredResponse, age_s: int, connection: Connection, status: bytes | None, first: int, end: int
+    ) -> bytes:
+        """206 with one range."""
+        return b"HTTP/1.1 206 Partial Content\r\n%s%s%sContent-Range: %s\r\nContent-Length: %d\r\n\r\n" % (
+            part_fields(stored.fields).block,
+            self._tail(stored, age_s, status),
+            connection.line,
+            content_range(first, end, stored.body_bytes),
+            end - first,
+        )
+
+    def parts(
+        self,
+        stored: StoredResponse,
+        age_s: int,
+        connection: Connection,
+        status: bytes | None,
+        boundary: bytes,
+        length: int,
+    ) -> bytes:
+        """206 with several ranges, `length` bytes with all that frames them."""
+        return b"HTTP/1.1 206 Partial Content\r\n%s%s%s%sContent-Length: %d\r\n\r\n" % (
+            part_fields(stored.fields).without((b"content-type",)).block,
+            self._tail(stored, age_s, status),
+            connection.line,
+            b"Content-Type: multipart/byteranges; boundary=%s\r\n" % boundary,
+            length,
+        )
+
+    def unsatisfiable(
+        self,
+        stored: StoredResponse,
+        age_s: int,
+        connection: Connection,
+        status: bytes | None,
+        now: float,
+        *,
+        with_body: bool,
+    ) -> bytes:
+        """416, whole."""
+        said = Fields(
+            (
+                (b"Content-Range", unsatisfied_range(stored.body_bytes)),
+                (b"Cache-Status", status or self.status(hit=True, ttl=stored.lifetime_s - age_s)),
+            )
+        )
+        return self.error(416, connection, now, "range not satisfiable", fields=said, with_body=with_body)
+
+    # -- of an origin's answers ----------------------------------------------------------------------------------
+    def forwarded(
+        self, response: OriginResponse, connection: Connection, status: bytes, framing: bytes, date: bytes
+    ) -> bytes:
+        """The head of an origin's answer as it goes on; `framing` are the lines that frame its body."""
+        fields = end_to_end(response.fields)
+        if framing or response.status == 204:  # a HEAD's answer and a 304 keep the length of the body they leave out
+            fields = fields.without((b"content-length",))
+        dated = b"" if b"date" in fields else b"Date: " + date + b"\r\n"
+        return b"HTTP/1.1 %d %s\r\n%s%sCache-Status: %s\r\n%s%s%s\r\n" % (
+            response.status,
+            response.reason or REASONS.get(response.status, b""),
+            fields.block,
+            dated,
+            status,
+            b"Via: %s %s\r\n" % (response.http_version, self._name),
+            connection.line,
+            framing,
+        )
+
+    # -- of our own ----------------------------------------------------------------------------------------------
+    def not_stored(
+        self, status: int, connection: Connection, now: float, text: str, lacking: bytes, *, with_body: bool
+    ) -> bytes:
+        """A whole answer for want of a stored response, where nobody else is asked; `lacking` as `fwd` would say it."""
+        said = Fields(((b"Cache-Status", self.status(detail=lacking)),))
+        return self.error(status, connection, now, text, fields=said, with_body=with_body)
+
+    def options(self, connection: Connection, now: float) -> bytes:
+        """The answer to an OPTIONS that asks about the proxy itself."""
+        return b"HTTP/1.1 200 OK\r\nDate: %s\r\nAllow: %s\r\n%sContent-Length: 0\r\n\r\n" % (
+            format_http_date(int(now)),
+            b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE",
+            connection.line,
+        )
+
+    def error(
+        self,
+        status: int,
+        connection: Connection,
+        now: float,
+        text: str,
+        *,
+        fields: Fields | None = None,
+        with_body: bool = True,
+    ) -> bytes:
+        """A whole answer of our own."""
+        if connection.says_keep_alive:
+            fields = (fields or Fields()).with_line(b"Connection", b"keep-alive")
+        return error_response(
+            status,
+            close=connection.closes,
+            text=text,
+            date=format_http_date(int(now)),
+            fields=fields,
+            with_body=with_body,
+        )

@@ -1,0 +1,357 @@
+"""OriginClient: one request to an HTTP origin with libcurl; the only importer of pycurl.
+
+A handle is made for each thread and kept: connections live in it. Redirects are followed here, not by libcurl, so that
+each hop's host is checked by its own rule. The body comes as the origin sent it (no decompression), and is counted.
+What is sent once and must not be sent twice gets a connection of its own: on one that was kept, libcurl would send it
+again when the origin has closed it meanwhile (RFC 9110 section 9.2.2).
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+import pycurl
+
+from webproxy.errors import (
+    BodyCutShort,
+    FetchAborted,
+    OriginBadReply,
+    OriginError,
+    OriginRefused,
+    OriginTimeout,
+    OriginTooLarge,
+    OriginUnreachable,
+)
+from webproxy.http.fields import Field, Fields
+from webproxy.http.syntax import FRAMING_FIELDS
+from webproxy.origin.addresses import may_connect, may_redirect, parse_address, same_host
+from webproxy.origin.request import OriginRequest, fields_for, header_lines
+from webproxy.origin.response_head import HeadReader, OriginResponse
+
+BUFFER_BYTES = 256 * 1024
+UNWANTED_BYTES_MAX = 65_536
+CONTINUE_WAIT_MS = 1000
+"""So long is waited for a word from an origin that was asked by Expect; many know no 100 (RFC 9110 section 10.1.1)."""
+ABSENT_STATUSES = frozenset({401, 403, 404, 410})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HTTP = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
+_HAS_HTTP2 = bool(pycurl.version_info()[4] & pycurl.VERSION_HTTP2)
+_HTTP_VERSION = pycurl.CURL_HTTP_VERSION_2TLS if _HAS_HTTP2 else pycurl.CURL_HTTP_VERSION_1_1
+# libcurl may have been built on another system, whose certificates lay elsewhere.
+_SYSTEM_CAS = ssl.get_default_verify_paths()
+_BAD_CERTIFICATE = frozenset({pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE})
+_NOT_CONNECTED = frozenset({pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_SSL_CONNECT_ERROR})
+_BROKEN = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING})
+_CUT_SHORT = frozenset({pycurl.E_PARTIAL_FILE, pycurl.E_HTTP2})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginLimits:
+    """How one origin is asked, and the limits of one try in seconds, bytes and hops."""
+
+    connect_s: float
+    stall_s: float
+    redirects: int
+    object_bytes_max: int | None
+    """None: a body of any length is taken."""
+    tls_verify: bool = True
+    ca_file: str | None = None
+    """The authorities of its certificate; None for the system's."""
+    add_fields: tuple[Field, ...] = ()
+    """Sent in place of the request's fields of these names; like the two above, for its own host only."""
+
+
+class Sink:
+    """Who takes a response; what it raises ends the fetch and comes out of fetch()."""
+
+    def interim(self, status: int, fields: Fields) -> None:
+        """An interim answer has come (1xx); nothing needs to be done with it."""
+
+    def begin(self, response: OriginResponse) -> bool:
+        """The final head has come, whether a body follows or not; True when the body is wanted."""
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        """The next part of the body; may wait, and its waiting is not the origin's stalling."""
+        raise NotImplementedError
+
+    def idle(self) -> bool:
+        """Called now and then, about once a second also while nothing comes; True ends the fetch."""
+        raise NotImplementedError
+
+
+class OriginClient:
+    """Thread-safe: each thread has a handle of its own, for all origins."""
+
+    def __init__(self, limits: OriginLimits) -> None:
+        """`limits` hold for a fetch that brings none."""
+        self._limits = limits
+        self._local = threading.local()
+
+    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits | None = None) -> OriginResponse:
+        """Ask, following redirects if that is wanted, and give the answer to the sink; returns its head, with trailers.
+
+        Raises:
+            OriginError: its subclass says what happened; a body that came short is OriginBadReply.
+            BodyCutShort: the request's body came short of its length.
+        """
+        limits = limits or self._limits
+        url = request.url
+        for _ in range(limits.redirects + 1):
+            attempt = _Attempt(self._handle(), url, request, sink, limits)
+            target = attempt.run()
+            if target is None:
+                return attempt.outcome
+            if not may_redirect(url, target):
+                raise OriginRefused(f"{url} redirects to {target!r}: only to plain http and https, never https to http")
+            url = target
+        raise OriginRefused(f"{request.url} redirects more than {limits.redirects} times")
+
+    def _handle(self) -> pycurl.Curl:
+        handle = getattr(self._local, "handle", None)
+        if handle is None:
+            handle = self._local.handle = pycurl.Curl()
+        return handle
+
+
+class _Attempt:
+    """One hop: set-up, callbacks and outcome of one perform()."""
+
+    def __init__(self, handle: pycurl.Curl, url: str, request: OriginRequest, sink: Sink, limits: OriginLimits) -> None:
+        self._handle = handle
+        self._url = url
+        self._request = request
+        self._sink = sink
+        self._limits = limits
+        self._elsewhere = not same_host(url, request.url)
+        self._heads = HeadReader(url, request.method)
+        self._response: OriginResponse | None = None
+        self._redirect: OriginResponse | None = None
+        self._unwanted = False
+        self._received = 0
+        self._sent = 0
+        self._last_progress = monotonic()
+        self._failure: BaseException | None = None
+        self._refusal: OriginError | None = None
+        self._sockets: list[socket.socket] = []
+
+    def run(self) -> str | None:
+        """Perform; None when the sink has got the answer, or the URL of a redirect."""
+        location = self._perform()
+        failure, self._failure = self._failure, None
+        try:
+            if self._unwanted:  # status and header are all that was wanted
+                return None
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # its traceback holds this frame: no cycle, so that it goes when it is handled
+        again = self._request.repeatable
+        if self._redirect is not None:
+            if location:
+                return location.decode("latin-1")
+            status = self._redirect.status
+            raise OriginBadReply(f"{self._url}: status {status} without a usable Location", status=status)
+        if self._response is None:
+            raise OriginBadReply(f"{self._url}: no answer", retryable=again)
+        length = self._response.length
+        if length is not None and self._received < length:
+            raise OriginBadReply(f"{self._url}: {self._received} of {length} bytes", retryable=again)
+        return None
+
+    @property
+    def outcome(self) -> OriginResponse:
+        """The head that the sink was given, with what came behind the body."""
+        assert self._response is not None
+        trailers = self._heads.trailers
+        return replace(self._response, trailers=trailers) if len(trailers) else self._response
+
+    def _perform(self) -> bytes | None:
+        """Let libcurl work; returns where a redirect leads. What went wrong is in `_failure` then."""
+        handle = self._handle
+        self._configure()
+        try:
+            handle.perform()
+            location: bytes | None = handle.getinfo_raw(pycurl.REDIRECT_URL)  # as sent: it need not be ASCII
+        except pycurl.error as error:
+            self._failure = self._failure or self._refusal or self._translate(error)
+            return None
+        else:
+            return location
+        finally:
+            handle.reset()  # keeps the connections, drops the callbacks' references
+            for made in self._sockets:
+                made.close()
+
+    def _configure(self) -> None:
+        handle, limits, request = self._handle, self._limits, self._request
+        fields = fields_for(request, limits.add_fields, elsewhere=self._elsewhere)
+        handle.reset()
+        options: dict[int, Any] = {
+            pycurl.URL: self._url,
+            pycurl.NOSIGNAL: 1,
+            pycurl.PROTOCOLS: _HTTP,
+            pycurl.REDIR_PROTOCOLS: _HTTP,
+            pycurl.HTTP_VERSION: _HTTP_VERSION,
+            pycurl.FOLLOWLOCATION: 0,
+            pycurl.PATH_AS_IS: 1,  # the path was normalised for the key already
+            pycurl.PROXY: "",
+            pycurl.NETRC: pycurl.NETRC_IGNORED,
+            pycurl.HTTP_CONTENT_DECODING: 0,
+            pycurl.BUFFERSIZE: BUFFER_BYTES,
+            pycurl.CONNECTTIMEOUT_MS: int(limits.connect_s * 1000),
+            # When a kept connection turns out to be dead, libcurl asks again by itself: what may be sent once only, and
+            # a URL with an empty query, whose question mark it then loses, get a new connection.
+            pycurl.FRESH_CONNECT: not request.repeatable or self._url.endswith("?"),
+            pycurl.HTTPHEADER: header_lines(fields),
+            pycurl.HEADERFUNCTION: self._on_header,
+            pycurl.WRITEFUNCTION: self._on_body,
+            pycurl.NOPROGRESS: 0,
+            pycurl.XFERINFOFUNCTION: self._on_progress,
+            pycurl.OPENSOCKETFUNCTION: self._on_socket,
+            **self._tls_options(),
+            **self._method_options(),
+        }
+        for option, value in options.items():
+            handle.setopt(option, value)
+
+    def _tls_options(self) -> dict[int, Any]:
+        """Whom to trust; the operator's word on that is about the origin's own host."""
+        limits = self._limits
+        if not limits.tls_verify and not self._elsewhere:
+            return {pycurl.SSL_VERIFYPEER: 0, pycurl.SSL_VERIFYHOST: 0}
+        own = None if self._elsewhere else limits.ca_file
+        places = {pycurl.CAINFO: own} if own else {pycurl.CAINFO: _SYSTEM_CAS.cafile, pycurl.CAPATH: _SYSTEM_CAS.capath}
+        return {option: place for option, place in places.items() if place is not None}
+
+    def _method_options(self) -> dict[int, Any]:
+        request = self._request
+        if request.method == b"HEAD":
+            return {pycurl.NOBODY: 1}
+        options: dict[int, Any] = {}
+        if request.sends_body:  # first: it would change the method
+            length = request.body.length if request.body is not None else 0
+            options[pycurl.UPLOAD] = 1
+            options[pycurl.UPLOAD_BUFFERSIZE] = BUFFER_BYTES
+            options[pycurl.INFILESIZE_LARGE] = -1 if length is None else length
+            options[pycurl.READFUNCTION] = self._on_read
+            options[pycurl.EXPECT_100_TIMEOUT_MS] = CONTINUE_WAIT_MS
+        if options or request.method != b"GET":
+            options[pycurl.CUSTOMREQUEST] = request.method
+        return options
+
+    def _guarded(self, call: Callable[[], Any], failed: Any) -> Any:
+        try:
+            return call()
+        except BaseException as error:  # noqa: BLE001 - libcurl is in between: kept, and raised after perform()
+            self._failure = error
+            return failed
+
+    def _on_socket(self, _purpose: int, address: tuple[Any, ...]) -> Any:
+        return self._guarded(lambda: self._make_socket(address), pycurl.SOCKET_BAD)
+
+    def _make_socket(self, address: tuple[Any, ...]) -> Any:
+        """A socket for an address of the origin's name; a refused one leaves the name's other addresses to be tried."""
+        family, kind, protocol, endpoint = address
+        ip = parse_address(endpoint[0]) if family in (socket.AF_INET, socket.AF_INET6) else None
+        named = self._request.named_by_operator and not self._elsewhere
+        if ip is None or not may_connect(ip, named_by_operator=named):
+            self._refusal = OriginRefused(f"{self._url}: address {ip} is not allowed for an origin")
+            return pycurl.SOCKET_BAD
+        try:
+            self._sockets.append(socket.socket(family, kind, protocol))
+        except OSError as error:  # out of descriptors
+            self._refusal = OriginUnreachable(f"{self._url}: {error.strerror or error}", retryable=True)
+            return pycurl.SOCKET_BAD
+        return self._sockets[-1]  # pycurl goes on with a duplicate
+
+    def _on_progress(self, *_: object) -> int:
+        return self._guarded(self._check_progress, 1)  # type: ignore[no-any-return]
+
+    def _check_progress(self) -> int:
+        if monotonic() - self._last_progress > self._limits.stall_s:
+            text = f"{self._url}: nothing for {self._limits.stall_s:.1f} s"
+            raise OriginTimeout(text, retryable=self._request.repeatable)
+        if self._sink.idle():
+            raise FetchAborted(f"{self._url}: nobody waits for it any more")
+        return 0
+
+    def _on_read(self, size: int) -> bytes | int:
+        return self._guarded(lambda: self._read_body(size), pycurl.READFUNC_ABORT)  # type: ignore[no-any-return]
+
+    def _read_body(self, size: int) -> bytes:
+        """The next bytes to send; the end of a body that is too short must not look like its end."""
+        source = self._request.body
+        data = source.read(size) if source is not None else b""
+        self._sent += len(data)
+        if not data and source is not None and source.length is not None and self._sent < source.length:
+            raise BodyCutShort(f"{self._url}: {self._sent} of {source.length} bytes to be sent")
+        self._last_progress = monotonic()
+        return data
+
+    def _on_header(self, line: bytes) -> int | None:
+        return self._guarded(lambda: self._take_header(line), -1)  # type: ignore[no-any-return]
+
+    def _take_header(self, line: bytes) -> int | None:
+        head = self._heads.take(line)
+        ends = False
+        if head is not None:
+            if head.status < 200:
+                self._sink.interim(head.status, head.fields)
+            elif self._request.follow_redirects and head.status in _REDIRECTS:
+                self._redirect = head
+            else:
+                ends = self._begin(head)
+        self._last_progress = monotonic()
+        return -1 if ends else None
+
+    def _begin(self, head: OriginResponse) -> bool:
+        """Hand over the final head; True when nothing of what libcurl would do next is wanted."""
+        refused = head.status == 417 and self._request.expects_continue
+        if refused:  # libcurl would skip the body and ask again without Expect; the client is to hear of it instead
+            fields = head.fields.without(FRAMING_FIELDS)
+            head = replace(head, fields=fields.with_line(b"Content-Length", b"0"), length=0)
+        most = self._limits.object_bytes_max
+        if most is not None and head.length is not None and head.length > most:
+            raise OriginTooLarge(f"{self._url}: {head.length} bytes, at most {most}")
+        self._response = head
+        self._unwanted = not self._sink.begin(head) or refused
+        return refused
+
+    def _on_body(self, data: bytes) -> int | None:
+        return self._guarded(lambda: self._take_body(data), -1)  # type: ignore[no-any-return]
+
+    def _take_body(self, data: bytes) -> int | None:
+        self._received += len(data)
+        if self._response is None:
+            if self._received > UNWANTED_BYTES_MAX:
+                raise OriginBadReply(f"{self._url}: a redirect of more than {UNWANTED_BYTES_MAX} bytes")
+            return None
+        if self._unwanted:  # a short one is read to its end, so that the connection can be used again
+            return None if self._received <= UNWANTED_BYTES_MAX else -1
+        most = self._limits.object_bytes_max
+        if most is not None and self._received > most:
+            raise OriginTooLarge(f"{self._url}: more than {most} bytes")
+        self._sink.write(data)
+        self._last_progress = monotonic()
+        return None
+
+    def _translate(self, error: pycurl.error) -> OriginError:
+        code, message = error.args[0], f"{self._url}: {error.args[1]}"
+        again = self._request.repeatable
+        if code == pycurl.E_OPERATION_TIMEDOUT:  # of connecting: the only time that libcurl measures
+            return OriginTimeout(message, retryable=True)
+        if code in _BAD_CERTIFICATE:
+            return OriginUnreachable(message)
+        if code in _NOT_CONNECTED:  # nothing was sent
+            return OriginUnreachable(message, retryable=True)
+        if code in _BROKEN:
+            return OriginUnreachable(message, retryable=again)
+        status = self._response.status if self._response is not None else 0
+        return OriginBadReply(message, status=status, retryable=again and code in _CUT_SHORT)

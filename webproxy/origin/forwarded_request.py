@@ -1,0 +1,56 @@
+"""ForwardedRequest: what of a client's request is forwarded to an origin, where to, within which limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from webproxy.caching.hop_by_hop import end_to_end
+from webproxy.caching.options import CachingOptions
+from webproxy.http.fields import Fields
+from webproxy.http.messages import RequestHead
+from webproxy.origin.client import OriginClient, OriginLimits
+from webproxy.origin.routing import OriginRule, Target
+from webproxy.origin.via import Via, counted_down
+
+_NOT_FORWARDED = (b"host", b"expect")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSettings:
+    """What holds for every fetch."""
+
+    window_bytes: int
+    go_on_share: float
+    redirects: int
+    object_bytes_max: int
+    via: Via
+    options: CachingOptions
+
+
+class ForwardedRequest:
+    """Makes the request to an origin of a client's: what is forwarded, where to, within which limits."""
+
+    def __init__(self, origin: OriginClient, settings: FetchSettings) -> None:
+        self.origin = origin
+        self._settings = settings
+        self.limits = lru_cache(maxsize=256)(self._limits)
+
+    def _limits(self, rule: OriginRule) -> OriginLimits:
+        """The limits of one origin's fetches."""
+        return OriginLimits(
+            connect_s=rule.connect_s,
+            stall_s=rule.stall_s,
+            redirects=self._settings.redirects,
+            object_bytes_max=self._settings.object_bytes_max,
+            tls_verify=rule.tls_verify,
+            ca_file=rule.ca_file,
+            add_fields=rule.add_fields,
+        )
+
+    def forwarded(self, request: RequestHead, target: Target) -> Fields:
+        """A client's fields as they go on (RFC 9110 section 7.6): without this connection's, with our Via."""
+        kept = end_to_end(counted_down(request)).without(_NOT_FORWARDED)
+        if target.host is not None:
+            kept = kept.with_line(b"Host", target.host)
+        return kept.with_line(b"Via", self._settings.via.member(request.version))

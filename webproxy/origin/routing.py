@@ -1,0 +1,210 @@
+"""PURE: which origin answers a request, by its Host and its path, and the key of what it answers.
+
+Two families of keys never meet. An origin chosen by path alone has one space of paths for all clients: the key is the
+path, so getfile and HTTP share its objects whatever Host a client sends. An origin chosen by Host, and a target of
+forward proxying, has a space of its own for each host: the key begins with `http://` and the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from webproxy.http.urls import (
+    BadTarget,
+    TargetParts,
+    name_and_port,
+    normalised_authority,
+    origin_url,
+    without_parameters,
+)
+
+Field: TypeAlias = tuple[bytes, bytes]
+
+
+class HostPattern(NamedTuple):
+    """`host`, `host:port`, `*.suffix` or `*.suffix:port`; without a port, `port` is None."""
+
+    name: bytes
+    """The whole name, or what it must end with, the first dot included."""
+    port: int | None
+    wildcard: bool
+
+    def fits(self, name: bytes, port: int) -> bool:
+        """Whether it means this host; `*.suffix` is every name below the suffix, not the suffix itself."""
+        if self.port is not None and self.port != port:
+            return False
+        return name.endswith(self.name) if self.wildcard else name == self.name
+
+
+def host_pattern(text: bytes) -> HostPattern:
+    """Read a pattern; raises BadTarget for what is none."""
+    wildcard = text.startswith(b"*.")
+    authority = normalised_authority(text[2:] if wildcard else text)
+    name, port = name_and_port(authority)
+    if wildcard and (name.startswith(b"[") or name.replace(b".", b"").isdigit()):
+        raise BadTarget("an address has no names below it")
+    has_port = not text.endswith(b"]") and b":" in text.rpartition(b"]")[2]
+    return HostPattern(b"." + name if wildcard else name, port if has_port else None, wildcard)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginRule:
+    """One origin: what is asked there, where it is and how it is asked. Times are seconds.
+
+    `path` begins and ends with a slash and is in normal form. `preserve_host` has a meaning only with `host`.
+    """
+
+    url: str
+    host: HostPattern | None = None
+    path: bytes = b"/"
+    strip_prefix: bool = False
+    preserve_host: bool = False
+    connect_s: float = 5.0
+    stall_s: float = 30.0
+    tries: int = 4
+    add_fields: tuple[Field, ...] = ()
+    tls_verify: bool = True
+    ca_file: str | None = None
+
+
+class Target(NamedTuple):
+    """What a request is for: the key in the cache, and where the origin has it.
+
+    Without a rule there is nobody to ask: the cache may have the object all the same (a static file).
+    """
+
+    key: bytes
+    rule: OriginRule | None
+    base: str
+    """What the URL begins with, in place of the prefix that the rule strips."""
+    path: bytes
+    """Of the key: without the dropped parameters."""
+    whole_path: bytes
+    """With them."""
+    host: bytes | None = None
+    """What the origin must be sent as Host; None for the host of its URL."""
+    named_by_operator: bool = True
+    """The settings name this very host, so that its addresses need not be public ones."""
+
+    @property
+    def url(self) -> str:
+        """What to fetch for the cache: the key names exactly this."""
+        return self._url(self.path)
+
+    @property
+    def whole_url(self) -> str:
+        """What to ask for a request that passes through: the same with every parameter."""
+        return self._url(self.whole_path)
+
+    def _url(self, path: bytes) -> str:
+        assert self.rule is not None
+        return origin_url(self.base, path[len(self.rule.path) - 1 :] if self.rule.strip_prefix else path)
+
+
+class Refused(NamedTuple):
+    """No request of ours to make: the status for the client, and why."""
+
+    status: int
+    reason: str
+
+
+class OriginTable:
+    """Chooses the origin: the closest host first, below it the longest path. Immutable, for all threads."""
+
+    def __init__(
+        self,
+        rules: Iterable[OriginRule] = (),
+        *,
+        forward_hosts: Iterable[HostPattern] = (),
+        forwarding: OriginRule | None = None,
+        own: Iterable[bytes] = (),
+        drop_parameters: frozenset[bytes] = frozenset(),
+    ) -> None:
+        """`forwarding` says how forward-proxy targets are asked; its URL is each target's own.
+
+        `own` are the authorities under which clients know this proxy itself.
+        """
+        ordered = sorted(rules, key=_closeness, reverse=True)
+        self._by_path = [rule for rule in ordered if rule.host is None]
+        self._by_suffix: list[tuple[HostPattern, OriginRule]] = []
+        self._by_name: dict[bytes, list[tuple[HostPattern, OriginRule]]] = {}
+        for rule in ordered:
+            if rule.host is not None:
+                found = self._by_suffix if rule.host.wildcard else self._by_name.setdefault(rule.host.name, [])
+                found.append((rule.host, rule))
+        self._by_host = bool(self._by_name or self._by_suffix)
+        self._forward_hosts = tuple(forward_hosts)
+        self._forwarding = forwarding or OriginRule(url="")
+        self._own = frozenset(normalised_authority(authority) for authority in own)
+        self._drop = drop_parameters
+
+    @property
+    def by_path_only(self) -> bool:
+        """True when no origin is chosen by Host: a path is the same object under every name."""
+        return not self._by_host
+
+    def find(self, parts: TargetParts) -> Target | Refused:
+        """The target of an HTTP request.
+
+        A whole URL means this proxy itself, a host of the table, or forward proxying to a host of its list; guessing
+        that it means the default origin would hand out another site's content under its name.
+        """
+        scheme, authority, path, absolute = parts
+        if not absolute or authority is None:
+            return self.choose(authority, path)
+        if scheme != b"http":
+            return Refused(403, f"no {scheme.decode()}:// targets here")
+        target = self._of_host(authority, path) or self._forward(authority, path)
+        if target is not None:
+            return target
+        if authority in self._own:
+            return self.choose(None, path)
+        return Refused(403, f"no forward proxying to {authority.decode()}")
+
+    def choose(self, host: bytes | None, path: bytes) -> Target:
+        """The target of a path in normal form, asked for under `host` (a normal authority; None for getfile)."""
+        if host is not None and self._by_host and (target := self._of_host(host, path)) is not None:
+            return target
+        kept = self._kept(path)
+        for rule in self._by_path:
+            if path.startswith(rule.path):
+                return Target(kept, rule, rule.url, kept, path)
+        return Target(kept, None, "", kept, path)
+
+    def _of_host(self, authority: bytes, path: bytes) -> Target | None:
+        name, port = name_and_port(authority)
+        for candidates in (self._by_name.get(name, ()), self._by_suffix):
+            for pattern, rule in candidates:
+                if path.startswith(rule.path) and pattern.fits(name, port):
+                    # A port that does not choose is no part of the key: it only says how the client came here.
+                    shown = authority if pattern.port is not None else name
+                    kept = self._kept(path)
+                    sent = shown if rule.preserve_host else None
+                    return Target(b"http://" + shown + kept, rule, rule.url, kept, path, sent)
+        return None
+
+    def _forward(self, authority: bytes, path: bytes) -> Target | None:
+        if not self._forward_hosts:
+            return None
+        name, port = name_and_port(authority)
+        fitting = [
+            pattern for pattern in self._forward_hosts if pattern.fits(name, port) and (pattern.port or 80) == port
+        ]
+        if not fitting:
+            return None
+        base, kept = b"http://" + authority, self._kept(path)
+        named = not all(pattern.wildcard for pattern in fitting)
+        return Target(base + kept, self._forwarding, base.decode(), kept, path, None, named)
+
+    def _kept(self, path: bytes) -> bytes:
+        return without_parameters(path, self._drop) if self._drop and b"?" in path else path
+
+
+def _closeness(rule: OriginRule) -> tuple[bool, bool, int, bool, int]:
+    """Orders rules: a host before none, a whole name before a suffix, the longer suffix, a port, the longer path."""
+    host = rule.host
+    if host is None:
+        return False, False, 0, False, len(rule.path)
+    return True, not host.wildcard, len(host.name), host.port is not None, len(rule.path)

@@ -1,0 +1,275 @@
+"""Lookup: what the cache has for an HTTP request, as stored responses.
+
+The object at a URL's key is a 200 without Vary, so that getfile, which can ask for no other, shares it. Everything else
+(variants, and other statuses) lies at `key NUL id`, and `key NUL` has the index of these. A key that was seen to have
+an index is looked up there first. An incomplete response lies at `key NUL partial`; only who can use one looks there.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import lru_cache
+from time import time
+from urllib.parse import unquote_to_bytes
+
+from shmchannel.deadline import Deadline
+from shmchannel.objects.hot_table_files import HotTableFile
+from shmchannel.objects.hot_table_layout import HotTableEntry
+from shmchannel.objects.transfers import IncomingTransfer
+from webproxy.caching.index_codec import decode_index
+from webproxy.caching.partial import answer_range, lies_within
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.stored_codec import MetadataError, decode, is_index
+from webproxy.caching.variants import VariantIndex, choose, matches, new_variant, variant_key
+from webproxy.http.dates import format_http_date
+from webproxy.http.fields import Fields
+from webproxy.http.messages import RequestHead
+from webproxy.store.cache_client import CacheClient
+
+INDEX_SUFFIX = b"\0"
+PART_SUFFIX = b"\0partial"
+"""Behind the key: the beginning of a response whose rest has not come."""
+VARYING_KEYS_MAX = 4096
+FOREVER_S = 1 << 31
+"""The lifetime of a file that the cache serves itself: it notices every change."""
+KEY_BYTES_MAX = 4096 - 1 - 16
+"""What a key may have so that its variants' keys still fit a command."""
+
+
+@dataclass(slots=True)
+class StoredHit:
+    """A stored response and its body: whole in `body`, in a `file`, or to come by `transfer`; leave() ends both."""
+
+    key: bytes
+    stored: StoredResponse
+    version: int
+    body: bytes | None = None
+    transfer: IncomingTransfer | None = None
+    file: HotTableFile | None = None
+    held_bytes: int | None = None
+    """Of an incomplete response: so many of its first bytes are there."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the object in the cache has."""
+        return self.stored.body_bytes if self.held_bytes is None else self.held_bytes
+
+    def without_body(self) -> StoredHit:
+        """What is known of it, for whoever does not hold the body open."""
+        return StoredHit(self.key, self.stored, self.version, held_bytes=self.held_bytes)
+
+    def cancel_quietly(self) -> None:
+        """The body is not wanted, or not in this order."""
+        self.file = None
+        transfer, self.transfer = self.transfer, None
+        if transfer is not None:
+            with transfer:
+                transfer.cancel_quietly()
+
+
+@dataclass(slots=True)
+class Lookup:
+    """What was found: the response that the request selects, if any, and the index of the others."""
+
+    found: StoredHit | None = None
+    index: VariantIndex | None = None
+
+
+class ObjectLookup:
+    """Shared by all workers."""
+
+    def __init__(self, cache: CacheClient) -> None:
+        self._cache = cache
+        self._peek = cache.peek
+        self._varying: OrderedDict[bytes, None] = OrderedDict()
+
+    def find(self, key: bytes, request: RequestHead, wait_s: float, *, names_files: bool = False) -> Lookup:
+        """Look a key up for a request.
+
+        `names_files`: no origin has the key, so that it is a file of the cache's own, which is named by plain bytes
+        and has no query.
+
+        Raises:
+            CacheUnavailable: no cache, or none that answers in time.
+        """
+        if key in self._varying:
+            lookup = self._find_varying(key, request, wait_s)
+            if lookup is not None:
+                return self._or_part(lookup, key, request, wait_s)
+            self._varying.pop(key, None)
+        found = self._open(key, wait_s)
+        if found is not None and matches(found.stored.selecting, request):
+            return Lookup(found)
+        if found is not None:  # it varies though it lies here, and was not stored for such a request (section 4.1)
+            found.cancel_quietly()
+            own = VariantIndex((new_variant(found.stored.selecting, None),))
+            return self._find_varying(key, request, wait_s) or Lookup(index=own)
+        lookup = self._find_varying(key, request, wait_s) or Lookup()
+        if names_files and lookup.found is None:
+            name = unquote_to_bytes(key.partition(b"?")[0])
+            if name != key and INDEX_SUFFIX not in name:
+                return Lookup(self._open(name, wait_s))
+        return self._or_part(lookup, key, request, wait_s)
+
+    def find_part(self, key: bytes, request: RequestHead, wait_s: float) -> StoredHit | None:
+        """The incomplete response of a key, if there is one that the request selects; its body is not held open.
+
+        Errors as find().
+        """
+        key += PART_SUFFIX
+        # One byte: a transfer that is left in the middle pins the part for a while, beside the whole that replaces it.
+        with self._cache.get(key, Deadline.after(wait_s), length=1, metadata_wanted=True) as transfer:
+            stored = _decoded(transfer.metadata, invalidated=transfer.invalidated) if transfer.found else None
+            size_bytes, version, _ = transfer.facts
+            transfer.cancel_quietly()
+        if stored is None or not stored.incomplete or not matches(stored.selecting, request):
+            return None
+        return StoredHit(key, stored, version, held_bytes=size_bytes) if size_bytes < stored.body_bytes else None
+
+    def _or_part(self, lookup: Lookup, key: bytes, request: RequestHead, wait_s: float) -> Lookup:
+        """With the incomplete response in place of none, where the request wants no more than is there of it."""
+        if lookup.found is not None or b"range" not in request.fields:
+            return lookup
+        part = self.find_part(key, request, wait_s)
+        if part is not None and not lies_within(answer_range(request, part.stored, time()), part.size_bytes):
+            part = None
+        return Lookup(part, lookup.index)
+
+    def find_variant(self, key: bytes, request: RequestHead, wait_s: float) -> StoredHit | None:
+        """What the request selects of all that does not lie at the key itself. Errors as find()."""
+        lookup = self._find_varying(key, request, wait_s)
+        if lookup is None:
+            self.forget_varying(key)
+            return None
+        return lookup.found
+
+    def is_varying(self, key: bytes) -> bool:
+        """Whether the key is known to have an index."""
+        return key in self._varying
+
+    def note_varying(self, key: bytes) -> None:
+        """The key has an index now."""
+        self._varying[key] = None
+        if len(self._varying) > VARYING_KEYS_MAX:
+            self._varying.popitem(last=False)
+
+    def forget_varying(self, key: bytes) -> None:
+        """The key has no index any more."""
+        self._varying.pop(key, None)
+
+    def index_of(self, key: bytes, wait_s: float) -> VariantIndex | None:
+        """The index of a key, if it has one. Errors as find()."""
+        metadata = self._metadata(key + INDEX_SUFFIX, wait_s)
+        if not metadata or not is_index(metadata):
+            return None
+        try:
+            return decode_index(metadata)
+        except MetadataError:
+            return None
+
+    def _find_varying(self, key: bytes, request: RequestHead, wait_s: float) -> Lookup | None:
+        index = self.index_of(key, wait_s)
+        if index is None:
+            return None
+        if key not in self._varying:
+            self.note_varying(key)
+        variant = choose(index, request)
+        if variant is None:
+            return Lookup(index=index)
+        found = self._open(variant_key(key, variant.id), wait_s)
+        if found is not None and not matches(found.stored.selecting, request):
+            found.cancel_quietly()
+            found = None
+        return Lookup(found, index)
+
+    def _open(self, key: bytes, wait_s: float) -> StoredHit | None:
+        entry = self._peek(key)
+        if entry is not None:
+            file = self._cache.hold_file(key, entry) if entry.file is not None else None
+            if entry.file is None or file is not None:
+                return _of_entry(key, entry, file)
+        transfer = self._cache.get(key, Deadline.after(wait_s), metadata_wanted=True)
+        try:
+            found = self._of_transfer(key, transfer)
+        except BaseException:
+            transfer.close()
+            raise
+        return found
+
+    def _of_transfer(self, key: bytes, transfer: IncomingTransfer) -> StoredHit | None:
+        if not transfer.found:
+            transfer.finish()
+            transfer.close()
+            return None
+        size_bytes, version, _ = transfer.facts
+        stored = _stored(key, transfer.metadata, version, size_bytes, invalidated=transfer.invalidated)
+        if stored is None:
+            transfer.cancel_quietly()
+            transfer.close()
+            return None
+        return StoredHit(key, stored, version, transfer=transfer)
+
+    def _metadata(self, key: bytes, wait_s: float) -> bytes | None:
+        entry = self._peek(key)
+        if entry is not None:
+            return entry.metadata
+        with self._cache.get(key, Deadline.after(wait_s), metadata_wanted=True) as transfer:
+            found = transfer.found
+            metadata = transfer.metadata
+            transfer.cancel_quietly()
+            return metadata if found else None
+
+
+def stored_of_entry(key: bytes, entry: HotTableEntry) -> StoredResponse | None:
+    """What lies on the hot table as a stored response; None when it cannot be used."""
+    return _stored(key, entry.metadata, entry.version, entry.size_bytes, invalidated=False)
+
+
+def _of_entry(key: bytes, entry: HotTableEntry, file: HotTableFile | None) -> StoredHit | None:
+    stored = stored_of_entry(key, entry)
+    if stored is None:
+        return None
+    return StoredHit(key, stored, entry.version, entry.body if file is None else None, file=file)
+
+
+def _stored(key: bytes, metadata: bytes, version: int, size_bytes: int, *, invalidated: bool) -> StoredResponse | None:
+    """None for what cannot be used: another version's metadata, or a body that is not the one it was stored with."""
+    if not metadata:
+        return _file_response(key, version, size_bytes)
+    stored = _decoded(metadata, invalidated=invalidated)
+    return stored if stored is not None and stored.body_bytes == size_bytes and not stored.incomplete else None
+
+
+def _decoded(metadata: bytes, *, invalidated: bool) -> StoredResponse | None:
+    try:
+        return decode(metadata, invalidated=invalidated)
+    except MetadataError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _file_response(key: bytes, version: int, size_bytes: int) -> StoredResponse:
+    """What stands for a file of the cache's own, which came by no response: fresh, for the cache sees it change."""
+    name = key.partition(b"?")[0].decode("latin-1")
+    kind, encoding = mimetypes.guess_type(name, strict=False)
+    lines = [(b"Content-Type", (kind or "application/octet-stream").encode())]
+    if encoding is not None:
+        lines = [(b"Content-Type", b"application/" + encoding.encode())]
+    now = time()  # when this version was first seen: its age counts from here
+    lines += [
+        (b"Date", format_http_date(int(now))),
+        (b"ETag", b'"%x-%x"' % (version, size_bytes)),
+        (b"Accept-Ranges", b"bytes"),
+    ]
+    return StoredResponse(
+        status=200,
+        fields=Fields(lines),
+        request_time=now,
+        response_time=now,
+        initial_age_s=0,
+        lifetime_s=FOREVER_S,
+        authoritative=True,
+        body_bytes=size_bytes,
+    )

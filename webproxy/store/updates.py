@@ -1,0 +1,172 @@
+"""CacheUpdater: what the HTTP front changes in the cache: bodies, metadata, indexes of variants, purges.
+
+Nothing here fails a request: what cannot be written is not stored, and is logged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ShmChannelError
+from shmchannel.objects.client import ChannelClient
+from shmchannel.streams.pool import SegmentPool
+from webproxy.caching.index_codec import encode_index
+from webproxy.caching.invalidation import invalidated_paths, invalidated_targets
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.stored_codec import MetadataError, encode
+from webproxy.caching.validation import varies_otherwise
+from webproxy.caching.variants import Variant, VariantIndex, replaced_by, variant_key, with_variant
+from webproxy.errors import CacheUnavailable
+from webproxy.http.messages import RequestHead, ResponseHead
+from webproxy.origin.routing import Target
+from webproxy.store.fill import Fill, Source
+from webproxy.store.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
+
+log = logging.getLogger(__name__)
+
+WRITE_SECONDS = 2.0
+
+
+class CacheUpdater:
+    """Shared by all threads; an index is read and written under a lock, so that no variant of ours gets lost."""
+
+    def __init__(
+        self,
+        client: ChannelClient,
+        pool: SegmentPool,
+        lookup: ObjectLookup,
+        make_fill: Callable[[bytes, Source], Fill],
+        withdraw: Callable[[bytes, Deadline], bool] = lambda _key, _deadline: True,
+    ) -> None:
+        """`withdraw` sees to it that nothing of what is being fetched for a key is stored; False: not for certain."""
+        self._client = client
+        self._pool = pool
+        self._lookup = lookup
+        self.make_fill = make_fill
+        self._withdraw = withdraw
+        self._lock = threading.Lock()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a living cache is there to be written to."""
+        return self._client.connected
+
+    def update(self, key: bytes, version: int, stored: StoredResponse) -> bool:
+        """Replace the metadata of an object whose body stays; False when that version is gone."""
+        try:
+            return self._client.update(key, version, encode(stored), Deadline.after(WRITE_SECONDS))
+        except (ShmChannelError, MetadataError) as error:
+            log.info("metadata not updated", extra={"key": key, "reason": str(error)})
+            return False
+
+    def update_own(self, key: bytes, before: StoredResponse, stored: StoredResponse) -> None:
+        """As update(), of the object just stored with the metadata of `before`, unless something has become of it."""
+        try:
+            with self._client.get(key, Deadline.after(WRITE_SECONDS), metadata_wanted=True) as transfer:
+                is_own = transfer.found and transfer.metadata == encode(before) and not transfer.invalidated
+                version = transfer.facts.version if is_own else 0
+                transfer.cancel_quietly()
+        except (ShmChannelError, MetadataError) as error:
+            log.info("metadata not updated", extra={"key": key, "reason": str(error)})
+            return
+        if is_own:
+            self.update(key, version, stored)
+
+    def add_variant(self, key: bytes, variant: Variant, request: RequestHead) -> None:
+        """The variant is stored, of the answer to this request: enter it into the index, and remove what would hide it.
+
+        That is the object at the key itself, and those variants whose place it takes.
+        """
+        with self._lock:
+            try:
+                index = self._lookup.index_of(key, WRITE_SECONDS) or VariantIndex()
+                replaced = replaced_by(index, variant.selecting, request)
+                self._put_empty(key + INDEX_SUFFIX, encode_index(with_variant(index, variant, replaced)))
+                for gone in (key, *(variant_key(key, one.id) for one in replaced)):
+                    self._client.purge(gone, Deadline.after(WRITE_SECONDS))
+            except (ShmChannelError, CacheUnavailable, MetadataError) as error:
+                log.info("variant not entered", extra={"key": key, "reason": str(error)})
+                return
+        self._lookup.note_varying(key)
+
+    def remove_index(self, key: bytes) -> None:
+        """There is an object at the key itself now: the index must not hide it."""
+        with self._lock:
+            self._purge_quietly(key + INDEX_SUFFIX, prefix=True)
+            self._lookup.forget_varying(key)
+
+    def follow_head(self, key: bytes, version: int, stored: StoredResponse, updated: StoredResponse | None) -> None:
+        """Let a stored object be what a HEAD made of it (head_update())."""
+        if updated is None:
+            self.mark_stale(key)
+        elif varies_otherwise(stored, updated):
+            self.remove(key)
+        else:
+            self.update(key, version, updated)
+
+    def remove(self, key: bytes) -> None:
+        """Remove one object."""
+        self._purge_quietly(key)
+
+    def mark_stale(self, key: bytes) -> None:
+        """Mark one object stale: from now on it is validated before each use."""
+        self._purge_quietly(key, invalidate=True)
+
+    def _purge_quietly(self, key: bytes, *, prefix: bool = False, invalidate: bool = False) -> None:
+        try:
+            self._client.purge(key, Deadline.after(WRITE_SECONDS), prefix=prefix, invalidate=invalidate)
+        except ShmChannelError as error:
+            log.info("object not purged", extra={"key": key, "reason": str(error)})
+
+    def purge(self, key: bytes, *, soft: bool = False) -> int:
+        """Remove, or mark stale, what is stored for a key, all its variants with it; returns how many objects.
+
+        What is on its way from the origin was asked for before this, and is not stored.
+
+        Raises:
+            CacheUnavailable: the cache cannot be told.
+        """
+        is_certain = self._withdraw(key, Deadline.after(WRITE_SECONDS))
+        try:
+            # The key itself comes last: who makes an object of a part looks before it is one whether that part is left.
+            count = self._client.purge(key + INDEX_SUFFIX, Deadline.after(WRITE_SECONDS), prefix=True, invalidate=soft)
+            count += self._client.purge(key, Deadline.after(WRITE_SECONDS), invalidate=soft)
+        except ShmChannelError as error:
+            raise CacheUnavailable(str(error)) from error
+        if not is_certain:
+            raise CacheUnavailable("the cache does not end storing what is to go")
+        return count
+
+    def invalidate(self, target: Target, method: bytes, response: ResponseHead, authority: bytes | None = None) -> None:
+        """Remove what an answer to an unsafe method makes invalid; `authority` is the host that its client named."""
+        own = target.url.encode()
+        urls = invalidated_targets(method, own, response)
+        keys = [target.key if url == own else key_of(target, url) for url in urls]
+        if authority is not None:
+            family = target.key[: len(target.key) - len(target.path)]
+            keys += [family + path for path in invalidated_paths(method, authority, target.path, response)]
+        for key in dict.fromkeys(keys):
+            if key is not None and len(key) <= KEY_BYTES_MAX:
+                with contextlib.suppress(CacheUnavailable):
+                    self.purge(key)
+
+    def _put_empty(self, key: bytes, metadata: bytes) -> None:
+        deadline = Deadline.after(WRITE_SECONDS)
+        with self._client.put(key, 0, metadata, self._pool.lease(deadline, 1), deadline) as transfer:
+            transfer.pump(lambda _views, _offset: 0, 0, wait=True)
+            transfer.commit()
+
+
+def key_of(target: Target, url: bytes) -> bytes | None:
+    """The key of another URL of the same origin; None for one that it does not serve here."""
+    base = target.base.rstrip("/").encode()
+    if not url.startswith(base + b"/"):
+        return None
+    path, rule = url[len(base) :], target.rule
+    if rule is not None and rule.strip_prefix:
+        path = rule.path[:-1] + path
+    return target.key[: len(target.key) - len(target.path)] + path

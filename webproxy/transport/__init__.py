@@ -1,0 +1,1 @@
+"""Sockets: the listener, client connections, what is sent and received on them."""

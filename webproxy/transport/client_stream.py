@@ -1,0 +1,189 @@
+"""ClientStream: one client's connection seen from a worker: sends what the client takes, and measures a slow one."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import select
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from time import monotonic
+
+from webproxy.errors import ClientGone, ClientTooSlow
+from webproxy.transport import sockets
+
+_POLL_SECONDS = 0.25
+_LOOK_BYTES = 32_768
+"""The least that any kernel's buffer has room for when it says that there is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """The least a client must take: `bytes_per_s` over `window_s` seconds; 0 switches it off."""
+
+    bytes_per_s: int
+    window_s: float
+
+
+class ClientStream:
+    """Sends to a socket whose kernel send time-out is short: each send takes what the client took in that time."""
+
+    __slots__ = ("_limit", "_looked_at", "_sent_bytes", "_stopping", "_window_end", "_window_taken", "fd")
+
+    def __init__(self, fd: int, limit: RateLimit, stopping: Callable[[], bool]) -> None:
+        self.fd = fd
+        self._limit = limit
+        self._stopping = stopping
+        self._sent_bytes = 0
+        self._looked_at = 0
+        self._window_end = 0.0
+        self._window_taken = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes given to the kernel so far."""
+        return self._sent_bytes
+
+    def begin_answer(self, *, looks: bool = True) -> bool:
+        """Before another answer on the same connection: its pace is measured anew.
+
+        Returns False when the client has left so much of the answers before untaken that this one must wait. `looks` is
+        False for an answer that can wait after its first bytes too.
+        """
+        self._window_end = 0.0
+        if not looks or self._sent_bytes - self._looked_at < _LOOK_BYTES:
+            return True
+        if not sockets.has_room(self.fd):
+            return False
+        self._looked_at = self._sent_bytes
+        return True
+
+    def reset(self) -> None:
+        """Break the connection: what was sent ends with it, and is not all. Its owner closes the descriptor as ever."""
+        sockets.reset(self.fd)
+
+    def send_memory(self, address: int, count: int, more: bool = False) -> int:
+        """Send what the client takes of `count` bytes of mapped memory within the patience; returns how many bytes.
+
+        `more`: other bytes follow at once.
+
+        Raises:
+            ClientGone: the connection is closed or broken.
+        """
+        sent = sockets.send_memory(self.fd, address, count, more)
+        self._sent_bytes += sent
+        return sent
+
+    def send_chunk(self, pointer: object, count: int, more: bool) -> int:
+        """As send_memory(), from a pointer of ctypes'."""
+        sent = sockets.send_chunk(self.fd, pointer, count, more)
+        self._sent_bytes += sent
+        return sent
+
+    def send_with_header(self, header: bytes, address: int, count: int, more: bool) -> int:
+        """Send a header and what the client takes of the memory behind it; as send_memory(), whose count it returns."""
+        if count > sockets.SMALL_BYTES or more:
+            self.send_header(header)
+            return self.send_memory(address, count, more)
+        sent = sockets.send_with_header(self.fd, header, address, count)
+        self._sent_bytes += sent
+        if sent < len(header):
+            self.send_all(header[sent:])
+            return 0
+        return sent - len(header)
+
+    def send_header(self, header: bytes) -> None:
+        """Send all of a header that content follows. Errors as send_all()."""
+        if not self.begin_header(header):
+            self.send_all(header)
+
+    def begin_header(self, header: bytes) -> bool:
+        """As send_header(); False when the client takes nothing of it now."""
+        sent = sockets.send_header(self.fd, header)
+        self._sent_bytes += sent
+        if 0 < sent < len(header):
+            self.send_all(header[sent:])
+        return sent > 0
+
+    def send_some(self, data: bytes) -> int:
+        """Send what the kernel takes now; returns how many bytes. Errors as send_memory()."""
+        sent = sockets.send(self.fd, data)
+        self._sent_bytes += sent
+        return sent
+
+    def send_all(self, data: bytes) -> None:
+        """Send everything, waiting as long as the client keeps the minimum rate.
+
+        Raises:
+            ClientGone, ClientTooSlow: it did not.
+        """
+        while True:
+            sent = sockets.send(self.fd, data)
+            self._sent_bytes += sent
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self.wait_writable()
+
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Send from a file whose bytes do not change any more; returns how many the client took within the patience."""
+        try:
+            sent = os.sendfile(self.fd, fd, offset, count)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ClientGone(str(error)) from error
+        self._sent_bytes += sent
+        return sent
+
+    def peer_address(self) -> IPv4Address | IPv6Address | None:
+        """Where the client is; an address of IPv4 in IPv6's notation comes as the former."""
+        return sockets.peer_address(self.fd)
+
+    def wait_writable(self) -> None:
+        """Wait until a slow client can be sent to again.
+
+        Raises:
+            ClientGone: it closed, or the daemon stops without waiting.
+            ClientTooSlow: it took less than the minimum rate over the window.
+        """
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        while True:
+            for _, events in poll.poll(_POLL_SECONDS * 1000):
+                if events & (select.POLLERR | select.POLLHUP):
+                    raise ClientGone("connection broken while waiting for the client")
+                return
+            if self._stopping():
+                raise ClientGone("the daemon stops")
+            self.check_rate()
+
+    def check_rate(self) -> None:
+        """While the client is waited for, now and then.
+
+        Raises:
+            ClientTooSlow: it took less than the minimum rate over the window.
+        """
+        if not self._window_end:
+            self._open_window()
+        elif self._limit.bytes_per_s and monotonic() >= self._window_end:
+            taken = self._taken() - self._window_taken
+            if taken < self._limit.bytes_per_s * self._limit.window_s:
+                raise ClientTooSlow(f"{taken} bytes in {self._limit.window_s:.0f} s")
+            self._open_window()
+
+    def _open_window(self) -> None:
+        self._window_end = monotonic() + self._limit.window_s
+        self._window_taken = self._taken()
+
+    def _taken(self) -> int:
+        """What the client has acknowledged: a slow one drains the kernel's buffer long before we may send again."""
+        queued = array.array("i", [0])
+        try:
+            fcntl.ioctl(self.fd, termios.TIOCOUTQ, queued)
+        except OSError as error:
+            raise ClientGone(str(error)) from error
+        return self._sent_bytes - queued[0]

@@ -1,0 +1,190 @@
+"""HttpConnection: one HTTP client's connection; between two requests it is a descriptor and a parser."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from webproxy.errors import BodyCutShort
+from webproxy.http.messages import RequestHead
+from webproxy.http.parser import RequestParser
+from webproxy.http.serialise import CONTINUE
+from webproxy.transport import sockets
+from webproxy.transport.cached_reply import MemoizedRequest, Recognise, recognise_nothing
+from webproxy.transport.client_stream import ClientStream
+
+BODY_BYTES = 65_536
+UNREAD_SECONDS = 0.5
+UNREAD_BYTES_MAX = 1 << 20
+"""Of a body that nobody wanted, so much is read and forgotten; beyond it closing is cheaper."""
+
+
+class HttpConnection:
+    """Used by one thread at a time: a worker, or whoever keeps it while it idles."""
+
+    __slots__ = (
+        "_continue_due",
+        "_head_since",
+        "_parsed",
+        "_parser",
+        "_recognise",
+        "ended",
+        "expires",
+        "fd",
+        "held",
+        "is_watched",
+        "served",
+        "stream",
+    )
+
+    def __init__(self, stream: ClientStream, *, head_bytes_max: int, recognise: Recognise = recognise_nothing) -> None:
+        self.stream = stream
+        self.fd = stream.fd
+        self._parser = RequestParser(head_bytes_max=head_bytes_max)
+        self._recognise = recognise
+        self._parsed: RequestHead | None = None
+        self._continue_due = False
+        self.ended = False
+        """The client has closed its side."""
+        self.expires = 0.0
+        self.is_watched = False
+        """The watcher of idle connections knows the descriptor already."""
+        self.served = 0
+        self.held: RequestHead | None = None
+        """The next request, while the answers before it have not been taken."""
+        self._head_since = 0.0
+
+    @property
+    def path(self) -> bytes:
+        """What a log line names it by."""
+        return b"" if self.held is None else self.held.target
+
+    def head_time_left(self, limit_s: float) -> float:
+        """What is left of the time that a head may take; it began when this was asked for it first."""
+        now = monotonic()
+        self._head_since = self._head_since or now
+        return self._head_since + limit_s - now
+
+    @property
+    def in_head(self) -> bool:
+        """A request has begun whose head is not whole."""
+        return self._parser.buffered
+
+    def bytes_of(self, request: RequestHead) -> bytes:
+        """The bytes of a request, when they came alone and anybody may send the same; else none.
+
+        None also of one that was recognised: the parser has not seen it, and still has those of another.
+        """
+        return self._parser.whole_request if request is self._parsed else b""
+
+    def feed(self, data: bytes) -> RequestHead | MemoizedRequest | None:
+        """Bytes that have come; the next request when its head is whole.
+
+        Raises:
+            HttpError: this is no request; the connection is to be closed after the answer.
+        """
+        if not self._parser.buffered:
+            known = self._recognise(data)
+            if known is not None:
+                self.served += 1
+                return known
+        return self._begun(self._parser.feed(data))
+
+    def next_request(self) -> RequestHead | MemoizedRequest | None:
+        """The next request, if its head is there: pipelined, or arrived by now. Never waits. Errors as feed().
+
+        Raises:
+            ClientGone: the connection is broken.
+        """
+        request: RequestHead | MemoizedRequest | None = None
+        if self._parser.buffered:
+            request = self._begun(self._parser.next_head())
+        while request is None:
+            data = sockets.receive(self.fd)
+            if not data:
+                self.ended = data is not None
+                return None
+            request = self.feed(data)
+        return request
+
+    def wait_request(self) -> RequestHead | MemoizedRequest | None:
+        """As next_request(), waiting for bytes for a few milliseconds (the socket's receive time-out)."""
+        data = sockets.receive_waiting(self.fd)
+        if not data:
+            self.ended = data is not None
+            return None
+        return self.feed(data) or self.next_request()
+
+    def _begun(self, request: RequestHead | None) -> RequestHead | None:
+        if request is not None:
+            self.served += 1
+            self._head_since = 0.0
+            self._continue_due = request.expects_continue
+            self._parsed = request
+        return request
+
+    # -- the body of the current request -------------------------------------------------------------------------
+    def read_body(self, timeout_s: float) -> bytes:
+        """The next bytes of the body; none at its end. The client is told to go on when it waits for that.
+
+        Raises:
+            HttpError: the chunks are not valid.
+            BodyCutShort: the client closed before the end, or sent nothing for so long.
+            ClientGone: the connection is broken.
+        """
+        parser = self._parser
+        if self._continue_due:
+            self._continue_due = False
+            if not parser.body_complete:
+                self.stream.send_all(CONTINUE)
+        data = parser.body()
+        expires = monotonic() + timeout_s
+        while not data and not parser.body_complete:
+            received = sockets.receive_waiting(self.fd)
+            if received == b"":
+                raise BodyCutShort("the client ended in the middle of its request's body")
+            if received is None:
+                if monotonic() > expires:
+                    raise BodyCutShort(f"the client sent nothing of its request's body for {timeout_s:.0f} s")
+                continue
+            data = parser.body(received)
+        return data
+
+    def skip_body(self) -> bool:
+        """Forget a body that nobody wanted, while it comes; True when the next request can begin behind it.
+
+        A client that was answered early mostly sends the rest at once: it is waited for, a short while.
+        """
+        parser = self._parser
+        if parser.body_complete:
+            return True
+        if self._continue_due:  # it was never asked for: the client may send it or not
+            return False
+        skipped = 0
+        expires = monotonic() + UNREAD_SECONDS
+        while not parser.body_complete and skipped < UNREAD_BYTES_MAX:
+            data = parser.body()
+            if not data and not parser.body_complete:
+                received = sockets.receive_waiting(self.fd)
+                if received is None and monotonic() < expires:
+                    continue
+                if not received:
+                    return False
+                data = parser.body(received)
+            skipped += len(data)
+        return parser.body_complete
+
+
+class RequestBody:
+    """The body of a request on its way to an origin; what a fetch reads from."""
+
+    def __init__(self, connection: HttpConnection, request: RequestHead, timeout_s: float) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._rest = b""
+        self.length: int | None = request.content_length if request.framing.value == "content-length" else None
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`; none at the end. Errors as HttpConnection.read_body()."""
+        data = self._rest or self._connection.read_body(self._timeout_s)
+        self._rest = data[size:]
+        return data[:size]
