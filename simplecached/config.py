@@ -63,17 +63,19 @@ class CacheConfig:
         low=0,
         high=HOT_TABLE_BYTES_MAX,
         unit="bytes",
+        formerly=("shelf_bytes",),
     )
     log_level: LogLevel = option(
         LogLevel.INFO, "lowest level of events that are logged", flags=("--log-level",), metavar="L"
     )
     log_format: LogForm = option(LogForm.CONSOLE, "format of log events")
-    stall_s: float = option(
+    between_bytes_timeout_s: float = option(
         30.0,
         "time limit for a proxy's next step in a transfer",
         low=0.1,
         high=3600,
         unit="seconds",
+        formerly=("stall_s",),
     )
     drain_s: float = option(
         10.0, "how long running transfers may continue after SIGTERM", low=0, high=3600, unit="seconds"

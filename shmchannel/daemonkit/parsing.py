@@ -70,7 +70,7 @@ def renamed_error(name: str, value: object, setting: Setting, source: str, hint:
 def shown_value(setting: Setting, value: object) -> object:
     """Return the part of a value that may be shown; for a secret only the name before a colon."""
     if any(column.secret for column in setting.columns):
-        return _HIDDEN
+        return value if isinstance(value, (int, float)) else _HIDDEN
     if not setting.secret:
         return value
     if isinstance(value, (list, tuple)):

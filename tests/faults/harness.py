@@ -20,7 +20,7 @@ from webproxy.getfile import ReplyParser, Status, request_bytes
 SMALL, LARGE = "/small", "/large"
 SEGMENTS = 8
 SEGMENT_BYTES = 8192
-POOL_FLAGS = ("-n", str(SEGMENTS), "-z", str(SEGMENT_BYTES), "--stripe", "4", "-t", "4")
+POOL_FLAGS = ("-n", str(SEGMENTS), "-z", str(SEGMENT_BYTES), "--segments-per-transfer-max", "4", "-t", "4")
 """A large body goes through leases of four segments, in chunks of less than 8 KiB."""
 
 

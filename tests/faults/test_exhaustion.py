@@ -147,8 +147,10 @@ def test_shared_memory_is_full_when_segments_are_replaced(
 ) -> None:
     cache = yard.start_cache(content=content, wrap=mounting(private_mounts, "/dev/shm", "size=4m"))
     inside = (require_program("nsenter"), "--target", str(cache.pid), "--mount", f"--wd={os.getcwd()}")
-    limits = {"WEBPROXY_DEADLINE_S": "3"}
-    proxy = yard.start_proxy("-n", "2", "-z", "65536", "--stripe", "1", "-t", "4", env=limits, wrap=inside)
+    limits = {"WEBPROXY_CACHE_TIMEOUT_S": "3"}
+    proxy = yard.start_proxy(
+        "-n", "2", "-z", "65536", "--segments-per-transfer-max", "1", "-t", "4", env=limits, wrap=inside
+    )
     pool, directory = pool_of(proxy), shared_memory_of(cache)
 
     def segments() -> int:

@@ -40,7 +40,7 @@ CLIENTS = 4
 FILLER = b"\xaa"
 DECLARED_BYTES = 1_000_000
 WORDS = (0, 1, 2, 3, 4, 5, 8, 9, 100, 7808, 7809, 8192, 2**31, 2**32, 2**62, 2**63, 2**64 - 1)
-SOON = {"WEBPROXY_DEADLINE_S": "1", "WEBPROXY_STALL_S": "0.5"}
+SOON = {"WEBPROXY_CACHE_TIMEOUT_S": "1", "WEBPROXY_BETWEEN_BYTES_TIMEOUT_S": "0.5"}
 Answer = Callable[[random.Random, Command, list[Segment]], None]
 
 

@@ -29,7 +29,7 @@ from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import WATCHDOG_S
 
 MESSAGES = 400
-STALL = {"SIMPLECACHED_STALL_S": "0.1"}
+STALL = {"SIMPLECACHED_BETWEEN_BYTES_TIMEOUT_S": "0.1"}
 PRIORITY_MAX = int(Priority.URGENT)
 
 

@@ -152,7 +152,7 @@ def test_proxy_dies_between_a_retired_segment_and_its_replacement(yard: DaemonYa
 @pytest.mark.parametrize("kill", HITS_CACHE, ids=str)
 def test_cache_dies_in_a_hit(kill: Kill, yard: DaemonYard, content: Path) -> None:
     cache = yard.start_cache(content=content, env={**kill.fault, "SIMPLECACHED_HOT_TABLE_BYTES": "1m"})
-    proxy = yard.start_proxy(*POOL_FLAGS, env={"WEBPROXY_DEADLINE_S": "3"})
+    proxy = yard.start_proxy(*POOL_FLAGS, env={"WEBPROXY_CACHE_TIMEOUT_S": "3"})
     ask_until_dead(cache, partial(ask, proxy.port, kill.path), CONTENT[kill.path])
     successor = yard.start_cache(content=content)
     assert names.names_of({cache.pid}) == []

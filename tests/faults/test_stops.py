@@ -32,10 +32,10 @@ from workloads.origin_stub import OriginStub, Route
 
 LIMIT_S = 0.7
 LIMITS = {
-    "WEBPROXY_DEADLINE_S": str(2 * LIMIT_S),
-    "WEBPROXY_QUEUE_WAIT_S": str(LIMIT_S),
-    "WEBPROXY_STALL_S": str(LIMIT_S),
-    "SIMPLECACHED_STALL_S": str(LIMIT_S),
+    "WEBPROXY_CACHE_TIMEOUT_S": str(2 * LIMIT_S),
+    "WEBPROXY_CACHE_FIRST_BYTE_TIMEOUT_S": str(LIMIT_S),
+    "WEBPROXY_BETWEEN_BYTES_TIMEOUT_S": str(LIMIT_S),
+    "SIMPLECACHED_BETWEEN_BYTES_TIMEOUT_S": str(LIMIT_S),
 }
 CACHE_HITS = ("cache.received", "cache.attached", "cache.first_chunk", "cache.streaming", "cache.last_chunk")
 CACHE_FILLS = ("cache.put_begun", "cache.put_chunk", "cache.put_uncommitted", "cache.put_committed")

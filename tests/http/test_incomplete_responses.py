@@ -16,7 +16,7 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.getfile import Status
 from workloads.origin_stub import Framing, OriginStub, Route
 
-PROXY_ENV = {"WEBPROXY_BACKGROUND_FETCH_SHARE": "1.0"}
+PROXY_ENV = {"WEBPROXY_CONTINUE_FETCH_AFTER_SHARE": "1.0"}
 BODY = bytes(range(256)) * 16_000
 SIZE = len(BODY)
 CUT = 3_000_001

@@ -14,7 +14,7 @@ from tests.support.daemons import DaemonProcess, DaemonYard
 from workloads.origin_stub import OriginStub, Route
 
 FRESH = {"Cache-Control": "max-age=600"}
-PROXY_ENV = {"WEBPROXY_DROP_PARAMETERS": "utm_source,fbclid"}
+PROXY_ENV = {"WEBPROXY_IGNORED_QUERY_PARAMETERS": "utm_source,fbclid"}
 
 
 @pytest.mark.parametrize(

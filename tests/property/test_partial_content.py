@@ -27,7 +27,7 @@ from workloads.origin_stub.request import Request
 SIZE = 300_000
 VERSIONS = 8
 BODIES = [random.Random(version).randbytes(SIZE) for version in range(VERSIONS)]
-ENV = {"WEBPROXY_ORIGIN_TRIES": "2", "WEBPROXY_BACKGROUND_FETCH_SHARE": "0.9"}
+ENV = {"WEBPROXY_ORIGIN_TRIES": "2", "WEBPROXY_CONTINUE_FETCH_AFTER_SHARE": "0.9"}
 
 
 @dataclass(frozen=True)

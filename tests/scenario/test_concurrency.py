@@ -50,7 +50,7 @@ def test_a_delay_past_the_deadline_is_an_error_and_the_next_request_is_served(ya
     """The answer that comes too late goes into retired memory, not into the next reply."""
     bodies = write_files(tmp_path / "files", {"file": 2_000, "other": 3_000})
     slow = yard.start_cache("-t", "1", "-d", LONGEST_DELAY_US, content=tmp_path / "files")
-    proxy = yard.start_proxy("-n", "1", env={"WEBPROXY_DEADLINE_S": "1"})
+    proxy = yard.start_proxy("-n", "1", env={"WEBPROXY_CACHE_TIMEOUT_S": "1"})
     assert ask(proxy.port, "/file").status is Status.ERROR
     assert slow.stop() == 0
     yard.start_cache(content=tmp_path / "files")

@@ -110,7 +110,7 @@ class TestDirectory:
         size = 48 << 20
         bodies = write_files(root, {"file": size})
         yard.start_cache(content=root)
-        proxy = yard.start_proxy("--stripe", "1")  # one transfer from the first byte to the last
+        proxy = yard.start_proxy("--segments-per-transfer-max", "1")  # one transfer from the first byte to the last
         with connect(proxy.port, receive_buffer_bytes=4096) as client:
             client.sendall(request_bytes(b"/file"))
             beginning = client.recv(4096)

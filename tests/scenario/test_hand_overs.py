@@ -18,7 +18,7 @@ def test_every_hand_over_of_ten_megabytes(yard, tmp_path):
     """Through one segment at a time: nothing is handed over twice, nothing is left out, no chunk is half full."""
     bodies = write_files(tmp_path / "files", {"ten": TEN_MEGABYTES})
     cache = yard.start_cache(content=tmp_path / "files")
-    proxy = yard.start_proxy("-n", "8", "-z", "8192", "--stripe", "1")
+    proxy = yard.start_proxy("-n", "8", "-z", "8192", "--segments-per-transfer-max", "1")
     assert ask(proxy.port, "/ten").body == bodies["/ten"]
     assert (proxy.stop(), cache.stop()) == (0, 0)
     chunks = -(-TEN_MEGABYTES // (8192 - HEADER_BYTES))
@@ -32,7 +32,7 @@ def test_ten_megabytes_through_a_growing_lease(yard, tmp_path):
     """The first request learns how large the object is; nobody else is there, so that it has all the stripe soon."""
     bodies = write_files(tmp_path / "files", {"ten": TEN_MEGABYTES})
     cache = yard.start_cache(content=tmp_path / "files")
-    proxy = yard.start_proxy("-n", "8", "-z", "8192", "--stripe", "4")
+    proxy = yard.start_proxy("-n", "8", "-z", "8192", "--segments-per-transfer-max", "4")
     for _ in range(2):
         assert ask(proxy.port, "/ten").body == bodies["/ten"]
     assert (proxy.stop(), cache.stop()) == (0, 0)
@@ -59,7 +59,7 @@ def test_an_idle_pool_gives_the_stripe_of_small_segments_and_up_to_half_of_large
 ):
     bodies = write_files(tmp_path / "files", {"file": 4_000_000})
     yard.start_cache(content=tmp_path / "files")
-    proxy = yard.start_proxy("-n", str(segments), "-z", str(segment_bytes), "--stripe", "6")
+    proxy = yard.start_proxy("-n", str(segments), "-z", str(segment_bytes), "--segments-per-transfer-max", "6")
     for _ in range(2):  # from the second time on the size is known
         assert ask(proxy.port, "/file").body == bodies["/file"]
     assert proxy.stop() == 0
@@ -73,7 +73,7 @@ def test_streams_shrink_while_others_wait(yard, tmp_path):
     """
     bodies = write_files(tmp_path / "files", {"big": 64 << 20, "small": 3_000})
     yard.start_cache("-t", "16", "--hot-table-bytes", "0", content=tmp_path / "files")
-    proxy = yard.start_proxy("-t", "16", "-n", "4", "-z", "4096", "--stripe", "4")
+    proxy = yard.start_proxy("-t", "16", "-n", "4", "-z", "4096", "--segments-per-transfer-max", "4")
     with connect(proxy.port) as streaming, ThreadPoolExecutor(9) as crew:
         streaming.sendall(request_bytes(b"/big"))
         beginning = streaming.recv(1)  # the stream runs, and its client takes what comes

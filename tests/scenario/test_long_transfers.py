@@ -61,7 +61,7 @@ def test_http_and_getfile_take_turns_with_each_other(yard, files):
     """Over HTTP a response begins before it lines up; no file comes from the hot table here."""
     directory, bodies = files
     yard.start_cache(content=directory, env=NO_HOT_TABLE)
-    proxy = yard.start_proxy(*SMALL_SEGMENTS, "--stripe", "8")
+    proxy = yard.start_proxy(*SMALL_SEGMENTS, "--segments-per-transfer-max", "8")
 
     def over_http(path: str) -> bytes:
         with connect(proxy.port) as client:
@@ -108,7 +108,9 @@ def test_the_cache_dies_while_many_wait_for_a_place(yard, files, how):
     """Whoever has begun is cut short, whoever has not gets an error; nobody waits for ever, and the next is served."""
     directory, bodies = files
     cache = yard.start_cache(content=directory, env=NO_HOT_TABLE)
-    proxy = yard.start_proxy("-t", "4", *SMALL_SEGMENTS, env={"WEBPROXY_DEADLINE_S": "0.5", "WEBPROXY_STALL_S": "0.5"})
+    proxy = yard.start_proxy(
+        "-t", "4", *SMALL_SEGMENTS, env={"WEBPROXY_CACHE_TIMEOUT_S": "0.5", "WEBPROXY_BETWEEN_BYTES_TIMEOUT_S": "0.5"}
+    )
     wait_until(lambda: ask(proxy.port, "/huge").body == bodies["/huge"])  # cut short where this machine stood still
     with streaming(proxy.port, 12) as replies:
         os.kill(cache.pid, signal.SIGKILL if how == "kill" else signal.SIGSTOP)

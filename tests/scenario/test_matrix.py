@@ -56,7 +56,13 @@ def yards(tmp_path_factory: pytest.TempPathFactory, content: str) -> Iterator[di
 
 
 def start_proxy(yard: DaemonYard, case: Case) -> DaemonProcess:
-    flags = {"-t": "proxy_threads", "-n": "segments", "-z": "segment_bytes", "--stripe": "stripe", "--wire": "wire"}
+    flags = {
+        "-t": "proxy_threads",
+        "-n": "segments",
+        "-z": "segment_bytes",
+        "--segments-per-transfer-max": "stripe",
+        "--wire": "wire",
+    }
     arguments = [text for flag, name in flags.items() for text in (flag, str(case[name]))]
     return yard.start_proxy(*arguments)
 

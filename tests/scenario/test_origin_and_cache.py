@@ -222,7 +222,7 @@ def test_a_cache_killed_in_mid_fill_costs_the_client_nothing(yard: DaemonYard, o
 
 def test_a_cache_that_hangs_in_mid_fill_costs_the_client_nothing(yard: DaemonYard, origin: OriginStub) -> None:
     cache = yard.start_cache()
-    proxy = yard.start_proxy("-s", origin.url, "-z", "4k", env={"WEBPROXY_STALL_S": "0.5"})
+    proxy = yard.start_proxy("-s", origin.url, "-z", "4k", env={"WEBPROXY_BETWEEN_BYTES_TIMEOUT_S": "0.5"})
     gate = threading.Event()
     route = Route(body=BODY * 4, hold=gate, hold_at=len(BODY) * 2)
     origin.add("/x", route)

@@ -1,6 +1,7 @@
 """What a user meets before the daemons serve: refused settings, --check-config, --version, a port in use, IPv6."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -39,11 +40,15 @@ REFUSALS = {
     "size": Refusal("webproxy", ("segment_bytes", "'64q'", "-z"), ("-z", "64q")),
     "queue name": Refusal("simplecached", ("queue_name", "'no-slash'", "'/'"), ("-q", "no-slash")),
     "environment": Refusal(
-        "webproxy", ("stripe", "'0'", "1 to 64", "environment WEBPROXY_STRIPE"), env={"WEBPROXY_STRIPE": "0"}
+        "webproxy",
+        ("segments_per_transfer_max", "'0'", "1 to 64", "environment WEBPROXY_SEGMENTS_PER_TRANSFER_MAX"),
+        env={"WEBPROXY_SEGMENTS_PER_TRANSFER_MAX": "0"},
     ),
     "file": Refusal("simplecached", ("worker_threads", "0", "1 to 256", "file {file}"), file="worker_threads = 0\n"),
-    "unknown in file": Refusal("webproxy", ("strip", "did you mean stripe?", "{file}"), file="strip = 4\n"),
-    "broken file": Refusal("webproxy", ("config", "{file}"), file="stripe 4\n"),
+    "unknown in file": Refusal(
+        "webproxy", ("segment_cuont", "did you mean segment_count?", "{file}"), file="segment_cuont = 4\n"
+    ),
+    "broken file": Refusal("webproxy", ("config", "{file}"), file="segment_count 4\n"),
     "missing file": Refusal("webproxy", ("config", "/nowhere.toml", "TOML"), ("--config", "/nowhere.toml")),
     "no source": Refusal("webproxy", ("use_cache", "-s ORIGIN_URL"), ("--no-cache",)),
     "origin": Refusal("webproxy", ("origin_url", "ftp://host", "http://"), ("-s", "ftp://host")),
@@ -79,6 +84,39 @@ REFUSALS = {
 }
 
 
+RENAMED = [
+    ("simplecached", "stall_s", "between_bytes_timeout_s"),
+    ("simplecached", "shelf_bytes", "hot_table_bytes"),
+    ("webproxy", "background_fetch_share", "continue_fetch_after_share"),
+    ("webproxy", "client_rate_bytes", "client_min_rate_bytes_per_s"),
+    ("webproxy", "deadline_s", "cache_timeout_s"),
+    ("webproxy", "drop_parameters", "ignored_query_parameters"),
+    ("webproxy", "queue_wait_s", "cache_first_byte_timeout_s"),
+    ("webproxy", "stall_s", "between_bytes_timeout_s"),
+    ("webproxy", "stripe", "segments_per_transfer_max"),
+]
+
+
+@pytest.mark.parametrize(("program", "old", "new"), RENAMED)
+def test_a_former_name_is_refused_with_the_new_one(program, old, new, tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text(f"{old} = 5\n")
+    variable = f"{program.upper()}_{old.upper()}"
+    flag = f"--{old.replace('_', '-')}"
+    sources = [(("--config", str(path)), {}, f"file {path}"), ((), {variable: "5"}, f"environment {variable}")]
+    if old in ("stripe", "shelf_bytes"):
+        sources.append(((flag, "5"), {}, f"flag {flag}"))
+    for arguments, env, source in sources:
+        command = [sys.executable, "-m", program, "--check-config", *arguments]
+        refused = subprocess.run(
+            command, env={**os.environ, **env}, capture_output=True, text=True, timeout=WATCHDOG_S, check=False
+        )
+        assert (refused.returncode, refused.stdout) == (USAGE, "")
+        assert refused.stderr.startswith(f"{program}: {old}: ")
+        for word in (f"from {source} is refused", f"{new}, the new name of this setting", "5"):
+            assert word in refused.stderr
+
+
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS.keys())
 def test_a_refused_setting_says_name_value_range_and_source(yard, tmp_path, refusal):
     arguments = refusal.arguments
@@ -98,7 +136,7 @@ def test_a_refused_setting_says_name_value_range_and_source(yard, tmp_path, refu
 class TestSources:
     def test_flag_then_environment_then_file(self, yard, tmp_path):
         settings = tmp_path / "settings.toml"
-        settings.write_text('segment_bytes = "1m"\nsegment_count = 3\nstripe = 2\n')
+        settings.write_text('segment_bytes = "1m"\nsegment_count = 3\nsegments_per_transfer_max = 2\n')
         checked = yard.start_proxy(
             "--check-config",
             "--config",
@@ -112,7 +150,7 @@ class TestSources:
         lines = checked.log_text().splitlines()
         assert "segment_bytes = 65536 (64k)  [flag -z]" in lines
         assert "segment_count = 5  [environment WEBPROXY_SEGMENT_COUNT]" in lines
-        assert f"stripe = 2  [file {settings}]" in lines
+        assert f"segments_per_transfer_max = 2  [file {settings}]" in lines
         assert "worker_threads = 8  [default]" in lines
 
     def test_sizes_with_suffixes_are_used(self, yard, tmp_path):

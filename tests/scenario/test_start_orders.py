@@ -26,7 +26,7 @@ def test_cache_first(yard, files):
 
 def test_proxy_first_waits_for_the_cache(yard, files):
     """The request comes while there is no cache, and is served when there is one."""
-    proxy = yard.start_proxy(env={"WEBPROXY_DEADLINE_S": "60"})
+    proxy = yard.start_proxy(env={"WEBPROXY_CACHE_TIMEOUT_S": "60"})
     with ThreadPoolExecutor(1) as crew:
         early = crew.submit(ask, proxy.port, "/file")
         proxy.wait_event("cache lost")
@@ -38,7 +38,7 @@ def test_proxy_first_waits_for_the_cache(yard, files):
 
 
 def test_no_cache_is_an_error_at_the_deadline(yard):
-    proxy = yard.start_proxy(env={"WEBPROXY_DEADLINE_S": "0.3"})
+    proxy = yard.start_proxy(env={"WEBPROXY_CACHE_TIMEOUT_S": "0.3"})
     assert ask(proxy.port, "/file").status is Status.ERROR
     assert ask(proxy.port, "/file").status is Status.ERROR
     assert proxy.stop() == 0
@@ -49,7 +49,7 @@ def test_no_cache_is_an_error_at_the_deadline(yard):
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_a_restarted_cache_is_found_at_once(yard, files, end):
     first = yard.start_cache(content=files[0])
-    proxy = yard.start_proxy(env={"WEBPROXY_DEADLINE_S": "60"})
+    proxy = yard.start_proxy(env={"WEBPROXY_CACHE_TIMEOUT_S": "60"})
     for number in range(3):
         assert ask(proxy.port, "/file").body == files[1]["/file"]
         getattr(first, end)()

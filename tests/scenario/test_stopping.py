@@ -23,7 +23,7 @@ OK, INTERRUPTED = 0, 130
 BIG_BYTES = 48 << 20  # far more than what socket buffers and segments hold: its transfer runs while its client reads
 LONG_DRAIN = {"WEBPROXY_DRAIN_S": "3600", "SIMPLECACHED_DRAIN_S": "3600"}
 SMALL_BUFFER_BYTES = 4096
-ONE_TRANSFER = ("--stripe", "1")
+ONE_TRANSFER = ("--segments-per-transfer-max", "1")
 """Nothing widens the lease: a stopping cache would not take the rest of the body as a new request."""
 
 
@@ -91,7 +91,7 @@ def test_a_running_transfer_is_finished(yard, files, side):
 def test_a_stopping_cache_takes_no_new_requests(yard, files):
     """The transfer under way goes on, while a new request finds no cache."""
     cache = yard.start_cache(content=files[0], env=LONG_DRAIN)
-    proxy = yard.start_proxy("-n", "4", *ONE_TRANSFER, env={**LONG_DRAIN, "WEBPROXY_DEADLINE_S": "2"})
+    proxy = yard.start_proxy("-n", "4", *ONE_TRANSFER, env={**LONG_DRAIN, "WEBPROXY_CACHE_TIMEOUT_S": "2"})
     with PacedDownload(proxy.port, b"/big") as download:
         cache.signal(signal.SIGTERM)
         wait_until(lambda: ask(proxy.port, "/small").status is Status.ERROR)
@@ -140,7 +140,7 @@ def test_a_parked_response_is_finished_before_the_end(yard, files):
 def test_a_second_signal_does_not_wait_for_a_proxy(yard, files):
     """The proxy stands still with a chunk in its hands: the cache's worker cannot finish."""
     cache = yard.start_cache(content=files[0], env=LONG_DRAIN)
-    proxy = yard.start_proxy(env={"WEBPROXY_DEADLINE_S": "2", "GFCACHE_FAULT": "proxy.received:1:stop"})
+    proxy = yard.start_proxy(env={"WEBPROXY_CACHE_TIMEOUT_S": "2", "GFCACHE_FAULT": "proxy.received:1:stop"})
     with connect(proxy.port) as client:
         client.sendall(request_bytes(b"/big"))
         wait_until(proxy.is_stopped)

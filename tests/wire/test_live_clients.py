@@ -95,7 +95,7 @@ def test_more_slow_readers_than_segments(yard_with_cache):
 
 
 def test_a_reader_below_the_least_rate_is_closed_short(yard_with_cache):
-    env = {"WEBPROXY_CLIENT_RATE_BYTES": "1m", "WEBPROXY_CLIENT_RATE_WINDOW_S": "0.2"}
+    env = {"WEBPROXY_CLIENT_MIN_RATE_BYTES_PER_S": "1m", "WEBPROXY_CLIENT_RATE_WINDOW_S": "0.2"}
     proxy = yard_with_cache.start_proxy("-t", "1", "-n", "2", env=env)
     client, beginning = begin(proxy.port, b"/big")
     with client:

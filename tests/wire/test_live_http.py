@@ -29,7 +29,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonYard]:
 @pytest.fixture(scope="module", params=["http", "getfile,http"])
 def daemon_of(request: pytest.FixtureRequest, yard: DaemonYard) -> Iterator[tuple[str, DaemonProcess]]:
     """A proxy without cache and origin behind it has nothing to serve: it must refuse all the same."""
-    env = {"WEBPROXY_REQUEST_TIMEOUT_S": "3600", "WEBPROXY_DEADLINE_S": "5", "WEBPROXY_KEEPALIVE_S": "3600"}
+    env = {"WEBPROXY_REQUEST_TIMEOUT_S": "3600", "WEBPROXY_CACHE_TIMEOUT_S": "5", "WEBPROXY_KEEPALIVE_S": "3600"}
     if not yard.started:
         yard.start_cache("-t", "2")
     daemon = yard.start_proxy("-t", "3", "--protocols", request.param, env=env)

@@ -60,10 +60,11 @@ class ProxyService:
         self._pool: SegmentPool | None = None
         self._client: ChannelClient | None = None
         if config.use_cache:
-            self._pool = SegmentPool.create(config.segment_count, config.segment_bytes, stripe=config.stripe)
+            self._pool = SegmentPool.create(
+                config.segment_count, config.segment_bytes, stripe=config.segments_per_transfer_max
+            )
             resources.callback(self._pool.close)
-            on_step = self._steps.mark if self._steps.enabled else None
-            self._client = ChannelClient(config.queue_name, self._pool, stall_s=config.stall_s, on_step=on_step)
+            self._client = self._make_client(self._pool)
             resources.callback(self._client.close)
         self._address: tuple[str, int] = listener.getsockname()[:2]
         self._origins = config.origin_table(own=_own_authorities(*self._address))
@@ -103,9 +104,9 @@ class ProxyService:
             self._cache,
             self._fetches,
             wire=config.wire,
-            deadline_s=config.deadline_s,
-            queue_wait_s=config.queue_wait_s,
-            client_limit=RateLimit(config.client_rate_bytes, config.client_rate_window_s),
+            deadline_s=config.cache_timeout_s,
+            queue_wait_s=config.cache_first_byte_timeout_s,
+            client_limit=RateLimit(config.client_min_rate_bytes_per_s, config.client_rate_window_s),
             steps=self._steps,
             stopping=lambda: self._stop_now,
             others_wait=self._others_wait,
@@ -117,6 +118,11 @@ class ProxyService:
             self._front, self._http = make_http_front(config, self._http_parts(self._idle))
             self._parking.expire_idle = self._front.expire
         self._workers = WorkerPool("worker", config.worker_threads, self._step)
+
+    def _make_client(self, pool: SegmentPool) -> ChannelClient:
+        config = self._config
+        on_step = self._steps.mark if self._steps.enabled else None
+        return ChannelClient(config.queue_name, pool, stall_s=config.between_bytes_timeout_s, on_step=on_step)
 
     @property
     def _admission(self) -> Admission | None:
@@ -162,7 +168,7 @@ class ProxyService:
             self._locate,
             tries=config.origin_tries,
             window_bytes=config.spool_window_bytes,
-            go_on_share=config.background_fetch_share,
+            go_on_share=config.continue_fetch_after_share,
             make_fill=self._make_fill if self._client is not None else None,
             options=caching_options(config),
             variants=self._variants(),
@@ -269,7 +275,7 @@ class ProxyService:
         if self._client is not None:
             self._client.files.expire()
         if self._admission is not None:
-            self._admission.expire(self._config.deadline_s)
+            self._admission.expire(self._config.cache_timeout_s)
 
     def stop_accepting(self) -> None:
         """Close the listener and idle connections; requests in progress continue."""

@@ -65,13 +65,14 @@ class ProxyConfig:
         262_144, "size of a segment, header included", flags=("-z", "--segment-bytes"), metavar="BYTES",
         low=SEGMENT_BYTES_MIN, high=SEGMENT_BYTES_MAX, unit="bytes",
     )  # fmt: skip
-    stripe: int = option(
+    segments_per_transfer_max: int = option(
         STRIPE_DEFAULT,
         "maximum number of segments that one transfer leases",
-        flags=("--stripe",),
+        flags=("--segments-per-transfer-max",),
         metavar="K",
         low=1,
         high=SEGMENTS_MAX,
+        formerly=("stripe",),
     )
     origin_url: str | None = option(
         None, "HTTP origin for objects that are not in the cache", flags=("-s", "--origin"), metavar="ORIGIN_URL"
@@ -93,23 +94,39 @@ class ProxyConfig:
     request_timeout_s: float = option(
         10.0, "time limit for a client to send its request", low=0.05, high=3600, unit="seconds"
     )
-    deadline_s: float = option(
+    cache_timeout_s: float = option(
         10.0,
         "time limit for the first byte from the cache, and before that for a long transfer to get its turn; without an"
         " origin, also for a cache to appear",
-        low=0.05, high=3600, unit="seconds",
-    )  # fmt: skip
-    queue_wait_s: float = option(
+        low=0.05,
+        high=3600,
+        unit="seconds",
+        formerly=("deadline_s",),
+    )
+    cache_first_byte_timeout_s: float = option(
         2.0,
         "time limit for the first byte from the cache, after which the origin is asked instead",
         low=0.05,
         high=3600,
         unit="seconds",
+        formerly=("queue_wait_s",),
     )
-    stall_s: float = option(
-        30.0, "time limit for the next chunk of a body from the cache", low=0.1, high=3600, unit="seconds"
+    between_bytes_timeout_s: float = option(
+        30.0,
+        "time limit for the next chunk of a body from the cache",
+        low=0.1,
+        high=3600,
+        unit="seconds",
+        formerly=("stall_s",),
     )
-    client_rate_bytes: int = option(1024, "lowest rate at which a client must read", low=0, high=1 << 30, unit="bytes")
+    client_min_rate_bytes_per_s: int = option(
+        1024,
+        "lowest rate at which a client must read",
+        low=0,
+        high=1 << 30,
+        unit="bytes",
+        formerly=("client_rate_bytes",),
+    )
     client_rate_window_s: float = option(
         30.0, "time over which the rate of a client is measured", low=0.1, high=3600, unit="seconds"
     )
@@ -123,8 +140,10 @@ class ProxyConfig:
     forward_hosts: tuple[str, ...] = option(
         (), "hosts for which the proxy is a forward proxy for plain http: `host` (port 80), `host:port`, `*.suffix`"
     )
-    drop_parameters: tuple[str, ...] = option(
-        (), "names of query parameters that are left out of keys and of requests to origins"
+    ignored_query_parameters: tuple[str, ...] = option(
+        (),
+        "names of query parameters that are left out of keys and of requests to origins",
+        formerly=("drop_parameters",),
     )
     purge_from: tuple[str, ...] = option(("127.0.0.1", "::1"), "addresses and networks that are allowed to PURGE")
     object_bytes_max: int = option(
@@ -143,11 +162,12 @@ class ProxyConfig:
         60.0, "how long an HTTP connection may be idle between requests", low=0.05, high=3600, unit="seconds"
     )
     connections_max: int = option(10_000, "maximum number of client connections", low=1, high=1_000_000)
-    background_fetch_share: float = option(
+    continue_fetch_after_share: float = option(
         0.5,
         "fraction of a body after which its fetch continues for the cache when all clients have left",
         low=0,
         high=1,
+        formerly=("background_fetch_share",),
     )
     heuristic_ceiling_s: int = option(86_400, "maximum heuristic lifetime", low=0, high=31_536_000, unit="seconds")
     heuristic_fraction: float = option(
@@ -206,9 +226,9 @@ class ProxyConfig:
         self._check_origins()
         _patterns(self.forward_hosts)
         self.purge_networks()
-        for name in self.drop_parameters:
+        for name in self.ignored_query_parameters:
             if not _is_parameter_name(name):
-                raise SettingError("drop_parameters", name, "names as they stand in a query, without & = #")
+                raise SettingError("ignored_query_parameters", name, "names as they stand in a query, without & = #")
         if not is_structured_token(self.cache_status_name.encode(errors="surrogatepass")):
             raise SettingError("cache_status_name", self.cache_status_name, "a word that begins with a letter")
 
@@ -246,7 +266,7 @@ class ProxyConfig:
             forward_hosts=_patterns(self.forward_hosts),
             forwarding=self._defaults(),
             own=own,
-            drop_parameters=frozenset(name.encode() for name in self.drop_parameters),
+            ignored_query_parameters=frozenset(name.encode() for name in self.ignored_query_parameters),
         )
 
     def purge_networks(self) -> tuple[Network, ...]:

@@ -135,7 +135,7 @@ def purge(config: ProxyConfig, orders: Sequence[PurgeRequest], *, soft: bool) ->
         ResourceError: there is no cache, or no shared memory for its answer.
         ShmChannelError: the cache ended, or did not answer before the deadline.
     """
-    deadline = Deadline.after(config.deadline_s)
+    deadline = Deadline.after(config.cache_timeout_s)
     with ExitStack() as resources:
         pool = SegmentPool.create(1, _SEGMENT_BYTES)
         resources.callback(pool.close)

@@ -120,7 +120,7 @@ class OriginTable:
         forward_hosts: Iterable[HostPattern] = (),
         forwarding: OriginRule | None = None,
         own: Iterable[bytes] = (),
-        drop_parameters: frozenset[bytes] = frozenset(),
+        ignored_query_parameters: frozenset[bytes] = frozenset(),
     ) -> None:
         """`forwarding` says how forward-proxy targets are asked; its URL is each target's own.
 
@@ -138,7 +138,7 @@ class OriginTable:
         self._forward_hosts = tuple(forward_hosts)
         self._forwarding = forwarding or OriginRule(url="")
         self._own = frozenset(normalised_authority(authority) for authority in own)
-        self._drop = drop_parameters
+        self._drop = ignored_query_parameters
 
     @property
     def by_path_only(self) -> bool:

@@ -18,7 +18,7 @@ FILE = """
 protocols = ["http"]
 origin_tries = 2
 forward_hosts = ["f.example", "*.f.example"]
-drop_parameters = "utm_source, utm_medium"
+ignored_query_parameters = "utm_source, utm_medium"
 purge_from = ["127.0.0.0/8", "::1"]
 
 [[origin]]
@@ -50,8 +50,8 @@ def loaded(tmp_path: Path, content: str = "", *argv: str, **environ: str) -> Loa
 def test_defaults() -> None:
     config = ProxyConfig()
     assert config.protocols == (Protocol.GETFILE, Protocol.HTTP)
-    assert (config.origin, config.forward_hosts, config.drop_parameters) == ((), (), ())
-    assert (config.http_head_bytes, config.keepalive_s, config.background_fetch_share) == (8192, 60.0, 0.5)
+    assert (config.origin, config.forward_hosts, config.ignored_query_parameters) == ((), (), ())
+    assert (config.http_head_bytes, config.keepalive_s, config.continue_fetch_after_share) == (8192, 60.0, 0.5)
     assert config.connections_max >= 5000
     assert not config.targeted_cache_control
     assert [str(network) for network in config.purge_networks()] == ["127.0.0.1/32", "::1/128"]
@@ -146,11 +146,11 @@ ORIGIN = '[[origin]]\nurl = "http://h"\n'
         ('origin = ["http://h"]', ("origin", "[[origin]] tables")),
         ('forward_hosts = ["a", "b c"]', ("forward_hosts", "'b c'", "*.SUFFIX")),
         ('purge_from = "10.0.0.1/8"', ("purge_from", "'10.0.0.1/8'", "a network")),
-        ('drop_parameters = ["a=b"]', ("drop_parameters", "'a=b'", "without")),
+        ('ignored_query_parameters = ["a=b"]', ("ignored_query_parameters", "'a=b'", "without")),
         ('cache_status_name = "a b"', ("cache_status_name", "'a b'", "a word")),
         ('protocols = ["http", "gopher"]', ("protocols", "some of getfile, http")),
         ("protocols = []", ("protocols", "[]", "some of getfile, http")),
-        ("background_fetch_share = 1.5", ("background_fetch_share", "1.5", "0 to 1")),
+        ("continue_fetch_after_share = 1.5", ("continue_fetch_after_share", "1.5", "0 to 1")),
         ("heuristic_fraction = 2", ("heuristic_fraction", "2", "0 to 1")),
         ("negative_lifetime_s = -1", ("negative_lifetime_s", "-1", "0 to 31536000")),
         ("stale_if_error_default_s = -1", ("stale_if_error_default_s", "-1", "0 to 31536000")),

@@ -147,7 +147,7 @@ def test_without_a_cache_it_says_so_and_ends_with_69(capsys: pytest.CaptureFixtu
 def test_a_cache_that_does_not_answer_ends_it_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("WEBPROXY_DEADLINE_S", "0.05")
+    monkeypatch.setenv("WEBPROXY_CACHE_TIMEOUT_S", "0.05")
     with Pair(segments=1, workers=0) as silent:
         assert main(["/a", "-q", silent.queue_name]) == 1
     assert capsys.readouterr().err.startswith("webproxy purge: ")

@@ -101,7 +101,9 @@ def test_without_a_rule_there_is_a_key_and_nobody_to_ask() -> None:
 
 
 def test_dropped_parameters_are_in_no_key_and_only_in_the_whole_url() -> None:
-    table = OriginTable([DEFAULT, NAMED], drop_parameters=frozenset({b"utm"}), forward_hosts=[host_pattern(b"f")])
+    table = OriginTable(
+        [DEFAULT, NAMED], ignored_query_parameters=frozenset({b"utm"}), forward_hosts=[host_pattern(b"f")]
+    )
     keys = {b"o": b"/x?b", b"a.example": b"http://a.example/x?b"}
     for host, key in keys.items():
         target = table.choose(host, b"/x?utm=1&b")

@@ -31,7 +31,9 @@ BODY = os.urandom(300_001)
 
 @pytest.fixture
 def cache(yard: DaemonYard) -> DaemonProcess:
-    return yard.start_cache("--store-bytes", str(STORE_BYTES), "-t", "2", env={"SIMPLECACHED_STALL_S": "20"})
+    return yard.start_cache(
+        "--store-bytes", str(STORE_BYTES), "-t", "2", env={"SIMPLECACHED_BETWEEN_BYTES_TIMEOUT_S": "20"}
+    )
 
 
 @pytest.fixture
