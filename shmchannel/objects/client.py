@@ -51,7 +51,7 @@ class ChannelClient:
         self._widths = WidthHints()
         self._open_sender = open_sender
         self._open_hot_table = open_hot_table
-        self._pool = pool
+        self.pool = pool
         self._stall_s = stall_s
         self._lock = threading.Lock()
         self._sender: CommandSender | None = None
@@ -161,7 +161,7 @@ class ChannelClient:
         ticket = self._ticket(width, ticket)
         try:
             sender = self.connect()
-            lease = self._pool.lease(deadline, width, ticket=ticket)
+            lease = self.pool.lease(deadline, width, ticket=ticket)
         except BaseException:
             if ticket is not None:
                 ticket.leave()
@@ -200,13 +200,13 @@ class ChannelClient:
 
     def should_enqueue(self, key: bytes) -> bool:
         """True when the key's object is long, going by its last answer, and the pool has no place free; no lock."""
-        admission = self._pool.admission
-        return admission is not None and admission.full and self._widths.width_for(key) >= self._pool.stripe
+        admission = self.pool.admission
+        return admission is not None and admission.full and self._widths.width_for(key) >= self.pool.stripe
 
     def _ticket(self, width: int, ticket: Ticket | None) -> Ticket | None:
         """The place of a long transfer, waited for or free just now; one that is not needed is left."""
-        admission = self._pool.admission
-        if admission is not None and width >= self._pool.stripe:
+        admission = self.pool.admission
+        if admission is not None and width >= self.pool.stripe:
             return ticket if ticket is not None and ticket.held else admission.try_enter()
         if ticket is not None:
             ticket.leave()
@@ -233,7 +233,7 @@ class ChannelClient:
             UsageError: the metadata is longer than a cache takes.
             NameMissing, PeerGone, ChannelTimeout, PoolExhausted: as get(); what came of it is not known.
         """
-        lease = self._pool.lease(deadline, 1)
+        lease = self.pool.lease(deadline, 1)
         with self._offer(
             CommandKind.UPDATE, key, version, 0, metadata, lease, deadline, int(Priority.NORMAL)
         ) as transfer:
@@ -283,7 +283,7 @@ class ChannelClient:
 
     def _ask(self, kind: CommandKind, key: bytes, flags: int, deadline: Deadline) -> int:
         sender = self.connect()
-        lease = self._pool.lease(deadline, 1)
+        lease = self.pool.lease(deadline, 1)
         with IncomingTransfer(lease, sender, ChunkReader(lease.segments, sender, self._stall_s)) as transfer:
             command = self._command(sender, kind, key, lease, deadline, 0, 0, 0, flags, int(Priority.URGENT))
             self._send(sender, command, deadline)

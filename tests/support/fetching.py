@@ -15,13 +15,27 @@ from tests.support.waiting import WATCHDOG_S
 from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.errors import BodyCutShort, OriginError
 from webproxy.fetch.getfile_fetch import GetfileFetches, MakeFill
+from webproxy.fetch.http_fetch import HttpFetches
+from webproxy.fetch.partial_store import PartialStore
 from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
 from webproxy.fetch.table import FetchTable
 from webproxy.http.urls import origin_url
 from webproxy.origin.client import OriginClient
+from webproxy.origin.forwarded_request import FetchSettings, ForwardedRequest
 from webproxy.store.fill import Fill
 from webproxy.store.getfile_variants import GetfileVariants
+from webproxy.store.lookup import ObjectLookup
+from webproxy.store.store import NoStore
+from webproxy.store.updates import CacheUpdater
 from workloads.origin_stub import OriginStub
+
+
+def fetches_without_a_store(table: FetchTable, asker: ForwardedRequest, settings: FetchSettings) -> HttpFetches:
+    """HTTP fetches of a proxy that stores nothing."""
+    store = NoStore()
+    lookup = ObjectLookup(store)
+    updates = CacheUpdater(store, lookup)
+    return HttpFetches(table, asker, settings, updates, PartialStore(store, lookup, updates))
 
 
 class FakeFill(Fill):

@@ -29,9 +29,9 @@ from webproxy.serving.http1_server import Http1Server
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import HttpStart, RunQueue
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.fill import Fill, Source
 from webproxy.store.getfile_variants import GetfileVariants
 from webproxy.store.lookup import ObjectLookup
+from webproxy.store.store import NoStore, Store
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_stream import RateLimit
@@ -70,11 +70,13 @@ class ProxyService:
         self._origins = config.origin_table(own=_own_authorities(*self._address))
         has_origin = bool(config.origin_url or config.origin)
         self._cache = None if self._client is None else CacheClient(self._client, patient=not has_origin)
+        self._store: Store = NoStore() if self._cache is None else self._cache
         self._table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
-        self._lookup = None if self._cache is None else ObjectLookup(self._cache)
-        self._writer = None if self._lookup is None else self._make_writer(self._lookup)
+        self._lookup = ObjectLookup(self._store)
+        self._updates = CacheUpdater(self._store, self._lookup, self._table.withdraw)
+        self._variants = GetfileVariants(self._lookup, self._updates)
         self._origin = OriginClient(self._limits())
-        self._fetches = self._make_fetches() if has_origin else None
+        self._fetches = self._make_fetches()
         self._run_queue = RunQueue()
         resources.callback(self._run_queue.close)
         resources.callback(self._close_admission)
@@ -101,16 +103,15 @@ class ProxyService:
         )
         resources.callback(self._acceptor.close)
         self._exchange = GetfileRequestHandler(
-            self._cache,
+            self._store,
+            self._variants,
             self._fetches,
             wire=config.wire,
-            deadline_s=config.cache_timeout_s,
-            queue_wait_s=config.cache_first_byte_timeout_s,
+            cache_wait_s=self._cache_wait_s(has_origin=has_origin),
             client_limit=RateLimit(config.client_min_rate_bytes_per_s, config.client_rate_window_s),
             steps=self._steps,
             stopping=lambda: self._stop_now,
             others_wait=self._others_wait,
-            variants=self._variants(),
         )
         self._front: Http1Server | None = None
         self._http: HttpRequestHandler | None = None
@@ -135,9 +136,9 @@ class ProxyService:
 
     def _http_parts(self, idle: IdleConnections) -> HttpParts:
         return HttpParts(
-            cache=self._cache,
+            store=self._store,
             lookup=self._lookup,
-            writer=self._writer,
+            updates=self._updates,
             table=self._table,
             origin=self._origin,
             origins=self._origins,
@@ -169,29 +170,20 @@ class ProxyService:
             tries=config.origin_tries,
             window_bytes=config.spool_window_bytes,
             go_on_share=config.continue_fetch_after_share,
-            make_fill=self._make_fill if self._client is not None else None,
+            make_fill=self._updates.make_fill,
             options=caching_options(config),
-            variants=self._variants(),
+            variants=self._variants,
         )
 
-    def _make_writer(self, lookup: ObjectLookup) -> CacheUpdater:
-        assert self._client is not None
-        assert self._pool is not None
-        return CacheUpdater(self._client, self._pool, lookup, self._make_fill, self._table.withdraw)
-
-    def _variants(self) -> GetfileVariants | None:
-        if self._lookup is None or self._writer is None:
-            return None
-        return GetfileVariants(self._lookup, self._writer)
+    def _cache_wait_s(self, *, has_origin: bool) -> float:
+        """With an origin to go to, a slow cache is waited for only so long."""
+        config = self._config
+        timeout_s = config.cache_timeout_s
+        return min(timeout_s, config.cache_first_byte_timeout_s) if has_origin else timeout_s
 
     def _locate(self, key: bytes) -> tuple[str, OriginLimits] | None:
         target = self._origins.choose(None, key)
         return None if target.rule is None else (target.url, self._limits(target.rule))
-
-    def _make_fill(self, key: bytes, spool: Source) -> Fill:
-        assert self._client is not None
-        assert self._pool is not None
-        return Fill(self._client, self._pool, key, spool)
 
     def _step(self, index: int) -> None:
         began_ns = monotonic_ns() if self._steps.enabled else 0
@@ -272,8 +264,7 @@ class ProxyService:
         """Drop what has expired: idle connections, open files, requests that waited too long for a place."""
         if self._http is not None:
             self._http.expire()
-        if self._client is not None:
-            self._client.files.expire()
+        self._store.expire()
         if self._admission is not None:
             self._admission.expire(self._config.cache_timeout_s)
 
@@ -283,8 +274,7 @@ class ProxyService:
         if self._http is not None:
             self._http.drain()
         self._acceptor.stop_accepting()
-        if self._cache is not None:
-            self._cache.stop_waiting()
+        self._store.stop_waiting()
 
     def is_busy(self) -> bool:
         """Return whether a request or a response is in progress."""

@@ -21,8 +21,8 @@ from webproxy.origin.routing import OriginTable
 from webproxy.origin.via import Via
 from webproxy.serving.http1_server import Http1Server
 from webproxy.serving.parking import ParkingLot
-from webproxy.store.cache_client import CacheClient
 from webproxy.store.lookup import ObjectLookup, stored_of_entry
+from webproxy.store.store import Store
 from webproxy.store.updates import CacheUpdater
 from webproxy.transport.client_stream import RateLimit
 from webproxy.transport.keepalive import IdleConnections
@@ -32,9 +32,9 @@ from webproxy.transport.keepalive import IdleConnections
 class HttpParts:
     """What the daemon has made already, and the HTTP front uses too."""
 
-    cache: CacheClient | None
-    lookup: ObjectLookup | None
-    writer: CacheUpdater | None
+    store: Store
+    lookup: ObjectLookup
+    updates: CacheUpdater
     table: FetchTable
     origin: OriginClient
     origins: OriginTable
@@ -72,24 +72,27 @@ def make_http_front(config: ProxyConfig, parts: HttpParts) -> tuple[Http1Server,
         options=options,
     )
     asker = ForwardedRequest(parts.origin, settings)
-    writer, quick = parts.writer, None
-    stored_parts = None
-    if parts.cache is not None and parts.lookup is not None and writer is not None:
-        stored_parts = PartialStore(parts.cache, parts.lookup, writer)
-    if parts.cache is not None and parts.origins.by_path_only:
+    quick = None
+    if parts.store.keeps and parts.origins.by_path_only:
         quick = FastPath(
-            parts.cache,
+            parts.store,
             stored_of_entry,
             lambda path: parts.origins.choose(None, path).key,
             replies,
             parts.draining,
         )
     exchange = HttpRequestHandler(
-        parts.cache,
+        parts.store,
         parts.lookup,
-        writer,
+        parts.updates,
         parts.origins,
-        HttpFetches(parts.table, asker, settings, writer, stored_parts),
+        HttpFetches(
+            parts.table,
+            asker,
+            settings,
+            parts.updates,
+            PartialStore(parts.store, parts.lookup, parts.updates),
+        ),
         PassThrough(asker, replies, body_timeout_s=config.request_timeout_s),
         replies,
         HttpSettings(

@@ -20,7 +20,7 @@ from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
 from shmchannel.streams.transfer import TransferState
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone
-from webproxy.store.cache_client import CacheClient
+from webproxy.store.store import Missing, Store
 from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.http1_connection import HttpConnection
 
@@ -103,7 +103,7 @@ class BodyTransfer:
         """What a log line names it by."""
         return self.key
 
-    def resume(self, cache: CacheClient, wait_s: float) -> Pause | None:
+    def resume(self, store: Store, wait_s: float) -> Pause | None:
         """Go on where it paused; returns None at the end, or why it pauses again.
 
         Raises:
@@ -113,14 +113,14 @@ class BodyTransfer:
         ticket, self.ticket = self.ticket, None
         try:
             # The rest goes first: a file that is there by now would give the same bytes.
-            return self._send_rest() if self._rest else self._send_anew(cache, wait_s, ticket)
+            return self._send_rest() if self._rest else self._send_anew(store, wait_s, ticket)
         finally:
             if ticket is not None:
                 ticket.leave()
 
-    def _send_anew(self, cache: CacheClient, wait_s: float, ticket: Ticket | None) -> Pause | None:
+    def _send_anew(self, store: Store, wait_s: float, ticket: Ticket | None) -> Pause | None:
         try:
-            transfer = cache.get(
+            transfer = store.get(
                 self.key,
                 Deadline.after(wait_s),
                 offset=self.position,
@@ -130,10 +130,9 @@ class BodyTransfer:
             )
         except CacheUnavailable as error:
             raise BodyCutShort(str(error)) from error
+        if isinstance(transfer, Missing):
+            raise BodyCutShort("the object changed or left the cache in mid-body")
         with transfer:
-            if not transfer.found:
-                transfer.finish()
-                raise BodyCutShort("the object changed or left the cache in mid-body")
             if transfer.facts[:2] != (self.size_bytes, self.version):
                 raise BodyCutShort("the cache answered with another object than was asked for")
             return self.send(transfer, 0)
@@ -239,9 +238,9 @@ class FileResponse(BodyTransfer):
         self._piece_bytes = PIECE_BYTES
         self.position, self.end = first, end
 
-    def _send_anew(self, cache: CacheClient, wait_s: float, ticket: Ticket | None) -> Pause | None:
-        file = cache.files.again(self._name)
-        return super()._send_anew(cache, wait_s, ticket) if file is None else self.send_file(file)
+    def _send_anew(self, store: Store, wait_s: float, ticket: Ticket | None) -> Pause | None:
+        file = store.reopen_file(self._name)
+        return super()._send_anew(store, wait_s, ticket) if file is None else self.send_file(file)
 
     def send_file(self, file: HotTableFile) -> Pause | None:
         """Send from the file; otherwise as resume()."""

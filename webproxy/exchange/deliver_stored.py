@@ -15,8 +15,8 @@ from webproxy.exchange.context import RequestContext, Result
 from webproxy.exchange.getfile_request import Paused
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.http.ranges import multipart_parts
-from webproxy.store.cache_client import CacheClient
 from webproxy.store.lookup import StoredHit
+from webproxy.store.store import Missing, Store
 from webproxy.transport.cached_reply import CachedReply
 from webproxy.transport.http1_connection import HttpConnection
 
@@ -29,9 +29,9 @@ class StoredDelivery:
     """Shared by all workers."""
 
     def __init__(
-        self, cache: CacheClient | None, replies: ResponseHeads, *, cache_wait_s: float, others_wait: Callable[[], bool]
+        self, store: Store, replies: ResponseHeads, *, cache_wait_s: float, others_wait: Callable[[], bool]
     ) -> None:
-        self._cache = cache
+        self._store = store
         self._replies = replies
         self._cache_wait_s = cache_wait_s
         self._others_wait = others_wait
@@ -88,15 +88,12 @@ class StoredDelivery:
         """Open the body again that was left while the origin was asked; once a head was sent it would be too late."""
         if found.body is not None or found.transfer is not None or found.file is not None:
             return
-        assert self._cache is not None
         deadline = Deadline.after(self._cache_wait_s)
         try:
-            transfer = self._cache.get(found.key, deadline, version=found.version)
+            transfer = self._store.get(found.key, deadline, version=found.version)
         except CacheUnavailable as error:
             raise ObjectGone from error
-        if not transfer.found:
-            transfer.finish()
-            transfer.close()
+        if isinstance(transfer, Missing):
             raise ObjectGone
         found.transfer = transfer
 
@@ -179,9 +176,8 @@ class StoredDelivery:
 
     def go_on(self, response: BodyTransfer, pause: Pause | None) -> Paused | None:
         """Resume an answer until its end, or until it pauses for something that takes time."""
-        assert self._cache is not None
         while pause is Pause.WIDEN:
             if response.position >= response.end:
                 return None
-            pause = response.resume(self._cache, self._cache_wait_s)
+            pause = response.resume(self._store, self._cache_wait_s)
         return None if pause is None else Paused(response, pause)

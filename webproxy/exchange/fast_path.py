@@ -17,7 +17,7 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.urls import BadTarget, http_path
-from webproxy.store.cache_client import CacheClient
+from webproxy.store.store import Store
 from webproxy.transport.cached_reply import CachedReply, MemoizedRequest
 
 KNOWN_MAX = 4096
@@ -44,7 +44,7 @@ class FastPath:
 
     def __init__(
         self,
-        cache: CacheClient,
+        store: Store,
         read: Callable[[bytes, HotTableEntry], StoredResponse | None],
         key_of: Callable[[bytes], bytes],
         replies: ResponseHeads,
@@ -54,7 +54,7 @@ class FastPath:
 
         `stopping`: no connection stays any more; forget() is called when that begins.
         """
-        self._cache = cache
+        self._store = store
         self._read = read
         self._key_of = key_of
         self._heads = replies
@@ -118,15 +118,15 @@ class FastPath:
         return key
 
     def _make(self, key: bytes, connection: Connection) -> CachedReply | None:
-        entry = self._cache.peek(key)
+        entry = self._store.peek(key)
         stored = self._read(key, entry) if entry is not None else None
         if entry is None or stored is None or stored.status == 206 or stored.invalidated or stored.selecting:
             return None
         age_s = current_age(stored, time())
         if age_s >= stored.lifetime_s:
             return None
-        watch = self._cache.watch(key, entry)
-        file = self._cache.hold_file(key, entry)
+        watch = self._store.watch(key, entry)
+        file = self._store.hold_file(key, entry)
         if watch is None or (file is None and entry.file is not None):
             return None
         data = self._heads.hit(stored, age_s, connection) + entry.body

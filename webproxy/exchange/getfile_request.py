@@ -15,15 +15,14 @@ from time import monotonic
 from shmchannel.deadline import Deadline
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
-from shmchannel.streams.transfer import TransferState
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
 from webproxy.exchange.body_transfer import BodyTransfer, LongRequest, Pause
 from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.spool import BodyFound, BodyMissing, SpoolReader
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.http.urls import normalised_path
-from webproxy.store.cache_client import CacheClient
 from webproxy.store.getfile_variants import GetfileVariants
+from webproxy.store.store import Missing, Store
 from webproxy.telemetry.failures import RequestFailures
 from webproxy.telemetry.outcomes import Outcomes
 from webproxy.telemetry.step_times import LatencyBreakdown
@@ -53,25 +52,23 @@ class GetfileRequestHandler:
 
     def __init__(
         self,
-        cache: CacheClient | None,
-        fetches: GetfileFetches | None,
+        store: Store,
+        variants: GetfileVariants,
+        fetches: GetfileFetches,
         *,
         wire: Wire,
-        deadline_s: float,
-        queue_wait_s: float,
+        cache_wait_s: float,
         client_limit: RateLimit,
         steps: LatencyBreakdown,
         stopping: Callable[[], bool],
         others_wait: Callable[[], bool] = lambda: False,
-        variants: GetfileVariants | None = None,
     ) -> None:
-        self._cache = cache
+        self._store = store
         self._variants = variants
-        self._peek = cache.peek if cache is not None else None
+        self._peek = store.peek
         self._fetches = fetches
         self._wire = wire
-        # With an origin to go to, a slow cache is waited for only so long.
-        self._cache_wait_s = deadline_s if fetches is None else min(deadline_s, queue_wait_s)
+        self._cache_wait_s = cache_wait_s
         self._client_limit = client_limit
         self._steps = steps
         self._stopping = stopping
@@ -94,10 +91,10 @@ class GetfileRequestHandler:
         serve_long(), when it has waited.
         """
         key = normalised_path(path)
-        entry = self._peek(key) if self._peek is not None else None
+        entry = self._peek(key)
         if entry is not None and entry.file is None:
             return self._ended(self._answer_from_hot_table(fd, entry.body))
-        if waited is None and self._cache is not None and self._cache.should_enqueue(key):
+        if waited is None and self._store.should_enqueue(key):
             return LongRequest(fd, path)
         stream = ClientStream(fd, self._client_limit, self._stopping)
         outcome: str | Paused
@@ -142,26 +139,21 @@ class GetfileRequestHandler:
 
     def _serve(self, stream: ClientStream, key: bytes, ticket: Ticket | None) -> str | Paused:
         asked_at = monotonic()
-        if self._cache is not None:
-            try:
-                outcome = self._look_up(stream, key, self._cache, ticket)
-            except CacheUnavailable:
-                if not self._has_origin(key):  # the cache may have it: nobody can say that there is no such file
-                    raise
-            else:
-                if outcome is not None:
-                    return outcome
-        if not self._has_origin(key):
+        try:
+            outcome = self._look_up(stream, key, ticket)
+        except CacheUnavailable:
+            if not self._fetches.has_origin(key):  # the cache may have it: nobody can say that there is no such file
+                raise
+        else:
+            if outcome is not None:
+                return outcome
+        if not self._fetches.has_origin(key):
             stream.send_all(refusal(Status.FILE_NOT_FOUND, self._wire))
             return "not found"
-        assert self._fetches is not None
         reader = self._fetches.open(key, asked_at)
         if reader is None:  # filled since: the cache has it now
             return self._serve(stream, key, ticket)
         return self._answer_from_origin(stream, reader)
-
-    def _has_origin(self, key: bytes) -> bool:
-        return self._fetches is not None and self._fetches.has_origin(key)
 
     def _answer_from_hot_table(self, fd: int, body: bytes) -> str:
         """Send a small hit, nearly always with one call: it fits a socket's buffer."""
@@ -177,30 +169,23 @@ class GetfileRequestHandler:
         return "hit"
 
     # -- from the cache ------------------------------------------------------------------------------------------
-    def _look_up(
-        self, stream: ClientStream, key: bytes, cache: CacheClient, ticket: Ticket | None
-    ) -> str | Paused | None:
+    def _look_up(self, stream: ClientStream, key: bytes, ticket: Ticket | None) -> str | Paused | None:
         """Send what the cache has for the key, or the variant that getfile's request selects; None for a miss.
 
         Raises:
             CacheUnavailable: it cannot be asked; the client has been told nothing.
         """
-        variants = self._variants
-        outcome: str | Paused | None = None
-        varies = variants is not None and variants.expects(key)
-        if variants is not None and varies:
-            outcome = self._answer_from_variant(stream, key, cache, variants)
+        varies = self._variants.expects(key)
+        outcome = self._answer_from_variant(stream, key) if varies else None
         if outcome is None:
-            transfer = cache.get(key, Deadline.after(self._cache_wait_s), ticket=ticket)
+            transfer = self._store.get(key, Deadline.after(self._cache_wait_s), ticket=ticket)
             outcome = self._answer_from_cache(stream, key, transfer)
-        if outcome is None and variants is not None and not varies and self._has_origin(key):
-            outcome = self._answer_from_variant(stream, key, cache, variants)
+        if outcome is None and not varies and self._fetches.has_origin(key):
+            outcome = self._answer_from_variant(stream, key)
         return outcome
 
-    def _answer_from_variant(
-        self, stream: ClientStream, key: bytes, cache: CacheClient, variants: GetfileVariants
-    ) -> str | Paused | None:
-        found = variants.find(key, self._cache_wait_s)
+    def _answer_from_variant(self, stream: ClientStream, key: bytes) -> str | Paused | None:
+        found = self._variants.find(key, self._cache_wait_s)
         if found is None:
             return None
         if found.body is not None:
@@ -208,17 +193,20 @@ class GetfileRequestHandler:
         transfer, found.transfer = found.transfer, None
         found.cancel_quietly()
         if transfer is None:  # its file is open already; chunks come as from any object
-            transfer = cache.get(found.key, Deadline.after(self._cache_wait_s))
+            return self._answer_from_cache(
+                stream, found.key, self._store.get(found.key, Deadline.after(self._cache_wait_s))
+            )
         return self._answer_from_cache(stream, found.key, transfer)
 
-    def _answer_from_cache(self, stream: ClientStream, key: bytes, transfer: IncomingTransfer) -> str | Paused | None:
+    def _answer_from_cache(
+        self, stream: ClientStream, key: bytes, transfer: IncomingTransfer | Missing
+    ) -> str | Paused | None:
         """Send the hit; None for a miss (or an unreadable object, when the origin can be asked)."""
+        if isinstance(transfer, Missing):
+            if transfer.unreadable and not self._fetches.has_origin(key):
+                raise CacheUnavailable("the cache cannot read the object")
+            return None
         with transfer:
-            if not transfer.found:
-                transfer.finish()
-                if transfer.state is TransferState.FAILED and not self._has_origin(key):
-                    raise CacheUnavailable("the cache cannot read the object")
-                return None
             size, version = transfer.facts[:2]
             try:
                 header = ok_header(size, self._wire)
@@ -237,9 +225,8 @@ class GetfileRequestHandler:
 
     def _go_on(self, response: BodyTransfer, pause: Pause | None = Pause.WIDEN) -> str | Paused:
         """Resume a response until its end, or until it pauses for something that takes time."""
-        assert self._cache is not None
         while pause is Pause.WIDEN:
-            pause = response.resume(self._cache, self._cache_wait_s)
+            pause = response.resume(self._store, self._cache_wait_s)
         if self._steps.enabled:
             self._steps.mark("send")
         return "hit" if pause is None else Paused(response, pause)

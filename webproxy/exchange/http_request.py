@@ -42,8 +42,8 @@ from webproxy.http.messages import Framing, RequestHead, ResponseHead
 from webproxy.http.urls import BadTarget, split_target
 from webproxy.origin.routing import OriginTable, Refused
 from webproxy.origin.via import Via
-from webproxy.store.cache_client import CacheClient
 from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
+from webproxy.store.store import Store
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.failures import RequestFailures
 from webproxy.telemetry.outcomes import Outcomes
@@ -82,9 +82,9 @@ class HttpRequestHandler:
 
     def __init__(
         self,
-        cache: CacheClient | None,
-        lookup: ObjectLookup | None,
-        writer: CacheUpdater | None,
+        store: Store,
+        lookup: ObjectLookup,
+        updates: CacheUpdater,
         origins: OriginTable,
         fetches: HttpFetches,
         passing: PassThrough,
@@ -96,7 +96,7 @@ class HttpRequestHandler:
         quick: FastPath | None = None,
     ) -> None:
         self._lookup = lookup
-        self._writer = writer
+        self._updates = updates
         self._origins = origins
         self._fetches = fetches
         self._passing = passing
@@ -106,9 +106,9 @@ class HttpRequestHandler:
         self._stopping = stopping
         self._quick = quick
         self.recognise: Recognise = recognise_nothing if quick is None else quick.recognise
-        self._stored = StoredDelivery(cache, replies, cache_wait_s=settings.cache_wait_s, others_wait=others_wait)
+        self._stored = StoredDelivery(store, replies, cache_wait_s=settings.cache_wait_s, others_wait=others_wait)
         self._own = LocalResponses(replies, settings.via)
-        self._purges = Purges(writer, replies, settings.purge_networks)
+        self._purges = Purges(updates, replies, settings.purge_networks)
         self._fetched = FetchedDelivery(replies)
         self._outcomes = Outcomes()
         self.failures = RequestFailures()
@@ -249,7 +249,7 @@ class HttpRequestHandler:
                 found.cancel_quietly()
 
     def _look_up(self, context: RequestContext) -> Lookup:
-        if self._lookup is None or len(context.target.key) > KEY_BYTES_MAX:
+        if len(context.target.key) > KEY_BYTES_MAX:
             return Lookup()
         has_origin = context.target.rule is not None
         wait_s = self._settings.queue_wait_s if has_origin else self._settings.cache_wait_s
@@ -355,7 +355,7 @@ class HttpRequestHandler:
         if goes_on is None:
             assert found is not None
             return self._send_stale(context, found, decision, response.status)
-        if found is not None and self._writer is not None and response.status == 200:
+        if found is not None and response.status == 200:
             head = ResponseHead(response.status, response.fields, response.reason)
             updated = head_update(
                 context.request,
@@ -365,7 +365,7 @@ class HttpRequestHandler:
                 response_time=time(),
                 options=self._options,
             )
-            self._writer.follow_head(found.key, found.version, found.stored, updated)
+            self._updates.follow_head(found.key, found.version, found.stored, updated)
         return "passed", goes_on
 
     def _send_stale(

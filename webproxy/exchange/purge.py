@@ -18,9 +18,9 @@ Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 class Purges:
     """Shared by all workers."""
 
-    def __init__(self, writer: CacheUpdater | None, replies: ResponseHeads, networks: Networks) -> None:
-        """`networks` are those of the clients that may purge; without a writer nobody may."""
-        self._writer = writer
+    def __init__(self, updates: CacheUpdater, replies: ResponseHeads, networks: Networks) -> None:
+        """`networks` are those of the clients that may purge; without a store nobody may."""
+        self._updates = updates
         self._replies = replies
         self._networks = networks
 
@@ -29,10 +29,9 @@ class Purges:
 
         Always False: the answer is for the client.
         """
-        if self._writer is not None:
-            head = ResponseHead(response.status, response.fields, response.reason)
-            named = split_target(context.request.target, context.request.fields.get(b"host")).authority
-            self._writer.invalidate(context.target, context.request.method, head, named)
+        head = ResponseHead(response.status, response.fields, response.reason)
+        named = split_target(context.request.target, context.request.fields.get(b"host")).authority
+        self._updates.invalidate(context.target, context.request.method, head, named)
         return False
 
     def serve(self, context: RequestContext) -> tuple[str, bool] | None:
@@ -46,10 +45,10 @@ class Purges:
         """
         stream, fields, key = context.connection.stream, context.request.fields, context.target.key
         address = stream.peer_address()
-        if self._writer is None or address is None or not any(address in network for network in self._networks):
+        if not self._updates.keeps or address is None or not any(address in network for network in self._networks):
             return None
         soft = (fields.get(b"x-purge") or b"").lower() == b"soft"
-        count = self._writer.purge(key, soft=soft) if len(key) <= KEY_BYTES_MAX else 0
+        count = self._updates.purge(key, soft=soft) if len(key) <= KEY_BYTES_MAX else 0
         text = f"{count} objects {'marked stale' if soft else 'removed'}"
         stream.send_all(self._replies.error(200, context.said, context.now, text))
         return "purged", not context.said.closes

@@ -73,8 +73,8 @@ class _HttpFetch(FetchJob):
         stopping: threading.Event,
         asker: ForwardedRequest,
         settings: FetchSettings,
-        writer: CacheUpdater | None,
-        parts: PartialStore | None,
+        updates: CacheUpdater,
+        parts: PartialStore,
     ) -> None:
         assert order.target.rule is not None
         super().__init__(
@@ -93,7 +93,7 @@ class _HttpFetch(FetchJob):
         self._rule = order.target.rule
         self._asker = asker
         self._options = settings.options
-        self._writer = writer
+        self._updates = updates
         self._request_time = 0.0
         self._response_time = 0.0
         self._stored: StoredResponse | None = None
@@ -101,7 +101,7 @@ class _HttpFetch(FetchJob):
         """What the head of the rest has made of it, when the body was resumed."""
         self._is_index_due = False
         key = order.target.key
-        self._part = PartialResponse(parts if len(key) <= KEY_BYTES_MAX else None, key, self._asked, order.validates)
+        self._part = PartialResponse(parts, key, self._asked, order.validates)
         self._may_keep_part = False
         self._follows = True
         """What the origin sends follows what is spooled."""
@@ -293,20 +293,20 @@ class _HttpFetch(FetchJob):
 
     def _begin_fill(self, stored: StoredResponse) -> bytes:
         """Begin to store what comes; returns why it is not stored, going by what is known now, for Cache-Status."""
-        if self._writer is None:
+        if not self._updates.keeps:
             return _NO_CACHE
-        self.fill = self._make_fill(self._writer, stored)
+        self.fill = self._make_fill(stored)
         if self.fill.given_up:
             return b"fields too long"
-        return b"" if self._writer.connected else _NO_CACHE
+        return b"" if self._updates.connected else _NO_CACHE
 
-    def _make_fill(self, writer: CacheUpdater, stored: StoredResponse) -> Fill:
+    def _make_fill(self, stored: StoredResponse) -> Fill:
         key = self._order.target.key
         self._is_index_due = bool(stored.selecting) or stored.status != 200
         self._is_index_due = self._is_index_due or has_others(self._order.index, self._asked)
         if self._is_index_due:
             key = variant_key(key, new_variant(stored.selecting, None).id)
-        fill = writer.make_fill(key, self.spool)
+        fill = self._updates.make_fill(key, self.spool)
         fill.describe(stored)
         fill.token = self.token
         return fill
@@ -315,25 +315,24 @@ class _HttpFetch(FetchJob):
         """Let the index and the plain object agree on what the key has now."""
         if self.token.withdrawn:  # it was purged meanwhile
             return
-        assert self._writer is not None
         assert self._stored is not None
         key = self._order.target.key
         combined = self._combined
         if self.fill is not None and combined is not None and combined.selecting == self._stored.selecting:
-            self._writer.update_own(self.fill.key, self._stored, combined)
+            self._updates.update_own(self.fill.key, self._stored, combined)
         if self._is_index_due:
             variant = new_variant(self._stored.selecting, self._stored.fields.get(b"etag"))
-            self._writer.add_variant(key, variant, self._asked)
+            self._updates.add_variant(key, variant, self._asked)
         elif self._order.index is not None:
-            self._writer.remove_index(key)
+            self._updates.remove_index(key)
 
     def _remove_replaced(self) -> None:
         """The origin has something else, which is not stored: the old must not serve on. A part may still be read."""
         key = self._order.replaces
         is_continued = self._part.is_asked_for and key == self._order.target.key + PART_SUFFIX
         with self.token.use() as granted:
-            if granted and self._writer is not None and key and not is_continued:
-                self._writer.remove(key)
+            if granted and key and not is_continued:
+                self._updates.remove(key)
 
     def _take_not_modified(self, response: OriginResponse) -> None:
         """The origin answered 304: the stored response serves on, with what the answer says of it."""
@@ -347,11 +346,11 @@ class _HttpFetch(FetchJob):
             return
         with self.token.use() as granted:  # what was marked meanwhile stays so: the origin was asked before that
             is_kept = granted and may_keep(self._asked, freshened, self._options)
-            if self._writer is not None and is_kept:
-                self._was_kept = self._writer.update(found.key, found.version, freshened)
-            elif self._writer is not None and granted:
+            if is_kept:
+                self._was_kept = self._updates.update(found.key, found.version, freshened)
+            elif granted:
                 # Who waits for this answer still needs the body; nobody else gets it without asking.
-                self._writer.update(found.key, found.version, barred(found.stored))
+                self._updates.update(found.key, found.version, barred(found.stored))
         self.spool.answer(Validated(found.key, freshened, found.version, found.held_bytes, is_kept, self._was_kept))
 
 
@@ -363,13 +362,13 @@ class HttpFetches:
         table: FetchTable,
         asker: ForwardedRequest,
         settings: FetchSettings,
-        writer: CacheUpdater | None,
-        parts: PartialStore | None = None,
+        updates: CacheUpdater,
+        parts: PartialStore,
     ) -> None:
         self._table = table
         self._asker = asker
         self._settings = settings
-        self._writer = writer
+        self._updates = updates
         self._parts = parts
         self._unshared = HitForMiss()
 
@@ -404,6 +403,6 @@ class HttpFetches:
                 reader.detach()
 
     def _make(self, order: FetchRequest, spool: Spool) -> FetchJob:
-        fetch = _HttpFetch(order, spool, self._table.stopping, self._asker, self._settings, self._writer, self._parts)
+        fetch = _HttpFetch(order, spool, self._table.stopping, self._asker, self._settings, self._updates, self._parts)
         fetch.when_shareable = self._unshared.forget
         return fetch

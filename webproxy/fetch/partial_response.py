@@ -23,9 +23,7 @@ from webproxy.store.lookup import StoredHit
 class PartialResponse:
     """Used by the fetch's thread only."""
 
-    def __init__(
-        self, store: PartialStore | None, key: bytes, request: RequestHead, validates: StoredHit | None
-    ) -> None:
+    def __init__(self, store: PartialStore, key: bytes, request: RequestHead, validates: StoredHit | None) -> None:
         """`validates`: what the fetch asks about first, an incomplete response or another one; there is no look-up."""
         self._store = store
         self._key = key
@@ -47,7 +45,7 @@ class PartialResponse:
 
     def rest_of(self, fields: Fields, now: float) -> Fields:
         """The fields of a request for its rest; as they are when there is none. The cache is asked once."""
-        if not self._has_looked and self._store is not None:
+        if not self._has_looked:
             self._has_looked = True
             self._found = self._store.find(self._key, self._request)
         if self._found is None:
@@ -66,7 +64,6 @@ class PartialResponse:
 
     def copy(self, offset: int, take: Callable[[memoryview], None]) -> bool:
         """Give the next piece of it to `take`; False when it is gone, a part of the piece may have been taken then."""
-        assert self._store is not None
         assert self._found is not None
         try:
             self._store.copy(self._found, offset, take)
@@ -91,20 +88,18 @@ class PartialResponse:
 
     def is_as_found(self) -> bool:
         """Whether the cache still has it, or the body did not begin with it: asked before what it became is kept."""
-        if self._store is None or self._found is None or self._known is None:
+        if self._found is None or self._known is None:
             return True
         return self._store.is_as_found(self._found)
 
     def leave_behind(self, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> None:
         """Store what has come of a body of `size_bytes`, unless it began with a part that was purged since."""
-        if self._store is None:
-            return
         if not self.is_as_found() or not self._store.keep(self._key, prefix, stored, size_bytes):
             self.clear(is_complete=False)
 
     def clear(self, *, is_complete: bool) -> None:
         """The fetch is over, and leaves no part of its own: remove one that is of no use, or that is `is_complete`."""
-        if self._store is not None and (self._is_useless or (is_complete and self._found is not None)):
+        if self._is_useless or (is_complete and self._found is not None):
             self._store.drop(self._key)
 
 

@@ -18,9 +18,9 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.errors import CacheUnavailable
 from webproxy.fetch.spool import SpooledPrefix
 from webproxy.http.messages import RequestHead
-from webproxy.store.cache_client import CacheClient
 from webproxy.store.fill import metadata_of
 from webproxy.store.lookup import PART_SUFFIX, ObjectLookup, StoredHit
+from webproxy.store.store import Missing, Store
 from webproxy.store.updates import CacheUpdater
 
 log = logging.getLogger(__name__)
@@ -33,13 +33,13 @@ PIECE_BYTES = 1 << 20
 class PartialStore:
     """Shared by all fetches."""
 
-    def __init__(self, cache: CacheClient, lookup: ObjectLookup, writer: CacheUpdater) -> None:
-        self._cache = cache
+    def __init__(self, store: Store, lookup: ObjectLookup, writer: CacheUpdater) -> None:
+        self._store = store
         self._lookup = lookup
         self._writer = writer
 
     def find(self, key: bytes, request: RequestHead) -> StoredHit | None:
-        """The incomplete response of a key; None also without a cache."""
+        """The incomplete response of a key; None also when the cache cannot be asked."""
         with contextlib.suppress(CacheUnavailable):
             return self._lookup.find_part(key, request, WAIT_SECONDS)
         return None
@@ -51,11 +51,14 @@ class PartialStore:
             CacheUnavailable: it has left the cache, or cannot be read; a part of the piece may have been taken.
         """
         wanted, copied = min(PIECE_BYTES, part.size_bytes - offset), 0
-        with self._cache.get(
+        transfer = self._store.get(
             part.key, Deadline.after(WAIT_SECONDS), offset=offset, length=wanted, version=part.version
-        ) as transfer:
+        )
+        if isinstance(transfer, Missing):
+            raise CacheUnavailable("an incomplete response has left the cache")
+        with transfer:
             try:
-                if not transfer.found or transfer.facts[:2] != (part.size_bytes, part.version):
+                if transfer.facts[:2] != (part.size_bytes, part.version):
                     transfer.cancel_quietly()
                     raise CacheUnavailable("an incomplete response has left the cache")
                 while True:
@@ -92,11 +95,10 @@ class PartialStore:
         """
         # Without the version: what was paused can be read by it for a while after it was removed.
         with contextlib.suppress(CacheUnavailable):
-            with self._cache.get(part.key, Deadline.after(WAIT_SECONDS), length=1, metadata_wanted=True) as transfer:
-                same = transfer.found and transfer.facts.version == part.version
-                same = same and transfer.invalidated <= part.stored.invalidated
-                transfer.cancel_quietly()
-            return same
+            facts = self._store.facts(part.key, Deadline.after(WAIT_SECONDS))
+            if isinstance(facts, Missing):
+                return False
+            return facts.version == part.version and facts.invalidated <= part.stored.invalidated
         return False
 
     def drop(self, key: bytes) -> None:

@@ -1,4 +1,4 @@
-"""CacheClient: one proxy's view of its cache. Whatever is wrong with the cache becomes CacheUnavailable."""
+"""CacheClient: the Store that is a cache daemon. Whatever is wrong with the cache becomes CacheUnavailable."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections.abc import Callable
 from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError
 from shmchannel.objects.client import ChannelClient
-from shmchannel.objects.hot_table_files import HotTableFile, HotTableFiles
+from shmchannel.objects.hot_table_files import FileName, HotTableFile
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.hot_table_reader import EntryVersion
-from shmchannel.objects.transfers import IncomingTransfer
+from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
 from shmchannel.streams.admission import Ticket
+from shmchannel.streams.transfer import TransferState
 from webproxy.errors import CacheUnavailable
+from webproxy.store.store import Missing, StoredFacts
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ LOOK_SECONDS = 0.05
 class CacheClient:
     """Asks the cache, waits for one that is not there when told to, and logs its coming and going once."""
 
+    keeps = True
+
     def __init__(self, client: ChannelClient, *, patient: bool) -> None:
         """`patient`: there is no origin to go to instead, so an absent cache is waited for up to the deadline."""
         self._client = client
@@ -32,28 +36,27 @@ class CacheClient:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self.unavailable_total = 0
+        # As Store has them: without a frame of their own on the way of every hit.
+        self.peek: Callable[[bytes], HotTableEntry | None] = client.peek
+        self.hold_file: Callable[[bytes, HotTableEntry], HotTableFile | None] = client.hold_file
+        self.reopen_file: Callable[[FileName], HotTableFile | None] = client.files.again
+        self.watch: Callable[[bytes, HotTableEntry], EntryVersion | None] = client.watch
+        self.should_enqueue: Callable[[bytes], bool] = client.should_enqueue
 
     @property
-    def peek(self) -> Callable[[bytes], HotTableEntry | None]:
-        """Looks a key up on the cache's hot table: a copy of the whole object or None, at once, without a message."""
-        return self._client.peek
+    def connected(self) -> bool:
+        """True while a living cache is there to be asked."""
+        return self._client.connected
 
     @property
-    def files(self) -> HotTableFiles:
-        """The open files of large objects."""
-        return self._client.files
+    def chunk_bytes(self) -> int:
+        """The size of a segment, which is a little more than a chunk."""
+        return self._client.pool.segment_bytes
 
-    def hold_file(self, key: bytes, entry: HotTableEntry) -> HotTableFile | None:
-        """The file of a large object that peek() found, or None; as ChannelClient.hold_file()."""
-        return self._client.hold_file(key, entry)
-
-    def watch(self, key: bytes, entry: HotTableEntry) -> EntryVersion | None:
-        """Tells whether an object that peek() found lies there still; as ChannelClient.watch()."""
-        return self._client.watch(key, entry)
-
-    def should_enqueue(self, key: bytes) -> bool:
-        """True when the key's object waits for a place among the long transfers; as ChannelClient.should_enqueue()."""
-        return self._client.should_enqueue(key)
+    @property
+    def others_wait(self) -> bool:
+        """True while somebody waits for a segment."""
+        return self._client.pool.waiting > 0
 
     def get(
         self,
@@ -65,14 +68,8 @@ class CacheClient:
         version: int = 0,
         metadata_wanted: bool = False,
         ticket: Ticket | None = None,
-    ) -> IncomingTransfer:
-        """Ask for `length` bytes of an object (0: all) from `offset` on, and wait; use it as a context manager.
-
-        Version 0 means any. A `place` among the long transfers ends with this one, or when this raises.
-
-        Raises:
-            CacheUnavailable: no cache, or none that answers before the deadline.
-        """
+    ) -> IncomingTransfer | Missing:
+        """As Store.get()."""
         while True:
             try:
                 transfer = self._client.get(
@@ -95,7 +92,48 @@ class CacheClient:
             else:
                 if not self._present:
                     self._note(present=True)
-                return transfer
+                return transfer if transfer.found else _missing(transfer)
+
+    def facts(self, key: bytes, deadline: Deadline) -> StoredFacts | Missing:
+        """As Store.facts()."""
+        # One byte: what is left in the middle is pinned for a while, beside what replaces it.
+        transfer = self.get(key, deadline, length=1, metadata_wanted=True)
+        if isinstance(transfer, Missing):
+            return transfer
+        with transfer:
+            size_bytes, version, _ = transfer.facts
+            facts = StoredFacts(size_bytes, version, transfer.metadata, transfer.invalidated)
+            transfer.cancel_quietly()
+        return facts
+
+    def put(
+        self, key: bytes, size_bytes: int, metadata: bytes, deadline: Deadline, *, segments_max: int = 1, wait: bool
+    ) -> OutgoingTransfer | None:
+        """As Store.put(). None without `wait` when no segment is free."""
+        pool = self._client.pool
+        try:
+            lease = pool.lease(deadline, segments_max) if wait else pool.try_lease(segments_max)
+            return None if lease is None else self._client.put(key, size_bytes, metadata, lease, deadline)
+        except ShmChannelError as error:
+            raise CacheUnavailable(str(error)) from error
+
+    def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
+        """As Store.update()."""
+        try:
+            return self._client.update(key, version, metadata, deadline)
+        except ShmChannelError as error:
+            raise CacheUnavailable(str(error)) from error
+
+    def purge(self, key: bytes, deadline: Deadline, *, prefix: bool = False, invalidate: bool = False) -> int:
+        """As Store.purge()."""
+        try:
+            return self._client.purge(key, deadline, prefix=prefix, invalidate=invalidate)
+        except ShmChannelError as error:
+            raise CacheUnavailable(str(error)) from error
+
+    def expire(self) -> None:
+        """Let go of files that nobody has asked for again."""
+        self._client.files.expire()
 
     def _worth_waiting(self, deadline: Deadline) -> bool:
         """One that ended may have a successor already; an absent one is waited for when there is no other way."""
@@ -123,3 +161,9 @@ class CacheClient:
     def stop_waiting(self) -> None:
         """The daemon stops: nobody waits for an absent cache any more."""
         self._stopping.set()
+
+
+def _missing(transfer: IncomingTransfer) -> Missing:
+    with transfer:
+        transfer.finish()
+        return Missing(unreadable=transfer.state is TransferState.FAILED)

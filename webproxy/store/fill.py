@@ -16,11 +16,11 @@ from typing import Protocol
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
-from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.transfers import OutgoingTransfer
-from shmchannel.streams.pool import Lease, SegmentPool
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
+from webproxy.errors import CacheUnavailable
+from webproxy.store.store import Store
 from webproxy.store.store_token import StoreToken
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,8 @@ class Source(Protocol):
 class Fill:
     """One object on its way into the cache; used by the fetch's thread only. No method raises for what a cache does."""
 
-    def __init__(self, client: ChannelClient, pool: SegmentPool, key: bytes, spool: Source) -> None:
-        self._client = client
-        self._pool = pool
+    def __init__(self, store: Store, key: bytes, spool: Source) -> None:
+        self._store = store
         self.key = key
         """May still be changed until the size is set."""
         self._spool = spool
@@ -66,7 +65,7 @@ class Fill:
         self._transfer: OutgoingTransfer | None = None
         self._next_look = self._moved_at = 0.0
         self._gave_way = False
-        self.given_up = False
+        self.given_up = not store.keeps
         self.stored = False
         self.token = StoreToken()
         """The fetch's; the fill ends when it is withdrawn, and has not stored anything then."""
@@ -86,12 +85,12 @@ class Fill:
         """True when the cache gets the body now, or will when it is complete."""
         if self.given_up or self._size is None:
             return False
-        return self._transfer is not None or self._client.connected
+        return self._transfer is not None or self._store.connected
 
     @property
     def chunk_bytes(self) -> int:
         """The fill moves in whole chunks, which are smaller than this."""
-        return self._pool.segment_bytes
+        return self._store.chunk_bytes
 
     def describe(self, stored: StoredResponse) -> None:
         """The object is the body of this response; it is given up when that is more than its metadata can hold."""
@@ -116,10 +115,10 @@ class Fill:
             return
         try:
             if self._transfer is None and self._may_begin() and self._cache_is_there():
-                self._begin(self._pool.try_lease(FILL_SEGMENTS))
+                self._begin(segments_max=FILL_SEGMENTS, wait=False)
             if self._transfer is not None:
                 self._pump(self._transfer)
-        except (ShmChannelError, OSError) as error:
+        except (ShmChannelError, CacheUnavailable, OSError) as error:
             self._drop(error)
 
     def _may_begin(self) -> bool:
@@ -151,7 +150,7 @@ class Fill:
         if monotonic() < self._next_look:
             return False
         self._next_look = monotonic() + LOOK_SECONDS
-        return self._client.connected
+        return self._store.connected
 
     def yield_turn(self) -> None:
         """Let go of the segment that a hit waits for, and of the cache's worker that has nothing to do.
@@ -160,7 +159,7 @@ class Fill:
         """
         if self._transfer is None or self._transfer.complete:
             return
-        if self._pool.waiting or self._stands_still():
+        if self._store.others_wait or self._stands_still():
             self._let_go()
 
     def _let_go(self) -> None:
@@ -175,9 +174,9 @@ class Fill:
             return
         try:
             if self._transfer is None:
-                if not self._client.connected:
+                if not self._store.connected:
                     return
-                self._begin(self._pool.lease(Deadline.after(START_SECONDS), 1))
+                self._begin(segments_max=1, wait=True)
             transfer = self._transfer
             if transfer is None:
                 return
@@ -195,7 +194,7 @@ class Fill:
             if not self.stored:
                 log.info("object not stored by the cache", extra={"key": self.key, "size_bytes": self._size})
             self._close()
-        except (ShmChannelError, OSError) as error:
+        except (ShmChannelError, CacheUnavailable, OSError) as error:
             self._drop(error)
 
     def cancel(self) -> None:
@@ -204,18 +203,16 @@ class Fill:
         if self._transfer is not None:
             self._abort()
 
-    def _begin(self, lease: Lease | None) -> None:
-        if lease is None:
-            return
+    def _begin(self, *, segments_max: int, wait: bool) -> None:
         assert self._size is not None
         try:
             metadata = self.metadata_for(self._size)
         except MetadataError as error:
-            lease.give_back()
             log.info("object not stored", extra={"key": self.key, "reason": str(error)})
             self.given_up = True
             return
-        self._transfer = self._client.put(self.key, self._size, metadata, lease, Deadline.after(START_SECONDS))
+        deadline = Deadline.after(START_SECONDS)
+        self._transfer = self._store.put(self.key, self._size, metadata, deadline, segments_max=segments_max, wait=wait)
         self._moved_at = monotonic()
 
     def _read_into(self, views: Sequence[memoryview], offset: int) -> int:

@@ -26,7 +26,7 @@ from webproxy.caching.variants import VariantIndex, choose, matches, new_variant
 from webproxy.http.dates import format_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
-from webproxy.store.cache_client import CacheClient
+from webproxy.store.store import Missing, Store
 
 INDEX_SUFFIX = b"\0"
 PART_SUFFIX = b"\0partial"
@@ -80,9 +80,9 @@ class Lookup:
 class ObjectLookup:
     """Shared by all workers."""
 
-    def __init__(self, cache: CacheClient) -> None:
-        self._cache = cache
-        self._peek = cache.peek
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._peek = store.peek
         self._varying: OrderedDict[bytes, None] = OrderedDict()
 
     def find(self, key: bytes, request: RequestHead, wait_s: float, *, names_files: bool = False) -> Lookup:
@@ -118,12 +118,14 @@ class ObjectLookup:
 
         Errors as find().
         """
+        if len(key) > KEY_BYTES_MAX:
+            return None
         key += PART_SUFFIX
-        # One byte: a transfer that is left in the middle pins the part for a while, beside the whole that replaces it.
-        with self._cache.get(key, Deadline.after(wait_s), length=1, metadata_wanted=True) as transfer:
-            stored = _decoded(transfer.metadata, invalidated=transfer.invalidated) if transfer.found else None
-            size_bytes, version, _ = transfer.facts
-            transfer.cancel_quietly()
+        facts = self._store.facts(key, Deadline.after(wait_s))
+        if isinstance(facts, Missing):
+            return None
+        size_bytes, version = facts.size_bytes, facts.version
+        stored = _decoded(facts.metadata, invalidated=facts.invalidated)
         if stored is None or not stored.incomplete or not matches(stored.selecting, request):
             return None
         return StoredHit(key, stored, version, held_bytes=size_bytes) if size_bytes < stored.body_bytes else None
@@ -187,10 +189,12 @@ class ObjectLookup:
     def _open(self, key: bytes, wait_s: float) -> StoredHit | None:
         entry = self._peek(key)
         if entry is not None:
-            file = self._cache.hold_file(key, entry) if entry.file is not None else None
+            file = self._store.hold_file(key, entry) if entry.file is not None else None
             if entry.file is None or file is not None:
                 return _of_entry(key, entry, file)
-        transfer = self._cache.get(key, Deadline.after(wait_s), metadata_wanted=True)
+        transfer = self._store.get(key, Deadline.after(wait_s), metadata_wanted=True)
+        if isinstance(transfer, Missing):
+            return None
         try:
             found = self._of_transfer(key, transfer)
         except BaseException:
@@ -199,10 +203,6 @@ class ObjectLookup:
         return found
 
     def _of_transfer(self, key: bytes, transfer: IncomingTransfer) -> StoredHit | None:
-        if not transfer.found:
-            transfer.finish()
-            transfer.close()
-            return None
         size_bytes, version, _ = transfer.facts
         stored = _stored(key, transfer.metadata, version, size_bytes, invalidated=transfer.invalidated)
         if stored is None:
@@ -215,11 +215,8 @@ class ObjectLookup:
         entry = self._peek(key)
         if entry is not None:
             return entry.metadata
-        with self._cache.get(key, Deadline.after(wait_s), metadata_wanted=True) as transfer:
-            found = transfer.found
-            metadata = transfer.metadata
-            transfer.cancel_quietly()
-            return metadata if found else None
+        facts = self._store.facts(key, Deadline.after(wait_s))
+        return None if isinstance(facts, Missing) else facts.metadata
 
 
 def stored_of_entry(key: bytes, entry: HotTableEntry) -> StoredResponse | None:

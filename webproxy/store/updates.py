@@ -1,4 +1,4 @@
-"""CacheUpdater: what the HTTP front changes in the cache: bodies, metadata, indexes of variants, purges.
+"""CacheUpdater: what requests and fetches change in the cache: bodies, metadata, indexes of variants, purges.
 
 Nothing here fails a request: what cannot be written is not stored, and is logged.
 """
@@ -12,8 +12,6 @@ from collections.abc import Callable
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
-from shmchannel.objects.client import ChannelClient
-from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.index_codec import encode_index
 from webproxy.caching.invalidation import invalidated_paths, invalidated_targets
 from webproxy.caching.stored import StoredResponse
@@ -25,6 +23,7 @@ from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.origin.routing import Target
 from webproxy.store.fill import Fill, Source
 from webproxy.store.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
+from webproxy.store.store import Missing, Store
 
 log = logging.getLogger(__name__)
 
@@ -36,45 +35,48 @@ class CacheUpdater:
 
     def __init__(
         self,
-        client: ChannelClient,
-        pool: SegmentPool,
+        store: Store,
         lookup: ObjectLookup,
-        make_fill: Callable[[bytes, Source], Fill],
         withdraw: Callable[[bytes, Deadline], bool] = lambda _key, _deadline: True,
     ) -> None:
         """`withdraw` sees to it that nothing of what is being fetched for a key is stored; False: not for certain."""
-        self._client = client
-        self._pool = pool
+        self._store = store
         self._lookup = lookup
-        self.make_fill = make_fill
         self._withdraw = withdraw
         self._lock = threading.Lock()
 
     @property
     def connected(self) -> bool:
         """Whether a living cache is there to be written to."""
-        return self._client.connected
+        return self._store.connected
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything can be stored at all."""
+        return self._store.keeps
+
+    def make_fill(self, key: bytes, source: Source) -> Fill:
+        """What hands a body to the cache while it comes."""
+        return Fill(self._store, key, source)
 
     def update(self, key: bytes, version: int, stored: StoredResponse) -> bool:
         """Replace the metadata of an object whose body stays; False when that version is gone."""
         try:
-            return self._client.update(key, version, encode(stored), Deadline.after(WRITE_SECONDS))
-        except (ShmChannelError, MetadataError) as error:
+            return self._store.update(key, version, encode(stored), Deadline.after(WRITE_SECONDS))
+        except (CacheUnavailable, MetadataError) as error:
             log.info("metadata not updated", extra={"key": key, "reason": str(error)})
             return False
 
     def update_own(self, key: bytes, before: StoredResponse, stored: StoredResponse) -> None:
         """As update(), of the object just stored with the metadata of `before`, unless something has become of it."""
         try:
-            with self._client.get(key, Deadline.after(WRITE_SECONDS), metadata_wanted=True) as transfer:
-                is_own = transfer.found and transfer.metadata == encode(before) and not transfer.invalidated
-                version = transfer.facts.version if is_own else 0
-                transfer.cancel_quietly()
-        except (ShmChannelError, MetadataError) as error:
+            facts = self._store.facts(key, Deadline.after(WRITE_SECONDS))
+            is_own = not isinstance(facts, Missing) and facts.metadata == encode(before) and not facts.invalidated
+        except (CacheUnavailable, MetadataError) as error:
             log.info("metadata not updated", extra={"key": key, "reason": str(error)})
             return
-        if is_own:
-            self.update(key, version, stored)
+        if is_own and not isinstance(facts, Missing):
+            self.update(key, facts.version, stored)
 
     def add_variant(self, key: bytes, variant: Variant, request: RequestHead) -> None:
         """The variant is stored, of the answer to this request: enter it into the index, and remove what would hide it.
@@ -87,7 +89,7 @@ class CacheUpdater:
                 replaced = replaced_by(index, variant.selecting, request)
                 self._put_empty(key + INDEX_SUFFIX, encode_index(with_variant(index, variant, replaced)))
                 for gone in (key, *(variant_key(key, one.id) for one in replaced)):
-                    self._client.purge(gone, Deadline.after(WRITE_SECONDS))
+                    self._store.purge(gone, Deadline.after(WRITE_SECONDS))
             except (ShmChannelError, CacheUnavailable, MetadataError) as error:
                 log.info("variant not entered", extra={"key": key, "reason": str(error)})
                 return
@@ -118,8 +120,8 @@ class CacheUpdater:
 
     def _purge_quietly(self, key: bytes, *, prefix: bool = False, invalidate: bool = False) -> None:
         try:
-            self._client.purge(key, Deadline.after(WRITE_SECONDS), prefix=prefix, invalidate=invalidate)
-        except ShmChannelError as error:
+            self._store.purge(key, Deadline.after(WRITE_SECONDS), prefix=prefix, invalidate=invalidate)
+        except CacheUnavailable as error:
             log.info("object not purged", extra={"key": key, "reason": str(error)})
 
     def purge(self, key: bytes, *, soft: bool = False) -> int:
@@ -131,12 +133,9 @@ class CacheUpdater:
             CacheUnavailable: the cache cannot be told.
         """
         is_certain = self._withdraw(key, Deadline.after(WRITE_SECONDS))
-        try:
-            # The key itself comes last: who makes an object of a part looks before it is one whether that part is left.
-            count = self._client.purge(key + INDEX_SUFFIX, Deadline.after(WRITE_SECONDS), prefix=True, invalidate=soft)
-            count += self._client.purge(key, Deadline.after(WRITE_SECONDS), invalidate=soft)
-        except ShmChannelError as error:
-            raise CacheUnavailable(str(error)) from error
+        # The key itself comes last: who makes an object of a part looks before it is one whether that part is left.
+        count = self._store.purge(key + INDEX_SUFFIX, Deadline.after(WRITE_SECONDS), prefix=True, invalidate=soft)
+        count += self._store.purge(key, Deadline.after(WRITE_SECONDS), invalidate=soft)
         if not is_certain:
             raise CacheUnavailable("the cache does not end storing what is to go")
         return count
@@ -155,8 +154,10 @@ class CacheUpdater:
                     self.purge(key)
 
     def _put_empty(self, key: bytes, metadata: bytes) -> None:
-        deadline = Deadline.after(WRITE_SECONDS)
-        with self._client.put(key, 0, metadata, self._pool.lease(deadline, 1), deadline) as transfer:
+        transfer = self._store.put(key, 0, metadata, Deadline.after(WRITE_SECONDS), wait=True)
+        if transfer is None:
+            return
+        with transfer:
             transfer.pump(lambda _views, _offset: 0, 0, wait=True)
             transfer.commit()
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 
@@ -33,8 +34,12 @@ from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone
 from webproxy.exchange import body_transfer
 from webproxy.exchange.body_transfer import BodyTransfer, Pause
 from webproxy.exchange.getfile_request import GetfileRequestHandler
+from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.getfile import Wire
 from webproxy.store.cache_client import CacheClient
+from webproxy.store.getfile_variants import GetfileVariants
+from webproxy.store.lookup import ObjectLookup
+from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream, RateLimit
@@ -57,6 +62,13 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     with MemoryPair(segments=8, stripe=request.param) as made:
         made.cache.entries[KEY] = Entry(BODY)
         yield made
+
+
+class NoOrigin:
+    """Stands for fetches of which no origin has anything."""
+
+    def has_origin(self, key: bytes) -> bool:
+        return False
 
 
 def link_to(pair: Pair) -> CacheClient:
@@ -513,8 +525,10 @@ def test_the_cache_ends_in_mid_body(pair: Pair, status: int, flags: int) -> None
 def test_no_second_status_in_mid_body(pair: Pair, wire: Wire, header: bytes, status: int, flags: int) -> None:
     """NOT_FOUND behind a part of the body is for the client what any failure there is: a short close."""
     pair.server._handler = posting(status, 0, 0, flags)
+    lookup = ObjectLookup(link_to(pair))
     exchange = GetfileRequestHandler(
-        link_to(pair), None, wire=wire, deadline_s=WATCHDOG_S, queue_wait_s=WATCHDOG_S, client_limit=NO_LIMIT,
+        link_to(pair), GetfileVariants(lookup, CacheUpdater(link_to(pair), lookup)), cast("GetfileFetches", NoOrigin()),
+        wire=wire, cache_wait_s=WATCHDOG_S, client_limit=NO_LIMIT,
         steps=LatencyBreakdown(enabled=False), stopping=lambda: False,
     )  # fmt: skip
     with connected() as (fd, client):
@@ -548,7 +562,7 @@ def test_the_cache_dies_in_mid_body(pair: Pair) -> None:
     assert pair.pool.stats().retired_total > 0
 
 
-# -- leave() ---------------------------------------------------------------------------------------------------------
+# -- cancel_quietly() -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("advances", range(CHUNKS))
 def test_leave_at_every_chunk(pair: Pair, advances: int) -> None:
     with asked(link_to(pair)) as transfer:

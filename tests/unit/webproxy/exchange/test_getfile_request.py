@@ -12,7 +12,6 @@ import pytest
 from shmchannel.deadline import Deadline
 from shmchannel.objects.commands import Command
 from shmchannel.objects.hot_table_layout import HotTableEntry
-from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
 from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.pool import GROWTH_CHUNKS
@@ -40,7 +39,8 @@ from webproxy.fetch.spool import BodyFound, BodyMissing, Spool, SpoolReader
 from webproxy.getfile import Wire
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.getfile_variants import GetfileVariants
-from webproxy.store.lookup import StoredHit as StoredFound
+from webproxy.store.lookup import StoredHit
+from webproxy.store.store import Missing, NoStore, Store
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import RateLimit
@@ -48,19 +48,15 @@ from webproxy.transport.client_stream import RateLimit
 BODY = os.urandom(100_000)
 
 
-class NoCache(CacheClient):
+class NoCache(NoStore):
     """A cache that is not to be had, and notes what it was asked; its hot table may still be looked at."""
 
     def __init__(self, *hot_table: tuple[bytes, HotTableEntry]) -> None:
         self.hot_table = dict(hot_table)
         self.asked: list[bytes] = []
 
-    @property
-    def peek(self) -> Callable[[bytes], HotTableEntry | None]:
-        return self.hot_table.get
-
-    def should_enqueue(self, key: bytes) -> bool:
-        return False
+    def peek(self, key: bytes) -> HotTableEntry | None:  # type: ignore[override]
+        return self.hot_table.get(key)
 
     def get(
         self,
@@ -72,7 +68,7 @@ class NoCache(CacheClient):
         version: int = 0,
         metadata_wanted: bool = False,
         ticket: Ticket | None = None,
-    ) -> IncomingTransfer:
+    ) -> Missing:
         self.asked.append(key)
         raise CacheUnavailable("no cache")
 
@@ -93,22 +89,38 @@ class ScriptedFetches(GetfileFetches):
         return self._opens.pop(0)()
 
 
+class OneVariant(GetfileVariants):
+    """Finds this one for every key; `expected`: it is looked for before the key is."""
+
+    def __init__(self, found: Callable[[], StoredHit | None], *, expected: bool) -> None:
+        self._found = found
+        self._expected = expected
+
+    def expects(self, key: bytes) -> bool:
+        return self._expected
+
+    def find(self, key: bytes, wait_s: float) -> StoredHit | None:
+        return self._found()
+
+
+NO_ORIGIN = ScriptedFetches(nobody_has=b"/x")
+
+
 def exchange(
-    cache: CacheClient | None,
-    fetches: GetfileFetches | None,
+    store: Store,
+    fetches: GetfileFetches,
     wire: Wire = Wire.CRLF,
     variants: GetfileVariants | None = None,
 ) -> GetfileRequestHandler:
     return GetfileRequestHandler(
-        cache,
+        store,
+        variants or OneVariant(lambda: None, expected=False),
         fetches,
         wire=wire,
-        deadline_s=10.0,
-        queue_wait_s=2.0,
+        cache_wait_s=2.0,
         client_limit=RateLimit(0, 1.0),
         steps=LatencyBreakdown(enabled=False),
         stopping=lambda: False,
-        variants=variants,
     )
 
 
@@ -143,7 +155,7 @@ def raising(error: Exception) -> Callable[[], SpoolReader | None]:
 
 @pytest.mark.parametrize(("wire", "reply"), [(Wire.CRLF, b"GETFILE ERROR\r\n\r\n"), (Wire.SPACE, b"GETFILE ERROR 0\n")])
 def test_no_cache_and_no_origin_is_an_error(wire: Wire, reply: bytes) -> None:
-    made = exchange(NoCache(), None, wire)
+    made = exchange(NoCache(), NO_ORIGIN, wire)
     assert served(made) == reply
     assert made.outcomes() == {"error": 1}
 
@@ -160,12 +172,12 @@ def test_no_cache_and_no_origin_is_an_error(wire: Wire, reply: bytes) -> None:
     ],
 )
 def test_every_failure_of_the_origin_is_an_error(error: OriginError) -> None:
-    assert served(exchange(None, ScriptedFetches(lambda: reader(None, error=error)))) == b"GETFILE ERROR\r\n\r\n"
+    assert served(exchange(NoStore(), ScriptedFetches(lambda: reader(None, error=error)))) == b"GETFILE ERROR\r\n\r\n"
     assert served(exchange(NoCache(), ScriptedFetches(raising(error)))) == b"GETFILE ERROR\r\n\r\n"
 
 
 def test_too_many_fetches_is_an_error() -> None:
-    assert served(exchange(None, ScriptedFetches(raising(Overloaded("full"))))) == b"GETFILE ERROR\r\n\r\n"
+    assert served(exchange(NoStore(), ScriptedFetches(raising(Overloaded("full"))))) == b"GETFILE ERROR\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -180,14 +192,14 @@ def test_what_the_origin_lacks_is_not_found(wire: Wire, reply: bytes) -> None:
 @pytest.mark.parametrize("size", [0, 1, len(BODY)])
 @pytest.mark.parametrize(("wire", "end"), [(Wire.CRLF, b"\r\n\r\n"), (Wire.SPACE, b" ")])
 def test_a_fetched_body_follows_its_length(wire: Wire, end: bytes, size: int) -> None:
-    made = exchange(None, ScriptedFetches(lambda: reader(BodyFound(size), BODY[:size])), wire)
+    made = exchange(NoStore(), ScriptedFetches(lambda: reader(BodyFound(size), BODY[:size])), wire)
     assert served(made) == b"GETFILE OK %d" % size + end + BODY[:size]
     assert made.outcomes() == {"fetched": 1}
 
 
 @pytest.mark.parametrize("error", [OriginTimeout("stalled"), None])
 def test_a_body_that_breaks_is_short_and_nothing_follows(error: OriginError | None) -> None:
-    made = exchange(None, ScriptedFetches(lambda: reader(BodyFound(len(BODY)), BODY[:60_000], error)))
+    made = exchange(NoStore(), ScriptedFetches(lambda: reader(BodyFound(len(BODY)), BODY[:60_000], error)))
     assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY[:60_000]
     assert made.outcomes() == {"cut short": 1}
 
@@ -211,7 +223,7 @@ def test_a_client_that_left_is_counted_and_its_reader_leaves(tmp_path: Path) -> 
         readers.append(reader(BodyFound(len(BODY) * 100), BODY))
         return readers[0]
 
-    made = exchange(None, ScriptedFetches(opened))
+    made = exchange(NoStore(), ScriptedFetches(opened))
     with connected() as (fd, client):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # the end is a reset
         client.close()
@@ -234,12 +246,12 @@ def test_what_lies_on_the_hot_table_is_sent_without_a_question(wire: Wire, end: 
 
 def test_a_reply_from_the_hot_table_that_the_socket_takes_in_parts_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webproxy.exchange.getfile_request.sockets.send", lambda fd, data: os.write(fd, data[:7]))
-    made = exchange(NoCache((b"/x", HotTableEntry(1, b"", BODY))), None)
+    made = exchange(NoCache((b"/x", HotTableEntry(1, b"", BODY))), NO_ORIGIN)
     assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY
 
 
 def test_a_client_that_left_before_its_reply_from_the_hot_table() -> None:
-    made = exchange(NoCache((b"/x", HotTableEntry(1, b"", BODY))), None)
+    made = exchange(NoCache((b"/x", HotTableEntry(1, b"", BODY))), NO_ORIGIN)
     with connected() as (fd, client):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         client.close()
@@ -251,7 +263,7 @@ def test_a_client_that_left_before_its_reply_from_the_hot_table() -> None:
 # -- paths that no origin has ----------------------------------------------------------------------------------------
 def test_a_path_that_no_origin_has_is_not_found_and_nobody_is_asked() -> None:
     fetches = ScriptedFetches(nobody_has=b"/x")
-    made = exchange(None, fetches)
+    made = exchange(NoStore(), fetches)
     assert served(made) == b"GETFILE FILE_NOT_FOUND\r\n\r\n"
     assert fetches.asked == []
     assert made.outcomes() == {"not found": 1}
@@ -285,7 +297,7 @@ def test_an_object_that_the_cache_cannot_read_and_no_origin_has_is_an_error() ->
 
     with MemoryPair(segments=2, stripe=1) as pair:
         pair.server._handler = Unreadable()
-        for fetches in (None, ScriptedFetches(nobody_has=b"/x")):
+        for fetches in (NO_ORIGIN, ScriptedFetches(nobody_has=b"/x")):
             assert served(exchange(CacheClient(pair.client, patient=False), fetches)) == b"GETFILE ERROR\r\n\r\n"
         asked = ScriptedFetches(lambda: reader(BodyFound(2), b"ok"))
         assert served(exchange(CacheClient(pair.client, patient=False), asked)) == b"GETFILE OK 2\r\n\r\nok"
@@ -299,7 +311,7 @@ def test_a_long_object_is_answered_when_its_turn_has_come() -> None:
     with MemoryPair(segments=2, stripe=2) as pair:
         assert pair.pool.admission is not None
         pair.cache.entries[b"/x"] = Entry(body)
-        made = exchange(CacheClient(pair.client, patient=False), None)
+        made = exchange(CacheClient(pair.client, patient=False), NO_ORIGIN)
         reply = b"GETFILE OK %d\r\n\r\n" % len(body) + body
         assert served(made) == reply
         ticket = pair.pool.admission.try_enter()
@@ -337,20 +349,6 @@ def test_a_place_is_left_before_an_origin_is_waited_for(gone: str) -> None:
 
 
 # -- what varies -----------------------------------------------------------------------------------------------------
-class OneVariant(GetfileVariants):
-    """Finds this one for every key; `expected`: it is looked for before the key is."""
-
-    def __init__(self, found: Callable[[], StoredFound | None], *, expected: bool) -> None:
-        self._found = found
-        self._expected = expected
-
-    def expects(self, key: bytes) -> bool:
-        return self._expected
-
-    def find(self, key: bytes, wait_s: float) -> StoredFound | None:
-        return self._found()
-
-
 VARIANT_KEY = b"/x\0id"
 STORED = stored_response(body_bytes=len(BODY))
 
@@ -360,11 +358,11 @@ def with_variant(pair: MemoryPair, form: str, *, expected: bool) -> GetfileReque
     link = CacheClient(pair.client, patient=False)
     pair.cache.entries[VARIANT_KEY] = Entry(BODY)
 
-    def found() -> StoredFound:
+    def found() -> StoredHit:
         if form == "on the hot table":
-            return StoredFound(VARIANT_KEY, STORED, 1, body=BODY)
+            return StoredHit(VARIANT_KEY, STORED, 1, body=BODY)
         transfer = link.get(VARIANT_KEY, Deadline.after(WATCHDOG_S)) if form == "by a question" else None
-        return StoredFound(VARIANT_KEY, STORED, 1, transfer=transfer)
+        return StoredHit(VARIANT_KEY, STORED, 1, transfer=transfer)
 
     variants = OneVariant(found, expected=expected)
     return exchange(link, ScriptedFetches(raising(OriginError("not asked"))), variants=variants)
@@ -399,7 +397,7 @@ def test_without_its_variant_a_key_is_a_miss() -> None:
 
 
 def test_a_cache_that_is_lost_between_key_and_variant_is_a_miss() -> None:
-    def lost() -> StoredFound | None:
+    def lost() -> StoredHit | None:
         raise CacheUnavailable("gone")
 
     with MemoryPair(segments=2, stripe=1) as pair:

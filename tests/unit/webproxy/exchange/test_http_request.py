@@ -15,11 +15,15 @@ from webproxy.exchange.http_request import HttpRequestHandler, HttpSettings
 from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
+from webproxy.fetch.partial_store import PartialStore
 from webproxy.fetch.spool import SpoolReader
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.forwarded_request import FetchSettings, ForwardedRequest
 from webproxy.origin.routing import OriginRule, OriginTable
 from webproxy.origin.via import Via
+from webproxy.store.lookup import ObjectLookup
+from webproxy.store.store import NoStore
+from webproxy.store.updates import CacheUpdater
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream, RateLimit
 from webproxy.transport.http1_connection import HttpConnection
@@ -51,12 +55,15 @@ class FailingFetches(HttpFetches):
 def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRequestHandler:
     asker, replies = ForwardedRequest(origin_client(), FETCH_SETTINGS), ResponseHeads(b"us")
     table = FetchTable(threads=1, spool_directory=None)
+    store = NoStore()
+    lookup = ObjectLookup(store)
+    updates = CacheUpdater(store, lookup)
     return HttpRequestHandler(
-        None,
-        None,
-        None,
+        store,
+        lookup,
+        updates,
         origins,
-        fetches or HttpFetches(table, asker, FETCH_SETTINGS, None),
+        fetches or HttpFetches(table, asker, FETCH_SETTINGS, updates, PartialStore(store, lookup, updates)),
         PassThrough(asker, replies, body_timeout_s=1.0),
         replies,
         SETTINGS,

@@ -27,7 +27,8 @@ HERE = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 class Writer:
     """Notes what is to be purged."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = True) -> None:
+        self.keeps = keeps
         self.purged: list[tuple[bytes, bool]] = []
         self.invalidated: list[tuple[bytes, bytes, int, bytes | None]] = []
 
@@ -40,10 +41,10 @@ class Writer:
 
 
 def serve(
-    writer: Writer | None, *fields: bytes, key: bytes = b"/x", networks: Networks = HERE, said: Connection = STAYS
+    writer: Writer, *fields: bytes, key: bytes = b"/x", networks: Networks = HERE, said: Connection = STAYS
 ) -> tuple[tuple[str, bool] | None, bytes]:
     """The result of a PURGE from this machine, and what its client was told."""
-    purges = Purges(cast("CacheUpdater | None", writer), ResponseHeads(b"us"), networks)
+    purges = Purges(cast("CacheUpdater", writer), ResponseHeads(b"us"), networks)
     with connected() as (fd, client):
         connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
         target = Target(key, OriginRule(url="http://o"), "http://o", key, key)
@@ -66,17 +67,16 @@ def test_what_goes_and_what_is_said(fields: tuple[bytes, ...], soft: bool, text:
     assert writer.purged == [(b"/x", soft)]
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_what_an_answer_makes_invalid_is_the_writers_business(cached: bool) -> None:
+def test_what_an_answer_makes_invalid_is_the_updaters_business() -> None:
     writer = Writer()
-    purges = Purges(cast("CacheUpdater | None", writer if cached else None), ResponseHeads(b"us"), ())
+    purges = Purges(cast("CacheUpdater", writer), ResponseHeads(b"us"), ())
     target = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
     with connected() as (fd, _):
         connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
         context = RequestContext(connection, request(b"Host: us", method=b"POST"), target, STAYS, NOW)
         assert not purges.invalidate(context, OriginResponse(status=201, fields=fields(), length=0))
         sockets.close(fd)
-    assert writer.invalidated == ([(b"/x", b"POST", 201, b"us")] if cached else [])
+    assert writer.invalidated == [(b"/x", b"POST", 201, b"us")]
 
 
 @pytest.mark.parametrize("networks", [(), (ipaddress.ip_network("10.0.0.0/8"),)])
@@ -87,7 +87,7 @@ def test_from_an_address_that_may_not(networks: Networks) -> None:
 
 
 def test_without_a_cache() -> None:
-    assert serve(None) == (None, b"")
+    assert serve(Writer(keeps=False)) == (None, b"")
 
 
 def test_a_key_that_no_object_can_have() -> None:

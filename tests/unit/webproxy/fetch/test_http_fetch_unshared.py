@@ -10,14 +10,15 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.fetching import table_of
+from tests.support.fetching import fetches_without_a_store, table_of
 from tests.support.http_values import request
 from tests.support.sinks import origin_client
 from tests.support.waiting import wait_until
 from webproxy.caching.options import DEFAULT_OPTIONS
-from webproxy.fetch.http_fetch import FetchRequest, FetchSettings, ForwardedRequest, HttpFetches
+from webproxy.fetch.http_fetch import FetchRequest, FetchSettings, HttpFetches
 from webproxy.fetch.spool import Head, SpoolReader
 from webproxy.fetch.table import FetchTable
+from webproxy.origin.forwarded_request import ForwardedRequest
 from webproxy.origin.routing import OriginRule, Target
 from webproxy.origin.via import Via
 from workloads.origin_stub import OriginStub, Route
@@ -37,7 +38,7 @@ def asking(route: Route) -> Iterator[tuple[HttpFetches, FetchTable, FetchRequest
     with OriginStub({"/x": route}) as origin, table_of() as table:
         target = Target(b"/x", OriginRule(url=origin.url, tries=1), origin.url, b"/x", b"/x")
         yield (
-            HttpFetches(table, ForwardedRequest(origin_client(), SETTINGS), SETTINGS, None),
+            fetches_without_a_store(table, ForwardedRequest(origin_client(), SETTINGS), SETTINGS),
             table,
             FetchRequest(target, request()),
         )

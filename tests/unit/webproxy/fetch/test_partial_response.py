@@ -58,8 +58,8 @@ def store() -> FakeStore:
     return FakeStore()
 
 
-def in_hand(store: FakeStore | None, validates: StoredHit | None = None) -> PartialResponse:
-    return PartialResponse(cast("PartialStore | None", store), b"/x", request(), validates)
+def in_hand(store: FakeStore, validates: StoredHit | None = None) -> PartialResponse:
+    return PartialResponse(cast("PartialStore", store), b"/x", request(), validates)
 
 
 def rest(*lines: bytes, status: int = 206) -> OriginResponse:
@@ -84,11 +84,10 @@ def test_without_one_that_could_go_on_all_is_asked_for(stored: StoredResponse | 
     assert part.is_continued_by(rest(), NOW) is None
 
 
-def test_without_a_cache_there_is_none() -> None:
-    part = in_hand(None)
+def test_without_one_there_is_nothing_to_leave_or_to_clear() -> None:
+    part = in_hand(FakeStore(None))
     assert part.rest_of(PLAIN, NOW) == PLAIN
     assert part.is_as_found()
-    part.leave_behind(PREFIX, STORED, 1000)
     part.clear(is_complete=True)
 
 

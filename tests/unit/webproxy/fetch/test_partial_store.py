@@ -17,7 +17,6 @@ from webproxy.fetch import partial_store
 from webproxy.fetch.partial_store import PartialStore
 from webproxy.fetch.spool import Spool, SpooledPrefix
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.fill import Fill
 from webproxy.store.lookup import ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
 
@@ -38,7 +37,7 @@ def pair() -> Iterator[MemoryPair]:
 def store(pair: MemoryPair) -> PartialStore:
     cache = CacheClient(pair.client, patient=False)
     lookup = ObjectLookup(cache)
-    writer = CacheUpdater(pair.client, pair.pool, lookup, lambda key, source: Fill(pair.client, pair.pool, key, source))
+    writer = CacheUpdater(cache, lookup)
     return PartialStore(cache, lookup, writer)
 
 

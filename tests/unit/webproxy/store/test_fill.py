@@ -22,6 +22,7 @@ from webproxy.caching.stored_codec import decode
 from webproxy.errors import OriginTimeout
 from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
 from webproxy.http.fields import Fields
+from webproxy.store.cache_client import CacheClient
 from webproxy.store.fill import Fill
 
 SEGMENT_BYTES = 8192
@@ -66,7 +67,7 @@ class Download:
         reader = self.spool.join()
         assert reader is not None
         self.reader: SpoolReader = reader
-        self.fill = Fill(client, pool, b"/x", self.spool)
+        self.fill = Fill(CacheClient(client, patient=False), b"/x", self.spool)
         self.spool.answer(BodyFound(len(body)))
         self.fill.set_size(len(body))
 
@@ -322,7 +323,7 @@ def test_it_comes_only_while_there_is_a_cache(
     assert not download.fill.is_coming
     yard.start_cache()
     wait_until(lambda: download.fill.is_coming)
-    assert not Fill(client, pool, b"/y", download.spool).is_coming, "of a size that is not known"
+    assert not Fill(CacheClient(client, patient=False), b"/y", download.spool).is_coming, "of a size that is not known"
     download.fill.cancel()
     assert not download.fill.is_coming
 

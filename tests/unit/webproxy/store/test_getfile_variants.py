@@ -15,7 +15,6 @@ from webproxy.caching.stored_codec import encode
 from webproxy.caching.variants import new_variant, selecting_fields, variant_key
 from webproxy.errors import CacheUnavailable
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.fill import Fill
 from webproxy.store.getfile_objects import PLAIN_GET
 from webproxy.store.getfile_variants import GetfileVariants
 from webproxy.store.lookup import KEY_BYTES_MAX, ObjectLookup
@@ -36,9 +35,9 @@ def pair() -> Iterator[MemoryPair]:
 
 def variants_of(pair: MemoryPair) -> GetfileVariants:
     """As a proxy has them that has asked for nothing yet."""
-    lookup = ObjectLookup(CacheClient(pair.client, patient=False))
-    writer = CacheUpdater(pair.client, pair.pool, lookup, lambda key, spool: Fill(pair.client, pair.pool, key, spool))
-    return GetfileVariants(lookup, writer)
+    store = CacheClient(pair.client, patient=False)
+    lookup = ObjectLookup(store)
+    return GetfileVariants(lookup, CacheUpdater(store, lookup))
 
 
 @pytest.fixture

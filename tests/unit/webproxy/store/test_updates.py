@@ -16,7 +16,6 @@ from webproxy.caching.variants import Variant, new_variant, variant_key
 from webproxy.errors import CacheUnavailable
 from webproxy.origin.routing import OriginRule, Target
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.fill import Fill
 from webproxy.store.lookup import ObjectLookup
 from webproxy.store.updates import CacheUpdater, key_of
 
@@ -38,7 +37,7 @@ def lookup(pair: MemoryPair) -> ObjectLookup:
 
 @pytest.fixture
 def writer(pair: MemoryPair, lookup: ObjectLookup) -> CacheUpdater:
-    return CacheUpdater(pair.client, pair.pool, lookup, lambda key, spool: Fill(pair.client, pair.pool, key, spool))
+    return CacheUpdater(CacheClient(pair.client, patient=False), lookup)
 
 
 def variant(value: bytes) -> Variant:
@@ -145,9 +144,8 @@ def test_a_purge_waits_for_what_is_being_stored_and_says_when_it_did_not_end(pai
         withdrawn.append(key)
         return len(withdrawn) < 2
 
-    client, pool = pair.client, pair.pool
-    lookup = ObjectLookup(CacheClient(client, patient=False))
-    writer = CacheUpdater(client, pool, lookup, lambda key, spool: Fill(client, pool, key, spool), withdraw)
+    store = CacheClient(pair.client, patient=False)
+    writer = CacheUpdater(store, ObjectLookup(store), withdraw)
     assert writer.purge(b"/x") == 0
     pair.store(b"/x", b"abc", encode(STORED))
     with pytest.raises(CacheUnavailable):

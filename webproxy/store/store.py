@@ -1,0 +1,172 @@
+"""Store: where responses are kept, as those who answer requests see it; NoStore is the proxy that has none.
+
+Nobody asks whether there is a store: without one nothing is found and nothing is kept, which is what its callers make
+of a miss and of an object that was not stored anyway.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from shmchannel.deadline import Deadline
+from shmchannel.objects.hot_table_files import FileName, HotTableFile
+from shmchannel.objects.hot_table_layout import HotTableEntry
+from shmchannel.objects.hot_table_reader import EntryVersion
+from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
+from shmchannel.streams.admission import Ticket
+
+
+class Missing(NamedTuple):
+    """What a store says in place of an object."""
+
+    unreadable: bool = False
+    """It is there, and cannot be read."""
+
+
+class StoredFacts(NamedTuple):
+    """What a store knows of an object without its body; `invalidated`: a soft purge came since it was stored."""
+
+    size_bytes: int
+    version: int
+    metadata: bytes
+    invalidated: bool
+
+
+class Store(Protocol):
+    """Shared by all threads. What fails raises CacheUnavailable: no store that answers, or none in time."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything can be stored at all."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether it could be asked now."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        """A body is handed over in chunks, which are smaller than this."""
+
+    @property
+    def others_wait(self) -> bool:
+        """Whether somebody waits for what an object on its way into the store holds."""
+
+    def peek(self, key: bytes) -> HotTableEntry | None:
+        """A copy of the whole object if it is in the hot table; at once, without a message. Never raises."""
+
+    def hold_file(self, key: bytes, entry: HotTableEntry) -> HotTableFile | None:
+        """The file of a large object that peek() found, or None; never raises."""
+
+    def reopen_file(self, name: FileName) -> HotTableFile | None:
+        """A file that was held before, if it is open still; never raises."""
+
+    def watch(self, key: bytes, entry: HotTableEntry) -> EntryVersion | None:
+        """Tells whether an object that peek() found is in the hot table still; never raises."""
+
+    def should_enqueue(self, key: bytes) -> bool:
+        """True when the key's object waits for a ticket of the long transfers; never raises."""
+
+    def get(
+        self,
+        key: bytes,
+        deadline: Deadline,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        version: int = 0,
+        metadata_wanted: bool = False,
+        ticket: Ticket | None = None,
+    ) -> IncomingTransfer | Missing:
+        """Ask for `length` bytes of an object (0: all) from `offset` on, and wait; version 0 means any.
+
+        The transfer is to be used as a context manager. A `ticket` ends with it, or when there is none.
+        """
+
+    def facts(self, key: bytes, deadline: Deadline) -> StoredFacts | Missing:
+        """What there is to know of an object, without its body."""
+
+    def put(
+        self, key: bytes, size_bytes: int, metadata: bytes, deadline: Deadline, *, segments_max: int = 1, wait: bool
+    ) -> OutgoingTransfer | None:
+        """Offer an object; to be used as a context manager. None without `wait` when it could not begin at once."""
+
+    def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
+        """Replace the metadata of an object whose body stays; False when that version is gone."""
+
+    def purge(self, key: bytes, deadline: Deadline, *, prefix: bool = False, invalidate: bool = False) -> int:
+        """Remove an object, or all whose key begins with `key`, or invalidate them; returns how many."""
+
+    def expire(self) -> None:
+        """Let go of what is held for a time only; to be called every second or so."""
+
+    def stop_waiting(self) -> None:
+        """The daemon stops: nobody waits for an absent store any longer."""
+
+
+class NoStore:
+    """The null object: nothing is found, and nothing is kept."""
+
+    keeps = connected = others_wait = False
+    chunk_bytes = 0
+
+    def peek(self, _key: bytes) -> None:
+        """Nothing."""
+
+    def hold_file(self, _key: bytes, _entry: HotTableEntry) -> None:
+        """Nothing."""
+
+    def reopen_file(self, _name: FileName) -> None:
+        """Nothing."""
+
+    def watch(self, _key: bytes, _entry: HotTableEntry) -> None:
+        """Nothing."""
+
+    def should_enqueue(self, _key: bytes) -> bool:
+        """Nothing waits."""
+        return False
+
+    def get(
+        self,
+        _key: bytes,
+        _deadline: Deadline,
+        *,
+        offset: int = 0,  # noqa: ARG002 - the protocol's parameter
+        length: int = 0,  # noqa: ARG002
+        version: int = 0,  # noqa: ARG002
+        metadata_wanted: bool = False,  # noqa: ARG002
+        ticket: Ticket | None = None,
+    ) -> Missing:
+        """Nothing is there."""
+        if ticket is not None:
+            ticket.leave()
+        return Missing()
+
+    def facts(self, _key: bytes, _deadline: Deadline) -> Missing:
+        """Nothing is there."""
+        return Missing()
+
+    def put(
+        self,
+        _key: bytes,
+        _size_bytes: int,
+        _metadata: bytes,
+        _deadline: Deadline,
+        *,
+        segments_max: int = 1,
+        wait: bool,
+    ) -> None:
+        """Nothing is kept."""
+
+    def update(self, _key: bytes, _version: int, _metadata: bytes, _deadline: Deadline) -> bool:
+        """There is nothing to update."""
+        return False
+
+    def purge(self, _key: bytes, _deadline: Deadline, *, prefix: bool = False, invalidate: bool = False) -> int:  # noqa: ARG002
+        """There is nothing to remove."""
+        return 0
+
+    def expire(self) -> None:
+        """Nothing is held."""
+
+    def stop_waiting(self) -> None:
+        """Nobody waits."""
