@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from tests.support.http_values import NOW, request, response
-from webproxy.caching.decision import Action, Decision, decide
+from webproxy.caching.decision import Action, Decision, decide, stale_allowed_on_error
 from webproxy.caching.storability import may_store, store_response
 from webproxy.caching.stored import StoredResponse
 from webproxy.http.messages import RequestHead, ResponseHead
@@ -285,7 +285,10 @@ class Cache:
         if self.stored is None or self.answer is None:
             assert decision.action not in (Action.HIT, Action.STALE_HIT, Action.REVALIDATE)
         else:
-            _check(decision, question, self.answer, now, now - self.stored.response_time)
+            _check(decision, question, self.answer, now - self.stored.response_time)
+            if decision.action in (Action.FETCH, Action.REVALIDATE):
+                on_error = may_serve_on_error(question, self.answer, now - self.stored.response_time)
+                assert stale_allowed_on_error(head, self.stored, 503, now) == on_error
         assert (decision.action is Action.ONLY_IF_CACHED_MISS) <= says(question.control, "only-if-cached")
         if decision.action in (Action.FETCH, Action.REVALIDATE):
             self._take(question, head, float(int(now)), spelling)
@@ -304,7 +307,7 @@ class Cache:
             self.answer = answer
 
 
-def _check(decision: Decision, question: Question, answer: Answer, now: float, resident: float) -> None:
+def _check(decision: Decision, question: Question, answer: Answer, resident: float) -> None:
     served = decision.action in (Action.HIT, Action.STALE_HIT)
     assert served == may_serve(question, answer, resident)
     if served:
@@ -312,7 +315,6 @@ def _check(decision: Decision, question: Question, answer: Answer, now: float, r
     if decision.action is Action.STALE_HIT:
         assert age(answer, resident) >= lifetime(answer)
     if decision.action in (Action.FETCH, Action.REVALIDATE):
-        assert (now < decision.stale_if_error_until_time) == may_serve_on_error(question, answer, resident)
         validates = answer.etag or answer.modified is not None
         assert (decision.action is Action.REVALIDATE) == validates
     if says(question.control, "only-if-cached"):

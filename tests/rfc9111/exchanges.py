@@ -21,18 +21,14 @@ def kept(
     )
 
 
-def decision_after(
-    seconds: float, stored: StoredResponse, *wishes: bytes, options: CachingOptions = DEFAULT_OPTIONS
-) -> Decision:
+def decision_after(seconds: float, stored: StoredResponse, *wishes: bytes) -> Decision:
     """The decision on a GET with these field lines, that long after NOW."""
-    return decide(request(*wishes), stored, NOW + seconds, options)
+    return decide(request(*wishes), stored, NOW + seconds)
 
 
-def action_after(
-    seconds: float, stored: StoredResponse, *wishes: bytes, options: CachingOptions = DEFAULT_OPTIONS
-) -> Action:
+def action_after(seconds: float, stored: StoredResponse, *wishes: bytes) -> Action:
     """Its action alone."""
-    return decision_after(seconds, stored, *wishes, options=options).action
+    return decision_after(seconds, stored, *wishes).action
 
 
 def refusal(

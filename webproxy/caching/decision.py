@@ -32,18 +32,12 @@ HIT, STALE_HIT, REVALIDATE, FETCH, ONLY_IF_CACHED_MISS, PASS = Action
 
 
 class Decision(NamedTuple):
-    """A tuple, because every hit constructs one and a dataclass takes twice as long.
-
-    The two times are seconds since the epoch. Until then the stored response may be served although it is not fresh: if
-    the origin answers with one of ERROR_STATUSES, or if it cannot be reached. 0.0: never.
-    """
+    """A tuple, because every hit constructs one and a dataclass takes twice as long."""
 
     action: Action
     reason: bytes = b""
     """Why the request is forwarded, or would be: the value of `fwd` in Cache-Status (RFC 9211 section 2.2)."""
     age_s: int = 0
-    stale_if_error_until_time: float = 0.0
-    stale_if_disconnected_until_time: float = 0.0
 
 
 _PASS_METHOD = Decision(PASS, b"method")
@@ -51,12 +45,7 @@ _PASS_CONTENT = Decision(PASS, b"bypass")
 
 
 def decide(
-    request: RequestHead,
-    stored: StoredResponse | None,
-    now: float,
-    options: CachingOptions = DEFAULT_OPTIONS,
-    *,
-    other_variants: bool = False,
+    request: RequestHead, stored: StoredResponse | None, now: float, *, other_variants: bool = False
 ) -> Decision:
     """What to do with a request; `stored` is the response that it selects (section 4.1), if any.
 
@@ -73,7 +62,7 @@ def decide(
     age_s = current_age(stored, now)
     if age_s < stored.lifetime_s and wishes is NO_WISHES and not stored.invalidated:
         return Decision(HIT, b"", age_s)
-    return _weigh(wishes, stored, age_s, now, options)
+    return _weigh(wishes, stored, age_s, now)
 
 
 def stale_allowed_on_error(
@@ -100,9 +89,7 @@ def _miss(wishes: RequestDirectives, reason: bytes) -> Decision:
     return Decision(PASS if wishes.no_store else FETCH, reason)
 
 
-def _weigh(
-    wishes: RequestDirectives, stored: StoredResponse, age_s: int, now: float, options: CachingOptions
-) -> Decision:
+def _weigh(wishes: RequestDirectives, stored: StoredResponse, age_s: int, now: float) -> Decision:
     """The decision if the stored response is stale or the request is not unconditional."""
     if stored.authoritative:
         return Decision(HIT, b"", age_s)
@@ -115,8 +102,7 @@ def _weigh(
     reason = b"request" if is_fresh else b"stale"
     if wishes.only_if_cached or wishes.no_store:  # no-store: its response must not update what is stored either
         return _miss(wishes, reason)._replace(age_s=age_s)
-    action = REVALIDATE if has_validator(stored.fields, stored.response_time) else FETCH
-    return Decision(action, reason, age_s, *_stale_limits(wishes, stored, options))
+    return Decision(REVALIDATE if has_validator(stored.fields, stored.response_time) else FETCH, reason, age_s)
 
 
 def _meets(wishes: RequestDirectives, stored: StoredResponse, exact_age: float) -> bool:

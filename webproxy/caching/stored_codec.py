@@ -49,7 +49,7 @@ def is_index(data: bytes) -> bool:
 
 
 def encode(stored: StoredResponse) -> bytes:
-    """The metadata of a response, without `marked`, which the cache reports.
+    """The metadata of a response, without `invalidated`, which the cache reports.
 
     Raises MetadataError if they exceed METADATA_BYTES_MAX or a part does not fit its field: it cannot be stored then.
     """
@@ -88,7 +88,7 @@ def encode(stored: StoredResponse) -> bytes:
 
 
 def decode(data: bytes, *, invalidated: bool = False) -> StoredResponse:
-    """The response in these metadata; `marked` is what the cache reported for the object.
+    """The response in these metadata; `invalidated` is what the cache reported for the object.
 
     Results are cached, so that a hot object is decoded once. Raises MetadataError for anything that encode() does not
     produce.

@@ -224,9 +224,7 @@ class HttpRequestHandler:
         found = lookup.found
         try:
             stored = found.stored if found is not None else None
-            decision = decide(
-                context.request, stored, context.now, self._options, other_variants=lookup.index is not None
-            )
+            decision = decide(context.request, stored, context.now, other_variants=lookup.index is not None)
             action = decision.action
             if found is not None and action in (Action.HIT, Action.STALE_HIT):
                 if action is Action.STALE_HIT:
@@ -328,7 +326,7 @@ class HttpRequestHandler:
         if not matches(stored.selecting, context.request):
             return False
         moment = max(context.now, stored.response_time)
-        return decide(context.request, stored, moment, self._options).action is Action.HIT
+        return decide(context.request, stored, moment).action is Action.HIT
 
     def _may_serve_stale(self, context: RequestContext, found: StoredHit | None, status: int | None) -> bool:
         return found is not None and stale_allowed_on_error(
