@@ -75,7 +75,7 @@ class CacheHandler:
             found = self._find(command)
         except StoreUnavailable as error:
             log.warning("object unreadable", extra={"key": command.key, "reason": str(error)})
-            writer.refuse(failed=True)
+            writer.fail()
             return writer.state
         if found is None:
             writer.refuse()
@@ -113,12 +113,11 @@ class CacheHandler:
         writer.begin(ObjectFacts(size, found.version, len(metadata)))
 
         try:
-            state = writer.send(partial(os.preadv, fd), start, end, metadata, invalidated=found.invalidated)
+            state = writer.send(partial(os.preadv, fd), start, end, metadata, flagged=found.invalidated)
         except OSError as error:
             if isinstance(error, TimeoutError):  # the proxy's, not the file's
                 raise
             log.warning("object unreadable", extra={"key": command.key, "reason": str(error)})
-            writer.fail()
             return writer.state
         if faults.ARMED:
             faults.reach("cache.last_chunk")
@@ -129,7 +128,7 @@ class CacheHandler:
         if not self._begin(command, reader):
             return
         try:
-            writer = self._store.begin(command.key, command.length, reader.metadata)
+            writer = self._store.begin(command.key, command.length, reader.preamble)
         except (EntryTooLarge, NoRoom, StoreUnavailable) as error:
             self._refuse(command, reader, error)
             return
@@ -145,7 +144,7 @@ class CacheHandler:
         if faults.ARMED:
             faults.reach("cache.update_uncommitted")
         try:
-            replaced = self._store.replace_metadata(command.key, command.version, reader.metadata)
+            replaced = self._store.replace_metadata(command.key, command.version, reader.preamble)
         except SimpleCachedError as error:
             self._refuse(command, reader, error)
             return
@@ -155,14 +154,14 @@ class CacheHandler:
 
     def _begin(self, command: Command, reader: ChunkReader) -> bool:
         """Take the metadata of a PUT or an UPDATE; False when the proxy has given it up, and has been answered."""
-        reader.begin(Deadline.after(self._stall_s), metadata_wanted=True)
+        reader.begin(Deadline.after(self._stall_s), preamble_wanted=True)
         size = reader.facts.size_bytes
-        if size != command.length or reader.invalidated or (size and command.kind is CommandKind.UPDATE):
+        if size != command.length or reader.flagged or (size and command.kind is CommandKind.UPDATE):
             raise PeerProtocolError(
-                f"{command.kind.name} of {command.length} bytes became {size} there, flag: {reader.invalidated}"
+                f"{command.kind.name} of {command.length} bytes became {size} there, flagged: {reader.flagged}"
             )
         if reader.state is TransferState.FAILED:
-            reader.finish(refused=True)
+            reader.refuse()
             return False
         return True
 
@@ -177,7 +176,7 @@ class CacheHandler:
                 if faults.ARMED:
                     faults.reach("cache.put_chunk")
             if reader.state is not TransferState.COMPLETE:  # the proxy gave the fill up
-                reader.finish(refused=True)
+                reader.refuse()
                 return
             if faults.ARMED:
                 faults.reach("cache.put_uncommitted")
@@ -193,10 +192,7 @@ class CacheHandler:
 
     def _refuse(self, command: Command, reader: ChunkReader, error: SimpleCachedError) -> None:
         log.info("object not stored", extra={"key": command.key, "reason": str(error)})
-        if reader.last:
-            reader.finish(refused=True)
-        else:
-            reader.cancel()
+        reader.refuse()
 
     def purge(self, command: Command) -> int:
         """Remove one object, or all with a prefix; or mark them. Files of a static source are neither."""

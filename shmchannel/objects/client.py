@@ -14,7 +14,16 @@ from shmchannel import faults
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerProtocolError, ResourceError, ShmChannelError, UsageError
 from shmchannel.messages.posix_queue import CommandSender
-from shmchannel.objects.commands import INVALIDATE, METADATA_WANTED, PREFIX, Command, CommandKind, Priority, encode
+from shmchannel.objects.commands import (
+    INVALIDATE,
+    METADATA_BYTES_MAX,
+    METADATA_WANTED,
+    PREFIX,
+    Command,
+    CommandKind,
+    Priority,
+    encode,
+)
 from shmchannel.objects.hot_table_files import HotTableFile, HotTableFiles
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.hot_table_reader import EntryVersion, HotTableReader
@@ -24,7 +33,7 @@ from shmchannel.process.identity import own_identity
 from shmchannel.streams.admission import Ticket
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
-from shmchannel.streams.layout import METADATA_BYTES_MAX, ObjectFacts
+from shmchannel.streams.layout import ObjectFacts
 from shmchannel.streams.pool import Lease, SegmentPool
 from shmchannel.streams.segment import Segment
 from shmchannel.streams.segment_ref import SegmentRef
@@ -251,15 +260,15 @@ class ChannelClient:
             sender = self.connect()
             # A fill waits for as long for its first chunk to be taken, however little time its client has left.
             taken_by = Deadline.after(self._stall_s) if kind is CommandKind.PUT else deadline.sooner(self._stall_s)
-            writer = ChunkWriter(lease.segments, sender, self._stall_s, self._identity)
+            until = None if kind is CommandKind.PUT else deadline
+            writer = ChunkWriter(lease.segments, sender, self._stall_s, self._identity, until)
             command = self._command(sender, kind, key, lease, taken_by, 0, size_bytes, version, 0, priority)
             writer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
             self._send(sender, command, deadline)
         except BaseException:
             lease.retire()
             raise
-        until = None if kind is CommandKind.PUT else deadline
-        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, self._stall_s, until)
+        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, self._stall_s)
         try:
             transfer.send_metadata(metadata)
         except BaseException:

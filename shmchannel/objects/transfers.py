@@ -17,7 +17,7 @@ from shmchannel.messages.posix_queue import CommandSender
 from shmchannel.objects.commands import METADATA_WANTED, Command
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter, ReadInto
-from shmchannel.streams.layout import ERROR, FAILED, LAST, METADATA, OK, ObjectFacts
+from shmchannel.streams.layout import LAST, OK, ObjectFacts
 from shmchannel.streams.pool import WIDEN_CHUNKS, Lease
 from shmchannel.streams.transfer import COMPLETE, STREAMING, TransferState
 
@@ -75,7 +75,7 @@ class IncomingTransfer(_Transfer):
     def begin(self, command: Command, deadline: Deadline) -> None:
         """Wait for the first chunk, up to the deadline."""
         self.reader.begin(
-            deadline, command.offset, command.length, metadata_wanted=command.flags & METADATA_WANTED != 0
+            deadline, command.offset, command.length, preamble_wanted=command.flags & METADATA_WANTED != 0
         )
         if faults.ARMED:
             faults.reach("proxy.received")
@@ -99,12 +99,12 @@ class IncomingTransfer(_Transfer):
     @property
     def metadata(self) -> bytes:
         """The object's opaque metadata, when it was asked for."""
-        return self.reader.metadata
+        return self.reader.preamble
 
     @property
     def invalidated(self) -> bool:
         """Whether the object was marked (PURGE) since it was stored or updated; told with its metadata only."""
-        return self.reader.invalidated
+        return self.reader.flagged
 
     @property
     def chunk(self) -> memoryview:
@@ -197,7 +197,7 @@ class OutgoingTransfer(_Transfer):
     An UPDATE is one too, of metadata and an empty body.
     """
 
-    __slots__ = ("_blocked_at", "_look_at", "_patience", "_position", "_size_bytes", "_stall_s", "_until", "_writer")
+    __slots__ = ("_blocked_at", "_look_at", "_patience", "_position", "_size_bytes", "_stall_s", "_writer")
 
     def __init__(
         self,
@@ -206,23 +206,17 @@ class OutgoingTransfer(_Transfer):
         writer: ChunkWriter,
         size_bytes: int,
         stall_s: float,
-        until: Deadline | None = None,
     ) -> None:
-        """Each wait ends after `stall_s` seconds, and all of them at the deadline, if there is one."""
         super().__init__(lease, sender)
         self._writer = writer
         self._size_bytes = size_bytes
         self._position = 0
         self._stall_s = stall_s
-        self._until = until
         self._blocked_at = -1
         self._patience = self._look_at = Deadline(0)
 
     def _abandon(self) -> None:
         self._writer.abandon()
-
-    def _limit_s(self) -> float:
-        return self._stall_s if self._until is None else min(self._stall_s, self._until.remaining())
 
     @property
     def position(self) -> int:
@@ -241,13 +235,7 @@ class OutgoingTransfer(_Transfer):
 
     def send_metadata(self, metadata: bytes) -> None:
         """Hand the opaque metadata over, ahead of the body; blocks while the cache takes it."""
-        sent = 0
-        while sent < len(metadata) and self._writer.take_turn(self._limit_s()):
-            segment = self._writer.segment
-            length = min(len(metadata) - sent, segment.chunk_capacity)
-            segment.chunk[:length] = metadata[sent : sent + length]
-            self._writer.post(OK, length, sent, METADATA)
-            sent += length
+        self._writer.send_preamble(metadata)
 
     def pump(self, read_into: ReadInto, available_bytes: int, *, wait: bool) -> None:
         """Hand over what is there: whole chunks up to `available_bytes` of the object, and the last one when all is.
@@ -265,7 +253,7 @@ class OutgoingTransfer(_Transfer):
             length = min(segment.chunk_capacity, self._size_bytes - self._position)
             if self._position + length > available_bytes:
                 return
-            if not (writer.take_turn(self._limit_s()) if wait else writer.try_turn()):
+            if not (writer.take_turn() if wait else writer.try_turn()):
                 if not writer.state.ended:
                     self._check_cache()
                 return
@@ -277,8 +265,6 @@ class OutgoingTransfer(_Transfer):
             writer.post(OK, length, self._position - length, LAST if last else 0)
             if faults.ARMED:
                 faults.reach("proxy.fill_last" if last else "proxy.fill_chunk")
-            if last:
-                writer.set_complete()
 
     def _check_cache(self) -> None:
         if self._blocked_at != self._position:
@@ -293,7 +279,7 @@ class OutgoingTransfer(_Transfer):
 
     def commit(self) -> bool:
         """After the last chunk: wait for the cache's word, True when it stored the object; a clean end of the lease."""
-        stored = self._writer.wait_acknowledged(self._limit_s())
+        stored = self._writer.wait_acknowledged()
         self._clean = True
         return stored and not self.refused
 
@@ -303,9 +289,6 @@ class OutgoingTransfer(_Transfer):
         Raises:
             ChannelTimeout, PeerGone: the cache did not take its turn within `limit_s` (default: the stall limit).
         """
-        writer = self._writer
-        limit_s = self._limit_s() if limit_s is None else limit_s
-        if not writer.state.ended and writer.take_turn(limit_s):
-            writer.post(FAILED, 0, 0, LAST | ERROR)
-        writer.wait_acknowledged(limit_s)
+        self._writer.fail(limit_s)
+        self._writer.wait_acknowledged(limit_s)
         self._clean = True

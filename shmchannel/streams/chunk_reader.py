@@ -20,7 +20,6 @@ from typing import Protocol
 
 from shmchannel import faults
 from shmchannel.deadline import Deadline
-from shmchannel.errors import PeerProtocolError
 from shmchannel.streams.layout import (
     CANCEL,
     OK,
@@ -32,7 +31,8 @@ from shmchannel.streams.transfer import (
     BODY,
     END,
     GIVEN_BACK,
-    METADATA_PART,
+    PREAMBLE_PART,
+    REQUESTED,
     STREAMING,
     ConsumerTransfer,
     TransferState,
@@ -80,7 +80,7 @@ class ChunkReader:
         "facts",
         "last",
         "length",
-        "metadata",
+        "preamble",
     )
 
     def __init__(
@@ -96,7 +96,7 @@ class ChunkReader:
         self.length = 0
         self.last = False
         self.facts = _UNKNOWN
-        self.metadata = b""
+        self.preamble = b""
 
     @property
     def state(self) -> TransferState:
@@ -104,9 +104,14 @@ class ChunkReader:
         return self._transfer.state
 
     @property
-    def invalidated(self) -> bool:
-        """Whether the object was marked since it was stored or updated; known once its metadata has come."""
-        return self._transfer.invalidated
+    def flagged(self) -> bool:
+        """The user flag; it comes with the preamble."""
+        return self._transfer.flagged
+
+    @property
+    def answered(self) -> bool:
+        """True once the terminal chunk has been answered."""
+        return self._transfer.answered
 
     @property
     def position(self) -> int:
@@ -124,7 +129,7 @@ class ChunkReader:
         return self._segment.chunk_address
 
     def begin(
-        self, deadline: Deadline, offset: int = 0, length: int = 0, *, metadata_wanted: bool = False
+        self, deadline: Deadline, offset: int = 0, length: int = 0, *, preamble_wanted: bool = False
     ) -> TransferState:
         """Wait for the first chunk; returns the state: STREAMING or COMPLETE with a chunk, or another end.
 
@@ -135,7 +140,7 @@ class ChunkReader:
         segment.data_available.take_until(deadline, self._peer)
         transfer = self._transfer
         self.facts = facts = segment.header.read_object()
-        transfer.begin(facts, offset, length, metadata_wanted=metadata_wanted)
+        transfer.begin(facts, offset, length, preamble_wanted=preamble_wanted)
         self._take_current()
         while not self.length and transfer.state is STREAMING:
             self.advance()
@@ -196,7 +201,7 @@ class ChunkReader:
                     if position + length < end and segment.header.read_chunk() == [OK, length, position, 0]:
                         position += length  # as transfer.receive() would: a full chunk in mid-body, nearly always
                     else:
-                        transfer.position = position
+                        transfer.advance_to(position)
                         self._take_current()
                         segment, position, length = self._segment, transfer.position, self.length
                 advanced = False
@@ -205,7 +210,7 @@ class ChunkReader:
                 if sent < length or self.last or chunk_count <= 0:
                     return sent
         finally:
-            transfer.position = position
+            transfer.advance_to(position)
             self.length = length
 
     def _take_current(self) -> bool:
@@ -218,8 +223,8 @@ class ChunkReader:
                 self.length = length
                 self.last = flags != 0
                 return True
-            if arrival is METADATA_PART:
-                self.metadata += bytes(segment.chunk[:length])
+            if arrival is PREAMBLE_PART:
+                self.preamble += bytes(segment.chunk[:length])
                 return False
             if arrival is not GIVEN_BACK:
                 self.length = 0
@@ -238,11 +243,29 @@ class ChunkReader:
 
     def finish(self, *, refused: bool = False) -> None:
         """Answer the terminal chunk; the transfer has ended cleanly and the semaphores stand as they began."""
-        if not self._transfer.state.ended:
-            raise PeerProtocolError(f"the transfer is still {self._transfer.state.value}")
+        self._transfer.finish()
         self.length = 0
         self._segment.header.write_request(CANCEL if refused else 0)
         self._segment.space_available.post()
+
+    def refuse(self, limit_s: float | None = None) -> None:
+        """Tell the producer of a PUT that its object is not stored, however much of it has come; nothing when answered.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: it missed a turn, each of which has `limit_s`, by default the
+                stall limit; the segments must not be used again.
+        """
+        transfer = self._transfer
+        if transfer.answered:
+            return
+        if limit_s is not None:
+            self._stall_s = limit_s
+        if transfer.state is REQUESTED:
+            self.begin(Deadline.after(self._stall_s), preamble_wanted=True)
+        if transfer.state.ended:
+            self.finish(refused=True)
+        else:
+            self.cancel()
 
     def abandon(self) -> None:
         """Tell the producer to stop, for a transfer whose segments are about to be retired; never waits.
@@ -250,7 +273,7 @@ class ChunkReader:
         Otherwise it would wait for space that nobody gives until its stall limit. Which segment it comes to next is
         not known here (the answer may be late, or wrong), so each one says CANCEL and has space.
         """
-        for number in self._transfer.ring.slots:  # what was given back in the stream serves others by now
+        for number in self._transfer.ring.numbers:  # what was given back in the stream serves others by now
             segment = self._segments[number]
             segment.header.write_request(CANCEL)
             segment.space_available.post()

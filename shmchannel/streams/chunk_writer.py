@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from shmchannel import faults
+from shmchannel.deadline import Deadline
 from shmchannel.process.identity import ProcessIdentity
 from shmchannel.streams.layout import (
     CANCELLED,
     ERROR,
     FAILED,
+    FLAGGED,
     LAST,
-    MARKED,
-    METADATA,
     NOT_FOUND,
     OK,
+    PREAMBLE,
     RELEASED,
     ObjectFacts,
 )
 from shmchannel.streams.segment import Segment
-from shmchannel.streams.transfer import (
-    COMPLETE,
-    ProducerAction,
-    ProducerTransfer,
-    TransferState,
-)
+from shmchannel.streams.transfer import ProducerAction, ProducerTransfer, TransferState
 from shmchannel.sync.semaphore import PeerLiveness, next_look
 
 ReadInto = Callable[[Sequence[memoryview], int], int]
@@ -37,17 +33,35 @@ Returns the bytes written, 0 at the end. Copies without the GIL.
 class ChunkWriter:
     """The producing end; `posted` counts the chunks handed over."""
 
-    __slots__ = ("_identity", "_peer", "_segment", "_segments", "_stall_s", "_transfer", "posted")
+    __slots__ = (
+        "_has_turn",
+        "_identity",
+        "_peer",
+        "_segment",
+        "_segments",
+        "_stall_s",
+        "_transfer",
+        "_until",
+        "posted",
+    )
 
     def __init__(
-        self, segments: Sequence[Segment], peer: PeerLiveness, stall_s: float, identity: ProcessIdentity
+        self,
+        segments: Sequence[Segment],
+        peer: PeerLiveness,
+        stall_s: float,
+        identity: ProcessIdentity,
+        until: Deadline | None = None,
     ) -> None:
+        """Each wait ends after `stall_s` seconds, and all of them at the deadline, if there is one."""
         self._segments = segments
         self._peer = peer
         self._stall_s = stall_s
+        self._until = until
         self._identity = identity
         self._transfer = ProducerTransfer(len(segments))
         self._segment = segments[0]
+        self._has_turn = False
         self.posted = 0
 
     def begin(self, facts: ObjectFacts) -> None:
@@ -55,27 +69,33 @@ class ChunkWriter:
         self._segments[0].header.write_object(*facts, self._identity)
 
     def send(
-        self, read_into: ReadInto, offset: int, end: int, metadata: bytes = b"", *, invalidated: bool = False
+        self, read_into: ReadInto, offset: int, end: int, preamble: bytes = b"", *, flagged: bool = False
     ) -> TransferState:
-        """Stream [offset, end) of an object, chunk by chunk, straight into the segments; metadata goes ahead of it.
+        """Stream [offset, end) of an object, chunk by chunk, straight into the segments; the preamble goes ahead of it.
 
-        The metadata tells whether the object is `marked`; without metadata nothing does.
+        The user flag travels with the preamble, and without one not at all.
 
-        Returns COMPLETE, CANCELLED by the consumer, or FAILED when `read_into` came short (the consumer was told).
+        Returns COMPLETE, CANCELLED by the consumer, or FAILED when `read_into` came short (the consumer was told). What
+        `read_into` raises is raised here, after the consumer was told.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the segments must not be used again.
         """
-        sent = 0
-        flags = METADATA | MARKED if invalidated else METADATA
-        while sent < len(metadata):
-            if not self.take_turn(self._stall_s):
+        if preamble:
+            self.send_preamble(preamble, flagged=flagged)
+            if self._transfer.state.ended:
                 return self._transfer.state
-            length = min(len(metadata) - sent, self._segment.chunk_capacity)
-            self._segment.chunk[:length] = metadata[sent : sent + length]
+        return self._send_body(read_into, offset, end, fresh=not preamble)
+
+    def send_preamble(self, preamble: bytes, *, flagged: bool = False) -> None:
+        """Hand the opaque preamble over, ahead of the body, until it is all there or the consumer cancels."""
+        sent = 0
+        flags = PREAMBLE | FLAGGED if flagged else PREAMBLE
+        while sent < len(preamble) and self.take_turn():
+            length = min(len(preamble) - sent, self._segment.chunk_capacity)
+            self._segment.chunk[:length] = preamble[sent : sent + length]
             self.post(OK, length, sent, flags)
             sent += length
-        return self._send_body(read_into, offset, end, fresh=not sent)
 
     def _send_body(self, read_into: ReadInto, offset: int, end: int, *, fresh: bool) -> TransferState:
         """In one frame what take_turn() and post() do for a driver that fills chunk by chunk: a body has thousands."""
@@ -94,14 +114,16 @@ class ChunkWriter:
                 segment = self._segment
                 continue
             left = end - offset
-            capacity = segment.chunk_capacity
-            if left > capacity:
-                length = read_into((segment.chunk,), offset)
-            else:
-                length = read_into((segment.chunk[:left],), offset)
-                if length == left:
-                    break
-            if length <= 0:  # the file is shorter than it said
+            try:
+                length = read_into((segment.chunk if left > segment.chunk_capacity else segment.chunk[:left],), offset)
+            except BaseException:
+                self._has_turn = True
+                self.fail()
+                raise
+            if length == left:
+                break
+            if not length:  # the file is shorter than it said
+                self._has_turn = True
                 self.fail()
                 return transfer.state
             if armed and fresh and offset:
@@ -114,21 +136,35 @@ class ChunkWriter:
             offset += length
             self._segment = segment = self._segments[ring.advance()]
         self.post(OK, length, offset, LAST)
-        transfer.state = COMPLETE
-        return COMPLETE
+        return transfer.state
 
-    def refuse(self, *, failed: bool = False) -> None:
-        """Answer with one terminal chunk and no body: NOT_FOUND, or FAILED."""
-        if self.take_turn(self._stall_s):
-            self.post(FAILED if failed else NOT_FOUND, 0, 0, LAST | ERROR if failed else LAST)
-            self._transfer.state = TransferState.FAILED if failed else TransferState.NOT_FOUND
+    def refuse(self) -> None:
+        """Answer that there is no such object: one terminal chunk and no body."""
+        self._end(NOT_FOUND, LAST)
 
-    def take_turn(self, limit_s: float) -> bool:
+    def fail(self, limit_s: float | None = None) -> None:
+        """Tell the consumer that no more comes, in place of the next chunk; nothing when the transfer has ended.
+
+        Raises:
+            ChannelTimeout, PeerGone, PeerProtocolError: it did not take its turn within `limit_s`, by default the stall
+                limit; the segments must not be used again.
+        """
+        self._end(FAILED, LAST | ERROR, limit_s)
+
+    def _end(self, status: int, flags: int, limit_s: float | None = None) -> None:
+        if not self._transfer.state.ended and (self._has_turn or self.take_turn(limit_s)):
+            self.post(status, 0, 0, flags)
+
+    def _limit_s(self) -> float:
+        return self._stall_s if self._until is None else min(self._stall_s, self._until.remaining())
+
+    def take_turn(self, limit_s: float | None = None) -> bool:
         """Come to the next segment that is to be filled, waiting for its space; False when the consumer cancelled."""
         while True:
             segment = self._segment
-            segment.space_available.take(limit_s, self._peer)
+            segment.space_available.take(self._limit_s() if limit_s is None else limit_s, self._peer)
             if not segment.header.read_request() or self._may_fill():
+                self._has_turn = True
                 return True
             if self._transfer.state is TransferState.CANCELLED:
                 return False
@@ -137,6 +173,7 @@ class ChunkWriter:
         """As take_turn() without waiting: False also when there is no space now."""
         while self._segment.space_available.try_take():
             if self._may_fill():
+                self._has_turn = True
                 return True
             if self._transfer.state is TransferState.CANCELLED:
                 return False
@@ -146,7 +183,7 @@ class ChunkWriter:
         request = self._segment.header.read_request()
         if not request:
             return True
-        if self._transfer.order(request) is ProducerAction.CANCEL:
+        if self._transfer.action(request) is ProducerAction.CANCEL:
             self._segment.header.write_chunk(CANCELLED, 0, 0, LAST)
             self._segment.data_available.post()
             return False
@@ -166,29 +203,20 @@ class ChunkWriter:
         return self._segment
 
     def post(self, status: int, length: int, offset: int, flags: int) -> None:
-        """Hand the filled chunk over; the turn goes to the next segment unless it was the last chunk."""
+        """Hand the filled chunk over; the turn passes to the next segment unless it was the last chunk."""
         segment = self._segment
         segment.header.write_chunk(status, length, offset, flags)
         segment.data_available.post()
         self.posted += 1
-        if not flags & LAST:
-            self._segment = self._segments[self._transfer.ring.advance()]
+        self._has_turn = False
+        self._segment = self._segments[self._transfer.hand_over(status, flags)]
 
-    def wait_acknowledged(self, limit_s: float) -> bool:
+    def wait_acknowledged(self, limit_s: float | None = None) -> bool:
         """PUT, after the terminal chunk: wait for the consumer's answer; True when it stored the object."""
-        self._segment.space_available.take(limit_s, self._peer)
+        self._segment.space_available.take(self._limit_s() if limit_s is None else limit_s, self._peer)
         stored = self._segment.header.read_request() == 0
         self._segment.space_available.post()
         return stored
-
-    def set_complete(self) -> None:
-        """The last chunk has been posted by a driver that fills the segments itself."""
-        self._transfer.state = COMPLETE
-
-    def fail(self) -> None:
-        """The source of the chunk whose turn was taken broke: tell the consumer, in place of the chunk."""
-        self.post(FAILED, 0, 0, LAST | ERROR)
-        self._transfer.state = TransferState.FAILED
 
     def abandon(self) -> None:
         """Tell the consumer that no more comes, for a transfer whose segments are about to be retired; never waits.
@@ -196,7 +224,7 @@ class ChunkWriter:
         Otherwise it would wait for data until its stall limit. Which segment it looks at next is not known here, so
         each one says FAILED: nothing that a consumer reads while this is written makes a whole object of a part.
         """
-        for number in self._transfer.ring.slots:  # what was given back in the stream serves others by now
+        for number in self._transfer.ring.numbers:  # what was given back in the stream serves others by now
             segment = self._segments[number]
             segment.header.write_chunk(FAILED, 0, 0, LAST | ERROR)
             segment.data_available.post()
@@ -204,5 +232,5 @@ class ChunkWriter:
     def answer_empty(self, version: int) -> None:
         """Answer with an empty object whose version carries a number: the reply to commands that move no bytes."""
         self.begin(ObjectFacts(0, version, 0))
-        if self.take_turn(self._stall_s):
+        if self.take_turn():
             self.post(OK, 0, 0, LAST)

@@ -13,11 +13,11 @@
     160    32  space_available (sem_t, starts at 1)
     192     8  status of the chunk                                    producer, before it posts data_available
     200     8  chunk length
-    208     8  chunk offset in the body (in the metadata for METADATA chunks)
-    216     8  flags: LAST, ERROR, RELEASED, METADATA, MARKED
+    208     8  chunk offset in the body (in the preamble for PREAMBLE chunks)
+    216     8  flags: LAST, ERROR, RELEASED, PREAMBLE, FLAGGED
     256     8  object size                                            producer, first chunk only
     264     8  object version
-    272     8  metadata length
+    272     8  preamble length
     280     8  worker pid
     288     8  worker start time
     320     8  flags: CANCEL, RELEASE                                 consumer, before it posts space_available
@@ -42,7 +42,7 @@ CACHE_LINE_BYTES = 64
 HEADER_BYTES = 384
 SEGMENT_BYTES_MIN = 512
 SEGMENT_BYTES_MAX = 1 << 32
-METADATA_BYTES_MAX = 65_536
+PREAMBLE_BYTES_MAX = 65_536
 SEM_BYTES = 32
 
 DATA_AVAILABLE_OFFSET = 128
@@ -52,7 +52,7 @@ SPACE_AVAILABLE_OFFSET = 160
 _MAGIC, _VERSION, _SIZE, _CAPACITY = 0, 1, 2, 3
 _GENERATION, _OWNER_PID, _OWNER_START, _BOOT_LOW, _BOOT_HIGH = 8, 9, 10, 11, 12
 _STATUS, _LENGTH, _OFFSET, _FLAGS = 24, 25, 26, 27
-_OBJECT_SIZE, _OBJECT_VERSION, _METADATA_BYTES, _WORKER_PID, _WORKER_START = 32, 33, 34, 35, 36
+_OBJECT_SIZE, _OBJECT_VERSION, _PREAMBLE_BYTES, _WORKER_PID, _WORKER_START = 32, 33, 34, 35, 36
 _CONSUMER_FLAGS = 40
 
 assert HEADER_BYTES % CACHE_LINE_BYTES == 0
@@ -74,8 +74,8 @@ class ChunkFlag(IntFlag):
     LAST = 1
     ERROR = 2
     RELEASED = 4
-    METADATA = 8
-    MARKED = 16
+    PREAMBLE = 8
+    FLAGGED = 16
 
 
 class ConsumerFlag(IntFlag):
@@ -87,16 +87,16 @@ class ConsumerFlag(IntFlag):
 
 # The hot path compares plain integers: an enum operation costs more than the rest of the check.
 OK, NOT_FOUND, FAILED, CANCELLED = (int(status) for status in ChunkStatus)
-LAST, ERROR, RELEASED, METADATA, MARKED = (int(flag) for flag in ChunkFlag)
+LAST, ERROR, RELEASED, PREAMBLE, FLAGGED = (int(flag) for flag in ChunkFlag)
 CANCEL, RELEASE = (int(flag) for flag in ConsumerFlag)
 
 
 class ObjectFacts(NamedTuple):
-    """What the first chunk says of the object: size in bytes, version, length of the opaque metadata in bytes."""
+    """What the first chunk says of the object: size in bytes, version, length of the opaque preamble in bytes."""
 
     size_bytes: int
     version: int
-    metadata_bytes: int
+    preamble_bytes: int
 
 
 class SegmentHeader:
@@ -111,7 +111,7 @@ class SegmentHeader:
         self._words = words
         # Kept views: slicing anew for each chunk costs more than reading through them.
         self._chunk_line = words[_STATUS : _FLAGS + 1]
-        self._object_line = words[_OBJECT_SIZE : _METADATA_BYTES + 1]
+        self._object_line = words[_OBJECT_SIZE : _PREAMBLE_BYTES + 1]
         self.read_chunk: Callable[[], list[int]] = self._chunk_line.tolist
 
     def release(self) -> None:
@@ -154,7 +154,7 @@ class SegmentHeader:
         """Owner, before a transfer: clear both sides' lines and raise the generation, which is returned."""
         words = self._words
         words[_STATUS] = words[_LENGTH] = words[_OFFSET] = words[_FLAGS] = 0
-        words[_OBJECT_SIZE] = words[_OBJECT_VERSION] = words[_METADATA_BYTES] = 0
+        words[_OBJECT_SIZE] = words[_OBJECT_VERSION] = words[_PREAMBLE_BYTES] = 0
         words[_CONSUMER_FLAGS] = 0
         words[_GENERATION] = generation = words[_GENERATION] + 1
         return generation
@@ -179,12 +179,12 @@ class SegmentHeader:
         words[_OFFSET] = offset
         words[_FLAGS] = flags
 
-    def write_object(self, size_bytes: int, version: int, metadata_bytes: int, worker: ProcessIdentity) -> None:
+    def write_object(self, size_bytes: int, version: int, preamble_bytes: int, worker: ProcessIdentity) -> None:
         """Producer, with the first chunk."""
         words = self._words
         words[_OBJECT_SIZE] = size_bytes
         words[_OBJECT_VERSION] = version
-        words[_METADATA_BYTES] = metadata_bytes
+        words[_PREAMBLE_BYTES] = preamble_bytes
         words[_WORKER_PID] = worker.pid
         words[_WORKER_START] = worker.start_time
 

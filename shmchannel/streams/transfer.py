@@ -1,10 +1,25 @@
 """PURE: the state machine of one transfer, both ends. Values in, values out; chunk reader and writer do the waiting.
 
-    IDLE → REQUESTED → STREAMING → COMPLETE | NOT_FOUND | FAILED | CANCELLED
+Theory of operation. A transfer moves one body, with an opaque preamble ahead of it if the consumer wants one, through
+the segments of a lease. Producer and consumer go round those in the same order, so both know which segment is next
+without saying so. Each end has a machine of its own; neither is written from outside, only told what happened:
 
-A transfer uses the segments of its lease in turn. Producer and consumer go round in the same order, so that both agree
-which segment is next, also when the ring shrinks: the consumer asks with RELEASE, the producer coming to that segment
-answers RELEASED and leaves it out, the consumer coming to it leaves it out too.
+    consumer   REQUESTED ── begin ──▶ STREAMING ── receive ──▶ COMPLETE | NOT_FOUND | FAILED | CANCELLED ── finish
+    producer                          STREAMING ── hand_over ─▶ COMPLETE | NOT_FOUND | FAILED
+                                      STREAMING ── action ────▶ CANCELLED
+
+* receive() trusts no number of a header: offset, length and flags must be what comes next, or it raises. What a chunk
+  means is its result (Arrival); the driver copies, discards or drops a segment accordingly.
+* action() reads what the consumer asked for in the segment whose turn it is: fill it, leave it out, or stop.
+* Cancelling takes a round trip: the consumer sets CANCEL in one segment and discards what was under way; the terminal
+  chunk ends it. A producer that had sent its last chunk before it saw CANCEL has ended too, and the consumer says
+  CANCELLED all the same.
+* A ring shrinks in place: the consumer asks with RELEASE, the producer coming to that segment answers RELEASED and
+  leaves it out, the consumer coming to it leaves it out too. The last segment is never asked back.
+* Invariants (tests/property/test_transfer.py runs both machines in every order of steps): no step of a well-behaved
+  peer is refused, nobody waits for ever, both rings end equal, and every semaphore is back where it began.
+
+A time-out or a dead peer is no event here: no state of this machine is safe then, and the driver retires the segments.
 """
 
 from __future__ import annotations
@@ -17,12 +32,12 @@ from shmchannel.streams.layout import (
     CANCELLED,
     ERROR,
     FAILED,
+    FLAGGED,
     LAST,
-    MARKED,
-    METADATA,
-    METADATA_BYTES_MAX,
     NOT_FOUND,
     OK,
+    PREAMBLE,
+    PREAMBLE_BYTES_MAX,
     RELEASE,
     RELEASED,
     ObjectFacts,
@@ -55,7 +70,7 @@ class Arrival(IntEnum):
     """What a chunk means to its consumer."""
 
     BODY = 1
-    METADATA_PART = 2
+    PREAMBLE_PART = 2
     GIVEN_BACK = 3
     DISCARD = 4
     END = 5
@@ -69,87 +84,124 @@ class ProducerAction(IntEnum):
     CANCEL = 3
 
 
-BODY, METADATA_PART, GIVEN_BACK, DISCARD, END = Arrival
+BODY, PREAMBLE_PART, GIVEN_BACK, DISCARD, END = Arrival
 _TERMINAL = {NOT_FOUND: TransferState.NOT_FOUND, FAILED: TransferState.FAILED, CANCELLED: TransferState.CANCELLED}
+_POSTED = {OK: COMPLETE, NOT_FOUND: TransferState.NOT_FOUND, FAILED: TransferState.FAILED}
 
 
 _NOTHING: frozenset[int] = frozenset()
 
 
 class Ring:
-    """Whose turn it is among the segments of a lease; `turn` indexes `slots`, which holds their numbers."""
+    """Whose turn it is among the segments of a lease, by their numbers."""
 
-    __slots__ = ("slots", "turn")
+    __slots__ = ("_numbers", "_turn")
 
     def __init__(self, count: int) -> None:
-        self.slots = [0] if count == 1 else list(range(count))
-        self.turn = 0
+        self._numbers = [0] if count == 1 else list(range(count))
+        self._turn = 0
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The segments that are left, in the order of their turns."""
+        return tuple(self._numbers)
 
     @property
     def current(self) -> int:
-        """The number of the segment whose turn it is."""
-        return self.slots[self.turn]
+        """The segment whose turn it is."""
+        return self._numbers[self._turn]
 
     def advance(self) -> int:
-        """Go on to the next segment and return its number."""
-        self.turn = turn = (self.turn + 1) % len(self.slots)
-        return self.slots[turn]
+        """Pass the turn to the next segment and return its number."""
+        self._turn = turn = (self._turn + 1) % len(self._numbers)
+        return self._numbers[turn]
 
     def drop(self) -> int:
-        """Leave the current segment out; the turn goes to the one behind it, whose number is returned."""
-        del self.slots[self.turn]
-        if not self.slots:
+        """Leave the current segment out; the turn passes to the one behind it, whose number is returned."""
+        if len(self._numbers) == 1:
             raise LeaseError("a transfer keeps at least one segment")
-        if self.turn == len(self.slots):
-            self.turn = 0
-        return self.slots[self.turn]
+        del self._numbers[self._turn]
+        if self._turn == len(self._numbers):
+            self._turn = 0
+        return self._numbers[self._turn]
 
 
 class ConsumerTransfer:
-    """The side that takes chunks: checks each header against what must come, and trusts no number in it.
-
-    `position` is the offset in the object of the next body byte to come, `end` that of the byte behind the last,
-    `marked` what the metadata chunks said.
-    """
+    """The side that takes chunks: checks each header against what must come next."""
 
     __slots__ = (
+        "_answered",
         "_asked_back",
         "_cancelled_at",
         "_cancelling",
-        "_metadata_left",
-        "end",
-        "facts",
-        "invalidated",
-        "position",
-        "ring",
-        "state",
+        "_end",
+        "_flagged",
+        "_position",
+        "_preamble_bytes",
+        "_preamble_left",
+        "_ring",
+        "_state",
     )
 
     def __init__(self, segment_count: int) -> None:
-        self.ring = Ring(segment_count)
-        self.state = REQUESTED
-        self.facts: ObjectFacts | None = None
-        self.position = 0
-        self.end = 0
-        self.invalidated = False
-        self._metadata_left = 0
+        self._ring = Ring(segment_count)
+        self._state = REQUESTED
+        self._position = 0
+        self._end = 0
+        self._flagged = False
+        self._preamble_bytes = self._preamble_left = 0
         self._asked_back: frozenset[int] = _NOTHING
         self._cancelling = False
         self._cancelled_at = -1
+        self._answered = False
 
-    def begin(self, facts: ObjectFacts, offset: int, length: int, *, metadata_wanted: bool) -> None:
+    @property
+    def state(self) -> TransferState:
+        """Where the transfer stands."""
+        return self._state
+
+    @property
+    def position(self) -> int:
+        """The offset in the object of the next body byte to come."""
+        return self._position
+
+    @property
+    def end(self) -> int:
+        """The offset in the object of the byte behind the last one."""
+        return self._end
+
+    @property
+    def flagged(self) -> bool:
+        """The user flag that came with the preamble."""
+        return self._flagged
+
+    @property
+    def ring(self) -> Ring:
+        """The segments that are left; the driver passes the turn."""
+        return self._ring
+
+    @property
+    def answered(self) -> bool:
+        """True once the terminal chunk has been answered."""
+        return self._answered
+
+    def begin(self, facts: ObjectFacts, offset: int, length: int, *, preamble_wanted: bool) -> None:
         """Take the facts of the first chunk; the range asked for was [offset, offset + length), 0 = to the end.
 
         Raises:
-            PeerProtocolError: the metadata is too long.
+            PeerProtocolError: the preamble is too long.
         """
-        if facts.metadata_bytes > METADATA_BYTES_MAX:
-            raise PeerProtocolError(f"metadata of {facts.metadata_bytes} bytes, at most {METADATA_BYTES_MAX}")
-        self.facts = facts
-        self.state = STREAMING
-        self.position = position = min(offset, facts.size_bytes) if offset else 0
-        self.end = max(position, min(offset + length, facts.size_bytes)) if length else facts.size_bytes
-        self._metadata_left = facts.metadata_bytes if metadata_wanted else 0
+        size, _, preamble_bytes = facts
+        if preamble_bytes > PREAMBLE_BYTES_MAX:
+            raise PeerProtocolError(f"preamble of {preamble_bytes} bytes, at most {PREAMBLE_BYTES_MAX}")
+        self._state = STREAMING
+        self._position = position = min(offset, size) if offset else 0
+        self._end = max(position, min(offset + length, size)) if length else size
+        if preamble_wanted:
+            self._preamble_bytes = self._preamble_left = preamble_bytes
 
     def receive(self, status: int, length: int, offset: int, flags: int, capacity: int) -> Arrival:
         """Judge the chunk whose turn it is; `capacity` is what its segment can hold, in bytes.
@@ -158,88 +210,110 @@ class ConsumerTransfer:
             PeerProtocolError: it cannot be what comes next.
         """
         if status == OK and flags <= LAST and not self._cancelling:
-            position = self.position
+            position = self._position
             end = position + length
-            if offset == position and length <= capacity and not self._metadata_left:
-                if flags == 0 and length > 0 and end < self.end:
-                    self.position = end
+            if offset == position and length <= capacity and not self._preamble_left:
+                if flags == 0 and length > 0 and end < self._end:
+                    self._position = end
                     return BODY
-                if flags == LAST and end == self.end:
-                    self.position = end
-                    self.state = COMPLETE
+                if flags == LAST and end == self._end:
+                    self._position = end
+                    self._state = COMPLETE
                     return BODY
             raise PeerProtocolError(
                 f"chunk [{offset}, +{length}) flags {flags} in a segment of {capacity}:"
-                f" expected offset {position}, end {self.end}"
+                f" expected offset {position}, end {self._end}"
             )
         return self._receive_rare(status, length, offset, flags, capacity)
 
     def _receive_rare(self, status: int, length: int, offset: int, flags: int, capacity: int) -> Arrival:
         if status == OK and flags == RELEASED:
-            if self.ring.current not in self._asked_back:
+            if self._ring.current not in self._asked_back:
                 raise PeerProtocolError("a segment came back that was not asked for")
             return GIVEN_BACK
         if status == OK and self._cancelling:
             if flags & LAST:  # it had ended before it saw the flag
-                self.state = TransferState.CANCELLED
+                self._state = TransferState.CANCELLED
                 return END
-            if self.ring.current == self._cancelled_at:
+            if self._ring.current == self._cancelled_at:
                 raise PeerProtocolError("the segment that said CANCEL came back with more of the body")
             return DISCARD
-        if status == OK and flags in (METADATA, METADATA | MARKED):
-            self._take_metadata(length, offset, capacity, invalidated=flags != METADATA)
-            return METADATA_PART
+        if status == OK and flags in (PREAMBLE, PREAMBLE | FLAGGED):
+            self._take_preamble(length, offset, capacity, flagged=flags != PREAMBLE)
+            return PREAMBLE_PART
         if status not in _TERMINAL or flags not in (LAST, LAST | ERROR) or length:
             raise PeerProtocolError(f"chunk with status {status}, flags {flags:#x}, length {length}")
         if status == CANCELLED and not self._cancelling:
             raise PeerProtocolError("cancelled by the wrong side")
-        self.state = _TERMINAL[status]
+        self._state = _TERMINAL[status]
         return END
 
-    def _take_metadata(self, length: int, offset: int, capacity: int, *, invalidated: bool) -> None:
-        done = (self.facts.metadata_bytes if self.facts else 0) - self._metadata_left
-        if not 0 < length <= min(capacity, self._metadata_left) or offset != done:
+    def _take_preamble(self, length: int, offset: int, capacity: int, *, flagged: bool) -> None:
+        done = self._preamble_bytes - self._preamble_left
+        if not 0 < length <= min(capacity, self._preamble_left) or offset != done:
             raise PeerProtocolError(
-                f"metadata chunk [{offset}, +{length}): expected {done}, {self._metadata_left} left"
+                f"preamble chunk [{offset}, +{length}): expected {done}, {self._preamble_left} left"
             )
-        if done and invalidated != self.invalidated:
-            raise PeerProtocolError("an object is marked in all its metadata chunks or in none")
-        self.invalidated = invalidated
-        self._metadata_left -= length
+        if done and flagged != self._flagged:
+            raise PeerProtocolError("a preamble is flagged in all of its chunks or in none")
+        self._flagged = flagged
+        self._preamble_left -= length
+
+    def advance_to(self, position: int) -> None:
+        """The driver has taken full chunks in mid-body up to `position`, as receive() would have."""
+        if not self._position <= position <= self._end:
+            raise LeaseError(f"position {position} is outside of [{self._position}, {self._end}]")
+        self._position = position
 
     def may_ask_back(self) -> bool:
         """True while a segment can be asked back and one still remains to stream through."""
-        return self.state is STREAMING and len(self.ring.slots) - len(self._asked_back) > 1
+        return self._state is STREAMING and len(self._ring) - len(self._asked_back) > 1
 
     def ask_back(self) -> None:
         """The current segment will be set RELEASE before it is posted."""
-        if self.ring.current in self._asked_back or not self.may_ask_back():
+        if self._ring.current in self._asked_back or not self.may_ask_back():
             raise LeaseError("this segment cannot be asked back")
-        self._asked_back |= {self.ring.current}
+        self._asked_back |= {self._ring.current}
 
     def drop(self) -> int:
         """The current segment came back: leave it out; returns the number of the next."""
-        self._asked_back -= {self.ring.current}
-        return self.ring.drop()
+        self._asked_back -= {self._ring.current}
+        return self._ring.drop()
 
     def cancel(self) -> None:
         """The current segment will be set CANCEL before it is posted; what still comes is discarded."""
-        if self.state is not STREAMING:
-            raise LeaseError(f"a transfer that is {self.state.value} cannot be cancelled")
+        if self._state is not STREAMING:
+            raise LeaseError(f"a transfer that is {self._state.value} cannot be cancelled")
         self._cancelling = True
-        self._cancelled_at = self.ring.current
+        self._cancelled_at = self._ring.current
+
+    def finish(self) -> None:
+        """The terminal chunk will be answered: the last step of this side."""
+        if not self._state.ended:
+            raise LeaseError(f"a transfer that is {self._state.value} has no last chunk to answer")
+        self._answered = True
 
 
 class ProducerTransfer:
     """The side that makes chunks: what to do with each segment it comes to."""
 
-    __slots__ = ("ring", "state")
+    __slots__ = ("_ring", "_state")
 
     def __init__(self, segment_count: int) -> None:
-        self.ring = Ring(segment_count)
-        self.state = STREAMING
+        self._ring = Ring(segment_count)
+        self._state = STREAMING
 
-    def order(self, request_flags: int) -> ProducerAction:
+    @property
+    def state(self) -> TransferState:
+        """Where the transfer stands."""
+        return self._state
+
+    @property
+    def ring(self) -> Ring:
+        """The segments that are left; the driver passes the turn in mid-body, and drops what goes back."""
+        return self._ring
+
+    def action(self, request_flags: int) -> ProducerAction:
         """What the consumer's line asks for, read after space_available was taken.
 
         Raises:
@@ -248,8 +322,20 @@ class ProducerTransfer:
         if request_flags == 0:
             return ProducerAction.FILL
         if request_flags == CANCEL:
-            self.state = TransferState.CANCELLED
+            self._state = TransferState.CANCELLED
             return ProducerAction.CANCEL
-        if request_flags == RELEASE and len(self.ring.slots) > 1:
+        if request_flags == RELEASE and len(self._ring) > 1:
             return ProducerAction.RELEASE
-        raise PeerProtocolError(f"consumer's flags {request_flags:#x} with {len(self.ring.slots)} segments in the ring")
+        raise PeerProtocolError(f"consumer's flags {request_flags:#x} with {len(self._ring)} segments in the ring")
+
+    def hand_over(self, status: int, flags: int) -> int:
+        """The chunk in the current segment has been posted so; returns the number of the segment whose turn it is now.
+
+        After a terminal chunk that is the same one: the consumer's answer comes there.
+        """
+        if self._state is not STREAMING:
+            raise LeaseError(f"a transfer that is {self._state.value} has no more chunks")
+        if flags & LAST:
+            self._state = _POSTED[status]
+            return self._ring.current
+        return self._ring.advance()

@@ -53,7 +53,7 @@ def _filled_segment() -> tuple[bytes, dict[str, int]]:
     values |= {"segment_bytes": layout.SEGMENT_BYTES_MIN, "owner_pid": 71, "owner_start_time": 72}
     values |= {"chunk_capacity": layout.SEGMENT_BYTES_MIN - layout.HEADER_BYTES}
     values |= {"status": 81, "chunk_length": 82, "chunk_offset": 83, "chunk_flags": 84}
-    values |= {"object_size": 91, "object_version": 92, "metadata_bytes": 93}
+    values |= {"object_size": 91, "object_version": 92, "preamble_bytes": 93}
     values |= {"worker_pid": 94, "worker_start_time": 95, "consumer_flags": 101}
     return bytes(memory), values
 
@@ -215,7 +215,7 @@ def test_limits_are_the_ones_of_the_code() -> None:
         "message": MESSAGE_BYTES_MAX,
         "messages waiting in a queue": MESSAGES_MAX,
         "segments of one transfer": commands.SEGMENTS_MAX,
-        "metadata": layout.METADATA_BYTES_MAX,
+        "metadata": layout.PREAMBLE_BYTES_MAX,
         "segment, smallest": layout.SEGMENT_BYTES_MIN,
         "segment, largest": layout.SEGMENT_BYTES_MAX,
         "slice of a wait, milliseconds": round(PEER_CHECK_SECONDS * 1000),

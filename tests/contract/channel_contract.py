@@ -13,11 +13,11 @@ from functools import partial
 import pytest
 
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ChannelTimeout, PeerGone, PeerProtocolError
+from shmchannel.errors import ChannelTimeout, LeaseError, PeerGone, PeerProtocolError
 from shmchannel.process.identity import own_identity
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
-from shmchannel.streams.layout import CANCEL, LAST, METADATA_BYTES_MAX, OK, ObjectFacts
+from shmchannel.streams.layout import CANCEL, LAST, OK, PREAMBLE_BYTES_MAX, ObjectFacts
 from shmchannel.streams.segment import Segment
 from shmchannel.streams.transfer import TransferState
 from tests.support.channels import (
@@ -40,9 +40,9 @@ CHUNKS = 8
 BODY = body_of(CHUNKS * CAPACITY - 3)
 
 
-def begun(reader: ChunkReader, offset: int = 0, length: int = 0, *, metadata_wanted: bool = False) -> TransferState:
+def begun(reader: ChunkReader, offset: int = 0, length: int = 0, *, preamble_wanted: bool = False) -> TransferState:
     """Begin under the watchdog."""
-    return reader.begin(Deadline.after(WATCHDOG_S), offset, length, metadata_wanted=metadata_wanted)
+    return reader.begin(Deadline.after(WATCHDOG_S), offset, length, preamble_wanted=preamble_wanted)
 
 
 def read_until_cancel(reader: ChunkReader, position: int) -> bytes:
@@ -120,23 +120,23 @@ class ChannelContract:
     @pytest.mark.parametrize("stripe", [1, 2, 5])
     @pytest.mark.parametrize("length", [1, CAPACITY, 3 * CAPACITY + 1])
     @pytest.mark.parametrize("size", [0, 3 * CAPACITY])
-    def test_metadata_goes_ahead(self, size: int, length: int, stripe: int) -> None:
-        body, metadata = body_of(size), body_of(length)[::-1]
+    def test_preamble_goes_ahead(self, size: int, length: int, stripe: int) -> None:
+        body, preamble = body_of(size), body_of(length)[::-1]
         with self.bench(stripe) as bench:
             writer, reader, _ = bench.get_ends()
-            with in_thread(lambda: send_object(writer, body, metadata=metadata)):
-                begun(reader, metadata_wanted=True)
-                assert reader.metadata == metadata
+            with in_thread(lambda: send_object(writer, body, preamble=preamble)):
+                begun(reader, preamble_wanted=True)
+                assert reader.preamble == preamble
                 assert read_rest(reader) == body
             assert bench.all_clean()
 
-    def test_longest_metadata(self) -> None:
-        metadata = body_of(METADATA_BYTES_MAX)
+    def test_longest_preamble(self) -> None:
+        preamble = body_of(PREAMBLE_BYTES_MAX)
         with self.bench(2, segment_bytes=65_536) as bench:
             writer, reader, _ = bench.get_ends()
-            with in_thread(lambda: send_object(writer, b"x", metadata=metadata)):
-                begun(reader, metadata_wanted=True)
-                assert reader.metadata == metadata
+            with in_thread(lambda: send_object(writer, b"x", preamble=preamble)):
+                begun(reader, preamble_wanted=True)
+                assert reader.preamble == preamble
                 assert read_rest(reader) == b"x"
 
     @pytest.mark.parametrize("stripe", [1, 4])
@@ -144,7 +144,7 @@ class ChannelContract:
     def test_refused(self, failed: bool, stripe: int) -> None:
         with self.bench(stripe) as bench:
             writer, reader, _ = bench.get_ends()
-            writer.refuse(failed=failed)
+            writer.fail() if failed else writer.refuse()
             state = begun(reader)
             assert state is writer.state is (TransferState.FAILED if failed else TransferState.NOT_FOUND)
             assert read_rest(reader) == b""
@@ -180,7 +180,8 @@ class ChannelContract:
                 writer.begin(ObjectFacts(len(BODY), 1, 0))
                 with pytest.raises(OSError, match="bad sector"):
                     writer.send(broken, 0, len(BODY))
-                writer.fail()
+                assert writer.state is TransferState.FAILED
+                writer.fail()  # has nothing left to tell
 
             with in_thread(produce) as produced:
                 begun(reader)
@@ -210,11 +211,11 @@ class ChannelContract:
             assert produced.result() in (TransferState.CANCELLED, TransferState.COMPLETE)
             assert bench.all_clean()
 
-    def test_cancel_during_metadata_is_too_early(self) -> None:
+    def test_cancel_during_preamble_is_too_early(self) -> None:
         with self.bench(2) as bench:
             writer, reader, _ = bench.get_ends()
-            with in_thread(lambda: send_object(writer, BODY, metadata=b"m" * 300)) as produced:
-                begun(reader, metadata_wanted=True)
+            with in_thread(lambda: send_object(writer, BODY, preamble=b"m" * 300)) as produced:
+                begun(reader, preamble_wanted=True)
                 reader.cancel()
             assert produced.result().ended
             assert bench.all_clean()
@@ -277,15 +278,15 @@ class ChannelContract:
                 assert len(lease.promised) == min(len(asks), stripe - 1)
 
     @pytest.mark.parametrize("stripe", [2, 3, 5])
-    def test_release_during_metadata(self, stripe: int) -> None:
-        metadata = body_of(4 * CAPACITY)
+    def test_release_during_preamble(self, stripe: int) -> None:
+        preamble = body_of(4 * CAPACITY)
         for position in range(8):
             with self.bench(stripe) as bench:
                 writer, reader, lease = bench.get_ends((position,))
-                with in_thread(partial(send_object, writer, BODY, metadata=metadata)):
-                    begun(reader, metadata_wanted=True)
+                with in_thread(partial(send_object, writer, BODY, preamble=preamble)):
+                    begun(reader, preamble_wanted=True)
                     assert read_rest(reader) == BODY
-                assert reader.metadata == metadata
+                assert reader.preamble == preamble
                 assert lease.promised == [position % stripe]
                 assert bench.all_clean()
 
@@ -312,36 +313,36 @@ class ChannelContract:
             assert bench.all_clean()
 
     @pytest.mark.parametrize("stripe", STRIPES)
-    @pytest.mark.parametrize("invalidated", [False, True])
+    @pytest.mark.parametrize("flagged", [False, True])
     @pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, 3 * CAPACITY])
-    def test_mark_comes_with_the_metadata(self, size: int, invalidated: bool, stripe: int) -> None:
-        metadata = body_of(size)
+    def test_flag_comes_with_the_preamble(self, size: int, flagged: bool, stripe: int) -> None:
+        preamble = body_of(size)
         with self.bench(stripe) as bench:
             writer, reader, _ = bench.get_ends()
-            with in_thread(partial(send_object, writer, BODY, metadata=metadata, invalidated=invalidated)):
-                begun(reader, metadata_wanted=True)
-                assert reader.invalidated is (invalidated and size > 0)
+            with in_thread(partial(send_object, writer, BODY, preamble=preamble, flagged=flagged)):
+                begun(reader, preamble_wanted=True)
+                assert reader.flagged is (flagged and size > 0)
                 assert read_rest(reader) == BODY
-            assert reader.metadata == metadata
+            assert reader.preamble == preamble
             assert bench.all_clean()
 
     # -- PUT -----------------------------------------------------------------------------------------------------
     @pytest.mark.parametrize("stripe", STRIPES)
     @pytest.mark.parametrize("size", SIZES)
     def test_put_whole(self, size: int, stripe: int) -> None:
-        body, metadata = body_of(size), b"{}" * 100
+        body, preamble = body_of(size), b"{}" * 100
         with self.bench(stripe) as bench:
             writer, reader = bench.put_ends()
 
             def consume() -> bytes:
-                begun(reader, metadata_wanted=True)
+                begun(reader, preamble_wanted=True)
                 return read_rest(reader)
 
             with in_thread(consume) as consumed:
-                assert send_object(writer, body, metadata=metadata) is TransferState.COMPLETE
+                assert send_object(writer, body, preamble=preamble) is TransferState.COMPLETE
                 assert writer.wait_acknowledged(WATCHDOG_S)
             assert consumed.result() == body
-            assert reader.metadata == metadata
+            assert reader.preamble == preamble
             assert bench.all_clean()
 
     @pytest.mark.parametrize("stripe", STRIPES)
@@ -489,7 +490,7 @@ class ChannelContract:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, BODY)):
                 begun(reader)
-                with pytest.raises(PeerProtocolError):
+                with pytest.raises(LeaseError):
                     reader.finish()
                 reader.cancel()
             assert bench.all_clean()
@@ -516,7 +517,8 @@ class ChannelContract:
             writer, reader, _ = bench.get_ends()
             writer.begin(ObjectFacts(len(BODY), 1, 0))
             assert writer.take_turn(WATCHDOG_S)
-            writer.post(status, length, offset, flags)
+            writer.segment.header.write_chunk(status, length, offset, flags)
+            writer.segment.data_available.post()
             with pytest.raises(PeerProtocolError):
                 begun(reader)
 

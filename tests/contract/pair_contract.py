@@ -21,10 +21,10 @@ from shmchannel.errors import (
     PoolExhausted,
     UsageError,
 )
-from shmchannel.objects.commands import Command, CommandKind, Priority, encode
+from shmchannel.objects.commands import METADATA_BYTES_MAX, Command, CommandKind, Priority, encode
 from shmchannel.process.identity import own_identity
 from shmchannel.streams.chunk_writer import ChunkWriter
-from shmchannel.streams.layout import METADATA, METADATA_BYTES_MAX, OK, ObjectFacts
+from shmchannel.streams.layout import OK, PREAMBLE, ObjectFacts
 from shmchannel.streams.segment_ref import SegmentRef
 from shmchannel.streams.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of, in_thread, outcome, reading
@@ -383,7 +383,7 @@ class PairContract:
             writer.begin(ObjectFacts(0, 0, CAPACITY + 1))
             sender.send(encode(command), 1, soon())
             assert writer.take_turn(WATCHDOG_S)
-            writer.post(OK, CAPACITY, 0, METADATA)
+            writer.post(OK, CAPACITY, 0, PREAMBLE)
             wait_until(lambda: lease.segments[0].space_available.value)
             pair.kill_proxy()
             wait_until(lambda: pair.server.stats().broken_total == 1)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmchannel.errors import PeerProtocolError
-from shmchannel.streams.layout import CANCEL, CANCELLED, LAST, METADATA, OK, RELEASE, RELEASED, ObjectFacts
+from shmchannel.streams.layout import CANCEL, CANCELLED, LAST, OK, PREAMBLE, RELEASE, RELEASED, ObjectFacts
 from shmchannel.streams.transfer import Arrival, ConsumerTransfer, ProducerAction, ProducerTransfer, TransferState
 from tests.support.examples import examples
 
@@ -29,7 +29,7 @@ _HEADERS = st.lists(
     facts=st.builds(ObjectFacts, _NUMBER, _NUMBER, _NUMBER),
     offset=_NUMBER,
     length=_NUMBER,
-    metadata_wanted=st.booleans(),
+    preamble_wanted=st.booleans(),
     cancel_at=st.integers(0, 12),
     ask_back_at=st.sets(st.integers(0, 12)),
 )
@@ -39,14 +39,14 @@ def test_consumer_survives_any_header(
     facts: ObjectFacts,
     offset: int,
     length: int,
-    metadata_wanted: bool,
+    preamble_wanted: bool,
     cancel_at: int,
     ask_back_at: set[int],
 ) -> None:
     consumer = ConsumerTransfer(3)
     taken = 0
     try:
-        consumer.begin(facts, offset, length, metadata_wanted=metadata_wanted)
+        consumer.begin(facts, offset, length, preamble_wanted=preamble_wanted)
         begin = consumer.position
         for number, header in enumerate(headers):
             arrival = consumer.receive(*header, 128)
@@ -74,18 +74,18 @@ def test_producer_survives_any_request(requests: list[int], count: int) -> None:
     producer = ProducerTransfer(count)
     try:
         for flags in requests:
-            order = producer.order(flags)
-            if order is ProducerAction.RELEASE:
+            action = producer.action(flags)
+            if action is ProducerAction.RELEASE:
                 producer.ring.drop()
-            elif order is ProducerAction.CANCEL:
+            elif action is ProducerAction.CANCEL:
                 assert producer.state is TransferState.CANCELLED
                 return
             else:
-                producer.ring.advance()
+                producer.hand_over(OK, 0)
     except PeerProtocolError:
         return
     assert producer.state is TransferState.STREAMING
-    assert producer.ring.slots
+    assert producer.ring.numbers
 
 
 @dataclass
@@ -101,13 +101,13 @@ class Slot:
 class Simulation:
     """Both machines over simulated segments; step_producer() and step_consumer() return False when they would wait."""
 
-    def __init__(self, count: int, size: int, capacity: int, metadata: int) -> None:
+    def __init__(self, count: int, size: int, capacity: int, preamble: int) -> None:
         self.slots = [Slot() for _ in range(count)]
-        self.capacity, self.size, self.metadata = capacity, size, metadata
+        self.capacity, self.size, self.preamble = capacity, size, preamble
         self.producer, self.consumer = ProducerTransfer(count), ConsumerTransfer(count)
-        self.sent = self.metadata_sent = 0
+        self.sent = self.preamble_sent = 0
         self.received: list[tuple[int, int]] = []
-        self.metadata_received = 0
+        self.preamble_received = 0
         self.cancelling = False
         self.began = False
 
@@ -116,26 +116,23 @@ class Simulation:
         if self.producer.state.ended or not slot.has_space:
             return False
         slot.has_space = False
-        order = self.producer.order(slot.request)
-        if order is ProducerAction.CANCEL:
+        action = self.producer.action(slot.request)
+        if action is ProducerAction.CANCEL:
             slot.chunk = (CANCELLED, 0, 0, LAST)
-        elif order is ProducerAction.RELEASE:
+        elif action is ProducerAction.RELEASE:
             slot.chunk = (OK, 0, 0, RELEASED)
             self.producer.ring.drop()
-        elif self.metadata_sent < self.metadata:
-            length = min(self.capacity, self.metadata - self.metadata_sent)
-            slot.chunk = (OK, length, self.metadata_sent, METADATA)
-            self.metadata_sent += length
-            self.producer.ring.advance()
+        elif self.preamble_sent < self.preamble:
+            length = min(self.capacity, self.preamble - self.preamble_sent)
+            slot.chunk = (OK, length, self.preamble_sent, PREAMBLE)
+            self.preamble_sent += length
+            self.producer.hand_over(OK, PREAMBLE)
         else:
             length = min(self.capacity, self.size - self.sent)
             last = self.sent + length == self.size
             slot.chunk = (OK, length, self.sent, LAST if last else 0)
             self.sent += length
-            if last:
-                self.producer.state = TransferState.COMPLETE
-            else:
-                self.producer.ring.advance()
+            self.producer.hand_over(OK, LAST if last else 0)
         slot.has_chunk = True
         return True
 
@@ -147,13 +144,13 @@ class Simulation:
         slot.has_chunk = False
         if not self.began:
             self.began = True
-            consumer.begin(ObjectFacts(self.size, 1, self.metadata), 0, 0, metadata_wanted=True)
+            consumer.begin(ObjectFacts(self.size, 1, self.preamble), 0, 0, preamble_wanted=True)
         status, length, offset, flags = slot.chunk
         arrival = consumer.receive(status, length, offset, flags, self.capacity)
         if arrival is Arrival.BODY:
             self.received.append((offset, length))
-        elif arrival is Arrival.METADATA_PART:
-            self.metadata_received += length
+        elif arrival is Arrival.PREAMBLE_PART:
+            self.preamble_received += length
         slot.has_space = True
         if arrival is Arrival.GIVEN_BACK:
             consumer.drop()
@@ -173,14 +170,14 @@ class Simulation:
     count=st.integers(1, 5),
     size=st.integers(0, 40),
     capacity=st.integers(1, 8),
-    metadata=st.integers(0, 12),
+    preamble=st.integers(0, 12),
     schedule=st.lists(st.sampled_from(["produce", "produce", "consume", "release", "cancel"]), max_size=60),
     may_cancel=st.booleans(),
 )
 @examples(500)
-def test_both_agree(count: int, size: int, capacity: int, metadata: int, schedule: list[str], may_cancel: bool) -> None:
+def test_both_agree(count: int, size: int, capacity: int, preamble: int, schedule: list[str], may_cancel: bool) -> None:
     """Whatever the order of steps: no step is refused, nobody waits for ever, and every segment is as it began."""
-    simulation = Simulation(count, size, capacity, metadata)
+    simulation = Simulation(count, size, capacity, preamble)
     for step in schedule:
         if step == "produce":
             simulation.step_producer()
@@ -191,7 +188,7 @@ def test_both_agree(count: int, size: int, capacity: int, metadata: int, schedul
     producer, consumer = simulation.producer, simulation.consumer
     assert producer.state.ended
     assert consumer.state.ended
-    assert producer.ring.slots == consumer.ring.slots
+    assert producer.ring.numbers == consumer.ring.numbers
     assert all(slot.has_space and not slot.has_chunk for slot in simulation.slots)
     position = 0
     for offset, length in simulation.received:
@@ -200,7 +197,7 @@ def test_both_agree(count: int, size: int, capacity: int, metadata: int, schedul
     if not simulation.cancelling:
         assert consumer.state is producer.state is TransferState.COMPLETE
         assert position == size
-        assert simulation.metadata_received == metadata
+        assert simulation.preamble_received == preamble
     else:
         assert consumer.state is TransferState.CANCELLED
         assert position <= size

@@ -188,13 +188,13 @@ def send_object(
     *,
     offset: int = 0,
     end: int | None = None,
-    metadata: bytes = b"",
-    invalidated: bool = False,
+    preamble: bytes = b"",
+    flagged: bool = False,
     version: int = 1,
 ) -> TransferState:
     """The producer of a whole answer."""
-    writer.begin(ObjectFacts(len(body), version, len(metadata)))
-    return writer.send(reading(body), offset, len(body) if end is None else end, metadata, invalidated=invalidated)
+    writer.begin(ObjectFacts(len(body), version, len(preamble)))
+    return writer.send(reading(body), offset, len(body) if end is None else end, preamble, flagged=flagged)
 
 
 def read_rest(reader: ChunkReader) -> bytes:

@@ -62,39 +62,36 @@ class DictCache:
         start = min(command.offset, size)
         end = min(start + command.length, size) if command.length else size
         writer.begin(ObjectFacts(size, entry.version, len(metadata)))
-        return writer.send(reading(entry.body), start, end, metadata, invalidated=entry.invalidated)
+        return writer.send(reading(entry.body), start, end, metadata, flagged=entry.invalidated)
 
     def put(self, command: Command, reader: ChunkReader) -> None:
         """Keep the object when all of it came."""
         self.commands.append(command)
-        reader.begin(Deadline.after(WATCHDOG_S), metadata_wanted=True)
+        reader.begin(Deadline.after(WATCHDOG_S), preamble_wanted=True)
         body = bytes(reader.chunk)
         if reader.facts.size_bytes > self.longest:
-            if reader.last:
-                reader.finish(refused=True)
-            else:
-                reader.cancel()
+            reader.refuse()
             return
         while not reader.last:
             reader.advance()
             body += bytes(reader.chunk)
         if reader.state is not TransferState.COMPLETE:
-            reader.finish(refused=True)
+            reader.refuse()
             return
-        self.entries[command.key] = Entry(body, reader.metadata, len(self.entries) + 1)
+        self.entries[command.key] = Entry(body, reader.preamble, len(self.entries) + 1)
         reader.finish()
 
     def update(self, command: Command, reader: ChunkReader) -> None:
         """Replace the metadata of an object of that version when all of it came."""
         self.commands.append(command)
-        reader.begin(Deadline.after(WATCHDOG_S), metadata_wanted=True)
+        reader.begin(Deadline.after(WATCHDOG_S), preamble_wanted=True)
         entry = self.entries.get(command.key)
         known = entry is not None and command.version in (0, entry.version)
         if entry is not None and known and reader.state is TransferState.COMPLETE:
-            self.entries[command.key] = entry._replace(metadata=reader.metadata, invalidated=False)
+            self.entries[command.key] = entry._replace(metadata=reader.preamble, invalidated=False)
             reader.finish()
         else:
-            reader.finish(refused=True)
+            reader.refuse()
 
     def purge(self, command: Command) -> int:
         """Remove one, or all that begin with the key, or mark them."""

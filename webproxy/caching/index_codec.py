@@ -17,7 +17,7 @@ import re
 import struct
 from typing import Final
 
-from shmchannel.streams.layout import METADATA_BYTES_MAX
+from shmchannel.objects.commands import METADATA_BYTES_MAX
 from webproxy.caching.stored_codec import KIND_INDEX, MetadataError, pack_selecting, unpack_selecting
 from webproxy.caching.variants import VARIANT_ID_BYTES, VARIANTS_MAX, Variant, VariantIndex
 

@@ -21,7 +21,7 @@ import functools
 import struct
 from typing import Final
 
-from shmchannel.streams.layout import METADATA_BYTES_MAX
+from shmchannel.objects.commands import METADATA_BYTES_MAX
 from webproxy.caching.stored import Selecting, StoredResponse
 from webproxy.http.fields import Fields
 

@@ -12,12 +12,12 @@ from shmchannel.streams.layout import (
     CANCELLED,
     ERROR,
     FAILED,
+    FLAGGED,
     LAST,
-    MARKED,
-    METADATA,
-    METADATA_BYTES_MAX,
     NOT_FOUND,
     OK,
+    PREAMBLE,
+    PREAMBLE_BYTES_MAX,
     RELEASE,
     RELEASED,
     ObjectFacts,
@@ -31,11 +31,11 @@ Maker = Callable[[], ConsumerTransfer]
 
 
 def consumer(
-    size: int = SIZE, offset: int = 0, length: int = 0, metadata: int = 0, *, wanted: bool = True, count: int = 3
+    size: int = SIZE, offset: int = 0, length: int = 0, preamble: int = 0, *, wanted: bool = True, count: int = 3
 ) -> ConsumerTransfer:
     """One that has begun."""
     transfer = ConsumerTransfer(count)
-    transfer.begin(ObjectFacts(size, 1, metadata), offset, length, metadata_wanted=wanted)
+    transfer.begin(ObjectFacts(size, 1, preamble), offset, length, preamble_wanted=wanted)
     return transfer
 
 
@@ -64,16 +64,16 @@ def asked_back() -> ConsumerTransfer:
 
 def cancelling() -> ConsumerTransfer:
     """It has cancelled in the first segment, and its turn has come to the second."""
-    transfer = midway()
-    transfer.ring.turn = 0
+    transfer = consumer()
+    transfer.receive(OK, 100, 0, 0, CAPACITY)
     transfer.cancel()
     transfer.ring.advance()
     return transfer
 
 
-def with_metadata() -> ConsumerTransfer:
-    """150 bytes of metadata were asked for."""
-    return consumer(metadata=150)
+def with_preamble() -> ConsumerTransfer:
+    """150 bytes of preamble were asked for."""
+    return consumer(preamble=150)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def with_metadata() -> ConsumerTransfer:
         (cancelling, (OK, 50, 200, LAST), Arrival.END, TransferState.CANCELLED),
         (cancelling, (CANCELLED, 0, 0, LAST), Arrival.END, TransferState.CANCELLED),
         (cancelling, (FAILED, 0, 0, LAST | ERROR), Arrival.END, TransferState.FAILED),
-        (with_metadata, (OK, 100, 0, METADATA), Arrival.METADATA_PART, TransferState.STREAMING),
-        (with_metadata, (OK, 100, 0, METADATA | MARKED), Arrival.METADATA_PART, TransferState.STREAMING),
+        (with_preamble, (OK, 100, 0, PREAMBLE), Arrival.PREAMBLE_PART, TransferState.STREAMING),
+        (with_preamble, (OK, 100, 0, PREAMBLE | FLAGGED), Arrival.PREAMBLE_PART, TransferState.STREAMING),
     ],
 )
 def test_arrivals(make: Maker, header: Header, arrival: Arrival, state: TransferState) -> None:
@@ -117,35 +117,35 @@ def test_arrivals(make: Maker, header: Header, arrival: Arrival, state: Transfer
         (fresh, (OK, 100, 1, 0)),
         (fresh, (OK, 100, 0, LAST)),
         (fresh, (OK, 100, 0, ERROR)),
-        (fresh, (OK, 100, 0, METADATA)),
+        (fresh, (OK, 100, 0, PREAMBLE)),
         (fresh, (OK, 0, 0, RELEASED)),
         (fresh, (CANCELLED, 0, 0, LAST)),
         (fresh, (NOT_FOUND, 0, 0, 0)),
         (fresh, (NOT_FOUND, 1, 0, LAST)),
         (fresh, (FAILED, 0, 0, ERROR)),
         (fresh, (5, 0, 0, LAST)),
-        (fresh, (OK, 10, 0, MARKED)),
-        (fresh, (OK, 10, 0, METADATA | MARKED)),
+        (fresh, (OK, 10, 0, FLAGGED)),
+        (fresh, (OK, 10, 0, PREAMBLE | FLAGGED)),
         (fresh, (OK, 10, 0, 32)),
-        (fresh, (NOT_FOUND, 0, 0, LAST | MARKED)),
-        (lambda: consumer(100), (OK, 100, 0, LAST | MARKED)),
-        (asked_back, (OK, 0, 0, RELEASED | MARKED)),
-        (with_metadata, (OK, 100, 0, MARKED)),
-        (with_metadata, (OK, 100, 0, METADATA | MARKED | LAST)),
-        (with_metadata, (OK, 101, 0, METADATA | MARKED)),
+        (fresh, (NOT_FOUND, 0, 0, LAST | FLAGGED)),
+        (lambda: consumer(100), (OK, 100, 0, LAST | FLAGGED)),
+        (asked_back, (OK, 0, 0, RELEASED | FLAGGED)),
+        (with_preamble, (OK, 100, 0, FLAGGED)),
+        (with_preamble, (OK, 100, 0, PREAMBLE | FLAGGED | LAST)),
+        (with_preamble, (OK, 101, 0, PREAMBLE | FLAGGED)),
         (midway, (OK, 100, 0, 0)),
         (midway, (OK, 100, 200, 0)),
         (lambda: consumer(100), (OK, 100, 0, 0)),
         (lambda: consumer(99), (OK, 100, 0, LAST)),
         (lambda: consumer(0), (OK, 1, 0, LAST)),
         (lambda: consumer(offset=10, length=20), (OK, 21, 10, LAST)),
-        (lambda: consumer(metadata=9, wanted=False), (OK, 9, 0, METADATA)),
+        (lambda: consumer(preamble=9, wanted=False), (OK, 9, 0, PREAMBLE)),
         (asked_back, (OK, 0, 0, RELEASED | LAST)),
-        (with_metadata, (OK, 100, 0, 0)),
-        (with_metadata, (OK, 0, 0, METADATA)),
-        (with_metadata, (OK, 101, 0, METADATA)),
-        (with_metadata, (OK, 50, 1, METADATA)),
-        (with_metadata, (OK, 50, 0, METADATA | LAST)),
+        (with_preamble, (OK, 100, 0, 0)),
+        (with_preamble, (OK, 0, 0, PREAMBLE)),
+        (with_preamble, (OK, 101, 0, PREAMBLE)),
+        (with_preamble, (OK, 50, 1, PREAMBLE)),
+        (with_preamble, (OK, 50, 0, PREAMBLE | LAST)),
     ],
 )
 def test_refusals(make: Maker, header: Header) -> None:
@@ -162,32 +162,32 @@ def test_body_in_three() -> None:
     assert transfer.state is TransferState.COMPLETE
 
 
-def test_metadata_in_two_then_the_body() -> None:
-    transfer = with_metadata()
-    transfer.receive(OK, 100, 0, METADATA, CAPACITY)
+def test_preamble_in_two_then_the_body() -> None:
+    transfer = with_preamble()
+    transfer.receive(OK, 100, 0, PREAMBLE, CAPACITY)
     with pytest.raises(PeerProtocolError):
-        transfer.receive(OK, 51, 100, METADATA, CAPACITY)
-    assert transfer.receive(OK, 50, 100, METADATA, CAPACITY) is Arrival.METADATA_PART
+        transfer.receive(OK, 51, 100, PREAMBLE, CAPACITY)
+    assert transfer.receive(OK, 50, 100, PREAMBLE, CAPACITY) is Arrival.PREAMBLE_PART
     assert transfer.receive(OK, 100, 0, 0, CAPACITY) is Arrival.BODY
 
 
-@pytest.mark.parametrize("flags", [METADATA, METADATA | MARKED], ids=["plain", "marked"])
-def test_metadata_is_marked_in_all_its_chunks_or_in_none(flags: int) -> None:
-    transfer = with_metadata()
-    assert not transfer.invalidated
+@pytest.mark.parametrize("flags", [PREAMBLE, PREAMBLE | FLAGGED], ids=["plain", "flagged"])
+def test_preamble_is_flagged_in_all_its_chunks_or_in_none(flags: int) -> None:
+    transfer = with_preamble()
+    assert not transfer.flagged
     transfer.receive(OK, 100, 0, flags, CAPACITY)
-    assert transfer.invalidated is (flags != METADATA)
-    with pytest.raises(PeerProtocolError, match="marked"):
-        transfer.receive(OK, 50, 100, flags ^ MARKED, CAPACITY)
+    assert transfer.flagged is (flags != PREAMBLE)
+    with pytest.raises(PeerProtocolError, match="flagged"):
+        transfer.receive(OK, 50, 100, flags ^ FLAGGED, CAPACITY)
     transfer.receive(OK, 50, 100, flags, CAPACITY)
     transfer.receive(OK, 100, 0, 0, CAPACITY)
-    assert transfer.invalidated is (flags != METADATA)
+    assert transfer.flagged is (flags != PREAMBLE)
 
 
-def test_too_much_metadata() -> None:
-    with pytest.raises(PeerProtocolError, match=str(METADATA_BYTES_MAX)):
-        consumer(metadata=METADATA_BYTES_MAX + 1)
-    consumer(metadata=METADATA_BYTES_MAX)
+def test_too_much_preamble() -> None:
+    with pytest.raises(PeerProtocolError, match=str(PREAMBLE_BYTES_MAX)):
+        consumer(preamble=PREAMBLE_BYTES_MAX + 1)
+    consumer(preamble=PREAMBLE_BYTES_MAX)
 
 
 def test_cancel_is_answered_in_the_same_segment() -> None:
@@ -242,7 +242,7 @@ def test_ring_leaves_out_and_goes_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "count", "order", "state"),
+    ("flags", "count", "action", "state"),
     [
         (0, 1, ProducerAction.FILL, TransferState.STREAMING),
         (CANCEL, 1, ProducerAction.CANCEL, TransferState.CANCELLED),
@@ -250,17 +250,66 @@ def test_ring_leaves_out_and_goes_on() -> None:
         (RELEASE, 2, ProducerAction.RELEASE, TransferState.STREAMING),
     ],
 )
-def test_orders(flags: int, count: int, order: ProducerAction, state: TransferState) -> None:
+def test_actions(flags: int, count: int, action: ProducerAction, state: TransferState) -> None:
     producer = ProducerTransfer(count)
-    assert producer.order(flags) is order
+    assert producer.action(flags) is action
     assert producer.state is state
 
 
 @pytest.mark.parametrize(("flags", "count"), [(RELEASE, 1), (CANCEL | RELEASE, 3), (4, 3), (2**63, 3)])
-def test_orders_that_do_not_exist(flags: int, count: int) -> None:
+def test_actions_that_do_not_exist(flags: int, count: int) -> None:
     with pytest.raises(PeerProtocolError):
-        ProducerTransfer(count).order(flags)
+        ProducerTransfer(count).action(flags)
 
 
 def test_ends() -> None:
     assert [state.name for state in TransferState if state.ended] == ["COMPLETE", "NOT_FOUND", "FAILED", "CANCELLED"]
+
+
+def test_nobody_writes_into_a_machine() -> None:
+    for machine, names in (
+        (ConsumerTransfer(2), ("state", "position", "end", "flagged", "ring", "answered")),
+        (ProducerTransfer(2), ("state", "ring")),
+        (Ring(2), ("numbers", "current")),
+    ):
+        for name in names:
+            with pytest.raises(AttributeError):
+                setattr(machine, name, getattr(machine, name))
+
+
+def test_full_chunks_taken_by_the_driver() -> None:
+    transfer = midway()
+    transfer.advance_to(200)
+    assert transfer.position == 200
+    for position in (199, SIZE + 1):
+        with pytest.raises(LeaseError, match=str(position)):
+            transfer.advance_to(position)
+    assert transfer.receive(OK, 50, 200, LAST, CAPACITY) is Arrival.BODY
+
+
+def test_the_answer_to_the_last_chunk() -> None:
+    transfer = midway()
+    with pytest.raises(LeaseError, match="streaming"):
+        transfer.finish()
+    transfer.receive(OK, 100, 100, 0, CAPACITY)
+    transfer.receive(OK, 50, 200, LAST, CAPACITY)
+    assert not transfer.answered
+    transfer.finish()
+    assert transfer.answered
+
+
+@pytest.mark.parametrize(
+    ("status", "flags", "state"),
+    [
+        (OK, LAST, TransferState.COMPLETE),
+        (NOT_FOUND, LAST, TransferState.NOT_FOUND),
+        (FAILED, LAST | ERROR, TransferState.FAILED),
+    ],
+)
+def test_what_was_handed_over_ends_the_producer(status: int, flags: int, state: TransferState) -> None:
+    producer = ProducerTransfer(3)
+    assert [producer.hand_over(OK, PREAMBLE), producer.hand_over(OK, 0)] == [1, 2]
+    assert producer.hand_over(status, flags) == 2, "the answer comes where the last chunk was"
+    assert producer.state is state
+    with pytest.raises(LeaseError, match=state.value):
+        producer.hand_over(OK, LAST)

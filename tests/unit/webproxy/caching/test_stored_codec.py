@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from shmchannel.streams.layout import METADATA_BYTES_MAX
+from shmchannel.objects.commands import METADATA_BYTES_MAX
 from tests.support.http_values import stored_response
 from webproxy.caching.stored_codec import MetadataError, decode, encode, is_index
 from webproxy.http.fields import Fields

@@ -292,7 +292,7 @@ def test_an_absent_cache_does_not_make_a_path_without_origin_not_found() -> None
 def test_an_object_that_the_cache_cannot_read_and_no_origin_has_is_an_error() -> None:
     class Unreadable(DictCache):
         def get(self, command: Command, writer: ChunkWriter) -> TransferState:
-            writer.refuse(failed=True)
+            writer.fail()
             return writer.state
 
     with MemoryPair(segments=2, stripe=1) as pair:
