@@ -81,6 +81,12 @@ class PeerProtocolError(PeerError):
     """The other process broke the protocol."""
 
 
+class RequestFailed(PeerError):
+    """The other process could not do what it was asked to."""
+
+    hint = "the log of that process says why"
+
+
 class LayoutMismatch(PeerError):
     """The block is no segment of this layout version, or its numbers do not fit its size."""
 

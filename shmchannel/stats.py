@@ -29,13 +29,15 @@ class PoolStats:
 class ServerStats:
     """Commands by what became of them; `chunks_total` counts the hand-overs of answers that ended cleanly.
 
-    `attached` is how many segments of proxies are mapped now.
+    `failed_total` counts those whose handler raised or gave no answer, `broken_total` those whose asker ended, stalled
+    or broke the protocol; `attached` is how many segments of askers are mapped now.
     """
 
     served_total: int
     malformed_total: int
     expired_total: int
     broken_total: int
+    failed_total: int
     chunks_total: int
     attached: int
 

@@ -12,6 +12,7 @@ from shmchannel import faults
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerProtocolError
 from shmchannel.objects.commands import INVALIDATE, METADATA_WANTED, PREFIX, Command, CommandKind
+from shmchannel.objects.server import Handler
 from shmchannel.stats import HotTableStats
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
@@ -26,7 +27,7 @@ from simplecached.stores.store import BodyWriter, ObjectSource, ObjectStore, Sto
 log = logging.getLogger(__name__)
 
 
-class CacheHandler:
+class CacheHandler(Handler):
     """Looks a key up in the static source first, then in the store. Thread-safe."""
 
     def __init__(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from shmchannel import faults
 from shmchannel.deadline import Deadline
-from shmchannel.errors import PeerProtocolError, ResourceError, ShmChannelError, UsageError
+from shmchannel.errors import PeerProtocolError, RequestFailed, ResourceError, ShmChannelError, UsageError
 from shmchannel.messages.posix_queue import CommandSender
 from shmchannel.objects.commands import (
     INVALIDATE,
@@ -37,6 +37,7 @@ from shmchannel.streams.layout import ObjectFacts
 from shmchannel.streams.pool import Lease, SegmentPool
 from shmchannel.streams.segment import Segment
 from shmchannel.streams.segment_ref import SegmentRef
+from shmchannel.streams.transfer import COMPLETE, STREAMING
 
 STALL_SECONDS = 30.0
 
@@ -297,7 +298,11 @@ class ChannelClient:
             command = self._command(sender, kind, key, lease, deadline, 0, 0, 0, flags, int(Priority.URGENT))
             self._send(sender, command, deadline)
             transfer.begin(command, deadline)
+            if transfer.state is STREAMING:
+                raise PeerProtocolError(f"{kind.name} was answered with a body")
             transfer.finish()
+            if transfer.state is not COMPLETE:
+                raise RequestFailed(f"{kind.name} failed at {sender.describe()}")
             return transfer.facts.version
 
     def _command(

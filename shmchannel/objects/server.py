@@ -12,10 +12,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from contextlib import suppress
 from time import monotonic_ns
-from typing import Protocol
 
 from shmchannel import faults
+from shmchannel.deadline import PEER_CHECK_SECONDS
 from shmchannel.errors import CommandError, ShmChannelError
 from shmchannel.messages.posix_queue import CommandQueue
 from shmchannel.objects.commands import Command, CommandKind, decode
@@ -26,6 +27,7 @@ from shmchannel.streams.attachments import AttachmentTable
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.transfer import TransferState
+from shmchannel.sync.semaphore import PeerLiveness
 
 log = logging.getLogger(__name__)
 
@@ -35,24 +37,31 @@ LOG_INTERVAL_NS = 60_000_000_000
 PUTS_WAITING_MAX = 1024
 
 
-class Handler(Protocol):
-    """What a cache does with commands; called by many threads."""
+class Handler:
+    """What a server does with commands: subclass it and override what yours answers. Called by many threads at once.
 
-    def get(self, command: Command, writer: ChunkWriter) -> TransferState:
-        """Answer a GET through the writer."""
-        ...
+    A command that is not overridden, a method that raises, and one that returns without an answer all fail in the same
+    way: the asker is told at once, the log says why, and the thread serves the next command.
+    """
+
+    def get(self, command: Command, writer: ChunkWriter) -> TransferState | None:
+        """Answer a GET: writer.begin() and send(), refuse() when there is no such object, or fail().
+
+        What is returned is not looked at: the writer knows how the transfer ended.
+        """
+        raise NotImplementedError(f"{type(self).__name__} answers no GET: it has no method get()")
 
     def put(self, command: Command, reader: ChunkReader) -> None:
-        """Take an object from the reader, commit it, and answer its terminal chunk (reader.finish)."""
-        ...
+        """Take an object from the reader, keep it, and answer its last chunk: reader.finish(), or refuse()."""
+        raise NotImplementedError(f"{type(self).__name__} takes no PUT: it has no method put()")
 
     def update(self, command: Command, reader: ChunkReader) -> None:
-        """Take an object's new metadata from the reader and answer its terminal chunk (reader.finish)."""
-        ...
+        """Take an object's new metadata from the reader and answer: reader.finish(), or refuse()."""
+        raise NotImplementedError(f"{type(self).__name__} takes no UPDATE: it has no method update()")
 
     def purge(self, command: Command) -> int:
-        """Remove objects, or mark them; returns how many there were."""
-        ...
+        """Remove objects, or invalidate them; returns how many there were."""
+        raise NotImplementedError(f"{type(self).__name__} takes no PURGE: it has no method purge()")
 
 
 class _Counter:
@@ -87,7 +96,7 @@ class ChannelServer:
         self._stall_s = stall_s
         self._identity = own_identity()
         self._attachments = attachments or AttachmentTable()
-        self._malformed, self._expired, self._broken = _Counter(), _Counter(), _Counter()
+        self._malformed, self._expired, self._broken, self._failed = (_Counter() for _ in range(4))
         self._puts = Admission(puts_at_once)
         self._puts_ready: deque[tuple[Command, Ticket]] = deque()
         self._lock = threading.Lock()
@@ -144,8 +153,6 @@ class ChannelServer:
                 return
             try:
                 self._serve_in_time(put)
-            except Exception:
-                log.exception("job failed")
             finally:
                 ticket.leave()
 
@@ -162,36 +169,65 @@ class ChannelServer:
     def _serve(self, command: Command) -> None:
         if not command.segments:
             raise CommandError(f"{command.kind.name} without a segment for the answer")
-        segments, watch = self._attachments.take(command.segments)
+        segments, peer = self._attachments.take(command.segments)
         clean = False
-        chunk_count = 0
         try:
             if faults.ARMED:
                 faults.reach("cache.attached")
-            if command.kind is _PUT:
-                self._handler.put(command, ChunkReader(segments, watch, self._stall_s))
-            elif command.kind is _UPDATE:
-                self._handler.update(command, ChunkReader(segments, watch, self._stall_s))
+            end: ChunkReader | ChunkWriter
+            if command.kind is _PUT or command.kind is _UPDATE:
+                end = ChunkReader(segments, peer, self._stall_s)
             else:
-                writer = ChunkWriter(segments, watch, self._stall_s, self._identity)
-                self._answer(command, writer)
-                chunk_count = writer.posted
-            clean = True
-            with self._lock:
-                self._served_total += 1
-                self._chunks_total += chunk_count
+                end = ChunkWriter(segments, peer, self._stall_s, self._identity)
+            clean = self._handle(command, end, peer)
         finally:
             if clean:
                 self._attachments.put_back(segments)
             else:
                 self._attachments.drop(segments)
 
-    def _answer(self, command: Command, writer: ChunkWriter) -> None:
-        if command.kind is _GET:
-            self._handler.get(command, writer)
-            return
-        count = self._handler.purge(command) if command.kind is CommandKind.PURGE else 0
-        writer.answer_empty(count)
+    def _handle(self, command: Command, end: ChunkReader | ChunkWriter, peer: PeerLiveness) -> bool:
+        """Have the handler do the command; whether it has."""
+        handler, kind = self._handler, command.kind
+        error: Exception | None = None
+        chunk_count = 0
+        try:
+            if isinstance(end, ChunkReader):
+                (handler.put if kind is _PUT else handler.update)(command, end)
+            else:
+                if kind is _GET:
+                    handler.get(command, end)
+                else:
+                    end.answer_empty(handler.purge(command) if kind is CommandKind.PURGE else 0)
+                chunk_count = end.posted
+        except Exception as raised:  # noqa: BLE001 - told to the asker and logged
+            error = raised
+        if error is not None or not end.answered:
+            self._fail(command, end, peer, error)
+            return False
+        with self._lock:
+            self._served_total += 1
+            self._chunks_total += chunk_count
+        return True
+
+    def _fail(
+        self, command: Command, end: ChunkReader | ChunkWriter, peer: PeerLiveness, error: Exception | None
+    ) -> None:
+        """The handler has raised, or left the asker without an answer: say so now, and not by the asker's deadline."""
+        tell = end.refuse if isinstance(end, ChunkReader) else end.fail
+        if isinstance(error, ShmChannelError):
+            # Of this very transfer, most likely, and then nobody listens; or of another one that the handler uses.
+            if peer.alive():
+                with suppress(ShmChannelError):
+                    tell(PEER_CHECK_SECONDS)
+            raise error
+        self._failed.add()
+        if isinstance(error, NotImplementedError):
+            self._log_now_and_then("command refused", error)
+        else:
+            facts = {"kind": command.kind.name, "key": command.key}
+            log.error("handler failed" if error else "handler gave no answer", exc_info=error, extra=facts)
+        tell(self._stall_s)
 
     def _log_now_and_then(self, event: str, error: Exception) -> None:
         now = monotonic_ns()
@@ -213,6 +249,7 @@ class ChannelServer:
             malformed_total=self._malformed.total,
             expired_total=self._expired.total,
             broken_total=self._broken.total,
+            failed_total=self._failed.total,
             chunks_total=self._chunks_total,
             attached=self._attachments.count,
         )

@@ -20,7 +20,7 @@ from shmchannel.streams.layout import (
     ObjectFacts,
 )
 from shmchannel.streams.segment import Segment
-from shmchannel.streams.transfer import ProducerAction, ProducerTransfer, TransferState
+from shmchannel.streams.transfer import STREAMING, ProducerAction, ProducerTransfer, TransferState
 from shmchannel.sync.semaphore import PeerLiveness, next_look
 
 ReadInto = Callable[[Sequence[memoryview], int], int]
@@ -196,6 +196,11 @@ class ChunkWriter:
     def state(self) -> TransferState:
         """Where the transfer stands."""
         return self._transfer.state
+
+    @property
+    def answered(self) -> bool:
+        """True once the last chunk has been handed over, whatever it says, or the consumer has cancelled."""
+        return self._transfer.state is not STREAMING
 
     @property
     def segment(self) -> Segment:

@@ -6,7 +6,7 @@ Long because it is one class for both, as in the other contracts: each kind is h
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -19,16 +19,19 @@ from shmchannel.errors import (
     PeerGone,
     PeerProtocolError,
     PoolExhausted,
+    RequestFailed,
     UsageError,
 )
 from shmchannel.objects.commands import METADATA_BYTES_MAX, Command, CommandKind, Priority, encode
+from shmchannel.objects.server import Handler
 from shmchannel.process.identity import own_identity
+from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import OK, PREAMBLE, ObjectFacts
 from shmchannel.streams.segment_ref import SegmentRef
 from shmchannel.streams.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of, in_thread, outcome, reading
-from tests.support.pairs import Entry, Pair, body_of_transfer
+from tests.support.pairs import DictCache, Entry, Pair, body_of_transfer
 from tests.support.waiting import WATCHDOG_S, wait_until
 
 BODY = body_of(40 * CAPACITY + 1)
@@ -38,6 +41,67 @@ BODY = body_of(40 * CAPACITY + 1)
 def soon() -> Deadline:
     """The watchdog."""
     return Deadline.after(WATCHDOG_S)
+
+
+HOW_A_GET_BREAKS = ("raises", "returns", "raises in mid-body", "source raises", "source returns None", "other channel")
+HOW_A_PUT_BREAKS = ("raises", "returns", "raises in mid-body", "raises at the end", "returns at the end")
+
+
+class BreakingCache(DictCache):
+    """Serves /whole, and breaks in the way that a test names with every other key."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.entries[b"/whole"] = Entry(BODY)
+
+    def get(self, command: Command, writer: ChunkWriter) -> TransferState | None:
+        """Break before, in or without an answer."""
+        if command.key == b"/whole":
+            return super().get(command, writer)
+        if self.how == "returns":
+            return None
+        if self.how == "other channel":
+            raise NameMissing("of another channel that the handler uses", 0)
+        if self.how == "raises":
+            raise ValueError("a bug")
+        writer.begin(ObjectFacts(len(BODY), 1, 3))
+        if self.how == "raises in mid-body":
+            writer.send_preamble(b"abc")
+            raise ValueError("a bug")
+        return writer.send(self.read_into, 0, len(BODY), b"abc")
+
+    def read_into(self, views: Sequence[memoryview], offset: int) -> int:
+        """A source that breaks in the fourth chunk."""
+        if offset < 3 * CAPACITY:
+            return reading(BODY)(views, offset)
+        if self.how == "source raises":
+            raise ValueError("a bug")
+        return None  # type: ignore[return-value]
+
+    def put(self, command: Command, reader: ChunkReader) -> None:
+        """Break before, in or behind the body, or say nothing."""
+        if self.how == "raises":
+            raise ValueError("a bug")
+        if self.how == "returns":
+            return
+        reader.begin(soon(), preamble_wanted=True)
+        if self.how == "raises in mid-body":
+            raise ValueError("a bug")
+        while not reader.last:
+            reader.advance()
+        if self.how == "raises at the end":
+            raise ValueError("a bug")
+
+    def update(self, command: Command, reader: ChunkReader) -> None:
+        """As put()."""
+        self.put(command, reader)
+
+    def purge(self, command: Command) -> int:
+        """Break."""
+        if self.how == "raises":
+            raise ValueError("a bug")
+        return None  # type: ignore[return-value]
 
 
 class PairContract:
@@ -533,20 +597,64 @@ class PairContract:
             assert not pair.cache.commands
             lease.give_back()
 
-    def test_handler_that_breaks(self) -> None:
-        with self.pair_type(workers=0) as pair:
-
-            def broken(*_: object) -> TransferState:
-                raise ValueError("a bug")
-
-            pair.cache.get = broken  # type: ignore[method-assign, assignment]
-            with (
-                in_thread(lambda: _asked(pair, Deadline.after(1.0), ChannelTimeout)),
-                pytest.raises(ValueError, match="a bug"),
-            ):
-                pair.server.serve_one(WATCHDOG_S)
+    @pytest.mark.parametrize("how", HOW_A_GET_BREAKS)
+    def test_get_of_a_handler_that_breaks(self, how: str) -> None:
+        """The asker is told at once, and the worker serves the next one."""
+        with self.pair_type(workers=1, handler=BreakingCache(how)) as pair:
+            with pair.client.get(b"/a", soon(), metadata_wanted=True) as transfer:
+                body = bytes(transfer.chunk)
+                while not transfer.last:
+                    transfer.advance()
+                    body += bytes(transfer.chunk)
+                assert transfer.state is TransferState.FAILED
+                transfer.finish()
+            assert BODY.startswith(body)
+            assert pair.fetch(b"/whole") == BODY
             assert pair.is_whole()
-            assert pair.server.stats().attached == 0, "what did not end cleanly is not kept"
+            stats = pair.server.stats()
+            counted = {"other channel": (0, 1), "source returns None": (0, 0)}.get(how, (1, 0))
+            assert (stats.failed_total, stats.broken_total) == counted
+            assert pair.pool.stats().retired_total == 0
+
+    @pytest.mark.parametrize("size", [0, 1, CAPACITY, 10 * CAPACITY])
+    @pytest.mark.parametrize("how", HOW_A_PUT_BREAKS)
+    def test_put_to_a_handler_that_breaks(self, how: str, size: int) -> None:
+        with self.pair_type(workers=1, handler=BreakingCache(how)) as pair:
+            assert not pair.store(b"/a", body_of(size), b"m" * 200)
+            assert not pair.client.update(b"/a", 0, b"m" * 200, soon())
+            assert pair.fetch(b"/whole") == BODY
+            assert pair.is_whole()
+            assert pair.server.stats().failed_total == 2
+            assert pair.pool.stats().retired_total == 0
+
+    @pytest.mark.parametrize("how", ["raises", "returns"])
+    def test_purge_of_a_handler_that_breaks(self, how: str) -> None:
+        with self.pair_type(workers=1, handler=BreakingCache(how)) as pair:
+            with pytest.raises(RequestFailed, match="PURGE failed"):
+                pair.client.purge(b"/a", soon())
+            pair.client.ping(soon())
+            assert pair.is_whole()
+            assert pair.server.stats().failed_total == 1
+
+    def test_handler_that_does_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
+        """It refuses whatever comes, and the log says what it lacks."""
+
+        class Idle(Handler):
+            pass
+
+        with self.pair_type(workers=1, handler=Idle()) as pair:
+            with pair.client.get(b"/a", soon()) as transfer:
+                assert transfer.state is TransferState.FAILED
+                transfer.finish()
+            assert not pair.store(b"/a", BODY, b"meta")
+            assert not pair.client.update(b"/a", 0, b"meta", soon())
+            with pytest.raises(RequestFailed):
+                pair.client.purge(b"/a", soon())
+            pair.client.ping(soon())
+            assert pair.is_whole()
+            assert pair.server.stats().failed_total == 4
+            assert pair.pool.stats().retired_total == 0
+        assert "Idle answers no GET" in caplog.records[0].reason  # type: ignore[attr-defined]
 
     def test_proxy_dies_in_mid_stream(self) -> None:
         with self.pair_type(workers=0) as pair:

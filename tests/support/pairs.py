@@ -14,7 +14,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.messages.posix_queue import CommandQueue
 from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.commands import INVALIDATE, METADATA_WANTED, PREFIX, Command
-from shmchannel.objects.server import ChannelServer
+from shmchannel.objects.server import ChannelServer, Handler
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.process.guard import ProcessGuard
 from shmchannel.process.naming import pool_guard_path, queue_guard_path
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
     invalidated: bool = False
 
 
-class DictCache:
+class DictCache(Handler):
     """A handler over a dictionary; refuses objects longer than `longest` when it has seen their first chunk."""
 
     def __init__(self, longest: int = 1 << 30) -> None:
@@ -123,8 +123,10 @@ class Pair:
         workers: int = 2,
         stall_s: float = WATCHDOG_S,
         segment_bytes: int = SEGMENT_BYTES,
+        handler: Handler | None = None,
     ) -> None:
         self.cache = DictCache()
+        self.handler = handler or self.cache
         self.queue_name = unique_queue()
         self._resources = ExitStack()
         self._stall_s = stall_s
@@ -146,7 +148,7 @@ class Pair:
         self.queue = CommandQueue.create(self.queue_name)
         self._resources.callback(_close_handle, self.queue)  # a killed one's too: the user's limit for queues is small
         self._resources.callback(self.queue.close)
-        self.server = ChannelServer(self.queue, self.cache, stall_s=self._stall_s)
+        self.server = ChannelServer(self.queue, self.handler, stall_s=self._stall_s)
 
     def start_cache(self) -> None:
         """A cache comes to life, the first or the heir of a dead one."""
@@ -224,7 +226,7 @@ class MemoryPair(Pair):
         self.queue = MemoryQueue.create(self.queue_name)
         self._resources.callback(self.queue.close)
         self.server = ChannelServer(
-            self.queue, self.cache, stall_s=self._stall_s, attachments=MemoryAttachments(self.proxy_life)
+            self.queue, self.handler, stall_s=self._stall_s, attachments=MemoryAttachments(self.proxy_life)
         )
 
     def kill_cache(self) -> None:

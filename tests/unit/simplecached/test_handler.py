@@ -23,7 +23,7 @@ from shmchannel import (
 )
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.stats import HotTableStats
-from shmchannel.streams.layout import LAST, MARKED, METADATA, OK
+from shmchannel.streams.layout import FLAGGED, LAST, OK, PREAMBLE
 from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
 from simplecached.content.static import StaticDirectory
 from simplecached.errors import StoreUnavailable
@@ -416,12 +416,12 @@ def test_files_are_neither_updated_nor_purged(store: MemoryStore, tmp_path: Path
 @pytest.mark.parametrize(
     ("kind", "length", "size", "flags"),
     [
-        pytest.param(CommandKind.UPDATE, 0, 1, METADATA, id="update-with-a-body"),
-        pytest.param(CommandKind.UPDATE, 1, 1, METADATA, id="update-that-announces-a-body"),
-        pytest.param(CommandKind.UPDATE, 1, 0, METADATA, id="update-of-another-length"),
-        pytest.param(CommandKind.UPDATE, 0, 0, METADATA | MARKED, id="marked-update"),
-        pytest.param(CommandKind.PUT, 1, 1, METADATA | MARKED, id="marked-put"),
-        pytest.param(CommandKind.PUT, 1, 2, METADATA, id="put-of-another-length"),
+        pytest.param(CommandKind.UPDATE, 0, 1, PREAMBLE, id="update-with-a-body"),
+        pytest.param(CommandKind.UPDATE, 1, 1, PREAMBLE, id="update-that-announces-a-body"),
+        pytest.param(CommandKind.UPDATE, 1, 0, PREAMBLE, id="update-of-another-length"),
+        pytest.param(CommandKind.UPDATE, 0, 0, PREAMBLE | FLAGGED, id="marked-update"),
+        pytest.param(CommandKind.PUT, 1, 1, PREAMBLE | FLAGGED, id="marked-put"),
+        pytest.param(CommandKind.PUT, 1, 2, PREAMBLE, id="put-of-another-length"),
     ],
 )
 def test_offer_that_contradicts_itself(
