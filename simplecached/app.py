@@ -11,9 +11,10 @@ from shmchannel.daemonkit.daemon import Drain
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ResourceError
 from shmchannel.messages.posix_queue import CommandQueue
-from shmchannel.objects.hot_table_writer import HotTableWriter, is_supported
+from shmchannel.objects.hot_table_writer import HotTableWriter, is_supported, require_room
 from shmchannel.objects.server import ChannelServer
 from shmchannel.process import reaper
+from shmchannel.process.memory import require_memory
 from shmchannel.streams.attachments import AttachmentTable
 from shmchannel.workers import WorkerPool
 from simplecached.config import MEMORY, CacheConfig
@@ -43,6 +44,7 @@ class CacheService:
         self._queue = queue = CommandQueue.create(config.queue_name)
         resources.callback(queue.close)
         self._swept = len(reaper.sweep())
+        _require_memory(config)
         static = None
         if config.content is not None:
             static = open_static(config.content, plan.static_files_max, descriptors=descriptors)
@@ -147,6 +149,25 @@ def _plan_descriptors(config: CacheConfig) -> DescriptorPlan:
     return plan
 
 
+def _require_memory(config: CacheConfig) -> None:
+    """Refuse to start with more than the machine has; after the sweep, which may have freed some of it."""
+    hot_table_bytes = config.hot_table_bytes if _has_hot_table(config) else 0
+    if hot_table_bytes:
+        require_room(hot_table_bytes)
+    if config.store == MEMORY:
+        require_memory(
+            "the memory store with the hot table",
+            config.store_bytes + hot_table_bytes,
+            hint="take a smaller budget (--store-bytes), or a store on disk (--store DIR)",
+            shared=False,
+        )
+
+
+def _has_hot_table(config: CacheConfig) -> bool:
+    """All that it holds can be had by commands as well; a lookup delay is to be felt."""
+    return bool(config.hot_table_bytes) and not config.lookup_delay_us and is_supported()
+
+
 def _open_store(config: CacheConfig, plan: DescriptorPlan, descriptors: Descriptors) -> ObjectStore:
     if config.store == MEMORY:
         return MemoryStore(config.store_bytes, plan.objects_max, descriptors)
@@ -156,8 +177,7 @@ def _open_store(config: CacheConfig, plan: DescriptorPlan, descriptors: Descript
 
 
 def _open_hot_table(config: CacheConfig, plan: DescriptorPlan) -> HotTableWriter | None:
-    """The hot table, or None: all that it holds can be had by commands as well. A lookup delay is to be felt."""
-    if not config.hot_table_bytes or config.lookup_delay_us or not is_supported():
+    if not _has_hot_table(config):
         return None
     try:
         return HotTableWriter.create(config.queue_name, config.hot_table_bytes, plan.hot_table_files_max)

@@ -40,6 +40,7 @@ from shmchannel.objects.hot_table_layout import (
     fits_cell,
     header_words,
 )
+from shmchannel.process.memory import require_memory
 from shmchannel.process.naming import hot_table_name
 from shmchannel.process.reaper import unlink_memory
 from shmchannel.stats import HotTableStats
@@ -47,6 +48,16 @@ from shmchannel.stats import HotTableStats
 _ORDERED_MACHINES = ("x86_64",)
 FILES_MAX = 64
 """So many references, unless told otherwise: each holds a descriptor, and its object though it has left the store."""
+
+
+def require_room(hot_table_bytes: int) -> None:
+    """Refuse a hot table for which there is no room in /dev/shm or in memory, before a page of it is touched.
+
+    Raises:
+        LimitReached: with the numbers.
+    """
+    hint = "take a smaller one (--hot-table-bytes, 0 for none), or give /dev/shm more room"
+    require_memory("a hot table", hot_table_bytes, hint=hint)
 
 
 def is_supported() -> bool:
@@ -100,6 +111,7 @@ class HotTableWriter:
             NameTaken, LimitReached, AccessDenied: the system refused; nothing is left behind.
         """
         check_hot_table_bytes(hot_table_bytes)
+        require_room(hot_table_bytes)
         name = hot_table_name(queue_name)
         with (
             ExitStack() as undo,

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from mmap import PAGESIZE
 from typing import Self
 
 from shmchannel import faults
@@ -19,6 +20,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, ClosedError, LeaseError, PoolExhausted, ResourceError, UsageError
 from shmchannel.process.guard import ProcessGuard
 from shmchannel.process.identity import ProcessIdentity, own_identity
+from shmchannel.process.memory import require_memory
 from shmchannel.process.naming import pool_guard_path, pool_name, segment_name
 from shmchannel.stats import PoolStats
 from shmchannel.streams.admission import Ticket, admission_for
@@ -185,9 +187,14 @@ class SegmentPool:
         """Make a guard and all segments.
 
         Raises:
-            LimitReached: /dev/shm is full or a limit is reached; nothing is left behind.
+            LimitReached: /dev/shm or memory has no room for them, or a limit is reached; nothing is left behind.
             UsageError: the count, the size or the stripe is out of range.
         """
+        require_memory(
+            f"a pool of {count} segments of {segment_bytes} bytes",
+            count * -(-segment_bytes // PAGESIZE) * PAGESIZE,
+            hint="take fewer or smaller segments (-n, -z), or give /dev/shm more room",
+        )
         name = pool_name(os.getpid(), os.urandom(4).hex())
         with ExitStack() as undo:
             guard = ProcessGuard.acquire(pool_guard_path(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -84,6 +85,24 @@ def test_shared_memory_is_full_at_the_start(
     assert "No space left on device" in ended.stderr
     assert "cannot start" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [
+        ("webproxy", ("-n", "4096", "-z", str(1 << 32))),
+        ("simplecached", ("--store-bytes", str(1 << 50))),
+    ],
+)
+def test_more_memory_than_there_is(program: str, flags: tuple[str, ...], yard: DaemonYard) -> None:
+    """Refused with both numbers, before a page is touched: the kernel would kill processes otherwise."""
+    start = yard.start_cache if program == "simplecached" else yard.start_proxy
+    daemon = start(*flags, wait=False)
+    assert daemon.wait_exit() == ExitCode.CANNOT_START
+    (failure,) = daemon.events("cannot start")
+    assert re.search(r"[0-9,]{15,} bytes wanted, [0-9,]+ (bytes|free)", failure["reason"])
+    assert flags[-2] in failure["reason"], "the remedy"
+    assert names.names_of({daemon.pid}) == []
 
 
 def test_no_more_message_queues(prlimit: str, yard: DaemonYard) -> None:
