@@ -19,7 +19,6 @@ import itertools
 import mmap
 import os
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack
 from time import monotonic_ns
 from typing import NamedTuple, Self
@@ -31,16 +30,14 @@ from shmchannel.errors import (
     NameMissing,
     NameTaken,
     PeerGone,
-    PeerProtocolError,
     UsageError,
 )
-from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, WAKE, CommandQueue, CommandSender
-from shmchannel.process.guard import GuardWatch
+from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, WAKE
 from shmchannel.process.identity import ProcessIdentity
 from shmchannel.process.naming import checked_queue_name
 from shmchannel.streams.attachments import AttachmentTable
 from shmchannel.streams.segment import Segment, check_segment_bytes
-from shmchannel.sync.semaphore import TIMESPEC, PeerLiveness, SharedSemaphore
+from shmchannel.sync.semaphore import TIMESPEC, Semaphore
 
 _PEER_CHECK_SECONDS = 0.01
 
@@ -64,14 +61,17 @@ class ManualPeer:
         """From now on the peer is dead."""
         self._alive = False
 
+    def close(self) -> None:
+        """Nothing is open."""
 
-class MemorySemaphore(SharedSemaphore):
+
+class MemorySemaphore(Semaphore):
     """A semaphore between threads of one process."""
 
     __slots__ = ("_changed", "_count")
 
     def __init__(self, name: str) -> None:
-        super().__init__(0, name)
+        super().__init__(name)
         self._changed = threading.Condition()
         self._count = 0
         self.post = self._add_one
@@ -82,6 +82,11 @@ class MemorySemaphore(SharedSemaphore):
         """Set the count."""
         with self._changed:
             self._count = value
+
+    @property
+    def value(self) -> int:
+        """How many could be taken now."""
+        return self._count
 
     def _add_one(self) -> None:
         with self._changed:
@@ -95,17 +100,6 @@ class MemorySemaphore(SharedSemaphore):
     def _wait_until(self, moment: bytes) -> int:
         seconds, nanoseconds = TIMESPEC.unpack(moment)
         return 0 if self._wait_once(seconds * 1_000_000_000 + nanoseconds) else -1
-
-    @property
-    def value(self) -> int:
-        """How many could be taken now."""
-        return self._count
-
-    def wait(self, limit_s: float, peer: PeerLiveness) -> None:
-        """As SharedSemaphore.wait()."""
-        deadline = Deadline.after(limit_s)
-        if not self._wait_once(deadline.slice_ns()):
-            self._wait_on(deadline, limit_s, peer)
 
     def _wait_once(self, until_ns: int) -> bool:
         seconds = min(_PEER_CHECK_SECONDS, (until_ns - monotonic_ns()) / 1e9)
@@ -172,10 +166,13 @@ class MemorySegment(Segment):
 
     @classmethod
     def _map(cls, name: str, block: _Block, *, is_owner: bool) -> Self:
-        segment = cls(name, mmap.mmap(block.fd, 0), is_owner=is_owner, resources=ExitStack())
-        segment.data_available = block.data_available
-        segment.space_available = block.space_available
-        return segment
+        return cls(
+            name,
+            mmap.mmap(block.fd, 0),
+            is_owner=is_owner,
+            resources=ExitStack(),
+            semaphores=(block.data_available, block.space_available),
+        )
 
     def unlink(self) -> None:
         """As Segment.unlink()."""
@@ -202,8 +199,8 @@ _mailboxes: dict[str, _Mailbox] = {}
 _mailboxes_lock = threading.Lock()
 
 
-class MemoryQueue(CommandQueue):
-    """The receiving end of a queue within this process; kill() leaves behind what a killed owner leaves behind."""
+class MemoryQueue:
+    """A MessageQueue within this process; kill() leaves behind what a killed owner leaves behind."""
 
     def __init__(self, name: str, mailbox: _Mailbox) -> None:
         self.name = name
@@ -263,8 +260,8 @@ class MemoryQueue(CommandQueue):
                 del _mailboxes[self.name]
 
 
-class MemorySender(CommandSender):
-    """The sending end for a MemoryQueue."""
+class MemorySender:
+    """A MessageSender for a MemoryQueue."""
 
     def __init__(self, name: str) -> None:
         """As CommandSender()."""
@@ -272,6 +269,7 @@ class MemorySender(CommandSender):
         mailbox = _mailboxes.get(name)
         if mailbox is None or not mailbox.ready:
             raise NameMissing(f"no cache lives on {name}", errno.ENOENT, says_why=True)
+        self.reader_pid = os.getpid()
         self._mailbox: _Mailbox | None = mailbox
 
     def alive(self) -> bool:
@@ -308,44 +306,27 @@ class MemorySender(CommandSender):
         self._mailbox = None
 
 
+class MemoryNames:
+    """The names of MemorySegments; `proxy` is the life of who made them."""
+
+    def __init__(self, proxy: ManualPeer) -> None:
+        self._proxy = proxy
+
+    def attach(self, name: str) -> Segment:
+        """MemorySegment.attach()."""
+        return MemorySegment.attach(name)
+
+    def watch(self, pool: str) -> ManualPeer:  # noqa: ARG002 - they are all of one proxy
+        """The proxy's life, whatever the pool."""
+        return self._proxy
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a MemorySegment."""
+        return name in _blocks
+
+
 class MemoryAttachments(AttachmentTable):
-    """The attachments of a ChannelServer whose proxies use MemorySegment; `proxy` is their life."""
+    """The attachments of a ChannelServer whose proxies use MemorySegment."""
 
     def __init__(self, proxy: ManualPeer | None = None) -> None:
-        super().__init__()
-        self._watch = _PeerWatch(proxy or ManualPeer("the proxy of a test"))
-
-    def sweep(self) -> int:
-        """Unmap the idle segments once the proxy has ended; returns how many."""
-        if self._watch.alive():
-            return 0
-        idle = [self._idle.pop(name) for name in list(self._idle)]
-        self.drop(idle)
-        return len(idle)
-
-    def _attach(self, wire_name: bytes) -> Segment:
-        return MemorySegment.attach(wire_name.decode())
-
-    def _watch_of(self, segments: Sequence[Segment]) -> GuardWatch:
-        if len({segment.wire_name for segment in segments}) != len(segments):
-            raise PeerProtocolError("the segments of a command are each named once")
-        return self._watch
-
-
-class _PeerWatch(GuardWatch):
-    """A ManualPeer in the place of a guard file."""
-
-    def __init__(self, peer: ManualPeer) -> None:
-        self._peer = peer
-
-    def alive(self) -> bool:
-        return self._peer.alive()
-
-    def ready(self) -> bool:
-        return self._peer.alive()
-
-    def describe(self) -> str:
-        return self._peer.describe()
-
-    def close(self) -> None:
-        """Nothing is open."""
+        super().__init__(names=MemoryNames(proxy or ManualPeer("the proxy of a test")))

@@ -14,7 +14,7 @@ import resource
 import select
 from contextlib import ExitStack
 from time import monotonic_ns, sleep
-from typing import Self
+from typing import Protocol, Self
 
 import posix_ipc
 
@@ -29,6 +29,7 @@ from shmchannel.process.naming import (
     queue_guard_path,
 )
 from shmchannel.process.reaper import unlink_memory, unlink_queue
+from shmchannel.sync.semaphore import PeerLiveness
 
 MESSAGE_BYTES_MAX = 8192
 MESSAGES_MAX = 10
@@ -126,8 +127,65 @@ def _own_files(directory: str) -> list[str]:
         return []
 
 
+class MessageQueue(Protocol):
+    """The receiving, owning end of a queue, whatever carries the messages."""
+
+    name: str
+
+    @classmethod
+    def create(cls, name: str) -> Self:
+        """Become the owner of the name; what a dead owner left is removed."""
+        ...
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """The next message, the most urgent first, waiting up to `timeout_s` seconds; None when there is none."""
+        ...
+
+    def wake(self) -> None:
+        """Let one receive() return None, once the messages that are there are taken. Never waits."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait now."""
+        ...
+
+    def set_ready(self) -> None:
+        """From now on senders may be opened."""
+        ...
+
+    def set_stopping(self) -> None:
+        """No new senders from now on."""
+        ...
+
+    def close(self) -> None:
+        """Remove the queue; may be called twice."""
+        ...
+
+
+class MessageSender(PeerLiveness, Protocol):
+    """The sending end of a queue; also the liveness of the process that reads it."""
+
+    name: str
+    reader_pid: int
+
+    def __init__(self, name: str) -> None: ...
+
+    def ready(self) -> bool:
+        """True while the reader takes new messages."""
+        ...
+
+    def send(self, message: bytes, priority: int, deadline: Deadline) -> None:
+        """Put one message in, waiting for room until the deadline."""
+        ...
+
+    def close(self) -> None:
+        """Close this end; may be called twice."""
+        ...
+
+
 class CommandQueue:
-    """The receiving, owning end."""
+    """The receiving, owning end: a MessageQueue."""
 
     def __init__(self, name: str, queue: posix_ipc.MessageQueue, guard: ProcessGuard) -> None:
         self.name = name
@@ -205,7 +263,7 @@ class CommandQueue:
 
 
 class CommandSender:
-    """The sending end; also the liveness of the cache that reads this queue."""
+    """The sending end: a MessageSender, and so the liveness of the cache that reads this queue."""
 
     def __init__(self, name: str) -> None:
         """Open the queue of a living cache.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from shmchannel import faults
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerProtocolError, RequestFailed, ResourceError, ShmChannelError, UsageError
-from shmchannel.messages.posix_queue import CommandSender
+from shmchannel.messages.posix_queue import CommandSender, MessageSender
 from shmchannel.objects.commands import (
     INVALIDATE,
     METADATA_BYTES_MAX,
@@ -52,7 +52,7 @@ class ChannelClient:
         *,
         stall_s: float = STALL_SECONDS,
         on_step: Callable[[str], None] | None = None,
-        open_sender: Callable[[str], CommandSender] = CommandSender,
+        open_sender: Callable[[str], MessageSender] = CommandSender,
         open_hot_table: Callable[[str], HotTableReader] = HotTableReader.attach,
     ) -> None:
         """`on_step` is told the end of each step of a get() (lease, queue, cache), for measuring."""
@@ -64,15 +64,15 @@ class ChannelClient:
         self.pool = pool
         self._stall_s = stall_s
         self._lock = threading.Lock()
-        self._sender: CommandSender | None = None
-        self._replaced: CommandSender | None = None
-        self._hot_table: tuple[CommandSender, HotTableReader] | None = None
+        self._sender: MessageSender | None = None
+        self._replaced: MessageSender | None = None
+        self._hot_table: tuple[MessageSender, HotTableReader] | None = None
         self.files = HotTableFiles()
         self._ids = itertools.count(1)
         self._trace_prefix = os.urandom(8)
         self._identity = own_identity()
 
-    def connect(self) -> CommandSender:
+    def connect(self) -> MessageSender:
         """The sender to the living cache, opened anew when the old one's reader is gone. Never waits.
 
         Raises:
@@ -92,7 +92,7 @@ class ChannelClient:
             self._change_hot_table(fresh)
             return fresh
 
-    def _change_hot_table(self, sender: CommandSender | None) -> None:
+    def _change_hot_table(self, sender: MessageSender | None) -> None:
         """Let go of the hot table of the cache before, and map that of `sender`'s, if it has one; the lock is held."""
         if self._hot_table is not None:
             hot_table, self._hot_table = self._hot_table[1], None
@@ -306,7 +306,7 @@ class ChannelClient:
             return transfer.facts.version
 
     def _command(
-        self, sender: CommandSender, kind: CommandKind, key: bytes, lease: Lease, deadline: Deadline,
+        self, sender: MessageSender, kind: CommandKind, key: bytes, lease: Lease, deadline: Deadline,
         offset: int, length: int, version: int, flags: int, priority: int,
     ) -> Command:  # fmt: skip
         for segment in lease.segments:
@@ -322,13 +322,13 @@ class ChannelClient:
         )
 
     @staticmethod
-    def _check_at_rest(segment: Segment, sender: CommandSender) -> None:
+    def _check_at_rest(segment: Segment, sender: MessageSender) -> None:
         """Before a segment's first transfer with this cache: a post too many would let it write while we still read."""
         if not segment.is_at_rest:
             raise PeerProtocolError(f"segment {segment.name}: a transfer before left its semaphores wrong")
         segment.checked_for = sender
 
-    def _send(self, sender: CommandSender, command: Command, deadline: Deadline) -> None:
+    def _send(self, sender: MessageSender, command: Command, deadline: Deadline) -> None:
         sender.send(encode(command), command.priority, deadline)
         if faults.ARMED:
             faults.reach("proxy.sent")

@@ -18,7 +18,7 @@ from time import monotonic_ns
 from shmchannel import faults
 from shmchannel.deadline import PEER_CHECK_SECONDS
 from shmchannel.errors import CommandError, ShmChannelError
-from shmchannel.messages.posix_queue import CommandQueue
+from shmchannel.messages.posix_queue import MessageQueue
 from shmchannel.objects.commands import Command, CommandKind, decode
 from shmchannel.process.identity import own_identity
 from shmchannel.stats import ServerStats
@@ -83,7 +83,7 @@ class ChannelServer:
 
     def __init__(
         self,
-        queue: CommandQueue,
+        queue: MessageQueue,
         handler: Handler,
         *,
         stall_s: float = STALL_SECONDS,

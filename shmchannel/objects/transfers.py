@@ -13,7 +13,7 @@ from typing import Self
 from shmchannel import faults
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone, ShmChannelError, UsageError
-from shmchannel.messages.posix_queue import CommandSender
+from shmchannel.messages.posix_queue import MessageSender
 from shmchannel.objects.commands import METADATA_WANTED, Command
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter, ReadInto
@@ -29,7 +29,7 @@ class _Transfer:
 
     __slots__ = ("_clean", "_lease", "sender")
 
-    def __init__(self, lease: Lease, sender: CommandSender) -> None:
+    def __init__(self, lease: Lease, sender: MessageSender) -> None:
         self._lease = lease
         self._clean = False
         self.sender = sender
@@ -65,7 +65,7 @@ class IncomingTransfer(_Transfer):
 
     __slots__ = ("reader",)
 
-    def __init__(self, lease: Lease, sender: CommandSender, reader: ChunkReader) -> None:
+    def __init__(self, lease: Lease, sender: MessageSender, reader: ChunkReader) -> None:
         super().__init__(lease, sender)
         self.reader = reader
 
@@ -202,7 +202,7 @@ class OutgoingTransfer(_Transfer):
     def __init__(
         self,
         lease: Lease,
-        sender: CommandSender,
+        sender: MessageSender,
         writer: ChunkWriter,
         size_bytes: int,
         stall_s: float,

@@ -15,12 +15,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from shmchannel.errors import OUT_OF_DESCRIPTORS, LimitReached, PeerGone, PeerProtocolError, ResourceError
 from shmchannel.process.guard import GuardWatch
 from shmchannel.process.naming import SHM_DIRECTORY, parse_segment_name, pool_guard_path
 from shmchannel.streams.segment import Segment
 from shmchannel.streams.segment_ref import SegmentRef
+from shmchannel.sync.semaphore import PeerLiveness
 
 log = logging.getLogger(__name__)
 
@@ -28,26 +30,69 @@ KEPT_MAX = 8192
 _DROPPED_AT_ONCE = 4
 
 
+class PeerWatch(PeerLiveness, Protocol):
+    """Tells whether the owner of a pool lives, until it is closed."""
+
+    def close(self) -> None:
+        """May be called twice."""
+        ...
+
+
+class SegmentNames(Protocol):
+    """Where the names in commands lead to: shared memory, or the memory of a test."""
+
+    def attach(self, name: str) -> Segment:
+        """Map a published segment; raises as Segment.attach()."""
+        ...
+
+    def watch(self, pool: str) -> PeerWatch:
+        """Watch the owner of a pool; raises as GuardWatch()."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Whether a segment of this name could be attached now."""
+        ...
+
+
+class SharedMemoryNames:
+    """The names of the system."""
+
+    def attach(self, name: str) -> Segment:
+        """Segment.attach()."""
+        return Segment.attach(name)
+
+    def watch(self, pool: str) -> PeerWatch:
+        """The pool's guard."""
+        return GuardWatch(pool_guard_path(pool))
+
+    def exists(self, name: str) -> bool:
+        """Whether it is in /dev/shm."""
+        return os.path.exists(SHM_DIRECTORY + name)
+
+
 def _no_room() -> bool:
     return False
 
 
 class AttachmentTable:
-    """Segments by wire name and the guards of their pools.
+    """Segments by wire name and the watches of their pools' owners.
 
     When no descriptor is left for an attachment, `make_room` is asked to close some of something else and says whether
     it did; it is called without a lock.
     """
 
-    def __init__(self, kept_max: int = KEPT_MAX, make_room: Callable[[], bool] = _no_room) -> None:
+    def __init__(
+        self, kept_max: int = KEPT_MAX, make_room: Callable[[], bool] = _no_room, names: SegmentNames | None = None
+    ) -> None:
         self._kept_max = kept_max
         self._make_room = make_room
+        self._names = names or SharedMemoryNames()
         self._idle: dict[bytes, Segment] = {}  # the one that served least recently first
-        self._watches: dict[str, GuardWatch] = {}
+        self._watches: dict[str, PeerWatch] = {}
         self._pools: dict[Segment, str] = {}  # of each mapping, in use or idle
         self._lock = threading.Lock()
 
-    def take(self, refs: Sequence[SegmentRef]) -> tuple[list[Segment], GuardWatch]:
+    def take(self, refs: Sequence[SegmentRef]) -> tuple[list[Segment], PeerLiveness]:
         """Map what is not mapped yet, check all of it against the command, and hand it to one transfer.
 
         Raises:
@@ -90,7 +135,7 @@ class AttachmentTable:
             if segment is None:  # a worker was faster
                 continue
             watch = self._watches.get(self._pools.get(segment, ""))
-            if watch is None or not watch.alive() or not os.path.exists(SHM_DIRECTORY + name.decode()):
+            if watch is None or not watch.alive() or not self._names.exists(name.decode()):
                 dropped += self._drop_idle(name)
         with self._lock:
             for pool, watch in list(self._watches.items()):
@@ -130,7 +175,7 @@ class AttachmentTable:
 
     def _map(self, pool: str, wire_name: bytes) -> Segment:
         self._open_watch(pool)
-        return Segment.attach(wire_name.decode())
+        return self._names.attach(wire_name.decode())
 
     def _drop_idle(self, name: bytes) -> int:
         """Unmap an idle segment; returns how many: a worker may have been faster."""
@@ -149,13 +194,13 @@ class AttachmentTable:
             if pool in self._watches:
                 return
             try:
-                self._watches[pool] = GuardWatch(pool_guard_path(pool))
+                self._watches[pool] = self._names.watch(pool)
             except LimitReached:
                 raise  # it says nothing of the proxy
             except ResourceError as error:
                 raise PeerGone(f"the guard of {pool} cannot be watched: {error}") from error
 
-    def _watch_of(self, segments: Sequence[Segment]) -> GuardWatch:
+    def _watch_of(self, segments: Sequence[Segment]) -> PeerWatch:
         pool = self._pools.get(segments[0], "")
         if len(segments) > 1:
             pools = {self._pools.get(segment, "") for segment in segments}

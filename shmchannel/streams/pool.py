@@ -179,6 +179,14 @@ class SegmentPool:
         self._closed = False
         self._leases_total = self._retired_total = self._timeouts_total = self._refused_total = 0
         self._widest_lease = self._shrunk_total = 0
+        try:
+            for _ in range(count):
+                self._free.append(self._new_segment())
+            if guard is not None:
+                guard.set_ready()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def create(
@@ -200,17 +208,8 @@ class SegmentPool:
             guard = ProcessGuard.acquire(pool_guard_path(name))
             undo.callback(guard.close)
             pool = cls(name, guard, count, segment_bytes, stripe=stripe, waiters_max=waiters_max)
-            undo.callback(pool.close)
-            pool.fill_up()
             undo.pop_all()
             return pool
-
-    def fill_up(self) -> None:
-        """Make the segments and report ready; once."""
-        for _ in range(self._count):
-            self._free.append(self._new_segment())
-        if self._guard is not None:
-            self._guard.set_ready()
 
     def lease(self, deadline: Deadline, want: int | None = None, *, ticket: Ticket | None = None) -> Lease:
         """Lease one segment as soon as there is one, and up to `want` (default: the stripe) while nobody waits.

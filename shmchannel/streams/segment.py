@@ -24,7 +24,7 @@ from shmchannel.streams.layout import (
     SPACE_AVAILABLE_OFFSET,
     SegmentHeader,
 )
-from shmchannel.sync.semaphore import SharedSemaphore
+from shmchannel.sync.semaphore import Semaphore, SharedSemaphore
 
 
 def check_segment_bytes(segment_bytes: int) -> None:
@@ -60,7 +60,16 @@ class Segment:
         "wire_name",
     )
 
-    def __init__(self, name: str, mapping: mmap.mmap, *, is_owner: bool, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        name: str,
+        mapping: mmap.mmap,
+        *,
+        is_owner: bool,
+        resources: ExitStack,
+        semaphores: tuple[Semaphore, Semaphore] | None = None,
+    ) -> None:
+        """Take over a mapping; `semaphores` stand for data_available and space_available in the header, if given."""
         resources.callback(mapping.close)
         view = resources.enter_context(memoryview(mapping))  # views close before the map, else BufferError
         anchor = ctypes.c_char.from_buffer(mapping)
@@ -76,8 +85,10 @@ class Segment:
         self.header = SegmentHeader(resources.enter_context(view[:HEADER_BYTES].cast("Q")))
         resources.callback(self.header.release)
         self.chunk = resources.enter_context(view[HEADER_BYTES:])
-        self.data_available = SharedSemaphore(address + DATA_AVAILABLE_OFFSET, f"{name} data_available")
-        self.space_available = SharedSemaphore(address + SPACE_AVAILABLE_OFFSET, f"{name} space_available")
+        self.data_available, self.space_available = semaphores or (
+            SharedSemaphore(address + DATA_AVAILABLE_OFFSET, f"{name} data_available"),
+            SharedSemaphore(address + SPACE_AVAILABLE_OFFSET, f"{name} space_available"),
+        )
         self.checked_for: object = None
         self._resources = resources
 

@@ -1,4 +1,4 @@
-"""SharedSemaphore: an unnamed process-shared semaphore inside a segment; the only file that calls sem_*.
+"""Semaphore, and SharedSemaphore: an unnamed process-shared semaphore inside a segment; the only file that calls sem_*.
 
 posix_ipc has no unnamed semaphores, so glibc is called: by ctypes, and for the two calls that each chunk needs by the C
 type behind multiprocessing's semaphores, at a fifth of ctypes' cost (docs/decisions/0003). Calls that never block keep
@@ -104,10 +104,10 @@ def next_look() -> bytes:
     return _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)
 
 
-class SharedSemaphore:
-    """A sem_t at `address`; the memory's owner keeps it mapped while this object lives.
+class Semaphore:
+    """What a channel needs of a semaphore; SharedSemaphore is the one between processes.
 
-    These three are sem_post(3), sem_trywait(3) and sem_clockwait(3) themselves, without a Python frame between:
+    Three calls without a Python frame between:
 
     * post() adds one;
     * try_take() takes one if there is one, and tells whether it did;
@@ -115,27 +115,23 @@ class SharedSemaphore:
       go on with wait().
     """
 
-    __slots__ = ("_address", "name", "post", "try_take", "wait_until")
+    __slots__ = ("name", "post", "try_take", "wait_until")
 
-    def __init__(self, address: int, name: str) -> None:
-        self._address = address
+    post: Callable[[], object]
+    try_take: Callable[[], bool]
+    wait_until: Callable[[bytes], int]
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.post, self.try_take = _calls(address)
-        # A reference made before spares a conversion for each call, which costs as much as the call.
-        pointer = ctypes.byref(ctypes.c_char.from_address(address))
-        self.wait_until: Callable[[bytes], int] = partial(_sem_clockwait_brief, pointer, _CLOCK_MONOTONIC)
 
     def initialise(self, value: int) -> None:
         """Owner, once, before the segment is published. A live semaphore must never be initialised again."""
-        if _sem_init(self._address, 1, value) != 0:
-            raise ResourceError(f"sem_init {self.name}", ctypes.get_errno())
+        raise NotImplementedError
 
     @property
     def value(self) -> int:
         """How many could be taken now; for monitors and tests."""
-        count = ctypes.c_int()
-        _sem_getvalue(self._address, ctypes.byref(count))
-        return count.value
+        raise NotImplementedError
 
     def take(self, limit_s: float, peer: PeerLiveness) -> None:
         """Take one, waiting up to `limit_s` seconds in slices between which the peer's life is looked at.
@@ -149,11 +145,9 @@ class SharedSemaphore:
 
     def wait(self, limit_s: float, peer: PeerLiveness) -> None:
         """As take(), for who has tried already."""
-        now = monotonic_ns()
-        expires_ns = now + int(limit_s * _SECOND_NS)
-        until_ns = min(expires_ns, now + SLICE_NS)
-        if sem_clockwait(self._address, _CLOCK_MONOTONIC, _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)):
-            self._wait_on(Deadline(expires_ns), limit_s, peer)
+        deadline = Deadline.after(limit_s)
+        if not self._wait_once(deadline.slice_ns()):
+            self._wait_on(deadline, limit_s, peer)
 
     def take_until(self, deadline: Deadline, peer: PeerLiveness) -> None:
         """As take(), up to a deadline."""
@@ -171,6 +165,47 @@ class SharedSemaphore:
                 raise ChannelTimeout(f"{self.name}: nothing from {peer.describe()} within {limit_s:.1f} s")
             if self._wait_once(deadline.slice_ns()):
                 return
+
+    def _wait_once(self, until_ns: int) -> bool:
+        """Wait for one until this moment of CLOCK_MONOTONIC at the latest; True when it was taken."""
+        raise NotImplementedError
+
+
+class SharedSemaphore(Semaphore):
+    """A sem_t at `address`: post, try_take and wait_until are sem_post(3), sem_trywait(3) and sem_clockwait(3).
+
+    The memory's owner keeps it mapped while this object lives.
+    """
+
+    __slots__ = ("_address",)
+
+    def __init__(self, address: int, name: str) -> None:
+        super().__init__(name)
+        self._address = address
+        self.post, self.try_take = _calls(address)
+        # A reference made before spares a conversion for each call, which costs as much as the call.
+        pointer = ctypes.byref(ctypes.c_char.from_address(address))
+        self.wait_until = partial(_sem_clockwait_brief, pointer, _CLOCK_MONOTONIC)
+
+    def initialise(self, value: int) -> None:
+        """As Semaphore.initialise()."""
+        if _sem_init(self._address, 1, value) != 0:
+            raise ResourceError(f"sem_init {self.name}", ctypes.get_errno())
+
+    @property
+    def value(self) -> int:
+        """As Semaphore.value."""
+        count = ctypes.c_int()
+        _sem_getvalue(self._address, ctypes.byref(count))
+        return count.value
+
+    def wait(self, limit_s: float, peer: PeerLiveness) -> None:
+        """As Semaphore.wait(), whose first slice needs no objects here."""
+        now = monotonic_ns()
+        expires_ns = now + int(limit_s * _SECOND_NS)
+        until_ns = min(expires_ns, now + SLICE_NS)
+        if sem_clockwait(self._address, _CLOCK_MONOTONIC, _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)):
+            self._wait_on(Deadline(expires_ns), limit_s, peer)
 
     def _wait_once(self, until_ns: int) -> bool:
         moment = _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)

@@ -100,7 +100,6 @@ class PoolMaker:
                     name, guard, count, segment_bytes, stripe=stripe, waiters_max=waiters_max, create=maker
                 )
                 pools.callback(pool.close)
-                pool.fill_up()
                 return pool
 
             yield make

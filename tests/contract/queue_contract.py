@@ -9,7 +9,7 @@ import pytest
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, CommandError, NameMissing, NameTaken, PeerGone, UsageError
-from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, CommandQueue, CommandSender
+from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, MessageQueue, MessageSender
 from tests.support.channels import in_thread, unique_queue
 from tests.support.waiting import WATCHDOG_S, wait_until
 
@@ -22,15 +22,15 @@ def soon() -> Deadline:
 class QueueContract:
     """Subclasses name the types and say how an owner is killed."""
 
-    queue_type: type[CommandQueue]
-    sender_type: type[CommandSender]
+    queue_type: type[MessageQueue]
+    sender_type: type[MessageSender]
 
-    def kill(self, queue: CommandQueue) -> None:
+    def kill(self, queue: MessageQueue) -> None:
         """End the owner as SIGKILL does."""
         raise NotImplementedError
 
     @pytest.fixture
-    def queue(self) -> Iterator[CommandQueue]:
+    def queue(self) -> Iterator[MessageQueue]:
         queue = self.queue_type.create(unique_queue())
         queue.set_ready()
         yield queue
@@ -38,12 +38,12 @@ class QueueContract:
         self.queue_type.create(queue.name).close()  # what a killed owner left goes with its heir
 
     @pytest.fixture
-    def sender(self, queue: CommandQueue) -> Iterator[CommandSender]:
+    def sender(self, queue: MessageQueue) -> Iterator[MessageSender]:
         sender = self.sender_type(queue.name)
         yield sender
         sender.close()
 
-    def test_message_arrives(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_message_arrives(self, queue: MessageQueue, sender: MessageSender) -> None:
         message = bytes(range(256)) * (MESSAGE_BYTES_MAX // 256)
         sender.send(message, 1, soon())
         sender.send(b"", 1, soon())
@@ -53,19 +53,19 @@ class QueueContract:
         assert queue.receive(0.0) is None
         assert queue.waiting == 0
 
-    def test_most_urgent_first_then_in_order(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_most_urgent_first_then_in_order(self, queue: MessageQueue, sender: MessageSender) -> None:
         sent = [(priority, f"{priority} {number}".encode()) for number in range(2) for priority in (1, 3, 0, 2)]
         for priority, message in sent:
             sender.send(message, priority, soon())
         arrived = [queue.receive(0.0) for _ in sent]
         assert arrived == [b"3 0", b"3 1", b"2 0", b"2 1", b"1 0", b"1 1", b"0 0", b"0 1"]
 
-    def test_receive_waits(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_receive_waits(self, queue: MessageQueue, sender: MessageSender) -> None:
         with in_thread(lambda: queue.receive(WATCHDOG_S)) as received:
             sender.send(b"hello", 1, soon())
         assert received.result() == b"hello"
 
-    def test_each_message_goes_to_one(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_each_message_goes_to_one(self, queue: MessageQueue, sender: MessageSender) -> None:
         with (
             in_thread(lambda: queue.receive(WATCHDOG_S)) as first,
             in_thread(lambda: queue.receive(WATCHDOG_S)) as second,
@@ -74,7 +74,7 @@ class QueueContract:
             sender.send(b"b", 1, soon())
         assert {first.result(), second.result()} == {b"a", b"b"}
 
-    def test_who_waits_can_be_woken(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_who_waits_can_be_woken(self, queue: MessageQueue, sender: MessageSender) -> None:
         with (
             in_thread(lambda: queue.receive(2 * WATCHDOG_S)) as first,
             in_thread(lambda: queue.receive(2 * WATCHDOG_S)) as second,
@@ -83,7 +83,7 @@ class QueueContract:
             queue.wake()
         assert (first.result(), second.result()) == (None, None)
 
-    def test_waking_takes_nothing_away(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_waking_takes_nothing_away(self, queue: MessageQueue, sender: MessageSender) -> None:
         for number in range(MESSAGES_MAX - 1):
             sender.send(b"%d" % number, 0, soon())
         for _ in range(MESSAGES_MAX):
@@ -92,7 +92,7 @@ class QueueContract:
         assert arrived == [*(b"%d" % number for number in range(MESSAGES_MAX - 1)), None]
         assert queue.waiting == 0
 
-    def test_full_queue(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_full_queue(self, queue: MessageQueue, sender: MessageSender) -> None:
         for _ in range(MESSAGES_MAX):
             sender.send(b"x", 1, soon())
         with pytest.raises(ChannelTimeout):
@@ -102,14 +102,14 @@ class QueueContract:
         assert queue.receive(0.0) == b"in time"
         assert queue.waiting == MESSAGES_MAX - 1
 
-    def test_full_queue_of_a_dead_owner(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_full_queue_of_a_dead_owner(self, queue: MessageQueue, sender: MessageSender) -> None:
         for _ in range(MESSAGES_MAX):
             sender.send(b"x", 1, soon())
         self.kill(queue)
         with pytest.raises(PeerGone):
             sender.send(b"y", 1, soon())
 
-    def test_message_too_long(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_message_too_long(self, queue: MessageQueue, sender: MessageSender) -> None:
         with pytest.raises(CommandError, match=str(MESSAGE_BYTES_MAX + 1)):
             sender.send(bytes(MESSAGE_BYTES_MAX + 1), 1, soon())
         assert queue.waiting == 0
@@ -128,7 +128,7 @@ class QueueContract:
         finally:
             queue.close()
 
-    def test_stopping_owner_gets_nothing_new(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_stopping_owner_gets_nothing_new(self, queue: MessageQueue, sender: MessageSender) -> None:
         assert sender.ready()
         queue.set_stopping()
         wait_until(lambda: not sender.ready())
@@ -136,7 +136,7 @@ class QueueContract:
         with pytest.raises(NameMissing):
             self.sender_type(queue.name)
 
-    def test_closed_owner(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_closed_owner(self, queue: MessageQueue, sender: MessageSender) -> None:
         assert sender.alive()
         queue.close()
         assert not sender.alive()
@@ -144,13 +144,13 @@ class QueueContract:
         with pytest.raises(NameMissing):
             self.sender_type(queue.name)
 
-    def test_name_is_taken(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_name_is_taken(self, queue: MessageQueue, sender: MessageSender) -> None:
         sender.send(b"kept", 1, soon())
         with pytest.raises(NameTaken, match=str(os.getpid())):
             self.queue_type.create(queue.name)
         assert queue.receive(0.0) == b"kept"
 
-    def test_take_over_from_the_dead(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_take_over_from_the_dead(self, queue: MessageQueue, sender: MessageSender) -> None:
         sender.send(b"lost", 1, soon())
         self.kill(queue)
         assert not sender.alive()
@@ -168,7 +168,7 @@ class QueueContract:
         finally:
             heir.close()
 
-    def test_close_twice_leaves_the_next_owner_alone(self, queue: CommandQueue) -> None:
+    def test_close_twice_leaves_the_next_owner_alone(self, queue: MessageQueue) -> None:
         queue.close()
         heir = self.queue_type.create(queue.name)
         try:
@@ -180,7 +180,7 @@ class QueueContract:
         finally:
             heir.close()
 
-    def test_closed_sender(self, queue: CommandQueue, sender: CommandSender) -> None:
+    def test_closed_sender(self, queue: MessageQueue, sender: MessageSender) -> None:
         sender.close()
         sender.close()
         assert not sender.alive()

@@ -60,7 +60,6 @@ class Stepped:
         guard = ProcessGuard.acquire(pool_guard_path(name))
         self.pool = SegmentPool(name, guard, 2 * stripe, SEGMENT_BYTES, stripe=stripe, create=segment_type.create)
         resources.callback(self.pool.close)
-        self.pool.fill_up()
         self.lease = self.pool.lease(soon())
         self.names = [segment.name for segment in self.lease.segments]
         assert len(self.names) == stripe

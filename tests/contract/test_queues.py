@@ -1,6 +1,6 @@
 """Both kinds of queues keep the contract."""
 
-from shmchannel.messages.posix_queue import CommandQueue, CommandSender
+from shmchannel.messages.posix_queue import CommandQueue, CommandSender, MessageQueue
 from shmchannel.testing import MemoryQueue, MemorySender
 from tests.contract.queue_contract import QueueContract
 from tests.support.pairs import abandon_queue
@@ -12,8 +12,9 @@ class TestPosixQueue(QueueContract):
     queue_type = CommandQueue
     sender_type = CommandSender
 
-    def kill(self, queue: CommandQueue) -> None:
+    def kill(self, queue: MessageQueue) -> None:
         """Free the lock and leave the names, which is what the kernel does at a process's death."""
+        assert isinstance(queue, CommandQueue)
         abandon_queue(queue)
         queue._queue.close()
 
@@ -24,7 +25,7 @@ class TestMemoryQueue(QueueContract):
     queue_type = MemoryQueue
     sender_type = MemorySender
 
-    def kill(self, queue: CommandQueue) -> None:
+    def kill(self, queue: MessageQueue) -> None:
         """The fake has a verb for it."""
         assert isinstance(queue, MemoryQueue)
         queue.kill()

@@ -87,12 +87,10 @@ def semaphores(segment: Segment) -> tuple[int, int]:
 def memory_pool(
     count: int, segment_bytes: int = SEGMENT_BYTES, *, stripe: int = 4, waiters_max: int = 100
 ) -> SegmentPool:
-    """A filled pool of fakes; the caller closes it."""
-    pool = SegmentPool(
+    """A pool of fakes; the caller closes it."""
+    return SegmentPool(
         unique_pool(), None, count, segment_bytes, stripe=stripe, waiters_max=waiters_max, create=MemorySegment.create
     )
-    pool.fill_up()
-    return pool
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import posix_ipc
 
 from shmchannel.deadline import Deadline
-from shmchannel.messages.posix_queue import CommandQueue
+from shmchannel.messages.posix_queue import CommandQueue, MessageQueue
 from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.commands import INVALIDATE, METADATA_WANTED, PREFIX, Command
 from shmchannel.objects.server import ChannelServer, Handler
@@ -49,7 +49,7 @@ class DictCache(Handler):
         self.hold = threading.Event()
         self.hold.set()
 
-    def get(self, command: Command, writer: ChunkWriter) -> TransferState:
+    def get(self, command: Command, writer: ChunkWriter) -> TransferState | None:
         """Answer from the dictionary."""
         self.commands.append(command)
         self.hold.wait(WATCHDOG_S)
@@ -111,7 +111,7 @@ class Pair:
     """Both daemons' ends; `workers` 0 leaves it to the test to call serve()."""
 
     pool: SegmentPool
-    queue: CommandQueue
+    queue: MessageQueue
     server: ChannelServer
     client: ChannelClient
 
@@ -145,9 +145,9 @@ class Pair:
         self._resources.callback(self.client.close)
 
     def _open_cache(self) -> None:
-        self.queue = CommandQueue.create(self.queue_name)
-        self._resources.callback(_close_handle, self.queue)  # a killed one's too: the user's limit for queues is small
-        self._resources.callback(self.queue.close)
+        self.queue = queue = CommandQueue.create(self.queue_name)
+        self._resources.callback(_close_handle, queue)  # a killed one's too: the user's limit for queues is small
+        self._resources.callback(queue.close)
         self.server = ChannelServer(self.queue, self.handler, stall_s=self._stall_s)
 
     def start_cache(self) -> None:
@@ -168,12 +168,13 @@ class Pair:
 
     def kill_cache(self) -> None:
         """End it as SIGKILL does; its threads go on for what a test wants to see."""
+        assert isinstance(self.queue, CommandQueue)
         abandon_queue(self.queue)
 
     def start_heir(self) -> None:
         """A new cache takes the name over from a killed one."""
         self._stop(self._threads)
-        if type(self.queue) is CommandQueue:
+        if isinstance(self.queue, CommandQueue):
             _close_handle(self.queue)
         self.start_cache()
 

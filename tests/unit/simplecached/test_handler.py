@@ -94,7 +94,6 @@ def served(handler: CacheHandler) -> Iterator[Client]:
         undo.callback(queue.close)
         pool = SegmentPool("gf-1-0000000a", None, 4, _SEGMENT_BYTES, create=MemorySegment.create)
         undo.callback(pool.close)
-        pool.fill_up()
         server = ChannelServer(queue, handler, stall_s=10, attachments=MemoryAttachments())
         undo.callback(server.close)
         client = Client(pool)

@@ -16,13 +16,13 @@ from shmchannel.deadline import Deadline
 from shmchannel.objects import server as server_module
 from shmchannel.objects.commands import Command, CommandKind, encode
 from shmchannel.objects.server import ChannelServer
-from shmchannel.process.guard import GuardWatch
 from shmchannel.process.identity import own_identity
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.layout import ERROR, FAILED, LAST
 from shmchannel.streams.segment import Segment
 from shmchannel.streams.segment_ref import SegmentRef
-from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
+from shmchannel.sync.semaphore import PeerLiveness
+from shmchannel.testing import ManualPeer, MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
 from tests.support.channels import unique_queue
 from tests.support.pairs import DictCache
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -104,13 +104,14 @@ class OneSegment(MemoryAttachments):
     """All that is asked for is one and the same segment, in which each proxy has given its object up."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.proxy = ManualPeer()
+        super().__init__(self.proxy)
         self.segment = MemorySegment.create(f"gf-{os.getpid()}-00000001-{next(_NUMBERS)}", 4096, own_identity())
 
-    def take(self, refs: Sequence[SegmentRef]) -> tuple[list[Segment], GuardWatch]:
+    def take(self, refs: Sequence[SegmentRef]) -> tuple[list[Segment], PeerLiveness]:
         self.segment.header.write_chunk(FAILED, 0, 0, LAST | ERROR)
         self.segment.data_available.post()
-        return [self.segment], self._watch
+        return [self.segment], self.proxy
 
     def put_back(self, segments: Sequence[Segment]) -> None:
         """It stays."""
