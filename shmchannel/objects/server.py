@@ -225,8 +225,8 @@ class ChannelServer:
         if isinstance(error, NotImplementedError):
             self._log_now_and_then("command refused", error)
         else:
-            facts = {"kind": command.kind.name, "key": command.key}
-            log.error("handler failed" if error else "handler gave no answer", exc_info=error, extra=facts)
+            facts = {"kind": command.kind.name, "key": command.key, "reason": str(error or "it gave no answer")}
+            log.error("handler failed", exc_info=error, extra=facts)
         tell(self._stall_s)
 
     def _log_now_and_then(self, event: str, error: Exception) -> None:
