@@ -1,22 +1,29 @@
-"""Bytes between processes through shared memory, with recovery when either side is killed.
+"""Bytes between processes through shared memory; when either side is killed, the other gets an exception, not a hang.
 
-A pool of segments belongs to who asks, a command queue to who answers. Both ends in one program, for the shortest look
-(`shmchannel.testing` has the same in memory, without any name of the operating system):
+The side that asks owns a pool of segments, the side that answers owns a queue. Here both are in one program:
 
+    import os
+    from collections.abc import Sequence
     from threading import Thread
-    from shmchannel import ChannelClient, ChannelServer, CommandQueue, Deadline, ObjectFacts, SegmentPool
 
-    class Shouter:
-        def get(self, command, writer):
+    from shmchannel import (
+        ChannelClient, ChannelServer, ChunkWriter, Command, CommandQueue, Deadline, Handler, ObjectFacts, SegmentPool
+    )
+
+    class Shouter(Handler):
+        def get(self, command: Command, writer: ChunkWriter) -> None:
             body = command.key.upper()
-            writer.begin(ObjectFacts(size_bytes=len(body), version=1, metadata_bytes=0))
-            def read_into(views, offset):
-                views[0][:] = body
-                return len(body)
-            return writer.send(read_into, 0, len(body))
 
-    queue, pool = CommandQueue.create(QUEUE_NAME), SegmentPool.create(count=2, segment_bytes=4096)
-    server, client = ChannelServer(queue, Shouter()), ChannelClient(QUEUE_NAME, pool)
+            def read_into(views: Sequence[memoryview], offset: int) -> int:
+                views[0][:] = body[offset : offset + len(views[0])]
+                return len(views[0])
+
+            writer.begin(ObjectFacts(size_bytes=len(body), version=1, preamble_bytes=0))
+            writer.send(read_into, 0, len(body))
+
+    name = f"/shout-{os.getpid()}"
+    queue, pool = CommandQueue.create(name), SegmentPool.create(count=2, segment_bytes=4096)
+    server, client = ChannelServer(queue, Shouter()), ChannelClient(name, pool)
     queue.set_ready()
     worker = Thread(target=server.serve_one, args=[5.0])
     worker.start()
@@ -26,7 +33,9 @@ A pool of segments belongs to who asks, a command queue to who answers. Both end
     worker.join()
     for part in (client, server, pool, queue):
         part.close()
-    assert answer == b"HELLO"
+    print(answer.decode())
+
+docs/library.md is the guide; `shmchannel.testing` has the same in memory, without any name of the operating system.
 """
 
 from shmchannel.deadline import Deadline

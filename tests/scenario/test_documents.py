@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -123,12 +122,3 @@ def test_readme_names_commands_that_are_there() -> None:
     programs = set(re.findall(r"(?m)^\.venv/bin/(\S+)", blocks))
     assert {"simplecached", "webproxy", "gfclient"} <= programs
     assert all(os.access(executable(program), os.X_OK) for program in programs)
-
-
-def test_library_example(tmp_path: Path) -> None:
-    """The program in docs/library.md runs as it stands, survives the kill in it, and leaves nothing."""
-    block = generated_part("docs/library.md", "example")
-    program = tmp_path / "poem.py"
-    program.write_text(block.removeprefix("```python\n").removesuffix("```\n"), encoding="utf-8")
-    output = _run([sys.executable, "-W", "error", str(program)], PYTHONPATH=str(ROOT))
-    assert output.splitlines() == ["equal: True", "the other side is gone", "segments back in the pool: True"]
