@@ -35,7 +35,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class WorkloadKind:
     """One sample workload; `requests` is None when each file is asked for once."""
 
     name: str
@@ -53,18 +53,18 @@ class PlannedFile:
     size_bytes: int
 
 
-def load_kinds() -> dict[str, Kind]:
+def load_kinds() -> dict[str, WorkloadKind]:
     """Read the table of sample workloads that comes with the package."""
     table = tomllib.loads(files("workloads.manifests").joinpath("kinds.toml").read_text(encoding="utf-8"))
     return {name: _kind(name, fields) for name, fields in table.items()}
 
 
-def _kind(name: str, fields: Mapping[str, Any]) -> Kind:
+def _kind(name: str, fields: Mapping[str, Any]) -> WorkloadKind:
     groups = tuple(Group(**group) for group in fields["groups"])
-    return Kind(name, fields["description"], groups, fields.get("requests"), fields.get("skew", 0.0))
+    return WorkloadKind(name, fields["description"], groups, fields.get("requests"), fields.get("skew", 0.0))
 
 
-def plan_files(kind: Kind, seed: int) -> list[PlannedFile]:
+def plan_files(kind: WorkloadKind, seed: int) -> list[PlannedFile]:
     """Return the files of a workload; the same for the same seed."""
     chance = random.Random(f"{seed} {kind.name} sizes")
     return [
@@ -74,7 +74,7 @@ def plan_files(kind: Kind, seed: int) -> list[PlannedFile]:
     ]
 
 
-def plan_requests(kind: Kind, planned: Sequence[PlannedFile], seed: int) -> list[str]:
+def plan_requests(kind: WorkloadKind, planned: Sequence[PlannedFile], seed: int) -> list[str]:
     """Return the paths of a workload in the order of its requests; the same for the same seed."""
     paths = [file.path for file in planned]
     if kind.requests is None:
@@ -91,7 +91,7 @@ def content(path: str, size_bytes: int, seed: int) -> Iterator[bytes]:
         yield chance.randbytes(min(_BLOCK_BYTES, size_bytes - start))
 
 
-def generate(kind: Kind, folder: str, seed: int) -> list[ManifestEntry]:
+def generate(kind: WorkloadKind, folder: str, seed: int) -> list[ManifestEntry]:
     """Make the files and lists of a workload below `folder` and return the manifest; raises OSError."""
     root = os.path.join(os.path.realpath(folder), "files")
     planned = plan_files(kind, seed)

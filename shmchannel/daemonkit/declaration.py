@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Kind: TypeAlias = "type[int] | type[float] | type[str] | type[bool] | type[StrEnum] | type[DataclassInstance]"
+OptionType: TypeAlias = "type[int] | type[float] | type[str] | type[bool] | type[StrEnum] | type[DataclassInstance]"
 Value: TypeAlias = int | float | str | bool | tuple[object, ...] | None
 Unit: TypeAlias = Literal["bytes", "seconds", "microseconds"]
 
@@ -51,7 +51,7 @@ class Setting:
     """
 
     name: str
-    kind: Kind
+    kind: OptionType
     many: bool
     columns: tuple[Setting, ...]
     optional: bool
@@ -167,7 +167,7 @@ def _setting(field: dataclasses.Field[Any], annotation: object) -> Setting:
     )
 
 
-def _kind_of(name: str, annotation: object) -> tuple[Kind, bool, bool]:
+def _kind_of(name: str, annotation: object) -> tuple[OptionType, bool, bool]:
     """Return X of `X | None` or `tuple[X, ...]`, whether None is allowed, and whether it is a list."""
     item = _item_of(annotation)
     if item is not None:
@@ -184,7 +184,7 @@ def _kind_of(name: str, annotation: object) -> tuple[Kind, bool, bool]:
     raise TypeError(f"field {name}: a setting cannot have the type {annotation!r}")
 
 
-def _item_of(annotation: object) -> Kind | None:
+def _item_of(annotation: object) -> OptionType | None:
     """Return X of `tuple[X, ...]` if X can be the type of an item, else None."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is not tuple or len(arguments) != 2 or arguments[1] is not Ellipsis:
@@ -201,7 +201,7 @@ def _check_switch(name: str, flags: tuple[str, ...], *, default: bool) -> None:
             raise TypeError(f"field {name}: flag {flag} does not say that it turns {default} into {not default}")
 
 
-def _metavar(kind: Kind, unit: Unit | None, *, many: bool) -> str:
+def _metavar(kind: OptionType, unit: Unit | None, *, many: bool) -> str:
     if unit is not None:
         return unit.upper()
     if issubclass(kind, StrEnum):

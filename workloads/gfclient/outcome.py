@@ -26,7 +26,7 @@ class Failure(StrEnum):
     CANCELLED = "cancelled"
 
 
-Kind: TypeAlias = Failure | Violation
+FailureKind: TypeAlias = Failure | Violation
 
 REFUSALS = {
     Status.FILE_NOT_FOUND: Failure.FILE_NOT_FOUND,
@@ -34,7 +34,7 @@ REFUSALS = {
     Status.INVALID: Failure.REFUSED_AS_INVALID,
 }
 
-_REMEDIES: dict[Kind, str] = {
+_REMEDIES: dict[FailureKind, str] = {
     Failure.CONNECT: "check that the server runs and that -s and -p name it",
     Failure.TIMEOUT: "raise --timeout, or look at why the server stalls",
     Failure.CONNECTION_LOST: "look at the server's log; then try again",
@@ -54,7 +54,7 @@ _VIOLATION_REMEDY = "what answers there does not speak GETFILE; check -s and -p"
 class RequestError(Exception):
     """One request came to nothing; `kind` counts it, `detail` tells a person what was seen."""
 
-    def __init__(self, kind: Kind, detail: str) -> None:
+    def __init__(self, kind: FailureKind, detail: str) -> None:
         super().__init__(kind, detail)
         self.kind = kind
         self.detail = detail
@@ -73,7 +73,7 @@ class Outcome:
     path: bytes
     status: Status | None
     received_bytes: int
-    failure: Kind | None = None
+    failure: FailureKind | None = None
     detail: str = ""
 
     @property
@@ -82,6 +82,6 @@ class Outcome:
         return self.failure is None
 
 
-def remedy_for(kind: Kind) -> str:
+def remedy_for(kind: FailureKind) -> str:
     """Return what a person can do about a failure of this kind."""
     return _REMEDIES.get(kind, _VIOLATION_REMEDY)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from workloads.generate import Group, Kind, content, generate, load_kinds, main, plan_files, plan_requests
+from workloads.generate import Group, WorkloadKind, content, generate, load_kinds, main, plan_files, plan_requests
 from workloads.gfclient.workload import read_workload
 from workloads.manifest import compare, read_manifest
 
-TINY = Kind("tiny", "for this test", (Group("none", 1, 0, 0), Group("some", 5, 10, 5000)), requests=20, skew=1.0)
+TINY = WorkloadKind(
+    "tiny", "for this test", (Group("none", 1, 0, 0), Group("some", 5, 10, 5000)), requests=20, skew=1.0
+)
 
 
 def test_the_kinds_are_those_promised() -> None:

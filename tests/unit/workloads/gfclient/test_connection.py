@@ -8,7 +8,7 @@ from tests.support.rawserver import RESET, RawServer, Step, byte_by_byte
 from webproxy.getfile import Status, Violation
 from workloads.gfclient.cancel import Canceller
 from workloads.gfclient.connection import BUFFER_BYTES, CountOnly, Endpoint, Fetcher
-from workloads.gfclient.outcome import Failure, Kind, Outcome, RequestError
+from workloads.gfclient.outcome import Failure, FailureKind, Outcome, RequestError
 
 LONG_S = 60.0
 NEVER_S = 0.05  # a time-out that is meant to pass
@@ -90,7 +90,7 @@ def test_ipv6() -> None:
         ([RESET], Failure.CONNECTION_LOST, None),
     ],
 )
-def test_each_failure_has_its_kind(script: list[Step], kind: Kind, status: Status | None) -> None:
+def test_each_failure_has_its_kind(script: list[Step], kind: FailureKind, status: Status | None) -> None:
     with RawServer(script) as server:
         outcome = fetch(server)
     assert (outcome.failure, outcome.status) == (kind, status)
