@@ -5,9 +5,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 
-from tests.architecture.tree import ROOT, files, modules, nodes, read
+from tests.architecture.tree import ROOT, Module, files, modules, nodes, read, references
 
 _MACHINE_PATH = re.compile(r"(?<![\w.$}\])])/(?:" + "|".join(("work", "root", "home")) + r")/\w")
 _REGISTRIES = tuple(
@@ -16,22 +15,66 @@ _REGISTRIES = tuple(
 _PURE = re.compile(r"\bPURE\b")
 
 
-def _calls(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    for node in nodes(tree):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node.lineno
+_TIME = "time time_ns clock_gettime clock_gettime_ns CLOCK_REALTIME ctime gmtime localtime strftime"
+_DATETIME = "datetime.now datetime.today datetime.utcnow date.today"
+_WALL_CLOCK = frozenset([f"time.{name}" for name in _TIME.split()] + [f"datetime.{name}" for name in _DATETIME.split()])
+
+# The wall clock jumps. Whoever needs the time of day is given it; these read it, each for a reason.
+_READS_THE_WALL_CLOCK = {
+    "simplecached.content.static": "how long ago a file changed, which the file system dates by this clock",
+    "simplecached.stores.versions": "versions that are higher than those before a restart",
+    "webproxy.exchange.fast_path": "the age of a hit",
+    "webproxy.exchange.http_request": "when a request came, and when a HEAD was asked and answered",
+    "webproxy.exchange.pass_through": "Date of a response that has none",
+    "webproxy.fetch.getfile_fetch": "when the origin was asked, and answered",
+    "webproxy.fetch.http_fetch": "when the origin was asked, and answered",
+    "webproxy.fetch.job": "the century of two-digit years in a response's dates",
+    "webproxy.serving.http1_server": "Date of a refusal before there is a request",
+    "webproxy.store.lookup": "when a file of the cache was first seen: it came with no Date",
+    "webproxy.transport.cached_reply": "the age of a hit",
+}
+_SLEEPS = {"shmchannel.messages.posix_queue": "a sweeper lets go of a guard without telling anybody"}
+
+
+def _mentions(wanted: frozenset[str]) -> dict[str, set[str]]:
+    """The modules that mention one of these names, and which."""
+    found: dict[str, set[str]] = {}
+    for module in modules():
+        names = wanted & {name for name, _ in references(module)}
+        if names:
+            found[module.name] = set(names)
+    return found
+
+
+def test_the_wall_clock_is_read_in_few_places() -> None:
+    """Under whatever name it was imported."""
+    readers = _mentions(_WALL_CLOCK)
+    assert {name: names for name, names in readers.items() if name not in _READS_THE_WALL_CLOCK} == {}
+    assert set(_READS_THE_WALL_CLOCK) - set(readers) == set(), "these do not read it any more"
+
+
+def test_nothing_sleeps() -> None:
+    """A sleep is a wait that nothing can end: wait for an event with a deadline instead."""
+    assert set(_mentions(frozenset(("time.sleep",)))) == set(_SLEEPS)
 
 
 def test_calls_that_bite() -> None:
-    """`pack_into` zeroes shared memory before it writes; the wall clock jumps; `fork` copies locks and guards."""
-    bad = ("pack_into", "time.time", "os.fork", "os.system")
+    """`pack_into` zeroes shared memory before it writes; `fork` copies locks and guards; a shell takes names apart."""
+    bad = ("pack_into", "os.fork", "os.forkpty", "os.system", "os.popen")
     found = [
         f"{module.path}:{line}: {name}"
         for module in modules()
-        for name, line in _calls(module.tree)
+        for name, line in references(module)
         if name.endswith(bad)
     ]
     assert found == []
+
+
+def test_imports_hide_no_name() -> None:
+    """What the tests above look for they find under any name."""
+    text = "from time import time as now\nimport time as t, os.path\nnow(); t.sleep(1); os.fork(); x.pack_into()"
+    found = {name for name, _ in references(Module("x.py", "x", text, ast.parse(text)))}
+    assert {"time.time", "time.sleep", "os.fork", "x.pack_into"} <= found
 
 
 def test_the_library_loads_one_package_of_others() -> None:
@@ -46,19 +89,14 @@ def test_the_library_loads_one_package_of_others() -> None:
 
 def test_packages_do_not_print() -> None:
     """The daemons and the library log; only a command line writes to the terminal."""
-    printing = {module.name for module in modules() for name, _ in _calls(module.tree) if name == "print"}
+    printing = {module.name for module in modules() for name, _ in references(module) if name == "print"}
     allowed = {name for name in printing if name.startswith("workloads.")}
     assert printing <= allowed
 
 
 def test_semaphores_are_called_in_one_file() -> None:
     """`sem_*` belongs to semaphore.py, also as an attribute of a library."""
-    users = {
-        module.name
-        for module in modules()
-        for node in nodes(module.tree)
-        if isinstance(node, ast.Attribute) and node.attr.startswith("sem_")
-    }
+    users = {module.name for module in modules() for name, _ in references(module) if re.search(r"(^|\.)sem_", name)}
     assert users == {"shmchannel.sync.semaphore"}
 
 
@@ -67,8 +105,8 @@ def test_environment_is_read_in_few_places() -> None:
     readers = {
         module.name
         for module in modules("shmchannel", "simplecached", "webproxy")
-        for node in nodes(module.tree)
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv")
+        for name, _ in references(module)
+        if name in ("os.environ", "os.environb", "os.getenv", "os.putenv")
     }
     assert readers == {"shmchannel.daemonkit.options", "shmchannel.daemonkit.readiness", "shmchannel.faults"}
 

@@ -83,7 +83,7 @@ def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
 
 def forget() -> None:
     """Let go of the syntax trees: whoever comes after these tests does not drag them along."""
-    for cached in (_module, modules, read, nodes):
+    for cached in (_module, modules, read, nodes, references):
         cached.cache_clear()
 
 
@@ -92,6 +92,32 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
     for node in nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
+
+
+@functools.cache
+def references(module: Module) -> tuple[tuple[str, int], ...]:
+    """Full dotted names that a module mentions, with their lines, whatever its imports call them.
+
+    After `from time import time as now`, a mention of `now` is one of `time.time`. Names that are not imported stay as
+    they are written.
+    """
+    known = dict(_imported_names(module.tree))
+    found = []
+    for node in nodes(module.tree):
+        if isinstance(node, ast.Name | ast.Attribute):
+            first, dot, rest = ast.unparse(node).partition(".")
+            found.append((known.get(first, first) + dot + rest, node.lineno))
+    return tuple(found)
+
+
+def _imported_names(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in nodes(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                yield alias.asname or top, alias.name if alias.asname else top
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from ((alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names)
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

@@ -198,13 +198,14 @@ class HttpRequestHandler:
 
     # -- what is asked for ---------------------------------------------------------------------------------------
     def _serve(self, connection: HttpConnection, request: RequestHead, said: Connection) -> Result:
-        own = self._own.serve(connection, request, said)
+        now = time()
+        own = self._own.serve(connection, request, said, now)
         if own is not None:
             return own
         target = self._origins.find(split_target(request.target, request.fields.get(b"host")))
         if isinstance(target, Refused):
             return self._refuse(connection, request, target.status, target.reason)
-        context = RequestContext(connection, request, target, said, time())
+        context = RequestContext(connection, request, target, said, now)
         if request.method == b"PURGE":
             return self._purges.serve(context) or self._refuse(connection, request, 405, "PURGE not allowed from here")
         if request.method not in (b"GET", b"HEAD"):

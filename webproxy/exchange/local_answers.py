@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from time import time
-
 from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.http.errors import HttpError
 from webproxy.http.messages import RequestHead
@@ -20,7 +18,9 @@ class LocalResponses:
         self._replies = replies
         self._via = via
 
-    def serve(self, connection: HttpConnection, request: RequestHead, said: Connection) -> tuple[str, bool] | None:
+    def serve(
+        self, connection: HttpConnection, request: RequestHead, said: Connection, now: float
+    ) -> tuple[str, bool] | None:
         """Answer an OPTIONS that ends here; None for a request that goes its way.
 
         Raises:
@@ -33,5 +33,5 @@ class LocalResponses:
             raise HttpError(508, "loop detected: this proxy is already in Via")
         if not ends_here(request):
             return None
-        connection.stream.send_all(self._replies.options(said, time()))
+        connection.stream.send_all(self._replies.options(said, now))
         return "answered", not said.closes

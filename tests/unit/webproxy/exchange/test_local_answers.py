@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.http_values import request
+from tests.support.http_values import NOW, request
 from tests.support.tcp import connected
 from webproxy.exchange.local_answers import LocalResponses
 from webproxy.exchange.response_heads import CLOSES, STAYS, Connection, ResponseHeads
@@ -24,7 +24,7 @@ def served(asked: RequestHead, said: Connection = STAYS) -> tuple[tuple[str, boo
     """What is told of the request, and what its client got."""
     with connected() as (fd, client):
         connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
-        result = OWN.serve(connection, asked, said)
+        result = OWN.serve(connection, asked, said, NOW)
         sockets.close(fd)
         return result, b"".join(iter(lambda: client.recv(4096), b""))
 
