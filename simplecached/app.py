@@ -128,8 +128,8 @@ class CacheService:
                 "malformed": stats.malformed_total,
                 "expired": stats.expired_total,
                 "broken": stats.broken_total,
-                "shelved": hot_table.published_total,
-                "unshelved": hot_table.dropped_total,
+                "hot_table_published": hot_table.published_total,
+                "hot_table_dropped": hot_table.dropped_total,
                 "unfinished": stuck,
             },
         )

@@ -80,7 +80,7 @@ class HotObjects:
                 is_unchanged=found.recheck(),
             )
         except OSError as error:
-            log.debug("object not put on the hot table", extra={"key": key, "reason": str(error)})
+            log.debug("object not added to the hot table", extra={"key": key, "reason": str(error)})
 
     def drop(self, key: bytes) -> None:
         """The object or its metadata was replaced: after the successor is visible, before anybody is told so."""

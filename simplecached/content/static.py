@@ -245,7 +245,9 @@ class FileMap(_StaticFiles):
             try:
                 self._paths = load_file_map(self._map_path, self._descriptors)
             except ConfigError as error:
-                log.error("file map refused, keeping the one before", extra={"map": self._map_path, "why": str(error)})
+                log.error(
+                    "map file refused, previous one stays in use", extra={"map": self._map_path, "reason": str(error)}
+                )
                 return
             for key in self._files.kept_keys():
                 if key not in self._paths:

@@ -67,7 +67,7 @@ class DirectoryIndex:
             self.close()
             if _primary_code(error) not in _DAMAGED:
                 raise StartupError(f"cannot open the store's index {path}: {error}") from error
-            log.warning("store index damaged, starting with an empty one", extra={"path": path, "why": str(error)})
+            log.warning("store index corrupt, starting empty", extra={"path": path, "reason": str(error)})
             self._start_over()
 
     def take_rows(self) -> list[IndexRow]:

@@ -262,7 +262,7 @@ class DirectoryStore(LruStore):
         try:
             self._rows.note_use(uses)
         except StoreUnavailable as error:
-            log.warning("order of use not written", extra={"why": str(error)})
+            log.warning("access order not saved", extra={"reason": str(error)})
         _checkpoint("flushed")
 
     def _unlink(self, path: str) -> None:
@@ -271,11 +271,11 @@ class DirectoryStore(LruStore):
         except FileNotFoundError:
             pass
         except OSError as error:
-            log.error("object file not removed", extra={"path": path, "why": error.strerror})
+            log.error("object file not removed", extra={"path": path, "reason": error.strerror})
 
     def _remove_rows(self, records: Sequence[Record]) -> None:
         try:
             self._rows.remove([record.version for record in records])
         except StoreUnavailable as error:
             # A row without its file is dropped at the next start.
-            log.warning("index rows not removed", extra={"row_count": len(records), "why": str(error)})
+            log.warning("index rows not removed", extra={"row_count": len(records), "reason": str(error)})

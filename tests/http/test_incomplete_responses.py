@@ -317,7 +317,7 @@ def test_a_beginning_outlives_a_restart_of_both(yard: DaemonYard, tmp_path: Path
     with OriginStub({"/x": [CUT_OFF, GOOD]}) as origin:
         cache, proxy = yard.start_cache(*where), yard.start_proxy("-s", origin.url, env=ONE_TRY)
         assert not fetch(proxy.port, "/x").whole
-        proxy.wait_event("beginning kept")
+        proxy.wait_event("partial response stored")
         assert (proxy.stop(), cache.stop()) == (0, 0)
         yard.start_cache(*where)
         check_whole(fetch(yard.start_proxy("-s", origin.url, env=ONE_TRY).port, "/x"))
@@ -332,7 +332,7 @@ def test_a_cache_that_is_killed_while_its_part_is_completed(yard: DaemonYard, be
     with OriginStub({"/x": [CUT_OFF, held, GOOD]}) as origin:
         cache, proxy = yard.start_cache(), yard.start_proxy("-s", origin.url, env=ONE_TRY)
         assert not fetch(proxy.port, "/x").whole
-        proxy.wait_event("beginning kept")
+        proxy.wait_event("partial response stored")
         with HttpClient(proxy.port) as client:
             client.send("/x")
             assert held.reached.wait(WATCHDOG_S)

@@ -52,10 +52,10 @@ class TestFileMap:
         port = yard.start_proxy().port
         replace(tmp_path / "map", b"/a one\n/b missing-file\n")
         assert ask(port, "/b").status is Status.FILE_NOT_FOUND
-        refused = cache.wait_event("file map refused, keeping the one before")
-        assert f"{tmp_path / 'map'}, line 2: missing file" in refused["why"]
+        refused = cache.wait_event("map file refused, previous one stays in use")
+        assert f"{tmp_path / 'map'}, line 2: missing file" in refused["reason"]
         assert ask(port, "/a").body == bodies["/one"]
-        assert len(cache.events("file map refused, keeping the one before")) == 1
+        assert len(cache.events("map file refused, previous one stays in use")) == 1
 
     @pytest.mark.parametrize(
         ("content", "complaint"),

@@ -265,7 +265,7 @@ class _HttpFetch(FetchJob):
         try:
             return self.spool.prefix()
         except OSError as error:
-            log.info("beginning not kept", extra={"key": self._order.target.key, "reason": str(error)})
+            log.info("partial response not stored", extra={"key": self._order.target.key, "reason": str(error)})
             return None
 
     def _freshened(self, stored: StoredResponse, response: OriginResponse) -> StoredResponse:
@@ -393,7 +393,7 @@ class HttpFetches:
         try:
             opened = self.open(order, now)
         except WebProxyError as error:  # the next request tries again
-            log.info("not validated", extra={"key": order.target.key, "reason": str(error)})
+            log.info("background revalidation not started", extra={"key": order.target.key, "reason": str(error)})
             return
         if opened is not None:
             reader, joined = opened

@@ -85,7 +85,7 @@ class PartialStore:
         fill.finish()
         if fill.stored:
             extra = {"key": key, "held_bytes": prefix.written, "size_bytes": size_bytes}
-            log.info("beginning kept", extra=extra)
+            log.info("partial response stored", extra=extra)
         return fill.stored
 
     def is_as_found(self, part: StoredHit) -> bool:

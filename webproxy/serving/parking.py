@@ -125,7 +125,7 @@ class ParkingLot:
             try:
                 self._turn()
             except Exception:
-                log.exception("boss failed in a turn")
+                log.exception("parking thread error")
 
     def _turn(self) -> None:
         for fd, _ in self._epoll.poll(self._next_wait()):

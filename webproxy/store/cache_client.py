@@ -87,7 +87,7 @@ class CacheClient:
                     raise self._unavailable(error) from error
             except ShmChannelError as error:
                 if isinstance(error, PeerError):
-                    log.warning("cache answered wrongly", extra={"reason": str(error)})
+                    log.warning("invalid answer from the cache", extra={"reason": str(error)})
                 raise self._unavailable(error) from error
             else:
                 if not self._present:

@@ -182,7 +182,7 @@ class Fill:
                 return
             transfer.pump(self._read_into, self._handed_early(self._size), wait=True)
             if self.confirm is not None and not self.confirm():
-                log.info("object not stored", extra={"key": self.key, "reason": "what it was made of has gone"})
+                log.info("object not stored", extra={"key": self.key, "reason": "its source is gone"})
                 self.cancel()
                 return
             with self.token.use() as granted:

@@ -91,7 +91,7 @@ class CacheUpdater:
                 for gone in (key, *(variant_key(key, one.id) for one in replaced)):
                     self._store.purge(gone, Deadline.after(WRITE_SECONDS))
             except (ShmChannelError, CacheUnavailable, MetadataError) as error:
-                log.info("variant not entered", extra={"key": key, "reason": str(error)})
+                log.info("variant index not updated", extra={"key": key, "reason": str(error)})
                 return
         self._lookup.note_varying(key)
 

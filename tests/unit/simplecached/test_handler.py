@@ -489,7 +489,7 @@ def test_second_request_puts_it_on_the_hot_table(store: MemoryStore) -> None:
     assert store.stats().pinned_count == 0
 
 
-def shelved(client: ChannelClient, hot_table: HotTable, key: bytes) -> HotTableEntry:
+def published(client: ChannelClient, hot_table: HotTable, key: bytes) -> HotTableEntry:
     """Ask until the object lies on the hot table."""
 
     def asked() -> HotTableEntry | None:
@@ -506,8 +506,8 @@ def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: 
     put(store, b"/hot", b"old", b"facts")
     put(store, b"/other", b"other")
     with on_a_hot_table(store) as (client, hot_table):
-        assert shelved(client, hot_table, b"/hot")[1:3] == (b"facts", b"old")
-        assert shelved(client, hot_table, b"/other").body == b"other"
+        assert published(client, hot_table, b"/hot")[1:3] == (b"facts", b"old")
+        assert published(client, hot_table, b"/other").body == b"other"
         if way == "put":
             assert store_through(client, b"/hot", b"new")
         elif way == "update":
@@ -520,9 +520,9 @@ def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: 
         assert hot_table.reader.get(b"/other") is not None
         assert hot_table.publisher.stats().dropped_total == 1
         if way == "put":
-            assert shelved(client, hot_table, b"/hot").body == b"new"
+            assert published(client, hot_table, b"/hot").body == b"new"
         elif way == "update":
-            assert shelved(client, hot_table, b"/hot")[1:3] == (b"newer", b"old")
+            assert published(client, hot_table, b"/hot")[1:3] == (b"newer", b"old")
 
 
 def test_marked_object_is_not_on_the_hot_table_before_it_was_updated(store: MemoryStore) -> None:
@@ -534,14 +534,14 @@ def test_marked_object_is_not_on_the_hot_table_before_it_was_updated(store: Memo
             assert facts_of(client, b"/hot") == (b"facts", True)
         assert hot_table.publisher.stats().published_total == 0
         assert client.update(b"/hot", 0, b"new", Deadline.after(10))
-        assert shelved(client, hot_table, b"/hot")[1:3] == (b"new", b"body")
+        assert published(client, hot_table, b"/hot")[1:3] == (b"new", b"body")
 
 
 def test_refused_update_leaves_it_there(store: MemoryStore) -> None:
     """What is served is still the old metadata."""
     version = put(store, b"/hot", b"body", b"old")
     with on_a_hot_table(store) as (client, hot_table):
-        shelved(client, hot_table, b"/hot")
+        published(client, hot_table, b"/hot")
         assert not client.update(b"/hot", version + 1, b"new", Deadline.after(10))
         assert hot_table.reader.get(b"/hot") is not None
 
@@ -550,7 +550,7 @@ def test_refused_put_leaves_it_there(store: MemoryStore) -> None:
     """What is served is still the old object."""
     put(store, b"/hot", b"old")
     with on_a_hot_table(store) as (client, hot_table):
-        shelved(client, hot_table, b"/hot")
+        published(client, hot_table, b"/hot")
         assert not store_through(client, b"/hot", bytes(20_001))
         assert hot_table.reader.get(b"/hot") is not None
 
@@ -561,11 +561,11 @@ def test_changed_file(store: MemoryStore, tmp_path: Path) -> None:
     path.write_bytes(b"old")
     static = StaticDirectory(str(tmp_path))
     with on_a_hot_table(store, static) as (client, hot_table):
-        assert shelved(client, hot_table, b"/hot").body == b"old"
+        assert published(client, hot_table, b"/hot").body == b"old"
         hot_table.publisher.clear()
         path.write_bytes(b"newer")
         assert fetch(client, b"/hot")[1] == b"newer"
-        assert shelved(client, hot_table, b"/hot").body == b"newer"
+        assert published(client, hot_table, b"/hot").body == b"newer"
     static.close()
 
 

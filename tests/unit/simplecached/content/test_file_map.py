@@ -239,6 +239,6 @@ class TestReloading:
                 assert get(source, b"/a") == b"content of a"
                 assert source.open(b"/x") is None
             assert [record.levelno for record in caplog.records] == [logging.ERROR]
-            assert str(folder / "locals.txt") in vars(caplog.records[0])["why"]
+            assert str(folder / "locals.txt") in vars(caplog.records[0])["reason"]
         (folder / "locals.txt").write_text("/x b")
         assert get(source, b"/x") == b"content of b"
