@@ -10,7 +10,7 @@ from shmchannel.process.reaper import survey, sweep
 def main(argv: Sequence[str] | None = None) -> int:
     """Sweep and print what was removed.
 
-    Exit status 0; 1: a dead owner's name could not be removed; 2: the names cannot be seen.
+    Exit status 0; 1: a dead owner's name could not be removed; 2: the names cannot be listed.
     """
     parser = argparse.ArgumentParser(prog="clean-shm", description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     left = [row for row in survey() if not row.alive]
     for row in left:
         print(
-            f"clean-shm: {row.path} is still there; it belongs to another user or to a sweep that runs now",
+            f"clean-shm: {row.path} still exists; it belongs to another user or to a running sweep",
             file=sys.stderr,
         )
     return 1 if left else 0

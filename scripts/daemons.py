@@ -1,4 +1,4 @@
-"""Start the daemons as a user would, wait for what they log, stop them by pid. For the demo and the benchmark."""
+"""Start the daemons as a user would, wait for their log lines, stop them by pid. For the demo and the benchmark."""
 
 import os
 import re
@@ -23,18 +23,18 @@ ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 class DaemonFailed(Exception):
-    """A daemon ended too early or did not say what was waited for; the text has the end of its log."""
+    """A daemon ended early or did not log the expected event; the text has the end of its log."""
 
 
 class _Interruption:
-    """The one KeyboardInterrupt of this program. Signals come to the main thread, which starts the daemons."""
+    """The single KeyboardInterrupt of this program, in the main thread, which starts the daemons."""
 
     def __init__(self) -> None:
         self._came = False
         self._held_back = False
 
     def install(self) -> None:
-        """Handle the ending signals; those that came before are forgotten."""
+        """Handle the terminating signals; earlier ones are forgotten."""
         self._came = False
         for signum in ENDING_SIGNALS:
             signal.signal(signum, self._on_signal)
@@ -46,7 +46,7 @@ class _Interruption:
 
     @contextmanager
     def held_back(self) -> Iterator[None]:
-        """Let a signal that comes in the block interrupt at its end. Not for blocks in each other."""
+        """Delay the interrupt by a signal to the end of the block. Not to be nested."""
         came_before = self._came
         self._held_back = True
         try:
@@ -61,15 +61,16 @@ _interruption = _Interruption()
 
 
 def interrupt_on_ending_signals() -> None:
-    """Make the first signal to end this program a KeyboardInterrupt, so that its daemons are stopped on the way out.
+    """Turn the first terminating signal into a KeyboardInterrupt, so that the daemons are stopped on the way out.
 
-    Later ones are ignored: a clean-up cut short would leave a daemon running. It is bounded by STOP_TIMEOUT_S a daemon.
+    Later ones are ignored: an interrupted clean-up would leave a daemon running. It takes at most STOP_TIMEOUT_S per
+    daemon.
     """
     _interruption.install()
 
 
 def executable(name: str) -> str:
-    """Where a console command of this environment is."""
+    """The path of a console command of this environment."""
     return os.path.join(os.path.dirname(sys.executable), name)
 
 
@@ -80,7 +81,7 @@ def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
 class Daemon:
     """One child process whose log goes to a file. Owns the process, not the file.
 
-    It gets the user's environment without the settings of our daemons: what is started here says all of its own.
+    It gets the user's environment without the settings of our daemons, because all settings are given here.
 
     It is a process group of its own, so that Ctrl-C reaches only the program that started it and stops it in order.
     """
@@ -102,24 +103,24 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """Its pid; also after it has ended."""
+        """Its pid, even after it has ended."""
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it is still running."""
         return self._process.poll() is None
 
     def log_text(self) -> str:
-        """All it has logged, without colours."""
+        """Everything it has logged, without colours."""
         with open(self._log_path, encoding="utf-8", errors="replace") as log:
             return _COLOUR.sub("", log.read())
 
     def wait_for_event(self, event: str, timeout_s: float = START_TIMEOUT_S) -> str:
-        """Block until a line of its log holds the word `event`, and return that line.
+        """Block until a line of its log contains the word `event`, and return that line.
 
         Raises:
-            DaemonFailed: it ended, or the time is up.
+            DaemonFailed: it ended, or did not log it in time.
         """
         word = re.compile(rf"\b{re.escape(event)}\b")
         give_up = time.monotonic() + timeout_s
@@ -135,7 +136,7 @@ class Daemon:
             time.sleep(_LOOK_INTERVAL_S)
 
     def wait_until_accepting(self, port: int, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Block until it accepts connections on the port; for programs that do not say so. Raises DaemonFailed."""
+        """Block until it accepts connections on the port; for programs that do not log it. Raises DaemonFailed."""
         give_up = time.monotonic() + timeout_s
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -153,7 +154,7 @@ class Daemon:
         return int(match[1])
 
     def stop(self) -> int:
-        """Ask it to end, kill it when it does not, and return its exit status; may be called twice."""
+        """Ask it to end, kill it if it does not, and return its exit status; may be called twice."""
         if self.running:
             self._process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
@@ -167,7 +168,7 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairOptions:
-    """What the pair is started with. `source` (directory or file map) is the cache's, `origin_url` the proxy's."""
+    """Configuration of the pair. `source` (directory or file map) is the cache's, `origin_url` the proxy's."""
 
     source: str | None = None
     origin_url: str | None = None
@@ -213,10 +214,10 @@ class Pair:
 def running_daemon(
     name: str, command: Sequence[str], log_path: str, environ: Mapping[str, str] | None = None
 ) -> Iterator[Daemon]:
-    """Run one child process; it is stopped at the end in any case, also when a signal comes while it is started."""
+    """Run one child process; it is always stopped at the end, even if a signal arrives while it is being started."""
     daemon = None
     try:
-        with _interruption.held_back():  # else it could run and nobody know of it
+        with _interruption.held_back():  # otherwise it could run unnoticed
             daemon = Daemon(name, command, log_path, environ)
         yield daemon
     finally:
@@ -226,10 +227,10 @@ def running_daemon(
 
 @contextmanager
 def running_pair(options: PairOptions, log_directory: str, tag: str) -> Iterator[Pair]:
-    """Run both daemons on a queue name of their own; they are stopped at the end in any case.
+    """Run both daemons on a queue name of their own; they are always stopped at the end.
 
     Raises:
-        DaemonFailed: one of them did not come up.
+        DaemonFailed: one of them did not start.
     """
     queue_name = f"/{tag}-{os.getpid()}"
     with ExitStack() as started:

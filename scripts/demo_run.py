@@ -1,8 +1,9 @@
-"""`scripts/demo`: the pair on real files: download everything, compare digests, measure, look for leaks, stop.
+"""`scripts/demo`: runs the pair on real files: downloads everything, compares digests, measures, checks for leaks,
+stops.
 
-Everything is downloaded by getfile; a part of it comes once more over HTTP, through the same port.
-Files are generated when no SOURCE is given. A SOURCE is a directory, which the cache serves, or the URL of an HTTP
-origin, which the proxy fetches from while the cache fills; then -w names a file with the paths to ask for, one a line.
+Everything is downloaded over getfile, and a part of it again over HTTP through the same port. Files are generated if no
+SOURCE is given. A SOURCE is a directory, which the cache serves, or the URL of an HTTP origin, from which the proxy
+fetches while the cache fills; then -w names a file with the paths to request, one per line.
 """
 
 import argparse
@@ -45,16 +46,16 @@ _UNUSABLE = re.compile(r"[\x00-\x20\x7f]")  # a getfile path has no blank and no
 
 
 class DemoFailed(Exception):
-    """A step of the demo did not do what it should; the text says which and why."""
+    """A step of the demo failed; the text says which and why."""
 
 
 class SourceRefused(Exception):
-    """What was given on the command line cannot be used."""
+    """An argument cannot be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is downloaded: the paths, and the directory or the origin they come from."""
+    """The paths to download, and the directory or origin they come from."""
 
     paths: tuple[str, ...]
     directory: str | None = None
@@ -73,7 +74,7 @@ class Source:
 
 
 def choose_source(given: str | None, workload: str | None, work: str) -> Source:
-    """Turn the arguments into a source, generating files below `work` when nothing is given.
+    """Turn the arguments into a source, generating files below `work` if none are given.
 
     Raises:
         SourceRefused: no such directory, nothing in it, or an origin without a list of paths.
@@ -149,11 +150,11 @@ def _compare(source: Source, copies: str) -> int:
 
 
 def _compare_over_http(pair: Pair, paths: Sequence[str], copies: str) -> str:
-    """Download some files over HTTP and hold them against the copies, which are known to be right; says how it went."""
+    """Download some files over HTTP and compare them with the verified copies; returns a summary."""
     hits = count = 0
     for file in fetch_over_http(pair.port, plain_paths(paths)[:_HTTP_FILES_MAX]):
         if file.digest != digest(copies + file.path):
-            raise DemoFailed(f"{file.path}: over HTTP came something else than by getfile")
+            raise DemoFailed(f"{file.path}: the HTTP response differs from the getfile download")
         count += 1
         hits += file.is_hit
     return f"{count} files equal, hits {hits}"
@@ -191,7 +192,7 @@ def show(source: Source, work: str) -> None:
 
 
 def keep_serving(source: Source, work: str, port: int) -> None:
-    """Run the pair until SIGINT or SIGTERM, after saying what to type. Raises DaemonFailed, DemoFailed."""
+    """Run the pair until SIGINT or SIGTERM, after printing what to type. Raises DaemonFailed, DemoFailed."""
     workload = _write_workload(source, work)
     with running_pair(replace(source.pair_options, port=port), work, "gfdemo") as pair:
         client = os.path.relpath(executable("gfclient"))
@@ -221,12 +222,12 @@ def _write_workload(source: Source, work: str) -> str:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > _PORT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to {_PORT_MAX}, where 0 is a free one")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; give 0 to {_PORT_MAX}, where 0 is a free one")
     return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo. Exit status: 0 all is good, 1 something is not, 2 usage, 130 interrupted."""
+    """Run the demo. Exit status: 0 success, 1 failure, 2 usage, 130 interrupted."""
     parser = argparse.ArgumentParser(
         prog="demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

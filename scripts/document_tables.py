@@ -1,6 +1,6 @@
 """Generated parts of the documents: `python -m scripts.document_tables` writes them, a test compares them.
 
-A part stands between `<!-- NAME -->` and `<!-- /NAME -->`, each on a line of its own; the rest is written by hand.
+A part is between `<!-- NAME -->` and `<!-- /NAME -->`, each on a line of its own; the rest is written by hand.
 """
 
 import argparse
@@ -26,11 +26,11 @@ _PARTS: Mapping[str, Callable[[], str]] = {
 
 
 class PartMissing(Exception):
-    """The document has no, or more than one, place for a generated part."""
+    """The document has no place for a generated part, or more than one."""
 
 
 def with_tables(text: str) -> str:
-    """The document with every generated part as the code has it now. Raises PartMissing."""
+    """The document with every generated part up to date. Raises PartMissing."""
     for name, table in _PARTS.items():
         text = replace_part(text, name, table())
     return text
@@ -47,7 +47,7 @@ def replace_part(text: str, name: str, content: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Bring the tables up to date. Exit status: 0, or 1 when there is no place for one."""
+    """Update the tables. Exit status: 0, or 1 if there is no place for one."""
     parser = argparse.ArgumentParser(prog="document_tables", description=__doc__)
     parser.parse_args(argv)
     path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), OPERATIONS)

@@ -1,4 +1,4 @@
-"""SHA-256 of files and of what an HTTP origin answers, to compare copies with their source."""
+"""SHA-256 of files and of an origin's responses, to compare copies with their source."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ def digest(path: str) -> str:
 
 
 def origin_digest(url: str) -> str:
-    """The digest of what the origin answers, asked directly, past any proxy. Raises OSError."""
+    """The digest of the origin's response, requested directly, not through a proxy. Raises OSError."""
     whole = hashlib.sha256()
     try:
         with build_opener(ProxyHandler({})).open(url, timeout=_ORIGIN_TIMEOUT_S) as reply:
@@ -28,7 +28,7 @@ def origin_digest(url: str) -> str:
 
 
 def wanted_digests(paths: Sequence[str], directory: str | None, origin_url: str | None) -> Iterator[tuple[str, str]]:
-    """Each path with the digest of its source: a file below `directory`, or the origin's answer."""
+    """Each path with the digest of its source: a file below `directory`, or the origin's response."""
     for path in paths:
         if directory is not None:
             yield path, digest(os.path.join(directory, path.removeprefix("/")))

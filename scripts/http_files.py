@@ -1,4 +1,4 @@
-"""Files over HTTP from the proxy, all on one connection: their digests, and whether the cache had them."""
+"""Downloads files over HTTP from the proxy, on one connection: their digests, and whether they were hits."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ class HttpFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HttpFile:
-    """One file as it came."""
+    """One file as received."""
 
     path: str
     digest: str
@@ -25,12 +25,12 @@ class HttpFile:
 
 
 def plain_paths(paths: Iterable[str]) -> list[str]:
-    """Those that are a URL's path as they stand: getfile names files by bytes that HTTP would have to escape."""
+    """The paths that are valid in a URL unchanged: getfile names files by bytes that HTTP would have to escape."""
     return [path for path in paths if _is_plain(path)]
 
 
 def fetch_over_http(port: int, paths: Iterable[str]) -> Iterator[HttpFile]:
-    """Ask the proxy for each path. Raises HttpFailed."""
+    """Request each path from the proxy. Raises HttpFailed."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)) as connection:
         for path in paths:
             try:

@@ -1,4 +1,4 @@
-"""`scripts/check-ipc-leaks`: which names of ours exist, who owns them, what to do. Changes nothing."""
+"""`scripts/check-ipc-leaks`: lists our names, their owners, and what to do. Changes nothing."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ _QUEUE_REMEDY = "start a cache on it once (simplecached -q NAME), which takes it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueListing:
-    """The message-queue namespace: `names` (with slash), or None and the reason when it cannot be listed."""
+    """The message-queue namespace: `names` (with slash), or None and the reason if it cannot be listed."""
 
     names: tuple[str, ...] | None
     how: str
@@ -28,7 +28,7 @@ class QueueListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """All that was found; `unowned_queues` bear our default name but have no guard."""
+    """The findings; `unowned_queues` have our default name but no guard."""
 
     names: tuple[FoundName, ...]
     queues: QueueListing
@@ -38,14 +38,14 @@ class Findings:
 
     @property
     def leak_count(self) -> int:
-        """How many names are left by owners that are dead."""
+        """The number of names left by dead owners."""
         return sum(not found.alive for found in self.names) + len(self.unowned_queues)
 
 
 def list_queues() -> QueueListing:
     """List the message-queue namespace through its file system, mounted privately for a moment if root has to.
 
-    Blocks up to ten seconds for `unshare`; no mount is visible to any other process.
+    Blocks for up to ten seconds for `unshare`; no other process sees the mount.
     """
     place = _mounted_at()
     if place is not None:
@@ -86,7 +86,7 @@ def system_v_objects() -> tuple[str, ...] | None:
 
 
 def examine() -> Findings:
-    """Look at shared memory, message queues and System V objects as this user sees them."""
+    """Collect shared memory, message queues and System V objects visible to this user."""
     names = tuple(survey())
     queues = list_queues()
     known = {found.name for found in names if found.kind == "queue"}
@@ -108,7 +108,7 @@ def leaks_of(pids: Collection[int], queue_name: str) -> list[FoundName]:
 
 
 def _owner_text(found: FoundName) -> str:
-    """The owner's pid, with the name of its program while it lives: the pid of a dead one may be another's by now."""
+    """The owner's pid, with the name of its program while it lives, because the pid of a dead owner may be reused."""
     if found.owner_pid is None:
         return "unknown"
     try:
@@ -124,7 +124,7 @@ def as_json(findings: Findings) -> str:
 
 
 def as_text(findings: Findings) -> str:
-    """The findings as a person reads them: a table, the namespaces, a verdict with the remedy."""
+    """The findings as text: a table, the namespaces, a verdict with the remedy."""
     rows = [("NAME", "KIND", "OWNER", "STATE", "WHAT TO DO")]
     for found in findings.names:
         state, remedy = ("alive", "nothing: it is in use") if found.alive else ("dead", "scripts/clean-shm")
@@ -149,7 +149,7 @@ def as_text(findings: Findings) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the findings. Exit status 0: dead owners left nothing; 1: they did; 2: it cannot be seen."""
+    """Print the findings. Exit status 0: dead owners left nothing; 1: they did; 2: the names cannot be listed."""
     parser = argparse.ArgumentParser(prog="check-ipc-leaks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)

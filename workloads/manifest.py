@@ -62,7 +62,7 @@ def write_manifest(file_name: str, entries: Iterable[ManifestEntry]) -> None:
 
 
 def read_manifest(file_name: str) -> list[ManifestEntry]:
-    """Read a manifest file; ManifestError names the first line that is none, OSError passes through."""
+    """Read a manifest file; ManifestError names the first invalid line, OSError is passed through."""
     with open(file_name, encoding="utf-8", errors="surrogateescape") as file:
         lines = file.read().split("\n")
     entries = []

@@ -1,1 +1,1 @@
-"""`scripts/bench`: the speed table, each figure as a ratio to the barest loop, measured in one run."""
+"""`scripts/bench`: the speed table; each figure is a ratio to the floor, measured in the same run."""

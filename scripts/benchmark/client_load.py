@@ -1,4 +1,4 @@
-"""The load without a C compiler: several `gfclient measure` processes at once. Slower than what it measures."""
+"""Load without a C compiler: several `gfclient measure` processes at once. Slower than what it measures."""
 
 import filecmp
 import json
@@ -12,13 +12,13 @@ from typing import Any
 from scripts.benchmark.load import Figures, Group, LoadFailed
 from scripts.daemons import executable
 
-_TRIAL_REQUESTS = 4  # of each client, to learn how many make up the wanted time
+_TRIAL_REQUESTS = 4  # per client, to find out how many fill the required time
 _PROCESS_TIMEOUT_S = 180.0
 _PROCESSES_MAX = max(2, os.cpu_count() or 2)
 
 
 class ClientLoad:
-    """Each group is split over a few processes; rates are added up, of the p99 the worst one counts."""
+    """Each group is divided among a few processes; rates are added, and the worst p99 counts."""
 
     description = (
         "gfclient processes (no C compiler: the load itself is the bottleneck, so ratios come out too near to 1)"

@@ -1,8 +1,9 @@
-"""The floor: a cache and a proxy process with nothing but the hot path. A yardstick, never a base to build on.
+"""The floor: a cache and a proxy process with nothing but the hot path. A yardstick, not a base to build on.
 
-No deadline, no check, no limit, no recovery. It answers whole getfile requests for the files of one flat folder. Memory
-is shared by fork and the queue's name is gone before the first request, so that even `kill -9` leaves nothing behind.
-One worker thread of the proxy owns one segment, as in the textbook; both sides keep every object they need at hand.
+No deadlines, checks, limits or recovery. It answers complete getfile requests for the files of one flat directory.
+Memory is shared by fork, and the queue's name is removed before the first request, so even `kill -9` leaves nothing
+behind. As in the textbook, one worker thread of the proxy owns one segment; both sides keep every object they need at
+hand.
 """
 
 import argparse
@@ -26,8 +27,8 @@ _MORE, _LAST, _MISSING = range(3)
 _STATE, _OBJECT_BYTES, _CHUNK_BYTES = range(3)  # words of the header, written by the cache
 _PR_SET_PDEATHSIG = 1
 
-_waiting = ctypes.CDLL(None, use_errno=True)  # drops the GIL: only for calls that may block
-_instant = ctypes.PyDLL(None)  # keeps it: a post or a try costs less than giving the GIL away
+_waiting = ctypes.CDLL(None, use_errno=True)  # releases the GIL: only for calls that may block
+_instant = ctypes.PyDLL(None)  # keeps it: a post or a try costs less than releasing the GIL
 for _library in (_waiting, _instant):
     for _function in (_library.sem_wait, _library.sem_trywait, _library.sem_post):
         _function.argtypes = [ctypes.c_void_p]
@@ -35,7 +36,7 @@ _waiting.sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
 
 
 class Segment:
-    """One chunk's room in memory that both processes see, with its two semaphores."""
+    """Memory for one chunk, shared by both processes, with its two semaphores."""
 
     def __init__(self, size_bytes: int) -> None:
         self._mapping = mmap.mmap(-1, size_bytes)
@@ -97,7 +98,7 @@ def _proxy_step(
         client, _address = listener.accept()
         with client:
             request = client.recv(4352)
-            queue.send(bytes((index,)) + request[12:-4])  # what stands between "GETFILE GET " and the end
+            queue.send(bytes((index,)) + request[12:-4])  # the text between "GETFILE GET " and the end
             _take(available)
             if words[_STATE] == _MISSING:
                 client.sendall(b"GETFILE FILE_NOT_FOUND\r\n\r\n")
@@ -120,13 +121,13 @@ def _proxy_step(
 
 
 def _run(step: Callable[[int], None], threads: int) -> NoReturn:
-    """Repeat the step in so many threads until the process is told to stop."""
+    """Repeat the step in that many threads until the process is told to stop."""
 
     def repeat(index: int) -> None:
         while True:
             try:
                 step(index)
-            except OSError as gone:  # a client that left; the yardstick does not mend the segment
+            except OSError as gone:  # a client that left; the floor does not repair the segment
                 sys.exit(f"floor: worker {index} ends: {gone}")
 
     for index in range(threads):

@@ -1,4 +1,4 @@
-"""Carry out the HTTP rows: fill our pair and its peers from one origin, then measure their hits in turn."""
+"""Measures the HTTP rows: fills our pair and its peers from one origin, then measures their hits in turn."""
 
 import http.client
 import os
@@ -33,30 +33,30 @@ _TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResults:
-    """All that one run found. Without nginx or wrk there are no rows; `missing` names what is not installed."""
+    """The results of one run. Without nginx or wrk there are no rows; `missing` names what is not installed."""
 
     rows: Sequence[tuple[HttpRow, Mapping[str, Comparison]]]
-    """Of each row ours against each peer, by the peer's name."""
+    """For each row our figure against each peer's, by the peer's name."""
     decision_us: float
     missing: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contest:
-    """Caches on their ports, all in front of one origin whose files are in `root` and whose log has its requests."""
+    """The ports of all caches, in front of one origin that serves `root` and logs its requests."""
 
     ports: Mapping[str, int]
     root: str
     origin_log: str
 
     def origin_requests(self) -> int:
-        """How many requests the origin has answered."""
+        """The number of requests the origin has answered."""
         with open(self.origin_log, "rb") as log:
             return sum(1 for _ in log)
 
 
 def measure_http(directory: str, pace: Pace) -> HttpResults:
-    """Measure every row whose programs are there. Blocks for minutes. Raises DaemonFailed, LoadFailed."""
+    """Measure every row whose programs are installed. Blocks for minutes. Raises DaemonFailed, LoadFailed."""
     nginx, varnish, wrk = find_server("nginx"), find_server("varnishd"), shutil.which("wrk")
     found = {NGINX: nginx, VARNISH: varnish, "wrk": wrk}
     rows: list[tuple[HttpRow, Mapping[str, Comparison]]] = []
@@ -129,7 +129,7 @@ def _running(directory: str, nginx: str, varnish: str | None) -> Iterator[Contes
 
 
 def _fill(name: str, port: int, root: str, paths: Sequence[str]) -> None:
-    """Ask for each path twice on one connection, and compare both bodies with the file."""
+    """Request each path twice on one connection, and compare both bodies with the file."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     try:
         for path in [path for path in paths for _ in range(2)]:

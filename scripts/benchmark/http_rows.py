@@ -1,4 +1,4 @@
-"""PURE: the loads of the HTTP table and what each has to reach. The only place with these numbers."""
+"""PURE: the loads of the HTTP table and their targets. The only place with these numbers."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ OBJECT_COUNTS = {KIB8: 32, MIB1: 8, MIB10: 4}
 PROXY_THREADS, SEGMENT_COUNT = 8, 32
 OURS, NGINX, VARNISH = "ours", "nginx", "varnish"
 PACKAGES = {NGINX: "nginx-light", VARNISH: "varnish", "wrk": "wrk"}
-"""The Debian package of each program that is compared with, and of the load."""
+"""The Debian package of each peer and of the load generator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRow:
-    """One line of the table; `figure` is what is compared with nginx's cache. All requests are hits."""
+    """One line of the table; `figure` is compared with nginx's. All requests are hits."""
 
     key: str
     title: str

@@ -1,4 +1,4 @@
-"""Where the load comes from: gfblast, our native program. `client_load` stands in where there is no compiler."""
+"""Load generators: gfblast, our native program; `client_load` replaces it where there is no compiler."""
 
 import json
 import os
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 _NATIVE_SOURCES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "native")
-_SPARE_S = 120.0  # beyond the planned time, before a load program is taken for hung
+_SPARE_S = 120.0  # beyond the planned time, before a load program is considered hung
 
 
 class LoadFailed(Exception):
-    """A reply was wrong, or the load program did not work."""
+    """A reply was wrong, or the load program failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Clients that ask for the same list of paths. A `background` group runs while the others do, and is not judged."""
+    """Clients that request the same list of paths. A `background` group runs beside the others and is not judged."""
 
     name: str
     clients: int
@@ -28,7 +28,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one group got."""
+    """The figures of one group."""
 
     requests: int
     requests_per_s: float
@@ -38,16 +38,16 @@ class Figures:
 
 
 class Load(Protocol):
-    """Something that can ask."""
+    """A load generator."""
 
     description: str
     mixes: bool  # whether it can run a background group
 
     def run(self, port: int, groups: Sequence[Group], seconds: float) -> dict[str, Figures]:
-        """Ask for about so many seconds; the figures of the groups by name. Blocks. Raises LoadFailed."""
+        """Generate load for about that many seconds; the figures of the groups by name. Blocks. Raises LoadFailed."""
 
     def verify(self, port: int, paths: Sequence[str], map_path: str) -> None:
-        """Ask for each path and compare every byte with the file in the map. Blocks. Raises LoadFailed."""
+        """Request each path and compare every byte with the file in the map. Blocks. Raises LoadFailed."""
 
 
 class NativeLoad:
@@ -61,7 +61,7 @@ class NativeLoad:
 
     @classmethod
     def built_in(cls, directory: str) -> Self | None:
-        """Compile it; None when there is no compiler. Raises LoadFailed when the compiler refuses."""
+        """Compile it; None if there is no compiler. Raises LoadFailed if the compilation fails."""
         compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
         if compiler is None:
             return None

@@ -1,4 +1,4 @@
-"""Carry out the rows: start the contestants, ask them in turn, keep the figures."""
+"""Measures the rows: starts the contestants, measures them in turn, keeps the figures."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ QUICK = Pace(rounds=3, round_s=0.7, fairness_round_s=2.0, step_run_s=1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """The files that are asked for, in one flat folder, and the map that names them."""
+    """The requested files, in one flat directory, and the map that names them."""
 
     root: str
     map_path: str
@@ -50,7 +50,7 @@ class Objects:
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """What all measurements share. `directory` holds logs and objects; the caller owns and removes it."""
+    """Shared by all measurements. `directory` holds logs and objects; the caller owns and removes it."""
 
     directory: str
     objects: Objects
@@ -60,7 +60,7 @@ class Bench:
     memory_loaded: list[PairMemory] = field(default_factory=list)
 
     def pair_options(self, segment_bytes: int, environ: tuple[tuple[str, str], ...] = ()) -> PairOptions:
-        """Our pair as the table asks for it."""
+        """Our pair, configured for the table."""
         return PairOptions(
             source=self.objects.root,
             cache_threads=table.WORKER_COUNT,
@@ -72,7 +72,7 @@ class Bench:
 
     @contextmanager
     def pair(self, segment_bytes: int, *, hot_table: bool = True) -> Iterator[Pair]:
-        """Run our pair, and look at its memory when it is new and when it has worked."""
+        """Run our pair, and measure its memory when new and after the load."""
         options = self.pair_options(segment_bytes, () if hot_table else (_NO_HOT_TABLE,))
         with running_pair(options, self.directory, "gfbench") as pair:
             self.memory_idle.append(pair_memory(*pair.pids))
@@ -81,7 +81,7 @@ class Bench:
 
 
 def say(text: str) -> None:
-    """Tell a waiting person how far it is."""
+    """Report progress."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
@@ -140,7 +140,7 @@ def measure_fairness(bench: Bench, row: FairnessRow = FAIRNESS_ROW) -> Compariso
 
 
 def measure_steps(bench: Bench) -> dict[str, StepTimes | None]:
-    """Where the time of one request goes, by row title; None where the proxy did not tell. Blocks.
+    """The step times of one request, by row title; None if the proxy did not log them. Blocks.
 
     Without the hot table, whose hits have no such steps.
     """

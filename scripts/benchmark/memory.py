@@ -1,4 +1,4 @@
-"""Resident memory of a process without what it shares: no segments, no memory files."""
+"""Resident memory of a process without shared memory: no segments, no memory files."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,18 @@ NOTE = "RssAnon + RssFile of each process: its own pages and program files, with
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairMemory:
-    """Megabytes (10^6 bytes) of both daemons at one moment."""
+    """Megabytes (10^6 bytes) of both daemons at one time."""
 
     cache_mb: float
     proxy_mb: float
 
 
 def resident_mb(pid: int) -> float:
-    """Megabytes that a process holds by itself. Raises psutil.Error when it is gone."""
+    """Unshared megabytes of a process. Raises psutil.Error if it is gone."""
     maps = psutil.Process(pid).memory_maps()
     return sum(int(mapping.rss) for mapping in maps if not mapping.path.startswith(_SHARED)) / 1e6
 
 
 def pair_memory(cache_pid: int, proxy_pid: int) -> PairMemory:
-    """Measure both daemons. Raises psutil.Error when one is gone."""
+    """Measure both daemons. Raises psutil.Error if one is gone."""
     return PairMemory(cache_mb=resident_mb(cache_pid), proxy_mb=resident_mb(proxy_pid))

@@ -1,4 +1,4 @@
-"""Well-known servers, started as we need them: nginx as origin and as cache, varnish as cache. Loopback only."""
+"""Peer servers, started with our configuration: nginx as origin and as cache, varnish as cache. Loopback only."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ _VARNISH_STORE = "malloc,256m"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NginxPorts:
-    """Where it listens: `origin` serves files that are fresh for a day, `cache` keeps what it had from there."""
+    """Its ports: `origin` serves files that are fresh for a day, `cache` caches them."""
 
     origin: int
     cache: int
@@ -55,9 +55,9 @@ class NginxPorts:
 
 @contextmanager
 def running_nginx(program: str, root: str, work: str, *, origin_log: str = "off") -> Iterator[NginxPorts]:
-    """Run nginx over the files below `root`; its own files go below `work`. Raises DaemonFailed.
+    """Run nginx for the files below `root`; its own files go below `work`. Raises DaemonFailed.
 
-    `origin_log` is a file in which the origin writes a line for each request it answers.
+    `origin_log` is a file to which the origin writes a line for each request it answers.
     """
     home = _home(work, "nginx", root)
     origin_port, cache_port = _free_ports(2)
@@ -75,7 +75,7 @@ def running_nginx(program: str, root: str, work: str, *, origin_log: str = "off"
 
 @contextmanager
 def running_varnish(program: str, origin_port: int, work: str) -> Iterator[int]:
-    """Run varnish in front of an origin on the loopback address, its store in memory; yields its port.
+    """Run varnish in front of an origin on the loopback address, with its store in memory; yields its port.
 
     Raises DaemonFailed.
     """
@@ -89,12 +89,12 @@ def running_varnish(program: str, origin_port: int, work: str) -> Iterator[int]:
 
 
 def find_server(name: str) -> str | None:
-    """Where a server program is, also when only root's PATH leads to it; None when it is not installed."""
+    """The path of a server program, even if only root's PATH leads to it; None if it is not installed."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
 def _home(work: str, name: str, *others: str) -> str:
-    """A folder below `work`. Servers that root starts become another user, who must come through to it."""
+    """A directory below `work`. Servers started by root become another user, which must be able to enter it."""
     home = os.path.join(work, name)
     os.makedirs(home, exist_ok=True)
     if os.geteuid() == 0:
@@ -104,7 +104,7 @@ def _home(work: str, name: str, *others: str) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago; neither program can say which one the kernel chose for it."""
+    """Ports that were free a moment ago, because neither program can report one chosen by the kernel."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(probe.getsockname()[1]) for probe in probes]
     for probe in probes:

@@ -1,4 +1,4 @@
-"""nginx beside the getfile rows, where it is installed: answering from files and from its cache."""
+"""nginx for comparison with the getfile rows, if installed: static files and its cache."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scripts.benchmark.peer_servers import find_server, running_nginx
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerFigures:
-    """What a peer did under the load of a row; over HTTP, a new connection for each request, as ours."""
+    """A peer's figures under the load of a row; over HTTP, with a new connection for each request, as for ours."""
 
     name: str
     row_title: str
@@ -17,7 +17,7 @@ class PeerFigures:
 
 
 def installed() -> dict[str, str | None]:
-    """Each peer we know and where it is; None for those that are not installed."""
+    """The known peers and their paths; None for those that are not installed."""
     return {"nginx": find_server("nginx")}
 
 

@@ -1,4 +1,4 @@
-"""The time of one pure policy decision: what `decide` costs for a fresh hit, as browsers and curl ask."""
+"""The time of one caching decision: what `decide` costs for a fresh hit, with the requests of browsers and curl."""
 
 import timeit
 from statistics import median

@@ -15,12 +15,12 @@ _HEADINGS = ("load", "ours", "floor", "ratio", "range", "target", "")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """All that one run of the benchmark found."""
+    """The results of one run of the benchmark."""
 
     load_description: str
     machine: str
     rows: Sequence[tuple[Row, Comparison]]
-    fairness: Comparison | None  # None: the load cannot mix
+    fairness: Comparison | None  # None: the load generator cannot mix
     memory_idle: Sequence[PairMemory]
     memory_loaded: Sequence[PairMemory]
     steps: Mapping[str, StepTimes | None]
@@ -37,7 +37,7 @@ class MemoryPeaks:
 
     @property
     def worst_mb(self) -> float:
-        """The figure that the target is for."""
+        """The figure that the target applies to."""
         return max(self.idle.cache_mb, self.idle.proxy_mb, self.loaded.cache_mb, self.loaded.proxy_mb)
 
 

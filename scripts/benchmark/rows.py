@@ -1,4 +1,4 @@
-"""PURE: the loads of the speed table and what each has to reach. The only place with these numbers."""
+"""PURE: the loads of the speed table and their targets. The only place with these numbers."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ REQUESTS, MEGABYTES = "requests/s", "MB/s"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table: so many clients ask for objects of one size; `figure` is what is compared."""
+    """One line of the table: that many clients request objects of one size; `figure` is compared."""
 
     key: str
     title: str
@@ -25,7 +25,7 @@ class Row:
     segment_bytes: int
     figure: str
     target: Target | None
-    """None where the figure only explains another row."""
+    """None if the figure only explains another row."""
     hot_table: bool = True
     """Whether the cache has a hot table."""
 

@@ -1,4 +1,4 @@
-"""PURE: figures of several rounds to one ratio and a verdict."""
+"""PURE: figures of several rounds → one ratio and a verdict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def compare(ours: Sequence[float], other: Sequence[float]) -> Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a value has to reach: `at_least` or, when `is_maximum`, not exceed."""
+    """A bound for a value: `at_least`, or a maximum if `is_maximum`."""
 
     value: float
     is_maximum: bool = False
@@ -67,11 +67,11 @@ def shares(parts_ns: dict[str, float]) -> dict[str, float]:
 
 
 def rotations(names: Sequence[str], rounds: int) -> list[tuple[str, ...]]:
-    """As `round_order` for more than two: each round begins one further, so that each goes first in its turn."""
+    """As `round_order` for more than two: each round begins with the next, so that each goes first in turn."""
     starts = [number % len(names) for number in range(rounds)]
     return [(*names[start:], *names[:start]) for start in starts]
 
 
 def round_order(rounds: int) -> list[tuple[str, str]]:
-    """Who goes first in each round: in turn, so that neither always has the warmer machine."""
+    """Who goes first in each round: alternating, so that neither always has the warmer machine."""
     return [("ours", "other") if number % 2 == 0 else ("other", "ours") for number in range(rounds)]

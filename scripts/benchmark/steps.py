@@ -1,7 +1,7 @@
-"""PURE: the times of one request's steps out of the line that webproxy logs when it stops.
+"""PURE: parses the step times that webproxy logs when it stops.
 
-With WEBPROXY_STEP_TIMES=1 that line holds `step_times` and an object of sums in nanoseconds, in JSON or as Python
-writes it, whatever else the line is.
+With WEBPROXY_STEP_TIMES=1 its last line contains `step_times` and an object of sums in nanoseconds, in JSON or as
+Python writes it, whatever else the line contains.
 """
 
 import ast
@@ -19,7 +19,7 @@ _COUNT = "requests"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTimes:
-    """Where the time of a request goes: microseconds a request and the share of each step."""
+    """The step times of a request: microseconds per request, and the share of each step."""
 
     requests: int
     microseconds: Mapping[str, float]

@@ -1,7 +1,7 @@
-"""The HTTP load: wrk, told by a Lua script which paths to ask for in turn, and to report in JSON.
+"""The HTTP load: wrk with a Lua script that requests a list of paths in turn and reports in JSON.
 
-Also for a new connection each: a `Connection: close` field makes wrk connect anew after each answer. ab could do that
-too, but it has one thread and speaks HTTP/1.0: it would need more of the machine than what it measures.
+Also for new connections: a `Connection: close` field makes wrk reconnect after each response. ab could do that too, but
+it has one thread and speaks HTTP/1.0: it would need more of the machine than what it measures.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from scripts.benchmark.load import Figures, LoadFailed
 
 _THREADS = 2
-_SPARE_S = 60.0  # beyond the planned time, before it is taken for hung
+_SPARE_S = 60.0  # beyond the planned time, before it is considered hung
 _SCRIPT = """
 local requests, turn = {}, 0
 function init(args)
@@ -45,8 +45,8 @@ class Wrk:
     def run(
         self, port: int, paths: Sequence[str], seconds: float, *, connections: int, new_connections: bool = False
     ) -> Figures:
-        """Ask for the paths in turn for so many seconds. Blocks. Raises LoadFailed, also for one wrong reply."""
-        # It takes whole seconds only.
+        """Request the paths in turn for that many seconds. Blocks. Raises LoadFailed, even for one wrong reply."""
+        # It accepts whole seconds only.
         command = [self._program, "-t", str(_THREADS), "-c", str(connections), "-d", f"{max(1, round(seconds))}s"]
         command += ["-s", self._script]
         if new_connections:
@@ -62,7 +62,7 @@ class Wrk:
 
 
 def figures_in(output: str) -> Figures:
-    """What the script's line in wrk's output says. PURE. Raises LoadFailed: no such line, errors, or no request."""
+    """PURE: the figures in the script's line of wrk's output. Raises LoadFailed: no line, errors, or no request."""
     line = next((line for line in output.splitlines() if line.startswith('{"requests"')), None)
     if line is None:
         raise LoadFailed(f"wrk reported nothing: {output.strip()}")

@@ -105,7 +105,7 @@ def test_serve_says_what_to_type_and_ends_on_ctrl_c(files, tmp_path):
         (["/nowhere"], "neither a directory nor"),
         (["http://127.0.0.1:1"], "-w FILE"),
         (["--nonsense"], "unrecognized"),
-        (["--serve", "-p", "99999"], "'99999' is no port; give 0 to 65535"),
+        (["--serve", "-p", "99999"], "'99999' is not a port; give 0 to 65535"),
     ],
 )
 def test_arguments_that_cannot_work(arguments, complaint):

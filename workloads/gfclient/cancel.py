@@ -1,4 +1,4 @@
-"""Ending a run at once: a flag, and the sockets that threads are blocked on."""
+"""Cancelling a run: a flag, and the sockets that threads are blocked on."""
 
 import socket
 import threading
@@ -9,7 +9,7 @@ from workloads.gfclient.outcome import Failure, RequestError
 
 
 class Canceller:
-    """Lets one thread end what the others wait for; nothing is closed here, each socket stays its owner's."""
+    """Lets one thread cancel what the others wait for; nothing is closed here, each socket remains its owner's."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,12 +30,12 @@ class Canceller:
                     watched.shutdown(socket.SHUT_RDWR)
 
     def wait(self, seconds: float) -> bool:
-        """Sleep for so long, or until cancelled; return whether it was."""
+        """Sleep for that long, or until cancelled; returns whether it was."""
         return self._cancelled.wait(seconds)
 
     @contextmanager
     def watching(self, opened: socket.socket) -> Iterator[None]:
-        """Have `opened` shut down by `cancel` while inside; RequestError(CANCELLED) when it is too late already."""
+        """Have `opened` shut down by `cancel` while inside; RequestError(CANCELLED) if it is too late already."""
         with self._lock:
             if self._cancelled.is_set():
                 raise RequestError(Failure.CANCELLED, "the run was ended")

@@ -37,7 +37,7 @@ _N = TypeVar("_N", int, float)
 
 
 class _Version(argparse.Action):
-    """Print the version; it is looked up only then."""
+    """Print the version, which is looked up only then."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_download(arguments: argparse.Namespace) -> int:
     work = _work_list(arguments)
     settings = _transfer_settings(arguments)
-    with _named("-o", arguments.output, "no directory for the files"):
+    with _named("-o", arguments.output, "not a directory for the files"):
         destination = Destination(arguments.output)
 
     def run(on_outcome: OnOutcome) -> None:
@@ -94,7 +94,7 @@ def _run_warm(arguments: argparse.Namespace) -> int:
 
 
 def _report(done: str, work: WorkList, run: Callable[[OnOutcome], None]) -> int:
-    """Run, show how it goes and what came of it, and return the exit code."""
+    """Run, show progress and results, and return the exit code."""
     start = time.monotonic()
     with progress_bar() as progress:
         reporter = OutcomeReporter(progress, work.request_count, done)
@@ -110,7 +110,7 @@ def _run_measure(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         on_row: OnRow = _ignore_row
         if arguments.metrics is not None:
-            with _named("-m", arguments.metrics, "no file that can be written"):
+            with _named("-m", arguments.metrics, "not a writable file"):
                 file = open(  # noqa: SIM115
                     arguments.metrics, "w", encoding="utf-8", errors="surrogateescape", newline=""
                 )
@@ -121,7 +121,7 @@ def _run_measure(arguments: argparse.Namespace) -> int:
 
 
 def _ignore_row(_elapsed_s: float, _outcome: Outcome) -> None:
-    """Stand in for the CSV when none is asked for."""
+    """Stands in for the CSV if none is requested."""
 
 
 def _work_list(arguments: argparse.Namespace) -> WorkList:
@@ -152,9 +152,9 @@ def _named(flag: str, path: str, what: str) -> Iterator[None]:
 
 @contextmanager
 def _ending_signals() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `_Ended` while inside, so that files in the making are removed.
+    """Turn SIGINT and SIGTERM into `_Ended` while inside, so that unfinished files are removed.
 
-    A second signal while the first is obeyed is ignored: the end is near, and half of it would leave files.
+    A second signal during that is ignored: an interrupted clean-up would leave files behind.
     """
 
     def on_signal(signum: int, _frame: FrameType | None) -> None:
@@ -246,7 +246,7 @@ def _number(convert: Callable[[str], _N], what: str, *, above: float, highest: f
         try:
             value = convert(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number of {what}; give one {wanted}") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {what}; give one {wanted}") from None
         if not above < value <= highest or math.isinf(value):
             raise argparse.ArgumentTypeError(f"{text} {what} is out of range; give {wanted}")
         return value

@@ -47,7 +47,7 @@ class Endpoint:
 
 
 class Sink(Protocol):
-    """Where content goes. Both methods may raise RequestError."""
+    """Receives content. Both methods may raise RequestError."""
 
     def begin(self, length: int) -> None:
         """Content of `length` bytes follows."""
@@ -69,7 +69,7 @@ class CountOnly:
 
 
 class _Progress:
-    """What is known of a request so far, also when it fails half way."""
+    """What is known of a request so far, including one that fails half way."""
 
     __slots__ = ("received_bytes", "status")
 
@@ -79,7 +79,7 @@ class _Progress:
 
 
 class Fetcher:
-    """Does one request after another for one thread; owns its buffer, opens and closes one socket per request."""
+    """Makes requests one after the other for one thread; owns its buffer, uses a new socket for each request."""
 
     def __init__(self, endpoint: Endpoint, timeout_s: float, canceller: Canceller) -> None:
         self._endpoint = endpoint
@@ -88,9 +88,9 @@ class Fetcher:
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
 
     def fetch(self, path: bytes, sink: Sink) -> Outcome:
-        """Ask for `path` and pass its content to `sink`; every failure is in the outcome, none is raised.
+        """Request `path` and pass its content to `sink`; every failure is in the outcome, none is raised.
 
-        Blocks for at most one time-out for each address, for the whole header, and for each piece of content.
+        Blocks for at most one timeout for each address, for the whole header, and for each piece of content.
         """
         progress = _Progress()
         try:
@@ -127,7 +127,7 @@ class Fetcher:
         for family, address in self._endpoint.addresses:
             try:
                 connection = socket.socket(family, socket.SOCK_STREAM)
-            except OSError as error:  # out of descriptors, or a family that this kernel has not
+            except OSError as error:  # out of descriptors, or an address family the kernel does not support
                 refusal = f"{self._endpoint.label}: {error.strerror or error}"
                 continue
             with connection, self._canceller.watching(connection):
@@ -142,7 +142,7 @@ class Fetcher:
         raise RequestError(Failure.CONNECT, refusal)
 
     def _receive_header(self, connection: socket.socket) -> tuple[Reply, bytes]:
-        """Read until the header is whole; a header that comes in pieces gets one time-out in all."""
+        """Read until the header is complete; all its pieces together get one timeout."""
         parser = ReplyParser()
         window = self._buffer[:_HEADER_WINDOW_BYTES]
         give_up_at = time.monotonic() + self._timeout_s

@@ -9,10 +9,10 @@ from workloads.gfclient.cancel import Canceller
 
 
 def run_crew(thread_count: int, work: Callable[[int], None], canceller: Canceller) -> None:
-    """Run `work(index)` in so many threads and wait for all of them.
+    """Run `work(index)` in that many threads and wait for all of them.
 
     An exception in the waiting thread (Ctrl-C) or in a worker cancels the run, waits for every thread to undo what it
-    had begun, and is raised then.
+    had begun, and is then raised.
     """
     crashes: list[BaseException] = []
     ended = threading.Semaphore(0)
@@ -35,7 +35,7 @@ def run_crew(thread_count: int, work: Callable[[int], None], canceller: Cancelle
             for thread in threads:
                 thread.start()
                 started.append(thread)
-        # Not join(): Python 3.11 takes a thread for ended when a signal interrupts the join, and would exit under it.
+        # Not join(): Python 3.11 considers a thread ended if a signal interrupts the join, and would exit under it.
         for _ in started:
             ended.acquire()
     except BaseException:
@@ -51,7 +51,7 @@ def run_crew(thread_count: int, work: Callable[[int], None], canceller: Cancelle
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Keep signals out while threads start: none is forgotten half started, and they leave signals to this thread."""
+    """Block signals while threads start: none is left half started, and only this thread gets signals."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -1,6 +1,6 @@
-"""Request paths to files below one directory: nothing escapes it, and no short file ever has its final name.
+"""Maps request paths to files below one directory: nothing escapes it, and no short file ever has its final name.
 
-Content goes to a hidden file in the same folder, which is renamed when it is complete and removed when it is not.
+Content is written to a hidden file in the same folder, which is renamed when complete, and otherwise removed.
 """
 
 import os
@@ -18,8 +18,8 @@ PARTIAL_PREFIX = ".gfclient-"
 def relative_name(path: bytes) -> bytes:
     """Return the name, relative to the output directory, of the file for a request path.
 
-    The path is taken as it is, with no percent-decoding, so two paths never share a file. RequestError
-    (UNUSABLE_NAME) for a path that ends in a slash or has an empty, `.`, `..` or over-long component.
+    The path is used literally, without percent-decoding, so two paths never share a file. RequestError (UNUSABLE_NAME)
+    for a path that ends in a slash or has an empty, `.`, `..` or over-long component.
     """
     name = path.removeprefix(b"/")
     for component in name.split(b"/"):
@@ -33,20 +33,20 @@ def relative_name(path: bytes) -> bytes:
 
 
 class Destination:
-    """The output directory; made by `open`, which raises OSError when that is impossible."""
+    """The output directory; created by `open`, which raises OSError if that is impossible."""
 
     def __init__(self, directory: str) -> None:
         os.makedirs(directory, exist_ok=True)
         self._root = os.fsencode(os.path.realpath(directory))
 
     def file_for(self, path: bytes) -> "PartialFile":
-        """Return the still unopened file for `path`; RequestError when its name cannot be used."""
+        """Return the unopened file for `path`; RequestError if its name cannot be used."""
         name = relative_name(path)
         return PartialFile(self._root, os.path.join(self._root, name))
 
 
 class PartialFile:
-    """A sink that becomes a file only by `commit`; leave it as a context manager, whatever happened."""
+    """A sink that becomes a file only by `commit`; always leave it as a context manager."""
 
     def __init__(self, root: bytes, final_name: bytes) -> None:
         self._root = root
@@ -59,7 +59,7 @@ class PartialFile:
         folder = os.path.dirname(self._final_name)
         name = os.path.join(folder, f"{PARTIAL_PREFIX}{os.getpid()}-{secrets.token_hex(6)}".encode())
         try:
-            self._refuse_outside(folder)  # before anything is made there: realpath() takes what is missing as it is
+            self._refuse_outside(folder)  # before anything is created there: realpath() accepts missing components
             os.makedirs(folder, exist_ok=True)
             self._fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except OSError as error:

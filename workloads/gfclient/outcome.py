@@ -1,7 +1,7 @@
-"""What became of one request, and every way in which it can fail.
+"""PURE: the outcome of one request, and every way in which it can fail.
 
-PURE. A failed request is a value, because both commands count failures; `RequestError` only travels from the
-place that notices to the place that makes the `Outcome`.
+A failed request is a value, because both commands count failures; `RequestError` only travels from the place that
+notices the failure to the one that creates the `Outcome`.
 """
 
 from dataclasses import dataclass
@@ -36,23 +36,23 @@ REFUSALS = {
 
 _REMEDIES: dict[FailureKind, str] = {
     Failure.CONNECT: "check that the server runs and that -s and -p name it",
-    Failure.TIMEOUT: "raise --timeout, or look at why the server stalls",
-    Failure.CONNECTION_LOST: "look at the server's log; then try again",
+    Failure.TIMEOUT: "raise --timeout, or find out why the server stalls",
+    Failure.CONNECTION_LOST: "check the server's log, then try again",
     Failure.SHORT_BODY: "the server could not finish the content; try again",
     Failure.FILE_NOT_FOUND: "correct the path, or add the object to the server",
-    Failure.SERVER_ERROR: "the server or what it depends on failed or is full; look at its log, then try again",
+    Failure.SERVER_ERROR: "the server or its origin failed or is overloaded; check its log, then try again",
     Failure.REFUSED_AS_INVALID: "the server does not accept this request; check the path",
     Failure.UNUSABLE_NAME: "this path cannot name a file below the output directory; use 'measure' for it",
     Failure.UNWRITABLE: "make room in the output directory, or name a writable one with -o",
     Failure.CANCELLED: "run it again",
-    Violation.EMPTY_REPLY: "the server closed without a word; look at its log",
+    Violation.EMPTY_REPLY: "the server closed without a reply; check its log",
     Violation.EXCESS_BYTES: "the server sent more than it declared: do not trust its content",
 }
-_VIOLATION_REMEDY = "what answers there does not speak GETFILE; check -s and -p"
+_VIOLATION_REMEDY = "the server there does not speak GETFILE; check -s and -p"
 
 
 class RequestError(Exception):
-    """One request came to nothing; `kind` counts it, `detail` tells a person what was seen."""
+    """One request failed; `kind` is counted, `detail` describes it to a person."""
 
     def __init__(self, kind: FailureKind, detail: str) -> None:
         super().__init__(kind, detail)
@@ -65,9 +65,9 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one request: `failure` is None exactly when the status is OK and every byte arrived.
+    """The end of one request: `failure` is None exactly if the status is OK and every byte arrived.
 
-    `status` is None when no whole header came; `received_bytes` counts content only.
+    `status` is None if no complete header arrived; `received_bytes` counts content only.
     """
 
     path: bytes

@@ -1,6 +1,6 @@
-"""When each request is due.
+"""PURE: when each request is due.
 
-PURE: seconds since the start of the run go in and come out.
+Seconds since the start of the run go in and come out.
 """
 
 from dataclasses import dataclass

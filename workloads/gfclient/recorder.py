@@ -1,7 +1,7 @@
-"""Outcomes of requests to a report.
+"""PURE: outcomes of requests → a report.
 
-PURE: no clock, no output. A recorder belongs to one thread; the runs of several are merged afterwards. Latencies of
-all requests are recorded, the failed ones too, so that a server cannot look fast by failing.
+A recorder belongs to one thread; those of several threads are merged afterwards. Latencies of all requests are
+recorded, including failed ones, so that a server cannot look fast by failing.
 """
 
 from collections import Counter

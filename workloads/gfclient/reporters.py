@@ -1,4 +1,4 @@
-"""What people and programs see of a run: progress, failures, the table, JSON and the CSV of rows.
+"""Output of a run: progress, failures, the table, JSON and the CSV of rows.
 
 Results go to standard output, everything about the run to standard error.
 """

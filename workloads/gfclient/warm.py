@@ -1,4 +1,4 @@
-"""gfclient warm: every path of a list once, the content thrown away, so that a cache has it before its users ask."""
+"""gfclient warm: requests every path of a list once and discards the content, so that a cache has it beforehand."""
 
 from collections.abc import Iterable
 

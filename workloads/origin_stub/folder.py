@@ -16,7 +16,7 @@ class Folder:
         self._root = os.path.realpath(root)
         self._template = template
         if not os.path.isdir(self._root):
-            raise NotADirectoryError(f"{root} is no directory")
+            raise NotADirectoryError(f"{root} is not a directory")
 
     def route_for(self, path: str) -> Route | None:
         """Return the route for a request path, None when it names no regular file below the root."""

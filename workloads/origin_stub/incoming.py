@@ -1,4 +1,4 @@
-"""Requests off a connection: the head, then the body, in chunks or by its length."""
+"""Reads requests from a connection: the head, then the body, chunked or by length."""
 
 from io import BufferedReader
 
@@ -8,7 +8,7 @@ _LINE_BYTES_MAX = 64 * 1024
 
 
 def read_head(reader: BufferedReader) -> Request | None:
-    """Read one request without its body; None at the end of the connection, BadRequestError for what is none."""
+    """Read one request without its body; None at the end of the connection, BadRequestError if it is invalid."""
     lines: list[bytes] = []
     while (line := reader.readline(_LINE_BYTES_MAX)) not in (b"\r\n", b"\n"):
         if not line.endswith(b"\n"):
@@ -18,7 +18,7 @@ def read_head(reader: BufferedReader) -> Request | None:
 
 
 def read_body(reader: BufferedReader, request: Request) -> bytes | None:
-    """Read the body that the head announces; None when it ends short, BadRequestError for a framing that is none."""
+    """Read the body that the head announces; None if it ends early, BadRequestError for invalid framing."""
     coding = request.headers.get("transfer-encoding")
     if coding is not None:
         if coding.lower() != "chunked":
@@ -32,7 +32,7 @@ def read_body(reader: BufferedReader, request: Request) -> bytes | None:
 
 
 def _read_chunks(reader: BufferedReader) -> bytes | None:
-    """The body without its chunks; its trailers are read and forgotten."""
+    """The decoded body; its trailers are read and discarded."""
     body = bytearray()
     while line := reader.readline(_LINE_BYTES_MAX):
         try:

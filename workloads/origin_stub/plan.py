@@ -1,6 +1,6 @@
-"""A route and a request to the head of the response and the steps of its body.
+"""PURE: a route and a request → the head of the response and the steps of its body.
 
-PURE: the server performs the steps in order; nothing here sends, sleeps or reads files.
+The server performs the steps in order; nothing here sends, sleeps or reads files.
 """
 
 import json
@@ -17,14 +17,14 @@ _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Send nothing for so long."""
+    """Send nothing for that long."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Tell the test that the response is here, and wait until it lets it go on."""
+    """Tell the test that the response has arrived here, and wait until it releases it."""
 
 
 @dataclass(frozen=True, slots=True)

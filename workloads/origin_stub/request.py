@@ -1,7 +1,4 @@
-"""Requests as the stub received them, and the byte ranges they ask for.
-
-PURE: values only.
-"""
+"""PURE: requests as the stub received them, and the byte ranges they ask for."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +8,7 @@ _BYTE_RANGE = re.compile(r"bytes=(?P<first>\d*)-(?P<last>\d*)")
 
 
 class BadRequestError(Exception):
-    """What arrived is no HTTP/1.x request head."""
+    """The bytes received are not an HTTP/1.x request head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,7 @@ class Request:
 
     @property
     def expects_continue(self) -> bool:
-        """True when the client waits for a word before it sends the body."""
+        """Whether the client waits for 100 Continue before it sends the body."""
         return self.headers.get("expect", "").lower() == "100-continue"
 
 

@@ -234,9 +234,9 @@ def test_a_terminal_gets_a_progress_bar_and_the_failures(tmp_path: Path) -> None
     [
         (
             ("measure", "-m", "{}/none/rows.csv", "/a"),
-            "-m {}/none/rows.csv is no file that can be written: No such file",
+            "-m {}/none/rows.csv is not a writable file: No such file",
         ),
-        (("download", "-o", "{}/taken", "/a"), "-o {}/taken is no directory for the files: File exists"),
+        (("download", "-o", "{}/taken", "/a"), "-o {}/taken is not a directory for the files: File exists"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_named(

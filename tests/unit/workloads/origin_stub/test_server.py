@@ -241,4 +241,4 @@ def test_the_command_refuses_what_is_no_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "workloads.origin_stub", "--root", str(tmp_path / "absent")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
-    assert "is no directory" in done.stderr
+    assert "is not a directory" in done.stderr
