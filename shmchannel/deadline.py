@@ -1,4 +1,4 @@
-"""Deadline: one point in monotonic time, made at the edge and passed down; nothing computes it twice."""
+"""Deadline: one point in monotonic time, created at the edge and passed down; it is never recomputed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from time import monotonic_ns
 from typing import Self
 
 PEER_CHECK_SECONDS = 0.25
-"""Every wait is cut into slices of at most this length, to look at the peer's guard between them."""
+"""Every wait is cut into slices of at most this length, to check the peer's guard in between."""
 
 
 class Deadline:
@@ -24,11 +24,11 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        """True once the point has passed."""
+        """Whether the point has passed."""
         return monotonic_ns() >= self.expires_ns
 
     def remaining(self) -> float:
-        """Seconds left, never below 0."""
+        """Seconds left, never negative."""
         return max(0.0, (self.expires_ns - monotonic_ns()) / 1e9)
 
     def slice_ns(self, seconds: float = PEER_CHECK_SECONDS) -> int:

@@ -1,4 +1,4 @@
-"""The exception tree of the library: whose fault it is decides the branch, and fields carry the facts."""
+"""Exceptions of the library: the branch says whose fault it is, and fields carry the details."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import posix_ipc
 
 OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
-"""Error numbers that say: no descriptor left, of the process or of the system."""
+"""Error numbers for "no descriptor left", in the process or the system."""
 
 
 class ShmChannelError(Exception):
-    """Base of all; `hint` says what the operator can do about it."""
+    """Base class; `hint` says what the operator can do about it."""
 
     hint = ""
 
@@ -29,7 +29,7 @@ class ShmChannelError(Exception):
 
 
 class UsageError(ShmChannelError):
-    """Our caller's bug; never caught."""
+    """The caller's bug; not meant to be caught."""
 
 
 class ClosedError(UsageError):
@@ -41,10 +41,10 @@ class LeaseError(UsageError):
 
 
 class ResourceError(ShmChannelError):
-    """The operating system refused; `errno` says why, and the text too."""
+    """The operating system refused; `errno` says why, and so does the text."""
 
     def __init__(self, text: str, code: int, *, hint: str | None = None, says_why: bool = False) -> None:
-        """`says_why`: the text does so already; the system's words are left out."""
+        """`says_why`: the text gives the reason already, so the system's message is omitted."""
         super().__init__(text if says_why or not code else f"{text}: {os.strerror(code)}", hint=hint)
         self.errno = code
 
@@ -60,13 +60,13 @@ class NameMissing(ResourceError):
 
 
 class LimitReached(ResourceError):
-    """A limit of the system or of this user is used up."""
+    """A limit of the system or of this user is reached."""
 
     hint = "see df /dev/shm, ulimit -n -q and /proc/sys/fs/mqueue; scripts/check-ipc-leaks shows what is held"
 
 
 class AccessDenied(ResourceError):
-    """The name belongs to another user, or its mode forbids it."""
+    """The name belongs to another user, or its mode forbids access."""
 
 
 class PeerError(ShmChannelError):
@@ -78,7 +78,7 @@ class PeerGone(PeerError):
 
 
 class PeerProtocolError(PeerError):
-    """The other process broke the protocol."""
+    """The other process violated the protocol."""
 
 
 class RequestFailed(PeerError):
@@ -88,7 +88,7 @@ class RequestFailed(PeerError):
 
 
 class LayoutMismatch(PeerError):
-    """The block is no segment of this layout version, or its numbers do not fit its size."""
+    """The block is not a segment of this layout version, or its numbers do not match its size."""
 
 
 class NotPublished(ShmChannelError):
@@ -100,11 +100,11 @@ class ChannelTimeout(ShmChannelError, TimeoutError):
 
 
 class PoolExhausted(ShmChannelError):
-    """The waiting line for segments is full, or no segment can be had: shed load."""
+    """The queue for segments is full, or no segment is available: shed load."""
 
 
 class CommandError(ShmChannelError, ValueError):
-    """The bytes are no command of this protocol version, or a value does not fit one."""
+    """The bytes are not a command of this protocol version, or a value is out of range."""
 
 
 _BY_ERRNO: dict[int, type[ResourceError]] = {
@@ -122,9 +122,9 @@ _BY_ERRNO: dict[int, type[ResourceError]] = {
 
 @contextmanager
 def os_errors(what: str, *, existential: int = errno.ENOENT) -> Iterator[None]:
-    """Turn OSError and posix_ipc errors inside the block into a ResourceError whose text begins with `what`.
+    """Translate OSError and posix_ipc errors inside the block into a ResourceError whose text begins with `what`.
 
-    posix_ipc has one error for "exists already" and "does not exist": `existential` says which the block means.
+    posix_ipc has one error for "exists already" and "does not exist": `existential` says which one the block means.
     """
     try:
         yield
@@ -135,6 +135,6 @@ def os_errors(what: str, *, existential: int = errno.ENOENT) -> Iterator[None]:
     except posix_ipc.Error as error:
         raise ResourceError(f"{what}: {error}", 0) from error
     except OSError as error:
-        # posix_ipc sets no errno when files run out (EMFILE, ENFILE); its texts then speak of a number of files.
+        # posix_ipc sets no errno when descriptors run out (EMFILE, ENFILE); its texts then speak of a number of files.
         code = error.errno or (errno.EMFILE if "number of" in str(error) else 0)
         raise _BY_ERRNO.get(code, ResourceError)(what if code else f"{what}: {error}", code) from error

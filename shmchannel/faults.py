@@ -1,7 +1,7 @@
-"""Kill points: named steps of the protocol at which a test can end or stop the process.
+"""Kill points: named steps of the protocol at which a test can kill or stop the process.
 
-Off unless the environment names one: GFCACHE_FAULT=<point>[:<n-th pass>][:kill|stop|exit]. The cost when off is one
-test of a module variable. docs/recovery.md has a row for each point; a test compares the two lists.
+Off unless the environment names one: GFCACHE_FAULT=<point>[:<n-th pass>][:kill|stop|exit]. When off, a kill point costs
+one test of a module variable. docs/recovery.md has a row for each point; a test compares the two lists.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _passes = itertools.count(1)
 
 
 def reach(point: str) -> None:
-    """The process has come to `point`; call it only `if faults.ARMED`."""
+    """The process has reached `point`; call it only `if faults.ARMED`."""
     if point != _point or next(_passes) != _pass:
         return
     if _action == "exit":
         os._exit(99)
-    # To this very thread: a signal to the process may stop another one first, and this one takes a few steps more.
+    # To this very thread: a signal to the process may stop another one first, and this one would take a few more steps.
     signal.pthread_kill(threading.get_ident(), signal.SIGSTOP if _action == "stop" else signal.SIGKILL)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStats:
-    """When segments_leased stays near segments_total, raise the number of segments (docs/tuning.md).
+    """If segments_leased stays near segments_total, raise the number of segments (docs/tuning.md).
 
-    `widest_lease` is the most segments that one lease has had, `shrunk_total` how many came back in mid-stream because
-    others waited.
+    `widest_lease` is the largest number of segments in one lease, `shrunk_total` how many were returned in mid-transfer
+    because others waited.
     """
 
     segments_total: int
@@ -27,10 +27,9 @@ class PoolStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStats:
-    """Commands by what became of them; `chunks_total` counts the hand-overs of answers that ended cleanly.
+    """Commands by result; `chunks_total` counts the hand-overs of answers that ended cleanly.
 
-    `failed_total` counts those whose handler raised or gave no answer, `broken_total` those whose asker ended, stalled
-    or broke the protocol; `attached` is how many segments of askers are mapped now.
+    `attached` is the number of segments of proxies that are mapped now.
     """
 
     served_total: int

@@ -1,4 +1,4 @@
-"""WorkerPool: a fixed number of threads that repeat one step until they are told to stop."""
+"""WorkerPool: a fixed number of threads that repeat one step until told to stop."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LOOK_AGAIN_SECONDS = 0.05
 
 
 class WorkerPool:
-    """`step(index)` waits for one piece of work, at most for a short while, and does it; a worker outlives its job.
+    """`step(index)` waits a short while for one piece of work, and does it; a worker survives failures of its job.
 
-    A step may set `idle[index]` while it only waits for work: then join() does not take its worker for an unfinished
-    one. Where its wait may be a long one, `wake` ends the wait of one worker, and never waits itself.
+    A step may set `idle[index]` while it only waits for work: then join() does not count its worker as unfinished. If
+    that wait may be long, `wake` ends the wait of one worker, without blocking itself.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class WorkerPool:
 
     @property
     def stopping(self) -> bool:
-        """True once stop() or request_stop() was called."""
+        """Whether stop() or request_stop() was called."""
         return self._stopping.is_set()
 
     def request_stop(self) -> None:
-        """Let each worker end after the step it is in; does not wait."""
+        """Let each worker end after its current step; does not wait."""
         self._stopping.set()
 
     def join(self, deadline: Deadline, *, interrupted: Callable[[], bool] = lambda: False) -> int:
         """Wait for all workers up to the deadline or until `interrupted()`; returns how many still run.
 
-        A worker that only waits for work is woken and ends in a moment: it is waited for in any case.
+        A worker that only waits for work is woken and ends at once, so it is always waited for.
         """
         for index, thread in enumerate(self._threads):
             while thread.ident is not None and thread.is_alive():

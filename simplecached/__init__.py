@@ -1,8 +1,8 @@
-"""The cache daemon: stores bytes and opaque metadata, and knows no HTTP."""
+"""The cache daemon: stores bytes and opaque metadata. It has no knowledge of HTTP."""
 
 
 def version() -> str:
-    """The version that is installed, looked up when somebody asks: what finds it takes long to import."""
+    """The installed version, looked up on demand, because the import that finds it is slow."""
     from importlib import metadata
 
     return metadata.version("gfcache")

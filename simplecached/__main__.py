@@ -4,13 +4,13 @@ import sys
 
 
 def main() -> int:
-    """Run the daemon; returns the exit code, INTERRUPTED after Ctrl-C before it had anything to clean up."""
+    """Run the daemon; returns the exit code, INTERRUPTED after Ctrl-C before anything needed cleaning up."""
     try:
         from simplecached.cli import main as run
 
         return run()
     except KeyboardInterrupt:
-        return 130  # ExitCode.INTERRUPTED, which may not be imported yet
+        return 130  # ExitCode.INTERRUPTED, which must not be imported yet
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Composition root of the cache daemon: the only place that builds its objects, and what they do when."""
+"""Composition root of the cache daemon: the only place that builds its objects, and their life cycle."""
 
 from __future__ import annotations
 
@@ -30,12 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class CacheService:
-    """The daemon's objects, built in order; `resources` releases them in reverse. No thread runs before start().
-
-    Raises:
-        NameTaken: another cache serves this queue name.
-        ResourceError, SimpleCachedError: a resource needed at the start is not available.
-    """
+    """The daemon's objects, built in order; `resources` undoes them in reverse."""
 
     def __init__(self, config: CacheConfig, resources: ExitStack) -> None:
         self._config = config
@@ -84,7 +79,7 @@ class CacheService:
             self._server.serve(message)
 
     def start(self) -> None:
-        """Serve commands; proxies may open the queue from now on."""
+        """Start serving commands; proxies may open the queue from now on."""
         self._workers.start()
         self._queue.set_ready()
         config = self._config
@@ -101,17 +96,17 @@ class CacheService:
         )
 
     def housekeep(self) -> None:
-        """Drop what has lain for too long: segments of proxies that ended, paused transfers."""
+        """Drop what has expired: segments of proxies that ended, paused transfers."""
         self._server.sweep()
         self._handler.expire()
 
     def stop_accepting(self) -> None:
-        """Tell proxies to send no more; commands on the queue are still served, without the lookup delay."""
+        """Tell proxies to send nothing new; commands on the queue are still served, without the lookup delay."""
         self._queue.set_stopping()
         self._handler.stop_delaying()
 
     def is_busy(self) -> bool:
-        """Whether commands wait on the queue."""
+        """Whether commands are waiting on the queue."""
         return self._queue.waiting > 0
 
     def finish(self, drain: Drain) -> int:

@@ -106,4 +106,6 @@ def _check_parent(name: str, path: str) -> None:
     """Refuse a directory whose parent does not exist: a misspelt path is not created."""
     parent = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(parent):
-        raise SettingError(name, path, "'memory', or a directory in one that exists", hint=f"{parent} is no directory")
+        raise SettingError(
+            name, path, "'memory', or a directory in one that exists", hint=f"{parent} is not a directory"
+        )

@@ -1,7 +1,8 @@
-"""How many descriptors each part of the cache may hold, and who closes some when none is left.
+"""Descriptor planning: how many each part of the cache may hold, and who closes some when none is left.
 
 All parts together stay below the limit of the process (RLIMIT_NOFILE): plan_descriptors() is the one place that adds
-them up. The limit can be lowered later, and the whole system be short, so what opens one does it by Descriptors.open().
+them up. The limit can be lowered later, or the whole system run short, so descriptors are opened through
+Descriptors.open().
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ ENTRIES_MAX = 1_048_576
 OPEN_FILES_MAX = 256
 PAUSED_MAX = 256
 LIMIT_ENOUGH = 8 * OPEN_FILES_MAX
-"""From this limit on only the number of objects in memory, and of segments that stay mapped, depends on the limit."""
+"""From this limit on only the number of objects in memory, and of mapped segments, depends on the limit."""
 
 _BASE = (
     32  # streams, queue, guards of queue and directory, hot table, signals, index; twice what a cache has at its start
 )
-_PER_WORKER = 8  # the segments of one transfer, its file, one that it opens, one that it closes
+_PER_WORKER = 8  # the segments of one transfer, its file, one being opened, one being closed
 _SEGMENTS_MIN = 16
 _ENOUGH_FREED = 4  # an attachment takes three: the guard, the block, and its mapping
 _LOG_INTERVAL_NS = 60_000_000_000
@@ -40,7 +41,7 @@ _LOG_INTERVAL_NS = 60_000_000_000
 class DescriptorPlan:
     """How many descriptors each part may hold; `objects_max` bounds the objects of a memory store, which have one each.
 
-    `is_short`: the limit is so low that parts have less than they could use.
+    `is_short`: the limit is so low that parts get less than they could use.
     """
 
     limit: int
@@ -54,7 +55,7 @@ class DescriptorPlan:
 
 
 def plan_descriptors(limit: int, *, worker_threads: int, has_static: bool, in_memory: bool) -> DescriptorPlan:
-    """Share out a soft limit (RLIMIT_NOFILE); with a store in memory the objects get what the others leave."""
+    """Divide a soft limit (RLIMIT_NOFILE); with a memory store the objects get what the other parts leave."""
     if limit == resource.RLIM_INFINITY:
         limit = 2 * ENTRIES_MAX
     share = max(1, limit // 8)
@@ -67,7 +68,7 @@ def plan_descriptors(limit: int, *, worker_threads: int, has_static: bool, in_me
     }
     left = limit - _BASE - _PER_WORKER * worker_threads - sum(plan.values())
     if in_memory and not has_static:
-        left += plan["paused_max"]  # what is paused is one of the objects; otherwise it is a file that is open besides
+        left += plan["paused_max"]  # a paused object is one of the objects; with other stores it is one more open file
     return DescriptorPlan(
         limit=limit,
         is_short=limit < LIMIT_ENOUGH or left < share,
@@ -77,9 +78,9 @@ def plan_descriptors(limit: int, *, worker_threads: int, has_static: bool, in_me
 
 
 class Descriptors:
-    """Has idle descriptors closed when one is needed and none is left. Thread-safe, once all givers are known.
+    """Closes idle descriptors when one is needed and none is left. Thread-safe once all givers are registered.
 
-    A giver takes its own lock, and whoever asks holds none that comes below it in the order of locks.
+    A giver takes its own lock, and the caller holds none that comes below it in the lock order.
     """
 
     def __init__(self) -> None:
@@ -87,11 +88,11 @@ class Descriptors:
         self._next_log_ns = 0
 
     def add_giver(self, give: Callable[[], int]) -> None:
-        """Add who closes descriptors that are not in use and returns how many; the first one is asked first."""
+        """Register a function that closes idle descriptors and returns how many; called in order of registration."""
         self._givers.append(give)
 
     def open(self, open_fd: Callable[[], int]) -> int:
-        """Return what `open_fd` returns; when it finds no descriptor left, have some closed and call it once more."""
+        """Return the result of `open_fd`; if no descriptor is left, have some closed and call it once more."""
         try:
             return open_fd()
         except OSError as error:
@@ -100,7 +101,7 @@ class Descriptors:
             return open_fd()
 
     def free(self) -> bool:
-        """Have some descriptors closed; False when nobody could. Logged at most once a minute."""
+        """Have some descriptors closed; False if none could be. Logged at most once a minute."""
         freed = 0
         for give in self._givers:
             freed += give()

@@ -1,7 +1,7 @@
-"""The exceptions of the cache daemon.
+"""Exceptions of the cache daemon.
 
-Each one keeps the facts as fields and builds its text from them, so that a log line, a test and the command line read
-the same thing. ``hint`` says what the operator can do. A miss is a value (``None``), never one of these.
+Each keeps its details as fields and builds its text from them, so that log lines, tests and the command line agree.
+``hint`` says what the operator can do. A miss is a value (``None``), never an exception.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _HINTS = {
     errno_codes.EROFS: "the file system is read-only: remount it, or name another directory",
     errno_codes.EACCES: "the user of this process needs read and write access there",
     errno_codes.EPERM: "the user of this process needs read and write access there",
-    errno_codes.EIO: "the device reports errors: look at the kernel log",
+    errno_codes.EIO: "the device reports errors: check the kernel log",
     errno_codes.EMFILE: "this process has no descriptor left: raise the limit (ulimit -n, LimitNOFILE=)",
     errno_codes.ENFILE: "the system has no descriptor left: raise fs.file-max",
     errno_codes.ENOMEM: "the system is out of memory: give the store a smaller byte budget",
-    errno_codes.ESHUTDOWN: "the store is closed; requests that come later belong to the next start",
+    errno_codes.ESHUTDOWN: "the store is closed; the next start serves later requests",
 }
 
 
@@ -38,11 +38,11 @@ class SimpleCachedError(Exception):
 
 
 class ConfigError(SimpleCachedError):
-    """What the operator asked for cannot be used as it is."""
+    """The operator's setting cannot be used."""
 
 
 class FileMapError(ConfigError):
-    """One line of a file map cannot be used."""
+    """One line of a file map is invalid."""
 
     def __init__(self, map_path: str, line_number: int, problem: str, subject: str, *, hint: str = "") -> None:
         super().__init__(f"{map_path}, line {line_number}: {problem}: {subject}", hint=hint)
@@ -53,7 +53,7 @@ class FileMapError(ConfigError):
 
 
 class StartupError(SimpleCachedError):
-    """The daemon cannot start here and now, though its settings are well formed."""
+    """The daemon cannot start, although its settings are well formed."""
 
 
 class StoreInUse(StartupError):
@@ -70,19 +70,19 @@ class StoreInUse(StartupError):
 
 
 class EntryTooLarge(SimpleCachedError):
-    """The object is larger than the whole budget of the store; it can be delivered, and not kept."""
+    """The object exceeds the whole budget of the store; it can be delivered, but not stored."""
 
     def __init__(self, cost_bytes: int, budget_bytes: int) -> None:
         super().__init__(
             f"object of {cost_bytes} bytes does not fit the store's budget of {budget_bytes} bytes",
-            hint="raise the byte budget of the store if such objects shall be kept",
+            hint="raise the byte budget of the store to keep such objects",
         )
         self.cost_bytes = cost_bytes
         self.budget_bytes = budget_bytes
 
 
 class NoRoom(SimpleCachedError):
-    """The object would fit, but what fills the store is being sent or written just now."""
+    """The object would fit, but the store is full of objects that are being sent or written."""
 
     def __init__(self, cost_bytes: int, pinned_bytes: int, budget_bytes: int) -> None:
         super().__init__(
@@ -95,16 +95,16 @@ class NoRoom(SimpleCachedError):
 
 
 class ShortObject(SimpleCachedError):
-    """The bytes written are not as many as were announced; the object is not kept."""
+    """The number of bytes written differs from the one announced; the object is not stored."""
 
     def __init__(self, announced_bytes: int, written_bytes: int) -> None:
-        super().__init__(f"object of {announced_bytes} announced bytes came as {written_bytes}")
+        super().__init__(f"object of {announced_bytes} announced bytes arrived as {written_bytes}")
         self.announced_bytes = announced_bytes
         self.written_bytes = written_bytes
 
 
 class StoreUnavailable(SimpleCachedError):
-    """The medium refuses work: full, read-only, broken, or out of descriptors. What is stored may still be readable."""
+    """The medium fails: full, read-only, broken, or out of descriptors. Stored objects may still be readable."""
 
     def __init__(self, action: str, path: str, errno: int) -> None:
         name = errno_codes.errorcode.get(errno, str(errno))
@@ -116,7 +116,7 @@ class StoreUnavailable(SimpleCachedError):
 
 @contextmanager
 def store_errors(action: str, path: str) -> Iterator[None]:
-    """Turn an OSError of the body into StoreUnavailable, naming what was tried on which path."""
+    """Translate an OSError of the body into StoreUnavailable, naming operation and path."""
     try:
         yield
     except OSError as error:
@@ -125,7 +125,7 @@ def store_errors(action: str, path: str) -> Iterator[None]:
 
 @contextmanager
 def startup_errors(action: str, path: str) -> Iterator[None]:
-    """Turn an OSError of the body into StartupError, naming what was tried on which path."""
+    """Translate an OSError of the body into StartupError, naming operation and path."""
     try:
         yield
     except OSError as error:

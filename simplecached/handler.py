@@ -1,4 +1,4 @@
-"""CacheHandler: one command → one answer. Knows sources and the store; knows no HTTP and no proxy."""
+"""CacheHandler: one command → one answer. Knows sources and the store, but neither HTTP nor proxies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class CacheHandler(Handler):
-    """Looks a key up in the static source first, then in the store. Thread-safe."""
+    """Looks up keys in the static source first, then in the store. Thread-safe."""
 
     def __init__(
         self,
@@ -49,21 +49,21 @@ class CacheHandler(Handler):
         self._stopping = threading.Event()
 
     def stop_delaying(self) -> None:
-        """Let lookups that wait out their delay go on at once: the daemon stops."""
+        """End the delay of waiting lookups, because the daemon stops."""
         self._stopping.set()
 
     def hot_table_stats(self) -> HotTableStats:
-        """What was put on the hot table and taken off; zeros without one."""
+        """Counts of the hot table; zeros without one."""
         return self._hot.stats() if self._hot is not None else HotTableStats(published_total=0, dropped_total=0)
 
     def expire(self) -> None:
-        """Let go of what is held for a time only: paused objects, files on the hot table; called now and then."""
+        """Release what is held for a limited time: paused objects, files of the hot table; called regularly."""
         self._paused.expire(monotonic())
         if self._hot is not None:
             self._hot.expire()
 
     def close(self) -> None:
-        """Let go of all of them, before the sources close."""
+        """Release all of them, before the sources close."""
         self._paused.close()
 
     def get(self, command: Command, writer: ChunkWriter) -> TransferState:
@@ -116,7 +116,7 @@ class CacheHandler(Handler):
         try:
             state = writer.send(partial(os.preadv, fd), start, end, metadata, flagged=found.invalidated)
         except OSError as error:
-            if isinstance(error, TimeoutError):  # the proxy's, not the file's
+            if isinstance(error, TimeoutError):  # the proxy's fault, not the file's
                 raise
             log.warning("object unreadable", extra={"key": command.key, "reason": str(error)})
             return writer.state
@@ -125,7 +125,7 @@ class CacheHandler(Handler):
         return state
 
     def put(self, command: Command, reader: ChunkReader) -> None:
-        """Take a whole object into the store, or refuse it; never a part of one."""
+        """Store a complete object, or refuse it; never a part of one."""
         if not self._begin(command, reader):
             return
         try:
@@ -136,10 +136,10 @@ class CacheHandler(Handler):
         try:
             self._receive(command, reader, writer)
         finally:
-            writer.abort()  # nothing is left to abort after a commit
+            writer.abort()  # nothing to abort after a commit
 
     def update(self, command: Command, reader: ChunkReader) -> None:
-        """Replace the metadata of an object in the store, or refuse; its body stays, and is not sent again."""
+        """Replace the metadata of an object in the store, or refuse; the body stays and is not transferred again."""
         if not self._begin(command, reader):
             return
         if faults.ARMED:
@@ -154,7 +154,7 @@ class CacheHandler(Handler):
         reader.finish(refused=not replaced)
 
     def _begin(self, command: Command, reader: ChunkReader) -> bool:
-        """Take the metadata of a PUT or an UPDATE; False when the proxy has given it up, and has been answered."""
+        """Receive the metadata of a PUT or an UPDATE; False if the proxy has abandoned it, which has been answered."""
         reader.begin(Deadline.after(self._stall_s), preamble_wanted=True)
         size = reader.facts.size_bytes
         if size != command.length or reader.flagged or (size and command.kind is CommandKind.UPDATE):
@@ -176,7 +176,7 @@ class CacheHandler(Handler):
                 writer.write(reader.chunk)
                 if faults.ARMED:
                     faults.reach("cache.put_chunk")
-            if reader.state is not TransferState.COMPLETE:  # the proxy gave the fill up
+            if reader.state is not TransferState.COMPLETE:  # the proxy abandoned the fill
                 reader.refuse()
                 return
             if faults.ARMED:
@@ -196,7 +196,7 @@ class CacheHandler(Handler):
         reader.refuse()
 
     def purge(self, command: Command) -> int:
-        """Remove one object, or all with a prefix; or mark them. Files of a static source are neither."""
+        """Remove or mark one object, or all with a prefix. Files of a static source are unaffected."""
         store, key = self._store, command.key
         marking = command.flags & INVALIDATE
         if command.flags & PREFIX:

@@ -1,10 +1,9 @@
-"""HotObjects: which objects lie on the hot table, and for how long.
+"""HotObjects: decides which objects are in the hot table, and for how long.
 
-An object is put there when it is asked for a second time within SEEN_SECONDS: a small one whole, of a large one that
-cannot change a reference to its file. It stays for a short life only and
-is then asked for by a command again, which is how the order of eviction learns that it is in use, and how a changed
-file is found. Purge and replacement, also of its metadata alone, take it off at once. A marked object is not put
-there: a hot table cannot tell of the mark.
+An object is published when it is requested a second time within SEEN_SECONDS: a small one completely, a large immutable
+one as a reference to its file. Its life is short; then it is requested by a command again, which tells the eviction
+order that it is in use and reveals changed files. A purge or a replacement, even of its metadata alone, removes it at
+once. A marked object is not published, because the table cannot represent the mark.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILE_SECONDS = 0.1
-"""Life on the hot table where files of somebody else are served: after so long a changed or new file is seen."""
+"""Life in the hot table where files of others are served: the time until a changed or new file is noticed."""
 
 STORED_SECONDS = 1.0
-"""Life on the hot table where only stored objects are served: so often an object in use is touched in the store."""
+"""Life in the hot table where only stored objects are served: how often an object in use is touched in the store."""
 
 SEEN_SECONDS = 2.0
-"""Longer than a life, so that an object whose life has ended is put back at the first request."""
+"""Longer than a life, so that an expired object is published again at the first request."""
 
 _SEEN_SLOTS = 1024  # a power of two
 _SEEN_NS = round(SEEN_SECONDS * 1e9)
 
 
 class HotObjects:
-    """Thread-safe. A key pushed out of its slot in the table of seen keys by another only begins anew."""
+    """Thread-safe. A key that loses its slot in the table of seen keys to another one only starts over."""
 
     def __init__(self, hot_table: HotTableWriter, life_s: float) -> None:
         self._hot_table = hot_table
@@ -48,10 +47,10 @@ class HotObjects:
         self._seen: list[tuple[int, int]] = [(0, -_SEEN_NS)] * _SEEN_SLOTS
 
     def begin(self, command: Command) -> HotTableToken | None:
-        """Before the look-up: a token when this GET wants a whole object that was asked for lately."""
+        """Before the lookup: a token if this GET wants a whole object that was requested recently."""
         if command.offset or command.length or command.version:
             return None
-        mark = hash(command.key)  # only this process's threads compare it
+        mark = hash(command.key)  # compared only within this process
         slot = mark & (_SEEN_SLOTS - 1)
         now = monotonic_ns()
         seen, seen_ns = self._seen[slot]
@@ -59,7 +58,7 @@ class HotObjects:
         return self._hot_table.begin() if seen == mark and now - seen_ns < _SEEN_NS else None
 
     def publish(self, token: HotTableToken, key: bytes, found: StoredObject) -> None:
-        """After the answer: put the object on the hot table unless it is marked; never raises."""
+        """After the answer: publish the object unless it is marked; never raises."""
         if found.invalidated:
             return
         if found.size_bytes > BODY_BYTES_MAX:
@@ -83,20 +82,20 @@ class HotObjects:
             log.debug("object not added to the hot table", extra={"key": key, "reason": str(error)})
 
     def drop(self, key: bytes) -> None:
-        """The object or its metadata was replaced: after the successor is visible, before anybody is told so."""
+        """The object or its metadata was replaced: call once the successor is visible, before acknowledging."""
         self._hot_table.drop(key)
 
     def drop_purged(self, command: Command) -> None:
-        """The objects of a PURGE were removed or marked: before anybody is told so."""
+        """The objects of a PURGE were removed or marked: call before it is acknowledged."""
         if command.flags & PREFIX:
             self._hot_table.drop_prefix(command.key)
         else:
             self._hot_table.drop(command.key)
 
     def expire(self) -> None:
-        """Close the files of references whose time is over; the boss calls it now and then."""
+        """Close the files of expired references; called regularly."""
         self._hot_table.expire()
 
     def stats(self) -> HotTableStats:
-        """The counts of this moment."""
+        """The current counts."""
         return self._hot_table.stats()

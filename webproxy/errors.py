@@ -1,14 +1,14 @@
-"""What can go wrong in the proxy; one table in exchange.py turns it into a client's status."""
+"""Exceptions of the proxy; a table in exchange/ maps them to a client's status."""
 
 from __future__ import annotations
 
 
 class WebProxyError(Exception):
-    """Base of all."""
+    """Base of all errors of the proxy."""
 
 
 class StartupError(WebProxyError):
-    """Something needed at the start is not to be had; exit code 69."""
+    """Something required at startup is not available; exit code 69."""
 
 
 class CacheUnavailable(WebProxyError):
@@ -20,19 +20,19 @@ class ClientGone(WebProxyError):
 
 
 class ClientTooSlow(ClientGone):
-    """The client took less than the minimum rate for longer than the limit."""
+    """The client was below the minimum rate for longer than the limit."""
 
 
 class BodyCutShort(WebProxyError):
-    """The source ended in mid-body; nothing but a short close can tell the client."""
+    """The source ended in mid-body; only a short close can tell the client."""
 
 
 class Overloaded(WebProxyError):
-    """A bound was reached: shed load."""
+    """A limit was reached: shed load."""
 
 
 class OriginError(WebProxyError):
-    """The origin did not give the object; `status` is its HTTP status (0: none), `retryable` whether again may help."""
+    """The origin did not deliver the object; `status` is its HTTP status (0: none), `retryable` if a retry may help."""
 
     def __init__(self, text: str, *, status: int = 0, retryable: bool = False) -> None:
         super().__init__(text)
@@ -49,16 +49,16 @@ class OriginTimeout(OriginError):
 
 
 class OriginBadReply(OriginError):
-    """A status or a framing that is no answer to a GET; a body shorter than it said."""
+    """A status or framing that is not a valid response to a GET; a body shorter than announced."""
 
 
 class OriginTooLarge(OriginError):
-    """More bytes than an object may have."""
+    """The object exceeds the maximum size."""
 
 
 class OriginRefused(OriginError):
-    """We do not go there: the address, the scheme or the number of redirects is not allowed."""
+    """The request is not allowed: its address, its scheme or the number of redirects."""
 
 
 class FetchAborted(OriginError):
-    """Nobody wants the object any more, or the daemon stops."""
+    """No reader is left, or the daemon stops."""

@@ -1,6 +1,6 @@
-"""Makes real files and the lists that go with them: `python -m workloads.generate KIND DIR [--seed N]`.
+"""Generates files and the lists that go with them: `python -m workloads.generate KIND DIR [--seed N]`.
 
-    DIR/files/KIND/...   the files; DIR/files is what an origin server or a cache serves as its root
+    DIR/files/KIND/...   the files; DIR/files is the root for an origin server or a cache
     DIR/workload.txt     paths in the order of the requests, for gfclient -w
     DIR/locals.txt       `<key> <path>` lines, for simplecached -c
     DIR/manifest.txt     sizes and digests, for workloads.manifest
@@ -26,7 +26,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Files of one sort; sizes lie between the two bounds, evenly over their logarithm."""
+    """Files of one sort; sizes lie between the two limits, uniformly on a logarithmic scale."""
 
     name: str
     count: int
@@ -36,7 +36,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadKind:
-    """One sample workload; `requests` is None when each file is asked for once."""
+    """One sample workload; `requests` is None if each file is requested once."""
 
     name: str
     description: str
@@ -92,7 +92,7 @@ def content(path: str, size_bytes: int, seed: int) -> Iterator[bytes]:
 
 
 def generate(kind: WorkloadKind, folder: str, seed: int) -> list[ManifestEntry]:
-    """Make the files and lists of a workload below `folder` and return the manifest; raises OSError."""
+    """Create the files and lists of a workload below `folder` and return the manifest; raises OSError."""
     root = os.path.join(os.path.realpath(folder), "files")
     planned = plan_files(kind, seed)
     entries = []
@@ -120,11 +120,11 @@ def _write_lines(folder: str, name: str, lines: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make one workload; returns 0, or 2 when its folder cannot be written."""
+    """Create one workload; returns 0, or 2 if its folder cannot be written."""
     kinds = load_kinds()
     about = "; ".join(f"{kind.name}: {kind.description}" for kind in kinds.values())
     parser = argparse.ArgumentParser(
-        prog="python -m workloads.generate", description=f"Make a sample workload. {about}."
+        prog="python -m workloads.generate", description=f"Create a sample workload. {about}."
     )
     parser.add_argument("kind", choices=sorted(kinds), metavar="KIND", help=", ".join(sorted(kinds)))
     parser.add_argument("folder", metavar="DIR")

@@ -1,11 +1,10 @@
-"""ProcessGuard and GuardWatch: a lock file that the kernel frees when its holder dies.
+"""ProcessGuard and GuardWatch: a lock file that the kernel releases when its holder dies.
 
 Byte 0 of the file is locked by the owner for its whole life (and by a sweeper while it cleans up), byte 1 from the
-moment it is ready to serve until it begins to stop. New work goes only to who is ready; work under way goes on while
-the owner lives. The locks are open-file-description locks
-(fcntl(2), F_OFD_SETLK): a classic lock would vanish when any descriptor of the file is closed in the process, and
-heartbeats tell "stuck", not "dead". Children inherit the descriptor's lock across fork, so it is close-on-exec and
-forking happens before a guard is taken.
+moment it is ready to serve until it begins to stop. New work is sent only to a process that is ready; work under way
+continues while the owner lives. The locks are open-file-description locks (fcntl(2), F_OFD_SETLK): a classic lock would
+vanish when any descriptor of the file is closed in the process, and heartbeats detect "stuck", not "dead". Children
+inherit the descriptor's lock across fork, so it is close-on-exec, and forking happens before a guard is acquired.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def _try_lock(fd: int, byte: int) -> bool:
 def _is_locked(fd: int, question: bytes) -> bool:
     try:
         kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question))[0]
-    except OSError:  # another thread closed the watch meanwhile: nobody lives there for us
+    except OSError:  # another thread has closed the watch: for us the owner is not alive
         return False
     return kind != fcntl.F_UNLCK
 
@@ -55,7 +54,7 @@ def _is_file(path: str, fd: int) -> bool:
 
 
 def read_holder(path: str) -> int | None:
-    """The pid written in the guard file; None when there is none to read. It may be dead: see GuardWatch.alive()."""
+    """The pid written in the guard file; None if there is none. It may be dead: see GuardWatch.alive()."""
     try:
         with open(path, "rb") as file:
             return int(file.read(64).split()[0])
@@ -64,7 +63,7 @@ def read_holder(path: str) -> int | None:
 
 
 def read_ready(path: str) -> bool:
-    """True when a process that takes new work holds the guard at `path` now."""
+    """Whether a process that accepts new work holds the guard at `path` now."""
     try:
         watch = GuardWatch(path)
     except ResourceError:
@@ -76,7 +75,7 @@ def read_ready(path: str) -> bool:
 
 
 class ProcessGuard:
-    """The owner's side: created with acquire(), freed by close() or by the kernel."""
+    """The owner's side: created by acquire(), released by close() or by the kernel."""
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
@@ -86,8 +85,8 @@ class ProcessGuard:
     def acquire(cls, path: str, *, signed: bool = True, create: bool = True) -> Self:
         """Create or take over the guard file and lock it; never blocks.
 
-        `signed` writes our pid into it; a sweeper does not, for /dev/shm may be full of what it came to remove.
-        Without `create` only a file that is there is taken over.
+        `signed` writes our pid into it; a sweeper does not, because /dev/shm may be full of what it came to remove.
+        Without `create` only an existing file is taken over.
 
         Raises:
             NameTaken: a living process holds it (the text names its pid).
@@ -105,7 +104,7 @@ class ProcessGuard:
             except BaseException:
                 os.close(fd)
                 raise
-            os.close(fd)  # its last owner unlinked the file between our open and our lock: once more
+            os.close(fd)  # its last owner unlinked the file between our open and our lock: try again
 
     @staticmethod
     def _sign(path: str, fd: int) -> None:
@@ -115,7 +114,7 @@ class ProcessGuard:
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, f"{identity.pid} {identity.start_time}\n".encode(), 0)
         except BaseException:
-            os.unlink(path)  # locked and linked, so it is ours to remove: a full file system must not keep an empty one
+            os.unlink(path)  # locked and linked, so ours to remove: leave no empty one on a full file system
             raise
 
     @staticmethod
@@ -136,16 +135,16 @@ class ProcessGuard:
             _try_lock(self._fd, _READY)
 
     def set_stopping(self) -> None:
-        """From now on no new work comes, while the name stays ours until close()."""
+        """From now on no new work arrives, while the name remains ours until close()."""
         if self._fd >= 0:
             fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, _READY))
 
     def close(self) -> None:
-        """Remove the file and free the lock; may be called twice."""
+        """Remove the file and release the lock; may be called twice."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             try:
-                if _is_file(self.path, fd):  # else it was removed by hand, and a new owner may have made its own
+                if _is_file(self.path, fd):  # otherwise removed by hand, and perhaps created anew
                     os.unlink(self.path)
             except FileNotFoundError:
                 pass
@@ -154,13 +153,13 @@ class ProcessGuard:
 
 
 class GuardWatch:
-    """The other side: tells whether the guard's owner lives and is ready."""
+    """The watcher's side: whether the guard's owner is alive, and whether it is ready."""
 
     def __init__(self, path: str) -> None:
         """Open the guard file.
 
         Raises:
-            NameMissing: there is none: nobody ever was, or it stopped cleanly.
+            NameMissing: there is none: no owner ever started, or it stopped cleanly.
             AccessDenied: it belongs to another user.
         """
         self.path = path
@@ -168,15 +167,15 @@ class GuardWatch:
             self._fd = os.open(path, _OPEN_FLAGS)
 
     def alive(self) -> bool:
-        """True while the owner holds the guard, ready or not; one fcntl call."""
+        """Whether the owner holds the guard, ready or not; one fcntl call."""
         return self._fd >= 0 and _is_locked(self._fd, _ASK_OWNED)
 
     def ready(self) -> bool:
-        """True while the owner takes new work: it is not starting and not stopping; one fcntl call."""
+        """Whether the owner accepts new work: neither starting nor stopping; one fcntl call."""
         return self._fd >= 0 and _is_locked(self._fd, _ASK_READY)
 
     def describe(self) -> str:
-        """The owner's pid and the guard, for an error text."""
+        """The owner's pid and the guard, for error messages."""
         return f"process {read_holder(self.path) or 'unknown'} ({self.path})"
 
     def close(self) -> None:

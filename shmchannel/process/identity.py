@@ -1,4 +1,4 @@
-"""Who a process is for good: pid, start time and boot id (a pid alone comes back after 32,768 others)."""
+"""Unique identity of a process: pid, start time and boot id (a pid alone is reused after 32,768 others)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class ProcessIdentity(NamedTuple):
 
 
 def start_time_of(pid: int) -> int | None:
-    """Start time of `pid` in clock ticks since boot (field 22 of /proc/PID/stat); None without such a process."""
+    """Start time of `pid` in clock ticks since boot (field 22 of /proc/PID/stat); None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             text = stat.read()
     except OSError:
         return None
-    # The command name may hold spaces and parentheses: count fields from behind the last one.
+    # The command name may contain spaces and parentheses: count fields after the last parenthesis.
     return int(text[text.rindex(b")") + 2 :].split()[_STARTTIME_FIELD - 3])
 
 

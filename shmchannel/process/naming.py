@@ -34,7 +34,7 @@ class SegmentName(NamedTuple):
 
 
 def pool_name(pid: int, nonce: str) -> str:
-    """The name that a pool's segments and its guard begin with."""
+    """The prefix of the names of a pool's segments and guard."""
     return f"gf-{pid}-{nonce}"
 
 
@@ -44,29 +44,29 @@ def segment_name(pool: str, index: int) -> str:
 
 
 def parse_segment_name(name: str) -> SegmentName | None:
-    """Take a segment's name apart; None when it is no such name."""
+    """Parse a segment's name; None if it is not one."""
     match = _SEGMENT.fullmatch(name)
     return SegmentName(match["pool"], int(match["pid"]), int(match["index"])) if match else None
 
 
 def pool_guard_path(pool: str) -> str:
-    """Where the guard of `pool` lies."""
+    """The path of the guard of `pool`."""
     return f"{SHM_DIRECTORY}/{pool}.guard"
 
 
 def parse_pool_guard(file_name: str) -> str | None:
-    """The pool that a guard's file name belongs to; None when it is no pool guard."""
+    """The pool that a guard's file name belongs to; None if it is not a pool's guard."""
     match = _POOL_GUARD.fullmatch(file_name)
     return match["pool"] if match else None
 
 
 def queue_guard_path(queue_name: str) -> str:
-    """Where the guard of the command queue lies."""
+    """The path of the guard of the command queue."""
     return f"{SHM_DIRECTORY}/gf-queue-{checked_queue_name(queue_name)[1:]}.guard"
 
 
 def parse_queue_guard(file_name: str) -> str | None:
-    """The queue name (with slash) that a guard's file name belongs to; None when it is no queue guard."""
+    """The queue name (with slash) that a guard's file name belongs to; None if it is not a queue's guard."""
     match = _QUEUE_GUARD.fullmatch(file_name)
     return f"/{match['queue']}" if match else None
 
@@ -83,18 +83,18 @@ def parse_hot_table_name(name: str) -> str | None:
 
 
 def checked_queue_name(name: str) -> str:
-    """Return `name` when a message queue can have it.
+    """Return `name` if it is a valid name of a message queue.
 
     Raises:
-        UsageError: it is not `/` and then 1 to 200 letters, digits, `_`, `.` or `-`.
+        UsageError: it is not `/` followed by 1 to 200 letters, digits, `_`, `.` or `-`.
     """
     if not _QUEUE.fullmatch(name):
         raise UsageError(
-            f"queue name {name!r} is not usable", hint="it is '/' and then 1 to 200 letters, digits, '_', '.' or '-'"
+            f"queue name {name!r} is not valid", hint="write '/' followed by 1 to 200 letters, digits, '_', '.' or '-'"
         )
     return name
 
 
 def pid_of_pool(pool: str) -> int:
-    """The pid inside a pool's name."""
+    """The pid in a pool's name."""
     return int(pool.split("-")[1])

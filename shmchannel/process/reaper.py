@@ -1,7 +1,7 @@
 """Remove what dead owners left, and nothing else.
 
-A name is removed only by who holds its guard's lock, which the kernel frees at death: so exactly one sweeper wins,
-and a living owner's names cannot be touched.
+Removing a name requires its guard's lock, which the kernel releases at death: so exactly one sweeper wins, and a living
+owner's names cannot be touched.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundName:
-    """One OS name of ours: `path` is where it lies (or lay), `kind` is segment, hot table, queue or guard."""
+    """One OS name of ours: `path` is its location, `kind` is segment, table, queue or guard."""
 
     path: str
     name: str
@@ -44,7 +44,7 @@ class FoundName:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """All names that one guard stands for."""
+    """All names protected by one guard."""
 
     guard_path: str
     guarded: bool
@@ -55,12 +55,12 @@ class _Group:
 
     @property
     def blocks(self) -> list[tuple[str, str]]:
-        """The names in shared memory that may be there, each with its kind."""
+        """The possible names in shared memory, each with its kind."""
         named = [(name, "segment") for name in self.segments]
         return named if self.hot_table is None else [*named, (self.hot_table, "hot table")]
 
     def unlink(self) -> set[str]:
-        """Remove all but the guard; returns the names that are another user's and stay."""
+        """Remove all but the guard; returns the names that belong to another user and stay."""
         kept = {name for name, _ in self.blocks if not unlink_memory(name)}
         if self.queue is not None and not unlink_queue(self.queue):
             kept.add(self.queue)
@@ -84,12 +84,12 @@ class _Group:
 
 
 def survey() -> list[FoundName]:
-    """List every name of ours that this user may see, with its owner and whether that lives. Changes nothing."""
+    """List every name of ours visible to this user, with its owner and whether that is alive. Changes nothing."""
     return [row for group in _groups() for row in group.found(alive=_alive(group.guard_path))]
 
 
 def sweep(*, dry_run: bool = False) -> list[FoundName]:
-    """Remove the names of dead owners and return them; with `dry_run` only return them. Never raises for one name."""
+    """Remove the names of dead owners and return them; `dry_run` only returns them. Never raises for a single name."""
     removed: list[FoundName] = []
     for group in _groups():
         if _alive(group.guard_path):
@@ -98,9 +98,9 @@ def sweep(*, dry_run: bool = False) -> list[FoundName]:
             removed += group.found(alive=False)
             continue
         try:
-            # A guard that was there and is gone means that another sweeper has been faster.
+            # A guard that has disappeared means that another sweeper was faster.
             guard = ProcessGuard.acquire(group.guard_path, signed=False, create=not group.guarded)
-        except ResourceError as error:  # another sweeper won, a new owner came, or it is another user's
+        except ResourceError as error:  # another sweeper won, a new owner started, or it belongs to another user
             log.debug("left alone", extra={"guard": group.guard_path, "reason": str(error)})
             continue
         try:
@@ -113,12 +113,12 @@ def sweep(*, dry_run: bool = False) -> list[FoundName]:
 
 
 def unlink_queue(name: str) -> bool:
-    """Remove a message queue's name if it is there; False when it is another user's, and stays."""
+    """Remove a message queue's name if it exists; False if it belongs to another user, and stays."""
     return _unlink(posix_ipc.unlink_message_queue, name)
 
 
 def unlink_memory(name: str) -> bool:
-    """Remove the name of a block of shared memory if it is there; False when it is another user's, and stays."""
+    """Remove the name of a block of shared memory if it exists; False if it belongs to another user, and stays."""
     return _unlink(posix_ipc.unlink_shared_memory, name)
 
 
@@ -145,7 +145,7 @@ def _alive(guard_path: str) -> bool:
     try:
         watch = GuardWatch(guard_path)
     except ResourceError:
-        # No guard: its owner is gone (it is made first and removed last). Another user's: not ours to judge.
+        # No guard: its owner is gone (the guard is created first and removed last). Another user's: left alone.
         return os.path.exists(guard_path)
     try:
         return watch.alive()

@@ -26,24 +26,24 @@ _CLOCK_MONOTONIC = 1
 
 
 class PeerLiveness(Protocol):
-    """Tells whether the other process of a channel still lives."""
+    """Tells whether the other process of a channel is alive."""
 
     def alive(self) -> bool:
-        """True while the peer lives; cheap, never blocks."""
+        """Whether the peer is alive; cheap, never blocks."""
         ...
 
     def describe(self) -> str:
-        """Who the peer is, for an error text."""
+        """The peer's description for error messages."""
         ...
 
 
-TIMESPEC = struct.Struct("@ll")  # bytes cost a third of a ctypes.Structure, and every wait makes one
+TIMESPEC = struct.Struct("@ll")  # bytes cost a third of a ctypes.Structure, and every wait creates one
 _timespec = TIMESPEC.pack
 _SECOND_NS = 1_000_000_000
 SLICE_NS = int(PEER_CHECK_SECONDS * _SECOND_NS)
 
 _keeps_gil = ctypes.PyDLL(None, use_errno=True)
-# Post and try on a sound semaphore fail for one reason only, so no errno is fetched for them.
+# On an intact semaphore post and try can fail for one reason only, so errno is not read for them.
 _brief = ctypes.PyDLL(None)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
 _drops_gil_brief = ctypes.CDLL(None)
@@ -59,7 +59,7 @@ _sem_getvalue = _keeps_gil.sem_getvalue
 _sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
 _sem_post.argtypes = _sem_trywait.argtypes = [ctypes.c_void_p]
 _sem_getvalue.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
-_sem_clockwait_brief = _drops_gil_brief.sem_clockwait  # its arguments come as C takes them: see SharedSemaphore
+_sem_clockwait_brief = _drops_gil_brief.sem_clockwait  # its arguments are C values: see SharedSemaphore
 sem_clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
 
 Calls = tuple[Callable[[], object], Callable[[], bool]]
@@ -71,7 +71,7 @@ def calls_by_ctypes(address: int) -> Calls:
 
 
 def calls_by_semlock(address: int) -> Calls:
-    """The same by the type that multiprocessing's semaphores have, told to use one that others opened.
+    """The same by the type behind multiprocessing's semaphores, told to use one opened elsewhere.
 
     At its end it calls sem_close(3), which knows no semaphore at this address and does nothing.
     """
@@ -81,7 +81,7 @@ def calls_by_semlock(address: int) -> Calls:
 
 
 def best_calls() -> Callable[[int], Calls]:
-    """By SemLock where it is there and does what is wanted of it: its interface is not a public one."""
+    """By SemLock if it exists and behaves as required: its interface is not public."""
     memory = ctypes.create_string_buffer(_SEMAPHORE_BYTES)
     address = ctypes.addressof(memory)
     _sem_init(address, 0, 0)
@@ -99,7 +99,7 @@ _calls = best_calls()
 
 
 def next_look() -> bytes:
-    """When a wait that begins now should look whether the peer lives; good for several waits, until it has passed."""
+    """The time at which a wait that begins now should check the peer; usable for several waits, until it has passed."""
     until_ns = monotonic_ns() + SLICE_NS
     return _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)
 
@@ -125,16 +125,16 @@ class Semaphore:
         self.name = name
 
     def initialise(self, value: int) -> None:
-        """Owner, once, before the segment is published. A live semaphore must never be initialised again."""
+        """Owner, once, before the segment is published. A live semaphore must never be reinitialised."""
         raise NotImplementedError
 
     @property
     def value(self) -> int:
-        """How many could be taken now; for monitors and tests."""
+        """The current count; for monitors and tests."""
         raise NotImplementedError
 
     def take(self, limit_s: float, peer: PeerLiveness) -> None:
-        """Take one, waiting up to `limit_s` seconds in slices between which the peer's life is looked at.
+        """Take one, waiting up to `limit_s` seconds in slices, between which the peer's guard is checked.
 
         Raises:
             ChannelTimeout: nothing within the limit.
@@ -144,7 +144,7 @@ class Semaphore:
             self.wait(limit_s, peer)
 
     def wait(self, limit_s: float, peer: PeerLiveness) -> None:
-        """As take(), for who has tried already."""
+        """As take(), for callers that have tried already."""
         deadline = Deadline.after(limit_s)
         if not self._wait_once(deadline.slice_ns()):
             self._wait_on(deadline, limit_s, peer)
@@ -155,10 +155,10 @@ class Semaphore:
             self._wait_on(deadline, deadline.remaining(), peer)
 
     def _wait_on(self, deadline: Deadline, limit_s: float, peer: PeerLiveness) -> None:
-        """After a slice without a post."""
+        """Handle a slice without a post."""
         while True:
             if not peer.alive():
-                if self.try_take():  # posted just before it died: what it handed over whole is good
+                if self.try_take():  # posted just before it died: a complete hand-over is valid
                     return
                 raise PeerGone(f"{self.name}: {peer.describe()} has ended")
             if deadline.expired:
@@ -172,9 +172,14 @@ class Semaphore:
 
 
 class SharedSemaphore(Semaphore):
-    """A sem_t at `address`: post, try_take and wait_until are sem_post(3), sem_trywait(3) and sem_clockwait(3).
+    """A sem_t at `address`; the memory's owner keeps it mapped while this object lives.
 
-    The memory's owner keeps it mapped while this object lives.
+    These three are sem_post(3), sem_trywait(3) and sem_clockwait(3) themselves, without a Python frame in between:
+
+    * post() adds one;
+    * try_take() takes one if available, and returns whether it did;
+    * wait_until(moment) waits for one until a moment of next_look(); 0 if it took one. Any other result means nothing:
+      continue with wait().
     """
 
     __slots__ = ("_address",)
@@ -183,7 +188,7 @@ class SharedSemaphore(Semaphore):
         super().__init__(name)
         self._address = address
         self.post, self.try_take = _calls(address)
-        # A reference made before spares a conversion for each call, which costs as much as the call.
+        # A prepared reference avoids a conversion for each call, which costs as much as the call.
         pointer = ctypes.byref(ctypes.c_char.from_address(address))
         self.wait_until = partial(_sem_clockwait_brief, pointer, _CLOCK_MONOTONIC)
 
@@ -213,6 +218,6 @@ class SharedSemaphore(Semaphore):
             code = ctypes.get_errno()
             if code == errno.ETIMEDOUT:
                 return False
-            if code != errno.EINTR:  # the same absolute moment again after a signal
+            if code != errno.EINTR:  # the same absolute time again after a signal
                 raise ResourceError(f"sem_clockwait {self.name}", code)
         return True

@@ -1,8 +1,8 @@
 """open_beneath: open a file below a directory so that no name, link or race leads out of it.
 
-The kernel decides (``openat2``), since a check of the string sees neither symbolic links nor what changes after it.
-Where the kernel lacks the call, or a sandbox forbids it, the path is walked one component at a time, each opened
-relative to the one before without following links.
+The kernel decides (``openat2``), because a check of the string sees neither symbolic links nor later changes. If the
+kernel lacks the call, or a sandbox forbids it, the path is walked component by component, each opened relative to the
+one before without following links.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _OpenHow(ctypes.Structure):
 
 
 _HOW = _OpenHow(READ_FLAGS, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_SYMLINKS)
-# CDLL and not PyDLL: resolving a path may wait for a disk, so the GIL is given up.
+# CDLL instead of PyDLL: resolving a path may wait for a disk, so the GIL is released.
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 
@@ -35,8 +35,9 @@ _syscall.restype = ctypes.c_long
 def open_beneath(root_fd: int, path: bytes) -> int:
     """Open a path relative to the directory ``root_fd`` for reading and return the descriptor, which the caller owns.
 
-    Neither ``..`` nor symbolic links are allowed in any component, so that one file has one name. What is opened may be
-    anything (a directory, a pipe): the caller looks. Raises OSError; EXDEV or ELOOP means that the path tried to leave.
+    Neither ``..`` nor symbolic links are allowed in any component, so that each file has exactly one name. The result
+    may be anything (a directory, a pipe), which the caller checks. Raises OSError; EXDEV or ELOOP means that the path
+    tried to leave.
     """
     if b"\0" in path:
         raise OSError(errno.EINVAL, "NUL in the path")  # ctypes would cut the string there
@@ -46,9 +47,9 @@ def open_beneath(root_fd: int, path: bytes) -> int:
         try:
             return openat2(root_fd, path)
         except OSError as error:
-            if error.errno in {errno.ENOSYS, errno.EPERM}:  # EPERM: what older sandboxes answer; the walk knows better
+            if error.errno in {errno.ENOSYS, errno.EPERM}:  # EPERM: older sandboxes; the walk does not need the call
                 return walk_beneath(root_fd, path)
-            if error.errno != errno.EAGAIN:  # EAGAIN: something was renamed while the kernel looked
+            if error.errno != errno.EAGAIN:  # EAGAIN: something was renamed during the lookup
                 raise
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
@@ -69,7 +70,7 @@ def openat2(root_fd: int, path: bytes) -> int:
 
 
 def walk_beneath(root_fd: int, path: bytes) -> int:
-    """Do what open_beneath does without ``openat2``; same rules, same errors, one system call a component."""
+    """open_beneath without ``openat2``: same rules, same errors, one system call per component."""
     if path.startswith(b"/") or b".." in path.split(b"/"):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
     if not path:

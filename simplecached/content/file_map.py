@@ -1,4 +1,4 @@
-"""The text of a file map: one ``<key> <path>`` per line. Parsing only; whether the files are there, the caller sees."""
+"""Parser of file maps: one ``<key> <path>`` per line. Whether the files exist is checked by the caller."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY_BYTES_MAX = 4096
 
 
 class MapLine(NamedTuple):
-    """One line that names a file; ``number`` counts from 1, as editors do."""
+    """One line that names a file; ``number`` counts from 1."""
 
     number: int
     key: bytes
@@ -22,10 +22,10 @@ class MapLine(NamedTuple):
 
 
 def parse_file_map(content: bytes, map_path: str) -> Iterator[MapLine]:
-    """Yield the lines of a file map, with relative paths taken from the folder of the map.
+    """Yield the lines of a file map, with relative paths resolved against the map's directory.
 
-    Key and path are separated by white space, the path is the rest of the line, blank lines count for nothing, and a
-    last line without its newline is a line. Raises FileMapError for a line that is malformed or repeats a key.
+    Key and path are separated by white space, the path is the rest of the line, blank lines are ignored, and the last
+    line needs no newline. Raises FileMapError for a line that is malformed or repeats a key.
     """
     folder = os.path.dirname(os.fsencode(map_path))
     first_seen: dict[bytes, int] = {}

@@ -1,7 +1,7 @@
-"""Objects that are ordinary files of somebody else: a directory tree, or the files a map names. Read only.
+"""Read-only objects from ordinary files of somebody else: a directory tree, or the files named by a map.
 
-A file stays open for the next reader. Each open() looks at the file once (one ``stat``) and compares device, inode,
-size and time of change with what is open; when they differ the file is opened anew. Readers of the older one keep it.
+A file stays open for the next reader. Each open() checks the file once (one ``stat``) and compares device, inode, size
+and change time with the open one; if they differ the file is opened again. Readers of the older one keep it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAP_RECHECK_S = 0.25
-SETTLED_NS = 50_000_000  # several ticks of the clock that file systems stamp changes with
-# The answers that mean "there is no such object": it is not there, it lies outside, or it is not ours to read.
+SETTLED_NS = 50_000_000  # several ticks of the clock with which file systems stamp changes
+# Errors that mean "there is no such object": missing, outside the root, or not readable.
 _ABSENT = frozenset(
     {
         errno.ENOENT,
@@ -48,7 +48,7 @@ _ABSENT = frozenset(
 
 
 def identity_of(facts: os.stat_result) -> Identity:
-    """Return what tells one file, and one content of it, from another."""
+    """Return what identifies a file and its content."""
     return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
@@ -62,12 +62,12 @@ class _PinnedFile(StoredObject):
     __slots__ = ()
 
     def is_unchanged(self) -> bool:
-        """Look at the file behind the descriptor again."""
+        """Check the file behind the descriptor again."""
         facts = self._look()
         return facts is not None and _version_of(facts) == self.version
 
     def recheck(self) -> Callable[[], bool]:
-        """Another look at it, and at the time: two writes within one tick of the file system's clock look like one."""
+        """The file's identity, and the time: two writes within one tick of the file system's clock look like one."""
         return self._is_settled
 
     def _is_settled(self) -> bool:
@@ -79,12 +79,12 @@ class _PinnedFile(StoredObject):
     def _look(self) -> os.stat_result | None:
         try:
             return os.fstat(self.fd)
-        except OSError:  # a file of the network may be gone behind its descriptor
+        except OSError:  # a file on a network may be gone behind its descriptor
             return None
 
 
 class _StaticFiles:
-    """The open files of a static source by key, and the misses; both sources are made of it."""
+    """The open files of a static source by key, and the misses; shared by both sources."""
 
     def __init__(self, files_max: int, descriptors: Descriptors | None) -> None:
         self._files: OpenFiles[bytes] = OpenFiles(files_max)
@@ -95,7 +95,7 @@ class _StaticFiles:
         self._misses_total = 0
 
     def stats(self) -> SourceStats:
-        """Return the counts of this moment; the objects are the files that are open."""
+        """Return the current counts; the objects are the open files."""
         files = self._files.stats()
         return SourceStats(
             objects_count=files.open_count,
@@ -106,7 +106,7 @@ class _StaticFiles:
         )
 
     def _open_anew(self, key: bytes, open_fd: Callable[[], int]) -> StoredObject | None:
-        """Open a file in place of what is kept for this key, or forget the key when there is none any more."""
+        """Open a file to replace the one kept for this key, or forget the key if there is none left."""
         try:
             fd = self._descriptors.open(open_fd)
         except OSError as error:
@@ -132,10 +132,10 @@ class _StaticFiles:
 
 
 class StaticDirectory(_StaticFiles):
-    """The regular files beneath one directory; the key is the path below it, with a slash before.
+    """The regular files below one directory; the key is the path below it, with a leading slash.
 
-    Bytes are taken as they are: nothing is decoded, and symbolic links are refused in every component. The directory
-    itself is opened once, so that renaming another one into its place needs a restart.
+    Paths are taken literally: nothing is decoded, and symbolic links are refused in every component. The directory
+    itself is opened once, so replacing it by renaming another into its place needs a restart.
     """
 
     def __init__(self, path: str, files_max: int = OPEN_FILES_MAX, *, descriptors: Descriptors | None = None) -> None:
@@ -146,10 +146,10 @@ class StaticDirectory(_StaticFiles):
             raise ConfigError(f"cannot serve the directory {path}: {error.strerror}") from error
 
     def open(self, key: bytes) -> StoredObject | None:
-        """Return the file of this key, pinned, or None; raises StoreUnavailable when it is there and unreadable."""
-        # The stat follows a symbolic link in the folders above the file, and need not care. Only a key that was opened
-        # beneath the root before comes here, and the answer is used only when it is the same inode, unchanged: then
-        # what is open is that file, by whatever way the name leads to it now. Any other answer goes through openat2.
+        """Return the file of this key, pinned, or None; raises StoreUnavailable if it exists but cannot be read."""
+        # The stat follows symbolic links in the directories above the file, which is harmless. Only a key that was
+        # opened beneath the root before gets here, and the result is used only if it is the same inode, unchanged: then
+        # the open file is that file, whichever way the name leads to it now. Anything else goes through openat2.
         file = self._files.peek(key)
         if file is not None:
             try:
@@ -164,7 +164,7 @@ class StaticDirectory(_StaticFiles):
         return self._open_anew(key, lambda: open_beneath(self._root_fd, key[1:]))
 
     def close(self) -> None:
-        """Close what nobody reads; what is being read closes at its release. May be called twice."""
+        """Close everything that nobody reads; files being read close at their release. May be called twice."""
         self._files.close()
         if self._root_fd >= 0:
             os.close(self._root_fd)
@@ -172,10 +172,10 @@ class StaticDirectory(_StaticFiles):
 
 
 class FileMap(_StaticFiles):
-    """The files that a map names (``locals.txt``); the map is read again when it changes.
+    """The files named by a map (``locals.txt``), which is read again when it changes.
 
-    The map is looked at every ``recheck_s`` seconds at most, and at every miss. A map that cannot be used any more is
-    logged once, and the one before stays.
+    The map is checked at most every ``recheck_s`` seconds, and at every miss. If it becomes invalid, this is logged
+    once, and the previous map stays in use.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class FileMap(_StaticFiles):
         self._recheck_at = clock() + recheck_s
 
     def open(self, key: bytes) -> StoredObject | None:
-        """Return the file of this key, pinned, or None; raises StoreUnavailable when it is there and unreadable."""
+        """Return the file of this key, pinned, or None; raises StoreUnavailable if it exists but cannot be read."""
         if self._clock() >= self._recheck_at:
             self._refresh(wait=False)
         path = self._paths.get(key)
@@ -219,11 +219,11 @@ class FileMap(_StaticFiles):
         return self._open_anew(key, lambda: os.open(found, READ_FLAGS))
 
     def keys(self) -> list[bytes]:
-        """Return the keys of the map in its order."""
+        """Return the keys of the map in order."""
         return list(self._paths)
 
     def close(self) -> None:
-        """Close what nobody reads; what is being read closes at its release. May be called twice."""
+        """Close everything that nobody reads; files being read close at their release. May be called twice."""
         self._files.close()
 
     def _look(self) -> Identity | None:
@@ -233,7 +233,7 @@ class FileMap(_StaticFiles):
             return None
 
     def _refresh(self, *, wait: bool) -> None:
-        """Read the map again when it has changed; without ``wait``, leave that to the thread that is at it."""
+        """Read the map again if it has changed; without ``wait``, leave that to the thread that is doing it already."""
         if not self._map_lock.acquire(blocking=wait):
             return
         try:
@@ -241,7 +241,7 @@ class FileMap(_StaticFiles):
             identity = self._look()
             if identity == self._map_identity:
                 return
-            self._map_identity = identity  # also of a broken one: it is not tried again before it changes again
+            self._map_identity = identity  # also of an invalid one: it is not tried again before it changes again
             try:
                 self._paths = load_file_map(self._map_path, self._descriptors)
             except ConfigError as error:
@@ -260,7 +260,7 @@ StaticSource = StaticDirectory | FileMap
 
 
 def load_file_map(map_path: str, descriptors: Descriptors) -> dict[bytes, bytes]:
-    """Read a file map and look at every file it names; raises ConfigError, mostly as FileMapError with the line."""
+    """Read a file map and check every file it names; raises ConfigError, mostly as FileMapError with the line."""
     try:
         with open(map_path, "rb", opener=lambda path, flags: descriptors.open(lambda: os.open(path, flags))) as file:
             content = file.read()
@@ -283,7 +283,7 @@ def load_file_map(map_path: str, descriptors: Descriptors) -> dict[bytes, bytes]
 
 
 def open_static(path: str, files_max: int = OPEN_FILES_MAX, *, descriptors: Descriptors | None = None) -> StaticSource:
-    """Return the source for a directory or for a file map; raises ConfigError when the path is neither."""
+    """Return the source for a directory or a file map; raises ConfigError if the path is neither."""
     try:
         facts = os.stat(path)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""DirectoryIndex: the SQLite file that says which object each file of a DirectoryStore is.
+"""DirectoryIndex: the SQLite file that maps the files of a DirectoryStore to objects.
 
-It is read once, at start; afterwards it is only written to. It runs in WAL mode without a sync at each commit: a row
-that is lost in a power failure means an unknown file, which the next start removes. Nobody else opens it (exclusive
+It is read once, at startup, and only written to afterwards. It runs in WAL mode without a sync at each commit: a row
+lost in a power failure leaves an unknown file, which the next start removes. No other process opens it (exclusive
 mode), so there is no shared-memory file beside it.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LAYOUT_VERSION = 2
-# AUTOINCREMENT makes SQLite remember the highest version ever stored, also after its row is gone.
+# AUTOINCREMENT makes SQLite remember the highest version ever stored, even after its row is gone.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
     version INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -53,7 +53,7 @@ class IndexRow(NamedTuple):
 
 
 class DirectoryIndex:
-    """The index file of one store; safe for several threads, which write one after the other."""
+    """The index file of one store; thread-safe, writes are serialised."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -71,15 +71,15 @@ class DirectoryIndex:
             self._start_over()
 
     def take_rows(self) -> list[IndexRow]:
-        """Return what was in the index when it was opened, and let go of it."""
+        """Return the content of the index when it was opened, and release it."""
         rows, self._rows = self._rows, []
         return rows
 
     def add(self, ask: Callable[[], Entry | None], used_tick: int) -> None:
         """Add the object that `ask` returns, unless it returns None; raises StoreUnavailable.
 
-        It is asked when no other write can come between: who tells it that the object is removed or marked, and removes
-        or marks the row after that, leaves no row behind that says otherwise. It must not block.
+        `ask` is called while no other write can intervene. A caller that first tells `ask` that the object is removed
+        or marked, and then removes or marks the row, therefore leaves no row that says otherwise. `ask` must not block.
         """
         with self._writing() as database:
             entry = ask()
@@ -93,7 +93,7 @@ class DirectoryIndex:
             database.executemany("DELETE FROM objects WHERE version = ?", ((version,) for version in versions))
 
     def replace_metadata(self, version: int, metadata: bytes) -> None:
-        """Give an object other metadata and take its mark off, in one step; raises StoreUnavailable."""
+        """Replace an object's metadata and clear its mark, atomically; raises StoreUnavailable."""
         with self._writing() as database:
             database.execute("UPDATE objects SET metadata = ?, marked = 0 WHERE version = ?", (metadata, version))
 
@@ -105,7 +105,7 @@ class DirectoryIndex:
             )
 
     def note_use(self, uses: Iterable[tuple[int, int]]) -> None:
-        """Write down pairs of tick and version; raises StoreUnavailable."""
+        """Record pairs of tick and version; raises StoreUnavailable."""
         with self._writing() as database:
             database.executemany("UPDATE objects SET used_tick = ? WHERE version = ?", uses)
 
@@ -169,7 +169,7 @@ class DirectoryIndex:
             self._open()
         except sqlite3.Error as error:
             self.close()
-            raise StartupError(f"cannot make the store's index {self.path}: {error}") from error
+            raise StartupError(f"cannot create the store's index {self.path}: {error}") from error
 
 
 def _primary_code(error: sqlite3.Error) -> int:

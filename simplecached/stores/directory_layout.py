@@ -1,9 +1,9 @@
-"""Where a DirectoryStore keeps what, and the lock that keeps a second process out.
+"""Directory layout of a DirectoryStore, and the lock that excludes a second process.
 
-simplecached.lock   locked while a process works here; holds its pid
-index.sqlite        what the objects are called (directory_index.py)
+simplecached.lock   locked while a process uses the directory; contains its pid
+index.sqlite        maps files to objects (directory_index.py)
 tmp/                bodies being written; emptied at every start
-objects/00 .. ff/   whole bodies, named by a hash of the key and by the version, never by the key itself
+objects/00 .. ff/   complete bodies, named by a hash of the key and by the version, never by the key itself
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAME_LENGTH = 32 + 1 + 16
 
 
 class DirectoryLayout:
-    """The folders and names below one store directory."""
+    """The directories and names below one store directory."""
 
     def __init__(self, directory: str) -> None:
         self.directory = os.path.abspath(directory)
@@ -37,20 +37,20 @@ class DirectoryLayout:
         self._objects = os.path.join(self.directory, "objects")
 
     def acquire(self) -> int:
-        """Make the directory if needed, in a parent that exists, and lock it.
+        """Create the directory if needed, in an existing parent, and lock it.
 
-        Returns the lock's descriptor, which frees it when closed.
+        Returns the lock's descriptor, which releases the lock when closed.
 
-        Raises StoreInUse when another process has it, and StartupError when the directory is not writable, or is not
-        empty and not a store: what somebody else keeps there is not ours to tidy.
+        Raises StoreInUse if another process holds it, and StartupError if the directory is not writable, or is neither
+        empty nor a store: somebody else's files are never touched.
         """
         with startup_errors("use the store directory", self.directory):
             if not os.path.isdir(self.directory):
-                os.mkdir(self.directory, mode=0o700)  # its parent is the operator's: a misspelt path is not made
+                os.mkdir(self.directory, mode=0o700)  # the parent is the operator's: a misspelt path is not created
             names = set(os.listdir(self.directory)) - {"lost+found"}
             if names and _LOCK_NAME not in names:
                 raise StartupError(
-                    f"the directory {self.directory} is not empty and holds no store",
+                    f"the directory {self.directory} is not empty and contains no store",
                     hint="name an empty directory, or one that does not exist yet",
                 )
             if stat.S_IMODE(os.stat(self.directory).st_mode) & 0o077:
@@ -66,19 +66,19 @@ class DirectoryLayout:
         return fd
 
     def temporary_path(self, number: int) -> str:
-        """Return the path for a body that is being written."""
+        """Return the path for a body being written."""
         return os.path.join(self._temporary, f"{number:x}")
 
     def object_name(self, key: bytes, version: int) -> str:
-        """Return the file name of a whole body."""
+        """Return the file name of a complete body."""
         return f"{hashlib.blake2b(key, digest_size=16).hexdigest()}-{version:016x}"
 
     def object_path(self, name: str) -> str:
-        """Return the path of a whole body by its name."""
+        """Return the path of a complete body by its name."""
         return os.path.join(self._objects, name[:2], name)
 
     def empty_temporary(self) -> int:
-        """Remove every unfinished body and return how many there were; only under the lock, before the first write."""
+        """Remove every unfinished body and return the number; only under the lock, before the first write."""
         count = 0
         with startup_errors("empty", self._temporary), os.scandir(self._temporary) as found:
             for item in found:
@@ -87,7 +87,7 @@ class DirectoryLayout:
         return count
 
     def object_sizes(self) -> Iterator[tuple[str, int]]:
-        """Yield name and size in bytes of every whole body; files that are not named like one are left alone."""
+        """Yield name and size in bytes of every complete body; files with other names are ignored."""
         with startup_errors("read", self._objects):
             for shard in _shards():
                 with os.scandir(os.path.join(self._objects, shard)) as found:
@@ -96,14 +96,14 @@ class DirectoryLayout:
                             yield item.name, item.stat(follow_symlinks=False).st_size
 
     def remove_objects(self, names: Collection[str]) -> None:
-        """Remove whole bodies by name at start."""
+        """Remove complete bodies by name at startup."""
         with startup_errors("remove old objects from", self._objects):
             for name in names:
                 os.unlink(self.object_path(name))
 
     def _lock(self, fd: int) -> None:
-        # Held by the open file description: unlike a classic record lock it is not lost when some other descriptor of
-        # the file is closed, and the kernel frees it at the holder's death.
+        # Held by the open file description: unlike a classic record lock it survives closing another descriptor of the
+        # file, and the kernel releases it when the holder dies.
         whole_file = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, whole_file)
@@ -112,13 +112,13 @@ class DirectoryLayout:
                 raise StoreInUse(self.directory, _read_pid(fd)) from error
             raise StartupError(f"cannot lock {self.directory}: {error.strerror}") from error
         with startup_errors("write the lock file in", self.directory):
-            # Written before it is cut to length: a full disk then never leaves an empty file behind.
+            # Written before it is truncated: a full disk then never leaves an empty file behind.
             os.ftruncate(fd, os.pwrite(fd, f"{os.getpid()}\n".encode(), 0))
 
     def _make_folders(self) -> None:
-        with startup_errors("make the folders of the store in", self.directory):
+        with startup_errors("create the directories of the store in", self.directory):
             os.makedirs(self._temporary, mode=0o700, exist_ok=True)
-            os.makedirs(self._objects, mode=0o700, exist_ok=True)  # by itself: the mode is not for parents
+            os.makedirs(self._objects, mode=0o700, exist_ok=True)  # separately: the mode does not apply to parents
             for shard in _shards():
                 os.makedirs(os.path.join(self._objects, shard), mode=0o700, exist_ok=True)
 

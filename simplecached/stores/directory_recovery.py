@@ -1,7 +1,7 @@
-"""What a DirectoryStore does at its start so that index and files agree, whatever the last process died of.
+"""Recovery of a DirectoryStore at startup: makes index and files agree, however the last process died.
 
-A body counts when it has a row, a file of exactly the size that the row says, and no younger body of the same key. All
-else goes: unfinished bodies, files without a row, rows without a file, and the longest unused beyond the budget.
+A body is valid if it has a row, a file of exactly the row's size, and no newer body of the same key. Everything else is
+removed: unfinished bodies, files without a row, rows without a file, and the least recently used beyond the budget.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def rows_to_keep(
     budget_bytes: int,
     entries_max: int,
 ) -> list[IndexRow]:
-    """Return the rows that count, given the sizes of the files that exist, in the order of the rows."""
+    """Return the valid rows, given the sizes of the existing files, in the order of the rows."""
     newest: dict[bytes, int] = {}
     for row in rows:
         newest[row.entry.key] = max(row.entry.version, newest.get(row.entry.key, 0))
@@ -44,10 +44,10 @@ def rows_to_keep(
 
 
 def recover(layout: DirectoryLayout, index: DirectoryIndex, *, budget_bytes: int, entries_max: int) -> list[IndexRow]:
-    """Bring the directory into order and return what it holds, the least recently used first.
+    """Recover the directory and return its objects, the least recently used first.
 
-    Only under the directory's lock and before the first write; reads all folders. Raises StartupError or
-    StoreUnavailable when the directory cannot be changed.
+    Only under the directory's lock and before the first write; reads all directories. Raises StartupError or
+    StoreUnavailable if the directory cannot be changed.
     """
     rows = index.take_rows()
     unfinished_count = layout.empty_temporary()

@@ -1,13 +1,13 @@
 """DirectoryStore: objects in files below one directory, found again after a restart.
 
-A body is written beside (``tmp/``), its length is checked, its data is synced, it is renamed into place, and then it
-gets its row in the index; only then is it visible. A process killed between any two of these steps leaves what the next
-start removes (directory_recovery.py).
+A body is written to ``tmp/``, its length is checked, its data is synced, it is renamed into place, and then its row is
+added to the index; only then is it visible. If the process is killed between any two of these steps, the next start
+removes what is left (directory_recovery.py).
 
-What is synced: the data of each body, before its row can exist, so that a row never names a body that a power failure
-emptied. Neither the folders nor the index are synced at each commit: what a power failure takes back of them makes a
-younger object unknown, and no object wrong. ``sync_data=False`` leaves the data to the kernel as well, which is as safe
-against a kill, and after a power failure only for file systems that order data before names.
+The data of each body is synced before its row can exist, so that a row never names a body that a power failure emptied.
+Neither the directories nor the index are synced at each commit: losing them in a power failure makes a recent object
+unknown, but no object wrong. ``sync_data=False`` leaves the data to the kernel as well, which is as safe against a
+kill, but after a power failure only on file systems that write data before names.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ KILL_POINTS = (
 
 
 def _checkpoint(_point: str) -> None:
-    """Do nothing: the fault tests put something in its place that kills the process at one of KILL_POINTS."""
+    """Do nothing: fault tests replace it by a function that kills the process at one of KILL_POINTS."""
 
 
 class DirectoryStore(LruStore):
-    """Objects in a directory that this process alone works on; safe for several threads.
+    """Objects in a directory used by this process alone; thread-safe.
 
-    Raises StoreInUse when another process has the directory, StartupError when it cannot be used.
+    Raises StoreInUse if another process has the directory, StartupError if it cannot be used.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class DirectoryStore(LruStore):
             self._resources = undo.pop_all()
 
     def open(self, key: bytes) -> StoredObject | None:
-        """Return the object of this key, pinned, or None; raises StoreUnavailable when it cannot be opened.
+        """Return the object of this key, pinned, or None; raises StoreUnavailable if it cannot be opened.
 
-        Asks the disk only when the object's file is not open yet.
+        Accesses the disk only if the object's file is not open yet.
         """
         while (record := self._pin_visible(key)) is not None:
             file = self._files.peek(record)
@@ -117,9 +117,9 @@ class DirectoryStore(LruStore):
         return None
 
     def close(self) -> None:
-        """Write down the order of use, close everything that nobody reads, and free the directory; once or twice.
+        """Record the order of use, close everything that nobody reads, and release the directory; may be called twice.
 
-        Objects being read stay readable until their release. Writers that are not done get StoreUnavailable.
+        Objects being read stay readable until their release. Unfinished writers get StoreUnavailable.
         """
         with self._lock:
             if self._closed:
@@ -145,11 +145,11 @@ class DirectoryStore(LruStore):
             self._visible_bytes += entry.size_bytes
 
     def _path_of(self, record: Record) -> str:
-        """Return the path of a body that is whole."""
+        """Return the path of a complete body."""
         return self._layout.object_path(self._layout.object_name(record.key, record.version))
 
     def _open_file(self, record: Record) -> OpenFile[Record] | None:
-        """Open the file of a pinned record; None, and no pin any more, when the file is not there as it was."""
+        """Open the file of a pinned record; None, with the pin released, if the file is missing or has another size."""
         try:
             fd = self._open_fd(record.path)
             size_bytes = os.fstat(fd).st_size
@@ -171,7 +171,7 @@ class DirectoryStore(LruStore):
         return self._descriptors.open(lambda: os.open(path, _READ_FLAGS))
 
     def _lose(self, record: Record) -> None:
-        """Take out a record whose file is gone: somebody removed it from outside, unless it was just replaced."""
+        """Remove a record whose file is gone: it was deleted from outside, unless it was just replaced."""
         with self._lock:
             if record.state is not State.VISIBLE or self._closed:
                 return
@@ -190,7 +190,7 @@ class DirectoryStore(LruStore):
                 record.fd = self._descriptors.open(lambda: os.open(path, _WRITE_FLAGS, 0o600))
                 record.path = path
                 if record.size_bytes:
-                    # Takes the room now: a full disk is found before the first byte and not at the last.
+                    # Allocates the space now: a full disk is detected before the first byte instead of at the last.
                     os.posix_fallocate(record.fd, 0, record.size_bytes)
             except OSError:
                 self._destroy(record)
@@ -211,7 +211,7 @@ class DirectoryStore(LruStore):
             os.close(fd)
         self._rows.add(lambda: None if record.removed else record.entry, self._tick)
         _checkpoint("indexed")
-        self._commits_since_flush += 1  # a lost count among threads only moves the next flush
+        self._commits_since_flush += 1  # a count lost between threads only delays the next flush
         if self._commits_since_flush >= _COMMITS_PER_FLUSH:
             self._commits_since_flush = 0
             self._flush(uses_max=_USES_PER_FLUSH)
@@ -226,8 +226,8 @@ class DirectoryStore(LruStore):
             self._remove_rows([record])
 
     def _unpublish(self, records: Sequence[Record]) -> None:
-        # The file first: even when the index cannot be written, the object does not come back. What is in _publish() is
-        # perhaps not renamed yet; it gets no row then, for it is `removed`.
+        # The file first: even if the index cannot be written, the object does not come back. A record in _publish() may
+        # not be renamed yet; it then gets no row, because it is `removed`.
         for record in records:
             self._unlink(self._path_of(record))
         _checkpoint("unlinked")
@@ -252,7 +252,7 @@ class DirectoryStore(LruStore):
         self._used.add(record)
 
     def _flush(self, *, uses_max: int) -> None:
-        """Write down the last uses, so that the order of eviction survives a restart, roughly; never raises."""
+        """Record the last uses, so that the eviction order roughly survives a restart; never raises."""
         with self._lock:
             batch = list(itertools.islice(self._used, uses_max))
             self._used.difference_update(batch)

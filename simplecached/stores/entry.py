@@ -1,4 +1,4 @@
-"""Entry: the facts about one stored object, as a value."""
+"""Entry: key, metadata, size and version of one stored object, as a value."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One object: opaque key and metadata, length of the body, and the version that tells two bodies apart.
+    """One object: opaque key and metadata, length of the body, and the version that distinguishes bodies of one key.
 
-    Somebody may have marked it: what that means is for who reads it.
+    It may be marked; the meaning of the mark is up to its readers.
     """
 
     key: bytes
@@ -20,5 +20,5 @@ class Entry:
 
     @property
     def cost_bytes(self) -> int:
-        """Return what the entry takes of a store's byte budget: the body and its metadata."""
+        """Return the entry's share of the store's byte budget: body and metadata."""
         return self.size_bytes + len(self.metadata)

@@ -1,7 +1,7 @@
-"""LruIndex: sizes, recency and pins of what a store holds.
+"""LruIndex: sizes, recency and pins of a store's objects.
 
-It only counts and names: it knows neither files nor keys nor locks, and its caller does what it says. Everything that
-takes room is in it, also what is still being written and what was removed while somebody reads it; both are pinned.
+Pure bookkeeping: it knows neither files nor keys nor locks, and the caller carries out its decisions. It contains
+everything that takes space, including objects being written and removed objects still being read; both are pinned.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Slot:
 
 
 class LruIndex(Generic[K]):
-    """Names ordered by last use, within a budget of bytes and of entries; not safe for several threads by itself."""
+    """Names ordered by last use, within a budget of bytes and entries; not thread-safe by itself."""
 
     __slots__ = ("_pinned_bytes", "_pinned_count", "_slots", "_used_bytes", "budget_bytes", "entries_max")
 
@@ -36,8 +36,8 @@ class LruIndex(Generic[K]):
             raise ValueError(f"budget of {budget_bytes} bytes and {entries_max} entries: expected at least 0 and 1")
         self.budget_bytes = budget_bytes
         self.entries_max = entries_max
-        # An OrderedDict, for a plain dict leaves holes at its front when entries move to the end, and finding the
-        # oldest then costs more with every hit.
+        # An OrderedDict, because a plain dict leaves holes at its front when entries move to the end, and finding the
+        # oldest then becomes slower with every hit.
         self._slots: OrderedDict[K, _Slot] = OrderedDict()
         self._used_bytes = 0
         self._pinned_bytes = 0
@@ -69,12 +69,12 @@ class LruIndex(Generic[K]):
         return self._pinned_count
 
     def victims_for(self, size_bytes: int, *, entry_count: int = 1) -> list[K] | None:
-        """Return what must leave before an entry of this size fits, the least recently used first.
+        """Return what must be evicted before an entry of this size fits, the least recently used first.
 
-        With an `entry_count` of 0 it is room for an entry to grow by so much: pin that one before.
+        With an `entry_count` of 0 it is space for a pinned entry to grow.
 
-        The list is empty when there is room already, and the answer is None when there cannot be any: the size is above
-        the budget, or what is pinned leaves too little. Nothing is changed.
+        The list is empty if there is space already, and the result is None if there cannot be any: the size exceeds the
+        budget, or pinned entries leave too little. Nothing is changed.
         """
         if size_bytes > self.budget_bytes - self._pinned_bytes or self._pinned_count + entry_count > self.entries_max:
             return None
@@ -94,24 +94,24 @@ class LruIndex(Generic[K]):
         return victims
 
     def oldest(self, count: int) -> list[K]:
-        """Return up to so many entries without pins, the least recently used first; nothing is changed."""
+        """Return up to this many unpinned entries, the least recently used first; nothing is changed."""
         return list(islice((name for name, slot in self._slots.items() if not slot.pins), count))
 
     def add(self, name: K, size_bytes: int) -> None:
-        """Add an entry as the most recently used, without pins; the caller has made room for it."""
+        """Add an unpinned entry as the most recently used; the caller has made space for it."""
         if name in self._slots:
             raise ValueError("this entry is in the index already")
         if self._used_bytes + size_bytes > self.budget_bytes or len(self._slots) >= self.entries_max:
-            raise ValueError(f"no room was made for {size_bytes} bytes")
+            raise ValueError(f"no space was made for {size_bytes} bytes")
         self._slots[name] = _Slot(size_bytes)
         self._used_bytes += size_bytes
 
     def resize(self, name: K, size_bytes: int) -> None:
-        """Change the size of an entry, pinned or not; the caller has made room for it."""
+        """Change the size of an entry, pinned or not; the caller has made space for it."""
         slot = self._slots[name]
         growth_bytes = size_bytes - slot.size_bytes
         if self._used_bytes + growth_bytes > self.budget_bytes:
-            raise ValueError(f"no room was made for {growth_bytes} bytes")
+            raise ValueError(f"no space was made for {growth_bytes} bytes")
         slot.size_bytes = size_bytes
         self._used_bytes += growth_bytes
         if slot.pins:
@@ -131,7 +131,7 @@ class LruIndex(Generic[K]):
         slot.pins += 1
 
     def unpin(self, name: K) -> int:
-        """Take back one pin and return how many are left."""
+        """Release one pin and return how many are left."""
         slot = self._slots[name]
         if not slot.pins:
             raise ValueError("this entry has no pin")
@@ -142,13 +142,13 @@ class LruIndex(Generic[K]):
         return slot.pins
 
     def pins(self, name: K) -> int:
-        """Return how many pins an entry has."""
+        """Return the number of pins of an entry."""
         return self._slots[name].pins
 
     def discard(self, name: K) -> None:
-        """Take out an entry that has no pin."""
+        """Remove an unpinned entry."""
         slot = self._slots[name]
         if slot.pins:
-            raise ValueError("a pinned entry cannot leave")
+            raise ValueError("a pinned entry cannot be removed")
         del self._slots[name]
         self._used_bytes -= slot.size_bytes

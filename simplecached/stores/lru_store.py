@@ -1,9 +1,11 @@
-"""LruStore: what stores with a budget share: keys, versions, pins, eviction. Where the bytes lie, the subclass knows.
+"""LruStore: the common part of stores with a budget: keys, versions, pins, eviction. Subclasses know where the bytes
+are.
 
-A Record is WRITING (room is reserved), then VISIBLE, then LEAVING (replaced, removed, evicted), and gone with its last
+A Record is WRITING (space is reserved), then VISIBLE, then LEAVING (replaced, removed, evicted), and gone with its last
 pin. The lock guards dictionaries and counters only: what must be opened, synced or unlinked is decided under it and
-done outside. So what is not visible yet, or not any more, may have a name on the medium, that a restart would find. Who
-removes or marks a key sees to such names as well before it returns: the threads that they belong to may never go on.
+done outside. So objects that are not yet or no longer visible may have a name on the medium that a restart would find.
+Removing or marking a key handles such names as well before it returns, because the threads they belong to may never run
+again.
 """
 
 from __future__ import annotations
@@ -28,79 +30,79 @@ if TYPE_CHECKING:
 
 
 class LruStore(ABC):
-    """The shared part of all stores; safe for several threads.
+    """The common part of all stores; thread-safe.
 
     ``place`` names the store in errors. A write that began before a remove of its key counts as committed before it:
-    its object is never visible, so that a purge cannot be undone by a fill that was under way. Likewise a mark.
+    its object never becomes visible, so a running fill cannot undo a purge. The same holds for marks.
     """
 
     def __init__(self, place: str, *, budget_bytes: int, entries_max: int, version_floor: int = 0) -> None:
         self.place = place
         self._lock = threading.Lock()
-        # One replacement of metadata, or mark, after the other: memory and medium end with the same.
+        # Serialises replacements of metadata and marks: memory and medium end up with the same.
         self._metadata_lock = threading.Lock()
         self._index: LruIndex[Record] = LruIndex(budget_bytes=budget_bytes, entries_max=entries_max)
         self._visible: dict[bytes, Record] = {}
         self._visible_bytes = 0
         self._writing: set[Record] = set()
-        self._leaving: set[Record] = set()  # not visible any more, and their names may not be removed yet
+        self._leaving: set[Record] = set()  # no longer visible, but their names may not be removed yet
         self._versions = VersionClock(version_floor)
         self._closed = False
         self._hits = self._misses = self._stored = self._evicted = self._removed = self._refused = 0
 
     @abstractmethod
     def open(self, key: bytes) -> StoredObject | None:
-        """Return the object of this key, pinned, or None; raises StoreUnavailable when it cannot be opened."""
+        """Return the object of this key, pinned, or None; raises StoreUnavailable if it cannot be opened."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close what nobody reads; what is being read closes at its release. May be called twice."""
+        """Close everything that nobody reads; objects being read close at their release. May be called twice."""
 
-    # What a subclass does with its medium. All but _touched are called without the lock.
+    # Operations of a subclass on its medium. All but _touched are called without the lock.
     @abstractmethod
     def _create(self, record: Record) -> None:
-        """Open record.fd for the body of a new object; raises StoreUnavailable, and leaves nothing then."""
+        """Open record.fd for the body of a new object; raises StoreUnavailable, and leaves nothing behind then."""
 
     @abstractmethod
     def _publish(self, record: Record) -> None:
-        """Make a whole body last, before it becomes visible; raises StoreUnavailable, and _destroy follows.
+        """Persist a complete body before it becomes visible; raises StoreUnavailable, and _destroy follows.
 
-        The record may become `removed` or `marked` meanwhile, and then _unpublish or _keep_marks is called for it: from
-        their return on a restart does not find it, or finds it marked.
+        If the record becomes `removed` or `marked` during the call, _unpublish or _keep_marks is called for it: once
+        they have returned, a restart does not find it, or finds it marked.
         """
 
     @abstractmethod
     def _destroy(self, record: Record) -> None:
-        """Remove all that _create and _publish made of an object that never was visible; never raises."""
+        """Remove everything that _create and _publish made of an object that never became visible; never raises."""
 
     @abstractmethod
     def _unpublish(self, records: Sequence[Record]) -> None:
-        """Remove the names of objects that are not visible any more, or will not be; never raises.
+        """Remove the names of objects that are no longer visible, or never will be; never raises.
 
         They may still be read, or be in _publish; several threads may do it for the same object.
         """
 
     @abstractmethod
     def _reclaim(self, records: Sequence[Record]) -> None:
-        """Free what was held for readers, of objects that have none any more; never raises."""
+        """Free resources held for the readers of objects that have none left; never raises."""
 
     @abstractmethod
     def _keep_metadata(self, record: Record, metadata: bytes) -> None:
-        """Make new metadata of an object last, and that it has no mark; raises StoreUnavailable, nothing changed."""
+        """Persist new metadata of an object and the clearing of its mark; raises StoreUnavailable, nothing changed."""
 
     @abstractmethod
     def _keep_marks(self, records: Sequence[Record]) -> None:
-        """Make the marks of objects last, all or none, also of those in _publish; raises StoreUnavailable."""
+        """Persist the marks of objects, all or none, including those in _publish; raises StoreUnavailable."""
 
     @abstractmethod
     def _touched(self, record: Record) -> None:
         """Note a use; called under the lock."""
 
     def begin(self, key: bytes, size_bytes: int, metadata: bytes) -> BodyWriter:
-        """Reserve room for an object, evicting for it, and return its writer.
+        """Reserve space for an object, evicting for it, and return its writer.
 
-        Raises EntryTooLarge (above the whole budget), NoRoom (what could leave is pinned), StoreUnavailable (the medium
-        refuses). The body and the metadata count against the budget from now on.
+        Raises EntryTooLarge (above the whole budget), NoRoom (everything else is pinned), StoreUnavailable (the medium
+        fails). Body and metadata count against the budget from now on.
         """
         record = Record(key, size_bytes, metadata)
         victims = self._reserve(record)
@@ -130,10 +132,11 @@ class LruStore(ABC):
         return self._remove(self._records_below(prefix))
 
     def replace_metadata(self, key: bytes, version: int, metadata: bytes) -> bool:
-        """Give the visible object of this version (0: any) other metadata and take its mark off; counts as a use.
+        """Replace the metadata of the visible object of this version (0: any) and clear its mark; counts as a use.
 
-        Returns False when there is none, or it left meanwhile. Raises EntryTooLarge, NoRoom (the metadata grows and
-        nothing can leave for it) or StoreUnavailable; the object is as before then. Blocks for the medium.
+        Returns False if there is none, or it has been removed in the meantime. Raises EntryTooLarge, NoRoom (the
+        metadata grows and nothing can be evicted) or StoreUnavailable; the object is then unchanged. Blocks for the
+        medium.
         """
         with self._metadata_lock:
             with self._lock:
@@ -153,7 +156,7 @@ class LruStore(ABC):
                 with self._lock:
                     kept = kept and record.state is State.VISIBLE
                     if kept:
-                        record.metadata = metadata  # before the mark goes: open() looks at them the other way round
+                        record.metadata = metadata  # before the mark: open() reads them in the opposite order
                         record.invalidated = False
                     self._index.resize(record, record.cost_bytes)
                     self._drop_pin(record, idle)
@@ -163,7 +166,7 @@ class LruStore(ABC):
     def invalidate(self, key: bytes) -> bool:
         """Mark one object, visible or being written, and return whether it was visible; blocks for the medium.
 
-        One without metadata is removed instead: nothing would tell its readers of the mark.
+        One without metadata is removed instead, because nothing would report its mark.
         """
         with self._metadata_lock:
             return self._mark(self._records_at(key)) > 0
@@ -171,18 +174,18 @@ class LruStore(ABC):
     def invalidate_prefix(self, prefix: bytes) -> int:
         """Mark all objects whose keys begin with the prefix, as mark(), and return how many were visible.
 
-        One that is committed after the call began may stay without.
+        One that is committed after the call began may stay unmarked.
         """
         with self._metadata_lock:
             return self._mark(self._records_below(prefix))
 
     def entries(self) -> list[Entry]:
-        """Return the facts of all visible objects, the least recently used first."""
+        """Return the entries of all visible objects, the least recently used first."""
         with self._lock:
             return [record.entry for record in self._index if record.state is State.VISIBLE]
 
     def stats(self) -> StoreStats:
-        """Return the counts of this moment."""
+        """Return the current counts."""
         with self._lock:
             return StoreStats(
                 objects_count=len(self._visible),
@@ -201,7 +204,7 @@ class LruStore(ABC):
             )
 
     def _pin_visible(self, key: bytes) -> Record | None:
-        """Look a key up for reading: count, pin, touch. The matching call is _unpin."""
+        """Look up a key for reading: count, pin, touch. The matching call is _unpin."""
         with self._lock:
             record = self._visible.get(key)
             if record is None:
@@ -213,7 +216,7 @@ class LruStore(ABC):
             return record
 
     def _unpin(self, record: Record) -> None:
-        """Take back the pin of a reader."""
+        """Release a reader's pin."""
         idle: list[Record] = []
         with self._lock:
             self._drop_pin(record, idle)
@@ -226,13 +229,13 @@ class LruStore(ABC):
             record.version = self._versions.next()
             wanted = not record.removed
         if wanted:
-            self._publish(record)  # who removes or marks the key from here on sees to the name as well
+            self._publish(record)  # whoever removes or marks the key from here on handles the name as well
         leaving: list[Record] = []
         idle: list[Record] = []
         with self._lock:
             self._check_open()
             older = self._visible.get(record.key)
-            # Two commits of one key may pass each other in _publish: the higher version stays.
+            # Two commits of one key may overtake each other in _publish: the higher version stays.
             wanted = not (record.removed or (older is not None and older.version > record.version))
             if wanted:
                 if older is not None:
@@ -269,7 +272,7 @@ class LruStore(ABC):
         return victims
 
     def _reserve_growth(self, record: Record, cost_bytes: int) -> None:
-        """Reserve what a pinned object will need more than it has; raises as _make_room()."""
+        """Reserve the additional space of a pinned object; raises as _make_room()."""
         growth_bytes = cost_bytes - record.cost_bytes
         if growth_bytes > 0:
             with self._lock:
@@ -278,7 +281,7 @@ class LruStore(ABC):
             self._forget(victims, victims)
 
     def _make_room(self, more_bytes: int, cost_bytes: int, *, entry_count: int) -> list[Record]:
-        """Take out what must leave for an object of `cost_bytes` that lacks `more_bytes` of them; the lock is held."""
+        """Evict for an object of `cost_bytes` that lacks `more_bytes` of them; the lock is held."""
         if cost_bytes > self._index.budget_bytes:
             self._refused += 1
             raise EntryTooLarge(cost_bytes, self._index.budget_bytes)
@@ -292,7 +295,7 @@ class LruStore(ABC):
         return victims
 
     def _records_at(self, key: bytes) -> list[Record]:
-        """Return what is visible under a key, will be, or has been and may have its name still."""
+        """Return the records that are or will be visible under a key, or were and may still have a name."""
         with self._lock:
             passing = [*self._writing, *self._leaving]
             visible = self._visible.get(key)
@@ -302,10 +305,10 @@ class LruStore(ABC):
     def _records_below(self, prefix: bytes) -> list[Record]:
         with self._lock:
             records = [*self._writing, *self._leaving, *self._visible.values()]
-        return [record for record in records if record.key.startswith(prefix)]  # a long look, so without the lock
+        return [record for record in records if record.key.startswith(prefix)]  # a long scan, so without the lock
 
     def _remove(self, records: Sequence[Record]) -> int:
-        """Remove objects wherever they stand and return how many were visible."""
+        """Remove objects in any state and return how many were visible."""
         idle: list[Record] = []
         visible_count = 0
         with self._lock:
@@ -320,7 +323,7 @@ class LruStore(ABC):
         return visible_count
 
     def _mark(self, records: Sequence[Record]) -> int:
-        """Mark objects wherever they stand and return how many were visible; under the metadata lock."""
+        """Mark objects in any state and return how many were visible; under the metadata lock."""
         going: list[Record] = []
         staying: list[Record] = []
         visible_count = 0
@@ -338,7 +341,7 @@ class LruStore(ABC):
             try:
                 self._keep_marks(named)
             except StoreUnavailable:
-                self._remove(named)  # a restart would bring them back without their marks
+                self._remove(named)  # a restart would bring them back unmarked
         return visible_count
 
     def _unreserve(self, record: Record) -> None:
@@ -348,7 +351,7 @@ class LruStore(ABC):
             self._drop_pin(record, [])
 
     def _detach(self, record: Record, idle: list[Record]) -> None:
-        """Make a visible object invisible, and note it as idle when nobody reads it; the lock is held."""
+        """Make a visible object invisible, and note it as idle if nobody reads it; the lock is held."""
         del self._visible[record.key]
         self._visible_bytes -= record.size_bytes
         self._leaving.add(record)
@@ -358,7 +361,7 @@ class LruStore(ABC):
             idle.append(record)
 
     def _drop_pin(self, record: Record, idle: list[Record]) -> None:
-        """Take back one pin; the lock is held."""
+        """Release one pin; the lock is held."""
         if not self._index.unpin(record) and record.state is State.LEAVING:
             self._index.discard(record)
             idle.append(record)

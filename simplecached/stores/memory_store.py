@@ -1,4 +1,4 @@
-"""MemoryStore: objects in anonymous memory files, one each; gone with the process."""
+"""MemoryStore: objects in anonymous memory files, one each; they end with the process."""
 
 from __future__ import annotations
 
@@ -42,15 +42,13 @@ class MemoryStore(LruStore):
         record = self._pin_visible(key)
         if record is None:
             return None
-        invalidated = (
-            record.invalidated
-        )  # before the metadata: the mark of older metadata asks for too much, a lost one is lost
+        invalidated = record.invalidated  # before the metadata: a superfluous mark is harmless, a lost one is not
         return StoredObject(
             record.fd, record.size_bytes, record.version, record.metadata, self._release, record, invalidated
         )
 
     def close_idle(self) -> int:
-        """Evict a few objects that nobody reads and return how many: for the moment when descriptors run out."""
+        """Evict a few objects that nobody reads and return how many, for when descriptors run out."""
         with self._lock:
             victims = self._index.oldest(_FEW + len(self._index) // 64)
             for victim in victims:
@@ -60,7 +58,7 @@ class MemoryStore(LruStore):
         return len(victims)
 
     def close(self) -> None:
-        """Free everything that nobody reads; what is being sent is freed at its release. May be called twice."""
+        """Free everything that nobody reads; objects being sent are freed at their release. May be called twice."""
         idle: list[Record] = []
         with self._lock:
             self._closed = True
@@ -74,7 +72,7 @@ class MemoryStore(LruStore):
             record.fd = self._descriptors.open(_create_memory_file)
 
     def _publish(self, record: Record) -> None:
-        # Sealed, it can be handed to sendfile() as well: the kernel itself refuses to change it.
+        # Once sealed it can be passed to sendfile() too: the kernel itself refuses changes.
         with store_errors("seal an object in", self.place):
             fcntl.fcntl(record.fd, fcntl.F_ADD_SEALS, _SEALS)
 
@@ -82,10 +80,10 @@ class MemoryStore(LruStore):
         os.close(record.fd)
 
     def _unpublish(self, records: Sequence[Record]) -> None:
-        """A memory file has no name that could stay behind."""
+        """A memory file has no name that could be left behind."""
 
     def _keep_metadata(self, record: Record, metadata: bytes) -> None:
-        """It lives in the record alone."""
+        """Metadata live in the record alone."""
 
     def _keep_marks(self, records: Sequence[Record]) -> None:
         """Likewise."""

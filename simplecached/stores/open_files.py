@@ -1,8 +1,7 @@
-"""OpenFiles: a bounded set of descriptors that stay open for the next reader.
+"""OpenFiles: a bounded set of descriptors kept open for the next reader.
 
-The least recently used one that nobody reads is closed first. One that is being read is never closed: when it is
-dropped, it closes with its last reader. Opening and comparing belong to the caller; here is only keeping, pinning and
-closing.
+The least recently used file that nobody reads is closed first. A file being read is never closed; once dropped, it
+closes with its last reader. Opening and comparing are up to the caller; this module only keeps, pins and closes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Identity = tuple[int, int, int, int]
 
 
 class OpenFile(Generic[K]):
-    """One open descriptor with the identity of the file behind it; made by whoever opened it, closed by OpenFiles."""
+    """One open descriptor with the identity of its file; opened by the caller, closed by OpenFiles."""
 
     __slots__ = ("fd", "identity", "kept", "key", "pins", "size_bytes", "version")
 
@@ -40,7 +39,7 @@ class OpenFile(Generic[K]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenFilesStats:
-    """Counts of one OpenFiles; pinned are those being read, also after they were dropped."""
+    """Counts of one OpenFiles; pinned files are being read, even after they were dropped."""
 
     open_count: int
     pinned_count: int
@@ -49,7 +48,7 @@ class OpenFilesStats:
 
 
 class OpenFiles(Generic[K]):
-    """Descriptors by key, safe for several threads; its lock is never held over a system call."""
+    """Descriptors by key; thread-safe, and its lock is never held over a system call."""
 
     def __init__(self, files_max: int) -> None:
         self._files_max = max(1, files_max)
@@ -60,11 +59,11 @@ class OpenFiles(Generic[K]):
         self._closed = False
 
     def peek(self, key: K) -> OpenFile[K] | None:
-        """Return the open file of this key without a pin: good for looking at its identity, not for reading."""
+        """Return the open file of this key without a pin: good for comparing its identity, not for reading."""
         return self._files.get(key)
 
     def pin(self, file: OpenFile[K]) -> bool:
-        """Pin a file for reading and return True, or return False when it was dropped since it was seen."""
+        """Pin a file for reading and return True, or return False if it has been dropped."""
         with self._lock:
             if not file.kept:
                 return False
@@ -76,7 +75,7 @@ class OpenFiles(Generic[K]):
             return True
 
     def keep(self, file: OpenFile[K]) -> OpenFile[K]:
-        """Take over a newly opened file and return it pinned, or the equal one that another thread brought first."""
+        """Take over a newly opened file and return it pinned, or the equal one that another thread added first."""
         leaving: list[OpenFile[K]] = []
         with self._lock:
             present = self._files.get(file.key)
@@ -98,7 +97,7 @@ class OpenFiles(Generic[K]):
         return file
 
     def release(self, file: OpenFile[K]) -> None:
-        """Take back one pin; the last reader of a dropped file closes it."""
+        """Release one pin; the last reader of a dropped file closes it."""
         leaving: list[OpenFile[K]] = []
         with self._lock:
             assert file.pins > 0, "released more often than pinned"
@@ -113,7 +112,7 @@ class OpenFiles(Generic[K]):
             self._close_all(leaving)
 
     def drop(self, key: K) -> None:
-        """Forget the file of this key, if there is one."""
+        """Drop the file of this key, if there is one."""
         leaving: list[OpenFile[K]] = []
         with self._lock:
             present = self._files.get(key)
@@ -122,7 +121,7 @@ class OpenFiles(Generic[K]):
         self._close_all(leaving)
 
     def drop_idle(self) -> int:
-        """Close every file that nobody reads and return how many: for the moment when descriptors run out."""
+        """Close every file that nobody reads and return how many, for when descriptors run out."""
         leaving: list[OpenFile[K]] = []
         with self._lock:
             for file in [file for file in self._files.values() if not file.pins]:
@@ -131,7 +130,7 @@ class OpenFiles(Generic[K]):
         return len(leaving)
 
     def kept_keys(self) -> list[K]:
-        """Return the keys of all files that are kept."""
+        """Return the keys of all files kept."""
         with self._lock:
             return list(self._files)
 

@@ -1,7 +1,7 @@
-"""PausedObjects: keeps what a proxy paused readable for a while, so that a resumed transfer finds the same version.
+"""PausedObjects: keeps paused objects readable for a while, so that a resumed transfer finds the same version.
 
-A proxy pauses a response by CANCEL and resumes it with a GET of the same version. Between the two the object may be
-replaced or evicted: without its pin the client's body would be cut short.
+A proxy pauses a response and resumes it with a GET of the same version. The object may be replaced or evicted in
+between: without its pin the client's body would be truncated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KEEP_SECONDS = 30.0
 class PausedObjects:
     """Pinned objects by key and version, each for one resume. Thread-safe; close() releases them all.
 
-    Each may hold a descriptor; past the bound the one that was paused first goes.
+    Each may hold a descriptor; beyond the limit the one paused first is released.
     """
 
     def __init__(self, keep_s: float = KEEP_SECONDS, paused_max: int = PAUSED_MAX) -> None:
@@ -29,7 +29,7 @@ class PausedObjects:
         self._count = 0
 
     def keep(self, key: bytes, found: StoredObject) -> None:
-        """Take the pin over."""
+        """Take over the pin."""
         with self._lock:
             self._objects.setdefault((key, found.version), []).append((monotonic() + self._keep_s, found))
             self._count += 1
@@ -55,7 +55,7 @@ class PausedObjects:
         return found
 
     def expire(self, now: float) -> int:
-        """Release what nobody came back for until `now` (monotonic seconds); returns how many."""
+        """Release pins that were not resumed until `now` (monotonic seconds); returns how many."""
         with self._lock:
             late = [name for name, waiting in self._objects.items() for since, _ in waiting if since <= now]
             expired = [self._pop(key, version) for key, version in late]

@@ -1,4 +1,4 @@
-"""Record: what a store with a budget knows of one object, and where the object stands in its life."""
+"""Record: one object of a store with a budget, and the state of its life."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from simplecached.stores.entry import Entry
 
 
 class State(Enum):
-    """Where a record stands; nothing leads back."""
+    """The state of a record; transitions go forward only."""
 
     WRITING = "writing"
     VISIBLE = "visible"
@@ -36,16 +36,16 @@ class Record:
         self.size_bytes = size_bytes
         self.metadata = metadata
         self.version = version  # 0 before its commit
-        self.fd = -1  # what the body is written to, and for a MemoryStore also read from
-        self.path = ""  # of its file, in a DirectoryStore
+        self.fd = -1  # the body is written to it, and in a MemoryStore also read from it
+        self.path = ""  # name of its file, in a DirectoryStore
         self.state = State.WRITING
-        self.removed = False  # somebody removed the key after this write began
+        self.removed = False  # the key was removed after this write began
         self.invalidated = False
         self.used_tick = 0
 
     @property
     def entry(self) -> Entry:
-        """Return the facts as a value."""
+        """Return the entry as a value."""
         return Entry(
             key=self.key,
             size_bytes=self.size_bytes,
@@ -56,5 +56,5 @@ class Record:
 
     @property
     def cost_bytes(self) -> int:
-        """Return what it takes of the byte budget: the body and its metadata."""
+        """Return its share of the byte budget: body and metadata."""
         return self.size_bytes + len(self.metadata)

@@ -1,8 +1,8 @@
-"""What every source of objects offers: open a key, read through a pinned descriptor, release; and for stores: write.
+"""Interfaces of sources and stores: open a key, read through a pinned descriptor, release; and for stores: write.
 
-An object is written once, becomes visible whole at its commit, and its body never changes; a new body is a new object
-with a higher version. Its metadata can be replaced, and it can be marked until its metadata is. Whoever reads holds a
-pin: what is pinned stays readable even when it was replaced or removed meanwhile, with the metadata it had at its open.
+An object is written once, becomes visible as a whole at its commit, and its body never changes; a new body is a new
+object with a higher version. Its metadata can be replaced, and it can be marked until they are. A reader holds a pin: a
+pinned object stays readable, with the metadata it had at open, even if it is replaced or removed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class StoredObject:
     """A pinned, readable object: read it with ``os.preadv(fd, ...)``, and release it exactly once.
 
-    The descriptor is shared with other readers and belongs to the source: never seek, close or write it. Also a context
-    manager that releases at its end.
+    The descriptor is shared with other readers and belongs to the source: never seek, close or write it. As a context
+    manager it is released at the end.
     """
 
     __slots__ = ("_pinned", "_unpin", "fd", "invalidated", "metadata", "size_bytes", "version")
@@ -48,15 +48,15 @@ class StoredObject:
         self._pinned = pinned
 
     def is_unchanged(self) -> bool:
-        """Whether the descriptor still gives this version's bytes; what a store keeps never changes."""
+        """Whether the descriptor still yields this version's bytes; objects of a store never change."""
         return True
 
     def recheck(self) -> Callable[[], bool] | None:
-        """What tells, after the bytes were read, whether they surely are this version's; None: they always are."""
+        """Tells, after reading, whether the bytes are certainly this version's; None if they always are."""
         return None
 
     def release(self) -> None:
-        """Give the pin back; the descriptor must not be used any more."""
+        """Release the pin; the descriptor must not be used afterwards."""
         unpin = self._unpin
         assert unpin is not None, "a stored object was released twice"
         self._unpin = None
@@ -74,7 +74,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStats:
-    """What a source holds and was asked for. For static sources "objects" are the files that are open just now."""
+    """Counts of a source. For static sources "objects" are the files open at the moment."""
 
     objects_count: int
     objects_bytes: int
@@ -85,7 +85,7 @@ class SourceStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats(SourceStats):
-    """When evicted_total grows as fast as stored_total, the budget is too small for what is asked for."""
+    """If evicted_total grows as fast as stored_total, the budget is too small for the working set."""
 
     used_bytes: int
     budget_bytes: int
@@ -98,38 +98,38 @@ class StoreStats(SourceStats):
 
 
 class ObjectSource(Protocol):
-    """Anything that objects can be read from; safe for several threads."""
+    """A source of readable objects; thread-safe."""
 
     def open(self, key: bytes) -> StoredObject | None:
-        """Return the object of this key, pinned, or None; raises StoreUnavailable when it is there and unreadable."""
+        """Return the object of this key, pinned, or None; raises StoreUnavailable if it exists but cannot be read."""
 
     def stats(self) -> SourceStats:
-        """Return the counts of this moment."""
+        """Return the current counts."""
 
     def close(self) -> None:
         """Close what nobody reads; what is being read closes at its release. May be called twice."""
 
 
 class ObjectStore(ObjectSource, Protocol):
-    """A source that objects can also be written to."""
+    """A source to which objects can be written."""
 
     def begin(self, key: bytes, size_bytes: int, metadata: bytes) -> BodyWriter:
-        """Reserve room for an object and return its writer; raises EntryTooLarge, NoRoom or StoreUnavailable."""
+        """Reserve space for an object and return its writer; raises EntryTooLarge, NoRoom or StoreUnavailable."""
 
     def remove(self, key: bytes) -> bool:
-        """Remove one object and whatever is being written under its key; return whether it was visible."""
+        """Remove one object and anything being written under its key; return whether it was visible."""
 
     def remove_prefix(self, prefix: bytes) -> int:
         """Remove all objects whose keys begin with the prefix; return how many were visible."""
 
     def replace_metadata(self, key: bytes, version: int, metadata: bytes) -> bool:
-        """Give the visible object of this version (0: any) other metadata and take its mark off.
+        """Replace the metadata of the visible object of this version (0: any) and clear its mark.
 
-        Returns False when there is none; raises EntryTooLarge, NoRoom or StoreUnavailable, and changes nothing then.
+        Returns False if there is none; raises EntryTooLarge, NoRoom or StoreUnavailable, with nothing changed.
         """
 
     def invalidate(self, key: bytes) -> bool:
-        """Mark one object, or remove it when it has no metadata, and whatever is being written under its key likewise.
+        """Mark one object and anything being written under its key, or remove it if it has no metadata.
 
         Returns whether it was visible.
         """
@@ -139,14 +139,14 @@ class ObjectStore(ObjectSource, Protocol):
 
 
 class BodyWriter:
-    """Takes the body of one new object; made by ``begin``, for one thread, ended by commit or abort."""
+    """Receives the body of one new object; created by ``begin``, for one thread, ended by commit or abort."""
 
     __slots__ = ("_abort", "_commit", "_fd", "_open", "_place", "size_bytes", "written_bytes")
 
     def __init__(
         self, fd: int, size_bytes: int, place: str, *, commit: Callable[[], int], abort: Callable[[], None]
     ) -> None:
-        self._fd = fd  # the store's: it is closed by what commit or abort calls
+        self._fd = fd  # owned by the store: closed in commit or abort
         self._place = place
         self._commit = commit
         self._abort = abort
@@ -155,20 +155,20 @@ class BodyWriter:
         self.written_bytes = 0
 
     def write(self, chunk: memoryview) -> None:
-        """Append bytes, which the kernel copies while the GIL is free.
+        """Append bytes, which the kernel copies without the GIL.
 
-        Raises ShortObject, and writes nothing, when this is more than was announced, and StoreUnavailable when the
-        medium refuses. After an error only abort is left to do.
+        Raises ShortObject, writing nothing, if this exceeds the announced size, and StoreUnavailable if the medium
+        fails. After an error only abort may be called.
         """
         assert self._open, "written after the end"
         length = chunk.nbytes
         if self.written_bytes + length > self.size_bytes:
-            self.written_bytes += length  # so that a commit after this is refused as well
+            self.written_bytes += length  # so that a later commit is refused as well
             raise ShortObject(self.size_bytes, self.written_bytes)
         try:
             done = os.write(self._fd, chunk)
             self.written_bytes += done
-            while done < length:  # a signal or a nearly full medium cut it short
+            while done < length:  # cut short by a signal or a nearly full medium
                 with chunk.cast("B") as octets, octets[done:] as rest:
                     count = os.write(self._fd, rest)
                 self.written_bytes += count
@@ -177,7 +177,7 @@ class BodyWriter:
             raise StoreUnavailable("write", self._place, error.errno or errno.EIO) from error
 
     def commit(self) -> int:
-        """Make the object visible in place of an older one and return its version.
+        """Make the object visible, replacing an older one, and return its version.
 
         Raises ShortObject or StoreUnavailable; nothing is left of the object then. May block for the disk.
         """
@@ -193,7 +193,7 @@ class BodyWriter:
         return version
 
     def abort(self) -> None:
-        """Throw away what was written; does nothing after a commit, or when called again."""
+        """Discard what was written; does nothing after a commit, or if called again."""
         if self._open:
             self._open = False
             self._abort()

@@ -1,4 +1,4 @@
-"""The numbers that tell two bodies of one key apart: 64 bit, never 0."""
+"""Versions: the numbers that distinguish bodies of one key. 64 bit, never 0."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class VersionClock:
         self._lock = threading.Lock()
 
     def next(self) -> int:
-        """Return a version above the floor and above every one returned before, also when the clock steps back."""
+        """Return a version above the floor and above every earlier one, even if the clock steps back."""
         with self._lock:
             self._last = max(self._last + 1, self._now_ns())
             return self._last
 
 
 def version_of_file(dev: int, ino: int, mtime_ns: int, size_bytes: int) -> int:
-    """Return the version of a file on disk: a hash of the facts that change when its content does."""
+    """Return the version of a file on disk: a hash of attributes that change with its content."""
     packed = _FACTS.pack(*(fact & _WORD_MASK for fact in (dev, ino, mtime_ns, size_bytes)))
     return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "big") or 1

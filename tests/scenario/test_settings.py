@@ -70,7 +70,7 @@ REFUSALS = {
     "address in brackets": Refusal("webproxy", ("host", "'[::1]'", "without brackets", "--host"), ("--host", "[::1]")),
     "store in no directory": Refusal(
         "simplecached",
-        ("store", "'/nonexistent/store'", "/nonexistent is no directory", "--store"),
+        ("store", "'/nonexistent/store'", "/nonexistent is not a directory", "--store"),
         ("--check-config", "--store", "/nonexistent/store"),
     ),
     "credentials in an origin's URL": Refusal(

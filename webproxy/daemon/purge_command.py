@@ -1,7 +1,7 @@
-"""`webproxy purge`: removes objects from the cache, or marks them stale; a short run beside the daemons.
+"""`webproxy purge`: removes objects from the cache, or marks them stale.
 
-It needs no proxy: it asks the cache itself, on the queue that the proxy's own settings name. A key is a
-path, or a URL where Host chooses, and is brought into the normal form that the proxy gives to what clients ask for.
+It needs no running proxy: it sends commands to the cache itself, on the queue named by the proxy's settings. A key is a
+path, or a URL where Host selects the origin, and is normalised as the proxy normalises requests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DAEMON = "webproxy"
 PROG = f"{DAEMON} purge"
 _SEGMENT_BYTES = 4096
 _BEYOND = b"x"
-"""What stands for the rest of a key behind a prefix while the prefix gets its normal form: `/a/.` is no folder then."""
+"""Stands for the rest of a key while a prefix is normalised, so that `/a/.` is not taken for a dot segment."""
 _DESCRIPTION = """\
 Remove an object from the cache, with all the variants that HTTP keeps of it. Other settings come from where the daemon
 has them: WEBPROXY_ variables and the file."""
@@ -40,11 +40,11 @@ _EXIT_CODES = {ResourceError: ExitCode.CANNOT_START, ShmChannelError: ExitCode.F
 
 
 class BadKey(Exception):
-    """What was given can be no key of the cache; the text says what can."""
+    """The argument cannot be a key of the cache; the text says what can."""
 
 
 class _AsTyped(argparse.Action):
-    """Keep the flag as it was typed with its value, so that a refusal names what the operator wrote."""
+    """Keeps the flag as typed with its value, so that a refusal names what the operator wrote."""
 
     def __call__(
         self,
@@ -64,9 +64,9 @@ class PurgeRequest(NamedTuple):
 
 
 def orders_for(text: bytes) -> list[PurgeRequest]:
-    """The commands that purge a key with its HTTP variants, or all keys with a prefix when `*` is at the end.
+    """The commands that purge a key with its HTTP variants, or all keys with a prefix if `*` is at the end.
 
-    A path has two normal forms where HTTP escapes what getfile takes as it is: both are meant. Raises BadKey.
+    A path has two normal forms where HTTP escapes what getfile takes literally: both are purged. Raises BadKey.
     """
     if text.endswith(b"*"):
         return [PurgeRequest(prefix, prefix=True) for prefix in _prefixes(text[:-1])]
@@ -92,7 +92,7 @@ def _normal_forms(text: bytes) -> list[bytes]:
         try:
             forms[http_path(text)] = None
         except BadTarget:
-            pass  # no HTTP request can ask for it; getfile may
+            pass  # no HTTP request can name it, but getfile may
     elif text.startswith(b"http://"):
         try:
             forms = {normalise_url(text): None}
@@ -106,9 +106,9 @@ def _normal_forms(text: bytes) -> list[bytes]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Purge what the arguments after `purge` say, print how many objects that were, and return the exit code.
+    """Purge as the arguments after `purge` say, print the number of objects, and return the exit code.
 
-    Ends by SystemExit with 2, and the reason on the error stream, for arguments or settings that cannot be used.
+    Raises SystemExit with 2, and prints the reason on standard error, for invalid arguments or settings.
     """
     given = _parser().parse_args(arguments)
     try:
@@ -129,11 +129,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def purge(config: ProxyConfig, orders: Sequence[PurgeRequest], *, soft: bool) -> int:
-    """Send the orders to the cache on the configured queue; returns how many objects they met.
+    """Send the commands to the cache on the configured queue; returns the number of objects they matched.
 
     Raises:
         ResourceError: there is no cache, or no shared memory for its answer.
-        ShmChannelError: the cache ended, or did not answer before the deadline.
+        ShmChannelError: the cache died, or did not answer before the deadline.
     """
     deadline = Deadline.after(config.cache_timeout_s)
     with ExitStack() as resources:

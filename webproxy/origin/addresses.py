@@ -1,8 +1,8 @@
-"""PURE: which addresses an origin connection may go to (against requests forged through us).
+"""PURE: permitted addresses of origin connections (against server-side request forgery).
 
-The origin that the operator named may be anywhere but at addresses that are no host's. Where a redirect leads, the
-origin chose: another host there must have a public address, so that no origin can point us at this machine, the local
-network or a cloud's metadata service.
+The origin named by the operator may be anywhere except at addresses that belong to no host. A redirect's target is
+chosen by the origin: another host there must have a public address, so that no origin can direct the proxy to this
+machine, the local network or a cloud's metadata service.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def parse_address(text: str) -> Address | None:
-    """The IP address in `text`; a v4-mapped v6 address counts as the v4 one. None when it is none."""
+    """The IP address in `text`, an IPv4-mapped one as IPv4; None if it is not an address."""
     try:
         address = ipaddress.ip_address(text.split("%", 1)[0])
     except ValueError:
@@ -28,7 +28,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def may_connect(address: Address, *, named_by_operator: bool) -> bool:
-    """Whether a connection to `address` is allowed, for a host the operator named or for one a redirect named."""
+    """Whether a connection to `address` is allowed, for a host named by the operator or by a redirect."""
     if address.is_unspecified or address.is_multicast or address == ipaddress.IPv4Address("255.255.255.255"):
         return False
     if named_by_operator:
@@ -37,7 +37,7 @@ def may_connect(address: Address, *, named_by_operator: bool) -> bool:
 
 
 def _is_public(address: Address) -> bool:
-    """Whether it is an address of the public internet; so must the v4 one be that a v6 one carries."""
+    """Whether it is an address of the public internet; an IPv4 address embedded in an IPv6 one must be public too."""
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_global
     if address in _NAT64:
@@ -54,7 +54,7 @@ def same_host(url: str, other: str) -> bool:
 
 
 def may_redirect(source: str, target: str) -> bool:
-    """Whether a redirect stays in the http family, does not fall from https to http, and cannot be read in two ways.
+    """Whether a redirect is to http or https, does not downgrade https to http, and is unambiguous.
 
     User names, backslashes and other bytes are where URL parsers disagree about the host, and ours is not libcurl's.
     """

@@ -1,9 +1,9 @@
-"""OriginClient: one request to an HTTP origin with libcurl; the only importer of pycurl.
+"""OriginClient: one request to an HTTP origin through libcurl; the only importer of pycurl.
 
-A handle is made for each thread and kept: connections live in it. Redirects are followed here, not by libcurl, so that
-each hop's host is checked by its own rule. The body comes as the origin sent it (no decompression), and is counted.
-What is sent once and must not be sent twice gets a connection of its own: on one that was kept, libcurl would send it
-again when the origin has closed it meanwhile (RFC 9110 section 9.2.2).
+Each thread has one handle, which keeps its connections. Redirects are followed here instead of by libcurl, so that each
+hop's host is checked by its own rule. The body is passed on as the origin sent it (no decompression), and counted. A
+request that must not be sent twice gets a new connection: on a kept one that the origin has closed in the meantime,
+libcurl would send it again (RFC 9110 section 9.2.2).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from webproxy.origin.response_head import HeadReader, OriginResponse
 BUFFER_BYTES = 256 * 1024
 UNWANTED_BYTES_MAX = 65_536
 CONTINUE_WAIT_MS = 1000
-"""So long is waited for a word from an origin that was asked by Expect; many know no 100 (RFC 9110 section 10.1.1)."""
+"""How long to wait for a response to Expect; many origins do not know 100 (RFC 9110 section 10.1.1)."""
 ABSENT_STATUSES = frozenset({401, 403, 404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HTTP = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 _HAS_HTTP2 = bool(pycurl.version_info()[4] & pycurl.VERSION_HTTP2)
 _HTTP_VERSION = pycurl.CURL_HTTP_VERSION_2TLS if _HAS_HTTP2 else pycurl.CURL_HTTP_VERSION_1_1
-# libcurl may have been built on another system, whose certificates lay elsewhere.
+# libcurl may have been built on another system, with its certificates elsewhere.
 _SYSTEM_CAS = ssl.get_default_verify_paths()
 _BAD_CERTIFICATE = frozenset({pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE})
 _NOT_CONNECTED = frozenset({pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_SSL_CONNECT_ERROR})
@@ -59,30 +59,30 @@ class OriginLimits:
     stall_s: float
     redirects: int
     object_bytes_max: int | None
-    """None: a body of any length is taken."""
+    """None: a body of any length is accepted."""
     tls_verify: bool = True
     ca_file: str | None = None
-    """The authorities of its certificate; None for the system's."""
+    """The certificate authorities to trust; None for the system's."""
     add_fields: tuple[Field, ...] = ()
-    """Sent in place of the request's fields of these names; like the two above, for its own host only."""
+    """Replace the request's fields of these names; like the two above, for the origin's own host only."""
 
 
 class Sink:
-    """Who takes a response; what it raises ends the fetch and comes out of fetch()."""
+    """Receives a response; an exception it raises ends the fetch and is raised by fetch()."""
 
     def interim(self, status: int, fields: Fields) -> None:
-        """An interim answer has come (1xx); nothing needs to be done with it."""
+        """An interim response (1xx) has arrived; may be ignored."""
 
     def begin(self, response: OriginResponse) -> bool:
-        """The final head has come, whether a body follows or not; True when the body is wanted."""
+        """The final head has arrived, whether a body follows or not; returns whether the body is wanted."""
         raise NotImplementedError
 
     def write(self, data: bytes) -> None:
-        """The next part of the body; may wait, and its waiting is not the origin's stalling."""
+        """The next part of the body; may block, which does not count as a stall of the origin."""
         raise NotImplementedError
 
     def idle(self) -> bool:
-        """Called now and then, about once a second also while nothing comes; True ends the fetch."""
+        """Called about once a second, even while nothing arrives; True ends the fetch."""
         raise NotImplementedError
 
 
@@ -90,16 +90,17 @@ class OriginClient:
     """Thread-safe: each thread has a handle of its own, for all origins."""
 
     def __init__(self, limits: OriginLimits) -> None:
-        """`limits` hold for a fetch that brings none."""
+        """`limits` are the defaults for fetches that bring none."""
         self._limits = limits
         self._local = threading.local()
 
     def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits | None = None) -> OriginResponse:
-        """Ask, following redirects if that is wanted, and give the answer to the sink; returns its head, with trailers.
+        """Send the request, follow redirects if wanted, and pass the response to the sink; returns its head, with
+        trailers.
 
         Raises:
-            OriginError: its subclass says what happened; a body that came short is OriginBadReply.
-            BodyCutShort: the request's body came short of its length.
+            OriginError: its subclass says what happened; a truncated body is OriginBadReply.
+            BodyCutShort: the request's body ended before its length.
         """
         limits = limits or self._limits
         url = request.url
@@ -142,16 +143,16 @@ class _Attempt:
         self._sockets: list[socket.socket] = []
 
     def run(self) -> str | None:
-        """Perform; None when the sink has got the answer, or the URL of a redirect."""
+        """Perform; returns None if the sink has received the response, or the URL of a redirect."""
         location = self._perform()
         failure, self._failure = self._failure, None
         try:
-            if self._unwanted:  # status and header are all that was wanted
+            if self._unwanted:  # only status and header were wanted
                 return None
             if failure is not None:
                 raise failure
         finally:
-            del failure  # its traceback holds this frame: no cycle, so that it goes when it is handled
+            del failure  # its traceback refers to this frame: break the cycle, so that it is freed once handled
         again = self._request.repeatable
         if self._redirect is not None:
             if location:
@@ -167,13 +168,13 @@ class _Attempt:
 
     @property
     def outcome(self) -> OriginResponse:
-        """The head that the sink was given, with what came behind the body."""
+        """The head passed to the sink, with the trailers."""
         assert self._response is not None
         trailers = self._heads.trailers
         return replace(self._response, trailers=trailers) if len(trailers) else self._response
 
     def _perform(self) -> bytes | None:
-        """Let libcurl work; returns where a redirect leads. What went wrong is in `_failure` then."""
+        """Run libcurl; returns the target of a redirect. A failure is in `_failure` afterwards."""
         handle = self._handle
         self._configure()
         try:
@@ -185,7 +186,7 @@ class _Attempt:
         else:
             return location
         finally:
-            handle.reset()  # keeps the connections, drops the callbacks' references
+            handle.reset()  # keeps the connections, drops the references to the callbacks
             for made in self._sockets:
                 made.close()
 
@@ -206,8 +207,8 @@ class _Attempt:
             pycurl.HTTP_CONTENT_DECODING: 0,
             pycurl.BUFFERSIZE: BUFFER_BYTES,
             pycurl.CONNECTTIMEOUT_MS: int(limits.connect_s * 1000),
-            # When a kept connection turns out to be dead, libcurl asks again by itself: what may be sent once only, and
-            # a URL with an empty query, whose question mark it then loses, get a new connection.
+            # If a kept connection turns out to be dead, libcurl sends the request again by itself. Requests that may be
+            # sent only once, and a URL with an empty query, whose question mark it then loses, get a new connection.
             pycurl.FRESH_CONNECT: not request.repeatable or self._url.endswith("?"),
             pycurl.HTTPHEADER: header_lines(fields),
             pycurl.HEADERFUNCTION: self._on_header,
@@ -222,7 +223,7 @@ class _Attempt:
             handle.setopt(option, value)
 
     def _tls_options(self) -> dict[int, Any]:
-        """Whom to trust; the operator's word on that is about the origin's own host."""
+        """Certificate verification; the operator's settings apply to the origin's own host only."""
         limits = self._limits
         if not limits.tls_verify and not self._elsewhere:
             return {pycurl.SSL_VERIFYPEER: 0, pycurl.SSL_VERIFYHOST: 0}
@@ -257,7 +258,7 @@ class _Attempt:
         return self._guarded(lambda: self._make_socket(address), pycurl.SOCKET_BAD)
 
     def _make_socket(self, address: tuple[Any, ...]) -> Any:
-        """A socket for an address of the origin's name; a refused one leaves the name's other addresses to be tried."""
+        """A socket for an address of the origin's name; after a refusal libcurl tries the name's other addresses."""
         family, kind, protocol, endpoint = address
         ip = parse_address(endpoint[0]) if family in (socket.AF_INET, socket.AF_INET6) else None
         named = self._request.named_by_operator and not self._elsewhere
@@ -269,7 +270,7 @@ class _Attempt:
         except OSError as error:  # out of descriptors
             self._refusal = OriginUnreachable(f"{self._url}: {error.strerror or error}", retryable=True)
             return pycurl.SOCKET_BAD
-        return self._sockets[-1]  # pycurl goes on with a duplicate
+        return self._sockets[-1]  # pycurl continues with a duplicate
 
     def _on_progress(self, *_: object) -> int:
         return self._guarded(self._check_progress, 1)  # type: ignore[no-any-return]
@@ -279,14 +280,14 @@ class _Attempt:
             text = f"{self._url}: nothing for {self._limits.stall_s:.1f} s"
             raise OriginTimeout(text, retryable=self._request.repeatable)
         if self._sink.idle():
-            raise FetchAborted(f"{self._url}: nobody waits for it any more")
+            raise FetchAborted(f"{self._url}: no reader left")
         return 0
 
     def _on_read(self, size: int) -> bytes | int:
         return self._guarded(lambda: self._read_body(size), pycurl.READFUNC_ABORT)  # type: ignore[no-any-return]
 
     def _read_body(self, size: int) -> bytes:
-        """The next bytes to send; the end of a body that is too short must not look like its end."""
+        """The next bytes to send; a body that ends too early must not look complete."""
         source = self._request.body
         data = source.read(size) if source is not None else b""
         self._sent += len(data)
@@ -312,9 +313,9 @@ class _Attempt:
         return -1 if ends else None
 
     def _begin(self, head: OriginResponse) -> bool:
-        """Hand over the final head; True when nothing of what libcurl would do next is wanted."""
+        """Pass on the final head; returns True if libcurl must stop here."""
         refused = head.status == 417 and self._request.expects_continue
-        if refused:  # libcurl would skip the body and ask again without Expect; the client is to hear of it instead
+        if refused:  # libcurl would repeat the request without Expect; the client is to be told instead
             fields = head.fields.without(FRAMING_FIELDS)
             head = replace(head, fields=fields.with_line(b"Content-Length", b"0"), length=0)
         most = self._limits.object_bytes_max
@@ -333,7 +334,7 @@ class _Attempt:
             if self._received > UNWANTED_BYTES_MAX:
                 raise OriginBadReply(f"{self._url}: a redirect of more than {UNWANTED_BYTES_MAX} bytes")
             return None
-        if self._unwanted:  # a short one is read to its end, so that the connection can be used again
+        if self._unwanted:  # a short one is read to its end, so that the connection can be reused
             return None if self._received <= UNWANTED_BYTES_MAX else -1
         most = self._limits.object_bytes_max
         if most is not None and self._received > most:

@@ -18,7 +18,7 @@ _NOT_FORWARDED = (b"host", b"expect")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchSettings:
-    """What holds for every fetch."""
+    """The defaults for every fetch."""
 
     window_bytes: int
     go_on_share: float
@@ -29,7 +29,7 @@ class FetchSettings:
 
 
 class ForwardedRequest:
-    """Makes the request to an origin of a client's: what is forwarded, where to, within which limits."""
+    """Turns a client's request into one to an origin: target, fields and limits."""
 
     def __init__(self, origin: OriginClient, settings: FetchSettings) -> None:
         self.origin = origin
@@ -49,7 +49,7 @@ class ForwardedRequest:
         )
 
     def forwarded(self, request: RequestHead, target: Target) -> Fields:
-        """A client's fields as they go on (RFC 9110 section 7.6): without this connection's, with our Via."""
+        """A client's fields as forwarded (RFC 9110 section 7.6): without hop-by-hop fields, with our Via."""
         kept = end_to_end(counted_down(request)).without(_NOT_FORWARDED)
         if target.host is not None:
             kept = kept.with_line(b"Host", target.host)

@@ -1,7 +1,7 @@
-"""PURE: OriginRequest, what is asked of an origin, and the header lines that libcurl is given for it.
+"""PURE: OriginRequest, one request to an origin, and the header lines that libcurl is given for it.
 
-Everything comes from the caller's fields; libcurl's own additions are switched off. How the body is framed is decided
-by the body alone (RFC 9112 section 6), never by a field.
+Everything comes from the caller's fields; libcurl's own additions are switched off. The framing of the body is
+determined by the body alone (RFC 9112 section 6), never by a field.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from webproxy.http.syntax import FRAMING_FIELDS, is_line_text, is_token
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 _WITH_CONTENT = frozenset({b"POST", b"PUT", b"PATCH"})
-# What the client meant for the host it asked; another host must not learn it.
+# Fields that the client meant for the host it asked; another host must not learn them.
 _FOR_ONE_HOST = (b"host", b"authorization", b"proxy-authorization", b"cookie")
-# libcurl sends these unless it is told not to.
+# libcurl sends these unless told otherwise.
 _LIBCURLS_OWN = (b"Accept", b"User-Agent", b"Expect")
 _NO_FIELDS = Fields()
 GETFILE_FIELDS = Fields(((b"User-Agent", b"webproxy"), (b"Accept", b"*/*"), (b"Accept-Encoding", b"identity")))
-"""What every getfile request asks an origin with: of several variants of an object, getfile has the one for these."""
+"""The fields of every getfile request to an origin; of several variants of an object, getfile has the one for these."""
 
 
 class BodySource(Protocol):
-    """Where the body of a request comes from."""
+    """The source of a request's body."""
 
     @property
     def length(self) -> int | None:
-        """Its bytes, sent as Content-Length; None when nobody knows: it is sent in chunks."""
+        """Its length, sent as Content-Length; None if unknown: it is sent in chunks."""
 
     def read(self, size: int) -> bytes:
-        """The next bytes, 1 to `size`, or none at the end; may wait, by a deadline of its own.
+        """The next bytes, 1 to `size`, or none at the end; may block, with a deadline of its own.
 
-        What it raises ends the fetch and comes out of it. The first call says that the origin is ready for the body.
+        An exception ends the fetch and is raised by it. The first call means that the origin is ready for the body.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginRequest:
-    """One request to an origin; `fields` are the end-to-end ones to be sent, without hop-by-hop fields.
+    """One request to an origin; `fields` are the end-to-end fields to send, without hop-by-hop fields.
 
     Content-Length and Transfer-Encoding in `fields` are ignored, and so is Expect without a body. A HEAD sends no body.
     """
@@ -50,38 +50,38 @@ class OriginRequest:
     fields: Fields = _NO_FIELDS
     body: BodySource | None = None
     follow_redirects: bool = False
-    """For a GET without a body only; otherwise a redirect is an answer like any other."""
+    """For a GET without a body only; otherwise a redirect is a response like any other."""
     named_by_operator: bool = True
-    """The settings name the host, so its addresses need not be public ones."""
+    """The host is named in the settings, so its addresses need not be public."""
 
     @property
     def repeatable(self) -> bool:
-        """Whether it may be sent again without harm when nobody knows what became of it (RFC 9110 section 9.2.2)."""
+        """Whether it may be repeated safely if its outcome is unknown (RFC 9110 section 9.2.2)."""
         return self.body is None and self.method in _IDEMPOTENT
 
     @property
     def sends_body(self) -> bool:
-        """Whether there is content, if only of length 0: methods that mean some say so (RFC 9110 section 8.6)."""
+        """Whether there is content, if only of length 0: methods that define it announce it (RFC 9110 section 8.6)."""
         return self.method != b"HEAD" and (self.body is not None or self.method in _WITH_CONTENT)
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the origin is asked before the body is sent (RFC 9110 section 10.1.1)."""
+        """Whether to wait for the origin's consent before sending the body (RFC 9110 section 10.1.1)."""
         return self.body is not None and b"expect" in self.fields
 
 
 def getfile_request(url: str) -> OriginRequest:
-    """What is asked for a getfile client: the object as it is, wherever the origin has moved it."""
+    """The request for a getfile client: the object as it is, wherever the origin has moved it."""
     return OriginRequest(url=url, fields=GETFILE_FIELDS, follow_redirects=True)
 
 
 def fields_for(request: OriginRequest, added: tuple[Field, ...], *, elsewhere: bool) -> Fields:
-    """The fields to send: the request's with `added` in place of equal names.
+    """The fields to send: the request's, with `added` replacing those of equal names.
 
-    `elsewhere`: a redirect led to another host, which gets neither `added` nor what was for the first host alone.
+    `elsewhere`: a redirect led to another host, which gets neither `added` nor the fields meant for the first host.
 
     Raises:
-        OriginRefused: a name that is none, or a line end or NUL in a value (RFC 9110 sections 5.1, 5.5).
+        OriginRefused: an invalid name, or a line end or NUL in a value (RFC 9110 sections 5.1, 5.5).
     """
     dropped = FRAMING_FIELDS if request.expects_continue else FRAMING_FIELDS | {b"expect"}
     if elsewhere:
@@ -98,7 +98,7 @@ def fields_for(request: OriginRequest, added: tuple[Field, ...], *, elsewhere: b
 
 
 def header_lines(fields: Fields) -> list[bytes]:
-    """The lines in libcurl's notation: a semicolon ends an empty field, a bare colon stops a field of its own."""
+    """The lines in libcurl's notation: a semicolon marks an empty field, a bare colon suppresses a field of its own."""
     lines = [b"%s: %s" % field if field[1] else field[0] + b";" for field in fields]
     lines += [name + b":" for name in _LIBCURLS_OWN if name.lower() not in fields]
     return lines

@@ -1,7 +1,7 @@
-"""PURE: header lines as libcurl hands them on → the heads of an answer, strictly read, and its trailers.
+"""PURE: header lines from libcurl → the heads of a response, strictly parsed, and its trailers.
 
-libcurl has taken the lines apart and unfolded them (RFC 9112 section 5.2) but is lenient. An answer whose end two
-readers could see at two places is refused, for a cache would give its wrong half to others (RFC 9112 section 6.3).
+libcurl has split and unfolded the lines (RFC 9112 section 5.2) but is lenient. A response whose end is ambiguous is
+refused, because a cache would serve the wrong part to others (RFC 9112 section 6.3).
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ _NO_FIELDS = Fields()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginResponse:
-    """The head of an answer; `fields` as received and in their order."""
+    """The head of a response; `fields` as received, in order."""
 
     status: int
     fields: Fields
     length: int | None = None
-    """Bytes of the body that follows: 0 when there can be none, None when the origin did not say."""
+    """Length of the body that follows: 0 if there can be none, None if the origin did not say."""
     reason: bytes = b""
     http_version: bytes = b"1.1"
-    """As it stands in Via (RFC 9110 section 7.6.3)."""
+    """In the notation of Via (RFC 9110 section 7.6.3)."""
     trailers: Fields = _NO_FIELDS
-    """Known at the end of the body only."""
+    """Known only after the body."""
 
 
 class HeadReader:
     """The lines of one exchange: any number of interim heads (1xx), the final one, trailers."""
 
     def __init__(self, url: str, method: bytes) -> None:
-        """`url` is named in what is raised; the method says whether a body can follow."""
+        """`url` is named in exceptions; the method determines whether a body can follow."""
         self._url = url
         self._method = method
         self._bytes = 0
@@ -51,11 +51,11 @@ class HeadReader:
         self._ended = False
 
     def take(self, line: bytes) -> OriginResponse | None:
-        """The next line, with its end; gives the head that it completes, an interim or the final one.
+        """The next line, with its line end; returns the head that it completes, interim or final.
 
         Raises:
-            OriginBadReply: this is no HTTP, or its framing is in doubt.
-            OriginTooLarge: the length is beyond what a file can have.
+            OriginBadReply: not HTTP, or ambiguous framing.
+            OriginTooLarge: the length exceeds the maximum of a file.
         """
         self._bytes += len(line)
         if self._bytes > HEADER_BYTES_MAX:
@@ -71,23 +71,23 @@ class HeadReader:
 
     @property
     def trailers(self) -> Fields:
-        """The fields that came behind the final head's body (RFC 9110 section 6.5)."""
+        """The fields after the final head's body (RFC 9110 section 6.5)."""
         return Fields(self._lines) if self._ended else _NO_FIELDS
 
     def _read_status(self, line: bytes) -> tuple[bytes, int, bytes]:
         found = _match_status(line)
         if found is None:
-            raise self._bad(f"{line[:80]!r} is no status line")
+            raise self._bad(f"{line[:80]!r} is not a status line")
         return found[1], int(found[2]), (found[3] or b"").strip(BLANKS)
 
     def _add_field(self, line: bytes) -> None:
         name, colon, value = line.partition(b":")
         plain = name.rstrip(BLANKS)
-        # A blank before the colon is to be removed from a response (RFC 9112 section 5.1), but libcurl takes no framing
-        # from such a line.
+        # A blank before the colon has to be removed from a response (RFC 9112 section 5.1), but libcurl takes no
+        # framing from such a line.
         doubtful = plain != name and plain.lower() in FRAMING_FIELDS
         if not colon or not is_token(plain) or not is_line_text(value) or doubtful:
-            raise self._bad(f"{line[:80]!r} is no field")
+            raise self._bad(f"{line[:80]!r} is not a field line")
         if len(self._lines) == FIELDS_MAX:
             raise self._bad(f"more than {FIELDS_MAX} fields")
         self._lines.append((plain, value.strip(BLANKS)))
@@ -98,15 +98,15 @@ class HeadReader:
         fields = Fields(self._lines)
         self._status_line, self._lines = None, []
         if status == 101:
-            raise self._bad("it switches the protocol, and nobody asked it to")
+            raise self._bad("unsolicited protocol switch")
         self._ended = status >= 200
-        if not self._ended:  # these have no body, whatever they say (RFC 9110 section 8.6)
+        if not self._ended:  # these have no body, whatever their fields say (RFC 9110 section 8.6)
             return OriginResponse(
                 status=status, fields=fields.without(FRAMING_FIELDS), length=0, reason=reason, http_version=version
             )
         coded = self._is_chunked(fields, version)
         length = None if coded else self._declared_length(fields)
-        if coded:  # it overrides a length, which then must not be passed on (RFC 9112 section 6.3)
+        if coded:  # it overrides a length, which must then not be passed on (RFC 9112 section 6.3)
             fields = fields.without((b"content-length",))
         if self._method == b"HEAD" or status in BODILESS_STATUSES:
             length = 0
@@ -115,7 +115,7 @@ class HeadReader:
         return OriginResponse(status=status, fields=fields, length=length, reason=reason, http_version=version)
 
     def _is_chunked(self, fields: Fields, version: bytes) -> bool:
-        """Whether the body comes in chunks; no other coding was asked for, and HTTP/1.0 has none (RFC 9112 6.1)."""
+        """Whether the body is chunked; no other coding was requested, and HTTP/1.0 has none (RFC 9112 section 6.1)."""
         codings = fields.get_all(b"transfer-encoding")
         if not codings:
             return False

@@ -1,8 +1,8 @@
-"""PURE: which origin answers a request, by its Host and its path, and the key of what it answers.
+"""PURE: selects the origin of a request by its Host and path, and builds the key of the object.
 
-Two families of keys never meet. An origin chosen by path alone has one space of paths for all clients: the key is the
-path, so getfile and HTTP share its objects whatever Host a client sends. An origin chosen by Host, and a target of
-forward proxying, has a space of its own for each host: the key begins with `http://` and the host.
+Two disjoint families of keys: an origin selected by path alone has one space of paths for all clients. The key is the
+path, so getfile and HTTP share its objects whatever Host a client sends. An origin selected by Host, and a target of
+forward proxying, has a key space for each host: the key begins with `http://` and the host.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class HostPattern(NamedTuple):
     """`host`, `host:port`, `*.suffix` or `*.suffix:port`; without a port, `port` is None."""
 
     name: bytes
-    """The whole name, or what it must end with, the first dot included."""
+    """The full name, or the required suffix including its first dot."""
     port: int | None
     wildcard: bool
 
     def fits(self, name: bytes, port: int) -> bool:
-        """Whether it means this host; `*.suffix` is every name below the suffix, not the suffix itself."""
+        """Whether it matches this host; `*.suffix` matches every name below the suffix, but not the suffix itself."""
         if self.port is not None and self.port != port:
             return False
         return name.endswith(self.name) if self.wildcard else name == self.name
 
 
 def host_pattern(text: bytes) -> HostPattern:
-    """Read a pattern; raises BadTarget for what is none."""
+    """Parse a pattern; raises BadTarget if it is invalid."""
     wildcard = text.startswith(b"*.")
     authority = normalised_authority(text[2:] if wildcard else text)
     name, port = name_and_port(authority)
@@ -51,9 +51,9 @@ def host_pattern(text: bytes) -> HostPattern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginRule:
-    """One origin: what is asked there, where it is and how it is asked. Times are seconds.
+    """One origin: the requests it answers, its URL and its limits. Times are seconds.
 
-    `path` begins and ends with a slash and is in normal form. `preserve_host` has a meaning only with `host`.
+    `path` begins and ends with a slash and is in normal form. `preserve_host` is meaningful only with `host`.
     """
 
     url: str
@@ -70,32 +70,32 @@ class OriginRule:
 
 
 class Target(NamedTuple):
-    """What a request is for: the key in the cache, and where the origin has it.
+    """The target of a request: the key in the cache, and the location at the origin.
 
-    Without a rule there is nobody to ask: the cache may have the object all the same (a static file).
+    Without a rule there is no origin, but the cache may have the object (a static file).
     """
 
     key: bytes
     rule: OriginRule | None
     base: str
-    """What the URL begins with, in place of the prefix that the rule strips."""
+    """The start of the URL, replacing the prefix that the rule strips."""
     path: bytes
-    """Of the key: without the dropped parameters."""
+    """Of the key: without the ignored parameters."""
     whole_path: bytes
     """With them."""
     host: bytes | None = None
-    """What the origin must be sent as Host; None for the host of its URL."""
+    """The Host to send to the origin; None for the host of its URL."""
     named_by_operator: bool = True
-    """The settings name this very host, so that its addresses need not be public ones."""
+    """The settings name this very host, so its addresses need not be public."""
 
     @property
     def url(self) -> str:
-        """What to fetch for the cache: the key names exactly this."""
+        """The URL to fetch for the cache, which the key identifies exactly."""
         return self._url(self.path)
 
     @property
     def whole_url(self) -> str:
-        """What to ask for a request that passes through: the same with every parameter."""
+        """The URL for a request that is passed through: the same with every parameter."""
         return self._url(self.whole_path)
 
     def _url(self, path: bytes) -> str:
@@ -104,14 +104,14 @@ class Target(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """No request of ours to make: the status for the client, and why."""
+    """There is no origin to ask: the status for the client, and the reason."""
 
     status: int
     reason: str
 
 
 class OriginTable:
-    """Chooses the origin: the closest host first, below it the longest path. Immutable, for all threads."""
+    """Selects the origin: the most specific host first, then the longest path. Immutable, for all threads."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class OriginTable:
         own: Iterable[bytes] = (),
         ignored_query_parameters: frozenset[bytes] = frozenset(),
     ) -> None:
-        """`forwarding` says how forward-proxy targets are asked; its URL is each target's own.
+        """`forwarding` has the limits for targets of forward proxying; its URL is each target's own.
 
         `own` are the authorities under which clients know this proxy itself.
         """
@@ -142,14 +142,14 @@ class OriginTable:
 
     @property
     def by_path_only(self) -> bool:
-        """True when no origin is chosen by Host: a path is the same object under every name."""
+        """Whether no origin is selected by Host: a path is then the same object under every name."""
         return not self._by_host
 
     def find(self, parts: TargetParts) -> Target | Refused:
         """The target of an HTTP request.
 
-        A whole URL means this proxy itself, a host of the table, or forward proxying to a host of its list; guessing
-        that it means the default origin would hand out another site's content under its name.
+        An absolute URL means this proxy itself, a host of the table, or forward proxying to a listed host. Falling back
+        to the default origin would serve another site's content under its name.
         """
         scheme, authority, path, absolute = parts
         if not absolute or authority is None:
@@ -164,7 +164,7 @@ class OriginTable:
         return Refused(403, f"no forward proxying to {authority.decode()}")
 
     def choose(self, host: bytes | None, path: bytes) -> Target:
-        """The target of a path in normal form, asked for under `host` (a normal authority; None for getfile)."""
+        """The target of a normalised path, requested under `host` (a normalised authority; None for getfile)."""
         if host is not None and self._by_host and (target := self._of_host(host, path)) is not None:
             return target
         kept = self._kept(path)
@@ -178,7 +178,8 @@ class OriginTable:
         for candidates in (self._by_name.get(name, ()), self._by_suffix):
             for pattern, rule in candidates:
                 if path.startswith(rule.path) and pattern.fits(name, port):
-                    # A port that does not choose is no part of the key: it only says how the client came here.
+                    # A port that does not take part in the selection is not part of the key: it only says how the
+                    # client connected.
                     shown = authority if pattern.port is not None else name
                     kept = self._kept(path)
                     sent = shown if rule.preserve_host else None
@@ -203,7 +204,7 @@ class OriginTable:
 
 
 def _closeness(rule: OriginRule) -> tuple[bool, bool, int, bool, int]:
-    """Orders rules: a host before none, a whole name before a suffix, the longer suffix, a port, the longer path."""
+    """Sort key of rules: a host before none, a full name before a suffix, longer suffix, port, longer path."""
     host = rule.host
     if host is None:
         return False, False, 0, False, len(rule.path)

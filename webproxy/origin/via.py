@@ -1,7 +1,7 @@
-"""PURE: what a proxy says of itself in a request that goes on, and which requests end here (RFC 9110 section 7.6).
+"""PURE: Via and Max-Forwards of a forwarded request, and requests that end here (RFC 9110 section 7.6).
 
-Via has the proxy's name, and a comment with the mark of this very process: proxies of one name may stand in a row,
-but a request that bears our own mark has come round (section 7.6.3).
+Via contains the proxy's name, and a comment that identifies this very process. Proxies of the same name can therefore
+be chained, while a request with our own comment has looped (section 7.6.3).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _FORWARDS_MAX = 1_000_000
 
 
 class Via(NamedTuple):
-    """The name of a proxy, and what tells it from all others."""
+    """The name of a proxy, and the mark that identifies its process."""
 
     name: bytes
     mark: bytes
 
     def member(self, version: tuple[int, int]) -> bytes:
-        """Our member of Via, for a request that came by this version of HTTP."""
+        """Our member of Via, for a request received in this version of HTTP."""
         return b"%d.%d %s (%s)" % (*version, self.name, self.mark)
 
     def came_round(self, fields: Fields) -> bool:
-        """Whether a request was here before: its origin is this proxy itself, or leads back to it."""
+        """Whether a request has looped: its origin is this proxy itself, or leads back to it."""
         via = fields.get(b"via")
         return via is not None and b"(%s)" % self.mark in via
 
@@ -37,7 +37,7 @@ def ends_here(request: RequestHead) -> bool:
 
 
 def counted_down(request: RequestHead) -> Fields:
-    """The request's fields with one hop less, for the methods whose hops are counted (section 7.6.2)."""
+    """The request's fields with Max-Forwards decremented, for the methods that use it (section 7.6.2)."""
     left = _hops_left(request)
     return request.fields.replaced(b"Max-Forwards", b"%d" % (left - 1)) if left else request.fields
 

@@ -1,4 +1,4 @@
-"""RequestFailures: counts the requests that end in an error of ours by what went wrong, and does not log each one."""
+"""RequestFailures: counts failed requests by kind, and limits their log lines."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ QUIET_SECONDS = 60.0
 
 
 class RequestFailures:
-    """A cache or an origin that is down fails every request: one line a minute for each kind of error, with its count.
+    """A cache or origin that is down fails every request: one line a minute for each kind of error, with its count.
 
-    Each request has its own line at debug level. Thread-safe.
+    Each request has a line of its own at debug level. Thread-safe.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -27,7 +27,7 @@ class RequestFailures:
         self._quiet_until: dict[str, float] = {}
 
     def note(self, path: bytes, error: Exception) -> None:
-        """One request for this path ended so."""
+        """Count one failed request for this path."""
         kind = type(error).__name__
         now = self._clock()
         with self._lock:
@@ -42,6 +42,6 @@ class RequestFailures:
             log.info("request failed", extra=facts)
 
     def totals(self) -> dict[str, int]:
-        """How many of each kind there were."""
+        """The counts by kind."""
         with self._lock:
             return dict(self._totals)

@@ -1,4 +1,4 @@
-"""Outcomes: how many requests ended how."""
+"""Outcomes: counts requests by outcome."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Outcomes:
         self._totals: Counter[str] = Counter()
 
     def note(self, outcome: str) -> None:
-        """One request ended so."""
+        """Count one request with this outcome."""
         with self._lock:
             self._totals[outcome] += 1
 
     def totals(self) -> dict[str, int]:
-        """How many of each there were."""
+        """The counts by outcome."""
         with self._lock:
             return dict(self._totals)

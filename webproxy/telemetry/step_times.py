@@ -17,7 +17,7 @@ class LatencyBreakdown:
         self._all: list[dict[str, int]] = []
 
     def start(self, since_ns: int = 0) -> None:
-        """A request begins, now or at `since_ns` (monotonic): what follows is its first step."""
+        """A request begins, now or at `since_ns` (monotonic); its first step starts."""
         if not hasattr(self._local, "sums"):
             self._local.sums = dict.fromkeys((*STEPS, "requests"), 0)
             self._all.append(self._local.sums)
@@ -25,7 +25,7 @@ class LatencyBreakdown:
         self._local.since = since_ns or monotonic_ns()
 
     def mark(self, step: str) -> None:
-        """The step ends now and the next begins."""
+        """The step ends and the next begins."""
         since = getattr(self._local, "since", 0)
         if since:
             now = monotonic_ns()

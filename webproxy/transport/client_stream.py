@@ -1,4 +1,4 @@
-"""ClientStream: one client's connection seen from a worker: sends what the client takes, and measures a slow one."""
+"""ClientStream: sending to one client's connection, and measuring slow clients."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from webproxy.transport import sockets
 
 _POLL_SECONDS = 0.25
 _LOOK_BYTES = 32_768
-"""The least that any kernel's buffer has room for when it says that there is room."""
+"""The minimum space in any kernel's buffer that reports to be writable."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """The least a client must take: `bytes_per_s` over `window_s` seconds; 0 switches it off."""
+    """The minimum rate of a client: `bytes_per_s` over `window_s` seconds; 0 disables it."""
 
     bytes_per_s: int
     window_s: float
 
 
 class ClientStream:
-    """Sends to a socket whose kernel send time-out is short: each send takes what the client took in that time."""
+    """Sends to a socket with a short kernel send timeout: each send transfers what the client accepted in that time."""
 
     __slots__ = ("_limit", "_looked_at", "_sent_bytes", "_stopping", "_window_end", "_window_taken", "fd")
 
@@ -44,14 +44,14 @@ class ClientStream:
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes given to the kernel so far."""
+        """Bytes accepted by the kernel so far."""
         return self._sent_bytes
 
     def begin_answer(self, *, looks: bool = True) -> bool:
-        """Before another answer on the same connection: its pace is measured anew.
+        """Prepare for another response on the same connection: its rate is measured anew.
 
-        Returns False when the client has left so much of the answers before untaken that this one must wait. `looks` is
-        False for an answer that can wait after its first bytes too.
+        Returns False if the client has left so much of earlier responses unread that this one must wait. `looks` is
+        False for a response that can also wait after its first bytes.
         """
         self._window_end = 0.0
         if not looks or self._sent_bytes - self._looked_at < _LOOK_BYTES:
@@ -62,11 +62,12 @@ class ClientStream:
         return True
 
     def reset(self) -> None:
-        """Break the connection: what was sent ends with it, and is not all. Its owner closes the descriptor as ever."""
+        """Reset the connection: what was sent is incomplete. Its owner closes the descriptor as usual."""
         sockets.reset(self.fd)
 
     def send_memory(self, address: int, count: int, more: bool = False) -> int:
-        """Send what the client takes of `count` bytes of mapped memory within the patience; returns how many bytes.
+        """Send as much of `count` bytes of mapped memory as the client accepts within the patience; returns the number
+        of bytes.
 
         `more`: other bytes follow at once.
 
@@ -78,13 +79,13 @@ class ClientStream:
         return sent
 
     def send_chunk(self, pointer: object, count: int, more: bool) -> int:
-        """As send_memory(), from a pointer of ctypes'."""
+        """As send_memory(), from a ctypes pointer."""
         sent = sockets.send_chunk(self.fd, pointer, count, more)
         self._sent_bytes += sent
         return sent
 
     def send_with_header(self, header: bytes, address: int, count: int, more: bool) -> int:
-        """Send a header and what the client takes of the memory behind it; as send_memory(), whose count it returns."""
+        """Send a header and as much of the memory as the client accepts; as send_memory(), whose count it returns."""
         if count > sockets.SMALL_BYTES or more:
             self.send_header(header)
             return self.send_memory(address, count, more)
@@ -101,7 +102,7 @@ class ClientStream:
             self.send_all(header)
 
     def begin_header(self, header: bytes) -> bool:
-        """As send_header(); False when the client takes nothing of it now."""
+        """As send_header(); False if the client accepts nothing now."""
         sent = sockets.send_header(self.fd, header)
         self._sent_bytes += sent
         if 0 < sent < len(header):
@@ -109,7 +110,7 @@ class ClientStream:
         return sent > 0
 
     def send_some(self, data: bytes) -> int:
-        """Send what the kernel takes now; returns how many bytes. Errors as send_memory()."""
+        """Send what the kernel accepts now; returns the number of bytes. Errors as send_memory()."""
         sent = sockets.send(self.fd, data)
         self._sent_bytes += sent
         return sent
@@ -129,7 +130,7 @@ class ClientStream:
             self.wait_writable()
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
-        """Send from a file whose bytes do not change any more; returns how many the client took within the patience."""
+        """Send from a file whose bytes no longer change; returns how many the client accepted within the patience."""
         try:
             sent = os.sendfile(self.fd, fd, offset, count)
         except BlockingIOError:
@@ -140,15 +141,15 @@ class ClientStream:
         return sent
 
     def peer_address(self) -> IPv4Address | IPv6Address | None:
-        """Where the client is; an address of IPv4 in IPv6's notation comes as the former."""
+        """The client's address; an IPv4-mapped one as IPv4."""
         return sockets.peer_address(self.fd)
 
     def wait_writable(self) -> None:
-        """Wait until a slow client can be sent to again.
+        """Wait until a slow client is writable again.
 
         Raises:
             ClientGone: it closed, or the daemon stops without waiting.
-            ClientTooSlow: it took less than the minimum rate over the window.
+            ClientTooSlow: it was below the minimum rate over the window.
         """
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
@@ -162,10 +163,10 @@ class ClientStream:
             self.check_rate()
 
     def check_rate(self) -> None:
-        """While the client is waited for, now and then.
+        """Called regularly while waiting for the client.
 
         Raises:
-            ClientTooSlow: it took less than the minimum rate over the window.
+            ClientTooSlow: it was below the minimum rate over the window.
         """
         if not self._window_end:
             self._open_window()
@@ -180,7 +181,7 @@ class ClientStream:
         self._window_taken = self._taken()
 
     def _taken(self) -> int:
-        """What the client has acknowledged: a slow one drains the kernel's buffer long before we may send again."""
+        """The bytes the client has acknowledged: a slow one reads long before the socket is writable again."""
         queued = array.array("i", [0])
         try:
             fcntl.ioctl(self.fd, termios.TIOCOUTQ, queued)

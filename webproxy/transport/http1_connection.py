@@ -1,4 +1,4 @@
-"""HttpConnection: one HTTP client's connection; between two requests it is a descriptor and a parser."""
+"""HttpConnection: one HTTP client's connection; between requests it is a descriptor and a parser."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from webproxy.transport.client_stream import ClientStream
 BODY_BYTES = 65_536
 UNREAD_SECONDS = 0.5
 UNREAD_BYTES_MAX = 1 << 20
-"""Of a body that nobody wanted, so much is read and forgotten; beyond it closing is cheaper."""
+"""How much of an unwanted body is read and discarded; beyond that closing is cheaper."""
 
 
 class HttpConnection:
-    """Used by one thread at a time: a worker, or whoever keeps it while it idles."""
+    """Used by one thread at a time: a worker, or the keeper of idle connections."""
 
     __slots__ = (
         "_continue_due",
@@ -47,40 +47,40 @@ class HttpConnection:
         """The client has closed its side."""
         self.expires = 0.0
         self.is_watched = False
-        """The watcher of idle connections knows the descriptor already."""
+        """The epoll of idle connections knows the descriptor already."""
         self.served = 0
         self.held: RequestHead | None = None
-        """The next request, while the answers before it have not been taken."""
+        """The next request, while the client has not read the responses before it."""
         self._head_since = 0.0
 
     @property
     def path(self) -> bytes:
-        """What a log line names it by."""
+        """The client's name in log lines."""
         return b"" if self.held is None else self.held.target
 
     def head_time_left(self, limit_s: float) -> float:
-        """What is left of the time that a head may take; it began when this was asked for it first."""
+        """The remaining time for a head; it starts with the first call for that head."""
         now = monotonic()
         self._head_since = self._head_since or now
         return self._head_since + limit_s - now
 
     @property
     def in_head(self) -> bool:
-        """A request has begun whose head is not whole."""
+        """A request has begun whose head is incomplete."""
         return self._parser.buffered
 
     def bytes_of(self, request: RequestHead) -> bytes:
-        """The bytes of a request, when they came alone and anybody may send the same; else none.
+        """The bytes of a request if they arrived alone and anybody may send the same; otherwise empty.
 
-        None also of one that was recognised: the parser has not seen it, and still has those of another.
+        Also empty after a recognised request: the parser has not seen it, and still has the bytes of another.
         """
         return self._parser.whole_request if request is self._parsed else b""
 
     def feed(self, data: bytes) -> RequestHead | MemoizedRequest | None:
-        """Bytes that have come; the next request when its head is whole.
+        """Feed received bytes; returns the next request once its head is complete.
 
         Raises:
-            HttpError: this is no request; the connection is to be closed after the answer.
+            HttpError: invalid request; the connection must be closed after the response.
         """
         if not self._parser.buffered:
             known = self._recognise(data)
@@ -90,7 +90,7 @@ class HttpConnection:
         return self._begun(self._parser.feed(data))
 
     def next_request(self) -> RequestHead | MemoizedRequest | None:
-        """The next request, if its head is there: pipelined, or arrived by now. Never waits. Errors as feed().
+        """The next request, if its head is available: pipelined, or arrived by now. Never waits. Errors as feed().
 
         Raises:
             ClientGone: the connection is broken.
@@ -107,7 +107,7 @@ class HttpConnection:
         return request
 
     def wait_request(self) -> RequestHead | MemoizedRequest | None:
-        """As next_request(), waiting for bytes for a few milliseconds (the socket's receive time-out)."""
+        """As next_request(), waiting for bytes for a few milliseconds (the socket's receive timeout)."""
         data = sockets.receive_waiting(self.fd)
         if not data:
             self.ended = data is not None
@@ -124,11 +124,11 @@ class HttpConnection:
 
     # -- the body of the current request -------------------------------------------------------------------------
     def read_body(self, timeout_s: float) -> bytes:
-        """The next bytes of the body; none at its end. The client is told to go on when it waits for that.
+        """The next bytes of the body; none at its end. Sends 100 Continue if the client waits for it.
 
         Raises:
-            HttpError: the chunks are not valid.
-            BodyCutShort: the client closed before the end, or sent nothing for so long.
+            HttpError: invalid chunks.
+            BodyCutShort: the client closed before the end, or sent nothing for too long.
             ClientGone: the connection is broken.
         """
         parser = self._parser
@@ -150,9 +150,9 @@ class HttpConnection:
         return data
 
     def skip_body(self) -> bool:
-        """Forget a body that nobody wanted, while it comes; True when the next request can begin behind it.
+        """Discard an unwanted body as it arrives; True once the next request can begin.
 
-        A client that was answered early mostly sends the rest at once: it is waited for, a short while.
+        A client that got an early response usually sends the rest at once, so this waits for a short while.
         """
         parser = self._parser
         if parser.body_complete:
@@ -175,7 +175,7 @@ class HttpConnection:
 
 
 class RequestBody:
-    """The body of a request on its way to an origin; what a fetch reads from."""
+    """The body of a request being sent to an origin; a fetch reads from it."""
 
     def __init__(self, connection: HttpConnection, request: RequestHead, timeout_s: float) -> None:
         self._connection = connection

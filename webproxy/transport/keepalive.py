@@ -1,7 +1,7 @@
 """IdleConnections: HTTP connections between two requests, or in the head of one. They cost no thread and no wake-up.
 
-Their descriptors lie in one epoll, each for one report. Whoever has nothing to do looks into it, and the worker that
-finds a connection there goes on with it: no thread stands between a client's next request and the worker that answers.
+Their descriptors are in one epoll, armed one-shot. An idle worker polls it, and the worker that finds a connection
+serves it: no thread stands between a client's next request and the worker that answers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from webproxy.transport.http1_connection import HttpConnection
 
 
 class IdleConnections:
-    """A set for many threads; owns what lies in it until it is taken or has expired."""
+    """Thread-safe set; owns its connections until they are taken or have expired."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -30,7 +30,7 @@ class IdleConnections:
         connection.expires = monotonic() + seconds
         fd = connection.fd
         again, connection.is_watched = connection.is_watched, True
-        self._connections[fd] = connection  # first: from the next line on another thread may take it, and put it back
+        self._connections[fd] = connection  # first: after the next line another thread may take it and put it back
         try:
             sockets.watch_once(self._epoll_fd, fd, again=again)
         except OSError:
@@ -38,16 +38,16 @@ class IdleConnections:
                 sockets.close(fd)
 
     def take(self) -> HttpConnection | None:
-        """A connection on which something has come, or None; never blocks."""
+        """A connection on which something has arrived, or None; never blocks."""
         if not self._connections:
             return None
         fd = sockets.take_ready(self._epoll_fd)
         return None if fd is None else self._connections.pop(fd, None)
 
     def expire(self, *, quiet_too: bool = False) -> list[HttpConnection]:
-        """Take out those whose time is over; they are the caller's to answer and close.
+        """Remove expired connections; the caller answers and closes them.
 
-        With `quiet_too` also those that wait for nothing that has begun to come.
+        With `quiet_too` also those on which no request has begun to arrive.
         """
         now = monotonic()
         connections = list(self._connections.values())
@@ -62,13 +62,13 @@ class IdleConnections:
             return False
         if self._connections.pop(fd, None) is not connection:
             return False
-        sockets.unwatch(self._epoll_fd, fd)  # whatever comes on it now must wake no worker
+        sockets.unwatch(self._epoll_fd, fd)  # data that arrives now must not wake a worker
         connection.is_watched = False
         return True
 
     @property
     def count(self) -> int:
-        """How many connections idle."""
+        """The number of idle connections."""
         return len(self._connections)
 
     def close(self) -> None:

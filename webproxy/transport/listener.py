@@ -1,4 +1,4 @@
-"""Listener: the listening socket, and what every accepted connection inherits from it."""
+"""Listener: the listening socket, and the options that every accepted connection inherits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from webproxy.errors import StartupError
 
 BACKLOG = 1024
 STAY_MICROSECONDS = 20_000
-"""How long a worker waits on a connection for more of it; then the connection idles without a worker."""
+"""How long a worker waits for more data on a connection before it idles without a worker."""
 SEND_MICROSECONDS = 20_000
-"""How long one send() waits for a client to take data: so long, at most, others wait for a worker behind a slow one."""
+"""How long one send() waits for the client: the longest time a slow client delays others."""
 
 _REMEDIES = {
     errno.EADDRINUSE: "another process listens there: choose another -p",
@@ -26,9 +26,9 @@ _REMEDIES = {
 def open_listener(host: str, port: int) -> socket.socket:
     """A non-blocking listening socket on an IPv4 or IPv6 address or name.
 
-    Accepted sockets inherit TCP_NODELAY and a kernel send time-out of SEND_MICROSECONDS. TCP_DEFER_ACCEPT lets the
-    kernel hold a connection until its request arrives: the worker that accepts it finds the request there (tcp(7)). A
-    silent connection is handed over after a second all the same.
+    Accepted sockets inherit TCP_NODELAY and a kernel send timeout of SEND_MICROSECONDS. TCP_DEFER_ACCEPT makes the
+    kernel hold a connection until its request arrives, so the worker that accepts it can read the request at once
+    (tcp(7)). A silent connection is handed over after a second anyway.
 
     Raises:
         StartupError: the address cannot be listened on.
@@ -39,9 +39,11 @@ def open_listener(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise StartupError(f"host {host!r} is no address to listen on: {error.strerror or error}") from error
+        raise StartupError(f"host {host!r} is not an address to listen on: {error.strerror or error}") from error
     except UnicodeError as error:
-        raise StartupError(f"host {host!r} is no address to listen on: a part of it is empty or too long") from error
+        raise StartupError(
+            f"host {host!r} is not an address to listen on: a part of it is empty or too long"
+        ) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""PURE: which protocol the first bytes of a connection speak: getfile, or HTTP/1.x on the same port."""
+"""PURE: protocol detection by the first bytes of a connection: getfile, or HTTP/1.x on the same port."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from webproxy.getfile.messages import SCHEME
 from webproxy.http.syntax import METHOD
 
 UNDECIDED_BYTES_MAX = 8192
-"""A first line that is longer belongs to no getfile request, and HTTP has an answer for it."""
+"""A longer first line is not a getfile request, and HTTP has a response for it."""
 
 # Some clients send a line end before a request (RFC 9112 section 2.2).
 _is_http_line = re.compile(rb"(?:\r\n)?[^ \r\n]+ [^\r\n]* HTTP/[0-9]+\.[0-9]+\r?\n").match
@@ -17,7 +17,7 @@ _begins_http_line = re.compile(rb"(?:\r\n)?%s [/*h]" % METHOD).match
 
 
 class Spoken(Enum):
-    """What a connection speaks."""
+    """The protocol of a connection."""
 
     GETFILE = "getfile"
     HTTP = "http"
@@ -25,9 +25,9 @@ class Spoken(Enum):
 
 
 def spoken_by(data: bytes) -> Spoken:
-    """What these first bytes speak. Whatever is neither is getfile, whose refusal is the shorter one.
+    """The protocol of these first bytes. Anything that is neither is treated as getfile, whose refusal is shorter.
 
-    Undecided only while the first line is not whole: it is HTTP when it ends in a version (RFC 9112 section 3).
+    Undecided only while the first line is incomplete: it is HTTP if it ends in a version (RFC 9112 section 3).
     """
     if data.startswith(SCHEME):
         return Spoken.GETFILE
@@ -39,5 +39,5 @@ def spoken_by(data: bytes) -> Spoken:
 
 
 def leans_to_http(data: bytes) -> bool:
-    """Whether a first line that never came to its end was one of HTTP: a method, and the first byte of a target."""
+    """Whether an incomplete first line looks like HTTP: a method, and the first byte of a target."""
     return _begins_http_line(data) is not None and not data.startswith(SCHEME)

@@ -1,9 +1,9 @@
-"""System calls on connected sockets, by descriptor. What cannot block keeps the GIL.
+"""System calls on connected sockets, by descriptor. Calls that cannot block keep the GIL.
 
-A call that gives up the GIL while seven other workers wait for it loses it: two context switches for a call of five
-microseconds. Measured with 8 clients and 8 KiB objects, such hand-overs cost more than the whole rest of a request
-(docs/tuning.md). So accepting, receiving, sending a small reply, shutting down and closing are made non-blocking and by
-PyDLL, which keeps the GIL; only a send that may wait or copies much drops it (CDLL).
+A call that releases the GIL while seven other workers wait for it loses it: two context switches for a call of five
+microseconds. Measured with 8 clients and 8 KiB objects, these cost more than the rest of a request
+(docs/decisions/0003). Accepting, receiving, sending a small reply, shutting down and closing are therefore non-blocking
+and called through PyDLL, which keeps the GIL; only a send that may wait or copies much releases it (CDLL).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from webproxy.errors import ClientGone
 
 SMALL_BYTES = 16_384
-"""Up to here a copy is cheaper than a hand-over of the GIL."""
+"""Up to this size copying is cheaper than handing over the GIL."""
 
 
 class _Message(ctypes.Structure):
@@ -62,7 +62,7 @@ _recv_waiting = _drops_gil.recv
 _connect = _keeps_gil.connect
 _epoll_ctl, _epoll_wait, _poll = _keeps_gil.epoll_ctl, _keeps_gil.epoll_wait, _keeps_gil.poll
 _send_small, _send_large = _keeps_gil.send, _drops_gil.send
-# For chunks: without errno, and without a conversion of arguments, each of which costs as much as the rest of a call.
+# For chunks: without errno and without argument conversion, each of which costs as much as the rest of a call.
 _send_small_brief, _send_large_brief = ctypes.PyDLL(None).send, ctypes.CDLL(None).send
 _send_small_brief.restype = _send_large_brief.restype = ctypes.c_ssize_t
 _sendmsg = _keeps_gil.sendmsg
@@ -96,12 +96,12 @@ _local = threading.local()
 
 
 def accept(listener_fd: int) -> int | None:
-    """The descriptor of a connection that waits at a non-blocking listener; None when none does.
+    """The descriptor of a connection waiting at a non-blocking listener; None if there is none.
 
     The connection is blocking and inherits the listener's options.
 
     Raises:
-        OSError: out of descriptors, or the connection was gone already.
+        OSError: out of descriptors, or the connection is already gone.
     """
     fd: int = _accept4(listener_fd, None, None, _CLOEXEC)
     if fd >= 0:
@@ -113,7 +113,7 @@ def accept(listener_fd: int) -> int | None:
 
 
 def receive(fd: int) -> bytes | None:
-    """What has arrived, at most 8 KiB; b"" at the client's end of stream, None when nothing is there.
+    """The bytes that have arrived, at most 8 KiB; b"" at the client's end of stream, None if there are none.
 
     Raises:
         ClientGone: the connection is broken.
@@ -132,7 +132,7 @@ def receive(fd: int) -> bytes | None:
 
 
 def receive_waiting(fd: int) -> bytes | None:
-    """As receive(), waiting up to the socket's receive time-out without the GIL."""
+    """As receive(), but waits up to the socket's receive timeout without the GIL."""
     buffer: Any = getattr(_local, "buffer", None)
     if buffer is None:
         buffer = _local.buffer = ctypes.create_string_buffer(_RECEIVE_BYTES)
@@ -147,7 +147,7 @@ def receive_waiting(fd: int) -> bytes | None:
 
 
 def send(fd: int, data: bytes) -> int:
-    """Send a few bytes without waiting; returns how many the kernel took.
+    """Send a few bytes without waiting; returns how many the kernel accepted.
 
     Raises:
         ClientGone: the connection is closed or broken.
@@ -156,16 +156,16 @@ def send(fd: int, data: bytes) -> int:
 
 
 def send_memory(fd: int, address: int, count: int, more: bool = False) -> int:
-    """Send `count` bytes of memory, waiting up to the socket's send time-out; what waits or is large drops the GIL.
+    """Send `count` bytes of memory, waiting up to the socket's send timeout; long or large sends release the GIL.
 
-    With `more` a small count may be kept back to leave in one packet with what follows at once. The
-    memory must stay mapped until the call returns. Returns how many bytes the kernel took, 0 when none in time.
+    With `more` a small count may be held back to share a packet with the data that follows at once. The memory must
+    stay mapped until the call returns. Returns how many bytes the kernel accepted, 0 if none in time.
 
     Raises:
         ClientGone: the connection is closed or broken.
     """
     sent: int
-    if count > SMALL_BYTES:  # it fills packets by itself: MSG_MORE only delays their leaving, and costs a quarter here
+    if count > SMALL_BYTES:  # it fills packets by itself: MSG_MORE would only delay them, and costs a quarter here
         sent = _send_large(fd, address, count, _LARGE_FLAGS)
         return sent if sent >= 0 else _sent(sent)
     sent = _send_small(fd, address, count, _SMALL_FLAGS_MORE if more else _SMALL_FLAGS)
@@ -176,19 +176,19 @@ def send_memory(fd: int, address: int, count: int, more: bool = False) -> int:
 
 
 def send_chunk(fd: int, pointer: object, count: int, more: bool) -> int:
-    """As send_memory(), from what ctypes.byref() gave; the kernel may take a part also when it would take more soon."""
+    """As send_memory(), from the result of ctypes.byref(); may send only a part."""
     sent: int
     if count > SMALL_BYTES:
         send_large = _send_large_brief if count <= _C_INT_MAX else _send_large  # an int of C, without its conversion
         sent = send_large(fd, pointer, count, _LARGE_FLAGS)
-        # What failed is tried once more, without waiting, by a call that says why.
+        # A call that failed is repeated, without waiting, by one that reports why.
         return sent if sent >= 0 else _sent(_send_small(fd, pointer, count, _SMALL_FLAGS))
     sent = _send_small_brief(fd, pointer, count, _SMALL_FLAGS_MORE if more else _SMALL_FLAGS)
     return sent if sent > 0 else _sent(_send_large(fd, pointer, count, _LARGE_FLAGS | (_MORE if more else 0)))
 
 
 def send_header(fd: int, header: bytes) -> int:
-    """Send a header that content follows at once, so that both leave in one packet; otherwise as send()."""
+    """Send a header that content follows at once, so that both share a packet; otherwise as send()."""
     sent: int = _send_small(fd, header, len(header), _SMALL_FLAGS_MORE)
     return sent if sent >= 0 else _sent(sent)
 
@@ -196,7 +196,7 @@ def send_header(fd: int, header: bytes) -> int:
 def send_with_header(fd: int, header: bytes, address: int, count: int) -> int:
     """Send a header and a small body (up to SMALL_BYTES) from memory in one call that does not wait.
 
-    Returns how many bytes of both together the kernel took. Raises as send().
+    Returns how many bytes of both together the kernel accepted. Raises as send().
     """
     message = _own_message()
     message.header = header
@@ -226,7 +226,7 @@ def _sent(count: int) -> int:
 
 
 def peer_address(fd: int) -> IPv4Address | IPv6Address | None:
-    """The other side's address; None when the connection is gone or has none."""
+    """The peer's address; None if the connection is gone or has none."""
     try:
         with socket.socket(fileno=os.dup(fd)) as duplicate:
             name = duplicate.getpeername()
@@ -237,12 +237,12 @@ def peer_address(fd: int) -> IPv4Address | IPv6Address | None:
 
 
 def has_arrived(fd: int) -> bool:
-    """Whether there is something to read, be it the end; never waits."""
+    """Whether there is something to read, including the end of stream; never waits."""
     return _is_ready(fd, select.POLLIN)
 
 
 def has_room(fd: int) -> bool:
-    """Whether a good part of the kernel's buffer for what is sent is free, or the connection broken; never waits."""
+    """Whether a good part of the kernel's send buffer is free, or the connection broken; never waits."""
     return _is_ready(fd, select.POLLOUT)
 
 
@@ -257,14 +257,14 @@ def _is_ready(fd: int, events: int) -> bool:
 
 
 def end_sending(fd: int) -> bool:
-    """Tell the client that no more comes (FIN after what is on its way); False when the connection is gone."""
+    """Shut down the sending side (FIN after data in flight); False if the connection is gone."""
     return bool(_shutdown(fd, socket.SHUT_WR) == 0)
 
 
 def reset(fd: int) -> None:
-    """Break the connection (RST), so that the client cannot take what it has for all; the descriptor stays open.
+    """Reset the connection (RST), so that the client cannot take a part for the whole; the descriptor stays open.
 
-    connect(2) to an address of no family ends what a socket is connected to.
+    connect(2) to an address of family AF_UNSPEC disconnects a socket.
     """
     _connect(fd, _NO_ADDRESS, len(_NO_ADDRESS))
 
@@ -279,7 +279,7 @@ _ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 
 
 def watch_once(epoll_fd: int, fd: int, *, again: bool) -> None:
-    """Let an epoll report once that there is something to read; `again` for a descriptor that it knows already.
+    """Let an epoll report readability once; `again` for a descriptor that it knows already.
 
     Raises:
         OSError: the limit of watches is reached (epoll(7), /proc).
@@ -291,12 +291,12 @@ def watch_once(epoll_fd: int, fd: int, *, again: bool) -> None:
 
 
 def unwatch(epoll_fd: int, fd: int) -> None:
-    """Let an epoll forget a descriptor; also one that it does not know."""
+    """Remove a descriptor from an epoll, even if it is not in it."""
     _epoll_ctl(epoll_fd, _EPOLL_CTL_DEL, fd, None)
 
 
 def take_ready(epoll_fd: int) -> int | None:
-    """One descriptor that an epoll has something to report of, or None; never waits."""
+    """One ready descriptor of an epoll, or None; never waits."""
     event = getattr(_local, "event", None)
     if event is None:
         event = _local.event = _EpollEvent()

@@ -46,7 +46,7 @@ def test_an_existing_empty_directory_is_taken_and_closed_to_others(tmp_path: Pat
 
 def test_somebody_elses_directory_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "letters.txt").write_text("dear")
-    with pytest.raises(StartupError, match="not empty and holds no store"):
+    with pytest.raises(StartupError, match="not empty and contains no store"):
         DirectoryLayout(str(tmp_path)).acquire()
     assert os.listdir(tmp_path) == ["letters.txt"]
 

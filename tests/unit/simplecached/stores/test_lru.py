@@ -58,7 +58,7 @@ def test_resize() -> None:
     index.resize("a", 70)
     index.resize("b", 10)
     assert (index.used_bytes, index.pinned_bytes) == (80, 70)
-    with pytest.raises(ValueError, match="no room was made for 21 bytes"):
+    with pytest.raises(ValueError, match="no space was made for 21 bytes"):
         index.resize("b", 31)
     index.resize("b", 30)
     index.unpin("a")
@@ -103,7 +103,7 @@ def test_pins_are_counted() -> None:
 
 def test_misuse_is_refused() -> None:
     index = index_of(60)
-    with pytest.raises(ValueError, match="no room"):
+    with pytest.raises(ValueError, match="no space"):
         index.add("b", 41)
     with pytest.raises(ValueError, match="already"):
         index.add("a", 1)
