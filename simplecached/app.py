@@ -30,7 +30,12 @@ log = logging.getLogger(__name__)
 
 
 class CacheService:
-    """The daemon's objects, built in order; `resources` undoes them in reverse."""
+    """The daemon's objects, built in order; `resources` releases them in reverse. No thread runs before start().
+
+    Raises:
+        NameTaken: another cache serves this queue name.
+        ResourceError, SimpleCachedError: a resource needed at the start is not available.
+    """
 
     def __init__(self, config: CacheConfig, resources: ExitStack) -> None:
         self._config = config
