@@ -47,7 +47,7 @@ def list_queues() -> QueueListing:
 
     Blocks for up to ten seconds for `unshare`; no other process sees the mount.
     """
-    place = _mounted_at()
+    place = mounted_at()
     if place is not None:
         return QueueListing(names=_names_in(os.listdir(place)), how=f"listed in {place}")
     if os.geteuid() != 0:
@@ -63,7 +63,8 @@ def list_queues() -> QueueListing:
     return QueueListing(names=_names_in(result.stdout.split()), how="listed through a private mount")
 
 
-def _mounted_at() -> str | None:
+def mounted_at() -> str | None:
+    """Where the file system of message queues is mounted, if it is."""
     mounts = psutil.disk_partitions(all=True)
     return next((str(mount.mountpoint) for mount in mounts if mount.fstype == "mqueue"), None)
 

@@ -57,7 +57,7 @@ class NativeLoad:
     mixes = True
 
     def __init__(self, program: str) -> None:
-        self._program = program
+        self.program = program
 
     @classmethod
     def built_in(cls, directory: str) -> Self | None:
@@ -77,7 +77,7 @@ class NativeLoad:
 
     def run(self, port: int, groups: Sequence[Group], seconds: float, extra: Sequence[str] = ()) -> dict[str, Figures]:
         """As Load.run; `extra` options go to the program."""
-        command = [self._program, "-p", str(port), *extra]
+        command = [self.program, "-p", str(port), *extra]
         for group in groups:
             amount = "while" if group.background else f"{seconds:g}s"
             command += ["-g", ",".join([group.name, str(group.clients), amount, *group.paths])]
@@ -92,7 +92,7 @@ class NativeLoad:
 
     def verify(self, port: int, paths: Sequence[str], map_path: str) -> None:
         """As Load.verify; the comparison is made in gfblast."""
-        command = [self._program, "-p", str(port), "-k", map_path, "-r", str(len(paths)), *paths]
+        command = [self.program, "-p", str(port), "-k", map_path, "-r", str(len(paths)), *paths]
         result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_SPARE_S)
         if result.returncode != 0:
             raise LoadFailed(f"wrong replies before measuring: {result.stdout or result.stderr}")

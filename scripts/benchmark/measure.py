@@ -109,7 +109,10 @@ def measure_row(bench: Bench, row: Row) -> Comparison:
     """Measure our pair and the floor in turn, after one checked pass over every object. Blocks."""
     paths = bench.objects.of_size(row.object_bytes)
     group = Group(name="all", clients=row.clients, paths=paths)
-    with bench.pair(row.segment_bytes, hot_table=row.hot_table) as pair, _floor(bench, row.segment_bytes) as floor_port:
+    with (
+        bench.pair(row.segment_bytes, hot_table=row.hot_table) as pair,
+        running_floor(bench, row.segment_bytes) as floor_port,
+    ):
         ports = {"ours": pair.port, "other": floor_port}
         for port in ports.values():
             bench.load.verify(port, paths, bench.objects.map_path)
@@ -161,7 +164,8 @@ def _figure(figures: Figures, row: Row) -> float:
 
 
 @contextmanager
-def _floor(bench: Bench, segment_bytes: int) -> Iterator[int]:
+def running_floor(bench: Bench, segment_bytes: int) -> Iterator[int]:
+    """Run the floor over the bench's objects; its port."""
     numbers: Sequence[str] = ["-z", str(segment_bytes), "-t", str(table.WORKER_COUNT)]
     command = [sys.executable, "-m", "scripts.benchmark.floor", *numbers, bench.objects.root]
     clone = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

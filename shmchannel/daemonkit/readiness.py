@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 READY = "READY=1"
 STOPPING = "STOPPING=1"
 
-_SEND_TIMEOUT_S = 1.0
+SEND_TIMEOUT_S = 1.0
 
 
 def notify(*messages: str, environ: Mapping[str, str] | None = None) -> bool:
@@ -33,7 +33,7 @@ def notify(*messages: str, environ: Mapping[str, str] | None = None) -> bool:
             name = b"\0" + name[1:]  # an abstract socket: a name without a file
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
             # A manager that reads slowly must not miss READY, and one that hangs must not block the daemon.
-            manager.settimeout(_SEND_TIMEOUT_S)
+            manager.settimeout(SEND_TIMEOUT_S)
             manager.sendto("\n".join(messages).encode("utf-8", "replace"), name)
     except (OSError, ValueError):
         return False

@@ -43,7 +43,7 @@ def test_floor_serves_exact_bytes_to_the_stand_in_load(tmp_path):
     }
     load = ClientLoad()
     bench = measure.Bench(directory=str(tmp_path), objects=objects, load=load, pace=measure.QUICK)
-    with measure._floor(bench, DEFAULT_SEGMENT_BYTES) as port:
+    with measure.running_floor(bench, DEFAULT_SEGMENT_BYTES) as port:
         load.verify(port, objects.small + objects.large, objects.map_path)
         figures = load.run(port, [Group(name="all", clients=2, paths=objects.small)], 0.05)["all"]
     assert figures.requests > 0

@@ -81,7 +81,7 @@ def blast(load: NativeLoad, tmp_path) -> Callable[..., tuple[int, dict[str, Any]
     (tmp_path / "map.txt").write_text("/file file\n")
 
     def run(port: int, *options: str) -> tuple[int, dict[str, Any]]:
-        command = [load._program, "-p", str(port), "-k", str(tmp_path / "map.txt"), *(options or ("-r", "3", "/file"))]
+        command = [load.program, "-p", str(port), "-k", str(tmp_path / "map.txt"), *(options or ("-r", "3", "/file"))]
         result = subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG_S, check=False)
         return result.returncode, json.loads(result.stdout) if result.stdout else {"complaint": result.stderr}
 
@@ -216,7 +216,7 @@ def test_http_for_peers(load):
     ],
 )
 def test_usage_errors(load, options):
-    result = subprocess.run([load._program, *options], capture_output=True, text=True, timeout=WATCHDOG_S, check=False)
+    result = subprocess.run([load.program, *options], capture_output=True, text=True, timeout=WATCHDOG_S, check=False)
     assert result.returncode == 2
     assert not result.stdout
     assert result.stderr

@@ -32,7 +32,7 @@ def run_load(tmp_path) -> Callable[[int, int], None]:
         assert load is not None
         names = tmp_path / "map"
         names.write_text("".join(f"/{name} files/{name}\n" for name in SIZES))
-        command = [load._program, "-p", str(port), "-k", str(names), "-M", "-t", str(CLIENTS), "-r", str(count), *asked]
+        command = [load.program, "-p", str(port), "-k", str(names), "-M", "-t", str(CLIENTS), "-r", str(count), *asked]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         report = json.loads(result.stdout)
         assert (result.returncode, report["all_right"]) == (0, True), report

@@ -152,7 +152,7 @@ class TestQueueListing:
             assert living.queue_name in names
 
     def test_without_mount_and_root_says_so(self, monkeypatch):
-        monkeypatch.setattr(ipc_leaks, "_mounted_at", lambda: None)
+        monkeypatch.setattr(ipc_leaks, "mounted_at", lambda: None)
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
         listing = ipc_leaks.list_queues()
         assert listing.names is None

@@ -18,7 +18,7 @@ class CollectingSink(Sink):
         self.body = b""
         self.leave = threading.Event()
         self._wanted = wanted
-        self._break_with = break_with
+        self.break_with = break_with
 
     def interim(self, status: int, fields: Fields) -> None:
         """Note the early answer."""
@@ -31,8 +31,8 @@ class CollectingSink(Sink):
 
     def write(self, data: bytes) -> None:
         """Note the bytes, or break."""
-        if self._break_with is not None:
-            raise self._break_with
+        if self.break_with is not None:
+            raise self.break_with
         self.body += data
 
     def idle(self) -> bool:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 Job = Request | LongRequest | HttpStart | HttpConnection | BodyTransfer
 """What a worker can be given to do."""
 
-_WAIT_SECONDS = 0.25
+WAIT_SECONDS = 0.25
 _UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 """Without descriptors there is no connection to answer on in any other way."""
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -99,7 +99,7 @@ class Acceptor:
             return connection
         response = run_queue.take_paused()
         if response is None:
-            self._waits[index].poll(_WAIT_SECONDS, 1)
+            self._waits[index].poll(WAIT_SECONDS, 1)
         return response
 
     def others_wait(self) -> bool:
@@ -185,7 +185,7 @@ class Acceptor:
                 try:
                     self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
                 except OSError:  # taken by another thread meanwhile: who connects now waits until one is free
-                    self._pause.wait(_WAIT_SECONDS)
+                    self._pause.wait(WAIT_SECONDS)
 
     def _refuse_one(self, reserve_fd: int) -> int:
         """Accept in the reserved descriptor's place, refuse, and put a reserved one in the connection's place again.

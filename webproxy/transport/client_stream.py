@@ -16,7 +16,7 @@ from webproxy.errors import ClientGone, ClientTooSlow
 from webproxy.transport import sockets
 
 _POLL_SECONDS = 0.25
-_LOOK_BYTES = 32_768
+LOOK_BYTES = 32_768
 """The minimum space in any kernel's buffer that reports to be writable."""
 
 
@@ -54,7 +54,7 @@ class ClientStream:
         False for a response that can also wait after its first bytes.
         """
         self._window_end = 0.0
-        if not looks or self._sent_bytes - self._looked_at < _LOOK_BYTES:
+        if not looks or self._sent_bytes - self._looked_at < LOOK_BYTES:
             return True
         if not sockets.has_room(self.fd):
             return False

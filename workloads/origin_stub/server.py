@@ -82,6 +82,12 @@ class OriginStub:
         with self._lock:
             return list(self._requests)
 
+    @property
+    def connection_count(self) -> int:
+        """How many clients are connected now."""
+        with self._lock:
+            return len(self._connections)
+
     def count(self, path: str) -> int:
         """Return how many requests there were for `path`, whatever their method."""
         with self._lock:

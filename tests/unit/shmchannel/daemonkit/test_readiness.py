@@ -53,7 +53,7 @@ def test_no_manager() -> None:
 def test_manager_that_does_not_read_holds_nobody(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"gfcache-readiness-full-{os.getpid()}"
     manager.bind("\0" + name)
-    monkeypatch.setattr(readiness, "_SEND_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(readiness, "SEND_TIMEOUT_S", 0.01)
     sent = 0
     while notify(READY, environ={"NOTIFY_SOCKET": f"@{name}"}):
         sent += 1

@@ -91,7 +91,7 @@ def test_connections_are_used_again_also_after_an_unwanted_body() -> None:
         client = origin_client()
         for path in ("/x", "/missing", "/x", "/x"):
             client.fetch(getfile_request(origin.url + path), CollectingSink(wanted=path == "/x"))
-        assert len(origin._connections) == 1
+        assert origin.connection_count == 1
 
 
 def test_a_long_unwanted_body_is_not_read_to_its_end() -> None:
@@ -208,7 +208,7 @@ def test_a_failure_holds_nothing_alive_once_it_was_handled() -> None:
                 origin_client().fetch(getfile_request(f"{origin.url}/x"), sink)
             except OSError:
                 pass
-        sink._break_with = None
+        sink.break_with = None
         del sink
         assert gone() is None
     finally:

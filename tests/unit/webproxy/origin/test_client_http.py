@@ -275,7 +275,7 @@ def test_answers_without_a_body_leave_the_connection_usable(method: bytes, statu
             response = client.fetch(OriginRequest(url=f"{origin.url}/x", method=method), sink)
             assert (response.status, response.length, sink.body) == (status, 0, b"")
             assert sink.responses == [response]
-        assert len(origin._connections) == 1
+        assert origin.connection_count == 1
     if status == 304:
         assert response.fields.get(b"content-length") == b"9"
     elif method == b"HEAD" and framing is Framing.LENGTH:

@@ -97,7 +97,7 @@ def test_nothing_to_do_is_none(door: Door) -> None:
 
 
 def test_woken_workers_come_back_without_a_job(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webproxy.serving.acceptor._WAIT_SECONDS", 2 * WATCHDOG_S)
+    monkeypatch.setattr("webproxy.serving.acceptor.WAIT_SECONDS", 2 * WATCHDOG_S)
     with ThreadPoolExecutor(2) as crew:
         jobs = [crew.submit(door.acceptor.take, index) for index in range(2)]
         door.run_queue.wake(2)

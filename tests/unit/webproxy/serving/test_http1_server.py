@@ -211,13 +211,11 @@ def test_a_paused_answer_that_ends_its_connection(desk: Desk) -> None:
 
 def test_answers_that_nobody_takes_are_waited_for_by_the_boss(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request that has no room is held, and answered once, when there is room."""
-    monkeypatch.setattr(client_stream, "_LOOK_BYTES", 1)  # the buffers here are far smaller than any real one
+    monkeypatch.setattr(client_stream, "LOOK_BYTES", 1)  # the buffers here are far smaller than any real one
 
     def large(connection: HttpConnection, request: RequestHead) -> bool:
         data = b"x" * 40_000
-        sent = sockets.send(connection.fd, data)
-        connection.stream._sent_bytes += sent
-        sizes.append(sent)
+        sizes.append(connection.stream.send_some(data))
         return True
 
     sizes: list[int] = []

@@ -12,7 +12,7 @@ import pytest
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S
 from webproxy.errors import ClientGone, ClientTooSlow
-from webproxy.transport import sockets
+from webproxy.transport import client_stream, sockets
 from webproxy.transport.client_stream import ClientStream, RateLimit
 
 LENIENT = RateLimit(0, 1.0)
@@ -55,7 +55,7 @@ def test_a_file_is_sent_in_parts_and_never_beyond_what_was_said() -> None:
 
 def fill_up(stream: ClientStream) -> None:
     """Send until the client's side is full."""
-    while sockets.send(stream.fd, b"x" * 4096):
+    while stream.send_some(b"x" * 4096):
         pass
 
 
@@ -123,7 +123,10 @@ def test_a_file_for_a_client_that_left() -> None:
         sockets.close(fd)
 
 
-def test_before_another_answer_the_pace_begins_anew_and_untaken_bytes_are_seen() -> None:
+def test_before_another_answer_the_pace_begins_anew_and_untaken_bytes_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_stream, "LOOK_BYTES", 1)  # the buffers here are far smaller than any real one
     with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
         stream = ClientStream(fd, RateLimit(1_000_000, 0.05), lambda: False)
         assert stream.begin_answer()
@@ -132,7 +135,6 @@ def test_before_another_answer_the_pace_begins_anew_and_untaken_bytes_are_seen()
         assert stream.begin_answer()
         stream.check_rate()
         fill_up(stream)
-        stream._sent_bytes += 1 << 20
         assert not stream.begin_answer()
         assert not stream.begin_answer()
         while not stream.begin_answer():
@@ -140,12 +142,12 @@ def test_before_another_answer_the_pace_begins_anew_and_untaken_bytes_are_seen()
         sockets.close(fd)
 
 
-def test_an_answer_that_can_wait_later_is_begun_without_a_look() -> None:
+def test_an_answer_that_can_wait_later_is_begun_without_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_stream, "LOOK_BYTES", 1)
     with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
         stream = ClientStream(fd, LENIENT, lambda: False)
         assert stream.begin_header(b"head")
         fill_up(stream)
-        stream._sent_bytes += 1 << 20
         assert not stream.begin_answer()
         assert stream.begin_answer(looks=False)
         before = stream.sent_bytes

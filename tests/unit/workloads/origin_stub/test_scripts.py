@@ -129,6 +129,6 @@ def test_https(tmp_path: Path) -> None:
 def test_leaving_ends_a_handshake_that_never_comes(tmp_path: Path) -> None:
     with OriginStub({}, tls=Authority(tmp_path).server_context()) as origin:
         silent = socket.create_connection((origin.host, origin.port), timeout=60)
-        wait_until(lambda: origin._connections)
+        wait_until(lambda: origin.connection_count)
     with silent:
         assert silent.recv(10) == b""
