@@ -57,7 +57,7 @@ class CacheConfig:
     )  # fmt: skip
     hot_table_bytes: int = option(
         8 << 20,
-        "shared memory in which small objects in use lie open to proxies; 0: none, and none with a lookup delay",
+        "shared memory for objects in frequent use, which proxies read without a command; 0 or a lookup delay: none",
         flags=("--hot-table-bytes",),
         metavar="SIZE",
         low=0,
