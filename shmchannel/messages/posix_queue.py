@@ -1,8 +1,8 @@
-"""CommandQueue: one POSIX message queue with its guard; created by the cache, opened by proxies.
+"""CommandQueue and CommandSender: a POSIX message queue with its guard. One process owns and reads it, any number send.
 
-mq_timedsend(3) and mq_timedreceive(3) wait on the wall clock. When it is set back in mid-wait they wait longer by that
-much, so no wait that must end in time is theirs: a sender that finds no room waits by epoll, and a receiver, whom each
-message wakes, is woken by one when its owner stops. A receiver that polled would cost every command a second call.
+mq_timedsend(3) and mq_timedreceive(3) wait on the wall clock, and wait longer if it is set back. So no wait that must
+end in time relies on them: a sender that finds no room waits by epoll, and a receiver, which every message wakes, is
+woken by a message when its owner stops. (A receiver that polled would cost every command a second call.)
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ MESSAGES_MAX = 10
 _MQUEUE_DIRECTORY = "/dev/mqueue"
 
 SWEEP_SECONDS = 0.5
-"""How long a sweeper that holds a dead cache's guard is waited for."""
+"""How long to wait for a sweeper that holds a dead owner's guard."""
 
 LOOK_AGAIN_NS = 10_000_000
-"""How long a look at the cache's guard holds good for the next command; a wait for an answer looks again anyway."""
+"""How long a look at the owner's guard is good for the next message; a wait for an answer looks again anyway."""
 
 WAKE = os.urandom(16)
 """The message by which the owner of a queue wakes its own threads: no command, and nobody else knows it."""
@@ -61,7 +61,7 @@ _mq_timedsend.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes
 
 
 def _take_over(name: str) -> ProcessGuard:
-    """The guard of the queue. A sweeper of a dead cache holds it for a moment, never ready: that is waited for."""
+    """The guard of the queue. A sweeper of a dead owner holds it for a moment, and never is ready: wait for it."""
     path = queue_guard_path(checked_queue_name(name))
     deadline = Deadline.after(SWEEP_SECONDS)
     while True:
@@ -222,7 +222,7 @@ class CommandQueue:
         """The next message, the most urgent first, waiting up to `timeout_s` seconds; None when there is none.
 
         Several threads may wait at once: the kernel wakes exactly one for each message. The time is the wall clock's:
-        when that is set back meanwhile, only a message or wake() ends the wait in time.
+        if that is set back, only a message or wake() ends the wait in time.
         """
         try:
             message: bytes = self._queue.receive(timeout_s)[0]
@@ -238,7 +238,7 @@ class CommandQueue:
         _mq_timedsend(self._queue.mqd, WAKE, len(WAKE), 0, _LONG_AGO)
 
     def set_ready(self) -> None:
-        """From now on proxies may open the queue and send."""
+        """From now on senders may be opened."""
         self._guard.set_ready()
 
     @property
@@ -248,7 +248,7 @@ class CommandQueue:
         return count
 
     def set_stopping(self) -> None:
-        """Proxies send nothing new from now on; what is under way goes on."""
+        """No new senders and messages from now on; what is under way may end."""
         self._guard.set_stopping()
 
     def close(self) -> None:
@@ -263,13 +263,13 @@ class CommandQueue:
 
 
 class CommandSender:
-    """The sending end: a MessageSender, and so the liveness of the cache that reads this queue."""
+    """The sending end: a MessageSender, and so the liveness of the process that reads the queue."""
 
     def __init__(self, name: str) -> None:
-        """Open the queue of a living cache.
+        """Open the queue of a living process.
 
         Raises:
-            NameMissing: there is no living, ready cache on this name.
+            NameMissing: no living process is ready on this name.
             AccessDenied: it is another user's.
         """
         self.name = name
@@ -293,11 +293,11 @@ class CommandSender:
         self._ready_until_ns = 0
 
     def alive(self) -> bool:
-        """True while the cache that made this very queue lives (a restarted one has another queue)."""
+        """True while the process that made this very queue lives (a restarted one has another queue)."""
         return self._watch.alive() and self._linked()
 
     def ready(self) -> bool:
-        """True while that cache takes new commands, as seen within the last ten milliseconds."""
+        """True while it takes new messages, as seen within the last ten milliseconds."""
         now = monotonic_ns()
         if now < self._ready_until_ns:
             return True
@@ -322,7 +322,7 @@ class CommandSender:
 
         Raises:
             ChannelTimeout: no room before the deadline.
-            PeerGone: the cache ended.
+            PeerGone: the reader ended.
             CommandError: it is longer than MESSAGE_BYTES_MAX.
             LimitReached: there is no room, and no descriptor left to wait with.
         """
@@ -350,7 +350,7 @@ class CommandSender:
             raise PeerGone(f"{self.describe()}: {os.strerror(code)}")
 
     def _watch_for_room(self) -> select.epoll:
-        """One for each wait, told of each room in turn: by poll(2) a room would wake all who wait, of all proxies."""
+        """One for each wait, so that room wakes one of them; by poll(2) it would wake all, in all processes."""
         with os_errors(f"wait for room in {self.name}"), ExitStack() as undo:
             room = undo.enter_context(select.epoll())
             room.register(self._fd, select.EPOLLOUT | select.EPOLLEXCLUSIVE)

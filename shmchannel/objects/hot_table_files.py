@@ -1,12 +1,12 @@
-"""HotTableFiles: the proxy's descriptors of large objects that lie on a hot table by reference.
+"""HotTableFiles: descriptors of large objects that are in a hot table by reference.
 
-A reference names a descriptor of the cache's process. It is opened anew for reading through /proc/PID/fd, which the
-kernel allows between processes of one user, and only what is then the very file of the reference is kept. Where that
-cannot be done (another PID namespace, a hardened host) the objects come by commands, as those that are not hot.
+A reference names a descriptor of the writing process. It is opened anew for reading through /proc/PID/fd, which the
+kernel allows between processes of one user, and kept only if it is the very file of the reference. Where that does not
+work (another PID namespace, a hardened host) the objects are requested by commands like all others.
 
-A file that was opened stays for KEEP_SECONDS after it was last asked for, so that the next request needs no system
-call for it, and for PAUSED_SECONDS when its user says that it goes on later. An object that has left the cache lives on
-for so long at most. A descriptor is closed when the last one that holds its HotTableFile lets go of it, never before.
+An open file is kept for KEEP_SECONDS after its last use, so that the next request needs no system call for it, and for
+PAUSED_SECONDS when its user says that it will return. An object that has left the cache lives on for that long at most.
+A descriptor is closed when the last holder of its HotTableFile lets go of it, never before.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAUSED_SECONDS = 30.0
 
 
 class FileName(NamedTuple):
-    """What tells one object's file from all others for as long as one cache runs."""
+    """What tells one object's file from all others of one writer."""
 
     device: int
     inode: int
@@ -58,11 +58,11 @@ class HotTableFile:
         self.kept_until = 0.0
 
     def keep_paused(self) -> None:
-        """Its user goes on later, and asks for it by again() then."""
+        """Keep it longer: its user pauses, and will ask for it by again()."""
         self._table.keep(self, PAUSED_SECONDS)
 
     def __del__(self) -> None:
-        """Nobody has it any more."""
+        """Nobody holds it."""
         os.close(self.fd)
 
 
@@ -72,7 +72,7 @@ def _is_meant(status: os.stat_result, reference: FileRef) -> bool:
 
 
 class HotTableFiles:
-    """Safe for many threads. `files_max` files are kept; more can be open while they are in use."""
+    """Thread-safe. `files_max` files are kept; more can be open while they are in use."""
 
     def __init__(self, files_max: int = FILES_MAX) -> None:
         self._files_max = files_max
@@ -82,7 +82,7 @@ class HotTableFiles:
         self._refused_pid: int | None = None
 
     def hold(self, pid: int, reference: FileRef, version: int, still_there: Callable[[], bool]) -> HotTableFile | None:
-        """The file of a reference that a cache, process `pid`, has on its hot table; None: not to be had.
+        """The file of a reference in the hot table of process `pid`; None if it cannot be opened.
 
         `still_there` is asked after the file was opened: the reference must not have been taken off before.
         """
@@ -90,7 +90,7 @@ class HotTableFiles:
         return self.again(name) or self._open(pid, reference, name, still_there)
 
     def again(self, name: FileName) -> HotTableFile | None:
-        """A file that is kept still."""
+        """A file that is still kept."""
         with self._lock:
             file = self._files.get(name)
         if file is not None:
@@ -98,7 +98,7 @@ class HotTableFiles:
         return file
 
     def keep(self, file: HotTableFile, seconds: float = KEEP_SECONDS) -> None:
-        """Have the file for again() for so long from now; the least recently kept one gives way, if one must."""
+        """Keep the file for again() for this long; the least recently kept one gives way, if one must."""
         surplus = None
         kept_until = monotonic() + seconds
         with self._lock:
@@ -135,7 +135,7 @@ class HotTableFiles:
         return file
 
     def expire(self) -> None:
-        """Let go of what has not been asked for in its time; to be called every second or so."""
+        """Let go of files whose time is over; to be called about once a second."""
         now = monotonic()
         with self._lock:
             over = [file for file in self._files.values() if file.kept_until <= now]
@@ -143,7 +143,7 @@ class HotTableFiles:
                 del self._files[file.name]
 
     def forget(self) -> None:
-        """The cache is another one, or gone: its files are given to nobody any more."""
+        """The writer is gone, or is another one: again() returns none of its files."""
         with self._lock:
             files, self._files = self._files, OrderedDict()
             self._generation += 1

@@ -1,9 +1,8 @@
-"""HotTableReader: the proxy's view of a cache's hot table, read without a lock, a message or a system call.
+"""HotTableReader: reads another process's hot table without a lock, a message or a system call.
 
-What it gives is a copy that was whole: the cell's sequence number was even before and the same after. That rests on
-loads and stores being seen in their order, which x86-64 promises and other processors do not (see
-hot_table_writer.py).
-Whether the cache that wrote it still lives is its user's business.
+What it returns is a consistent copy: the cell's sequence number was even before and the same after. This relies on the
+processor's order of loads and stores (hot_table_writer.py). Whether the process that wrote it still lives is the user's
+business.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _new_entry = tuple.__new__  # what a NamedTuple's own constructor calls in the e
 
 
 class EntryVersion:
-    """Tells in a fraction of the time of HotTableReader.get() whether an object lies there still as it was found."""
+    """Tells whether an object is still there as it was found, in a fraction of the time of HotTableReader.get()."""
 
     __slots__ = ("_at", "_block", "_is_ready", "_sequence")
 
@@ -56,7 +55,7 @@ class EntryVersion:
         self._is_ready = is_ready
 
     def holds(self) -> bool:
-        """True while get() would give the same object, and its cache is ready. Never blocks, never raises."""
+        """True while get() would return the same object and its writer is ready. Never blocks, never raises."""
         try:
             sequence, _, valid_until_ns = _read_begin(self._block, self._at)
         except ValueError:  # the hot table was closed
@@ -65,12 +64,12 @@ class EntryVersion:
 
 
 class HotTableReader:
-    """Safe for many threads; close() may come while others read."""
+    """Thread-safe; close() may be called while others read."""
 
     __slots__ = ("_block", "_set_count")
 
     def __init__(self, block: mmap.mmap) -> None:
-        """Take over a mapped hot table after looking at its header; raises NotPublished or LayoutMismatch."""
+        """Take over a mapped hot table after checking its header; raises NotPublished or LayoutMismatch."""
         check_hot_table_header(block[:HOT_TABLE_HEADER_BYTES], len(block))
         self._block = block
         self._set_count = cells_in(len(block)) // 2
@@ -97,7 +96,7 @@ class HotTableReader:
         return cls(block)
 
     def get(self, key: bytes) -> HotTableEntry | None:
-        """A copy of the object that lies on the hot table under this key now, or None. Never blocks, never raises."""
+        """A copy of the object that the table has under this key now, or None. Never blocks, never raises."""
         block = self._block
         key_hash = crc32(key)
         at = HOT_TABLE_HEADER_BYTES + key_hash % self._set_count * SET_BYTES
@@ -129,11 +128,11 @@ class HotTableReader:
             if file_bytes:
                 return file_entry(version, metadata, body, file_bytes)
             return _new_entry(HotTableEntry, (version, metadata, body, None))
-        except ValueError:  # another thread has closed it meanwhile
+        except ValueError:  # another thread has closed it
             return None
 
     def watch(self, key: bytes, entry: HotTableEntry, is_ready: Callable[[], bool]) -> EntryVersion | None:
-        """Watch an object that get() has given; None when it lies there no more. `is_ready`: its cache is."""
+        """Watch an object that get() has returned; None when it is gone. `is_ready` tells whether its writer is."""
         block = self._block
         key_hash = crc32(key)
         first = HOT_TABLE_HEADER_BYTES + key_hash % self._set_count * SET_BYTES

@@ -1,11 +1,22 @@
-"""HotTableWriter: the cache's end of a hot table. Puts objects where proxies read them, and takes them back.
+"""HotTableWriter: publishes objects in a hot table, where other processes read them without asking, and withdraws them.
 
-Small objects lie there whole. Of a large one that lies in an immutable file there is a reference: a descriptor that the
-publisher keeps open for as long as the reference can be read, and that proxies open anew (hot_table_files.py).
+Theory of operation. The table is a hash table in shared memory: sets of two cells, each under a sequence number (a
+seqlock). One process writes, any number read; readers never wait and never write.
 
-One process writes, many read without a lock. A cell's sequence number is odd from before its first change until after
-its last; a reader whose two looks at it differ, or who sees an odd one, has seen nothing. Stores must be seen in the
-order they were made, which x86-64 promises; other processors do not, and Python has no barrier: see is_supported().
+    free ── publish ──▶ busy (odd sequence number, bytes change) ──▶ valid until its time ──▶ free
+                                                                       ├── lengthened: same version, only more time
+                                                                       └── dropped ──▶ free, for all readers at once
+
+* A reader looks at the sequence number before and after it copies. If it was odd or has changed, it has read nothing.
+* Publishing races with purging. begin() notes how many drops there have been before the object is looked up; when that
+  number has changed by the time the cell is complete, the object may be the one that was dropped, and is not shown.
+* The lock is not held while a body is read into a cell: the cell is marked busy, and nobody else takes it.
+* A cell is reused only when its time is over: otherwise three hot keys of one set would evict each other all the time.
+* Small objects are stored whole. A large object in an immutable file is stored as a reference to a descriptor, which
+  stays open for as long as the reference can be read; readers open it anew (hot_table_files.py).
+* Readers must see stores in the order in which they were made. x86-64 guarantees that; other processors do not, and
+  Python has no barrier: see is_supported().
+* Invariant: when drop() returns, no reader that looks afterwards finds the object, and none finds it later.
 """
 
 from __future__ import annotations
@@ -47,7 +58,7 @@ from shmchannel.stats import HotTableStats
 
 _ORDERED_MACHINES = ("x86_64",)
 FILES_MAX = 64
-"""So many references, unless told otherwise: each holds a descriptor, and its object though it has left the store."""
+"""Most references by default: each holds a descriptor, and keeps its object even after it has left the store."""
 
 
 def require_room(hot_table_bytes: int) -> None:
@@ -61,7 +72,7 @@ def require_room(hot_table_bytes: int) -> None:
 
 
 def is_supported() -> bool:
-    """Whether this processor shows the stores of one process to others in their order."""
+    """Whether other processes see the stores of one process in order on this processor."""
     return os.uname().machine in _ORDERED_MACHINES
 
 
@@ -73,7 +84,7 @@ class HotTableToken(NamedTuple):
 
 
 class _Cell:
-    """What the publisher knows of a cell; the shared memory is written from it and never read back."""
+    """What the writer knows about a cell; shared memory is written from it and never read back."""
 
     __slots__ = ("at", "busy", "file_fd", "key", "published_ns", "sequence", "valid_until_ns", "version", "word")
 
@@ -87,7 +98,7 @@ class _Cell:
 
 
 class HotTableWriter:
-    """Thread-safe. Its lock is never held while a body is read: the cell is marked as busy meanwhile."""
+    """The writing end; thread-safe."""
 
     def __init__(self, name: str, mapping: mmap.mmap, files_max: int = FILES_MAX) -> None:
         self.name = name
@@ -135,7 +146,7 @@ class HotTableWriter:
 
     @property
     def cell_count(self) -> int:
-        """How many objects can lie on it."""
+        """How many objects fit."""
         return len(self._cells)
 
     def begin(self) -> HotTableToken:
@@ -228,7 +239,7 @@ class HotTableWriter:
         return True
 
     def _take_cell(self, token: HotTableToken, key: bytes, valid_until_ns: int) -> _Cell | None:
-        """The cell to write; None when the object must not be shown, or need not be. The lock is held."""
+        """The cell to write; None when the object must not or need not be published. The lock is held."""
         if self._closed or token.drops != self._drops or valid_until_ns <= monotonic_ns():
             return None
         cell = self._cell_for(key)
@@ -237,14 +248,14 @@ class HotTableWriter:
         return cell
 
     def _lengthen(self, cell: _Cell, key: bytes, version: int, valid_until_ns: int) -> bool:
-        """Give an object that lies there already more time; the lock is held."""
+        """Give an object that is already there more time; the lock is held."""
         if cell.key != key or cell.version != version:
             return False
         self._words[cell.word + VALID_UNTIL] = cell.valid_until_ns = max(cell.valid_until_ns, valid_until_ns)
         return True
 
     def _fill(self, cell: _Cell, key: bytes, version: int, valid_until_ns: int) -> None:
-        """Note what a cell has from now on; the lock is held."""
+        """Record what a cell has now; the lock is held."""
         cell.key, cell.version, cell.valid_until_ns = key, version, valid_until_ns
         cell.published_ns = monotonic_ns()
         self._published_total += 1
@@ -254,7 +265,7 @@ class HotTableWriter:
         return self._cells[first : first + 2]
 
     def _cell_for(self, key: bytes) -> _Cell | None:
-        """The cell that has the key, else one whose time is over; None without such a one, or while one is filled."""
+        """The cell with the key, or one whose time is over; None if there is neither, or one of them is busy."""
         cells = self._set_of(key)
         if any(cell.busy for cell in cells):
             return None
@@ -266,7 +277,7 @@ class HotTableWriter:
         return next((cell for cell in cells if cell.valid_until_ns <= now), None)
 
     def _open(self, cell: _Cell) -> int:
-        """Begin to change a cell; returns the descriptor that its reference had, which may be closed from now on."""
+        """Begin to change a cell; returns the descriptor of its reference, which may be closed now."""
         cell.busy = True
         cell.key = None
         cell.sequence += 1
@@ -314,15 +325,15 @@ class HotTableWriter:
         return True
 
     def drop(self, key: bytes) -> None:
-        """Take an object off, for every reader at once; what is being looked up under any key is not published."""
+        """Withdraw an object, for all readers at once; no lookup that is under way is published, whatever its key."""
         self._drop(self._set_of(key), lambda found: found == key)
 
     def drop_prefix(self, prefix: bytes) -> None:
-        """Take all objects off whose keys begin with the prefix; otherwise as drop()."""
+        """Withdraw all objects whose keys begin with the prefix; otherwise as drop()."""
         self._drop(self._cells, lambda found: found.startswith(prefix))
 
     def clear(self) -> None:
-        """Take everything off; otherwise as drop()."""
+        """Withdraw everything; otherwise as drop()."""
         self._drop(self._cells, lambda _found: True)
 
     def _drop(self, cells: Sequence[_Cell], is_meant: Callable[[bytes], bool]) -> None:
@@ -336,14 +347,14 @@ class HotTableWriter:
         self._close_files(*files)
 
     def _empty(self, cell: _Cell) -> int:
-        """Take off what a cell has; returns as _open(). The lock is held."""
+        """Withdraw what a cell has; returns as _open(). The lock is held."""
         file_fd = self._open(cell)
         cell.busy = False
         self._shut(cell, filled=False)
         return file_fd
 
     def expire(self) -> None:
-        """Close the files behind references whose time is over; to be called every second or so."""
+        """Close the files behind references whose time is over; to be called about once a second."""
         now = monotonic_ns()
         with self._lock:
             over = [cell for cell in self._cells if cell.file_fd >= 0 and cell.valid_until_ns <= now]
@@ -351,11 +362,11 @@ class HotTableWriter:
         self._close_files(*files)
 
     def stats(self) -> HotTableStats:
-        """The counts of this moment."""
+        """A snapshot."""
         return HotTableStats(published_total=self._published_total, dropped_total=self._dropped_total)
 
     def close(self) -> None:
-        """Take everything off and remove the name; may be called twice. The queue's guard is still held."""
+        """Withdraw everything and remove the name; may be called twice. The queue's guard is still held."""
         self.clear()
         with self._lock:
             if self._closed:

@@ -1,10 +1,22 @@
-"""ChannelServer: the cache's end. Receives commands, maps the segments they name, and lets a handler answer.
+"""ChannelServer: the answering end. It receives commands, maps the segments they name, and has a handler answer.
 
-The kernel's queue is the waiting line: it ranks by priority, is bounded, and wakes exactly one of the workers that wait
-in receive(). So the worker that receives is the boss of that moment, and no command makes a hop between threads.
+Theory of operation. Each message becomes one of these:
 
-A PUT lasts as long as its proxy takes to have the body, so only some workers serve them at a time: whoever has served
-one takes the next of those that wait. The others are there for whoever asks for an object.
+    malformed   not a command of this version                        dropped
+    expired     its deadline has passed: the asker has retired       dropped
+                its segments
+    broken      its segments cannot be mapped, or the asker died,    the mappings are dropped
+                stalled or broke the protocol
+    failed      the handler raised, or returned without an answer    the asker is told at once; the mappings are dropped
+    served      answered                                             the mappings are kept
+
+* The kernel's queue is the line of waiting commands: bounded, ordered by priority, and it wakes exactly one of the
+  threads in receive(). Whoever receives a command serves it, so no command passes between threads.
+* Whoever can be told is told. An asker whose segments are mapped never waits for its deadline because of what a handler
+  did: the server looks whether the transfer has been answered, and fails or refuses it otherwise.
+* A PUT lasts as long as its producer takes, so only some threads serve PUTs (Admission). A thread that has served one
+  takes the next that has its ticket; the others remain for everybody else.
+* Nothing that an asker does raises here: it is counted, and logged at most once a minute.
 """
 
 from __future__ import annotations
@@ -90,7 +102,7 @@ class ChannelServer:
         puts_at_once: int = 1,
         attachments: AttachmentTable | None = None,
     ) -> None:
-        """`puts_at_once`: fewer than there are threads, so that PUTs never hold all of them."""
+        """`puts_at_once`: fewer than there are threads, so that PUTs never occupy all of them."""
         self._queue = queue
         self._handler = handler
         self._stall_s = stall_s
@@ -106,7 +118,7 @@ class ChannelServer:
     def serve_one(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` seconds for a command and serve it; False when none came.
 
-        Raises nothing for what a proxy does wrong: that is counted, logged at most once a minute, and dropped.
+        What an asker or the handler does wrong is counted and logged, not raised.
         """
         message = self.receive(timeout_s)
         if message is None:
@@ -115,11 +127,11 @@ class ChannelServer:
         return True
 
     def receive(self, timeout_s: float) -> bytes | None:
-        """Wait up to `timeout_s` seconds for a command; what comes back is to be given to serve()."""
+        """Wait up to `timeout_s` seconds for a command; the result is for serve()."""
         return self._queue.receive(timeout_s)
 
     def serve(self, message: bytes) -> None:
-        """Serve one command; raises as little as serve_one()."""
+        """Serve one command; as little is raised as by serve_one()."""
         if faults.ARMED:
             faults.reach("cache.received")
         try:
@@ -129,12 +141,12 @@ class ChannelServer:
             self._log_now_and_then("command dropped", error)
             return
         if command.kind is _PUT:
-            self._line_up(command)
+            self._enqueue(command)
         else:
             self._serve_in_time(command)
 
-    def _line_up(self, command: Command) -> None:
-        """Serve a PUT, and those whose turn comes by its end; or leave it to a worker that serves one now."""
+    def _enqueue(self, command: Command) -> None:
+        """Serve a PUT and those that get its ticket after it, or leave it to a thread that serves one now."""
 
         def ready(ticket: Ticket | None) -> None:
             if ticket is None:
@@ -158,7 +170,7 @@ class ChannelServer:
 
     def _serve_in_time(self, command: Command) -> None:
         if 0 < command.deadline_ns <= monotonic_ns():
-            self._expired.add()  # the proxy has given up and retired its segments
+            self._expired.add()
             return
         try:
             self._serve(command)
@@ -213,10 +225,10 @@ class ChannelServer:
     def _fail(
         self, command: Command, end: ChunkReader | ChunkWriter, peer: PeerLiveness, error: Exception | None
     ) -> None:
-        """The handler has raised, or left the asker without an answer: say so now, and not by the asker's deadline."""
+        """Tell the asker now, not by its deadline, that the handler has raised or has left it without an answer."""
         tell = end.refuse if isinstance(end, ChunkReader) else end.fail
         if isinstance(error, ShmChannelError):
-            # Of this very transfer, most likely, and then nobody listens; or of another one that the handler uses.
+            # Most likely it is of this very transfer, and nobody listens; or of another channel that the handler uses.
             if peer.alive():
                 with suppress(ShmChannelError):
                     tell(PEER_CHECK_SECONDS)
@@ -238,7 +250,7 @@ class ChannelServer:
             )
 
     def sweep(self) -> None:
-        """Forget the segments of proxies that are gone, and PUTs that waited too long; called now and then."""
+        """Forget the segments of askers that are gone and PUTs that have waited too long; for housekeeping."""
         self._attachments.sweep()
         self._puts.expire(self._stall_s)
 

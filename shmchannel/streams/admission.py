@@ -1,8 +1,15 @@
-"""Admission: how many of a kind go at a time (long transfers of a pool, PUTs of a cache), first come first served.
+"""Admission: a number of tickets for what may run at the same time, first come, first served; waiting takes no thread.
 
-Who waits holds no thread.
+Theory of operation. try_enter() takes a free ticket or none. enqueue() leaves a callback in the line, which is called
+with a ticket: at once if one is free, otherwise by whoever leaves. A ticket passes directly from the one who leaves to
+the one who has waited longest and is never free in between, so nobody overtakes, and whoever returns for another turn
+goes to the end of the line.
 
-Whoever leaves hands its place to who has waited longest: nobody overtakes, and who comes back stands at the end.
+Every callback is called exactly once: with a ticket, or with None when it has waited too long (expire()) or at the end
+(close()). It is called without the lock, by any thread, and may enqueue again or leave.
+
+Two things are admitted so: long transfers of a pool with small segments, each of which needs a full width to be fast,
+and uploads to a server, which last as long as their producers take and must not hold all of its threads.
 """
 
 from __future__ import annotations
@@ -13,11 +20,11 @@ from collections.abc import Callable
 from time import monotonic
 
 ADMISSION_SEGMENT_BYTES_MAX = 32_768
-"""Up to this size of segments a full width is worth more to long transfers than going all at the same time."""
+"""With segments up to this size, long transfers are faster one after the other at full width than all at once."""
 
 
 class Ticket:
-    """The right to go on now; leave() it in the end."""
+    """The right to run now; leave() passes it on."""
 
     __slots__ = ("_admission",)
 
@@ -26,48 +33,48 @@ class Ticket:
 
     @property
     def held(self) -> bool:
-        """False once it was left."""
+        """False once it was passed on."""
         return self._admission is not None
 
     @property
     def wanted(self) -> bool:
-        """True while somebody waits for a place; no lock."""
+        """True while somebody waits for a ticket; no lock."""
         return self._admission is not None and self._admission.waiting > 0
 
     def leave(self) -> None:
-        """Hand the place on; may be called twice, by one thread at a time."""
+        """Pass the ticket on; may be called twice, by one thread at a time."""
         admission, self._admission = self._admission, None
         if admission is not None:
-            admission._hand_on()
+            admission._pass_on()
 
 
 Ready = Callable[[Ticket | None], None]
-"""Called once, by any thread: with a place, or with None after too long a wait, or at the end. Never blocks."""
+"""Called once, by any thread: with a ticket, or with None after too long a wait or at the end. Must not block."""
 
 
 class Admission:
-    """`free` places and `waiting` transfers; both may be read without the lock, and are old then."""
+    """`free` tickets and `waiting` callbacks; both may be read without the lock, and may be stale then."""
 
-    __slots__ = ("_closed", "_line", "_lock", "free")
+    __slots__ = ("_closed", "_lock", "_waiters", "free")
 
     def __init__(self, tickets: int) -> None:
         self.free = tickets
-        self._line: deque[tuple[float, Ready]] = deque()
+        self._waiters: deque[tuple[float, Ready]] = deque()
         self._lock = threading.Lock()
         self._closed = False
 
     @property
     def waiting(self) -> int:
-        """How many wait for a place."""
-        return len(self._line)
+        """How many wait for a ticket."""
+        return len(self._waiters)
 
     @property
     def full(self) -> bool:
-        """True while a place has to be waited for."""
+        """True while there is no ticket without waiting."""
         return not self.free and not self._closed
 
     def try_enter(self) -> Ticket | None:
-        """A place, if one is free now; never waits."""
+        """A ticket if one is free now; never waits."""
         with self._lock:
             if not self.free or self._closed:
                 return None
@@ -75,46 +82,46 @@ class Admission:
             return Ticket(self)
 
     def enqueue(self, ready: Ready) -> None:
-        """Have `ready` called with a place: at once when one is free, otherwise by who hands one on. Never waits."""
+        """Have `ready` called with a ticket: at once if one is free, otherwise by whoever leaves. Never waits."""
         with self._lock:
             ticket = None
             if not self._closed:
                 if not self.free:
-                    self._line.append((monotonic(), ready))
+                    self._waiters.append((monotonic(), ready))
                     return
                 self.free -= 1
                 ticket = Ticket(self)
         ready(ticket)
 
-    def _hand_on(self) -> None:
+    def _pass_on(self) -> None:
         with self._lock:
-            if not self._line:
+            if not self._waiters:
                 self.free += 1
                 return
-            _, ready = self._line.popleft()
+            _, ready = self._waiters.popleft()
         ready(Ticket(self))
 
     def expire(self, limit_s: float) -> None:
-        """Let go, without a place, of who has waited so long; called now and then."""
+        """Call back, without a ticket, those that have waited this long; for housekeeping."""
         before = monotonic() - limit_s
         while True:
             with self._lock:
-                if not self._line or self._line[0][0] > before:
+                if not self._waiters or self._waiters[0][0] > before:
                     return
-                _, ready = self._line.popleft()
+                _, ready = self._waiters.popleft()
             ready(None)
 
     def close(self) -> None:
-        """Nobody waits from now on, and no place is given; who waits goes on without."""
+        """Give out no more tickets; those that wait are called back without one."""
         with self._lock:
             self._closed = True
-            line, self._line = self._line, deque()
-        for _, ready in line:
+            waiters, self._waiters = self._waiters, deque()
+        for _, ready in waiters:
             ready(None)
 
 
 def admission_for(segment_count: int, segment_bytes: int, stripe: int) -> Admission | None:
-    """As many places as full widths fit into a pool; None where long transfers are as fast all at the same time."""
+    """One ticket for each full width that fits into a pool; None if long transfers are as fast all at once."""
     if stripe == 1 or segment_bytes > ADMISSION_SEGMENT_BYTES_MAX:
         return None
     return Admission(max(1, segment_count // stripe))

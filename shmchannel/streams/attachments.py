@@ -1,11 +1,11 @@
-"""AttachmentTable: the cache's mapped segments of proxies, kept from request to request (attaching each time is waste).
+"""AttachmentTable: the mapped segments of other processes, kept between transfers because mapping them is expensive.
 
-A segment serves one transfer at a time, so a transfer takes its segments out of the table and puts them back when it
-ended cleanly: dictionary pops are atomic, and no lock is needed. What is not put back is unmapped. One name can be
-mapped twice, when its proxy had it back in mid-stream: each mapping is on its own, and one of them is kept.
+A segment serves one transfer at a time. A transfer takes its segments out of the table and puts them back after a clean
+end; dictionary pops are atomic, so no lock is needed. What is not put back is unmapped. A segment is mapped twice when
+its owner got it back in mid-transfer: the mappings are independent, and one of them is kept.
 
-A mapping holds a descriptor, and so does the guard of each pool. Above `kept_max` of both, idle segments make way for
-one that is attached: there are more only while more are in use at the same time.
+Every mapping and every watch of an owner holds a descriptor. Above `kept_max` of them, idle segments make way for new
+ones; there are more only while more are in use at the same time.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _no_room() -> bool:
 class AttachmentTable:
     """Segments by wire name and the watches of their pools' owners.
 
-    When no descriptor is left for an attachment, `make_room` is asked to close some of something else and says whether
+    When an attachment finds no descriptor left, `make_room` is asked to close some of something else, and tells whether
     it did; it is called without a lock.
     """
 
@@ -93,7 +93,7 @@ class AttachmentTable:
         self._lock = threading.Lock()
 
     def take(self, refs: Sequence[SegmentRef]) -> tuple[list[Segment], PeerLiveness]:
-        """Map what is not mapped yet, check all of it against the command, and hand it to one transfer.
+        """Map what is not mapped yet, check all of it against the references, and give it to one transfer.
 
         Raises:
             PeerProtocolError: a bad name, size or generation, a name twice, or names of two pools.
@@ -128,7 +128,7 @@ class AttachmentTable:
                 segment.close()
 
     def sweep(self) -> int:
-        """Unmap the idle segments whose name or owner is gone; returns how many. For the boss, now and then."""
+        """Unmap the idle segments whose name or owner is gone; returns how many. For housekeeping."""
         dropped = 0
         for name in list(self._idle):
             segment = self._idle.get(name)
@@ -196,7 +196,7 @@ class AttachmentTable:
             try:
                 self._watches[pool] = self._names.watch(pool)
             except LimitReached:
-                raise  # it says nothing of the proxy
+                raise  # this says nothing about the owner
             except ResourceError as error:
                 raise PeerGone(f"the guard of {pool} cannot be watched: {error}") from error
 
@@ -208,5 +208,5 @@ class AttachmentTable:
                 raise PeerProtocolError("the segments of a command are of one pool, each named once")
         watch = self._watches.get(pool)
         if watch is None:
-            raise PeerGone("the proxy has ended")
+            raise PeerGone("the owner of the segments has ended")
         return watch

@@ -8,9 +8,9 @@ Both wait, post and copy; transfer.py decides.
     post data_available            ──▶        [CANCEL | RELEASE in the header]
                                    ◀──        post space_available
 
-The consumer answers the terminal chunk (LAST, NOT_FOUND, FAILED, CANCELLED) with a post too: for a GET that puts the
-semaphores back where they began; for a PUT it is the acknowledgement that the object is stored (or, with CANCEL, that
-it is not), and the producer, who owns the segments, takes it and posts it again for the same end.
+The consumer answers the terminal chunk (LAST, NOT_FOUND, FAILED, CANCELLED) with a post too. If it owns the segments,
+that puts the semaphores back where they began. If the producer owns them, the post acknowledges that the object is
+stored (or, with CANCEL, that it is not): the producer takes it, and posts again to the same end.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ _UNKNOWN = ObjectFacts(0, 0, 0)
 
 
 class ShrinkableLease(Protocol):
-    """What a reader needs of a lease whose segments others may wait for."""
+    """What a reader needs of a lease whose segments others may want."""
 
     def should_shrink(self) -> bool:
-        """True while somebody waits whom no segment is promised to."""
+        """True while somebody waits to whom no segment is promised."""
         ...
 
     def promise(self, number: int) -> None:
@@ -249,7 +249,7 @@ class ChunkReader:
         self._segment.space_available.post()
 
     def refuse(self, limit_s: float | None = None) -> None:
-        """Tell the producer of a PUT that its object is not stored, however much of it has come; nothing when answered.
+        """Tell the producer that its object is not stored, however much of it has come; does nothing once answered.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: it missed a turn, each of which has `limit_s`, by default the
@@ -290,4 +290,4 @@ class ChunkReader:
         self._segment.header.write_request(CANCEL)
         while not self._transfer.state.ended:
             self.advance()
-        self.finish(refused=True)  # also when the producer of a PUT had handed over its last chunk before it saw CANCEL
+        self.finish(refused=True)  # even if the producer had handed over its last chunk before it saw CANCEL

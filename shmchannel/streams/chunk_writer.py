@@ -98,7 +98,7 @@ class ChunkWriter:
             sent += length
 
     def _send_body(self, read_into: ReadInto, offset: int, end: int, *, fresh: bool) -> TransferState:
-        """In one frame what take_turn() and post() do for a driver that fills chunk by chunk: a body has thousands."""
+        """What take_turn() and post() do, in one frame: a body has thousands of chunks."""
         transfer = self._transfer
         ring = transfer.ring
         segment = self._segment
@@ -217,7 +217,7 @@ class ChunkWriter:
         self._segment = self._segments[self._transfer.hand_over(status, flags)]
 
     def wait_acknowledged(self, limit_s: float | None = None) -> bool:
-        """PUT, after the terminal chunk: wait for the consumer's answer; True when it stored the object."""
+        """After the terminal chunk, in segments of one's own: wait for the answer; True when the object was stored."""
         self._segment.space_available.take(self._limit_s() if limit_s is None else limit_s, self._peer)
         stored = self._segment.header.read_request() == 0
         self._segment.space_available.post()

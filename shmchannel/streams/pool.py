@@ -1,7 +1,27 @@
-"""SegmentPool: a fixed number of segments, leased first come first served, retired when a transfer did not end cleanly.
+"""SegmentPool: a fixed number of segments, leased first come, first served, and retired after a transfer that broke.
 
-Decisions are taken under the one lock; creating, unlinking and waiting happen outside it. A segment is handed only to a
-waiter that still waits.
+Theory of operation. Every segment of a pool is in one of three states:
+
+    free ── lease ──▶ leased ── give_back ───────▶ free
+                         ├───── give_back_one ───▶ free, in mid-transfer, because others wait
+                         └───── retire ──────────▶ missing ── replaced ──▶ free
+
+* One lock guards the decisions. Creating, unlinking and waiting happen outside of it.
+* Waiters form a line. A segment that comes back is granted to the first of them under the lock, so only to one that
+  still waits; a waiter that is interrupted after that gives it back.
+* A lease gets one segment as soon as there is one, and more only while nobody waits: at most `stripe`, and at most half
+  of what is free or its equal share of the pool, so that the next one finds something.
+* A stream shrinks while others wait. should_shrink() compares two counters without the lock: as many segments are asked
+  back (`promised`) as there are waiters. A stale value costs or saves one chunk's delay, never a segment.
+* After a time-out, a death or a violation the other process may still write into the segments, whenever it wakes up.
+  Nothing can prevent that, and a live semaphore must not be initialised again. So the segments are retired: unlinked,
+  unmapped, and replaced by new ones. The late writer writes into memory that nobody reads.
+* A replacement that the system refuses stays missing until the next thread has to wait and tries again. Only a pool
+  without any segment raises.
+* Invariants (tests/stateful/test_pool.py): free, leased and missing add up to the count, no segment is in two leases,
+  and nobody waits while a segment is free.
+
+All memory is taken when the pool is made: a full /dev/shm shows then, and not in the middle of a transfer.
 """
 
 from __future__ import annotations
@@ -32,20 +52,20 @@ log = logging.getLogger(__name__)
 STRIPE_DEFAULT = 4
 WAITERS_MAX = 10_000
 GROWTH_CHUNKS = 8
-"""A transfer is worth a segment for each so many chunks it has."""
+"""A transfer can use one segment for every so many of its chunks."""
 WIDEN_CHUNKS = 64
-"""Ending a transfer in mid-stream to begin it anew with a wider lease pays when so many chunks are still to come."""
+"""With this many chunks left it pays to end a transfer and to continue it with a wider lease."""
 SHARING_LEASES = 3
-"""With so many leases out, one more may take its equal share of the pool also when that is over half of what is free.
+"""Beside this many leases, one more may take its equal share of the pool, even if that is over half of what is free.
 
-Otherwise four streams end up with 4, 2, 1 and 1 of eight segments, and those with one go at half the speed.
+Otherwise four streams end up with 4, 2, 1 and 1 of eight segments, and those with one run at half the speed.
 """
 _NO_NUMBERS: frozenset[int] = frozenset()
 CreateSegment = Callable[[str, int, ProcessIdentity], Segment]
 
 
 class _Waiter:
-    """One thread in the waiting line; `segment` is set under the pool's lock, then the thread is woken."""
+    """One thread in the line; `segment` is set under the pool's lock, then the thread is woken."""
 
     __slots__ = ("_wake", "segment")
 
@@ -63,7 +83,7 @@ class _Waiter:
 
 
 class Lease:
-    """One or more segments for one transfer; ends with give_back() when it ended cleanly, else with retire()."""
+    """One or more segments for one transfer; ends with give_back() after a clean end, otherwise with retire()."""
 
     __slots__ = ("_given_back", "_pool", "_promised", "segments", "ticket")
 
@@ -86,7 +106,7 @@ class Lease:
         self._pool._add_promised(1)
 
     def give_back_one(self, number: int) -> None:
-        """Segment `number` came back in the stream: hand it on; the others keep their numbers."""
+        """Segment `number` came back in the stream: it serves the next waiter; the others keep their numbers."""
         if number not in self._promised:
             raise LeaseError(f"segment number {number} was not asked back")
         self._promised = self._promised - {number}
@@ -108,7 +128,7 @@ class Lease:
         return min(pool.stripe, reach) >= 2 * width
 
     def should_enqueue(self, chunks_left: int) -> bool:
-        """True for a transfer without a place, with so much to come that it needs one, while none is free; no lock."""
+        """True for a transfer without a ticket that is long enough to need one, while none is free; no lock."""
         admission = self._pool.admission
         return admission is not None and self.ticket is None and chunks_left >= WIDEN_CHUNKS and admission.full
 
@@ -116,7 +136,7 @@ class Lease:
         """The transfer ended cleanly on both sides: all that is left goes back to the pool."""
         if self.segments:
             self._pool._give_back(*self._end())
-            self._leave_place()
+            self._leave()
 
     def retire(self) -> None:
         """The other side may still write: unlink every segment and put new ones in their place."""
@@ -124,10 +144,10 @@ class Lease:
             try:
                 self._pool._retire(*self._end())
             finally:
-                self._leave_place()
+                self._leave()
 
-    def _leave_place(self) -> None:
-        """After the segments came back: who gets the place finds them free."""
+    def _leave(self) -> None:
+        """Once the segments are back: whoever gets the ticket finds them free."""
         if self.ticket is not None:
             self.ticket.leave()
 
@@ -239,7 +259,7 @@ class SegmentPool:
                 waiter.wait(deadline.remaining())
         except BaseException:
             granted = self._collect(waiter, None)
-            if granted is not None:  # meanwhile: nobody would ever give it back
+            if granted is not None:  # in the last moment: nobody would ever give it back
                 granted.give_back()
             raise
         lease = self._collect(waiter, ticket)

@@ -162,5 +162,5 @@ class Segment:
             pass  # a sweep on our behalf, or a clean-up by hand, was faster
 
     def close(self) -> None:
-        """Unmap; may be called twice. The caller holds no view of `chunk` any more."""
+        """Unmap; may be called twice. The caller must hold no view of `chunk`."""
         self._resources.close()

@@ -112,7 +112,7 @@ class Semaphore:
     * post() adds one;
     * try_take() takes one if there is one, and tells whether it did;
     * wait_until(moment) waits for one until a moment of next_look(), 0 when it took one. Anything else says nothing:
-      go on with wait().
+      continue with wait().
     """
 
     __slots__ = ("name", "post", "try_take", "wait_until")
