@@ -9,7 +9,7 @@ from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.errors import ShmChannelError
 from webproxy import version
 from webproxy.daemon import purge_command
-from webproxy.daemon.assembly import ProxyService
+from webproxy.daemon.assembly import build
 from webproxy.daemon.config import ProxyConfig
 from webproxy.errors import WebProxyError
 
@@ -19,7 +19,7 @@ DAEMON = Daemon(
     " `webproxy purge --help`: how to remove objects from the cache.",
     version=version,
     config_type=ProxyConfig,
-    build=ProxyService,
+    build=build,
     exit_codes={ShmChannelError: ExitCode.CANNOT_START, WebProxyError: ExitCode.CANNOT_START},
 )
 

@@ -31,7 +31,6 @@ _READS_THE_WALL_CLOCK = {
     "webproxy.fetch.job": "the century of two-digit years in a response's dates",
     "webproxy.serving.http1_server": "Date of a refusal before there is a request",
     "webproxy.store.lookup": "when a file of the cache was first seen: it came with no Date",
-    "webproxy.transport.cached_reply": "the age of a hit",
 }
 _SLEEPS = {"shmchannel.messages.posix_queue": "a sweeper lets go of a guard without telling anybody"}
 

@@ -7,9 +7,27 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.support.streams import client_stream
 from tests.support.tcp import connected
-from webproxy.transport.client_stream import ClientStream, RateLimit
 from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import Done, Outcome
+
+
+class NoServer:
+    """Answers nothing that comes on a connection: the test does."""
+
+    def run(self, connection: HttpConnection) -> Outcome:
+        """As ConnectionServer.run()."""
+        return Done(connection)
+
+    def expire(self, connection: HttpConnection) -> Outcome:
+        """As ConnectionServer.expire()."""
+        return Done(connection)
+
+
+def http_connection(fd: int, received: bytes = b"") -> HttpConnection:
+    """The server's side of a connection that nobody serves but the test."""
+    return HttpConnection(client_stream(fd), NoServer(), head_bytes_max=8192, received=received)
 
 
 @contextmanager
@@ -18,7 +36,7 @@ def http_connected(
 ) -> Iterator[tuple[HttpConnection, socket.socket]]:
     """An HTTP connection and its client; the descriptor is closed by whoever is given the connection."""
     with connected(client_buffer_bytes=client_buffer_bytes, server_buffer_bytes=server_buffer_bytes) as (fd, client):
-        yield HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192), client
+        yield http_connection(fd), client
 
 
 class OpenFile:

@@ -4,9 +4,37 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 
+from tests.support.waiting import WATCHDOG_S
 from webproxy.errors import ClientGone
+from webproxy.exchange.body_transfer import BodySource
+from webproxy.store.store import Store
 from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.shutdown import Shutdown
+
+NO_LIMIT = RateLimit(0, 1.0)
+
+
+def client_stream(fd: int, limit: RateLimit = NO_LIMIT) -> ClientStream:
+    """A client's end of a process that does not stop."""
+    return ClientStream(fd, limit, Shutdown())
+
+
+class ScriptedDemand:
+    """Whether others wait, as the test says: always, never, or by what it calls."""
+
+    def __init__(self, others_wait: Callable[[], bool] = lambda: False) -> None:
+        self._others_wait = others_wait
+
+    def others_wait(self) -> bool:
+        """As Demand.others_wait()."""
+        return self._others_wait()
+
+
+def source_of(store: Store, others_wait: Callable[[], bool] = lambda: False) -> BodySource:
+    """Where bodies come from, with patience for a cache on a busy machine."""
+    return BodySource(store, WATCHDOG_S, ScriptedDemand(others_wait))
 
 
 def address_of(pointer: object) -> int:
@@ -20,7 +48,7 @@ class ScriptedStream(ClientStream):
     """A client that takes what `allowance` says of all bytes together, then nothing, or is gone."""
 
     def __init__(self, allowance: int = 1 << 30, *, leaves: bool = False) -> None:
-        super().__init__(-1, RateLimit(0, 1.0), lambda: False)
+        super().__init__(-1, NO_LIMIT, Shutdown())
         self.allowance = allowance
         self.leaves = leaves
         self.received = b""

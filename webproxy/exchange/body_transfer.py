@@ -6,12 +6,9 @@ a new transfer from its offset, of the same object version.
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable
-from enum import Enum
 from time import monotonic_ns
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
@@ -22,9 +19,7 @@ from shmchannel.streams.transfer import TransferState
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone
 from webproxy.store.store import Missing, Store
 from webproxy.transport.client_stream import ClientStream
-from webproxy.transport.http1_connection import HttpConnection
-
-log = logging.getLogger(__name__)
+from webproxy.transport.job import Event
 
 SLICE_NS = 5_000_000
 """A response that others wait for gives its worker up after so long."""
@@ -45,43 +40,39 @@ PIECE_BYTES_MIN, PIECE_BYTES, PIECE_BYTES_MAX = 1 << 18, 1 << 20, 1 << 22
 and the least when it does not."""
 
 
-class Pause(Enum):
-    """Why a response stopped before its end."""
+class Demand(Protocol):
+    """Whether somebody else wants what a job holds."""
 
-    SLOW = "the client takes no more for now, and others wait, or it has taken nothing for long"
-    YIELD = "others wait for a worker, or for a segment"
-    WIDEN = "more segments have come free than the transfer holds"
-    ENQUEUE = "it is long, and others have or want its place among the long ones"
+    def others_wait(self) -> bool:
+        """True when every worker is busy and another job waits for one; never blocks."""
 
 
-class LongRequest(NamedTuple):
-    """A getfile request for a long object, that waits for its place among these, or has waited, mostly not in vain."""
+class BodySource(NamedTuple):
+    """Where bodies come from, shared by all of them."""
 
-    fd: int
-    path: bytes
-    ticket: Ticket | None = None
+    store: Store
+    wait_s: float
+    """How long the store may take to begin."""
+    demand: Demand
 
 
 class BodyTransfer:
     """`position` is the offset of the next byte that the client has not got."""
 
     __slots__ = (
-        "_others_wait",
         "_rest",
-        "connection",
+        "_source",
         "end",
         "key",
         "position",
         "size_bytes",
         "stream",
         "takes_turns",
-        "ticket",
         "version",
     )
 
-    def __init__(
-        self, stream: ClientStream, key: bytes, size_bytes: int, version: int, others_wait: Callable[[], bool]
-    ) -> None:
+    def __init__(self, stream: ClientStream, key: bytes, size_bytes: int, version: int, source: BodySource) -> None:
+        self._source = source
         self.stream = stream
         self.key = key
         self.size_bytes = size_bytes
@@ -89,13 +80,8 @@ class BodyTransfer:
         self.position = 0
         self.end = size_bytes
         """Behind the last byte that the client is to get."""
-        self.connection: HttpConnection | None = None
-        """Where the client's next request comes from, when it is an HTTP client."""
-        self.ticket: Ticket | None = None
-        """What it has waited for after Pause.ENQUEUE; resume() leaves it."""
         self.takes_turns = True
         """Whether it waits for a place: False for one that cannot pause."""
-        self._others_wait = others_wait
         self._rest = b""
 
     @property
@@ -103,26 +89,31 @@ class BodyTransfer:
         """What a log line names it by."""
         return self.key
 
-    def resume(self, store: Store, wait_s: float) -> Pause | None:
-        """Go on where it paused; returns None at the end, or why it pauses again.
+    def go_on(self, event: Event | None = Event.WIDTH, ticket: Ticket | None = None) -> Event | None:
+        """Resume until the end, or until it waits for something that takes time; `event` has happened. As resume()."""
+        while event is Event.WIDTH and self.position < self.end:
+            event, ticket = self.resume(ticket), None
+        return None if event is Event.WIDTH else event
+
+    def resume(self, ticket: Ticket | None = None) -> Event | None:
+        """Send from where it paused; returns None at the end, or what it waits for. The ticket is used and left.
 
         Raises:
             BodyCutShort: no cache, or the object changed or left it meanwhile.
             ClientGone: the connection is closed or broken.
         """
-        ticket, self.ticket = self.ticket, None
         try:
             # The rest goes first: a file that is there by now would give the same bytes.
-            return self._send_rest() if self._rest else self._send_anew(store, wait_s, ticket)
+            return self._send_rest() if self._rest else self._send_anew(ticket)
         finally:
             if ticket is not None:
                 ticket.leave()
 
-    def _send_anew(self, store: Store, wait_s: float, ticket: Ticket | None) -> Pause | None:
+    def _send_anew(self, ticket: Ticket | None) -> Event | None:
         try:
-            transfer = store.get(
+            transfer = self._source.store.get(
                 self.key,
-                Deadline.after(wait_s),
+                Deadline.after(self._source.wait_s),
                 offset=self.position,
                 length=self.end - self.position if self.end < self.size_bytes else 0,
                 version=self.version,
@@ -137,7 +128,7 @@ class BodyTransfer:
                 raise BodyCutShort("the cache answered with another object than was asked for")
             return self.send(transfer, 0)
 
-    def send(self, transfer: IncomingTransfer, sent: int) -> Pause | None:
+    def send(self, transfer: IncomingTransfer, sent: int) -> Event | None:
         """Send from the current chunk on, whose first `sent` bytes went out; as resume(). Ends the transfer cleanly."""
         send_chunk, reader = self.stream.send_chunk, transfer.reader
         batch_chunks = max(1, min(BATCH_CHUNKS, BATCH_BYTES // transfer.chunk_capacity))
@@ -150,21 +141,21 @@ class BodyTransfer:
                     sent = self._send_patiently(transfer, sent)
                 self.position = reader.position - reader.length + sent
                 if sent < reader.length:
-                    return self._pause(transfer, Pause.SLOW, sent)
+                    return self._pause(transfer, Event.WRITABLE, sent)
                 if reader.last:
                     self._end(transfer)
                     return None
                 if monotonic_ns() > slice_end_ns:
-                    why = self._why_yield(transfer, turn_over=self.position >= turn_ends_at)
-                    if why is not None:
-                        return self._pause(transfer, why)
+                    event = self._what_ends_its_turn(transfer, turn_over=self.position >= turn_ends_at)
+                    if event is not None:
+                        return self._pause(transfer, event)
                     slice_end_ns = monotonic_ns() + SLICE_NS
                 left = self.end - self.position
                 if left >= long_bytes:
                     if transfer.could_widen(left):
-                        return self._pause(transfer, Pause.WIDEN)
+                        return self._pause(transfer, Event.WIDTH)
                     if self.takes_turns and transfer.should_enqueue(left):
-                        return self._pause(transfer, Pause.ENQUEUE)
+                        return self._pause(transfer, Event.TICKET)
                 sent = reader.drain(send_chunk, batch_chunks)
         except ClientGone:
             transfer.cancel_quietly()
@@ -172,13 +163,13 @@ class BodyTransfer:
         except ShmChannelError as error:
             raise BodyCutShort(str(error)) from error
 
-    def _why_yield(self, transfer: IncomingTransfer, *, turn_over: bool) -> Pause | None:
+    def _what_ends_its_turn(self, transfer: IncomingTransfer, *, turn_over: bool) -> Event | None:
         """Whether a response that has had its slice goes on later, because others wait for what it holds."""
         if not transfer.may_ask_again:
             return None
         if turn_over and transfer.ticket_wanted:
-            return Pause.ENQUEUE
-        return Pause.YIELD if self._others_wait() or (turn_over and transfer.others_wait) else None
+            return Event.TICKET
+        return Event.TURN if self._source.demand.others_wait() or (turn_over and transfer.others_wait) else None
 
     def _send_patiently(self, transfer: IncomingTransfer, sent: int) -> int:
         """Send the rest of a chunk, while nobody waits for what this response holds; returns what is sent of it."""
@@ -190,7 +181,9 @@ class BodyTransfer:
             if sent == reader.length:
                 return sent
             # A cache that stops finishes what it has begun, and would not take it up again.
-            if (transfer.last or transfer.may_ask_again) and (self._others_wait() or transfer.others_wait):
+            if (transfer.last or transfer.may_ask_again) and (
+                self._source.demand.others_wait() or transfer.others_wait
+            ):
                 return sent
             now = monotonic_ns()
             if taken:
@@ -198,12 +191,12 @@ class BodyTransfer:
             elif now > patience_ends_ns:
                 return sent
 
-    def _send_rest(self) -> Pause | None:
+    def _send_rest(self) -> Event | None:
         """What was taken out of the last chunk, when its client took no more of it."""
         taken = self.stream.send_some(self._rest)
         self._rest = self._rest[taken:]
         self.position += taken
-        return Pause.SLOW if self._rest else None
+        return Event.WRITABLE if self._rest else None
 
     def _end(self, transfer: IncomingTransfer) -> None:
         complete = transfer.state is TransferState.COMPLETE
@@ -211,12 +204,12 @@ class BodyTransfer:
         if not complete:
             raise BodyCutShort("the cache could not read the object to its end")
 
-    def _pause(self, transfer: IncomingTransfer, why: Pause, sent: int = 0) -> Pause | None:
+    def _pause(self, transfer: IncomingTransfer, event: Event, sent: int = 0) -> Event:
         """End the transfer. After the last chunk the cache keeps nothing for a resume: the rest of it is kept here."""
         if transfer.last:
             self._rest = bytes(transfer.chunk[sent:])
         transfer.cancel_quietly()
-        return why
+        return event
 
 
 class FileResponse(BodyTransfer):
@@ -229,27 +222,27 @@ class FileResponse(BodyTransfer):
         stream: ClientStream,
         key: bytes,
         file: HotTableFile,
-        others_wait: Callable[[], bool],
+        source: BodySource,
         first: int,
         end: int,
     ) -> None:
-        super().__init__(stream, key, file.size_bytes, file.name.version, others_wait)
+        super().__init__(stream, key, file.size_bytes, file.name.version, source)
         self._name = file.name
         self._piece_bytes = PIECE_BYTES
         self.position, self.end = first, end
 
-    def _send_anew(self, store: Store, wait_s: float, ticket: Ticket | None) -> Pause | None:
-        file = store.reopen_file(self._name)
-        return super()._send_anew(store, wait_s, ticket) if file is None else self.send_file(file)
+    def _send_anew(self, ticket: Ticket | None) -> Event | None:
+        file = self._source.store.reopen_file(self._name)
+        return super()._send_anew(ticket) if file is None else self.send_file(file)
 
-    def send_file(self, file: HotTableFile) -> Pause | None:
+    def send_file(self, file: HotTableFile) -> Event | None:
         """Send from the file; otherwise as resume()."""
-        pause = self._send_file(file.fd)
-        if pause is not None:
+        event = self._send_file(file.fd)
+        if event is not None:
             file.keep_paused()
-        return pause
+        return event
 
-    def _send_file(self, fd: int) -> Pause | None:
+    def _send_file(self, fd: int) -> Event | None:
         send_file = self.stream.send_file
         now = monotonic_ns()
         slice_end_ns, patience_ends_ns = now + SLICE_NS, now + PATIENCE_NS
@@ -265,10 +258,10 @@ class FileResponse(BodyTransfer):
             elif os.fstat(fd).st_size < self.end:  # somebody else's hand: the cache itself never changes it
                 raise BodyCutShort("the object's file was made shorter")
             elif now > patience_ends_ns:
-                return Pause.SLOW
+                return Event.WRITABLE
             at_once = now - before <= SLICE_NS
             self._piece_bytes = min(2 * self._piece_bytes, PIECE_BYTES_MAX) if at_once else PIECE_BYTES_MIN
             if now > slice_end_ns:
-                if self._others_wait():
-                    return Pause.SLOW if sent < wanted else Pause.YIELD
+                if self._source.demand.others_wait():
+                    return Event.WRITABLE if sent < wanted else Event.TURN
                 slice_end_ns = now + SLICE_NS

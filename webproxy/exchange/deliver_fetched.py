@@ -6,28 +6,40 @@ from dataclasses import replace
 
 from webproxy.caching.decision import Decision
 from webproxy.caching.partial import WHOLE, RangeKind, answer_range
-from webproxy.caching.validators import Condition, evaluate_conditions
+from webproxy.caching.validators import Condition
 from webproxy.errors import BodyCutShort
-from webproxy.exchange.context import RequestContext, Result
+from webproxy.exchange.context import RequestContext
 from webproxy.exchange.pass_through import body_framing
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.spool import Head, SpoolReader
 from webproxy.http.dates import format_http_date
 from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, chunk_head
+from webproxy.transport.job import RequestOutcome
 
 
 class FetchedDelivery:
     """Shared by all workers."""
 
-    def __init__(self, replies: ResponseHeads) -> None:
-        self._replies = replies
+    def __init__(self, heads: ResponseHeads) -> None:
+        self._heads = heads
 
     def send(
-        self, context: RequestContext, reader: SpoolReader, answer: Head, decision: Decision, *, joined: bool
-    ) -> Result | None:
-        """Stream an answer of the origin while it comes; None as StoredDelivery.send()."""
+        self,
+        context: RequestContext,
+        reader: SpoolReader,
+        answer: Head,
+        decision: Decision,
+        condition: Condition,
+        *,
+        joined: bool,
+    ) -> RequestOutcome:
+        """Stream an answer of the origin while it comes; the origin was asked without the request's condition.
+
+        Raises:
+            ClientGone, BodyCutShort: the connection is of no more use.
+        """
         response, request = answer.response, context.request
-        status = self._replies.status(
+        status = self._heads.status(
             fwd=b"partial" if answer.completes else decision.reason,
             fwd_status=206 if answer.completes else response.status,
             stored=answer.is_stored,
@@ -35,25 +47,23 @@ class FetchedDelivery:
             key=context.key_to_tell,
             detail=answer.detail or None,
         )
-        if response.status == 200:
-            condition = evaluate_conditions(request, answer.stored, context.now)
-            if condition is Condition.ASK_ORIGIN:
-                return None
-            if self._send_part(context, reader, answer, status, is_known=condition is Condition.NOT_MODIFIED):
-                return "fetched", not context.said.closes
+        if response.status == 200 and self._send_part(
+            context, reader, answer, status, is_known=condition is Condition.NOT_MODIFIED
+        ):
+            return context.ended("fetched")
         if joined:  # what is for the first asker alone, and withheld from what is stored, is withheld here too
             fields = answer.stored.fields.with_line(b"Age", b"%d" % answer.stored.initial_age_s)
             response = replace(response, fields=fields)
-        framing, said = body_framing(request, response, context.said)
-        stream = context.connection.stream
-        stream.send_header(self._replies.forwarded(response, said, status, framing, format_http_date(int(context.now))))
+        framing, context.said = body_framing(request, response, context.said)
+        date = format_http_date(int(context.now))
+        context.stream.send_header(self._heads.forwarded(response, context.said, status, framing, date))
         if framing.startswith(b"Transfer"):
             self._stream_chunked(context, reader)
         elif response.length is not None:
             self._stream(context, reader, response.length)
         else:
             self._stream_to_the_close(context, reader)
-        return "fetched", not said.closes
+        return context.ended("fetched")
 
     def _send_part(
         self, context: RequestContext, reader: SpoolReader, answer: Head, status: bytes, *, is_known: bool
@@ -62,16 +72,16 @@ class FetchedDelivery:
 
         The origin was asked without them, so that what it sends is whole. `is_known`: the client has it already.
         """
-        stored, stream = answer.stored, context.connection.stream
+        stored, stream = answer.stored, context.stream
         ranges = WHOLE if answer.response.length is None else answer_range(context.request, stored, context.now)
         if is_known:
-            stream.send_all(self._replies.not_modified(stored, stored.initial_age_s, context.said, status))
+            stream.send_all(self._heads.not_modified(stored, stored.initial_age_s, context.said, status))
         elif ranges.kind is RangeKind.UNSATISFIABLE:
             said, age_s = context.said, stored.initial_age_s
-            stream.send_all(self._replies.unsatisfiable(stored, age_s, said, status, context.now, with_body=True))
+            stream.send_all(self._heads.unsatisfiable(stored, age_s, said, status, context.now, with_body=True))
         elif ranges.kind is RangeKind.ONE:
             first, end = ranges.ranges[0]
-            stream.send_header(self._replies.part(stored, stored.initial_age_s, context.said, status, first, end))
+            stream.send_header(self._heads.part(stored, stored.initial_age_s, context.said, status, first, end))
             while reader.position < first:  # the fetch need not wait for who skips
                 available = reader.wait_available()
                 if available <= 0:
@@ -85,7 +95,7 @@ class FetchedDelivery:
         return True
 
     def _stream(self, context: RequestContext, reader: SpoolReader, end: int | None) -> None:
-        stream = context.connection.stream
+        stream = context.stream
         while end is None or reader.position < end:
             available = reader.wait_available()
             if available <= 0:
@@ -104,11 +114,11 @@ class FetchedDelivery:
         try:
             self._stream(context, reader, None)
         except BodyCutShort:
-            context.connection.stream.reset()
+            context.stream.reset()
             raise
 
     def _stream_chunked(self, context: RequestContext, reader: SpoolReader) -> None:
-        stream = context.connection.stream
+        stream = context.stream
         while (available := reader.wait_available()) > 0:
             end = reader.position + available
             stream.send_header(chunk_head(available))

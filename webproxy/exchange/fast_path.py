@@ -1,24 +1,27 @@
 """FastPath: whole replies for the plainest and most frequent request: a GET without terms, for a fresh hot object.
 
 Nothing is decided here that caching/decision.py would decide otherwise: a request that sets terms, a stored response
-that is stale, marked, partial or varies, and all that needs looking at, is left to the exchange. A reply that was made
-serves again while it holds (quick_reply.py), at most for the second of its age; a request whose bytes are those of one
-before is not even parsed.
+that is stale, invalidated, partial or varies, and all that needs looking at, is left to the handler. A reply that was
+made serves again while it holds, at most for the second of its age; a request whose bytes are those of one before is
+not even parsed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import time
+from typing import NamedTuple
 
-from shmchannel.objects.hot_table_layout import HotTableEntry
+from shmchannel.objects.hot_table_files import HotTableFile
+from shmchannel.objects.hot_table_reader import EntryVersion
 from webproxy.caching.freshness import current_age
 from webproxy.caching.stored import StoredResponse
 from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.urls import BadTarget, http_path
+from webproxy.origin.routing import OriginTable
+from webproxy.store.lookup import stored_of_entry
 from webproxy.store.store import Store
-from webproxy.transport.cached_reply import CachedReply, MemoizedRequest
+from webproxy.transport.shutdown import Shutdown
 
 KNOWN_MAX = 4096
 REPLY_BYTES_MAX = 8 << 20
@@ -39,26 +42,66 @@ TERMS = frozenset(
 """A request with one of these wants more than the object."""
 
 
-class FastPath:
-    """Shared by all workers; for a proxy whose origins are chosen by path alone."""
+class CachedReply:
+    """Never changed, and shared by all that ask alike. `data` is head and body, or with a `file` the head alone."""
+
+    __slots__ = ("_age_s", "_stored", "_watch", "closes", "data", "file", "key")
 
     def __init__(
         self,
-        store: Store,
-        read: Callable[[bytes, HotTableEntry], StoredResponse | None],
-        key_of: Callable[[bytes], bytes],
-        replies: ResponseHeads,
-        stopping: Callable[[], bool],
+        key: bytes,
+        data: bytes,
+        file: HotTableFile | None,
+        *,
+        closes: bool,
+        stored: StoredResponse,
+        age_s: int,
+        watch: EntryVersion,
     ) -> None:
-        """`key_of` gives the key of a path in normal form, `read` an entry's stored response, if it can be used.
+        """It was made of `stored` at `age_s`; `watch` tells of the object on the hot table."""
+        self.key = key
+        self.data = data
+        self.file = file
+        self.closes = closes
+        self._stored = stored
+        self._age_s = age_s
+        self._watch = watch
 
-        `stopping`: no connection stays any more; forget() is called when that begins.
-        """
+    def holds(self) -> bool:
+        """True while it would be made like this again: the object is there, and the age in the head is its age."""
+        return current_age(self._stored, time()) == self._age_s and self._watch.holds()
+
+
+class MemoizedRequest(NamedTuple):
+    """A request that was answered before in these very bytes, and a reply to it that holds."""
+
+    request: RequestHead
+    reply: CachedReply
+
+    @property
+    def target(self) -> bytes:
+        """As RequestHead has it."""
+        return self.request.target
+
+
+class FastPathStats(NamedTuple):
+    """How much is kept."""
+
+    targets: int
+    requests: int
+    replies: int
+    reply_bytes: int
+
+
+class FastPath:
+    """Shared by all workers; for a proxy whose origins are chosen by path alone."""
+
+    def __init__(self, store: Store, origins: OriginTable, heads: ResponseHeads, shutdown: Shutdown) -> None:
+        """When a drain begins, forget() is called after `shutdown` says so."""
         self._store = store
-        self._read = read
-        self._key_of = key_of
-        self._heads = replies
-        self._stopping = stopping
+        self._origins = origins
+        self._heads = heads
+        self._shutdown = shutdown
         self._keys: dict[bytes, bytes] = {}
         self._known: dict[bytes, MemoizedRequest] = {}
         self._replies: dict[tuple[bytes, bool, bool], CachedReply] = {}
@@ -85,7 +128,7 @@ class FastPath:
             reply = self._make(key, connection)
             if reply is not None:
                 self._keep(asked, reply)
-        if reply is not None and data and not self._stopping():
+        if reply is not None and data and not self._shutdown.draining:
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
             self._known[data] = MemoizedRequest(request, reply)
@@ -105,11 +148,15 @@ class FastPath:
         """Recognise nothing any more: what was answered says that the connection stays, and it does not."""
         self._known.clear()
 
+    def stats(self) -> FastPathStats:
+        """How much is kept now."""
+        return FastPathStats(len(self._keys), len(self._known), len(self._replies), self._reply_bytes)
+
     def _learn(self, target: bytes) -> bytes | None:
         if not target.startswith(b"/"):
             return None
         try:
-            key = self._key_of(http_path(target))
+            key = self._origins.choose(None, http_path(target)).key
         except BadTarget:
             return None
         if len(self._keys) >= KNOWN_MAX:
@@ -119,7 +166,7 @@ class FastPath:
 
     def _make(self, key: bytes, connection: Connection) -> CachedReply | None:
         entry = self._store.peek(key)
-        stored = self._read(key, entry) if entry is not None else None
+        stored = stored_of_entry(key, entry) if entry is not None else None
         if entry is None or stored is None or stored.status == 206 or stored.invalidated or stored.selecting:
             return None
         age_s = current_age(stored, time())
@@ -139,3 +186,19 @@ class FastPath:
             self._reply_bytes = 0
         self._reply_bytes += len(reply.data)
         self._replies[asked] = reply
+
+
+class NoFastPath:
+    """Where there is no cache, or the origin depends on more than the path: every request is parsed and handled."""
+
+    def recognise(self, data: bytes) -> MemoizedRequest | None:
+        """Nothing is known."""
+
+    def reply(self, request: RequestHead, connection: Connection, data: bytes = b"") -> CachedReply | None:
+        """The handler must see to it."""
+
+    def expire(self) -> None:
+        """Nothing is kept."""
+
+    def forget(self) -> None:
+        """Nothing is known."""

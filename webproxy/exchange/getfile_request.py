@@ -1,4 +1,4 @@
-"""Exchange: one getfile request from its path to the last byte. Acts on what cache and origin say.
+"""GetfileRequestHandler: one getfile request from its path to the last byte. Acts on what cache and origin say.
 
 Down these steps, in this order: cache, origin, error. After OK has been sent nothing can follow but content: a failure
 in the body closes the connection short.
@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 
 from shmchannel.deadline import Deadline
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
-from webproxy.exchange.body_transfer import BodyTransfer, LongRequest, Pause
+from webproxy.exchange.body_transfer import BodySource, BodyTransfer
 from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.spool import BodyFound, BodyMissing, SpoolReader
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.http.urls import normalised_path
 from webproxy.store.getfile_variants import GetfileVariants
-from webproxy.store.store import Missing, Store
+from webproxy.store.store import Missing
 from webproxy.telemetry.failures import RequestFailures
 from webproxy.telemetry.outcomes import Outcomes
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.job import Done, Event, Outcome, WaitsFor
+from webproxy.transport.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +39,46 @@ STATUS_OF_ERROR: dict[type[Exception], Status] = {
 """What a client is told when it has been told nothing yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """A response that stopped before its end, and why."""
+class GetfileRequest:
+    """A job: one request of getfile's, which ends its connection."""
 
-    response: BodyTransfer
-    why: Pause
+    __slots__ = ("_handler", "fd", "has_waited", "path", "paused", "result", "ticket")
+
+    def __init__(self, handler: GetfileRequestHandler, fd: int, path: bytes) -> None:
+        self._handler = handler
+        self.fd = fd
+        self.path = path
+        self.ticket: Ticket | None = None
+        self.has_waited = False
+        """It has waited for a ticket, mostly not in vain, and does not a second time."""
+        self.paused: BodyTransfer | None = None
+        """The rest of its answer, while it waits."""
+        self.result = ""
+        """How it ended, for the counts."""
+
+    @property
+    def stream(self) -> ClientStream:
+        """The client, of one whose answer has begun."""
+        assert self.paused is not None
+        return self.paused.stream
+
+    def run(self) -> Outcome:
+        """Answer it, or go on with the answer."""
+        return self._handler.serve(self) if self.paused is None else self._handler.resume(self, self.paused)
+
+    def ended(self, result: str) -> Outcome:
+        """The client has got its answer, or gets no more of it."""
+        self.result = result
+        return Done(self)
+
+    def take_ticket(self) -> Ticket | None:
+        """The ticket that it has waited for, for who uses it."""
+        ticket, self.ticket = self.ticket, None
+        return ticket
+
+    def close(self) -> None:
+        """The end of the process."""
+        sockets.close(self.fd)
 
 
 class GetfileRequestHandler:
@@ -52,95 +86,86 @@ class GetfileRequestHandler:
 
     def __init__(
         self,
-        store: Store,
+        source: BodySource,
         variants: GetfileVariants,
         fetches: GetfileFetches,
-        *,
         wire: Wire,
-        cache_wait_s: float,
         client_limit: RateLimit,
-        steps: LatencyBreakdown,
-        stopping: Callable[[], bool],
-        others_wait: Callable[[], bool] = lambda: False,
+        shutdown: Shutdown,
+        breakdown: LatencyBreakdown,
     ) -> None:
-        self._store = store
+        self._source = source
+        self._store = source.store
+        self._peek = source.store.peek
         self._variants = variants
-        self._peek = store.peek
         self._fetches = fetches
         self._wire = wire
-        self._cache_wait_s = cache_wait_s
         self._client_limit = client_limit
-        self._steps = steps
-        self._stopping = stopping
-        self._others_wait = others_wait
+        self._shutdown = shutdown
+        self._breakdown = breakdown
         self._outcomes = Outcomes()
         self.failures = RequestFailures()
 
-    def serve_long(self, request: LongRequest) -> Paused | LongRequest | None:
-        """Answer a request that has waited for its place; as serve()."""
-        try:
-            return self.serve(request.fd, request.path, request)
-        finally:
-            if request.ticket is not None:
-                request.ticket.leave()
-
-    def serve(self, fd: int, path: bytes, waited: LongRequest | None = None) -> Paused | LongRequest | None:
-        """Answer one request; never raises for what client, cache or origin do. The connection stays the caller's.
-
-        Returns None when the client has got its answer, or what is left of it for a later resume(), or the request for
-        serve_long(), when it has waited.
-        """
-        key = normalised_path(path)
+    def serve(self, request: GetfileRequest) -> Outcome:
+        """Answer one request; never raises for what client, cache or origin do."""
+        key = normalised_path(request.path)
         entry = self._peek(key)
         if entry is not None and entry.file is None:
-            return self._ended(self._answer_from_hot_table(fd, entry.body))
-        if waited is None and self._store.should_enqueue(key):
-            return LongRequest(fd, path)
-        stream = ClientStream(fd, self._client_limit, self._stopping)
-        outcome: str | Paused
+            self._outcomes.note(self._answer_from_hot_table(request.fd, entry.body))
+            return Done(request)
+        if not request.has_waited and self._store.should_enqueue(key):
+            request.has_waited = True
+            return WaitsFor(request, Event.TICKET)
+        ticket = request.take_ticket()
         try:
-            outcome = self._serve(stream, key, waited.ticket if waited is not None else None)
+            return self._serve_at_length(request, key, ticket)
+        finally:
+            if ticket is not None:
+                ticket.leave()
+
+    def _serve_at_length(self, request: GetfileRequest, key: bytes, ticket: Ticket | None) -> Outcome:
+        stream = ClientStream(request.fd, self._client_limit, self._shutdown)
+        try:
+            outcome = self._serve(request, stream, key, ticket)
         except tuple(STATUS_OF_ERROR) as error:
-            outcome = "error"
-            self.failures.note(path, error)
+            self.failures.note(request.path, error)
             status = next(status for kind, status in STATUS_OF_ERROR.items() if isinstance(error, kind))
             with contextlib.suppress(ClientGone):
                 stream.send_all(refusal(status, self._wire))
+            outcome = request.ended("error")
         except ClientGone:
-            outcome = "client gone"
+            outcome = request.ended("client gone")
         except BodyCutShort as error:
-            outcome = self._cut_short(path, error)
-        return self._ended(outcome)
+            outcome = self._cut_short(request, error)
+        return self._noted(request, outcome)
 
-    def resume(self, response: BodyTransfer) -> Paused | None:
-        """Go on with a paused response; as serve()."""
-        outcome: str | Paused
+    def resume(self, request: GetfileRequest, body: BodyTransfer) -> Outcome:
+        """Go on with a paused answer; as serve()."""
         try:
-            outcome = self._go_on(response)
+            outcome = self._go_on(request, body, Event.WIDTH, request.take_ticket())
         except ClientGone:
-            outcome = "client gone"
+            outcome = request.ended("client gone")
         except BodyCutShort as error:
-            outcome = self._cut_short(response.key, error)
-        return self._ended(outcome)
+            outcome = self._cut_short(request, error)
+        return self._noted(request, outcome)
 
-    def _ended(self, outcome: str | Paused) -> Paused | None:
-        if isinstance(outcome, Paused):
-            return outcome
-        self._outcomes.note(outcome)
-        return None
+    def _noted(self, request: GetfileRequest, outcome: Outcome) -> Outcome:
+        if request.result:
+            self._outcomes.note(request.result)
+        return outcome
 
-    def _cut_short(self, path: bytes, error: BodyCutShort) -> str:
-        log.warning("body cut short", extra={"path": path, "reason": str(error)})
-        return "cut short"
+    def _cut_short(self, request: GetfileRequest, error: BodyCutShort) -> Outcome:
+        log.warning("body cut short", extra={"path": request.path, "reason": str(error)})
+        return request.ended("cut short")
 
     def outcomes(self) -> dict[str, int]:
         """How many requests ended how."""
         return self._outcomes.totals()
 
-    def _serve(self, stream: ClientStream, key: bytes, ticket: Ticket | None) -> str | Paused:
+    def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Outcome:
         asked_at = monotonic()
         try:
-            outcome = self._look_up(stream, key, ticket)
+            outcome = self._look_up(request, stream, key, ticket)
         except CacheUnavailable:
             if not self._fetches.has_origin(key):  # the cache may have it: nobody can say that there is no such file
                 raise
@@ -149,11 +174,11 @@ class GetfileRequestHandler:
                 return outcome
         if not self._fetches.has_origin(key):
             stream.send_all(refusal(Status.FILE_NOT_FOUND, self._wire))
-            return "not found"
+            return request.ended("not found")
         reader = self._fetches.open(key, asked_at)
         if reader is None:  # filled since: the cache has it now
-            return self._serve(stream, key, ticket)
-        return self._answer_from_origin(stream, reader)
+            return self._serve(request, stream, key, ticket)
+        return request.ended(self._answer_from_origin(stream, reader))
 
     def _answer_from_hot_table(self, fd: int, body: bytes) -> str:
         """Send a small hit, nearly always with one call: it fits a socket's buffer."""
@@ -161,46 +186,47 @@ class GetfileRequestHandler:
         try:
             sent = sockets.send(fd, reply)
             if sent != len(reply):
-                ClientStream(fd, self._client_limit, self._stopping).send_all(reply[sent:])
+                ClientStream(fd, self._client_limit, self._shutdown).send_all(reply[sent:])
         except ClientGone:
             return "client gone"
-        if self._steps.enabled:
-            self._steps.mark("send")
+        if self._breakdown.enabled:
+            self._breakdown.mark("send")
         return "hit"
 
     # -- from the cache ------------------------------------------------------------------------------------------
-    def _look_up(self, stream: ClientStream, key: bytes, ticket: Ticket | None) -> str | Paused | None:
+    def _look_up(
+        self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None
+    ) -> Outcome | None:
         """Send what the cache has for the key, or the variant that getfile's request selects; None for a miss.
 
         Raises:
             CacheUnavailable: it cannot be asked; the client has been told nothing.
         """
         varies = self._variants.expects(key)
-        outcome = self._answer_from_variant(stream, key) if varies else None
+        outcome = self._answer_from_variant(request, stream, key) if varies else None
         if outcome is None:
-            transfer = self._store.get(key, Deadline.after(self._cache_wait_s), ticket=ticket)
-            outcome = self._answer_from_cache(stream, key, transfer)
+            transfer = self._store.get(key, Deadline.after(self._source.wait_s), ticket=ticket)
+            outcome = self._answer_from_cache(request, stream, key, transfer)
         if outcome is None and not varies and self._fetches.has_origin(key):
-            outcome = self._answer_from_variant(stream, key)
+            outcome = self._answer_from_variant(request, stream, key)
         return outcome
 
-    def _answer_from_variant(self, stream: ClientStream, key: bytes) -> str | Paused | None:
-        found = self._variants.find(key, self._cache_wait_s)
+    def _answer_from_variant(self, request: GetfileRequest, stream: ClientStream, key: bytes) -> Outcome | None:
+        found = self._variants.find(key, self._source.wait_s)
         if found is None:
             return None
         if found.body is not None:
-            return self._answer_from_hot_table(stream.fd, found.body)
+            return request.ended(self._answer_from_hot_table(stream.fd, found.body))
+        transfer: IncomingTransfer | Missing | None
         transfer, found.transfer = found.transfer, None
         found.cancel_quietly()
         if transfer is None:  # its file is open already; chunks come as from any object
-            return self._answer_from_cache(
-                stream, found.key, self._store.get(found.key, Deadline.after(self._cache_wait_s))
-            )
-        return self._answer_from_cache(stream, found.key, transfer)
+            transfer = self._store.get(found.key, Deadline.after(self._source.wait_s))
+        return self._answer_from_cache(request, stream, found.key, transfer)
 
     def _answer_from_cache(
-        self, stream: ClientStream, key: bytes, transfer: IncomingTransfer | Missing
-    ) -> str | Paused | None:
+        self, request: GetfileRequest, stream: ClientStream, key: bytes, transfer: IncomingTransfer | Missing
+    ) -> Outcome | None:
         """Send the hit; None for a miss (or an unreadable object, when the origin can be asked)."""
         if isinstance(transfer, Missing):
             if transfer.unreadable and not self._fetches.has_origin(key):
@@ -216,20 +242,24 @@ class GetfileRequestHandler:
                 raise
             if sent == transfer.length and transfer.last:
                 transfer.finish()
-                if self._steps.enabled:
-                    self._steps.mark("send")
-                return "hit"
-            response = BodyTransfer(stream, key, size, version, self._others_wait)
-            pause = response.send(transfer, sent)
-        return self._go_on(response, pause)
+                if self._breakdown.enabled:
+                    self._breakdown.mark("send")
+                return request.ended("hit")
+            body = BodyTransfer(stream, key, size, version, self._source)
+            event = body.send(transfer, sent)
+        return self._go_on(request, body, event)
 
-    def _go_on(self, response: BodyTransfer, pause: Pause | None = Pause.WIDEN) -> str | Paused:
-        """Resume a response until its end, or until it pauses for something that takes time."""
-        while pause is Pause.WIDEN:
-            pause = response.resume(self._store, self._cache_wait_s)
-        if self._steps.enabled:
-            self._steps.mark("send")
-        return "hit" if pause is None else Paused(response, pause)
+    def _go_on(
+        self, request: GetfileRequest, body: BodyTransfer, event: Event | None, ticket: Ticket | None = None
+    ) -> Outcome:
+        """Resume an answer until its end, or until it pauses for something that takes time."""
+        event = body.go_on(event, ticket)
+        if self._breakdown.enabled:
+            self._breakdown.mark("send")
+        if event is None:
+            return request.ended("hit")
+        request.paused = body
+        return WaitsFor(request, event)
 
     # -- from the origin -----------------------------------------------------------------------------------------
     def _answer_from_origin(self, stream: ClientStream, reader: SpoolReader) -> str:

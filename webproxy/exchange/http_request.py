@@ -6,15 +6,16 @@ Down these steps, in this order: cache, origin, a stale response where the rules
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import monotonic, time
+from typing import NamedTuple
 
 from webproxy.caching.decision import Action, Decision, decide, stale_allowed_on_error
 from webproxy.caching.options import CachingOptions
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import head_update
+from webproxy.caching.validators import Condition, evaluate_conditions
 from webproxy.caching.variants import matches, variant_id
 from webproxy.errors import (
     BodyCutShort,
@@ -25,30 +26,29 @@ from webproxy.errors import (
     OriginTimeout,
     Overloaded,
 )
-from webproxy.exchange.body_transfer import BodyTransfer, Pause
-from webproxy.exchange.context import RequestContext, Result
+from webproxy.exchange.context import RequestContext, Timeouts
 from webproxy.exchange.deliver_fetched import FetchedDelivery
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
-from webproxy.exchange.fast_path import FastPath
-from webproxy.exchange.getfile_request import Paused
+from webproxy.exchange.fast_path import CachedReply, FastPath, MemoizedRequest, NoFastPath
 from webproxy.exchange.local_answers import LocalResponses
-from webproxy.exchange.pass_through import PassThrough, send_interim
-from webproxy.exchange.purge import Networks, Purges
-from webproxy.exchange.response_heads import Connection, ResponseHeads, connection_for
+from webproxy.exchange.pass_through import Declined, HeadJudge, PassThrough, send_interim
+from webproxy.exchange.purge import Purges
+from webproxy.exchange.response_heads import ResponseHeads, connection_for
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
-from webproxy.fetch.spool import Head, Validated
+from webproxy.fetch.spool import Head, SpoolReader, Validated
 from webproxy.http.errors import HttpError
 from webproxy.http.messages import Framing, RequestHead, ResponseHead
 from webproxy.http.urls import BadTarget, split_target
+from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginTable, Refused
-from webproxy.origin.via import Via
+from webproxy.origin.via import ends_here
 from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
-from webproxy.store.store import Store
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.failures import RequestFailures
 from webproxy.telemetry.outcomes import Outcomes
-from webproxy.transport.cached_reply import CachedReply, MemoizedRequest, Recognise, recognise_nothing
 from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome, WaitsFor
+from webproxy.transport.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
@@ -66,15 +66,15 @@ STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
 """What a client is told when it has been told nothing yet, and how: nothing stands for the error's own words."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpSettings:
-    """What holds for every request; times in seconds."""
+class Answers(NamedTuple):
+    """The ways in which a request can be answered."""
 
-    cache_wait_s: float
-    queue_wait_s: float
-    options: CachingOptions
-    purge_networks: Networks
-    via: Via
+    fast_path: FastPath | NoFastPath
+    local: LocalResponses
+    stored: StoredDelivery
+    fetched: FetchedDelivery
+    passing: PassThrough
+    purges: Purges
 
 
 class HttpRequestHandler:
@@ -82,144 +82,141 @@ class HttpRequestHandler:
 
     def __init__(
         self,
-        store: Store,
         lookup: ObjectLookup,
         updates: CacheUpdater,
         origins: OriginTable,
         fetches: HttpFetches,
-        passing: PassThrough,
-        replies: ResponseHeads,
-        settings: HttpSettings,
-        *,
-        stopping: Callable[[], bool],
-        others_wait: Callable[[], bool],
-        quick: FastPath | None = None,
+        answers: Answers,
+        heads: ResponseHeads,
+        options: CachingOptions,
+        timeouts: Timeouts,
+        shutdown: Shutdown,
     ) -> None:
         self._lookup = lookup
         self._updates = updates
         self._origins = origins
         self._fetches = fetches
-        self._passing = passing
-        self._replies = replies
-        self._settings = settings
-        self._options = settings.options
-        self._stopping = stopping
-        self._quick = quick
-        self.recognise: Recognise = recognise_nothing if quick is None else quick.recognise
-        self._stored = StoredDelivery(store, replies, cache_wait_s=settings.cache_wait_s, others_wait=others_wait)
-        self._own = LocalResponses(replies, settings.via)
-        self._purges = Purges(updates, replies, settings.purge_networks)
-        self._fetched = FetchedDelivery(replies)
+        self._fast_path, self._local, self._stored, self._fetched, self._passing, self._purges = answers
+        self._heads = heads
+        self._options = options
+        self._timeouts = timeouts
+        self._shutdown = shutdown
         self._outcomes = Outcomes()
         self.failures = RequestFailures()
 
-    def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> Paused | bool | None:
-        """Answer one request: True when the connection goes on, False when it ends, or what is left of the answer.
+    @property
+    def fast_path(self) -> FastPath | NoFastPath:
+        """What need not be parsed."""
+        return self._fast_path
 
-        None when nothing was sent, for the client takes nothing now. Never raises for what client, cache or origin do.
+    def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
+        """Answer one request; never raises for what client, cache or origin do.
+
+        Raises:
+            HttpError: a body that nobody wanted is not valid; the answer was sent.
         """
         try:
             if isinstance(request, MemoizedRequest):
-                return self._send_quick(connection, request.reply)
-            said = connection_for(request, may_stay=not self._stopping())
-            if self._quick is not None:
-                reply = self._quick.reply(request, said, connection.bytes_of(request))
-                if reply is not None:
-                    return self._send_quick(connection, reply)
-            result = self._answer(connection, request, said)
+                return self._send_cached(connection, request.request, request.reply)
+            said = connection_for(request, may_stay=not self._shutdown.draining)
+            reply = self._fast_path.reply(request, said, connection.bytes_of(request))
+            if reply is not None:
+                return self._send_cached(connection, request, reply)
+            context = RequestContext(connection, request, said, time())
+            outcome = self._answer(context)
         except ClientGone:
-            self._outcomes.note("client gone")
-            return False
+            return self._client_gone(connection)
         except BodyCutShort as error:
-            return self._cut_short(request.target, error)
-        if isinstance(result, Paused):
-            return result
-        outcome, goes_on = result
-        self._outcomes.note(outcome)
-        return goes_on and connection.skip_body()
+            return self._cut_short(connection, request.target, error)
+        if isinstance(outcome, WaitsFor):
+            return outcome
+        self._outcomes.note(context.result)
+        return Done(connection) if outcome is KEEP_ALIVE and not connection.skip_body() else outcome
 
-    def _send_quick(self, connection: HttpConnection, reply: CachedReply) -> Paused | bool | None:
-        sent = self._stored.send_quick(connection, reply)
-        if sent is not True:
-            return sent or None
-        self._outcomes.note("hit")
-        return not reply.closes
-
-    def _answer(self, connection: HttpConnection, request: RequestHead, said: Connection) -> Result:
+    def resume(self, connection: HttpConnection) -> RequestOutcome:
+        """Go on with the paused answer of a connection; as serve()."""
+        body, connection.paused = connection.paused, None
+        assert body is not None
         try:
-            return self._serve(connection, request, said)
+            event = body.go_on(ticket=connection.take_ticket())
+        except ClientGone:
+            return self._client_gone(connection)
+        except BodyCutShort as error:
+            return self._cut_short(connection, body.path, error)
+        if event is not None:
+            return connection.pause(body, event, is_last=connection.is_last)
+        self._outcomes.note("hit")
+        return Done(connection) if connection.is_last else KEEP_ALIVE
+
+    def _send_cached(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
+        outcome = self._stored.send_cached(connection, request, reply)
+        if not isinstance(outcome, WaitsFor):
+            self._outcomes.note("hit")
+        return outcome
+
+    def _answer(self, context: RequestContext) -> RequestOutcome:
+        try:
+            return self._route(context)
         except HttpError as error:
-            return self._refuse(connection, request, error.status, str(error))
+            return self._refuse(context, error.status, str(error))
         except tuple(STATUS_OF_ERROR) as error:
             status, text = next(told for kind, told in STATUS_OF_ERROR.items() if isinstance(error, kind))
             if status >= 500:
-                self.failures.note(request.target, error)
-            return self._refuse(connection, request, status, text or str(error))
+                self.failures.note(context.request.target, error)
+            return self._refuse(context, status, text or str(error))
 
-    def _cut_short(self, path: bytes, error: BodyCutShort) -> bool:
+    def _client_gone(self, connection: HttpConnection) -> Done:
+        self._outcomes.note("client gone")
+        return Done(connection)
+
+    def _cut_short(self, connection: HttpConnection, path: bytes, error: BodyCutShort) -> Done:
         log.warning("body cut short", extra={"path": path, "reason": str(error)})
         self._outcomes.note("cut short")
-        return False
-
-    def resume(self, response: BodyTransfer) -> Paused | bool:
-        """Go on with a paused answer; as serve()."""
-        try:
-            paused = self._stored.go_on(response, Pause.WIDEN)
-        except ClientGone:
-            self._outcomes.note("client gone")
-            return False
-        except BodyCutShort as error:
-            return self._cut_short(response.key, error)
-        if paused is not None:
-            return paused
-        self._outcomes.note("hit")
-        return response.connection is not None
+        return Done(connection)
 
     def expire(self) -> None:
         """Let go of replies that hold no more; to be called every second or so."""
-        if self._quick is not None:
-            self._quick.expire()
+        self._fast_path.expire()
 
     def drain(self) -> None:
-        """No connection stays any more, and `stopping` says so already."""
-        if self._quick is not None:
-            self._quick.forget()
+        """No connection stays any more, and `shutdown` says so already."""
+        self._fast_path.forget()
 
     def outcomes(self) -> dict[str, int]:
         """How many requests ended how."""
         return self._outcomes.totals()
 
-    def _refuse(self, connection: HttpConnection, request: RequestHead, status: int, text: str) -> tuple[str, bool]:
-        stays = status not in (400, 501) and request.framing is Framing.NONE and not self._stopping()
-        said = connection_for(request, may_stay=stays)
-        data = self._replies.error(status, said, time(), text, with_body=request.method != b"HEAD")
-        connection.stream.send_all(data)
-        return "refused" if status < 500 else "error", not said.closes
-
     # -- what is asked for ---------------------------------------------------------------------------------------
-    def _serve(self, connection: HttpConnection, request: RequestHead, said: Connection) -> Result:
-        now = time()
-        own = self._own.serve(connection, request, said, now)
-        if own is not None:
-            return own
+    def _route(self, context: RequestContext) -> RequestOutcome:
+        request = context.request
+        self._local.check(request)
+        if ends_here(request):
+            return self._local.options(context)
         target = self._origins.find(split_target(request.target, request.fields.get(b"host")))
         if isinstance(target, Refused):
-            return self._refuse(connection, request, target.status, target.reason)
-        context = RequestContext(connection, request, target, said, now)
+            return self._refuse(context, target.status, target.reason)
+        context.target = target
         if request.method == b"PURGE":
-            return self._purges.serve(context) or self._refuse(connection, request, 405, "PURGE not allowed from here")
+            if not self._purges.may_purge(context):
+                return self._refuse(context, 405, "PURGE not allowed from here")
+            return self._purges.serve(context)
         if request.method not in (b"GET", b"HEAD"):
             return self._pass(context, b"method")
         return self._from_cache(context)
 
-    def _from_cache(self, context: RequestContext) -> Result:
+    def _refuse(self, context: RequestContext, status: int, text: str) -> RequestOutcome:
+        stays = status not in (400, 501) and context.request.framing is Framing.NONE and not self._shutdown.draining
+        context.said = connection_for(context.request, may_stay=stays)
+        return self._local.refuse(context, status, text)
+
+    def _from_cache(self, context: RequestContext) -> RequestOutcome:
         context.lookups += 1
         try:
             return self._decide(context)
         except ObjectGone:
             return self._from_cache(context) if context.lookups < LOOKUPS_MAX else self._pass(context, b"miss")
 
-    def _decide(self, context: RequestContext) -> Result:
+    def _decide(self, context: RequestContext) -> RequestOutcome:
         asked_at = monotonic()
         lookup = self._look_up(context)
         found = lookup.found
@@ -232,9 +229,9 @@ class HttpRequestHandler:
                     self._validate_behind(context, lookup, found)
                 return self._send_stored(context, found, decision.age_s, None, "hit")
             if action is Action.ONLY_IF_CACHED_MISS:
-                return self._answer_error(context, 504, "not cached (only-if-cached)", decision.reason)
+                return self._local.not_stored(context, 504, "not cached (only-if-cached)", decision.reason)
             if context.target.rule is None:
-                return self._answer_without_origin(context, None if action is Action.PASS else found, decision.reason)
+                return self._without_origin(context, None if action is Action.PASS else found, decision.reason)
             if action is Action.PASS:
                 return self._pass(context, decision.reason)
             if found is not None:
@@ -251,7 +248,7 @@ class HttpRequestHandler:
         if len(context.target.key) > KEY_BYTES_MAX:
             return Lookup()
         has_origin = context.target.rule is not None
-        wait_s = self._settings.queue_wait_s if has_origin else self._settings.cache_wait_s
+        wait_s = self._timeouts.cache_wait_s(has_origin=has_origin)
         try:
             return self._lookup.find(context.target.key, context.request, wait_s, names_files=not has_origin)
         except CacheUnavailable:
@@ -262,21 +259,18 @@ class HttpRequestHandler:
     def _validate_behind(self, context: RequestContext, lookup: Lookup, found: StoredHit) -> None:
         self._fetches.validate_in_background(_order(context, lookup, found.without_body()), monotonic())
 
-    def _answer_error(self, context: RequestContext, status: int, text: str, fwd: bytes) -> tuple[str, bool]:
-        with_body = context.request.method != b"HEAD"
-        data = self._replies.not_stored(status, context.said, context.now, text, fwd, with_body=with_body)
-        context.connection.stream.send_all(data)
-        return "not found" if status == 404 else fwd.decode(), not context.said.closes
-
-    def _answer_without_origin(self, context: RequestContext, found: StoredHit | None, fwd: bytes) -> tuple[str, bool]:
+    def _without_origin(self, context: RequestContext, found: StoredHit | None, fwd: bytes) -> RequestOutcome:
         status, text = (504, "stale, and there is no origin to validate it") if found else (404, "no such object")
-        return self._answer_error(context, status, text, fwd)
+        return self._local.not_stored(context, status, text, fwd)
 
     def _send_stored(
-        self, context: RequestContext, found: StoredHit, age_s: int, status: bytes | None, outcome: str
-    ) -> Result:
-        result = self._stored.send(context, found, age_s, status, outcome)
-        return result if result is not None else self._pass(context, b"request")
+        self, context: RequestContext, found: StoredHit, age_s: int, status: bytes | None, result: str
+    ) -> RequestOutcome:
+        condition = evaluate_conditions(context.request, found.stored, context.now)
+        if condition is Condition.ASK_ORIGIN and context.target.rule is not None:
+            found.cancel_quietly()
+            return self._pass(context, b"request")
+        return self._stored.send(context, found, age_s, status, condition, result)
 
     # -- from the origin -----------------------------------------------------------------------------------------
     def _fetch(
@@ -288,17 +282,16 @@ class HttpRequestHandler:
         asked_at: float,
         *,
         alone: bool = False,
-    ) -> Result:
+    ) -> RequestOutcome:
         opened = self._fetches.open(order, asked_at, alone=alone)
         if opened is None:  # filled since: the cache has it now
             return self._from_cache(context)
         reader, joined = opened
         try:
             try:
-                answer = reader.wait_answer(partial(send_interim, context.connection.stream, context.request))
+                answer = reader.wait_answer(partial(send_interim, context.stream, context.request))
             except OriginError:
-                if self._may_serve_stale(context, found, None):
-                    assert found is not None
+                if found is not None and self._may_serve_stale(context, found, None):
                     return self._send_stale(context, found, decision, None)
                 raise
             if isinstance(answer, Validated):
@@ -307,12 +300,10 @@ class HttpRequestHandler:
             else:
                 assert isinstance(answer, Head)
                 status_code = answer.response.status
-                if self._may_serve_stale(context, found, status_code):
-                    assert found is not None
+                if found is not None and self._may_serve_stale(context, found, status_code):
                     return self._send_stale(context, found, decision, status_code)
                 if not joined or (answer.is_shareable and self._may_share(context, answer.stored)):
-                    result = self._fetched.send(context, reader, answer, decision, joined=joined)
-                    return result if result is not None else self._pass(context, b"request")
+                    return self._send_fetched(context, reader, answer, decision, joined=joined)
         finally:
             reader.close()
         # Somebody else's answer is of no use here. With those whose request has the same values in what it varies in,
@@ -322,6 +313,16 @@ class HttpRequestHandler:
         alone = variant in (b"", order.variant)
         return self._fetch(context, replace(order, variant=variant), found, decision, asked_at, alone=alone)
 
+    def _send_fetched(
+        self, context: RequestContext, reader: SpoolReader, answer: Head, decision: Decision, *, joined: bool
+    ) -> RequestOutcome:
+        condition = Condition.PROCEED
+        if answer.response.status == 200:
+            condition = evaluate_conditions(context.request, answer.stored, context.now)
+        if condition is Condition.ASK_ORIGIN:
+            return self._pass(context, b"request")
+        return self._fetched.send(context, reader, answer, decision, condition, joined=joined)
+
     def _may_share(self, context: RequestContext, stored: StoredResponse) -> bool:
         """Whether an answer may serve who asked while it was on its way: as if it had been stored before."""
         if not matches(stored.selecting, context.request):
@@ -329,33 +330,25 @@ class HttpRequestHandler:
         moment = max(context.now, stored.response_time)
         return decide(context.request, stored, moment).action is Action.HIT
 
-    def _may_serve_stale(self, context: RequestContext, found: StoredHit | None, status: int | None) -> bool:
-        return found is not None and stale_allowed_on_error(
-            context.request, found.stored, status, context.now, self._options
-        )
+    def _may_serve_stale(self, context: RequestContext, found: StoredHit, status: int | None) -> bool:
+        return stale_allowed_on_error(context.request, found.stored, status, context.now, self._options)
 
-    def _ask_about(self, context: RequestContext, found: StoredHit | None, decision: Decision) -> Result:
+    def _ask_about(self, context: RequestContext, found: StoredHit | None, decision: Decision) -> RequestOutcome:
         """A HEAD that the cache cannot answer goes on as one; what it tells updates what is stored (section 4.3.5)."""
+        if found is None:
+            return self._passing.serve(context, decision.reason)
         asked_time = time()
+        judge = _StaleInstead(context, found, self._options)
         try:
-            response, goes_on = self._passing.serve(
-                context.connection,
-                context.request,
-                context.target,
-                context.said,
-                decision.reason,
-                lambda response: self._may_serve_stale(context, found, response.status),
-            )
+            outcome = self._passing.serve_unless(context, decision.reason, judge)
         except OriginError:
             if self._may_serve_stale(context, found, None):
-                assert found is not None
                 return self._send_stale(context, found, decision, None)
             raise
-        if goes_on is None:
-            assert found is not None
-            return self._send_stale(context, found, decision, response.status)
-        if found is not None and response.status == 200:
-            head = ResponseHead(response.status, response.fields, response.reason)
+        if isinstance(outcome, Declined):
+            return self._send_stale(context, found, decision, outcome.status)
+        head = judge.head
+        if head is not None and head.status == 200:
             updated = head_update(
                 context.request,
                 found.stored,
@@ -365,44 +358,58 @@ class HttpRequestHandler:
                 options=self._options,
             )
             self._updates.follow_head(found.key, found.version, found.stored, updated)
-        return "passed", goes_on
+        return outcome
 
     def _send_stale(
         self, context: RequestContext, found: StoredHit, decision: Decision, fwd_status: int | None
-    ) -> Result:
+    ) -> RequestOutcome:
         """The origin failed: serve what is there, and say so."""
         ttl = found.stored.lifetime_s - decision.age_s
         key = context.key_to_tell
-        status = self._replies.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=b"stale")
+        status = self._heads.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=b"stale")
         return self._send_stored(context, found, decision.age_s, status, "stale")
 
     def _send_validated(
         self, context: RequestContext, found: StoredHit | None, answer: Validated, decision: Decision, *, joined: bool
-    ) -> Result:
+    ) -> RequestOutcome:
         stored, ttl = answer.stored, answer.stored.lifetime_s
         body = found.body if found is not None and (found.key, found.version) == (answer.key, answer.version) else None
-        fresh, key = (
-            StoredHit(answer.key, stored, answer.version, body, held_bytes=answer.held_bytes),
-            context.key_to_tell,
-        )
-        status = self._replies.status(
-            fwd=decision.reason, fwd_status=304, stored=answer.is_stored, collapsed=joined, ttl=ttl, key=key
+        fresh = StoredHit(answer.key, stored, answer.version, body, held_bytes=answer.held_bytes)
+        status = self._heads.status(
+            fwd=decision.reason,
+            fwd_status=304,
+            stored=answer.is_stored,
+            collapsed=joined,
+            ttl=ttl,
+            key=context.key_to_tell,
         )
         try:
             return self._send_stored(context, fresh, stored.initial_age_s, status, "validated")
         finally:
             fresh.cancel_quietly()
 
-    def _pass(self, context: RequestContext, why: bytes) -> tuple[str, bool]:
-        target, request = context.target, context.request
-        if target.rule is None:
-            if request.method in (b"GET", b"HEAD"):
-                return self._answer_without_origin(context, None, why)
-            return self._refuse(context.connection, request, 405, "there is no origin for this method")
-        before_told = partial(self._purges.invalidate, context)
-        _, goes_on = self._passing.serve(context.connection, request, target, context.said, why, before_told)
-        assert goes_on is not None
-        return "passed", goes_on
+    def _pass(self, context: RequestContext, why: bytes) -> RequestOutcome:
+        if context.target.rule is None:
+            if context.request.method in (b"GET", b"HEAD"):
+                return self._without_origin(context, None, why)
+            return self._refuse(context, 405, "there is no origin for this method")
+        return self._passing.serve(context, why)
+
+
+class _StaleInstead(HeadJudge):
+    """Declines an origin's error where the stored response may be served instead; remembers what it has seen."""
+
+    def __init__(self, context: RequestContext, found: StoredHit, options: CachingOptions) -> None:
+        self._context = context
+        self._found = found
+        self._options = options
+        self.head: ResponseHead | None = None
+
+    def declines(self, response: OriginResponse) -> bool:
+        """As HeadJudge.declines()."""
+        self.head = ResponseHead(response.status, response.fields, response.reason)
+        context = self._context
+        return stale_allowed_on_error(context.request, self._found.stored, response.status, context.now, self._options)
 
 
 def _order(context: RequestContext, lookup: Lookup, validates: StoredHit | None) -> FetchRequest:

@@ -1,37 +1,49 @@
-"""LocalResponses: requests that are answered before it comes to a target, because they end at this proxy."""
+"""LocalResponses: answers of the proxy's own: what ends here, and what it says for want of anybody else's answer."""
 
 from __future__ import annotations
 
-from webproxy.exchange.response_heads import Connection, ResponseHeads
+from webproxy.exchange.context import RequestContext
+from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.http.errors import HttpError
 from webproxy.http.messages import RequestHead
-from webproxy.origin.via import Via, ends_here
-from webproxy.transport.http1_connection import HttpConnection
+from webproxy.origin.via import Via
+from webproxy.transport.job import RequestOutcome
 
 _NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
 
 
 class LocalResponses:
-    """Shared by all workers."""
+    """Shared by all workers. What sends raises ClientGone when the connection is broken."""
 
-    def __init__(self, replies: ResponseHeads, via: Via) -> None:
-        self._replies = replies
+    def __init__(self, heads: ResponseHeads, via: Via) -> None:
+        self._heads = heads
         self._via = via
 
-    def serve(
-        self, connection: HttpConnection, request: RequestHead, said: Connection, now: float
-    ) -> tuple[str, bool] | None:
-        """Answer an OPTIONS that ends here; None for a request that goes its way.
+    def check(self, request: RequestHead) -> None:
+        """See whether a request may go its way.
 
         Raises:
             HttpError: a method that is not served, or a request that was here before.
-            ClientGone: the connection is broken.
         """
         if request.method in _NOT_PASSED:
             raise HttpError(501, f"{request.method.decode()} is not supported")
         if self._via.came_round(request.fields):
             raise HttpError(508, "loop detected: this proxy is already in Via")
-        if not ends_here(request):
-            return None
-        connection.stream.send_all(self._replies.options(said, now))
-        return "answered", not said.closes
+
+    def options(self, context: RequestContext) -> RequestOutcome:
+        """Answer an OPTIONS that ends here."""
+        context.stream.send_all(self._heads.options(context.said, context.now))
+        return context.ended("answered")
+
+    def refuse(self, context: RequestContext, status: int, text: str) -> RequestOutcome:
+        """Answer with an error."""
+        with_body = context.request.method != b"HEAD"
+        context.stream.send_all(self._heads.error(status, context.said, context.now, text, with_body=with_body))
+        return context.ended("refused" if status < 500 else "error")
+
+    def not_stored(self, context: RequestContext, status: int, text: str, lacking: bytes) -> RequestOutcome:
+        """Answer for want of a stored response, where nobody else is asked; `lacking` as `fwd` would say it."""
+        with_body = context.request.method != b"HEAD"
+        data = self._heads.not_stored(status, context.said, context.now, text, lacking, with_body=with_body)
+        context.stream.send_all(data)
+        return context.ended("not found" if status == 404 else lacking.decode())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from time import time
+from typing import NamedTuple, Protocol
 
 from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.caching.validation import CONDITIONS
 from webproxy.errors import BodyCutShort, OriginBadReply, OriginError
+from webproxy.exchange.context import RequestContext
+from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import CLOSES, Connection, ResponseHeads
 from webproxy.http.dates import format_http_date
 from webproxy.http.errors import HttpError
@@ -20,14 +22,29 @@ from webproxy.origin.client import Sink
 from webproxy.origin.forwarded_request import ForwardedRequest
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
-from webproxy.origin.routing import Target
 from webproxy.transport.client_stream import ClientStream
-from webproxy.transport.http1_connection import HttpConnection, RequestBody
+from webproxy.transport.http1_connection import RequestBody
+from webproxy.transport.job import RequestOutcome
 
 log = logging.getLogger(__name__)
 
-Declines = Callable[[OriginResponse], bool]
-"""Whether an answer with this head is not for the client, who gets something else; asked before the client is told."""
+
+class HeadJudge(Protocol):
+    """Whether an answer is for the client, who gets something else otherwise."""
+
+    def declines(self, response: OriginResponse) -> bool:
+        """Asked once, with the head of the answer, before the client is told anything."""
+
+
+class _TakesAll(HeadJudge):
+    def declines(self, response: OriginResponse) -> bool:  # noqa: ARG002
+        return False
+
+
+class Declined(NamedTuple):
+    """The answer with this status was declined: the client has been told nothing."""
+
+    status: int
 
 
 def body_framing(request: RequestHead, response: OriginResponse, connection: Connection) -> tuple[bytes, Connection]:
@@ -54,22 +71,17 @@ class _ToClient(Sink):
     """Sends what comes straight on; a slow client slows the origin, down to the least rate."""
 
     def __init__(
-        self,
-        stream: ClientStream,
-        request: RequestHead,
-        connection: Connection,
-        replies: ResponseHeads,
-        status: bytes,
-        declines: Declines,
+        self, context: RequestContext, purges: Purges, heads: ResponseHeads, why: bytes, judge: HeadJudge
     ) -> None:
-        self._stream = stream
-        self._request = request
-        self.connection = connection
-        self._replies = replies
-        self._status = status
-        self._declines = declines
+        self._context = context
+        self._stream = context.stream
+        self._request = context.request
+        self._purges = purges
+        self._heads = heads
+        self._why = why
+        self._judge = judge
         self.begun = False
-        self.declined = False
+        self.declined: Declined | None = None
         self.ends_by_close = False
         """Nothing but the end of the connection ends the body."""
         self._chunked = False
@@ -82,17 +94,18 @@ class _ToClient(Sink):
         """Send the head on, unless it is declined; a 304 that nobody asked for is no answer to anything."""
         if response.status == 304 and CONDITIONS.isdisjoint(self._request.fields.names()):
             raise OriginBadReply("a 304 to a request without a condition", status=304)
-        if self._declines(response):
-            self.declined = True
+        if self._judge.declines(response):
+            self.declined = Declined(response.status)
             return False
-        framing, self.connection = body_framing(self._request, response, self.connection)
+        context = self._context
+        self._purges.invalidate(context, response)
+        framing, context.said = body_framing(self._request, response, context.said)
         self._chunked = framing.startswith(b"Transfer")
         self.ends_by_close = not framing
-        status = self._replies.status(fwd=self._status, fwd_status=response.status)
+        status = self._heads.status(fwd=self._why, fwd_status=response.status)
         self.begun = True
-        self._stream.send_all(
-            self._replies.forwarded(response, self.connection, status, framing, format_http_date(int(time())))
-        )
+        date = format_http_date(int(time()))
+        self._stream.send_all(self._heads.forwarded(response, context.said, status, framing, date))
         return True
 
     def write(self, data: bytes) -> None:
@@ -112,29 +125,31 @@ class _ToClient(Sink):
 class PassThrough:
     """Shared by all workers."""
 
-    def __init__(self, asker: ForwardedRequest, replies: ResponseHeads, *, body_timeout_s: float) -> None:
+    def __init__(self, asker: ForwardedRequest, purges: Purges, heads: ResponseHeads, *, body_timeout_s: float) -> None:
         self._asker = asker
-        self._replies = replies
+        self._purges = purges
+        self._heads = heads
         self._body_timeout_s = body_timeout_s
 
-    def serve(
-        self,
-        connection: HttpConnection,
-        request: RequestHead,
-        target: Target,
-        said: Connection,
-        why: bytes,
-        declines: Declines = lambda _: False,
-    ) -> tuple[OriginResponse, bool | None]:
-        """Ask, and answer the client; returns the answer's head and whether the connection goes on.
-
-        None for the latter: the answer was declined, and the client has been told nothing.
+    def serve(self, context: RequestContext, why: bytes) -> RequestOutcome:
+        """Ask the target's origin, and answer the client.
 
         Raises:
             OriginError, HttpError: no answer, or no sound body to ask with; the client has been told nothing.
             BodyCutShort: the answer, or the request's body, ended in the middle.
             ClientGone: the connection is broken.
         """
+        self._forward(context, _ToClient(context, self._purges, self._heads, why, _TakesAll()))
+        return context.ended("passed")
+
+    def serve_unless(self, context: RequestContext, why: bytes, judge: HeadJudge) -> RequestOutcome | Declined:
+        """As serve(), unless the judge declines the answer."""
+        sink = _ToClient(context, self._purges, self._heads, why, judge)
+        self._forward(context, sink)
+        return sink.declined or context.ended("passed")
+
+    def _forward(self, context: RequestContext, sink: _ToClient) -> None:
+        target, request = context.target, context.request
         assert target.rule is not None
         has_body = request.framing is not Framing.NONE
         fields = self._asker.forwarded(request, target)
@@ -144,19 +159,16 @@ class PassThrough:
             url=target.whole_url,
             method=request.method,
             fields=fields,
-            body=RequestBody(connection, request, self._body_timeout_s) if has_body else None,
+            body=RequestBody(context.connection, request, self._body_timeout_s) if has_body else None,
             named_by_operator=target.named_by_operator,
         )
-        sink = _ToClient(connection.stream, request, said, self._replies, why, declines)
         try:
-            response = self._asker.origin.fetch(asked, sink, self._asker.limits(target.rule))
-            if sink.declined:
-                return response, None
-            sink.end()
+            self._asker.origin.fetch(asked, sink, self._asker.limits(target.rule))
+            if sink.declined is None:
+                sink.end()
         except (OriginError, HttpError) as error:
             if not sink.begun:
                 raise
             if sink.ends_by_close:  # a normal end would make it look whole
-                connection.stream.reset()
+                context.stream.reset()
             raise BodyCutShort(str(error)) from error
-        return response, not sink.connection.closes

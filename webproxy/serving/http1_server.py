@@ -1,25 +1,42 @@
-"""Http1Server: an HTTP connection in a worker's hands, from its next request to the moment when it idles or ends."""
+"""Http1Server: runs HTTP connections: from the next request to the moment when the connection waits, idles or ends.
+
+**States** of a connection as a job (parking.py has the others): bytes *received* that nobody has looked at, a *held*
+request whose client took nothing, a *paused* body, or none of them, when the next request is read from the socket.
+
+**Events.** run() finishes a paused body first, then answers requests as long as they follow each other. After each
+answer it looks whether another idle connection has sent something, and changes to that one: with more busy connections
+than workers each gets one request at a time. With none it waits a moment for the next request of this one, if a worker
+is left for everybody else. expire() ends what has idled too long.
+
+**Invariants.** The outcome speaks of the connection the worker ended with; those it left on its way idle, or were
+settled. After an HttpError nothing more is read: the answer that says so is the last. At most REQUESTS_IN_A_ROW
+requests are answered before the worker looks at the queue and the listener again. In a drain no connection idles.
+
+**Why not otherwise.** Giving the worker back after each answer would put a wake-up of 15 to 30 microseconds between two
+requests. Leaving the change of connections to the acceptor costs a walk through queue and listener for each request.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
 from time import time
+from typing import Protocol
 
 from webproxy.errors import ClientGone
-from webproxy.exchange.body_transfer import BodyTransfer
-from webproxy.exchange.getfile_request import Paused
-from webproxy.exchange.http_request import HttpRequestHandler
+from webproxy.exchange.context import Timeouts
+from webproxy.exchange.fast_path import MemoizedRequest
 from webproxy.exchange.response_heads import CLOSES, ResponseHeads
 from webproxy.http.errors import HttpError
 from webproxy.http.messages import RequestHead
 from webproxy.serving.parking import ParkingLot
+from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
-from webproxy.transport.cached_reply import MemoizedRequest
-from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE, Done, Event, Idles, Outcome, RequestOutcome, WaitsFor
 from webproxy.transport.keepalive import IdleConnections
+from webproxy.transport.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
@@ -28,150 +45,146 @@ REQUESTS_IN_A_ROW = 64
 """So many pipelined or quickly following requests are answered before others get their turn."""
 
 
-class Http1Server:
-    """Shared by all workers.
+class Recogniser(Protocol):
+    """Knows requests by their bytes."""
 
-    A worker keeps a connection while its requests follow each other and no other one has something to read; otherwise
-    the connection idles, and the worker goes on with the other one.
-    """
+    def recognise(self, data: bytes) -> MemoizedRequest | None:
+        """The request that these bytes are, if it may be answered as before."""
+
+
+class RequestHandler(Protocol):
+    """Answers single requests."""
+
+    @property
+    def fast_path(self) -> Recogniser:
+        """What need not be parsed."""
+
+    def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
+        """Answer a request."""
+
+    def resume(self, connection: HttpConnection) -> RequestOutcome:
+        """Go on with the paused answer of a connection."""
+
+
+class Http1Server:
+    """Shared by all workers."""
 
     def __init__(
         self,
-        exchange: HttpRequestHandler,
-        idle: IdleConnections,
+        handler: RequestHandler,
+        run_queue: RunQueue,
         parking: ParkingLot,
-        replies: ResponseHeads,
+        idle: IdleConnections,
+        heads: ResponseHeads,
+        timeouts: Timeouts,
+        shutdown: Shutdown,
         *,
         head_bytes_max: int,
-        request_timeout_s: float,
-        keepalive_s: float,
         connections_max: int,
-        client_limit: RateLimit,
         worker_count: int,
-        stopping: Callable[[], bool],
-        draining: Callable[[], bool],
     ) -> None:
-        """`stopping`: nothing is waited for any more; `draining`: what runs ends, and no connection stays."""
-        self._exchange = exchange
-        self._recognise = exchange.recognise
-        self._idle = idle
+        self._handler = handler
+        self._recognise = handler.fast_path.recognise
+        self._run_queue = run_queue
         self._parking = parking
-        self._replies = replies
+        self._idle = idle
+        self._heads = heads
+        self._timeouts = timeouts
+        self._shutdown = shutdown
         self._head_bytes_max = head_bytes_max
-        self._request_timeout_s = request_timeout_s
-        self._keepalive_s = keepalive_s
         self._connections_max = connections_max
-        self._client_limit = client_limit
         self._worker_count = worker_count
-        self._stopping = stopping
-        self._draining = draining
         self._staying = 0
 
-    def begin(self, fd: int, data: bytes, refused: int = 0) -> Paused | None:
-        """Take over a new connection whose first bytes speak HTTP, and serve it, or tell it that it is `refused`."""
-        connection = HttpConnection(
-            ClientStream(fd, self._client_limit, self._stopping),
-            head_bytes_max=self._head_bytes_max,
-            recognise=self._recognise,
-        )
-        if refused:
-            self._refuse(connection, refused, _UNFINISHED)
-            return None
-        if self._idle.count + self._parking.unfinished + self._parking.parked >= self._connections_max:
-            self._refuse(connection, 503, "too many connections")
-            return None
+    def connect(self, fd: int, data: bytes) -> HttpConnection:
+        """Take over a new connection whose first bytes speak HTTP; it is to be run."""
+        stream = ClientStream(fd, self._timeouts.client, self._shutdown)
+        return HttpConnection(stream, self, head_bytes_max=self._head_bytes_max, received=data)
+
+    def refuse(self, fd: int, status: int) -> None:
+        """Tell a client whose request does not come to its end. Never blocks."""
+        self._send_refusal(fd, status, _UNFINISHED)
+
+    def run(self, connection: HttpConnection) -> Outcome:
+        """Go on with a paused answer, and then with what the connection brings."""
+        if connection.paused is not None:
+            outcome = self._handler.resume(connection)
+            if outcome is not KEEP_ALIVE:
+                return outcome
+        elif connection.received and self._idle.count + self._parking.parked >= self._connections_max:
+            return self._refuse(connection, 503, "too many connections")
+        return self._serve(connection)
+
+    def expire(self, connection: HttpConnection) -> Outcome:
+        """It has idled too long."""
+        return self._refuse(connection, 408, _UNFINISHED) if connection.in_head else Done(connection)
+
+    def _serve(self, connection: HttpConnection) -> Outcome:
+        """Answer requests as long as they follow each other, on this connection and others."""
+        serve, is_large = self._handler.serve, False
         try:
-            request = connection.feed(data)
-        except HttpError as error:
-            self._refuse(connection, error.status, error.text)
-            return None
-        return self._serve(connection, request)
-
-    def go_on(self, connection: HttpConnection) -> Paused | None:
-        """Something has come on a connection that idled, or one has room again for the answer that it waits for."""
-        request, connection.held = connection.held, None
-        return self._serve(connection, request)
-
-    def resume(self, response: BodyTransfer) -> Paused | None:
-        """Go on with a paused answer, and then with what its connection brings."""
-        connection = response.connection
-        result = self._exchange.resume(response)
-        if isinstance(result, Paused):
-            return result
-        if not result or connection is None:
-            self._parking.linger(response.stream.fd)
-            return None
-        return self._serve(connection, None)
-
-    def expire(self) -> None:
-        """End the connections whose time is over; the boss calls it now and then."""
-        for connection in self._idle.expire(quiet_too=self._draining()):
-            if connection.in_head:
-                self._refuse(connection, 408, _UNFINISHED)
-            else:
-                self._parking.linger(connection.fd)
-
-    def _serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest | None) -> Paused | None:
-        """Answer requests as long as they follow each other, on this connection and others; a pause is the caller's."""
-        serve, is_large = self._exchange.serve, False
-        try:
+            request = self._first_request(connection)
             for _ in range(REQUESTS_IN_A_ROW):
                 if request is None and not is_large:
-                    request = connection.next_request()
+                    request = self._next_request(connection)
                 if request is None:  # who was sent a large body reads it first
                     request = self._stay(connection)
                 if request is None:
-                    break
+                    return self._without_request(connection)
                 is_large = isinstance(request, MemoizedRequest) and request.reply.file is not None
-                result = serve(connection, request) if connection.stream.begin_answer(looks=not is_large) else None
-                if result is not True:
-                    return self._leave(connection, request, result)
+                if not connection.stream.begin_answer(looks=not is_large):
+                    return connection.hold(request.request if isinstance(request, MemoizedRequest) else request)
+                outcome = serve(connection, request)
+                if outcome is not KEEP_ALIVE:
+                    return outcome
                 request = None
-                # Others go first, without a way through the intake: one that is as busy is looked at soon enough.
+                # Others go first, without a way through the acceptor: one that is as busy is looked at soon enough.
                 other = None if connection.in_head else self._idle.take()
-                if other is not None:
-                    self._keep(connection)
-                    connection, request, is_large, other.held = other, other.held, False, None
-            else:
-                if connection.in_head:  # nothing may ever come that would wake it: it takes its turn by itself
-                    self._parking.park(connection)
-                    return None
-        except HttpError as error:
-            self._refuse(connection, error.status, error.text)
-            return None
-        except ClientGone:
-            sockets.close(connection.fd)
-            return None
-        except Exception:  # here it is known whose connection it is: maybe another one than the worker began with
-            log.exception("job failed")
-            self._parking.linger(connection.fd)
-            return None
-        self._keep(connection)
-        return None
+                if isinstance(other, HttpConnection):
+                    if connection.ended or self._shutdown.draining:
+                        self._parking.settle(Done(connection))
+                    else:  # straight there: under load this is done for each request
+                        self._idle.put(connection, self._timeouts.keepalive_s)
+                    connection, is_large = other, False
+                elif other is not None:
+                    self._run_queue.put(other)
+        except Exception as error:  # noqa: BLE001 - told, or logged, there
+            return self._failed(connection, error)
+        if connection.in_head:  # nothing may ever come that would wake it: it takes its turn by itself
+            return WaitsFor(connection, Event.TURN)
+        return self._without_request(connection)
 
-    def _leave(
-        self, connection: HttpConnection, request: RequestHead | MemoizedRequest, result: Paused | bool | None
-    ) -> Paused | None:
-        """The answer, or the connection, goes on later or ends; as HttpRequestHandler.serve() has told."""
-        if isinstance(result, Paused):
-            return result
-        if result is None:
-            connection.held = request.request if isinstance(request, MemoizedRequest) else request
-            self._parking.park(connection)
-        else:
-            self._parking.linger(connection.fd)
-        return None
+    def _failed(self, connection: HttpConnection, error: Exception) -> Outcome:
+        """Here it is known whose connection it is: maybe another one than the worker began with."""
+        if isinstance(error, HttpError):
+            return self._refuse(connection, error.status, error.text)
+        if not isinstance(error, ClientGone):
+            log.error("job failed", exc_info=error)
+        return Done(connection)
 
-    def _keep(self, connection: HttpConnection) -> None:
-        """No request is there: the connection idles, or ends."""
-        if connection.ended and connection.in_head:
-            self._refuse(connection, 400, _UNFINISHED)
-        elif connection.in_head:
-            self._idle.put(connection, connection.head_time_left(self._request_timeout_s))
-        elif connection.ended or self._draining():
-            self._parking.linger(connection.fd)
-        else:
-            self._idle.put(connection, self._keepalive_s)
+    def _first_request(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:
+        """The request that was held, or the one that came with the connection."""
+        if connection.received:
+            data, connection.received = connection.received, b""
+            return self._parse(connection, data)
+        request, connection.held = connection.held, None
+        return request
+
+    def _next_request(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:
+        """The next request, if its head is there: pipelined, or arrived by now. Never waits."""
+        request: RequestHead | MemoizedRequest | None = connection.pipelined() if connection.in_head else None
+        while request is None and (data := connection.receive()):
+            request = self._parse(connection, data)
+        return request
+
+    def _parse(self, connection: HttpConnection, data: bytes) -> RequestHead | MemoizedRequest | None:
+        """The request that these bytes are or complete, if any; one that is known by its bytes is not even parsed."""
+        if not connection.in_head:
+            known = self._recognise(data)
+            if known is not None:
+                connection.served += 1
+                return known
+        return connection.feed(data)
 
     def _stay(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:
         """Wait a moment for the next request, if a worker is left for everybody else."""
@@ -179,11 +192,25 @@ class Http1Server:
             return None
         self._staying += 1  # a lost update costs no more than one worker too many that waits for 20 ms
         try:
-            return connection.wait_request()
+            data = connection.receive(waits=True)
         finally:
             self._staying = max(0, self._staying - 1)
+        return (self._parse(connection, data) or self._next_request(connection)) if data else None
 
-    def _refuse(self, connection: HttpConnection, status: int, text: str) -> None:
+    def _without_request(self, connection: HttpConnection) -> Outcome:
+        """Nothing is there to be answered: the connection idles, or ends."""
+        if connection.in_head:
+            if connection.ended:
+                return self._refuse(connection, 400, _UNFINISHED)
+            return Idles(connection, connection.head_time_left(self._timeouts.request_s))
+        if connection.ended or self._shutdown.draining:
+            return Done(connection)
+        return Idles(connection, self._timeouts.keepalive_s)
+
+    def _refuse(self, connection: HttpConnection, status: int, text: str) -> Outcome:
+        self._send_refusal(connection.fd, status, text)
+        return Done(connection)
+
+    def _send_refusal(self, fd: int, status: int, text: str) -> None:
         with contextlib.suppress(ClientGone):
-            sockets.send(connection.fd, self._replies.error(status, CLOSES, time(), text))
-        self._parking.linger(connection.fd)
+            sockets.send(fd, self._heads.error(status, CLOSES, time(), text))

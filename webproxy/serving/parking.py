@@ -1,10 +1,27 @@
-"""Boss: the thread that keeps what would block a worker: unfinished requests, slow clients, ends of connections.
+"""ParkingLot: where jobs wait for something that is not a worker, and where connections come to their end.
 
-A worker that accepts a connection and finds the whole request there serves it at once. Anything else comes here, and
-costs no worker: when the request is whole, the boss puts it on the handoff line; at the time limit or at the client's
-end of stream it answers INVALID itself. A response whose client takes no more is parked here, a descriptor and a few
-numbers, until the client takes data again. A connection that was answered is closed here when the client has closed its
-side, so that no reset destroys data in flight.
+**States.** A job is *run* by a worker, *queued* (run_queue.py), or it waits for one event:
+
+    run ──Idles──▶ idle (transport/keepalive.py) ──its client sends──▶ run by whichever worker looks first
+     │                └──its time is over──▶ expire(), whose outcome is settled like any other
+     ├─WaitsFor WRITABLE──▶ parked here ──its client takes data, or is gone──▶ queued
+     │                         └──it takes less than the least rate──▶ closed
+     ├─WaitsFor TICKET──▶ in the admission's line ──a ticket, or too long a wait──▶ queued
+     ├─WaitsFor TURN, WIDTH──▶ queued
+     └─Done──▶ lingering here ──its client has closed, or the time is over──▶ closed
+
+**Events.** Workers call settle() with the outcome of what they ran; nothing else acts on an outcome. One thread of the
+lot's own polls the parked descriptors, and a few times a second looks at what only time ends: idle connections, parked
+clients that are too slow, lingering ends.
+
+**Invariants.** Every job is in exactly one place, and its descriptor is closed by whoever has the job then. settle()
+never blocks and needs no answer from the thread. A parked job holds no segment, no worker of the cache and no thread.
+The lot knows no protocol: it reads from a connection only to see it end.
+
+**Why not otherwise.** The lot once read unfinished requests too, and so knew both protocols a second time; these idle
+like any other connection now. Closing an answered connection at once would let data that is still on its way from the
+client destroy the answer (a reset); waiting for the client's end in the worker would cost a worker. Lingering ends are
+looked at now and then instead of polled, because one wake-up for each connection costs more than the answer.
 """
 
 from __future__ import annotations
@@ -15,89 +32,75 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
+from shmchannel.streams.admission import Admission, Ticket
 from webproxy.errors import ClientGone
-from webproxy.exchange.body_transfer import BodyTransfer
-from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
-from webproxy.serving.run_queue import HttpStart, RunQueue
+from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
-from webproxy.transport.http1_connection import HttpConnection
-from webproxy.transport.sniffing import Spoken, leans_to_http, spoken_by
+from webproxy.transport.job import Done, Event, Idles, Job, Outcome
+from webproxy.transport.keepalive import IdleConnections
+from webproxy.transport.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
 LINGER_SECONDS = 2.0
 LINGERING_MAX = 128
-UNFINISHED_MAX = 10_000
 _TICK_SECONDS = 0.25
-
-Waiting = BodyTransfer | HttpConnection
-"""A response in its middle, or a connection whose next answer has no room on its way to the client."""
-
-
-@dataclass(slots=True)
-class _Unfinished:
-    fd: int
-    data: bytes
-    expires: float
 
 
 class ParkingLot:
-    """Owns the sockets handed to adopt() and linger() until it hands them on or closes them."""
+    """Owns the jobs handed to settle() until they are queued again or closed."""
 
     def __init__(
-        self,
-        run_queue: RunQueue,
-        *,
-        request_timeout_s: float,
-        wire: Wire,
-        speaks_http: bool = False,
-        speaks_getfile: bool = True,
-        expire_idle: Callable[[], None] = lambda: None,
+        self, run_queue: RunQueue, idle: IdleConnections, admission: Admission | None, shutdown: Shutdown
     ) -> None:
-        """`expire_idle` ends the connections that have idled too long; called a few times a second."""
+        """Without an `admission` nobody needs a ticket."""
         self._run_queue = run_queue
-        self._speaks_http = speaks_http
-        self._speaks_getfile = speaks_getfile
-        self.expire_idle = expire_idle
-        self._request_timeout_s = request_timeout_s
-        self._wire = wire
-        self._inbox: deque[tuple[int, bytes]] = deque()
-        self._unfinished: dict[int, _Unfinished] = {}
-        self._arriving_paused: deque[Waiting] = deque()
-        self._paused: dict[int, Waiting] = {}
+        self._idle = idle
+        self._admission = admission
+        self._shutdown = shutdown
+        self._arriving: deque[Job] = deque()
+        self._parked: dict[int, Job] = {}
         self._lingering: deque[tuple[float, int]] = deque()
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
         self._stopping = False
-        self._look_again = 0.0
-        self._thread = threading.Thread(target=self._run, name="boss", daemon=True)
-        self.invalid_total = 0
+        self._next_tick = 0.0
+        self._thread = threading.Thread(target=self._run, name="parking", daemon=True)
         self.too_slow_total = 0
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    # -- called by workers ---------------------------------------------------------------------------------------
-    def adopt(self, fd: int, data: bytes) -> None:
-        """Take over a connection whose request is not whole yet; never blocks."""
-        self._inbox.append((fd, data))
-        os.eventfd_write(self._wake_fd, 1)
+    def settle(self, outcome: Outcome) -> None:
+        """Take over the job whose outcome this is; never blocks."""
+        if isinstance(outcome, Done):
+            self.linger(outcome.job.fd)
+        elif isinstance(outcome, Idles):
+            self._idle.put(outcome.job, outcome.limit_s)
+        else:
+            job, event = outcome
+            if event is Event.WRITABLE:
+                self._arriving.append(job)
+                os.eventfd_write(self._wake_fd, 1)
+            elif event is Event.TICKET and self._admission is not None:
+                self._admission.enqueue(partial(self._admit, job))
+            else:
+                self._run_queue.put_back(job)
 
-    def park(self, waiting: Waiting) -> None:
-        """Take over what has a client that takes nothing for now; it goes on when the client takes data again."""
-        self._arriving_paused.append(waiting)
-        os.eventfd_write(self._wake_fd, 1)
+    def _admit(self, job: Job, ticket: Ticket | None) -> None:
+        """Its turn has come; called by who leaves a place, whichever thread that is."""
+        job.ticket = ticket
+        self._run_queue.put_back(job)
 
     def linger(self, fd: int) -> None:
         """Take over an answered connection: no more comes from us, and it closes when the client has closed too.
 
-        Costs no wake-up: the boss looks at these now and then. Past the bound the oldest closes at once.
+        Costs no wake-up: the thread looks at these now and then. Past the bound the oldest closes at once.
         """
         if not sockets.end_sending(fd):  # the client was faster
             sockets.close(fd)
@@ -110,14 +113,14 @@ class ParkingLot:
                 pass
 
     @property
-    def unfinished(self) -> int:
-        """How many connections wait here for the rest of their request."""
-        return len(self._unfinished)
+    def parked(self) -> int:
+        """How many jobs wait here until their clients take what they have been sent."""
+        return len(self._parked) + len(self._arriving)
 
     @property
-    def parked(self) -> int:
-        """How many responses and connections wait here until their clients take what they have been sent."""
-        return len(self._paused) + len(self._arriving_paused)
+    def waiting(self) -> int:
+        """How many jobs wait for anything but a client's next request: what a drain waits for."""
+        return self.parked + self._run_queue.waiting + (0 if self._admission is None else self._admission.waiting)
 
     # -- the thread ----------------------------------------------------------------------------------------------
     def _run(self) -> None:
@@ -128,116 +131,35 @@ class ParkingLot:
                 log.exception("parking thread error")
 
     def _turn(self) -> None:
-        for fd, _ in self._epoll.poll(self._next_wait()):
+        for fd, _ in self._epoll.poll(_TICK_SECONDS):
             if fd == self._wake_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(fd)
-            elif fd in self._unfinished:
-                self._receive(fd)
-            elif fd in self._paused:
+            else:
                 self._epoll.unregister(fd)
-                self._go_on(self._paused.pop(fd))  # also a broken one: its next send says so
-        while self._inbox:
-            self._enter(*self._inbox.popleft())
-        while self._arriving_paused:
-            waiting = self._arriving_paused.popleft()
-            self._paused[waiting.stream.fd] = waiting
-            self._epoll.register(waiting.stream.fd, select.EPOLLOUT)
-        self._expire()
-        self._end_lingering()
+                self._run_queue.put_back(self._parked.pop(fd))  # also a broken one: its next send says so
+        while self._arriving:
+            job = self._arriving.popleft()
+            self._parked[job.fd] = job
+            self._epoll.register(job.fd, select.EPOLLOUT)
         now = monotonic()
-        if now >= self._look_again:  # not in each turn: these look at every connection that they keep
-            self._look_again = now + _TICK_SECONDS
+        if now >= self._next_tick:  # not in each turn: these look at every connection that they keep
+            self._next_tick = now + _TICK_SECONDS
+            self._end_lingering()
             self._drop_too_slow()
-            self.expire_idle()
-
-    def _go_on(self, waiting: Waiting) -> None:
-        if isinstance(waiting, BodyTransfer):
-            self._run_queue.put_paused(waiting)
-        else:
-            self._run_queue.put(waiting)
-
-    def _next_wait(self) -> float:
-        first = next(iter(self._unfinished.values()), None)
-        return _TICK_SECONDS if first is None else max(0.0, min(_TICK_SECONDS, first.expires - monotonic()))
-
-    def _enter(self, fd: int, data: bytes) -> None:
-        if len(self._unfinished) >= UNFINISHED_MAX:
-            self._answer(fd, Status.ERROR)
-            return
-        self._unfinished[fd] = _Unfinished(fd, data, monotonic() + self._request_timeout_s)
-        self._epoll.register(fd, select.EPOLLIN)
-
-    def _receive(self, fd: int) -> None:
-        entry = self._unfinished[fd]
-        try:
-            data = sockets.receive(fd)
-        except ClientGone:
-            sockets.close(self._leave(fd))
-            return
-        if data is None:
-            return
-        if not data:
-            self._give_up(entry, 400)
-            return
-        entry.data += data
-        spoken = self._spoken_by(entry.data)
-        if spoken is Spoken.HTTP:
-            self._run_queue.put(HttpStart(self._leave(fd), entry.data))
-        elif spoken is Spoken.GETFILE:
-            try:
-                path = parse_request(entry.data)
-            except RemoteProtocolError:
-                self._invalid(fd)
-                return
-            if path is not None:
-                self._run_queue.put((self._leave(fd), path))
-
-    def _spoken_by(self, data: bytes) -> Spoken:
-        if not self._speaks_http:
-            return Spoken.GETFILE
-        return spoken_by(data) if self._speaks_getfile else Spoken.HTTP
-
-    def _give_up(self, entry: _Unfinished, status: int) -> None:
-        """The rest of a request does not come; `status` says why to a client of HTTP."""
-        if self._speaks_http and leans_to_http(entry.data):
-            self._run_queue.put(HttpStart(self._leave(entry.fd), entry.data, status))
-        elif self._speaks_getfile:
-            self._invalid(entry.fd)
-        else:
-            self.linger(self._leave(entry.fd))
-
-    def _leave(self, fd: int) -> int:
-        self._epoll.unregister(fd)
-        return self._unfinished.pop(fd).fd
-
-    def _invalid(self, fd: int) -> None:
-        self.invalid_total += 1
-        self._answer(self._leave(fd), Status.INVALID)
-
-    def _answer(self, fd: int, status: Status) -> None:
-        with contextlib.suppress(ClientGone):
-            sockets.send(fd, refusal(status, self._wire))
-        self.linger(fd)
-
-    def _expire(self) -> None:
-        now = monotonic()
-        while self._unfinished:  # in the order of their deadlines: all have the same time limit
-            entry = next(iter(self._unfinished.values()))
-            if entry.expires > now:
-                return
-            self._give_up(entry, 408)
+            for idle in self._idle.expire(quiet_too=self._shutdown.draining):
+                self.settle(idle.expire())
 
     def _drop_too_slow(self) -> None:
-        for fd, waiting in list(self._paused.items()):
+        for fd, job in list(self._parked.items()):
             try:
-                waiting.stream.check_rate()
+                job.stream.check_rate()
             except ClientGone as error:
                 self._epoll.unregister(fd)
-                del self._paused[fd]
-                sockets.close(fd)
+                del self._parked[fd]
+                log.info("client dropped", extra={"path": job.path, "reason": str(error)})
+                job.close()
                 self.too_slow_total += 1
-                log.info("client dropped", extra={"path": waiting.path, "reason": str(error)})
 
     def _end_lingering(self) -> None:
         now = monotonic()
@@ -257,12 +179,8 @@ class ParkingLot:
         os.eventfd_write(self._wake_fd, 1)
         if self._thread.ident is not None:
             self._thread.join()
-        for fd, _ in self._inbox:
-            sockets.close(fd)
-        for fd in (*self._unfinished, *self._paused):
-            sockets.close(fd)
-        for waiting in self._arriving_paused:
-            sockets.close(waiting.stream.fd)
+        for job in (*self._parked.values(), *self._arriving):
+            job.close()
         for _, fd in self._lingering:
             sockets.close(fd)
         self._epoll.close()

@@ -1,74 +1,74 @@
-"""RunQueue: what workers take over from the boss and from each other, pollable beside the listener."""
+"""RunQueue: the jobs that wait for a worker, pollable beside the listener; and WorkerDemand, which tells that some do.
+
+**States.** A job is in one of two lines, of new ones and of those that come back from a wait, or no longer here. It
+came in by whoever made it (the acceptor at its end, a worker that found more than it can run), or by whoever saw what
+it waited for (the parking thread, the last holder of a ticket).
+
+**Events.** put() and put_back() add at the end of a line and wake one worker; take() and take_back() remove the oldest.
+None of them blocks, and each may be called by any thread.
+
+**Invariants.** The descriptor is a semaphore that is readable once for each entry. It is made readable *before* the
+entry is visible: who took an entry that is not counted yet would leave the descriptor readable for ever, and every idle
+worker awake. The other order of failures is harmless: a worker that is woken before it can see the entry looks again.
+An entry belongs to whoever took it, and to nobody else. The number of connections bounds both lines.
+
+**Why not otherwise.** One line would do for order, but not for fairness: a burst of new requests would keep responses
+from their end, and long responses that yield keep new requests waiting; the acceptor takes from both in turn. A
+queue.Queue has a lock and a condition, which a worker cannot wait for beside a listener; a pipe needs a byte read and
+written for each entry and has a bound that blocks. And no queue stands on the way of a request that is whole when its
+connection is accepted: the worker that accepts is the one that serves.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
+import socket
 from collections import deque
-from typing import NamedTuple, TypeVar
 
-from webproxy.exchange.body_transfer import BodyTransfer, LongRequest
-from webproxy.transport import sockets
-from webproxy.transport.http1_connection import HttpConnection
-
-Request = tuple[int, bytes]
-"""The descriptor of a client's connection, and the path it asked for."""
-
-
-class HttpStart(NamedTuple):
-    """The descriptor of a new connection that speaks HTTP, and its first bytes."""
-
-    fd: int
-    data: bytes
-    refused: int = 0
-    """No more comes, and this is the status to say so: the client has ended, or was too slow."""
-
-
-Entry = TypeVar("Entry")
+from webproxy.transport.job import Job
+from webproxy.transport.keepalive import IdleConnections
 
 
 class RunQueue:
-    """Two lines, of whole requests and of paused responses that may go on; bounded by the number of connections.
-
-    They share one descriptor that is readable once for each entry. It is made readable first: who took an entry that
-    is not counted yet would leave the descriptor readable for ever, and every idle worker awake.
-    """
+    """For many threads."""
 
     def __init__(self) -> None:
-        self._requests: deque[Request | LongRequest | HttpStart | HttpConnection] = deque()
-        self._paused: deque[BodyTransfer] = deque()
+        self._new: deque[Job] = deque()
+        self._back: deque[Job] = deque()
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
 
     def fileno(self) -> int:
         """The descriptor to poll for reading."""
         return self._fd
 
-    def put(self, request: Request | LongRequest | HttpStart | HttpConnection) -> None:
-        """Add a request and wake one worker; never blocks."""
+    def put(self, job: Job) -> None:
+        """Add a new job and wake one worker."""
         os.eventfd_write(self._fd, 1)
-        self._requests.append(request)
+        self._new.append(job)
 
-    def put_paused(self, response: BodyTransfer) -> None:
-        """Add a response that may go on and wake one worker; never blocks."""
+    def put_back(self, job: Job) -> None:
+        """Add a job that has waited for something and wake one worker."""
         os.eventfd_write(self._fd, 1)
-        self._paused.append(response)
+        self._back.append(job)
 
-    def take(self) -> Request | LongRequest | HttpStart | HttpConnection | None:
-        """The oldest request, or None; never blocks."""
-        return self._take(self._requests) if self._requests else None
+    def take(self) -> Job | None:
+        """The oldest new job, or None."""
+        return self._take(self._new) if self._new else None
 
-    def take_paused(self) -> BodyTransfer | None:
-        """The response that waits longest, or None; never blocks."""
-        return self._take(self._paused) if self._paused else None
+    def take_back(self) -> Job | None:
+        """The oldest of those that have waited, or None."""
+        return self._take(self._back) if self._back else None
 
-    def _take(self, line: deque[Entry]) -> Entry | None:
+    def _take(self, line: deque[Job]) -> Job | None:
         try:
-            entry = line.popleft()
+            job = line.popleft()
         except IndexError:  # another worker was faster
             return None
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._fd)
-        return entry
+        return job
 
     def wake(self, workers: int) -> None:
         """Wake so many workers though there is nothing to take, to see that they shall end; it stays readable."""
@@ -77,14 +77,36 @@ class RunQueue:
 
     @property
     def waiting(self) -> int:
-        """How many entries no worker has taken yet."""
-        return len(self._requests) + len(self._paused)
+        """How many jobs no worker has taken yet."""
+        return len(self._new) + len(self._back)
 
     def close(self) -> None:
         """Close the descriptor and what still waits."""
-        while self._requests:
-            job = self._requests.popleft()
-            sockets.close(job.fd if isinstance(job, HttpConnection) else job[0])
-        while self._paused:
-            sockets.close(self._paused.popleft().stream.fd)
+        for line in (self._new, self._back):
+            while line:
+                line.popleft().close()
         os.close(self._fd)
+
+
+class WorkerDemand:
+    """Tells a job that could yield whether others need its worker. It looks only, and takes nothing in."""
+
+    def __init__(
+        self, run_queue: RunQueue, listener: socket.socket, idle: IdleConnections, idle_workers: list[bool]
+    ) -> None:
+        """`idle_workers` has an item for each worker: True while it only waits for work."""
+        self._run_queue = run_queue
+        self._idle_workers = idle_workers
+        self._arrivals = select.epoll()
+        self._arrivals.register(listener, select.EPOLLIN)
+        self._arrivals.register(idle.fileno(), select.EPOLLIN)
+
+    def others_wait(self) -> bool:
+        """True when every worker is busy, and a job in the queue, a new connection or a next request needs one."""
+        if any(self._idle_workers):
+            return False
+        return self._run_queue.waiting > 0 or bool(self._arrivals.poll(0, 1))
+
+    def close(self) -> None:
+        """Close the epoll; nobody may ask any more."""
+        self._arrivals.close()

@@ -7,13 +7,13 @@ import fcntl
 import os
 import select
 import termios
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from time import monotonic
 
 from webproxy.errors import ClientGone, ClientTooSlow
 from webproxy.transport import sockets
+from webproxy.transport.shutdown import Shutdown
 
 _POLL_SECONDS = 0.25
 LOOK_BYTES = 32_768
@@ -31,21 +31,16 @@ class RateLimit:
 class ClientStream:
     """Sends to a socket with a short kernel send timeout: each send transfers what the client accepted in that time."""
 
-    __slots__ = ("_limit", "_looked_at", "_sent_bytes", "_stopping", "_window_end", "_window_taken", "fd")
+    __slots__ = ("_limit", "_looked_at", "_sent_bytes", "_shutdown", "_window_end", "_window_taken", "fd")
 
-    def __init__(self, fd: int, limit: RateLimit, stopping: Callable[[], bool]) -> None:
+    def __init__(self, fd: int, limit: RateLimit, shutdown: Shutdown) -> None:
         self.fd = fd
         self._limit = limit
-        self._stopping = stopping
+        self._shutdown = shutdown
         self._sent_bytes = 0
         self._looked_at = 0
         self._window_end = 0.0
         self._window_taken = 0
-
-    @property
-    def sent_bytes(self) -> int:
-        """Bytes accepted by the kernel so far."""
-        return self._sent_bytes
 
     def begin_answer(self, *, looks: bool = True) -> bool:
         """Prepare for another response on the same connection: its rate is measured anew.
@@ -149,7 +144,7 @@ class ClientStream:
 
         Raises:
             ClientGone: it closed, or the daemon stops without waiting.
-            ClientTooSlow: it was below the minimum rate over the window.
+            ClientTooSlow: it took less than the minimum rate over the window.
         """
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
@@ -158,7 +153,7 @@ class ClientStream:
                 if events & (select.POLLERR | select.POLLHUP):
                     raise ClientGone("connection broken while waiting for the client")
                 return
-            if self._stopping():
+            if self._shutdown.stopping:
                 raise ClientGone("the daemon stops")
             self.check_rate()
 
@@ -166,7 +161,7 @@ class ClientStream:
         """Called regularly while waiting for the client.
 
         Raises:
-            ClientTooSlow: it was below the minimum rate over the window.
+            ClientTooSlow: it took less than the minimum rate over the window.
         """
         if not self._window_end:
             self._open_window()

@@ -1,16 +1,21 @@
-"""HttpConnection: one HTTP client's connection; between requests it is a descriptor and a parser."""
+"""HttpConnection: one HTTP client's connection; between requests it is a descriptor and a parser.
+
+It is a job as well: its server runs it, with what it is in the middle of.
+"""
 
 from __future__ import annotations
 
 from time import monotonic
+from typing import Protocol
 
+from shmchannel.streams.admission import Ticket
 from webproxy.errors import BodyCutShort
 from webproxy.http.messages import RequestHead
 from webproxy.http.parser import RequestParser
 from webproxy.http.serialise import CONTINUE
 from webproxy.transport import sockets
-from webproxy.transport.cached_reply import MemoizedRequest, Recognise, recognise_nothing
 from webproxy.transport.client_stream import ClientStream
+from webproxy.transport.job import Event, Outcome, WaitsFor
 
 BODY_BYTES = 65_536
 UNREAD_SECONDS = 0.5
@@ -18,29 +23,59 @@ UNREAD_BYTES_MAX = 1 << 20
 """How much of an unwanted body is read and discarded; beyond that closing is cheaper."""
 
 
+class PausedBody(Protocol):
+    """The rest of an answer's body."""
+
+    @property
+    def path(self) -> bytes:
+        """What a log line names it by."""
+
+    def go_on(self, event: Event | None = Event.WIDTH, ticket: Ticket | None = None) -> Event | None:
+        """Send on; what it waits for then, or None at the end."""
+
+
+class ConnectionServer(Protocol):
+    """Who answers what comes on connections."""
+
+    def run(self, connection: HttpConnection) -> Outcome:
+        """As Job.run()."""
+
+    def expire(self, connection: HttpConnection) -> Outcome:
+        """As IdleJob.expire()."""
+
+
 class HttpConnection:
-    """Used by one thread at a time: a worker, or the keeper of idle connections."""
+    """Used by one thread at a time: a worker, or whoever keeps it while it waits."""
 
     __slots__ = (
         "_continue_due",
         "_head_since",
         "_parsed",
         "_parser",
-        "_recognise",
+        "_server",
         "ended",
         "expires",
         "fd",
         "held",
+        "is_last",
         "is_watched",
+        "paused",
+        "received",
         "served",
         "stream",
+        "ticket",
     )
 
-    def __init__(self, stream: ClientStream, *, head_bytes_max: int, recognise: Recognise = recognise_nothing) -> None:
+    def __init__(
+        self, stream: ClientStream, server: ConnectionServer, *, head_bytes_max: int, received: bytes = b""
+    ) -> None:
+        """`received` is what has come on it already."""
         self.stream = stream
+        self._server = server
+        self.received = received
+        """What has come and nobody has looked at."""
         self.fd = stream.fd
         self._parser = RequestParser(head_bytes_max=head_bytes_max)
-        self._recognise = recognise
         self._parsed: RequestHead | None = None
         self._continue_due = False
         self.ended = False
@@ -51,12 +86,48 @@ class HttpConnection:
         self.served = 0
         self.held: RequestHead | None = None
         """The next request, while the client has not read the responses before it."""
+        self.paused: PausedBody | None = None
+        """The rest of the current answer, while it waits; with `is_last` the connection ends behind it."""
+        self.is_last = False
+        self.ticket: Ticket | None = None
         self._head_since = 0.0
 
     @property
     def path(self) -> bytes:
-        """The client's name in log lines."""
+        """What a log line names it by."""
+        if self.paused is not None:
+            return self.paused.path
         return b"" if self.held is None else self.held.target
+
+    # -- as a job ------------------------------------------------------------------------------------------------
+    def run(self) -> Outcome:
+        """Answer what has come, or go on with an answer."""
+        return self._server.run(self)
+
+    def expire(self) -> Outcome:
+        """Nothing has come in time."""
+        return self._server.expire(self)
+
+    def close(self) -> None:
+        """The end of the process."""
+        sockets.close(self.fd)
+
+    def hold(self, request: RequestHead) -> WaitsFor:
+        """The client takes nothing now: the request is answered when it does."""
+        self.held = request
+        return WaitsFor(self, Event.WRITABLE)
+
+    def pause(self, body: PausedBody, event: Event, *, is_last: bool) -> WaitsFor:
+        """The rest of an answer's body goes on when the event has happened."""
+        self.paused, self.is_last = body, is_last
+        return WaitsFor(self, event)
+
+    def take_ticket(self) -> Ticket | None:
+        """The ticket that it has waited for, for who uses it."""
+        ticket, self.ticket = self.ticket, None
+        return ticket
+
+    # -- requests ------------------------------------------------------------------------------------------------
 
     def head_time_left(self, limit_s: float) -> float:
         """The remaining time for a head; it starts with the first call for that head."""
@@ -76,43 +147,31 @@ class HttpConnection:
         """
         return self._parser.whole_request if request is self._parsed else b""
 
-    def feed(self, data: bytes) -> RequestHead | MemoizedRequest | None:
+    def feed(self, data: bytes) -> RequestHead | None:
         """Feed received bytes; returns the next request once its head is complete.
 
         Raises:
             HttpError: invalid request; the connection must be closed after the response.
         """
-        if not self._parser.buffered:
-            known = self._recognise(data)
-            if known is not None:
-                self.served += 1
-                return known
         return self._begun(self._parser.feed(data))
 
-    def next_request(self) -> RequestHead | MemoizedRequest | None:
-        """The next request, if its head is available: pipelined, or arrived by now. Never waits. Errors as feed().
+    def pipelined(self) -> RequestHead | None:
+        """The next request, if its head came with the one before. Errors as feed()."""
+        return self._begun(self._parser.next_head())
+
+    def receive(self, *, waits: bool = False) -> bytes:
+        """What has come; none when nothing has, or at the client's end, which it notes.
+
+        With `waits` for a few milliseconds (the socket's receive timeout).
 
         Raises:
             ClientGone: the connection is broken.
         """
-        request: RequestHead | MemoizedRequest | None = None
-        if self._parser.buffered:
-            request = self._begun(self._parser.next_head())
-        while request is None:
-            data = sockets.receive(self.fd)
-            if not data:
-                self.ended = data is not None
-                return None
-            request = self.feed(data)
-        return request
-
-    def wait_request(self) -> RequestHead | MemoizedRequest | None:
-        """As next_request(), waiting for bytes for a few milliseconds (the socket's receive timeout)."""
-        data = sockets.receive_waiting(self.fd)
+        data = sockets.receive_waiting(self.fd) if waits else sockets.receive(self.fd)
         if not data:
             self.ended = data is not None
-            return None
-        return self.feed(data) or self.next_request()
+            return b""
+        return data
 
     def _begun(self, request: RequestHead | None) -> RequestHead | None:
         if request is not None:

@@ -9,8 +9,8 @@ import pytest
 
 from shmchannel.daemonkit.options import Loaded, SettingError, load
 from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
+from webproxy.daemon.assembly import caching_options
 from webproxy.daemon.config import Protocol, ProxyConfig
-from webproxy.daemon.http_setup import caching_options
 from webproxy.http.urls import split_target
 from webproxy.origin.routing import Refused, Target
 

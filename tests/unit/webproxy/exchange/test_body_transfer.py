@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import cast
 
 import pytest
 
@@ -26,23 +25,20 @@ from shmchannel.streams.layout import ERROR, FAILED, LAST, NOT_FOUND, OK, Object
 from shmchannel.streams.pool import WIDEN_CHUNKS
 from shmchannel.streams.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of
+from tests.support.handlers import getfile_handler
 from tests.support.pairs import DictCache, Entry, MemoryPair, Pair
-from tests.support.streams import ScriptedStream
+from tests.support.streams import ScriptedStream, client_stream, source_of
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone
 from webproxy.exchange import body_transfer
-from webproxy.exchange.body_transfer import BodyTransfer, Pause
-from webproxy.exchange.getfile_request import GetfileRequestHandler
-from webproxy.fetch.getfile_fetch import GetfileFetches
+from webproxy.exchange.body_transfer import BodyTransfer
+from webproxy.exchange.getfile_request import GetfileRequest
 from webproxy.getfile import Wire
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.getfile_variants import GetfileVariants
-from webproxy.store.lookup import ObjectLookup
-from webproxy.store.updates import CacheUpdater
-from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.job import Done, Event
 
 KEY = b"/x"
 BODY = body_of(5 * CAPACITY + 50)
@@ -64,41 +60,32 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         yield made
 
 
-class NoOrigin:
-    """Stands for fetches of which no origin has anything."""
-
-    def has_origin(self, key: bytes) -> bool:
-        return False
-
-
 def link_to(pair: Pair) -> CacheClient:
     return CacheClient(pair.client, patient=False)
 
 
-def response_for(stream: ClientStream, *, body: bytes = BODY, others_wait: Callable[[], bool] = bool) -> BodyTransfer:
-    return BodyTransfer(stream, KEY, len(body), 1, others_wait)
+def response_for(
+    pair: Pair, stream: ClientStream, *, body: bytes = BODY, others_wait: Callable[[], bool] = bool
+) -> BodyTransfer:
+    return BodyTransfer(stream, KEY, len(body), 1, source_of(link_to(pair), others_wait))
 
 
 def asked(link: CacheClient) -> IncomingTransfer:
     return link.get(KEY, Deadline.after(WATCHDOG_S))
 
 
-def begin(response: BodyTransfer, link: CacheClient, *, first: Callable[[], None] = lambda: None) -> Pause | None:
+def begin(response: BodyTransfer, link: CacheClient, *, first: Callable[[], None] = lambda: None) -> Event | None:
     """Send from the first byte on, as an exchange does behind its header; `first` happens when the first chunk came."""
     with asked(link) as transfer:
         first()
         return response.send(transfer, 0)
 
 
-def resume(response: BodyTransfer, link: CacheClient) -> Pause | None:
-    return response.resume(link, WATCHDOG_S)
-
-
 def until_the_end(response: BodyTransfer, link: CacheClient) -> None:
     """Whatever it pauses for, go on at once."""
     pause = begin(response, link)
     while pause is not None:
-        pause = resume(response, link)
+        pause = response.resume()
 
 
 def is_clean(pair: Pair) -> bool:
@@ -109,7 +96,7 @@ def is_clean(pair: Pair) -> bool:
 # -- pauses ----------------------------------------------------------------------------------------------------------
 def test_all_at_once(pair: Pair) -> None:
     stream = ScriptedStream()
-    assert begin(response_for(stream), link_to(pair)) is None
+    assert begin(response_for(pair, stream), link_to(pair)) is None
     assert stream.received == BODY
     assert stream.announced == [True] * (CHUNKS - 1) + [False], "only the last packet may leave unfilled"
     assert is_clean(pair)
@@ -121,14 +108,14 @@ def test_slow_at_every_chunk_position(pair: Pair, chunk: int, beside: int) -> No
     """The client stops before, at and behind each seam; it gets the rest from that byte on, of that version."""
     link, stop = link_to(pair), max(0, chunk * CAPACITY + beside)
     stream = ScriptedStream(stop)
-    response = response_for(stream)
-    assert begin(response, link) is Pause.SLOW
+    response = response_for(pair, stream)
+    assert begin(response, link) is Event.WRITABLE
     assert response.position == stop
     assert is_clean(pair), "who is paused holds no segment"
-    assert resume(response, link) is Pause.SLOW, "it takes nothing yet"
+    assert response.resume() is Event.WRITABLE, "it takes nothing yet"
     assert response.position == stop
     stream.allowance = 1 << 30
-    assert resume(response, link) is None
+    assert response.resume() is None
     assert stream.received == BODY
     resumed = 0 if stop >= (CHUNKS - 1) * CAPACITY else 1 if len(BODY) - stop <= CAPACITY else 2
     again = [(stop, 1)] * resumed  # what is left of the last chunk is kept, and needs no command
@@ -140,18 +127,18 @@ def test_slow_at_every_chunk_position(pair: Pair, chunk: int, beside: int) -> No
 def test_slow_in_the_last_chunk(pair: Pair, heir: Entry | None) -> None:
     """For the cache it is over with that chunk, and what becomes of the object is all the same."""
     stream = ScriptedStream(len(BODY) - 40)
-    response = response_for(stream)
-    assert begin(response, link_to(pair)) is Pause.SLOW
+    response = response_for(pair, stream)
+    assert begin(response, link_to(pair)) is Event.WRITABLE
     assert is_clean(pair)
     del pair.cache.entries[KEY]
     if heir is not None:
         pair.cache.entries[KEY] = heir
     for _ in range(3):
         stream.allowance += 10
-        assert resume(response, link_to(pair)) is Pause.SLOW
+        assert response.resume() is Event.WRITABLE
         assert response.position == stream.allowance
     stream.allowance += 10
-    assert resume(response, link_to(pair)) is None
+    assert response.resume() is None
     assert stream.received == BODY
 
 
@@ -168,11 +155,11 @@ def test_a_client_that_takes_its_time_keeps_its_worker_while_nobody_waits(
         grown.append(stream.allowance)
         return stream.allowance > 3 * CAPACITY
 
-    response = response_for(stream, others_wait=others_wait)
-    assert begin(response, link_to(pair)) is Pause.SLOW
+    response = response_for(pair, stream, others_wait=others_wait)
+    assert begin(response, link_to(pair)) is Event.WRITABLE
     assert CAPACITY < response.position < len(BODY)
     stream.allowance = 1 << 30
-    assert resume(response, link_to(pair)) is None
+    assert response.resume() is None
     assert stream.received == BODY
     assert is_clean(pair)
 
@@ -182,11 +169,11 @@ def test_a_slow_client_gives_way_to_who_waits_for_a_segment(monkeypatch: pytest.
     with MemoryPair(segments=1) as alone:
         alone.cache.entries[KEY] = Entry(BODY)
         link, stream = link_to(alone), ScriptedStream(10)
-        response = response_for(stream)
+        response = response_for(alone, stream)
         with ThreadPoolExecutor(1) as threads, asked(link) as transfer:
             waiter = threads.submit(lambda: asked(link))
             wait_until(lambda: alone.pool.stats().waiting == 1, what="somebody who waits")
-            assert response.send(transfer, 0) is Pause.SLOW
+            assert response.send(transfer, 0) is Event.WRITABLE
             transfer.close()
             with waiter.result() as other:
                 other.cancel_quietly()
@@ -196,7 +183,7 @@ def test_the_part_that_went_with_the_header_is_not_sent_again(pair: Pair) -> Non
     link, stream = link_to(pair), ScriptedStream()
     with asked(link) as transfer:
         sent = stream.send_memory(transfer.address, 10)
-        assert response_for(stream).send(transfer, sent) is None
+        assert response_for(pair, stream).send(transfer, sent) is None
     assert stream.received == BODY
     assert is_clean(pair)
 
@@ -207,14 +194,14 @@ def test_any_history_of_pauses(pair: Pair, monkeypatch: pytest.MonkeyPatch, seed
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     script = random.Random(seed)
     link, stream = link_to(pair), ScriptedStream(script.randrange(300))
-    response = response_for(stream, others_wait=lambda: script.random() < 0.3)
+    response = response_for(pair, stream, others_wait=lambda: script.random() < 0.3)
     pause = begin(response, link)
     while pause is not None:
         assert stream.received == BODY[: response.position]
         assert is_clean(pair)
-        if pause is Pause.SLOW:
+        if pause is Event.WRITABLE:
             stream.allowance += script.randrange(300)
-        pause = resume(response, link)
+        pause = response.resume()
     assert stream.received == BODY
     assert is_clean(pair)
 
@@ -223,12 +210,12 @@ def test_yields_after_its_slice_when_others_wait(pair: Pair, monkeypatch: pytest
     """A slice without length: one chunk in each turn."""
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     link, stream = link_to(pair), ScriptedStream()
-    response = response_for(stream, others_wait=lambda: True)
+    response = response_for(pair, stream, others_wait=lambda: True)
     pauses = [begin(response, link)]
     while pauses[-1] is not None:
         assert is_clean(pair)
-        pauses.append(resume(response, link))
-    assert pauses == [Pause.YIELD] * (CHUNKS - 1) + [None]
+        pauses.append(response.resume())
+    assert pauses == [Event.TURN] * (CHUNKS - 1) + [None]
     assert stream.received == BODY
 
 
@@ -237,7 +224,7 @@ def test_keeps_its_worker(pair: Pair, monkeypatch: pytest.MonkeyPatch, slice_ns:
     """While nobody waits, or within its slice."""
     monkeypatch.setattr(body_transfer, "SLICE_NS", slice_ns)
     stream = ScriptedStream()
-    assert begin(response_for(stream, others_wait=lambda: others_wait), link_to(pair)) is None
+    assert begin(response_for(pair, stream, others_wait=lambda: others_wait), link_to(pair)) is None
     assert stream.received == BODY
 
 
@@ -248,7 +235,7 @@ def test_keeps_its_worker_when_a_cache_that_stops_would_not_be_asked_again(
     link, stream = link_to(pair), ScriptedStream()
     with asked(link) as transfer:
         pair.queue.set_stopping()
-        assert response_for(stream, others_wait=lambda: True).send(transfer, 0) is None
+        assert response_for(pair, stream, others_wait=lambda: True).send(transfer, 0) is None
     assert stream.received == BODY
     assert is_clean(pair)
 
@@ -259,17 +246,17 @@ def test_widens_when_segments_come_free() -> None:
     with MemoryPair(segments=8, stripe=4) as pair:
         pair.cache.entries[KEY] = Entry(body)
         link, stream = link_to(pair), ScriptedStream(2 * CAPACITY)
-        response = response_for(stream, body=body)
+        response = response_for(pair, stream, body=body)
         held = [pair.pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(7)]
-        assert begin(response, link) is Pause.SLOW, "no reason to pause for width"
+        assert begin(response, link) is Event.WRITABLE, "no reason to pause for width"
         assert pair.pool.stats().widest_lease == 1
         stream.allowance = 1 << 30
         with link.get(KEY, Deadline.after(WATCHDOG_S), offset=response.position, version=1) as transfer:
             for lease in held:
                 lease.give_back()
-            assert response.send(transfer, 0) is Pause.WIDEN
+            assert response.send(transfer, 0) is Event.WIDTH
         assert response.position == 3 * CAPACITY
-        assert resume(response, link) is None
+        assert response.resume() is None
         assert pair.pool.stats().widest_lease == 4
         assert stream.received == body
         assert is_clean(pair)
@@ -287,8 +274,8 @@ RANGES = [
 ]
 
 
-def response_of(stream: ClientStream, start: int, end: int) -> BodyTransfer:
-    response = response_for(stream)
+def response_of(pair: Pair, stream: ClientStream, start: int, end: int) -> BodyTransfer:
+    response = response_for(pair, stream)
     response.position, response.end = start, end
     return response
 
@@ -296,8 +283,8 @@ def response_of(stream: ClientStream, start: int, end: int) -> BodyTransfer:
 @pytest.mark.parametrize(("start", "end"), RANGES)
 def test_a_range_is_sent_from_its_first_byte_to_its_last(pair: Pair, start: int, end: int) -> None:
     stream = ScriptedStream()
-    response = response_of(stream, start, end)
-    assert resume(response, link_to(pair)) is None
+    response = response_of(pair, stream, start, end)
+    assert response.resume() is None
     assert stream.received == BODY[start:end]
     assert stream.announced[-1] is False, "its last packet may leave unfilled"
     assert response.position == end
@@ -307,15 +294,15 @@ def test_a_range_is_sent_from_its_first_byte_to_its_last(pair: Pair, start: int,
 @pytest.mark.parametrize("dribble", [1, 3, CAPACITY - 1, CAPACITY + 1])
 @pytest.mark.parametrize(("start", "end"), RANGES[1:5])
 def test_a_range_pauses_and_goes_on_and_ends_where_it_ends(pair: Pair, start: int, end: int, dribble: int) -> None:
-    link, stream = link_to(pair), ScriptedStream(max(1, (end - start) // 3))
-    response = response_of(stream, start, end)
-    pause = resume(response, link)
+    stream = ScriptedStream(max(1, (end - start) // 3))
+    response = response_of(pair, stream, start, end)
+    pause = response.resume()
     while pause is not None:
-        assert pause is Pause.SLOW
+        assert pause is Event.WRITABLE
         assert response.position == start + len(stream.received)
         assert is_clean(pair)
         stream.allowance += max(dribble, (end - start) // 5)
-        pause = resume(response, link)
+        pause = response.resume()
     assert stream.received == BODY[start:end]
     asked_for = [
         (command.offset, command.offset + command.length if command.length else len(BODY))
@@ -327,11 +314,11 @@ def test_a_range_pauses_and_goes_on_and_ends_where_it_ends(pair: Pair, start: in
 
 def test_a_range_of_an_object_that_is_gone_is_cut_short(pair: Pair) -> None:
     stream = ScriptedStream(5)
-    response = response_of(stream, 3, 2 * CAPACITY)
-    assert resume(response, link_to(pair)) is Pause.SLOW
+    response = response_of(pair, stream, 3, 2 * CAPACITY)
+    assert response.resume() is Event.WRITABLE
     pair.cache.entries[KEY] = Entry(body_of(len(BODY)), version=2)
     with pytest.raises(BodyCutShort, match="changed or left"):
-        resume(response, link_to(pair))
+        response.resume()
     assert stream.received == BODY[3:8]
     assert is_clean(pair)
 
@@ -342,7 +329,7 @@ def test_a_short_range_does_not_pause_for_width() -> None:
     with MemoryPair(segments=8, stripe=4) as pair:
         pair.cache.entries[KEY] = Entry(body)
         link, stream = link_to(pair), ScriptedStream()
-        response = response_for(stream, body=body)
+        response = response_for(pair, stream, body=body)
         response.end = 3 * CAPACITY
         held = [pair.pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(7)]
         with link.get(KEY, Deadline.after(WATCHDOG_S), length=response.end) as transfer:
@@ -353,9 +340,9 @@ def test_a_short_range_does_not_pause_for_width() -> None:
         assert is_clean(pair)
 
 
-def test_a_response_ends_with_its_body_and_has_no_connection_unless_told(pair: Pair) -> None:
-    response = response_for(ScriptedStream())
-    assert (response.position, response.end, response.connection) == (0, len(BODY), None)
+def test_a_response_ends_with_its_body_unless_told(pair: Pair) -> None:
+    response = response_for(pair, ScriptedStream())
+    assert (response.position, response.end) == (0, len(BODY))
 
 
 def test_real_sockets_and_segments() -> None:
@@ -368,19 +355,19 @@ def test_real_sockets_and_segments() -> None:
     ):
         pair.cache.entries[KEY] = Entry(body)
         set_patience(fd, 20_000)
-        link, stream = link_to(pair), ClientStream(fd, NO_LIMIT, lambda: False)
-        response = response_for(stream, body=body)
-        pauses = [begin(response, link), resume(response, link)]
-        assert pauses == [Pause.SLOW, Pause.SLOW]
+        link, stream = link_to(pair), client_stream(fd, NO_LIMIT)
+        response = response_for(pair, stream, body=body)
+        pauses = [begin(response, link), response.resume()]
+        assert pauses == [Event.WRITABLE, Event.WRITABLE]
         assert is_clean(pair)
         received = crew.submit(at_end, client)
-        pause: Pause | None = Pause.SLOW
+        pause: Event | None = Event.WRITABLE
         while pause is not None:
             stream.wait_writable()
-            pause = resume(response, link)
+            pause = response.resume()
         sockets.end_sending(fd)
         assert received.result(WATCHDOG_S) == body
-        assert response.position == stream.sent_bytes == len(body)
+        assert response.position == len(body)
         assert is_clean(pair)
         sockets.close(fd)
 
@@ -397,7 +384,7 @@ def set_patience(fd: int, microseconds: int) -> None:
 def test_client_gone(pair: Pair, stop: int) -> None:
     """Wherever it leaves, the cache's worker is told and no segment is lost."""
     link, stream = link_to(pair), ScriptedStream(stop, leaves=True)
-    response = response_for(stream)
+    response = response_for(pair, stream)
     with pytest.raises(ClientGone):
         until_the_end(response, link)
     assert stream.received == BODY[:stop]
@@ -406,10 +393,10 @@ def test_client_gone(pair: Pair, stop: int) -> None:
 
 
 # -- an object, or a cache, that is gone -----------------------------------------------------------------------------
-def paused_in_mid_body(link: CacheClient) -> tuple[BodyTransfer, ScriptedStream]:
+def paused_in_mid_body(pair: Pair) -> tuple[BodyTransfer, ScriptedStream]:
     stream = ScriptedStream(2 * CAPACITY + 5)
-    response = response_for(stream)
-    assert begin(response, link) is Pause.SLOW
+    response = response_for(pair, stream)
+    assert begin(response, link_to(pair)) is Event.WRITABLE
     stream.allowance = 1 << 30
     return response, stream
 
@@ -417,13 +404,12 @@ def paused_in_mid_body(link: CacheClient) -> tuple[BodyTransfer, ScriptedStream]
 @pytest.mark.parametrize("heir", [None, Entry(body_of(900), version=2), Entry(bytes(len(BODY)), version=2)])
 def test_version_gone_cuts_the_body_short(pair: Pair, heir: Entry | None) -> None:
     """Removed, or replaced by another one, also of the same length: not one byte of that one is sent."""
-    link = link_to(pair)
-    response, stream = paused_in_mid_body(link)
+    response, stream = paused_in_mid_body(pair)
     del pair.cache.entries[KEY]
     if heir is not None:
         pair.cache.entries[KEY] = heir
     with pytest.raises(BodyCutShort, match="changed or left"):
-        resume(response, link)
+        response.resume()
     assert stream.received == BODY[: 2 * CAPACITY + 5]
     assert is_clean(pair)
 
@@ -444,22 +430,20 @@ class LyingCache(DictCache):
 @pytest.mark.parametrize(("size", "version"), [(len(BODY), 2), (len(BODY) + 1, 1), (3 * CAPACITY, 1)])
 def test_a_cache_that_answers_with_another_object(pair: Pair, size: int, version: int) -> None:
     """It was asked for a version and a rest: what does not fit the announced length is not believed."""
-    link = link_to(pair)
-    response, stream = paused_in_mid_body(link)
+    response, stream = paused_in_mid_body(pair)
 
     pair.server._handler = LyingCache(size, version)
     with pytest.raises(BodyCutShort, match="another object"):
-        resume(response, link)
+        response.resume()
     assert stream.received == BODY[: 2 * CAPACITY + 5]
     assert pair.is_whole()
 
 
 def test_cache_gone_while_paused(pair: Pair) -> None:
-    link = link_to(pair)
-    response, stream = paused_in_mid_body(link)
+    response, stream = paused_in_mid_body(pair)
     pair.kill_cache()
     with pytest.raises(BodyCutShort) as caught:
-        resume(response, link)
+        response.resume()
     assert isinstance(caught.value.__cause__, CacheUnavailable)
     assert stream.received == BODY[: 2 * CAPACITY + 5]
     assert is_clean(pair)
@@ -515,7 +499,7 @@ def test_the_cache_ends_in_mid_body(pair: Pair, status: int, flags: int) -> None
     pair.server._handler = posting(status, 0, 0, flags)
     stream = ScriptedStream()
     with pytest.raises(BodyCutShort, match="to its end"):
-        begin(response_for(stream), link_to(pair))
+        begin(response_for(pair, stream), link_to(pair))
     assert stream.received == BODY[:CAPACITY]
     assert is_clean(pair)
 
@@ -525,18 +509,14 @@ def test_the_cache_ends_in_mid_body(pair: Pair, status: int, flags: int) -> None
 def test_no_second_status_in_mid_body(pair: Pair, wire: Wire, header: bytes, status: int, flags: int) -> None:
     """NOT_FOUND behind a part of the body is for the client what any failure there is: a short close."""
     pair.server._handler = posting(status, 0, 0, flags)
-    lookup = ObjectLookup(link_to(pair))
-    exchange = GetfileRequestHandler(
-        link_to(pair), GetfileVariants(lookup, CacheUpdater(link_to(pair), lookup)), cast("GetfileFetches", NoOrigin()),
-        wire=wire, cache_wait_s=WATCHDOG_S, client_limit=NO_LIMIT,
-        steps=LatencyBreakdown(enabled=False), stopping=lambda: False,
-    )  # fmt: skip
+    handler = getfile_handler(link_to(pair), wire=wire)
     with connected() as (fd, client):
-        assert exchange.serve(fd, KEY) is None
+        asked = GetfileRequest(handler, fd, KEY)
+        assert asked.run() == Done(asked)
         sockets.end_sending(fd)
         assert at_end(client) == header % len(BODY) + BODY[:CAPACITY]
         sockets.close(fd)
-    assert exchange.outcomes() == {"cut short": 1}
+    assert handler.outcomes() == {"cut short": 1}
     assert is_clean(pair)
 
 
@@ -545,7 +525,7 @@ def test_the_cache_breaks_the_protocol_in_mid_body(pair: Pair) -> None:
     pair.server._handler = posting(OK, CAPACITY, 3 * CAPACITY, 0)
     stream = ScriptedStream()
     with pytest.raises(BodyCutShort, match="expected offset"):
-        begin(response_for(stream), link_to(pair))
+        begin(response_for(pair, stream), link_to(pair))
     assert stream.received == BODY[:CAPACITY]
     assert pair.is_whole()
     assert pair.pool.stats().retired_total > 0
@@ -555,7 +535,7 @@ def test_the_cache_dies_in_mid_body(pair: Pair) -> None:
     """Its last whole chunk is sent; the wait for the next one ends with its life."""
     stream = ScriptedStream()
     with falling_silent() as pair.server._handler, pytest.raises(BodyCutShort) as caught:
-        begin(response_for(stream), link_to(pair), first=pair.kill_cache)
+        begin(response_for(pair, stream), link_to(pair), first=pair.kill_cache)
     assert isinstance(caught.value.__cause__, PeerGone)
     assert stream.received == BODY[:CAPACITY]
     assert pair.is_whole()

@@ -15,12 +15,13 @@ from shmchannel.streams.admission import Admission, Ticket
 from shmchannel.streams.pool import WIDEN_CHUNKS, SegmentPool
 from tests.support.channels import CAPACITY, body_of
 from tests.support.pairs import Entry, MemoryPair, Pair
-from tests.support.streams import ScriptedStream
+from tests.support.streams import ScriptedStream, source_of
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import BodyCutShort, ClientGone
 from webproxy.exchange import body_transfer
-from webproxy.exchange.body_transfer import BodyTransfer, FileResponse, Pause
+from webproxy.exchange.body_transfer import BodyTransfer, FileResponse
 from webproxy.store.cache_client import CacheClient
+from webproxy.transport.job import Event
 
 KEY = b"/long"
 BODY = body_of((WIDEN_CHUNKS + 20) * CAPACITY)
@@ -50,50 +51,45 @@ def link_to(pair: Pair) -> CacheClient:
     return CacheClient(pair.client, patient=False)
 
 
-def response_for(stream: ScriptedStream, others_wait: Callable[[], bool] = bool) -> BodyTransfer:
-    return BodyTransfer(stream, KEY, len(BODY), 1, others_wait)
+def response_for(pair: Pair, stream: ScriptedStream, others_wait: Callable[[], bool] = bool) -> BodyTransfer:
+    return BodyTransfer(stream, KEY, len(BODY), 1, source_of(link_to(pair), others_wait))
 
 
-def begin(response: BodyTransfer, pair: Pair) -> Pause | None:
+def begin(response: BodyTransfer, pair: Pair) -> Event | None:
     with link_to(pair).get(KEY, Deadline.after(WATCHDOG_S)) as transfer:
         return response.send(transfer, 0)
 
 
-def resume(response: BodyTransfer, pair: Pair) -> Pause | None:
-    return response.resume(link_to(pair), WATCHDOG_S)
-
-
 def test_a_long_one_lines_up_after_its_first_chunk_and_goes_on_with_a_full_width(pair: Pair) -> None:
     stream = ScriptedStream()
-    response = response_for(stream)
+    response = response_for(pair, stream)
     taken = admission_of(pair).try_enter()
     assert taken is not None
-    assert begin(response, pair) is Pause.ENQUEUE
+    assert begin(response, pair) is Event.TICKET
     assert response.position == CAPACITY
     assert pair.pool.stats().widest_lease == 1
     tickets: list[Ticket | None] = []
     admission_of(pair).enqueue(tickets.append)
     taken.leave()
-    response.ticket = tickets[0]
-    assert resume(response, pair) is None
+    assert response.resume(tickets[0]) is None
     assert pair.pool.stats().widest_lease == 4
     assert stream.received == BODY
 
 
 def test_a_rest_that_is_not_worth_it_does_not_line_up(pair: Pair) -> None:
     stream = ScriptedStream()
-    response = response_for(stream)
+    response = response_for(pair, stream)
     response.position = len(BODY) - WIDEN_CHUNKS * CAPACITY
     taken = admission_of(pair).try_enter()
     assert taken is not None
-    assert resume(response, pair) is None
+    assert response.resume() is None
     assert stream.received == BODY[-WIDEN_CHUNKS * CAPACITY :]
     taken.leave()
 
 
 def test_one_that_cannot_pause_does_not_line_up(pair: Pair) -> None:
     stream = ScriptedStream()
-    response = response_for(stream)
+    response = response_for(pair, stream)
     response.takes_turns = False
     taken = admission_of(pair).try_enter()
     assert taken is not None
@@ -105,27 +101,23 @@ def test_one_that_cannot_pause_does_not_line_up(pair: Pair) -> None:
 def test_two_take_turns(pair: Pair) -> None:
     """Each gives its place up after its turn while the other waits, and stands behind it; the last has no turns."""
     streams = [ScriptedStream(), ScriptedStream()]
-    responses = [response_for(stream) for stream in streams]
+    responses = [response_for(pair, stream) for stream in streams]
     order: list[int] = []
-    ready: list[int] = []
+    ready: list[tuple[int, Ticket | None]] = []
 
     def enqueue(number: int) -> None:
-        def go_on(ticket: Ticket | None) -> None:
-            responses[number].ticket = ticket
-            ready.append(number)
-
-        admission_of(pair).enqueue(go_on)
+        admission_of(pair).enqueue(lambda ticket: ready.append((number, ticket)))
 
     pair.fetch(KEY)  # how long it is, is known
     enqueue(0)
     enqueue(1)
     while ready:
-        number = ready.pop(0)
+        number, ticket = ready.pop(0)
         before = responses[number].position
-        pause = resume(responses[number], pair)
+        pause = responses[number].resume(ticket)
         order.append(number)
         if pause is not None:
-            assert pause is Pause.ENQUEUE
+            assert pause is Event.TICKET
             assert responses[number].position - before >= 3 * CAPACITY
             enqueue(number)
     assert [stream.received for stream in streams] == [BODY, BODY]
@@ -140,16 +132,16 @@ def test_who_waits_for_the_only_segment_gets_it_after_a_turn() -> None:
         patch.setattr(body_transfer, "TURN_CHUNKS", 2)
         alone.cache.entries[KEY] = Entry(BODY)
         link, stream = link_to(alone), ScriptedStream()
-        response = response_for(stream)
+        response = response_for(alone, stream)
         with ThreadPoolExecutor(1) as threads:
             with link.get(KEY, Deadline.after(WATCHDOG_S)) as transfer:
                 waiter = threads.submit(lambda: link.get(KEY, Deadline.after(WATCHDOG_S)))
                 wait_until(lambda: alone.pool.stats().waiting == 1, what="somebody who waits")
-                assert response.send(transfer, 0) is Pause.YIELD
+                assert response.send(transfer, 0) is Event.TURN
                 assert 5 * CAPACITY <= response.position < len(BODY)
             with waiter.result() as other:
                 other.cancel_quietly()
-        assert resume(response, alone) is None
+        assert response.resume() is None
         assert stream.received == BODY
         assert alone.is_whole()
 
@@ -157,7 +149,7 @@ def test_who_waits_for_the_only_segment_gets_it_after_a_turn() -> None:
 def test_nobody_waits_and_there_are_no_turns(pair: Pair) -> None:
     stream = ScriptedStream()
     pair.fetch(KEY)
-    assert begin(response_for(stream), pair) is None
+    assert begin(response_for(pair, stream), pair) is None
     assert stream.received == BODY
 
 
@@ -165,50 +157,50 @@ def test_a_slow_client_leaves_its_place_to_who_waits(pair: Pair, monkeypatch: py
     monkeypatch.setattr(body_transfer, "PATIENCE_NS", 3_600_000_000_000)
     pair.fetch(KEY)
     stream = ScriptedStream(allowance=2 * CAPACITY)
-    response = response_for(stream)
+    response = response_for(pair, stream)
     tickets: list[Ticket | None] = []
     with link_to(pair).get(KEY, Deadline.after(WATCHDOG_S)) as transfer:
         admission_of(pair).enqueue(tickets.append)
-        assert response.send(transfer, 0) is Pause.SLOW
+        assert response.send(transfer, 0) is Event.WRITABLE
         assert not tickets
     (ticket,) = tickets
     assert ticket is not None
     ticket.leave()
 
 
-def with_place(pair: Pair, response: BodyTransfer) -> Ticket:
-    response.ticket = ticket = admission_of(pair).try_enter()
+def ticket_of(pair: Pair) -> Ticket:
+    ticket = admission_of(pair).try_enter()
     assert ticket is not None
     return ticket
 
 
 def test_a_place_is_left_however_the_response_goes_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_transfer, "PATIENCE_NS", -1)
-    slow = response_for(ScriptedStream(allowance=0))
+    slow = response_for(pair, ScriptedStream(allowance=0))
     slow._rest = b"the end of the last chunk"
-    ticket = with_place(pair, slow)
-    assert resume(slow, pair) is Pause.SLOW
+    ticket = ticket_of(pair)
+    assert slow.resume(ticket) is Event.WRITABLE
     assert not ticket.held
 
-    gone = response_for(ScriptedStream(allowance=0, leaves=True))
-    ticket = with_place(pair, gone)
+    gone = response_for(pair, ScriptedStream(allowance=0, leaves=True))
+    ticket = ticket_of(pair)
     with pytest.raises(ClientGone):
-        resume(gone, pair)
+        gone.resume(ticket)
     assert not ticket.held
 
-    other_version = BodyTransfer(ScriptedStream(), KEY, len(BODY), 7, bool)
-    ticket = with_place(pair, other_version)
+    other_version = BodyTransfer(ScriptedStream(), KEY, len(BODY), 7, source_of(link_to(pair)))
+    ticket = ticket_of(pair)
     with pytest.raises(BodyCutShort):
-        resume(other_version, pair)
+        other_version.resume(ticket)
     assert not ticket.held
 
 
 def test_a_place_is_left_when_there_is_no_cache(pair: Pair) -> None:
-    response = response_for(ScriptedStream())
-    ticket = with_place(pair, response)
+    response = response_for(pair, ScriptedStream())
+    ticket = ticket_of(pair)
     pair.queue.set_stopping()
     with pytest.raises(BodyCutShort):
-        resume(response, pair)
+        response.resume(ticket)
     assert not ticket.held
 
 
@@ -220,9 +212,9 @@ def test_a_file_needs_no_place(pair: Pair) -> None:
     file: HotTableFile | None = pair.client.files.hold(os.getpid(), reference, 1, lambda: True)
     assert file is not None
     stream = ScriptedStream()
-    response = FileResponse(stream, KEY, file, bool, 0, len(BODY))
-    ticket = with_place(pair, response)
-    assert resume(response, pair) is None
+    response = FileResponse(stream, KEY, file, source_of(link_to(pair)), 0, len(BODY))
+    ticket = ticket_of(pair)
+    assert response.resume(ticket) is None
     assert stream.received == BODY
     assert not ticket.held
     del file

@@ -6,26 +6,27 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.http_sockets import http_connection
 from tests.support.http_values import NOW, fields, request, stored_response
 from tests.support.tcp import connected
 from webproxy.caching.decision import Action, Decision
+from webproxy.caching.validators import Condition, evaluate_conditions
 from webproxy.errors import BodyCutShort, OriginBadReply
-from webproxy.exchange.context import RequestContext, Result
+from webproxy.exchange.context import RequestContext
 from webproxy.exchange.deliver_fetched import FetchedDelivery
 from webproxy.exchange.response_heads import STAYS, ResponseHeads
 from webproxy.fetch.spool import Head, Spool
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginRule, Target
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
-from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE, RequestOutcome
 
 BODY = b"0123456789" * 1000
 RECEIVED = fields(b'ETag: "1"', b"Set-Cookie: a")
 KEPT = stored_response(b'ETag: "1"', body_bytes=len(BODY))
 TARGET = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
 DECISION = Decision(Action.FETCH, b"uri-miss")
-Send = Callable[..., tuple[Result | None, bytes]]
+Send = Callable[..., tuple[RequestOutcome, bytes]]
 
 
 def head(*, length: int | None = len(BODY), status: int = 200, is_stored: bool = True) -> Head:
@@ -46,26 +47,27 @@ def send(spool: Spool) -> Send:
     """Answer a request of these fields from the spool; the result, and all that the client got."""
     answers = FetchedDelivery(ResponseHeads(b"us"))
 
-    def answer(answered: Head, *wishes: bytes, joined: bool = False) -> tuple[Result | None, bytes]:
+    def answer(answered: Head, *wishes: bytes, joined: bool = False) -> tuple[RequestOutcome, bytes]:
         reader = spool.join()
         assert reader is not None
         spool.end()
         with connected(server_buffer_bytes=4 * len(BODY)) as (fd, client):
-            connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
-            context = RequestContext(connection, request(*wishes), TARGET, STAYS, NOW)
+            connection = http_connection(fd)
+            context = RequestContext(connection, request(*wishes), STAYS, NOW, TARGET)
             try:
-                result = answers.send(context, reader, answered, DECISION, joined=joined)
+                condition = evaluate_conditions(context.request, answered.stored, NOW)
+                outcome = answers.send(context, reader, answered, DECISION, condition, joined=joined)
             finally:
                 reader.close()
                 sockets.close(fd)
-            return result, b"".join(iter(lambda: client.recv(65_536), b""))
+            return outcome, b"".join(iter(lambda: client.recv(65_536), b""))
 
     return answer
 
 
 def test_the_first_asker_gets_all_that_came(send: Send) -> None:
-    result, sent = send(head())
-    assert result == ("fetched", True)
+    outcome, sent = send(head())
+    assert outcome is KEEP_ALIVE
     assert b"Set-Cookie: a\r\n" in sent
     assert b"us; fwd=uri-miss; fwd-status=200; stored\r\n" in sent
     assert sent.endswith(b"\r\n\r\n" + BODY)
@@ -101,10 +103,6 @@ def test_an_error_is_subject_to_no_terms(send: Send) -> None:
     assert send(head(status=404), b"Range: bytes=-1", b'If-None-Match: "1"')[1].startswith(b"HTTP/1.1 404 ")
 
 
-def test_a_condition_for_the_origin_is_left_to_it(send: Send) -> None:
-    assert send(head(), b'If-Match: "2"') == (None, b"")
-
-
 def test_a_body_that_ends_short(spool: Spool, send: Send) -> None:
     with pytest.raises(BodyCutShort):
         send(head(length=len(BODY) + 1))
@@ -115,9 +113,11 @@ def test_a_fetch_that_fails_in_mid_body(spool: Spool) -> None:
     assert reader is not None
     spool.end(OriginBadReply("cut"))
     with connected(server_buffer_bytes=4 * len(BODY)) as (fd, _client):
-        connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
-        context = RequestContext(connection, request(), TARGET, STAYS, NOW)
+        connection = http_connection(fd)
+        context = RequestContext(connection, request(), STAYS, NOW, TARGET)
         with pytest.raises(BodyCutShort):
-            FetchedDelivery(ResponseHeads(b"us")).send(context, reader, head(length=None), DECISION, joined=False)
+            FetchedDelivery(ResponseHeads(b"us")).send(
+                context, reader, head(length=None), DECISION, Condition.PROCEED, joined=False
+            )
         sockets.close(fd)
     reader.close()

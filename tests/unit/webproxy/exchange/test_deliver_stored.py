@@ -1,4 +1,4 @@
-"""StoredDelivery: a stored response as the answer of one request, from the hot table, from a transfer, or gone."""
+"""StoredDelivery: a stored response as the answer of one request: from the hot table, from a transfer, or gone."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ import pytest
 
 from shmchannel.objects.hot_table_files import FileName, HotTableFile, HotTableFiles
 from shmchannel.objects.hot_table_reader import EntryVersion
-from tests.support.http_sockets import http_connected
+from tests.support.http_sockets import http_connected, http_connection
 from tests.support.http_values import NOW, request, stored_response
 from tests.support.pairs import MemoryPair
+from tests.support.streams import source_of
 from tests.support.tcp import at_end, connected
+from webproxy.caching.validators import evaluate_conditions
 from webproxy.exchange import body_transfer
-from webproxy.exchange.body_transfer import Pause
-from webproxy.exchange.context import RequestContext, Result
+from webproxy.exchange.context import RequestContext
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
-from webproxy.exchange.getfile_request import Paused
+from webproxy.exchange.fast_path import CachedReply
 from webproxy.exchange.response_heads import STAYS, ResponseHeads
 from webproxy.origin.routing import OriginRule, Target
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.lookup import StoredHit
 from webproxy.transport import sockets
-from webproxy.transport.cached_reply import CachedReply
-from webproxy.transport.client_stream import ClientStream, RateLimit
-from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE, Event, RequestOutcome, WaitsFor
 
 BODY = bytes(range(250)) * 400
 STORED = stored_response(b'ETag: "1"', body_bytes=len(BODY))
 TARGET = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
-Send = Callable[..., tuple[Result | None, bytes]]
+Send = Callable[..., tuple[RequestOutcome, bytes]]
 
 
 @pytest.fixture
@@ -45,34 +44,34 @@ def pair() -> Iterator[MemoryPair]:
 @pytest.fixture
 def send(pair: MemoryPair) -> Send:
     """Answer a request of these fields by what was found; the result, and all that the client got."""
-    answers = StoredDelivery(
-        CacheClient(pair.client, patient=False), ResponseHeads(b"us"), cache_wait_s=1.0, others_wait=lambda: False
-    )
+    answers = StoredDelivery(source_of(CacheClient(pair.client, patient=False)), ResponseHeads(b"us"))
 
-    def answer(found: StoredHit, *fields: bytes, method: bytes = b"GET") -> tuple[Result | None, bytes]:
+    def answer(found: StoredHit, *fields: bytes, method: bytes = b"GET") -> tuple[RequestOutcome, bytes]:
         with connected(server_buffer_bytes=4 * len(BODY), client_buffer_bytes=4 * len(BODY)) as (fd, client):
-            connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
-            context = RequestContext(connection, request(*fields, method=method), TARGET, STAYS, NOW)
+            connection = http_connection(fd)
+            context = RequestContext(connection, request(*fields, method=method), STAYS, NOW, TARGET)
             try:
-                result = answers.send(context, found, 11, None, "hit")
+                condition = evaluate_conditions(context.request, found.stored, NOW)
+                outcome = answers.send(context, found, 11, None, condition, "hit")
             finally:
                 sockets.close(fd)
-            return result, b"".join(iter(lambda: client.recv(65_536), b""))
+            assert context.result == "hit"
+            return outcome, b"".join(iter(lambda: client.recv(65_536), b""))
 
     return answer
 
 
 def test_from_the_hot_table(send: Send) -> None:
-    result, sent = send(StoredHit(b"/x", STORED, 1, body=BODY))
-    assert result == ("hit", True)
+    outcome, sent = send(StoredHit(b"/x", STORED, 1, body=BODY))
+    assert outcome is KEEP_ALIVE
     head, _, body = sent.partition(b"\r\n\r\n")
     assert (head.startswith(b"HTTP/1.1 200 OK\r\n"), b"Age: 11" in head, body == BODY) == (True, True, True)
 
 
 def test_a_body_that_was_left_is_opened_again(pair: MemoryPair, send: Send) -> None:
     pair.store(b"/x", BODY)
-    result, sent = send(StoredHit(b"/x", STORED, 1))
-    assert (result, sent.partition(b"\r\n\r\n")[2] == BODY) == (("hit", True), True)
+    outcome, sent = send(StoredHit(b"/x", STORED, 1))
+    assert (outcome, sent.partition(b"\r\n\r\n")[2] == BODY) == (KEEP_ALIVE, True)
     assert pair.is_whole()
 
 
@@ -113,19 +112,15 @@ def test_parts(pair: MemoryPair, send: Send, body: bytes | None) -> None:
     assert pair.is_whole()
 
 
-def test_a_condition_for_the_origin_is_left_to_it(send: Send) -> None:
-    assert send(StoredHit(b"/x", STORED, 1, body=BODY), b'If-Match: "2"') == (None, b"")
-
-
 PART = replace(STORED, body_bytes=len(BODY) + 10, incomplete=True)
 
 
 def test_a_part_of_an_incomplete_response(pair: MemoryPair, send: Send) -> None:
     pair.store(b"/x", BODY)
     found = StoredHit(b"/x", PART, 1, held_bytes=len(BODY))
-    result, sent = send(found, b"Range: bytes=%d-%d" % (len(BODY) - 5, len(BODY) - 1))
+    outcome, sent = send(found, b"Range: bytes=%d-%d" % (len(BODY) - 5, len(BODY) - 1))
     head, _, body = sent.partition(b"\r\n\r\n")
-    assert (result, body) == (("hit", True), BODY[-5:])
+    assert (outcome, body) == (KEEP_ALIVE, BODY[-5:])
     assert b"Content-Range: bytes %d-%d/%d" % (len(BODY) - 5, len(BODY) - 1, len(BODY) + 10) in head
     assert pair.is_whole()
 
@@ -142,6 +137,7 @@ def test_an_incomplete_response_gives_nothing_that_it_has_not(
 
 # -- whole replies ----------------------------------------------------------------------------------------------------
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+REQUEST = request()
 
 
 @pytest.fixture
@@ -158,14 +154,14 @@ def quick(data: bytes, file: HotTableFile | None = None, *, closes: bool = False
 
 def answers(pair: MemoryPair) -> StoredDelivery:
     cache = CacheClient(pair.client, patient=False)
-    return StoredDelivery(cache, ResponseHeads(b"us"), cache_wait_s=1.0, others_wait=lambda: True)
+    return StoredDelivery(source_of(cache, lambda: True), ResponseHeads(b"us"))
 
 
 @pytest.mark.parametrize("large", [False, True])
 def test_a_whole_reply(pair: MemoryPair, file: HotTableFile, large: bool) -> None:
     reply = quick(HEAD, file) if large else quick(HEAD + BODY)
     with http_connected(server_buffer_bytes=4 * len(BODY), client_buffer_bytes=4 * len(BODY)) as (connection, client):
-        assert answers(pair).send_quick(connection, reply) is True
+        assert answers(pair).send_cached(connection, REQUEST, reply) is KEEP_ALIVE
         sockets.close(connection.fd)
         assert at_end(client) == HEAD + BODY
 
@@ -175,14 +171,14 @@ def test_a_whole_reply_that_pauses(pair: MemoryPair, file: HotTableFile, monkeyp
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     made = answers(pair)
     with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, client):
-        paused = made.send_quick(connection, quick(HEAD, file))
-        assert isinstance(paused, Paused)
-        response = paused.response
-        assert (response.connection, response.end, response.key) == (connection, len(BODY), b"/x")
+        outcome = made.send_cached(connection, REQUEST, quick(HEAD, file))
+        assert isinstance(outcome, WaitsFor)
+        body = connection.paused
+        assert body is not None
+        assert (outcome.job, connection.is_last, connection.path) == (connection, False, b"/x")
         pair.client.files.keep(file)
         got = client.recv(1 << 20)
-        while (again := made.go_on(response, Pause.WIDEN)) is not None:
-            assert again.response is response
+        while body.go_on() is not None:
             got += client.recv(1 << 20)
         sockets.close(connection.fd)
         assert got + at_end(client) == HEAD + BODY
@@ -190,9 +186,9 @@ def test_a_whole_reply_that_pauses(pair: MemoryPair, file: HotTableFile, monkeyp
 
 def test_a_whole_reply_that_pauses_and_closes(pair: MemoryPair, file: HotTableFile) -> None:
     with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, _client):
-        paused = answers(pair).send_quick(connection, quick(HEAD, file, closes=True))
-        assert isinstance(paused, Paused)
-        assert paused.response.connection is None
+        outcome = answers(pair).send_cached(connection, REQUEST, quick(HEAD, file, closes=True))
+        assert isinstance(outcome, WaitsFor)
+        assert connection.is_last
         sockets.close(connection.fd)
 
 
@@ -200,7 +196,7 @@ def test_a_whole_reply_without_room(pair: MemoryPair, file: HotTableFile) -> Non
     with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, _client):
         while sockets.send(connection.fd, bytes(65_536)):
             pass
-        before = connection.stream.sent_bytes
-        assert answers(pair).send_quick(connection, quick(HEAD, file)) is False
-        assert connection.stream.sent_bytes == before
+        outcome = answers(pair).send_cached(connection, REQUEST, quick(HEAD, file))
+        assert outcome == WaitsFor(connection, Event.WRITABLE)
+        assert connection.held is REQUEST, "nothing of it was sent"
         sockets.close(connection.fd)

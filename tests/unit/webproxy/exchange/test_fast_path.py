@@ -9,22 +9,34 @@ from time import time
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shmchannel.objects.hot_table_files import FileName, HotTableFile, HotTableFiles
 from shmchannel.objects.hot_table_layout import FileRef, HotTableEntry
+from shmchannel.objects.hot_table_reader import EntryVersion
+from tests.support.http_values import NOW, stored_response
 from webproxy.caching.decision import Action, decide
+from webproxy.caching.freshness import current_age
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import encode
 from webproxy.exchange import fast_path
-from webproxy.exchange.fast_path import KNOWN_MAX, REPLY_BYTES_MAX, TERMS, FastPath
+from webproxy.exchange.fast_path import (
+    KNOWN_MAX,
+    REPLY_BYTES_MAX,
+    TERMS,
+    CachedReply,
+    FastPath,
+    MemoizedRequest,
+    NoFastPath,
+)
 from webproxy.exchange.response_heads import CLOSES, STAYS, STAYS_AND_SAYS_SO, Connection, ResponseHeads
 from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
+from webproxy.origin.routing import OriginTable
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.lookup import stored_of_entry
-from webproxy.transport import cached_reply
+from webproxy.transport.shutdown import Shutdown
 
-NOW = 1_800_000_000.0
 BODY = b"0123456789"
 STORED = StoredResponse(
     status=200,
@@ -53,7 +65,7 @@ class HotTable:
 
     def __init__(self) -> None:
         self.entries: dict[bytes, HotTableEntry] = {b"/x": HotTableEntry(1, encode(STORED), BODY)}
-        self.read = 0
+        self.made = 0
         self.file: HotTableFile | None = None
         self.peek = self.entries.get
 
@@ -61,12 +73,9 @@ class HotTable:
         return self.file
 
     def watch(self, key: bytes, entry: HotTableEntry) -> Watch | None:
+        self.made += 1
         watch = Watch(self, key, entry)
         return watch if watch.holds() else None
-
-    def stored(self, key: bytes, entry: HotTableEntry) -> StoredResponse | None:
-        self.read += 1
-        return stored_of_entry(key, entry)
 
 
 @pytest.fixture
@@ -77,20 +86,19 @@ def hot_table() -> HotTable:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [NOW]
-    for module in (fast_path, cached_reply):
-        monkeypatch.setattr(module, "time", lambda: now[0])
+    monkeypatch.setattr(fast_path, "time", lambda: now[0])
     return now
 
 
 @pytest.fixture
-def stopping() -> list[bool]:
-    return [False]
+def shutdown() -> Shutdown:
+    return Shutdown()
 
 
 @pytest.fixture
-def quick(hot_table: HotTable, clock: list[float], stopping: list[bool]) -> FastPath:
+def quick(hot_table: HotTable, clock: list[float], shutdown: Shutdown) -> FastPath:
     cache = cast("CacheClient", hot_table)
-    return FastPath(cache, hot_table.stored, lambda path: path, REPLIES, lambda: stopping[0])
+    return FastPath(cache, OriginTable(), REPLIES, shutdown)
 
 
 def reply_of(quick: FastPath, request: RequestHead, connection: Connection = STAYS) -> bytes:
@@ -124,7 +132,7 @@ def test_the_head_follows_the_age_and_the_connection(quick: FastPath, hot_table:
     assert b"Connection: close" in reply_of(quick, get(), CLOSES)
     assert b"Connection: keep-alive" in reply_of(quick, get(), STAYS_AND_SAYS_SO)
     assert b"Connection" not in reply_of(quick, get())
-    assert hot_table.read == 5, "made anew for another age, and for another kind of connection"
+    assert hot_table.made == 5, "made anew for another age, and for another kind of connection"
 
 
 def test_a_stale_one_is_left_to_the_exchange(quick: FastPath, clock: list[float]) -> None:
@@ -181,10 +189,9 @@ def test_a_request_with_terms(quick: FastPath, name: bytes) -> None:
     assert quick.reply(get(b"/x", (name.title(), b"x")), STAYS) is None
 
 
-def test_targets_of_one_key_share_the_reply(hot_table: HotTable, clock: list[float]) -> None:
-    quick = FastPath(cast("CacheClient", hot_table), hot_table.stored, lambda _path: b"/x", REPLIES, bool)
-    assert quick.reply(get(b"/a"), STAYS) is quick.reply(get(b"/b"), STAYS) is not None
-    assert hot_table.read == 1
+def test_targets_of_one_key_share_the_reply(quick: FastPath, hot_table: HotTable) -> None:
+    assert quick.reply(get(b"/x"), STAYS) is quick.reply(get(b"/a/../x"), STAYS) is not None
+    assert hot_table.made == 1
 
 
 def test_a_file_of_the_caches_own(quick: FastPath, hot_table: HotTable, clock: list[float]) -> None:
@@ -241,9 +248,9 @@ def test_what_was_not_answered_or_may_not_be_kept_is_not_recognised(quick: FastP
     assert [quick.recognise(data) for data in (b"GET /none", RAW, b"")] == [None, None, None]
 
 
-def test_nothing_is_recognised_when_no_connection_stays(quick: FastPath, stopping: list[bool]) -> None:
+def test_nothing_is_recognised_when_no_connection_stays(quick: FastPath, shutdown: Shutdown) -> None:
     quick.reply(get(), STAYS, RAW)
-    stopping[0] = True
+    shutdown.draining = True
     quick.forget()
     assert quick.recognise(RAW) is None
     assert quick.reply(get(), CLOSES, RAW) is not None
@@ -256,9 +263,8 @@ def test_what_is_kept_is_bounded(quick: FastPath, hot_table: HotTable) -> None:
         hot_table.entries[b"/%d" % number] = hot_table.entries[b"/x"]
         assert quick.reply(get(b"/%d" % number), STAYS, b"GET /%d" % number) is not None
     assert quick.recognise(b"GET /%d" % number) is not None
-    assert len(quick._keys) <= KNOWN_MAX
-    assert len(quick._known) <= KNOWN_MAX
-    assert len(quick._replies) <= KNOWN_MAX
+    stats = quick.stats()
+    assert max(stats.targets, stats.requests, stats.replies) <= KNOWN_MAX
 
 
 def test_its_bytes_are_bounded(quick: FastPath, hot_table: HotTable) -> None:
@@ -267,8 +273,8 @@ def test_its_bytes_are_bounded(quick: FastPath, hot_table: HotTable) -> None:
     for number in range(2 * REPLY_BYTES_MAX // len(body)):
         hot_table.entries[b"/%d" % number] = large
         assert quick.reply(get(b"/%d" % number), STAYS, b"%d" % number) is not None
-        assert sum(len(reply.data) for reply in quick._replies.values()) <= REPLY_BYTES_MAX + 2 * len(body)
-    assert len(quick._replies) == len(quick._known)
+        assert quick.stats().reply_bytes <= REPLY_BYTES_MAX + 2 * len(body)
+    assert quick.stats().replies == quick.stats().requests
 
 
 def test_what_holds_no_more_is_let_go_of_with_its_file(
@@ -288,7 +294,47 @@ def test_what_holds_no_more_is_let_go_of_with_its_file(
     quick.expire()
     assert sys.getrefcount(open_file) == users - 1
     assert quick.recognise(RAW) is not None
-    assert quick._reply_bytes == len(reply_of(quick, get()))
+    assert quick.stats().reply_bytes == len(reply_of(quick, get()))
     clock[0] += 1
     quick.expire()
-    assert (quick._known, quick._replies, quick._reply_bytes) == ({}, {}, 0)
+    assert quick.stats()[1:] == (0, 0, 0)
+
+
+# -- one reply --------------------------------------------------------------------------------------------------------
+class StandIn:
+    """Stands for an EntryVersion."""
+
+    def __init__(self, holds: bool) -> None:
+        self._holds = holds
+
+    def holds(self) -> bool:
+        return self._holds
+
+
+def reply_at(moment: float, *, there: bool = True) -> CachedReply:
+    stored = stored_response(body_bytes=3)
+    watch = cast("EntryVersion", StandIn(there))
+    age_s = current_age(stored, moment)
+    return CachedReply(b"/x", b"head", None, closes=False, stored=stored, age_s=age_s, watch=watch)
+
+
+@given(made=st.floats(NOW - 5, NOW + 5), asked=st.floats(NOW - 5, NOW + 5))
+def test_holds_at_its_age_only(made: float, asked: float) -> None:
+    stored = stored_response(body_bytes=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast_path, "time", lambda: asked)
+        assert reply_at(made).holds() == (current_age(stored, made) == current_age(stored, asked))
+        assert not reply_at(asked, there=False).holds()
+
+
+def test_a_known_request_tells_its_target() -> None:
+    request = RequestHead(b"GET", b"/x?a", (1, 1), Fields(()))
+    assert MemoizedRequest(request, reply_at(NOW)).target == b"/x?a"
+
+
+def test_without_a_fast_path_nothing_is_known() -> None:
+    none = NoFastPath()
+    assert none.reply(get(), STAYS, RAW) is None
+    none.expire()
+    none.forget()
+    assert none.recognise(RAW) is None

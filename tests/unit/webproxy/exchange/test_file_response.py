@@ -12,13 +12,14 @@ from shmchannel.objects.hot_table_files import HotTableFile
 from shmchannel.objects.hot_table_layout import FileRef
 from tests.support.channels import CAPACITY, body_of
 from tests.support.pairs import Entry, MemoryPair, Pair
-from tests.support.streams import address_of
-from tests.support.waiting import WATCHDOG_S
+from tests.support.streams import NO_LIMIT, address_of, source_of
 from webproxy.errors import BodyCutShort, ClientGone
 from webproxy.exchange import body_transfer
-from webproxy.exchange.body_transfer import FileResponse, Pause
+from webproxy.exchange.body_transfer import FileResponse
 from webproxy.store.cache_client import CacheClient
-from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.client_stream import ClientStream
+from webproxy.transport.job import Event
+from webproxy.transport.shutdown import Shutdown
 
 KEY = b"/x"
 BODY = body_of(5 * CAPACITY + 50)
@@ -29,7 +30,7 @@ class ScriptedStream(ClientStream):
     """A client that takes `step` bytes at a time, and nothing each `slow_every` calls."""
 
     def __init__(self, step: int = 1 << 30, *, slow_every: int = 0, leaves_at: int = 1 << 30) -> None:
-        super().__init__(-1, RateLimit(0, 1.0), lambda: False)
+        super().__init__(-1, NO_LIMIT, Shutdown())
         self.step = step
         self.slow_every = slow_every
         self.leaves_at = leaves_at
@@ -91,6 +92,7 @@ def hold(pair: Pair, fd: int) -> HotTableFile:
 
 
 def response_of(
+    pair: Pair,
     stream: ClientStream,
     file: HotTableFile,
     *,
@@ -98,16 +100,16 @@ def response_of(
     end: int = len(BODY),
     others_wait: Callable[[], bool] = bool,
 ) -> FileResponse:
-    return FileResponse(stream, KEY, file, others_wait, first, end)
+    source = source_of(CacheClient(pair.client, patient=False), others_wait)
+    return FileResponse(stream, KEY, file, source, first, end)
 
 
-def finish(response: FileResponse, pair: Pair, pause: Pause | None) -> list[Pause]:
-    """Resume until the end; returns the reasons of all pauses."""
+def finish(response: FileResponse, pause: Event | None) -> list[Event]:
+    """Resume until the end; returns what it waited for each time."""
     pauses = []
-    cache = CacheClient(pair.client, patient=False)
     while pause is not None:
         pauses.append(pause)
-        pause = response.resume(cache, WATCHDOG_S)
+        pause = response.resume()
     return pauses
 
 
@@ -116,26 +118,26 @@ def finish(response: FileResponse, pair: Pair, pause: Pause | None) -> list[Paus
 )
 def test_all_of_a_range(pair: Pair, source: int, first: int, end: int) -> None:
     stream, file = ScriptedStream(), hold(pair, source)
-    assert response_of(stream, file, first=first, end=end).send_file(file) is None
+    assert response_of(pair, stream, file, first=first, end=end).send_file(file) is None
     assert stream.received == BODY[first:end]
 
 
 @pytest.mark.parametrize("slow_every", [1, 2, 3])
 def test_slow_again_and_again(pair: Pair, source: int, slow_every: int) -> None:
     stream, file = ScriptedStream(50, slow_every=slow_every + 1), hold(pair, source)
-    response = response_of(stream, file)
-    pauses = finish(response, pair, response.send_file(file))
+    response = response_of(pair, stream, file)
+    pauses = finish(response, response.send_file(file))
     assert stream.received == BODY
-    assert set(pauses) == {Pause.SLOW}
+    assert set(pauses) == {Event.WRITABLE}
 
 
 def test_yields_after_its_slice_when_others_wait(pair: Pair, source: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     stream, file = ScriptedStream(), hold(pair, source)
-    response = response_of(stream, file, others_wait=lambda: True)
-    pauses = finish(response, pair, response.send_file(file))
+    response = response_of(pair, stream, file, others_wait=lambda: True)
+    pauses = finish(response, response.send_file(file))
     assert stream.received == BODY
-    assert pauses == [Pause.YIELD] * (-(-len(BODY) // 50) - 1)
+    assert pauses == [Event.TURN] * (-(-len(BODY) // 50) - 1)
 
 
 def test_who_takes_a_part_only_is_slow_when_others_wait(
@@ -144,21 +146,21 @@ def test_who_takes_a_part_only_is_slow_when_others_wait(
     """It goes on when its socket has room, not when a worker has time."""
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     stream, file = ScriptedStream(7), hold(pair, source)
-    response = response_of(stream, file, others_wait=lambda: True)
-    assert set(finish(response, pair, response.send_file(file))) == {Pause.SLOW}
+    response = response_of(pair, stream, file, others_wait=lambda: True)
+    assert set(finish(response, response.send_file(file))) == {Event.WRITABLE}
     assert stream.received == BODY
 
 
 def test_keeps_its_worker_when_nobody_waits(pair: Pair, source: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     stream, file = ScriptedStream(50), hold(pair, source)
-    assert response_of(stream, file).send_file(file) is None
+    assert response_of(pair, stream, file).send_file(file) is None
 
 
 def test_client_gone(pair: Pair, source: int) -> None:
     stream, file = ScriptedStream(50, leaves_at=100), hold(pair, source)
     with pytest.raises(ClientGone):
-        response_of(stream, file).send_file(file)
+        response_of(pair, stream, file).send_file(file)
 
 
 class AnyStream(ScriptedStream):
@@ -185,10 +187,10 @@ class AnyStream(ScriptedStream):
 def test_goes_on_from_the_cache_when_the_file_is_closed(pair: Pair, source: int) -> None:
     """The cache was restarted, or the client slept too long: the same version goes on by command."""
     stream, file = AnyStream(50, slow_every=2), hold(pair, source)
-    response = response_of(stream, file)
-    assert response.send_file(file) is Pause.SLOW
+    response = response_of(pair, stream, file)
+    assert response.send_file(file) is Event.WRITABLE
     pair.client.files.forget()
-    assert finish(response, pair, Pause.SLOW) == [Pause.SLOW]
+    assert finish(response, Event.WRITABLE) == [Event.WRITABLE]
     assert stream.received == BODY
 
 
@@ -196,16 +198,15 @@ def test_the_rest_of_a_last_chunk_goes_before_a_file_that_is_back(pair: Pair, so
     """The file was closed, the last chunk came by command and was not taken, then somebody opened the file again."""
     stream, file = AnyStream(50, slow_every=2), hold(pair, source)
     first = len(BODY) - 100
-    response = response_of(stream, file, first=first)
-    assert response.send_file(file) is Pause.SLOW
+    response = response_of(pair, stream, file, first=first)
+    assert response.send_file(file) is Event.WRITABLE
     pair.client.files.forget()
-    cache = CacheClient(pair.client, patient=False)
     stream.memory_step = 10
-    assert response.resume(cache, WATCHDOG_S) is Pause.SLOW
+    assert response.resume() is Event.WRITABLE
     hold(pair, source)
-    assert response.resume(cache, WATCHDOG_S) is Pause.SLOW
+    assert response.resume() is Event.WRITABLE
     pair.client.files.forget()
-    finish(response, pair, Pause.SLOW)
+    finish(response, Event.WRITABLE)
     assert stream.received == BODY[first:]
 
 
@@ -214,5 +215,5 @@ def test_a_file_that_somebody_cuts(pair: Pair, source: int) -> None:
     stream, file = ScriptedStream(), hold(pair, source)
     os.ftruncate(source, 100)
     with pytest.raises(BodyCutShort):
-        response_of(stream, file).send_file(file)
+        response_of(pair, stream, file).send_file(file)
     assert stream.received == BODY[:100]

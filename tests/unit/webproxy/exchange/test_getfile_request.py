@@ -17,6 +17,7 @@ from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.pool import GROWTH_CHUNKS
 from shmchannel.streams.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of
+from tests.support.handlers import OneVariant, getfile_handler
 from tests.support.http_values import stored_response
 from tests.support.pairs import DictCache, Entry, MemoryPair
 from tests.support.tcp import at_end, connected
@@ -32,8 +33,7 @@ from webproxy.errors import (
     OriginUnreachable,
     Overloaded,
 )
-from webproxy.exchange.body_transfer import LongRequest
-from webproxy.exchange.getfile_request import GetfileRequestHandler
+from webproxy.exchange.getfile_request import GetfileRequest, GetfileRequestHandler
 from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.spool import BodyFound, BodyMissing, Spool, SpoolReader
 from webproxy.getfile import Wire
@@ -41,9 +41,8 @@ from webproxy.store.cache_client import CacheClient
 from webproxy.store.getfile_variants import GetfileVariants
 from webproxy.store.lookup import StoredHit
 from webproxy.store.store import Missing, NoStore, Store
-from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import RateLimit
+from webproxy.transport.job import Done, Event, WaitsFor
 
 BODY = os.urandom(100_000)
 
@@ -89,20 +88,6 @@ class ScriptedFetches(GetfileFetches):
         return self._opens.pop(0)()
 
 
-class OneVariant(GetfileVariants):
-    """Finds this one for every key; `expected`: it is looked for before the key is."""
-
-    def __init__(self, found: Callable[[], StoredHit | None], *, expected: bool) -> None:
-        self._found = found
-        self._expected = expected
-
-    def expects(self, key: bytes) -> bool:
-        return self._expected
-
-    def find(self, key: bytes, wait_s: float) -> StoredHit | None:
-        return self._found()
-
-
 NO_ORIGIN = ScriptedFetches(nobody_has=b"/x")
 
 
@@ -112,21 +97,17 @@ def exchange(
     wire: Wire = Wire.CRLF,
     variants: GetfileVariants | None = None,
 ) -> GetfileRequestHandler:
-    return GetfileRequestHandler(
-        store,
-        variants or OneVariant(lambda: None, expected=False),
-        fetches,
-        wire=wire,
-        cache_wait_s=2.0,
-        client_limit=RateLimit(0, 1.0),
-        steps=LatencyBreakdown(enabled=False),
-        stopping=lambda: False,
-    )
+    return getfile_handler(store, fetches, wire=wire, variants=variants)
 
 
-def served(made: GetfileRequestHandler, path: bytes = b"/x", *, waited: LongRequest | None = None) -> bytes:
+def served(made: GetfileRequestHandler, path: bytes = b"/x", *, waited: list[Ticket | None] | None = None) -> bytes:
+    """What a client is told; `waited` has what its request has waited for, if it has."""
     with connected() as (fd, client):
-        assert (made.serve(fd, path) if waited is None else made.serve_long(waited._replace(fd=fd))) is None
+        asked = GetfileRequest(made, fd, path)
+        if waited is not None:
+            asked.has_waited = True
+            (asked.ticket,) = waited
+        assert asked.run() == Done(asked)
         sockets.end_sending(fd)
         reply = at_end(client)
         sockets.close(fd)
@@ -227,8 +208,9 @@ def test_a_client_that_left_is_counted_and_its_reader_leaves(tmp_path: Path) -> 
     with connected() as (fd, client):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # the end is a reset
         client.close()
-        assert made.serve(fd, b"/x") is None
-        sockets.close(fd)
+        asked = GetfileRequest(made, fd, b"/x")
+        assert asked.run() == Done(asked)
+        asked.close()
     assert made.outcomes() == {"client gone": 1}
     assert readers[0].fd == -1
 
@@ -255,8 +237,9 @@ def test_a_client_that_left_before_its_reply_from_the_hot_table() -> None:
     with connected() as (fd, client):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         client.close()
-        assert made.serve(fd, b"/x") is None
-        sockets.close(fd)
+        asked = GetfileRequest(made, fd, b"/x")
+        assert asked.run() == Done(asked)
+        asked.close()
     assert made.outcomes() == {"client gone": 1}
 
 
@@ -316,9 +299,10 @@ def test_a_long_object_is_answered_when_its_turn_has_come() -> None:
         assert served(made) == reply
         ticket = pair.pool.admission.try_enter()
         assert ticket is not None
-        assert made.serve(-1, b"/x") == LongRequest(-1, b"/x")
+        asked = GetfileRequest(made, -1, b"/x")
+        assert asked.run() == WaitsFor(asked, Event.TICKET)
         for waited in (ticket, None):  # its turn has come, or it has waited too long
-            assert served(made, waited=LongRequest(-1, b"/x", waited)) == reply
+            assert served(made, waited=[waited]) == reply
         assert not ticket.held
         assert pair.is_whole()
         assert made.outcomes() == {"hit": 3}
@@ -344,7 +328,7 @@ def test_a_place_is_left_before_an_origin_is_waited_for(gone: str) -> None:
             return reader(BodyFound(2), b"ok")
 
         made = exchange(CacheClient(pair.client, patient=False), ScriptedFetches(fetched))
-        assert served(made, waited=LongRequest(-1, b"/x", ticket)) == b"GETFILE OK 2\r\n\r\nok"
+        assert served(made, waited=[ticket]) == b"GETFILE OK 2\r\n\r\nok"
         assert held == [False]
 
 

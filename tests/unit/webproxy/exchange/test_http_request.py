@@ -1,4 +1,4 @@
-"""HttpRequestHandler without a cache and an origin: what is refused, with which status."""
+"""HttpRequestHandler without a cache and an origin: what is refused, and how; the rest is in tests/http."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.fetching import fetches_without_a_store
+from tests.support.handlers import TIMEOUTS
+from tests.support.http_sockets import http_connection
 from tests.support.sinks import origin_client
+from tests.support.streams import source_of
 from tests.support.tcp import connected
 from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.errors import ClientGone, OriginError, OriginRefused, OriginTimeout, OriginUnreachable, Overloaded
-from webproxy.exchange.http_request import HttpRequestHandler, HttpSettings
+from webproxy.exchange.deliver_fetched import FetchedDelivery
+from webproxy.exchange.deliver_stored import StoredDelivery
+from webproxy.exchange.fast_path import NoFastPath
+from webproxy.exchange.http_request import Answers, HttpRequestHandler
+from webproxy.exchange.local_answers import LocalResponses
 from webproxy.exchange.pass_through import PassThrough
+from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
-from webproxy.fetch.partial_store import PartialStore
 from webproxy.fetch.spool import SpoolReader
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.forwarded_request import FetchSettings, ForwardedRequest
@@ -25,17 +33,10 @@ from webproxy.store.lookup import ObjectLookup
 from webproxy.store.store import NoStore
 from webproxy.store.updates import CacheUpdater
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
-from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE, Done
+from webproxy.transport.shutdown import Shutdown
 
 VIA = Via(b"us", b"0123")
-SETTINGS = HttpSettings(
-    cache_wait_s=1.0,
-    queue_wait_s=1.0,
-    options=DEFAULT_OPTIONS,
-    purge_networks=(ipaddress.ip_network("10.0.0.0/8"),),
-    via=VIA,
-)
 FETCH_SETTINGS = FetchSettings(
     window_bytes=1, go_on_share=0.5, redirects=3, object_bytes_max=1, via=VIA, options=DEFAULT_OPTIONS
 )
@@ -53,34 +54,34 @@ class FailingFetches(HttpFetches):
 
 
 def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRequestHandler:
-    asker, replies = ForwardedRequest(origin_client(), FETCH_SETTINGS), ResponseHeads(b"us")
-    table = FetchTable(threads=1, spool_directory=None)
+    asker, heads = ForwardedRequest(origin_client(), FETCH_SETTINGS), ResponseHeads(b"us")
     store = NoStore()
     lookup = ObjectLookup(store)
     updates = CacheUpdater(store, lookup)
-    return HttpRequestHandler(
-        store,
-        lookup,
-        updates,
-        origins,
-        fetches or HttpFetches(table, asker, FETCH_SETTINGS, updates, PartialStore(store, lookup, updates)),
-        PassThrough(asker, replies, body_timeout_s=1.0),
-        replies,
-        SETTINGS,
-        stopping=lambda: False,
-        others_wait=lambda: False,
+    table = FetchTable(threads=1, spool_directory=None)
+    purges = Purges(updates, heads, (ipaddress.ip_network("10.0.0.0/8"),))
+    answers = Answers(
+        NoFastPath(),
+        LocalResponses(heads, VIA),
+        StoredDelivery(source_of(store), heads),
+        FetchedDelivery(heads),
+        PassThrough(asker, purges, heads, body_timeout_s=1.0),
+        purges,
     )
+    fetches = fetches or fetches_without_a_store(table, asker, FETCH_SETTINGS)
+    return HttpRequestHandler(lookup, updates, origins, fetches, answers, heads, DEFAULT_OPTIONS, TIMEOUTS, Shutdown())
 
 
-def answer(made: HttpRequestHandler, data: bytes) -> tuple[object, bytes]:
-    """What serve() says of the connection, and what the client got."""
+def answer(made: HttpRequestHandler, data: bytes) -> tuple[bool, bytes]:
+    """Whether the connection goes on, and what the client got."""
     with connected() as (fd, client):
-        connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
+        connection = http_connection(fd)
         request = connection.feed(data)
         assert request is not None
-        result = made.serve(connection, request)
+        outcome = made.serve(connection, request)
+        assert outcome in (KEEP_ALIVE, Done(connection))
         sockets.close(fd)
-        return result, b"".join(iter(lambda: client.recv(65_536), b""))
+        return outcome is KEEP_ALIVE, b"".join(iter(lambda: client.recv(65_536), b""))
 
 
 @pytest.mark.parametrize(

@@ -6,33 +6,35 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.http_sockets import http_connection
 from tests.support.http_values import NOW, request
 from tests.support.tcp import connected
+from webproxy.exchange.context import RequestContext
 from webproxy.exchange.local_answers import LocalResponses
 from webproxy.exchange.response_heads import CLOSES, STAYS, Connection, ResponseHeads
 from webproxy.http.errors import HttpError
 from webproxy.http.messages import RequestHead
 from webproxy.origin.via import Via
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
-from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE
 
 OWN = LocalResponses(ResponseHeads(b"us"), Via(b"us", b"0123"))
 
 
-def served(asked: RequestHead, said: Connection = STAYS) -> tuple[tuple[str, bool] | None, bytes]:
-    """What is told of the request, and what its client got."""
+def answered(asked: RequestHead, said: Connection = STAYS) -> tuple[str, bool, bytes]:
+    """How an OPTIONS ended, whether its connection goes on, and what its client got."""
     with connected() as (fd, client):
-        connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
-        result = OWN.serve(connection, asked, said, NOW)
+        connection = http_connection(fd)
+        context = RequestContext(connection, asked, said, NOW)
+        outcome = OWN.options(context)
         sockets.close(fd)
-        return result, b"".join(iter(lambda: client.recv(4096), b""))
+        return context.result, outcome is KEEP_ALIVE, b"".join(iter(lambda: client.recv(4096), b""))
 
 
 @pytest.mark.parametrize(("said", "stays"), [(STAYS, True), (CLOSES, False)])
 def test_options_of_the_server_as_such(said: Connection, stays: bool) -> None:
-    result, sent = served(replace(request(method=b"OPTIONS"), target=b"*"), said)
-    assert result == ("answered", stays)
+    result, goes_on, sent = answered(replace(request(method=b"OPTIONS"), target=b"*"), said)
+    assert (result, goes_on) == ("answered", stays)
     assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
     assert sent.endswith(b"\r\nContent-Length: 0\r\n\r\n")
     assert b"\r\nAllow: GET, HEAD, " in sent
@@ -41,7 +43,7 @@ def test_options_of_the_server_as_such(said: Connection, stays: bool) -> None:
 
 @pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"POST", b"PURGE"])
 def test_what_goes_its_way(method: bytes) -> None:
-    assert served(request(b"Via: 1.1 us (4567)", method=method)) == (None, b"")
+    OWN.check(request(b"Via: 1.1 us (4567)", method=method))
 
 
 @pytest.mark.parametrize(
@@ -55,5 +57,5 @@ def test_what_goes_its_way(method: bytes) -> None:
 )
 def test_what_is_refused(asked: RequestHead, status: int) -> None:
     with pytest.raises(HttpError) as refused:
-        served(asked)
+        OWN.check(asked)
     assert refused.value.status == status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.http_values import fields
+from tests.support.streams import client_stream
 from tests.support.tcp import connected
 from webproxy.exchange.pass_through import body_framing, send_interim
 from webproxy.exchange.response_heads import CLOSES, STAYS, Connection
@@ -12,7 +13,6 @@ from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.origin.response_head import OriginResponse
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_framing(
 def test_interim_answers(version: tuple[int, int], status: int, sent: bytes) -> None:
     request = RequestHead(b"GET", b"/", version, Fields())
     with connected() as (fd, client):
-        stream = ClientStream(fd, RateLimit(0, 1.0), lambda: False)
+        stream = client_stream(fd)
         send_interim(stream, request, status, fields(b"Link: </a>", b"Connection: X", b"X: 1"))
         sockets.close(fd)
         assert b"".join(iter(lambda: client.recv(4096), b"")) == sent

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from tests.support.http_sockets import http_connection
 from tests.support.http_values import NOW, fields, request
 from tests.support.tcp import connected
 from webproxy.exchange.context import RequestContext
@@ -18,8 +19,7 @@ from webproxy.origin.routing import OriginRule, Target
 from webproxy.store.lookup import KEY_BYTES_MAX
 from webproxy.store.updates import CacheUpdater
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
-from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE, RequestOutcome
 
 HERE = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 
@@ -42,15 +42,17 @@ class Writer:
 
 def serve(
     writer: Writer, *fields: bytes, key: bytes = b"/x", networks: Networks = HERE, said: Connection = STAYS
-) -> tuple[tuple[str, bool] | None, bytes]:
-    """The result of a PURGE from this machine, and what its client was told."""
+) -> tuple[RequestOutcome | None, bytes]:
+    """What became of a PURGE from this machine, if it may be, and what its client was told."""
     purges = Purges(cast("CacheUpdater", writer), ResponseHeads(b"us"), networks)
     with connected() as (fd, client):
-        connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
+        connection = http_connection(fd)
         target = Target(key, OriginRule(url="http://o"), "http://o", key, key)
-        result = purges.serve(RequestContext(connection, request(*fields, method=b"PURGE"), target, said, NOW))
+        context = RequestContext(connection, request(*fields, method=b"PURGE"), said, NOW, target)
+        outcome = purges.serve(context) if purges.may_purge(context) else None
+        assert (context.result == "purged") == (outcome is not None)
         sockets.close(fd)
-        return result, b"".join(iter(lambda: client.recv(65_536), b""))
+        return outcome, b"".join(iter(lambda: client.recv(65_536), b""))
 
 
 @pytest.mark.parametrize(
@@ -60,8 +62,8 @@ def serve(
 @pytest.mark.parametrize("said", [STAYS, CLOSES])
 def test_what_goes_and_what_is_said(fields: tuple[bytes, ...], soft: bool, text: bytes, said: Connection) -> None:
     writer = Writer()
-    result, told = serve(writer, *fields, said=said)
-    assert result == ("purged", not said.closes)
+    outcome, told = serve(writer, *fields, said=said)
+    assert (outcome is KEEP_ALIVE) is not said.closes
     assert told.startswith(b"HTTP/1.1 200 ")
     assert told.endswith(text + b"\n")
     assert writer.purged == [(b"/x", soft)]
@@ -72,9 +74,9 @@ def test_what_an_answer_makes_invalid_is_the_updaters_business() -> None:
     purges = Purges(cast("CacheUpdater", writer), ResponseHeads(b"us"), ())
     target = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
     with connected() as (fd, _):
-        connection = HttpConnection(ClientStream(fd, RateLimit(0, 1.0), lambda: False), head_bytes_max=8192)
-        context = RequestContext(connection, request(b"Host: us", method=b"POST"), target, STAYS, NOW)
-        assert not purges.invalidate(context, OriginResponse(status=201, fields=fields(), length=0))
+        connection = http_connection(fd)
+        context = RequestContext(connection, request(b"Host: us", method=b"POST"), STAYS, NOW, target)
+        purges.invalidate(context, OriginResponse(status=201, fields=fields(), length=0))
         sockets.close(fd)
     assert writer.invalidated == [(b"/x", b"POST", 201, b"us")]
 
@@ -92,7 +94,7 @@ def test_without_a_cache() -> None:
 
 def test_a_key_that_no_object_can_have() -> None:
     writer = Writer()
-    result, told = serve(writer, key=b"/" * (KEY_BYTES_MAX + 1))
-    assert result == ("purged", True)
+    outcome, told = serve(writer, key=b"/" * (KEY_BYTES_MAX + 1))
+    assert outcome is KEEP_ALIVE
     assert told.endswith(b"0 objects removed\n")
     assert writer.purged == []

@@ -6,19 +6,19 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
 from shmchannel.objects.hot_table_files import HotTableFile
+from shmchannel.streams.admission import Ticket
+from tests.support.handlers import TIMEOUTS
 from tests.support.http_sockets import OpenFile
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.exchange.body_transfer import BodyTransfer, Pause
-from webproxy.exchange.getfile_request import Paused
-from webproxy.exchange.http_request import HttpRequestHandler
+from webproxy.exchange.fast_path import CachedReply, MemoizedRequest
 from webproxy.exchange.response_heads import ResponseHeads
-from webproxy.getfile import Wire
 from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
@@ -26,57 +26,69 @@ from webproxy.serving.http1_server import REQUESTS_IN_A_ROW, Http1Server
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import client_stream, sockets
-from webproxy.transport.cached_reply import CachedReply, MemoizedRequest
-from webproxy.transport.client_stream import ClientStream, RateLimit
 from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE, Done, Event, IdleJob, Idles, Job, Outcome, RequestOutcome, WaitsFor
 from webproxy.transport.keepalive import IdleConnections
+from webproxy.transport.shutdown import Shutdown
 
-Answerer = Callable[[HttpConnection, RequestHead], Paused | bool | None]
+Answerer = Callable[[HttpConnection, RequestHead], RequestOutcome]
 
 
-def echo_target(connection: HttpConnection, request: RequestHead) -> bool:
+def echo_target(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
     connection.stream.send_all(b"[%s]" % request.target)
-    return request.keep_alive
+    return KEEP_ALIVE if request.keep_alive else Done(connection)
 
 
-class FakeExchange(HttpRequestHandler):
+class Known:
+    """What is known by its bytes."""
+
+    def __init__(self) -> None:
+        self.requests: dict[bytes, MemoizedRequest] = {}
+
+    def recognise(self, data: bytes) -> MemoizedRequest | None:
+        return self.requests.get(data)
+
+
+class FakeHandler:
     """Answers with the target, unless the test says otherwise."""
 
     def __init__(self) -> None:
         self.answers: Answerer = echo_target
-        self.resumed: Paused | bool = True
-        self.known: dict[bytes, MemoizedRequest] = {}
-        self.recognise = self.known.get
+        self.resumes: Callable[[HttpConnection], RequestOutcome] = self.ends
+        self.fast_path = Known()
 
-    def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> Paused | bool | None:
+    def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
         return self.answers(connection, request.request if isinstance(request, MemoizedRequest) else request)
 
-    def resume(self, response: BodyTransfer) -> Paused | bool:
-        return self.resumed
+    def resume(self, connection: HttpConnection) -> RequestOutcome:
+        return self.resumes(connection)
+
+    def ends(self, connection: HttpConnection) -> RequestOutcome:
+        """The paused body comes to its end."""
+        connection.paused = None
+        return Done(connection) if connection.is_last else KEEP_ALIVE
 
 
 class Desk:
-    """A front with all that it hands connections to, and no workers: the test is the worker."""
+    """A server with all that it hands connections to, and no workers: the test is the worker."""
 
     def __init__(self, *, request_timeout_s: float = 60.0, connections_max: int = 10) -> None:
-        self.exchange = FakeExchange()
+        self.handler = FakeHandler()
         self.idle = IdleConnections()
         self.run_queue = RunQueue()
-        self.parking = ParkingLot(self.run_queue, request_timeout_s=60.0, wire=Wire.CRLF, speaks_http=True)
-        self.draining = False
-        self.front = Http1Server(
-            self.exchange,
-            self.idle,
+        self.shutdown = Shutdown()
+        self.parking = ParkingLot(self.run_queue, self.idle, None, self.shutdown)
+        self.server = Http1Server(
+            self.handler,
+            self.run_queue,
             self.parking,
+            self.idle,
             ResponseHeads(b"gf"),
+            replace(TIMEOUTS, request_s=request_timeout_s, keepalive_s=60.0),
+            self.shutdown,
             head_bytes_max=8192,
-            request_timeout_s=request_timeout_s,
-            keepalive_s=60.0,
             connections_max=connections_max,
-            client_limit=RateLimit(0, 1.0),
             worker_count=1,
-            stopping=lambda: False,
-            draining=lambda: self.draining,
         )
         self.parking.start()
 
@@ -85,15 +97,25 @@ class Desk:
         self.idle.close()
         self.run_queue.close()
 
-    def next_idle(self) -> HttpConnection:
+    def begin(self, fd: int, data: bytes) -> Outcome:
+        """A new connection, and all that its worker does about it."""
+        return self.run(self.server.connect(fd, data))
+
+    def run(self, job: Job) -> Outcome:
+        """What a worker does with a job."""
+        outcome = job.run()
+        self.parking.settle(outcome)
+        return outcome
+
+    def next_idle(self) -> IdleJob:
         """A connection on which something has come."""
         found = wait_until(self.idle.take, what="a connection with something on it")
         assert found is not None
         return found
 
-    def next_on_the_line(self) -> HttpConnection:
-        """A connection that the boss has given back."""
-        found = wait_until(self.run_queue.take, what="a connection on the line")
+    def next_back(self) -> HttpConnection:
+        """A connection that has waited."""
+        found = wait_until(self.run_queue.take_back, what="a connection in the queue")
         assert isinstance(found, HttpConnection)
         return found
 
@@ -103,6 +125,15 @@ def desk() -> Iterator[Desk]:
     made = Desk()
     yield made
     made.close()
+
+
+class Rest:
+    """The rest of an answer, which the handler of the test knows what to do with."""
+
+    path = b"/a"
+
+    def go_on(self, event: Event | None = Event.WIDTH, ticket: Ticket | None = None) -> Event | None:
+        return None
 
 
 def get(target: bytes, *lines: bytes) -> bytes:
@@ -119,12 +150,12 @@ def received(client: socket.socket, count: int) -> bytes:
 # -- requests ---------------------------------------------------------------------------------------------------------
 def test_a_request_is_answered_and_its_connection_idles(desk: Desk) -> None:
     with connected() as (fd, client):
-        assert desk.front.begin(fd, get(b"/a")) is None
+        assert isinstance(desk.begin(fd, get(b"/a")), Idles)
         assert received(client, 4) == b"[/a]"
         assert desk.idle.count == 1
         for _ in range(3):
             client.sendall(get(b"/b") + get(b"/c"))
-            assert desk.front.go_on(desk.next_idle()) is None
+            assert isinstance(desk.run(desk.next_idle()), Idles)
             assert received(client, 8) == b"[/b][/c]"
         assert desk.idle.count == 1
 
@@ -133,14 +164,14 @@ def test_a_worker_goes_on_with_whoever_has_something_to_read(desk: Desk) -> None
     """In one go, one request each in turn; all of them idle again behind it."""
     with connected() as (one, first), connected() as (two, second), connected() as (three, third):
         for fd, client in ((one, first), (two, second), (three, third)):
-            desk.front.begin(fd, get(b"/a"))
+            desk.begin(fd, get(b"/a"))
             assert received(client, 4) == b"[/a]"
         poll = select.poll()
         poll.register(desk.idle.fileno(), select.POLLIN)
         third.sendall(get(b"/b"))
         second.sendall(get(b"/c"))
         first.sendall(get(b"/d"))
-        assert desk.front.go_on(desk.next_idle()) is None
+        assert isinstance(desk.run(desk.next_idle()), Idles)
         assert [received(client, 4) for client in (third, second, first)] == [b"[/b]", b"[/c]", b"[/d]"]
         assert (desk.idle.count, poll.poll(0)) == (3, [])
 
@@ -148,13 +179,13 @@ def test_a_worker_goes_on_with_whoever_has_something_to_read(desk: Desk) -> None
 def test_who_is_gone_does_not_hold_up_who_is_next(desk: Desk) -> None:
     with connected() as (one, first), connected() as (two, second):
         for fd, client in ((one, first), (two, second)):
-            desk.front.begin(fd, get(b"/a"))
+            desk.begin(fd, get(b"/a"))
             assert received(client, 4) == b"[/a]"
         first.sendall(get(b"/b"))
         connection = desk.next_idle()
         second.close()
         wait_until(lambda: sockets.has_arrived(two), what="the end of the other one")
-        assert desk.front.go_on(connection) is None
+        desk.run(connection)
         assert received(first, 4) == b"[/b]"
         wait_until(lambda: desk.idle.count == 1, what="one that idles")
 
@@ -162,75 +193,71 @@ def test_who_is_gone_does_not_hold_up_who_is_next(desk: Desk) -> None:
 def test_more_requests_than_are_answered_in_a_row_take_turns(desk: Desk) -> None:
     count = 2 * REQUESTS_IN_A_ROW + 3
     with connected() as (fd, client):
-        desk.front.begin(fd, get(b"/a") * count)
+        desk.begin(fd, get(b"/a") * count)
         assert received(client, 4 * REQUESTS_IN_A_ROW) == b"[/a]" * REQUESTS_IN_A_ROW
         assert desk.idle.count == 0, "nothing that comes would wake it there"
-        desk.front.go_on(desk.next_on_the_line())
-        desk.front.go_on(desk.next_on_the_line())
+        desk.run(desk.next_back())
+        desk.run(desk.next_back())
         assert received(client, 4 * (count - REQUESTS_IN_A_ROW)) == b"[/a]" * (count - REQUESTS_IN_A_ROW)
         assert desk.idle.count == 1
 
 
 def test_half_a_head_idles_until_the_rest_comes(desk: Desk) -> None:
     with connected() as (fd, client):
-        desk.front.begin(fd, get(b"/a")[:20])
+        desk.begin(fd, get(b"/a")[:20])
         assert desk.idle.count == 1
         client.sendall(get(b"/a")[20:])
-        desk.front.go_on(desk.next_idle())
+        desk.run(desk.next_idle())
         assert received(client, 4) == b"[/a]"
 
 
-def test_what_pauses_is_the_workers_and_goes_on_with_the_next_request(desk: Desk) -> None:
+def test_what_pauses_goes_on_and_then_the_next_request_is_answered(desk: Desk) -> None:
     with connected() as (fd, client):
-        made: list[BodyTransfer] = []
 
-        def pauses(connection: HttpConnection, request: RequestHead) -> Paused:
-            response = BodyTransfer(connection.stream, b"/a", 10, 1, lambda: False)
-            response.connection = connection
-            made.append(response)
-            return Paused(response, Pause.SLOW)
+        def pauses(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
+            return connection.pause(Rest(), Event.TURN, is_last=False)
 
-        desk.exchange.answers = pauses
-        paused = desk.front.begin(fd, get(b"/a") + get(b"/b"))
-        assert paused == Paused(made[0], Pause.SLOW)
+        desk.handler.answers = pauses
+        connection = desk.server.connect(fd, get(b"/a") + get(b"/b"))
+        assert desk.run(connection) == WaitsFor(connection, Event.TURN)
         assert desk.idle.count == 0
-        desk.exchange.resumed = again = Paused(made[0], Pause.YIELD)
-        assert desk.front.resume(made[0]) == again
-        desk.exchange.resumed, desk.exchange.answers = True, echo_target
-        assert desk.front.resume(made[0]) is None
+        desk.handler.resumes = lambda connection: pauses(connection, RequestHead(b"GET", b"/a", (1, 1), Fields(())))
+        assert desk.run(desk.next_back()) == WaitsFor(connection, Event.TURN)
+        desk.handler.resumes, desk.handler.answers = desk.handler.ends, echo_target
+        assert isinstance(desk.run(desk.next_back()), Idles)
         assert received(client, 4) == b"[/b]"
         assert desk.idle.count == 1
 
 
 def test_a_paused_answer_that_ends_its_connection(desk: Desk) -> None:
     with connected() as (fd, client):
-        response = BodyTransfer(ClientStream(fd, RateLimit(0, 1.0), lambda: False), b"/a", 10, 1, lambda: False)
-        assert desk.front.resume(response) is None
+        connection = desk.server.connect(fd, b"")
+        connection.pause(Rest(), Event.TURN, is_last=True)
+        assert desk.run(connection) == Done(connection)
         assert at_end(client) == b""
 
 
-def test_answers_that_nobody_takes_are_waited_for_by_the_boss(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_that_nobody_takes_are_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request that has no room is held, and answered once, when there is room."""
     monkeypatch.setattr(client_stream, "LOOK_BYTES", 1)  # the buffers here are far smaller than any real one
 
-    def large(connection: HttpConnection, request: RequestHead) -> bool:
-        data = b"x" * 40_000
-        sizes.append(connection.stream.send_some(data))
-        return True
+    def large(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
+        sizes.append(connection.stream.send_some(b"x" * 40_000))
+        return KEEP_ALIVE
 
     sizes: list[int] = []
-    desk.exchange.answers = large
+    desk.handler.answers = large
     with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
-        desk.front.begin(fd, get(b"/a") * 20)
+        desk.begin(fd, get(b"/a") * 20)
         wait_until(lambda: desk.parking.parked == 1)
         before = len(sizes)
         assert before < 20
         received(client, sum(sizes))
-        connection = desk.next_on_the_line()
+        connection = desk.next_back()
         assert connection.held is not None
         monkeypatch.undo()
-        desk.exchange.answers = echo_target
-        desk.front.go_on(connection)
+        desk.handler.answers = echo_target
+        desk.run(connection)
         assert received(client, 4 * (20 - before)) == b"[/a]" * (20 - before)
 
 
@@ -246,20 +273,20 @@ class KnownReply(CachedReply):
 def known(desk: Desk, request: pytest.FixtureRequest) -> MemoizedRequest:
     """GET /k is known."""
     made = MemoizedRequest(RequestHead(b"GET", b"/k", (1, 1), Fields(())), KnownReply(large=request.param))
-    desk.exchange.known[get(b"/k")] = made
+    desk.handler.fast_path.requests[get(b"/k")] = made
     return made
 
 
 def test_known_requests_follow_each_other(desk: Desk, known: MemoizedRequest) -> None:
     with connected() as (fd, client):
-        assert desk.front.begin(fd, get(b"/k")) is None
+        assert isinstance(desk.begin(fd, get(b"/k")), Idles)
         assert received(client, 4) == b"[/k]"
         for _ in range(3):
             client.sendall(get(b"/k"))
-            assert desk.front.go_on(desk.next_idle()) is None
+            assert isinstance(desk.run(desk.next_idle()), Idles)
             assert received(client, 4) == b"[/k]"
         client.sendall(get(b"/b"))
-        assert desk.front.go_on(desk.next_idle()) is None
+        assert isinstance(desk.run(desk.next_idle()), Idles)
         assert received(client, 4) == b"[/b]"
         assert desk.idle.count == 1
 
@@ -268,47 +295,84 @@ def test_a_request_that_is_there_behind_a_known_one_is_taken(desk: Desk, known: 
     """Whether the worker looks for it, waits for it, or leaves it to whoever is idle."""
     with connected() as (fd, client):
         client.sendall(get(b"/b"))
-        assert desk.front.begin(fd, get(b"/k")) is None
+        assert isinstance(desk.begin(fd, get(b"/k")), Idles)
         if desk.idle.count and known.reply.file is not None:
-            assert desk.front.go_on(desk.next_idle()) is None
+            assert isinstance(desk.run(desk.next_idle()), Idles)
         assert received(client, 8) == b"[/k][/b]"
 
 
-def test_who_takes_nothing_of_a_known_one_is_waited_for_by_the_boss(desk: Desk, known: MemoizedRequest) -> None:
+def test_who_takes_nothing_of_a_known_one_is_waited_for(desk: Desk, known: MemoizedRequest) -> None:
     """What is held is the request: the reply may hold no more when there is room."""
-    desk.exchange.answers = lambda connection, request: None
+    desk.handler.answers = lambda connection, request: connection.hold(request)
     with connected() as (fd, client):
-        assert desk.front.begin(fd, get(b"/k")) is None
-        connection = desk.next_on_the_line()
+        assert isinstance(desk.begin(fd, get(b"/k")), WaitsFor)
+        connection = desk.next_back()
         assert connection.held is known.request
-        desk.exchange.answers = echo_target
-        assert desk.front.go_on(connection) is None
+        desk.handler.answers = echo_target
+        assert isinstance(desk.run(connection), Idles)
+        assert received(client, 4) == b"[/k]"
+
+
+def test_known_bytes_that_did_not_come_alone_are_parsed(desk: Desk, known: MemoizedRequest) -> None:
+    """They may be the rest of another request, or have one behind them."""
+    answered: list[tuple[bytes, bytes | None]] = []
+
+    def notes(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
+        answered.append((request.target, request.fields.get(b"x")))
+        return KEEP_ALIVE
+
+    desk.handler.answers = notes
+    with connected() as (fd, client):
+        desk.begin(fd, get(b"/k") + get(b"/k"))
+        client.sendall(b"GET /b HTTP/1.1\r\nX: ")
+        desk.run(desk.next_idle())
+        client.sendall(get(b"/k"))
+        desk.run(desk.next_idle())
+        assert answered == [(b"/k", None), (b"/k", None), (b"/b", b"GET /k HTTP/1.1")]
+
+
+def test_known_bytes_in_a_body_are_the_bodys(desk: Desk, known: MemoizedRequest) -> None:
+    bodies: list[bytes] = []
+
+    def reads(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
+        bodies.append(b"".join(iter(lambda: connection.read_body(WATCHDOG_S), b"")))
+        return echo_target(connection, request)
+
+    with connected() as (fd, client):
+        desk.handler.answers = reads
+        client.sendall(get(b"/k"))
+        desk.begin(fd, b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(get(b"/k")))
+        assert received(client, 4) == b"[/p]"
+        assert bodies == [get(b"/k")]
+        desk.handler.answers = echo_target
+        client.sendall(get(b"/k"))
+        desk.run(desk.next_idle())
         assert received(client, 4) == b"[/k]"
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------
 def test_the_last_answer_ends_the_connection_and_what_is_behind_it_is_forgotten(desk: Desk) -> None:
     with connected() as (fd, client):
-        desk.front.begin(fd, get(b"/a", b"Connection: close") + get(b"/b"))
+        desk.begin(fd, get(b"/a", b"Connection: close") + get(b"/b"))
         assert at_end(client) == b"[/a]"
         assert desk.idle.count == 0
 
 
 def test_the_clients_end_is_ours(desk: Desk) -> None:
     with connected() as (fd, client):
-        desk.front.begin(fd, get(b"/a"))
+        desk.begin(fd, get(b"/a"))
         client.shutdown(socket.SHUT_WR)
-        desk.front.go_on(desk.next_idle())
+        desk.run(desk.next_idle())
         assert at_end(client) == b"[/a]"
 
 
 def test_a_client_that_is_gone_is_closed(desk: Desk) -> None:
     with connected() as (fd, client):
         file = OpenFile(fd)
-        desk.front.begin(fd, get(b"/a"))
+        desk.begin(fd, get(b"/a"))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
-        desk.front.go_on(desk.next_idle())
+        desk.run(desk.next_idle())
         assert not file.is_open
 
 
@@ -316,11 +380,11 @@ def test_a_client_that_is_gone_is_closed(desk: Desk) -> None:
 def test_what_is_no_request_is_refused_behind_the_answers_before_it(desk: Desk, idled: bool) -> None:
     with connected() as (fd, client):
         if idled:
-            desk.front.begin(fd, get(b"/a"))
+            desk.begin(fd, get(b"/a"))
             client.sendall(b"garbage\r\n\r\n")
-            desk.front.go_on(desk.next_idle())
+            desk.run(desk.next_idle())
         else:
-            desk.front.begin(fd, get(b"/a") + b"garbage\r\n\r\n" + get(b"/b"))
+            desk.begin(fd, get(b"/a") + b"garbage\r\n\r\n" + get(b"/b"))
         answer = at_end(client)
         assert answer.startswith(b"[/a]HTTP/1.1 400 Bad Request\r\n")
         assert b"\r\nConnection: close\r\n" in answer
@@ -328,42 +392,43 @@ def test_what_is_no_request_is_refused_behind_the_answers_before_it(desk: Desk, 
 
 
 def test_a_bad_body_that_nobody_wanted_is_refused_behind_its_answer(desk: Desk) -> None:
-    def answers_and_skips(connection: HttpConnection, request: RequestHead) -> bool:
+    def answers_and_skips(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
         connection.stream.send_all(b"[answer]")
         raise HttpError(400, "not a chunk size")
 
-    desk.exchange.answers = answers_and_skips
+    desk.handler.answers = answers_and_skips
     with connected() as (fd, client):
-        desk.front.begin(fd, get(b"/a"))
+        desk.begin(fd, get(b"/a"))
         assert at_end(client).startswith(b"[answer]HTTP/1.1 400 ")
 
 
 def test_a_bad_beginning_is_refused(desk: Desk) -> None:
     with connected() as (fd, client):
-        desk.front.begin(fd, b"GET /a HTTP/2.0\r\n")
+        desk.begin(fd, b"GET /a HTTP/2.0\r\n")
         assert at_end(client).startswith(b"HTTP/1.1 505 ")
 
 
 def test_half_a_head_and_the_end_is_refused(desk: Desk) -> None:
     with connected() as (fd, client):
-        desk.front.begin(fd, get(b"/a") + b"GET /b")
+        desk.begin(fd, get(b"/a") + b"GET /b")
         client.shutdown(socket.SHUT_WR)
-        desk.front.go_on(desk.next_idle())
+        desk.run(desk.next_idle())
         assert at_end(client).startswith(b"[/a]HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("status", [400, 408])
-def test_what_the_boss_has_given_up_is_told_so(desk: Desk, status: int) -> None:
+def test_a_request_that_does_not_come_to_its_end_is_told_so(desk: Desk, status: int) -> None:
     with connected() as (fd, client):
-        desk.front.begin(fd, b"GET /a HT", status)
+        desk.server.refuse(fd, status)
+        sockets.end_sending(fd)
         assert at_end(client).startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_too_many_connections(desk: Desk) -> None:
     full = Desk(connections_max=1)
     with connected() as (kept, _client), connected() as (fd, client):
-        full.front.begin(kept, get(b"/a"))
-        full.front.begin(fd, get(b"/a"))
+        full.begin(kept, get(b"/a"))
+        full.begin(fd, get(b"/a"))
         assert at_end(client).startswith(b"HTTP/1.1 503 ")
         assert full.idle.count == 1
     full.close()
@@ -373,9 +438,8 @@ def test_too_many_connections(desk: Desk) -> None:
 def test_a_head_that_takes_too_long_is_408_and_an_idle_connection_just_ends() -> None:
     desk = Desk(request_timeout_s=0.0)
     with connected() as (fd, client), connected() as (other, quiet):
-        desk.front.begin(fd, get(b"/a")[:20])
-        desk.front.begin(other, get(b"/a"))
-        desk.front.expire()
+        desk.begin(fd, get(b"/a")[:20])
+        desk.begin(other, get(b"/a"))
         assert at_end(client).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
         assert desk.idle.count == 1
         assert received(quiet, 4) == b"[/a]"
@@ -384,28 +448,27 @@ def test_a_head_that_takes_too_long_is_408_and_an_idle_connection_just_ends() ->
 
 def test_bytes_that_trickle_in_give_a_head_no_more_time(desk: Desk) -> None:
     with connected() as (fd, client):
-        desk.front.begin(fd, get(b"/a")[:20])
+        desk.begin(fd, get(b"/a")[:20])
         client.sendall(get(b"/a")[20:22])
         connection = desk.next_idle()
         expires = connection.expires
-        desk.front.go_on(connection)
+        desk.run(connection)
         assert connection.expires == pytest.approx(expires, abs=0.5)
         client.sendall(get(b"/a")[22:])
-        desk.front.go_on(desk.next_idle())
+        desk.run(desk.next_idle())
         assert received(client, 4) == b"[/a]"
         assert connection.expires >= expires
 
 
 def test_in_the_end_quiet_connections_end_and_begun_requests_are_answered(desk: Desk) -> None:
     with connected() as (fd, quiet), connected() as (other, client):
-        desk.front.begin(fd, get(b"/a"))
-        desk.front.begin(other, get(b"/b")[:20])
-        desk.draining = True
-        desk.front.expire()
+        desk.begin(fd, get(b"/a"))
+        desk.begin(other, get(b"/b")[:20])
+        desk.shutdown.draining = True
         quiet.settimeout(WATCHDOG_S)
         assert at_end(quiet) == b"[/a]"
         client.sendall(get(b"/b")[20:])
-        desk.front.go_on(desk.next_idle())
+        desk.run(desk.next_idle())
         assert at_end(client) == b"[/b]"
         assert desk.idle.count == 0
 
@@ -415,21 +478,21 @@ def test_an_unexpected_failure_ends_the_connection_that_it_came_from(
 ) -> None:
     """A worker may be on another connection than it began with by then: that one stays."""
 
-    def answer(connection: HttpConnection, request: RequestHead) -> bool:
+    def answer(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
         if request.target == b"/bad":
             raise RuntimeError("of the test's")
         return echo_target(connection, request)
 
-    desk.exchange.answers = answer
+    desk.handler.answers = answer
     with connected() as (one, first), connected() as (two, second):
-        assert desk.front.begin(one, get(b"/a")) is None
-        assert desk.front.begin(two, get(b"/b")) is None
+        assert isinstance(desk.begin(one, get(b"/a")), Idles)
+        assert isinstance(desk.begin(two, get(b"/b")), Idles)
         first.sendall(get(b"/c"))
         connection = desk.next_idle()
         second.sendall(get(b"/bad"))
-        assert desk.front.go_on(connection) is None
+        desk.run(connection)
         while desk.idle.count > 1:
-            assert desk.front.go_on(desk.next_idle()) is None
+            desk.run(desk.next_idle())
         assert at_end(second) == b"[/b]"
         assert "of the test's" in caplog.text
         assert received(first, 8) == b"[/a][/c]"

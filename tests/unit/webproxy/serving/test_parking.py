@@ -1,26 +1,25 @@
-"""Boss: unfinished requests, slow clients and ends of connections cost no worker and are not forgotten."""
+"""ParkingLot: slow clients, idle ones and ends of connections cost no worker and are not forgotten."""
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from shmchannel.streams.admission import Admission
+from tests.support.jobs import FakeJob
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import wait_until
-from webproxy.exchange.body_transfer import BodyTransfer
-from webproxy.getfile import Wire, request_bytes
-from webproxy.serving import parking as boss_module
+from webproxy.serving import parking as parking_module
 from webproxy.serving.parking import ParkingLot
-from webproxy.serving.run_queue import HttpStart, Request, RunQueue
+from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
-
-INVALID = b"GETFILE INVALID\r\n\r\n"
-REQUEST = request_bytes(b"/path")
+from webproxy.transport.client_stream import RateLimit
+from webproxy.transport.job import Done, Event, Idles, WaitsFor
+from webproxy.transport.keepalive import IdleConnections
+from webproxy.transport.shutdown import Shutdown
 
 
 @pytest.fixture
@@ -30,23 +29,31 @@ def run_queue() -> Iterator[RunQueue]:
     made.close()
 
 
-def started(run_queue: RunQueue, request_timeout_s: float = 60.0) -> ParkingLot:
-    made = ParkingLot(run_queue, request_timeout_s=request_timeout_s, wire=Wire.CRLF)
-    made.start()
-    return made
-
-
 @pytest.fixture
-def parking(run_queue: RunQueue) -> Iterator[ParkingLot]:
-    made = started(run_queue)
+def idle() -> Iterator[IdleConnections]:
+    made = IdleConnections()
     yield made
     made.close()
 
 
-def taken(run_queue: RunQueue) -> Request:
-    request = wait_until(run_queue.take, what="a request on the line")
-    assert request is not None
-    return request
+@pytest.fixture
+def shutdown() -> Shutdown:
+    return Shutdown()
+
+
+@pytest.fixture
+def admission() -> Admission:
+    return Admission(1)
+
+
+@pytest.fixture
+def parking(
+    run_queue: RunQueue, idle: IdleConnections, admission: Admission, shutdown: Shutdown
+) -> Iterator[ParkingLot]:
+    made = ParkingLot(run_queue, idle, admission, shutdown)
+    made.start()
+    yield made
+    made.close()
 
 
 def is_open(fd: int, inode: int) -> bool:
@@ -56,140 +63,65 @@ def is_open(fd: int, inode: int) -> bool:
         return False
 
 
-def paused(fd: int, limit: RateLimit) -> BodyTransfer:
-    return BodyTransfer(ClientStream(fd, limit, lambda: False), b"/path", 100, 1, lambda: False)
+# -- outcomes ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("event", [Event.TURN, Event.WIDTH])
+def test_what_yields_is_queued_at_once(run_queue: RunQueue, parking: ParkingLot, event: Event) -> None:
+    job = FakeJob(-1)
+    parking.settle(WaitsFor(job, event))
+    assert parking.waiting == 1
+    assert run_queue.take_back() is job
 
 
-# -- unfinished requests ------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("cut", [0, 1, 8, len(REQUEST) - 1])
-def test_a_request_in_two_parts_comes_to_the_line_whole(run_queue: RunQueue, parking: ParkingLot, cut: int) -> None:
-    with connected() as (fd, client):
-        parking.adopt(fd, REQUEST[:cut])
-        wait_until(lambda: parking.unfinished == 1)
-        client.sendall(REQUEST[cut:])
-        assert taken(run_queue) == (fd, b"/path")
-        assert parking.unfinished == 0
-        sockets.close(fd)
+def test_what_waits_for_a_ticket_comes_with_it(run_queue: RunQueue, parking: ParkingLot, admission: Admission) -> None:
+    first, second, third = FakeJob(-1), FakeJob(-1), FakeJob(-1)
+    for job in (first, second, third):
+        parking.settle(WaitsFor(job, Event.TICKET))
+    assert run_queue.take_back() is first
+    assert run_queue.take_back() is None
+    assert parking.waiting == 2
+    assert first.ticket is not None
+    first.ticket.leave()
+    assert run_queue.take_back() is second
+    assert second.ticket is not None
+    admission.expire(-1.0)
+    assert run_queue.take_back() is third
+    assert third.ticket is None, "it has waited too long, and goes on without"
 
 
-@pytest.mark.parametrize("rest", [b"X", b"path\n\n", b"path\r\n\r\nmore"])
-def test_a_bad_request_is_answered_without_a_worker(run_queue: RunQueue, parking: ParkingLot, rest: bytes) -> None:
-    with connected() as (fd, client):
-        parking.adopt(fd, b"GETFILE GET " if rest == b"X" else b"GETFILE GET /")
-        client.sendall(rest)
-        if rest == b"path\n\n":
-            client.shutdown(socket.SHUT_WR)
-        assert at_end(client) == INVALID
-    assert run_queue.take() is None
-
-
-def test_half_a_request_and_the_end_is_invalid(parking: ParkingLot) -> None:
-    with connected() as (fd, client):
-        parking.adopt(fd, REQUEST[:9])
-        client.shutdown(socket.SHUT_WR)
-        assert at_end(client) == INVALID
-    wait_until(lambda: parking.invalid_total == 1)
-
-
-def test_a_silent_client_is_answered_at_the_time_limit(run_queue: RunQueue) -> None:
-    parking = started(run_queue, request_timeout_s=0.1)
-    with ExitStack() as connections:
-        clients = []
-        for _ in range(5):
-            fd, client = connections.enter_context(connected())
-            parking.adopt(fd, b"")
-            clients.append(client)
-        assert [at_end(client) for client in clients] == [INVALID] * 5
-    assert (parking.unfinished, parking.invalid_total) == (0, 5)
+def test_without_an_admission_nobody_waits_for_a_ticket(run_queue: RunQueue, idle: IdleConnections) -> None:
+    parking, job = ParkingLot(run_queue, idle, None, Shutdown()), FakeJob(-1)
+    parking.settle(WaitsFor(job, Event.TICKET))
+    assert run_queue.take_back() is job
     parking.close()
 
 
-def test_a_reset_in_mid_request_closes_without_an_answer(parking: ParkingLot) -> None:
+def test_what_idles_is_found_by_whoever_looks_first(idle: IdleConnections, parking: ParkingLot) -> None:
     with connected() as (fd, client):
-        inode = os.fstat(fd).st_ino
-        parking.adopt(fd, REQUEST[:5])
-        wait_until(lambda: parking.unfinished == 1)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        client.close()
-        wait_until(lambda: not is_open(fd, inode))
-    assert (parking.unfinished, parking.invalid_total) == (0, 0)
+        job = FakeJob(fd)
+        parking.settle(Idles(job, 3600.0))
+        assert parking.waiting == 0, "a drain does not wait for it"
+        client.sendall(b"x")
+        assert wait_until(idle.take) is job
+        job.close()
 
 
-def test_beyond_the_bound_of_unfinished_requests_the_answer_is_error(
-    parking: ParkingLot, monkeypatch: pytest.MonkeyPatch
+def test_what_idles_too_long_is_told_and_ends(parking: ParkingLot) -> None:
+    with connected() as (fd, client):
+        parking.settle(Idles(FakeJob(fd), 0.1))
+        assert at_end(client) == b"too late"
+
+
+def test_in_a_drain_a_quiet_connection_ends_and_a_begun_request_may_come(
+    idle: IdleConnections, parking: ParkingLot, shutdown: Shutdown
 ) -> None:
-    monkeypatch.setattr(boss_module, "UNFINISHED_MAX", 2)
-    with ExitStack() as connections:
-        pairs = [connections.enter_context(connected()) for _ in range(3)]
-        for fd, _ in pairs:
-            parking.adopt(fd, b"")
-        assert at_end(pairs[2][1]) == b"GETFILE ERROR\r\n\r\n"
-        assert parking.unfinished == 2
-
-
-# -- with HTTP ----------------------------------------------------------------------------------------------------
-def speaking(run_queue: RunQueue, *, getfile: bool = True, request_timeout_s: float = 60.0) -> ParkingLot:
-    made = ParkingLot(
-        run_queue, request_timeout_s=request_timeout_s, wire=Wire.CRLF, speaks_http=True, speaks_getfile=getfile
-    )
-    made.start()
-    return made
-
-
-@pytest.mark.parametrize("cut", [0, 1, 4, 15])
-def test_a_line_of_http_goes_on_when_it_is_whole(run_queue: RunQueue, cut: int) -> None:
-    line = b"GET /a HTTP/1.1\r\n"
-    parking = speaking(run_queue)
-    with connected() as (fd, client):
-        parking.adopt(fd, line[:cut])
-        client.sendall(line[cut:])
-        assert wait_until(run_queue.take) == HttpStart(fd, line)
-        sockets.close(fd)
-    parking.close()
-
-
-def test_a_getfile_request_is_one_beside_http_too(run_queue: RunQueue) -> None:
-    parking = speaking(run_queue)
-    with connected() as (fd, client):
-        parking.adopt(fd, b"GET")
-        client.sendall(REQUEST[3:])
-        assert taken(run_queue) == (fd, b"/path")
-        sockets.close(fd)
-    parking.close()
-
-
-def test_where_http_alone_is_spoken_everything_is_http(run_queue: RunQueue) -> None:
-    parking = speaking(run_queue, getfile=False)
-    with connected() as (fd, client):
-        parking.adopt(fd, b"")
-        client.sendall(REQUEST)
-        assert wait_until(run_queue.take) == HttpStart(fd, REQUEST)
-        sockets.close(fd)
-    parking.close()
-
-
-@pytest.mark.parametrize("ends", [True, False])
-def test_half_a_line_of_http_is_refused_by_a_worker(run_queue: RunQueue, ends: bool) -> None:
-    parking = speaking(run_queue, request_timeout_s=60.0 if ends else 0.1)
-    with connected() as (fd, client):
-        parking.adopt(fd, b"GET /a HT")
-        if ends:
-            client.shutdown(socket.SHUT_WR)
-        assert wait_until(run_queue.take) == HttpStart(fd, b"GET /a HT", 400 if ends else 408)
-        sockets.close(fd)
-    assert parking.invalid_total == 0
-    parking.close()
-
-
-@pytest.mark.parametrize(("getfile", "answer"), [(True, INVALID), (False, b"")])
-def test_a_silent_client_is_told_only_what_it_could_understand(
-    run_queue: RunQueue, getfile: bool, answer: bytes
-) -> None:
-    parking = speaking(run_queue, getfile=getfile, request_timeout_s=0.1)
-    with connected() as (fd, client):
-        parking.adopt(fd, b"")
-        assert at_end(client) == answer
-    parking.close()
+    with connected() as (fd, quiet), connected() as (other_fd, _other):
+        begun = FakeJob(other_fd)
+        begun.in_head = True
+        parking.settle(Idles(FakeJob(fd), 3600.0))
+        parking.settle(Idles(begun, 3600.0))
+        shutdown.draining = True
+        assert at_end(quiet) == b"too late"
+        assert idle.count == 1
 
 
 # -- ends of connections ------------------------------------------------------------------------------------------
@@ -197,7 +129,7 @@ def test_an_answered_connection_closes_when_its_client_has_closed(parking: Parki
     with connected() as (fd, client):
         inode = os.fstat(fd).st_ino
         sockets.send(fd, b"answer")
-        parking.linger(fd)
+        parking.settle(Done(FakeJob(fd)))
         assert at_end(client) == b"answer"
         assert is_open(fd, inode)
         client.sendall(b"late bytes, read and forgotten")
@@ -208,10 +140,10 @@ def test_an_answered_connection_closes_when_its_client_has_closed(parking: Parki
 def test_a_client_that_never_closes_is_closed_at_the_limit(
     parking: ParkingLot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boss_module, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(parking_module, "LINGER_SECONDS", 0.1)
     with connected() as (fd, client):
         inode = os.fstat(fd).st_ino
-        parking.linger(fd)
+        parking.settle(Done(FakeJob(fd)))
         assert at_end(client) == b""
         wait_until(lambda: not is_open(fd, inode))
 
@@ -219,30 +151,30 @@ def test_a_client_that_never_closes_is_closed_at_the_limit(
 def test_of_too_many_lingering_connections_the_oldest_closes_first(
     parking: ParkingLot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boss_module, "LINGERING_MAX", 2)
-    monkeypatch.setattr(boss_module, "LINGER_SECONDS", 3600.0)
+    monkeypatch.setattr(parking_module, "LINGERING_MAX", 2)
+    monkeypatch.setattr(parking_module, "LINGER_SECONDS", 3600.0)
     with ExitStack() as connections:
         pairs = [connections.enter_context(connected()) for _ in range(4)]
         inodes = [os.fstat(fd).st_ino for fd, _ in pairs]
         for fd, _ in pairs:
-            parking.linger(fd)
+            parking.settle(Done(FakeJob(fd)))
         wait_until(lambda: sum(is_open(fd, inode) for (fd, _), inode in zip(pairs, inodes, strict=True)) == 2)
 
 
 # -- slow clients -------------------------------------------------------------------------------------------------
 def test_a_parked_response_goes_on_when_its_client_takes_data(run_queue: RunQueue, parking: ParkingLot) -> None:
     with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
-        response = paused(fd, RateLimit(0, 1))
+        response = FakeJob(fd)
         sent = 0
         while more := sockets.send(fd, b"x" * 4096):
             sent += more
-        parking.park(response)
+        parking.settle(WaitsFor(response, Event.WRITABLE))
         wait_until(lambda: parking.parked == 1)
-        assert run_queue.take_paused() is None
+        assert run_queue.take_back() is None
         received = 0
         while received < sent:
             received += len(client.recv(65_536))
-        assert wait_until(run_queue.take_paused) is response
+        assert wait_until(run_queue.take_back) is response
         assert parking.parked == 0
         sockets.close(fd)
 
@@ -252,10 +184,10 @@ def test_a_parked_client_that_takes_too_little_is_dropped(run_queue: RunQueue, p
         inode = os.fstat(fd).st_ino
         while sockets.send(fd, b"x" * 4096):
             pass
-        parking.park(paused(fd, RateLimit(1000, 0.1)))
+        parking.settle(WaitsFor(FakeJob(fd, RateLimit(1000, 0.1)), Event.WRITABLE))
         wait_until(lambda: parking.too_slow_total == 1)
         wait_until(lambda: not is_open(fd, inode))
-    assert run_queue.take_paused() is None
+    assert run_queue.take_back() is None
 
 
 def test_a_parked_client_that_leaves_comes_back_to_a_worker_that_will_see(
@@ -264,22 +196,22 @@ def test_a_parked_client_that_leaves_comes_back_to_a_worker_that_will_see(
     with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
         while sockets.send(fd, b"x" * 4096):
             pass
-        parking.park(paused(fd, RateLimit(0, 1)))
+        parking.settle(WaitsFor(FakeJob(fd), Event.WRITABLE))
         wait_until(lambda: parking.parked == 1)
         client.close()
-        assert wait_until(run_queue.take_paused) is not None
+        assert wait_until(run_queue.take_back) is not None
         sockets.close(fd)
 
 
-def test_closing_the_boss_closes_all_that_it_holds(run_queue: RunQueue) -> None:
-    parking = started(run_queue)
+def test_closing_the_lot_closes_all_that_it_holds(run_queue: RunQueue, idle: IdleConnections) -> None:
+    parking = ParkingLot(run_queue, idle, None, Shutdown())
+    parking.start()
     with ExitStack() as connections:
-        pairs = [connections.enter_context(connected()) for _ in range(3)]
+        pairs = [connections.enter_context(connected()) for _ in range(2)]
         inodes = [os.fstat(fd).st_ino for fd, _ in pairs]
-        parking.adopt(pairs[0][0], b"GET")
-        parking.linger(pairs[1][0])
-        while sockets.send(pairs[2][0], b"x" * 4096):
+        parking.settle(Done(FakeJob(pairs[0][0])))
+        while sockets.send(pairs[1][0], b"x" * 4096):
             pass
-        parking.park(paused(pairs[2][0], RateLimit(0, 1)))
+        parking.settle(WaitsFor(FakeJob(pairs[1][0]), Event.WRITABLE))
         parking.close()
         assert not any(is_open(fd, inode) for (fd, _), inode in zip(pairs, inodes, strict=True))

@@ -1,21 +1,29 @@
-"""RunQueue: is its descriptor readable once for each entry, and does nothing that waits in it outlive it?"""
+"""RunQueue: is its descriptor readable once for each entry, and does nothing that waits in it outlive it? Demand."""
 
 from __future__ import annotations
 
 import os
 import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from tests.support.http_sockets import http_connected
+from tests.support.jobs import FakeJob
 from tests.support.tcp import at_end, connected
-from webproxy.exchange.body_transfer import BodyTransfer
-from webproxy.serving.run_queue import RunQueue
-from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
+from tests.support.waiting import wait_until
+from webproxy.serving.run_queue import RunQueue, WorkerDemand
+from webproxy.transport.keepalive import IdleConnections
+from webproxy.transport.listener import open_listener
 
 
-def paused(fd: int) -> BodyTransfer:
-    return BodyTransfer(ClientStream(fd, RateLimit(0, 1), lambda: False), b"/path", 100, 1, lambda: False)
+@pytest.fixture
+def run_queue() -> Iterator[RunQueue]:
+    made = RunQueue()
+    yield made
+    made.close()
 
 
 def readable(run_queue: RunQueue) -> bool:
@@ -24,59 +32,102 @@ def readable(run_queue: RunQueue) -> bool:
     return bool(poll.poll(0))
 
 
-def test_the_line_is_readable_once_for_each_entry_of_both_kinds() -> None:
-    run_queue = RunQueue()
-    with connected() as (fd, _client):
-        response = paused(fd)
-        assert run_queue.take() is None
-        assert run_queue.take_paused() is None
-        run_queue.put((7, b"/a"))
-        run_queue.put((8, b"/b"))
-        run_queue.put_paused(response)
-        assert run_queue.waiting == 3
-        assert [readable(run_queue), run_queue.take()] == [True, (7, b"/a")]
-        assert [readable(run_queue), run_queue.take_paused()] == [True, response]
-        assert [readable(run_queue), run_queue.take()] == [True, (8, b"/b")]
-        assert not readable(run_queue)
-        sockets.close(fd)
-    run_queue.close()
+def test_the_queue_is_readable_once_for_each_entry_of_both_lines(run_queue: RunQueue) -> None:
+    first, second, back = FakeJob(-1), FakeJob(-1), FakeJob(-1)
+    assert run_queue.take() is None
+    assert run_queue.take_back() is None
+    run_queue.put(first)
+    run_queue.put(second)
+    run_queue.put_back(back)
+    assert run_queue.waiting == 3
+    assert [readable(run_queue), run_queue.take()] == [True, first]
+    assert [readable(run_queue), run_queue.take_back()] == [True, back]
+    assert [readable(run_queue), run_queue.take()] == [True, second]
+    assert not readable(run_queue)
 
 
-@pytest.mark.parametrize("is_paused", [False, True], ids=["a request", "a paused response"])
+@pytest.mark.parametrize("is_back", [False, True], ids=["new", "back"])
 def test_who_takes_an_entry_while_it_is_put_leaves_nothing_to_read(
-    is_paused: bool, monkeypatch: pytest.MonkeyPatch
+    run_queue: RunQueue, is_back: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A descriptor that stays readable keeps every idle worker awake."""
-    run_queue = RunQueue()
     make_readable = os.eventfd_write
-    with connected() as (fd, _client):
-        put, take, entry = (
-            (run_queue.put_paused, run_queue.take_paused, paused(fd))
-            if is_paused
-            else (run_queue.put, run_queue.take, (fd, b"/"))
-        )
-        taken = []
+    put, take = (run_queue.put_back, run_queue.take_back) if is_back else (run_queue.put, run_queue.take)
+    job, taken = FakeJob(-1), []
 
-        def with_another_worker_about(eventfd: int, count: int) -> None:
-            taken.append(take())
-            make_readable(eventfd, count)
-            taken.append(take())
-
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "eventfd_write", with_another_worker_about)
-            put(entry)  # type: ignore[operator]
+    def with_another_worker_about(eventfd: int, count: int) -> None:
         taken.append(take())
-        assert [one for one in taken if one is not None] == [entry]
-        assert not readable(run_queue)
-        sockets.close(fd)
-    run_queue.close()
+        make_readable(eventfd, count)
+        taken.append(take())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "eventfd_write", with_another_worker_about)
+        put(job)
+    taken.append(take())
+    assert [one for one in taken if one is not None] == [job]
+    assert not readable(run_queue)
 
 
-def test_closing_the_line_closes_what_waits_in_it() -> None:
+def test_closing_the_queue_closes_what_waits_in_it() -> None:
     run_queue = RunQueue()
     with connected() as (fd, client), connected() as (other_fd, other):
-        run_queue.put((fd, b"/a"))
-        run_queue.put_paused(paused(other_fd))
+        run_queue.put(FakeJob(fd))
+        run_queue.put_back(FakeJob(other_fd))
         run_queue.close()
         assert at_end(client) == b""
         assert at_end(other) == b""
+
+
+@contextmanager
+def connecting(address: tuple[str, int]) -> Iterator[None]:
+    """A client that has sent something."""
+    with socket.create_connection(address) as client:
+        client.sendall(b"x")
+        yield
+
+
+# -- Demand -----------------------------------------------------------------------------------------------------------
+def test_others_wait_in_the_queue_at_the_listener_and_on_idle_connections(run_queue: RunQueue) -> None:
+    idle, workers = IdleConnections(), [False, False]
+    with open_listener("127.0.0.1", 0) as listener, http_connected() as (connection, client):
+        demand = WorkerDemand(run_queue, listener, idle, workers)
+        assert not demand.others_wait()
+        run_queue.put_back(FakeJob(-1))
+        assert demand.others_wait()
+        run_queue.take_back()
+        idle.put(connection, 3600.0)
+        assert not demand.others_wait()
+        client.sendall(b"x")
+        wait_until(demand.others_wait)
+        assert idle.take() is connection, "it has only looked"
+        assert not demand.others_wait()
+        connection.close()
+        with connecting(listener.getsockname()):
+            wait_until(demand.others_wait)
+        demand.close()
+    idle.close()
+
+
+def test_a_worker_that_idles_takes_whatever_comes(run_queue: RunQueue) -> None:
+    idle, workers = IdleConnections(), [False, True]
+    with open_listener("127.0.0.1", 0) as listener:
+        demand = WorkerDemand(run_queue, listener, idle, workers)
+        run_queue.put(FakeJob(-1))
+        assert not demand.others_wait()
+        workers[1] = False
+        assert demand.others_wait()
+        run_queue.take()
+        demand.close()
+    idle.close()
+
+
+def test_a_listener_that_was_closed_brings_nobody(run_queue: RunQueue) -> None:
+    idle = IdleConnections()
+    listener = open_listener("127.0.0.1", 0)
+    demand = WorkerDemand(run_queue, listener, idle, [False])
+    with connecting(listener.getsockname()):
+        wait_until(demand.others_wait)
+        listener.close()
+        assert not demand.others_wait()
+    demand.close()
+    idle.close()

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
-from typing import cast
 
 import pytest
 
+from shmchannel.streams.admission import Admission, Ticket
 from tests.support.http_sockets import http_connected
-from tests.support.tcp import at_end, connected
-from tests.support.waiting import wait_until
+from tests.support.tcp import at_end
 from webproxy.errors import BodyCutShort, ClientGone
 from webproxy.http.errors import HttpError
-from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.transport import sockets
-from webproxy.transport.cached_reply import CachedReply, MemoizedRequest
-from webproxy.transport.client_stream import ClientStream, RateLimit
 from webproxy.transport.http1_connection import UNREAD_BYTES_MAX, HttpConnection, RequestBody
+from webproxy.transport.job import Done, Event, WaitsFor
 
 GET_A = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_B = b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -29,8 +25,16 @@ def post(*lines: bytes) -> bytes:
     return b"\r\n".join([b"POST /p HTTP/1.1", b"Host: h", *lines, b"", b""])
 
 
+def next_request(connection: HttpConnection) -> RequestHead | None:
+    """The next request, if its head is there, as a server takes it."""
+    request = connection.pipelined() if connection.in_head else None
+    while request is None and (data := connection.receive()):
+        request = connection.feed(data)
+    return request
+
+
 def target(connection: HttpConnection) -> bytes | None:
-    request = connection.next_request()
+    request = next_request(connection)
     return None if request is None else request.target
 
 
@@ -68,19 +72,18 @@ def test_a_reset_is_a_client_that_is_gone() -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         with pytest.raises(ClientGone):
-            connection.next_request()
+            next_request(connection)
         sockets.close(connection.fd)
 
 
 def test_waiting_takes_what_comes_and_gives_up_soon() -> None:
     with http_connected() as (connection, client):
-        assert connection.wait_request() is None
+        assert connection.receive(waits=True) == b""
+        assert not connection.ended
         client.sendall(GET_A + GET_B)
-        request = connection.wait_request()
-        assert request is not None
-        assert (request.target, target(connection)) == (b"/a", b"/b")
+        assert connection.receive(waits=True) == GET_A + GET_B
         client.shutdown(socket.SHUT_WR)
-        assert connection.wait_request() is None
+        assert connection.receive(waits=True) == b""
         assert connection.ended
         sockets.close(connection.fd)
 
@@ -90,7 +93,7 @@ def test_garbage_is_refused() -> None:
         client.sendall(GET_A + b"garbage\r\n")
         assert target(connection) == b"/a"
         with pytest.raises(HttpError, match="400"):
-            connection.next_request()
+            next_request(connection)
         sockets.close(connection.fd)
 
 
@@ -133,7 +136,7 @@ def test_a_body_ends_where_the_next_request_begins(line: bytes, sent: bytes, bod
 def test_a_large_body_comes_in_pieces_of_any_wanted_size() -> None:
     with http_connected() as (connection, client):
         client.sendall(post(b"Content-Length: 100000") + b"x" * 50_000)
-        request = connection.next_request()
+        request = next_request(connection)
         assert request is not None
         body = RequestBody(connection, request, 5.0)
         assert body.length == 100_000
@@ -161,7 +164,7 @@ def test_a_body_that_breaks_off_is_cut_short() -> None:
     with http_connected() as (connection, client):
         client.sendall(post(b"Content-Length: 5") + b"hel")
         client.shutdown(socket.SHUT_WR)
-        connection.next_request()
+        next_request(connection)
         assert connection.read_body(5.0) == b"hel"
         with pytest.raises(BodyCutShort, match="ended"):
             connection.read_body(5.0)
@@ -171,7 +174,7 @@ def test_a_body_that_breaks_off_is_cut_short() -> None:
 def test_a_body_that_does_not_come_is_cut_short() -> None:
     with http_connected() as (connection, client):
         client.sendall(post(b"Content-Length: 5") + b"hel")
-        connection.next_request()
+        next_request(connection)
         assert connection.read_body(5.0) == b"hel"
         with pytest.raises(BodyCutShort, match="nothing"):
             connection.read_body(0.05)
@@ -181,7 +184,7 @@ def test_a_body_that_does_not_come_is_cut_short() -> None:
 def test_who_expects_it_is_told_to_go_on_once_and_when_the_body_is_wanted() -> None:
     with http_connected() as (connection, client):
         client.sendall(post(b"Content-Length: 5", b"Expect: 100-continue"))
-        connection.next_request()
+        next_request(connection)
         client.setblocking(False)
         with pytest.raises(BlockingIOError):
             client.recv(100)
@@ -209,7 +212,7 @@ def test_who_expects_it_is_told_to_go_on_once_and_when_the_body_is_wanted() -> N
 def test_a_body_that_is_there_is_skipped(line: bytes, sent: bytes) -> None:
     with http_connected() as (connection, client):
         client.sendall(post(line))
-        connection.next_request()
+        next_request(connection)
         client.sendall(sent + GET_B)
         assert connection.skip_body()
         assert target(connection) == b"/b"
@@ -229,7 +232,7 @@ def test_a_body_that_is_there_is_skipped(line: bytes, sent: bytes) -> None:
 def test_a_body_that_is_not_there_or_too_long_ends_the_connection(lines: tuple[bytes, ...], sent: bytes) -> None:
     with http_connected() as (connection, client):
         client.sendall(post(*lines) + sent)
-        connection.next_request()
+        next_request(connection)
         assert not connection.skip_body()
         sockets.close(connection.fd)
 
@@ -237,7 +240,7 @@ def test_a_body_that_is_not_there_or_too_long_ends_the_connection(lines: tuple[b
 def test_chunks_that_are_none_are_refused_also_when_nobody_wants_them() -> None:
     with http_connected() as (connection, client):
         client.sendall(post(b"Transfer-Encoding: chunked") + b"0x5\r\nhello")
-        connection.next_request()
+        next_request(connection)
         with pytest.raises(HttpError, match="400"):
             connection.skip_body()
         sockets.close(connection.fd)
@@ -246,75 +249,63 @@ def test_chunks_that_are_none_are_refused_also_when_nobody_wants_them() -> None:
 def test_what_a_log_line_names_it_by() -> None:
     with http_connected() as (connection, _client):
         assert connection.path == b""
-        connection.held = connection.feed(GET_A)
+        request = connection.feed(GET_A)
+        assert request is not None
+        connection.hold(request)
         assert connection.path == b"/a"
         sockets.close(connection.fd)
 
 
-# -- requests that are known ------------------------------------------------------------------------------------------
-KNOWN = MemoizedRequest(RequestHead(b"GET", b"/a", (1, 1), Fields([(b"Host", b"h")])), cast("CachedReply", None))
+# -- as a job ---------------------------------------------------------------------------------------------------------
+class Body:
+    """The rest of an answer."""
+
+    path = b"/body"
+
+    def go_on(self, event: Event | None = Event.WIDTH, ticket: Ticket | None = None) -> Event | None:
+        return None
 
 
-@pytest.fixture
-def knowing() -> Iterator[tuple[HttpConnection, socket.socket]]:
-    """A connection that recognises GET_A."""
-    with connected() as (fd, client):
-        stream = ClientStream(fd, RateLimit(0, 1.0), lambda: False)
-        yield HttpConnection(stream, head_bytes_max=8192, recognise={GET_A: KNOWN}.get), client
-        sockets.close(fd)
+def test_what_it_waits_with_is_kept_and_a_ticket_is_taken_once() -> None:
+    with http_connected() as (connection, _client):
+        body, ticket = Body(), Admission(1).try_enter()
+        assert connection.pause(body, Event.TICKET, is_last=True) == WaitsFor(connection, Event.TICKET)
+        assert (connection.paused, connection.is_last, connection.path) == (body, True, b"/body")
+        connection.ticket = ticket
+        assert [connection.take_ticket(), connection.take_ticket()] == [ticket, None]
+        request = connection.feed(GET_A)
+        assert request is not None
+        assert connection.hold(request) == WaitsFor(connection, Event.WRITABLE)
+        assert connection.held is request
+        connection.close()
 
 
-def test_what_is_known_is_recognised(knowing: tuple[HttpConnection, socket.socket]) -> None:
-    connection, client = knowing
-    assert connection.feed(GET_A) is KNOWN
-    for ask in (connection.next_request, connection.wait_request):
-        client.sendall(GET_A)
-        wait_until(lambda: sockets.has_arrived(connection.fd), what="the request")
-        assert ask() is KNOWN
-    assert (connection.served, connection.in_head) == (3, False)
-
-
-def test_only_when_it_came_alone(knowing: tuple[HttpConnection, socket.socket]) -> None:
-    """What looks like a known request may be the rest of another, or have one behind it."""
-    connection, client = knowing
-    client.sendall(GET_A + GET_A)
-    assert [target(connection), target(connection)] == [b"/a", b"/a"]
-    assert connection.feed(b"GET /b HTTP/1.1\r\nX: ") is None
-    request = connection.feed(GET_A)
-    assert isinstance(request, RequestHead)
-    assert (request.target, request.fields.get(b"x")) == (b"/b", b"GET /a HTTP/1.1")
-
-
-def test_after_a_body(knowing: tuple[HttpConnection, socket.socket]) -> None:
-    """Bytes of a body that look like a known request are the body's."""
-    connection, client = knowing
-    client.sendall(post(b"Content-Length: %d" % len(GET_A)))
-    assert target(connection) == b"/p"
-    client.sendall(GET_A)
-    assert connection.read_body(1.0) == GET_A
-    client.sendall(GET_A)
-    assert connection.next_request() is KNOWN
+def test_its_server_runs_it() -> None:
+    with http_connected() as (connection, client):
+        assert [connection.run(), connection.expire()] == [Done(connection)] * 2
+        connection.close()
+        assert at_end(client) == b""
 
 
 def test_the_bytes_of_a_whole_request() -> None:
     with http_connected() as (connection, client):
         for sent, whole in ((GET_A, GET_A), (GET_B + GET_A, b"")):
             client.sendall(sent)
-            request = connection.next_request()
+            request = next_request(connection)
             assert isinstance(request, RequestHead)
             assert connection.bytes_of(request) == whole
         sockets.close(connection.fd)
 
 
-def test_what_was_recognised_does_not_get_the_bytes_of_what_was_parsed_before(
-    knowing: tuple[HttpConnection, socket.socket],
-) -> None:
-    """Its request may be held and served later: another's bytes must never stand for it."""
-    connection, client = knowing
-    client.sendall(GET_B)
-    parsed = connection.next_request()
-    assert isinstance(parsed, RequestHead)
-    client.sendall(GET_A)
-    assert connection.next_request() is KNOWN
-    assert connection.bytes_of(KNOWN.request) == b""
-    assert connection.bytes_of(parsed) == GET_B
+def test_a_request_that_was_not_parsed_last_does_not_get_the_bytes_of_the_one_that_was() -> None:
+    """It may be held and served later: another's bytes must never stand for it."""
+    with http_connected() as (connection, client):
+        client.sendall(GET_A)
+        first = next_request(connection)
+        assert first is not None
+        client.sendall(GET_B)
+        parsed = next_request(connection)
+        assert parsed is not None
+        assert connection.bytes_of(first) == b""
+        assert connection.bytes_of(parsed) == GET_B
+        connection.close()

@@ -1,0 +1,230 @@
+"""NewConnection: what a connection says first, in whatever parts, decides who serves it; what never ends is refused."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.handlers import TIMEOUTS, getfile_handler
+from tests.support.http_sockets import OpenFile
+from tests.support.tcp import at_end, connected
+from tests.support.waiting import wait_until
+from webproxy.exchange.fast_path import MemoizedRequest
+from webproxy.exchange.getfile_request import GetfileRequest
+from webproxy.exchange.response_heads import ResponseHeads
+from webproxy.getfile import Wire, request_bytes
+from webproxy.http.messages import RequestHead
+from webproxy.serving import new_connection
+from webproxy.serving.http1_server import Http1Server
+from webproxy.serving.new_connection import NewConnection, Protocols
+from webproxy.serving.parking import ParkingLot
+from webproxy.serving.run_queue import RunQueue
+from webproxy.transport import sockets
+from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import Done, Idles, RequestOutcome
+from webproxy.transport.keepalive import IdleConnections
+from webproxy.transport.shutdown import Shutdown
+
+INVALID = b"GETFILE INVALID\r\n\r\n"
+NOT_FOUND = b"GETFILE FILE_NOT_FOUND\r\n\r\n"
+REQUEST = request_bytes(b"/path")
+HTTP = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+class Echo:
+    """Answers HTTP with the target, and ends the connection."""
+
+    @property
+    def fast_path(self) -> Echo:
+        return self
+
+    def recognise(self, data: bytes) -> MemoizedRequest | None:
+        return None
+
+    def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
+        connection.stream.send_all(b"[%s]" % request.target)
+        return Done(connection)
+
+    def resume(self, connection: HttpConnection) -> RequestOutcome:
+        return Done(connection)
+
+
+class Port:
+    """Who serves what comes on a port; the test is worker and parking thread."""
+
+    def __init__(self, *, getfile: bool = True, http: bool = True) -> None:
+        self.idle, self.run_queue = IdleConnections(), RunQueue()
+        shutdown = Shutdown()
+        self.parking = ParkingLot(self.run_queue, self.idle, None, shutdown)
+        server = Http1Server(
+            Echo(),
+            self.run_queue,
+            self.parking,
+            self.idle,
+            ResponseHeads(b"gf"),
+            TIMEOUTS,
+            shutdown,
+            head_bytes_max=8192,
+            connections_max=10,
+            worker_count=1,
+        )
+        self.protocols = Protocols(
+            getfile_handler() if getfile else None, server if http else None, self.idle, Wire.CRLF, 60.0
+        )
+
+    def close(self) -> None:
+        """In the daemon's order."""
+        self.parking.close()
+        self.idle.close()
+        self.run_queue.close()
+
+    def connection(self, fd: int, data: bytes = b"") -> NewConnection:
+        """One that has said so much."""
+        return NewConnection(self.protocols, fd, data)
+
+    def run(self, job: NewConnection) -> None:
+        """What a worker does."""
+        self.parking.settle(job.run())
+
+
+@pytest.fixture
+def port() -> Iterator[Port]:
+    made = Port()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(("request_bytes", "answer"), [(REQUEST, NOT_FOUND), (HTTP, b"[/a]")], ids=["getfile", "http"])
+@pytest.mark.parametrize("cut", [0, 1, 3, 8, 20])
+def test_a_request_in_two_parts_is_answered(port: Port, request_bytes: bytes, answer: bytes, cut: int) -> None:
+    with connected() as (fd, client):
+        job = port.connection(fd, request_bytes[:cut])
+        outcome = job.run()
+        while isinstance(outcome, Idles):
+            assert job.in_head is (cut > 0)
+            port.parking.settle(outcome)
+            client.sendall(request_bytes[cut:])
+            found = wait_until(port.idle.take)
+            assert found is not None
+            outcome = found.run()
+        port.parking.settle(outcome)
+        assert at_end(client) == answer
+
+
+def test_a_connection_that_idled_before_idles_again_as_the_one_it_became(port: Port) -> None:
+    """The same descriptor is watched by the same epoll all the time."""
+    with connected() as (fd, client):
+        port.run(port.connection(fd))
+        client.sendall(HTTP[:20])
+        new = wait_until(port.idle.take)
+        assert isinstance(new, NewConnection)
+        port.run(new)
+        assert port.idle.count == 1
+        client.sendall(HTTP[20:])
+        now = wait_until(port.idle.take)
+        assert isinstance(now, HttpConnection)
+        port.parking.settle(now.run())
+        assert at_end(client) == b"[/a]"
+
+
+@pytest.mark.parametrize("data", [b"GETFILE GET X", b"GETFILE GET /path\n\n", b"GETFILE GET /path\r\n\r\nmore"])
+@pytest.mark.parametrize("http", [False, True])
+def test_a_bad_request_is_invalid(http: bool, data: bytes) -> None:
+    port = Port(http=http)
+    with connected() as (fd, client):
+        client.shutdown(socket.SHUT_WR)
+        port.run(port.connection(fd, data))
+        assert at_end(client) == INVALID
+    assert port.protocols.invalid_total == 1
+    port.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "answer"),
+    [(b"", INVALID), (REQUEST[:9], INVALID), (b"GET /a HT", b"HTTP/1.1 400 ")],
+    ids=["nothing", "half a request of getfile's", "half a line of HTTP"],
+)
+def test_an_end_before_the_request_was_whole(port: Port, data: bytes, answer: bytes) -> None:
+    with connected() as (fd, client):
+        client.shutdown(socket.SHUT_WR)
+        wait_until(lambda: sockets.has_arrived(fd))
+        port.run(port.connection(fd, data))
+        assert at_end(client).startswith(answer)
+
+
+@pytest.mark.parametrize(
+    ("getfile", "data", "answer"),
+    [
+        (True, b"", INVALID),
+        (True, REQUEST[:9], INVALID),
+        (True, b"GET /a HT", b"HTTP/1.1 408 "),
+        (False, b"", b""),
+    ],
+)
+def test_a_request_that_does_not_come_in_time(getfile: bool, data: bytes, answer: bytes) -> None:
+    """A silent client is told only what it could understand."""
+    port = Port(getfile=getfile)
+    with connected() as (fd, client):
+        job = port.connection(fd, data)
+        outcome = job.run()
+        assert isinstance(outcome, Idles)
+        assert 0 < outcome.limit_s <= 60.0
+        port.parking.settle(job.expire())
+        told = at_end(client)
+        assert told.startswith(answer)
+        assert bool(told) is bool(answer)
+    port.close()
+
+
+def test_where_http_alone_is_spoken_everything_is_http() -> None:
+    port = Port(getfile=False)
+    with connected() as (fd, client):
+        port.run(port.connection(fd, REQUEST))
+        assert at_end(client).startswith(b"HTTP/1.1 400 ")
+    assert port.protocols.invalid_total == 0
+    port.close()
+
+
+def test_a_whole_request_needs_no_detour(port: Port) -> None:
+    assert isinstance(port.protocols.job_for(-1, REQUEST), GetfileRequest)
+    with connected() as (fd, _client):
+        assert isinstance(port.protocols.job_for(fd, HTTP), HttpConnection)
+        assert port.protocols.job_for(fd, b"GET") is None
+        sockets.close(fd)
+
+
+def test_a_reset_closes_without_an_answer(port: Port) -> None:
+    with connected() as (fd, client):
+        file = OpenFile(fd)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        client.close()
+        port.run(port.connection(fd, REQUEST[:5]))
+        assert not file.is_open
+    assert port.protocols.invalid_total == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "answer"), [(b"GETF", b"GETFILE ERROR\r\n\r\n"), (b"GET /a HTTP/1.1\r\n", b"HTTP/1.1 503 ")]
+)
+def test_beyond_the_bound_the_answer_is_error(
+    port: Port, data: bytes, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_connection, "UNFINISHED_MAX", 0)
+    with connected() as (fd, client):
+        if data.endswith(b"\n"):
+            port.protocols.refuse_overload(fd, data)
+            sockets.end_sending(fd)
+        else:
+            port.run(port.connection(fd, data))
+        assert at_end(client).startswith(answer)
+
+
+def test_closing_it_closes_its_connection(port: Port) -> None:
+    with connected() as (fd, client):
+        job = port.connection(fd)
+        assert (job.path, os.fstat(fd) is not None) == (b"", True)
+        job.close()
+        assert at_end(client) == b""
