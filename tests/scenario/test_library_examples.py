@@ -23,14 +23,14 @@ def _of_the_package() -> str:
     return textwrap.dedent(match[0])
 
 
-def _of_the_guide() -> str:
-    return generated_part("docs/library.md", "example").removeprefix("```python\n").removesuffix("```\n")
+def _of_the_guide(part: str) -> str:
+    return generated_part("docs/library.md", part).removeprefix("```python\n").removesuffix("```\n")
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("examples")
-    found = {"shout": _of_the_package(), "poem": _of_the_guide()}
+    found = {"shout": _of_the_package(), "poem": _of_the_guide("example"), "store": _of_the_guide("example: store")}
     for name, text in found.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.py" for name in found}
@@ -52,6 +52,7 @@ def test_examples_pass_the_strictest_type_check(programs: dict[str, Path]) -> No
     ("name", "lines"),
     [
         ("shout", ["HELLO"]),
+        ("store", ["stored: True", "are red", "updated: False", "removed: 1"]),
         ("poem", ["equal: True", "the other side is gone", "segments back in the pool: True"]),
     ],
 )
