@@ -43,7 +43,7 @@ _PEER_CHECK_SECONDS = 0.01
 
 
 class ManualPeer:
-    """The other process, as far as liveness goes: it lives until end()."""
+    """The other process, as far as liveness is concerned: alive until end()."""
 
     def __init__(self, text: str = "a peer of a test") -> None:
         self._text = text
@@ -54,11 +54,11 @@ class ManualPeer:
         return self._alive
 
     def describe(self) -> str:
-        """What the constructor was given."""
+        """The description given to the constructor."""
         return self._text
 
     def end(self) -> None:
-        """From now on the peer is dead."""
+        """The peer is dead from now on."""
         self._alive = False
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class MemorySemaphore(Semaphore):
 
     @property
     def value(self) -> int:
-        """How many could be taken now."""
+        """The current count."""
         return self._count
 
     def _add_one(self) -> None:
@@ -115,7 +115,7 @@ class MemorySemaphore(Semaphore):
 
 
 class _Block(NamedTuple):
-    """What a segment's name stands for."""
+    """What a segment's name refers to."""
 
     fd: int
     data_available: MemorySemaphore
@@ -185,7 +185,7 @@ class MemorySegment(Segment):
 
 
 class _Mailbox:
-    """What a queue's name stands for: messages, and whether their reader lives and takes more."""
+    """What a queue's name refers to: messages, and whether their reader is alive and accepts more."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()

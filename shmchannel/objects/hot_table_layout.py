@@ -51,10 +51,10 @@ HOT_TABLE_BYTES_MAX = 1 << 30
 # Indices of the 64-bit words of a cell's head.
 SEQUENCE, KEY_HASH, VALID_UNTIL, VERSION, KEY_BYTES, METADATA_BYTES, BODY_BYTES, FILE_BYTES = range(8)
 
-# Native order and alignment: each field is one load of 64 bits, and never half of an old and half of a new number.
+# Native order and alignment: each field is one 64-bit load, never half of an old and half of a new number.
 CELL_HEAD = Struct("@8Q")
 CELL_BEGIN = Struct("@3Q")
-"""Up to the time that the cell is valid until."""
+"""Up to the time until which the cell is valid."""
 SEQUENCE_WORD = Struct("@Q")
 _HEADER = Struct("@5Q")
 _FILE = Struct("@3Q")
@@ -65,7 +65,7 @@ assert CELL_BYTES % 64 == 0
 
 
 class FileRef(NamedTuple):
-    """Where a large object's bytes are: a descriptor of the cache's, the file behind it, and the size in bytes."""
+    """The location of a large object's bytes: a descriptor of the cache's, its file, and the size in bytes."""
 
     number: int
     device: int
@@ -74,12 +74,12 @@ class FileRef(NamedTuple):
 
     @property
     def packed(self) -> bytes:
-        """As it stands in a cell, without the size, which has a field of its own."""
+        """Its encoding in a cell, without the size, which has a field of its own."""
         return _FILE.pack(self.number, self.device, self.inode)
 
 
 class HotTableEntry(NamedTuple):
-    """One object as it lay on the hot table: version, opaque metadata, and the whole body or the `file` that has it."""
+    """One object as found in the hot table: version, opaque metadata, and the whole body or the `file` that has it."""
 
     version: int
     metadata: bytes
@@ -93,7 +93,7 @@ class HotTableEntry(NamedTuple):
 
 
 def file_entry(version: int, metadata: bytes, packed: bytes, size_bytes: int) -> HotTableEntry | None:
-    """The entry of an object that is in a file; None when the cell's body is no FileRef."""
+    """The entry of an object that is in a file; None if the cell's body is not a FileRef."""
     if len(packed) != FILE_REF_BYTES:
         return None
     number, device, inode = _FILE.unpack(packed)
@@ -101,7 +101,7 @@ def file_entry(version: int, metadata: bytes, packed: bytes, size_bytes: int) ->
 
 
 def check_hot_table_bytes(hot_table_bytes: int) -> None:
-    """Refuse a size that no hot table has.
+    """Refuse an invalid size of a hot table.
 
     Raises:
         UsageError: it is out of range.
@@ -113,29 +113,29 @@ def check_hot_table_bytes(hot_table_bytes: int) -> None:
 
 
 def cells_in(hot_table_bytes: int) -> int:
-    """How many cells a hot table of `hot_table_bytes` bytes has: what fits behind the header, in whole sets."""
+    """The number of cells in a hot table of `hot_table_bytes` bytes: as many whole sets as fit after the header."""
     return (hot_table_bytes - HOT_TABLE_HEADER_BYTES) // SET_BYTES * 2
 
 
 def fits_cell(key_bytes: int, metadata_bytes: int, body_bytes: int) -> bool:
-    """Whether an object of these lengths may lie in a cell."""
+    """Whether an object of these lengths fits a cell."""
     return body_bytes <= BODY_BYTES_MAX and key_bytes + metadata_bytes + body_bytes <= CELL_ROOM_BYTES
 
 
 def header_words(hot_table_bytes: int) -> tuple[int, ...]:
-    """The words of the header behind its magic, which is written after them."""
+    """The words of the header after its magic, which is written last."""
     return LAYOUT_VERSION, hot_table_bytes, CELL_BYTES, cells_in(hot_table_bytes)
 
 
 def check_hot_table_header(header: bytes, mapped_bytes: int) -> None:
-    """Compare the first bytes of a block with the layout and with the size of the block.
+    """Check the first bytes of a block against the layout and the size of the block.
 
     Raises:
         NotPublished: the magic is not there yet.
-        LayoutMismatch: something else is, or the block is no hot table.
+        LayoutMismatch: another layout, or not a hot table.
     """
     if len(header) < _HEADER.size or not HOT_TABLE_BYTES_MIN <= mapped_bytes <= HOT_TABLE_BYTES_MAX:
-        raise LayoutMismatch(f"a block of {mapped_bytes} bytes is no hot table")
+        raise LayoutMismatch(f"a block of {mapped_bytes} bytes is not a hot table")
     magic, *rest = _HEADER.unpack_from(header)
     if magic == 0:
         raise NotPublished("the hot table is not published yet")

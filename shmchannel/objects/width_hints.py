@@ -1,4 +1,4 @@
-"""WidthHints: how many segments to lease for a key, learned from its last answer."""
+"""WidthHints: how many segments to lease for a key, learned from its last response."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import threading
 from shmchannel.streams.pool import GROWTH_CHUNKS
 
 LONG_CHUNKS = 2 * GROWTH_CHUNKS
-"""An object of fewer chunks has no use for more than one segment."""
+"""An object of fewer chunks gains nothing from more than one segment."""
 
 
 class WidthHints:
-    """How many segments a key is worth: learned from the last answer, for objects of many chunks only.
+    """How many segments to lease for a key, learned from its last response; only keys of objects of many chunks are
+    stored.
 
-    A lease is taken before the object's size is known. One segment is right for a small object; a large one is asked
-    for with as many as it can use from its second request on.
+    A lease is taken before the object's size is known. One segment is right for a small object; a large one is
+    requested with as many as it can use from its second request on.
     """
 
     def __init__(self, keys_max: int = 4096) -> None:
@@ -27,7 +28,7 @@ class WidthHints:
         return max(1, self._chunks.get(key, 0) // GROWTH_CHUNKS)
 
     def remember(self, key: bytes, chunk_count: int) -> None:
-        """The object behind the key has that many chunks. Nothing to do, and no lock, for a small one."""
+        """The object of the key has that many chunks. Nothing to do, and no lock, for a small one."""
         if chunk_count < LONG_CHUNKS or self._chunks.get(key) == chunk_count:
             return
         with self._lock:
@@ -37,7 +38,7 @@ class WidthHints:
                 del self._chunks[next(iter(self._chunks))]
 
     def correct(self, key: bytes, chunk_count: int) -> None:
-        """The object behind a key whose width is more than one has that many chunks now, which may be few."""
+        """The object of a key with a width above one now has that many chunks, possibly few."""
         if chunk_count >= LONG_CHUNKS:
             self.remember(key, chunk_count)
             return

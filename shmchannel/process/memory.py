@@ -1,8 +1,8 @@
-"""How much memory there is to take, compared with what is asked for before a page of it is touched.
+"""Checks requests for memory against what is available, before a page is touched.
 
 /dev/shm is memory: blocks there count against its own size and against what the machine has left. Neither limit shows
-when a block is made. Past the first one the next touch is a SIGBUS; past the second one the kernel kills processes, and
-not always the one that asked. So whoever takes much says how much, and is refused with the numbers.
+when a block is created. Beyond the first the next touch is a SIGBUS; beyond the second the kernel kills processes, and
+not always the one that asked. So large requests are checked here, and refused with the numbers.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _MEMINFO = "/proc/meminfo"
 
 
 def shared_memory_room() -> int | None:
-    """How many bytes are free in /dev/shm; None when it has no size of its own."""
+    """Free bytes in /dev/shm; None if it has no size of its own."""
     with os_errors(f"look at {SHM_DIRECTORY}"):
         facts = os.statvfs(SHM_DIRECTORY)
     return facts.f_bavail * facts.f_frsize if facts.f_blocks else None
 
 
 def available_memory() -> int | None:
-    """How many bytes the kernel can give without swapping (MemAvailable); None when it does not say."""
+    """Bytes the kernel can provide without swapping (MemAvailable); None if it does not report them."""
     try:
         with open(_MEMINFO, encoding="ascii") as file:
             for line in file:
@@ -36,7 +36,7 @@ def available_memory() -> int | None:
 
 
 def require_memory(what: str, wanted_bytes: int, *, hint: str, shared: bool = True) -> None:
-    """Refuse what does not fit; `shared`: it will lie in /dev/shm, so that room there counts too.
+    """Refuse a request that does not fit; `shared`: it is for /dev/shm, so its free space counts too.
 
     Raises:
         LimitReached: there is less; the text has both numbers.

@@ -60,7 +60,7 @@ assert DATA_AVAILABLE_OFFSET + SEM_BYTES == SPACE_AVAILABLE_OFFSET
 
 
 class ChunkStatus(IntEnum):
-    """What a chunk's producer says about it. All-zero memory is no status."""
+    """The producer's status of a chunk. All-zero memory is not a status."""
 
     OK = 1
     NOT_FOUND = 2
@@ -92,7 +92,7 @@ CANCEL, RELEASE = (int(flag) for flag in ConsumerFlag)
 
 
 class ObjectFacts(NamedTuple):
-    """What the first chunk says of the object: size in bytes, version, length of the opaque preamble in bytes."""
+    """What the first chunk says about the object: size in bytes, version, length of the opaque preamble in bytes."""
 
     size_bytes: int
     version: int
@@ -115,7 +115,7 @@ class SegmentHeader:
         self.read_chunk: Callable[[], list[int]] = self._chunk_line.tolist
 
     def release(self) -> None:
-        """Let go of the views, before the mapping closes."""
+        """Release the views, before the mapping closes."""
         self._chunk_line.release()
         self._object_line.release()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 SEGMENTS_MAX = 64
-"""Most segments that one message names."""
+"""Maximum number of segments that one message names."""
 
 
 class SegmentRef(NamedTuple):
