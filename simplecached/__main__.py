@@ -1,4 +1,4 @@
-"""`simplecached` and `python -m simplecached`: imports the rest where Ctrl-C is caught."""
+"""`simplecached` and `python -m simplecached`: imports everything else inside a `try` that catches Ctrl-C."""
 
 import sys
 

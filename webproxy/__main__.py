@@ -1,4 +1,4 @@
-"""`webproxy` and `python -m webproxy`: imports the rest where Ctrl-C is caught."""
+"""`webproxy` and `python -m webproxy`: imports everything else inside a `try` that catches Ctrl-C."""
 
 import sys
 

@@ -105,8 +105,8 @@ def test_replaced_object(yard: DaemonYard, proxies: list[Proxy]) -> None:
         assert [proxy.fetch() for proxy in proxies] == [body] * 3
         assert [proxy.look() for proxy in proxies] == [body] * 3
     assert cache.stop() == 0
-    assert cache.events("stopped")[-1]["shelved"] >= 20
-    assert cache.events("stopped")[-1]["unshelved"] >= 1
+    assert cache.events("stopped")[-1]["hot_table_published"] >= 20
+    assert cache.events("stopped")[-1]["hot_table_dropped"] >= 1
     assert not os.path.exists(path_of(yard))
 
 

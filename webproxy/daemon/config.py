@@ -228,7 +228,7 @@ class ProxyConfig:
         self.purge_networks()
         for name in self.ignored_query_parameters:
             if not _is_parameter_name(name):
-                raise SettingError("ignored_query_parameters", name, "names as they stand in a query, without & = #")
+                raise SettingError("ignored_query_parameters", name, "names as they appear in a query, without & = #")
         if not is_structured_token(self.cache_status_name.encode(errors="surrogatepass")):
             raise SettingError("cache_status_name", self.cache_status_name, "a word that begins with a letter")
 

@@ -30,12 +30,10 @@ _SEGMENT_BYTES = 4096
 _BEYOND = b"x"
 """Stands for the rest of a key while a prefix is normalised, so that `/a/.` is not taken for a dot segment."""
 _DESCRIPTION = """\
-Remove an object from the cache, with all the variants that HTTP keeps of it. Other settings come from where the daemon
-has them: WEBPROXY_ variables and the file."""
+Remove an object from the cache, with all its HTTP variants. Other settings come from the daemon's sources: WEBPROXY_
+variables and the file."""
 _KEY_HELP = """\
-/PATH, or http://HOST/PATH where Host chooses the origin; with * at its end (quote it: '/old/*'), all that begin so"""
-
-
+/PATH, or http://HOST/PATH if Host chooses the origin; with a final * (quoted: '/old/*'), all keys with that prefix"""
 _EXIT_CODES = {ResourceError: ExitCode.CANNOT_START, ShmChannelError: ExitCode.FAILED}
 
 
@@ -165,5 +163,5 @@ def _parser() -> argparse.ArgumentParser:
         help="name of the cache's command queue, if not the daemon's",
     )  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="the daemon's file of settings")
-    parser.add_argument("--soft", action="store_true", help="mark the objects stale instead: kept, used when allowed")
+    parser.add_argument("--soft", action="store_true", help="mark the objects stale instead of removing them")
     return parser

@@ -51,6 +51,12 @@ def test_somebody_elses_directory_is_left_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["letters.txt"]
 
 
+def test_a_parent_that_is_missing_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="No such file or directory"):
+        DirectoryLayout(str(tmp_path / "mistyped" / "store")).acquire()
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
     with pytest.raises(StartupError, match="store"):
