@@ -58,11 +58,6 @@ class WorkerPool:
             except Exception:
                 log.exception("job failed")
 
-    @property
-    def stopping(self) -> bool:
-        """Whether stop() or request_stop() was called."""
-        return self._stopping.is_set()
-
     def request_stop(self) -> None:
         """Let each worker end after its current step; does not wait."""
         self._stopping.set()

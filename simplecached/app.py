@@ -120,6 +120,7 @@ class CacheService:
         stuck = self._workers.join(Deadline(drain.expires_ns), interrupted=drain.interrupted)
         stats = self._server.stats()
         hot_table = self._handler.hot_table_stats()
+        store = self._handler.store_stats()
         log.info(
             "stopped",
             extra={
@@ -128,6 +129,13 @@ class CacheService:
                 "malformed": stats.malformed_total,
                 "expired": stats.expired_total,
                 "broken": stats.broken_total,
+                "objects": store.objects_count,
+                "hits": store.hits_total,
+                "misses": store.misses_total,
+                "stored": store.stored_total,
+                "refused": store.refused_total,
+                "evicted": store.evicted_total,
+                "removed": store.removed_total,
                 "hot_table_published": hot_table.published_total,
                 "hot_table_dropped": hot_table.dropped_total,
                 "unfinished": stuck,

@@ -22,7 +22,7 @@ from simplecached.descriptors import PAUSED_MAX
 from simplecached.errors import EntryTooLarge, NoRoom, SimpleCachedError, StoreUnavailable
 from simplecached.hot_table import HotObjects
 from simplecached.stores.paused_objects import PausedObjects
-from simplecached.stores.store import BodyWriter, ObjectSource, ObjectStore, StoredObject
+from simplecached.stores.store import BodyWriter, ObjectSource, ObjectStore, StoredObject, StoreStats
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,10 @@ class CacheHandler(Handler):
     def hot_table_stats(self) -> HotTableStats:
         """Counts of the hot table; zeros without one."""
         return self._hot.stats() if self._hot is not None else HotTableStats(published_total=0, dropped_total=0)
+
+    def store_stats(self) -> StoreStats:
+        """Counts of the object store."""
+        return self._store.stats()
 
     def expire(self) -> None:
         """Release what is held for a limited time: paused objects, files of the hot table; called regularly."""

@@ -25,12 +25,3 @@ def raise_file_limit() -> FileLimit:
     except (OSError, ValueError):
         return FileLimit(before=soft, after=soft)
     return FileLimit(before=soft, after=hard)
-
-
-def resident_bytes() -> int:
-    """Return this process's resident memory in bytes, shared pages included.
-
-    Raises `OSError` if `/proc` is not available.
-    """
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()

@@ -218,10 +218,6 @@ class FileMap(_StaticFiles):
         found = path
         return self._open_anew(key, lambda: os.open(found, READ_FLAGS))
 
-    def keys(self) -> list[bytes]:
-        """Return the keys of the map in order."""
-        return list(self._paths)
-
     def close(self) -> None:
         """Close everything that nobody reads; files being read close at their release. May be called twice."""
         self._files.close()

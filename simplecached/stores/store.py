@@ -113,6 +113,9 @@ class ObjectSource(Protocol):
 class ObjectStore(ObjectSource, Protocol):
     """A source to which objects can be written."""
 
+    def stats(self) -> StoreStats:
+        """Return the current counts."""
+
     def begin(self, key: bytes, size_bytes: int, metadata: bytes) -> BodyWriter:
         """Reserve space for an object and return its writer; raises EntryTooLarge, NoRoom or StoreUnavailable."""
 

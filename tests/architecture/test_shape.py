@@ -1,11 +1,11 @@
-"""What can be counted of the code's shape: sizes, docstrings, a folder of unit tests for each package."""
+"""What can be counted of the code's shape: sizes, docstrings, unit tests of each package, what nothing uses."""
 
 import ast
 import os
 import re
 from collections.abc import Iterator
 
-from tests.architecture.tree import PACKAGES, files, functions, modules
+from tests.architecture.tree import PACKAGES, files, functions, modules, nodes, references
 
 MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
@@ -63,3 +63,37 @@ def test_every_package_has_its_unit_tests() -> None:
     packages = {os.path.dirname(module.path) for module in modules() if any(functions(module.tree))}
     tested = {os.path.dirname(path).removeprefix("tests/unit/") for path in files() if _UNIT_TEST.fullmatch(path)}
     assert packages - tested == set()
+
+
+# Public names that nothing in the packages and scripts mentions, and why they are there.
+_FOR_OTHERS = {
+    "MemoryAttachments": "shmchannel.testing, for the tests of programs that use the library",
+    "MemoryQueue": "shmchannel.testing, for the tests of programs that use the library",
+    "MemorySender": "shmchannel.testing, for the tests of programs that use the library",
+    "ping": "the library's: whether a cache answers",
+    "serve_one": "the library's: a program that serves without a pool of workers",
+}
+
+
+def test_public_parts_are_used() -> None:
+    """What only tests call is dead, but for the origin that is made for them.
+
+    A name that something else bears as well escapes this.
+    """
+    ours = modules(*PACKAGES, "scripts")
+    mentioned = {name.rpartition(".")[2] for module in ours for name, _ in references(module)}
+    mentioned |= {
+        node.value
+        for module in ours
+        for node in nodes(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)  # an annotation, a name in __all__
+    }
+    unused = {
+        name.rpartition(".")[2]: f"{module.path}: {name}"
+        for module in modules()
+        if not module.name.startswith("workloads.origin_stub")
+        for name, _ in _public_parts(module.tree.body, "")
+        if name.rpartition(".")[2] not in mentioned
+    }
+    assert [place for name, place in unused.items() if name not in _FOR_OTHERS] == []
+    assert set(_FOR_OTHERS) - set(unused) == set(), "these are used, or gone"

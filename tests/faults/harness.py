@@ -79,19 +79,18 @@ def ask(port: int, path: str) -> Reply:
 
 
 def _converse(client: socket.socket, path: str) -> Reply:
-    parser = ReplyParser()
+    parser, reply = ReplyParser(), None
     pieces: list[bytes] = []
     was_reset = False
     try:
         client.sendall(request_bytes(path.encode()))
         while data := client.recv(1 << 16):
-            if parser.reply is None:
-                parser.receive_data(data)
+            if reply is None:
+                reply = parser.receive_data(data)
             else:
                 pieces.append(data)
     except (ConnectionResetError, BrokenPipeError):
         was_reset = True
-    reply = parser.reply
     if reply is None:
         return Reply(None, 0, b"", was_reset)
     return Reply(reply.status, reply.length, parser.rest + b"".join(pieces), was_reset)

@@ -6,8 +6,6 @@ import pytest
 
 from tests.support.http_values import NOW, fields, request, response, stored_response
 from webproxy.caching.validation import conditional_request, freshen, selects
-from webproxy.caching.variants import VariantIndex, new_variant
-from webproxy.http.fields import Fields
 
 MODIFIED = b"Sat, 21 Nov 2026 08:00:00 GMT"
 LATER = b"Sat, 21 Nov 2026 09:00:00 GMT"
@@ -49,29 +47,7 @@ def test_the_clients_conditions_and_range_stay_here() -> None:
     assert conditional_request(asked, NEITHER) == fields(b"Cookie: c")
 
 
-@pytest.mark.parametrize(
-    ("stored", "etags", "expected"),
-    [
-        pytest.param(BOTH, [b'"b"', b'W/"c"'], b'"a", "b", W/"c"', id="the-stored-one-first"),
-        pytest.param(BOTH, [b'"b"', b'"a"', b'"b"'], b'"a", "b"', id="each-once"),
-        pytest.param(None, [b'"b"', b'"c"'], b'"b", "c"', id="no-variant-selected"),
-        pytest.param(DATED, [b'"b"'], b'"b"', id="the-stored-one-has-none"),
-        pytest.param(stored_response(b"ETag: a"), [b'"b"', b"c"], b'"b"', id="only-well-formed-ones-in-a-list"),
-    ],
-)
-def test_all_variants_are_validated_at_once(stored, etags, expected):
-    """Without a date: it could not say which of them still holds."""
-    assert conditional_request(Fields(), stored, etags) == fields(b"If-None-Match: " + expected)
-
-
-@pytest.mark.parametrize("etags", [[], [b"c"], [b'"a"']], ids=["none", "malformed", "its-own"])
-def test_nothing_else_validated_keeps_the_date(etags: list[bytes]) -> None:
-    assert conditional_request(Fields(), BOTH, etags) == fields(
-        b'If-None-Match: "a"', b"If-Modified-Since: " + MODIFIED
-    )
-
-
-def test_no_stored_response_and_no_etags_leave_a_plain_request() -> None:
+def test_no_stored_response_leaves_a_plain_request() -> None:
     assert conditional_request(fields(b"Accept: a/b"), None) == fields(b"Accept: a/b")
 
 
@@ -121,11 +97,3 @@ def test_a_strong_date_tells_which_weak_tag_a_strong_one_stands_for(own_date, an
     if selected:
         freshened = freshen(request(), stored, not_modified, request_time=NOW - 1, response_time=NOW)
         assert freshened.fields.get(b"etag") == b'W/"a"'
-
-
-def test_all_variants_are_asked_about_at_once() -> None:
-    first = new_variant(((b"accept", b"a"),), b'"a"')
-    second = new_variant(((b"accept", b"b"),), b'"b"')
-    index = VariantIndex((first, second))
-    sent = conditional_request(request(b"Accept: c").fields, None, index.etags)
-    assert sent.get(b"if-none-match") == b'"a", "b"'

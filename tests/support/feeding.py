@@ -38,15 +38,15 @@ def feed_request(parts: Iterable[bytes]) -> RequestResult:
 
 def feed_reply(parts: Iterable[bytes]) -> ReplyResult:
     """Return the header and what follows it, the first violation, or None when the parts are only a beginning."""
-    parser = ReplyParser()
+    parser, reply = ReplyParser(), None
     rest = b""
     for part in parts:
-        if parser.reply is not None:
+        if reply is not None:
             rest += part
             continue
         try:
-            parser.receive_data(part)
+            reply = parser.receive_data(part)
         except RemoteProtocolError as error:
             return error.kind
         rest = parser.rest
-    return None if parser.reply is None else (parser.reply, rest)
+    return None if reply is None else (reply, rest)

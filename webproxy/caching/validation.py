@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from webproxy.caching.hop_by_hop import end_to_end
@@ -10,7 +9,7 @@ from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
 from webproxy.caching.partial import CONTENT_DIGESTS
 from webproxy.caching.storability import may_store, store_response
 from webproxy.caching.stored import Selecting, StoredResponse
-from webproxy.caching.validators import is_entity_tag, is_strong, last_modified_is_strong, strong_match, weak_match
+from webproxy.caching.validators import is_strong, last_modified_is_strong, strong_match, weak_match
 from webproxy.caching.variants import selecting_fields
 from webproxy.http.dates import format_http_date, parse_http_date
 from webproxy.http.fields import Fields
@@ -35,20 +34,14 @@ CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
 _KEPT = CONTENT_DIGESTS | {b"content-encoding", b"content-length"}
 
 
-def conditional_request(request_fields: Fields, stored: StoredResponse | None, etags: Iterable[bytes] = ()) -> Fields:
-    """The fields of a request that validates `stored` and all variants with these ETags (section 4.3.1).
+def conditional_request(request_fields: Fields, stored: StoredResponse | None) -> Fields:
+    """The fields of a request that validates `stored` by its ETag and Last-Modified (section 4.3.1).
 
-    If-None-Match lists the stored ETag first. If-Modified-Since is sent only if nothing but `stored` is validated: a
-    date could not tell which of several is still valid. Without any validator it is an unconditional request, without
-    the client's conditions and Range.
+    Without any validator it is an unconditional request, without the client's conditions and Range.
     """
     fields = request_fields.without(_REQUEST_DROPPED)
     own = stored.fields.get(b"etag") if stored else None
-    others = [etag for etag in dict.fromkeys(etags) if etag != own and is_entity_tag(etag)]
-    if others:
-        listed = [own, *others] if own and is_entity_tag(own) else others
-        return fields.with_line(b"If-None-Match", b", ".join(listed))
-    if own:  # alone it is sent as received, well-formed or not: it is the origin's own
+    if own:  # it is sent as received, well-formed or not: it is the origin's own
         fields = fields.with_line(b"If-None-Match", own)
     if stored:
         modified = stored.fields.get(b"last-modified")
@@ -62,8 +55,8 @@ def selects(not_modified: ResponseHead, stored: StoredResponse) -> bool:
 
     A strong ETag selects the same ETag, a weak one the same opaque tag; without an ETag, Last-Modified selects the same
     date. A strong ETag also selects its weak form if a Last-Modified that is strong on both sides agrees: nginx weakens
-    the ETag of a response it compresses, but not in the 304. A 304 without any validator selects the stored response if
-    only that was validated, which the caller has to ensure: after a request with several ETags it selects nothing.
+    the ETag of a response it compresses, but not in the 304. A 304 without any validator selects the stored response,
+    because only one is validated at a time.
     """
     etag = not_modified.fields.get(b"etag")
     if etag is not None:

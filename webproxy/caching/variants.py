@@ -51,11 +51,6 @@ class VariantIndex:
 
     variants: tuple[Variant, ...] = ()
 
-    @property
-    def etags(self) -> list[bytes]:
-        """The ETags of the variants, to validate them all with one request (section 4.3.1)."""
-        return [variant.etag for variant in self.variants if variant.etag]
-
 
 def selecting_fields(response_fields: Fields, request: RequestHead) -> Selecting | None:
     """The fields of `request` named in the response's Vary, sorted by name; () without Vary.

@@ -55,11 +55,6 @@ class ReplyParser:
         self._reply: Reply | None = None
 
     @property
-    def reply(self) -> Reply | None:
-        """The header, once it is complete."""
-        return self._reply
-
-    @property
     def rest(self) -> bytes:
         """The bytes received after the header; empty until the header is complete."""
         return self._buffer if self._reply else b""

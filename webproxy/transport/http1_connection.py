@@ -17,7 +17,6 @@ from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Event, Outcome, WaitsFor
 
-BODY_BYTES = 65_536
 UNREAD_SECONDS = 0.5
 UNREAD_BYTES_MAX = 1 << 20
 """How much of an unwanted body is read and discarded; beyond that closing is cheaper."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 import resource
 from typing import TYPE_CHECKING
 
 import pytest
 
-from shmchannel.daemonkit.limits import FileLimit, raise_file_limit, resident_bytes
+from shmchannel.daemonkit.limits import FileLimit, raise_file_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,11 +35,3 @@ def test_refusal_leaves_the_limit(lowered_limit: int, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patched:
         patched.setattr(resource, "setrlimit", refuse)
         assert raise_file_limit() == FileLimit(before=lowered_limit, after=lowered_limit)
-
-
-def test_resident_bytes_grow_with_touched_memory() -> None:
-    size_bytes = 32 << 20
-    before = resident_bytes()
-    with mmap.mmap(-1, size_bytes) as block:
-        block[:] = b"x" * size_bytes
-        assert resident_bytes() - before > size_bytes // 2
