@@ -91,6 +91,17 @@ class LayoutMismatch(PeerError):
     """The block is not a segment of this layout version, or its numbers do not match its size."""
 
 
+class VersionMismatch(PeerError):
+    """The other process speaks another version of the commands."""
+
+    hint = "install the same release of both"
+
+    def __init__(self, who: str, theirs: int, ours: int) -> None:
+        super().__init__(f"{who} speaks version {theirs} of the commands, and this process version {ours}")
+        self.theirs = theirs
+        self.ours = ours
+
+
 class NotPublished(ShmChannelError):
     """Opened before the owner finished: retry within the deadline."""
 

@@ -193,6 +193,7 @@ class _Mailbox:
         self.order = itertools.count()
         self.alive = True
         self.ready = False
+        self.announced = ""
 
 
 _mailboxes: dict[str, _Mailbox] = {}
@@ -240,6 +241,10 @@ class MemoryQueue:
         """How many messages wait now."""
         return len(self._mailbox.messages)
 
+    def announce(self, text: str) -> None:
+        """As CommandQueue.announce()."""
+        self._mailbox.announced = text
+
     def set_ready(self) -> None:
         """From now on senders may be opened."""
         self._mailbox.ready = True
@@ -271,6 +276,7 @@ class MemorySender:
             raise NameMissing(f"no cache lives on {name}", errno.ENOENT, says_why=True)
         self.reader_pid = os.getpid()
         self._mailbox: _Mailbox | None = mailbox
+        self.announced = mailbox.announced
 
     def alive(self) -> bool:
         """True while the owner of the queue lives and this end is open."""

@@ -11,7 +11,7 @@ from time import monotonic
 from shmchannel import faults
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerProtocolError
-from shmchannel.objects.commands import INVALIDATE, METADATA_WANTED, PREFIX, Command, CommandKind
+from shmchannel.objects.commands import BELOW, INVALIDATE, METADATA_WANTED, PREFIX, Command, CommandKind
 from shmchannel.objects.server import Handler
 from shmchannel.stats import HotTableStats
 from shmchannel.streams.chunk_reader import ChunkReader
@@ -83,7 +83,7 @@ class CacheHandler(Handler):
             writer.fail()
             return writer.state
         if found is None:
-            writer.refuse()
+            writer.refuse(flagged=not self._store.has_below(command.key))
             return writer.state
         state = TransferState.FAILED
         try:
@@ -91,7 +91,7 @@ class CacheHandler(Handler):
             if token is not None and hot is not None and state is TransferState.COMPLETE:
                 hot.publish(token, command.key, found)
         finally:
-            if state is TransferState.CANCELLED:
+            if writer.paused:
                 self._paused.keep(command.key, found)
             else:
                 found.release()
@@ -113,8 +113,7 @@ class CacheHandler(Handler):
     def _send(self, command: Command, found: StoredObject, writer: ChunkWriter) -> TransferState:
         fd, size = found.fd, found.size_bytes
         metadata = found.metadata if command.flags & METADATA_WANTED else b""
-        start = min(command.offset, size)
-        end = min(start + command.length, size) if command.length else size
+        start, end = command.range_in(size)
         writer.begin(ObjectFacts(size, found.version, len(metadata)))
 
         try:
@@ -200,13 +199,17 @@ class CacheHandler(Handler):
         reader.refuse()
 
     def purge(self, command: Command) -> int:
-        """Remove or mark one object, or all with a prefix. Files of a static source are unaffected."""
-        store, key = self._store, command.key
-        marking = command.flags & INVALIDATE
-        if command.flags & PREFIX:
-            count = store.invalidate_prefix(key) if marking else store.remove_prefix(key)
-        else:
-            count = int(store.invalidate(key) if marking else store.remove(key))
+        """Remove or mark one object, all with a prefix, or one and everything below it. Static files are unaffected."""
+        store, key, flags = self._store, command.key, command.flags
+        remove, remove_prefix = store.remove, store.remove_prefix
+        if flags & INVALIDATE:
+            remove, remove_prefix = store.invalidate, store.invalidate_prefix
+        count = 0
+        if flags & (PREFIX | BELOW):
+            # Before the key itself: a proxy that completes an incomplete response checks that this is still there.
+            count += remove_prefix(key if flags & PREFIX else key + b"\0")
+        if not flags & PREFIX:
+            count += remove(key)
         if self._hot is not None:
             self._hot.drop_purged(command)
         return count

@@ -14,7 +14,7 @@ from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from shmchannel.objects.commands import PREFIX
+from shmchannel.objects.commands import BELOW, PREFIX
 from shmchannel.objects.hot_table_layout import BODY_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class HotObjects:
         self._seen: list[tuple[int, int]] = [(0, -_SEEN_NS)] * _SEEN_SLOTS
 
     def begin(self, command: Command) -> HotTableToken | None:
-        """Before the lookup: a token if this GET wants a whole object that was requested recently."""
-        if command.offset or command.length or command.version:
+        """Before the lookup: a token if this GET wants an object, or a part of it, that was requested recently."""
+        if command.version:  # it resumes a transfer
             return None
         mark = hash(command.key)  # compared only within this process
         slot = mark & (_SEEN_SLOTS - 1)
@@ -87,10 +87,11 @@ class HotObjects:
 
     def drop_purged(self, command: Command) -> None:
         """The objects of a PURGE were removed or marked: call before it is acknowledged."""
-        if command.flags & PREFIX:
-            self._hot_table.drop_prefix(command.key)
-        else:
-            self._hot_table.drop(command.key)
+        key, flags = command.key, command.flags
+        if flags & (PREFIX | BELOW):
+            self._hot_table.drop_prefix(key if flags & PREFIX else key + b"\0")
+        if not flags & PREFIX:
+            self._hot_table.drop(key)
 
     def expire(self) -> None:
         """Close the files of expired references; called regularly."""

@@ -150,6 +150,10 @@ class MessageQueue(Protocol):
         """How many messages wait now."""
         ...
 
+    def announce(self, text: str) -> None:
+        """Say what is spoken on this queue, for who opens it; to be called before set_ready()."""
+        ...
+
     def set_ready(self) -> None:
         """From now on senders may be opened."""
         ...
@@ -168,6 +172,7 @@ class MessageSender(PeerLiveness, Protocol):
 
     name: str
     reader_pid: int
+    announced: str
 
     def __init__(self, name: str) -> None: ...
 
@@ -237,6 +242,10 @@ class CommandQueue:
         """
         _mq_timedsend(self._queue.mqd, WAKE, len(WAKE), 0, _LONG_AGO)
 
+    def announce(self, text: str) -> None:
+        """Say what is spoken on this queue, for who opens it; to be called before set_ready()."""
+        self._guard.announce(text)
+
     def set_ready(self) -> None:
         """From now on senders may be opened."""
         self._guard.set_ready()
@@ -289,6 +298,8 @@ class CommandSender:
             raise
         self.reader_pid = read_holder(self._watch.path) or 0
         """The process that reads the queue; 0 when it is not known."""
+        self.announced = self._watch.announced()
+        """What its owner says of it; see CommandQueue.announce()."""
         self._fd: int = self._queue.mqd
         self._ready_until_ns = 0
 

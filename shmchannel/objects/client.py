@@ -12,16 +12,28 @@ from collections.abc import Callable
 
 from shmchannel import faults
 from shmchannel.deadline import Deadline
-from shmchannel.errors import PeerProtocolError, RequestFailed, ResourceError, ShmChannelError, UsageError
+from shmchannel.errors import (
+    PeerProtocolError,
+    RequestFailed,
+    ResourceError,
+    ShmChannelError,
+    UsageError,
+    VersionMismatch,
+)
 from shmchannel.messages.posix_queue import CommandSender, MessageSender
 from shmchannel.objects.commands import (
+    BELOW,
+    FACTS_ONLY,
+    FROM_END,
     INVALIDATE,
     METADATA_BYTES_MAX,
     METADATA_WANTED,
     PREFIX,
+    VERSION,
     Command,
     CommandKind,
     Priority,
+    announced_version,
     encode,
 )
 from shmchannel.objects.hot_table_files import HotTableFile, HotTableFiles
@@ -78,6 +90,7 @@ class ChannelClient:
         Raises:
             NameMissing: no cache lives on the queue name.
             ResourceError: the system refused.
+            VersionMismatch: the cache speaks another version of the commands.
         """
         sender = self._sender
         if sender is not None and sender.ready():
@@ -86,6 +99,10 @@ class ChannelClient:
             if self._sender is not None and self._sender is not sender and self._sender.ready():
                 return self._sender
             fresh = self._open_sender(self.queue_name)
+            theirs = announced_version(fresh.announced)
+            if theirs != VERSION:
+                fresh.close()
+                raise VersionMismatch(f"the cache on {self.queue_name}", theirs, VERSION)
             if self._replaced is not None:
                 self._replaced.close()  # two caches ago: no thread of ours waits on it any more
             self._replaced, self._sender = self._sender, fresh
@@ -141,7 +158,7 @@ class ChannelClient:
         """True while a living cache is there to be asked."""
         try:
             return self.connect().ready()
-        except ResourceError:
+        except (ResourceError, VersionMismatch):
             return False
 
     def get(
@@ -158,16 +175,16 @@ class ChannelClient:
     ) -> IncomingTransfer:
         """Ask for [offset, offset + length) of an object (length 0: to its end; version 0: any), wait for the answer.
 
-        The transfer holds a lease: use it as a context manager. Blocks until the first chunk or the deadline. A `place`
-        that was waited for gives a long one a full width; it is left when the transfer ends, has no use for it, or this
-        raises.
+        A negative offset counts back from the end; FACTS_ONLY asks for nothing but facts and metadata. The transfer
+        holds a lease: use it as a context manager. Blocks until the first chunk or the deadline. A `ticket` that was
+        waited for gives a long one a full width; it is left when the transfer ends, has no use for it, or this raises.
 
         Raises:
             NameMissing, PeerGone: there is no cache, or it ended meanwhile; asking again may find a new one.
             ChannelTimeout, PoolExhausted: no segment, no room in the queue or no answer in time.
             PeerProtocolError: the cache's answer cannot be right.
         """
-        width = self._widths.width_for(key)
+        width = self._widths.width_for(key) if offset != FACTS_ONLY else 1
         ticket = self._ticket(width, ticket)
         try:
             sender = self.connect()
@@ -187,10 +204,10 @@ class ChannelClient:
                 key,
                 lease,
                 deadline,
-                offset,
+                abs(offset),
                 length,
                 version,
-                METADATA_WANTED if metadata_wanted else 0,
+                (METADATA_WANTED if metadata_wanted else 0) | (FROM_END if offset < 0 else 0),
                 priority,
             )
             self._send(sender, command, deadline)
@@ -277,15 +294,17 @@ class ChannelClient:
             raise
         return transfer
 
-    def purge(self, key: bytes, deadline: Deadline, *, prefix: bool = False, invalidate: bool = False) -> int:
-        """Remove an object, or all whose key begins with `key`; returns how many there were. Errors as get().
+    def purge(
+        self, key: bytes, deadline: Deadline, *, prefix: bool = False, below: bool = False, invalidate: bool = False
+    ) -> int:
+        """Remove an object; returns how many there were. Errors as get().
 
-        With `mark` they stay, and IncomingTransfer.marked is true for them until they are stored or updated again; one
-        without metadata, which could not tell, is removed all the same.
+        With `prefix` all whose key begins with `key` go, with `below` it and all that lies below it (`key NUL ...`),
+        those first. With `invalidate` they stay, and IncomingTransfer.invalidated is true for them until they are
+        stored or updated again; one without metadata, which could not tell, is removed all the same.
         """
-        return self._ask(
-            CommandKind.PURGE, key, (PREFIX if prefix else 0) | (INVALIDATE if invalidate else 0), deadline
-        )
+        flags = (PREFIX if prefix else 0) | (BELOW if below else 0) | (INVALIDATE if invalidate else 0)
+        return self._ask(CommandKind.PURGE, key, flags, deadline)
 
     def ping(self, deadline: Deadline) -> None:
         """Return when a worker of the cache has answered. Errors as get()."""

@@ -31,7 +31,12 @@ from shmchannel.streams.segment_ref import SEGMENTS_MAX, SegmentRef
 KEY_BYTES_MAX = 4096
 METADATA_BYTES_MAX = PREAMBLE_BYTES_MAX
 MAGIC = b"GFC\x01"
-VERSION = 1
+VERSION = 2
+OLD_VERSION = 1
+"""The last one before: its commands have the same fields in the same places, so that they can be refused in words."""
+_ANNOUNCED = "commands"
+ANNOUNCEMENT = f"{_ANNOUNCED} {VERSION}"
+"""What a cache announces on its queue."""
 _HEAD = struct.Struct("<4sBBBBQ16sQQQQHH")
 _REF_TAIL = struct.Struct("<QQ")
 
@@ -60,13 +65,19 @@ class Priority(IntEnum):
 
 METADATA_WANTED = 1
 """Flag of GET: send the object's metadata ahead of its body."""
+FROM_END = 2
+"""Flag of GET: the offset counts back from the object's end."""
+FACTS_ONLY = (1 << 64) - 1
+"""The offset of a GET that wants no byte of the body: it lies behind the end of any object."""
 PREFIX = 1
 """Flag of PURGE: the key is a prefix."""
 INVALIDATE = 2
 """Flag of PURGE: the objects stay and are marked; each GET of their metadata tells so."""
+BELOW = 4
+"""Flag of PURGE: the key, and before it all that lies below it (`key NUL ...`)."""
 
 _KINDS = {int(kind): kind for kind in CommandKind}
-_FLAGS_KNOWN = {CommandKind.GET: METADATA_WANTED, CommandKind.PURGE: PREFIX | INVALIDATE}
+_FLAGS_KNOWN = {CommandKind.GET: METADATA_WANTED | FROM_END, CommandKind.PURGE: PREFIX | INVALIDATE | BELOW}
 _FLAGS_REFUSED = {int(kind): ~_FLAGS_KNOWN.get(kind, 0) for kind in CommandKind}
 _PRIORITY_MAX = int(Priority.URGENT)
 
@@ -85,6 +96,13 @@ class Command(NamedTuple):
     priority: int = int(Priority.NORMAL)
     request_id: int = 0
     trace_id: bytes = bytes(16)
+
+    def range_in(self, size_bytes: int) -> tuple[int, int]:
+        """The part of an object of this size that a GET asks for, as [start, end)."""
+        start = min(self.offset, size_bytes)
+        if self.flags & FROM_END:
+            start = size_bytes - start
+        return start, min(start + self.length, size_bytes) if self.length else size_bytes
 
 
 def encode(command: Command) -> bytes:
@@ -113,7 +131,21 @@ def encode(command: Command) -> bytes:
     return b"".join(parts)
 
 
-def decode(message: bytes) -> Command:
+def announced_version(text: str) -> int:
+    """The version that a cache speaks, going by what it announces; those of version 1 announced nothing."""
+    word, _, number = text.partition(" ")
+    return int(number) if word == _ANNOUNCED and number.isdecimal() else OLD_VERSION
+
+
+def other_version(message: bytes) -> int | None:
+    """The version of a command that is not of ours; None for one of ours, and for what is no command."""
+    if len(message) < HEAD_BYTES or not message.startswith(MAGIC):
+        return None
+    version = message[len(MAGIC)]
+    return None if version == VERSION else version
+
+
+def decode(message: bytes, version: int = VERSION) -> Command:
     """The command in `message`, which a stranger may have written: parse or refuse, nothing else.
 
     Raises:
@@ -122,9 +154,9 @@ def decode(message: bytes) -> Command:
     if len(message) < HEAD_BYTES:
         raise CommandError(f"{len(message)} bytes are no command")
     (magic, wire_version, kind_code, priority, flags, request_id, trace_id,
-     deadline_ns, offset, length, version, segment_count, key_bytes) = _HEAD.unpack_from(message)  # fmt: skip
+     deadline_ns, offset, length, object_version, segment_count, key_bytes) = _HEAD.unpack_from(message)  # fmt: skip
     kind = _KINDS.get(kind_code)
-    if magic != MAGIC or wire_version != VERSION or kind is None:
+    if magic != MAGIC or wire_version != version or kind is None:
         raise CommandError(f"magic {magic!r} version {wire_version} kind {kind_code} is not spoken here")
     if priority > _PRIORITY_MAX or flags & _FLAGS_REFUSED[kind_code]:
         raise CommandError(f"{kind.name}: priority {priority} or flags {flags:#x} unknown")
@@ -136,7 +168,17 @@ def decode(message: bytes) -> Command:
             f"{kind.name}: {len(message)} bytes, but the lengths inside add up to {position + key_bytes}"
         )
     return Command(
-        kind, message[position:], segments, deadline_ns, offset, length, version, flags, priority, request_id, trace_id
+        kind,
+        message[position:],
+        segments,
+        deadline_ns,
+        offset,
+        length,
+        object_version,
+        flags,
+        priority,
+        request_id,
+        trace_id,
     )
 
 

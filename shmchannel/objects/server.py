@@ -29,9 +29,9 @@ from time import monotonic_ns
 
 from shmchannel import faults
 from shmchannel.deadline import PEER_CHECK_SECONDS
-from shmchannel.errors import CommandError, ShmChannelError
+from shmchannel.errors import CommandError, ShmChannelError, VersionMismatch
 from shmchannel.messages.posix_queue import MessageQueue
-from shmchannel.objects.commands import Command, CommandKind, decode
+from shmchannel.objects.commands import ANNOUNCEMENT, OLD_VERSION, VERSION, Command, CommandKind, decode, other_version
 from shmchannel.process.identity import own_identity
 from shmchannel.stats import ServerStats
 from shmchannel.streams.admission import Admission, Ticket
@@ -47,6 +47,8 @@ STALL_SECONDS = 30.0
 _GET, _PUT, _UPDATE = CommandKind.GET, CommandKind.PUT, CommandKind.UPDATE
 LOG_INTERVAL_NS = 60_000_000_000
 PUTS_WAITING_MAX = 1024
+VERSION_SECONDS = 1.0
+"""So long a proxy of another version may take for each turn while it is told."""
 
 
 class Handler:
@@ -104,6 +106,7 @@ class ChannelServer:
     ) -> None:
         """`puts_at_once`: fewer than there are threads, so that PUTs never occupy all of them."""
         self._queue = queue
+        queue.announce(ANNOUNCEMENT)
         self._handler = handler
         self._stall_s = stall_s
         self._identity = own_identity()
@@ -113,7 +116,7 @@ class ChannelServer:
         self._puts_ready: deque[tuple[Command, Ticket]] = deque()
         self._lock = threading.Lock()
         self._served_total = self._chunks_total = 0
-        self._next_log_ns = 0
+        self._next_log_ns = self._next_version_log_ns = 0
 
     def serve_one(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` seconds for a command and serve it; False when none came.
@@ -138,12 +141,42 @@ class ChannelServer:
             command = decode(message)
         except CommandError as error:
             self._malformed.add()
-            self._log_now_and_then("command dropped", error)
+            theirs = other_version(message)
+            if theirs is None:
+                self._log_now_and_then("command dropped", error)
+            else:
+                self._refuse_version(message, theirs)
             return
         if command.kind is _PUT:
             self._enqueue(command)
         else:
             self._serve_in_time(command)
+
+    def _refuse_version(self, message: bytes, theirs: int) -> None:
+        """Say that a proxy speaks another version; one of the last version is told at once, and need not wait."""
+        now = monotonic_ns()
+        if now >= self._next_version_log_ns:
+            self._next_version_log_ns = now + LOG_INTERVAL_NS
+            log.error("proxy of another version", extra={"reason": str(VersionMismatch("a proxy", theirs, VERSION))})
+        if theirs != OLD_VERSION:
+            return  # where its commands have what is not known
+        try:
+            command = decode(message, theirs)
+            if not command.segments:
+                return
+            segments, watch = self._attachments.take(command.segments)
+        except ShmChannelError as error:
+            log.debug("proxy of another version not told", extra={"reason": str(error)})
+            return
+        try:
+            if command.kind in (_PUT, _UPDATE):
+                ChunkReader(segments, watch, VERSION_SECONDS).refuse()
+            else:
+                ChunkWriter(segments, watch, VERSION_SECONDS, self._identity).refuse_version()
+        except ShmChannelError as error:
+            log.debug("proxy of another version not told", extra={"reason": str(error)})
+        finally:
+            self._attachments.drop(segments)
 
     def _enqueue(self, command: Command) -> None:
         """Serve a PUT and those that get its ticket after it, or leave it to a thread that serves one now."""

@@ -14,7 +14,7 @@ from shmchannel import faults
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone, ShmChannelError, UsageError
 from shmchannel.messages.posix_queue import MessageSender
-from shmchannel.objects.commands import METADATA_WANTED, Command
+from shmchannel.objects.commands import FROM_END, METADATA_WANTED, Command
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter, ReadInto
 from shmchannel.streams.layout import LAST, OK, ObjectFacts
@@ -74,9 +74,9 @@ class IncomingTransfer(_Transfer):
 
     def begin(self, command: Command, deadline: Deadline) -> None:
         """Wait for the first chunk, up to the deadline."""
-        self.reader.begin(
-            deadline, command.offset, command.length, preamble_wanted=command.flags & METADATA_WANTED != 0
-        )
+        flags = command.flags
+        offset = -command.offset if flags & FROM_END else command.offset
+        self.reader.begin(deadline, offset, command.length, preamble_wanted=flags & METADATA_WANTED != 0)
         if faults.ARMED:
             faults.reach("proxy.received")
 
@@ -90,6 +90,11 @@ class IncomingTransfer(_Transfer):
         """True when the object is there and its chunks come."""
         state = self.reader.state
         return state is COMPLETE or state is STREAMING
+
+    @property
+    def nothing_below(self) -> bool:
+        """Of an object that is not there: nothing is stored below its key either (`key NUL ...`)."""
+        return self.reader.flagged and self.reader.state is TransferState.NOT_FOUND
 
     @property
     def facts(self) -> ObjectFacts:
@@ -120,6 +125,16 @@ class IncomingTransfer(_Transfer):
     def length(self) -> int:
         """How many bytes the current part of the body has."""
         return self.reader.length
+
+    @property
+    def position(self) -> int:
+        """The offset in the object of the byte behind the current part of the body."""
+        return self.reader.position
+
+    @property
+    def end(self) -> int:
+        """The offset in the object of the byte behind the last one that comes."""
+        return self.reader.end
 
     @property
     def last(self) -> bool:
@@ -175,18 +190,25 @@ class IncomingTransfer(_Transfer):
         self.reader.finish()
         self._clean = True
 
-    def cancel(self) -> None:
-        """End a streaming transfer early and cleanly; a short wait for the cache's answer."""
-        self.reader.cancel()
+    def cancel(self, *, pause: bool = False) -> None:
+        """End a streaming transfer early and cleanly; a short wait for the cache's answer.
+
+        With `pause` the rest will be asked for later, by its version: the cache keeps the object readable for a while,
+        though it is replaced or removed. Without, nothing more of it is wanted.
+        """
+        self.reader.cancel(pause=pause)
         self._clean = True
 
-    def cancel_quietly(self) -> None:
-        """End the transfer cleanly wherever it stands, and keep the segments: the cache's worker is free at once."""
+    def cancel_quietly(self, *, pause: bool = False) -> None:
+        """End the transfer cleanly wherever it stands, and keep the segments: the cache's worker is free at once.
+
+        `pause` as in cancel().
+        """
         try:
             if self.last:
                 self.finish()
             else:
-                self.cancel()
+                self.cancel(pause=pause)
         except ShmChannelError as error:
             log.debug("cancel failed", extra={"reason": str(error)})  # retired, which costs nothing but new segments
 

@@ -106,13 +106,11 @@ class ProcessGuard:
                 raise
             os.close(fd)  # its last owner unlinked the file between our open and our lock: try again
 
-    @staticmethod
-    def _sign(path: str, fd: int) -> None:
+    @classmethod
+    def _sign(cls, path: str, fd: int) -> None:
         try:
             with os_errors(f"write guard {path}"):
-                identity = own_identity()
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"{identity.pid} {identity.start_time}\n".encode(), 0)
+                cls._write(fd)
         except BaseException:
             os.unlink(path)  # locked and linked, so ours to remove: leave no empty one on a full file system
             raise
@@ -128,6 +126,17 @@ class ProcessGuard:
                 hint="it is alive: stop it first",
             )
         return os.fstat(fd).st_nlink > 0
+
+    def announce(self, text: str) -> None:
+        """Say something about the owner in the file, for who opens it; to be called before set_ready()."""
+        with os_errors(f"write guard {self.path}"):
+            self._write(self._fd, text)
+
+    @staticmethod
+    def _write(fd: int, text: str = "") -> None:
+        identity = own_identity()
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{identity.pid} {identity.start_time} {text}".rstrip().encode() + b"\n", 0)
 
     def set_ready(self) -> None:
         """From now on watchers see a living, serving process."""
@@ -173,6 +182,13 @@ class GuardWatch:
     def ready(self) -> bool:
         """Whether the owner accepts new work: neither starting nor stopping; one fcntl call."""
         return self._fd >= 0 and _is_locked(self._fd, _ASK_READY)
+
+    def announced(self) -> str:
+        """What the owner says of itself, see ProcessGuard.announce(); empty when it says nothing."""
+        try:
+            return b" ".join(os.pread(self._fd, 256, 0).split()[2:]).decode("ascii", "replace")
+        except OSError:
+            return ""
 
     def describe(self) -> str:
         """The owner's pid and the guard, for error messages."""

@@ -23,6 +23,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.streams.layout import (
     CANCEL,
     OK,
+    PAUSE,
     RELEASE,
     ObjectFacts,
 )
@@ -105,7 +106,7 @@ class ChunkReader:
 
     @property
     def flagged(self) -> bool:
-        """The user flag; it comes with the preamble."""
+        """The user flag; it comes with the preamble, or with the answer that there is no such object."""
         return self._transfer.flagged
 
     @property
@@ -117,6 +118,11 @@ class ChunkReader:
     def position(self) -> int:
         """The offset in the object of the byte behind the current chunk."""
         return self._transfer.position
+
+    @property
+    def end(self) -> int:
+        """The offset in the object of the byte behind the last one that comes."""
+        return self._transfer.end
 
     @property
     def chunk(self) -> memoryview:
@@ -278,8 +284,10 @@ class ChunkReader:
             segment.header.write_request(CANCEL)
             segment.space_available.post()
 
-    def cancel(self) -> None:
+    def cancel(self, *, pause: bool = False) -> None:
         """End a streaming transfer early and cleanly: set CANCEL, then discard what is on the way.
+
+        With `pause` the rest will be asked for later: the producer may keep ready what it needs for that.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired.
@@ -287,7 +295,7 @@ class ChunkReader:
         self.length = 0
         self._lease = None  # no more shrinking: the whole lease comes back in a moment
         self._transfer.cancel()
-        self._segment.header.write_request(CANCEL)
+        self._segment.header.write_request(PAUSE if pause else CANCEL)
         while not self._transfer.state.ended:
             self.advance()
         self.finish(refused=True)  # even if the producer had handed over its last chunk before it saw CANCEL

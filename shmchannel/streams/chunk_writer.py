@@ -15,6 +15,7 @@ from shmchannel.streams.layout import (
     LAST,
     NOT_FOUND,
     OK,
+    OTHER_VERSION,
     PREAMBLE,
     RELEASED,
     ObjectFacts,
@@ -138,9 +139,13 @@ class ChunkWriter:
         self.post(OK, length, offset, LAST)
         return transfer.state
 
-    def refuse(self) -> None:
-        """Answer that there is no such object: one terminal chunk and no body."""
-        self._end(NOT_FOUND, LAST)
+    def refuse(self, *, flagged: bool = False) -> None:
+        """Answer that there is no such object: one terminal chunk and no body, with the user flag or without."""
+        self._end(NOT_FOUND, LAST | FLAGGED if flagged else LAST)
+
+    def refuse_version(self) -> None:
+        """Answer a consumer of another version with a status that it does not know, which ends its wait in an error."""
+        self._end(OTHER_VERSION, LAST | ERROR)
 
     def fail(self, limit_s: float | None = None) -> None:
         """Tell the consumer that no more comes, in place of the next chunk; nothing when the transfer has ended.
@@ -201,6 +206,11 @@ class ChunkWriter:
     def answered(self) -> bool:
         """True once the last chunk has been handed over, whatever it says, or the consumer has cancelled."""
         return self._transfer.state is not STREAMING
+
+    @property
+    def paused(self) -> bool:
+        """True when the consumer cancelled in order to ask for the rest later."""
+        return self._transfer.paused
 
     @property
     def segment(self) -> Segment:

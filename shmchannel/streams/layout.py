@@ -20,7 +20,7 @@
     272     8  preamble length
     280     8  worker pid
     288     8  worker start time
-    320     8  flags: CANCEL, RELEASE                                 consumer, before it posts space_available
+    320     8  flags: CANCEL, RELEASE, PAUSE                               consumer, before it posts space_available
     384   ...  chunk
 
 Each cache line is written by one side only, so the header needs no lock: the semaphores order every hand-over.
@@ -66,6 +66,7 @@ class ChunkStatus(IntEnum):
     NOT_FOUND = 2
     FAILED = 3
     CANCELLED = 4
+    OTHER_VERSION = 5
 
 
 class ChunkFlag(IntFlag):
@@ -83,12 +84,13 @@ class ConsumerFlag(IntFlag):
 
     CANCEL = 1
     RELEASE = 2
+    PAUSE = 4
 
 
 # The hot path compares plain integers: an enum operation costs more than the rest of the check.
-OK, NOT_FOUND, FAILED, CANCELLED = (int(status) for status in ChunkStatus)
+OK, NOT_FOUND, FAILED, CANCELLED, OTHER_VERSION = (int(status) for status in ChunkStatus)
 LAST, ERROR, RELEASED, PREAMBLE, FLAGGED = (int(flag) for flag in ChunkFlag)
-CANCEL, RELEASE = (int(flag) for flag in ConsumerFlag)
+CANCEL, RELEASE, PAUSE = (int(flag) for flag in ConsumerFlag)
 
 
 class ObjectFacts(NamedTuple):

@@ -11,9 +11,9 @@ without saying so. Each end has a machine of its own; neither is written from ou
 * receive() trusts no number of a header: offset, length and flags must be what comes next, or it raises. What a chunk
   means is its result (Arrival); the driver copies, discards or drops a segment accordingly.
 * action() reads what the consumer asked for in the segment whose turn it is: fill it, leave it out, or stop.
-* Cancelling takes a round trip: the consumer sets CANCEL in one segment and discards what was under way; the terminal
-  chunk ends it. A producer that had sent its last chunk before it saw CANCEL has ended too, and the consumer says
-  CANCELLED all the same.
+* Cancelling takes a round trip: the consumer sets CANCEL in one segment, or PAUSE when it means to ask for the rest
+  later, and discards what was under way; the terminal chunk ends it. A producer that had sent its last chunk before it
+  saw the flag has ended too, and the consumer says CANCELLED all the same.
 * A ring shrinks in place: the consumer asks with RELEASE, the producer coming to that segment answers RELEASED and
   leaves it out, the consumer coming to it leaves it out too. The last segment is never asked back.
 * Invariants (tests/property/test_transfer.py runs both machines in every order of steps): no step of a well-behaved
@@ -36,6 +36,8 @@ from shmchannel.streams.layout import (
     LAST,
     NOT_FOUND,
     OK,
+    OTHER_VERSION,
+    PAUSE,
     PREAMBLE,
     PREAMBLE_BYTES_MAX,
     RELEASE,
@@ -86,7 +88,13 @@ class ProducerAction(IntEnum):
 
 BODY, PREAMBLE_PART, GIVEN_BACK, DISCARD, END = Arrival
 _TERMINAL = {NOT_FOUND: TransferState.NOT_FOUND, FAILED: TransferState.FAILED, CANCELLED: TransferState.CANCELLED}
-_POSTED = {OK: COMPLETE, NOT_FOUND: TransferState.NOT_FOUND, FAILED: TransferState.FAILED}
+_TERMINAL_FLAGS = {NOT_FOUND: (LAST, LAST | FLAGGED), FAILED: (LAST, LAST | ERROR), CANCELLED: (LAST,)}
+_POSTED = {
+    OK: COMPLETE,
+    NOT_FOUND: TransferState.NOT_FOUND,
+    FAILED: TransferState.FAILED,
+    OTHER_VERSION: TransferState.FAILED,  # no consumer of this version knows it: it is for those of another
+}
 
 
 _NOTHING: frozenset[int] = frozenset()
@@ -175,7 +183,7 @@ class ConsumerTransfer:
 
     @property
     def flagged(self) -> bool:
-        """The user flag that came with the preamble."""
+        """The user flag that came with the preamble, or with the answer that there is no such object."""
         return self._flagged
 
     @property
@@ -191,6 +199,8 @@ class ConsumerTransfer:
     def begin(self, facts: ObjectFacts, offset: int, length: int, *, preamble_wanted: bool) -> None:
         """Take the facts of the first chunk; the range asked for was [offset, offset + length), 0 = to the end.
 
+        A negative offset counts back from the object's end.
+
         Raises:
             PeerProtocolError: the preamble is too long.
         """
@@ -198,7 +208,7 @@ class ConsumerTransfer:
         if preamble_bytes > PREAMBLE_BYTES_MAX:
             raise PeerProtocolError(f"preamble of {preamble_bytes} bytes, at most {PREAMBLE_BYTES_MAX}")
         self._state = STREAMING
-        self._position = position = min(offset, size) if offset else 0
+        self._position = position = min(offset, size) if offset >= 0 else max(0, size + offset)
         self._end = max(position, min(offset + length, size)) if length else size
         if preamble_wanted:
             self._preamble_bytes = self._preamble_left = preamble_bytes
@@ -241,10 +251,11 @@ class ConsumerTransfer:
         if status == OK and flags in (PREAMBLE, PREAMBLE | FLAGGED):
             self._take_preamble(length, offset, capacity, flagged=flags != PREAMBLE)
             return PREAMBLE_PART
-        if status not in _TERMINAL or flags not in (LAST, LAST | ERROR) or length:
+        if status not in _TERMINAL or flags not in _TERMINAL_FLAGS[status] or length:
             raise PeerProtocolError(f"chunk with status {status}, flags {flags:#x}, length {length}")
         if status == CANCELLED and not self._cancelling:
             raise PeerProtocolError("cancelled by the wrong side")
+        self._flagged = flags & FLAGGED != 0
         self._state = _TERMINAL[status]
         return END
 
@@ -281,7 +292,7 @@ class ConsumerTransfer:
         return self._ring.drop()
 
     def cancel(self) -> None:
-        """The current segment will be set CANCEL before it is posted; what still comes is discarded."""
+        """The current segment will be set CANCEL or PAUSE before it is posted; what still comes is discarded."""
         if self._state is not STREAMING:
             raise LeaseError(f"a transfer that is {self._state.value} cannot be cancelled")
         self._cancelling = True
@@ -297,11 +308,17 @@ class ConsumerTransfer:
 class ProducerTransfer:
     """The side that makes chunks: what to do with each segment it comes to."""
 
-    __slots__ = ("_ring", "_state")
+    __slots__ = ("_paused", "_ring", "_state")
 
     def __init__(self, segment_count: int) -> None:
         self._ring = Ring(segment_count)
         self._state = STREAMING
+        self._paused = False
+
+    @property
+    def paused(self) -> bool:
+        """True when the consumer cancelled in order to ask for the rest later."""
+        return self._paused
 
     @property
     def state(self) -> TransferState:
@@ -321,8 +338,9 @@ class ProducerTransfer:
         """
         if request_flags == 0:
             return ProducerAction.FILL
-        if request_flags == CANCEL:
+        if request_flags in (CANCEL, PAUSE):
             self._state = TransferState.CANCELLED
+            self._paused = request_flags == PAUSE
             return ProducerAction.CANCEL
         if request_flags == RELEASE and len(self._ring) > 1:
             return ProducerAction.RELEASE

@@ -128,6 +128,7 @@ class DirectoryStore(LruStore):
         self._flush(uses_max=len(self._used))
         with self._lock:
             self._visible.clear()
+            self._below.clear()
             self._visible_bytes = 0
         self._resources.close()
 
@@ -141,8 +142,7 @@ class DirectoryStore(LruStore):
             record.used_tick = row.used_tick
             self._tick = max(self._tick, row.used_tick)
             self._index.add(record, entry.cost_bytes)
-            self._visible[entry.key] = record
-            self._visible_bytes += entry.size_bytes
+            self._show(record)
 
     def _path_of(self, record: Record) -> str:
         """Return the path of a complete body."""

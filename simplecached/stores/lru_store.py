@@ -44,6 +44,7 @@ class LruStore(ABC):
         self._index: LruIndex[Record] = LruIndex(budget_bytes=budget_bytes, entries_max=entries_max)
         self._visible: dict[bytes, Record] = {}
         self._visible_bytes = 0
+        self._below: dict[bytes, set[Record]] = {}  # the visible ones whose keys have a NUL, by what is before it
         self._writing: set[Record] = set()
         self._leaving: set[Record] = set()  # no longer visible, but their names may not be removed yet
         self._versions = VersionClock(version_floor)
@@ -119,6 +120,10 @@ class LruStore(ABC):
             commit=partial(self._commit, record),
             abort=partial(self._abort, record),
         )
+
+    def has_below(self, key: bytes) -> bool:
+        """Return whether an object is visible whose key is this one, NUL, and anything; one look, without the lock."""
+        return key in self._below
 
     def remove(self, key: bytes) -> bool:
         """Remove one object, visible or being written, and return whether it was visible; blocks for the medium."""
@@ -242,8 +247,7 @@ class LruStore(ABC):
                     self._detach(older, idle)
                     leaving.append(older)
                 record.state = State.VISIBLE
-                self._visible[record.key] = record
-                self._visible_bytes += record.size_bytes
+                self._show(record)
                 self._writing.discard(record)
                 self._index.unpin(record)
                 self._index.touch(record)
@@ -303,8 +307,10 @@ class LruStore(ABC):
         return records if visible is None else [*records, visible]
 
     def _records_below(self, prefix: bytes) -> list[Record]:
+        family, has_family, _ = prefix.partition(b"\0")
         with self._lock:
-            records = [*self._writing, *self._leaving, *self._visible.values()]
+            visible = self._below.get(family, ()) if has_family else self._visible.values()
+            records = [*self._writing, *self._leaving, *visible]
         return [record for record in records if record.key.startswith(prefix)]  # a long scan, so without the lock
 
     def _remove(self, records: Sequence[Record]) -> int:
@@ -352,13 +358,31 @@ class LruStore(ABC):
 
     def _detach(self, record: Record, idle: list[Record]) -> None:
         """Make a visible object invisible, and note it as idle if nobody reads it; the lock is held."""
-        del self._visible[record.key]
-        self._visible_bytes -= record.size_bytes
+        self._hide(record)
         self._leaving.add(record)
         record.state = State.LEAVING
         if not self._index.pins(record):
             self._index.discard(record)
             idle.append(record)
+
+    def _show(self, record: Record) -> None:
+        """Make an object visible; the lock is held."""
+        self._visible[record.key] = record
+        self._visible_bytes += record.size_bytes
+        family, has_family, _ = record.key.partition(b"\0")
+        if has_family:
+            self._below.setdefault(family, set()).add(record)
+
+    def _hide(self, record: Record) -> None:
+        """Make it invisible; the lock is held."""
+        del self._visible[record.key]
+        self._visible_bytes -= record.size_bytes
+        family, has_family, _ = record.key.partition(b"\0")
+        if has_family:
+            below = self._below[family]
+            below.discard(record)
+            if not below:
+                del self._below[family]
 
     def _drop_pin(self, record: Record, idle: list[Record]) -> None:
         """Release one pin; the lock is held."""

@@ -1,7 +1,8 @@
 """PausedObjects: keeps paused objects readable for a while, so that a resumed transfer finds the same version.
 
 A proxy pauses a response and resumes it with a GET of the same version. The object may be replaced or evicted in
-between: without its pin the client's body would be truncated.
+between: without its pin the client's body would be truncated. What a proxy cancels because it does not want the rest is
+not kept.
 """
 
 from __future__ import annotations

@@ -119,6 +119,9 @@ class ObjectStore(ObjectSource, Protocol):
     def begin(self, key: bytes, size_bytes: int, metadata: bytes) -> BodyWriter:
         """Reserve space for an object and return its writer; raises EntryTooLarge, NoRoom or StoreUnavailable."""
 
+    def has_below(self, key: bytes) -> bool:
+        """Return whether an object is visible whose key is this one, NUL, and anything."""
+
     def remove(self, key: bytes) -> bool:
         """Remove one object and anything being written under its key; return whether it was visible."""
 

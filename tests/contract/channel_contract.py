@@ -542,7 +542,7 @@ class ChannelContract:
                     reader.cancel()
                 bench.owner_lives.end()
 
-    @pytest.mark.parametrize("flags", [4, 1 << 63, CANCEL | 2])
+    @pytest.mark.parametrize("flags", [8, 1 << 63, CANCEL | 2, CANCEL | 4])
     def test_lying_consumer(self, flags: int) -> None:
         with self.bench(2) as bench:
             writer, _, _ = bench.get_ends()

@@ -185,6 +185,21 @@ class StoreContract:
             assert store.stats().used_bytes == 4
         assert store.stats().used_bytes == 0
 
+    def test_what_lies_below_a_key(self, store: Interrupted) -> None:
+        """All whose keys have the key, NUL and anything: for as long as they are visible, whichever way they go."""
+        assert not store.has_below(b"/a")
+        for key in (b"/a", b"/a\0", b"/a\0x\0y", b"/ab\0", b"\0"):
+            put(store, key, b"x")
+        assert [store.has_below(key) for key in (b"/a", b"/ab", b"", b"/", b"/a\0")] == [True, True, True, False, False]
+        put(store, b"/a\0", b"replaced")
+        store.remove(b"/a\0")
+        assert store.has_below(b"/a")
+        assert store.remove_prefix(b"/a\0") == 1
+        assert not store.has_below(b"/a")
+        put(store, b"/c\0", b"c")
+        put(store, b"large", bytes(1000))  # all the others leave for it
+        assert not any(store.has_below(key) for key in (b"/ab", b"", b"/c"))
+
     def test_a_prefix_removes_what_begins_with_it(self, store: Interrupted) -> None:
         for key in (b"/a/1", b"/a/2", b"/ab", b"/b", b"x/a/"):
             put(store, key, b"x")

@@ -65,7 +65,7 @@ def store_marked(client: ChannelClient) -> None:
         return len(BODY)
 
     deadline = Deadline.after(WATCHDOG_S)
-    with client.put(KEY, len(BODY), OLD, client._pool.lease(deadline, 1), deadline) as transfer:
+    with client.put(KEY, len(BODY), OLD, client.pool.lease(deadline, 1), deadline) as transfer:
         transfer.pump(read_into, len(BODY), wait=True)
         assert transfer.commit()
     assert client.purge(KEY, deadline, invalidate=True) == 1

@@ -13,7 +13,7 @@ import posix_ipc
 from shmchannel.deadline import Deadline
 from shmchannel.messages.posix_queue import CommandQueue, MessageQueue
 from shmchannel.objects.client import ChannelClient
-from shmchannel.objects.commands import INVALIDATE, METADATA_WANTED, PREFIX, Command
+from shmchannel.objects.commands import BELOW, INVALIDATE, METADATA_WANTED, PREFIX, Command
 from shmchannel.objects.server import ChannelServer, Handler
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.process.guard import ProcessGuard
@@ -55,12 +55,12 @@ class DictCache(Handler):
         self.hold.wait(WATCHDOG_S)
         entry = self.entries.get(command.key)
         if entry is None or command.version not in (0, entry.version):
-            writer.refuse()
+            below = command.key + b"\0"
+            writer.refuse(flagged=not any(key.startswith(below) for key in self.entries))
             return writer.state
         size = len(entry.body)
         metadata = entry.metadata if command.flags & METADATA_WANTED else b""
-        start = min(command.offset, size)
-        end = min(start + command.length, size) if command.length else size
+        start, end = command.range_in(size)
         writer.begin(ObjectFacts(size, entry.version, len(metadata)))
         return writer.send(reading(entry.body), start, end, metadata, flagged=entry.invalidated)
 
@@ -94,12 +94,11 @@ class DictCache(Handler):
             reader.refuse()
 
     def purge(self, command: Command) -> int:
-        """Remove one, or all that begin with the key, or mark them."""
-        gone = [
-            key
-            for key in self.entries
-            if key == command.key or (command.flags & PREFIX and key.startswith(command.key))
-        ]
+        """Remove one, or all that begin with the key, or one with all below it, or mark them."""
+        self.commands.append(command)
+        prefix = command.key if command.flags & PREFIX else command.key + b"\0"
+        several = command.flags & (PREFIX | BELOW)
+        gone = [key for key in self.entries if key == command.key or (several and key.startswith(prefix))]
         for key in gone:
             entry = self.entries.pop(key)
             if command.flags & INVALIDATE and entry.metadata:

@@ -55,7 +55,7 @@ class _AsTyped(argparse.Action):
 
 
 class PurgeRequest(NamedTuple):
-    """One command to the cache."""
+    """One command to the cache: for all keys that begin so, or for one key and what lies below it."""
 
     key: bytes
     prefix: bool
@@ -68,12 +68,7 @@ def orders_for(text: bytes) -> list[PurgeRequest]:
     """
     if text.endswith(b"*"):
         return [PurgeRequest(prefix, prefix=True) for prefix in _prefixes(text[:-1])]
-    orders = []
-    for key in _normal_forms(text):
-        if len(key) < KEY_BYTES_MAX:  # the variants, their index, and an incomplete response: as CacheUpdater.purge()
-            orders.append(PurgeRequest(key + b"\0", prefix=True))
-        orders.append(PurgeRequest(key, prefix=False))
-    return orders
+    return [PurgeRequest(key, prefix=False) for key in _normal_forms(text)]
 
 
 def _prefixes(text: bytes) -> list[bytes]:
@@ -139,7 +134,10 @@ def purge(config: ProxyConfig, orders: Sequence[PurgeRequest], *, soft: bool) ->
         resources.callback(pool.close)
         client = ChannelClient(config.queue_name, pool)
         resources.callback(client.close)
-        return sum(client.purge(order.key, deadline, prefix=order.prefix, invalidate=soft) for order in orders)
+        return sum(
+            client.purge(order.key, deadline, prefix=order.prefix, below=not order.prefix, invalidate=soft)
+            for order in orders
+        )
 
 
 def _config(given: argparse.Namespace) -> ProxyConfig:

@@ -208,7 +208,7 @@ class BodyTransfer:
         """End the transfer. After the last chunk the cache keeps nothing for a resume: the rest of it is kept here."""
         if transfer.last:
             self._rest = bytes(transfer.chunk[sent:])
-        transfer.cancel_quietly()
+        transfer.cancel_quietly(pause=True)
         return event
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from shmchannel.deadline import Deadline
 from webproxy.caching.partial import RangeKind, answer_range, lies_within
@@ -56,91 +57,83 @@ class StoredDelivery:
         if answer.kind is RangeKind.UNSATISFIABLE:
             stream.send_all(self._heads.unsatisfiable(stored, age_s, said, status, context.now, with_body=True))
             return context.ended(result)
-        if request.method == b"GET":
-            self._make_sure(found)
-        if answer.kind is RangeKind.WHOLE:
-            return self._send_whole(context, found, self._heads.hit(stored, age_s, said, status), result)
+        if request.method == b"HEAD":
+            stream.send_all(self._heads.hit(stored, age_s, said, status))
+            return context.ended(result)
+        ranges = answer.ranges or ((0, found.size_bytes),)
+        first, end = ranges[0]
+        self._make_sure(found, first, end)
+        if answer.kind is RangeKind.SEVERAL:
+            self._send_parts(context, found, ranges, age_s, status)
+            return context.ended(result)
         if answer.kind is RangeKind.ONE:
-            first, end = answer.ranges[0]
-            stream.send_header(self._heads.part(stored, age_s, said, status, first, end))
-            return self._send_range(context, found, first, end, result)
-        boundary = os.urandom(12).hex().encode()
-        parts, tail, length = multipart_parts(
-            answer.ranges, stored.body_bytes, stored.fields.get(b"content-type"), boundary
-        )
-        stream.send_header(self._heads.parts(stored, age_s, said, status, boundary, length))
-        for head, first, end in parts:
-            stream.send_all(head)
-            self._send_range_to_the_end(context, found, first, end)
-        stream.send_all(tail)
-        return context.ended(result)
+            head = self._heads.part(stored, age_s, said, status, first, end)
+        else:
+            head = self._heads.hit(stored, age_s, said, status)
+        if found.body is not None:
+            stream.send_all(head + found.body[first:end])
+            return context.ended(result)
+        body, event = self._begin(context, found, head, first, end)
+        return context.ended_or_waits(body, event, result)
 
-    def _make_sure(self, found: StoredHit) -> None:
-        """Open the body again that was left while the origin was asked; once a head was sent it would be too late."""
-        if found.body is not None or found.transfer is not None or found.file is not None:
+    def _make_sure(self, found: StoredHit, first: int, end: int) -> None:
+        """Ask for these bytes of the body unless they are at hand; once a head was sent it would be too late."""
+        if found.has(first, end):
             return
+        found.cancel_quietly()
         deadline = Deadline.after(self._source.wait_s)
+        length = end - first if end < found.size_bytes else 0
         try:
-            transfer = self._source.store.get(found.key, deadline, version=found.version)
+            transfer = self._source.store.get(found.key, deadline, offset=first, length=length, version=found.version)
         except CacheUnavailable as error:
             raise ObjectGone from error
         if isinstance(transfer, Missing):
             raise ObjectGone
         found.transfer = transfer
 
-    def _send_whole(self, context: RequestContext, found: StoredHit, head: bytes, result: str) -> RequestOutcome:
-        stream = context.stream
-        if context.request.method == b"HEAD":
-            stream.send_all(head)
-            return context.ended(result)
-        if found.body is not None:
-            stream.send_all(head + found.body)
-            return context.ended(result)
+    def _begin(
+        self, context: RequestContext, found: StoredHit, head: bytes, first: int, end: int, *, takes_turns: bool = True
+    ) -> tuple[BodyTransfer, Event | None]:
+        """Send a head and these bytes of the body; returns what is left of them, and what it waits for."""
+        stream, source = context.stream, self._source
+        if found.file is not None:
+            stream.send_header(head)
+            file_body = FileResponse(stream, found.key, found.file, source, first, end)
+            return file_body, file_body.send_file(found.file)
+        body = BodyTransfer(stream, found.key, found.size_bytes, found.version, source)
+        body.position, body.end, body.takes_turns = first, end, takes_turns
         transfer, found.transfer = found.transfer, None
         if transfer is None:
-            stream.send_header(head)
-            return self._send_range(context, found, 0, found.stored.body_bytes, result)
-        body = self._body(context, found, 0, found.stored.body_bytes)
+            stream.send_all(head)
+            return body, body.go_on()
         with transfer:
             sent = stream.send_with_header(head, transfer.address, transfer.length, not transfer.last)
             event = body.send(transfer, sent)
-        return context.ended_or_waits(body, body.go_on(event), result)
+        return body, body.go_on(event)
 
-    def _send_range(
-        self, context: RequestContext, found: StoredHit, first: int, end: int, result: str
-    ) -> RequestOutcome:
-        if found.body is not None:
-            context.stream.send_all(found.body[first:end])
-            return context.ended(result)
-        body, event = self._begin_range(context, found, first, end)
-        return context.ended_or_waits(body, event, result)
-
-    def _begin_range(
-        self, context: RequestContext, found: StoredHit, first: int, end: int
-    ) -> tuple[BodyTransfer, Event | None]:
-        if found.file is not None:
-            file_body = FileResponse(context.stream, found.key, found.file, self._source, first, end)
-            return file_body, file_body.send_file(found.file)
-        found.cancel_quietly()
-        body = self._body(context, found, first, end)
-        return body, body.go_on()
-
-    def _body(self, context: RequestContext, found: StoredHit, first: int, end: int) -> BodyTransfer:
-        body = BodyTransfer(context.stream, found.key, found.size_bytes, found.version, self._source)
-        body.position, body.end = first, end
-        return body
-
-    def _send_range_to_the_end(self, context: RequestContext, found: StoredHit, first: int, end: int) -> None:
+    def _send_parts(
+        self,
+        context: RequestContext,
+        found: StoredHit,
+        ranges: Sequence[tuple[int, int]],
+        age_s: int,
+        status: bytes | None,
+    ) -> None:
         """Between two parts nothing pauses: a client that reads slowly keeps this worker, down to the least rate."""
-        if found.body is not None:
-            context.stream.send_all(found.body[first:end])
-            return
-        body, event = self._begin_range(context, found, first, end)
-        body.takes_turns = False
-        while event is not None:
-            if event is Event.WRITABLE:
-                context.stream.wait_writable()
-            event = body.go_on()
+        stored, stream = found.stored, context.stream
+        boundary = os.urandom(12).hex().encode()
+        parts, tail, length = multipart_parts(ranges, stored.body_bytes, stored.fields.get(b"content-type"), boundary)
+        stream.send_header(self._heads.parts(stored, age_s, context.said, status, boundary, length))
+        for head, first, end in parts:
+            if found.body is not None:
+                stream.send_all(head + found.body[first:end])
+                continue
+            body, event = self._begin(context, found, head, first, end, takes_turns=False)
+            while event is not None:
+                if event is Event.WRITABLE:
+                    stream.wait_writable()
+                event = body.go_on()
+        stream.send_all(tail)
 
     def send_cached(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
         """Send a whole reply from the hot table; the request is held when the client takes nothing of it now.

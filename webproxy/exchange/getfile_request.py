@@ -204,10 +204,12 @@ class GetfileRequestHandler:
         """
         varies = self._variants.expects(key)
         outcome = self._answer_from_variant(request, stream, key) if varies else None
+        nothing_below = False
         if outcome is None:
             transfer = self._store.get(key, Deadline.after(self._source.wait_s), ticket=ticket)
+            nothing_below = isinstance(transfer, Missing) and transfer.nothing_below
             outcome = self._answer_from_cache(request, stream, key, transfer)
-        if outcome is None and not varies and self._fetches.has_origin(key):
+        if outcome is None and not varies and not nothing_below and self._fetches.has_origin(key):
             outcome = self._answer_from_variant(request, stream, key)
         return outcome
 

@@ -235,7 +235,7 @@ class HttpRequestHandler:
             if action is Action.PASS:
                 return self._pass(context, decision.reason)
             if found is not None:
-                found.cancel_quietly()  # an origin may be slow: no segment and no worker of the cache waits for it
+                found.end_transfer()  # an origin may be slow: no segment and no worker of the cache waits for it
             if context.request.method == b"HEAD":
                 return self._ask_about(context, found, decision)
             validates = found.without_body() if found is not None and action is Action.REVALIDATE else None
@@ -373,8 +373,9 @@ class HttpRequestHandler:
         self, context: RequestContext, found: StoredHit | None, answer: Validated, decision: Decision, *, joined: bool
     ) -> RequestOutcome:
         stored, ttl = answer.stored, answer.stored.lifetime_s
-        body = found.body if found is not None and (found.key, found.version) == (answer.key, answer.version) else None
-        fresh = StoredHit(answer.key, stored, answer.version, body, held_bytes=answer.held_bytes)
+        fresh = StoredHit(answer.key, stored, answer.version, held_bytes=answer.held_bytes)
+        if found is not None and (found.key, found.version) == (answer.key, answer.version):
+            fresh.body, fresh.file = found.body, found.file
         status = self._heads.status(
             fwd=decision.reason,
             fwd_status=304,
@@ -417,6 +418,7 @@ def _order(context: RequestContext, lookup: Lookup, validates: StoredHit | None)
     variants = lookup.index.variants if lookup.index is not None else ()
     likely = next((variant.selecting for variant in variants if variant.selecting), ())
     replaces = lookup.found.key if lookup.found is not None else b""
+    variant = variant_id(likely, context.request)
     return FetchRequest(
-        context.target, context.request, validates, lookup.index, replaces, variant_id(likely, context.request)
+        context.target, context.request, validates, lookup.index, replaces, variant, lookup.nothing_below
     )

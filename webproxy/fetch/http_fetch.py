@@ -54,6 +54,8 @@ class FetchRequest:
     """The key of the stored response that the request selects, validated or not: what the answer takes the place of."""
     variant: bytes = b""
     """What tells the requests apart that cannot share an answer, as far as is known before it comes."""
+    nothing_below: bool = False
+    """The look-up has said that there is no incomplete response."""
 
     @property
     def fetch_key(self) -> bytes:
@@ -101,7 +103,7 @@ class _HttpFetch(FetchJob):
         """What the head of the rest has made of it, when the body was resumed."""
         self._is_index_due = False
         key = order.target.key
-        self._part = PartialResponse(parts, key, self._asked, order.validates)
+        self._part = PartialResponse(parts, key, self._asked, order.validates, is_absent=order.nothing_below)
         self._may_keep_part = False
         self._follows = True
         """What the origin sends follows what is spooled."""

@@ -23,13 +23,24 @@ from webproxy.store.lookup import StoredHit
 class PartialResponse:
     """Used by the fetch's thread only."""
 
-    def __init__(self, store: PartialStore, key: bytes, request: RequestHead, validates: StoredHit | None) -> None:
-        """`validates`: what the fetch asks about first, an incomplete response or another one; there is no look-up."""
+    def __init__(
+        self,
+        store: PartialStore,
+        key: bytes,
+        request: RequestHead,
+        validates: StoredHit | None,
+        *,
+        is_absent: bool = False,
+    ) -> None:
+        """`validates`: what the fetch asks about first, an incomplete response or another one; there is no look-up.
+
+        `is_absent`: it is known that there is none.
+        """
         self._store = store
         self._key = key
         self._request = request
         self._found = validates if validates is not None and validates.stored.incomplete else None
-        self._has_looked = validates is not None
+        self._has_looked = is_absent or validates is not None
         self._known: Continuation | None = None
         self._is_useless = False
 

@@ -66,6 +66,22 @@ def parse_range(value: bytes, size: int) -> list[tuple[int, int]] | None:
     return _coalesced(ranges)
 
 
+def single_range(value: bytes) -> tuple[int, int] | None:
+    """What a Range field asks for that names one range, as offset and length, before the size is known.
+
+    A negative offset counts back from the end; length 0 means to the end. None for any other field.
+    """
+    unit = _is_unit_bytes(value)
+    found = _range_spec(unit[1].strip(BLANKS)) if unit is not None else None
+    if found is None:
+        return None
+    first, last = found[1], found[2]
+    if not first:
+        return (-int(last), 0) if last.strip(b"0") else None
+    length = int(last) + 1 - int(first) if last else 0
+    return (int(first), length) if length > 0 or not last else None
+
+
 def _coalesced(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     ascending = sorted(ranges)
     merged = ascending[:1]

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 
 from shmchannel.deadline import Deadline
-from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError
+from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError, VersionMismatch
 from shmchannel.objects.client import ChannelClient
+from shmchannel.objects.commands import FACTS_ONLY
 from shmchannel.objects.hot_table_files import FileName, HotTableFile
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.hot_table_reader import EntryVersion
@@ -85,6 +86,9 @@ class CacheClient:
                 self._note(present=False, reason=error)
                 if not self._worth_waiting(deadline):
                     raise self._unavailable(error) from error
+            except VersionMismatch as error:
+                self._note(present=False, reason=error)
+                raise self._unavailable(error) from error
             except ShmChannelError as error:
                 if isinstance(error, PeerError):
                     log.warning("invalid answer from the cache", extra={"reason": str(error)})
@@ -96,14 +100,13 @@ class CacheClient:
 
     def facts(self, key: bytes, deadline: Deadline) -> StoredFacts | Missing:
         """As Store.facts()."""
-        # One byte: what is left in the middle is pinned for a while, beside what replaces it.
-        transfer = self.get(key, deadline, length=1, metadata_wanted=True)
+        transfer = self.get(key, deadline, offset=FACTS_ONLY, metadata_wanted=True)
         if isinstance(transfer, Missing):
             return transfer
         with transfer:
             size_bytes, version, _ = transfer.facts
             facts = StoredFacts(size_bytes, version, transfer.metadata, transfer.invalidated)
-            transfer.cancel_quietly()
+            transfer.finish()
         return facts
 
     def put(
@@ -124,10 +127,12 @@ class CacheClient:
         except ShmChannelError as error:
             raise CacheUnavailable(str(error)) from error
 
-    def purge(self, key: bytes, deadline: Deadline, *, prefix: bool = False, invalidate: bool = False) -> int:
+    def purge(
+        self, key: bytes, deadline: Deadline, *, prefix: bool = False, below: bool = False, invalidate: bool = False
+    ) -> int:
         """As Store.purge()."""
         try:
-            return self._client.purge(key, deadline, prefix=prefix, invalidate=invalidate)
+            return self._client.purge(key, deadline, prefix=prefix, below=below, invalidate=invalidate)
         except ShmChannelError as error:
             raise CacheUnavailable(str(error)) from error
 
@@ -155,6 +160,8 @@ class CacheClient:
             changed, self._present = self._present != present, present
         if changed and present:
             log.info("cache found", extra={"queue": self._client.queue_name})
+        elif changed and isinstance(reason, VersionMismatch):
+            log.error("cache of another version", extra={"queue": self._client.queue_name, "reason": str(reason)})
         elif changed:
             log.warning("cache lost", extra={"queue": self._client.queue_name, "reason": str(reason)})
 
@@ -166,4 +173,4 @@ class CacheClient:
 def _missing(transfer: IncomingTransfer) -> Missing:
     with transfer:
         transfer.finish()
-        return Missing(unreadable=transfer.state is TransferState.FAILED)
+        return Missing(transfer.state is TransferState.FAILED, transfer.nothing_below)

@@ -15,6 +15,7 @@ from time import time
 from urllib.parse import unquote_to_bytes
 
 from shmchannel.deadline import Deadline
+from shmchannel.objects.commands import FACTS_ONLY
 from shmchannel.objects.hot_table_files import HotTableFile
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.transfers import IncomingTransfer
@@ -22,16 +23,21 @@ from webproxy.caching.index_codec import decode_index
 from webproxy.caching.partial import answer_range, lies_within
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, decode, is_index
+from webproxy.caching.validation import CONDITIONS
 from webproxy.caching.variants import VariantIndex, choose, matches, new_variant, variant_key
 from webproxy.http.dates import format_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
-from webproxy.store.store import Missing, Store
+from webproxy.http.ranges import single_range
+from webproxy.store.store import Missing, Store, StoredFacts
 
 INDEX_SUFFIX = b"\0"
 PART_SUFFIX = b"\0partial"
 """Behind the key: the beginning of a response whose rest has not come."""
 VARYING_KEYS_MAX = 4096
+KEPT_BYTES_MAX = 262_144
+"""A body up to this size is kept in memory while its origin is asked whether it still holds."""
+_UNUSABLE = Missing()
 FOREVER_S = 1 << 31
 """The lifetime of a file that the cache serves itself: it notices every change."""
 KEY_BYTES_MAX = 4096 - 1 - 16
@@ -40,7 +46,7 @@ KEY_BYTES_MAX = 4096 - 1 - 16
 
 @dataclass(slots=True)
 class StoredHit:
-    """A stored response and its body: whole in `body`, in a `file`, or to come by `transfer`; leave() ends both."""
+    """A stored response and its body: whole in `body`, in a `file`, or to come by `transfer`."""
 
     key: bytes
     stored: StoredResponse
@@ -56,6 +62,25 @@ class StoredHit:
         """How many bytes the object in the cache has."""
         return self.stored.body_bytes if self.held_bytes is None else self.held_bytes
 
+    def has(self, first: int, end: int) -> bool:
+        """Whether the bytes [first, end) of the body are at hand, or are what the transfer brings."""
+        transfer = self.transfer
+        if transfer is None:
+            return self.body is not None or self.file is not None
+        return (transfer.position - transfer.length, transfer.end) == (first, end)
+
+    def end_transfer(self) -> None:
+        """Nobody waits for the body now; a small one that came whole with its first chunk stays."""
+        transfer = self.transfer
+        if (
+            transfer is not None
+            and transfer.last
+            and transfer.length <= KEPT_BYTES_MAX
+            and self.has(0, self.size_bytes)
+        ):
+            self.body = bytes(transfer.chunk)
+        self._cancel()
+
     def without_body(self) -> StoredHit:
         """What is known of it, for whoever does not hold the body open."""
         return StoredHit(self.key, self.stored, self.version, held_bytes=self.held_bytes)
@@ -63,6 +88,9 @@ class StoredHit:
     def cancel_quietly(self) -> None:
         """The body is not wanted, or not in this order."""
         self.file = None
+        self._cancel()
+
+    def _cancel(self) -> None:
         transfer, self.transfer = self.transfer, None
         if transfer is not None:
             with transfer:
@@ -75,6 +103,21 @@ class Lookup:
 
     found: StoredHit | None = None
     index: VariantIndex | None = None
+    nothing_below: bool = False
+    """There is no index, and no incomplete response: what is below the key need not be asked for."""
+
+
+def body_wanted(request: RequestHead) -> tuple[int, int]:
+    """How much of a stored body the answer to a request is likely to take: offset and length, as Store.get() has them.
+
+    None of it (FACTS_ONLY) for a HEAD, for several ranges, which are asked for one by one, and where a condition of the
+    client's makes it likely that its copy still holds.
+    """
+    fields = request.fields
+    if request.method != b"GET" or not CONDITIONS.isdisjoint(fields.names()):
+        return FACTS_ONLY, 0
+    value = fields.get(b"range")
+    return (0, 0) if value is None else single_range(value) or (FACTS_ONLY, 0)
 
 
 class ObjectLookup:
@@ -99,18 +142,21 @@ class ObjectLookup:
             if lookup is not None:
                 return self._or_part(lookup, key, request, wait_s)
             self._varying.pop(key, None)
-        found = self._open(key, wait_s)
-        if found is not None and matches(found.stored.selecting, request):
+        found = self._open(key, request, wait_s)
+        if not isinstance(found, Missing) and matches(found.stored.selecting, request):
             return Lookup(found)
-        if found is not None:  # it varies though it lies here, and was not stored for such a request (section 4.1)
+        if not isinstance(
+            found, Missing
+        ):  # it varies though it lies here, and was not stored for such a request (section 4.1)
             found.cancel_quietly()
             own = VariantIndex((new_variant(found.stored.selecting, None),))
             return self._find_varying(key, request, wait_s) or Lookup(index=own)
-        lookup = self._find_varying(key, request, wait_s) or Lookup()
+        nothing_below = Lookup(nothing_below=True) if found.nothing_below else None
+        lookup = nothing_below or self._find_varying(key, request, wait_s) or Lookup()
         if names_files and lookup.found is None:
             name = unquote_to_bytes(key.partition(b"?")[0])
             if name != key and INDEX_SUFFIX not in name:
-                return Lookup(self._open(name, wait_s))
+                return Lookup(_unless_missing(self._open(name, request, wait_s)))
         return self._or_part(lookup, key, request, wait_s)
 
     def find_part(self, key: bytes, request: RequestHead, wait_s: float) -> StoredHit | None:
@@ -132,7 +178,7 @@ class ObjectLookup:
 
     def _or_part(self, lookup: Lookup, key: bytes, request: RequestHead, wait_s: float) -> Lookup:
         """With the incomplete response in place of none, where the request wants no more than is there of it."""
-        if lookup.found is not None or b"range" not in request.fields:
+        if lookup.found is not None or lookup.nothing_below or b"range" not in request.fields:
             return lookup
         part = self.find_part(key, request, wait_s)
         if part is not None and not lies_within(answer_range(request, part.stored, time()), part.size_bytes):
@@ -180,21 +226,24 @@ class ObjectLookup:
         variant = choose(index, request)
         if variant is None:
             return Lookup(index=index)
-        found = self._open(variant_key(key, variant.id), wait_s)
+        found = _unless_missing(self._open(variant_key(key, variant.id), request, wait_s))
         if found is not None and not matches(found.stored.selecting, request):
             found.cancel_quietly()
             found = None
         return Lookup(found, index)
 
-    def _open(self, key: bytes, wait_s: float) -> StoredHit | None:
+    def _open(self, key: bytes, request: RequestHead, wait_s: float) -> StoredHit | Missing:
         entry = self._peek(key)
         if entry is not None:
             file = self._store.hold_file(key, entry) if entry.file is not None else None
             if entry.file is None or file is not None:
-                return _of_entry(key, entry, file)
-        transfer = self._store.get(key, Deadline.after(wait_s), metadata_wanted=True)
+                return _of_entry(key, entry, file) or _UNUSABLE
+        offset, length = body_wanted(request)
+        if offset == FACTS_ONLY:
+            return self._of_facts(key, self._store.facts(key, Deadline.after(wait_s)))
+        transfer = self._store.get(key, Deadline.after(wait_s), offset=offset, length=length, metadata_wanted=True)
         if isinstance(transfer, Missing):
-            return None
+            return transfer
         try:
             found = self._of_transfer(key, transfer)
         except BaseException:
@@ -202,13 +251,19 @@ class ObjectLookup:
             raise
         return found
 
-    def _of_transfer(self, key: bytes, transfer: IncomingTransfer) -> StoredHit | None:
+    def _of_facts(self, key: bytes, facts: StoredFacts | Missing) -> StoredHit | Missing:
+        if isinstance(facts, Missing):
+            return facts
+        stored = _stored(key, facts.metadata, facts.version, facts.size_bytes, invalidated=facts.invalidated)
+        return _UNUSABLE if stored is None else StoredHit(key, stored, facts.version)
+
+    def _of_transfer(self, key: bytes, transfer: IncomingTransfer) -> StoredHit | Missing:
         size_bytes, version, _ = transfer.facts
         stored = _stored(key, transfer.metadata, version, size_bytes, invalidated=transfer.invalidated)
         if stored is None:
             transfer.cancel_quietly()
             transfer.close()
-            return None
+            return _UNUSABLE
         return StoredHit(key, stored, version, transfer=transfer)
 
     def _metadata(self, key: bytes, wait_s: float) -> bytes | None:
@@ -217,6 +272,10 @@ class ObjectLookup:
             return entry.metadata
         facts = self._store.facts(key, Deadline.after(wait_s))
         return None if isinstance(facts, Missing) else facts.metadata
+
+
+def _unless_missing(found: StoredHit | Missing) -> StoredHit | None:
+    return None if isinstance(found, Missing) else found
 
 
 def stored_of_entry(key: bytes, entry: HotTableEntry) -> StoredResponse | None:

@@ -21,6 +21,11 @@ class Missing(NamedTuple):
 
     unreadable: bool = False
     """It is there, and cannot be read."""
+    nothing_below: bool = False
+    """Nothing is stored below its key either: no variants and no incomplete response."""
+
+
+_NOTHING = Missing(nothing_below=True)
 
 
 class StoredFacts(NamedTuple):
@@ -79,7 +84,8 @@ class Store(Protocol):
     ) -> IncomingTransfer | Missing:
         """Ask for `length` bytes of an object (0: all) from `offset` on, and wait; version 0 means any.
 
-        The transfer is to be used as a context manager. A `ticket` ends with it, or when there is none.
+        A negative offset counts back from the end. The transfer is to be used as a context manager. A `ticket` ends
+        with it, or when there is none.
         """
 
     def facts(self, key: bytes, deadline: Deadline) -> StoredFacts | Missing:
@@ -93,8 +99,13 @@ class Store(Protocol):
     def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
         """Replace the metadata of an object whose body stays; False when that version is gone."""
 
-    def purge(self, key: bytes, deadline: Deadline, *, prefix: bool = False, invalidate: bool = False) -> int:
-        """Remove an object, or all whose key begins with `key`, or invalidate them; returns how many."""
+    def purge(
+        self, key: bytes, deadline: Deadline, *, prefix: bool = False, below: bool = False, invalidate: bool = False
+    ) -> int:
+        """Remove an object, or invalidate it; returns how many there were.
+
+        With `prefix` all whose key begins with `key`, with `below` the object and all that lies below its key.
+        """
 
     def expire(self) -> None:
         """Let go of what is held for a time only; to be called every second or so."""
@@ -139,11 +150,11 @@ class NoStore:
         """Nothing is there."""
         if ticket is not None:
             ticket.leave()
-        return Missing()
+        return _NOTHING
 
     def facts(self, _key: bytes, _deadline: Deadline) -> Missing:
         """Nothing is there."""
-        return Missing()
+        return _NOTHING
 
     def put(
         self,
@@ -161,7 +172,15 @@ class NoStore:
         """There is nothing to update."""
         return False
 
-    def purge(self, _key: bytes, _deadline: Deadline, *, prefix: bool = False, invalidate: bool = False) -> int:  # noqa: ARG002
+    def purge(
+        self,
+        _key: bytes,
+        _deadline: Deadline,
+        *,
+        prefix: bool = False,  # noqa: ARG002
+        below: bool = False,  # noqa: ARG002
+        invalidate: bool = False,  # noqa: ARG002
+    ) -> int:
         """There is nothing to remove."""
         return 0
 

@@ -133,9 +133,7 @@ class CacheUpdater:
             CacheUnavailable: the cache cannot be told.
         """
         is_certain = self._withdraw(key, Deadline.after(WRITE_SECONDS))
-        # The key itself comes last: who makes an object of a part looks before it is one whether that part is left.
-        count = self._store.purge(key + INDEX_SUFFIX, Deadline.after(WRITE_SECONDS), prefix=True, invalidate=soft)
-        count += self._store.purge(key, Deadline.after(WRITE_SECONDS), invalidate=soft)
+        count = self._store.purge(key, Deadline.after(WRITE_SECONDS), below=True, invalidate=soft)
         if not is_certain:
             raise CacheUnavailable("the cache does not end storing what is to go")
         return count

@@ -21,6 +21,7 @@ from shmchannel import (
     SegmentPool,
     TransferState,
 )
+from shmchannel.objects.commands import FACTS_ONLY
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.stats import HotTableStats
 from shmchannel.streams.layout import FLAGGED, LAST, OK, PREAMBLE
@@ -208,7 +209,7 @@ def test_another_version_is_not_found(store: MemoryStore) -> None:
 def pause(client: ChannelClient, key: bytes) -> int:
     """Read the first chunk and cancel, as a proxy does with a response whose client is slow; returns the version."""
     with client.get(key, Deadline.after(10)) as transfer:
-        transfer.cancel()
+        transfer.cancel(pause=True)
         return transfer.facts.version
 
 
@@ -223,6 +224,75 @@ def test_a_paused_object_is_resumed_though_it_was_replaced(store: MemoryStore) -
         assert fetch(client, b"/body", version=version, offset=700)[:2] == (TransferState.COMPLETE, _BODY[700:])
         assert fetch(client, b"/body", version=version, offset=700)[0] is TransferState.NOT_FOUND
     assert store.stats().pinned_count == 0
+
+
+def test_what_is_not_wanted_is_not_kept(store: MemoryStore) -> None:
+    """A cancel is no pause: nothing of it stays pinned, and who asks for that version later finds it gone."""
+    put(store, b"/body", _BODY)
+    with served(handler_of(store)) as client:
+        with client.get(b"/body", Deadline.after(10)) as transfer:
+            version = transfer.facts.version
+            transfer.cancel()
+        wait_until(lambda: store.stats().pinned_count == 0)
+        put(store, b"/body", b"new")
+        assert fetch(client, b"/body", version=version)[0] is TransferState.NOT_FOUND
+
+
+def test_facts_alone(store: MemoryStore) -> None:
+    """Nothing of the body comes, of a long one neither, and nothing stays pinned."""
+    put(store, b"/body", _BODY, b"facts")
+    with served(handler_of(store)) as client:
+        with client.get(b"/body", Deadline.after(10), offset=FACTS_ONLY, metadata_wanted=True) as transfer:
+            assert (transfer.facts.size_bytes, transfer.metadata) == (len(_BODY), b"facts")
+            assert (transfer.last, transfer.length) == (True, 0)
+            transfer.finish()
+        wait_until(lambda: store.stats().pinned_count == 0)
+
+
+@pytest.mark.parametrize(("offset", "part"), [(-10, _BODY[-10:]), (-len(_BODY), _BODY), (-len(_BODY) - 1, _BODY)])
+def test_the_end_of_an_object(store: MemoryStore, offset: int, part: bytes) -> None:
+    put(store, b"/body", _BODY)
+    with served(handler_of(store)) as client, client.get(b"/body", Deadline.after(10), offset=offset) as transfer:
+        body = bytes(transfer.chunk)
+        while not transfer.last:
+            transfer.advance()
+            body += bytes(transfer.chunk)
+        transfer.finish()
+    assert body == part
+
+
+def test_a_miss_says_whether_something_lies_below(store: MemoryStore) -> None:
+    for key in (b"/a\0", b"/ab", b"/b/c"):
+        put(store, key, b"")
+    with served(handler_of(store)) as client:
+        for key, nothing_below in ((b"/a", False), (b"/b", True), (b"/none", True)):
+            with client.get(key, Deadline.after(10)) as transfer:
+                transfer.finish()
+                assert (transfer.found, transfer.nothing_below) == (False, nothing_below)
+
+
+@pytest.mark.parametrize("invalidate", [False, True])
+def test_a_purge_with_what_lies_below(store: MemoryStore, invalidate: bool) -> None:
+    keys = (b"/a", b"/a\0", b"/a\0001", b"/ab", b"/a/b")
+    for key in keys:
+        put(store, key, b"x", b"facts")
+    with served(handler_of(store)) as client:
+        assert client.purge(b"/a", Deadline.after(10), below=True, invalidate=invalidate) == 3
+        assert client.purge(b"/none", Deadline.after(10), below=True, invalidate=invalidate) == 0
+        if invalidate:
+            assert [key for key in keys if facts_of(client, key)[1]] == list(keys[:3])
+        else:
+            assert [entry.key for entry in store.entries()] == list(keys[3:])
+
+
+def test_a_purge_comes_to_the_key_itself_last(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has made an object of a part that lies below finds the part gone, or the purge finds the object."""
+    purged: list[bytes] = []
+    monkeypatch.setattr(store, "remove", lambda key: purged.append(key) or True)
+    monkeypatch.setattr(store, "remove_prefix", lambda prefix: purged.append(prefix) or 1)
+    with served(handler_of(store)) as client:
+        assert client.purge(b"/a", Deadline.after(10), below=True) == 2
+    assert purged == [b"/a\0", b"/a"]
 
 
 def test_a_paused_object_that_is_not_resumed_is_let_go(store: MemoryStore) -> None:
@@ -462,15 +532,13 @@ def on_a_hot_table(store: MemoryStore, static: ObjectSource | None = None) -> It
 
 
 def test_second_request_puts_it_on_the_hot_table(store: MemoryStore) -> None:
-    """With its metadata and version, whole or, when large, by its file; not what was asked for once, or in part."""
+    """With its metadata and version, whole or, when large, by its file; not what was asked for once, or goes on."""
     version = put(store, b"/hot", b"body", b"facts")
     put(store, b"/once", b"body")
     put(store, b"/large", bytes(16_385))
     with on_a_hot_table(store) as (client, hot_table):
         for key in (b"/hot", b"/once", b"/large"):
             fetch(client, key)
-        fetch(client, b"/hot", offset=1)
-        fetch(client, b"/hot", length=2)
         fetch(client, b"/hot", version=version)
         for _ in range(2):
             assert fetch(client, b"/none")[0] is TransferState.NOT_FOUND

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel.objects.commands import INVALIDATE, PREFIX, Command, CommandKind
+from shmchannel.objects.commands import FACTS_ONLY, INVALIDATE, PREFIX, Command, CommandKind
 from shmchannel.objects.hot_table_layout import BODY_BYTES_MAX
 from simplecached.content import static as static_module
 from simplecached.content.static import StaticDirectory
@@ -59,13 +59,19 @@ def test_first_request_since_the_start_of_the_machine(hot: HotObjects, set_now: 
     assert [hot.begin(get(b"/%d" % number)) for number in range(50)] == [None] * 50
 
 
-@pytest.mark.parametrize("part", [{"offset": 1}, {"length": 1}, {"version": 1}], ids=str)
-def test_parts_do_not_count(hot: HotObjects, part: dict[str, int]) -> None:
+def test_what_goes_on_does_not_count(hot: HotObjects) -> None:
     """Neither as the first request nor as the second."""
-    assert hot.begin(get(**part)) is None
+    assert hot.begin(get(version=1)) is None
     assert hot.begin(get()) is None
-    assert hot.begin(get(**part)) is None
+    assert hot.begin(get(version=1)) is None
     assert hot.begin(get()) is not None
+
+
+@pytest.mark.parametrize("part", [{"offset": 1}, {"length": 1}, {"offset": FACTS_ONLY}], ids=str)
+def test_a_part_counts(hot: HotObjects, part: dict[str, int]) -> None:
+    """The next that asks for it, or for another part, finds the whole."""
+    assert hot.begin(get(**part)) is None
+    assert hot.begin(get(**part)) is not None
 
 
 def publish(hot: HotObjects, found: StoredObject) -> None:

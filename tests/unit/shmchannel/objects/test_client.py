@@ -11,6 +11,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import LayoutMismatch, LimitReached, NameMissing, NotPublished, ShmChannelError
 from shmchannel.messages.posix_queue import CommandQueue
 from shmchannel.objects.client import ChannelClient
+from shmchannel.objects.commands import ANNOUNCEMENT
 from shmchannel.objects.hot_table_layout import HOT_TABLE_BYTES_MIN
 from shmchannel.objects.hot_table_reader import HotTableReader
 from shmchannel.objects.hot_table_writer import HotTableWriter
@@ -39,6 +40,7 @@ def test_one_sender_for_all(queue_name: str) -> None:
         client.connect()
     for generation in (1, 2, 3, 4):
         queue = MemoryQueue.create(queue_name)
+        queue.announce(ANNOUNCEMENT)
         queue.set_ready()
         with ThreadPoolExecutor(4) as threads:
             senders = set(threads.map(lambda _: client.connect(), range(20)))
@@ -75,6 +77,7 @@ def test_interrupted_wait_gives_the_lease_up(queue_name: str) -> None:
             raise KeyboardInterrupt
 
     queue = MemoryQueue.create(queue_name)
+    queue.announce(ANNOUNCEMENT)
     queue.set_ready()
     pool = memory_pool(2)
     client = ChannelClient(queue_name, pool, open_sender=Interrupting)
@@ -97,6 +100,7 @@ class HotTableCache:
         self.queue = CommandQueue.create(queue_name)
         self.hot_table = HotTableWriter.create(queue_name, HOT_TABLE_BYTES_MIN)
         assert publish(self.hot_table, self.hot_table.begin(), KEY, version, b"body")
+        self.queue.announce(ANNOUNCEMENT)
         self.queue.set_ready()
 
     def close(self) -> None:
@@ -150,6 +154,7 @@ def test_hot_table_of_a_killed_cache_is_not_read(client: ChannelClient, queue_na
 
 def test_cache_without_a_hot_table(client: ChannelClient, queue_name: str) -> None:
     queue = CommandQueue.create(queue_name)
+    queue.announce(ANNOUNCEMENT)
     queue.set_ready()
     assert client.connect().ready()
     assert client.peek(KEY) is None
@@ -165,6 +170,7 @@ def test_hot_table_that_cannot_be_used(queue_name: str, error: ShmChannelError) 
         raise error
 
     queue = MemoryQueue.create(queue_name)
+    queue.announce(ANNOUNCEMENT)
     queue.set_ready()
     pool = memory_pool(1)
     client = ChannelClient(queue_name, pool, open_sender=MemorySender, open_hot_table=open_hot_table)

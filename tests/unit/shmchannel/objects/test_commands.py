@@ -9,16 +9,22 @@ import pytest
 from shmchannel.errors import CommandError
 from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX
 from shmchannel.objects.commands import (
+    ANNOUNCEMENT,
+    FACTS_ONLY,
+    FROM_END,
     HEAD_BYTES,
     INVALIDATE,
     KEY_BYTES_MAX,
     METADATA_WANTED,
     PREFIX,
+    VERSION,
     Command,
     CommandKind,
     Priority,
+    announced_version,
     decode,
     encode,
+    other_version,
 )
 from shmchannel.process.naming import pool_name, segment_name
 from shmchannel.streams.segment_ref import SEGMENTS_MAX, SegmentRef
@@ -37,7 +43,7 @@ COMMAND = Command(
     trace_id=bytes(range(16)),
 )
 WIRE = (
-    b"GFC\x01" + bytes([1, 1, 2, 1]) + struct.pack("<Q", 15) + bytes(range(16))
+    b"GFC\x01" + bytes([2, 1, 2, 1]) + struct.pack("<Q", 15) + bytes(range(16))
     + struct.pack("<QQQQHH", 11, 12, 13, 14, 2, 6)
     + b"\x10/gf-1-00000000-0" + struct.pack("<QQ", 3, 512)
     + b"\x10/gf-1-00000000-7" + struct.pack("<QQ", 2**64 - 1, 2**32)
@@ -66,12 +72,12 @@ def test_numbers_never_change() -> None:
 
 
 UPDATE_WIRE = (
-    b"GFC\x01" + bytes([1, 5, 1, 0]) + struct.pack("<Q", 9) + bytes(16)
+    b"GFC\x01" + bytes([2, 5, 1, 0]) + struct.pack("<Q", 9) + bytes(16)
     + struct.pack("<QQQQHH", 8, 0, 0, 7, 1, 2)
     + b"\x10/gf-1-00000000-0" + struct.pack("<QQ", 3, 512)
     + b"/a"
 )  # fmt: skip
-MARK_WIRE = b"GFC\x01" + bytes([1, 3, 3, 3]) + bytes(56) + struct.pack("<HH", 0, 2) + b"/a"
+MARK_WIRE = b"GFC\x01" + bytes([2, 3, 3, 3]) + bytes(56) + struct.pack("<HH", 0, 2) + b"/a"
 
 
 @pytest.mark.parametrize(
@@ -125,11 +131,12 @@ def test_most_that_a_client_sends_fits_a_message() -> None:
         WIRE[: HEAD_BYTES + 5],
         changed(0, b"X"),
         changed(3, b"\x02"),
-        changed(4, b"\x02"),
+        changed(4, b"\x01"),
+        changed(4, b"\x03"),
         changed(5, b"\x00"),
         changed(5, b"\x06"),
         changed(6, b"\x04"),
-        changed(7, b"\x02"),
+        changed(7, b"\x04"),
         changed(7, b"\xff"),
         changed(64, struct.pack("<H", 3)),
         changed(64, struct.pack("<H", 1)),
@@ -148,9 +155,9 @@ def test_refused(message: bytes) -> None:
 @pytest.mark.parametrize(
     ("kind", "flags"),
     [
-        (CommandKind.GET, 2),
+        (CommandKind.GET, 4),
         (CommandKind.PUT, 1),
-        (CommandKind.PURGE, 4),
+        (CommandKind.PURGE, 8),
         (CommandKind.PING, 1),
         (CommandKind.UPDATE, 1),
         (CommandKind.UPDATE, 2),
@@ -176,3 +183,36 @@ def test_flags_that_the_kind_does_not_have(kind: CommandKind, flags: int) -> Non
 def test_value_that_does_not_fit(command: Command) -> None:
     with pytest.raises(CommandError):
         encode(command)
+
+
+def test_what_another_version_sent_is_told_apart() -> None:
+    """From a command of ours, also a broken one, and from what is no command at all."""
+    assert [other_version(changed(4, bytes([version]))) for version in (1, VERSION, 3)] == [1, None, 3]
+    assert [other_version(message) for message in (b"", WIRE[: HEAD_BYTES - 1], changed(0, b"X"))] == [None] * 3
+    assert decode(changed(4, b"\x01"), 1) == COMMAND
+
+
+@pytest.mark.parametrize(
+    ("text", "version"), [(ANNOUNCEMENT, VERSION), ("commands 3", 3), ("", 1), ("commands", 1), ("commands x", 1)]
+)
+def test_what_a_cache_announces(text: str, version: int) -> None:
+    assert announced_version(text) == version
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ({}, (0, 100)),
+        ({"offset": 10}, (10, 100)),
+        ({"offset": 10, "length": 20}, (10, 30)),
+        ({"offset": 90, "length": 20}, (90, 100)),
+        ({"offset": 100}, (100, 100)),
+        ({"offset": FACTS_ONLY}, (100, 100)),
+        ({"offset": 10, "flags": FROM_END}, (90, 100)),
+        ({"offset": 100, "flags": FROM_END}, (0, 100)),
+        ({"offset": 101, "flags": FROM_END}, (0, 100)),
+        ({"offset": 30, "length": 20, "flags": FROM_END}, (70, 90)),
+    ],
+)
+def test_the_part_of_an_object_that_a_get_asks_for(asked: dict[str, int], part: tuple[int, int]) -> None:
+    assert Command(CommandKind.GET, b"/a", **asked).range_in(100) == part  # type: ignore[arg-type]

@@ -53,9 +53,9 @@ def test_constants() -> None:
     assert (HEADER_BYTES, CACHE_LINE_BYTES, SEGMENT_BYTES_MIN) == (384, 64, 512)
     assert (DATA_AVAILABLE_OFFSET, SPACE_AVAILABLE_OFFSET) == (128, 160)
     assert MAGIC.to_bytes(8, "little") == b"\x01GFSEGM1"
-    assert [int(status) for status in ChunkStatus] == [1, 2, 3, 4]
+    assert [int(status) for status in ChunkStatus] == [1, 2, 3, 4, 5]
     assert [int(flag) for flag in ChunkFlag] == [1, 2, 4, 8, 16]
-    assert [int(flag) for flag in ConsumerFlag] == [1, 2]
+    assert [int(flag) for flag in ConsumerFlag] == [1, 2, 4]
 
 
 def test_offsets_of_the_owner(published: Memory) -> None:

@@ -16,6 +16,8 @@ from shmchannel.streams.layout import (
     LAST,
     NOT_FOUND,
     OK,
+    OTHER_VERSION,
+    PAUSE,
     PREAMBLE,
     PREAMBLE_BYTES_MAX,
     RELEASE,
@@ -123,11 +125,13 @@ def test_arrivals(make: Maker, header: Header, arrival: Arrival, state: Transfer
         (fresh, (NOT_FOUND, 0, 0, 0)),
         (fresh, (NOT_FOUND, 1, 0, LAST)),
         (fresh, (FAILED, 0, 0, ERROR)),
-        (fresh, (5, 0, 0, LAST)),
+        (fresh, (6, 0, 0, LAST)),
         (fresh, (OK, 10, 0, FLAGGED)),
         (fresh, (OK, 10, 0, PREAMBLE | FLAGGED)),
         (fresh, (OK, 10, 0, 32)),
-        (fresh, (NOT_FOUND, 0, 0, LAST | FLAGGED)),
+        (fresh, (NOT_FOUND, 0, 0, LAST | ERROR)),
+        (fresh, (FAILED, 0, 0, LAST | FLAGGED)),
+        (fresh, (OTHER_VERSION, 0, 0, LAST | ERROR)),
         (lambda: consumer(100), (OK, 100, 0, LAST | FLAGGED)),
         (asked_back, (OK, 0, 0, RELEASED | FLAGGED)),
         (with_preamble, (OK, 100, 0, FLAGGED)),
@@ -256,10 +260,32 @@ def test_actions(flags: int, count: int, action: ProducerAction, state: Transfer
     assert producer.state is state
 
 
-@pytest.mark.parametrize(("flags", "count"), [(RELEASE, 1), (CANCEL | RELEASE, 3), (4, 3), (2**63, 3)])
+@pytest.mark.parametrize(
+    ("flags", "count"), [(RELEASE, 1), (CANCEL | RELEASE, 3), (CANCEL | PAUSE, 3), (8, 3), (2**63, 3)]
+)
 def test_actions_that_do_not_exist(flags: int, count: int) -> None:
     with pytest.raises(PeerProtocolError):
         ProducerTransfer(count).action(flags)
+
+
+@pytest.mark.parametrize(("flags", "paused"), [(CANCEL, False), (PAUSE, True)])
+def test_a_pause_is_told_apart_from_the_end(flags: int, paused: bool) -> None:
+    producer = ProducerTransfer(3)
+    assert producer.action(flags) is ProducerAction.CANCEL
+    assert (producer.state, producer.paused) == (TransferState.CANCELLED, paused)
+
+
+@pytest.mark.parametrize("flagged", [False, True])
+def test_the_user_flag_of_what_is_not_there(flagged: bool) -> None:
+    transfer = fresh()
+    assert transfer.receive(NOT_FOUND, 0, 0, LAST | FLAGGED if flagged else LAST, CAPACITY) is Arrival.END
+    assert (transfer.state, transfer.flagged) == (TransferState.NOT_FOUND, flagged)
+
+
+@pytest.mark.parametrize(("offset", "first"), [(-1, SIZE - 1), (-SIZE, 0), (-SIZE - 1, 0)])
+def test_an_offset_from_the_end(offset: int, first: int) -> None:
+    transfer = consumer(offset=offset)
+    assert (transfer.position, transfer.end) == (first, SIZE)
 
 
 def test_ends() -> None:

@@ -136,7 +136,7 @@ def test_a_part_a_version_and_the_metadata_are_asked_for_as_they_were_wanted() -
             assert bytes(transfer.chunk) == b"cde"
             assert transfer.metadata == b"metadata"
             transfer.finish()
-        assert link.get(b"/a", Deadline.after(WATCHDOG_S), version=4) == Missing()
+        assert link.get(b"/a", Deadline.after(WATCHDOG_S), version=4) == Missing(nothing_below=True)
         with link.get(b"/a", Deadline.after(WATCHDOG_S)) as transfer:
             assert (bytes(transfer.chunk), transfer.metadata) == (b"abcdef", b"")
             transfer.finish()

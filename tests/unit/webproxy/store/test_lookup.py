@@ -54,7 +54,7 @@ def stored_of(lookup: Lookup) -> StoredResponse:
 
 
 def test_nothing(lookup: ObjectLookup) -> None:
-    assert find(lookup) == Lookup()
+    assert find(lookup) == Lookup(nothing_below=True)
 
 
 def test_a_plain_response(pair: MemoryPair, lookup: ObjectLookup) -> None:

@@ -17,7 +17,7 @@ def test_nothing_is_found_and_nothing_is_kept() -> None:
     store: Store = NoStore()
     assert (store.keeps, store.connected, store.others_wait) == (False, False, False)
     assert store.peek(b"/x") is None
-    assert store.get(b"/x", NEVER) == store.facts(b"/x", NEVER) == Missing()
+    assert store.get(b"/x", NEVER) == store.facts(b"/x", NEVER) == Missing(nothing_below=True)
     assert store.put(b"/x", 3, b"", NEVER, wait=True) is None
     assert not store.update(b"/x", 0, b"", NEVER)
     assert store.purge(b"/x", NEVER) == 0
@@ -33,7 +33,7 @@ def test_a_ticket_ends_with_the_miss() -> None:
 def test_what_stands_on_it_finds_and_keeps_nothing_either() -> None:
     store = NoStore()
     lookup = ObjectLookup(store)
-    assert lookup.find(b"/x", request(), 0.0) == Lookup()
+    assert lookup.find(b"/x", request(), 0.0) == Lookup(nothing_below=True)
     assert lookup.find_part(b"/x", request(), 0.0) is None
     updates = CacheUpdater(store, lookup)
     assert updates.purge(b"/x") == 0

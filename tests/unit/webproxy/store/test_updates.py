@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from shmchannel.deadline import Deadline
+from shmchannel.objects.commands import BELOW
 from tests.support.http_values import request, response, stored_response
 from tests.support.pairs import MemoryPair
 from tests.support.waiting import WATCHDOG_S
@@ -127,14 +128,9 @@ def test_a_purge_takes_the_variants_too(pair: MemoryPair, writer: CacheUpdater, 
     assert left == ({b"/x": True, b"/x\0": True, b"/x\0id": True, b"/xy": False} if soft else {b"/xy": False})
 
 
-def test_a_purge_comes_to_the_key_itself_last(
-    pair: MemoryPair, writer: CacheUpdater, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who has made an object of a part finds the part gone, or the purge finds the object."""
-    purged: list[bytes] = []
-    monkeypatch.setattr(pair.client, "purge", lambda key, *_, **__: purged.append(key) or 1)
-    assert writer.purge(b"/x") == 2
-    assert purged == [b"/x\0", b"/x"]
+def test_a_purge_is_one_command(pair: MemoryPair, writer: CacheUpdater) -> None:
+    assert writer.purge(b"/x") == 0
+    assert [(command.key, command.flags) for command in pair.cache.commands] == [(b"/x", BELOW)]
 
 
 def test_a_purge_waits_for_what_is_being_stored_and_says_when_it_did_not_end(pair: MemoryPair) -> None:
