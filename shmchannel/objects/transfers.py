@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 
 class _Transfer:
-    """What both directions share: a lease that ends with the block."""
+    """What both directions share: a `lease` that ends with the block."""
 
-    __slots__ = ("_clean", "_lease", "sender")
+    __slots__ = ("_clean", "lease", "sender")
 
     def __init__(self, lease: Lease, sender: MessageSender) -> None:
-        self._lease = lease
+        self.lease = lease
         self._clean = False
         self.sender = sender
 
@@ -48,13 +48,13 @@ class _Transfer:
         When it did not end cleanly the cache is told, without waiting for its answer.
         """
         if self._clean:
-            self._lease.give_back()
+            self.lease.give_back()
             return
         try:
-            if self._lease.segments:
+            if self.lease.segments:
                 self._abandon()
         finally:  # a post may fail: the other side can have written anything into the semaphore
-            self._lease.retire()
+            self.lease.retire()
 
     def _abandon(self) -> None:
         raise NotImplementedError
@@ -144,7 +144,7 @@ class IncomingTransfer(_Transfer):
     @property
     def chunk_capacity(self) -> int:
         """How many bytes one chunk can have."""
-        return self._lease.segments[0].chunk_capacity
+        return self.lease.segments[0].chunk_capacity
 
     @property
     def long_bytes(self) -> int:
@@ -153,22 +153,22 @@ class IncomingTransfer(_Transfer):
 
     def could_widen(self, bytes_left: int) -> bool:
         """True when asking anew for the rest would get a much wider lease; a few comparisons."""
-        return self._lease.could_grow(bytes_left // self._lease.segments[0].chunk_capacity) and self.may_ask_again
+        return self.lease.could_grow(bytes_left // self.lease.segments[0].chunk_capacity) and self.may_ask_again
 
     def should_enqueue(self, bytes_left: int) -> bool:
         """True when the rest is so long that it waits for a place, and none is free; a few comparisons."""
-        return self._lease.should_enqueue(bytes_left // self._lease.segments[0].chunk_capacity) and self.may_ask_again
+        return self.lease.should_enqueue(bytes_left // self.lease.segments[0].chunk_capacity) and self.may_ask_again
 
     @property
     def ticket_wanted(self) -> bool:
         """True while somebody waits for the place that this transfer has; two comparisons."""
-        ticket = self._lease.ticket
+        ticket = self.lease.ticket
         return ticket is not None and ticket.wanted
 
     @property
     def others_wait(self) -> bool:
         """True while somebody waits for a segment whom none is promised to, or for this transfer's place."""
-        return self._lease.should_shrink() or self.ticket_wanted
+        return self.lease.should_shrink() or self.ticket_wanted
 
     @property
     def may_ask_again(self) -> bool:

@@ -13,7 +13,7 @@ import os
 from shmchannel.errors import LimitReached, os_errors
 from shmchannel.process.naming import SHM_DIRECTORY
 
-_MEMINFO = "/proc/meminfo"
+MEMINFO = "/proc/meminfo"
 
 
 def shared_memory_room() -> int | None:
@@ -26,7 +26,7 @@ def shared_memory_room() -> int | None:
 def available_memory() -> int | None:
     """Bytes the kernel can provide without swapping (MemAvailable); None if it does not report them."""
     try:
-        with open(_MEMINFO, encoding="ascii") as file:
+        with open(MEMINFO, encoding="ascii") as file:
             for line in file:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) * 1024

@@ -55,7 +55,7 @@ KILL_POINTS = (
 )
 
 
-def _checkpoint(_point: str) -> None:
+def checkpoint(_point: str) -> None:
     """Do nothing: fault tests replace it by a function that kills the process at one of KILL_POINTS."""
 
 
@@ -195,22 +195,22 @@ class DirectoryStore(LruStore):
             except OSError:
                 self._destroy(record)
                 raise
-        _checkpoint("created")
+        checkpoint("created")
 
     def _publish(self, record: Record) -> None:
-        _checkpoint("written")
+        checkpoint("written")
         path = self._path_of(record)
         with store_errors("commit", path):
             if self._sync_data:
                 os.fdatasync(record.fd)
-            _checkpoint("synced")
+            checkpoint("synced")
             os.rename(record.path, path)
             record.path = path
-            _checkpoint("renamed")
+            checkpoint("renamed")
             fd, record.fd = record.fd, -1
             os.close(fd)
         self._rows.add(lambda: None if record.removed else record.entry, self._tick)
-        _checkpoint("indexed")
+        checkpoint("indexed")
         self._commits_since_flush += 1  # a count lost between threads only delays the next flush
         if self._commits_since_flush >= _COMMITS_PER_FLUSH:
             self._commits_since_flush = 0
@@ -230,17 +230,17 @@ class DirectoryStore(LruStore):
         # not be renamed yet; it then gets no row, because it is `removed`.
         for record in records:
             self._unlink(self._path_of(record))
-        _checkpoint("unlinked")
+        checkpoint("unlinked")
         self._remove_rows(records)
-        _checkpoint("unindexed")
+        checkpoint("unindexed")
 
     def _keep_metadata(self, record: Record, metadata: bytes) -> None:
         self._rows.replace_metadata(record.version, metadata)
-        _checkpoint("relabelled")
+        checkpoint("relabelled")
 
     def _keep_marks(self, records: Sequence[Record]) -> None:
         self._rows.invalidate([record.version for record in records])
-        _checkpoint("marked")
+        checkpoint("marked")
 
     def _reclaim(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -263,7 +263,7 @@ class DirectoryStore(LruStore):
             self._rows.note_use(uses)
         except StoreUnavailable as error:
             log.warning("access order not saved", extra={"reason": str(error)})
-        _checkpoint("flushed")
+        checkpoint("flushed")
 
     def _unlink(self, path: str) -> None:
         try:

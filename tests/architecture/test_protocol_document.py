@@ -3,13 +3,14 @@
 import re
 import struct
 import zlib
+from pathlib import Path
 
 from shmchannel.deadline import PEER_CHECK_SECONDS
 from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX
 from shmchannel.objects import commands, hot_table_layout
 from shmchannel.objects.commands import Command, CommandKind, Priority, encode
 from shmchannel.process.identity import ProcessIdentity
-from shmchannel.process.naming import DEFAULT_QUEUE_NAME
+from shmchannel.process.naming import DEFAULT_QUEUE_NAME, SHM_DIRECTORY, hot_table_name
 from shmchannel.streams import layout
 from shmchannel.streams.layout import ChunkFlag, ChunkStatus, ConsumerFlag, SegmentHeader
 from shmchannel.streams.segment_ref import SegmentRef
@@ -117,7 +118,7 @@ def test_hot_table_fields_lie_where_the_document_says() -> None:
     key, metadata, body = b"/some/key", b"facts", b"body"
     with open_hot_table() as hot_table:
         assert hot_table.put(key, 71, body, metadata, life_ns=LONG_NS)
-        memory = hot_table.reader._block[:]
+        memory = Path(SHM_DIRECTORY + hot_table_name(hot_table.queue_name)).read_bytes()
     header = {"magic": hot_table_layout.MAGIC, "layout_version": hot_table_layout.LAYOUT_VERSION}
     header |= {"hot_table_bytes": len(memory), "cell_bytes": hot_table_layout.CELL_BYTES, "cell_count": 2}
     fields = _fields("layout: hot table")

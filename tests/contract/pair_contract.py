@@ -189,9 +189,8 @@ class PairContract:
             assert {ref.segment_bytes for ref in first.segments} == {pair.pool.segment_bytes}
 
     def test_steps_are_told(self) -> None:
-        with self.pair_type() as pair:
-            steps: list[str] = []
-            pair.client._on_step = steps.append
+        steps: list[str] = []
+        with self.pair_type(on_step=steps.append) as pair:
             pair.fetch(b"/none")
             assert steps == ["lease", "queue", "cache"]
 
@@ -443,7 +442,10 @@ class PairContract:
             lease = pair.pool.lease(soon(), 1)
             sender = pair.client.connect()
             writer = ChunkWriter(lease.segments, sender, WATCHDOG_S, own_identity())
-            command = pair.client._command(sender, CommandKind.UPDATE, b"/a", lease, soon(), 0, 0, 0, 0, 1)
+            refs = tuple(
+                SegmentRef(each.wire_name, each.header.prepare(), each.segment_bytes) for each in lease.segments
+            )
+            command = Command(CommandKind.UPDATE, b"/a", refs, soon().expires_ns)
             writer.begin(ObjectFacts(0, 0, CAPACITY + 1))
             sender.send(encode(command), 1, soon())
             assert writer.take_turn(WATCHDOG_S)
@@ -554,7 +556,9 @@ class PairContract:
             lease = pair.pool.lease(soon())
             with pytest.raises(ChannelTimeout):
                 pair.client.get(b"/a", Deadline.after(0.01))
-            pair.pool._waiters_max = 0
+            lease.give_back()
+        with self.pair_type(segments=1, waiters_max=0) as pair:
+            lease = pair.pool.lease(soon())
             with pytest.raises(PoolExhausted):
                 pair.client.get(b"/a", soon())
             lease.give_back()

@@ -1,9 +1,10 @@
 """Both kinds of queues keep the contract."""
 
 from shmchannel.messages.posix_queue import CommandQueue, CommandSender, MessageQueue
+from shmchannel.process.naming import queue_guard_path
 from shmchannel.testing import MemoryQueue, MemorySender
 from tests.contract.queue_contract import QueueContract
-from tests.support.pairs import abandon_queue
+from tests.support.holders import free_lock
 
 
 class TestPosixQueue(QueueContract):
@@ -14,9 +15,7 @@ class TestPosixQueue(QueueContract):
 
     def kill(self, queue: MessageQueue) -> None:
         """Free the lock and leave the names, which is what the kernel does at a process's death."""
-        assert isinstance(queue, CommandQueue)
-        abandon_queue(queue)
-        queue._queue.close()
+        free_lock(queue_guard_path(queue.name))
 
 
 class TestMemoryQueue(QueueContract):

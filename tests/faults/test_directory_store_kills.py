@@ -38,7 +38,7 @@ SCRIPT = """
             die()
 
     armed = False
-    directory_store._checkpoint = checkpoint
+    directory_store.checkpoint = checkpoint
     store = directory_store.DirectoryStore(path, 100_000)
     put(b"kept", b"kept")
     if work != "first":
@@ -148,7 +148,7 @@ PURGE_SCRIPT = """
         if acknowledged and name == point:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    directory_store._checkpoint = checkpoint
+    directory_store.checkpoint = checkpoint
     store = directory_store.DirectoryStore(path, 100_000)
     if work == "replace":
         put(b"key", b"old")

@@ -303,7 +303,7 @@ class DirectoryStoreMachine(StoreMachine):
 
         writer.write(memoryview(item.body))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(directory_store, "_checkpoint", checkpoint)
+            patch.setattr(directory_store, "checkpoint", checkpoint)
             self.commit(writer, item)
         self.writers.remove((writer, item))
         self.model.unpin(item)

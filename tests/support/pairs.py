@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
-from typing import NamedTuple
-
-import posix_ipc
+from typing import Any, NamedTuple, cast
 
 from shmchannel.deadline import Deadline
-from shmchannel.messages.posix_queue import CommandQueue, MessageQueue
+from shmchannel.messages.posix_queue import CommandQueue, CommandSender, MessageQueue, MessageSender
 from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.commands import BELOW, INVALIDATE, METADATA_WANTED, PREFIX, Command
 from shmchannel.objects.server import ChannelServer, Handler
@@ -22,11 +20,12 @@ from shmchannel.process.reaper import unlink_queue
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import ObjectFacts
-from shmchannel.streams.pool import SegmentPool
+from shmchannel.streams.pool import WAITERS_MAX, SegmentPool
 from shmchannel.streams.transfer import TransferState
 from shmchannel.testing import ManualPeer, MemoryAttachments, MemoryQueue, MemorySender
 from shmchannel.workers import WorkerPool
 from tests.support.channels import SEGMENT_BYTES, memory_pool, reading, unique_queue
+from tests.support.holders import free_lock
 from tests.support.waiting import WATCHDOG_S
 
 
@@ -106,8 +105,21 @@ class DictCache(Handler):
         return len(gone)
 
 
+class _Relay:
+    """A handler that passes everything on to the one that the pair has at that moment."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pair.handler, name)
+
+
 class Pair:
-    """Both daemons' ends; `workers` 0 leaves it to the test to call serve()."""
+    """Both daemons' ends; `workers` 0 leaves it to the test to call serve().
+
+    The cache answers by `handler`, at first `cache`, a DictCache; a test may put another one there at any time.
+    """
 
     pool: SegmentPool
     queue: MessageQueue
@@ -123,14 +135,17 @@ class Pair:
         stall_s: float = WATCHDOG_S,
         segment_bytes: int = SEGMENT_BYTES,
         handler: Handler | None = None,
+        waiters_max: int = WAITERS_MAX,
+        on_step: Callable[[str], None] | None = None,
     ) -> None:
         self.cache = DictCache()
-        self.handler = handler or self.cache
+        self.handler: Handler = handler or self.cache
         self.queue_name = unique_queue()
         self._resources = ExitStack()
         self._stall_s = stall_s
         self._workers = workers
-        self._count, self._bytes, self._stripe = segments, segment_bytes, stripe
+        self._count, self._bytes, self._stripe, self._waiters_max = segments, segment_bytes, stripe, waiters_max
+        self._on_step = on_step
         with self._resources as undo:
             undo.callback(self._remove_what_the_dead_left)
             self._open_proxy()
@@ -138,16 +153,20 @@ class Pair:
             self._resources = undo.pop_all()
 
     def _open_proxy(self) -> None:
-        self.pool = SegmentPool.create(self._count, self._bytes, stripe=self._stripe)
+        self.pool = SegmentPool.create(self._count, self._bytes, stripe=self._stripe, waiters_max=self._waiters_max)
         self._resources.callback(self.pool.close)
-        self.client = ChannelClient(self.queue_name, self.pool, stall_s=self._stall_s)
+        self._open_client(CommandSender)
+
+    def _open_client(self, open_sender: Callable[[str], MessageSender]) -> None:
+        self.client = ChannelClient(
+            self.queue_name, self.pool, stall_s=self._stall_s, on_step=self._on_step, open_sender=open_sender
+        )
         self._resources.callback(self.client.close)
 
     def _open_cache(self) -> None:
         self.queue = queue = CommandQueue.create(self.queue_name)
-        self._resources.callback(_close_handle, queue)  # a killed one's too: the user's limit for queues is small
         self._resources.callback(queue.close)
-        self.server = ChannelServer(self.queue, self.handler, stall_s=self._stall_s)
+        self.server = ChannelServer(self.queue, cast(Handler, _Relay(self)), stall_s=self._stall_s)
 
     def start_cache(self) -> None:
         """A cache comes to life, the first or the heir of a dead one."""
@@ -167,21 +186,16 @@ class Pair:
 
     def kill_cache(self) -> None:
         """End it as SIGKILL does; its threads go on for what a test wants to see."""
-        assert isinstance(self.queue, CommandQueue)
-        abandon_queue(self.queue)
+        free_lock(queue_guard_path(self.queue_name))
 
     def start_heir(self) -> None:
         """A new cache takes the name over from a killed one."""
         self._stop(self._threads)
-        if isinstance(self.queue, CommandQueue):
-            _close_handle(self.queue)
         self.start_cache()
 
     def kill_proxy(self) -> None:
         """End it as SIGKILL does; what the test does with its pool from now on stands for what never happens."""
-        guard = self.pool._guard
-        assert guard is not None
-        abandon_guard(guard)
+        free_lock(pool_guard_path(self.pool.name))
 
     def _remove_what_the_dead_left(self) -> None:
         for path in (queue_guard_path(self.queue_name), pool_guard_path(self.pool.name)):
@@ -217,16 +231,18 @@ class MemoryPair(Pair):
 
     def _open_proxy(self) -> None:
         self.proxy_life = ManualPeer("the proxy")
-        self.pool = memory_pool(self._count, self._bytes, stripe=self._stripe)
+        self.pool = memory_pool(self._count, self._bytes, stripe=self._stripe, waiters_max=self._waiters_max)
         self._resources.callback(self.pool.close)
-        self.client = ChannelClient(self.queue_name, self.pool, stall_s=self._stall_s, open_sender=MemorySender)
-        self._resources.callback(self.client.close)
+        self._open_client(MemorySender)
 
     def _open_cache(self) -> None:
         self.queue = MemoryQueue.create(self.queue_name)
         self._resources.callback(self.queue.close)
         self.server = ChannelServer(
-            self.queue, self.handler, stall_s=self._stall_s, attachments=MemoryAttachments(self.proxy_life)
+            self.queue,
+            cast(Handler, _Relay(self)),
+            stall_s=self._stall_s,
+            attachments=MemoryAttachments(self.proxy_life),
         )
 
     def kill_cache(self) -> None:
@@ -239,18 +255,6 @@ class MemoryPair(Pair):
         self.proxy_life.end()
 
 
-def abandon_queue(queue: CommandQueue) -> None:
-    """Kill the owner of a queue without a process: the kernel frees its lock, the names stay, nobody calls close()."""
-    queue._closed = True
-    abandon_guard(queue._guard)
-
-
-def abandon_guard(guard: ProcessGuard) -> None:
-    """Free its lock and leave its file."""
-    fd, guard._fd = guard._fd, -1
-    os.close(fd)
-
-
 def body_of_transfer(transfer: IncomingTransfer) -> bytes | None:
     """The body to the clean end, or None for a miss."""
     body = bytes(transfer.chunk)
@@ -259,11 +263,6 @@ def body_of_transfer(transfer: IncomingTransfer) -> bytes | None:
         body += bytes(transfer.chunk)
     transfer.finish()
     return body if transfer.found else None
-
-
-def _close_handle(queue: CommandQueue) -> None:
-    with suppress(posix_ipc.Error):  # closed already
-        queue._queue.close()
 
 
 def _serve(server: ChannelServer, _index: int) -> None:

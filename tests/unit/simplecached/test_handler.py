@@ -23,6 +23,7 @@ from shmchannel import (
 )
 from shmchannel.objects.commands import FACTS_ONLY
 from shmchannel.objects.hot_table_layout import HotTableEntry
+from shmchannel.objects.transfers import OutgoingTransfer
 from shmchannel.stats import HotTableStats
 from shmchannel.streams.layout import FLAGGED, LAST, OK, PREAMBLE
 from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
@@ -79,16 +80,8 @@ class ShortFile:
         """Each open file is its reader's."""
 
 
-class Client(ChannelClient):
-    """A client whose pool the tests lease from as a proxy does for its fills."""
-
-    def __init__(self, pool: SegmentPool) -> None:
-        super().__init__(_QUEUE, pool, stall_s=10, open_sender=MemorySender)
-        self.pool = pool
-
-
 @contextmanager
-def served(handler: CacheHandler) -> Iterator[Client]:
+def served(handler: CacheHandler) -> Iterator[ChannelClient]:
     """A client whose commands one thread answers by the handler."""
     with ExitStack() as undo:
         queue = MemoryQueue.create(_QUEUE)
@@ -97,7 +90,7 @@ def served(handler: CacheHandler) -> Iterator[Client]:
         undo.callback(pool.close)
         server = ChannelServer(queue, handler, stall_s=10, attachments=MemoryAttachments())
         undo.callback(server.close)
-        client = Client(pool)
+        client = ChannelClient(_QUEUE, pool, stall_s=10, open_sender=MemorySender)
         undo.callback(client.close)
         stopping = threading.Event()
 
@@ -157,7 +150,7 @@ def fetch(
         return transfer.state, bytes(body), transfer.metadata
 
 
-def store_through(client: Client, key: bytes, body: bytes, metadata: bytes = b"") -> bool:
+def store_through(client: ChannelClient, key: bytes, body: bytes, metadata: bytes = b"") -> bool:
     """Fill an object by a PUT; whether the cache says that it is stored."""
 
     def read_into(views: Sequence[memoryview], offset: int) -> int:
@@ -436,14 +429,12 @@ def test_update_in_a_store_that_cannot_be_written(store: InterruptedMemoryStore)
         assert facts_of(client, b"/a") == (b"old", False)
 
 
-def test_update_given_up(store: MemoryStore) -> None:
+def test_update_given_up(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy says FAILED in the place of the rest: answered, and nothing changed."""
     put(store, b"/a", b"body", b"old")
     with served(handler_of(store)) as client:
-        deadline = Deadline.after(10)
-        lease = client.pool.lease(deadline, 1)
-        with client._offer(CommandKind.UPDATE, b"/a", 0, 0, b"new", lease, deadline, 1) as transfer:
-            transfer.abort()
+        monkeypatch.setattr(OutgoingTransfer, "pump", lambda transfer, *_, wait: transfer.abort())
+        assert not client.update(b"/a", 0, b"new", Deadline.after(10))
         assert facts_of(client, b"/a") == (b"old", False)
 
 

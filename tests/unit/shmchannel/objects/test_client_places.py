@@ -12,7 +12,7 @@ from shmchannel.errors import ChannelTimeout, NameMissing, PeerGone
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Admission, Ticket
 from shmchannel.streams.layout import SPACE_AVAILABLE_OFFSET
-from shmchannel.streams.pool import GROWTH_CHUNKS, Lease
+from shmchannel.streams.pool import GROWTH_CHUNKS
 from tests.support.channels import CAPACITY, address_in, body_of
 from tests.support.pairs import Entry, MemoryPair, Pair
 from tests.support.waiting import WATCHDOG_S
@@ -58,21 +58,17 @@ def end(transfer: IncomingTransfer) -> None:
             transfer.cancel()
 
 
-def lease_of(transfer: IncomingTransfer) -> Lease:
-    return transfer._lease
-
-
 def test_a_long_object_takes_a_free_place_and_gives_it_back(pair: Pair) -> None:
     assert not pair.client.should_enqueue(LONG)
     transfer = get(pair, LONG)
-    assert len(lease_of(transfer).segments) == STRIPE
+    assert len(transfer.lease.segments) == STRIPE
     assert admission_of(pair).full
     assert pair.client.should_enqueue(LONG)
     assert not pair.client.should_enqueue(SHORT)
     assert not pair.client.should_enqueue(b"/unknown")
     beside = get(pair, LONG)
-    assert len(lease_of(beside).segments) == 1, "half of the two that are free"
-    assert lease_of(beside).ticket is None
+    assert len(beside.lease.segments) == 1, "half of the two that are free"
+    assert beside.lease.ticket is None
     end(beside)
     assert admission_of(pair).full
     end(transfer)
@@ -81,7 +77,7 @@ def test_a_long_object_takes_a_free_place_and_gives_it_back(pair: Pair) -> None:
 def test_a_place_that_was_waited_for_is_used(pair: Pair) -> None:
     ticket = entered(pair)
     transfer = get(pair, LONG, ticket)
-    assert lease_of(transfer).ticket is ticket
+    assert transfer.lease.ticket is ticket
     end(transfer)
     assert not ticket.held
 
@@ -90,7 +86,7 @@ def test_a_place_that_was_left_is_no_place(pair: Pair) -> None:
     ticket = entered(pair)
     ticket.leave()
     transfer = get(pair, LONG, ticket)
-    assert lease_of(transfer).ticket is not ticket
+    assert transfer.lease.ticket is not ticket
     end(transfer)
 
 
@@ -109,7 +105,7 @@ def test_an_object_that_is_short_now_lines_up_no_more(pair: Pair, chunks: int) -
     assert not pair.client.should_enqueue(LONG)
     ticket.leave()
     transfer = get(pair, LONG)
-    assert (len(lease_of(transfer).segments), lease_of(transfer).ticket) == (1, None)
+    assert (len(transfer.lease.segments), transfer.lease.ticket) == (1, None)
     end(transfer)
 
 
@@ -153,7 +149,7 @@ def test_a_semaphore_that_cannot_be_posted_costs_its_segments_and_no_place() -> 
         real.cache.entries[LONG] = Entry(body_of(STRIPE * GROWTH_CHUNKS * CAPACITY))
         real.fetch(LONG)
         transfer = get(real, LONG)
-        segment = lease_of(transfer).segments[0]
+        segment = transfer.lease.segments[0]
         ctypes.c_uint32.from_address(address_in(segment, SPACE_AVAILABLE_OFFSET)).value = SEM_VALUE_MAX
         with pytest.raises((ValueError, OSError)):
             transfer.close()

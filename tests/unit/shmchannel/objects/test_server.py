@@ -8,15 +8,16 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 
 import pytest
 
 from shmchannel.deadline import Deadline
 from shmchannel.objects import server as server_module
 from shmchannel.objects.commands import Command, CommandKind, encode
-from shmchannel.objects.server import ChannelServer
+from shmchannel.objects.server import LOG_INTERVAL_NS, STALL_SECONDS, ChannelServer
 from shmchannel.process.identity import own_identity
+from shmchannel.streams import admission
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.layout import ERROR, FAILED, LAST
 from shmchannel.streams.segment import Segment
@@ -45,7 +46,8 @@ def test_complaints_are_logged_once_in_a_while(
     with caplog.at_level(logging.WARNING, "shmchannel.objects.server"):
         send_malformed(5)
         assert len(caplog.records) == 1
-        monkeypatch.setattr(server_module, "monotonic_ns", lambda: server._next_log_ns)
+        later = monotonic_ns() + LOG_INTERVAL_NS
+        monkeypatch.setattr(server_module, "monotonic_ns", lambda: later)
         send_malformed(1)
         assert len(caplog.records) == 2
     assert server.stats().malformed_total == 6
@@ -160,7 +162,8 @@ def test_a_put_whose_time_is_over_is_not_served(
         again = crew.submit(server.serve, put_of(b"/1"))
         wait_until(lambda: len(cache.begun) == 3)
         server.serve(put_of(b"/2"))
-        monkeypatch.setattr(server, "_stall_s", 0.0)
+        later = monotonic() + STALL_SECONDS
+        monkeypatch.setattr(admission, "monotonic", lambda: later)
         server.sweep()
         assert server.stats().expired_total == 3
         cache.go_on.set()

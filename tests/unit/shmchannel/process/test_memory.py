@@ -44,7 +44,7 @@ def test_too_much(shared: bool, code: int, where: str) -> None:
 
 
 def test_kernel_that_does_not_say(monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]) -> None:
-    monkeypatch.setattr("shmchannel.process.memory._MEMINFO", os.path.join(tmp_path, "none"))
+    monkeypatch.setattr("shmchannel.process.memory.MEMINFO", os.path.join(tmp_path, "none"))
     assert available_memory() is None
     require_memory("a whale", _TOO_MUCH, hint="", shared=False)
 

@@ -432,7 +432,7 @@ def test_a_cache_that_answers_with_another_object(pair: Pair, size: int, version
     """It was asked for a version and a rest: what does not fit the announced length is not believed."""
     response, stream = paused_in_mid_body(pair)
 
-    pair.server._handler = LyingCache(size, version)
+    pair.handler = LyingCache(size, version)
     with pytest.raises(BodyCutShort, match="another object"):
         response.resume()
     assert stream.received == BODY[: 2 * CAPACITY + 5]
@@ -496,7 +496,7 @@ def falling_silent() -> Iterator[BreakingCache]:
 @pytest.mark.parametrize(("status", "flags"), ENDS_IN_MID_BODY)
 def test_the_cache_ends_in_mid_body(pair: Pair, status: int, flags: int) -> None:
     """Whatever it says, there is no more than was sent; the transfer itself ended cleanly."""
-    pair.server._handler = posting(status, 0, 0, flags)
+    pair.handler = posting(status, 0, 0, flags)
     stream = ScriptedStream()
     with pytest.raises(BodyCutShort, match="to its end"):
         begin(response_for(pair, stream), link_to(pair))
@@ -508,7 +508,7 @@ def test_the_cache_ends_in_mid_body(pair: Pair, status: int, flags: int) -> None
 @pytest.mark.parametrize(("wire", "header"), [(Wire.CRLF, b"GETFILE OK %d\r\n\r\n"), (Wire.SPACE, b"GETFILE OK %d ")])
 def test_no_second_status_in_mid_body(pair: Pair, wire: Wire, header: bytes, status: int, flags: int) -> None:
     """NOT_FOUND behind a part of the body is for the client what any failure there is: a short close."""
-    pair.server._handler = posting(status, 0, 0, flags)
+    pair.handler = posting(status, 0, 0, flags)
     handler = getfile_handler(link_to(pair), wire=wire)
     with connected() as (fd, client):
         asked = GetfileRequest(handler, fd, KEY)
@@ -522,7 +522,7 @@ def test_no_second_status_in_mid_body(pair: Pair, wire: Wire, header: bytes, sta
 
 def test_the_cache_breaks_the_protocol_in_mid_body(pair: Pair) -> None:
     """A chunk that claims another place is not sent, and its segments are not used again."""
-    pair.server._handler = posting(OK, CAPACITY, 3 * CAPACITY, 0)
+    pair.handler = posting(OK, CAPACITY, 3 * CAPACITY, 0)
     stream = ScriptedStream()
     with pytest.raises(BodyCutShort, match="expected offset"):
         begin(response_for(pair, stream), link_to(pair))
@@ -534,7 +534,7 @@ def test_the_cache_breaks_the_protocol_in_mid_body(pair: Pair) -> None:
 def test_the_cache_dies_in_mid_body(pair: Pair) -> None:
     """Its last whole chunk is sent; the wait for the next one ends with its life."""
     stream = ScriptedStream()
-    with falling_silent() as pair.server._handler, pytest.raises(BodyCutShort) as caught:
+    with falling_silent() as pair.handler, pytest.raises(BodyCutShort) as caught:
         begin(response_for(pair, stream), link_to(pair), first=pair.kill_cache)
     assert isinstance(caught.value.__cause__, PeerGone)
     assert stream.received == BODY[:CAPACITY]
@@ -555,7 +555,7 @@ def test_leave_at_every_chunk(pair: Pair, advances: int) -> None:
 
 def test_leave_a_cache_that_does_not_answer() -> None:
     """It never raises: the segments are retired instead."""
-    with MemoryPair(segments=2, stripe=1) as pair, falling_silent() as pair.server._handler:
+    with MemoryPair(segments=2, stripe=1) as pair, falling_silent() as pair.handler:
         with asked(link_to(pair)) as transfer:
             pair.kill_cache()
             transfer.cancel_quietly()

@@ -176,8 +176,11 @@ def ticket_of(pair: Pair) -> Ticket:
 
 def test_a_place_is_left_however_the_response_goes_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_transfer, "PATIENCE_NS", -1)
-    slow = response_for(pair, ScriptedStream(allowance=0))
-    slow._rest = b"the end of the last chunk"
+    stream = ScriptedStream(allowance=len(BODY) - 5)
+    slow = response_for(pair, stream)
+    begin(slow, pair)
+    while len(stream.received) < stream.allowance:
+        assert slow.resume() is not None
     ticket = ticket_of(pair)
     assert slow.resume(ticket) is Event.WRITABLE
     assert not ticket.held

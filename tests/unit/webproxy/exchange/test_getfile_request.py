@@ -279,7 +279,7 @@ def test_an_object_that_the_cache_cannot_read_and_no_origin_has_is_an_error() ->
             return writer.state
 
     with MemoryPair(segments=2, stripe=1) as pair:
-        pair.server._handler = Unreadable()
+        pair.handler = Unreadable()
         for fetches in (NO_ORIGIN, ScriptedFetches(nobody_has=b"/x")):
             assert served(exchange(CacheClient(pair.client, patient=False), fetches)) == b"GETFILE ERROR\r\n\r\n"
         asked = ScriptedFetches(lambda: reader(BodyFound(2), b"ok"))
