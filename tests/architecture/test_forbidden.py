@@ -26,9 +26,7 @@ _READS_THE_WALL_CLOCK = {
     "webproxy.exchange.fast_path": "the age of a hit",
     "webproxy.exchange.http_request": "when a request came, and when a HEAD was asked and answered",
     "webproxy.exchange.pass_through": "Date of a response that has none",
-    "webproxy.fetch.getfile_fetch": "when the origin was asked, and answered",
-    "webproxy.fetch.http_fetch": "when the origin was asked, and answered",
-    "webproxy.fetch.job": "the century of two-digit years in a response's dates",
+    "webproxy.fetch.job": "when the origin was asked, and answered",
     "webproxy.serving.http1_server": "Date of a refusal before there is a request",
     "webproxy.store.lookup": "when a file of the cache was first seen: it came with no Date",
 }

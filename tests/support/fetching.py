@@ -1,4 +1,4 @@
-"""Fetches for tests: running against a stub, read as the exchange reads them, with a fill that only remembers."""
+"""Fetches for tests: with a scripted plan and origin, or running against a stub; with fills that only remember."""
 
 from __future__ import annotations
 
@@ -6,96 +6,228 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict, Unpack
 
 import pytest
 
+from tests.support.http_values import stored_response
 from tests.support.sinks import origin_client
 from tests.support.waiting import WATCHDOG_S
+from webproxy.caching.continuation import continuation
 from webproxy.caching.options import DEFAULT_OPTIONS
-from webproxy.errors import BodyCutShort, OriginError
-from webproxy.fetch.getfile_fetch import GetfileFetches, MakeFill
-from webproxy.fetch.http_fetch import HttpFetches
-from webproxy.fetch.partial_store import PartialStore
-from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
+from webproxy.caching.stored import StoredResponse
+from webproxy.errors import BodyCutShort, CacheUnavailable, OriginError
+from webproxy.fetch.getfile_fetch import GetfileFetches, GetfileFetchParts
+from webproxy.fetch.hit_for_miss import HitForMiss
+from webproxy.fetch.http_fetch import HttpFetchParts
+from webproxy.fetch.job import Answered, Draft, FetchMeans
+from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse, Partials
+from webproxy.fetch.spool import Answer, BodyFound, Spool, SpooledPrefix, SpoolReader, Validated
+from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable
-from webproxy.http.urls import origin_url
-from webproxy.origin.client import OriginClient
-from webproxy.origin.forwarded_request import FetchSettings, ForwardedRequest
-from webproxy.store.fill import Fill
+from webproxy.http.messages import RequestHead
+from webproxy.origin.client import OriginLimits, Sink
+from webproxy.origin.forwarded_request import ForwardedRequest, ForwardSettings
+from webproxy.origin.request import OriginRequest
+from webproxy.origin.response_head import OriginResponse
+from webproxy.origin.routing import OriginRule, OriginTable
+from webproxy.origin.via import Via
+from webproxy.store.fill import NO_FILL, CacheFills, Fill, FillRequest, Source
+from webproxy.store.getfile_objects import PLAIN_GET
 from webproxy.store.getfile_variants import GetfileVariants
-from webproxy.store.lookup import ObjectLookup
+from webproxy.store.lookup import ObjectLookup, StoredHit
 from webproxy.store.store import NoStore
+from webproxy.store.store_token import StoreToken
 from webproxy.store.updates import CacheUpdater
 from workloads.origin_stub import OriginStub
 
-
-def fetches_without_a_store(table: FetchTable, asker: ForwardedRequest, settings: FetchSettings) -> HttpFetches:
-    """HTTP fetches of a proxy that stores nothing."""
-    store = NoStore()
-    lookup = ObjectLookup(store)
-    updates = CacheUpdater(store, lookup)
-    return HttpFetches(table, asker, settings, updates, PartialStore(store, lookup, updates))
+LIMITS = OriginLimits(connect_s=5.0, stall_s=20.0, redirects=5, object_bytes_max=1 << 30)
 
 
-class FakeFill(Fill):
-    """A cache that takes what it is given, up to where the test lets it."""
+class FakeFill:
+    """As Fill: a cache that takes what it is given, up to where the test lets it."""
 
-    def __init__(self, key: bytes, spool: Spool) -> None:
-        self.key = key
-        self.spool = spool
-        self.size: int | None = None
-        self.taken: int | None = None
+    def __init__(self, request: FillRequest, source: Source) -> None:
+        self.request = request
+        self.source = source
+        self.position: int | None = None
         self.takes = True
+        self.stores = True
         self.waited_for = False
         self.cancelled = False
         self.given_up = False
         self.stored = False
-
-    @property
-    def position(self) -> int | None:
-        return self.taken
+        self.chunk_bytes = 65_536
+        self.refusal = b""
+        self.on_cancel: Callable[[], object] = lambda: None
 
     @property
     def is_coming(self) -> bool:
-        return not self.given_up and self.taken is not None
-
-    @property
-    def chunk_bytes(self) -> int:
-        return 65_536
-
-    def set_size(self, size_bytes: int) -> None:
-        self.size = size_bytes
+        return not self.given_up and self.position is not None
 
     def pump(self) -> None:
-        if self.takes and self.size is not None:
-            self.taken = self.spool.written
+        if self.takes and self.request.size_bytes is not None:
+            self.position = self.source.written
 
     def yield_turn(self) -> None:
         if self.waited_for:
-            self.taken = None
+            self.position = None
 
-    def finish(self) -> None:
-        self.taken, self.stored = None, True
+    def finish(self) -> bool:
+        self.position, self.stored = None, self.stores
+        return self.stores
 
     def cancel(self) -> None:
+        self.on_cancel()
         self.cancelled = True
+
+
+class FakeFills:
+    """As Fills: remembers the fills it has begun, each changed by the test at its beginning."""
+
+    def __init__(self, change: Callable[[FakeFill], None] = lambda fill: None) -> None:
+        self.made: list[FakeFill] = []
+        self._change = change
+
+    def begin(self, request: FillRequest, source: Source) -> Fill:
+        self.made.append(FakeFill(request, source))
+        self._change(self.made[-1])
+        return self.made[-1]
+
+
+PARTIAL = stored_response(b'ETag: "a"', b"X: 1", body_bytes=1000, incomplete=True)
+
+
+class FakePartials:
+    """As Partials: has one or none, and remembers what was asked of it."""
+
+    def __init__(self, stored: StoredResponse | None = PARTIAL) -> None:
+        self.part = None if stored is None else StoredHit(b"/x\0partial", stored, 7, held_bytes=400)
+        self.looks = 0
+        self.is_there = True
+        self.keeps = True
+        self.calls: list[tuple[object, ...]] = []
+
+    def find(self, key: bytes, asked: RequestHead) -> StoredHit | None:
+        self.looks += 1
+        return self.part
+
+    def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:
+        if not self.is_there:
+            raise CacheUnavailable("gone")
+        take(memoryview(b"abc"))
+        return 3
+
+    def keep(self, key: bytes, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> bool:
+        self.calls.append(("keep", key, prefix.written, size_bytes))
+        return self.keeps
+
+    def is_as_found(self, part: StoredHit) -> bool:
+        return self.is_there
+
+    def drop(self, key: bytes) -> None:
+        self.calls.append(("drop", key))
+
+
+class ScriptedOrigin:
+    """As Origin: each request is answered by the next script, which plays the origin to the sink."""
+
+    def __init__(self, *scripts: Callable[[Sink], None]) -> None:
+        self.scripts = list(scripts)
+        self.requests: list[OriginRequest] = []
+
+    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits | None = None) -> OriginResponse:
+        self.requests.append(request)
+        self.scripts.pop(0)(sink)
+        return OriginResponse(status=200, fields=PLAIN_GET.fields)
+
+
+class ScriptedPlan:
+    """As Plan: what the test says. By itself every answer is told with its head and goes into the cache."""
+
+    def __init__(self, *events: Event, fills: FakeFills | None = None, tries: int = 1) -> None:
+        self.key = self.object_key = b"/x"
+        self.name = "http://origin/x"
+        self.tries = tries
+        self.limits = LIMITS
+        self.partial = PartialResponse(NO_PARTIALS, b"/x", PLAIN_GET)
+        self.calls: list[object] = []
+        self._events = list(events)
+        self._fills = fills
+
+    def first(self) -> Event:
+        return Event.TO_FETCH
+
+    def request(self, question: State, now: float) -> OriginRequest:
+        return OriginRequest(url=self.name)
+
+    def judge(self, question: State, answered: Answered) -> Event:
+        return self._events.pop(0) if self._events else Event.ANSWER
+
+    def draft(self, answered: Answered) -> Draft:
+        head = answered.response
+        return Draft(
+            response=head,
+            stored=stored_response(),
+            place=None if self._fills is None else self.key,
+            continuation=continuation(head.status, head.fields, head.length, answered.response_time),
+        )
+
+    def completed(self, answered: Answered) -> Draft:
+        return self.draft(answered)
+
+    def combine(self, draft: Draft, answered: Answered) -> Draft:
+        return draft
+
+    def answer(self, draft: Draft, fill: Fill, written: int) -> Answer:
+        return BodyFound(written if draft.response.length is None else draft.response.length)
+
+    def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:
+        if self._fills is None or draft.place is None or draft.stored is None:
+            return NO_FILL
+        return self._fills.begin(FillRequest(draft.place, draft.stored, draft.response.length, token), spool)
+
+    def confirm(self, answered: Answered, token: StoreToken) -> Validated:
+        return Validated(self.key, stored_response(), 1)
+
+    def settle(self, draft: Draft) -> None:
+        self.calls.append("settle")
+
+    def replace(self, draft: Draft, token: StoreToken) -> None:
+        self.calls.append("replace")
+
+    def keeps(self, draft: Draft, written: int) -> bool:
+        return False
+
+    def end(self, draft: Draft | None, prefix: SpooledPrefix | None, *, stored: bool) -> None:
+        self.calls.append(("end", stored))
 
 
 class RunningFetches(GetfileFetches):
     """Fetches from one origin, with the table that runs them."""
 
-    def __init__(self, table: FetchTable, origin: OriginClient, url: str, **settings: Unpack[_Settings]) -> None:
-        super().__init__(table, origin, lambda key: (origin_url(url, key), None), options=DEFAULT_OPTIONS, **settings)
+    def __init__(self, table: FetchTable, origin: OriginStub, parts: GetfileFetchParts, tries: int) -> None:
+        super().__init__(table, OriginTable([OriginRule(url=origin.url, tries=tries)]), parts)
         self.table = table
 
 
-class _Settings(TypedDict):
-    tries: int
-    window_bytes: int
-    go_on_share: float
-    make_fill: MakeFill | None
-    variants: GetfileVariants | None
+def forwarding(object_bytes_max: int = 1 << 30) -> ForwardedRequest:
+    """Asks origins, with limits that no honest answer of a test reaches."""
+    settings = ForwardSettings(redirects=5, object_bytes_max=object_bytes_max, via=Via(b"us", b"0123"))
+    return ForwardedRequest(origin_client(object_bytes_max=object_bytes_max), settings)
+
+
+def http_fetch_parts(partials: Partials = NO_PARTIALS) -> HttpFetchParts:
+    """What HTTP fetches need, without a cache but for partial responses."""
+    asker, store = forwarding(), NoStore()
+    return HttpFetchParts(
+        means=FetchMeans(origin=asker.origin, window_bytes=1 << 20, continue_after_share=0.5),
+        asker=asker,
+        options=DEFAULT_OPTIONS,
+        updates=CacheUpdater(store, ObjectLookup(store)),
+        fills=CacheFills(store),
+        partials=partials,
+        hit_for_miss=HitForMiss(),
+    )
 
 
 @contextmanager
@@ -116,23 +248,22 @@ def running(
     threads: int = 8,
     tries: int = 3,
     window_bytes: int = 1 << 20,
-    go_on_share: float = 0.0,
-    make_fill: MakeFill | None = None,
+    fills: FakeFills | None = None,
     variants: GetfileVariants | None = None,
     directory: Path | None = None,
     object_bytes_max: int = 1 << 30,
 ) -> Iterator[RunningFetches]:
+    """Getfile fetches from a stub; without `fills` nothing is stored."""
+    asker = forwarding(object_bytes_max)
+    parts = GetfileFetchParts(
+        means=FetchMeans(origin=asker.origin, window_bytes=window_bytes, continue_after_share=0.0),
+        asker=asker,
+        options=DEFAULT_OPTIONS,
+        fills=NO_FILL if fills is None else fills,
+        variants=variants,
+    )
     with table_of(threads, directory) as table:
-        yield RunningFetches(
-            table,
-            origin_client(object_bytes_max=object_bytes_max),
-            origin.url,
-            tries=tries,
-            window_bytes=window_bytes,
-            go_on_share=go_on_share,
-            make_fill=make_fill,
-            variants=variants,
-        )
+        yield RunningFetches(table, origin, parts, tries)
 
 
 def opened(fetches: GetfileFetches, key: bytes, missed_at: float = float("inf")) -> SpoolReader:
@@ -141,8 +272,14 @@ def opened(fetches: GetfileFetches, key: bytes, missed_at: float = float("inf"))
     return reader
 
 
+def joined(spool: Spool) -> SpoolReader:
+    reader = spool.join()
+    assert reader is not None
+    return reader
+
+
 def read(reader: SpoolReader) -> bytes:
-    """All of the body, as the exchange reads it; closes the reader."""
+    """All of the body, as a getfile request reads it; closes the reader."""
     try:
         answer = reader.wait_answer()
         assert isinstance(answer, BodyFound), answer
@@ -169,12 +306,3 @@ def failure(reader: SpoolReader) -> OriginError:
         reader.wait_answer()
     reader.close()
     return caught.value
-
-
-def remembering(made: list[FakeFill], change: Callable[[FakeFill], None] = lambda fill: None) -> MakeFill:
-    def make(key: bytes, spool: Spool) -> Fill:
-        made.append(FakeFill(key, spool))
-        change(made[-1])
-        return made[-1]
-
-    return make

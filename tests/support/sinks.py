@@ -6,6 +6,7 @@ import threading
 
 from webproxy.http.fields import Fields
 from webproxy.origin.client import OriginClient, OriginLimits, Sink
+from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 
 
@@ -40,10 +41,22 @@ class CollectingSink(Sink):
         return self.leave.is_set()
 
 
+class LimitedClient(OriginClient):
+    """With limits for requests that bring none."""
+
+    def __init__(self, limits: OriginLimits) -> None:
+        super().__init__()
+        self._own_limits = limits
+
+    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits | None = None) -> OriginResponse:
+        """As OriginClient.fetch()."""
+        return super().fetch(request, sink, limits or self._own_limits)
+
+
 def origin_client(
     *, connect_s: float = 5.0, stall_s: float = 20.0, redirects: int = 5, object_bytes_max: int = 1 << 30
-) -> OriginClient:
+) -> LimitedClient:
     """A client with limits that no honest answer of a test reaches."""
-    return OriginClient(
+    return LimitedClient(
         OriginLimits(connect_s=connect_s, stall_s=stall_s, redirects=redirects, object_bytes_max=object_bytes_max)
     )

@@ -22,13 +22,14 @@ from webproxy.exchange.local_answers import LocalResponses
 from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads
-from webproxy.fetch.getfile_fetch import GetfileFetches
-from webproxy.fetch.http_fetch import HttpFetches
-from webproxy.fetch.partial_store import PartialStore
+from webproxy.fetch.getfile_fetch import GetfileFetches, GetfileFetchParts
+from webproxy.fetch.hit_for_miss import HitForMiss
+from webproxy.fetch.http_fetch import HttpFetches, HttpFetchParts
+from webproxy.fetch.job import FetchMeans
+from webproxy.fetch.partial_response import PartialStore
 from webproxy.fetch.table import FetchTable
-from webproxy.origin.client import OriginClient, OriginLimits
-from webproxy.origin.forwarded_request import FetchSettings, ForwardedRequest
-from webproxy.origin.routing import OriginRule
+from webproxy.origin.client import OriginClient
+from webproxy.origin.forwarded_request import ForwardedRequest, ForwardSettings
 from webproxy.origin.via import Via
 from webproxy.serving.acceptor import Acceptor
 from webproxy.serving.http1_server import Http1Server
@@ -36,6 +37,7 @@ from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue, WorkerDemand
 from webproxy.store.cache_client import CacheClient
+from webproxy.store.fill import CacheFills
 from webproxy.store.getfile_variants import GetfileVariants
 from webproxy.store.lookup import ObjectLookup
 from webproxy.store.store import NoStore, Store
@@ -142,7 +144,6 @@ class _Handlers:
         self._store = store
         self._options = caching_options(config)
         self._origins = config.origin_table(own=_own_authorities(*address))
-        self._origin = OriginClient(self._limits())
         self.table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
         self.timeouts = Timeouts(
             cache_s=config.cache_timeout_s,
@@ -153,9 +154,20 @@ class _Handlers:
         )
         name = config.cache_status_name.encode()
         self.heads = ResponseHeads(name)
-        self._via = Via(name, secrets.token_hex(8).encode())
+        settings = ForwardSettings(
+            redirects=config.origin_redirects,
+            object_bytes_max=config.object_bytes_max,
+            via=Via(name, secrets.token_hex(8).encode()),
+        )
+        self._asker = ForwardedRequest(OriginClient(), settings)
+        self._means = FetchMeans(
+            origin=self._asker.origin,
+            window_bytes=config.spool_window_bytes,
+            continue_after_share=config.continue_fetch_after_share,
+        )
+        self._fills = CacheFills(store)
         self._lookup = ObjectLookup(store)
-        self._updates = CacheUpdater(store, self._lookup, self.table.withdraw)
+        self._updates = CacheUpdater(store, self._lookup, self.table)
         variants = GetfileVariants(self._lookup, self._updates)
         self.getfile = GetfileRequestHandler(
             BodySource(store, self.timeouts.cache_wait_s(has_origin=_has_origin(config)), demand),
@@ -170,35 +182,33 @@ class _Handlers:
 
     def _http(self, demand: WorkerDemand, shutdown: Shutdown) -> HttpRequestHandler:
         config, heads, store = self._config, self.heads, self._store
-        settings = FetchSettings(
-            window_bytes=config.spool_window_bytes,
-            go_on_share=config.continue_fetch_after_share,
-            redirects=config.origin_redirects,
-            object_bytes_max=config.object_bytes_max,
-            via=self._via,
-            options=self._options,
-        )
-        asker = ForwardedRequest(self._origin, settings)
         purges = Purges(self._updates, heads, config.purge_networks())
         fast_path: FastPath | NoFastPath = NoFastPath()
         if store.keeps and self._origins.by_path_only:
             fast_path = FastPath(store, self._origins, heads, shutdown)
         source = BodySource(store, self.timeouts.cache_s, demand)
-        partial = PartialStore(store, self._lookup, self._updates)
         answers = Answers(
             fast_path,
-            LocalResponses(heads, self._via),
+            LocalResponses(heads, self._asker.via),
             StoredDelivery(source, heads),
             FetchedDelivery(heads),
-            PassThrough(asker, purges, heads, body_timeout_s=config.request_timeout_s),
+            PassThrough(self._asker, purges, heads, body_timeout_s=config.request_timeout_s),
             purges,
         )
-        fetches = HttpFetches(self.table, asker, settings, self._updates, partial)
+        fetch_parts = HttpFetchParts(
+            means=self._means,
+            asker=self._asker,
+            options=self._options,
+            updates=self._updates,
+            fills=self._fills,
+            partials=PartialStore(store, self._lookup, self._updates, self._fills),
+            hit_for_miss=HitForMiss(),
+        )
         return HttpRequestHandler(
             self._lookup,
             self._updates,
             self._origins,
-            fetches,
+            HttpFetches(self.table, fetch_parts),
             answers,
             heads,
             self._options,
@@ -206,35 +216,15 @@ class _Handlers:
             shutdown,
         )
 
-    def _limits(self, rule: OriginRule | None = None) -> OriginLimits:
-        config = self._config
-        return OriginLimits(
-            connect_s=config.origin_connect_s if rule is None else rule.connect_s,
-            stall_s=config.origin_stall_s if rule is None else rule.stall_s,
-            redirects=config.origin_redirects,
-            object_bytes_max=config.object_bytes_max,
-            tls_verify=rule is None or rule.tls_verify,
-            ca_file=None if rule is None else rule.ca_file,
-            add_fields=() if rule is None else rule.add_fields,
-        )
-
-    def _locate(self, key: bytes) -> tuple[str, OriginLimits] | None:
-        target = self._origins.choose(None, key)
-        return None if target.rule is None else (target.url, self._limits(target.rule))
-
     def _getfile_fetches(self, variants: GetfileVariants) -> GetfileFetches:
-        config = self._config
-        return GetfileFetches(
-            self.table,
-            self._origin,
-            self._locate,
-            tries=config.origin_tries,
-            window_bytes=config.spool_window_bytes,
-            go_on_share=config.continue_fetch_after_share,
-            make_fill=self._updates.make_fill,
+        parts = GetfileFetchParts(
+            means=self._means,
+            asker=self._asker,
             options=self._options,
+            fills=self._fills,
             variants=variants,
         )
+        return GetfileFetches(self.table, self._origins, parts)
 
 
 def caching_options(config: ProxyConfig) -> CachingOptions:

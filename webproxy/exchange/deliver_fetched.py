@@ -31,7 +31,7 @@ class FetchedDelivery:
         decision: Decision,
         condition: Condition,
         *,
-        joined: bool,
+        collapsed: bool,
     ) -> RequestOutcome:
         """Stream an answer of the origin while it comes; the origin was asked without the request's condition.
 
@@ -43,7 +43,7 @@ class FetchedDelivery:
             fwd=b"partial" if answer.completes else decision.reason,
             fwd_status=206 if answer.completes else response.status,
             stored=answer.is_stored,
-            collapsed=joined,
+            collapsed=collapsed,
             key=context.key_to_tell,
             detail=answer.detail or None,
         )
@@ -51,7 +51,7 @@ class FetchedDelivery:
             context, reader, answer, status, is_known=condition is Condition.NOT_MODIFIED
         ):
             return context.ended("fetched")
-        if joined:  # what is for the first asker alone, and withheld from what is stored, is withheld here too
+        if collapsed:  # what is for the first asker alone, and withheld from what is stored, is withheld here too
             fields = answer.stored.fields.with_line(b"Age", b"%d" % answer.stored.initial_age_s)
             response = replace(response, fields=fields)
         framing, context.said = body_framing(request, response, context.said)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import partial
 from time import monotonic, time
 from typing import NamedTuple
 
@@ -35,7 +34,7 @@ from webproxy.exchange.pass_through import Declined, HeadJudge, PassThrough, sen
 from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads, connection_for
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
-from webproxy.fetch.spool import Head, SpoolReader, Validated
+from webproxy.fetch.spool import Head, Interim, SpoolReader, Validated
 from webproxy.http.errors import HttpError
 from webproxy.http.messages import Framing, RequestHead, ResponseHead
 from webproxy.http.urls import BadTarget, split_target
@@ -281,47 +280,48 @@ class HttpRequestHandler:
         decision: Decision,
         asked_at: float,
         *,
-        alone: bool = False,
+        bypass: bool = False,
     ) -> RequestOutcome:
-        opened = self._fetches.open(order, asked_at, alone=alone)
+        opened = self._fetches.open(order, asked_at, bypass=bypass)
         if opened is None:  # filled since: the cache has it now
             return self._from_cache(context)
-        reader, joined = opened
+        reader, collapsed = opened
         try:
             try:
-                answer = reader.wait_answer(partial(send_interim, context.stream, context.request))
+                while isinstance(answer := reader.wait_news(), Interim):
+                    send_interim(context.stream, context.request, answer.status, answer.fields)
             except OriginError:
                 if found is not None and self._may_serve_stale(context, found, None):
                     return self._send_stale(context, found, decision, None)
                 raise
             if isinstance(answer, Validated):
-                if not joined or (answer.is_shareable and self._may_share(context, answer.stored)):
-                    return self._send_validated(context, found, answer, decision, joined=joined)
+                if not collapsed or (answer.is_shareable and self._may_share(context, answer.stored)):
+                    return self._send_validated(context, found, answer, decision, collapsed=collapsed)
             else:
                 assert isinstance(answer, Head)
                 status_code = answer.response.status
                 if found is not None and self._may_serve_stale(context, found, status_code):
                     return self._send_stale(context, found, decision, status_code)
-                if not joined or (answer.is_shareable and self._may_share(context, answer.stored)):
-                    return self._send_fetched(context, reader, answer, decision, joined=joined)
+                if not collapsed or (answer.is_shareable and self._may_share(context, answer.stored)):
+                    return self._send_fetched(context, reader, answer, decision, collapsed=collapsed)
         finally:
             reader.close()
         # Somebody else's answer is of no use here. With those whose request has the same values in what it varies in,
         # another fetch can be shared.
         self._fetches.mark_unshareable(order, answer)
         variant = variant_id(answer.stored.selecting, context.request)
-        alone = variant in (b"", order.variant)
-        return self._fetch(context, replace(order, variant=variant), found, decision, asked_at, alone=alone)
+        bypass = variant in (b"", order.variant)
+        return self._fetch(context, replace(order, variant=variant), found, decision, asked_at, bypass=bypass)
 
     def _send_fetched(
-        self, context: RequestContext, reader: SpoolReader, answer: Head, decision: Decision, *, joined: bool
+        self, context: RequestContext, reader: SpoolReader, answer: Head, decision: Decision, *, collapsed: bool
     ) -> RequestOutcome:
         condition = Condition.PROCEED
         if answer.response.status == 200:
             condition = evaluate_conditions(context.request, answer.stored, context.now)
         if condition is Condition.ASK_ORIGIN:
             return self._pass(context, b"request")
-        return self._fetched.send(context, reader, answer, decision, condition, joined=joined)
+        return self._fetched.send(context, reader, answer, decision, condition, collapsed=collapsed)
 
     def _may_share(self, context: RequestContext, stored: StoredResponse) -> bool:
         """Whether an answer may serve who asked while it was on its way: as if it had been stored before."""
@@ -370,7 +370,13 @@ class HttpRequestHandler:
         return self._send_stored(context, found, decision.age_s, status, "stale")
 
     def _send_validated(
-        self, context: RequestContext, found: StoredHit | None, answer: Validated, decision: Decision, *, joined: bool
+        self,
+        context: RequestContext,
+        found: StoredHit | None,
+        answer: Validated,
+        decision: Decision,
+        *,
+        collapsed: bool,
     ) -> RequestOutcome:
         stored, ttl = answer.stored, answer.stored.lifetime_s
         fresh = StoredHit(answer.key, stored, answer.version, held_bytes=answer.held_bytes)
@@ -380,7 +386,7 @@ class HttpRequestHandler:
             fwd=decision.reason,
             fwd_status=304,
             stored=answer.is_stored,
-            collapsed=joined,
+            collapsed=collapsed,
             ttl=ttl,
             key=context.key_to_tell,
         )

@@ -1,171 +1,151 @@
-"""Fetches for getfile clients: a missing key → a GET from the origin, and what its answer means in getfile's words."""
+"""Getfile fetches: a missing key becomes a GET from the origin, and its answer becomes one in getfile's words.
+
+A getfile response begins with the length of the body, and knows no other answers than "here it is" and "there is no
+such file". So its readers are told when the body proves the head: with the first byte, or with the last one when the
+origin did not say a length. Until then a failed exchange is simply repeated.
+"""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from dataclasses import replace
-from time import time
+from dataclasses import dataclass, replace
 
+from webproxy.caching.continuation import continuation
 from webproxy.caching.options import CachingOptions
 from webproxy.caching.stored import StoredResponse
-from webproxy.errors import OriginBadReply
-from webproxy.fetch.job import FetchJob
-from webproxy.fetch.spool import BodyFound, BodyMissing, Spool, SpoolReader
+from webproxy.fetch.job import Answered, Draft, Fetch, FetchMeans
+from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse
+from webproxy.fetch.spool import BodyFound, Spool, SpooledPrefix, SpoolReader, Validated
+from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable
-from webproxy.origin.client import ABSENT_STATUSES, OriginClient, OriginLimits
-from webproxy.origin.request import getfile_request
-from webproxy.origin.response_head import OriginResponse
-from webproxy.store.fill import Fill
-from webproxy.store.getfile_objects import stored_for_getfile
+from webproxy.origin.client import ABSENT_STATUSES, OriginLimits
+from webproxy.origin.forwarded_request import ForwardedRequest
+from webproxy.origin.request import OriginRequest, getfile_request
+from webproxy.origin.routing import OriginRule, OriginTable, Target
+from webproxy.store.fill import NO_FILL, Fill, FillRequest, Fills
+from webproxy.store.getfile_objects import PLAIN_GET, stored_for_getfile
 from webproxy.store.getfile_variants import GetfileVariants
+from webproxy.store.store_token import StoreToken
 
-MakeFill = Callable[[bytes, Spool], Fill]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetfileFetchParts:
+    """What all getfile fetches of the daemon share."""
+
+    means: FetchMeans
+    asker: ForwardedRequest
+    options: CachingOptions
+    fills: Fills
+    variants: GetfileVariants | None
 
 
-class _GetfileFetch(FetchJob):
-    """One key's fetch. The readers are answered with the first byte: until then a failed try may be repeated."""
+class GetfilePlan:
+    """As Plan, for a getfile request: a 200 with a body, or nothing."""
 
-    def __init__(
-        self,
-        key: bytes,
-        url: str,
-        spool: Spool,
-        stopping: threading.Event,
-        origin: OriginClient,
-        limits: OriginLimits | None,
-        fill: Fill | None,
-        variants: GetfileVariants | None,
-        options: CachingOptions,
-        *,
-        tries: int,
-        window_bytes: int,
-        go_on_share: float,
-    ) -> None:
-        super().__init__(key, spool, stopping, tries=tries, window_bytes=window_bytes, go_on_share=go_on_share)
-        self.fill = fill
-        if fill is not None:
-            fill.token = self.token
-        self._url = url
-        self._origin = origin
-        self._limits = limits
-        self._variants = variants
-        self._options = options
-        self._stored: StoredResponse | None = None
-        self._started = False
-        self._request_time = 0.0
-        self._response: OriginResponse | None = None
+    def __init__(self, key: bytes, target: Target, parts: GetfileFetchParts) -> None:
+        assert target.rule is not None
+        self.key = key
+        self.object_key = key
+        self.name = target.url
+        self.partial = PartialResponse(NO_PARTIALS, key, PLAIN_GET)
+        self._rule: OriginRule = target.rule
+        self._parts = parts
 
     @property
-    def name(self) -> str:
-        """The URL."""
-        return self._url
+    def tries(self) -> int:
+        """As the origin's rule says."""
+        return self._rule.tries
 
-    def attempt(self) -> None:
-        """As FetchJob.attempt(); a status that is no answer to a GET is a failure."""
-        self._request_time = time()
-        request = getfile_request(self._url)
-        goes_on = self.spool.answered
-        response = self._origin.fetch(replace(request, fields=self.rest_of(request.fields)), self, self._limits)
-        self._finish(response if not goes_on else None)
+    @property
+    def limits(self) -> OriginLimits:
+        """As the origin's rule says."""
+        return self._parts.asker.limits(self._rule)
 
-    def begin(self, response: OriginResponse) -> bool:
-        """Answer the readers as soon as the status says that there is nothing to come."""
-        if self.spool.answered:
-            self.begin_rest(response)
-            if self.fill is not None and self._stored_for(response) is None:
-                self.fill.cancel()
-            return True
-        if response.status in ABSENT_STATUSES:
-            self.spool.answer(BodyMissing())
-        self._started = False
-        self._response = response
-        return response.status == 200
+    def start(self, spool: Spool, stopping: threading.Event) -> Fetch:
+        """As table.Startable.start()."""
+        return Fetch(self, spool, stopping, self._parts.means)
 
-    def write(self, data: bytes) -> None:
-        """As FetchJob.write()."""
-        if not self._started:
-            self._start_body()
-        super().write(data)
+    def first(self) -> Event:
+        """As Plan.first(): all of it."""
+        return Event.TO_FETCH
 
-    def _start_body(self) -> None:
-        assert self._response is not None
-        self._started = True
-        self.spool.restart()
-        if self.fill is not None:
-            stored = self._stored_for(self._response)
-            place: bytes | None = self.key
-            if stored is not None and self._variants is not None:
-                place = self._variants.place(self.key, stored)
-            if stored is None or place is None:  # its origin wants that nobody keeps it, or there is nowhere to keep it
-                self.fill.given_up = True
-            else:
-                self._stored = stored
-                self.fill.describe(stored)
-                self.fill.key = place
-        if self._response.length is not None:
-            self.note_head(self._response)
-            self._found(self._response.length)
+    def request(self, question: State, now: float) -> OriginRequest:  # noqa: ARG002
+        """As Plan.request()."""
+        return getfile_request(self.name)
 
-    def _stored_for(self, response: OriginResponse) -> StoredResponse | None:
-        return stored_for_getfile(response, self._request_time, time(), self._options)
+    def judge(self, question: State, answered: Answered) -> Event:  # noqa: ARG002
+        """As Plan.judge()."""
+        status = answered.response.status
+        if status in ABSENT_STATUSES:
+            return Event.NOTHING_THERE
+        return Event.BODY_AHEAD if status == 200 else Event.NO_ANSWER
 
-    def _found(self, length: int) -> None:
-        self._length = length
-        self.spool.answer(BodyFound(length))
-        if self.fill is not None:
-            self.fill.set_size(length)
+    def draft(self, answered: Answered) -> Draft:
+        """As Plan.draft(). It has no place if its origin wants that nobody keeps it, or there is nowhere to keep it."""
+        response, key, variants = answered.response, self.key, self._parts.variants
+        stored = self._stored(answered)
+        place: bytes | None = key
+        if stored is not None and variants is not None:
+            place = variants.place(key, stored)
+        return Draft(
+            response=response,
+            stored=stored,
+            place=place if stored is not None else None,
+            continuation=continuation(response.status, response.fields, response.length, answered.response_time),
+        )
 
-    def _finish(self, response: OriginResponse | None) -> None:
-        """The answer has ended; None: it was the rest of one."""
-        if response is not None and response.status in ABSENT_STATUSES:
-            self.spool.answer(BodyMissing())
-            return
-        if response is not None and response.status != 200:
-            raise OriginBadReply(
-                f"status {response.status}",
-                status=response.status,
-                retryable=response.status >= 500 or response.status in (408, 429),
-            )
-        self.check_whole()
-        if not self._started:  # an empty body
-            self._start_body()
-        if not self.spool.answered:
-            self._found(self.spool.written)
-        if self.fill is not None:
-            self.fill.finish()
-            is_there = self.fill.stored and not self.token.withdrawn
-            if is_there and self._variants is not None and self._stored is not None:
-                self._variants.enter(self.key, self.fill.key, self._stored)
+    def _stored(self, answered: Answered) -> StoredResponse | None:
+        return stored_for_getfile(answered.response, answered.request_time, answered.response_time, self._parts.options)
+
+    def completed(self, answered: Answered) -> Draft:
+        """As Plan.completed(); getfile completes nothing."""
+        raise NotImplementedError
+
+    def combine(self, draft: Draft, answered: Answered) -> Draft:
+        """As Plan.combine(): the fields stay those of the first answer."""
+        return draft if self._stored(answered) is not None else replace(draft, place=None)
+
+    def answer(self, draft: Draft, fill: Fill, written: int) -> BodyFound:  # noqa: ARG002
+        """As Plan.answer()."""
+        length = draft.response.length
+        return BodyFound(written if length is None else length)
+
+    def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:
+        """As Plan.keep()."""
+        if draft.place is None or draft.stored is None:
+            return NO_FILL
+        request = FillRequest(draft.place, draft.stored, draft.response.length, token)
+        return self._parts.fills.begin(request, spool)
+
+    def replace(self, draft: Draft, token: StoreToken) -> None:
+        """As Plan.replace(): what is there serves getfile, however old."""
+
+    def settle(self, draft: Draft) -> None:
+        """As Plan.settle()."""
+        variants = self._parts.variants
+        if variants is not None and draft.stored is not None and draft.place is not None:
+            variants.enter(self.key, draft.place, draft.stored)
+
+    def confirm(self, answered: Answered, token: StoreToken) -> Validated:
+        """As Plan.confirm(); getfile validates nothing."""
+        raise NotImplementedError
+
+    def keeps(self, draft: Draft, written: int) -> bool:  # noqa: ARG002
+        """As Plan.keeps(): getfile leaves no partial responses."""
+        return False
+
+    def end(self, draft: Draft | None, prefix: SpooledPrefix | None, *, stored: bool) -> None:
+        """As Plan.end()."""
 
 
 class GetfileFetches:
     """What getfile clients ask of an origin."""
 
-    def __init__(
-        self,
-        table: FetchTable,
-        origin: OriginClient,
-        locate: Callable[[bytes], tuple[str, OriginLimits | None] | None],
-        *,
-        tries: int,
-        window_bytes: int,
-        go_on_share: float,
-        make_fill: MakeFill | None,
-        options: CachingOptions,
-        variants: GetfileVariants | None = None,
-    ) -> None:
-        """`locate` says where an origin has a key, and its limits; None when no origin has it."""
+    def __init__(self, table: FetchTable, origins: OriginTable, parts: GetfileFetchParts) -> None:
         self._table = table
-        self._origin = origin
-        self._locate = locate
-        self._tries = tries
-        self._window_bytes = window_bytes
-        self._go_on_share = go_on_share
-        self._make_fill = make_fill
-        self._options = options
-        self._variants = variants
+        self._origins = origins
+        self._parts = parts
 
     def open(self, key: bytes, missed_at: float = math.inf) -> SpoolReader | None:
         """A reader of the key's body: of the fetch that runs already, or of a new one.
@@ -177,27 +157,9 @@ class GetfileFetches:
             Overloaded: too many fetches at once.
             OriginUnreachable: the daemon stops.
         """
-        opened = self._table.open(key, lambda spool: self._make(key, spool), missed_at)
-        return None if opened is None else opened[0]
+        opened = self._table.open(GetfilePlan(key, self._origins.choose(None, key), self._parts), missed_at)
+        return None if opened is None else opened.reader
 
     def has_origin(self, key: bytes) -> bool:
         """Whether there is somebody to ask for the key."""
-        return self._locate(key) is not None
-
-    def _make(self, key: bytes, spool: Spool) -> FetchJob:
-        place = self._locate(key)
-        assert place is not None
-        return _GetfileFetch(
-            key,
-            place[0],
-            spool,
-            self._table.stopping,
-            self._origin,
-            place[1],
-            self._make_fill(key, spool) if self._make_fill is not None else None,
-            self._variants,
-            self._options,
-            tries=self._tries,
-            window_bytes=self._window_bytes,
-            go_on_share=self._go_on_share,
-        )
+        return self._origins.choose(None, key).rule is not None

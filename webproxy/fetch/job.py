@@ -1,144 +1,460 @@
-"""FetchJob: one fetch from an origin into a spool and, chunk by chunk, into the cache; what getfile and HTTP share."""
+"""Fetch: drives the state machine of one fetch: asks the origin, writes the spool, fills the cache, tells the readers.
+
+One driver for HTTP and getfile. What the two differ in is a `Plan`: which question comes first, what an answer means,
+and where it is stored. The order of things is the table's (state.py); nothing here decides what comes next.
+
+A fetch runs in one thread, which calls `run()` and then `end()`. It is the sink of its own exchanges: the origin client
+calls `begin`, `write` and `idle` from within `fetch()`. Readers and purges come from other threads; they only touch
+`spool` and `token`.
+
+How long a fetch lasts is decided in two places. `keep_pace()` makes the origin wait when the body is a window ahead of
+whoever takes it fastest, be that a reader or the cache. `idle()` ends the fetch when nobody wants it: all readers have
+left, and the cache is not getting it or has got less than the share from which on it is fetched for the cache alone.
+A complete body is always handed to the cache.
+"""
 
 from __future__ import annotations
 
+import logging
+import random
 import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from time import time
+from typing import Final, Protocol
 
-from webproxy.caching.continuation import AGAIN_MAY_HELP, Continuation, continuation, is_rest, rest_request
-from webproxy.errors import OriginBadReply, OriginError
-from webproxy.fetch.spool import Spool
+from shmchannel.deadline import Deadline
+from webproxy.caching.continuation import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
+from webproxy.caching.stored import StoredResponse
+from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable
+from webproxy.fetch.backoff import pause_before_try
+from webproxy.fetch.partial_response import PartialResponse
+from webproxy.fetch.spool import Answer, BodyMissing, Spool, SpooledPrefix, Validated
+from webproxy.fetch.state import TAKES_BODY, Action, Event, Progress, State
 from webproxy.http.fields import Fields
-from webproxy.origin.client import Sink
+from webproxy.origin.client import OriginLimits, Sink
+from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
-from webproxy.store.fill import Fill
+from webproxy.store.fill import NO_FILL, Fill
 from webproxy.store.store_token import StoreToken
 
+log = logging.getLogger(__name__)
 
-class FetchJob(Sink):
-    """The sink of its own tries. A subclass says what is asked for and what the answer means."""
+LOOK_SECONDS = 0.25
+"""How often a fetch that pauses before another try checks whether anybody still wants it."""
 
-    def __init__(
-        self, key: bytes, spool: Spool, stopping: threading.Event, *, tries: int, window_bytes: int, go_on_share: float
-    ) -> None:
-        """`go_on_share`: from this share of the body on, it is fetched for the cache though its readers have left."""
-        self.key = key
-        self.spool = spool
-        self.tries = tries
-        self.fill: Fill | None = None
-        self.token = StoreToken()
-        self._window_bytes = window_bytes
-        self._go_on_share = go_on_share
-        self._stopping = stopping
-        self._length: int | None = None
-        self._known: Continuation | None = None
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The head of an answer, and when it was asked for and came (seconds since the epoch)."""
+
+    response: OriginResponse
+    request_time: float
+    response_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What an answer is to the readers and to the cache."""
+
+    response: OriginResponse
+    """The head that the readers are told."""
+    stored: StoredResponse | None
+    """What is kept of it or, where it may not be kept, what it is to those who share it."""
+    place: bytes | None
+    """The key that it is stored under; None when it may not be stored."""
+    continuation: Continuation | None
+    """What a later answer must match to be the rest of the body, if that can be told."""
+    detail: bytes = b""
+    """Why it is not stored."""
+    completes: bool = False
+    """The body begins with the partial response."""
+    combined: StoredResponse | None = None
+    """What the heads of later rests have made of `stored`."""
+
+
+class Plan(Protocol):
+    """What one kind of client asks for, and what an answer means to it."""
+
+    @property
+    def key(self) -> bytes:
+        """What the fetch is shared, and remembered, under."""
 
     @property
     def object_key(self) -> bytes:
-        """The key of the URL whose objects this fetch stores or changes."""
-        return self.key
+        """The key of the URL whose objects the fetch stores or changes."""
 
     @property
     def name(self) -> str:
         """What is fetched, for an error text."""
-        raise NotImplementedError
 
-    def attempt(self) -> None:
-        """Try once, to the end of the answer, or of the rest of it where a try before broke off.
-
-        Raises:
-            OriginError: it failed; again may help when it says so, and `can_go_on`.
-            OSError: the body cannot be spooled.
-        """
-        raise NotImplementedError
-
-    # -- a body that broke off -----------------------------------------------------------------------------------
     @property
-    def can_go_on(self) -> bool:
-        """Whether another try can give the readers what they were told: nothing yet, or a body that can be resumed."""
-        if not self.spool.answered:
-            return True
-        return self._known is not None and self.spool.written < self._known.size_bytes
+    def tries(self) -> int:
+        """How often a question may be asked in all."""
 
-    def note_head(self, response: OriginResponse) -> None:
-        """The readers are told this head: remember what a later try must find to go on with its body."""
-        self._known = continuation(response.status, response.fields, response.length, time())
+    @property
+    def limits(self) -> OriginLimits:
+        """Those of the origin."""
 
-    def rest_of(self, fields: Fields) -> Fields:
-        """The fields of the next request: for all of it, or for the rest when the readers have had the beginning."""
-        if not self.spool.answered or self._known is None:
-            return fields
-        return rest_request(fields, self._known, self.spool.written)
+    @property
+    def partial(self) -> PartialResponse:
+        """What the cache has of the body already."""
 
-    def begin_rest(self, response: OriginResponse) -> None:
-        """The head of the answer to a request for the rest has come.
+    def first(self) -> Event:
+        """How the fetch begins."""
+
+    def request(self, question: State, now: float) -> OriginRequest:
+        """What the origin is asked, but for the range that RESUME adds."""
+
+    def judge(self, question: State, answered: Answered) -> Event:
+        """What an answer to a question other than RESUME is.
 
         Raises:
-            OriginError: it is not the rest of what the readers have; what they got is all that they get.
+            OriginBadReply: nothing that an origin may answer.
         """
-        known, position = self._known, self.spool.written
-        assert known is not None
-        if not is_rest(known, position, response.status, response.fields, response.length, time()):
-            raise OriginBadReply(
-                f"{self.name}: status {response.status} is not the rest behind {position} bytes",
-                status=response.status,
-                retryable=response.status in AGAIN_MAY_HELP,
-            )
 
-    def check_whole(self) -> None:
-        """The answer has ended; raises OriginError when the body is shorter than the readers were told."""
-        if self._length is not None and self.spool.written < self._length:
+    def draft(self, answered: Answered) -> Draft:
+        """What an answer of its own is to readers and cache."""
+
+    def completed(self, answered: Answered) -> Draft:
+        """What the partial response and its rest are together."""
+
+    def combine(self, draft: Draft, answered: Answered) -> Draft:
+        """What the head of the rest makes of the whole; without a place if it forbids to store it."""
+
+    def answer(self, draft: Draft, fill: Fill, written: int) -> Answer:
+        """What the readers are told; `written` is the length of a body that did not say its own."""
+
+    def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:
+        """Begin to store the answer; if it is not stored, what it replaces must not serve any longer."""
+
+    def confirm(self, answered: Answered, token: StoreToken) -> Validated:
+        """A 304 confirms the stored response: update it. What the readers are told."""
+
+    def settle(self, draft: Draft) -> None:
+        """The answer is stored in its place: let whatever else lies under the key agree."""
+
+    def replace(self, draft: Draft, token: StoreToken) -> None:
+        """The cache did not take the answer: what it replaces must not serve any longer."""
+
+    def keeps(self, draft: Draft, written: int) -> bool:
+        """Whether so much of a body that broke off is kept as a partial response."""
+
+    def end(self, draft: Draft | None, prefix: SpooledPrefix | None, *, stored: bool) -> None:
+        """The fetch is over, and its readers know: keep the prefix, remove a partial response without use."""
+
+
+class Origin(Protocol):
+    """Who can be asked, as OriginClient."""
+
+    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits) -> OriginResponse:
+        """As OriginClient.fetch()."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchMeans:
+    """What every fetch works with."""
+
+    origin: Origin
+    window_bytes: int
+    """How far the body may be ahead of whoever takes it fastest."""
+    continue_after_share: float
+    """From this share of the body on it is fetched for the cache though its readers have left."""
+
+
+class Fetch(Sink):
+    """One fetch from an origin into a spool and, chunk by chunk, into the cache."""
+
+    def __init__(self, plan: Plan, spool: Spool, stopping: threading.Event, means: FetchMeans) -> None:
+        self.spool = spool
+        self.token = StoreToken()
+        self.stored = False
+        """True once the cache has what was asked for: who looked before that should look again."""
+        self._plan = plan
+        self._means = means
+        self._stopping = stopping
+        self._progress = Progress(tries_left=plan.tries - 1)
+        self._asked_at = 0.0
+        self._answered: Answered | None = None
+        self._draft: Draft | None = None
+        self._fill: Fill = NO_FILL
+        self._failure: OriginError | None = None
+
+    @property
+    def key(self) -> bytes:
+        """As Plan.key."""
+        return self._plan.key
+
+    @property
+    def object_key(self) -> bytes:
+        """As Plan.object_key."""
+        return self._plan.object_key
+
+    @property
+    def name(self) -> str:
+        """As Plan.name."""
+        return self._plan.name
+
+    def run(self) -> OriginError | None:
+        """Fetch until nothing more can happen; returns why it failed. The readers hear of the end by end()."""
+        self._take(self._plan.first())
+        return self._failure
+
+    def _take(self, event: Event | None) -> None:
+        """Go on from an event; an action that leads to another event is the last one of its step."""
+        while event is not None:
+            self._progress, actions = self._progress.after(event)
+            event = None
+            for action in actions:
+                event = _PERFORM[action](self)
+                if event is not None:
+                    break
+
+    def _fail(self, error: OriginError) -> Event:
+        """What a failure leads to."""
+        event = self._progress.failure(may_help=error.retryable, can_resume=self._can_resume)
+        if event is Event.BROKE:
+            self._failure = error.with_traceback(None)  # which would hold this object
+        else:
+            log.debug("trying again", extra={"url": self.name, "reason": str(error)})
+        return event
+
+    # -- the origin ----------------------------------------------------------------------------------------------
+    def _pause(self) -> None:
+        """Wait before another try; readers may leave in the meantime, and a hit may need the segments of the fill."""
+        number = self._plan.tries - 1 - self._progress.tries_left
+        deadline = Deadline.after(pause_before_try(number, random.random()))
+        while not deadline.expired:
+            if self._stopping.wait(deadline.slice(LOOK_SECONDS)) or self.idle():
+                break
+
+    def _ask(self) -> Event:
+        try:
+            self._check_wanted()
+            self._asked_at = time()
+            self._means.origin.fetch(self._request(), self, self._plan.limits)
+            self._check_end()
+        except OriginError as error:
+            return self._fail(error)
+        except OSError as error:
+            return self._fail(OriginUnreachable(f"the body cannot be spooled: {error}"))
+        return Event.ENDED
+
+    def _check_wanted(self) -> None:
+        if self._stopping.is_set():
+            raise OriginUnreachable("the daemon stops")
+        if self.idle():
+            raise FetchAborted(f"{self.name}: nobody waits for it")
+
+    def _request(self) -> OriginRequest:
+        question = self._progress.state
+        request = self._plan.request(question, self._asked_at)
+        if question is not State.RESUME:
+            return request
+        return replace(request, fields=rest_request(request.fields, self._continuation, self.spool.written))
+
+    def _check_end(self) -> None:
+        """The exchange has ended without a failure; raises OriginBadReply if that is not the end of an answer."""
+        state = self._progress.state
+        if state is State.REFUSED and self._answered is not None:
+            status = self._answered.response.status
+            again = status >= 500 or status in AGAIN_MAY_HELP
+            raise OriginBadReply(f"status {status}", status=status, retryable=again)
+        if state is State.BODY and self._length is not None and self.spool.written < self._length:
             raise OriginBadReply(f"{self.name}: {self.spool.written} of {self._length} bytes", retryable=True)
+
+    def interim(self, status: int, fields: Fields) -> None:
+        """As Sink.interim(): for whoever reads, and never stored."""
+        self.spool.interim(status, fields)
+
+    def begin(self, response: OriginResponse) -> bool:
+        """As Sink.begin(): what the answer is decides what becomes of it."""
+        self._answered = Answered(response, self._asked_at, time())
+        question = self._progress.state
+        if question is State.RESUME:
+            event = self._judge_rest(self._answered)
+        else:
+            event = self._plan.judge(question, self._answered)
+        self._take(event)
+        return self._progress.state in TAKES_BODY
+
+    def _judge_rest(self, answered: Answered) -> Event:
+        response, position = answered.response, self.spool.written
+        if is_rest(
+            self._continuation, position, response.status, response.fields, response.length, answered.response_time
+        ):
+            return Event.REST
+        raise OriginBadReply(
+            f"{self.name}: status {response.status} is not the rest behind {position} bytes",
+            status=response.status,
+            retryable=response.status in AGAIN_MAY_HELP,
+        )
+
+    # -- the partial response ------------------------------------------------------------------------------------
+    def _look(self) -> Event:
+        return Event.PARTIAL_FOUND if self._plan.partial.look(time()) else Event.NO_PARTIAL
+
+    def _copy_first(self) -> Event:
+        partial = self._plan.partial
+        self.spool.restart()
+        is_there = partial.copy(0, self.spool.write) and partial.is_as_found()
+        return Event.FIRST_COPIED if is_there else Event.COPY_LOST
+
+    def _copy(self) -> Event:
+        partial = self._plan.partial
+        self.keep_pace()
+        while self.spool.written < partial.held_bytes:
+            self._check_wanted()
+            if not partial.copy(self.spool.written, self.spool.write):
+                if not self._can_resume:
+                    raise OriginUnreachable(f"{self.name}: its beginning left the cache while it was read")
+                return Event.COPY_LOST
+            self.keep_pace()
+        return Event.COPIED
+
+    def _discard_partial(self) -> None:
+        self._plan.partial.discard()
+
+    # -- the answer ----------------------------------------------------------------------------------------------
+    def _make_draft(self) -> None:
+        self._draft = self._plan.draft(self._head)
+        self.spool.restart()
+
+    def _make_completed(self) -> None:
+        self._draft = self._plan.completed(self._head)
+
+    def _combine(self) -> None:
+        self._draft = self._plan.combine(self._promised, self._head)
+        if self._draft.place is None:
+            self._fill.cancel()
+
+    def _tell(self) -> None:
+        self._fill = self._plan.keep(self._promised, self.spool, self.token)
+        self.spool.answer(self._plan.answer(self._promised, self._fill, self.spool.written))
+
+    def _tell_absent(self) -> None:
+        self.spool.answer(BodyMissing())
+
+    def _confirm(self) -> None:
+        answer = self._plan.confirm(self._head, self.token)
+        self.stored = answer.is_stored
+        self.spool.answer(answer)
+
+    @property
+    def _head(self) -> Answered:
+        assert self._answered is not None
+        return self._answered
+
+    @property
+    def _promised(self) -> Draft:
+        assert self._draft is not None
+        return self._draft
+
+    @property
+    def _length(self) -> int | None:
+        return self._draft.response.length if self._draft is not None else None
+
+    @property
+    def _continuation(self) -> Continuation:
+        known = self._promised.continuation
+        assert known is not None
+        return known
+
+    @property
+    def _can_resume(self) -> bool:
+        """Whether the readers were told of bytes that have not come and can be asked for."""
+        known = self._draft.continuation if self._draft is not None else None
+        return known is not None and self.spool.written < known.size_bytes
 
     # -- the body ------------------------------------------------------------------------------------------------
     def write(self, data: bytes) -> None:
-        """Spool, fill, and wait when no reader follows."""
-        if self._length is not None and self.spool.written + len(data) > self._length:
-            raise OriginBadReply(f"{self.name}: more than the {self._length} bytes that were said")
+        """As Sink.write(): spool it, fill the cache, and wait when nobody follows."""
+        length = self._length
+        if length is not None:
+            if self._progress.state is State.UNTOLD:
+                self._take(Event.FIRST_BYTES)
+            if self.spool.written + len(data) > length:
+                raise OriginBadReply(f"{self.name}: more than the {length} bytes that were said")
         self.spool.write(data)
         self.keep_pace()
 
     def keep_pace(self) -> None:
-        """Fill with what is spooled, and wait when no reader follows."""
+        """Fill the cache with what is spooled, and wait while nobody follows."""
+        fill = self._fill
+        window_bytes = max(self._means.window_bytes, fill.chunk_bytes)
         while True:
-            if self.fill is not None:
-                self.fill.pump()
+            fill.pump()
             if not self.spool.answered:
                 return
-            if self.fill is None or self.fill.given_up:  # otherwise the fill may begin anew from the first byte
+            if fill.given_up:  # otherwise it may begin anew from the first byte
                 self.spool.forget_read()
-            position = self.fill.position if self.fill is not None else None
-            window_bytes = self._window_bytes if self.fill is None else max(self._window_bytes, self.fill.chunk_bytes)
-            if self.spool.lead(position) <= window_bytes or self._stopping.is_set() or self._nobody_takes():
+            position = fill.position
+            is_near = self.spool.lead(position) <= window_bytes
+            if is_near or self._stopping.is_set() or (position is None and not self.spool.wanted):
                 return
             self.spool.wait_reader()
 
-    def _nobody_takes(self) -> bool:
-        """True when neither a client nor the cache takes the body."""
-        return not self.spool.wanted and (self.fill is None or self.fill.position is None)
-
     def idle(self) -> bool:
-        """End the fetch when nobody wants it; a complete body is for the cache, also when its readers have left."""
-        if self.fill is not None:
-            self.fill.yield_turn()
+        """As Sink.idle(): end the fetch when nobody wants it."""
+        self._fill.yield_turn()
         if self._stopping.is_set():
             return True
-        if self.spool.written == self._length or self._worth_going_on():
+        if self.spool.written == self._length or self._is_worth_continuing():
             return False
         return self.spool.abandon()
 
-    def _worth_going_on(self) -> bool:
-        if self.fill is None or not self.fill.is_coming:
+    def _is_worth_continuing(self) -> bool:
+        """Whether the cache gets it, and has got so much of it that its readers are not needed."""
+        if not self._fill.is_coming:
             return False
-        return self._length is None or self.spool.written >= self._go_on_share * self._length
+        return self._length is None or self.spool.written >= self._means.continue_after_share * self._length
 
-    @property
-    def stored(self) -> bool:
-        """True once the cache has the object."""
-        return self.fill is not None and self.fill.stored
+    def _finish(self) -> Event:
+        if self._fill is NO_FILL:
+            return Event.NOT_TO_STORE
+        self.stored = self._fill.finish()
+        return Event.STORED if self.stored else Event.NOT_STORED
+
+    def _settle(self) -> None:
+        if not self.token.revoked:  # otherwise it was purged after it was stored
+            self._plan.settle(self._promised)
+
+    def _replace(self) -> None:
+        self._plan.replace(self._promised, self.token)
 
     def end(self, error: OriginError | None) -> None:
-        """Leave the spool, first of all, so that who reads is told; then the cache."""
+        """Leave the spool, first of all, so that readers are told; then the cache."""
+        prefix = None if error is None else self._prefix_to_keep()
         self.spool.end(error)
-        if self.fill is not None:
-            self.fill.cancel()
+        self._fill.cancel()
+        self._plan.end(self._draft, prefix, stored=self.stored)
+
+    def _prefix_to_keep(self) -> SpooledPrefix | None:
+        if self._draft is None or self.token.revoked or self._stopping.is_set():
+            return None
+        if not self._plan.keeps(self._draft, self.spool.written):
+            return None
+        try:
+            return self.spool.prefix()
+        except OSError as error:
+            log.info("partial response not stored", extra={"key": self.object_key, "reason": str(error)})
+            return None
+
+
+_PERFORM: Final[Mapping[Action, Callable[[Fetch], Event | None]]] = {
+    Action.LOOK: Fetch._look,
+    Action.PAUSE: Fetch._pause,
+    Action.ASK: Fetch._ask,
+    Action.COPY_FIRST: Fetch._copy_first,
+    Action.COPY: Fetch._copy,
+    Action.DISCARD_PARTIAL: Fetch._discard_partial,
+    Action.DRAFT: Fetch._make_draft,
+    Action.DRAFT_COMPLETED: Fetch._make_completed,
+    Action.COMBINE: Fetch._combine,
+    Action.TELL: Fetch._tell,
+    Action.TELL_ABSENT: Fetch._tell_absent,
+    Action.CONFIRM: Fetch._confirm,
+    Action.FINISH: Fetch._finish,
+    Action.SETTLE: Fetch._settle,
+    Action.REPLACE: Fetch._replace,
+}

@@ -1,117 +1,239 @@
-"""PartialResponse: the incomplete response of a fetch's key: found, continued from the origin, left behind.
+"""Partial responses: beginnings of bodies whose rest has not come (RFC 9111 section 3.3), in the cache and in a fetch.
 
-It says what to ask for and reads what is there; what the answer means to the readers is the fetch's.
+`PartialStore` keeps one for a key at most, beside the object, where a purge of the key finds it too. `PartialResponse`
+is the one of a fetch's key: found, completed with what the origin sends, or left behind by a fetch that broke off.
+Nothing here fails a fetch: what cannot be kept is not kept, and what cannot be read is asked for once more.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final, Protocol
 
+from shmchannel.deadline import Deadline
+from shmchannel.errors import ShmChannelError
+from shmchannel.streams.transfer import TransferState
 from webproxy.caching.continuation import Continuation, continuation, is_rest, rest_request, shown_fields
-from webproxy.caching.storability import takes_the_place
+from webproxy.caching.partial import as_incomplete
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import CacheUnavailable
-from webproxy.fetch.partial_store import PartialStore
 from webproxy.fetch.spool import SpooledPrefix
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.origin.response_head import OriginResponse
-from webproxy.store.lookup import StoredHit
+from webproxy.store.fill import FillRequest, Fills
+from webproxy.store.lookup import PART_SUFFIX, ObjectLookup, StoredHit
+from webproxy.store.store import Missing, Store
+from webproxy.store.updates import CacheUpdater
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 2.0
+PIECE_BYTES = 1 << 20
+"""How much is read at once: between two pieces the reader may wait, and holds no segment."""
+
+
+class Partials(Protocol):
+    """Where the partial responses of all fetches are."""
+
+    def find(self, key: bytes, request: RequestHead) -> StoredHit | None:
+        """The partial response of a key; None also without a cache."""
+
+    def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:
+        """Give the next piece of its body to `take`, view by view; returns how many bytes that were.
+
+        Raises:
+            CacheUnavailable: it has left the cache, or cannot be read; part of the piece may have been taken.
+        """
+
+    def keep(self, key: bytes, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> bool:
+        """Store the beginning of a body of `size_bytes` in place of the one before; waits for the cache."""
+
+    def is_as_found(self, part: StoredHit) -> bool:
+        """Whether it is still there, and not invalidated since: what was purged must not return in another object."""
+
+    def drop(self, key: bytes) -> None:
+        """Remove the partial response of a key."""
+
+
+class PartialStore:
+    """As Partials, in a cache; shared by all fetches."""
+
+    def __init__(self, store: Store, lookup: ObjectLookup, updates: CacheUpdater, fills: Fills) -> None:
+        self._store = store
+        self._lookup = lookup
+        self._updates = updates
+        self._fills = fills
+
+    def find(self, key: bytes, request: RequestHead) -> StoredHit | None:
+        """As Partials.find()."""
+        with contextlib.suppress(CacheUnavailable):
+            return self._lookup.find_part(key, request, WAIT_SECONDS)
+        return None
+
+    def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:
+        """As Partials.copy()."""
+        wanted, copied = min(PIECE_BYTES, part.size_bytes - offset), 0
+        transfer = self._store.get(
+            part.key, Deadline.after(WAIT_SECONDS), offset=offset, length=wanted, version=part.version
+        )
+        if isinstance(transfer, Missing):
+            raise CacheUnavailable("a partial response has left the cache")
+        with transfer:
+            try:
+                if transfer.facts[:2] != (part.size_bytes, part.version):
+                    transfer.cancel_quietly()
+                    raise CacheUnavailable("a partial response has left the cache")
+                while True:
+                    with transfer.chunk as view:
+                        copied += len(view)
+                        take(view)
+                    if transfer.last:
+                        break
+                    transfer.advance()
+                complete = transfer.state is TransferState.COMPLETE
+                transfer.finish()
+            except ShmChannelError as error:
+                raise CacheUnavailable(str(error)) from error
+        if copied != wanted or not complete:
+            raise CacheUnavailable(f"{copied} of {wanted} bytes of a partial response could be read")
+        return copied
+
+    def keep(self, key: bytes, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> bool:
+        """As Partials.keep()."""
+        request = FillRequest(key + PART_SUFFIX, as_incomplete(stored, size_bytes))
+        is_kept = self._fills.begin(request, prefix).finish()
+        if is_kept:
+            extra = {"key": key, "held_bytes": prefix.written, "size_bytes": size_bytes}
+            log.info("partial response stored", extra=extra)
+        return is_kept
+
+    def is_as_found(self, part: StoredHit) -> bool:
+        """As Partials.is_as_found(). One that was evicted, or cannot be asked for, counts as purged."""
+        # Without the version: what was paused can be read by it for a while after it was removed.
+        with contextlib.suppress(CacheUnavailable):
+            facts = self._store.facts(part.key, Deadline.after(WAIT_SECONDS))
+            if not isinstance(facts, Missing):
+                return facts.version == part.version and facts.invalidated <= part.stored.invalidated
+        return False
+
+    def drop(self, key: bytes) -> None:
+        """As Partials.drop()."""
+        self._updates.remove(key + PART_SUFFIX)
+
+
+class NoPartials:
+    """As Partials, for fetches that neither complete nor leave one: of getfile, of a key too long, without a cache."""
+
+    def find(self, key: bytes, request: RequestHead) -> StoredHit | None:  # noqa: ARG002
+        """None."""
+        return None
+
+    def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:  # noqa: ARG002
+        """Not to be had."""
+        raise CacheUnavailable("there are no partial responses")
+
+    def keep(self, key: bytes, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> bool:  # noqa: ARG002
+        """Not at all."""
+        return False
+
+    def is_as_found(self, part: StoredHit) -> bool:  # noqa: ARG002
+        """It is not."""
+        return False
+
+    def drop(self, key: bytes) -> None:
+        """There is nothing to remove."""
+
+
+NO_PARTIALS: Final = NoPartials()
 
 
 class PartialResponse:
-    """Used by the fetch's thread only."""
+    """The partial response of one fetch's key. Used by the fetch's thread only.
+
+    It says what to ask for and reads what is there; what an answer means to the readers is the fetch's. Two things
+    change: which one was found (none any longer, once an answer took its place), and whether it is useless.
+    """
 
     def __init__(
-        self,
-        store: PartialStore,
-        key: bytes,
-        request: RequestHead,
-        validates: StoredHit | None,
-        *,
-        is_absent: bool = False,
+        self, partials: Partials, key: bytes, request: RequestHead, validates: StoredHit | None = None
     ) -> None:
-        """`validates`: what the fetch asks about first, an incomplete response or another one; there is no look-up.
-
-        `is_absent`: it is known that there is none.
-        """
-        self._store = store
+        """`validates`: what the fetch asks about first, a partial response or another one; then it is not looked up."""
+        self._partials = partials
         self._key = key
         self._request = request
+        self._has_looked = validates is not None
         self._found = validates if validates is not None and validates.stored.incomplete else None
-        self._has_looked = is_absent or validates is not None
-        self._known: Continuation | None = None
         self._is_useless = False
 
     @property
-    def is_asked_for(self) -> bool:
-        """Whether its rest is what the origin was asked for, or sends."""
-        return self._known is not None
-
-    @property
     def held_bytes(self) -> int:
-        """How much of the body is there; 0 without a part."""
+        """How much of the body is there; 0 without one."""
         return self._found.size_bytes if self._found is not None else 0
 
-    def rest_of(self, fields: Fields, now: float) -> Fields:
-        """The fields of a request for its rest; as they are when there is none. The cache is asked once."""
-        if not self._has_looked:
-            self._has_looked = True
-            self._found = self._store.find(self._key, self._request)
-        if self._found is None:
-            return fields
-        stored = self._found.stored
-        self._known = continuation(stored.status, stored.fields, stored.body_bytes, now)
-        return fields if self._known is None else rest_request(fields, self._known, self._found.size_bytes)
+    @property
+    def stored(self) -> StoredResponse:
+        """What is stored of the one that look() has found."""
+        assert self._found is not None
+        return self._found.stored
 
-    def is_continued_by(self, response: OriginResponse, now: float) -> StoredResponse | None:
-        """What is stored of it, when this answer is exactly its rest."""
-        known, found = self._known, self._found
-        if known is None or found is None:
+    def look(self, now: float) -> bool:
+        """Whether there is one whose rest can be asked for. The cache is asked, unless it is known."""
+        if not self._has_looked:
+            self._found = self._partials.find(self._key, self._request)
+        return self._known(now) is not None
+
+    def _known(self, now: float) -> Continuation | None:
+        if self._found is None:
             return None
-        fits = is_rest(known, found.size_bytes, response.status, response.fields, response.length, now)
-        return found.stored if fits else None
+        stored = self._found.stored
+        return continuation(stored.status, stored.fields, stored.body_bytes, now)
+
+    def rest_of(self, fields: Fields, now: float) -> Fields:
+        """The fields of a request for its rest, made of those of a request for the whole."""
+        known = self._known(now)
+        return fields if known is None else rest_request(fields, known, self.held_bytes)
+
+    def is_continued_by(self, response: OriginResponse, now: float) -> bool:
+        """Whether an answer is exactly its rest."""
+        known = self._known(now)
+        return known is not None and is_rest(
+            known, self.held_bytes, response.status, response.fields, response.length, now
+        )
 
     def copy(self, offset: int, take: Callable[[memoryview], None]) -> bool:
-        """Give the next piece of it to `take`; False when it is gone, a part of the piece may have been taken then."""
+        """Give the next piece of it to `take`; False when it is gone, part of the piece may have been taken then."""
         assert self._found is not None
         try:
-            self._store.copy(self._found, offset, take)
+            self._partials.copy(self._found, offset, take)
         except CacheUnavailable:
             return False
         return True
 
-    def is_replaced_by(self, response: OriginResponse) -> None:
-        """An answer has come that is not its rest: one that says what the origin has now makes it useless."""
-        self._known = None
-        if takes_the_place(response.status):
-            self.forget()
-
-    def drop(self) -> None:
-        """It may not stay stored: remove it at the end, when it was read."""
+    def discard(self) -> None:
+        """It is of no use any longer, and is removed when the fetch is over."""
         self._is_useless = self._is_useless or self._found is not None
-
-    def forget(self) -> None:
-        """It is of no use any more, and is removed at the end."""
-        self.drop()
-        self._known = self._found = None
+        self._found = None
 
     def is_as_found(self) -> bool:
-        """Whether the cache still has it, or the body did not begin with it: asked before what it became is kept."""
-        if self._found is None or self._known is None:
-            return True
-        return self._store.is_as_found(self._found)
+        """Whether the cache still has it: asked before what it became is kept."""
+        return self._found is not None and self._partials.is_as_found(self._found)
 
-    def leave_behind(self, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> None:
-        """Store what has come of a body of `size_bytes`, unless it began with a part that was purged since."""
-        if not self.is_as_found() or not self._store.keep(self._key, prefix, stored, size_bytes):
-            self.clear(is_complete=False)
+    def leave_behind(
+        self, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int, *, began_with_it: bool
+    ) -> None:
+        """Store what has come of a body of `size_bytes`, unless it began with a partial response that was purged."""
+        is_sound = not began_with_it or self.is_as_found()
+        if not (is_sound and self._partials.keep(self._key, prefix, stored, size_bytes)):
+            self.clear(is_replaced=False)
 
-    def clear(self, *, is_complete: bool) -> None:
-        """The fetch is over, and leaves no part of its own: remove one that is of no use, or that is `is_complete`."""
-        if self._is_useless or (is_complete and self._found is not None):
-            self._store.drop(self._key)
+    def clear(self, *, is_replaced: bool) -> None:
+        """The fetch leaves no partial response: remove one that is useless, or that `is_replaced` by the whole."""
+        if self._is_useless or (is_replaced and self._found is not None):
+            self._partials.drop(self._key)
 
 
 def whole_response(rest: OriginResponse, stored: StoredResponse) -> OriginResponse:

@@ -1,7 +1,25 @@
-"""Spool: the body of one fetch on its way: one writer (the origin), any number of readers (clients, the fill).
+"""Spool: the answer of one fetch on its way to its readers: one writer, any number of readers.
 
-The bytes lie in an unlinked temporary file, so that memory stays constant, a slow reader slows nobody, and nothing is
-left after a kill. Written bytes never change: they may be sent with sendfile(2).
+Theory of operation
+===================
+
+The body lies in an unlinked temporary file, so that memory stays constant, a slow reader slows nobody, and nothing is
+left after a kill. The file is made with the first byte, and closed by whoever is the last to leave: the writer, when
+the fetch is over, or a reader. Bytes that were written never change, so they may be sent with sendfile(2).
+
+The writer goes through three phases, told apart by two values that are each set once:
+
+    unanswered   readers wait for the answer; restart() may forget what was spooled, for nobody has seen it
+    answered     the answer is final; readers take bytes as they come
+    over         end() was called. Without an error everything is there; with one, readers get the bytes that are there
+                 and BodyCutShort behind them, or the error itself if there was no answer
+
+Readers may join at any time at which they can still get every byte: not once disk space was given back behind the
+slowest reader, not after abandon(), which says that the fetch will be dropped because nobody reads, not after an error.
+A reader that detaches leaves the fetch running in its stead: it counts as somebody who wants the body, is never waited
+for, and holds no disk space.
+
+Everything is under one condition, which is notified of every change. It is never held while anything else waits.
 """
 
 from __future__ import annotations
@@ -11,7 +29,6 @@ import ctypes
 import os
 import tempfile
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -75,8 +92,13 @@ class Validated:
     """The cache has it as the answer updated it."""
 
 
-Tell = Callable[[int, Fields], None]
-"""What a reader does with an interim answer (1xx)."""
+@dataclass(frozen=True, slots=True)
+class Interim:
+    """An interim answer (1xx): there may be any number of them before the answer."""
+
+    status: int
+    fields: Fields
+
 
 Answer = BodyFound | BodyMissing | Head | Validated
 
@@ -106,6 +128,7 @@ class SpoolReader:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
+        self._interims_seen = 0
         self.position = 0
 
     @property
@@ -113,15 +136,21 @@ class SpoolReader:
         """The file to send from."""
         return self._spool.fd
 
-    def wait_answer(self, tell: Tell | None = None) -> Answer:
-        """Wait for the origin's answer; a fetch has limits of its own and always ends.
-
-        `tell` is given each interim answer that comes before it. What it raises comes out of here.
+    def wait_news(self) -> Interim | Answer:
+        """Wait for the next interim answer, or for the origin's answer; a fetch has limits of its own and always ends.
 
         Raises:
             OriginError: the fetch failed.
         """
-        return self._spool.wait_answer(tell)
+        news = self._spool.wait_news(self._interims_seen)
+        self._interims_seen += isinstance(news, Interim)
+        return news
+
+    def wait_answer(self) -> Answer:
+        """Wait for the origin's answer, as wait_news() without interim answers."""
+        while isinstance(news := self.wait_news(), Interim):
+            pass
+        return news
 
     def wait_available(self) -> int:
         """Wait until there are bytes beyond `position`; returns how many.
@@ -137,8 +166,8 @@ class SpoolReader:
         self._spool.notify()
 
     def detach(self) -> None:
-        """Let the fetch run to its end though nobody reads it; the reader goes with it."""
-        self._spool.keep(self)
+        """Leave, and let the fetch run to its end though nobody reads it."""
+        self._spool.leave(self, detached=True)
 
     def close(self) -> None:
         """Leave; the last one out closes the file."""
@@ -146,10 +175,7 @@ class SpoolReader:
 
 
 class Spool:
-    """Shared by the fetch that writes and the readers.
-
-    The file is made at the first byte, and closes when the writer and all readers have left.
-    """
+    """Shared by the fetch that writes and the readers."""
 
     def __init__(self, directory: str | None) -> None:
         self.fd = -1
@@ -157,79 +183,58 @@ class Spool:
         self._change = threading.Condition()
         self._readers: list[SpoolReader] = []
         self._answer: Answer | None = None
-        self._error: OriginError | None = None
+        self._interims: list[Interim] = []
         self._written = 0
-        self._ended = False
         self._punched = 0
-        self._writing = True
-        self._abandoned = False
-        self._detached: SpoolReader | None = None
-        self._interims: list[tuple[int, Fields]] = []
+        self._is_over = False
+        self._error: OriginError | None = None
+        self._is_abandoned = False
+        self._is_detached = False
+        """A reader left the fetch running in its stead."""
 
     # -- readers -------------------------------------------------------------------------------------------------
     def join(self) -> SpoolReader | None:
-        """A reader from the first byte on; None when those bytes are gone already, or nobody fetches any more."""
+        """A reader from the first byte on; None when those bytes are gone already, or will not come."""
         with self._change:
-            closed = not (self._writing or self._readers)
-            if closed or self._abandoned or self._punched or self._error is not None:
+            is_closed = self._is_over and not self._readers
+            if is_closed or self._is_abandoned or self._punched or self._error is not None:
                 return None
             reader = SpoolReader(self)
             self._readers.append(reader)
             return reader
 
-    def wait_answer(self, tell: Tell | None = None) -> Answer:
+    def wait_news(self, interims_seen: int) -> Interim | Answer:
         """See SpoolReader."""
-        told = 0
-        while True:
-            with self._change:
-                while self._answer is None and self._error is None and (tell is None or told == len(self._interims)):
-                    self._change.wait(_WAIT_SECONDS)
-                news = self._interims[told:]
-                if tell is None or not news:
-                    if self._answer is None:
-                        assert self._error is not None
-                        raise _once_more(self._error)
+        with self._change:
+            while True:
+                if interims_seen < len(self._interims):
+                    return self._interims[interims_seen]
+                if self._answer is not None:
                     return self._answer
-            told += len(news)
-            for status, fields in news:  # without the lock: a client may take its time
-                tell(status, fields)
+                if self._error is not None:
+                    raise _once_more(self._error)
+                self._change.wait(_WAIT_SECONDS)
 
     def wait_beyond(self, position: int) -> int:
         """See SpoolReader."""
         with self._change:
-            while self._written <= position and not self._ended:
+            while self._written <= position and not self._is_over:
                 self._change.wait(_WAIT_SECONDS)
             if self._written > position or self._error is None:
                 return self._written
             raise BodyCutShort(str(self._error))
-
-    def keep(self, reader: SpoolReader) -> None:
-        """See SpoolReader.stay_behind()."""
-        with self._change:
-            if self._detached is None:
-                self._detached = reader
-                reader.position = 1 << 62  # ahead of everything: the writer never waits for it
-            elif reader is not self._detached and reader in self._readers:  # one is enough
-                self._readers.remove(reader)
-            self._change.notify_all()
-            if self._ended:
-                self._leave_detached()
-            self._close_if_unused()
-
-    def _leave_detached(self) -> None:
-        if self._detached is not None and self._detached in self._readers:
-            self._readers.remove(self._detached)
 
     def notify(self) -> None:
         """A reader has moved on."""
         with self._change:
             self._change.notify_all()
 
-    def leave(self, reader: SpoolReader) -> None:
-        """See SpoolReader."""
+    def leave(self, reader: SpoolReader, *, detached: bool = False) -> None:
+        """See SpoolReader.close() and SpoolReader.detach()."""
         with self._change:
-            if reader in self._readers and reader is not self._detached:
+            if reader in self._readers:
                 self._readers.remove(reader)
+                self._is_detached = self._is_detached or detached
             self._change.notify_all()
             self._close_if_unused()
 
@@ -246,19 +251,19 @@ class Spool:
 
     @property
     def wanted(self) -> bool:
-        """True while somebody reads."""
-        return bool(self._readers)
+        """True while somebody reads, or has left the fetch running."""
+        return bool(self._readers) or (self._is_detached and not self._is_over)
 
     def abandon(self) -> bool:
-        """True when nobody reads; from then on nobody can join, so that the fetch may be dropped."""
+        """True when nobody wants it; from then on nobody can join, so that the fetch may be dropped."""
         with self._change:
-            self._abandoned = self._abandoned or not self._readers
-            return self._abandoned
+            self._is_abandoned = self._is_abandoned or not self.wanted
+            return self._is_abandoned
 
     def interim(self, status: int, fields: Fields) -> None:
         """Tell the readers of an interim answer."""
         with self._change:
-            self._interims.append((status, fields))
+            self._interims.append(Interim(status, fields))
             self._change.notify_all()
 
     def answer(self, answer: Answer) -> None:
@@ -298,8 +303,13 @@ class Spool:
             self._written = 0
 
     def lead(self, filled: int | None) -> int:
-        """How far the body is ahead of its fastest reader (`filled`: the fill's position, if there is one)."""
+        """How far the body is ahead of its fastest reader (`filled`: the fill's position, if there is one).
+
+        Nothing when nobody reads, or nobody needs to be waited for.
+        """
         positions = [reader.position for reader in self._readers]
+        if self._is_detached:
+            return 0
         if filled is not None:
             positions.append(filled)
         return self._written - max(positions, default=self._written)
@@ -323,14 +333,13 @@ class Spool:
     def end(self, error: OriginError | None = None) -> None:
         """The fetch is over; the writer leaves."""
         with self._change:
-            self._ended, self._writing = True, False
+            self._is_over = True
             self._error = None if error is None else _once_more(error)
-            self._leave_detached()
             self._change.notify_all()
             self._close_if_unused()
 
     def _close_if_unused(self) -> None:
-        if not self._writing and not self._readers and self.fd >= 0:
+        if self._is_over and not self._readers and self.fd >= 0:
             fd, self.fd = self.fd, -1
             with contextlib.suppress(OSError):
                 os.close(fd)

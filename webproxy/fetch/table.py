@@ -1,31 +1,99 @@
-"""FetchTable: one origin fetch for each missing key, whoever and however many ask for it.
+"""FetchTable: one origin fetch for each missing key, whoever and however many ask for it (request coalescing).
 
-A fetch runs in a thread of its own small pool and writes into a spool; who asked, and all who ask for the same key
-until the object is in the cache, read from that spool in workers of theirs.
+Theory of operation
+===================
+
+A fetch runs in a thread of the table's own small pool and writes into a spool. The leader, who opened it, and all
+followers, who ask for the same key while it runs, read from that spool in workers of theirs. What a fetch does is not
+known here; the table decides who shares it, when it runs, and what is remembered of it.
+
+    pending    as many fetches as there are threads may wait for a thread; beyond that a request is refused
+    running    under its key, until it is over: who asks is collapsed into it. A request that must bypass it opens a
+               fetch of its own, which takes over the key: followers join the latest
+    living     also fetches that nobody can join, because another one took over their key or a purge revoked them:
+               a purge has to reach those too
+    filled     the keys stored last, and when. A request that looked into the cache before that moment is sent back to
+               it instead of fetching once more
+
+A purge revokes the fetches of a URL: they go on for the readers that they have, but nobody joins them any longer, and
+nothing of them is stored (`StoreToken`).
+
+A fetch leaves `running` before its readers hear that it is over, so that whoever asks again after a failure is not
+collapsed into that failure. The lock is never held while anything waits for an origin, a cache or a client.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import random
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
+from typing import NamedTuple, Protocol
 
 from shmchannel.deadline import Deadline
-from webproxy.errors import FetchAborted, OriginError, OriginUnreachable, Overloaded
-from webproxy.fetch.backoff import pause_before_try
-from webproxy.fetch.job import FetchJob
+from webproxy.errors import OriginError, OriginUnreachable, Overloaded
 from webproxy.fetch.spool import Spool, SpoolReader
+from webproxy.store.store_token import StoreToken
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25
-"""So often a fetch that pauses between two tries looks whether anybody still wants it."""
 FILLED_MAX = 1024
 """So many of the last filled keys are remembered: more than there can be requests on their way from cache to origin."""
+
+
+class Job(Protocol):
+    """One fetch."""
+
+    @property
+    def object_key(self) -> bytes:
+        """The key of the URL whose objects it stores or changes."""
+
+    @property
+    def name(self) -> str:
+        """What is fetched, for the log."""
+
+    @property
+    def token(self) -> StoreToken:
+        """What a purge revokes."""
+
+    @property
+    def stored(self) -> bool:
+        """Whether the cache has what was asked for."""
+
+    def run(self) -> OriginError | None:
+        """Fetch until nothing more can happen; returns why it failed."""
+
+    def end(self, error: OriginError | None) -> None:
+        """Tell the readers that it is over."""
+
+
+class Startable(Protocol):
+    """What a fetch can be made of."""
+
+    @property
+    def key(self) -> bytes:
+        """What the fetch is shared under."""
+
+    def start(self, spool: Spool, stopping: threading.Event) -> Job:
+        """A fetch into this spool, which ends early once `stopping` is set."""
+
+
+class Opened(NamedTuple):
+    """A reader of a fetch, and whether somebody else had begun it."""
+
+    reader: SpoolReader
+    collapsed: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry:
+    """A fetch of the table."""
+
+    key: bytes
+    job: Job
+    spool: Spool
 
 
 class FetchTable:
@@ -34,28 +102,25 @@ class FetchTable:
     def __init__(self, *, threads: int, spool_directory: str | None) -> None:
         self._spool_directory = spool_directory
         self._change = threading.Condition()
-        self._running: dict[bytes, FetchJob] = {}
-        self._living: set[FetchJob] = set()
-        """With those that nobody joins: another one runs under their key, or they were withdrawn."""
+        self._running: dict[bytes, _Entry] = {}
+        self._living: set[_Entry] = set()
         self._filled: OrderedDict[bytes, float] = OrderedDict()
-        self._pending: deque[FetchJob] = deque()
+        self._pending: deque[_Entry] = deque()
         self._threads_max = threads
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._stopping = threading.Event()
         self.fetched_total = 0
-        self.joined_total = 0
+        self.collapsed_total = 0
         self.failed_total = 0
 
     @property
-    def stopping(self) -> threading.Event:
-        """Set once the daemon stops."""
-        return self._stopping
+    def running(self) -> int:
+        """How many fetches are not over."""
+        return len(self._living)
 
-    def open(
-        self, key: bytes, make: Callable[[Spool], FetchJob], missed_at: float = math.inf, *, join: bool = True
-    ) -> tuple[SpoolReader, bool] | None:
-        """A reader of the fetch that runs under `key` already (True), unless `join` is off, or of a new one (False).
+    def open(self, wanted: Startable, missed_at: float = math.inf, *, collapse: bool = True) -> Opened | None:
+        """A reader of the fetch that runs under the key of `wanted` already, unless `collapse` is off, or of a new one.
 
         `missed_at` is the moment (monotonic) before the cache was asked: None when the cache was filled with the key
         since then, so that it should be asked again.
@@ -67,40 +132,40 @@ class FetchTable:
         with self._change:
             if self._stopping.is_set():
                 raise OriginUnreachable("the daemon stops")
-            if self._filled.get(key, -math.inf) >= missed_at:
+            if self._filled.get(wanted.key, -math.inf) >= missed_at:
                 return None
-            running = self._running.get(key)
-            reader = running.spool.join() if running is not None and join else None
+            running = self._running.get(wanted.key)
+            reader = running.spool.join() if running is not None and collapse else None
             if reader is not None:
-                self.joined_total += 1
-                return reader, True
+                self.collapsed_total += 1
+                return Opened(reader, collapsed=True)
             if len(self._pending) >= self._threads_max:
                 raise Overloaded(f"{self._threads_max} fetches run and as many wait")
-            return self._enter(key, make), False
+            return Opened(self._enter(wanted), collapsed=False)
 
-    def _enter(self, key: bytes, make: Callable[[Spool], FetchJob]) -> SpoolReader:
+    def _enter(self, wanted: Startable) -> SpoolReader:
         spool = Spool(self._spool_directory)
         reader = spool.join()
         assert reader is not None
-        fetch = make(spool)
-        self._pending.append(fetch)
+        entry = _Entry(wanted.key, wanted.start(spool, self._stopping), spool)
+        self._pending.append(entry)
         if self._idle < len(self._pending) and len(self._threads) < self._threads_max:
-            thread = threading.Thread(target=self._run, name=f"fetch-{len(self._threads)}", daemon=True)
+            thread = threading.Thread(target=self._work, name=f"fetch-{len(self._threads)}", daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:
                 if not self._threads:
-                    self._pending.remove(fetch)
+                    self._pending.remove(entry)
                     raise Overloaded(f"no thread for a fetch: {error}") from error
             else:
                 self._threads.append(thread)
-        self._running[key] = fetch
-        self._living.add(fetch)
+        self._running[wanted.key] = entry
+        self._living.add(entry)
         self.fetched_total += 1
         self._change.notify()
         return reader
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         while True:
             with self._change:
                 self._idle += 1
@@ -108,71 +173,41 @@ class FetchTable:
                 self._idle -= 1
                 if not self._pending:
                     return
-                fetch = self._pending.popleft()
-            self._fetch(fetch)
+                entry = self._pending.popleft()
+            self._run(entry)
 
-    def _fetch(self, fetch: FetchJob) -> None:
-        failure = self._try_to_the_end(fetch)
+    def _run(self, entry: _Entry) -> None:
+        job = entry.job
+        try:
+            failure = job.run()
+        except Exception as error:
+            log.exception("fetch broken", extra={"url": job.name})
+            failure = OriginUnreachable(f"broken: {error!r}")
         with self._change:
-            for key in [key for key, running in self._running.items() if running is fetch]:
-                del self._running[key]
-            self._living.discard(fetch)
-            if fetch.stored:
-                self._filled[fetch.key] = monotonic()
-                self._filled.move_to_end(fetch.key)
+            if self._running.get(entry.key) is entry:
+                del self._running[entry.key]
+            self._living.discard(entry)
+            if job.stored:
+                self._filled[entry.key] = monotonic()
+                self._filled.move_to_end(entry.key)
                 if len(self._filled) > FILLED_MAX:
                     self._filled.popitem(last=False)
             self.failed_total += failure is not None
-        fetch.end(failure)
+        job.end(failure)
         if failure is not None:
-            log.info("fetch failed", extra={"url": fetch.name, "reason": str(failure)})
+            log.info("fetch failed", extra={"url": job.name, "reason": str(failure)})
 
-    def _try_to_the_end(self, fetch: FetchJob) -> OriginError | None:
-        """Fetch, again where that may help; never raises, so that every reader hears of the end."""
-        try:
-            self._try_repeatedly(fetch)
-        except OriginError as failure:
-            return failure
-        except Exception as failure:
-            log.exception("fetch broken", extra={"url": fetch.name})
-            return OriginUnreachable(f"broken: {failure!r}")
-        return None
+    def revoke(self, object_key: bytes, deadline: Deadline) -> bool:
+        """What is being fetched for the key goes only to those who wait for it now: it is neither joined nor stored.
 
-    def _try_repeatedly(self, fetch: FetchJob) -> None:
-        for number in range(fetch.tries):
-            self._pause(fetch, pause_before_try(number, random.random()))
-            try:
-                fetch.attempt()
-            except OriginError as error:
-                if not error.retryable or not fetch.can_go_on or number == fetch.tries - 1:
-                    raise
-                log.debug("trying again", extra={"url": fetch.name, "number": number + 1, "reason": str(error)})
-            except OSError as error:
-                raise OriginUnreachable(f"the body cannot be spooled: {error}") from error
-            else:
-                return
-
-    def _pause(self, fetch: FetchJob, seconds: float) -> None:
-        """Wait before a try; meanwhile its readers may leave, and a hit may need the segments of its fill."""
-        deadline = Deadline.after(seconds)
-        while True:
-            if self._stopping.wait(deadline.slice(LOOK_SECONDS)):
-                raise OriginUnreachable("the daemon stops")
-            if fetch.idle():
-                raise FetchAborted(f"{fetch.name}: nobody waits for it any more")
-            if deadline.expired:
-                return
-
-    def withdraw(self, object_key: bytes, deadline: Deadline) -> bool:
-        """What is fetched for the key goes to those only who wait for it by now: it is neither joined nor stored.
-
-        Returns when nothing of it is stored any more; False when that was not certain in time.
+        Returns when nothing of it is stored any longer; False when that was not certain in time.
         """
         with self._change:
-            fetches = [fetch for fetch in self._living if fetch.object_key == object_key]
-            for key in [key for key, running in self._running.items() if running in fetches]:
-                del self._running[key]
-        in_time = [fetch.token.withdraw(deadline.remaining()) for fetch in fetches]
+            revoked = [entry for entry in self._living if entry.job.object_key == object_key]
+            for entry in revoked:
+                if self._running.get(entry.key) is entry:
+                    del self._running[entry.key]
+        in_time = [entry.job.token.revoke(deadline.remaining()) for entry in revoked]
         return all(in_time)
 
     def stop(self) -> None:

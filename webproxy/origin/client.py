@@ -89,12 +89,10 @@ class Sink:
 class OriginClient:
     """Thread-safe: each thread has a handle of its own, for all origins."""
 
-    def __init__(self, limits: OriginLimits) -> None:
-        """`limits` are the defaults for fetches that bring none."""
-        self._limits = limits
+    def __init__(self) -> None:
         self._local = threading.local()
 
-    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits | None = None) -> OriginResponse:
+    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits) -> OriginResponse:
         """Send the request, follow redirects if wanted, and pass the response to the sink; returns its head, with
         trailers.
 
@@ -102,7 +100,6 @@ class OriginClient:
             OriginError: its subclass says what happened; a truncated body is OriginBadReply.
             BodyCutShort: the request's body ended before its length.
         """
-        limits = limits or self._limits
         url = request.url
         for _ in range(limits.redirects + 1):
             attempt = _Attempt(self._handle(), url, request, sink, limits)

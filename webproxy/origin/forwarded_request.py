@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from webproxy.caching.hop_by_hop import end_to_end
-from webproxy.caching.options import CachingOptions
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.origin.client import OriginClient, OriginLimits
@@ -17,22 +16,20 @@ _NOT_FORWARDED = (b"host", b"expect")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FetchSettings:
-    """The defaults for every fetch."""
+class ForwardSettings:
+    """What holds for every request to an origin."""
 
-    window_bytes: int
-    go_on_share: float
     redirects: int
     object_bytes_max: int
     via: Via
-    options: CachingOptions
 
 
 class ForwardedRequest:
     """Turns a client's request into one to an origin: target, fields and limits."""
 
-    def __init__(self, origin: OriginClient, settings: FetchSettings) -> None:
+    def __init__(self, origin: OriginClient, settings: ForwardSettings) -> None:
         self.origin = origin
+        self.via = settings.via
         self._settings = settings
         self.limits = lru_cache(maxsize=256)(self._limits)
 
@@ -53,4 +50,4 @@ class ForwardedRequest:
         kept = end_to_end(counted_down(request)).without(_NOT_FORWARDED)
         if target.host is not None:
             kept = kept.with_line(b"Host", target.host)
-        return kept.with_line(b"Via", self._settings.via.member(request.version))
+        return kept.with_line(b"Via", self.via.member(request.version))

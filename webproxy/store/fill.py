@@ -1,18 +1,33 @@
 """Fill: hand a body to the cache while it comes from the origin, without slowing the fetch or starving a hit.
 
-The fill moves when bytes and a free segment are there. It holds segments, and a worker of the cache, so it gives way
-when somebody waits for a segment, or when the origin or the cache lets it stand still: it is aborted, and begun anew
-from the spool when the body is complete. Whatever goes wrong here costs no more than that the object is not stored.
+Theory of operation
+===================
+
+A fill holds segments, and a worker of the cache, so it may only hold them while bytes move:
+
+    EARLY    the body is coming. Once a whole chunk is there, segments are free and a cache lives, a PUT begins, and
+             pump() hands over whatever is there. A small body never gets that far: it goes in one piece at the end.
+    LATE     the PUT was aborted, because somebody waited for a segment, or because the origin or the cache let it
+             stand still. It begins anew from the spool when the body is complete.
+    OVER     stored, refused, revoked or broken: nothing is handed over any more.
+
+The last chunk is never handed over before finish(), because with it the cache makes an object of what it has. Between
+the two lies the place where a purge can still stop it: finish() asks for the token, and holds it until the cache has
+answered. What the object was made of (a partial response) is looked at before the last chunk, and after a chunk that
+the cache has taken, so that it knows of the object: a purge finds either the one or the other.
+
+No method raises for what a cache does. Whatever goes wrong here costs no more than that the object is not stored.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
@@ -27,18 +42,10 @@ log = logging.getLogger(__name__)
 
 FILL_SEGMENTS = 2
 START_SECONDS = 2.0
+_NO_CACHE = b"no cache connected"
 YIELD_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 STILL_SECONDS = 0.25
-
-
-def metadata_of(stored: StoredResponse) -> Callable[[int], bytes]:
-    """What a fill needs to write the metadata of a response as soon as it knows how long the body is.
-
-    Raises MetadataError when that cannot be done, whatever the length.
-    """
-    encoded = encode(stored)
-    return lambda size: encoded if size == stored.body_bytes else encode(replace(stored, body_bytes=size))
 
 
 class Source(Protocol):
@@ -53,83 +60,188 @@ class Source(Protocol):
         """So many bytes are there."""
 
 
-class Fill:
-    """One object on its way into the cache; used by the fetch's thread only. No method raises for what a cache does."""
+class Ingredient(Protocol):
+    """What an object is made of, besides what an origin sends."""
 
-    def __init__(self, store: Store, key: bytes, spool: Source) -> None:
-        self._store = store
-        self.key = key
-        """May still be changed until the size is set."""
-        self._spool = spool
-        self._size: int | None = None
-        self._transfer: OutgoingTransfer | None = None
-        self._next_look = self._moved_at = 0.0
-        self._gave_way = False
-        self.given_up = not store.keeps
-        self.stored = False
-        self.token = StoreToken()
-        """The fetch's; the fill ends when it is withdrawn, and has not stored anything then."""
-        self.metadata_for: Callable[[int], bytes] = lambda _: b""
-        """The object's metadata, by its size in bytes; to be set before the size is."""
-        self.confirm: Callable[[], bool] | None = None
-        """Asked before the last chunk is handed over, when a cache that took one before it knows of the object (a purge
-        finds it from then on); False drops it."""
+    def is_as_found(self) -> bool:
+        """Whether it may still be stored in another object."""
+
+
+@dataclass(frozen=True, slots=True)
+class FillRequest:
+    """What is to be stored."""
+
+    key: bytes
+    stored: StoredResponse
+    """Its `body_bytes` counts for an incomplete response only: a whole one has as many as have come."""
+    size_bytes: int | None = None
+    """None: as many as have come at the end."""
+    token: StoreToken = field(default_factory=StoreToken)
+    made_of: Ingredient | None = None
+
+
+class Fill(Protocol):
+    """One object on its way into the cache; used by the fetch's thread only."""
 
     @property
     def position(self) -> int | None:
         """How much of the body the cache has got, or None when nothing is under way."""
-        return self._transfer.position if self._transfer is not None else None
 
     @property
     def is_coming(self) -> bool:
         """True when the cache gets the body now, or will when it is complete."""
+
+    @property
+    def given_up(self) -> bool:
+        """True when the cache does not need the spool any longer."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        """The fill moves in whole chunks, which are smaller than this."""
+
+    @property
+    def refusal(self) -> bytes:
+        """Why nothing will be stored, as far as is known now, for Cache-Status; empty when nothing is in the way."""
+
+    def pump(self) -> None:
+        """Hand over what can be handed over now; never waits for the cache, except for room in its queue."""
+
+    def yield_turn(self) -> None:
+        """Let go of the segment that a hit waits for, and of the cache's worker that has nothing to do."""
+
+    def finish(self) -> bool:
+        """The body is complete: hand the rest over and wait for the cache; True when it has stored the object."""
+
+    def cancel(self) -> None:
+        """The fetch is over: what is not complete by now will not be."""
+
+
+class Fills(Protocol):
+    """Begins fills."""
+
+    def begin(self, request: FillRequest, source: Source) -> Fill:
+        """A fill from a source in which there may be nothing yet."""
+
+
+class NoFill:
+    """As Fill, where nothing is stored; also what begins none."""
+
+    position: None = None
+    is_coming = False
+    given_up = True
+    chunk_bytes = 0
+    refusal = _NO_CACHE
+
+    def begin(self, request: FillRequest, source: Source) -> Fill:  # noqa: ARG002
+        """As Fills.begin()."""
+        return self
+
+    def pump(self) -> None:
+        """Nothing is handed over."""
+
+    def yield_turn(self) -> None:
+        """Nothing is held."""
+
+    def finish(self) -> bool:
+        """Nothing is stored."""
+        return False
+
+    def cancel(self) -> None:
+        """There is nothing to be cancelled."""
+
+
+NO_FILL: Final = NoFill()
+
+
+class CacheFills:
+    """As Fills, into a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def begin(self, request: FillRequest, source: Source) -> Fill:
+        """As Fills.begin()."""
+        return CacheFill(self._store, request, source) if self._store.keeps else NO_FILL
+
+
+class _Phase(Enum):
+    EARLY = "handed over while it comes"
+    LATE = "handed over when it is complete"
+    OVER = "stored, or not to be"
+
+
+class CacheFill:
+    """As Fill, into a cache."""
+
+    def __init__(self, store: Store, request: FillRequest, source: Source) -> None:
+        self._store = store
+        self._request = request
+        self._source = source
+        self._size = request.size_bytes
+        self._phase = _Phase.EARLY
+        self._transfer: OutgoingTransfer | None = None
+        self._next_look = self._moved_at = 0.0
+        self._metadata = self._encode()
+
+    @property
+    def position(self) -> int | None:
+        """As Fill.position."""
+        return self._transfer.position if self._transfer is not None else None
+
+    @property
+    def is_coming(self) -> bool:
+        """As Fill.is_coming."""
         if self.given_up or self._size is None:
             return False
         return self._transfer is not None or self._store.connected
 
     @property
+    def given_up(self) -> bool:
+        """As Fill.given_up."""
+        return self._phase is _Phase.OVER
+
+    @property
     def chunk_bytes(self) -> int:
-        """The fill moves in whole chunks, which are smaller than this."""
+        """As Fill.chunk_bytes."""
         return self._store.chunk_bytes
 
-    def describe(self, stored: StoredResponse) -> None:
-        """The object is the body of this response; it is given up when that is more than its metadata can hold."""
-        try:
-            self.metadata_for = metadata_of(stored)
-        except MetadataError as error:
-            log.info("object not stored", extra={"key": self.key, "reason": str(error)})
-            self.given_up = True
-
-    def set_size(self, size_bytes: int) -> None:
-        """The body's length is known: the fill may begin."""
-        self._size = size_bytes
+    @property
+    def refusal(self) -> bytes:
+        """As Fill.refusal."""
+        if self.given_up:
+            return b"fields too long"
+        return b"" if self._store.connected else _NO_CACHE
 
     def pump(self) -> None:
-        """Hand over what can be handed over now; never waits for the cache, except for room in its queue.
-
-        The last chunk stays here until finish(): with it the cache would store the object.
-        """
-        if self.token.withdrawn:
+        """As Fill.pump(). The last chunk stays here until finish(): with it the cache would store the object."""
+        if self._request.token.revoked:
             self.cancel()
         if self.given_up or self._size is None:
             return
+        handed_early = self._handed_early(self._source.written)
         try:
-            if self._transfer is None and self._may_begin() and self._cache_is_there():
+            if self._transfer is None and self._may_begin(handed_early):
                 self._begin(segments_max=FILL_SEGMENTS, wait=False)
             if self._transfer is not None:
-                self._pump(self._transfer)
+                self._pump(self._transfer, handed_early)
         except (ShmChannelError, CacheUnavailable, OSError) as error:
-            self._drop(error)
+            self._break(error)
 
-    def _may_begin(self) -> bool:
-        """Whether there is a whole chunk to begin with: a small body goes in one go, when it is complete."""
-        return not self._gave_way and self._handed_early(self._spool.written) >= self.chunk_bytes
+    def _may_begin(self, handed_early: int) -> bool:
+        """Whether there is a whole chunk to begin with, and a cache that lives.
 
-    def _pump(self, transfer: OutgoingTransfer) -> None:
+        That is looked at once a second: a lease for one that is absent would only be retired.
+        """
+        if self._phase is _Phase.LATE or handed_early < self.chunk_bytes or monotonic() < self._next_look:
+            return False
+        self._next_look = monotonic() + LOOK_SECONDS
+        return self._store.connected
+
+    def _pump(self, transfer: OutgoingTransfer, handed_early: int) -> None:
         position = transfer.position
-        transfer.pump(self._read_into, self._handed_early(self._spool.written), wait=False)
+        transfer.pump(self._read_into, handed_early, wait=False)
         if transfer.refused:
-            self.given_up = True
+            self._phase = _Phase.OVER
             transfer.commit()
             self._close()
         elif transfer.position != position:
@@ -145,90 +257,98 @@ class Fill:
         assert self._size is not None
         return min(available_bytes, self._size - 1)
 
-    def _cache_is_there(self) -> bool:
-        """Whether a cache lives, looked at once a second: a lease for one that is absent would only be retired."""
-        if monotonic() < self._next_look:
-            return False
-        self._next_look = monotonic() + LOOK_SECONDS
-        return self._store.connected
-
     def yield_turn(self) -> None:
-        """Let go of the segment that a hit waits for, and of the cache's worker that has nothing to do.
-
-        The body is handed over when it is complete.
-        """
+        """As Fill.yield_turn(). The body is handed over when it is complete."""
         if self._transfer is None or self._transfer.complete:
             return
         if self._store.others_wait or self._stands_still():
             self._let_go()
 
     def _let_go(self) -> None:
-        self._gave_way = True
+        self._phase = _Phase.LATE
         self._abort()
 
-    def finish(self) -> None:
-        """The body is complete in the spool: hand the rest over and wait for the commit."""
-        if self.token.withdrawn:
+    def finish(self) -> bool:
+        """As Fill.finish()."""
+        if self._request.token.revoked:
             self.cancel()
-        if self.given_up or self._size is None:
-            return
+        if self.given_up:
+            return False
+        if self._size is None:
+            self._size = self._source.written
+            self._metadata = self._encode()
         try:
-            if self._transfer is None:
-                if not self._store.connected:
-                    return
+            if self._transfer is None and not self.given_up and self._store.connected:
                 self._begin(segments_max=1, wait=True)
-            transfer = self._transfer
-            if transfer is None:
-                return
-            transfer.pump(self._read_into, self._handed_early(self._size), wait=True)
-            if self.confirm is not None and not self.confirm():
-                log.info("object not stored", extra={"key": self.key, "reason": "its source is gone"})
-                self.cancel()
-                return
-            with self.token.use() as granted:
-                if not granted:
-                    self.cancel()
-                    return
-                transfer.pump(self._read_into, self._size, wait=True)
-                self.stored = transfer.commit()
-            if not self.stored:
-                log.info("object not stored by the cache", extra={"key": self.key, "size_bytes": self._size})
-            self._close()
+            return self._transfer is not None and self._finish(self._transfer, self._size)
         except (ShmChannelError, CacheUnavailable, OSError) as error:
-            self._drop(error)
+            self._break(error)
+            return False
+
+    def _finish(self, transfer: OutgoingTransfer, size_bytes: int) -> bool:
+        request = self._request
+        transfer.pump(self._read_into, self._handed_early(size_bytes), wait=True)
+        if request.made_of is not None and not request.made_of.is_as_found():
+            log.info("object not stored", extra={"key": request.key, "reason": "its source is gone"})
+            self.cancel()
+            return False
+        with request.token.use() as granted:
+            if not granted:
+                self.cancel()
+                return False
+            transfer.pump(self._read_into, size_bytes, wait=True)
+            stored = transfer.commit()
+        if not stored:
+            extra = {"key": request.key, "size_bytes": size_bytes, "reason": "refused by the cache"}
+            log.info("object not stored", extra=extra)
+        self._phase = _Phase.OVER
+        self._close()
+        return stored
 
     def cancel(self) -> None:
-        """The fetch is over: what is not complete by now will not be."""
-        self.given_up = True
+        """As Fill.cancel()."""
+        self._phase = _Phase.OVER
         if self._transfer is not None:
             self._abort()
 
     def _begin(self, *, segments_max: int, wait: bool) -> None:
         assert self._size is not None
-        try:
-            metadata = self.metadata_for(self._size)
-        except MetadataError as error:
-            log.info("object not stored", extra={"key": self.key, "reason": str(error)})
-            self.given_up = True
-            return
-        deadline = Deadline.after(START_SECONDS)
-        self._transfer = self._store.put(self.key, self._size, metadata, deadline, segments_max=segments_max, wait=wait)
+        self._transfer = self._store.put(
+            self._request.key,
+            self._size,
+            self._metadata,
+            Deadline.after(START_SECONDS),
+            segments_max=segments_max,
+            wait=wait,
+        )
         self._moved_at = monotonic()
 
+    def _encode(self) -> bytes:
+        """The metadata for the size that is known by now; when they are too long, nothing is stored."""
+        stored = self._request.stored
+        if self._size is not None and not stored.incomplete:
+            stored = replace(stored, body_bytes=self._size)
+        try:
+            return encode(stored)
+        except MetadataError as error:
+            log.info("object not stored", extra={"key": self._request.key, "reason": str(error)})
+            self._phase = _Phase.OVER
+            return b""
+
     def _read_into(self, views: Sequence[memoryview], offset: int) -> int:
-        return os.preadv(self._spool.fd, views, offset)
+        return os.preadv(self._source.fd, views, offset)
 
     def _abort(self) -> None:
         assert self._transfer is not None
         try:
             self._transfer.abort(YIELD_SECONDS)
         except ShmChannelError as error:
-            log.debug("fill abandoned", extra={"key": self.key, "reason": str(error)})
+            log.debug("fill abandoned", extra={"key": self._request.key, "reason": str(error)})
         self._close()
 
-    def _drop(self, error: Exception) -> None:
-        log.debug("fill broken", extra={"key": self.key, "reason": str(error)})
-        self.given_up = True
+    def _break(self, error: Exception) -> None:
+        log.debug("fill broken", extra={"key": self._request.key, "reason": str(error)})
+        self._phase = _Phase.OVER
         self._close()
 
     def _close(self) -> None:
@@ -238,4 +358,4 @@ class Fill:
         try:
             transfer.close()
         except ShmChannelError as error:  # no new segment in place of a retired one: the pool logs and tries again
-            log.debug("fill left", extra={"key": self.key, "reason": str(error)})
+            log.debug("fill left", extra={"key": self._request.key, "reason": str(error)})

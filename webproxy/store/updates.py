@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from typing import Protocol
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
@@ -21,13 +21,30 @@ from webproxy.caching.variants import Variant, VariantIndex, replaced_by, varian
 from webproxy.errors import CacheUnavailable
 from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.origin.routing import Target
-from webproxy.store.fill import Fill, Source
 from webproxy.store.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
 from webproxy.store.store import Missing, Store
 
 log = logging.getLogger(__name__)
 
 WRITE_SECONDS = 2.0
+
+
+class Revocable(Protocol):
+    """The fetches that are on their way, as a purge sees them."""
+
+    def revoke(self, object_key: bytes, deadline: Deadline) -> bool:
+        """See to it that nothing of what is being fetched for a key is stored; False when that is not certain."""
+
+
+class NoFetches:
+    """As Revocable, where nothing is fetched."""
+
+    def revoke(self, _object_key: bytes, _deadline: Deadline) -> bool:
+        """Nothing is on its way."""
+        return True
+
+
+_NO_FETCHES = NoFetches()
 
 
 class CacheUpdater:
@@ -37,12 +54,11 @@ class CacheUpdater:
         self,
         store: Store,
         lookup: ObjectLookup,
-        withdraw: Callable[[bytes, Deadline], bool] = lambda _key, _deadline: True,
+        fetches: Revocable = _NO_FETCHES,
     ) -> None:
-        """`withdraw` sees to it that nothing of what is being fetched for a key is stored; False: not for certain."""
         self._store = store
         self._lookup = lookup
-        self._withdraw = withdraw
+        self._fetches = fetches
         self._lock = threading.Lock()
 
     @property
@@ -54,10 +70,6 @@ class CacheUpdater:
     def keeps(self) -> bool:
         """Whether anything can be stored at all."""
         return self._store.keeps
-
-    def make_fill(self, key: bytes, source: Source) -> Fill:
-        """What hands a body to the cache while it comes."""
-        return Fill(self._store, key, source)
 
     def update(self, key: bytes, version: int, stored: StoredResponse) -> bool:
         """Replace the metadata of an object whose body stays; False when that version is gone."""
@@ -132,7 +144,7 @@ class CacheUpdater:
         Raises:
             CacheUnavailable: the cache cannot be told.
         """
-        is_certain = self._withdraw(key, Deadline.after(WRITE_SECONDS))
+        is_certain = self._fetches.revoke(key, Deadline.after(WRITE_SECONDS))
         count = self._store.purge(key, Deadline.after(WRITE_SECONDS), below=True, invalidate=soft)
         if not is_certain:
             raise CacheUnavailable("the cache does not end storing what is to go")

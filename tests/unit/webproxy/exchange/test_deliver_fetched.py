@@ -47,7 +47,7 @@ def send(spool: Spool) -> Send:
     """Answer a request of these fields from the spool; the result, and all that the client got."""
     answers = FetchedDelivery(ResponseHeads(b"us"))
 
-    def answer(answered: Head, *wishes: bytes, joined: bool = False) -> tuple[RequestOutcome, bytes]:
+    def answer(answered: Head, *wishes: bytes, collapsed: bool = False) -> tuple[RequestOutcome, bytes]:
         reader = spool.join()
         assert reader is not None
         spool.end()
@@ -56,7 +56,7 @@ def send(spool: Spool) -> Send:
             context = RequestContext(connection, request(*wishes), STAYS, NOW, TARGET)
             try:
                 condition = evaluate_conditions(context.request, answered.stored, NOW)
-                outcome = answers.send(context, reader, answered, DECISION, condition, joined=joined)
+                outcome = answers.send(context, reader, answered, DECISION, condition, collapsed=collapsed)
             finally:
                 reader.close()
                 sockets.close(fd)
@@ -74,7 +74,7 @@ def test_the_first_asker_gets_all_that_came(send: Send) -> None:
 
 
 def test_who_shares_it_gets_what_is_stored(send: Send) -> None:
-    _, sent = send(head(), joined=True)
+    _, sent = send(head(), collapsed=True)
     assert b"Set-Cookie" not in sent
     assert b"Age: 1\r\n" in sent
     assert b"stored; collapsed\r\n" in sent
@@ -117,7 +117,7 @@ def test_a_fetch_that_fails_in_mid_body(spool: Spool) -> None:
         context = RequestContext(connection, request(), STAYS, NOW, TARGET)
         with pytest.raises(BodyCutShort):
             FetchedDelivery(ResponseHeads(b"us")).send(
-                context, reader, head(length=None), DECISION, Condition.PROCEED, joined=False
+                context, reader, head(length=None), DECISION, Condition.PROCEED, collapsed=False
             )
         sockets.close(fd)
     reader.close()

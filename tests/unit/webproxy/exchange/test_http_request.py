@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.fetching import fetches_without_a_store
+from tests.support.fetching import http_fetch_parts
 from tests.support.handlers import TIMEOUTS
 from tests.support.http_sockets import http_connection
-from tests.support.sinks import origin_client
 from tests.support.streams import source_of
 from tests.support.tcp import connected
 from webproxy.caching.options import DEFAULT_OPTIONS
@@ -24,9 +23,7 @@ from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
-from webproxy.fetch.spool import SpoolReader
-from webproxy.fetch.table import FetchTable
-from webproxy.origin.forwarded_request import FetchSettings, ForwardedRequest
+from webproxy.fetch.table import FetchTable, Opened
 from webproxy.origin.routing import OriginRule, OriginTable
 from webproxy.origin.via import Via
 from webproxy.store.lookup import ObjectLookup
@@ -37,9 +34,6 @@ from webproxy.transport.job import KEEP_ALIVE, Done
 from webproxy.transport.shutdown import Shutdown
 
 VIA = Via(b"us", b"0123")
-FETCH_SETTINGS = FetchSettings(
-    window_bytes=1, go_on_share=0.5, redirects=3, object_bytes_max=1, via=VIA, options=DEFAULT_OPTIONS
-)
 Ask = Callable[..., tuple[bool, bytes]]
 
 
@@ -49,12 +43,12 @@ class FailingFetches(HttpFetches):
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def open(self, order: FetchRequest, missed_at: float, *, alone: bool = False) -> tuple[SpoolReader, bool] | None:
+    def open(self, wanted: FetchRequest, missed_at: float, *, bypass: bool = False) -> Opened | None:
         raise self._error
 
 
 def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRequestHandler:
-    asker, heads = ForwardedRequest(origin_client(), FETCH_SETTINGS), ResponseHeads(b"us")
+    parts, heads = http_fetch_parts(), ResponseHeads(b"us")
     store = NoStore()
     lookup = ObjectLookup(store)
     updates = CacheUpdater(store, lookup)
@@ -65,10 +59,10 @@ def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRe
         LocalResponses(heads, VIA),
         StoredDelivery(source_of(store), heads),
         FetchedDelivery(heads),
-        PassThrough(asker, purges, heads, body_timeout_s=1.0),
+        PassThrough(parts.asker, purges, heads, body_timeout_s=1.0),
         purges,
     )
-    fetches = fetches or fetches_without_a_store(table, asker, FETCH_SETTINGS)
+    fetches = fetches or HttpFetches(table, parts)
     return HttpRequestHandler(lookup, updates, origins, fetches, answers, heads, DEFAULT_OPTIONS, TIMEOUTS, Shutdown())
 
 

@@ -31,11 +31,11 @@ def test_fifty_equal_misses_make_one_request() -> None:
     route = Route(body=BODY, hold=gate, hold_head=True)
     with OriginStub({"/x": route}) as origin, running(origin) as fetches, ThreadPoolExecutor(50) as crew:
         bodies = [crew.submit(lambda: read(opened(fetches, b"/x"))) for _ in range(50)]
-        wait_until(lambda: fetches.table.joined_total == 49)
+        wait_until(lambda: fetches.table.collapsed_total == 49)
         gate.set()
         assert {got.result(WATCHDOG_S) for got in bodies} == {BODY}
         assert origin.count("/x") == 1
-    assert (fetches.table.fetched_total, fetches.table.joined_total, fetches.table.failed_total) == (1, 49, 0)
+    assert (fetches.table.fetched_total, fetches.table.collapsed_total, fetches.table.failed_total) == (1, 49, 0)
 
 
 def test_a_follower_is_served_while_the_leader_still_downloads() -> None:
@@ -219,8 +219,7 @@ def test_the_fetch_stays_within_its_window_of_the_fastest_reader() -> None:
     with OriginStub({"/x": Route(body=body)}) as origin, running(origin, window_bytes=1 << 20) as fetches:
         reader = opened(fetches, b"/x")
         reader.wait_answer()
-        spool = reader._spool
-        wait_until(lambda: spool.written > 1 << 20)
+        wait_until(lambda: reader.wait_available() > 1 << 20)
         while reader.position < len(body):
             available = reader.wait_available()
             assert available <= (1 << 20) + 256 * 1024

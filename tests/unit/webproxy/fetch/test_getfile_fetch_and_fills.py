@@ -8,13 +8,11 @@ from time import monotonic
 
 import pytest
 
-from tests.support.fetching import FakeFill, opened, read, remembering, running
+from tests.support.fetching import FakeFill, FakeFills, opened, read, running
 from tests.support.waiting import wait_until
 from webproxy.caching.stored import Selecting, StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
 from webproxy.fetch import table
-from webproxy.fetch.spool import Spool
-from webproxy.store.fill import Fill
 from webproxy.store.getfile_variants import GetfileVariants
 from workloads.origin_stub import OriginStub, Route
 
@@ -22,56 +20,49 @@ BODY = os.urandom(400_001)
 
 
 def test_who_missed_before_the_fill_is_sent_back_to_the_cache() -> None:
-    made: list[FakeFill] = []
-    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, make_fill=remembering(made)) as fetches:
+    fills = FakeFills()
+    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, fills=fills) as fetches:
         missed_at = monotonic()
         assert read(opened(fetches, b"/x", missed_at)) == BODY
-        wait_until(lambda: not fetches.table._running)
+        wait_until(lambda: not fetches.table.running)
         assert fetches.open(b"/x", missed_at) is None
         assert read(opened(fetches, b"/x", monotonic())) == BODY  # asked after the fill: it left the cache again
-        assert origin.count("/x") == len(made) == 2
+        assert origin.count("/x") == len(fills.made) == 2
 
 
 def test_what_the_cache_did_not_store_is_fetched_again() -> None:
-    made: list[FakeFill] = []
-
-    class Refused(FakeFill):
-        def finish(self) -> None:
-            self.given_up = True
-
-    def make(key: bytes, spool: Spool) -> Fill:
-        made.append(Refused(key, spool))
-        return made[-1]
-
-    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, make_fill=make) as fetches:
+    fills = FakeFills(lambda fill: setattr(fill, "stores", False))
+    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, fills=fills) as fetches:
         missed_at = monotonic()
         for _ in range(2):
             assert read(opened(fetches, b"/x", missed_at)) == BODY
-            wait_until(lambda: not fetches.table._running)
+            wait_until(lambda: not fetches.table.running)
         assert origin.count("/x") == 2
 
 
 def test_only_so_many_fills_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "FILLED_MAX", 3)
     routes = {f"/{n}": Route(body=b"x") for n in range(5)}
-    with OriginStub(routes) as origin, running(origin, make_fill=remembering([])) as fetches:
+    with OriginStub(routes) as origin, running(origin, fills=FakeFills()) as fetches:
+        missed_at = monotonic()
         for path in routes:
             read(opened(fetches, path.encode()))
-            wait_until(lambda: not fetches.table._running)
-        assert list(fetches.table._filled) == [b"/2", b"/3", b"/4"]
+            wait_until(lambda: not fetches.table.running)
+        remembered = [path for path in reversed(routes) if fetches.open(path.encode(), missed_at) is None]
+        assert remembered == ["/4", "/3", "/2"]
 
 
 def test_a_fill_goes_on_without_any_client() -> None:
-    made: list[FakeFill] = []
+    fills = FakeFills()
     gate = threading.Event()
     route = Route(body=BODY, hold=gate, hold_at=200_000)
-    with OriginStub({"/x": route}) as origin, running(origin, make_fill=remembering(made)) as fetches:
+    with OriginStub({"/x": route}) as origin, running(origin, fills=fills) as fetches:
         reader = opened(fetches, b"/x")
         reader.wait_available()
-        wait_until(lambda: made[0].taken)
+        wait_until(lambda: fills.made[0].position)
         reader.close()
         gate.set()
-        wait_until(lambda: made[0].stored)
+        wait_until(lambda: fills.made[0].stored)
         assert origin.count("/x") == 1
 
 
@@ -79,46 +70,43 @@ def test_a_client_is_never_slowed_by_a_cache_that_takes_nothing() -> None:
     body = os.urandom(4 << 20)
 
     def stuck(fill: FakeFill) -> None:
-        fill.takes, fill.taken = False, 0
+        fill.takes, fill.position = False, 0
 
-    made: list[FakeFill] = []
+    fills = FakeFills(stuck)
     with (
         OriginStub({"/x": Route(body=body)}) as origin,
-        running(origin, window_bytes=65_536, make_fill=remembering(made, stuck)) as fetches,
+        running(origin, window_bytes=65_536, fills=fills) as fetches,
     ):
         assert read(opened(fetches, b"/x")) == body
 
 
 def test_a_client_that_left_ends_the_fetch_when_no_cache_takes_it() -> None:
-    made: list[FakeFill] = []
-
-    def absent(fill: FakeFill) -> None:
-        fill.takes = False
+    fills = FakeFills(lambda fill: setattr(fill, "takes", False))
 
     body = os.urandom(4 << 20)
     with (
         OriginStub({"/x": Route(body=body)}) as origin,
-        running(origin, window_bytes=65_536, make_fill=remembering(made, absent)) as fetches,
+        running(origin, window_bytes=65_536, fills=fills) as fetches,
     ):
         reader = opened(fetches, b"/x")
         reader.wait_available()
         reader.close()
-        wait_until(lambda: made[0].cancelled)  # the last of its steps
+        wait_until(lambda: fills.made[0].cancelled)  # the last of its steps
         assert fetches.table.failed_total == 1
-        assert not made[0].stored
+        assert not fills.made[0].stored
         assert read(opened(fetches, b"/x")) == body
 
 
 def test_a_failed_fetch_is_never_finished_in_the_cache() -> None:
-    made: list[FakeFill] = []
+    fills = FakeFills()
     with (
         OriginStub({"/x": Route(body=BODY, reset_at=300_000)}) as origin,
-        running(origin, make_fill=remembering(made)) as fetches,
+        running(origin, fills=fills) as fetches,
         pytest.raises((BodyCutShort, OriginError)),
     ):
         read(opened(fetches, b"/x"))
-    wait_until(lambda: made[0].cancelled)
-    assert not made[0].stored
+    wait_until(lambda: fills.made[0].cancelled)
+    assert not fills.made[0].stored
 
 
 class Elsewhere(GetfileVariants):
@@ -139,27 +127,27 @@ VARYING = Route(body=BODY, headers={"Cache-Control": "max-age=60", "Vary": "Acce
 
 
 def test_what_varies_is_stored_where_it_is_found_and_entered_when_it_is_whole() -> None:
-    made: list[FakeFill] = []
+    fills = FakeFills()
     variants = Elsewhere(b"/x\0id")
     with (
         OriginStub({"/x": VARYING}) as origin,
-        running(origin, make_fill=remembering(made), variants=variants) as fetches,
+        running(origin, fills=fills, variants=variants) as fetches,
     ):
         missed_at = monotonic()
         assert read(opened(fetches, b"/x")) == BODY
-        wait_until(lambda: not fetches.table._running)
-        assert made[0].key == b"/x\0id"
+        wait_until(lambda: not fetches.table.running)
+        assert fills.made[0].request.key == b"/x\0id"
         assert variants.entered == [(b"/x", b"/x\0id", ((b"accept", b"*/*"),))]
         assert fetches.open(b"/x", missed_at) is None
 
 
 def test_what_has_no_place_is_not_stored() -> None:
-    made: list[FakeFill] = []
+    fills = FakeFills()
     variants = Elsewhere(None)
     with (
         OriginStub({"/x": VARYING}) as origin,
-        running(origin, make_fill=remembering(made), variants=variants) as fetches,
+        running(origin, fills=fills, variants=variants) as fetches,
     ):
         assert read(opened(fetches, b"/x")) == BODY
-        wait_until(lambda: not fetches.table._running)
-        assert (made[0].given_up, variants.entered) == (True, [])
+        wait_until(lambda: not fetches.table.running)
+        assert (fills.made, variants.entered) == ([], [])

@@ -10,27 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.fetching import fetches_without_a_store, table_of
+from tests.support.fetching import http_fetch_parts, table_of
 from tests.support.http_values import request
-from tests.support.sinks import origin_client
 from tests.support.waiting import wait_until
-from webproxy.caching.options import DEFAULT_OPTIONS
-from webproxy.fetch.http_fetch import FetchRequest, FetchSettings, HttpFetches
+from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.spool import Head, SpoolReader
-from webproxy.fetch.table import FetchTable
-from webproxy.origin.forwarded_request import ForwardedRequest
+from webproxy.fetch.table import FetchTable, Opened
 from webproxy.origin.routing import OriginRule, Target
-from webproxy.origin.via import Via
 from workloads.origin_stub import OriginStub, Route
-
-SETTINGS = FetchSettings(
-    window_bytes=1 << 20,
-    go_on_share=0.5,
-    redirects=3,
-    object_bytes_max=1 << 20,
-    via=Via(b"us", b"0123"),
-    options=DEFAULT_OPTIONS,
-)
 
 
 @contextmanager
@@ -38,13 +25,13 @@ def asking(route: Route) -> Iterator[tuple[HttpFetches, FetchTable, FetchRequest
     with OriginStub({"/x": route}) as origin, table_of() as table:
         target = Target(b"/x", OriginRule(url=origin.url, tries=1), origin.url, b"/x", b"/x")
         yield (
-            fetches_without_a_store(table, ForwardedRequest(origin_client(), SETTINGS), SETTINGS),
+            HttpFetches(table, http_fetch_parts()),
             table,
             FetchRequest(target, request()),
         )
 
 
-def opened(fetches: HttpFetches, order: FetchRequest) -> tuple[SpoolReader, bool]:
+def opened(fetches: HttpFetches, order: FetchRequest) -> Opened:
     found = fetches.open(order, math.inf)
     assert found is not None
     return found
@@ -78,7 +65,7 @@ def test_who_would_wait_in_vain_does_not_wait(control: str, status: int, waits: 
         gate.set()
         fetches.mark_unshareable(order, answer(second[0]))
         answer(first[0])
-        wait_until(lambda: not table._running)
+        wait_until(lambda: not table.running)
         gate.clear()
         third, fourth = opened(fetches, order), opened(fetches, order)
         assert (third[1], fourth[1]) == (False, waits)
@@ -92,9 +79,9 @@ def test_an_answer_for_everybody_is_waited_for_again() -> None:
     with asking(held(gate, "max-age=60")) as (fetches, table, order):
         gate.set()
         fetches.mark_unshareable(order, replace(answer(opened(fetches, order)[0]), is_shareable=False))
-        wait_until(lambda: not table._running)
+        wait_until(lambda: not table.running)
         assert not opened_and_left(fetches, order)
-        wait_until(lambda: not table._running)
+        wait_until(lambda: not table.running)
         gate.clear()
         readers = [opened(fetches, order) for _ in range(2)]
         assert [joined for _, joined in readers] == [False, True]

@@ -1,303 +1,432 @@
-"""FetchJob: when does a fetch wait, go on or end, as clients and the cache come and go?"""
+"""Fetch: when does a fetch wait, go on, try again or end, as clients, the cache and the origin come and go?"""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import pytest
 
-from tests.support.fetching import FakeFill
+from tests.support.fetching import FakeFill, FakeFills, ScriptedOrigin, ScriptedPlan, joined
 from tests.support.http_values import fields
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.errors import BodyCutShort, OriginBadReply, OriginTimeout
-from webproxy.fetch.job import FetchJob
-from webproxy.fetch.spool import PUNCH_BYTES, BodyFound, Spool, SpoolReader
+from webproxy.errors import BodyCutShort, OriginBadReply, OriginError, OriginTimeout, OriginUnreachable
+from webproxy.fetch.job import Fetch, FetchMeans
+from webproxy.fetch.spool import PUNCH_BYTES, BodyFound, Spool
+from webproxy.fetch.state import Event
+from webproxy.origin.client import Sink
 from webproxy.origin.response_head import OriginResponse
 
 WINDOW = 1000
+Script: TypeAlias = Callable[[Sink], None]
 
 
-class Job(FetchJob):
-    """A job whose body the test writes."""
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.fetch.backoff.FIRST_PAUSE_SECONDS", 0.002)
 
-    def __init__(self, length: int | None, go_on_share: float, *, with_fill: bool) -> None:
+
+def head(length: int | None, *lines: bytes, status: int = 200) -> OriginResponse:
+    return OriginResponse(status=status, fields=fields(*lines), length=length)
+
+
+class Running:
+    """A fetch with one reader and an origin that the test plays."""
+
+    def __init__(self, plan: ScriptedPlan, fills: FakeFills, share: float) -> None:
+        self.plan = plan
+        self.fills = fills
         self.stop = threading.Event()
-        spool = Spool(None)
-        super().__init__(b"/x", spool, self.stop, tries=1, window_bytes=WINDOW, go_on_share=go_on_share)
-        self.reader = joined(spool)
-        self.fake = FakeFill(b"/x", spool)
-        self.fake.taken = 0
-        if with_fill:
-            self.fill = self.fake
-        self._length = length
-        if length is not None:
-            spool.answer(BodyFound(length))
-            self.fake.set_size(length)
+        self.origin = ScriptedOrigin()
+        self.spool = Spool(None)
+        self.reader = joined(self.spool)
+        means = FetchMeans(origin=self.origin, window_bytes=WINDOW, continue_after_share=share)
+        self.fetch = Fetch(plan, self.spool, self.stop, means)
+
+    @property
+    def fill(self) -> FakeFill:
+        return self.fills.made[-1]
+
+    def run(self, *scripts: Script) -> OriginError | None:
+        """Let the origin answer so, once for each request; then the fetch is over."""
+        self.origin.scripts += scripts
+        failure = self.fetch.run()
+        self.fetch.end(failure)
+        self.reader.close()
+        assert self.spool.fd == -1
+        assert not self.origin.scripts, "it asked as often as there were answers"
+        return failure
 
 
-def joined(spool: Spool) -> SpoolReader:
-    reader = spool.join()
-    assert reader is not None
-    return reader
-
-
-class Jobs:
-    """Makes jobs, and ends them after the test."""
-
-    def __init__(self) -> None:
-        self._made: list[Job] = []
-
-    def __call__(self, length: int | None, go_on_share: float = 0.0, *, with_fill: bool = True) -> Job:
-        self._made.append(Job(length, go_on_share, with_fill=with_fill))
-        return self._made[-1]
-
-    def end(self) -> None:
-        for job in self._made:
-            job.end(None)
-            job.reader.close()
-            assert job.spool.fd == -1
+Make: TypeAlias = Callable[..., Running]
 
 
 @pytest.fixture
-def make() -> Iterator[Jobs]:
-    jobs = Jobs()
-    yield jobs
-    jobs.end()
+def make() -> Make:
+    def made(*events: Event, share: float = 0.0, cache: bool = True, tries: int = 1) -> Running:
+        fills = FakeFills(lambda fill: setattr(fill, "position", 0))
+        return Running(ScriptedPlan(*events, fills=fills if cache else None, tries=tries), fills, share)
+
+    return made
+
+
+def body(length: int | None, then: Script) -> Script:
+    """An answer with a body of this length, up to which the test plays it."""
+
+    def answer(sink: Sink) -> None:
+        assert sink.begin(head(length))
+        then(sink)
+
+    return answer
+
+
+def breaks(*, retryable: bool = True) -> Script:
+    def answer(_sink: Sink) -> None:
+        raise OriginTimeout("stalled", retryable=retryable)
+
+    return answer
 
 
 # -- the clients have left -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("written", "share", "goes_on"),
-    [
-        (0, 0.0, True),
-        (0, 0.5, False),
-        (499, 0.5, False),
-        (500, 0.5, True),
-        (999, 1.0, False),
-        (1000, 1.0, True),
-    ],
+    [(0, 0.0, True), (0, 0.5, False), (499, 0.5, False), (500, 0.5, True), (999, 1.0, False), (1000, 1.0, True)],
 )
-def test_it_goes_on_for_the_cache_from_its_share_on(make: Jobs, written: int, share: float, *, goes_on: bool) -> None:
-    job = make(1000, share)
-    job.write(bytes(written))
-    assert not job.idle(), "somebody reads"
-    job.reader.close()
-    assert job.idle() is not goes_on
-    late = job.spool.join()
-    assert (late is not None) is goes_on, "what has ended takes nobody in"
-    if late is not None:
-        late.close()
+def test_it_goes_on_for_the_cache_from_its_share_on(make: Make, written: int, share: float, *, goes_on: bool) -> None:
+    running = make(share=share)
+
+    def play(sink: Sink) -> None:
+        sink.write(bytes(written))
+        assert not sink.idle(), "somebody reads"
+        running.reader.close()
+        assert sink.idle() is not goes_on
+        late = running.spool.join()
+        assert (late is not None) is goes_on, "what has ended takes nobody in"
+        if late is not None:
+            late.close()
+
+    running.run(body(1000, play))
 
 
-def test_below_its_share_a_second_client_keeps_it(make: Jobs) -> None:
-    job = make(1000, 0.5)
-    second = joined(job.spool)
-    job.write(bytes(100))
-    job.reader.close()
-    assert not job.idle()
-    second.close()
-    assert job.idle()
+def test_below_its_share_a_second_client_keeps_it(make: Make) -> None:
+    running = make(share=0.5)
+
+    def play(sink: Sink) -> None:
+        second = joined(running.spool)
+        sink.write(bytes(100))
+        running.reader.close()
+        assert not sink.idle()
+        second.close()
+        assert sink.idle()
+
+    running.run(body(1000, play))
 
 
-def test_a_reader_that_stays_behind_keeps_it_below_its_share(make: Jobs) -> None:
-    job = make(1000, 0.5)
-    job.write(bytes(100))
-    job.reader.detach()
-    assert not job.idle()
+def test_a_reader_that_detaches_keeps_it_below_its_share(make: Make) -> None:
+    running = make(share=0.5)
+
+    def play(sink: Sink) -> None:
+        sink.write(bytes(100))
+        running.reader.detach()
+        assert not sink.idle()
+
+    running.run(body(1000, play))
 
 
-def test_a_length_that_nobody_knows_has_no_share(make: Jobs) -> None:
-    job = make(None, 1.0)
-    job.write(bytes(100))
-    job.reader.close()
-    assert not job.idle(), "the cache takes it"
-    job.fake.taken = None
-    assert job.idle()
+def test_a_length_that_nobody_knows_has_no_share(make: Make) -> None:
+    running = make(share=1.0)
+
+    def play(sink: Sink) -> None:
+        sink.write(bytes(100))
+        running.reader.close()
+        assert not sink.idle(), "the cache takes it"
+        running.fill.position = None
+        assert sink.idle()
+
+    running.run(body(None, play))
 
 
-def test_without_a_cache_it_ends_whatever_its_share_is(make: Jobs) -> None:
-    job = make(1000, with_fill=False)
-    job.write(bytes(999))
-    job.reader.close()
-    assert job.idle()
+def test_without_a_cache_it_ends_whatever_its_share_is(make: Make) -> None:
+    running = make(cache=False)
+
+    def play(sink: Sink) -> None:
+        sink.write(bytes(999))
+        running.reader.close()
+        assert sink.idle()
+
+    running.run(body(1000, play))
 
 
-def test_a_complete_body_is_for_the_cache_also_when_its_readers_have_left(make: Jobs) -> None:
-    """The fill gave way, the last byte has come, and the client is off before the origin client looks up."""
-    job = make(6, 1.0)
-    job.fake.takes, job.fake.taken = False, None
-    job.write(b"abc")
-    assert not job.idle()
-    job.write(b"def")
-    job.reader.close()
-    assert not job.idle()
-    assert not job.stored
-    job.fake.finish()
-    assert job.stored
+def test_a_complete_body_is_for_the_cache_also_when_its_readers_have_left(make: Make) -> None:
+    """The fill let go, the last byte has come, and the client is off before the origin client looks up."""
+    running = make(share=1.0)
+
+    def play(sink: Sink) -> None:
+        running.fill.takes, running.fill.position = False, None
+        sink.write(b"abc")
+        assert not sink.idle()
+        sink.write(b"def")
+        running.reader.close()
+        assert not sink.idle()
+        assert not running.fetch.stored
+
+    assert running.run(body(6, play)) is None
+    assert running.fetch.stored
+    assert running.plan.calls == ["settle", ("end", True)]
 
 
-def test_it_ends_at_once_when_the_daemon_stops(make: Jobs) -> None:
-    job = make(1000)
-    assert not job.idle()
-    job.stop.set()
-    assert job.idle()
+def test_it_ends_at_once_when_the_daemon_stops(make: Make) -> None:
+    running = make()
+
+    def play(sink: Sink) -> None:
+        assert not sink.idle()
+        running.stop.set()
+        assert sink.idle()
+
+    running.run(body(1000, play))
 
 
-def test_the_fill_gives_way_when_a_hit_waits(make: Jobs) -> None:
-    job = make(1000)
-    job.write(bytes(100))
-    assert job.fake.taken == 100
-    job.fake.waited_for = True
-    assert not job.idle()
-    assert job.fake.taken is None
+def test_the_fill_yields_when_a_hit_waits(make: Make) -> None:
+    running = make()
+
+    def play(sink: Sink) -> None:
+        sink.write(bytes(100))
+        assert running.fill.position == 100
+        running.fill.waited_for = True
+        assert not sink.idle()
+        assert running.fill.position is None
+
+    running.run(body(1000, play))
+
+
+def test_what_nobody_waits_for_is_not_asked_for(make: Make) -> None:
+    running = make()
+    running.reader.close()
+    assert "nobody waits" in str(running.run())
+    assert running.origin.requests == []
 
 
 # -- the window ------------------------------------------------------------------------------------------------------
-def is_waiting(job: Job) -> bool:
-    return job.spool.written > WINDOW
+@pytest.mark.parametrize("how", ["reader moves", "reader leaves", "reader detaches", "daemon stops"])
+def test_it_waits_for_its_fastest_reader_until(make: Make, how: str) -> None:
+    running = make(cache=False)
+
+    def play(sink: Sink) -> None:
+        with ThreadPoolExecutor(1) as crew:
+            writing = crew.submit(sink.write, bytes(WINDOW + 1))
+            wait_until(lambda: running.spool.written > WINDOW)
+            assert not writing.done()
+            if how == "reader moves":
+                running.reader.advance(1)
+            elif how == "reader leaves":
+                running.reader.close()
+            elif how == "reader detaches":
+                running.reader.detach()
+            else:
+                running.stop.set()
+            writing.result(WATCHDOG_S)
+
+    running.run(body(10_000, play))
 
 
-@pytest.mark.parametrize(
-    "how", ["the reader moves", "the reader leaves", "the reader stays behind", "the daemon stops"]
-)
-def test_it_waits_for_its_fastest_reader_until(make: Jobs, how: str) -> None:
-    job = make(10_000, with_fill=False)
-    with ThreadPoolExecutor(1) as crew:
-        writing = crew.submit(job.write, bytes(WINDOW + 1))
-        wait_until(lambda: is_waiting(job))
-        assert not writing.done()
-        if how == "moves":
-            job.reader.advance(1)
-        elif how == "leaves":
-            job.reader.close()
-        elif how == "stays behind":
-            job.reader.detach()
-        else:
-            job.stop.set()
-        writing.result(WATCHDOG_S)
-
-
-def test_it_does_not_wait_before_there_is_an_answer(make: Jobs) -> None:
+def test_it_does_not_wait_before_there_is_an_answer(make: Make) -> None:
     """Its length is unknown: the readers are told when all of it is there."""
-    job = make(None, with_fill=False)
-    job.write(bytes(10 * WINDOW))
-    assert job.spool.written == 10 * WINDOW
+    running = make(Event.BODY_AHEAD, cache=False)
+
+    def play(sink: Sink) -> None:
+        sink.write(bytes(10 * WINDOW))
+        assert running.spool.written == 10 * WINDOW
+        assert not running.spool.answered
+
+    assert running.run(body(None, play)) is None
+    assert running.reader.wait_answer() == BodyFound(10 * WINDOW)
 
 
-def test_it_waits_for_a_cache_that_takes_it_when_the_clients_have_left(make: Jobs) -> None:
+def test_it_waits_for_a_cache_that_takes_it_when_the_clients_have_left(make: Make) -> None:
     """At least for a chunk: the fill moves in whole ones."""
-    job = make(1 << 20)
-    job.reader.close()
-    job.fake.takes = False
-    job.write(bytes(job.fake.chunk_bytes))  # within what a fill may hold back
-    with ThreadPoolExecutor(1) as crew:
-        writing = crew.submit(job.write, b"x")
-        wait_until(lambda: job.spool.written > job.fake.chunk_bytes)
-        assert not writing.done()
-        job.fake.takes = True
-        writing.result(WATCHDOG_S)
+    running = make()
+
+    def play(sink: Sink) -> None:
+        fill = running.fill
+        running.reader.close()
+        fill.takes = False
+        sink.write(bytes(fill.chunk_bytes))  # within what a fill may hold back
+        with ThreadPoolExecutor(1) as crew:
+            writing = crew.submit(sink.write, b"x")
+            wait_until(lambda: running.spool.written > fill.chunk_bytes)
+            assert not writing.done()
+            fill.takes = True
+            writing.result(WATCHDOG_S)
+
+    running.run(body(1 << 20, play))
 
 
-def test_a_fill_that_gave_up_lets_the_disk_be_freed(make: Jobs) -> None:
-    job = make(8 * PUNCH_BYTES)
-    data = os.urandom(PUNCH_BYTES)
-    job.reader.detach()
-    job.write(data)
-    joined(job.spool).close()  # all is there yet, for a fill that begins anew
-    job.fake.given_up = True
-    job.fake.taken, job.fake.takes = None, False
-    job.write(data)
-    assert os.fstat(job.spool.fd).st_blocks * 512 < PUNCH_BYTES
-    assert job.spool.join() is None
+def test_a_fill_that_gave_up_lets_the_disk_be_freed(make: Make) -> None:
+    running = make()
+
+    def play(sink: Sink) -> None:
+        data = os.urandom(PUNCH_BYTES)
+        running.reader.detach()
+        sink.write(data)
+        joined(running.spool).close()  # all is there yet, for a fill that begins anew
+        running.fill.given_up = True
+        running.fill.position, running.fill.takes = None, False
+        sink.write(data)
+        assert os.fstat(running.spool.fd).st_blocks * 512 < PUNCH_BYTES
+        assert running.spool.join() is None
+
+    running.run(body(8 * PUNCH_BYTES, play))
+
+
+# -- tries -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("retryable", "asked"), [(True, 3), (False, 1)])
+def test_only_what_may_help_is_tried_again(make: Make, *, retryable: bool, asked: int) -> None:
+    running = make(tries=3)
+    assert isinstance(running.run(*[breaks(retryable=retryable)] * asked), OriginTimeout)
+    assert len(running.origin.requests) == asked
+
+
+def test_nobody_waits_any_more_between_two_tries(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.fetch.backoff.FIRST_PAUSE_SECONDS", 60.0)
+    running = make(tries=2)
+
+    def play(_sink: Sink) -> None:
+        running.reader.close()
+        raise OriginTimeout("slow", retryable=True)
+
+    assert "nobody waits" in str(running.run(play))
+
+
+def test_a_status_that_is_no_answer_is_an_error_of_the_origin(make: Make) -> None:
+    running = make(Event.NO_ANSWER, Event.NO_ANSWER, tries=3)
+
+    def refuse(status: int) -> Script:
+        def answer(sink: Sink) -> None:
+            assert not sink.begin(head(0, status=status))
+
+        return answer
+
+    failure = running.run(refuse(503), refuse(400))
+    assert failure is not None
+    assert (failure.status, failure.retryable) == (400, False)
+
+
+def test_a_full_disk_fails_the_fetch(make: Make) -> None:
+    running = make()
+
+    def play(_sink: Sink) -> None:
+        raise OSError(28, "No space left on device")
+
+    failure = running.run(body(10, play))
+    assert isinstance(failure, OriginUnreachable)
+    assert "No space left" in str(failure)
 
 
 # -- a body that broke off -------------------------------------------------------------------------------------------
-HEAD = OriginResponse(status=200, fields=fields(b'ETag: "a"'), length=1000)
+ETAG = b'ETag: "a"'
 
 
-def rest(*lines: bytes, status: int = 206, length: int = 997) -> OriginResponse:
-    return OriginResponse(status=status, fields=fields(b'ETag: "a"', *lines), length=length)
+def begun(data: bytes, *lines: bytes, length: int = 10) -> Script:
+    """A body that breaks off behind these bytes."""
+
+    def answer(sink: Sink) -> None:
+        assert sink.begin(head(length, *lines))
+        sink.write(data)
+        raise OriginTimeout("stalled", retryable=True)
+
+    return answer
 
 
-def test_what_the_readers_were_told_says_whether_it_can_go_on(make: Jobs) -> None:
-    untold, told, known = make(None), make(1000), make(1000)
-    assert untold.can_go_on
-    assert not told.can_go_on, "of no validator"
-    known.note_head(HEAD)
-    assert known.can_go_on
-    known.write(bytes(1000))
-    assert not known.can_go_on, "all of it is there"
+def rest(data: bytes, content_range: bytes, *lines: bytes, status: int = 206) -> Script:
+    def answer(sink: Sink) -> None:
+        response = head(len(data), ETAG, b"Content-Range: " + content_range, *lines, status=status)
+        assert sink.begin(response)
+        sink.write(data)
+
+    return answer
 
 
-def test_the_rest_is_asked_for_from_where_it_broke_off(make: Jobs) -> None:
-    job = make(1000)
-    plain = fields(b"Accept: */*")
-    assert job.rest_of(plain) == plain
-    job.note_head(HEAD)
-    job.write(b"abc")
-    assert job.rest_of(plain) == fields(b"Accept: */*", b"Range: bytes=3-", b'If-Range: "a"')
+def test_the_rest_is_asked_for_from_where_it_broke_off(make: Make) -> None:
+    running = make(tries=2)
+    assert running.run(begun(b"abc", ETAG), rest(b"defghij", b"bytes 3-9/10")) is None
+    first, second = running.origin.requests
+    assert b"range" not in first.fields
+    assert second.fields == fields(b"Range: bytes=3-", b'If-Range: "a"')
+    assert running.fetch.stored
 
 
-def test_only_the_rest_is_taken(make: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Job, "name", "it")
-    job = make(1000)
-    job.note_head(HEAD)
-    job.write(b"abc")
-    job.begin_rest(rest(b"Content-Range: bytes 3-999/1000"))
-    for answer, again in [
-        (rest(b"Content-Range: bytes 4-999/1000"), False),
-        (rest(status=200), False),
-        (rest(status=416), False),
-        (rest(status=503), True),
-    ]:
-        with pytest.raises(OriginBadReply) as caught:
-            job.begin_rest(answer)
-        assert (caught.value.status, caught.value.retryable) == (answer.status, again)
+@pytest.mark.parametrize(
+    ("script", "tries"),
+    [
+        pytest.param(begun(b"abc"), 2, id="of no validator"),
+        pytest.param(begun(b"abcdefghij", ETAG), 2, id="all of it is there"),
+        pytest.param(begun(b"abc", ETAG), 1, id="no try is left"),
+    ],
+)
+def test_a_body_that_cannot_be_resumed(make: Make, script: Script, tries: int) -> None:
+    running = make(tries=tries)
+    assert isinstance(running.run(script), OriginTimeout)
+    assert len(running.origin.requests) == 1
 
 
-def test_a_body_has_the_length_that_was_said(make: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Job, "name", "it")
-    job = make(4)
-    job.write(b"abc")
-    with pytest.raises(OriginBadReply, match="3 of 4") as caught:
-        job.check_whole()
-    assert caught.value.retryable
-    with pytest.raises(OriginBadReply, match="more than"):
-        job.write(b"de")
-    job.write(b"d")
-    job.check_whole()
-    make(None).check_whole()
+@pytest.mark.parametrize(
+    ("content_range", "status", "asked"),
+    [
+        (b"bytes 4-9/10", 206, 2),
+        (b"bytes 3-9/10", 200, 2),
+        (b"bytes */10", 416, 2),
+        (b"bytes 3-9/10", 503, 3),
+    ],
+)
+def test_only_the_rest_is_taken(make: Make, content_range: bytes, status: int, asked: int) -> None:
+    running = make(tries=3)
+    scripts = [rest(b"x", content_range, status=status)] * (asked - 1)
+    failure = running.run(begun(b"abc", ETAG), *scripts)
+    assert isinstance(failure, OriginBadReply)
+    assert failure.status == status
+
+
+def test_a_body_that_is_shorter_than_it_said(make: Make) -> None:
+    running = make()
+    failure = running.run(body(4, lambda sink: sink.write(b"abc")))
+    assert isinstance(failure, OriginBadReply)
+    assert "3 of 4" in str(failure)
+    assert failure.retryable
+
+
+def test_a_body_that_is_longer_than_it_said(make: Make) -> None:
+    running = make()
+
+    def play(sink: Sink) -> None:
+        sink.write(b"abc")
+        sink.write(b"de")
+
+    assert "more than the 4 bytes" in str(running.run(body(4, play)))
+    assert not running.fetch.stored
 
 
 # -- the end ---------------------------------------------------------------------------------------------------------
-def test_the_readers_are_told_before_the_cache(make: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = make(1000)
+def test_an_end_in_mid_body_is_short_for_clients_and_cancelled_for_the_cache(make: Make) -> None:
+    running = make()
+    follower = joined(running.spool)
     told: list[str] = []
-    monkeypatch.setattr(job.spool, "end", lambda error: told.append(str(error)))
-    with monkeypatch.context() as patched:
-        patched.setattr(job.fake, "cancel", lambda: told.append("cancel"))
-        job.end(OriginTimeout("stalled"))
-    assert told == ["stalled", "cancel"]
-    monkeypatch.undo()
 
+    def hear() -> None:
+        with pytest.raises(BodyCutShort, match="stalled") as caught:
+            follower.wait_available()
+        told.append(str(caught.value))
+        follower.close()
 
-def test_an_end_in_mid_body_is_short_for_clients_and_cancelled_for_the_cache(make: Jobs) -> None:
-    job = make(1000)
-    job.write(b"abc")
-    job.end(OriginTimeout("stalled"))
-    job.reader.advance(3)
-    with pytest.raises(BodyCutShort, match="stalled"):
-        job.reader.wait_available()
-    assert job.fake.cancelled
-    assert not job.stored
+    def play(sink: Sink) -> None:
+        sink.write(b"abc")
+        follower.advance(3)
+        running.fill.on_cancel = hear
+        raise OriginTimeout("stalled")
 
-
-def test_a_job_must_say_what_it_fetches_and_how(make: Jobs) -> None:
-    job = make(1)
-    with pytest.raises(NotImplementedError):
-        job.attempt()
-    with pytest.raises(NotImplementedError):
-        _ = job.name
+    running.run(body(1000, play))
+    assert told == ["stalled"], "before the cache"
+    assert running.fill.cancelled
+    assert running.plan.calls == [("end", False)]

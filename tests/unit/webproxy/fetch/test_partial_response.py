@@ -2,64 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
-
 import pytest
 
+from tests.support.fetching import PARTIAL, FakePartials
 from tests.support.http_values import NOW, fields, request, stored_response
 from webproxy.caching.stored import StoredResponse
-from webproxy.errors import CacheUnavailable
-from webproxy.fetch.partial_response import PartialResponse, whole_response
-from webproxy.fetch.partial_store import PartialStore
+from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse, Partials, whole_response
 from webproxy.fetch.spool import SpooledPrefix
-from webproxy.http.messages import RequestHead
 from webproxy.origin.response_head import OriginResponse
 from webproxy.store.lookup import StoredHit
 
-STORED = stored_response(b'ETag: "a"', b"X: 1", body_bytes=1000, incomplete=True)
+STORED = PARTIAL
 PLAIN = fields(b"Accept: */*")
 PREFIX = SpooledPrefix(-1, 600)
 
 
-class FakeStore:
-    """Remembers what was asked of it."""
-
-    def __init__(self, stored: StoredResponse | None = STORED) -> None:
-        self.part = None if stored is None else StoredHit(b"/x\0partial", stored, 7, held_bytes=400)
-        self.looks = 0
-        self.is_there = True
-        self.keeps = True
-        self.calls: list[tuple[object, ...]] = []
-
-    def find(self, key: bytes, asked: RequestHead) -> StoredHit | None:
-        self.looks += 1
-        return self.part
-
-    def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:
-        if not self.is_there:
-            raise CacheUnavailable("gone")
-        take(memoryview(b"abc"))
-        return 3
-
-    def keep(self, key: bytes, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> bool:
-        self.calls.append(("keep", key, prefix.written, size_bytes))
-        return self.keeps
-
-    def is_as_found(self, part: StoredHit) -> bool:
-        return self.is_there
-
-    def drop(self, key: bytes) -> None:
-        self.calls.append(("drop", key))
-
-
 @pytest.fixture
-def store() -> FakeStore:
-    return FakeStore()
+def partials() -> FakePartials:
+    return FakePartials()
 
 
-def in_hand(store: FakeStore, validates: StoredHit | None = None) -> PartialResponse:
-    return PartialResponse(cast("PartialStore", store), b"/x", request(), validates)
+def in_hand(partials: Partials, validates: StoredHit | None = None) -> PartialResponse:
+    return PartialResponse(partials, b"/x", request(), validates)
 
 
 def rest(*lines: bytes, status: int = 206) -> OriginResponse:
@@ -67,107 +31,107 @@ def rest(*lines: bytes, status: int = 206) -> OriginResponse:
     return OriginResponse(status=status, fields=fields(*said), length=600)
 
 
-def test_its_rest_is_asked_for(store: FakeStore) -> None:
-    part = in_hand(store)
-    for _ in range(2):
-        asked = part.rest_of(PLAIN, NOW)
-        assert asked == fields(b"Accept: */*", b"Range: bytes=400-", b'If-Range: "a"')
-    assert (store.looks, part.is_asked_for, part.held_bytes) == (1, True, 400)
-    assert part.is_continued_by(rest(), NOW) is STORED
+def test_its_rest_is_asked_for(partials: FakePartials) -> None:
+    part = in_hand(partials)
+    assert part.rest_of(PLAIN, NOW) == PLAIN, "nobody has looked for it"
+    assert part.look(NOW)
+    assert part.rest_of(PLAIN, NOW) == fields(b"Accept: */*", b"Range: bytes=400-", b'If-Range: "a"')
+    assert (partials.looks, part.held_bytes, part.stored) == (1, 400, STORED)
+    assert part.is_continued_by(rest(), NOW)
 
 
 @pytest.mark.parametrize("stored", [None, stored_response(b'ETag: W/"a"', body_bytes=1000, incomplete=True)])
-def test_without_one_that_could_go_on_all_is_asked_for(stored: StoredResponse | None) -> None:
-    part = in_hand(FakeStore(stored))
+def test_without_one_that_could_be_completed_there_is_no_rest(stored: StoredResponse | None) -> None:
+    part = in_hand(FakePartials(stored))
+    assert not part.look(NOW)
     assert part.rest_of(PLAIN, NOW) == PLAIN
-    assert not part.is_asked_for
-    assert part.is_continued_by(rest(), NOW) is None
+    assert not part.is_continued_by(rest(), NOW)
 
 
-def test_without_one_there_is_nothing_to_leave_or_to_clear() -> None:
-    part = in_hand(FakeStore(None))
-    assert part.rest_of(PLAIN, NOW) == PLAIN
-    assert part.is_as_found()
-    part.clear(is_complete=True)
+def test_without_a_cache_there_is_none() -> None:
+    part = in_hand(NO_PARTIALS)
+    assert not part.look(NOW)
+    assert not part.is_as_found()
+    part.leave_behind(PREFIX, STORED, 1000, began_with_it=False)
+    part.clear(is_replaced=True)
 
 
-def test_what_is_validated_is_known_and_not_looked_for(store: FakeStore) -> None:
-    whole = in_hand(store, StoredHit(b"/x", stored_response(), 1))
-    assert whole.rest_of(PLAIN, NOW) == PLAIN
-    part = in_hand(store, store.part)
-    assert b"range" in part.rest_of(PLAIN, NOW)
-    assert store.looks == 0
+def test_what_is_validated_is_known_and_not_looked_for(partials: FakePartials) -> None:
+    whole = in_hand(partials, StoredHit(b"/x", stored_response(), 1))
+    assert not whole.look(NOW)
+    part = in_hand(partials, partials.part)
+    assert part.held_bytes == 400
+    assert part.look(NOW)
+    assert partials.looks == 0
 
 
 @pytest.mark.parametrize(
     "answer", [rest(status=416), rest(b"Content-Encoding: gzip"), rest(b"Content-Range: bytes 0-0/1000")]
 )
-def test_another_answer_does_not_continue_it(store: FakeStore, answer: OriginResponse) -> None:
-    part = in_hand(store)
-    part.rest_of(PLAIN, NOW)
-    assert part.is_continued_by(answer, NOW) is None
+def test_another_answer_does_not_continue_it(partials: FakePartials, answer: OriginResponse) -> None:
+    part = in_hand(partials)
+    part.look(NOW)
+    assert not part.is_continued_by(answer, NOW)
 
 
-def test_it_is_copied_as_long_as_it_is_there(store: FakeStore) -> None:
-    part, taken = in_hand(store), bytearray()
-    part.rest_of(PLAIN, NOW)
+def test_it_is_copied_as_long_as_it_is_there(partials: FakePartials) -> None:
+    part, taken = in_hand(partials), bytearray()
+    part.look(NOW)
     assert part.copy(0, taken.extend)
-    store.is_there = False
+    assert part.is_as_found()
+    partials.is_there = False
     assert not part.copy(3, taken.extend)
     assert (taken, part.is_as_found()) == (b"abc", False)
 
 
 @pytest.mark.parametrize(
-    ("status", "is_complete", "calls"),
-    [
-        (200, False, [("drop", b"/x")]),
-        (404, False, [("drop", b"/x")]),
-        (503, False, []),
-        (206, False, []),
-        (206, True, [("drop", b"/x")]),
-    ],
+    ("is_useless", "is_replaced", "calls"),
+    [(True, False, [("drop", b"/x")]), (False, True, [("drop", b"/x")]), (False, False, [])],
 )
-def test_what_becomes_of_it(store: FakeStore, status: int, is_complete: bool, calls: list[tuple[object, ...]]) -> None:
-    part = in_hand(store)
-    part.rest_of(PLAIN, NOW)
-    if status != 206:
-        part.is_replaced_by(rest(status=status))
-        assert not part.is_asked_for
-    part.clear(is_complete=is_complete)
-    assert store.calls == calls
+def test_what_becomes_of_it(
+    partials: FakePartials, *, is_useless: bool, is_replaced: bool, calls: list[tuple[object, ...]]
+) -> None:
+    part = in_hand(partials)
+    part.look(NOW)
+    if is_useless:
+        part.discard()
+        assert part.held_bytes == 0
+    part.clear(is_replaced=is_replaced)
+    assert partials.calls == calls
 
 
 def test_nothing_is_removed_that_was_not_found() -> None:
-    store = FakeStore(None)
-    part = in_hand(store)
-    part.rest_of(PLAIN, NOW)
-    part.is_replaced_by(rest(status=200))
-    part.clear(is_complete=True)
-    assert store.calls == []
+    partials = FakePartials(None)
+    part = in_hand(partials)
+    part.look(NOW)
+    part.discard()
+    part.clear(is_replaced=True)
+    assert partials.calls == []
 
 
-def test_a_longer_beginning_is_left_behind(store: FakeStore) -> None:
-    part = in_hand(store)
-    part.rest_of(PLAIN, NOW)
-    part.leave_behind(PREFIX, STORED, 1000)
-    assert store.calls == [("keep", b"/x", 600, 1000)]
+@pytest.mark.parametrize("began_with_it", [False, True])
+def test_a_longer_beginning_is_left_behind(partials: FakePartials, *, began_with_it: bool) -> None:
+    part = in_hand(partials)
+    part.look(NOW)
+    part.leave_behind(PREFIX, STORED, 1000, began_with_it=began_with_it)
+    assert partials.calls == [("keep", b"/x", 600, 1000)]
 
 
-def test_what_began_with_a_part_that_was_purged_is_not_left_behind(store: FakeStore) -> None:
-    part = in_hand(store)
-    part.rest_of(PLAIN, NOW)
-    store.is_there = False
-    part.leave_behind(PREFIX, STORED, 1000)
-    assert store.calls == []
+def test_what_began_with_one_that_was_purged_is_not_left_behind(partials: FakePartials) -> None:
+    part = in_hand(partials)
+    part.look(NOW)
+    partials.is_there = False
+    part.leave_behind(PREFIX, STORED, 1000, began_with_it=True)
+    assert partials.calls == []
 
 
-def test_a_useless_one_goes_also_when_no_other_takes_its_place(store: FakeStore) -> None:
-    part = in_hand(store)
-    part.rest_of(PLAIN, NOW)
-    part.is_replaced_by(rest(status=200))
-    store.keeps = False
-    part.leave_behind(PREFIX, STORED, 1000)
-    assert store.calls == [("keep", b"/x", 600, 1000), ("drop", b"/x")]
+def test_a_useless_one_goes_also_when_no_other_takes_its_place(partials: FakePartials) -> None:
+    part = in_hand(partials)
+    part.look(NOW)
+    part.discard()
+    partials.keeps = False
+    part.leave_behind(PREFIX, STORED, 1000, began_with_it=False)
+    assert partials.calls == [("keep", b"/x", 600, 1000), ("drop", b"/x")]
 
 
 def test_the_head_of_the_whole() -> None:
@@ -175,12 +139,3 @@ def test_the_head_of_the_whole() -> None:
     head = whole_response(rest(b"X: 2", b"Set-Cookie: b", b"Age: 3", b"Connection: Z", b"Z: 1"), STORED)
     assert (head.status, head.length) == (200, 1000)
     assert head.fields == fields(b'ETag: "a"', b"X: 1", b"Set-Cookie: b", b"Age: 3")
-
-
-def test_one_that_may_not_stay_is_used_and_then_removed(store: FakeStore) -> None:
-    part = in_hand(store)
-    part.rest_of(PLAIN, NOW)
-    part.drop()
-    assert part.copy(0, lambda _view: None)
-    part.clear(is_complete=False)
-    assert store.calls == [("drop", b"/x")]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.rawserver import RawServer, Step
-from tests.support.sinks import CollectingSink, origin_client
+from tests.support.sinks import CollectingSink, LimitedClient, origin_client
 from tests.support.waiting import WATCHDOG_S
 from webproxy.errors import (
     BodyCutShort,
@@ -23,7 +23,7 @@ from webproxy.errors import (
     OriginUnreachable,
 )
 from webproxy.http.fields import Field, Fields
-from webproxy.origin.client import OriginClient, OriginLimits
+from webproxy.origin.client import OriginLimits
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from workloads.origin_stub import Framing, OriginStub, Route
@@ -119,7 +119,7 @@ def test_the_rules_fields_are_added_and_only_for_its_host(monkeypatch: pytest.Mo
         with OriginStub(routes) as origin:
             fields = Fields(((b"authorization", b"Basic theirs"), (b"X-A", b"b")))
             request = OriginRequest(url=f"{origin.url}/x", fields=fields, follow_redirects=True)
-            OriginClient(limits).fetch(request, CollectingSink())
+            LimitedClient(limits).fetch(request, CollectingSink())
             assert [seen.headers["authorization"] for seen in origin.requests] == ["Bearer ours", "Bearer ours"]
         (seen,) = other.requests
     assert "authorization" not in seen.headers
@@ -352,7 +352,7 @@ def test_no_maximum_is_no_limit() -> None:
     limits = OriginLimits(connect_s=5, stall_s=20, redirects=0, object_bytes_max=None)
     sink = CollectingSink()
     with OriginStub({"/x": Route(body=BODY)}) as origin:
-        OriginClient(limits).fetch(OriginRequest(url=f"{origin.url}/x"), sink)
+        LimitedClient(limits).fetch(OriginRequest(url=f"{origin.url}/x"), sink)
     assert sink.body == BODY
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.certificates import Authority, needs_openssl
 from tests.support.h2server import H2Server
-from tests.support.sinks import CollectingSink
+from tests.support.sinks import CollectingSink, LimitedClient
 from webproxy.errors import OriginUnreachable
 from webproxy.http.fields import Fields
 from webproxy.origin.client import OriginClient, OriginLimits
@@ -39,7 +39,7 @@ def origin(tls: ssl.SSLContext) -> Iterator[OriginStub]:
 
 
 def client(**settings: Any) -> OriginClient:
-    return OriginClient(OriginLimits(connect_s=5, stall_s=20, redirects=3, object_bytes_max=None, **settings))
+    return LimitedClient(OriginLimits(connect_s=5, stall_s=20, redirects=3, object_bytes_max=None, **settings))
 
 
 def fetched(maker: OriginClient, url: str, *, body: BytesBody | None = None) -> tuple[OriginResponse, CollectingSink]:

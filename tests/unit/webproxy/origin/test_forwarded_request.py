@@ -6,19 +6,11 @@ import pytest
 
 from tests.support.http_values import fields, request
 from tests.support.sinks import origin_client
-from webproxy.caching.options import DEFAULT_OPTIONS
-from webproxy.origin.forwarded_request import FetchSettings, ForwardedRequest
+from webproxy.origin.forwarded_request import ForwardedRequest, ForwardSettings
 from webproxy.origin.routing import OriginRule, Target
 from webproxy.origin.via import Via
 
-SETTINGS = FetchSettings(
-    window_bytes=1,
-    go_on_share=0.5,
-    redirects=3,
-    object_bytes_max=1 << 20,
-    via=Via(b"us", b"0123"),
-    options=DEFAULT_OPTIONS,
-)
+SETTINGS = ForwardSettings(redirects=3, object_bytes_max=1 << 20, via=Via(b"us", b"0123"))
 RULE = OriginRule(url="http://o", connect_s=1.5, stall_s=2.5, tls_verify=False, add_fields=((b"X", b"y"),))
 TARGET = Target(b"/x", RULE, "http://o", b"/x", b"/x")
 

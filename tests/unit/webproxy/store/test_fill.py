@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,16 @@ from shmchannel.deadline import Deadline
 from shmchannel.objects.client import ChannelClient
 from shmchannel.streams.pool import SegmentPool
 from tests.support.daemons import DaemonProcess, DaemonYard
+from tests.support.http_values import stored_response
 from tests.support.waiting import WATCHDOG_S, wait_until
+from webproxy.caching.partial import as_incomplete
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import decode
 from webproxy.errors import OriginTimeout
 from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
-from webproxy.http.fields import Fields
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.fill import Fill
+from webproxy.store.fill import CacheFills, FillRequest
+from webproxy.store.store_token import StoreToken
 
 SEGMENT_BYTES = 8192
 STORE_BYTES = 1 << 20
@@ -58,18 +60,46 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webproxy.store.fill.YIELD_SECONDS", WATCHDOG_S)
 
 
+RESPONSE = stored_response(b'ETag: "a"')
+
+
+class Ingredient:
+    """What the object is made of, besides what has come; as the test says."""
+
+    def __init__(self) -> None:
+        self.look: Callable[[], bool] = lambda: True
+
+    def is_as_found(self) -> bool:
+        return self.look()
+
+
 class Download:
     """A spool with one reader and its fill, as a fetch has them."""
 
-    def __init__(self, client: ChannelClient, pool: SegmentPool, directory: Path, body: bytes = BODY) -> None:
+    def __init__(
+        self,
+        client: ChannelClient,
+        pool: SegmentPool,
+        directory: Path,
+        body: bytes = BODY,
+        stored: StoredResponse = RESPONSE,
+    ) -> None:
         self.body = body
         self.spool = Spool(str(directory))
         reader = self.spool.join()
         assert reader is not None
         self.reader: SpoolReader = reader
-        self.fill = Fill(CacheClient(client, patient=False), b"/x", self.spool)
+        self.made_of = Ingredient()
+        self.token = StoreToken()
+        request = FillRequest(b"/x", stored, len(body), self.token, self.made_of)
+        self.fill = CacheFills(CacheClient(client, patient=False)).begin(request, self.spool)
+        self.is_stored = False
         self.spool.answer(BodyFound(len(body)))
-        self.fill.set_size(len(body))
+
+    def finish(self) -> bool:
+        """All has come."""
+        self.is_stored = self.fill.finish()
+        return self.is_stored
 
     def receive(self, end: int, step: int = 10_000) -> None:
         """So much has come from the origin."""
@@ -135,8 +165,8 @@ def test_a_whole_body_is_stored(
 ) -> None:
     download = Download(client, pool, tmp_path, BODY[:size])
     download.receive(size)
-    download.fill.finish()
-    assert download.fill.stored
+    download.finish()
+    assert download.is_stored
     assert stored(client) == BODY[:size]
     download.end()
     assert all_free(pool)
@@ -149,10 +179,10 @@ def test_what_is_purged_on_its_way_is_not_stored(
 ) -> None:
     download.receive(received)
     assert stored(client) is None  # not before finish(), however much has come
-    assert download.fill.token.withdraw(0.0)
+    assert download.token.revoke(0.0)
     download.receive(len(BODY))
-    download.fill.finish()
-    assert (download.fill.stored, download.fill.given_up) == (False, True)
+    download.finish()
+    assert (download.is_stored, download.fill.given_up) == (False, True)
     assert stored(client) is None
     assert all_free(pool)
 
@@ -169,46 +199,47 @@ def metadata_in(client: ChannelClient, key: bytes = b"/x") -> bytes:
 def test_the_metadata_is_written_for_the_size_that_the_body_has(
     cache: DaemonProcess, client: ChannelClient, download: Download, *, complete: bool
 ) -> None:
-    response = StoredResponse(
-        status=200,
-        fields=Fields([(b"ETag", b'"a"')]),
-        request_time=1.0,
-        response_time=2.0,
-        initial_age_s=3,
-        lifetime_s=4,
-    )
-    download.fill.describe(response)
     if complete:
         download.spool.write(BODY)
     else:
         download.receive(len(BODY))
-    download.fill.finish()
-    assert download.fill.stored
-    assert decode(metadata_in(client)) == replace(response, body_bytes=len(BODY))
+    assert download.finish()
+    assert decode(metadata_in(client)) == replace(RESPONSE, body_bytes=len(BODY))
     assert stored(client) == BODY
 
 
-def test_without_a_word_about_it_there_is_no_metadata(
-    cache: DaemonProcess, client: ChannelClient, download: Download
+def test_a_size_that_nobody_knew_is_what_has_come(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, download: Download
 ) -> None:
-    download.receive(len(BODY))
-    download.fill.finish()
-    assert metadata_in(client) == b""
+    download.spool.write(BODY)
+    fill = CacheFills(CacheClient(client, patient=False)).begin(FillRequest(b"/y", RESPONSE), download.spool)
+    fill.pump()
+    assert stored(client, b"/y") is None
+    assert fill.finish()
+    assert decode(metadata_in(client, b"/y")).body_bytes == len(BODY)
+    assert stored(client, b"/y") == BODY
+
+
+def test_a_partial_response_keeps_the_length_of_the_whole(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, download: Download
+) -> None:
+    download.spool.write(BODY)
+    partial = as_incomplete(RESPONSE, 2 * len(BODY))
+    assert CacheFills(CacheClient(client, patient=False)).begin(FillRequest(b"/y", partial), download.spool).finish()
+    assert decode(metadata_in(client, b"/y")) == partial
+    assert stored(client, b"/y") == BODY
 
 
 def test_metadata_that_is_too_long_leaves_the_object_unstored_and_costs_no_segment(
-    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, download: Download
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, tmp_path: Path
 ) -> None:
-    response = StoredResponse(
-        status=200, fields=Fields([(b"X", b"x" * 100_000)]), request_time=1.0, response_time=2.0, initial_age_s=0,
-        lifetime_s=0,
-    )  # fmt: skip
-    download.fill.describe(response)
+    download = Download(client, pool, tmp_path, stored=stored_response(b"X: " + b"x" * 100_000))
+    download.receive(100_000)
     assert download.fill.given_up
     download.receive(len(BODY))
-    download.fill.finish()
-    assert not download.fill.stored
+    assert not download.finish()
     assert stored(client) is None
+    download.end()
     assert all_free(pool)
     assert pool.stats().retired_total == 0
 
@@ -222,7 +253,7 @@ def test_a_part_is_never_seen_and_a_cancelled_fill_leaves_nothing(
     download.spool.end(OriginTimeout("stalled"))
     download.fill.cancel()
     assert stored(client) is None
-    assert not download.fill.stored
+    assert not download.is_stored
     assert all_free(pool)
     assert pool.stats().retired_total == 0
 
@@ -235,8 +266,8 @@ def test_a_store_that_is_too_small_refuses_and_the_fill_gives_up(
     wait_until(download.gives_up)
     assert all_free(pool)
     download.receive(STORE_BYTES + 1)
-    download.fill.finish()
-    assert not download.fill.stored
+    download.finish()
+    assert not download.is_stored
     assert stored(client) is None
     assert pool.stats().retired_total == 0
     download.end()
@@ -259,8 +290,8 @@ def test_it_gives_way_to_one_that_waits_and_is_stored_in_the_end(
     assert not download.is_filling()  # not begun anew before the body is complete
     for lease in others:
         lease.give_back()
-    download.fill.finish()
-    assert download.fill.stored
+    download.finish()
+    assert download.is_stored
     assert stored(client) == BODY
     assert pool.stats().retired_total == 0
 
@@ -288,7 +319,7 @@ def test_it_gives_way_when_the_origin_lets_it_stand_still(
     assert stored(client) is None
     download.receive(len(BODY))
     assert not download.is_filling()  # not begun anew before the body is complete
-    download.fill.finish()
+    download.finish()
     assert stored(client) == BODY
     assert pool.stats().retired_total == 0
 
@@ -304,7 +335,7 @@ def test_it_gives_way_also_when_the_cache_lets_it_stand_still(
     wait_until(download.yields_turn)
     assert all_free(pool)
     cache.signal(signal.SIGCONT)
-    download.fill.finish()
+    download.finish()
     assert stored(client) == BODY
 
 
@@ -316,7 +347,7 @@ def test_what_fills_no_chunk_holds_nothing_before_it_is_complete(
     download.receive(size)
     assert pool.stats().leases_total == 0
     assert download.fill.is_coming
-    download.fill.finish()
+    download.finish()
     assert stored(client) == BODY[:size]
     download.end()
 
@@ -327,7 +358,8 @@ def test_it_comes_only_while_there_is_a_cache(
     assert not download.fill.is_coming
     yard.start_cache()
     wait_until(lambda: download.fill.is_coming)
-    assert not Fill(CacheClient(client, patient=False), b"/y", download.spool).is_coming, "of a size that is not known"
+    unknown = CacheFills(CacheClient(client, patient=False)).begin(FillRequest(b"/y", RESPONSE), download.spool)
+    assert not unknown.is_coming, "of a size that is not known"
     download.fill.cancel()
     assert not download.fill.is_coming
 
@@ -339,7 +371,7 @@ def test_it_does_not_give_way_when_nobody_waits(
     download.fill.yield_turn()
     assert download.is_filling()
     download.receive(len(BODY))
-    download.fill.finish()
+    download.finish()
     assert stored(client) == BODY
 
 
@@ -351,14 +383,14 @@ def test_with_every_segment_in_use_the_body_goes_on_and_is_stored_afterwards(
     assert not download.is_filling()
     for lease in leases:
         lease.give_back()
-    download.fill.finish()
+    download.finish()
     assert stored(client) == BODY
 
 
 def test_without_a_cache_no_segment_is_spent(pool: SegmentPool, client: ChannelClient, download: Download) -> None:
     download.receive(len(BODY))
-    download.fill.finish()
-    assert not download.fill.stored
+    download.finish()
+    assert not download.is_stored
     assert all_free(pool)
     assert (pool.stats().leases_total, pool.stats().retired_total) == (0, 0)
 
@@ -367,8 +399,8 @@ def test_a_cache_that_comes_in_mid_body_is_filled(yard: DaemonYard, client: Chan
     download.receive(100_000)
     yard.start_cache()
     download.receive(len(BODY))
-    download.fill.finish()
-    assert download.fill.stored
+    download.finish()
+    assert download.is_stored
     assert stored(client) == BODY
 
 
@@ -379,9 +411,9 @@ def test_a_cache_killed_in_mid_fill_is_given_up_without_waiting(
     assert download.is_filling()
     cache.kill()
     download.receive(len(BODY))
-    download.fill.finish()
+    download.finish()
     assert download.fill.given_up
-    assert not download.fill.stored
+    assert not download.is_stored
     assert all_free(pool)  # retired and replaced
 
 
@@ -431,7 +463,7 @@ def test_a_spool_that_cannot_be_read_leaves_the_object_unstored(
         download.receive(100_000)
         wait_until(download.gives_up)
     download.receive(len(BODY))
-    download.fill.finish()
+    download.finish()
     assert stored(client) is None
     assert all_free(pool)
 
@@ -450,7 +482,7 @@ def test_a_pool_without_replacements_is_the_pools_trouble_and_not_the_fetchs(
 
         patched.setattr(os, "posix_fallocate", full)
         download.receive(len(BODY))
-        download.fill.finish()
+        download.finish()
         assert download.fill.given_up
     for lease in others:
         lease.give_back()
@@ -468,11 +500,11 @@ def test_what_must_be_confirmed_is_no_object_before_that(
         seen.append(stored(client))
         return confirmed
 
-    download.fill.confirm = confirm
+    download.made_of.look = confirm
     download.receive(size)
     assert stored(client) is None
-    download.fill.finish()
+    download.finish()
     assert seen == [None]
-    assert (stored(client) == BODY[:size], download.fill.stored) == (confirmed, confirmed)
+    assert (stored(client) == BODY[:size], download.is_stored) == (confirmed, confirmed)
     download.end()
     assert all_free(pool)

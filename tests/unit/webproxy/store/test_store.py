@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from shmchannel.deadline import Deadline
 from shmchannel.streams.admission import Admission
-from tests.support.http_values import request
-from webproxy.store.fill import Fill
+from tests.support.http_values import request, stored_response
+from webproxy.store.fill import CacheFills, FillRequest
 from webproxy.store.lookup import Lookup, ObjectLookup
 from webproxy.store.store import Missing, NoStore, Store
 from webproxy.store.updates import CacheUpdater
@@ -35,15 +35,12 @@ def test_what_stands_on_it_finds_and_keeps_nothing_either() -> None:
     lookup = ObjectLookup(store)
     assert lookup.find(b"/x", request(), 0.0) == Lookup(nothing_below=True)
     assert lookup.find_part(b"/x", request(), 0.0) is None
-    updates = CacheUpdater(store, lookup)
-    assert updates.purge(b"/x") == 0
-    fill = updates.make_fill(b"/x", _Source())
-    assert isinstance(fill, Fill)
-    fill.set_size(3)
+    assert CacheUpdater(store, lookup).purge(b"/x") == 0
+    fill = CacheFills(store).begin(FillRequest(b"/x", stored_response(), 3), _Source())
     fill.pump()
-    fill.finish()
+    assert not fill.finish()
     assert fill.given_up
-    assert not fill.stored
+    assert fill.refusal == b"no cache connected"
 
 
 class _Source:

@@ -1,4 +1,4 @@
-"""StoreToken: after it was withdrawn nothing is stored, and withdrawing waits for what is."""
+"""StoreToken: after it was revoked nothing is stored, and revoking it waits for what is."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.store.store_token import StoreToken
 
 
-def test_it_is_granted_until_it_is_withdrawn() -> None:
+def test_it_is_granted_until_it_is_revoked() -> None:
     token = StoreToken()
     for _ in range(2):
         with token.use() as granted:
             assert granted
-    assert token.withdraw(0.0)
-    assert token.withdrawn
+    assert token.revoke(0.0)
+    assert token.revoked
     with token.use() as granted:
         assert not granted
 
 
-def test_who_withdraws_waits_for_the_one_use_that_runs() -> None:
+def test_who_revokes_waits_for_the_one_use_that_runs() -> None:
     token = StoreToken()
     with ThreadPoolExecutor(1) as crew:
         with token.use() as granted:
             assert granted
-            purge = crew.submit(token.withdraw, WATCHDOG_S)
-            wait_until(lambda: token.withdrawn)
+            purge = crew.submit(token.revoke, WATCHDOG_S)
+            wait_until(lambda: token.revoked)
             assert not purge.done()
         assert purge.result(WATCHDOG_S)
 
@@ -35,12 +35,12 @@ def test_who_withdraws_waits_for_the_one_use_that_runs() -> None:
 def test_it_does_not_wait_for_ever() -> None:
     token = StoreToken()
     with token.use():
-        assert not token.withdraw(0.0)
-        assert not token.withdraw(-1.0)
+        assert not token.revoke(0.0)
+        assert not token.revoke(-1.0)
 
 
 def test_a_use_that_fails_is_over() -> None:
     token = StoreToken()
     with pytest.raises(ZeroDivisionError), token.use():
         raise ZeroDivisionError
-    assert token.withdraw(0.0)
+    assert token.revoke(0.0)

@@ -134,20 +134,21 @@ def test_a_purge_is_one_command(pair: MemoryPair, writer: CacheUpdater) -> None:
 
 
 def test_a_purge_waits_for_what_is_being_stored_and_says_when_it_did_not_end(pair: MemoryPair) -> None:
-    withdrawn = []
+    revoked = []
 
-    def withdraw(key: bytes, deadline: Deadline) -> bool:
-        withdrawn.append(key)
-        return len(withdrawn) < 2
+    class Fetches:
+        def revoke(self, object_key: bytes, deadline: Deadline) -> bool:
+            revoked.append(object_key)
+            return len(revoked) < 2
 
     store = CacheClient(pair.client, patient=False)
-    writer = CacheUpdater(store, ObjectLookup(store), withdraw)
+    writer = CacheUpdater(store, ObjectLookup(store), Fetches())
     assert writer.purge(b"/x") == 0
     pair.store(b"/x", b"abc", encode(STORED))
     with pytest.raises(CacheUnavailable):
         writer.purge(b"/x")
     assert pair.cache.entries == {}  # it is done all the same
-    assert withdrawn == [b"/x", b"/x"]
+    assert revoked == [b"/x", b"/x"]
 
 
 def test_one_object_is_marked(pair: MemoryPair, writer: CacheUpdater) -> None:

@@ -13,10 +13,11 @@ from tests.support.pairs import MemoryPair
 from webproxy.caching.partial import as_incomplete
 from webproxy.caching.stored_codec import decode
 from webproxy.errors import CacheUnavailable
-from webproxy.fetch import partial_store
-from webproxy.fetch.partial_store import PartialStore
+from webproxy.fetch import partial_response
+from webproxy.fetch.partial_response import PartialStore
 from webproxy.fetch.spool import Spool, SpooledPrefix
 from webproxy.store.cache_client import CacheClient
+from webproxy.store.fill import CacheFills
 from webproxy.store.lookup import ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
 
@@ -37,8 +38,7 @@ def pair() -> Iterator[MemoryPair]:
 def store(pair: MemoryPair) -> PartialStore:
     cache = CacheClient(pair.client, patient=False)
     lookup = ObjectLookup(cache)
-    writer = CacheUpdater(cache, lookup)
-    return PartialStore(cache, lookup, writer)
+    return PartialStore(cache, lookup, CacheUpdater(cache, lookup), CacheFills(cache))
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def test_what_is_kept_is_found(pair: MemoryPair, store: PartialStore) -> None:
 
 
 def test_it_is_read_piece_by_piece(pair: MemoryPair, store: PartialStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial_store, "PIECE_BYTES", 1001)
+    monkeypatch.setattr(partial_response, "PIECE_BYTES", 1001)
     part, read = kept(store), bytearray()
     sizes = []
     while len(read) < part.size_bytes:
