@@ -198,3 +198,27 @@ def test_an_environment_that_is_a_symbolic_link_is_not_touched(tmp_path):
     assert ended.stderr.startswith("check-ipc-leaks: ")
     assert f"{clone}/.venv is a symbolic link" in ended.stderr
     assert f"rm {clone}/.venv" in ended.stderr
+
+
+class TestTestCommand:
+    """`scripts/test` itself; all that it checks is what runs this."""
+
+    def test_help_is_its_own_and_needs_no_environment(self, tmp_path):
+        clone = tmp_path / "clone"
+        (clone / "scripts").mkdir(parents=True)
+        for name in ("lib.sh", "test"):
+            shutil.copy(os.path.join(ROOT, "scripts", name), clone / "scripts")
+        for flag in ("-h", "--help"):
+            command = [require_program("bash"), clone / "scripts" / "test", flag]
+            said = subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG_S, check=True).stdout
+            assert said.startswith("usage: scripts/test ")
+            assert "--fast" in said
+        assert os.listdir(clone) == ["scripts"]
+
+    def test_fast_takes_no_arguments(self):
+        refused = run_script("test", "--fast", "tests/unit")
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("usage: scripts/test ")
+
+    def test_what_stands_behind_two_dashes_is_for_pytest(self):
+        assert run_script("test", "--", "--version").stdout.startswith("pytest ")
