@@ -129,6 +129,7 @@ class CacheService:
                 "malformed": stats.malformed_total,
                 "expired": stats.expired_total,
                 "broken": stats.broken_total,
+                "failed": stats.failed_total,
                 "objects": store.objects_count,
                 "hits": store.hits_total,
                 "misses": store.misses_total,

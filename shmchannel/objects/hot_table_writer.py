@@ -131,9 +131,7 @@ class HotTableWriter:
             memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=0)
             undo.callback(unlink_memory, name)
             try:
-                os.posix_fallocate(
-                    memory.fd, 0, hot_table_bytes
-                )  # a full /dev/shm says so here, and not by SIGBUS later
+                os.posix_fallocate(memory.fd, 0, hot_table_bytes)  # a full /dev/shm says so here, not by SIGBUS later
                 mapping = mmap.mmap(memory.fd, hot_table_bytes)
             finally:
                 memory.close_fd()

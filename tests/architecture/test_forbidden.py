@@ -97,6 +97,14 @@ def test_semaphores_are_called_in_one_file() -> None:
     assert users == {"shmchannel.sync.semaphore"}
 
 
+def test_low_wings_of_the_library_know_no_commands() -> None:
+    """Who wants a queue or a stream does not meet the cache's protocol: it is above them, in `shmchannel.objects`."""
+    low = re.compile(r"shmchannel\.(process|sync|streams|messages)\b")
+    commands = re.compile(r"\b(GET|PUT|UPDATE|PURGE)s?\b")
+    library = [module for module in modules("shmchannel") if low.match(module.name)]
+    assert [module.path for module in library if commands.search(module.text)] == []
+
+
 def test_environment_is_read_in_few_places() -> None:
     """A setting that is read anywhere else would be in no table and no `--check-config`."""
     readers = {

@@ -137,10 +137,11 @@ def test_the_path_of_a_hit_is_counted_on_both_sides(yard, content):
         "leases": 2,
         "retired": 0,
     }
-    assert {name: seen_by_cache[name] for name in ("served", "chunks", "malformed", "expired", "broken")} == {
+    assert {name: seen_by_cache[name] for name in ("served", "chunks", "malformed", "expired", "broken", "failed")} == {
         "served": 2,
         "chunks": 2,
         "malformed": 0,
         "expired": 0,
         "broken": 0,
+        "failed": 0,
     }
