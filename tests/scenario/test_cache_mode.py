@@ -80,7 +80,7 @@ def test_thirty_two_clients_on_six_segments(shared_yard):
     assert ask_all(proxy.port, [f"/{name}" for name in names], clients=32) == expected
     assert proxy.stop() == 0
     stopped = proxy.wait_event("stopped")
-    assert (stopped["hit"], stopped["not found"]) == (15 * 16, 16)
+    assert (stopped["hit"], stopped["not_found"]) == (15 * 16, 16)
     assert (stopped["retired"], stopped["unfinished"]) == (0, 0)
 
 
@@ -130,9 +130,9 @@ def test_the_path_of_a_hit_is_counted_on_both_sides(yard, content):
     assert raw(proxy.port, b"nonsense", end=True) == b"GETFILE INVALID\r\n\r\n"
     assert (proxy.stop(), cache.stop()) == (0, 0)
     seen_by_proxy, seen_by_cache = proxy.wait_event("stopped"), cache.wait_event("stopped")
-    assert {name: seen_by_proxy[name] for name in ("hit", "not found", "invalid", "leases", "retired")} == {
+    assert {name: seen_by_proxy[name] for name in ("hit", "not_found", "invalid", "leases", "retired")} == {
         "hit": 1,
-        "not found": 1,
+        "not_found": 1,
         "invalid": 1,
         "leases": 2,
         "retired": 0,
