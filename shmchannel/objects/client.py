@@ -1,6 +1,7 @@
-"""ChannelClient: the proxy's end. Asks a cache for a key and gets an IncomingTransfer; offers an object with put().
+"""ChannelClient: the proxy's end. Requests a key from a cache and returns an IncomingTransfer; offers an object by
+put().
 
-Every transfer holds a lease (leased_transfer.py): use it as a context manager.
+Every transfer holds a lease (transfers.py): use it as a context manager.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ STALL_SECONDS = 30.0
 
 
 class ChannelClient:
-    """The pool's and the queue's user: one for each cache, shared by all threads of a proxy."""
+    """User of the pool and the queue: one for each cache, shared by all threads of a proxy."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class ChannelClient:
         open_sender: Callable[[str], MessageSender] = CommandSender,
         open_hot_table: Callable[[str], HotTableReader] = HotTableReader.attach,
     ) -> None:
-        """`on_step` is told the end of each step of a get() (lease, queue, cache), for measuring."""
+        """`on_step` is called at the end of each step of a get() (lease, queue, cache), for measuring."""
         self.queue_name = queue_name
         self._on_step = on_step
         self._widths = WidthHints()
@@ -85,7 +86,7 @@ class ChannelClient:
         self._identity = own_identity()
 
     def connect(self) -> MessageSender:
-        """The sender to the living cache, opened anew when the old one's reader is gone. Never waits.
+        """The sender to the living cache, reopened if the reader of the old one is gone. Never waits.
 
         Raises:
             NameMissing: no cache lives on the queue name.
@@ -104,29 +105,29 @@ class ChannelClient:
                 fresh.close()
                 raise VersionMismatch(f"the cache on {self.queue_name}", theirs, VERSION)
             if self._replaced is not None:
-                self._replaced.close()  # two caches ago: no thread of ours waits on it any more
+                self._replaced.close()  # two caches ago: no thread of ours waits on it
             self._replaced, self._sender = self._sender, fresh
             self._change_hot_table(fresh)
             return fresh
 
     def _change_hot_table(self, sender: MessageSender | None) -> None:
-        """Let go of the hot table of the cache before, and map that of `sender`'s, if it has one; the lock is held."""
+        """Release the hot table of the previous cache, and map that of `sender`'s, if it has one; the lock is held."""
         if self._hot_table is not None:
             hot_table, self._hot_table = self._hot_table[1], None
             hot_table.close()
             self.files.forget()
         if sender is not None:
             try:
-                # It was there before its cache was ready. One that is another cache's by now is never used: its sender
-                # is found not to be ready.
+                # It existed before its cache was ready. One that belongs to another cache by now is never used, because
+                # its sender is found not to be ready.
                 self._hot_table = (sender, self._open_hot_table(self.queue_name))
             except ShmChannelError:
-                return  # a cache without a hot table, or of another version: all goes by the queue
+                return  # a cache without a hot table, or of another version: everything is sent by the queue
 
     def peek(self, key: bytes) -> HotTableEntry | None:
-        """The object, if it lies on the hot table of a cache that is ready; costs no message. Never blocks or raises.
+        """The object, if it is in the hot table of a ready cache; costs no message. Never blocks or raises.
 
-        None says nothing about the object: ask with get(), which also finds a cache that has come meanwhile.
+        None says nothing about the object: ask with get(), which also finds a new cache.
         """
         pair = self._hot_table
         if pair is None:
@@ -135,9 +136,9 @@ class ChannelClient:
         return hot_table.get(key) if sender.ready() else None
 
     def hold_file(self, key: bytes, entry: HotTableEntry) -> HotTableFile | None:
-        """The file of a large object that peek() found on the hot table, for sendfile(2).
+        """The file of a large object that peek() found in the hot table, for sendfile(2).
 
-        None when it cannot be opened from here: ask with get(). Never waits for the cache, never raises.
+        None if it cannot be opened from here: ask with get(). Never waits for the cache, never raises.
         """
         pair = self._hot_table
         if pair is None or entry.file is None:
@@ -146,7 +147,7 @@ class ChannelClient:
         return self.files.hold(sender.reader_pid, entry.file, entry.version, lambda: hot_table.get(key) == entry)
 
     def watch(self, key: bytes, entry: HotTableEntry) -> EntryVersion | None:
-        """Tells of an object that peek() found whether peek() would find it still; None when it would not now."""
+        """Tells whether peek() would still return the object it found; None if it would not now."""
         pair = self._hot_table
         if pair is None:
             return None
@@ -155,7 +156,7 @@ class ChannelClient:
 
     @property
     def connected(self) -> bool:
-        """True while a living cache is there to be asked."""
+        """Whether a living cache is available."""
         try:
             return self.connect().ready()
         except (ResourceError, VersionMismatch):
@@ -173,16 +174,17 @@ class ChannelClient:
         priority: int = int(Priority.NORMAL),
         ticket: Ticket | None = None,
     ) -> IncomingTransfer:
-        """Ask for [offset, offset + length) of an object (length 0: to its end; version 0: any), wait for the answer.
+        """Request [offset, offset + length) of an object (length 0: to its end; version 0: any), and wait for the
+        answer.
 
-        A negative offset counts back from the end; FACTS_ONLY asks for nothing but facts and metadata. The transfer
-        holds a lease: use it as a context manager. Blocks until the first chunk or the deadline. A `ticket` that was
-        waited for gives a long one a full width; it is left when the transfer ends, has no use for it, or this raises.
+        A negative offset counts back from the end; FACTS_ONLY requests only facts and metadata. The transfer holds a
+        lease: use it as a context manager. Blocks until the first chunk or the deadline. A `ticket` waited for gives a
+        long transfer the full width; it is left when the transfer ends, has no use for it, or this raises.
 
         Raises:
-            NameMissing, PeerGone: there is no cache, or it ended meanwhile; asking again may find a new one.
-            ChannelTimeout, PoolExhausted: no segment, no room in the queue or no answer in time.
-            PeerProtocolError: the cache's answer cannot be right.
+            NameMissing, PeerGone: there is no cache, or it has ended; a new attempt may find a new one.
+            ChannelTimeout, PoolExhausted: no segment, no space in the queue or no answer in time.
+            PeerProtocolError: the cache's answer is invalid.
         """
         width = self._widths.width_for(key) if offset != FACTS_ONLY else 1
         ticket = self._ticket(width, ticket)
@@ -217,7 +219,7 @@ class ChannelClient:
         except BaseException:
             transfer.close()
             raise
-        if width > 1:  # learned from an answer that was longer, perhaps
+        if width > 1:  # possibly learned from an answer that was longer
             self._widths.correct(key, transfer.facts.size_bytes // transfer.chunk_capacity)
         elif not transfer.last:
             self._widths.remember(key, transfer.facts.size_bytes // transfer.chunk_capacity)
@@ -226,12 +228,12 @@ class ChannelClient:
         return transfer
 
     def should_enqueue(self, key: bytes) -> bool:
-        """True when the key's object is long, going by its last answer, and the pool has no place free; no lock."""
+        """Whether the key's object is long, by its last answer, and the pool has no ticket free; no lock."""
         admission = self.pool.admission
         return admission is not None and admission.full and self._widths.width_for(key) >= self.pool.stripe
 
     def _ticket(self, width: int, ticket: Ticket | None) -> Ticket | None:
-        """The place of a long transfer, waited for or free just now; one that is not needed is left."""
+        """The ticket of a long transfer, waited for or free just now; one that is not needed is left."""
         admission = self.pool.admission
         if admission is not None and width >= self.pool.stripe:
             return ticket if ticket is not None and ticket.held else admission.try_enter()
@@ -242,23 +244,23 @@ class ChannelClient:
     def put(self, key: bytes, size_bytes: int, metadata: bytes, lease: Lease, deadline: Deadline) -> OutgoingTransfer:
         """Offer an object of `size_bytes` bytes to the cache through a lease of the caller's (SegmentPool.try_lease).
 
-        Waits for room in the queue up to the deadline. The transfer owns the lease from here on, also when this raises.
+        Waits for space in the queue up to the deadline. The transfer owns the lease from here on, even if this raises.
 
         Raises:
-            UsageError: the metadata is longer than a cache takes.
+            UsageError: the metadata is longer than a cache accepts.
             NameMissing, PeerGone, ChannelTimeout: as get().
         """
         return self._offer(CommandKind.PUT, key, 0, size_bytes, metadata, lease, deadline, int(Priority.LOW))
 
     def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
-        """Replace the metadata of a stored object of this version (0: any) and take its mark off; the body stays.
+        """Replace the metadata of a stored object of this version (0: any) and clear its mark; the body is kept.
 
-        Returns False when the object is gone or of another version, or the cache has no room for the new metadata; the
-        old one stays then. Blocks until the cache's word, up to the deadline.
+        Returns False if the object is gone or of another version, or the cache has no space for the new metadata; the
+        old metadata is then kept. Blocks until the cache answers, up to the deadline.
 
         Raises:
-            UsageError: the metadata is longer than a cache takes.
-            NameMissing, PeerGone, ChannelTimeout, PoolExhausted: as get(); what came of it is not known.
+            UsageError: the metadata is longer than a cache accepts.
+            NameMissing, PeerGone, ChannelTimeout, PoolExhausted: as get(); the outcome is unknown.
         """
         lease = self.pool.lease(deadline, 1)
         with self._offer(
@@ -271,12 +273,12 @@ class ChannelClient:
         self, kind: CommandKind, key: bytes, version: int, size_bytes: int, metadata: bytes,
         lease: Lease, deadline: Deadline, priority: int,
     ) -> OutgoingTransfer:  # fmt: skip
-        """Send a command whose producer is the proxy, and the metadata; the lease is the transfer's, come what may."""
+        """Send a command whose producer is the proxy, and the metadata; the transfer owns the lease in any case."""
         try:
             if len(metadata) > METADATA_BYTES_MAX:
                 raise UsageError(f"metadata of {len(metadata)} bytes, at most {METADATA_BYTES_MAX}")
             sender = self.connect()
-            # A fill waits for as long for its first chunk to be taken, however little time its client has left.
+            # A fill waits as long for its first chunk to be taken, however little time its client has left.
             taken_by = Deadline.after(self._stall_s) if kind is CommandKind.PUT else deadline.sooner(self._stall_s)
             until = None if kind is CommandKind.PUT else deadline
             writer = ChunkWriter(lease.segments, sender, self._stall_s, self._identity, until)
@@ -297,17 +299,17 @@ class ChannelClient:
     def purge(
         self, key: bytes, deadline: Deadline, *, prefix: bool = False, below: bool = False, invalidate: bool = False
     ) -> int:
-        """Remove an object; returns how many there were. Errors as get().
+        """Remove an object; returns the number of objects. Errors as get().
 
-        With `prefix` all whose key begins with `key` go, with `below` it and all that lies below it (`key NUL ...`),
-        those first. With `invalidate` they stay, and IncomingTransfer.invalidated is true for them until they are
-        stored or updated again; one without metadata, which could not tell, is removed all the same.
+        With `prefix` every object whose key begins with `key`; with `below` first everything below it (`key NUL ...`),
+        then the object. With `invalidate` they are kept, and IncomingTransfer.invalidated is true for them until they
+        are stored or updated again; one without metadata, which cannot report it, is removed.
         """
         flags = (PREFIX if prefix else 0) | (BELOW if below else 0) | (INVALIDATE if invalidate else 0)
         return self._ask(CommandKind.PURGE, key, flags, deadline)
 
     def ping(self, deadline: Deadline) -> None:
-        """Return when a worker of the cache has answered. Errors as get()."""
+        """Return once a worker of the cache has answered. Errors as get()."""
         self._ask(CommandKind.PING, b"", 0, deadline)
 
     def _ask(self, kind: CommandKind, key: bytes, flags: int, deadline: Deadline) -> int:
@@ -329,7 +331,7 @@ class ChannelClient:
         offset: int, length: int, version: int, flags: int, priority: int,
     ) -> Command:  # fmt: skip
         for segment in lease.segments:
-            if segment.checked_for is not sender:  # one comparison for each; the cache before may have been a bad one
+            if segment.checked_for is not sender:  # one comparison for each; the previous cache may have been faulty
                 self._check_at_rest(segment, sender)
         request_id = next(self._ids)
         refs = tuple([SegmentRef(s.wire_name, s.header.prepare(), s.segment_bytes) for s in lease.segments])
@@ -342,7 +344,7 @@ class ChannelClient:
 
     @staticmethod
     def _check_at_rest(segment: Segment, sender: MessageSender) -> None:
-        """Before a segment's first transfer with this cache: a post too many would let it write while we still read."""
+        """Check a segment before its first transfer with this cache: a surplus post would let it write too early."""
         if not segment.is_at_rest:
             raise PeerProtocolError(f"segment {segment.name}: a transfer before left its semaphores wrong")
         segment.checked_for = sender
@@ -353,7 +355,7 @@ class ChannelClient:
             faults.reach("proxy.sent")
 
     def close(self) -> None:
-        """Close the queue handles; the pool is its owner's."""
+        """Close the queue handles; the pool belongs to its owner."""
         with self._lock:
             for sender in (self._sender, self._replaced):
                 if sender is not None:

@@ -33,10 +33,10 @@ METADATA_BYTES_MAX = PREAMBLE_BYTES_MAX
 MAGIC = b"GFC\x01"
 VERSION = 2
 OLD_VERSION = 1
-"""The last one before: its commands have the same fields in the same places, so that they can be refused in words."""
+"""The previous version: its commands have the same fields in the same places, so they can be refused explicitly."""
 _ANNOUNCED = "commands"
 ANNOUNCEMENT = f"{_ANNOUNCED} {VERSION}"
-"""What a cache announces on its queue."""
+"""The announcement of a cache on its queue."""
 _HEAD = struct.Struct("<4sBBBBQ16sQQQQHH")
 _REF_TAIL = struct.Struct("<QQ")
 
@@ -45,7 +45,7 @@ assert HEAD_BYTES == 68
 
 
 class CommandKind(IntEnum):
-    """What is asked for. Later kinds are added, never renumbered."""
+    """The kind of a command. New kinds are added, never renumbered."""
 
     GET = 1
     PUT = 2
@@ -55,7 +55,7 @@ class CommandKind(IntEnum):
 
 
 class Priority(IntEnum):
-    """Also the queue's priority: the kernel hands out the highest first, first in first out inside one."""
+    """Also the queue's priority: the kernel delivers the highest first, FIFO within each."""
 
     LOW = 0
     NORMAL = 1
@@ -68,13 +68,13 @@ METADATA_WANTED = 1
 FROM_END = 2
 """Flag of GET: the offset counts back from the object's end."""
 FACTS_ONLY = (1 << 64) - 1
-"""The offset of a GET that wants no byte of the body: it lies behind the end of any object."""
+"""The offset of a GET that wants no byte of the body: it is beyond the end of any object."""
 PREFIX = 1
 """Flag of PURGE: the key is a prefix."""
 INVALIDATE = 2
-"""Flag of PURGE: the objects stay and are marked; each GET of their metadata tells so."""
+"""Flag of PURGE: the objects are kept and marked; each GET of their metadata reports it."""
 BELOW = 4
-"""Flag of PURGE: the key, and before it all that lies below it (`key NUL ...`)."""
+"""Flag of PURGE: first everything below the key (`key NUL ...`), then the key."""
 
 _KINDS = {int(kind): kind for kind in CommandKind}
 _FLAGS_KNOWN = {CommandKind.GET: METADATA_WANTED | FROM_END, CommandKind.PURGE: PREFIX | INVALIDATE | BELOW}
@@ -83,7 +83,7 @@ _PRIORITY_MAX = int(Priority.URGENT)
 
 
 class Command(NamedTuple):
-    """One order from a proxy to a cache; times in CLOCK_MONOTONIC nanoseconds, sizes in bytes."""
+    """One command from a proxy to a cache; times in CLOCK_MONOTONIC nanoseconds, sizes in bytes."""
 
     kind: CommandKind
     key: bytes
@@ -98,7 +98,7 @@ class Command(NamedTuple):
     trace_id: bytes = bytes(16)
 
     def range_in(self, size_bytes: int) -> tuple[int, int]:
-        """The part of an object of this size that a GET asks for, as [start, end)."""
+        """The part of an object of this size that a GET requests, as [start, end)."""
         start = min(self.offset, size_bytes)
         if self.flags & FROM_END:
             start = size_bytes - start
@@ -109,7 +109,7 @@ def encode(command: Command) -> bytes:
     """The bytes of a command.
 
     Raises:
-        CommandError: a value does not fit its field.
+        CommandError: a value is out of range.
     """
     kind, key, segments, deadline_ns, offset, length, version, flags, priority, request_id, trace_id = command
     if len(key) > KEY_BYTES_MAX or len(segments) > SEGMENTS_MAX:
@@ -132,13 +132,13 @@ def encode(command: Command) -> bytes:
 
 
 def announced_version(text: str) -> int:
-    """The version that a cache speaks, going by what it announces; those of version 1 announced nothing."""
+    """The version that a cache speaks, by its announcement; version 1 announced nothing."""
     word, _, number = text.partition(" ")
     return int(number) if word == _ANNOUNCED and number.isdecimal() else OLD_VERSION
 
 
 def other_version(message: bytes) -> int | None:
-    """The version of a command that is not of ours; None for one of ours, and for what is no command."""
+    """The version of a command of another version; None for one of ours, and for anything that is not a command."""
     if len(message) < HEAD_BYTES or not message.startswith(MAGIC):
         return None
     version = message[len(MAGIC)]
@@ -146,7 +146,7 @@ def other_version(message: bytes) -> int | None:
 
 
 def decode(message: bytes, version: int = VERSION) -> Command:
-    """The command in `message`, which a stranger may have written: parse or refuse, nothing else.
+    """The command in `message`, which is not trusted: parsed or refused, nothing else.
 
     Raises:
         CommandError: wrong magic, version, kind, flags or priority, or lengths that do not add up.

@@ -50,10 +50,10 @@ from webproxy.transport.shutdown import Shutdown
 
 
 def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
-    """Make the proxy; what it acquires is undone by `resources`, in reverse. No thread runs yet.
+    """Build the proxy; `resources` releases what it acquires, in reverse. No thread runs yet.
 
     Raises:
-        StartupError, ResourceError: something needed at the start is not to be had.
+        StartupError, ResourceError: something required at startup is not available.
     """
     breakdown = LatencyBreakdown(enabled=config.step_times)
     shutdown = Shutdown()
@@ -66,7 +66,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     run_queue, idle = RunQueue(), IdleConnections()
     resources.callback(run_queue.close)
     if admission is not None:
-        resources.callback(admission.close)  # what waits there comes to the run queue, whose end closes it
+        resources.callback(admission.close)  # jobs waiting there go to the run queue, which closes them at its end
     resources.callback(idle.close)
     parking = ParkingLot(run_queue, idle, admission, shutdown)
     resources.callback(parking.close)
@@ -129,7 +129,7 @@ def _has_origin(config: ProxyConfig) -> bool:
 
 
 class _Handlers:
-    """What answers requests, and what both protocols have in common there."""
+    """The request handlers, and what both protocols share."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class _Handlers:
 
 
 def caching_options(config: ProxyConfig) -> CachingOptions:
-    """What the settings say of caching."""
+    """The caching options from the settings."""
     return CachingOptions(
         heuristic_fraction=config.heuristic_fraction,
         heuristic_ceiling_s=config.heuristic_ceiling_s,
@@ -241,6 +241,6 @@ def caching_options(config: ProxyConfig) -> CachingOptions:
 
 
 def _own_authorities(host: str, port: int) -> tuple[bytes, ...]:
-    """Under which names clients know this proxy."""
+    """The names under which clients know this proxy."""
     shown = f"[{host}]" if ":" in host else host
     return tuple(f"{name}:{port}".encode() for name in dict.fromkeys((shown, "127.0.0.1", "localhost", "[::1]")))

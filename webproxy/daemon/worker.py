@@ -1,6 +1,7 @@
-"""ProxyService: the life of one proxy process, from its first thread to the line of its log that counts everything.
+"""ProxyService: the life of one proxy process, from its first thread to the final log line with all counts.
 
-Assembly makes the parts; they are run here. Each worker repeats one step: take a job, run it, have its outcome settled.
+Assembly builds the parts; they are run here. Each worker repeats one step: take a job, run it, and have its outcome
+settled.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a proxy process is made of."""
+    """The parts of a proxy process."""
 
     address: tuple[str, int]
     swept: int
-    """So many names of dead processes were removed."""
+    """The number of names of dead processes removed."""
     cache: CacheParts | None
     store: Store
     table: FetchTable
@@ -53,7 +54,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class CacheParts:
-    """The way to a cache: the segments, and the store that is behind them."""
+    """The connection to a cache: the segments, and the store behind them."""
 
     pool: SegmentPool
     link: CacheClient
@@ -82,7 +83,7 @@ class ProxyService:
         try:
             outcome = job.run()
         except Exception:
-            parts.parking.linger(job.fd)  # left open, its client would wait for ever
+            parts.parking.linger(job.fd)  # if left open, its client would wait forever
             raise
         parts.parking.settle(outcome)
 
@@ -134,7 +135,7 @@ class ProxyService:
         return unfinished
 
     def _counted(self) -> dict[str, object]:
-        """What happened in all, for the last line of the log: operations.md explains it."""
+        """The totals for the last log line: operations.md explains it."""
         parts = self._parts
         failures = Counter(parts.getfile.failures.totals())
         failures.update(parts.http.failures.totals())

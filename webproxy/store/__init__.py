@@ -1,1 +1,1 @@
-"""The cache as the proxy sees it: look-ups, updates, purges and fills."""
+"""The cache as the proxy sees it: lookups, updates, purges and fills."""

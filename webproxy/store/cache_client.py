@@ -1,4 +1,4 @@
-"""CacheClient: the Store that is a cache daemon. Whatever is wrong with the cache becomes CacheUnavailable."""
+"""CacheClient: the Store implemented by a cache daemon. Every failure of the cache becomes CacheUnavailable."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ LOOK_SECONDS = 0.05
 
 
 class CacheClient:
-    """Asks the cache, waits for one that is not there when told to, and logs its coming and going once."""
+    """Sends commands to the cache, waits for an absent one if told to, and logs once when it comes and goes."""
 
     keeps = True
 
     def __init__(self, client: ChannelClient, *, patient: bool) -> None:
-        """`patient`: there is no origin to go to instead, so an absent cache is waited for up to the deadline."""
+        """`patient`: there is no origin as an alternative, so an absent cache is waited for up to the deadline."""
         self._client = client
         self._patient = patient
         self._present = True
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self.unavailable_total = 0
-        # As Store has them: without a frame of their own on the way of every hit.
+        # As in Store, without a frame of their own on the path of every hit.
         self.peek: Callable[[bytes], HotTableEntry | None] = client.peek
         self.hold_file: Callable[[bytes, HotTableEntry], HotTableFile | None] = client.hold_file
         self.reopen_file: Callable[[FileName], HotTableFile | None] = client.files.again
@@ -46,17 +46,17 @@ class CacheClient:
 
     @property
     def connected(self) -> bool:
-        """True while a living cache is there to be asked."""
+        """Whether a living cache is available."""
         return self._client.connected
 
     @property
     def chunk_bytes(self) -> int:
-        """The size of a segment, which is a little more than a chunk."""
+        """The size of a segment, which is slightly more than a chunk."""
         return self._client.pool.segment_bytes
 
     @property
     def others_wait(self) -> bool:
-        """True while somebody waits for a segment."""
+        """Whether somebody waits for a segment."""
         return self._client.pool.waiting > 0
 
     def get(
@@ -137,11 +137,11 @@ class CacheClient:
             raise CacheUnavailable(str(error)) from error
 
     def expire(self) -> None:
-        """Let go of files that nobody has asked for again."""
+        """Close files that were not used again."""
         self._client.files.expire()
 
     def _worth_waiting(self, deadline: Deadline) -> bool:
-        """One that ended may have a successor already; an absent one is waited for when there is no other way."""
+        """A cache that ended may have a successor already; an absent one is waited for if there is no alternative."""
         if deadline.expired or self._stopping.is_set():
             return False
         if self._client.connected:
@@ -166,7 +166,7 @@ class CacheClient:
             log.warning("cache lost", extra={"queue": self._client.queue_name, "reason": str(reason)})
 
     def stop_waiting(self) -> None:
-        """The daemon stops: nobody waits for an absent cache any more."""
+        """The daemon stops: no longer wait for an absent cache."""
         self._stopping.set()
 
 

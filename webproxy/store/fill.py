@@ -49,19 +49,19 @@ STILL_SECONDS = 0.25
 
 
 class Source(Protocol):
-    """Where the body lies: a file whose first `written` bytes never change."""
+    """The source of the body: a file whose first `written` bytes never change."""
 
     @property
     def fd(self) -> int:
-        """The file; while nothing is written it may be none."""
+        """The file; may be missing while nothing is written."""
 
     @property
     def written(self) -> int:
-        """So many bytes are there."""
+        """The number of bytes available."""
 
 
 class Ingredient(Protocol):
-    """What an object is made of, besides what an origin sends."""
+    """What an object is made of, apart from the origin's bytes."""
 
     def is_as_found(self) -> bool:
         """Whether it may still be stored in another object."""
@@ -69,62 +69,62 @@ class Ingredient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FillRequest:
-    """What is to be stored."""
+    """The object to store."""
 
     key: bytes
     stored: StoredResponse
-    """Its `body_bytes` counts for an incomplete response only: a whole one has as many as have come."""
+    """Its `body_bytes` counts for an incomplete response only: a complete one has as many as have arrived."""
     size_bytes: int | None = None
-    """None: as many as have come at the end."""
+    """None: as many as have arrived at the end."""
     token: StoreToken = field(default_factory=StoreToken)
     made_of: Ingredient | None = None
 
 
 class Fill(Protocol):
-    """One object on its way into the cache; used by the fetch's thread only."""
+    """One object being stored in the cache; used by the fetch's thread only."""
 
     @property
     def position(self) -> int | None:
-        """How much of the body the cache has got, or None when nothing is under way."""
+        """How much of the body the cache has received, or None if no PUT is under way."""
 
     @property
     def is_coming(self) -> bool:
-        """True when the cache gets the body now, or will when it is complete."""
+        """Whether the cache receives the body now, or will once it is complete."""
 
     @property
     def given_up(self) -> bool:
-        """True when the cache does not need the spool any longer."""
+        """Whether the cache no longer needs the spool."""
 
     @property
     def chunk_bytes(self) -> int:
-        """The fill moves in whole chunks, which are smaller than this."""
+        """The fill proceeds in whole chunks, which are smaller than this."""
 
     @property
     def refusal(self) -> bytes:
-        """Why nothing will be stored, as far as is known now, for Cache-Status; empty when nothing is in the way."""
+        """Why nothing will be stored, as far as known, for Cache-Status; empty if nothing prevents it."""
 
     def pump(self) -> None:
-        """Hand over what can be handed over now; never waits for the cache, except for room in its queue."""
+        """Hand over what is available; never waits for the cache, except for space in its queue."""
 
     def yield_turn(self) -> None:
-        """Let go of the segment that a hit waits for, and of the cache's worker that has nothing to do."""
+        """Release the segment that a hit waits for, or the cache's worker that has nothing to do."""
 
     def finish(self) -> bool:
-        """The body is complete: hand the rest over and wait for the cache; True when it has stored the object."""
+        """The body is complete: hand over the rest and wait for the cache; True if it has stored the object."""
 
     def cancel(self) -> None:
-        """The fetch is over: what is not complete by now will not be."""
+        """The fetch is over: an incomplete body stays incomplete."""
 
 
 class Fills(Protocol):
     """Begins fills."""
 
     def begin(self, request: FillRequest, source: Source) -> Fill:
-        """A fill from a source in which there may be nothing yet."""
+        """A fill from a source that may still be empty."""
 
 
 class NoFill:
-    """As Fill, where nothing is stored; also what begins none."""
+    """As Fill, but stores nothing; also begins such fills."""
 
     position: None = None
     is_coming = False
@@ -228,9 +228,9 @@ class CacheFill:
             self._break(error)
 
     def _may_begin(self, handed_early: int) -> bool:
-        """Whether there is a whole chunk to begin with, and a cache that lives.
+        """Whether there is a whole chunk to begin with, and a living cache.
 
-        That is looked at once a second: a lease for one that is absent would only be retired.
+        The latter is checked once a second: a lease for an absent cache would only be retired.
         """
         if self._phase is _Phase.LATE or handed_early < self.chunk_bytes or monotonic() < self._next_look:
             return False
@@ -324,7 +324,7 @@ class CacheFill:
         self._moved_at = monotonic()
 
     def _encode(self) -> bytes:
-        """The metadata for the size that is known by now; when they are too long, nothing is stored."""
+        """The metadata for the size known by now; if they are too long, nothing is stored."""
         stored = self._request.stored
         if self._size is not None and not stored.incomplete:
             stored = replace(stored, body_bytes=self._size)

@@ -1,6 +1,6 @@
-"""PURE: what is kept beside an object that getfile fills, so that HTTP clients share it by the rules of HTTP.
+"""PURE: the metadata of objects stored by getfile, so that HTTP clients share them by the rules of HTTP.
 
-getfile itself knows no freshness: what is stored serves until it is purged or evicted.
+getfile itself ignores freshness: a stored object is served until it is purged or evicted.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from webproxy.origin.request import GETFILE_FIELDS
 from webproxy.origin.response_head import OriginResponse
 
 PLAIN_GET = RequestHead(b"GET", b"/", (1, 1), GETFILE_FIELDS)
-"""What a getfile request is in HTTP's words."""
+"""A getfile request in terms of HTTP."""
 
 
 def stored_for_getfile(
     response: OriginResponse, request_time: float, response_time: float, options: CachingOptions
 ) -> StoredResponse | None:
-    """What is kept beside the body; None when the object is not to be kept for others at all (no-store, private).
+    """The metadata; None if the object must not be stored for others at all (no-store, private).
 
-    An answer that varies is the variant for the fields that getfile's own request has. What HTTP may not reuse for
-    another reason is never fresh and has no validator here: an HTTP client's request asks the origin anew.
+    A response that varies becomes the variant for the fields of getfile's own request. A response that HTTP may not
+    reuse for another reason gets no freshness and no validator here: an HTTP client's request goes to the origin.
     """
     directives = response_directives(response.fields, targeted_control=options.targeted_control)
-    # must-understand puts no-store out of force where the status is understood (RFC 9111 section 5.2.2.3), as 200 is.
+    # must-understand overrides no-store if the status is understood (RFC 9111 section 5.2.2.3), as 200 is.
     if directives.private or (directives.no_store and not directives.must_understand):
         return None
     head = ResponseHead(response.status, response.fields.without((b"content-length",)), response.reason)

@@ -1,7 +1,7 @@
-"""GetfileVariants: the variants of an object that getfile's own request selects, found and stored where HTTP does so.
+"""GetfileVariants: finds and stores the variants that getfile's own request selects, where HTTP does.
 
-An answer that varies has no place at its key, which every request selects. getfile sends the same fields with every
-request (origin_request.py), so of an object's variants it has one, and shares it with HTTP clients that send them too.
+A response that varies must not be stored at its key, which every request selects. getfile sends the same fields with
+every request, so it has one variant of each object, shared with HTTP clients that send these fields too.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class GetfileVariants:
         self._writer = writer
 
     def expects(self, key: bytes) -> bool:
-        """Whether the key was seen to have variants: then they are looked for before the key itself is."""
+        """Whether the key was seen to have variants: these are then looked up before the key itself."""
         return self._lookup.is_varying(key)
 
     def find(self, key: bytes, wait_s: float) -> StoredHit | None:
-        """The variant of the key that getfile's request selects, if it is one that getfile has a word for.
+        """The variant of the key that getfile's request selects, if getfile can represent it.
 
         Raises:
             CacheUnavailable: no cache, or none that answers in time.
@@ -38,9 +38,9 @@ class GetfileVariants:
         return found
 
     def place(self, key: bytes, stored: StoredResponse) -> bytes | None:
-        """Where an answer is to be stored: at its key, unless it varies or would hide others that do.
+        """The key for a response: the object's key, unless it varies or would hide others that do.
 
-        None for one that varies when the key is too long to be made longer.
+        None for one that varies if the key is too long to be extended.
         """
         if not stored.selecting and not self._hides_others(key):
             return key
@@ -55,8 +55,8 @@ class GetfileVariants:
             return False
 
     def enter(self, key: bytes, place: bytes, stored: StoredResponse) -> None:
-        """The answer is stored at its place: let the index of the key say so."""
+        """The response is stored under its key: update the index of the object's key."""
         if place != key:
             self._writer.add_variant(key, new_variant(stored.selecting, stored.fields.get(b"etag")), PLAIN_GET)
-        elif self._lookup.is_varying(key):  # nothing in it but what this answer takes the place of
+        elif self._lookup.is_varying(key):  # only what this response replaces
             self._writer.remove_index(key)

@@ -1,8 +1,9 @@
-"""Lookup: what the cache has for an HTTP request, as stored responses.
+"""Lookup: finds the stored responses for an HTTP request.
 
-The object at a URL's key is a 200 without Vary, so that getfile, which can ask for no other, shares it. Everything else
-(variants, and other statuses) lies at `key NUL id`, and `key NUL` has the index of these. A key that was seen to have
-an index is looked up there first. An incomplete response lies at `key NUL partial`; only who can use one looks there.
+The object at a URL's key is a 200 without Vary, shared with getfile, which can ask for no other. Everything else
+(variants, and other statuses) is at `key NUL id`, and `key NUL` has the index of these. A key that was seen to have an
+index is looked up there first. An incomplete response is at `key NUL partial`, and is looked up only by requests that
+can use one.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ from webproxy.store.store import Missing, Store, StoredFacts
 
 INDEX_SUFFIX = b"\0"
 PART_SUFFIX = b"\0partial"
-"""Behind the key: the beginning of a response whose rest has not come."""
+"""Suffix of the key of an incomplete response."""
 VARYING_KEYS_MAX = 4096
 KEPT_BYTES_MAX = 262_144
-"""A body up to this size is kept in memory while its origin is asked whether it still holds."""
+"""A body up to this size is kept in memory while its origin validates it."""
 _UNUSABLE = Missing()
 FOREVER_S = 1 << 31
 """The lifetime of a file that the cache serves itself: it notices every change."""
 KEY_BYTES_MAX = 4096 - 1 - 16
-"""What a key may have so that its variants' keys still fit a command."""
+"""Maximum length of a key, so that its variants' keys still fit a command."""
 
 
 @dataclass(slots=True)
 class StoredHit:
-    """A stored response and its body: whole in `body`, in a `file`, or to come by `transfer`."""
+    """A stored response and its body: complete in `body`, in a `file`, or to be read from `transfer`."""
 
     key: bytes
     stored: StoredResponse
@@ -55,11 +56,11 @@ class StoredHit:
     transfer: IncomingTransfer | None = None
     file: HotTableFile | None = None
     held_bytes: int | None = None
-    """Of an incomplete response: so many of its first bytes are there."""
+    """Of an incomplete response: the number of bytes available."""
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes the object in the cache has."""
+        """The size of the object in the cache."""
         return self.stored.body_bytes if self.held_bytes is None else self.held_bytes
 
     def has(self, first: int, end: int) -> bool:
@@ -70,7 +71,7 @@ class StoredHit:
         return (transfer.position - transfer.length, transfer.end) == (first, end)
 
     def end_transfer(self) -> None:
-        """Nobody waits for the body now; a small one that came whole with its first chunk stays."""
+        """The body is not needed now; a small one that arrived whole with its first chunk is kept."""
         transfer = self.transfer
         if (
             transfer is not None
@@ -82,11 +83,11 @@ class StoredHit:
         self._cancel()
 
     def without_body(self) -> StoredHit:
-        """What is known of it, for whoever does not hold the body open."""
+        """Its facts, for callers that do not keep the body open."""
         return StoredHit(self.key, self.stored, self.version, held_bytes=self.held_bytes)
 
     def cancel_quietly(self) -> None:
-        """The body is not wanted, or not in this order."""
+        """The body is not needed, or not in this order."""
         self.file = None
         self._cancel()
 
@@ -99,19 +100,19 @@ class StoredHit:
 
 @dataclass(slots=True)
 class Lookup:
-    """What was found: the response that the request selects, if any, and the index of the others."""
+    """The result: the response that the request selects, if any, and the index of the others."""
 
     found: StoredHit | None = None
     index: VariantIndex | None = None
     nothing_below: bool = False
-    """There is no index, and no incomplete response: what is below the key need not be asked for."""
+    """There is neither an index nor an incomplete response: nothing below the key need be looked up."""
 
 
 def body_wanted(request: RequestHead) -> tuple[int, int]:
-    """How much of a stored body the answer to a request is likely to take: offset and length, as Store.get() has them.
+    """The part of a stored body that the response will probably need: offset and length, as in Store.get().
 
-    None of it (FACTS_ONLY) for a HEAD, for several ranges, which are asked for one by one, and where a condition of the
-    client's makes it likely that its copy still holds.
+    None of it (FACTS_ONLY) for a HEAD, for several ranges, which are read one by one, and if a condition makes it
+    likely that the client's copy is still valid.
     """
     fields = request.fields
     if request.method != b"GET" or not CONDITIONS.isdisjoint(fields.names()):
@@ -129,10 +130,10 @@ class ObjectLookup:
         self._varying: OrderedDict[bytes, None] = OrderedDict()
 
     def find(self, key: bytes, request: RequestHead, wait_s: float, *, names_files: bool = False) -> Lookup:
-        """Look a key up for a request.
+        """Look up a key for a request.
 
-        `names_files`: no origin has the key, so that it is a file of the cache's own, which is named by plain bytes
-        and has no query.
+        `names_files`: no origin is responsible for the key, so it is one of the cache's own files, which is named by
+        plain bytes and has no query.
 
         Raises:
             CacheUnavailable: no cache, or none that answers in time.
@@ -147,7 +148,7 @@ class ObjectLookup:
             return Lookup(found)
         if not isinstance(
             found, Missing
-        ):  # it varies though it lies here, and was not stored for such a request (section 4.1)
+        ):  # it varies although it is here, and was not stored for such a request (section 4.1)
             found.cancel_quietly()
             own = VariantIndex((new_variant(found.stored.selecting, None),))
             return self._find_varying(key, request, wait_s) or Lookup(index=own)
@@ -160,7 +161,7 @@ class ObjectLookup:
         return self._or_part(lookup, key, request, wait_s)
 
     def find_part(self, key: bytes, request: RequestHead, wait_s: float) -> StoredHit | None:
-        """The incomplete response of a key, if there is one that the request selects; its body is not held open.
+        """The incomplete response of a key, if the request selects it; its body is not kept open.
 
         Errors as find().
         """
@@ -177,7 +178,7 @@ class ObjectLookup:
         return StoredHit(key, stored, version, held_bytes=size_bytes) if size_bytes < stored.body_bytes else None
 
     def _or_part(self, lookup: Lookup, key: bytes, request: RequestHead, wait_s: float) -> Lookup:
-        """With the incomplete response in place of none, where the request wants no more than is there of it."""
+        """With the incomplete response if there is no complete one and the request needs no more than it has."""
         if lookup.found is not None or lookup.nothing_below or b"range" not in request.fields:
             return lookup
         part = self.find_part(key, request, wait_s)
@@ -186,7 +187,7 @@ class ObjectLookup:
         return Lookup(part, lookup.index)
 
     def find_variant(self, key: bytes, request: RequestHead, wait_s: float) -> StoredHit | None:
-        """What the request selects of all that does not lie at the key itself. Errors as find()."""
+        """The response that the request selects among those not stored at the key itself. Errors as find()."""
         lookup = self._find_varying(key, request, wait_s)
         if lookup is None:
             self.forget_varying(key)
@@ -204,7 +205,7 @@ class ObjectLookup:
             self._varying.popitem(last=False)
 
     def forget_varying(self, key: bytes) -> None:
-        """The key has no index any more."""
+        """The key has no index left."""
         self._varying.pop(key, None)
 
     def index_of(self, key: bytes, wait_s: float) -> VariantIndex | None:
@@ -279,7 +280,7 @@ def _unless_missing(found: StoredHit | Missing) -> StoredHit | None:
 
 
 def stored_of_entry(key: bytes, entry: HotTableEntry) -> StoredResponse | None:
-    """What lies on the hot table as a stored response; None when it cannot be used."""
+    """An object from the hot table as a stored response; None if it cannot be used."""
     return _stored(key, entry.metadata, entry.version, entry.size_bytes, invalidated=False)
 
 
@@ -291,7 +292,7 @@ def _of_entry(key: bytes, entry: HotTableEntry, file: HotTableFile | None) -> St
 
 
 def _stored(key: bytes, metadata: bytes, version: int, size_bytes: int, *, invalidated: bool) -> StoredResponse | None:
-    """None for what cannot be used: another version's metadata, or a body that is not the one it was stored with."""
+    """None if it cannot be used: metadata of another version, or a body other than the one it was stored with."""
     if not metadata:
         return _file_response(key, version, size_bytes)
     stored = _decoded(metadata, invalidated=invalidated)
@@ -307,7 +308,7 @@ def _decoded(metadata: bytes, *, invalidated: bool) -> StoredResponse | None:
 
 @lru_cache(maxsize=1024)
 def _file_response(key: bytes, version: int, size_bytes: int) -> StoredResponse:
-    """What stands for a file of the cache's own, which came by no response: fresh, for the cache sees it change."""
+    """The stored response for one of the cache's own files: always fresh, because the cache notices changes."""
     name = key.partition(b"?")[0].decode("latin-1")
     kind, encoding = mimetypes.guess_type(name, strict=False)
     lines = [(b"Content-Type", (kind or "application/octet-stream").encode())]

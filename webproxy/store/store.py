@@ -1,7 +1,7 @@
-"""Store: where responses are kept, as those who answer requests see it; NoStore is the proxy that has none.
+"""Store: the interface to stored responses; NoStore is the null object of a proxy without a cache.
 
-Nobody asks whether there is a store: without one nothing is found and nothing is kept, which is what its callers make
-of a miss and of an object that was not stored anyway.
+Callers need not check whether there is a store: without one nothing is found and nothing is stored, which they handle
+like a miss and like an object that was refused.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from shmchannel.streams.admission import Ticket
 
 
 class Missing(NamedTuple):
-    """What a store says in place of an object."""
+    """The result if there is no usable object."""
 
     unreadable: bool = False
-    """It is there, and cannot be read."""
+    """The object exists but cannot be read."""
     nothing_below: bool = False
     """Nothing is stored below its key either: no variants and no incomplete response."""
 
@@ -29,7 +29,7 @@ _NOTHING = Missing(nothing_below=True)
 
 
 class StoredFacts(NamedTuple):
-    """What a store knows of an object without its body; `invalidated`: a soft purge came since it was stored."""
+    """An object's facts without its body; `invalidated`: a soft purge has arrived since it was stored."""
 
     size_bytes: int
     version: int
@@ -38,7 +38,7 @@ class StoredFacts(NamedTuple):
 
 
 class Store(Protocol):
-    """Shared by all threads. What fails raises CacheUnavailable: no store that answers, or none in time."""
+    """Thread-safe. Failures raise CacheUnavailable: no store, or none that answers in time."""
 
     @property
     def keeps(self) -> bool:
@@ -46,15 +46,15 @@ class Store(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether it could be asked now."""
+        """Whether it is available now."""
 
     @property
     def chunk_bytes(self) -> int:
-        """A body is handed over in chunks, which are smaller than this."""
+        """Bodies are handed over in chunks, which are smaller than this."""
 
     @property
     def others_wait(self) -> bool:
-        """Whether somebody waits for what an object on its way into the store holds."""
+        """Whether somebody waits for resources held by an object being stored."""
 
     def peek(self, key: bytes) -> HotTableEntry | None:
         """A copy of the whole object if it is in the hot table; at once, without a message. Never raises."""
@@ -63,13 +63,13 @@ class Store(Protocol):
         """The file of a large object that peek() found, or None; never raises."""
 
     def reopen_file(self, name: FileName) -> HotTableFile | None:
-        """A file that was held before, if it is open still; never raises."""
+        """A file held before, if it is still open; never raises."""
 
     def watch(self, key: bytes, entry: HotTableEntry) -> EntryVersion | None:
-        """Tells whether an object that peek() found is in the hot table still; never raises."""
+        """Tells whether an object found by peek() is still in the hot table; never raises."""
 
     def should_enqueue(self, key: bytes) -> bool:
-        """True when the key's object waits for a ticket of the long transfers; never raises."""
+        """Whether the key's object must wait for a ticket for long transfers; never raises."""
 
     def get(
         self,
@@ -82,40 +82,40 @@ class Store(Protocol):
         metadata_wanted: bool = False,
         ticket: Ticket | None = None,
     ) -> IncomingTransfer | Missing:
-        """Ask for `length` bytes of an object (0: all) from `offset` on, and wait; version 0 means any.
+        """Request `length` bytes of an object (0: all) from `offset` on, and wait; version 0 means any.
 
-        A negative offset counts back from the end. The transfer is to be used as a context manager. A `ticket` ends
-        with it, or when there is none.
+        A negative offset counts back from the end. The transfer must be used as a context manager. A `ticket` ends with
+        it, or if there is none.
         """
 
     def facts(self, key: bytes, deadline: Deadline) -> StoredFacts | Missing:
-        """What there is to know of an object, without its body."""
+        """An object's facts, without its body."""
 
     def put(
         self, key: bytes, size_bytes: int, metadata: bytes, deadline: Deadline, *, segments_max: int = 1, wait: bool
     ) -> OutgoingTransfer | None:
-        """Offer an object; to be used as a context manager. None without `wait` when it could not begin at once."""
+        """Offer an object; must be used as a context manager. None without `wait` if it could not begin at once."""
 
     def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
-        """Replace the metadata of an object whose body stays; False when that version is gone."""
+        """Replace the metadata of an object and keep its body; False if that version is gone."""
 
     def purge(
         self, key: bytes, deadline: Deadline, *, prefix: bool = False, below: bool = False, invalidate: bool = False
     ) -> int:
-        """Remove an object, or invalidate it; returns how many there were.
+        """Remove an object, or invalidate it; returns the number of objects.
 
-        With `prefix` all whose key begins with `key`, with `below` the object and all that lies below its key.
+        With `prefix` every object whose key begins with `key`, with `below` the object and everything below its key.
         """
 
     def expire(self) -> None:
-        """Let go of what is held for a time only; to be called every second or so."""
+        """Release what is held for a limited time; to be called about every second."""
 
     def stop_waiting(self) -> None:
-        """The daemon stops: nobody waits for an absent store any longer."""
+        """The daemon stops: no longer wait for an absent store."""
 
 
 class NoStore:
-    """The null object: nothing is found, and nothing is kept."""
+    """The null object: nothing is found, and nothing is stored."""
 
     keeps = connected = others_wait = False
     chunk_bytes = 0

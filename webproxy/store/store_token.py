@@ -1,8 +1,8 @@
-"""StoreToken: whether a fetch may still change what is stored; a purge revokes it.
+"""StoreToken: permission of a fetch to change stored objects, revoked by a purge.
 
-A fetch whose request was sent before a purge brings what the purge was against. It continues for its readers, but the
-purge must know that nothing of it is stored, not merely that the fetch will be told so in time. Therefore the fetch
-stores only within `use()`, and `revoke()` returns when that is over.
+A fetch whose request was sent before a purge brings the content that the purge was meant to remove. The fetch continues
+for its readers, but the purge must be certain that nothing of it is stored, not merely that the fetch will learn of it
+in time. Therefore the fetch stores only within `use()`, and `revoke()` returns once that is over.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class StoreToken:
 
     @contextmanager
     def use(self) -> Iterator[bool]:
-        """True when something may be stored inside the block; whoever revokes the token waits for its end."""
+        """True if something may be stored inside the block; a revocation waits for its end."""
         with self._change:
             self._in_use = not self._is_revoked
             granted = self._in_use
@@ -39,7 +39,7 @@ class StoreToken:
                 self._change.notify_all()
 
     def revoke(self, limit_s: float) -> bool:
-        """Nothing is stored from now on. Waits for what is just being stored; False when that is not over in time."""
+        """Nothing is stored from now on. Waits for a store in progress; False if that does not end in time."""
         with self._change:
             self._is_revoked = True
             return self._change.wait_for(lambda: not self._in_use, max(0.0, limit_s))

@@ -1,6 +1,6 @@
-"""CacheUpdater: what requests and fetches change in the cache: bodies, metadata, indexes of variants, purges.
+"""CacheUpdater: changes that requests and fetches make in the cache: bodies, metadata, indexes of variants, purges.
 
-Nothing here fails a request: what cannot be written is not stored, and is logged.
+Nothing here fails a request: if something cannot be written, it is not stored, and this is logged.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ WRITE_SECONDS = 2.0
 
 
 class Revocable(Protocol):
-    """The fetches that are on their way, as a purge sees them."""
+    """The running fetches, as a purge sees them."""
 
     def revoke(self, object_key: bytes, deadline: Deadline) -> bool:
-        """See to it that nothing of what is being fetched for a key is stored; False when that is not certain."""
+        """Ensure that nothing being fetched for a key is stored; False if that is not certain."""
 
 
 class NoFetches:
-    """As Revocable, where nothing is fetched."""
+    """As Revocable, with no fetches."""
 
     def revoke(self, _object_key: bytes, _deadline: Deadline) -> bool:
-        """Nothing is on its way."""
+        """There are no fetches."""
         return True
 
 
@@ -48,7 +48,7 @@ _NO_FETCHES = NoFetches()
 
 
 class CacheUpdater:
-    """Shared by all threads; an index is read and written under a lock, so that no variant of ours gets lost."""
+    """Thread-safe; an index is read and written under a lock, so that no variant of this process is lost."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class CacheUpdater:
 
     @property
     def connected(self) -> bool:
-        """Whether a living cache is there to be written to."""
+        """Whether a living cache is available for writing."""
         return self._store.connected
 
     @property
@@ -72,7 +72,7 @@ class CacheUpdater:
         return self._store.keeps
 
     def update(self, key: bytes, version: int, stored: StoredResponse) -> bool:
-        """Replace the metadata of an object whose body stays; False when that version is gone."""
+        """Replace the metadata of an object and keep its body; False if that version is gone."""
         try:
             return self._store.update(key, version, encode(stored), Deadline.after(WRITE_SECONDS))
         except (CacheUnavailable, MetadataError) as error:
@@ -80,7 +80,7 @@ class CacheUpdater:
             return False
 
     def update_own(self, key: bytes, before: StoredResponse, stored: StoredResponse) -> None:
-        """As update(), of the object just stored with the metadata of `before`, unless something has become of it."""
+        """As update(), for the object just stored with the metadata of `before`, unless it has changed since."""
         try:
             facts = self._store.facts(key, Deadline.after(WRITE_SECONDS))
             is_own = not isinstance(facts, Missing) and facts.metadata == encode(before) and not facts.invalidated
@@ -91,9 +91,9 @@ class CacheUpdater:
             self.update(key, facts.version, stored)
 
     def add_variant(self, key: bytes, variant: Variant, request: RequestHead) -> None:
-        """The variant is stored, of the answer to this request: enter it into the index, and remove what would hide it.
+        """The variant, the response to this request, is stored: add it to the index, and remove what would hide it.
 
-        That is the object at the key itself, and those variants whose place it takes.
+        That is the object at the key itself, and the variants it replaces.
         """
         with self._lock:
             try:
@@ -114,7 +114,7 @@ class CacheUpdater:
             self._lookup.forget_varying(key)
 
     def follow_head(self, key: bytes, version: int, stored: StoredResponse, updated: StoredResponse | None) -> None:
-        """Let a stored object be what a HEAD made of it (head_update())."""
+        """Update a stored object as a HEAD demands (head_update())."""
         if updated is None:
             self.mark_stale(key)
         elif varies_otherwise(stored, updated):
@@ -127,7 +127,7 @@ class CacheUpdater:
         self._purge_quietly(key)
 
     def mark_stale(self, key: bytes) -> None:
-        """Mark one object stale: from now on it is validated before each use."""
+        """Mark one object stale: it is validated before each use from now on."""
         self._purge_quietly(key, invalidate=True)
 
     def _purge_quietly(self, key: bytes, *, prefix: bool = False, invalidate: bool = False) -> None:
@@ -137,9 +137,9 @@ class CacheUpdater:
             log.info("object not purged", extra={"key": key, "reason": str(error)})
 
     def purge(self, key: bytes, *, soft: bool = False) -> int:
-        """Remove, or mark stale, what is stored for a key, all its variants with it; returns how many objects.
+        """Remove, or mark stale, everything stored for a key, including its variants; returns the number of objects.
 
-        What is on its way from the origin was asked for before this, and is not stored.
+        Responses being fetched were requested before this, and are not stored.
 
         Raises:
             CacheUnavailable: the cache cannot be told.
@@ -151,7 +151,7 @@ class CacheUpdater:
         return count
 
     def invalidate(self, target: Target, method: bytes, response: ResponseHead, authority: bytes | None = None) -> None:
-        """Remove what an answer to an unsafe method makes invalid; `authority` is the host that its client named."""
+        """Remove what a response to an unsafe method invalidates; `authority` is the host named by the client."""
         own = target.url.encode()
         urls = invalidated_targets(method, own, response)
         keys = [target.key if url == own else key_of(target, url) for url in urls]
@@ -173,7 +173,7 @@ class CacheUpdater:
 
 
 def key_of(target: Target, url: bytes) -> bytes | None:
-    """The key of another URL of the same origin; None for one that it does not serve here."""
+    """The key of another URL of the same origin; None if it is not served here."""
     base = target.base.rstrip("/").encode()
     if not url.startswith(base + b"/"):
         return None

@@ -1,6 +1,6 @@
 """HttpConnection: one HTTP client's connection; between requests it is a descriptor and a parser.
 
-It is a job as well: its server runs it, with what it is in the middle of.
+It is also a job: its server runs it, with the response it is in the middle of.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ UNREAD_BYTES_MAX = 1 << 20
 
 
 class PausedBody(Protocol):
-    """The rest of an answer's body."""
+    """The rest of a response's body."""
 
     @property
     def path(self) -> bytes:
-        """What a log line names it by."""
+        """Its name in log lines."""
 
     def go_on(self, event: Event | None = Event.WIDTH, ticket: Ticket | None = None) -> Event | None:
-        """Send on; what it waits for then, or None at the end."""
+        """Continue sending; returns the outcome if it must wait, or None at the end."""
 
 
 class ConnectionServer(Protocol):
-    """Who answers what comes on connections."""
+    """Answers the requests on connections."""
 
     def run(self, connection: HttpConnection) -> Outcome:
         """As Job.run()."""
@@ -44,7 +44,7 @@ class ConnectionServer(Protocol):
 
 
 class HttpConnection:
-    """Used by one thread at a time: a worker, or whoever keeps it while it waits."""
+    """Used by one thread at a time: a worker, or the keeper of waiting jobs."""
 
     __slots__ = (
         "_continue_due",
@@ -68,11 +68,11 @@ class HttpConnection:
     def __init__(
         self, stream: ClientStream, server: ConnectionServer, *, head_bytes_max: int, received: bytes = b""
     ) -> None:
-        """`received` is what has come on it already."""
+        """`received` has the bytes that have already arrived."""
         self.stream = stream
         self._server = server
         self.received = received
-        """What has come and nobody has looked at."""
+        """Bytes that have arrived and are not parsed yet."""
         self.fd = stream.fd
         self._parser = RequestParser(head_bytes_max=head_bytes_max)
         self._parsed: RequestHead | None = None
@@ -86,43 +86,43 @@ class HttpConnection:
         self.held: RequestHead | None = None
         """The next request, while the client has not read the responses before it."""
         self.paused: PausedBody | None = None
-        """The rest of the current answer, while it waits; with `is_last` the connection ends behind it."""
+        """The rest of the current response while it waits; with `is_last` the connection ends after it."""
         self.is_last = False
         self.ticket: Ticket | None = None
         self._head_since = 0.0
 
     @property
     def path(self) -> bytes:
-        """What a log line names it by."""
+        """Its name in log lines."""
         if self.paused is not None:
             return self.paused.path
         return b"" if self.held is None else self.held.target
 
     # -- as a job ------------------------------------------------------------------------------------------------
     def run(self) -> Outcome:
-        """Answer what has come, or go on with an answer."""
+        """Answer the requests that have arrived, or continue a response."""
         return self._server.run(self)
 
     def expire(self) -> Outcome:
-        """Nothing has come in time."""
+        """Nothing has arrived in time."""
         return self._server.expire(self)
 
     def close(self) -> None:
-        """The end of the process."""
+        """The process ends."""
         sockets.close(self.fd)
 
     def hold(self, request: RequestHead) -> WaitsFor:
-        """The client takes nothing now: the request is answered when it does."""
+        """The client accepts nothing now: the request is answered once it does."""
         self.held = request
         return WaitsFor(self, Event.WRITABLE)
 
     def pause(self, body: PausedBody, event: Event, *, is_last: bool) -> WaitsFor:
-        """The rest of an answer's body goes on when the event has happened."""
+        """The rest of a response's body is sent after the event."""
         self.paused, self.is_last = body, is_last
         return WaitsFor(self, event)
 
     def take_ticket(self) -> Ticket | None:
-        """The ticket that it has waited for, for who uses it."""
+        """The ticket it has waited for, to be used by the caller."""
         ticket, self.ticket = self.ticket, None
         return ticket
 
@@ -155,11 +155,11 @@ class HttpConnection:
         return self._begun(self._parser.feed(data))
 
     def pipelined(self) -> RequestHead | None:
-        """The next request, if its head came with the one before. Errors as feed()."""
+        """The next request, if its head arrived with the one before. Errors as feed()."""
         return self._begun(self._parser.next_head())
 
     def receive(self, *, waits: bool = False) -> bytes:
-        """What has come; none when nothing has, or at the client's end, which it notes.
+        """Bytes that have arrived; none if there are none, or at the client's end of stream, which is noted.
 
         With `waits` for a few milliseconds (the socket's receive timeout).
 

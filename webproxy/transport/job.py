@@ -1,8 +1,8 @@
-"""Job and Outcome: a piece of a worker's work, and what it comes to.
+"""Job and Outcome: a piece of a worker's work, and its result.
 
-A job never waits for its client or for its turn while it has a worker. Where it must wait it ends, and its outcome says
-what for; whoever sees that happen puts it back into the run queue. Outcomes carry the job they speak of, because a
-worker of HTTP may end with another connection than it began with. One place acts on them: ParkingLot.settle().
+A job never blocks a worker to wait for its client or its turn. It ends instead, and its outcome names the event it
+waits for; whoever observes the event puts the job back into the run queue. Outcomes carry their job, because a worker
+serving HTTP may end with another connection than it began with. One place acts on outcomes: ParkingLot.settle().
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from webproxy.transport.client_stream import ClientStream
 
 
 class Event(Enum):
-    """What a job waits for before it can be run again."""
+    """The event a job waits for before it can be run again."""
 
     WRITABLE = "the client takes data again"
     TURN = "a worker, behind the jobs that wait for one or for a segment already"
@@ -24,10 +24,10 @@ class Event(Enum):
 
 
 class Job(Protocol):
-    """One client's request or connection, between two waits in nobody's hands."""
+    """One client's request or connection that is not with a worker at the moment."""
 
     ticket: Ticket | None
-    """What it has waited for by Event.TICKET, if it came in time; run() uses and leaves it."""
+    """The ticket it waited for by Event.TICKET, if it came in time; run() uses and leaves it."""
 
     @property
     def fd(self) -> int:
@@ -35,37 +35,37 @@ class Job(Protocol):
 
     @property
     def path(self) -> bytes:
-        """What a log line names it by."""
+        """Its name in log lines."""
 
     @property
     def stream(self) -> ClientStream:
-        """The client, of a job that waits for Event.WRITABLE."""
+        """The client of a job that waits for Event.WRITABLE."""
 
     def run(self) -> Outcome:
-        """Do what can be done now. Never raises for what client, cache or origin do."""
+        """Do what can be done now. Never raises for failures of client, cache or origin."""
 
     def close(self) -> None:
-        """The end of the process: close the connection as it is."""
+        """The process ends: close the connection as it is."""
 
 
 class IdleJob(Job, Protocol):
-    """One that waits for its client to send something."""
+    """A job that waits for its client to send something."""
 
     expires: float
-    """When its time is over (monotonic)."""
+    """When it expires (monotonic)."""
     is_watched: bool
-    """Whoever keeps it knows the descriptor already."""
+    """The epoll that keeps it knows the descriptor already."""
 
     @property
     def in_head(self) -> bool:
-        """A request has begun to come."""
+        """A request has begun to arrive."""
 
     def expire(self) -> Outcome:
-        """Its time is over: run() will not be called any more. Never blocks."""
+        """It has expired: run() will not be called again. Never blocks."""
 
 
 class KeepAlive(Enum):
-    """The only member of its type, so that asking for it is one comparison."""
+    """The only member of its type, so that checking for it is one comparison."""
 
     KEEP_ALIVE = "the request is answered, and the client's next one may come"
 
@@ -74,26 +74,26 @@ KEEP_ALIVE = KeepAlive.KEEP_ALIVE
 
 
 class Done(NamedTuple):
-    """Answered: the connection closes when its client has read everything, or is broken already."""
+    """Answered: the connection closes once its client has read everything, or is broken already."""
 
     job: Job
 
 
 class Idles(NamedTuple):
-    """Nothing to do until the client sends something, for at most so long."""
+    """Nothing to do until the client sends something, for at most that long."""
 
     job: IdleJob
     limit_s: float
 
 
 class WaitsFor(NamedTuple):
-    """It goes on when the event has happened."""
+    """The job continues when the event has happened."""
 
     job: Job
     event: Event
 
 
 Outcome: TypeAlias = Done | Idles | WaitsFor
-"""Of a job."""
+"""The outcome of a job."""
 RequestOutcome: TypeAlias = KeepAlive | Done | WaitsFor
-"""Of one request on an HTTP connection; its server takes the connection on from there."""
+"""The outcome of one request on an HTTP connection; the server continues with the connection."""

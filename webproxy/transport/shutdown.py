@@ -1,4 +1,4 @@
-"""Shutdown: how far the end of this process has come, for all who would begin or wait for something."""
+"""Shutdown: the stages in which this process ends, for everyone about to start or wait for something."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ class Shutdown:
 
     def __init__(self) -> None:
         self.draining = False
-        """What runs comes to its end, and no connection stays."""
+        """Running requests complete, and no connection is kept open."""
         self.stopping = False
-        """Nothing is waited for any more."""
+        """Nothing may be waited for."""
