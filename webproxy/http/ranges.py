@@ -13,6 +13,8 @@ from webproxy.http.syntax import BLANKS
 
 RANGES_MAX = 16
 """No client needs more ranges in one request (RFC 9110 section 14.2 allows a server to ignore them)."""
+SIZE_LIMIT = 1 << 63
+"""No body has as many bytes as this."""
 _DIGITS_MAX = 30
 
 _is_unit_bytes = re.compile(rb"bytes=(.*)", re.IGNORECASE | re.DOTALL).fullmatch
@@ -75,11 +77,12 @@ def single_range(value: bytes) -> tuple[int, int] | None:
     found = _range_spec(unit[1].strip(BLANKS)) if unit is not None else None
     if found is None:
         return None
-    first, last = found[1], found[2]
-    if not first:
-        return (-int(last), 0) if last.strip(b"0") else None
-    length = int(last) + 1 - int(first) if last else 0
-    return (int(first), length) if length > 0 or not last else None
+    first, last = int(found[1] or b"0"), int(found[2] or b"0")
+    if not found[1]:
+        return (-last, 0) if 0 < last < SIZE_LIMIT else None
+    if first >= SIZE_LIMIT or (found[2] and last < first):
+        return None
+    return first, last + 1 - first if found[2] and last < SIZE_LIMIT else 0
 
 
 def _coalesced(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

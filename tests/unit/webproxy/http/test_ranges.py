@@ -9,6 +9,7 @@ from webproxy.http.ranges import (
     multipart_parts,
     parse_content_range,
     parse_range,
+    single_range,
     unsatisfied_range,
 )
 
@@ -69,6 +70,29 @@ def test_ranges_of_a_thousand_bytes(value: bytes, ranges: list[tuple[int, int]] 
 )
 def test_ranges_of_nothing(value: bytes, ranges: list[tuple[int, int]] | None) -> None:
     assert parse_range(value, 0) == ranges
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        (b"bytes=0-99", (0, 100)),
+        (b"BYTES= 5-5 ", (5, 1)),
+        (b"bytes=100-", (100, 0)),
+        (b"bytes=-500", (-500, 0)),
+        (b"bytes=-0", None),
+        (b"bytes=5-4", None),
+        (b"bytes=-", None),
+        (b"bytes=0-1,3-4", None),
+        (b"bytes=", None),
+        (b"lines=0-1", None),
+        (b"bytes=a-b", None),
+        (b"bytes=18446744073709551616-", None),
+        (b"bytes=-18446744073709551616", None),
+        (b"bytes=0-18446744073709551616", (0, 0)),
+    ],
+)
+def test_one_range_before_the_size_is_known(value: bytes, part: tuple[int, int] | None) -> None:
+    assert single_range(value) == part
 
 
 def test_sixteen_ranges_are_the_most() -> None:

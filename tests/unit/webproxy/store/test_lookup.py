@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from shmchannel.objects.commands import FACTS_ONLY
 from tests.support.http_values import request, stored_response
-from tests.support.pairs import MemoryPair
+from tests.support.pairs import Entry, MemoryPair
 from tests.support.waiting import WATCHDOG_S
 from webproxy.caching.index_codec import encode_index
 from webproxy.caching.stored import StoredResponse
@@ -16,7 +17,7 @@ from webproxy.caching.stored_codec import encode
 from webproxy.caching.variants import VariantIndex, new_variant, variant_key
 from webproxy.errors import CacheUnavailable
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.lookup import FOREVER_S, Lookup, ObjectLookup
+from webproxy.store.lookup import FOREVER_S, Lookup, ObjectLookup, StoredHit, body_wanted
 
 BODY = b"0123456789"
 PLAIN = stored_response(b"ETag: 1", body_bytes=len(BODY))
@@ -216,3 +217,61 @@ def test_a_variant_is_found_beside_what_lies_at_the_key(pair: MemoryPair, lookup
     assert lookup.find_variant(b"/x", request(b"Foo: 1"), WATCHDOG_S) is None
     assert not lookup.is_varying(b"/x")
     assert pair.is_whole()
+
+
+# -- how much of the body is asked for ---------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("method", "lines", "part"),
+    [
+        (b"GET", (), (0, 0)),
+        (b"HEAD", (), (FACTS_ONLY, 0)),
+        (b"GET", (b"Range: bytes=10-19",), (10, 10)),
+        (b"GET", (b"Range: bytes=-5",), (-5, 0)),
+        (b"GET", (b"Range: bytes=0-1,3-4",), (FACTS_ONLY, 0)),
+        (b"GET", (b"Range: lines=1-2",), (FACTS_ONLY, 0)),
+        (b"HEAD", (b"Range: bytes=10-19",), (FACTS_ONLY, 0)),
+        (b"GET", (b'If-None-Match: "1"',), (FACTS_ONLY, 0)),
+        (b"GET", (b"Range: bytes=10-19", b'If-None-Match: "1"'), (FACTS_ONLY, 0)),
+        (b"GET", (b"Range: bytes=10-19", b'If-Range: "1"'), (10, 10)),
+        (b"GET", (b'If-Match: "1"',), (0, 0)),
+    ],
+)
+def test_what_the_answer_is_likely_to_take(method: bytes, lines: tuple[bytes, ...], part: tuple[int, int]) -> None:
+    assert body_wanted(request(*lines, method=method)) == part
+
+
+def opened(pair: MemoryPair, lookup: ObjectLookup, body: bytes, *lines: bytes) -> StoredHit:
+    pair.store(b"/x", body, encode(replace(PLAIN, body_bytes=len(body))))
+    found = lookup.find(b"/x", request(*lines), WATCHDOG_S).found
+    assert found is not None
+    return found
+
+
+def test_the_range_that_a_transfer_brings(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    found = opened(pair, lookup, bytes(100), b"Range: bytes=10-19")
+    assert [found.has(*part) for part in ((10, 20), (0, 100), (10, 30))] == [True, False, False]
+    found.cancel_quietly()
+    assert not found.has(10, 20)
+    assert pair.is_whole()
+
+
+def test_a_body_of_one_chunk_stays_while_the_origin_is_asked(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    """A longer one does not, and neither does a part: no segment is held for them."""
+    small, large = bytes(range(100)), bytes(100_000)
+    found = opened(pair, lookup, small)
+    found.end_transfer()
+    assert (found.body, found.has(0, 100)) == (small, True)
+    for body, line in ((large, ()), (small, (b"Range: bytes=0-9",))):
+        found = opened(pair, lookup, body, *line)
+        found.end_transfer()
+        assert (found.body, found.transfer) == (None, None)
+    assert pair.is_whole()
+
+
+def test_what_lies_below_is_asked_for_only_where_something_does(pair: MemoryPair, lookup: ObjectLookup) -> None:
+    find(lookup, b"Range: bytes=0-9")
+    assert [command.key for command in pair.cache.commands] == [b"/x"]
+    pair.cache.commands.clear()
+    pair.cache.entries[b"/x\0other"] = Entry(b"")
+    find(lookup, b"Range: bytes=0-9")
+    assert [command.key for command in pair.cache.commands] == [b"/x", b"/x\0", b"/x\0partial"]
