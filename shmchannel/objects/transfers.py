@@ -190,25 +190,36 @@ class IncomingTransfer(_Transfer):
         self.reader.finish()
         self._clean = True
 
-    def cancel(self, *, pause: bool = False) -> None:
-        """End a streaming transfer early and cleanly; a short wait for the cache's answer.
-
-        With `pause` the rest will be asked for later, by its version: the cache keeps the object readable for a while,
-        though it is replaced or removed. Without, nothing more of it is wanted.
-        """
-        self.reader.cancel(pause=pause)
+    def cancel(self) -> None:
+        """End a streaming transfer early and cleanly: nothing more of it is wanted. Waits shortly for the answer."""
+        self.reader.cancel()
         self._clean = True
 
-    def cancel_quietly(self, *, pause: bool = False) -> None:
-        """End the transfer cleanly wherever it stands, and keep the segments: the cache's worker is free at once.
+    def pause(self, sent: int = 0) -> bytes:
+        """End a transfer whose rest, from byte `sent` of the current chunk on, will be asked for later, by its version.
 
-        `pause` as in cancel().
+        The cache keeps the object readable for a while, even if it is replaced or removed, unless it had handed all of
+        it over: then that rest is returned. A transfer that cannot be ended cleanly is retired at its close.
         """
+        rest = b""
+        try:
+            if self.last:
+                rest = bytes(self.chunk[sent:])
+                self.finish()
+            else:
+                rest = self.reader.pause(sent)
+                self._clean = True
+        except ShmChannelError as error:
+            log.debug("pause failed", extra={"reason": str(error)})
+        return rest
+
+    def cancel_quietly(self) -> None:
+        """End the transfer cleanly wherever it stands, and keep the segments: the cache's worker is free at once."""
         try:
             if self.last:
                 self.finish()
             else:
-                self.cancel(pause=pause)
+                self.cancel()
         except ShmChannelError as error:
             log.debug("cancel failed", extra={"reason": str(error)})  # retired, which costs nothing but new segments
 

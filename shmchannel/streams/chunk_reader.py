@@ -284,18 +284,43 @@ class ChunkReader:
             segment.header.write_request(CANCEL)
             segment.space_available.post()
 
-    def cancel(self, *, pause: bool = False) -> None:
+    def cancel(self) -> None:
         """End a streaming transfer early and cleanly: set CANCEL, then discard what is on the way.
-
-        With `pause` the rest will be asked for later: the producer may keep ready what it needs for that.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired.
         """
-        self.length = 0
-        self._lease = None  # no more shrinking: the whole lease comes back in a moment
-        self._transfer.cancel()
-        self._segment.header.write_request(PAUSE if pause else CANCEL)
+        self._begin_cancel(CANCEL)
         while not self._transfer.state.ended:
             self.advance()
         self.finish(refused=True)  # even if the producer had handed over its last chunk before it saw CANCEL
+
+    def pause(self, used: int = 0) -> bytes:
+        """As cancel(), for a consumer that will ask for the rest later: the producer may keep what it needs for that.
+
+        A producer that had handed over its last chunk before it saw PAUSE has ended, and keeps nothing: then the body
+        behind the first `used` bytes of the current chunk is returned, at most what the segments hold. Raises as
+        cancel().
+        """
+        transfer = self._transfer
+        end = transfer.end
+        may_have_ended = end - transfer.position <= len(transfer.ring) * self._segment.chunk_capacity
+        position, rest = transfer.position - self.length + used, b""
+        if may_have_ended:
+            rest = bytes(self.chunk[used:])
+        self._begin_cancel(PAUSE)
+        while not transfer.state.ended:
+            self.advance()
+            if may_have_ended:
+                segment = self._segment
+                status, length, offset, _ = segment.header.read_chunk()
+                if status == OK and offset == position + len(rest) and length <= segment.chunk_capacity:
+                    rest += bytes(segment.chunk[:length])
+        self.finish(refused=True)
+        return rest if position + len(rest) == end else b""
+
+    def _begin_cancel(self, request: int) -> None:
+        self.length = 0
+        self._lease = None  # no more shrinking: the whole lease comes back in a moment
+        self._transfer.cancel()
+        self._segment.header.write_request(request)

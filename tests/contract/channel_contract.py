@@ -211,6 +211,32 @@ class ChannelContract:
             assert produced.result() in (TransferState.CANCELLED, TransferState.COMPLETE)
             assert bench.all_clean()
 
+    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("position", range(CHUNKS - 1))
+    def test_pause_at(self, position: int, stripe: int) -> None:
+        """The producer keeps what it needs for the rest, or had sent all of it, and that is returned; never both."""
+        with self.bench(stripe) as bench:
+            writer, reader, _ = bench.get_ends()
+            with in_thread(lambda: send_object(writer, BODY)) as produced:
+                begun(reader)
+                for _ in range(position):
+                    reader.advance()
+                rest = reader.pause(7)
+            assert produced.result() in (TransferState.CANCELLED, TransferState.COMPLETE)
+            assert writer.paused is (produced.result() is TransferState.CANCELLED)
+            assert rest == (b"" if writer.paused else BODY[position * CAPACITY + 7 :])
+            assert bench.all_clean()
+
+    @pytest.mark.parametrize("stripe", [2, 5])
+    def test_pause_after_the_producer_is_done(self, stripe: int) -> None:
+        body = BODY[: stripe * CAPACITY]
+        with self.bench(stripe) as bench:
+            writer, reader, _ = bench.get_ends()
+            assert send_object(writer, body) is TransferState.COMPLETE
+            begun(reader)
+            assert reader.pause() == body
+            assert bench.all_clean()
+
     def test_cancel_during_preamble_is_too_early(self) -> None:
         with self.bench(2) as bench:
             writer, reader, _ = bench.get_ends()

@@ -14,7 +14,7 @@ import pytest
 
 from shmchannel.errors import ChannelTimeout, NameMissing
 from shmchannel.messages.posix_queue import CommandQueue
-from shmchannel.objects.commands import Command, decode
+from shmchannel.objects.commands import ANNOUNCEMENT, Command, decode
 from shmchannel.process.identity import own_identity
 from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import LAST, OK, ObjectFacts
@@ -130,6 +130,7 @@ def fake_cache(queue_name: str, answer: Answer) -> Iterator[Counter[str]]:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
+        queue.announce(ANNOUNCEMENT)
         queue.set_ready()
         yield seen
     finally:

@@ -234,7 +234,7 @@ def test_flags_of_a_consumer_gone_wild(yard: DaemonYard, cache: DaemonProcess) -
             command = Command(CommandKind.GET, SMALL.encode(), refs(lease))
             lease.segments[0].header.write_request(flags)
             send(encode(command), 0)
-            if flags == 1:  # CANCEL is an order like any other
+            if flags in (1, 4):  # CANCEL and PAUSE are requests like any other
                 lease.segments[0].data_available.take_until(Deadline.after(WATCHDOG_S), Alive())
             else:
                 broken += 1

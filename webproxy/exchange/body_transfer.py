@@ -148,14 +148,14 @@ class BodyTransfer:
                 if monotonic_ns() > slice_end_ns:
                     event = self._what_ends_its_turn(transfer, turn_over=self.position >= turn_ends_at)
                     if event is not None:
-                        return self._pause(transfer, event)
+                        return self._pause(transfer, event, sent)
                     slice_end_ns = monotonic_ns() + SLICE_NS
                 left = self.end - self.position
                 if left >= long_bytes:
                     if transfer.could_widen(left):
-                        return self._pause(transfer, Event.WIDTH)
+                        return self._pause(transfer, Event.WIDTH, sent)
                     if self.takes_turns and transfer.should_enqueue(left):
-                        return self._pause(transfer, Event.TICKET)
+                        return self._pause(transfer, Event.TICKET, sent)
                 sent = reader.drain(send_chunk, batch_chunks)
         except ClientGone:
             transfer.cancel_quietly()
@@ -204,11 +204,9 @@ class BodyTransfer:
         if not complete:
             raise BodyCutShort("the cache could not read the object to its end")
 
-    def _pause(self, transfer: IncomingTransfer, event: Event, sent: int = 0) -> Event:
-        """End the transfer. After the last chunk the cache keeps nothing for a resume: the rest of it is kept here."""
-        if transfer.last:
-            self._rest = bytes(transfer.chunk[sent:])
-        transfer.cancel_quietly(pause=True)
+    def _pause(self, transfer: IncomingTransfer, event: Event, sent: int) -> Event:
+        """End the transfer. A cache that had handed all of it over keeps nothing for a resume: the rest stays here."""
+        self._rest = transfer.pause(sent)
         return event
 
 

@@ -93,6 +93,24 @@ def is_clean(pair: Pair) -> bool:
     return pair.is_whole() and not pair.pool.stats().retired_total
 
 
+def test_slow_when_the_cache_has_handed_all_of_it_over() -> None:
+    """It keeps nothing for a resume then: what its segments held goes on though the object is gone."""
+    body = body_of(32 * CAPACITY)
+    with MemoryPair(segments=8, stripe=4) as pair:
+        pair.cache.entries[KEY] = Entry(body)
+        assert pair.fetch(KEY) == body, "its length is known, and its lease as wide as may be"
+        stream = ScriptedStream(30 * CAPACITY + 5)
+        response = response_for(pair, stream, body=body)
+        assert begin(response, link_to(pair)) is Event.WRITABLE
+        del pair.cache.entries[KEY]
+        stream.allowance += CAPACITY
+        assert response.resume() is Event.WRITABLE
+        stream.allowance = 1 << 30
+        assert response.resume() is None
+        assert stream.received == body
+        assert is_clean(pair)
+
+
 # -- pauses ----------------------------------------------------------------------------------------------------------
 def test_all_at_once(pair: Pair) -> None:
     stream = ScriptedStream()
