@@ -16,7 +16,7 @@ from webproxy.caching.continuation import continuation
 from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, CacheUnavailable, OriginError
-from webproxy.fetch.getfile_fetch import GetfileFetches, GetfileFetchParts
+from webproxy.fetch.getfile_fetch import GetfileFetches, GetfileFetchParts, Places
 from webproxy.fetch.hit_for_miss import HitForMiss
 from webproxy.fetch.http_fetch import HttpFetchParts
 from webproxy.fetch.job import Answered, Draft, FetchMeans
@@ -33,7 +33,6 @@ from webproxy.origin.routing import OriginRule, OriginTable
 from webproxy.origin.via import Via
 from webproxy.store.fill import NO_FILL, CacheFills, Fill, FillRequest, Source
 from webproxy.store.getfile_objects import PLAIN_GET
-from webproxy.store.getfile_variants import GetfileVariants
 from webproxy.store.lookup import ObjectLookup, StoredHit
 from webproxy.store.store import NoStore
 from webproxy.store.store_token import StoreToken
@@ -249,7 +248,7 @@ def running(
     tries: int = 3,
     window_bytes: int = 1 << 20,
     fills: FakeFills | None = None,
-    variants: GetfileVariants | None = None,
+    variants: Places | None = None,
     directory: Path | None = None,
     object_bytes_max: int = 1 << 30,
 ) -> Iterator[RunningFetches]:

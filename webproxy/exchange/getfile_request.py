@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from time import monotonic
+from typing import Protocol
 
 from shmchannel.deadline import Deadline
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
 from webproxy.exchange.body_transfer import BodySource, BodyTransfer
-from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.spool import BodyFound, BodyMissing, SpoolReader
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.http.urls import normalised_path
-from webproxy.store.getfile_variants import GetfileVariants
+from webproxy.store.lookup import StoredHit
 from webproxy.store.store import Missing
 from webproxy.telemetry.failures import RequestFailures
 from webproxy.telemetry.outcomes import Outcomes
@@ -37,6 +37,30 @@ STATUS_OF_ERROR: dict[type[Exception], Status] = {
     Overloaded: Status.ERROR,
 }
 """What a client is told when it has been told nothing yet."""
+
+
+class Variants(Protocol):
+    """The variants of objects that getfile's own request selects, in the cache."""
+
+    def expects(self, key: bytes) -> bool:
+        """Whether the key was seen to have some: then they are looked for before the key itself is."""
+        ...
+
+    def find(self, key: bytes, wait_s: float) -> StoredHit | None:
+        """The one that is selected; raises CacheUnavailable."""
+        ...
+
+
+class Fetches(Protocol):
+    """What an origin is asked for."""
+
+    def has_origin(self, key: bytes) -> bool:
+        """Whether there is somebody to ask for the key."""
+        ...
+
+    def open(self, key: bytes, missed_at: float) -> SpoolReader | None:
+        """A reader of the key's body; None when the cache was filled with it since `missed_at`. Raises Overloaded."""
+        ...
 
 
 class GetfileRequest:
@@ -87,8 +111,8 @@ class GetfileRequestHandler:
     def __init__(
         self,
         source: BodySource,
-        variants: GetfileVariants,
-        fetches: GetfileFetches,
+        variants: Variants,
+        fetches: Fetches,
         wire: Wire,
         client_limit: RateLimit,
         shutdown: Shutdown,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from webproxy.caching.continuation import continuation
 from webproxy.caching.options import CachingOptions
@@ -25,8 +26,19 @@ from webproxy.origin.request import OriginRequest, getfile_request
 from webproxy.origin.routing import OriginRule, OriginTable, Target
 from webproxy.store.fill import NO_FILL, Fill, FillRequest, Fills
 from webproxy.store.getfile_objects import PLAIN_GET, stored_for_getfile
-from webproxy.store.getfile_variants import GetfileVariants
 from webproxy.store.store_token import StoreToken
+
+
+class Places(Protocol):
+    """Where answers are stored, and found again."""
+
+    def place(self, key: bytes, stored: StoredResponse) -> bytes | None:
+        """Where this one is to be stored; None: nowhere."""
+        ...
+
+    def enter(self, key: bytes, place: bytes, stored: StoredResponse) -> None:
+        """It is stored there: from now on it is found."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +49,7 @@ class GetfileFetchParts:
     asker: ForwardedRequest
     options: CachingOptions
     fills: Fills
-    variants: GetfileVariants | None
+    variants: Places | None
 
 
 class GetfilePlan:

@@ -17,7 +17,7 @@ from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.pool import GROWTH_CHUNKS
 from shmchannel.streams.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of
-from tests.support.handlers import OneVariant, getfile_handler
+from tests.support.handlers import OneVariant, ScriptedFetches, getfile_handler
 from tests.support.http_values import stored_response
 from tests.support.pairs import DictCache, Entry, MemoryPair
 from tests.support.tcp import at_end, connected
@@ -33,12 +33,10 @@ from webproxy.errors import (
     OriginUnreachable,
     Overloaded,
 )
-from webproxy.exchange.getfile_request import GetfileRequest, GetfileRequestHandler
-from webproxy.fetch.getfile_fetch import GetfileFetches
+from webproxy.exchange.getfile_request import Fetches, GetfileRequest, GetfileRequestHandler, Variants
 from webproxy.fetch.spool import BodyFound, BodyMissing, Spool, SpoolReader
 from webproxy.getfile import Wire
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.getfile_variants import GetfileVariants
 from webproxy.store.lookup import StoredHit
 from webproxy.store.store import Missing, NoStore, Store
 from webproxy.transport import sockets
@@ -72,30 +70,14 @@ class NoCache(NoStore):
         raise CacheUnavailable("no cache")
 
 
-class ScriptedFetches(GetfileFetches):
-    """Each open() does the next of what the test says."""
-
-    def __init__(self, *opens: Callable[[], SpoolReader | None], nobody_has: bytes | None = None) -> None:
-        self._opens = list(opens)
-        self._nobody_has = nobody_has
-        self.asked: list[bytes] = []
-
-    def has_origin(self, key: bytes) -> bool:
-        return key != self._nobody_has
-
-    def open(self, key: bytes, missed_at: float = float("inf")) -> SpoolReader | None:
-        self.asked.append(key)
-        return self._opens.pop(0)()
-
-
 NO_ORIGIN = ScriptedFetches(nobody_has=b"/x")
 
 
 def exchange(
     store: Store,
-    fetches: GetfileFetches,
+    fetches: Fetches,
     wire: Wire = Wire.CRLF,
-    variants: GetfileVariants | None = None,
+    variants: Variants | None = None,
 ) -> GetfileRequestHandler:
     return getfile_handler(store, fetches, wire=wire, variants=variants)
 

@@ -41,6 +41,7 @@ class FailingFetches(HttpFetches):
     """No fetch begins."""
 
     def __init__(self, error: Exception) -> None:
+        super().__init__(FetchTable(threads=1, spool_directory=None), http_fetch_parts())
         self._error = error
 
     def open(self, wanted: FetchRequest, missed_at: float, *, bypass: bool = False) -> Opened | None:

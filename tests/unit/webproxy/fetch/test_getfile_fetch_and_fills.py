@@ -13,7 +13,6 @@ from tests.support.waiting import wait_until
 from webproxy.caching.stored import Selecting, StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
 from webproxy.fetch import table
-from webproxy.store.getfile_variants import GetfileVariants
 from workloads.origin_stub import OriginStub, Route
 
 BODY = os.urandom(400_001)
@@ -109,8 +108,8 @@ def test_a_failed_fetch_is_never_finished_in_the_cache() -> None:
     assert not fills.made[0].stored
 
 
-class Elsewhere(GetfileVariants):
-    """Stores everything in one place, and notes what it is told."""
+class Elsewhere:
+    """As Places: stores everything in one place, and notes what it is told."""
 
     def __init__(self, place: bytes | None) -> None:
         self._place = place

@@ -7,11 +7,10 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from shmchannel.objects.hot_table_files import HotTableFile
 from shmchannel.streams.admission import Ticket
 from tests.support.handlers import TIMEOUTS
 from tests.support.http_sockets import OpenFile
@@ -262,17 +261,16 @@ def test_answers_that_nobody_takes_are_waited_for(desk: Desk, monkeypatch: pytes
 
 
 # -- requests that are known ------------------------------------------------------------------------------------------
-class KnownReply(CachedReply):
+def known_reply(*, large: bool) -> CachedReply:
     """One that nobody asks for more than whether a file comes with it."""
-
-    def __init__(self, *, large: bool) -> None:
-        self.file = cast("HotTableFile", self) if large else None
+    anything = cast("Any", object())
+    return CachedReply(b"/k", b"", anything if large else None, closes=False, stored=anything, age_s=0, watch=anything)
 
 
 @pytest.fixture(params=[False, True], ids=["small", "large"])
 def known(desk: Desk, request: pytest.FixtureRequest) -> MemoizedRequest:
     """GET /k is known."""
-    made = MemoizedRequest(RequestHead(b"GET", b"/k", (1, 1), Fields(())), KnownReply(large=request.param))
+    made = MemoizedRequest(RequestHead(b"GET", b"/k", (1, 1), Fields(())), known_reply(large=request.param))
     desk.handler.fast_path.requests[get(b"/k")] = made
     return made
 
