@@ -11,12 +11,12 @@ Theory of operation. Each message becomes one of these:
     served      answered                                             the mappings are kept
 
 * The kernel's queue is the line of waiting commands: bounded, ordered by priority, and it wakes exactly one of the
-  threads in receive(). Whoever receives a command serves it, so no command passes between threads.
-* Whoever can be told is told. An asker whose segments are mapped never waits for its deadline because of what a handler
-  did: the server looks whether the transfer has been answered, and fails or refuses it otherwise.
+  threads in receive(). The thread that receives a command serves it, so no command passes between threads.
+* An asker whose segments are mapped never waits for its deadline because of a handler: the server checks whether the
+  transfer has been answered, and fails or refuses it otherwise.
 * A PUT lasts as long as its producer takes, so only some threads serve PUTs (Admission). A thread that has served one
   takes the next that has its ticket; the others remain for everybody else.
-* Nothing that an asker does raises here: it is counted, and logged at most once a minute.
+* Faults of an asker are never raised here: they are counted, and logged at most once a minute.
 """
 
 from __future__ import annotations
@@ -48,38 +48,39 @@ _GET, _PUT, _UPDATE = CommandKind.GET, CommandKind.PUT, CommandKind.UPDATE
 LOG_INTERVAL_NS = 60_000_000_000
 PUTS_WAITING_MAX = 1024
 VERSION_SECONDS = 1.0
-"""So long a proxy of another version may take for each turn while it is told."""
+"""Time limit for each turn of a proxy of another version while it is being refused."""
 
 
 class Handler:
-    """What a server does with commands: subclass it and override what yours answers. Called by many threads at once.
+    """Answers a server's commands: subclass it and override the methods for the commands you answer. Called by many
+    threads.
 
-    A command that is not overridden, a method that raises, and one that returns without an answer all fail in the same
-    way: the asker is told at once, the log says why, and the thread serves the next command.
+    A command that is not overridden, a method that raises, and one that returns without an answer fail in the same way:
+    the client is told at once, the log says why, and the thread serves the next command.
     """
 
     def get(self, command: Command, writer: ChunkWriter) -> TransferState | None:
-        """Answer a GET: writer.begin() and send(), refuse() when there is no such object, or fail().
+        """Answer a GET: writer.begin() and send(), refuse() if there is no such object, or fail().
 
-        What is returned is not looked at: the writer knows how the transfer ended.
+        The return value is ignored: the writer knows how the transfer ended.
         """
         raise NotImplementedError(f"{type(self).__name__} answers no GET: it has no method get()")
 
     def put(self, command: Command, reader: ChunkReader) -> None:
-        """Take an object from the reader, keep it, and answer its last chunk: reader.finish(), or refuse()."""
+        """Receive an object from the reader, store it, and answer its last chunk: reader.finish(), or refuse()."""
         raise NotImplementedError(f"{type(self).__name__} takes no PUT: it has no method put()")
 
     def update(self, command: Command, reader: ChunkReader) -> None:
-        """Take an object's new metadata from the reader and answer: reader.finish(), or refuse()."""
+        """Receive an object's new metadata from the reader and answer: reader.finish(), or refuse()."""
         raise NotImplementedError(f"{type(self).__name__} takes no UPDATE: it has no method update()")
 
     def purge(self, command: Command) -> int:
-        """Remove objects, or invalidate them; returns how many there were."""
+        """Remove objects, or invalidate them; returns their number."""
         raise NotImplementedError(f"{type(self).__name__} takes no PURGE: it has no method purge()")
 
 
 class _Counter:
-    """A count of one kind of event, added to by many threads."""
+    """A count of one kind of event, incremented by many threads."""
 
     __slots__ = ("_lock", "total")
 
@@ -104,7 +105,7 @@ class ChannelServer:
         puts_at_once: int = 1,
         attachments: AttachmentTable | None = None,
     ) -> None:
-        """`puts_at_once`: fewer than there are threads, so that PUTs never occupy all of them."""
+        """`puts_at_once`: fewer than the threads, so that PUTs never occupy all of them."""
         self._queue = queue
         queue.announce(ANNOUNCEMENT)
         self._handler = handler
@@ -119,9 +120,9 @@ class ChannelServer:
         self._next_log_ns = self._next_version_log_ns = 0
 
     def serve_one(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` seconds for a command and serve it; False when none came.
+        """Wait up to `timeout_s` seconds for a command and serve it; False if none arrived.
 
-        What an asker or the handler does wrong is counted and logged, not raised.
+        Faults of a proxy are not raised: they are counted, logged at most once a minute, and dropped.
         """
         message = self.receive(timeout_s)
         if message is None:
@@ -232,7 +233,7 @@ class ChannelServer:
                 self._attachments.drop(segments)
 
     def _handle(self, command: Command, end: ChunkReader | ChunkWriter, peer: PeerLiveness) -> bool:
-        """Have the handler do the command; whether it has."""
+        """Have the handler execute the command; returns whether it did."""
         handler, kind = self._handler, command.kind
         error: Exception | None = None
         chunk_count = 0
@@ -245,7 +246,7 @@ class ChannelServer:
                 else:
                     end.answer_empty(handler.purge(command) if kind is CommandKind.PURGE else 0)
                 chunk_count = end.posted
-        except Exception as raised:  # noqa: BLE001 - told to the asker and logged
+        except Exception as raised:  # noqa: BLE001 - reported to the client and logged
             error = raised
         if error is not None or not end.answered:
             self._fail(command, end, peer, error)
@@ -300,5 +301,5 @@ class ChannelServer:
         )
 
     def close(self) -> None:
-        """Unmap everything; the queue is its owner's."""
+        """Unmap everything; the queue belongs to its owner."""
         self._attachments.close()

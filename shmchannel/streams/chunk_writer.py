@@ -25,9 +25,9 @@ from shmchannel.streams.transfer import STREAMING, ProducerAction, ProducerTrans
 from shmchannel.sync.semaphore import PeerLiveness, next_look
 
 ReadInto = Callable[[Sequence[memoryview], int], int]
-"""Fill the views, one behind the other, from this offset of the object on: os.preadv without its descriptor.
+"""Fill the views in order from this offset of the object on: os.preadv without its descriptor.
 
-Returns the bytes written, 0 at the end. Copies without the GIL.
+Returns the number of bytes written, 0 at the end. Copies without the GIL.
 """
 
 
@@ -54,7 +54,7 @@ class ChunkWriter:
         identity: ProcessIdentity,
         until: Deadline | None = None,
     ) -> None:
-        """Each wait ends after `stall_s` seconds, and all of them at the deadline, if there is one."""
+        """Each wait ends after `stall_s` seconds, and all of them at the deadline, if any."""
         self._segments = segments
         self._peer = peer
         self._stall_s = stall_s
@@ -66,7 +66,7 @@ class ChunkWriter:
         self.posted = 0
 
     def begin(self, facts: ObjectFacts) -> None:
-        """Say what the object is; goes out with the first chunk."""
+        """Set the object's facts, which are sent with the first chunk."""
         self._segments[0].header.write_object(*facts, self._identity)
 
     def send(
@@ -123,7 +123,7 @@ class ChunkWriter:
                 raise
             if length == left:
                 break
-            if not length:  # the file is shorter than it said
+            if not length:  # the file is shorter than announced
                 self._has_turn = True
                 self.fail()
                 return transfer.state
@@ -148,7 +148,7 @@ class ChunkWriter:
         self._end(OTHER_VERSION, LAST | ERROR)
 
     def fail(self, limit_s: float | None = None) -> None:
-        """Tell the consumer that no more comes, in place of the next chunk; nothing when the transfer has ended.
+        """Send FAILED instead of the next chunk; does nothing if the transfer has ended.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: it did not take its turn within `limit_s`, by default the stall
@@ -164,7 +164,7 @@ class ChunkWriter:
         return self._stall_s if self._until is None else min(self._stall_s, self._until.remaining())
 
     def take_turn(self, limit_s: float | None = None) -> bool:
-        """Come to the next segment that is to be filled, waiting for its space; False when the consumer cancelled."""
+        """Move to the next segment to fill, waiting for its space; False if the consumer cancelled."""
         while True:
             segment = self._segment
             segment.space_available.take(self._limit_s() if limit_s is None else limit_s, self._peer)
@@ -175,7 +175,7 @@ class ChunkWriter:
                 return False
 
     def try_turn(self) -> bool:
-        """As take_turn() without waiting: False also when there is no space now."""
+        """As take_turn() without waiting: also False if there is no space now."""
         while self._segment.space_available.try_take():
             if self._may_fill():
                 self._has_turn = True
@@ -199,12 +199,12 @@ class ChunkWriter:
 
     @property
     def state(self) -> TransferState:
-        """Where the transfer stands."""
+        """The state of the transfer."""
         return self._transfer.state
 
     @property
     def answered(self) -> bool:
-        """True once the last chunk has been handed over, whatever it says, or the consumer has cancelled."""
+        """Whether the last chunk has been handed over, whatever it says, or the consumer has cancelled."""
         return self._transfer.state is not STREAMING
 
     @property
@@ -214,11 +214,11 @@ class ChunkWriter:
 
     @property
     def segment(self) -> Segment:
-        """The segment whose turn it is; between take_turn() and post() its chunk is the producer's to write."""
+        """The current segment; between take_turn() and post() its chunk is the producer's to write."""
         return self._segment
 
     def post(self, status: int, length: int, offset: int, flags: int) -> None:
-        """Hand the filled chunk over; the turn passes to the next segment unless it was the last chunk."""
+        """Hand over the filled chunk and move to the next segment, unless it was the last chunk."""
         segment = self._segment
         segment.header.write_chunk(status, length, offset, flags)
         segment.data_available.post()
@@ -239,7 +239,7 @@ class ChunkWriter:
         Otherwise it would wait for data until its stall limit. Which segment it looks at next is not known here, so
         each one says FAILED: nothing that a consumer reads while this is written makes a whole object of a part.
         """
-        for number in self._transfer.ring.numbers:  # what was given back in the stream serves others by now
+        for number in self._transfer.ring.numbers:  # returned segments serve others by now
             segment = self._segments[number]
             segment.header.write_chunk(FAILED, 0, 0, LAST | ERROR)
             segment.data_available.post()

@@ -1,8 +1,8 @@
 """PURE: the state machine of one transfer, both ends. Values in, values out; chunk reader and writer do the waiting.
 
 Theory of operation. A transfer moves one body, with an opaque preamble ahead of it if the consumer wants one, through
-the segments of a lease. Producer and consumer go round those in the same order, so both know which segment is next
-without saying so. Each end has a machine of its own; neither is written from outside, only told what happened:
+the segments of a lease. Producer and consumer use these round robin, so both know which segment is next without
+being told. Each end has a machine of its own; neither is written from outside, only told what happened:
 
     consumer   REQUESTED ── begin ──▶ STREAMING ── receive ──▶ COMPLETE | NOT_FOUND | FAILED | CANCELLED ── finish
     producer                          STREAMING ── hand_over ─▶ COMPLETE | NOT_FOUND | FAILED
@@ -10,16 +10,16 @@ without saying so. Each end has a machine of its own; neither is written from ou
 
 * receive() trusts no number of a header: offset, length and flags must be what comes next, or it raises. What a chunk
   means is its result (Arrival); the driver copies, discards or drops a segment accordingly.
-* action() reads what the consumer asked for in the segment whose turn it is: fill it, leave it out, or stop.
-* Cancelling takes a round trip: the consumer sets CANCEL in one segment, or PAUSE when it means to ask for the rest
-  later, and discards what was under way; the terminal chunk ends it. A producer that had sent its last chunk before it
-  saw the flag has ended too, and the consumer says CANCELLED all the same.
+* action() reads the consumer's request in the current segment: fill it, leave it out, or stop.
+* Cancelling takes a round trip: the consumer sets CANCEL in one segment, or PAUSE if it will ask for the rest later,
+  and discards data in flight up to the terminal chunk. A producer that had sent its last chunk before it saw the flag
+  has ended too, and the consumer still reports CANCELLED.
 * A ring shrinks in place: the consumer asks with RELEASE, the producer coming to that segment answers RELEASED and
   leaves it out, the consumer coming to it leaves it out too. The last segment is never asked back.
 * Invariants (tests/property/test_transfer.py runs both machines in every order of steps): no step of a well-behaved
   peer is refused, nobody waits for ever, both rings end equal, and every semaphore is back where it began.
 
-A time-out or a dead peer is no event here: no state of this machine is safe then, and the driver retires the segments.
+A timeout or a dead peer is not an event here: no state is safe then, and the driver retires the segments.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from shmchannel.streams.layout import (
 
 
 class TransferState(Enum):
-    """Where a transfer stands; the last four are ends."""
+    """The state of a transfer; the last four are final."""
 
     IDLE = "idle"
     REQUESTED = "requested"
@@ -59,17 +59,17 @@ class TransferState(Enum):
 
     @property
     def ended(self) -> bool:
-        """True for the four ends."""
+        """Whether it is one of the final states."""
         return self in _ENDED
 
 
-# Bound once: looking a member up in its class costs more than the comparison, and both ends do it for every chunk.
+# Bound once: looking up a member costs more than the comparison, and both ends do it for every chunk.
 REQUESTED, STREAMING, COMPLETE = TransferState.REQUESTED, TransferState.STREAMING, TransferState.COMPLETE
 _ENDED = (COMPLETE, TransferState.NOT_FOUND, TransferState.FAILED, TransferState.CANCELLED)
 
 
 class Arrival(IntEnum):
-    """What a chunk means to its consumer."""
+    """The meaning of a chunk for the consumer."""
 
     BODY = 1
     PREAMBLE_PART = 2
@@ -79,7 +79,7 @@ class Arrival(IntEnum):
 
 
 class ProducerAction(IntEnum):
-    """What the producer does with the segment it has come to."""
+    """What the producer does with the current segment."""
 
     FILL = 1
     RELEASE = 2
@@ -101,7 +101,7 @@ _NOTHING: frozenset[int] = frozenset()
 
 
 class Ring:
-    """Whose turn it is among the segments of a lease, by their numbers."""
+    """The order of the segments of a lease, by their numbers."""
 
     __slots__ = ("_numbers", "_turn")
 
@@ -114,21 +114,21 @@ class Ring:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The segments that are left, in the order of their turns."""
+        """The remaining segments, in order."""
         return tuple(self._numbers)
 
     @property
     def current(self) -> int:
-        """The segment whose turn it is."""
+        """The current segment."""
         return self._numbers[self._turn]
 
     def advance(self) -> int:
-        """Pass the turn to the next segment and return its number."""
+        """Move to the next segment and return its number."""
         self._turn = turn = (self._turn + 1) % len(self._numbers)
         return self._numbers[turn]
 
     def drop(self) -> int:
-        """Leave the current segment out; the turn passes to the one behind it, whose number is returned."""
+        """Remove the current segment; returns the number of the next."""
         if len(self._numbers) == 1:
             raise LeaseError("a transfer keeps at least one segment")
         del self._numbers[self._turn]
@@ -138,7 +138,7 @@ class Ring:
 
 
 class ConsumerTransfer:
-    """The side that takes chunks: checks each header against what must come next."""
+    """The consumer: checks each header against what must come next."""
 
     __slots__ = (
         "_answered",
@@ -168,17 +168,17 @@ class ConsumerTransfer:
 
     @property
     def state(self) -> TransferState:
-        """Where the transfer stands."""
+        """The state of the transfer."""
         return self._state
 
     @property
     def position(self) -> int:
-        """The offset in the object of the next body byte to come."""
+        """The offset in the object of the next body byte expected."""
         return self._position
 
     @property
     def end(self) -> int:
-        """The offset in the object of the byte behind the last one."""
+        """The offset in the object of the end."""
         return self._end
 
     @property
@@ -188,18 +188,17 @@ class ConsumerTransfer:
 
     @property
     def ring(self) -> Ring:
-        """The segments that are left; the driver passes the turn."""
+        """The remaining segments; the driver moves on."""
         return self._ring
 
     @property
     def answered(self) -> bool:
-        """True once the terminal chunk has been answered."""
+        """Whether the terminal chunk has been answered."""
         return self._answered
 
     def begin(self, facts: ObjectFacts, offset: int, length: int, *, preamble_wanted: bool) -> None:
-        """Take the facts of the first chunk; the range asked for was [offset, offset + length), 0 = to the end.
-
-        A negative offset counts back from the object's end.
+        """Accept the object's facts from the first chunk; the requested range was [offset, offset + length), 0 = to the
+        end.
 
         Raises:
             PeerProtocolError: the preamble is too long.
@@ -214,7 +213,7 @@ class ConsumerTransfer:
             self._preamble_bytes = self._preamble_left = preamble_bytes
 
     def receive(self, status: int, length: int, offset: int, flags: int, capacity: int) -> Arrival:
-        """Judge the chunk whose turn it is; `capacity` is what its segment can hold, in bytes.
+        """Judge the current chunk; `capacity` is the capacity of its segment in bytes.
 
         Raises:
             PeerProtocolError: it cannot be what comes next.
@@ -242,7 +241,7 @@ class ConsumerTransfer:
                 raise PeerProtocolError("a segment came back that was not asked for")
             return GIVEN_BACK
         if status == OK and self._cancelling:
-            if flags & LAST:  # it had ended before it saw the flag
+            if flags & LAST:  # it had finished before it saw the flag
                 self._state = TransferState.CANCELLED
                 return END
             if self._ring.current == self._cancelled_at:
@@ -277,22 +276,22 @@ class ConsumerTransfer:
         self._position = position
 
     def may_ask_back(self) -> bool:
-        """True while a segment can be asked back and one still remains to stream through."""
+        """Whether a segment can be asked back with at least one left to stream through."""
         return self._state is STREAMING and len(self._ring) - len(self._asked_back) > 1
 
     def ask_back(self) -> None:
-        """The current segment will be set RELEASE before it is posted."""
+        """The current segment will carry RELEASE when it is posted."""
         if self._ring.current in self._asked_back or not self.may_ask_back():
             raise LeaseError("this segment cannot be asked back")
         self._asked_back |= {self._ring.current}
 
     def drop(self) -> int:
-        """The current segment came back: leave it out; returns the number of the next."""
+        """The current segment was returned: remove it; returns the number of the next."""
         self._asked_back -= {self._ring.current}
         return self._ring.drop()
 
     def cancel(self) -> None:
-        """The current segment will be set CANCEL or PAUSE before it is posted; what still comes is discarded."""
+        """The current segment will carry CANCEL when it is posted; further data is discarded."""
         if self._state is not STREAMING:
             raise LeaseError(f"a transfer that is {self._state.value} cannot be cancelled")
         self._cancelling = True
@@ -306,7 +305,7 @@ class ConsumerTransfer:
 
 
 class ProducerTransfer:
-    """The side that makes chunks: what to do with each segment it comes to."""
+    """The producer: what to do with each segment."""
 
     __slots__ = ("_paused", "_ring", "_state")
 
@@ -322,19 +321,19 @@ class ProducerTransfer:
 
     @property
     def state(self) -> TransferState:
-        """Where the transfer stands."""
+        """The state of the transfer."""
         return self._state
 
     @property
     def ring(self) -> Ring:
-        """The segments that are left; the driver passes the turn in mid-body, and drops what goes back."""
+        """The remaining segments; the driver moves on in mid-body, and removes what is returned."""
         return self._ring
 
     def action(self, request_flags: int) -> ProducerAction:
-        """What the consumer's line asks for, read after space_available was taken.
+        """The consumer's request in its line, read after space_available was taken.
 
         Raises:
-            PeerProtocolError: flags that do not exist, or the last segment is asked back.
+            PeerProtocolError: unknown flags, or the last segment is asked back.
         """
         if request_flags == 0:
             return ProducerAction.FILL
@@ -347,9 +346,9 @@ class ProducerTransfer:
         raise PeerProtocolError(f"consumer's flags {request_flags:#x} with {len(self._ring)} segments in the ring")
 
     def hand_over(self, status: int, flags: int) -> int:
-        """The chunk in the current segment has been posted so; returns the number of the segment whose turn it is now.
+        """The chunk in the current segment has been posted; returns the number of the next segment.
 
-        After a terminal chunk that is the same one: the consumer's answer comes there.
+        After a terminal chunk that is the same one, where the consumer's answer will arrive.
         """
         if self._state is not STREAMING:
             raise LeaseError(f"a transfer that is {self._state.value} has no more chunks")
