@@ -47,6 +47,7 @@ class CacheHandler(Handler):
         self._hot = hot
         self._paused = PausedObjects(paused_max=paused_max)
         self._stopping = threading.Event()
+        self.object_bytes_max = store.stats().budget_bytes
 
     def stop_delaying(self) -> None:
         """End the delay of waiting lookups, because the daemon stops."""

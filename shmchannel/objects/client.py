@@ -34,6 +34,7 @@ from shmchannel.objects.commands import (
     Command,
     CommandKind,
     Priority,
+    announced_object_bytes,
     announced_version,
     encode,
 )
@@ -153,6 +154,12 @@ class ChannelClient:
             return None
         sender, hot_table = pair
         return hot_table.watch(key, entry, sender.ready)
+
+    @property
+    def object_bytes_max(self) -> int | None:
+        """The largest object that the cache stores, as it announced; None if it did not, or no cache has been met."""
+        sender = self._sender
+        return None if sender is None else announced_object_bytes(sender.announced)
 
     @property
     def connected(self) -> bool:

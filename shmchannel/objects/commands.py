@@ -34,9 +34,8 @@ MAGIC = b"GFC\x01"
 VERSION = 2
 OLD_VERSION = 1
 """The previous version: its commands have the same fields in the same places, so they can be refused explicitly."""
-_ANNOUNCED = "commands"
-ANNOUNCEMENT = f"{_ANNOUNCED} {VERSION}"
-"""The announcement of a cache on its queue."""
+ANNOUNCEMENT = f"commands {VERSION}"
+"""The announcement of any cache on its queue; announcement() adds to it."""
 _HEAD = struct.Struct("<4sBBBBQ16sQQQQHH")
 _REF_TAIL = struct.Struct("<QQ")
 
@@ -131,10 +130,26 @@ def encode(command: Command) -> bytes:
     return b"".join(parts)
 
 
+def announcement(object_bytes_max: int | None) -> str:
+    """The announcement of a cache on its queue: its version, and the largest object that it stores, if limited."""
+    return ANNOUNCEMENT if object_bytes_max is None else f"{ANNOUNCEMENT} object {object_bytes_max}"
+
+
 def announced_version(text: str) -> int:
     """The version that a cache speaks, by its announcement; version 1 announced nothing."""
-    word, _, number = text.partition(" ")
-    return int(number) if word == _ANNOUNCED and number.isdecimal() else OLD_VERSION
+    version = _announced(text, "commands")
+    return OLD_VERSION if version is None else version
+
+
+def announced_object_bytes(text: str) -> int | None:
+    """The largest object that a cache stores, by its announcement; None if it does not say."""
+    return _announced(text, "object")
+
+
+def _announced(text: str, word: str) -> int | None:
+    words = text.split()
+    number = dict(zip(words[::2], words[1::2], strict=False)).get(word, "")
+    return int(number) if number.isdecimal() else None
 
 
 def other_version(message: bytes) -> int | None:

@@ -31,7 +31,7 @@ from shmchannel import faults
 from shmchannel.deadline import PEER_CHECK_SECONDS
 from shmchannel.errors import CommandError, ShmChannelError, VersionMismatch
 from shmchannel.messages.posix_queue import MessageQueue
-from shmchannel.objects.commands import ANNOUNCEMENT, OLD_VERSION, VERSION, Command, CommandKind, decode, other_version
+from shmchannel.objects.commands import OLD_VERSION, VERSION, Command, CommandKind, announcement, decode, other_version
 from shmchannel.process.identity import own_identity
 from shmchannel.stats import ServerStats
 from shmchannel.streams.admission import Admission, Ticket
@@ -58,6 +58,9 @@ class Handler:
     A command that is not overridden, a method that raises, and one that returns without an answer fail in the same way:
     the client is told at once, the log says why, and the thread serves the next command.
     """
+
+    object_bytes_max: int | None = None
+    """The largest object that put() keeps, announced to clients; None if there is no limit."""
 
     def get(self, command: Command, writer: ChunkWriter) -> TransferState | None:
         """Answer a GET: writer.begin() and send(), refuse() if there is no such object, or fail().
@@ -107,7 +110,7 @@ class ChannelServer:
     ) -> None:
         """`puts_at_once`: fewer than the threads, so that PUTs never occupy all of them."""
         self._queue = queue
-        queue.announce(ANNOUNCEMENT)
+        queue.announce(announcement(handler.object_bytes_max))
         self._handler = handler
         self._stall_s = stall_s
         self._identity = own_identity()

@@ -164,6 +164,22 @@ def test_an_absent_cache_slows_nothing_down_and_nothing_is_kept(yard: DaemonYard
     assert fetch(port, "/x", method="PURGE").status == 503
 
 
+def test_an_object_that_the_cache_cannot_hold(yard: DaemonYard, origin: OriginStub) -> None:
+    """Cache-Status says so beforehand: the cache has announced how much it holds."""
+    body = bytes(100_001)
+    origin.add("/large", Route(body=body, headers=FRESH))
+    origin.add("/small", Route(body=bytes(1000), headers=FRESH))
+    origin.add("/chunked", Route(body=body, headers=FRESH, framing=Framing.CHUNKED))
+    yard.start_cache("--store-bytes", "100000")
+    port = yard.start_proxy("-s", origin.url).port
+    for _ in range(2):
+        reply = fetch(port, "/large")
+        assert (reply.body == body, reply.cache["detail"]) == (True, '"object too large"')
+        assert "stored" not in reply.cache
+    assert fetch(port, "/chunked").body == body
+    assert "stored" in fetch(port, "/small").cache
+
+
 def test_without_any_cache(yard: DaemonYard, origin: OriginStub) -> None:
     port = yard.start_proxy("-s", origin.url, "--no-cache").port
     replies = [fetch(port, "/x") for _ in range(2)]

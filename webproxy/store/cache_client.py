@@ -50,6 +50,11 @@ class CacheClient:
         return self._client.connected
 
     @property
+    def object_bytes_max(self) -> int | None:
+        """The largest object that the cache stores, as it announced; None if it did not."""
+        return self._client.object_bytes_max
+
+    @property
     def chunk_bytes(self) -> int:
         """The size of a segment, which is slightly more than a chunk."""
         return self._client.pool.segment_bytes

@@ -181,7 +181,16 @@ class CacheFill:
         self._phase = _Phase.EARLY
         self._transfer: OutgoingTransfer | None = None
         self._next_look = self._moved_at = 0.0
+        self._refusal = b""
         self._metadata = self._encode()
+        most = store.object_bytes_max
+        if most is not None and self._size is not None and self._size > most:
+            self._refuse(b"object too large", f"{self._size} bytes, and the cache stores at most {most}")
+
+    def _refuse(self, refusal: bytes, reason: str) -> None:
+        log.info("object not stored", extra={"key": self._request.key, "reason": reason})
+        self._refusal = refusal
+        self._phase = _Phase.OVER
 
     @property
     def position(self) -> int | None:
@@ -208,9 +217,7 @@ class CacheFill:
     @property
     def refusal(self) -> bytes:
         """As Fill.refusal."""
-        if self.given_up:
-            return b"fields too long"
-        return b"" if self._store.connected else _NO_CACHE
+        return self._refusal or (b"" if self._store.connected else _NO_CACHE)
 
     def pump(self) -> None:
         """As Fill.pump(). The last chunk stays here until finish(): with it the cache would store the object."""
@@ -331,8 +338,7 @@ class CacheFill:
         try:
             return encode(stored)
         except MetadataError as error:
-            log.info("object not stored", extra={"key": self._request.key, "reason": str(error)})
-            self._phase = _Phase.OVER
+            self._refuse(b"fields too long", str(error))
             return b""
 
     def _read_into(self, views: Sequence[memoryview], offset: int) -> int:

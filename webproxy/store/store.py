@@ -49,6 +49,10 @@ class Store(Protocol):
         """Whether it is available now."""
 
     @property
+    def object_bytes_max(self) -> int | None:
+        """The largest object that it keeps; None if no limit is known."""
+
+    @property
     def chunk_bytes(self) -> int:
         """Bodies are handed over in chunks, which are smaller than this."""
 
@@ -119,6 +123,7 @@ class NoStore:
 
     keeps = connected = others_wait = False
     chunk_bytes = 0
+    object_bytes_max = None
 
     def peek(self, _key: bytes) -> None:
         """Nothing."""

@@ -11,7 +11,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import LayoutMismatch, LimitReached, NameMissing, NotPublished, ShmChannelError
 from shmchannel.messages.posix_queue import CommandQueue
 from shmchannel.objects.client import ChannelClient
-from shmchannel.objects.commands import ANNOUNCEMENT
+from shmchannel.objects.commands import ANNOUNCEMENT, announcement
 from shmchannel.objects.hot_table_layout import HOT_TABLE_BYTES_MIN
 from shmchannel.objects.hot_table_reader import HotTableReader
 from shmchannel.objects.hot_table_writer import HotTableWriter
@@ -156,6 +156,18 @@ def test_hot_table_of_a_killed_cache_is_not_read(client: ChannelClient, queue_na
     assert client.peek(KEY) == entry(2, b"body")
     heir.close()
     cache.close()
+
+
+def test_the_largest_object_is_known_of_each_cache(client: ChannelClient, queue_name: str) -> None:
+    known = [client.object_bytes_max]
+    for size in (5, None, 1 << 40):
+        queue = CommandQueue.create(queue_name)
+        queue.announce(announcement(size))
+        queue.set_ready()
+        wait_until(lambda size=size: client.connect().announced == announcement(size))  # the end of one shows soon
+        known.append(client.object_bytes_max)
+        queue.close()
+    assert known == [None, 5, None, 1 << 40]
 
 
 def test_cache_without_a_hot_table(client: ChannelClient, queue_name: str) -> None:

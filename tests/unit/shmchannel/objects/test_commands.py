@@ -21,7 +21,9 @@ from shmchannel.objects.commands import (
     Command,
     CommandKind,
     Priority,
+    announced_object_bytes,
     announced_version,
+    announcement,
     decode,
     encode,
     other_version,
@@ -197,6 +199,13 @@ def test_what_another_version_sent_is_told_apart() -> None:
 )
 def test_what_a_cache_announces(text: str, version: int) -> None:
     assert announced_version(text) == version
+
+
+def test_a_cache_announces_the_largest_object_that_it_stores() -> None:
+    assert [announced_object_bytes(announcement(size)) for size in (None, 0, 1 << 40)] == [None, 0, 1 << 40]
+    assert announced_version(announcement(5)) == VERSION
+    assert [announced_object_bytes(text) for text in ("", "commands 2 object", "commands 2 object x")] == [None] * 3
+    assert announced_object_bytes("commands 2 colour 3 object 4") == 4
 
 
 @pytest.mark.parametrize(
