@@ -1,1 +1,1 @@
-"""Fetches from origins: one for equal misses, spooled for its readers and handed to the cache."""
+"""Fetches from origins: one for concurrent misses, spooled for its readers and handed to the cache."""

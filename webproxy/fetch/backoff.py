@@ -1,4 +1,4 @@
-"""PURE: when to try an origin again."""
+"""PURE: when to retry an origin."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 
 def pause_before_try(number: int, jitter: float) -> float:
-    """Seconds to wait before try `number` (the first try is 0): doubled each time, up to a ceiling, and spread.
+    """Seconds to wait before try `number` (the first try is 0): doubled each time, up to a ceiling, with jitter.
 
-    `jitter` in [0, 1) spreads it between half and the whole, so that many clients do not come back at once.
+    `jitter` in [0, 1) spreads it between half and the whole, so that many clients do not return at the same time.
     """
     if number <= 0:
         return 0.0

@@ -39,8 +39,9 @@ from webproxy.http.fields import Fields
 from webproxy.origin.response_head import OriginResponse
 
 PUNCH_BYTES: Final = 4 << 20
-"""Space is given back in aligned pieces of this size. What sendfile(2) took lies by reference in a socket until its
-client has read it, and a hole that cuts a page (or a large folio) zeroes part of it in place, under that client."""
+"""Space is freed in aligned pieces of this size. Data taken by sendfile(2) is referenced by a socket until its client
+has read it, and a hole that cuts a page (or a large folio) zeroes part of it in place, under that client.
+"""
 
 _PUNCH_HOLE_KEEP_SIZE = 0x03
 _WAIT_SECONDS = 0.25
@@ -57,44 +58,44 @@ class BodyFound:
 
 @dataclass(frozen=True, slots=True)
 class BodyMissing:
-    """The origin has no such object, or does not say."""
+    """The origin has no such object, or refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of an HTTP answer: its body is the spool's, of `response.length` bytes if that is known."""
+    """The head of an HTTP response: its body is the spool's, of `response.length` bytes if known."""
 
     response: OriginResponse
     stored: StoredResponse
-    """As it is stored or, when it is not, as it would be: what the answer is to the requests that share it."""
+    """As it is stored or, if not, as it would be: its meaning for the requests that share it."""
     is_shareable: bool
-    """The rules allow to store it: it may serve others who asked while it was on its way."""
+    """The rules allow storing it: it may serve requests that arrived while it was being fetched."""
     is_stored: bool
-    """It goes to the cache while it comes."""
+    """It is handed to the cache as it arrives."""
     detail: bytes = b""
     """Why it is not stored."""
     completes: bool = False
-    """The origin sends the rest only: the beginning was stored as an incomplete response."""
+    """The origin sends only the rest: the prefix was stored as an incomplete response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The origin said that this stored response still holds; its body is in the cache."""
+    """The origin has confirmed this stored response; its body is in the cache."""
 
     key: bytes
     stored: StoredResponse
     version: int
     held_bytes: int | None = None
-    """Of an incomplete response: so many of its first bytes are there."""
+    """Of an incomplete response: the number of bytes available."""
     is_shareable: bool = True
-    """The answer allows to keep it: it may serve others who asked while it was validated."""
+    """The response allows storing it: it may serve requests that arrived during the validation."""
     is_stored: bool = True
-    """The cache has it as the answer updated it."""
+    """The cache has it as updated by the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interim:
-    """An interim answer (1xx): there may be any number of them before the answer."""
+    """An interim response (1xx): there may be any number of them before the answer."""
 
     status: int
     fields: Fields
@@ -105,7 +106,7 @@ Answer = BodyFound | BodyMissing | Head | Validated
 
 @dataclass(frozen=True, slots=True)
 class SpooledPrefix:
-    """The beginning of a body whose fetch is over; close() it."""
+    """The prefix of a body whose fetch is over; close() it."""
 
     fd: int
     written: int
@@ -119,7 +120,7 @@ class SpooledPrefix:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         os.close(self.fd)
 
 
@@ -137,7 +138,7 @@ class SpoolReader:
         return self._spool.fd
 
     def wait_news(self) -> Interim | Answer:
-        """Wait for the next interim answer, or for the origin's answer; a fetch has limits of its own and always ends.
+        """Wait for the next interim response, or for the answer; a fetch has limits of its own and always ends.
 
         Raises:
             OriginError: the fetch failed.
@@ -147,7 +148,7 @@ class SpoolReader:
         return news
 
     def wait_answer(self) -> Answer:
-        """Wait for the origin's answer, as wait_news() without interim answers."""
+        """Wait for the answer, as wait_news() without interim responses."""
         while isinstance(news := self.wait_news(), Interim):
             pass
         return news
@@ -166,11 +167,11 @@ class SpoolReader:
         self._spool.notify()
 
     def detach(self) -> None:
-        """Leave, and let the fetch run to its end though nobody reads it."""
+        """Leave, and let the fetch run to its end without a reader."""
         self._spool.leave(self, detached=True)
 
     def close(self) -> None:
-        """Leave; the last one out closes the file."""
+        """Leave; the last user closes the file."""
         self._spool.leave(self)
 
 
@@ -190,11 +191,11 @@ class Spool:
         self._error: OriginError | None = None
         self._is_abandoned = False
         self._is_detached = False
-        """A reader left the fetch running in its stead."""
+        """A reader left the fetch running without it."""
 
     # -- readers -------------------------------------------------------------------------------------------------
     def join(self) -> SpoolReader | None:
-        """A reader from the first byte on; None when those bytes are gone already, or will not come."""
+        """A reader from the first byte on; None if those bytes are gone, or will not arrive."""
         with self._change:
             is_closed = self._is_over and not self._readers
             if is_closed or self._is_abandoned or self._punched or self._error is not None:
@@ -225,7 +226,7 @@ class Spool:
             raise BodyCutShort(str(self._error))
 
     def notify(self) -> None:
-        """A reader has moved on."""
+        """A reader has advanced."""
         with self._change:
             self._change.notify_all()
 
@@ -246,28 +247,28 @@ class Spool:
 
     @property
     def answered(self) -> bool:
-        """True once readers know the answer: from then on the fetch cannot start again."""
+        """Whether the readers know the answer: the fetch cannot restart after that."""
         return self._answer is not None
 
     @property
     def wanted(self) -> bool:
-        """True while somebody reads, or has left the fetch running."""
+        """Whether there is a reader, or one has left the fetch running."""
         return bool(self._readers) or (self._is_detached and not self._is_over)
 
     def abandon(self) -> bool:
-        """True when nobody wants it; from then on nobody can join, so that the fetch may be dropped."""
+        """Whether it is no longer needed; nobody can join after that, so the fetch may be dropped."""
         with self._change:
             self._is_abandoned = self._is_abandoned or not self.wanted
             return self._is_abandoned
 
     def interim(self, status: int, fields: Fields) -> None:
-        """Tell the readers of an interim answer."""
+        """Pass an interim response to the readers."""
         with self._change:
             self._interims.append(Interim(status, fields))
             self._change.notify_all()
 
     def answer(self, answer: Answer) -> None:
-        """Tell the readers what the origin has."""
+        """Pass the answer to the readers."""
         with self._change:
             self._answer = answer
             self._change.notify_all()
@@ -289,15 +290,15 @@ class Spool:
             self._change.notify_all()
 
     def prefix(self) -> SpooledPrefix | None:
-        """What has come so far, to be used after the end; None when part of it is gone already.
+        """The bytes received so far, for use after the end; None if part of them is gone already.
 
         Raises:
-            OSError: there is no descriptor left.
+            OSError: no descriptor is left.
         """
         return None if self.fd < 0 or self._punched else SpooledPrefix(os.dup(self.fd), self._written)
 
     def restart(self) -> None:
-        """Forget the body: the fetch is tried again, and no reader knows of it yet."""
+        """Discard the body: the fetch is tried again, and no reader knows of it yet."""
         with self._change:
             assert self._answer is None, "readers know the answer already"
             self._written = 0
@@ -305,7 +306,7 @@ class Spool:
     def lead(self, filled: int | None) -> int:
         """How far the body is ahead of its fastest reader (`filled`: the fill's position, if there is one).
 
-        Nothing when nobody reads, or nobody needs to be waited for.
+        None if nobody reads, or nobody needs to be waited for.
         """
         positions = [reader.position for reader in self._readers]
         if self._is_detached:
@@ -315,12 +316,12 @@ class Spool:
         return self._written - max(positions, default=self._written)
 
     def wait_reader(self) -> None:
-        """Wait a short while for a reader to move on."""
+        """Wait a short while for a reader to advance."""
         with self._change:
             self._change.wait(_WAIT_SECONDS)
 
     def forget_read(self) -> None:
-        """Give the disk space back that all readers have passed; from then on nobody can join."""
+        """Free the disk space that all readers have passed; nobody can join after that."""
         with self._change:
             slowest = min((reader.position for reader in self._readers), default=self._written)
             slowest = min(slowest, self._written)
@@ -346,5 +347,5 @@ class Spool:
 
 
 def _once_more(error: OriginError) -> OriginError:
-    """The same error anew: one that several threads raised would gather the frames of all of them."""
+    """A copy of the error: one raised by several threads would accumulate the frames of all of them."""
     return type(error)(str(error), status=error.status, retryable=error.retryable)

@@ -48,7 +48,7 @@ from typing import Final, NamedTuple
 
 
 class State(Enum):
-    """Where a fetch is."""
+    """The state of a fetch."""
 
     NEW = "nothing has been done"
     LOOK = "the cache is asked for a partial response"
@@ -72,7 +72,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What happens to a fetch."""
+    """An event of a fetch."""
 
     TO_VALIDATE = auto()
     """A new fetch has a stored response to validate."""
@@ -97,9 +97,9 @@ class Event(Enum):
     NOTHING_THERE = auto()
     """The head says that there is no such object."""
     NO_ANSWER = auto()
-    """The head has a status that is no answer."""
+    """The head has a status that is not a usable response."""
     FIRST_BYTES = auto()
-    """The first bytes of a body of known length have come."""
+    """The first bytes of a body of known length have arrived."""
     FIRST_COPIED = auto()
     """The beginning of the partial response is in the spool, and the cache has it unchanged."""
     COPIED = auto()
@@ -114,13 +114,13 @@ class Event(Enum):
     NOT_TO_STORE = auto()
     """It is not for the cache, or there is none."""
     AGAIN = auto()
-    """The exchange failed, and another try may help."""
+    """The exchange failed, and a retry may help."""
     BROKE = auto()
-    """The fetch failed, or nobody wants it."""
+    """The fetch failed, or is no longer needed."""
 
 
 class Action(Enum):
-    """What a step asks of the driver, in the order given; ASK, LOOK, COPY_*, and FINISH report an event."""
+    """An action for the driver, in the order given; ASK, LOOK, COPY_*, and FINISH report an event."""
 
     LOOK = auto()
     PAUSE = auto()
@@ -130,7 +130,7 @@ class Action(Enum):
     DISCARD_PARTIAL = auto()
     """The partial response is useless now: it is removed when the fetch is over."""
     DRAFT = auto()
-    """Decide what the answer is to the readers and to the cache; the body begins anew."""
+    """Decide the meaning of the response for readers and cache; the body starts over."""
     DRAFT_COMPLETED = auto()
     """The same for a partial response combined with its rest."""
     COMBINE = auto()
@@ -142,20 +142,20 @@ class Action(Enum):
     """Update the stored response, and tell the readers that it serves them."""
     FINISH = auto()
     SETTLE = auto()
-    """Let the index and the objects of the key agree with what was stored."""
+    """Bring the index and the objects of the key into agreement with what was stored."""
     REPLACE = auto()
-    """What was stored before must not serve any longer, though the answer is not stored."""
+    """The object stored before must no longer be served, although the response is not stored."""
 
 
 class Step(NamedTuple):
-    """The next state and what is done on the way there."""
+    """The next state, and the actions on the way there."""
 
     state: State
     actions: tuple[Action, ...] = ()
 
 
 def _fails(again: State | None = None) -> dict[Event, Step]:
-    """The rows of a state in which the exchange may fail, and the question to repeat if there is one."""
+    """The rows of a state in which the exchange may fail, and the question to repeat, if any."""
     broke = {Event.BROKE: Step(State.FAILED)}
     return broke if again is None else broke | {Event.AGAIN: Step(again, (Action.PAUSE, Action.ASK))}
 
@@ -236,28 +236,28 @@ STEPS: Final[Mapping[State, Mapping[Event, Step]]] = {
 }
 
 TAKES_BODY: Final = frozenset({State.UNTOLD, State.BODY})
-"""States in which the body of an answer is wanted."""
+"""States in which the body of a response is needed."""
 IS_TOLD: Final = frozenset({State.COPY, State.LOST, State.ABSENT, State.BODY, State.RESUME, State.COMMIT, State.DONE})
 """States in which the readers know an answer: nothing may contradict it."""
 
 
 class ImpossibleStep(Exception):
-    """An event that cannot happen in this state: a bug of the driver."""
+    """An event that is impossible in this state: a bug of the driver."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a fetch has come."""
+    """The progress of a fetch."""
 
     tries_left: int
-    """After the one that is under way."""
+    """Tries left after the current one."""
     state: State = State.NEW
 
     def after(self, event: Event) -> tuple[Progress, tuple[Action, ...]]:
-        """What an event makes of it, and what is to be done, in this order.
+        """The progress after an event, and the actions, in order.
 
         Raises:
-            ImpossibleStep: the state knows no such event, or there is no try left.
+            ImpossibleStep: the state does not know the event, or no try is left.
         """
         step = STEPS[self.state].get(event)
         again = event is Event.AGAIN
@@ -266,10 +266,10 @@ class Progress:
         return Progress(self.tries_left - again, step.state), step.actions
 
     def failure(self, *, may_help: bool, can_resume: bool) -> Event:
-        """What a failed exchange is: AGAIN or BROKE.
+        """The event for a failed exchange: AGAIN or BROKE.
 
-        `may_help`: the failure is one that another try may mend. `can_resume`: readers who know the answer lack bytes
-        that can be asked for.
+        `may_help`: a retry may help against the failure. `can_resume`: readers who know the answer lack bytes that can
+        be requested.
         """
         possible = Event.AGAIN in STEPS[self.state] and (can_resume or self.state not in IS_TOLD)
         return Event.AGAIN if may_help and possible and self.tries_left > 0 else Event.BROKE

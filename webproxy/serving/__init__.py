@@ -1,1 +1,1 @@
-"""Connections and workers: who accepts, what waits for a worker, and what waits without one."""
+"""Connections and workers: accepting, jobs that wait for a worker, and jobs that wait without one."""

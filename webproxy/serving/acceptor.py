@@ -1,7 +1,7 @@
-"""Acceptor: where an idle worker gets its next job from: the run queue, connections that idled, and the listener.
+"""Acceptor: finds an idle worker's next job: in the run queue, among idle connections, or at the listener.
 
 Every worker waits on an epoll of its own in which these are registered, queue and listener with EPOLLEXCLUSIVE, so that
-the kernel wakes one worker for a connection, not all of them. A worker that has just finished tries to accept before it
+the kernel wakes one worker for a connection instead of all. A worker that has just finished tries to accept before it
 waits: under load no wait is needed at all.
 """
 
@@ -51,7 +51,7 @@ class Acceptor:
         self._waits = [self._new_wait() for _ in range(worker_count)]
         self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._reserve_lock = threading.Lock()
-        self._is_short = False  # of descriptors, as far as the last accept() tells
+        self._is_short = False  # of descriptors, as of the last accept()
         self._pause = threading.Event()
         self.shed_total = 0
 
@@ -59,15 +59,15 @@ class Acceptor:
         wait = select.epoll()
         wait.register(self._listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         wait.register(self._run_queue.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
-        # An epoll in an epoll cannot be exclusive: of the workers that sleep all wake.
+        # An epoll within an epoll cannot be exclusive: all sleeping workers wake.
         wait.register(self._idle.fileno(), select.EPOLLIN)
         return wait
 
     def take(self, index: int) -> Job | None:
-        """The next job for worker `index`, waiting a short while; None when there was none.
+        """The next job for worker `index`, waiting a short while; None if there was none.
 
-        New jobs go first, and every other time one that has waited does; old connections with their next requests
-        and new ones take turns: none can starve another.
+        New jobs come first, except that every other time one that has waited does; idle connections with new requests
+        and new connections alternate, so that none starves another.
         """
         run_queue = self._run_queue
         self._back_first = back_first = not self._back_first
@@ -100,7 +100,7 @@ class Acceptor:
         try:
             if not self._is_short:
                 return sockets.accept(self._listener_fd)
-            with self._reserve_lock:  # else it could take the descriptor that another worker has just given up
+            with self._reserve_lock:  # otherwise it could take the descriptor that another worker has just released
                 fd = sockets.accept(self._listener_fd)
             self._is_short = fd is None
             return fd
@@ -108,12 +108,12 @@ class Acceptor:
             if error.errno in _OUT_OF_DESCRIPTORS:
                 self._is_short = True
                 self._shed(error)
-            return None  # everything else: the client was gone before we came
+            return None  # everything else: the client has already gone
 
     def _shed(self, error: OSError) -> None:
-        """Out of descriptors: give up the reserved one to accept a connection, answer ERROR, and take it back.
+        """Out of descriptors: use the reserved one to accept a connection, answer ERROR, and get it back.
 
-        Left alone, the connection would stay in the queue and the wait would end at once, for ever.
+        Otherwise the connection would stay in the queue, and every wait would end at once, forever.
         """
         with self._reserve_lock:
             self.shed_total += 1
