@@ -246,7 +246,7 @@ class MemoryQueue:
         self._mailbox.announced = text
 
     def set_ready(self) -> None:
-        """From now on senders may be opened."""
+        """From now on senders may open the queue."""
         self._mailbox.ready = True
 
     def set_stopping(self) -> None:
@@ -287,7 +287,7 @@ class MemorySender:
         return self._mailbox is not None and self._mailbox.ready
 
     def describe(self) -> str:
-        """Who reads the queue, for an error text."""
+        """The queue's reader, for error messages."""
         return f"cache on {self.name}"
 
     def send(self, message: bytes, priority: int, deadline: Deadline) -> None:

@@ -45,7 +45,7 @@ LOOK_AGAIN_NS = 10_000_000
 """How long a look at the owner's guard is good for the next message; a wait for an answer looks again anyway."""
 
 WAKE = os.urandom(16)
-"""The message by which the owner of a queue wakes its own threads: no command, and nobody else knows it."""
+"""The message by which the owner of a queue wakes its own threads; not a command, and nobody else knows it."""
 
 _FULL = frozenset({errno.ETIMEDOUT, errno.EINTR})
 
@@ -55,7 +55,7 @@ class _TimeSpec(ctypes.Structure):
 
 
 _LONG_AGO = _TimeSpec(0, 0)
-# A send that need not wait keeps the GIL: giving it up costs more than the call. posix_ipc always drops it.
+# A send that need not wait keeps the GIL: releasing it costs more than the call. posix_ipc always releases it.
 _mq_timedsend = ctypes.PyDLL(None, use_errno=True).mq_timedsend
 _mq_timedsend.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.POINTER(_TimeSpec)]
 
@@ -91,7 +91,7 @@ def _make_queue(name: str) -> posix_ipc.MessageQueue:
     except LimitReached as error:
         if error.errno != errno.EMFILE or not _has_free_descriptor():
             raise
-        # The kernel says "too many open files" of the user's bytes in message queues, too.
+        # The kernel reports the user's limit of bytes in message queues as "too many open files" too.
         limit = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[0]
         held = ", ".join(_queues_of_this_user(but=name)) or "no queue that can be seen from here"
         raise LimitReached(
@@ -134,7 +134,7 @@ class MessageQueue(Protocol):
 
     @classmethod
     def create(cls, name: str) -> Self:
-        """Become the owner of the name; what a dead owner left is removed."""
+        """Become the owner of the name; a dead owner's leftovers are removed."""
         ...
 
     def receive(self, timeout_s: float) -> bytes | None:
@@ -147,19 +147,19 @@ class MessageQueue(Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many messages wait now."""
+        """The number of waiting messages."""
         ...
 
     def announce(self, text: str) -> None:
-        """Say what is spoken on this queue, for who opens it; to be called before set_ready()."""
+        """Announce the protocol spoken on this queue to senders; call before set_ready()."""
         ...
 
     def set_ready(self) -> None:
-        """From now on senders may be opened."""
+        """From now on senders may open the queue."""
         ...
 
     def set_stopping(self) -> None:
-        """No new senders from now on."""
+        """From now on no new senders are admitted."""
         ...
 
     def close(self) -> None:
@@ -177,11 +177,11 @@ class MessageSender(PeerLiveness, Protocol):
     def __init__(self, name: str) -> None: ...
 
     def ready(self) -> bool:
-        """True while the reader takes new messages."""
+        """Whether the reader accepts new messages."""
         ...
 
     def send(self, message: bytes, priority: int, deadline: Deadline) -> None:
-        """Put one message in, waiting for room until the deadline."""
+        """Send one message, waiting for space until the deadline."""
         ...
 
     def close(self) -> None:
@@ -243,16 +243,16 @@ class CommandQueue:
         _mq_timedsend(self._queue.mqd, WAKE, len(WAKE), 0, _LONG_AGO)
 
     def announce(self, text: str) -> None:
-        """Say what is spoken on this queue, for who opens it; to be called before set_ready()."""
+        """Announce the protocol spoken on this queue to senders; call before set_ready()."""
         self._guard.announce(text)
 
     def set_ready(self) -> None:
-        """From now on senders may be opened."""
+        """From now on senders may open the queue."""
         self._guard.set_ready()
 
     @property
     def waiting(self) -> int:
-        """How many messages wait now."""
+        """The number of waiting messages."""
         count: int = self._queue.current_messages
         return count
 
@@ -299,7 +299,7 @@ class CommandSender:
         self.reader_pid = read_holder(self._watch.path) or 0
         """The process that reads the queue; 0 when it is not known."""
         self.announced = self._watch.announced()
-        """What its owner says of it; see CommandQueue.announce()."""
+        """The owner's announcement; see CommandQueue.announce()."""
         self._fd: int = self._queue.mqd
         self._ready_until_ns = 0
 
@@ -325,7 +325,7 @@ class CommandSender:
             return False
 
     def describe(self) -> str:
-        """Who reads the queue, for an error text."""
+        """The queue's reader, for error messages."""
         return f"cache on {self.name}, {self._watch.describe()}"
 
     def send(self, message: bytes, priority: int, deadline: Deadline) -> None:

@@ -33,7 +33,7 @@ PAUSED_SECONDS = 30.0
 
 
 class FileName(NamedTuple):
-    """What tells one object's file from all others of one writer."""
+    """Identifies one object's file among all others of one writer."""
 
     device: int
     inode: int
@@ -62,7 +62,7 @@ class HotTableFile:
         self._table.keep(self, PAUSED_SECONDS)
 
     def __del__(self) -> None:
-        """Nobody holds it."""
+        """No holder is left."""
         os.close(self.fd)
 
 

@@ -77,7 +77,7 @@ def is_supported() -> bool:
 
 
 class HotTableToken(NamedTuple):
-    """What begin() saw: how many drops there had been, and the time in CLOCK_MONOTONIC nanoseconds."""
+    """The state seen by begin(): the number of removals so far, and the time in CLOCK_MONOTONIC nanoseconds."""
 
     drops: int
     begun_ns: int
@@ -148,7 +148,7 @@ class HotTableWriter:
         return len(self._cells)
 
     def begin(self) -> HotTableToken:
-        """What a later publish() needs; taken before the object is looked up."""
+        """The token for a later publish(); taken before the object is looked up."""
         return HotTableToken(self._drops, monotonic_ns())
 
     def publish(
@@ -270,7 +270,7 @@ class HotTableWriter:
         for cell in cells:
             if cell.key == key:
                 return cell
-        # What proxies still read there stays: three hot keys of one set would else push each other out all the time.
+        # Valid entries stay: three hot keys of one set would otherwise push each other out all the time.
         now = monotonic_ns()
         return next((cell for cell in cells if cell.valid_until_ns <= now), None)
 

@@ -1,6 +1,6 @@
 """IncomingTransfer and OutgoingTransfer: one GET or PUT seen from the proxy, with the lease it holds.
 
-Left cleanly it gives its segments back; left by an exception, or in mid-stream, it retires them: a late cache then
+Left cleanly it returns its segments; left by an exception, or in mid-transfer, it retires them: a late cache then
 writes into memory that nobody reads.
 """
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class _Transfer:
-    """What both directions share: a `lease` that ends with the block."""
+    """Common to both directions: a `lease` that ends with the block."""
 
     __slots__ = ("_clean", "lease", "sender")
 
@@ -43,9 +43,9 @@ class _Transfer:
         self.close()
 
     def close(self) -> None:
-        """End the lease: back to the pool after a clean end, otherwise retired; may be called twice.
+        """End the lease: returned to the pool after a clean end, otherwise retired; may be called twice.
 
-        When it did not end cleanly the cache is told, without waiting for its answer.
+        After an unclean end the cache is told, without waiting for its answer.
         """
         if self._clean:
             self.lease.give_back()
@@ -53,7 +53,7 @@ class _Transfer:
         try:
             if self.lease.segments:
                 self._abandon()
-        finally:  # a post may fail: the other side can have written anything into the semaphore
+        finally:  # a post may fail: the peer can have written anything into the semaphore
             self.lease.retire()
 
     def _abandon(self) -> None:
@@ -61,7 +61,7 @@ class _Transfer:
 
 
 class IncomingTransfer(_Transfer):
-    """One answer to a GET. `chunk` is the current part of the body, `last` tells that it is the last one."""
+    """One answer to a GET. `chunk` is the current part of the body, `last` says whether it is the last one."""
 
     __slots__ = ("reader",)
 
@@ -82,18 +82,18 @@ class IncomingTransfer(_Transfer):
 
     @property
     def state(self) -> TransferState:
-        """Where the transfer stands."""
+        """The state of the transfer."""
         return self.reader.state
 
     @property
     def found(self) -> bool:
-        """True when the object is there and its chunks come."""
+        """Whether the object exists and its chunks follow."""
         state = self.reader.state
         return state is COMPLETE or state is STREAMING
 
     @property
     def nothing_below(self) -> bool:
-        """Of an object that is not there: nothing is stored below its key either (`key NUL ...`)."""
+        """For a missing object: nothing is stored below its key either (`key NUL ...`)."""
         return self.reader.flagged and self.reader.state is TransferState.NOT_FOUND
 
     @property
@@ -103,12 +103,12 @@ class IncomingTransfer(_Transfer):
 
     @property
     def metadata(self) -> bytes:
-        """The object's opaque metadata, when it was asked for."""
+        """The object's opaque metadata, if requested."""
         return self.reader.preamble
 
     @property
     def invalidated(self) -> bool:
-        """Whether the object was marked (PURGE) since it was stored or updated; told with its metadata only."""
+        """Whether the object was marked (PURGE) since it was stored or updated; reported with its metadata only."""
         return self.reader.flagged
 
     @property
@@ -118,73 +118,73 @@ class IncomingTransfer(_Transfer):
 
     @property
     def address(self) -> int:
-        """Where the current part of the body lies in memory; valid as long as `chunk`."""
+        """The address of the current part of the body; valid as long as `chunk`."""
         return self.reader.address
 
     @property
     def length(self) -> int:
-        """How many bytes the current part of the body has."""
+        """The length of the current part of the body."""
         return self.reader.length
 
     @property
     def position(self) -> int:
-        """The offset in the object of the byte behind the current part of the body."""
+        """The offset in the object of the end of the current part."""
         return self.reader.position
 
     @property
     def end(self) -> int:
-        """The offset in the object of the byte behind the last one that comes."""
+        """The offset in the object of the end of the transfer."""
         return self.reader.end
 
     @property
     def last(self) -> bool:
-        """True when no more chunks come."""
+        """Whether no more chunks follow."""
         return self.reader.last
 
     @property
     def chunk_capacity(self) -> int:
-        """How many bytes one chunk can have."""
+        """The capacity of one chunk in bytes."""
         return self.lease.segments[0].chunk_capacity
 
     @property
     def long_bytes(self) -> int:
-        """With less than so much to come could_widen() and should_enqueue() are never true."""
+        """With less than this still to come, could_widen() and should_enqueue() are never true."""
         return WIDEN_CHUNKS * self.chunk_capacity
 
     def could_widen(self, bytes_left: int) -> bool:
-        """True when asking anew for the rest would get a much wider lease; a few comparisons."""
+        """Whether a new request for the rest would get a much wider lease; a few comparisons."""
         return self.lease.could_grow(bytes_left // self.lease.segments[0].chunk_capacity) and self.may_ask_again
 
     def should_enqueue(self, bytes_left: int) -> bool:
-        """True when the rest is so long that it waits for a place, and none is free; a few comparisons."""
+        """Whether the rest is long enough to need a ticket, and none is free; a few comparisons."""
         return self.lease.should_enqueue(bytes_left // self.lease.segments[0].chunk_capacity) and self.may_ask_again
 
     @property
     def ticket_wanted(self) -> bool:
-        """True while somebody waits for the place that this transfer has; two comparisons."""
+        """Whether somebody waits for this transfer's ticket; two comparisons."""
         ticket = self.lease.ticket
         return ticket is not None and ticket.wanted
 
     @property
     def others_wait(self) -> bool:
-        """True while somebody waits for a segment whom none is promised to, or for this transfer's place."""
+        """Whether somebody waits for a segment without being promised one, or for this transfer's ticket."""
         return self.lease.should_shrink() or self.ticket_wanted
 
     @property
     def may_ask_again(self) -> bool:
-        """True while this cache takes new commands: one that stops finishes only the transfers it has begun."""
+        """Whether this cache accepts new commands: a stopping one completes only transfers it has begun."""
         return self.sender.ready()
 
     def advance(self) -> None:
-        """Give the chunk back and wait for the next one.
+        """Release the chunk and wait for the next one.
 
         Raises:
-            ChannelTimeout, PeerGone, PeerProtocolError: the cache stopped in mid-stream; the transfer is over.
+            ChannelTimeout, PeerGone, PeerProtocolError: the cache stopped in mid-transfer; the transfer is over.
         """
         self.reader.advance()
 
     def finish(self) -> None:
-        """After the last chunk was used: the lease goes back clean."""
+        """After the last chunk was used: return the lease cleanly."""
         if faults.ARMED:
             faults.reach("proxy.completed")
         self.reader.finish()
@@ -225,7 +225,7 @@ class IncomingTransfer(_Transfer):
 
 
 class OutgoingTransfer(_Transfer):
-    """One fill (PUT): send chunks of an object whose size is known; the cache commits it when all of it has come.
+    """One fill (PUT): sends chunks of an object of known size; the cache commits it once complete.
 
     An UPDATE is one too, of metadata and an empty body.
     """
@@ -253,17 +253,17 @@ class OutgoingTransfer(_Transfer):
 
     @property
     def position(self) -> int:
-        """How many bytes of the object have been handed over."""
+        """The number of bytes handed over."""
         return self._position
 
     @property
     def refused(self) -> bool:
-        """True once the cache said that it does not want the object."""
+        """Whether the cache has refused the object."""
         return self._writer.state is TransferState.CANCELLED
 
     @property
     def complete(self) -> bool:
-        """True once the last chunk has been handed over."""
+        """Whether the last chunk has been handed over."""
         return self._writer.state is TransferState.COMPLETE
 
     def send_metadata(self, metadata: bytes) -> None:
@@ -271,14 +271,15 @@ class OutgoingTransfer(_Transfer):
         self._writer.send_preamble(metadata)
 
     def pump(self, read_into: ReadInto, available_bytes: int, *, wait: bool) -> None:
-        """Hand over what is there: whole chunks up to `available_bytes` of the object, and the last one when all is.
+        """Hand over what is available: whole chunks up to `available_bytes` of the object, and the last one if
+        complete.
 
         Without `wait` it stops as soon as the cache has not taken the previous chunk; with it, it waits. Either way a
         cache that ended, or has taken nothing for the stall limit, is an error.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the fill is over; leave the block.
-            UsageError: `read_into` gave less than is available; the fill is over too.
+            UsageError: `read_into` returned less than is available; the fill is over too.
         """
         writer = self._writer
         while not writer.state.ended:
@@ -311,13 +312,13 @@ class OutgoingTransfer(_Transfer):
                 raise PeerGone(f"{self.sender.describe()} has ended")
 
     def commit(self) -> bool:
-        """After the last chunk: wait for the cache's word, True when it stored the object; a clean end of the lease."""
+        """After the last chunk: wait for the cache's answer, True if it stored the object; ends the lease cleanly."""
         stored = self._writer.wait_acknowledged()
         self._clean = True
         return stored and not self.refused
 
     def abort(self, limit_s: float | None = None) -> None:
-        """The object will not be completed: tell the cache, which forgets it; the lease goes back clean.
+        """The object will not be completed: tell the cache, which discards it; ends the lease cleanly.
 
         Raises:
             ChannelTimeout, PeerGone: the cache did not take its turn within `limit_s` (default: the stall limit).

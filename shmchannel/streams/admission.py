@@ -70,7 +70,7 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """True while there is no ticket without waiting."""
+        """Whether a new ticket would have to wait."""
         return not self.free and not self._closed
 
     def try_enter(self) -> Ticket | None:

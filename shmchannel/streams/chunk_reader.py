@@ -41,17 +41,17 @@ from shmchannel.streams.transfer import (
 from shmchannel.sync.semaphore import PeerLiveness, next_look
 
 SendChunk = Callable[[object, int, bool], int]
-"""Send from a pointer of ctypes' so many bytes, more to follow or not; returns how many were taken."""
+"""Send this many bytes from a ctypes pointer, with more to follow or not; returns how many were accepted."""
 
 
 _UNKNOWN = ObjectFacts(0, 0, 0)
 
 
 class ShrinkableLease(Protocol):
-    """What a reader needs of a lease whose segments others may want."""
+    """What a reader needs from a lease whose segments others may want."""
 
     def should_shrink(self) -> bool:
-        """True while somebody waits to whom no segment is promised."""
+        """Whether somebody waits to whom no segment is promised."""
         ...
 
     def promise(self, number: int) -> None:
@@ -59,7 +59,7 @@ class ShrinkableLease(Protocol):
         ...
 
     def give_back_one(self, number: int) -> None:
-        """The segment came back."""
+        """The segment was returned."""
         ...
 
 
@@ -101,7 +101,7 @@ class ChunkReader:
 
     @property
     def state(self) -> TransferState:
-        """Where the transfer stands."""
+        """The state of the transfer."""
         return self._transfer.state
 
     @property
@@ -111,17 +111,17 @@ class ChunkReader:
 
     @property
     def answered(self) -> bool:
-        """True once the terminal chunk has been answered."""
+        """Whether the terminal chunk has been answered."""
         return self._transfer.answered
 
     @property
     def position(self) -> int:
-        """The offset in the object of the byte behind the current chunk."""
+        """The offset in the object of the end of the current chunk."""
         return self._transfer.position
 
     @property
     def end(self) -> int:
-        """The offset in the object of the byte behind the last one that comes."""
+        """The offset in the object of the end of the transfer."""
         return self._transfer.end
 
     @property
@@ -131,7 +131,7 @@ class ChunkReader:
 
     @property
     def address(self) -> int:
-        """Where the current body chunk lies in memory."""
+        """The address of the current body chunk."""
         return self._segment.chunk_address
 
     def begin(
@@ -153,7 +153,7 @@ class ChunkReader:
         return transfer.state
 
     def advance(self) -> None:
-        """Give the current chunk's space back and wait for the next.
+        """Release the current chunk and wait for the next.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired.
@@ -175,14 +175,14 @@ class ChunkReader:
                 return
 
     def drain(self, send: SendChunk, chunk_count: int) -> int:
-        """Give the current chunk's space back and send those behind it, `chunk_count` at most.
+        """Release the current chunk and send the following ones, at most `chunk_count`.
 
-        Returns what went out of the one that is current then: that was not taken whole, or is the last one, or the last
-        of the count. This is advance() again and again, in one frame: a body has thousands of chunks. A segment is
-        asked back at the beginning only.
+        Returns how much was sent of the chunk that is then current: it was not accepted whole, or is the last one, or
+        the last of the count. Equivalent to repeated advance(), but in one frame, because a body has thousands of
+        chunks. A segment is asked back at the beginning only.
 
         Raises:
-            ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired. And what `send` raises.
+            ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired. And whatever `send` raises.
         """
         lease = self._lease
         advanced = lease is not None and lease.should_shrink()
@@ -220,7 +220,7 @@ class ChunkReader:
             self.length = length
 
     def _take_current(self) -> bool:
-        """Judge the chunk in the current segment; True when it is one of the body or the transfer ended."""
+        """Judge the chunk in the current segment; True if it is a body chunk or the transfer ended."""
         while True:
             segment = self._segment
             status, length, offset, flags = segment.header.read_chunk()
@@ -240,7 +240,7 @@ class ChunkReader:
             self._segment.data_available.take(self._stall_s, self._peer)
 
     def _drop_current(self) -> None:
-        self._segment.space_available.post()  # the producer took it to say RELEASED: leave the segment as it began
+        self._segment.space_available.post()  # the producer took it to write RELEASED: leave the segment as it began
         number = self._number
         self._number = self._transfer.drop()
         self._segment = self._segments[self._number]
@@ -248,7 +248,7 @@ class ChunkReader:
             self._lease.give_back_one(number)
 
     def finish(self, *, refused: bool = False) -> None:
-        """Answer the terminal chunk; the transfer has ended cleanly and the semaphores stand as they began."""
+        """Answer the terminal chunk; the transfer has ended cleanly, with the semaphores at their initial values."""
         self._transfer.finish()
         self.length = 0
         self._segment.header.write_request(CANCEL if refused else 0)
@@ -279,7 +279,7 @@ class ChunkReader:
         Otherwise it would wait for space that nobody gives until its stall limit. Which segment it comes to next is
         not known here (the answer may be late, or wrong), so each one says CANCEL and has space.
         """
-        for number in self._transfer.ring.numbers:  # what was given back in the stream serves others by now
+        for number in self._transfer.ring.numbers:  # returned segments serve others by now
             segment = self._segments[number]
             segment.header.write_request(CANCEL)
             segment.space_available.post()
@@ -321,6 +321,6 @@ class ChunkReader:
 
     def _begin_cancel(self, request: int) -> None:
         self.length = 0
-        self._lease = None  # no more shrinking: the whole lease comes back in a moment
+        self._lease = None  # no more shrinking: the whole lease returns in a moment
         self._transfer.cancel()
         self._segment.header.write_request(request)

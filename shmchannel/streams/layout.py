@@ -168,7 +168,7 @@ class SegmentHeader:
 
     @property
     def owner(self) -> ProcessIdentity:
-        """Who created the segment."""
+        """The creator of the segment."""
         pid, start, low, high = self._words[_OWNER_PID : _BOOT_HIGH + 1]
         return ProcessIdentity(pid, start, high << 64 | low)
 

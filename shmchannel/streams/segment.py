@@ -38,10 +38,10 @@ def check_segment_bytes(segment_bytes: int) -> None:
 
 
 class Segment:
-    """A mapped segment; `chunk` is the writable view of its data region, `chunk_address` where that lies.
+    """A mapped segment; `chunk` is the writable view of its data region, `chunk_address` its address.
 
-    `chunk_pointer` is the address as ctypes takes it without a conversion. `checked_for` is for the owner's client: the
-    other side for which it has last looked whether the segment is at rest.
+    `chunk_pointer` is the address in a form that ctypes passes without conversion. `checked_for` belongs to the owner's
+    client: the peer for which it has last checked that the segment is at rest.
     """
 
     __slots__ = (
@@ -69,7 +69,7 @@ class Segment:
         resources: ExitStack,
         semaphores: tuple[Semaphore, Semaphore] | None = None,
     ) -> None:
-        """Take over a mapping; `semaphores` stand for data_available and space_available in the header, if given."""
+        """Take over a mapping; `semaphores` replace data_available and space_available in the header, if given."""
         resources.callback(mapping.close)
         view = resources.enter_context(memoryview(mapping))  # views close before the map, else BufferError
         anchor = ctypes.c_char.from_buffer(mapping)
@@ -94,7 +94,7 @@ class Segment:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether the semaphores stand as between transfers: room for one chunk, and none to be taken."""
+        """Whether the semaphores are as between transfers: space for one chunk, and none to take."""
         return self.space_available.value == 1 and self.data_available.value == 0
 
     @classmethod
