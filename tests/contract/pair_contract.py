@@ -374,6 +374,7 @@ class PairContract:
                 transfer = pair.client.put(key, len(BODY), b"", pair.pool.lease(soon(), 1), soon())
                 puts[key] = fills.enter_context(transfer)
                 transfer.pump(reading(BODY), CAPACITY, wait=False)
+                wait_until(lambda: pair.cache.commands, what="the first has a worker: they end in this order")
             assert pair.fetch(b"/a") == BODY, "one worker waits for chunks, the other serves"
             for key in (b"/1", b"/2", b"/3"):
                 puts[key].pump(reading(BODY), len(BODY), wait=True)
