@@ -273,7 +273,7 @@ class MemorySender:
         self.name = checked_queue_name(name)
         mailbox = _mailboxes.get(name)
         if mailbox is None or not mailbox.ready:
-            raise NameMissing(f"no cache lives on {name}", errno.ENOENT, says_why=True)
+            raise NameMissing(f"no process serves queue {name}", errno.ENOENT, says_why=True)
         self.reader_pid = os.getpid()
         self._mailbox: _Mailbox | None = mailbox
         self.announced = mailbox.announced
@@ -288,7 +288,7 @@ class MemorySender:
 
     def describe(self) -> str:
         """The queue's reader, for error messages."""
-        return f"cache on {self.name}"
+        return f"reader of {self.name}"
 
     def send(self, message: bytes, priority: int, deadline: Deadline) -> None:
         """As CommandSender.send()."""

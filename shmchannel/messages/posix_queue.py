@@ -70,9 +70,9 @@ def _take_over(name: str) -> ProcessGuard:
         except NameTaken as error:
             if deadline.expired or read_ready(path):
                 raise NameTaken(
-                    f"another cache lives on {name}: process {read_holder(path) or 'unknown'}",
+                    f"queue {name} is served by process {read_holder(path) or 'unknown'}",
                     error.errno,
-                    hint="stop it, or choose another queue name with -q",
+                    hint="stop it, or choose another queue name (-q)",
                     says_why=True,
                 ) from error
         sleep(LOOK_AGAIN_NS / 1e9)
@@ -282,8 +282,7 @@ class CommandSender:
             AccessDenied: it is another user's.
         """
         self.name = name
-        hint = f"start simplecached -q {name}"
-        absent = NameMissing(f"no cache lives on {name}", errno.ENOENT, hint=hint, says_why=True)
+        absent = NameMissing(f"no process serves queue {name}", errno.ENOENT, says_why=True)
         try:
             self._watch = GuardWatch(queue_guard_path(checked_queue_name(name)))
         except NameMissing as error:
@@ -326,7 +325,7 @@ class CommandSender:
 
     def describe(self) -> str:
         """The queue's reader, for error messages."""
-        return f"cache on {self.name}, {self._watch.describe()}"
+        return f"reader of {self.name}, {self._watch.describe()}"
 
     def send(self, message: bytes, priority: int, deadline: Deadline) -> None:
         """Put one message in, waiting for room in slices.

@@ -102,4 +102,4 @@ def test_a_cache_that_has_ended_is_missed(yard: DaemonYard) -> None:
     cache.kill()
     done = purge(yard.queue, "*")
     assert (done.returncode, done.stdout) == (69, "")
-    assert done.stderr.startswith(f"webproxy purge: no cache lives on {yard.queue}")
+    assert done.stderr.startswith(f"webproxy purge: no process serves queue {yard.queue}")

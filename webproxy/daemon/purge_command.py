@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from shmchannel.daemonkit.exits import ExitCode, exit_code_of
 from shmchannel.daemonkit.options import load_or_exit, refuse
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ResourceError, ShmChannelError
+from shmchannel.errors import NameMissing, ResourceError, ShmChannelError
 from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.commands import KEY_BYTES_MAX
 from shmchannel.streams.pool import SegmentPool
@@ -112,6 +112,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         count = purge(config, orders, soft=given.soft)
     except ShmChannelError as error:
+        if isinstance(error, NameMissing):
+            error.hint = f"start simplecached -q {config.queue_name}"
         sys.stderr.write(f"{PROG}: {error}\n")
         return int(exit_code_of(error, _EXIT_CODES))
     except KeyboardInterrupt:

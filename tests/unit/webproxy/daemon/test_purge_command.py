@@ -128,7 +128,7 @@ def test_the_queue_is_that_of_the_daemon(
     assert main(["/ab", "--config", str(file), "-q", pair.queue_name]) == 0
     shown = capsys.readouterr()
     assert shown.out == "1 object removed\n0 objects removed\n"
-    assert shown.err.startswith("webproxy purge: no cache lives on /gft-nobody")
+    assert shown.err.startswith("webproxy purge: no process serves queue /gft-nobody")
 
 
 def test_without_a_cache_it_says_so_and_ends_with_69(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +136,7 @@ def test_without_a_cache_it_says_so_and_ends_with_69(capsys: pytest.CaptureFixtu
     assert main(["/a", "-q", queue]) == 69
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith(f"webproxy purge: no cache lives on {queue} (start simplecached -q {queue})")
+    assert shown.err.startswith(f"webproxy purge: no process serves queue {queue} (start simplecached -q {queue})")
 
 
 def test_a_cache_that_does_not_answer_ends_it_with_1(
