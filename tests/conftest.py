@@ -19,6 +19,13 @@ settings.register_profile("few", deadline=None, max_examples=10)
 settings.load_profile("patient")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts whole daemons: `scripts/test --fast` leaves it out."""
+    for item in items:
+        if "yard" in getattr(item, "fixturenames", ()):
+            item.add_marker("daemons")
+
+
 def pytest_collection_finish() -> None:
     """Eight thousand collected tests live to the end: the garbage collector need not walk them again and again."""
     gc.collect()
