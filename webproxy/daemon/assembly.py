@@ -32,7 +32,7 @@ from webproxy.origin.client import OriginClient
 from webproxy.origin.forwarded_request import ForwardedRequest, ForwardSettings
 from webproxy.origin.via import Via
 from webproxy.serving.acceptor import Acceptor
-from webproxy.serving.http1_server import Http1Server
+from webproxy.serving.http1_server import Http1Server, HttpLimits
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue, WorkerDemand
@@ -77,15 +77,16 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     handlers = _Handlers(config, address, store, demand, shutdown, breakdown)
     server = Http1Server(
         handlers.http,
-        run_queue,
         parking,
         idle,
         handlers.heads,
         handlers.timeouts,
+        HttpLimits(
+            head_bytes=config.http_head_bytes,
+            connections=config.connections_max,
+            staying=config.worker_threads - 1,
+        ),
         shutdown,
-        head_bytes_max=config.http_head_bytes,
-        connections_max=config.connections_max,
-        worker_count=config.worker_threads,
     )
     protocols = Protocols(
         handlers.getfile if Protocol.GETFILE in config.protocols else None,
@@ -147,7 +148,7 @@ class _Handlers:
         self.table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
         self.timeouts = Timeouts(
             cache_s=config.cache_timeout_s,
-            cache_first_byte_s=config.cache_first_byte_timeout_s,
+            cache_first_byte_s=min(config.cache_timeout_s, config.cache_first_byte_timeout_s),
             request_s=config.request_timeout_s,
             keepalive_s=config.keepalive_s,
             client=RateLimit(config.client_min_rate_bytes_per_s, config.client_rate_window_s),
@@ -169,8 +170,9 @@ class _Handlers:
         self._lookup = ObjectLookup(store)
         self._updates = CacheUpdater(store, self._lookup, self.table)
         variants = GetfileVariants(self._lookup, self._updates)
+        wait_s = self.timeouts.cache_first_byte_s if _has_origin(config) else self.timeouts.cache_s
         self.getfile = GetfileRequestHandler(
-            BodySource(store, self.timeouts.cache_wait_s(has_origin=_has_origin(config)), demand),
+            BodySource(store, wait_s, demand),
             variants,
             self._getfile_fetches(variants),
             config.wire,
@@ -210,7 +212,6 @@ class _Handlers:
             self._origins,
             HttpFetches(self.table, fetch_parts),
             answers,
-            heads,
             self._options,
             self.timeouts,
             shutdown,

@@ -1,7 +1,19 @@
-"""BodyTransfer: the body of one hit on its way to its client; it can pause after any byte and go on later.
+"""BodyTransfer: the body of one hit being sent to its client; it can pause after any byte and be resumed later.
 
-A paused response holds no segment, no cache worker and no thread: it is a descriptor and a few numbers. It goes on with
-a new transfer from its offset, of the same object version.
+**States.** *Sending*, within send() or resume(), with a transfer from the cache or an open file; *paused*, between two
+of these, when it is a descriptor and a few numbers and holds no segment, no worker of the cache and no thread; at its
+end. The rest of a last chunk is kept here while it is paused: the cache has finished with the object by then.
+
+**Events** that pause it are what it waits for: WRITABLE (the client accepts nothing while others wait, or for long),
+TURN (its slice is over and others wait), TICKET (a long one, when tickets are short), WIDTH (a new transfer would get
+more segments at once). It resumes with a new transfer from its offset, of the same version of the object.
+
+**Invariants.** `position` is exact whenever it pauses. Every transfer is ended cleanly, or by an exception that retires
+its segments. A ticket is left by whoever was given it, on every way out. Not one byte of another version is sent: a
+body whose object is gone ends short (BodyCutShort).
+
+**Why not otherwise.** Keeping the transfer while the client is slow would let a few slow clients hold every segment.
+Looking at the clock and at who waits after each chunk costs more than small chunks do: it is done once in a batch.
 """
 
 from __future__ import annotations
@@ -62,26 +74,40 @@ class BodyTransfer:
     __slots__ = (
         "_rest",
         "_source",
+        "_takes_turns",
         "end",
         "key",
         "position",
         "size_bytes",
         "stream",
-        "takes_turns",
         "version",
     )
 
-    def __init__(self, stream: ClientStream, key: bytes, size_bytes: int, version: int, source: BodySource) -> None:
+    def __init__(
+        self,
+        stream: ClientStream,
+        key: bytes,
+        size_bytes: int,
+        version: int,
+        source: BodySource,
+        first: int = 0,
+        end: int | None = None,
+        *,
+        takes_turns: bool = True,
+    ) -> None:
+        """The bytes from `first` on, up to `end`, of an object of `size_bytes`.
+
+        `takes_turns`: it waits for a ticket where others do; False for one that cannot pause.
+        """
         self._source = source
         self.stream = stream
         self.key = key
         self.size_bytes = size_bytes
         self.version = version
-        self.position = 0
-        self.end = size_bytes
+        self.position = first
+        self.end = size_bytes if end is None else end
         """Behind the last byte that the client is to get."""
-        self.takes_turns = True
-        """Whether it waits for a place: False for one that cannot pause."""
+        self._takes_turns = takes_turns
         self._rest = b""
 
     @property
@@ -89,11 +115,13 @@ class BodyTransfer:
         """What a log line names it by."""
         return self.key
 
-    def go_on(self, event: Event | None = Event.WIDTH, ticket: Ticket | None = None) -> Event | None:
-        """Resume until the end, or until it waits for something that takes time; `event` has happened. As resume()."""
-        while event is Event.WIDTH and self.position < self.end:
+    def go_on(self, ticket: Ticket | None = None) -> Event | None:
+        """Resume until the end, or until it waits for something that takes time. As resume()."""
+        while self.position < self.end:
             event, ticket = self.resume(ticket), None
-        return None if event is Event.WIDTH else event
+            if event is not Event.WIDTH:
+                return event
+        return None
 
     def resume(self, ticket: Ticket | None = None) -> Event | None:
         """Send from where it paused; returns None at the end, or what it waits for. The ticket is used and left.
@@ -154,7 +182,7 @@ class BodyTransfer:
                 if left >= long_bytes:
                     if transfer.could_widen(left):
                         return self._pause(transfer, Event.WIDTH, sent)
-                    if self.takes_turns and transfer.should_enqueue(left):
+                    if self._takes_turns and transfer.should_enqueue(left):
                         return self._pause(transfer, Event.TICKET, sent)
                 sent = reader.drain(send_chunk, batch_chunks)
         except ClientGone:
@@ -224,10 +252,9 @@ class FileResponse(BodyTransfer):
         first: int,
         end: int,
     ) -> None:
-        super().__init__(stream, key, file.size_bytes, file.name.version, source)
+        super().__init__(stream, key, file.size_bytes, file.name.version, source, first, end)
         self._name = file.name
         self._piece_bytes = PIECE_BYTES
-        self.position, self.end = first, end
 
     def _send_anew(self, ticket: Ticket | None) -> Event | None:
         file = self._source.store.reopen_file(self._name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from webproxy.exchange.response_heads import Connection
 from webproxy.http.messages import RequestHead
 from webproxy.origin.routing import Target
-from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.client_stream import RateLimit
 from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
 
@@ -19,15 +19,11 @@ class Timeouts:
     cache_s: float
     """The cache, where nobody else could answer."""
     cache_first_byte_s: float
-    """The cache, before the origin is asked instead."""
+    """The cache, before the origin is asked instead; no more than `cache_s`."""
     request_s: float
     keepalive_s: float
     client: RateLimit
     """The least that a client must take of its answer."""
-
-    def cache_wait_s(self, *, has_origin: bool) -> float:
-        """How long the cache is waited for."""
-        return min(self.cache_s, self.cache_first_byte_s) if has_origin else self.cache_s
 
 
 NOWHERE = Target(b"", None, "", b"", b"")
@@ -47,11 +43,6 @@ class RequestContext:
     """How often the cache was asked."""
     result: str = ""
     """How it ended, for the counts; none while it has not."""
-
-    @property
-    def stream(self) -> ClientStream:
-        """The client."""
-        return self.connection.stream
 
     @property
     def key_to_tell(self) -> bytes | None:

@@ -56,7 +56,7 @@ class FetchedDelivery:
             response = replace(response, fields=fields)
         framing, context.said = body_framing(request, response, context.said)
         date = format_http_date(int(context.now))
-        context.stream.send_header(self._heads.forwarded(response, context.said, status, framing, date))
+        context.connection.stream.send_header(self._heads.forwarded(response, context.said, status, framing, date))
         if framing.startswith(b"Transfer"):
             self._stream_chunked(context, reader)
         elif response.length is not None:
@@ -72,7 +72,7 @@ class FetchedDelivery:
 
         The origin was asked without them, so that what it sends is whole. `is_known`: the client has it already.
         """
-        stored, stream = answer.stored, context.stream
+        stored, stream = answer.stored, context.connection.stream
         ranges = WHOLE if answer.response.length is None else answer_range(context.request, stored, context.now)
         if is_known:
             stream.send_all(self._heads.not_modified(stored, stored.initial_age_s, context.said, status))
@@ -95,7 +95,7 @@ class FetchedDelivery:
         return True
 
     def _stream(self, context: RequestContext, reader: SpoolReader, end: int | None) -> None:
-        stream = context.stream
+        stream = context.connection.stream
         while end is None or reader.position < end:
             available = reader.wait_available()
             if available <= 0:
@@ -114,11 +114,11 @@ class FetchedDelivery:
         try:
             self._stream(context, reader, None)
         except BodyCutShort:
-            context.stream.reset()
+            context.connection.stream.reset()
             raise
 
     def _stream_chunked(self, context: RequestContext, reader: SpoolReader) -> None:
-        stream = context.stream
+        stream = context.connection.stream
         while (available := reader.wait_available()) > 0:
             end = reader.position + available
             stream.send_header(chunk_head(available))

@@ -6,13 +6,16 @@ import os
 from collections.abc import Sequence
 
 from shmchannel.deadline import Deadline
+from webproxy.caching.decision import Decision
 from webproxy.caching.partial import RangeKind, answer_range, lies_within
+from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validators import Condition
 from webproxy.errors import CacheUnavailable
 from webproxy.exchange.body_transfer import PIECE_BYTES, BodySource, BodyTransfer, FileResponse
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.fast_path import CachedReply
 from webproxy.exchange.response_heads import ResponseHeads
+from webproxy.fetch.spool import Validated
 from webproxy.http.messages import RequestHead
 from webproxy.http.ranges import multipart_parts
 from webproxy.store.lookup import StoredHit
@@ -47,7 +50,7 @@ class StoredDelivery:
             ObjectGone: its body is not there any more; the client has been told nothing.
             ClientGone, BodyCutShort: the connection is of no more use.
         """
-        stored, request, stream, said = found.stored, context.request, context.stream, context.said
+        stored, request, stream, said = found.stored, context.request, context.connection.stream, context.said
         if condition is Condition.NOT_MODIFIED:
             stream.send_all(self._heads.not_modified(stored, age_s, said, status))
             return context.ended(result)
@@ -76,6 +79,26 @@ class StoredDelivery:
         body, event = self._begin(context, found, head, first, end)
         return context.ended_or_waits(body, event, result)
 
+    def stale_status(
+        self, context: RequestContext, stored: StoredResponse, decision: Decision, fwd_status: int | None
+    ) -> bytes:
+        """Cache-Status of a stale response in place of the origin's failure."""
+        ttl, key = stored.lifetime_s - decision.age_s, context.key_to_tell
+        return self._heads.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=b"stale")
+
+    def validated_status(
+        self, context: RequestContext, answer: Validated, decision: Decision, *, collapsed: bool
+    ) -> bytes:
+        """Cache-Status of a response that the origin has just confirmed."""
+        return self._heads.status(
+            fwd=decision.reason,
+            fwd_status=304,
+            stored=answer.is_stored,
+            collapsed=collapsed,
+            ttl=answer.stored.lifetime_s,
+            key=context.key_to_tell,
+        )
+
     def _make_sure(self, found: StoredHit, first: int, end: int) -> None:
         """Ask for these bytes of the body unless they are at hand; once a head was sent it would be too late."""
         if found.has(first, end):
@@ -95,13 +118,14 @@ class StoredDelivery:
         self, context: RequestContext, found: StoredHit, head: bytes, first: int, end: int, *, takes_turns: bool = True
     ) -> tuple[BodyTransfer, Event | None]:
         """Send a head and these bytes of the body; returns what is left of them, and what it waits for."""
-        stream, source = context.stream, self._source
+        stream, source = context.connection.stream, self._source
         if found.file is not None:
             stream.send_header(head)
             file_body = FileResponse(stream, found.key, found.file, source, first, end)
             return file_body, file_body.send_file(found.file)
-        body = BodyTransfer(stream, found.key, found.size_bytes, found.version, source)
-        body.position, body.end, body.takes_turns = first, end, takes_turns
+        body = BodyTransfer(
+            stream, found.key, found.size_bytes, found.version, source, first, end, takes_turns=takes_turns
+        )
         transfer, found.transfer = found.transfer, None
         if transfer is None:
             stream.send_all(head)
@@ -109,7 +133,7 @@ class StoredDelivery:
         with transfer:
             sent = stream.send_with_header(head, transfer.address, transfer.length, not transfer.last)
             event = body.send(transfer, sent)
-        return body, body.go_on(event)
+        return body, body.go_on() if event is Event.WIDTH else event
 
     def _send_parts(
         self,
@@ -120,7 +144,7 @@ class StoredDelivery:
         status: bytes | None,
     ) -> None:
         """Between two parts nothing pauses: a client that reads slowly keeps this worker, down to the least rate."""
-        stored, stream = found.stored, context.stream
+        stored, stream = found.stored, context.connection.stream
         boundary = os.urandom(12).hex().encode()
         parts, tail, length = multipart_parts(ranges, stored.body_bytes, stored.fields.get(b"content-type"), boundary)
         stream.send_header(self._heads.parts(stored, age_s, context.said, status, boundary, length))

@@ -1,7 +1,15 @@
-"""GetfileRequestHandler: one getfile request from its path to the last byte. Acts on what cache and origin say.
+"""GetfileRequestHandler: one getfile request from its path to the last byte, as cache and origin say.
 
-Down these steps, in this order: cache, origin, error. After OK has been sent nothing can follow but content: a failure
-in the body closes the connection short.
+**States**, in this order: hot table → *waiting for a ticket*, when the object is known to be long → looked up in the
+cache, at its key or as the variant that getfile's request selects → asked from the origin → answered. A hit's body can
+be *paused* (body_transfer.py); then the request is a job with the rest of its answer.
+
+**Events.** Without an origin for the key an unavailable cache is an error, since it may have the object; with one it is
+a miss. A fetch that finds the key filled in the meantime leads back to the look-up.
+
+**Invariants.** Each request ends its connection. Until OK was sent every failure becomes a status; after it nothing can
+follow but content, so that a failure in the body closes the connection short. A ticket is waited for once at most, and
+left before an origin is waited for or the worker is given up.
 """
 
 from __future__ import annotations
@@ -279,7 +287,8 @@ class GetfileRequestHandler:
         self, request: GetfileRequest, body: BodyTransfer, event: Event | None, ticket: Ticket | None = None
     ) -> Outcome:
         """Resume an answer until its end, or until it pauses for something that takes time."""
-        event = body.go_on(event, ticket)
+        if event is Event.WIDTH:
+            event = body.go_on(ticket)
         if self._breakdown.enabled:
             self._breakdown.mark("send")
         if event is None:

@@ -1,6 +1,27 @@
 """HttpRequestHandler: one HTTP request from its head to the last byte of the answer, as the rules decide.
 
-Down these steps, in this order: cache, origin, a stale response where the rules allow it, error.
+**States** that a request can pass, in this order:
+
+    cached reply (fast_path.py) ──▶ sent, or held when its client accepts nothing
+    routed ──▶ answered here (OPTIONS, a refusal, PURGE), or only the origin's (other methods)
+    looked up ──▶ decided (caching/decision.py) ──HIT, STALE_HIT──▶ delivered from the store
+                     ├─PASS──▶ passed through        ├─ONLY_IF_CACHED_MISS, or no origin──▶ 504, 404
+                     └─REVALIDATE, FETCH──▶ fetched, alone or with others
+    fetched ──Validated──▶ delivered from the store  ──Head──▶ streamed while it comes
+              └─failed──▶ stale response where the rules allow it, else an error
+
+**Events** that lead back: the object left between look-up and delivery (ObjectGone), or the cache was filled before the
+fetch began: looked up again, LOOKUPS_MAX times. The answer of a fetch that was joined is of no use to this request:
+fetched again with those of the same variant, at last alone. A request that conditions make the origin's is passed on.
+
+**Invariants.** Until something was sent every failure becomes a status (STATUS_OF_ERROR); after the head nothing can
+follow but the body, or an early end (BodyCutShort). A transfer of what was found is ended before an origin is waited
+for, and on every way out. Conditions are evaluated here, once, so that a delivery always has an outcome. Between two
+requests nothing is kept of one but what its connection holds.
+
+**Why not otherwise.** What the rules of HTTP decide is decided by pure functions in caching/, which can be tested with
+plain values. The steps call each other instead of going through a table: each has two or three successors, and the
+stack holds what must be undone on the way out.
 """
 
 from __future__ import annotations
@@ -32,7 +53,7 @@ from webproxy.exchange.fast_path import CachedReply, FastPath, MemoizedRequest, 
 from webproxy.exchange.local_answers import LocalResponses
 from webproxy.exchange.pass_through import Declined, HeadJudge, PassThrough, send_interim
 from webproxy.exchange.purge import Purges
-from webproxy.exchange.response_heads import ResponseHeads, connection_for
+from webproxy.exchange.response_heads import connection_for
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.spool import Head, Interim, SpoolReader, Validated
 from webproxy.http.errors import HttpError
@@ -45,7 +66,7 @@ from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.failures import RequestFailures
 from webproxy.telemetry.outcomes import Outcomes
-from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome, WaitsFor
 from webproxy.transport.shutdown import Shutdown
 
@@ -86,7 +107,6 @@ class HttpRequestHandler:
         origins: OriginTable,
         fetches: HttpFetches,
         answers: Answers,
-        heads: ResponseHeads,
         options: CachingOptions,
         timeouts: Timeouts,
         shutdown: Shutdown,
@@ -96,7 +116,6 @@ class HttpRequestHandler:
         self._origins = origins
         self._fetches = fetches
         self._fast_path, self._local, self._stored, self._fetched, self._passing, self._purges = answers
-        self._heads = heads
         self._options = options
         self._timeouts = timeouts
         self._shutdown = shutdown
@@ -132,12 +151,11 @@ class HttpRequestHandler:
         self._outcomes.note(context.result)
         return Done(connection) if outcome is KEEP_ALIVE and not connection.skip_body() else outcome
 
-    def resume(self, connection: HttpConnection) -> RequestOutcome:
+    def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
         """Go on with the paused answer of a connection; as serve()."""
-        body, connection.paused = connection.paused, None
-        assert body is not None
+        connection.paused = None
         try:
-            event = body.go_on(ticket=connection.take_ticket())
+            event = body.go_on(connection.take_ticket())
         except ClientGone:
             return self._client_gone(connection)
         except BodyCutShort as error:
@@ -247,7 +265,7 @@ class HttpRequestHandler:
         if len(context.target.key) > KEY_BYTES_MAX:
             return Lookup()
         has_origin = context.target.rule is not None
-        wait_s = self._timeouts.cache_wait_s(has_origin=has_origin)
+        wait_s = self._timeouts.cache_first_byte_s if has_origin else self._timeouts.cache_s
         try:
             return self._lookup.find(context.target.key, context.request, wait_s, names_files=not has_origin)
         except CacheUnavailable:
@@ -289,7 +307,7 @@ class HttpRequestHandler:
         try:
             try:
                 while isinstance(answer := reader.wait_news(), Interim):
-                    send_interim(context.stream, context.request, answer.status, answer.fields)
+                    send_interim(context.connection.stream, context.request, answer.status, answer.fields)
             except OriginError:
                 if found is not None and self._may_serve_stale(context, found, None):
                     return self._send_stale(context, found, decision, None)
@@ -364,9 +382,7 @@ class HttpRequestHandler:
         self, context: RequestContext, found: StoredHit, decision: Decision, fwd_status: int | None
     ) -> RequestOutcome:
         """The origin failed: serve what is there, and say so."""
-        ttl = found.stored.lifetime_s - decision.age_s
-        key = context.key_to_tell
-        status = self._heads.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=b"stale")
+        status = self._stored.stale_status(context, found.stored, decision, fwd_status)
         return self._send_stored(context, found, decision.age_s, status, "stale")
 
     def _send_validated(
@@ -378,18 +394,11 @@ class HttpRequestHandler:
         *,
         collapsed: bool,
     ) -> RequestOutcome:
-        stored, ttl = answer.stored, answer.stored.lifetime_s
+        stored = answer.stored
         fresh = StoredHit(answer.key, stored, answer.version, held_bytes=answer.held_bytes)
         if found is not None and (found.key, found.version) == (answer.key, answer.version):
             fresh.body, fresh.file = found.body, found.file
-        status = self._heads.status(
-            fwd=decision.reason,
-            fwd_status=304,
-            stored=answer.is_stored,
-            collapsed=collapsed,
-            ttl=ttl,
-            key=context.key_to_tell,
-        )
+        status = self._stored.validated_status(context, answer, decision, collapsed=collapsed)
         try:
             return self._send_stored(context, fresh, stored.initial_age_s, status, "validated")
         finally:

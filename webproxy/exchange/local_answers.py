@@ -32,18 +32,20 @@ class LocalResponses:
 
     def options(self, context: RequestContext) -> RequestOutcome:
         """Answer an OPTIONS that ends here."""
-        context.stream.send_all(self._heads.options(context.said, context.now))
+        context.connection.stream.send_all(self._heads.options(context.said, context.now))
         return context.ended("answered")
 
     def refuse(self, context: RequestContext, status: int, text: str) -> RequestOutcome:
         """Answer with an error."""
         with_body = context.request.method != b"HEAD"
-        context.stream.send_all(self._heads.error(status, context.said, context.now, text, with_body=with_body))
+        context.connection.stream.send_all(
+            self._heads.error(status, context.said, context.now, text, with_body=with_body)
+        )
         return context.ended("refused" if status < 500 else "error")
 
     def not_stored(self, context: RequestContext, status: int, text: str, lacking: bytes) -> RequestOutcome:
         """Answer for want of a stored response, where nobody else is asked; `lacking` as `fwd` would say it."""
         with_body = context.request.method != b"HEAD"
         data = self._heads.not_stored(status, context.said, context.now, text, lacking, with_body=with_body)
-        context.stream.send_all(data)
+        context.connection.stream.send_all(data)
         return context.ended("not found" if status == 404 else lacking.decode())

@@ -74,7 +74,7 @@ class _ToClient(Sink):
         self, context: RequestContext, purges: Purges, heads: ResponseHeads, why: bytes, judge: HeadJudge
     ) -> None:
         self._context = context
-        self._stream = context.stream
+        self._stream = context.connection.stream
         self._request = context.request
         self._purges = purges
         self._heads = heads
@@ -170,5 +170,5 @@ class PassThrough:
             if not sink.begun:
                 raise
             if sink.ends_by_close:  # a normal end would make it look whole
-                context.stream.reset()
+                context.connection.stream.reset()
             raise BodyCutShort(str(error)) from error

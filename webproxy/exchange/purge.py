@@ -33,7 +33,7 @@ class Purges:
 
     def may_purge(self, context: RequestContext) -> bool:
         """Whether this client may purge, and there is something to purge."""
-        address = context.stream.peer_address()
+        address = context.connection.stream.peer_address()
         if not self._updates.keeps or address is None:
             return False
         return any(address in network for network in self._networks)
@@ -49,5 +49,5 @@ class Purges:
         soft = (context.request.fields.get(b"x-purge") or b"").lower() == b"soft"
         count = self._updates.purge(key, soft=soft) if len(key) <= KEY_BYTES_MAX else 0
         text = f"{count} objects {'marked stale' if soft else 'removed'}"
-        context.stream.send_all(self._heads.error(200, context.said, context.now, text))
+        context.connection.stream.send_all(self._heads.error(200, context.said, context.now, text))
         return context.ended("purged")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import dataclass
 from time import time
 from typing import Protocol
 
@@ -30,10 +31,9 @@ from webproxy.exchange.response_heads import CLOSES, ResponseHeads
 from webproxy.http.errors import HttpError
 from webproxy.http.messages import RequestHead
 from webproxy.serving.parking import ParkingLot
-from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream
-from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, Idles, Outcome, RequestOutcome, WaitsFor
 from webproxy.transport.keepalive import IdleConnections
 from webproxy.transport.shutdown import Shutdown
@@ -43,6 +43,16 @@ log = logging.getLogger(__name__)
 _UNFINISHED = "the request did not come to its end"
 REQUESTS_IN_A_ROW = 64
 """So many pipelined or quickly following requests are answered before others get their turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """The bounds of all connections together, and of each one's heads."""
+
+    head_bytes: int
+    connections: int
+    staying: int
+    """How many workers may wait a moment for a connection's next request: fewer than there are."""
 
 
 class Recogniser(Protocol):
@@ -62,7 +72,7 @@ class RequestHandler(Protocol):
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
         """Answer a request."""
 
-    def resume(self, connection: HttpConnection) -> RequestOutcome:
+    def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
         """Go on with the paused answer of a connection."""
 
 
@@ -72,34 +82,27 @@ class Http1Server:
     def __init__(
         self,
         handler: RequestHandler,
-        run_queue: RunQueue,
         parking: ParkingLot,
         idle: IdleConnections,
         heads: ResponseHeads,
         timeouts: Timeouts,
+        limits: HttpLimits,
         shutdown: Shutdown,
-        *,
-        head_bytes_max: int,
-        connections_max: int,
-        worker_count: int,
     ) -> None:
         self._handler = handler
         self._recognise = handler.fast_path.recognise
-        self._run_queue = run_queue
         self._parking = parking
         self._idle = idle
         self._heads = heads
         self._timeouts = timeouts
         self._shutdown = shutdown
-        self._head_bytes_max = head_bytes_max
-        self._connections_max = connections_max
-        self._worker_count = worker_count
+        self._limits = limits
         self._staying = 0
 
     def connect(self, fd: int, data: bytes) -> HttpConnection:
         """Take over a new connection whose first bytes speak HTTP; it is to be run."""
         stream = ClientStream(fd, self._timeouts.client, self._shutdown)
-        return HttpConnection(stream, self, head_bytes_max=self._head_bytes_max, received=data)
+        return HttpConnection(stream, self, head_bytes_max=self._limits.head_bytes, received=data)
 
     def refuse(self, fd: int, status: int) -> None:
         """Tell a client whose request does not come to its end. Never blocks."""
@@ -108,10 +111,10 @@ class Http1Server:
     def run(self, connection: HttpConnection) -> Outcome:
         """Go on with a paused answer, and then with what the connection brings."""
         if connection.paused is not None:
-            outcome = self._handler.resume(connection)
+            outcome = self._handler.resume(connection, connection.paused)
             if outcome is not KEEP_ALIVE:
                 return outcome
-        elif connection.received and self._idle.count + self._parking.parked >= self._connections_max:
+        elif connection.received and self._idle.count + self._parking.parked >= self._limits.connections:
             return self._refuse(connection, 503, "too many connections")
         return self._serve(connection)
 
@@ -139,7 +142,7 @@ class Http1Server:
                     return outcome
                 request = None
                 # Others go first, without a way through the acceptor: one that is as busy is looked at soon enough.
-                other = None if connection.in_head else self._idle.take()
+                other = None if connection.parser.buffered else self._idle.take()
                 if isinstance(other, HttpConnection):
                     if connection.ended or self._shutdown.draining:
                         self._parking.settle(Done(connection))
@@ -147,7 +150,7 @@ class Http1Server:
                         self._idle.put(connection, self._timeouts.keepalive_s)
                     connection, is_large = other, False
                 elif other is not None:
-                    self._run_queue.put(other)
+                    self._parking.settle(WaitsFor(other, Event.TURN))
         except Exception as error:  # noqa: BLE001 - told, or logged, there
             return self._failed(connection, error)
         if connection.in_head:  # nothing may ever come that would wake it: it takes its turn by itself
@@ -172,14 +175,14 @@ class Http1Server:
 
     def _next_request(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:
         """The next request, if its head is there: pipelined, or arrived by now. Never waits."""
-        request: RequestHead | MemoizedRequest | None = connection.pipelined() if connection.in_head else None
+        request: RequestHead | MemoizedRequest | None = connection.pipelined() if connection.parser.buffered else None
         while request is None and (data := connection.receive()):
             request = self._parse(connection, data)
         return request
 
     def _parse(self, connection: HttpConnection, data: bytes) -> RequestHead | MemoizedRequest | None:
         """The request that these bytes are or complete, if any; one that is known by its bytes is not even parsed."""
-        if not connection.in_head:
+        if not connection.parser.buffered:
             known = self._recognise(data)
             if known is not None:
                 connection.served += 1
@@ -188,7 +191,7 @@ class Http1Server:
 
     def _stay(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:
         """Wait a moment for the next request, if a worker is left for everybody else."""
-        if connection.ended or not connection.served or self._staying >= self._worker_count - 1:
+        if connection.ended or not connection.served or self._staying >= self._limits.staying:
             return None
         self._staying += 1  # a lost update costs no more than one worker too many that waits for 20 ms
         try:

@@ -29,8 +29,8 @@ class PausedBody(Protocol):
     def path(self) -> bytes:
         """Its name in log lines."""
 
-    def go_on(self, event: Event | None = Event.WIDTH, ticket: Ticket | None = None) -> Event | None:
-        """Continue sending; returns the outcome if it must wait, or None at the end."""
+    def go_on(self, ticket: Ticket | None = None) -> Event | None:
+        """Continue sending; returns what it must wait for, or None at the end. The ticket is used and left."""
 
 
 class ConnectionServer(Protocol):
@@ -50,7 +50,6 @@ class HttpConnection:
         "_continue_due",
         "_head_since",
         "_parsed",
-        "_parser",
         "_server",
         "ended",
         "expires",
@@ -58,6 +57,7 @@ class HttpConnection:
         "held",
         "is_last",
         "is_watched",
+        "parser",
         "paused",
         "received",
         "served",
@@ -74,7 +74,7 @@ class HttpConnection:
         self.received = received
         """Bytes that have arrived and are not parsed yet."""
         self.fd = stream.fd
-        self._parser = RequestParser(head_bytes_max=head_bytes_max)
+        self.parser = RequestParser(head_bytes_max=head_bytes_max)
         self._parsed: RequestHead | None = None
         self._continue_due = False
         self.ended = False
@@ -137,14 +137,14 @@ class HttpConnection:
     @property
     def in_head(self) -> bool:
         """A request has begun whose head is incomplete."""
-        return self._parser.buffered
+        return self.parser.buffered
 
     def bytes_of(self, request: RequestHead) -> bytes:
         """The bytes of a request if they arrived alone and anybody may send the same; otherwise empty.
 
         Also empty after a recognised request: the parser has not seen it, and still has the bytes of another.
         """
-        return self._parser.whole_request if request is self._parsed else b""
+        return self.parser.whole_request if request is self._parsed else b""
 
     def feed(self, data: bytes) -> RequestHead | None:
         """Feed received bytes; returns the next request once its head is complete.
@@ -152,11 +152,11 @@ class HttpConnection:
         Raises:
             HttpError: invalid request; the connection must be closed after the response.
         """
-        return self._begun(self._parser.feed(data))
+        return self._begun(self.parser.feed(data))
 
     def pipelined(self) -> RequestHead | None:
         """The next request, if its head arrived with the one before. Errors as feed()."""
-        return self._begun(self._parser.next_head())
+        return self._begun(self.parser.next_head())
 
     def receive(self, *, waits: bool = False) -> bytes:
         """Bytes that have arrived; none if there are none, or at the client's end of stream, which is noted.
@@ -189,7 +189,7 @@ class HttpConnection:
             BodyCutShort: the client closed before the end, or sent nothing for too long.
             ClientGone: the connection is broken.
         """
-        parser = self._parser
+        parser = self.parser
         if self._continue_due:
             self._continue_due = False
             if not parser.body_complete:
@@ -212,7 +212,7 @@ class HttpConnection:
 
         A client that got an early response usually sends the rest at once, so this waits for a short while.
         """
-        parser = self._parser
+        parser = self.parser
         if parser.body_complete:
             return True
         if self._continue_due:  # it was never asked for: the client may send it or not

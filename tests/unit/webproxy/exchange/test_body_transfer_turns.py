@@ -78,8 +78,8 @@ def test_a_long_one_lines_up_after_its_first_chunk_and_goes_on_with_a_full_width
 
 def test_a_rest_that_is_not_worth_it_does_not_line_up(pair: Pair) -> None:
     stream = ScriptedStream()
-    response = response_for(pair, stream)
-    response.position = len(BODY) - WIDEN_CHUNKS * CAPACITY
+    first = len(BODY) - WIDEN_CHUNKS * CAPACITY
+    response = BodyTransfer(stream, KEY, len(BODY), 1, source_of(link_to(pair)), first)
     taken = admission_of(pair).try_enter()
     assert taken is not None
     assert response.resume() is None
@@ -89,8 +89,7 @@ def test_a_rest_that_is_not_worth_it_does_not_line_up(pair: Pair) -> None:
 
 def test_one_that_cannot_pause_does_not_line_up(pair: Pair) -> None:
     stream = ScriptedStream()
-    response = response_for(pair, stream)
-    response.takes_turns = False
+    response = BodyTransfer(stream, KEY, len(BODY), 1, source_of(link_to(pair)), takes_turns=False)
     taken = admission_of(pair).try_enter()
     assert taken is not None
     assert begin(response, pair) is None

@@ -64,7 +64,7 @@ def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRe
         purges,
     )
     fetches = fetches or HttpFetches(table, parts)
-    return HttpRequestHandler(lookup, updates, origins, fetches, answers, heads, DEFAULT_OPTIONS, TIMEOUTS, Shutdown())
+    return HttpRequestHandler(lookup, updates, origins, fetches, answers, DEFAULT_OPTIONS, TIMEOUTS, Shutdown())
 
 
 def answer(made: HttpRequestHandler, data: bytes) -> tuple[bool, bytes]:

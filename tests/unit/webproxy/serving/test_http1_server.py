@@ -21,11 +21,11 @@ from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
-from webproxy.serving.http1_server import REQUESTS_IN_A_ROW, Http1Server
+from webproxy.serving.http1_server import REQUESTS_IN_A_ROW, Http1Server, HttpLimits
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import client_stream, sockets
-from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, IdleJob, Idles, Job, Outcome, RequestOutcome, WaitsFor
 from webproxy.transport.keepalive import IdleConnections
 from webproxy.transport.shutdown import Shutdown
@@ -59,7 +59,7 @@ class FakeHandler:
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
         return self.answers(connection, request.request if isinstance(request, MemoizedRequest) else request)
 
-    def resume(self, connection: HttpConnection) -> RequestOutcome:
+    def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
         return self.resumes(connection)
 
     def ends(self, connection: HttpConnection) -> RequestOutcome:
@@ -79,15 +79,12 @@ class Desk:
         self.parking = ParkingLot(self.run_queue, self.idle, None, self.shutdown)
         self.server = Http1Server(
             self.handler,
-            self.run_queue,
             self.parking,
             self.idle,
             ResponseHeads(b"gf"),
             replace(TIMEOUTS, request_s=request_timeout_s, keepalive_s=60.0),
+            HttpLimits(head_bytes=8192, connections=connections_max, staying=0),
             self.shutdown,
-            head_bytes_max=8192,
-            connections_max=connections_max,
-            worker_count=1,
         )
         self.parking.start()
 
@@ -131,7 +128,7 @@ class Rest:
 
     path = b"/a"
 
-    def go_on(self, event: Event | None = Event.WIDTH, ticket: Ticket | None = None) -> Event | None:
+    def go_on(self, ticket: Ticket | None = None) -> Event | None:
         return None
 
 

@@ -18,12 +18,12 @@ from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.getfile import Wire, request_bytes
 from webproxy.http.messages import RequestHead
 from webproxy.serving import new_connection
-from webproxy.serving.http1_server import Http1Server
+from webproxy.serving.http1_server import Http1Server, HttpLimits
 from webproxy.serving.new_connection import NewConnection, Protocols
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
-from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import Done, Idles, RequestOutcome
 from webproxy.transport.keepalive import IdleConnections
 from webproxy.transport.shutdown import Shutdown
@@ -48,7 +48,7 @@ class Echo:
         connection.stream.send_all(b"[%s]" % request.target)
         return Done(connection)
 
-    def resume(self, connection: HttpConnection) -> RequestOutcome:
+    def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
         return Done(connection)
 
 
@@ -61,15 +61,12 @@ class Port:
         self.parking = ParkingLot(self.run_queue, self.idle, None, shutdown)
         server = Http1Server(
             Echo(),
-            self.run_queue,
             self.parking,
             self.idle,
             ResponseHeads(b"gf"),
             TIMEOUTS,
+            HttpLimits(head_bytes=8192, connections=10, staying=0),
             shutdown,
-            head_bytes_max=8192,
-            connections_max=10,
-            worker_count=1,
         )
         self.protocols = Protocols(
             getfile_handler() if getfile else None, server if http else None, self.idle, Wire.CRLF, 60.0

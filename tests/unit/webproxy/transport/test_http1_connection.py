@@ -262,7 +262,7 @@ class Body:
 
     path = b"/body"
 
-    def go_on(self, event: Event | None = Event.WIDTH, ticket: Ticket | None = None) -> Event | None:
+    def go_on(self, ticket: Ticket | None = None) -> Event | None:
         return None
 
 
