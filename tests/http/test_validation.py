@@ -76,7 +76,8 @@ def test_a_304_that_forbids_to_keep_it(site: Site, control: str) -> None:
         Route(body=b"body", headers={"Cache-Control": "max-age=600", "ETag": '"1"'}),
         Route(body=b"body", headers={"Cache-Control": control, "ETag": '"1"'}),
     )
-    assert site.get(path, "Cache-Control: no-cache").body == b"body"
+    validated = site.get(path, "Cache-Control: no-cache")
+    assert (validated.body, validated.cache["fwd-status"], "stored" in validated.cache) == (b"body", "304", False)
     for number in (3, 4):
         assert site.get(path).body == b"body"
         assert site.count(path) == number

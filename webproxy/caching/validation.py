@@ -9,7 +9,7 @@ from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
 from webproxy.caching.partial import CONTENT_DIGESTS
 from webproxy.caching.storability import may_store, store_response
 from webproxy.caching.stored import Selecting, StoredResponse
-from webproxy.caching.validators import is_strong, last_modified_is_strong, strong_match, weak_match
+from webproxy.caching.validators import CONDITIONS, is_strong, last_modified_is_strong, strong_match, weak_match
 from webproxy.caching.variants import selecting_fields
 from webproxy.http.dates import format_http_date, parse_http_date
 from webproxy.http.fields import Fields
@@ -17,17 +17,7 @@ from webproxy.http.messages import RequestHead, ResponseHead
 
 # The client's own conditions are evaluated after the response, against the updated stored response. So is its Range: if
 # the stored response turns out to be outdated, its replacement has to be complete.
-_REQUEST_DROPPED = (
-    b"if-none-match",
-    b"if-modified-since",
-    b"if-match",
-    b"if-unmodified-since",
-    b"if-range",
-    b"range",
-)
-
-CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
-"""Request fields that a 304 can be a response to."""
+_REQUEST_DROPPED = CONDITIONS | {b"if-range", b"range"}
 
 # They describe the stored bytes, which other values would make unreadable (section 3.2 excludes them). Content-Type
 # does not: a 304 may correct a wrong one.

@@ -15,7 +15,11 @@ from webproxy.http.dates import parse_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 
-_CONDITIONS = frozenset((b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since"))
+CACHE_CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
+"""Conditions that a cache evaluates, and that a 304 can be the response to."""
+CONDITIONS = CACHE_CONDITIONS | {b"if-match", b"if-unmodified-since"}
+"""All conditions. If-Range is not one: it only qualifies Range (RFC 9110 section 13.1.5)."""
+
 _TAG = rb'(?:W/)?"[!#-~\x80-\xff]*"'
 _is_tag = re.compile(_TAG).fullmatch
 _is_tag_list = re.compile(rb"[ \t,]*(?:%s[ \t]*(?:,[ \t,]*|$))+" % _TAG).fullmatch
@@ -78,7 +82,7 @@ def evaluate_conditions(request: RequestHead, stored: StoredResponse, now: float
     conditions (section 13.2.1). Range is evaluated afterwards, by partial.answer_range().
     """
     fields = request.fields
-    if _CONDITIONS.isdisjoint(fields.names()) or not 200 <= stored.status <= 299:
+    if CONDITIONS.isdisjoint(fields.names()) or not 200 <= stored.status <= 299:
         return PROCEED
     if not _origin_conditions_hold(fields, stored, now):
         return ASK_ORIGIN

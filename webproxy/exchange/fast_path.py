@@ -15,6 +15,7 @@ from shmchannel.objects.hot_table_files import HotTableFile
 from shmchannel.objects.hot_table_reader import EntryVersion
 from webproxy.caching.freshness import current_age
 from webproxy.caching.stored import StoredResponse
+from webproxy.caching.validators import CONDITIONS
 from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.urls import BadTarget, http_path
@@ -26,19 +27,7 @@ from webproxy.transport.shutdown import Shutdown
 KNOWN_MAX = 4096
 REPLY_BYTES_MAX = 8 << 20
 """So much memory the replies that are kept may take; beyond it all go, and those in use are made again."""
-TERMS = frozenset(
-    (
-        b"cache-control",
-        b"pragma",
-        b"range",
-        b"if-range",
-        b"if-match",
-        b"if-none-match",
-        b"if-modified-since",
-        b"if-unmodified-since",
-        b"expect",
-    )
-)
+TERMS = CONDITIONS | {b"cache-control", b"pragma", b"range", b"if-range", b"expect"}
 """A request with one of these wants more than the object."""
 
 

@@ -7,7 +7,7 @@ from time import time
 from typing import NamedTuple, Protocol
 
 from webproxy.caching.hop_by_hop import end_to_end
-from webproxy.caching.validation import CONDITIONS
+from webproxy.caching.validators import CACHE_CONDITIONS
 from webproxy.errors import BodyCutShort, OriginBadReply, OriginError
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.purge import Purges
@@ -92,7 +92,7 @@ class _ToClient(Sink):
 
     def begin(self, response: OriginResponse) -> bool:
         """Send the head on, unless it is declined; a 304 that nobody asked for is no answer to anything."""
-        if response.status == 304 and CONDITIONS.isdisjoint(self._request.fields.names()):
+        if response.status == 304 and CACHE_CONDITIONS.isdisjoint(self._request.fields.names()):
             raise OriginBadReply("a 304 to a request without a condition", status=304)
         if self._judge.declines(response):
             self.declined = Declined(response.status)

@@ -24,7 +24,7 @@ from webproxy.caching.index_codec import decode_index
 from webproxy.caching.partial import answer_range, lies_within
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, decode, is_index
-from webproxy.caching.validation import CONDITIONS
+from webproxy.caching.validators import CACHE_CONDITIONS
 from webproxy.caching.variants import VariantIndex, choose, matches, new_variant, variant_key
 from webproxy.http.dates import format_http_date
 from webproxy.http.fields import Fields
@@ -40,7 +40,7 @@ KEPT_BYTES_MAX = 262_144
 """A body up to this size is kept in memory while its origin validates it."""
 _UNUSABLE = Missing()
 _WHOLE, _FACTS = (0, 0), (FACTS_ONLY, 0)
-_NARROWING = CONDITIONS | {b"range"}
+_NARROWING = CACHE_CONDITIONS | {b"range"}
 FOREVER_S = 1 << 31
 """The lifetime of a file that the cache serves itself: it notices every change."""
 KEY_BYTES_MAX = 4096 - 1 - 16
@@ -120,7 +120,7 @@ def body_wanted(request: RequestHead) -> tuple[int, int]:
     if request.method == b"GET" and _NARROWING.isdisjoint(names):  # one comparison for nearly every request
         return _WHOLE
     value = request.fields.get(b"range")
-    if request.method != b"GET" or value is None or not CONDITIONS.isdisjoint(names):
+    if request.method != b"GET" or value is None or not CACHE_CONDITIONS.isdisjoint(names):
         return _FACTS
     return single_range(value) or _FACTS
 
