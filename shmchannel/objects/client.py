@@ -49,7 +49,6 @@ from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import ObjectFacts
 from shmchannel.streams.pool import Lease, SegmentPool
-from shmchannel.streams.segment import Segment
 from shmchannel.streams.segment_ref import SegmentRef
 from shmchannel.streams.transfer import COMPLETE, STREAMING
 
@@ -339,7 +338,7 @@ class ChannelClient:
     ) -> Command:  # fmt: skip
         for segment in lease.segments:
             if segment.checked_for is not sender:  # one comparison for each; the previous cache may have been faulty
-                self._check_at_rest(segment, sender)
+                segment.check_at_rest(sender)
         request_id = next(self._ids)
         refs = tuple([SegmentRef(s.wire_name, s.header.prepare(), s.segment_bytes) for s in lease.segments])
         if faults.ARMED:
@@ -348,13 +347,6 @@ class ChannelClient:
         return Command(
             kind, key, refs, deadline.expires_ns, offset, length, version, flags, priority, request_id, trace_id
         )
-
-    @staticmethod
-    def _check_at_rest(segment: Segment, sender: MessageSender) -> None:
-        """Check a segment before its first transfer with this cache: a surplus post would let it write too early."""
-        if not segment.is_at_rest:
-            raise PeerProtocolError(f"segment {segment.name}: a transfer before left its semaphores wrong")
-        segment.checked_for = sender
 
     def _send(self, sender: MessageSender, command: Command, deadline: Deadline) -> None:
         sender.send(encode(command), command.priority, deadline)

@@ -14,7 +14,7 @@ from typing import Self
 
 import posix_ipc
 
-from shmchannel.errors import AccessDenied, LayoutMismatch, UsageError, os_errors
+from shmchannel.errors import AccessDenied, LayoutMismatch, PeerProtocolError, UsageError, os_errors
 from shmchannel.process.identity import ProcessIdentity
 from shmchannel.streams.layout import (
     DATA_AVAILABLE_OFFSET,
@@ -40,8 +40,8 @@ def check_segment_bytes(segment_bytes: int) -> None:
 class Segment:
     """A mapped segment; `chunk` is the writable view of its data region, `chunk_address` its address.
 
-    `chunk_pointer` is the address in a form that ctypes passes without conversion. `checked_for` belongs to the owner's
-    client: the peer for which it has last checked that the segment is at rest.
+    `chunk_pointer` is the address in a form that ctypes passes without conversion. `checked_for` is the peer for
+    which the owner has last called check_at_rest().
     """
 
     __slots__ = (
@@ -92,10 +92,15 @@ class Segment:
         self.checked_for: object = None
         self._resources = resources
 
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether the semaphores are as between transfers: space for one chunk, and none to take."""
-        return self.space_available.value == 1 and self.data_available.value == 0
+    def check_at_rest(self, peer: object) -> None:
+        """Owner, before the first transfer with a peer: a surplus post would let it write too early.
+
+        Raises:
+            PeerProtocolError: the semaphores are not as between transfers, space for one chunk, and none to take.
+        """
+        if self.space_available.value != 1 or self.data_available.value != 0:
+            raise PeerProtocolError(f"segment {self.name}: a transfer before left its semaphores wrong")
+        self.checked_for = peer
 
     @classmethod
     def create(cls, name: str, segment_bytes: int, owner: ProcessIdentity) -> Self:
