@@ -59,6 +59,8 @@ class StoredHit:
     file: HotTableFile | None = None
     held_bytes: int | None = None
     """Of an incomplete response: the number of bytes available."""
+    is_part: bool = False
+    """The transfer was asked for a part of the body."""
 
     @property
     def size_bytes(self) -> int:
@@ -70,6 +72,8 @@ class StoredHit:
         transfer = self.transfer
         if transfer is None:
             return self.body is not None or self.file is not None
+        if not self.is_part:
+            return first == 0 and end == self.size_bytes
         return (transfer.position - transfer.length, transfer.end) == (first, end)
 
     def end_transfer(self) -> None:
@@ -250,7 +254,7 @@ class ObjectLookup:
         if isinstance(transfer, Missing):
             return transfer
         try:
-            found = self._of_transfer(key, transfer)
+            found = self._of_transfer(key, transfer, is_part=offset != 0 or length != 0)
         except BaseException:
             transfer.close()
             raise
@@ -262,14 +266,14 @@ class ObjectLookup:
         stored = _stored(key, facts.metadata, facts.version, facts.size_bytes, invalidated=facts.invalidated)
         return _UNUSABLE if stored is None else StoredHit(key, stored, facts.version)
 
-    def _of_transfer(self, key: bytes, transfer: IncomingTransfer) -> StoredHit | Missing:
+    def _of_transfer(self, key: bytes, transfer: IncomingTransfer, *, is_part: bool) -> StoredHit | Missing:
         size_bytes, version, _ = transfer.facts
         stored = _stored(key, transfer.metadata, version, size_bytes, invalidated=transfer.invalidated)
         if stored is None:
             transfer.cancel_quietly()
             transfer.close()
             return _UNUSABLE
-        return StoredHit(key, stored, version, transfer=transfer)
+        return StoredHit(key, stored, version, transfer=transfer, is_part=is_part)
 
     def _metadata(self, key: bytes, wait_s: float) -> bytes | None:
         entry = self._peek(key)
