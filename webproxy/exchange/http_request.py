@@ -175,7 +175,7 @@ class HttpRequestHandler:
         try:
             return self._route(context)
         except HttpError as error:
-            return self._refuse(context, error.status, str(error))
+            return self._refuse(context, error.status, error.text)
         except tuple(STATUS_OF_ERROR) as error:
             status, text = next(told for kind, told in STATUS_OF_ERROR.items() if isinstance(error, kind))
             if status >= 500:
@@ -408,7 +408,7 @@ class HttpRequestHandler:
         if context.target.rule is None:
             if context.request.method in (b"GET", b"HEAD"):
                 return self._without_origin(context, None, why)
-            return self._refuse(context, 405, "there is no origin for this method")
+            return self._refuse(context, 405, "no origin for this method")
         return self._passing.serve(context, why)
 
 

@@ -155,13 +155,13 @@ class OriginTable:
         if not absolute or authority is None:
             return self.choose(authority, path)
         if scheme != b"http":
-            return Refused(403, f"no {scheme.decode()}:// targets here")
+            return Refused(403, f"forward proxying of {scheme.decode()} is not supported")
         target = self._of_host(authority, path) or self._forward(authority, path)
         if target is not None:
             return target
         if authority in self._own:
             return self.choose(None, path)
-        return Refused(403, f"no forward proxying to {authority.decode()}")
+        return Refused(403, f"forward proxying to {authority.decode()} is not allowed")
 
     def choose(self, host: bytes | None, path: bytes) -> Target:
         """The target of a normalised path, requested under `host` (a normalised authority; None for getfile)."""

@@ -40,7 +40,7 @@ from webproxy.transport.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
-_UNFINISHED = "the request did not come to its end"
+_UNFINISHED = "incomplete request"
 REQUESTS_IN_A_ROW = 64
 """So many pipelined or quickly following requests are answered before others get their turn."""
 

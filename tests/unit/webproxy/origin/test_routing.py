@@ -159,7 +159,7 @@ class TestForwardProxying:
 
     def test_it_is_off_by_default(self) -> None:
         answer = TABLE.find(split_target(b"http://default/", None))
-        assert answer == Refused(403, "no forward proxying to default")
+        assert answer == Refused(403, "forward proxying to default is not allowed")
 
     def test_a_host_of_the_table_is_that_origin(self) -> None:
         assert found(self.TABLE, b"http://A.example:80/x") == self.TABLE.choose(b"a.example", b"/x")
