@@ -34,42 +34,45 @@ from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Event
 
 SLICE_NS = 5_000_000
-"""A response that others wait for gives its worker up after so long."""
+"""A response yields its worker after this time if others wait for it."""
 
 PATIENCE_NS = 1_000_000_000
-"""A client that takes nothing for so long is slow, also when nobody waits for the worker."""
+"""A client that reads nothing for this long is slow, even if nobody waits for the worker."""
 
 TURN_BYTES, TURN_CHUNKS = 1 << 24, 64
-"""A response gives up the segments or the place that others wait for after so many bytes and so many chunks: going on
-anew costs as much as some dozens of small chunks, and the cache has read a few large ones in vain."""
+"""A response gives up the segments or the ticket that others wait for after this many bytes and this many chunks:
+restarting costs as much as some dozens of small chunks, and the cache has read a few large ones in vain.
+"""
 
 BATCH_CHUNKS, BATCH_BYTES = 8, 1 << 21
-"""A response looks at the time, at who waits, and for a wider lease after its first chunk, and then whenever so many
-chunks or so many bytes went out."""
+"""A response checks the time, waiting jobs, and for a wider lease after its first chunk, and then whenever this many
+chunks or bytes were sent.
+"""
 
 PIECE_BYTES_MIN, PIECE_BYTES, PIECE_BYTES_MAX = 1 << 18, 1 << 20, 1 << 22
-"""Of a file so much is sent between two looks: PIECE_BYTES at first, then the double while the client takes it at once,
-and the least when it does not."""
+"""How much of a file is sent between two checks: PIECE_BYTES at first, then twice as much while the client accepts it
+at once, and the minimum if it does not.
+"""
 
 
 class Demand(Protocol):
-    """Whether somebody else wants what a job holds."""
+    """Whether somebody else needs the resources of a job."""
 
     def others_wait(self) -> bool:
-        """True when every worker is busy and another job waits for one; never blocks."""
+        """Whether every worker is busy and another job waits for one; never blocks."""
 
 
 class BodySource(NamedTuple):
-    """Where bodies come from, shared by all of them."""
+    """The source of bodies, shared by all transfers."""
 
     store: Store
     wait_s: float
-    """How long the store may take to begin."""
+    """Time limit for the store to begin."""
     demand: Demand
 
 
 class BodyTransfer:
-    """`position` is the offset of the next byte that the client has not got."""
+    """`position` is the offset of the next byte to send."""
 
     __slots__ = (
         "_rest",
@@ -106,17 +109,17 @@ class BodyTransfer:
         self.version = version
         self.position = first
         self.end = size_bytes if end is None else end
-        """Behind the last byte that the client is to get."""
+        """The end of what the client is to receive."""
         self._takes_turns = takes_turns
         self._rest = b""
 
     @property
     def path(self) -> bytes:
-        """What a log line names it by."""
+        """Its name in log lines."""
         return self.key
 
     def go_on(self, ticket: Ticket | None = None) -> Event | None:
-        """Resume until the end, or until it waits for something that takes time. As resume()."""
+        """Resume until the end, or until it must wait. As resume()."""
         while self.position < self.end:
             event, ticket = self.resume(ticket), None
             if event is not Event.WIDTH:
@@ -124,14 +127,14 @@ class BodyTransfer:
         return None
 
     def resume(self, ticket: Ticket | None = None) -> Event | None:
-        """Send from where it paused; returns None at the end, or what it waits for. The ticket is used and left.
+        """Continue sending; returns None at the end, or the outcome to wait for. The ticket is used and left.
 
         Raises:
-            BodyCutShort: no cache, or the object changed or left it meanwhile.
+            BodyCutShort: no cache, or the object changed or was evicted in the meantime.
             ClientGone: the connection is closed or broken.
         """
         try:
-            # The rest goes first: a file that is there by now would give the same bytes.
+            # The rest is sent first: a file available by now would give the same bytes.
             return self._send_rest() if self._rest else self._send_anew(ticket)
         finally:
             if ticket is not None:
@@ -157,7 +160,7 @@ class BodyTransfer:
             return self.send(transfer, 0)
 
     def send(self, transfer: IncomingTransfer, sent: int) -> Event | None:
-        """Send from the current chunk on, whose first `sent` bytes went out; as resume(). Ends the transfer cleanly."""
+        """Send from the current chunk on, of which `sent` bytes were sent; as resume(). Ends the transfer cleanly."""
         send_chunk, reader = self.stream.send_chunk, transfer.reader
         batch_chunks = max(1, min(BATCH_CHUNKS, BATCH_BYTES // transfer.chunk_capacity))
         slice_end_ns = monotonic_ns() + SLICE_NS
@@ -192,7 +195,7 @@ class BodyTransfer:
             raise BodyCutShort(str(error)) from error
 
     def _what_ends_its_turn(self, transfer: IncomingTransfer, *, turn_over: bool) -> Event | None:
-        """Whether a response that has had its slice goes on later, because others wait for what it holds."""
+        """Whether a response that has used its time slice pauses, because others wait for its resources."""
         if not transfer.may_ask_again:
             return None
         if turn_over and transfer.ticket_wanted:
@@ -208,7 +211,7 @@ class BodyTransfer:
             sent += taken
             if sent == reader.length:
                 return sent
-            # A cache that stops finishes what it has begun, and would not take it up again.
+            # A stopping cache completes running transfers, and would not resume this one.
             if (transfer.last or transfer.may_ask_again) and (
                 self._source.demand.others_wait() or transfer.others_wait
             ):
@@ -220,7 +223,7 @@ class BodyTransfer:
                 return sent
 
     def _send_rest(self) -> Event | None:
-        """What was taken out of the last chunk, when its client took no more of it."""
+        """The copied rest of the last chunk, if its client did not accept all of it."""
         taken = self.stream.send_some(self._rest)
         self._rest = self._rest[taken:]
         self.position += taken
@@ -239,7 +242,7 @@ class BodyTransfer:
 
 
 class FileResponse(BodyTransfer):
-    """One whose body is a file that was found on the hot table; without it, it goes on as any other."""
+    """A body in a file that was found in the hot table; without the file it continues like any other."""
 
     __slots__ = ("_name", "_piece_bytes")
 

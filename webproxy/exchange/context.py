@@ -1,4 +1,4 @@
-"""RequestContext: one HTTP request on its way, as the parts that answer it hand it to each other; Timeouts."""
+"""RequestContext: one HTTP request, as passed between the parts that answer it; Timeouts."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long others may take: the cache, the client with its request, and between two of them."""
+    """Time limits for the cache, for the client's request, and for the client between two requests."""
 
     cache_s: float
-    """The cache, where nobody else could answer."""
+    """For the cache, if there is no alternative."""
     cache_first_byte_s: float
-    """The cache, before the origin is asked instead; no more than `cache_s`."""
+    """For the cache, before the origin is asked instead."""
     request_s: float
     keepalive_s: float
     client: RateLimit
-    """The least that a client must take of its answer."""
+    """The minimum rate at which a client must read."""
 
 
 NOWHERE = Target(b"", None, "", b"", b"")
-"""Where a request leads that has not been routed."""
+"""The target of a request that has not been routed."""
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """What a request is for, who asked, since when (seconds since the epoch), and how it ended."""
+    """The target of a request, its client, its time (seconds since the epoch), and its outcome."""
 
     connection: HttpConnection
     request: RequestHead
@@ -46,16 +46,16 @@ class RequestContext:
 
     @property
     def key_to_tell(self) -> bytes | None:
-        """The key for Cache-Status (RFC 9211 section 2.7), where it is not just what the client asked for."""
+        """The key for Cache-Status (RFC 9211 section 2.7), if it differs from the request's target."""
         return None if self.target.key == self.request.target else self.target.key
 
     def ended(self, result: str) -> RequestOutcome:
-        """The client has got its answer."""
+        """The client has received its response."""
         self.result = result
         return Done(self.connection) if self.said.closes else KEEP_ALIVE
 
     def ended_or_waits(self, body: PausedBody, event: Event | None, result: str) -> RequestOutcome:
-        """The client has got its answer, or the rest of its body follows when the event has happened."""
+        """The client has received its response, or the rest of its body follows after the event."""
         if event is None:
             return self.ended(result)
         return self.connection.pause(body, event, is_last=self.said.closes)

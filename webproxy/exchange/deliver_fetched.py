@@ -1,4 +1,4 @@
-"""FetchedDelivery: what an origin answers → the answer of each request that shares it, streamed while it comes."""
+"""FetchedDelivery: the response of an origin → the response to each request that shares it, streamed as it arrives."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class FetchedDelivery:
         *,
         collapsed: bool,
     ) -> RequestOutcome:
-        """Stream an answer of the origin while it comes; the origin was asked without the request's condition.
+        """Stream a response of the origin as it arrives; the origin was asked without the request's conditions.
 
         Raises:
-            ClientGone, BodyCutShort: the connection is of no more use.
+            ClientGone, BodyCutShort: the connection is unusable.
         """
         response, request = answer.response, context.request
         status = self._heads.status(
@@ -51,7 +51,7 @@ class FetchedDelivery:
             context, reader, answer, status, is_known=condition is Condition.NOT_MODIFIED
         ):
             return context.ended("fetched")
-        if collapsed:  # what is for the first asker alone, and withheld from what is stored, is withheld here too
+        if collapsed:  # fields for the first client alone, withheld from the stored response, are withheld here too
             fields = answer.stored.fields.with_line(b"Age", b"%d" % answer.stored.initial_age_s)
             response = replace(response, fields=fields)
         framing, context.said = body_framing(request, response, context.said)
@@ -68,9 +68,9 @@ class FetchedDelivery:
     def _send_part(
         self, context: RequestContext, reader: SpoolReader, answer: Head, status: bytes, *, is_known: bool
     ) -> bool:
-        """What the request's conditions and its range make of a 200; False when all of it is to be sent.
+        """Apply the request's conditions and range to a 200; False if all of it must be sent.
 
-        The origin was asked without them, so that what it sends is whole. `is_known`: the client has it already.
+        The origin was asked without them, so it sends the whole. `is_known`: the client has it already.
         """
         stored, stream = answer.stored, context.connection.stream
         ranges = WHOLE if answer.response.length is None else answer_range(context.request, stored, context.now)
@@ -82,7 +82,7 @@ class FetchedDelivery:
         elif ranges.kind is RangeKind.ONE:
             first, end = ranges.ranges[0]
             stream.send_header(self._heads.part(stored, stored.initial_age_s, context.said, status, first, end))
-            while reader.position < first:  # the fetch need not wait for who skips
+            while reader.position < first:  # the fetch need not wait for a reader that skips
                 available = reader.wait_available()
                 if available <= 0:
                     raise BodyCutShort("the origin's body ended before its length")
@@ -110,7 +110,7 @@ class FetchedDelivery:
                 stream.wait_writable()
 
     def _stream_to_the_close(self, context: RequestContext, reader: SpoolReader) -> None:
-        """A body that nothing but the end of the connection ends: one that breaks off must not end like a whole one."""
+        """A body delimited only by the end of the connection: one that breaks off must not look complete."""
         try:
             self._stream(context, reader, None)
         except BodyCutShort:

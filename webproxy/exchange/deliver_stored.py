@@ -25,7 +25,7 @@ from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
 
 
 class ObjectGone(Exception):
-    """The object that was found has left the cache, or was replaced, before its body was asked for."""
+    """The object found was evicted or replaced before its body was requested."""
 
 
 class StoredDelivery:
@@ -44,18 +44,18 @@ class StoredDelivery:
         condition: Condition,
         result: str,
     ) -> RequestOutcome:
-        """Answer with a stored response: 304, all of it, or the parts that were asked for.
+        """Answer with a stored response: 304, all of it, or the requested parts.
 
         Raises:
-            ObjectGone: its body is not there any more; the client has been told nothing.
-            ClientGone, BodyCutShort: the connection is of no more use.
+            ObjectGone: its body is gone; nothing has been sent to the client.
+            ClientGone, BodyCutShort: the connection is unusable.
         """
         stored, request, stream, said = found.stored, context.request, context.connection.stream, context.said
         if condition is Condition.NOT_MODIFIED:
             stream.send_all(self._heads.not_modified(stored, age_s, said, status))
             return context.ended(result)
         answer = answer_range(request, stored, context.now)
-        if stored.incomplete and not lies_within(answer, found.size_bytes):  # its validation has changed what it is
+        if stored.incomplete and not lies_within(answer, found.size_bytes):  # its validation has changed it
             raise ObjectGone
         if answer.kind is RangeKind.UNSATISFIABLE:
             stream.send_all(self._heads.unsatisfiable(stored, age_s, said, status, context.now, with_body=True))
@@ -100,7 +100,7 @@ class StoredDelivery:
         )
 
     def _make_sure(self, found: StoredHit, first: int, end: int) -> None:
-        """Ask for these bytes of the body unless they are at hand; once a head was sent it would be too late."""
+        """Request these bytes of the body unless they are at hand; once a head was sent it would be too late."""
         if found.has(first, end):
             return
         found.cancel_quietly()
@@ -160,10 +160,10 @@ class StoredDelivery:
         stream.send_all(tail)
 
     def send_cached(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
-        """Send a whole reply from the hot table; the request is held when the client takes nothing of it now.
+        """Send a complete reply from the hot table; the request is held if the client accepts nothing of it now.
 
         Raises:
-            ClientGone, BodyCutShort: the connection is of no more use.
+            ClientGone, BodyCutShort: the connection is unusable.
         """
         stream, file = connection.stream, reply.file
         if file is None:
@@ -172,7 +172,7 @@ class StoredDelivery:
             return connection.hold(request)
         else:
             sent = stream.send_file(file.fd, 0, min(file.size_bytes, PIECE_BYTES))
-            if sent != file.size_bytes:  # up to a piece hardly ever: no body that can pause need be made
+            if sent != file.size_bytes:  # hardly ever up to a piece: no body that can pause need be created
                 body = FileResponse(stream, reply.key, file, self._source, sent, file.size_bytes)
                 event = body.send_file(file)
                 if event is not None:

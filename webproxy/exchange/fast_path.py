@@ -1,9 +1,8 @@
-"""FastPath: whole replies for the plainest and most frequent request: a GET without terms, for a fresh hot object.
+"""FastPath: complete replies to the simplest and most frequent request: an unconditional GET for a fresh hot object.
 
-Nothing is decided here that caching/decision.py would decide otherwise: a request that sets terms, a stored response
-that is stale, invalidated, partial or varies, and all that needs looking at, is left to the handler. A reply that was
-made serves again while it holds, at most for the second of its age; a request whose bytes are those of one before is
-not even parsed.
+Nothing is decided here differently from caching/decision.py: requests with directives, responses that are stale,
+invalidated, partial or vary, and everything else that needs a decision are left to the handler. A reply is reused while
+it is valid, at most for the second of its age; a request byte-identical to an earlier one is not even parsed.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from webproxy.transport.shutdown import Shutdown
 
 KNOWN_MAX = 4096
 REPLY_BYTES_MAX = 8 << 20
-"""So much memory the replies that are kept may take; beyond it all go, and those in use are made again."""
+"""The maximum memory of all replies kept; beyond it all are dropped, and those in use are built again."""
 TERMS = CONDITIONS | {b"cache-control", b"pragma", b"range", b"if-range", b"expect"}
-"""A request with one of these wants more than the object."""
+"""A request with one of these needs more than the plain object."""
 
 
 class CachedReply:
-    """Never changed, and shared by all that ask alike. `data` is head and body, or with a `file` the head alone."""
+    """Immutable, and shared by all identical requests. `data` is head and body, or with a `file` the head alone."""
 
     __slots__ = ("_age_s", "_stored", "_watch", "closes", "data", "file", "key")
 
@@ -47,7 +46,7 @@ class CachedReply:
         age_s: int,
         watch: EntryVersion,
     ) -> None:
-        """It was made of `stored` at `age_s`; `watch` tells of the object on the hot table."""
+        """It was built from `stored` at `age_s`; `watch` reports on the object in the hot table."""
         self.key = key
         self.data = data
         self.file = file
@@ -57,24 +56,24 @@ class CachedReply:
         self._watch = watch
 
     def holds(self) -> bool:
-        """True while it would be made like this again: the object is there, and the age in the head is its age."""
+        """Whether it would be built the same way again: the object is there, and the age in the head is its age."""
         return current_age(self._stored, time()) == self._age_s and self._watch.holds()
 
 
 class MemoizedRequest(NamedTuple):
-    """A request that was answered before in these very bytes, and a reply to it that holds."""
+    """A request that was answered before in exactly these bytes, with a valid reply."""
 
     request: RequestHead
     reply: CachedReply
 
     @property
     def target(self) -> bytes:
-        """As RequestHead has it."""
+        """As in RequestHead."""
         return self.request.target
 
 
 class FastPathStats(NamedTuple):
-    """How much is kept."""
+    """The amount kept."""
 
     targets: int
     requests: int
@@ -83,7 +82,7 @@ class FastPathStats(NamedTuple):
 
 
 class FastPath:
-    """Shared by all workers; for a proxy whose origins are chosen by path alone."""
+    """Shared by all workers; for a proxy whose origins are selected by path alone."""
 
     def __init__(self, store: Store, origins: OriginTable, heads: ResponseHeads, shutdown: Shutdown) -> None:
         """When a drain begins, forget() is called after `shutdown` says so."""
@@ -97,14 +96,14 @@ class FastPath:
         self._reply_bytes = 0
 
     def recognise(self, data: bytes) -> MemoizedRequest | None:
-        """The request that these bytes are, if it came before and was answered, and its reply holds."""
+        """The request of these bytes, if it was answered before and its reply is still valid."""
         known = self._known.get(data)
         return known if known is not None and known.reply.holds() else None
 
     def reply(self, request: RequestHead, connection: Connection, data: bytes = b"") -> CachedReply | None:
-        """The whole reply to a plain GET, or None when the exchange must see to it.
+        """The complete reply to a plain GET, or None if the handler must answer.
 
-        `data`: the bytes of the request when they came alone and say nothing of a person; recognise() has them then.
+        `data`: the bytes of the request if they arrived alone and identify no person; recognise() then knows them.
         """
         if request.method != b"GET" or request.framing is not Framing.NONE:
             return None
@@ -124,8 +123,8 @@ class FastPath:
         return reply
 
     def expire(self) -> None:
-        """Let go of what does not hold any more, with its memory and files; to be called every second or so."""
-        for data, known in self._known.copy().items():  # one step, whoever adds to it meanwhile
+        """Drop invalid replies with their memory and files; to be called about every second."""
+        for data, known in self._known.copy().items():  # one step, even if others add entries
             if not known.reply.holds():
                 self._known.pop(data, None)
         for asked, reply in self._replies.copy().items():
@@ -134,11 +133,11 @@ class FastPath:
         self._reply_bytes = sum(len(reply.data) for reply in self._replies.copy().values())
 
     def forget(self) -> None:
-        """Recognise nothing any more: what was answered says that the connection stays, and it does not."""
+        """Stop recognising: earlier replies say that the connection stays open, and it does not."""
         self._known.clear()
 
     def stats(self) -> FastPathStats:
-        """How much is kept now."""
+        """The amount kept now."""
         return FastPathStats(len(self._keys), len(self._known), len(self._replies), self._reply_bytes)
 
     def _learn(self, target: bytes) -> bytes | None:
@@ -178,7 +177,7 @@ class FastPath:
 
 
 class NoFastPath:
-    """Where there is no cache, or the origin depends on more than the path: every request is parsed and handled."""
+    """Without a cache, or with origins that depend on more than the path: every request is parsed."""
 
     def recognise(self, data: bytes) -> MemoizedRequest | None:
         """Nothing is known."""

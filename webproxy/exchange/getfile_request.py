@@ -44,7 +44,7 @@ STATUS_OF_ERROR: dict[type[Exception], Status] = {
     OriginError: Status.ERROR,
     Overloaded: Status.ERROR,
 }
-"""What a client is told when it has been told nothing yet."""
+"""The reply for each failure before anything has been sent."""
 
 
 class Variants(Protocol):
@@ -72,7 +72,7 @@ class Fetches(Protocol):
 
 
 class GetfileRequest:
-    """A job: one request of getfile's, which ends its connection."""
+    """A job: one getfile request, which ends its connection."""
 
     __slots__ = ("_handler", "fd", "has_waited", "path", "paused", "result", "ticket")
 
@@ -82,39 +82,39 @@ class GetfileRequest:
         self.path = path
         self.ticket: Ticket | None = None
         self.has_waited = False
-        """It has waited for a ticket, mostly not in vain, and does not a second time."""
+        """It has waited for a ticket, usually successfully, and does not wait a second time."""
         self.paused: BodyTransfer | None = None
-        """The rest of its answer, while it waits."""
+        """The rest of its response, while it waits."""
         self.result = ""
         """How it ended, for the counts."""
 
     @property
     def stream(self) -> ClientStream:
-        """The client, of one whose answer has begun."""
+        """The client of a request whose response has begun."""
         assert self.paused is not None
         return self.paused.stream
 
     def run(self) -> Outcome:
-        """Answer it, or go on with the answer."""
+        """Answer it, or continue the response."""
         return self._handler.serve(self) if self.paused is None else self._handler.resume(self, self.paused)
 
     def ended(self, result: str) -> Outcome:
-        """The client has got its answer, or gets no more of it."""
+        """The client has received its response, or receives no more of it."""
         self.result = result
         return Done(self)
 
     def take_ticket(self) -> Ticket | None:
-        """The ticket that it has waited for, for who uses it."""
+        """The ticket it has waited for, to be used by the caller."""
         ticket, self.ticket = self.ticket, None
         return ticket
 
     def close(self) -> None:
-        """The end of the process."""
+        """The process ends."""
         sockets.close(self.fd)
 
 
 class GetfileRequestHandler:
-    """Serves requests for many workers at once; keeps nothing of one."""
+    """Serves requests for many workers at once, without keeping state of any."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class GetfileRequestHandler:
         self.failures = RequestFailures()
 
     def serve(self, request: GetfileRequest) -> Outcome:
-        """Answer one request; never raises for what client, cache or origin do."""
+        """Answer one request; never raises for failures of client, cache or origin."""
         key = normalised_path(request.path)
         entry = self._peek(key)
         if entry is not None and entry.file is None:
@@ -172,7 +172,7 @@ class GetfileRequestHandler:
         return self._noted(request, outcome)
 
     def resume(self, request: GetfileRequest, body: BodyTransfer) -> Outcome:
-        """Go on with a paused answer; as serve()."""
+        """Continue a paused response; as serve()."""
         try:
             outcome = self._go_on(request, body, Event.WIDTH, request.take_ticket())
         except ClientGone:
@@ -191,7 +191,7 @@ class GetfileRequestHandler:
         return request.ended("cut short")
 
     def outcomes(self) -> dict[str, int]:
-        """How many requests ended how."""
+        """The counts by outcome."""
         return self._outcomes.totals()
 
     def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Outcome:
@@ -199,7 +199,7 @@ class GetfileRequestHandler:
         try:
             outcome = self._look_up(request, stream, key, ticket)
         except CacheUnavailable:
-            if not self._fetches.has_origin(key):  # the cache may have it: nobody can say that there is no such file
+            if not self._fetches.has_origin(key):  # the cache may have it: a missing file cannot be claimed
                 raise
         else:
             if outcome is not None:
@@ -229,10 +229,10 @@ class GetfileRequestHandler:
     def _look_up(
         self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None
     ) -> Outcome | None:
-        """Send what the cache has for the key, or the variant that getfile's request selects; None for a miss.
+        """Send the cache's object for the key, or the variant that getfile's request selects; None for a miss.
 
         Raises:
-            CacheUnavailable: it cannot be asked; the client has been told nothing.
+            CacheUnavailable: it cannot be asked; nothing has been sent to the client.
         """
         varies = self._variants.expects(key)
         outcome = self._answer_from_variant(request, stream, key) if varies else None
@@ -254,14 +254,14 @@ class GetfileRequestHandler:
         transfer: IncomingTransfer | Missing | None
         transfer, found.transfer = found.transfer, None
         found.cancel_quietly()
-        if transfer is None:  # its file is open already; chunks come as from any object
+        if transfer is None:  # its file is open already; chunks are sent as for any object
             transfer = self._store.get(found.key, Deadline.after(self._source.wait_s))
         return self._answer_from_cache(request, stream, found.key, transfer)
 
     def _answer_from_cache(
         self, request: GetfileRequest, stream: ClientStream, key: bytes, transfer: IncomingTransfer | Missing
     ) -> Outcome | None:
-        """Send the hit; None for a miss (or an unreadable object, when the origin can be asked)."""
+        """Send the hit; None for a miss (or an unreadable object, if there is an origin)."""
         if isinstance(transfer, Missing):
             if transfer.unreadable and not self._fetches.has_origin(key):
                 raise CacheUnavailable("the cache cannot read the object")
@@ -286,7 +286,7 @@ class GetfileRequestHandler:
     def _go_on(
         self, request: GetfileRequest, body: BodyTransfer, event: Event | None, ticket: Ticket | None = None
     ) -> Outcome:
-        """Resume an answer until its end, or until it pauses for something that takes time."""
+        """Resume a response until its end, or until it must wait."""
         if event is Event.WIDTH:
             event = body.go_on(ticket)
         if self._breakdown.enabled:

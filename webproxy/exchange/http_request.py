@@ -1,4 +1,4 @@
-"""HttpRequestHandler: one HTTP request from its head to the last byte of the answer, as the rules decide.
+"""HttpRequestHandler: one HTTP request from its head to the last byte of the response, as the rules decide.
 
 **States** that a request can pass, in this order:
 
@@ -7,21 +7,21 @@
     looked up ──▶ decided (caching/decision.py) ──HIT, STALE_HIT──▶ delivered from the store
                      ├─PASS──▶ passed through        ├─ONLY_IF_CACHED_MISS, or no origin──▶ 504, 404
                      └─REVALIDATE, FETCH──▶ fetched, alone or with others
-    fetched ──Validated──▶ delivered from the store  ──Head──▶ streamed while it comes
-              └─failed──▶ stale response where the rules allow it, else an error
+    fetched ──Validated──▶ delivered from the store  ──Head──▶ streamed as it arrives
+              └─failed──▶ stale response where the rules allow it, otherwise an error
 
-**Events** that lead back: the object left between look-up and delivery (ObjectGone), or the cache was filled before the
-fetch began: looked up again, LOOKUPS_MAX times. The answer of a fetch that was joined is of no use to this request:
-fetched again with those of the same variant, at last alone. A request that conditions make the origin's is passed on.
+**Events** that lead back: if the object was evicted between lookup and delivery (ObjectGone), or the cache was filled
+before the fetch began, the lookup is repeated, LOOKUPS_MAX times. If the response of a joined fetch cannot be used, the
+request joins one for its variant, and finally fetches alone. A request whose conditions need the origin is passed on.
 
-**Invariants.** Until something was sent every failure becomes a status (STATUS_OF_ERROR); after the head nothing can
-follow but the body, or an early end (BodyCutShort). A transfer of what was found is ended before an origin is waited
-for, and on every way out. Conditions are evaluated here, once, so that a delivery always has an outcome. Between two
-requests nothing is kept of one but what its connection holds.
+**Invariants.** Until something was sent every failure becomes a status (STATUS_OF_ERROR); after the head only the body
+follows, or an early end (BodyCutShort). The transfer of a found object ends before waiting for an origin, and on every
+path out. Conditions are evaluated here, once, so that a delivery always has an outcome. No state of a request is kept
+after it, except in its connection.
 
-**Why not otherwise.** What the rules of HTTP decide is decided by pure functions in caching/, which can be tested with
-plain values. The steps call each other instead of going through a table: each has two or three successors, and the
-stack holds what must be undone on the way out.
+**Why not otherwise.** All HTTP decisions are pure functions in caching/, which can be tested with plain values. The
+steps call each other instead of using a table: each has two or three successors, and the stack holds what must be
+undone on the way out.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ log = logging.getLogger(__name__)
 
 _NO_ANSWER = "no valid response from the origin"
 LOOKUPS_MAX = 3
-"""So often a request may find an object and lose it again before its body was sent."""
+"""Maximum lookups per request before falling back to the origin."""
 STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
     BadTarget: (400, ""),
     Overloaded: (503, ""),
@@ -83,11 +83,11 @@ STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
     OriginRefused: (403, _NO_ANSWER),
     OriginError: (502, _NO_ANSWER),
 }
-"""What a client is told when it has been told nothing yet, and how: nothing stands for the error's own words."""
+"""The status for each failure before anything has been sent, and its text; without one the error's own."""
 
 
 class Answers(NamedTuple):
-    """The ways in which a request can be answered."""
+    """The ways of answering a request."""
 
     fast_path: FastPath | NoFastPath
     local: LocalResponses
@@ -98,7 +98,7 @@ class Answers(NamedTuple):
 
 
 class HttpRequestHandler:
-    """Serves requests for many workers at once; keeps nothing of one."""
+    """Serves requests for many workers at once, without keeping state of any."""
 
     def __init__(
         self,
@@ -124,14 +124,14 @@ class HttpRequestHandler:
 
     @property
     def fast_path(self) -> FastPath | NoFastPath:
-        """What need not be parsed."""
+        """Recognises requests that need not be parsed."""
         return self._fast_path
 
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
-        """Answer one request; never raises for what client, cache or origin do.
+        """Answer one request; never raises for failures of client, cache or origin.
 
         Raises:
-            HttpError: a body that nobody wanted is not valid; the answer was sent.
+            HttpError: an unwanted body is invalid; the response was sent.
         """
         try:
             if isinstance(request, MemoizedRequest):
@@ -152,7 +152,7 @@ class HttpRequestHandler:
         return Done(connection) if outcome is KEEP_ALIVE and not connection.skip_body() else outcome
 
     def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
-        """Go on with the paused answer of a connection; as serve()."""
+        """Continue the paused response of a connection; as serve()."""
         connection.paused = None
         try:
             event = body.go_on(connection.take_ticket())
@@ -192,15 +192,15 @@ class HttpRequestHandler:
         return Done(connection)
 
     def expire(self) -> None:
-        """Let go of replies that hold no more; to be called every second or so."""
+        """Drop invalid replies; to be called about every second."""
         self._fast_path.expire()
 
     def drain(self) -> None:
-        """No connection stays any more, and `shutdown` says so already."""
+        """No connection is kept open; `shutdown` says so already."""
         self._fast_path.forget()
 
     def outcomes(self) -> dict[str, int]:
-        """How many requests ended how."""
+        """The counts by outcome."""
         return self._outcomes.totals()
 
     # -- what is asked for ---------------------------------------------------------------------------------------
@@ -324,8 +324,8 @@ class HttpRequestHandler:
                     return self._send_fetched(context, reader, answer, decision, collapsed=collapsed)
         finally:
             reader.close()
-        # Somebody else's answer is of no use here. With those whose request has the same values in what it varies in,
-        # another fetch can be shared.
+        # Another request's response cannot be used here. Another fetch can be shared with requests that have the same
+        # values in the fields it varies on.
         self._fetches.mark_unshareable(order, answer)
         variant = variant_id(answer.stored.selecting, context.request)
         bypass = variant in (b"", order.variant)
@@ -342,7 +342,7 @@ class HttpRequestHandler:
         return self._fetched.send(context, reader, answer, decision, condition, collapsed=collapsed)
 
     def _may_share(self, context: RequestContext, stored: StoredResponse) -> bool:
-        """Whether an answer may serve who asked while it was on its way: as if it had been stored before."""
+        """Whether a response may serve requests that arrived during its fetch: as if it had been stored before."""
         if not matches(stored.selecting, context.request):
             return False
         moment = max(context.now, stored.response_time)
@@ -352,7 +352,7 @@ class HttpRequestHandler:
         return stale_allowed_on_error(context.request, found.stored, status, context.now, self._options)
 
     def _ask_about(self, context: RequestContext, found: StoredHit | None, decision: Decision) -> RequestOutcome:
-        """A HEAD that the cache cannot answer goes on as one; what it tells updates what is stored (section 4.3.5)."""
+        """Forward a HEAD that the cache cannot answer; its response updates the stored one (section 4.3.5)."""
         if found is None:
             return self._passing.serve(context, decision.reason)
         asked_time = time()
@@ -381,7 +381,7 @@ class HttpRequestHandler:
     def _send_stale(
         self, context: RequestContext, found: StoredHit, decision: Decision, fwd_status: int | None
     ) -> RequestOutcome:
-        """The origin failed: serve what is there, and say so."""
+        """The origin failed: serve the stale response, and say so."""
         status = self._stored.stale_status(context, found.stored, decision, fwd_status)
         return self._send_stored(context, found, decision.age_s, status, "stale")
 
@@ -413,7 +413,7 @@ class HttpRequestHandler:
 
 
 class _StaleInstead(HeadJudge):
-    """Declines an origin's error where the stored response may be served instead; remembers what it has seen."""
+    """Declines an origin's error if the stored response may be served instead; remembers the status."""
 
     def __init__(self, context: RequestContext, found: StoredHit, options: CachingOptions) -> None:
         self._context = context
@@ -429,7 +429,7 @@ class _StaleInstead(HeadJudge):
 
 
 def _order(context: RequestContext, lookup: Lookup, validates: StoredHit | None) -> FetchRequest:
-    """With what the answer will vary in, going by the last one: who differs there need not wait for another's."""
+    """With the fields the response will vary on, by the last one: requests that differ there need not wait for it."""
     variants = lookup.index.variants if lookup.index is not None else ()
     likely = next((variant.selecting for variant in variants if variant.selecting), ())
     replaces = lookup.found.key if lookup.found is not None else b""

@@ -1,4 +1,4 @@
-"""PassThrough: one request to the origin and its answer back, for this client alone; nothing of it is stored."""
+"""PassThrough: forwards one request to the origin and its response to this client alone; nothing is stored."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 
 
 class HeadJudge(Protocol):
-    """Whether an answer is for the client, who gets something else otherwise."""
+    """Decides whether a response is passed to the client, who otherwise gets another one."""
 
     def declines(self, response: OriginResponse) -> bool:
-        """Asked once, with the head of the answer, before the client is told anything."""
+        """Called once, with the head of the response, before anything is sent to the client."""
 
 
 class _TakesAll(HeadJudge):
@@ -42,15 +42,15 @@ class _TakesAll(HeadJudge):
 
 
 class Declined(NamedTuple):
-    """The answer with this status was declined: the client has been told nothing."""
+    """The response with this status was declined: nothing has been sent to the client."""
 
     status: int
 
 
 def body_framing(request: RequestHead, response: OriginResponse, connection: Connection) -> tuple[bytes, Connection]:
-    """The lines that frame a forwarded body, and what becomes of the connection (RFC 9112 section 6.3).
+    """The lines that frame a forwarded body, and whether the connection persists (RFC 9112 section 6.3).
 
-    A body of unknown length goes in chunks, and to a client of HTTP/1.0 until the connection closes.
+    A body of unknown length is chunked, or for an HTTP/1.0 client delimited by the end of the connection.
     """
     if request.method == b"HEAD" or response.status in BODILESS_STATUSES:
         return b"", connection
@@ -62,13 +62,13 @@ def body_framing(request: RequestHead, response: OriginResponse, connection: Con
 
 
 def send_interim(stream: ClientStream, request: RequestHead, status: int, fields: Fields) -> None:
-    """Pass an interim answer on to a client that can know it (RFC 9110 section 15.2); ours is the word on the body."""
+    """Pass an interim response to a client that understands it (RFC 9110 section 15.2); 100 is the proxy's own."""
     if status != 100 and request.version == (1, 1):
         stream.send_all(response_head(status, b"", end_to_end(fields)))
 
 
 class _ToClient(Sink):
-    """Sends what comes straight on; a slow client slows the origin, down to the least rate."""
+    """Forwards data as it arrives; a slow client slows the origin, down to the minimum rate."""
 
     def __init__(
         self, context: RequestContext, purges: Purges, heads: ResponseHeads, why: bytes, judge: HeadJudge
@@ -83,7 +83,7 @@ class _ToClient(Sink):
         self.begun = False
         self.declined: Declined | None = None
         self.ends_by_close = False
-        """Nothing but the end of the connection ends the body."""
+        """Only the end of the connection ends the body."""
         self._chunked = False
 
     def interim(self, status: int, fields: Fields) -> None:
@@ -91,7 +91,7 @@ class _ToClient(Sink):
         send_interim(self._stream, self._request, status, fields)
 
     def begin(self, response: OriginResponse) -> bool:
-        """Send the head on, unless it is declined; a 304 that nobody asked for is no answer to anything."""
+        """Forward the head, unless it is declined; an unsolicited 304 is not a valid response."""
         if response.status == 304 and CACHE_CONDITIONS.isdisjoint(self._request.fields.names()):
             raise OriginBadReply("a 304 to a request without a condition", status=304)
         if self._judge.declines(response):
@@ -109,7 +109,7 @@ class _ToClient(Sink):
         return True
 
     def write(self, data: bytes) -> None:
-        """Send a part of the body on."""
+        """Forward a part of the body."""
         self._stream.send_all(chunk_head(len(data)) + data + CHUNK_END if self._chunked else data)
 
     def end(self) -> None:
@@ -118,7 +118,7 @@ class _ToClient(Sink):
             self._stream.send_all(LAST_CHUNK)
 
     def idle(self) -> bool:
-        """Never by itself: a client that left shows when something is sent to it."""
+        """Never ends the fetch: a client that left is noticed when something is sent to it."""
         return False
 
 
@@ -132,11 +132,11 @@ class PassThrough:
         self._body_timeout_s = body_timeout_s
 
     def serve(self, context: RequestContext, why: bytes) -> RequestOutcome:
-        """Ask the target's origin, and answer the client.
+        """Forward the request to the target's origin, and answer the client.
 
         Raises:
-            OriginError, HttpError: no answer, or no sound body to ask with; the client has been told nothing.
-            BodyCutShort: the answer, or the request's body, ended in the middle.
+            OriginError, HttpError: no response, or an invalid request body; nothing has been sent to the client.
+            BodyCutShort: the response, or the request's body, ended in the middle.
             ClientGone: the connection is broken.
         """
         self._forward(context, _ToClient(context, self._purges, self._heads, why, _TakesAll()))
@@ -169,6 +169,6 @@ class PassThrough:
         except (OriginError, HttpError) as error:
             if not sink.begun:
                 raise
-            if sink.ends_by_close:  # a normal end would make it look whole
+            if sink.ends_by_close:  # a normal end would make it look complete
                 context.connection.stream.reset()
             raise BodyCutShort(str(error)) from error

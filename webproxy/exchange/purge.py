@@ -26,24 +26,24 @@ class Purges:
         self._networks = networks
 
     def invalidate(self, context: RequestContext, response: OriginResponse) -> None:
-        """Remove what an answer makes invalid, before its client is told: it must not find that again."""
+        """Remove what a response invalidates, before its client is told: it must not find that again."""
         head = ResponseHead(response.status, response.fields, response.reason)
         named = split_target(context.request.target, context.request.fields.get(b"host")).authority
         self._updates.invalidate(context.target, context.request.method, head, named)
 
     def may_purge(self, context: RequestContext) -> bool:
-        """Whether this client may purge, and there is something to purge."""
+        """Whether this client may purge, and there is a store."""
         address = context.connection.stream.peer_address()
         if not self._updates.keeps or address is None:
             return False
         return any(address in network for network in self._networks)
 
     def serve(self, context: RequestContext) -> RequestOutcome:
-        """Remove what is stored for the URL, all variants; with `X-Purge: soft` it is marked stale instead.
+        """Remove everything stored for the URL, with all variants; with `X-Purge: soft` mark it stale instead.
 
         Raises:
             CacheUnavailable: the cache cannot be told.
-            ClientGone: the connection is of no more use.
+            ClientGone: the connection is unusable.
         """
         key = context.target.key
         soft = (context.request.fields.get(b"x-purge") or b"").lower() == b"soft"

@@ -1,4 +1,4 @@
-"""PURE: the heads of answers to HTTP clients: what is said of the body, of the connection, and of the cache's part."""
+"""PURE: the heads of responses to HTTP clients: framing, persistence, Via, Cache-Status."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from webproxy.origin.response_head import OriginResponse
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What the answer says of the connection: it closes, or an old client is told that it does not."""
+    """What the response says about the connection: it closes, or an old client is told that it does not."""
 
     closes: bool
     says_keep_alive: bool = False
 
     @property
     def line(self) -> bytes:
-        """The field, with its line end, or nothing."""
+        """The field with its line end, or nothing."""
         if self.closes:
             return b"Connection: close\r\n"
         return b"Connection: keep-alive\r\n" if self.says_keep_alive else b""
@@ -38,14 +38,14 @@ CLOSES = Connection(closes=True)
 
 
 def connection_for(request: RequestHead, *, may_stay: bool) -> Connection:
-    """What becomes of the connection after this request (RFC 9112 section 9.3)."""
+    """Whether the connection persists after this request (RFC 9112 section 9.3)."""
     if not (may_stay and request.keep_alive):
         return CLOSES
     return STAYS if request.version == (1, 1) else STAYS_AND_SAYS_SO
 
 
 class ResponseHeads:
-    """Builds heads under one name; the name goes into Via and Cache-Status."""
+    """Builds heads under one name, which is used in Via and Cache-Status."""
 
     def __init__(self, name: bytes) -> None:
         self._name = name
@@ -59,7 +59,7 @@ class ResponseHeads:
 
     # -- of stored responses -------------------------------------------------------------------------------------
     def hit(self, stored: StoredResponse, age_s: int, connection: Connection, status: bytes | None = None) -> bytes:
-        """The head of a whole stored response; a 204 has no length (RFC 9110 section 8.6)."""
+        """The head of a complete stored response; a 204 has no length (RFC 9110 section 8.6)."""
         return b"HTTP/1.1 %d %s\r\n%s%s%s%s\r\n" % (
             stored.status,
             stored.reason or REASONS.get(stored.status, b""),
@@ -75,7 +75,7 @@ class ResponseHeads:
         return b"Age: %d\r\nCache-Status: %s\r\n%s" % (age_s, status, self._via_line)
 
     def not_modified(self, stored: StoredResponse, age_s: int, connection: Connection, status: bytes | None) -> bytes:
-        """304: the client's copy still holds."""
+        """304: the client's copy is still valid."""
         block = not_modified_fields(stored.fields).block
         return b"HTTP/1.1 304 Not Modified\r\n%s%s%s\r\n" % (block, self._tail(stored, age_s, status), connection.line)
 
@@ -100,7 +100,7 @@ class ResponseHeads:
         boundary: bytes,
         length: int,
     ) -> bytes:
-        """206 with several ranges, `length` bytes with all that frames them."""
+        """206 with several ranges, `length` bytes including their framing."""
         return b"HTTP/1.1 206 Partial Content\r\n%s%s%s%sContent-Length: %d\r\n\r\n" % (
             part_fields(stored.fields).without((b"content-type",)).block,
             self._tail(stored, age_s, status),
@@ -132,9 +132,9 @@ class ResponseHeads:
     def forwarded(
         self, response: OriginResponse, connection: Connection, status: bytes, framing: bytes, date: bytes
     ) -> bytes:
-        """The head of an origin's answer as it goes on; `framing` are the lines that frame its body."""
+        """The head of an origin's response as forwarded; `framing` are the lines that frame its body."""
         fields = end_to_end(response.fields)
-        if framing or response.status == 204:  # a HEAD's answer and a 304 keep the length of the body they leave out
+        if framing or response.status == 204:  # a response to HEAD and a 304 keep the length of the body they omit
             fields = fields.without((b"content-length",))
         dated = b"" if b"date" in fields else b"Date: " + date + b"\r\n"
         return b"HTTP/1.1 %d %s\r\n%s%sCache-Status: %s\r\n%s%s%s\r\n" % (
@@ -152,12 +152,12 @@ class ResponseHeads:
     def not_stored(
         self, status: int, connection: Connection, now: float, text: str, lacking: bytes, *, with_body: bool
     ) -> bytes:
-        """A whole answer for want of a stored response, where nobody else is asked; `lacking` as `fwd` would say it."""
+        """A complete response if nothing is stored and no origin is asked; `lacking` in the terms of `fwd`."""
         said = Fields(((b"Cache-Status", self.status(detail=lacking)),))
         return self.error(status, connection, now, text, fields=said, with_body=with_body)
 
     def options(self, connection: Connection, now: float) -> bytes:
-        """The answer to an OPTIONS that asks about the proxy itself."""
+        """The response to an OPTIONS for the proxy itself."""
         return b"HTTP/1.1 200 OK\r\nDate: %s\r\nAllow: %s\r\n%sContent-Length: 0\r\n\r\n" % (
             format_http_date(int(now)),
             b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE",
@@ -174,7 +174,7 @@ class ResponseHeads:
         fields: Fields | None = None,
         with_body: bool = True,
     ) -> bytes:
-        """A whole answer of our own."""
+        """A complete response of the proxy's own."""
         if connection.says_keep_alive:
             fields = (fields or Fields()).with_line(b"Connection", b"keep-alive")
         return error_response(
