@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,30 +17,29 @@ from webproxy.caching.continuation import continuation
 from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, CacheUnavailable, OriginError
-from webproxy.fetch.getfile_fetch import GetfileFetches, GetfileFetchParts, Places
+from webproxy.fetch.getfile_fetch import GetfileFetches, Places
 from webproxy.fetch.hit_for_miss import HitForMiss
-from webproxy.fetch.http_fetch import HttpFetchParts
-from webproxy.fetch.job import Answered, Draft, FetchMeans
-from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse, Partials
+from webproxy.fetch.http_fetch import FetchRequest, HttpFetches, HttpPlan
+from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse, Partials, whole_response
+from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
 from webproxy.fetch.spool import Answer, BodyFound, Spool, SpooledPrefix, SpoolReader, Validated
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable
 from webproxy.http.messages import RequestHead
-from webproxy.origin.client import OriginLimits, Sink
+from webproxy.origin.client import OriginClient, OriginLimits, Sink
 from webproxy.origin.forwarded_request import ForwardedRequest, ForwardSettings
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
-from webproxy.origin.routing import OriginRule, OriginTable
+from webproxy.origin.routing import OriginRule, OriginTable, Target
 from webproxy.origin.via import Via
-from webproxy.store.fill import NO_FILL, CacheFills, Fill, FillRequest, Source
+from webproxy.store.fill import NO_FILL, Fill, FillRequest, Fills, Source
 from webproxy.store.getfile_objects import PLAIN_GET
+from webproxy.store.getfile_variants import GetfileVariants
 from webproxy.store.lookup import ObjectLookup, StoredHit
 from webproxy.store.store import NoStore
 from webproxy.store.store_token import StoreToken
 from webproxy.store.updates import CacheUpdater
 from workloads.origin_stub import OriginStub
-
-LIMITS = OriginLimits(connect_s=5.0, stall_s=20.0, redirects=5, object_bytes_max=1 << 30)
 
 
 class FakeFill:
@@ -58,6 +58,7 @@ class FakeFill:
         self.chunk_bytes = 65_536
         self.refusal = b""
         self.on_cancel: Callable[[], object] = lambda: None
+        self.on_finish: Callable[[], object] = lambda: None
 
     @property
     def is_coming(self) -> bool:
@@ -72,8 +73,9 @@ class FakeFill:
             self.position = None
 
     def finish(self) -> bool:
-        self.position, self.stored = None, self.stores
-        return self.stores
+        self.on_finish()
+        self.position, self.stored = None, self.stores and not self.request.token.revoked
+        return self.stored
 
     def cancel(self) -> None:
         self.on_cancel()
@@ -85,11 +87,11 @@ class FakeFills:
 
     def __init__(self, change: Callable[[FakeFill], None] = lambda fill: None) -> None:
         self.made: list[FakeFill] = []
-        self._change = change
+        self.change = change
 
     def begin(self, request: FillRequest, source: Source) -> Fill:
         self.made.append(FakeFill(request, source))
-        self._change(self.made[-1])
+        self.change(self.made[-1])
         return self.made[-1]
 
 
@@ -140,21 +142,27 @@ class ScriptedOrigin:
         return OriginResponse(status=200, fields=PLAIN_GET.fields)
 
 
-class ScriptedPlan:
-    """As Plan: what the test says. By itself every answer is told with its head and goes into the cache."""
+class ScriptedPlan(Plan):
+    """What the test says. By itself every answer is told with its head and goes into the cache."""
 
-    def __init__(self, *events: Event, fills: FakeFills | None = None, tries: int = 1) -> None:
-        self.key = self.object_key = b"/x"
-        self.name = "http://origin/x"
-        self.tries = tries
-        self.limits = LIMITS
-        self.partial = PartialResponse(NO_PARTIALS, b"/x", PLAIN_GET)
+    def __init__(
+        self,
+        means: FetchMeans,
+        *events: Event,
+        tries: int = 1,
+        stores: bool = True,
+        partials: Partials = NO_PARTIALS,
+        first: Event = Event.TO_FETCH,
+    ) -> None:
+        target = Target(b"/x", OriginRule(url="http://origin", tries=tries), "http://origin", b"/x", b"/x")
+        super().__init__(b"/x", b"/x", target, means, PartialResponse(partials, b"/x", PLAIN_GET))
         self.calls: list[object] = []
+        self._first = first
         self._events = list(events)
-        self._fills = fills
+        self._stores = stores
 
     def first(self) -> Event:
-        return Event.TO_FETCH
+        return self._first
 
     def request(self, question: State, now: float) -> OriginRequest:
         return OriginRequest(url=self.name)
@@ -167,23 +175,19 @@ class ScriptedPlan:
         return Draft(
             response=head,
             stored=stored_response(),
-            place=None if self._fills is None else self.key,
+            place=self.key if self._stores else None,
             continuation=continuation(head.status, head.fields, head.length, answered.response_time),
         )
 
     def completed(self, answered: Answered) -> Draft:
-        return self.draft(answered)
+        whole = whole_response(answered.response, self.partial.stored)
+        return replace(self.draft(replace(answered, response=whole)), completes=True)
 
     def combine(self, draft: Draft, answered: Answered) -> Draft:
         return draft
 
     def answer(self, draft: Draft, fill: Fill, written: int) -> Answer:
         return BodyFound(written if draft.response.length is None else draft.response.length)
-
-    def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:
-        if self._fills is None or draft.place is None or draft.stored is None:
-            return NO_FILL
-        return self._fills.begin(FillRequest(draft.place, draft.stored, draft.response.length, token), spool)
 
     def confirm(self, answered: Answered, token: StoreToken) -> Validated:
         return Validated(self.key, stored_response(), 1)
@@ -194,9 +198,6 @@ class ScriptedPlan:
     def replace(self, draft: Draft, token: StoreToken) -> None:
         self.calls.append("replace")
 
-    def keeps(self, draft: Draft, written: int) -> bool:
-        return False
-
     def end(self, draft: Draft | None, prefix: SpooledPrefix | None, *, stored: bool) -> None:
         self.calls.append(("end", stored))
 
@@ -204,29 +205,52 @@ class ScriptedPlan:
 class RunningFetches(GetfileFetches):
     """Fetches from one origin, with the table that runs them."""
 
-    def __init__(self, table: FetchTable, origin: OriginStub, parts: GetfileFetchParts, tries: int) -> None:
-        super().__init__(table, OriginTable([OriginRule(url=origin.url, tries=tries)]), parts)
+    def __init__(self, table: FetchTable, origins: OriginTable, means: FetchMeans, variants: GetfileVariants) -> None:
+        super().__init__(table, origins, means, variants)
         self.table = table
 
 
 def forwarding(object_bytes_max: int = 1 << 30) -> ForwardedRequest:
     """Asks origins, with limits that no honest answer of a test reaches."""
+    return asking(origin_client(object_bytes_max=object_bytes_max), object_bytes_max)
+
+
+def asking(origin: OriginClient | ScriptedOrigin, object_bytes_max: int = 1 << 30) -> ForwardedRequest:
+    """Asks this origin client."""
     settings = ForwardSettings(redirects=5, object_bytes_max=object_bytes_max, via=Via(b"us", b"0123"))
-    return ForwardedRequest(origin_client(object_bytes_max=object_bytes_max), settings)
+    return ForwardedRequest(origin, settings)
 
 
-def http_fetch_parts(partials: Partials = NO_PARTIALS) -> HttpFetchParts:
-    """What HTTP fetches need, without a cache but for partial responses."""
-    asker, store = forwarding(), NoStore()
-    return HttpFetchParts(
-        means=FetchMeans(origin=asker.origin, window_bytes=1 << 20, continue_after_share=0.5),
-        asker=asker,
+def fetch_means(
+    asker: ForwardedRequest | None = None,
+    fills: Fills = NO_FILL,
+    window_bytes: int = 1 << 20,
+    share: float = 0.0,
+) -> FetchMeans:
+    """What fetches need; without `fills` nothing is stored."""
+    return FetchMeans(
+        asker=asker or forwarding(),
         options=DEFAULT_OPTIONS,
-        updates=CacheUpdater(store, ObjectLookup(store)),
-        fills=CacheFills(store),
-        partials=partials,
-        hit_for_miss=HitForMiss(),
+        fills=fills,
+        window_bytes=window_bytes,
+        continue_after_share=share,
     )
+
+
+_NO_STORE = NoStore()
+_NO_LOOKUP = ObjectLookup(_NO_STORE)
+NO_UPDATES = CacheUpdater(_NO_STORE, _NO_LOOKUP)
+_NO_VARIANTS = GetfileVariants(_NO_LOOKUP, NO_UPDATES)
+
+
+def http_fetches(table: FetchTable) -> HttpFetches:
+    """HTTP fetches of a proxy that stores nothing."""
+    return HttpFetches(table, fetch_means(), NO_UPDATES, NO_PARTIALS)
+
+
+def http_plan(wanted: FetchRequest, partials: Partials = NO_PARTIALS) -> HttpPlan:
+    """What an HTTP fetch does, without a cache but for partial responses."""
+    return HttpPlan(wanted, fetch_means(), NO_UPDATES, partials, HitForMiss())
 
 
 @contextmanager
@@ -247,22 +271,16 @@ def running(
     threads: int = 8,
     tries: int = 3,
     window_bytes: int = 1 << 20,
-    fills: FakeFills | None = None,
-    variants: Places | None = None,
+    fills: Fills = NO_FILL,
+    variants: Places = _NO_VARIANTS,
     directory: Path | None = None,
     object_bytes_max: int = 1 << 30,
 ) -> Iterator[RunningFetches]:
     """Getfile fetches from a stub; without `fills` nothing is stored."""
-    asker = forwarding(object_bytes_max)
-    parts = GetfileFetchParts(
-        means=FetchMeans(origin=asker.origin, window_bytes=window_bytes, continue_after_share=0.0),
-        asker=asker,
-        options=DEFAULT_OPTIONS,
-        fills=NO_FILL if fills is None else fills,
-        variants=variants,
-    )
+    means = fetch_means(forwarding(object_bytes_max), fills, window_bytes)
+    origins = OriginTable([OriginRule(url=origin.url, tries=tries)])
     with table_of(threads, directory) as table:
-        yield RunningFetches(table, origin, parts, tries)
+        yield RunningFetches(table, origins, means, variants)
 
 
 def opened(fetches: GetfileFetches, key: bytes, missed_at: float = float("inf")) -> SpoolReader:

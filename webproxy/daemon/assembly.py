@@ -22,11 +22,10 @@ from webproxy.exchange.local_answers import LocalResponses
 from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads
-from webproxy.fetch.getfile_fetch import GetfileFetches, GetfileFetchParts
-from webproxy.fetch.hit_for_miss import HitForMiss
-from webproxy.fetch.http_fetch import HttpFetches, HttpFetchParts
-from webproxy.fetch.job import FetchMeans
+from webproxy.fetch.getfile_fetch import GetfileFetches
+from webproxy.fetch.http_fetch import HttpFetches
 from webproxy.fetch.partial_response import PartialStore
+from webproxy.fetch.plan import FetchMeans
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.client import OriginClient
 from webproxy.origin.forwarded_request import ForwardedRequest, ForwardSettings
@@ -160,13 +159,13 @@ class _Handlers:
             object_bytes_max=config.object_bytes_max,
             via=Via(name, secrets.token_hex(8).encode()),
         )
-        self._asker = ForwardedRequest(OriginClient(), settings)
         self._means = FetchMeans(
-            origin=self._asker.origin,
+            asker=ForwardedRequest(OriginClient(), settings),
+            options=self._options,
+            fills=CacheFills(store),
             window_bytes=config.spool_window_bytes,
             continue_after_share=config.continue_fetch_after_share,
         )
-        self._fills = CacheFills(store)
         self._lookup = ObjectLookup(store)
         self._updates = CacheUpdater(store, self._lookup, self.table)
         variants = GetfileVariants(self._lookup, self._updates)
@@ -174,7 +173,7 @@ class _Handlers:
         self.getfile = GetfileRequestHandler(
             BodySource(store, wait_s, demand),
             variants,
-            self._getfile_fetches(variants),
+            GetfileFetches(self.table, self._origins, self._means, variants),
             config.wire,
             self.timeouts.client,
             shutdown,
@@ -191,41 +190,23 @@ class _Handlers:
         source = BodySource(store, self.timeouts.cache_s, demand)
         answers = Answers(
             fast_path,
-            LocalResponses(heads, self._asker.via),
+            LocalResponses(heads, self._means.asker.via),
             StoredDelivery(source, heads),
             FetchedDelivery(heads),
-            PassThrough(self._asker, purges, heads, body_timeout_s=config.request_timeout_s),
+            PassThrough(self._means.asker, purges, heads, body_timeout_s=config.request_timeout_s),
             purges,
         )
-        fetch_parts = HttpFetchParts(
-            means=self._means,
-            asker=self._asker,
-            options=self._options,
-            updates=self._updates,
-            fills=self._fills,
-            partials=PartialStore(store, self._lookup, self._updates, self._fills),
-            hit_for_miss=HitForMiss(),
-        )
+        partials = PartialStore(store, self._lookup, self._updates, self._means.fills)
         return HttpRequestHandler(
             self._lookup,
             self._updates,
             self._origins,
-            HttpFetches(self.table, fetch_parts),
+            HttpFetches(self.table, self._means, self._updates, partials),
             answers,
             self._options,
             self.timeouts,
             shutdown,
         )
-
-    def _getfile_fetches(self, variants: GetfileVariants) -> GetfileFetches:
-        parts = GetfileFetchParts(
-            means=self._means,
-            asker=self._asker,
-            options=self._options,
-            fills=self._fills,
-            variants=variants,
-        )
-        return GetfileFetches(self.table, self._origins, parts)
 
 
 def caching_options(config: ProxyConfig) -> CachingOptions:

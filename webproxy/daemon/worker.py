@@ -146,7 +146,7 @@ class ProxyService:
             "invalid": parts.protocols.invalid_total,
             "clients_dropped": parts.parking.too_slow_total,
             "fetches": parts.table.fetched_total,
-            "fetches_joined": parts.table.collapsed_total,
+            "fetches_collapsed": parts.table.collapsed_total,
             "fetches_failed": parts.table.failed_total,
         }
         if parts.cache is not None:

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from webproxy.caching.continuation import continuation
-from webproxy.caching.options import CachingOptions
 from webproxy.caching.stored import StoredResponse
-from webproxy.fetch.job import Answered, Draft, Fetch, FetchMeans
+from webproxy.fetch.job import Fetch
 from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse
-from webproxy.fetch.spool import BodyFound, Spool, SpooledPrefix, SpoolReader, Validated
+from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
+from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable
-from webproxy.origin.client import ABSENT_STATUSES, OriginLimits
-from webproxy.origin.forwarded_request import ForwardedRequest
+from webproxy.origin.client import ABSENT_STATUSES
 from webproxy.origin.request import OriginRequest, getfile_request
-from webproxy.origin.routing import OriginRule, OriginTable, Target
-from webproxy.store.fill import NO_FILL, Fill, FillRequest, Fills
+from webproxy.origin.routing import OriginTable, Target
+from webproxy.store.fill import Fill
 from webproxy.store.getfile_objects import PLAIN_GET, stored_for_getfile
-from webproxy.store.store_token import StoreToken
 
 
 class Places(Protocol):
@@ -41,46 +39,16 @@ class Places(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GetfileFetchParts:
-    """What all getfile fetches of the daemon share."""
+class GetfilePlan(Plan):
+    """A 200 with a body, or nothing."""
 
-    means: FetchMeans
-    asker: ForwardedRequest
-    options: CachingOptions
-    fills: Fills
-    variants: Places | None
-
-
-class GetfilePlan:
-    """As Plan, for a getfile request: a 200 with a body, or nothing."""
-
-    def __init__(self, key: bytes, target: Target, parts: GetfileFetchParts) -> None:
-        assert target.rule is not None
-        self.key = key
-        self.object_key = key
-        self.name = target.url
-        self.partial = PartialResponse(NO_PARTIALS, key, PLAIN_GET)
-        self._rule: OriginRule = target.rule
-        self._parts = parts
-
-    @property
-    def tries(self) -> int:
-        """As the origin's rule says."""
-        return self._rule.tries
-
-    @property
-    def limits(self) -> OriginLimits:
-        """As the origin's rule says."""
-        return self._parts.asker.limits(self._rule)
+    def __init__(self, key: bytes, target: Target, means: FetchMeans, variants: Places) -> None:
+        super().__init__(key, key, target, means, PartialResponse(NO_PARTIALS, key, PLAIN_GET))
+        self._variants = variants
 
     def start(self, spool: Spool, stopping: threading.Event) -> Fetch:
         """As table.Startable.start()."""
-        return Fetch(self, spool, stopping, self._parts.means)
-
-    def first(self) -> Event:
-        """As Plan.first(): all of it."""
-        return Event.TO_FETCH
+        return Fetch(self, spool, stopping)
 
     def request(self, question: State, now: float) -> OriginRequest:  # noqa: ARG002
         """As Plan.request()."""
@@ -95,24 +63,16 @@ class GetfilePlan:
 
     def draft(self, answered: Answered) -> Draft:
         """As Plan.draft(). It has no place if its origin wants that nobody keeps it, or there is nowhere to keep it."""
-        response, key, variants = answered.response, self.key, self._parts.variants
-        stored = self._stored(answered)
-        place: bytes | None = key
-        if stored is not None and variants is not None:
-            place = variants.place(key, stored)
+        response, stored = answered.response, self._stored(answered)
         return Draft(
             response=response,
             stored=stored,
-            place=place if stored is not None else None,
+            place=None if stored is None else self._variants.place(self.key, stored),
             continuation=continuation(response.status, response.fields, response.length, answered.response_time),
         )
 
     def _stored(self, answered: Answered) -> StoredResponse | None:
-        return stored_for_getfile(answered.response, answered.request_time, answered.response_time, self._parts.options)
-
-    def completed(self, answered: Answered) -> Draft:
-        """As Plan.completed(); getfile completes nothing."""
-        raise NotImplementedError
+        return stored_for_getfile(answered.response, answered.request_time, answered.response_time, self.means.options)
 
     def combine(self, draft: Draft, answered: Answered) -> Draft:
         """As Plan.combine(): the fields stay those of the first answer."""
@@ -123,41 +83,20 @@ class GetfilePlan:
         length = draft.response.length
         return BodyFound(written if length is None else length)
 
-    def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:
-        """As Plan.keep()."""
-        if draft.place is None or draft.stored is None:
-            return NO_FILL
-        request = FillRequest(draft.place, draft.stored, draft.response.length, token)
-        return self._parts.fills.begin(request, spool)
-
-    def replace(self, draft: Draft, token: StoreToken) -> None:
-        """As Plan.replace(): what is there serves getfile, however old."""
-
     def settle(self, draft: Draft) -> None:
         """As Plan.settle()."""
-        variants = self._parts.variants
-        if variants is not None and draft.stored is not None and draft.place is not None:
-            variants.enter(self.key, draft.place, draft.stored)
-
-    def confirm(self, answered: Answered, token: StoreToken) -> Validated:
-        """As Plan.confirm(); getfile validates nothing."""
-        raise NotImplementedError
-
-    def keeps(self, draft: Draft, written: int) -> bool:  # noqa: ARG002
-        """As Plan.keeps(): getfile leaves no partial responses."""
-        return False
-
-    def end(self, draft: Draft | None, prefix: SpooledPrefix | None, *, stored: bool) -> None:
-        """As Plan.end()."""
+        if draft.stored is not None and draft.place is not None:
+            self._variants.enter(self.key, draft.place, draft.stored)
 
 
 class GetfileFetches:
     """What getfile clients ask of an origin."""
 
-    def __init__(self, table: FetchTable, origins: OriginTable, parts: GetfileFetchParts) -> None:
+    def __init__(self, table: FetchTable, origins: OriginTable, means: FetchMeans, variants: Places) -> None:
         self._table = table
         self._origins = origins
-        self._parts = parts
+        self._means = means
+        self._variants = variants
 
     def open(self, key: bytes, missed_at: float = math.inf) -> SpoolReader | None:
         """A reader of the key's body: of the fetch that runs already, or of a new one.
@@ -169,7 +108,8 @@ class GetfileFetches:
             Overloaded: too many fetches at once.
             OriginUnreachable: the daemon stops.
         """
-        opened = self._table.open(GetfilePlan(key, self._origins.choose(None, key), self._parts), missed_at)
+        plan = GetfilePlan(key, self._origins.choose(None, key), self._means, self._variants)
+        opened = self._table.open(plan, missed_at)
         return None if opened is None else opened.reader
 
     def has_origin(self, key: bytes) -> bool:

@@ -15,7 +15,6 @@ from typing import Final
 
 from webproxy.caching.continuation import continuation
 from webproxy.caching.directives import request_directives
-from webproxy.caching.options import CachingOptions
 from webproxy.caching.partial import is_worth_keeping
 from webproxy.caching.storability import Storability, may_store, store_response, takes_the_place
 from webproxy.caching.stored import StoredResponse
@@ -23,18 +22,17 @@ from webproxy.caching.validation import barred, conditional_request, freshen, ma
 from webproxy.caching.variants import VariantIndex, has_others, new_variant, selecting_fields, variant_key
 from webproxy.errors import OriginBadReply, WebProxyError
 from webproxy.fetch.hit_for_miss import HitForMiss
-from webproxy.fetch.job import Answered, Draft, Fetch, FetchMeans
+from webproxy.fetch.job import Fetch
 from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse, Partials, whole_response
+from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
 from webproxy.fetch.spool import Head, Spool, SpooledPrefix, Validated
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable, Opened
 from webproxy.http.messages import RequestHead, ResponseHead
-from webproxy.origin.client import OriginLimits
-from webproxy.origin.forwarded_request import ForwardedRequest
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
-from webproxy.origin.routing import OriginRule, Target
-from webproxy.store.fill import NO_FILL, Fill, FillRequest, Fills
+from webproxy.origin.routing import Target
+from webproxy.store.fill import NO_FILL, Fill
 from webproxy.store.lookup import KEY_BYTES_MAX, PART_SUFFIX, StoredHit
 from webproxy.store.store_token import StoreToken
 from webproxy.store.updates import CacheUpdater
@@ -70,49 +68,30 @@ class FetchRequest:
         return key + PART_SUFFIX if self.validates is not None and self.validates.stored.incomplete else key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpFetchParts:
-    """What all HTTP fetches of the daemon share."""
+class HttpPlan(Plan):
+    """Every status is an answer, and is told with its head."""
 
-    means: FetchMeans
-    asker: ForwardedRequest
-    options: CachingOptions
-    updates: CacheUpdater
-    fills: Fills
-    partials: Partials
-    hit_for_miss: HitForMiss
-
-
-class HttpPlan:
-    """As Plan, for an HTTP request: every status is an answer, and is told with its head."""
-
-    def __init__(self, wanted: FetchRequest, parts: HttpFetchParts) -> None:
-        assert wanted.target.rule is not None
+    def __init__(
+        self,
+        wanted: FetchRequest,
+        means: FetchMeans,
+        updates: CacheUpdater,
+        partials: Partials,
+        hit_for_miss: HitForMiss,
+    ) -> None:
         key = wanted.target.key
-        self.key = wanted.fetch_key
-        self.object_key = key
-        self.name = wanted.target.url
-        self._wanted = wanted
-        self._parts = parts
-        self._rule: OriginRule = wanted.target.rule
         # What a HEAD asks about is fetched whole, for the cache.
         self._asked = wanted.request if wanted.request.method == b"GET" else replace(wanted.request, method=b"GET")
-        partials = parts.partials if len(key) <= KEY_BYTES_MAX else NO_PARTIALS
-        self.partial = PartialResponse(partials, key, self._asked, wanted.validates)
-
-    @property
-    def tries(self) -> int:
-        """As the origin's rule says."""
-        return self._rule.tries
-
-    @property
-    def limits(self) -> OriginLimits:
-        """As the origin's rule says."""
-        return self._parts.asker.limits(self._rule)
+        partials = partials if len(key) <= KEY_BYTES_MAX else NO_PARTIALS
+        partial = PartialResponse(partials, key, self._asked, wanted.validates)
+        super().__init__(wanted.fetch_key, key, wanted.target, means, partial)
+        self._wanted = wanted
+        self._updates = updates
+        self._hit_for_miss = hit_for_miss
 
     def start(self, spool: Spool, stopping: threading.Event) -> Fetch:
         """As table.Startable.start()."""
-        return Fetch(self, spool, stopping, self._parts.means)
+        return Fetch(self, spool, stopping)
 
     # -- questions and answers -----------------------------------------------------------------------------------
     def first(self) -> Event:
@@ -125,7 +104,7 @@ class HttpPlan:
         """As Plan.request()."""
         target, validates = self._wanted.target, self._wanted.validates
         validated = validates.stored if validates is not None and question is State.VALIDATE else None
-        fields = conditional_request(self._parts.asker.forwarded(self._wanted.request, target), validated)
+        fields = conditional_request(self.means.asker.forwarded(self._wanted.request, target), validated)
         if question is State.COMPLETE:
             fields = self.partial.rest_of(fields, now)
         return OriginRequest(url=target.url, fields=fields, named_by_operator=target.named_by_operator)
@@ -158,13 +137,13 @@ class HttpPlan:
             _head_of(answered.response),
             request_time=answered.request_time,
             response_time=answered.response_time,
-            options=self._parts.options,
+            options=self.means.options,
         )
 
     # -- what is told and stored ---------------------------------------------------------------------------------
     def draft(self, answered: Answered) -> Draft:
         """As Plan.draft(). It makes the partial response useless if it says what the origin has now."""
-        response, options = answered.response, self._parts.options
+        response, options = answered.response, self.means.options
         if takes_the_place(response.status):
             self.partial.discard()
         head = ResponseHead(response.status, response.fields.without(_BODY_FIELDS), response.reason)
@@ -183,7 +162,7 @@ class HttpPlan:
         """As Plan.completed(): the head of the rest updates that of the beginning (RFC 9111 section 3.4)."""
         stored = replace(self._freshened(self.partial.stored, answered), incomplete=False)
         head = ResponseHead(stored.status, stored.fields, stored.reason)
-        verdict = may_store(self._asked, head, answered.response_time, self._parts.options)
+        verdict = may_store(self._asked, head, answered.response_time, self.means.options)
         whole = whole_response(answered.response, stored)
         return self._draft(whole, stored, verdict, answered.response_time, completes=True)
 
@@ -220,7 +199,7 @@ class HttpPlan:
         """As Plan.combine()."""
         assert draft.stored is not None
         combined = self._freshened(draft.combined or draft.stored, answered)
-        is_kept = may_keep(self._asked, combined, self._parts.options) and not varies_otherwise(draft.stored, combined)
+        is_kept = may_keep(self._asked, combined, self.means.options) and not varies_otherwise(draft.stored, combined)
         return replace(draft, combined=combined, place=draft.place if is_kept else None)
 
     def answer(self, draft: Draft, fill: Fill, written: int) -> Head:  # noqa: ARG002
@@ -233,27 +212,24 @@ class HttpPlan:
 
     def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:
         """As Plan.keep()."""
-        fill: Fill = NO_FILL
-        if draft.place is not None and draft.stored is not None:
-            self._parts.hit_for_miss.forget(self.key)
-            made_of = self.partial if draft.completes else None
-            request = FillRequest(draft.place, draft.stored, draft.response.length, token, made_of)
-            fill = self._parts.fills.begin(request, spool)
+        fill = super().keep(draft, spool, token)
+        if draft.place is not None:
+            self._hit_for_miss.forget(self.key)
         if fill is NO_FILL and takes_the_place(draft.response.status):
             self.replace(draft, token)
         return fill
 
     def replace(self, draft: Draft, token: StoreToken) -> None:
         """As Plan.replace(). The partial response may still be read."""
-        key, updates = self._wanted.replaces, self._parts.updates
+        key = self._wanted.replaces
         is_read = draft.completes and key == self.object_key + PART_SUFFIX
         with token.use() as granted:
             if granted and key and not is_read:
-                updates.remove(key)
+                self._updates.remove(key)
 
     def settle(self, draft: Draft) -> None:
         """As Plan.settle()."""
-        updates, stored, combined = self._parts.updates, draft.stored, draft.combined
+        updates, stored, combined = self._updates, draft.stored, draft.combined
         assert stored is not None
         assert draft.place is not None
         if combined is not None and combined.selecting == stored.selecting:
@@ -265,12 +241,12 @@ class HttpPlan:
 
     def confirm(self, answered: Answered, token: StoreToken) -> Validated:
         """As Plan.confirm()."""
-        found, updates, is_updated = self._wanted.validates, self._parts.updates, False
+        found, updates, is_updated = self._wanted.validates, self._updates, False
         assert found is not None
         freshened = self._freshened(found.stored, answered)
         # What was invalidated in the meantime stays so: the origin was asked before that.
         with token.use() as granted:
-            is_kept = granted and may_keep(self._asked, freshened, self._parts.options)
+            is_kept = granted and may_keep(self._asked, freshened, self.means.options)
             if is_kept:
                 is_updated = updates.update(found.key, found.version, freshened)
             elif granted:
@@ -304,14 +280,17 @@ def _head_of(response: OriginResponse) -> ResponseHead:
 class HttpFetches:
     """What HTTP clients ask of an origin."""
 
-    def __init__(self, table: FetchTable, parts: HttpFetchParts) -> None:
+    def __init__(self, table: FetchTable, means: FetchMeans, updates: CacheUpdater, partials: Partials) -> None:
         self._table = table
-        self._parts = parts
+        self._means = means
+        self._updates = updates
+        self._partials = partials
+        self._hit_for_miss = HitForMiss()
 
     def mark_unshareable(self, wanted: FetchRequest, answer: Head | Validated) -> None:
         """The answer of a collapsed fetch is of no use to this request, and will be of none to the next."""
         if isinstance(answer, Head) and not answer.is_shareable and answer.response.status < 500:
-            self._parts.hit_for_miss.note(wanted.fetch_key, monotonic())
+            self._hit_for_miss.note(wanted.fetch_key, monotonic())
 
     def open(self, wanted: FetchRequest, missed_at: float, *, bypass: bool = False) -> Opened | None:
         """A reader of the answer; None when the cache was filled since `missed_at`.
@@ -321,9 +300,10 @@ class HttpFetches:
         bypass = (
             bypass
             or request_directives(wanted.request.fields).no_cache
-            or self._parts.hit_for_miss.holds(wanted.fetch_key, monotonic())
+            or self._hit_for_miss.holds(wanted.fetch_key, monotonic())
         )
-        return self._table.open(HttpPlan(wanted, self._parts), missed_at, collapse=not bypass)
+        plan = HttpPlan(wanted, self._means, self._updates, self._partials, self._hit_for_miss)
+        return self._table.open(plan, missed_at, collapse=not bypass)
 
     def validate_in_background(self, wanted: FetchRequest, now: float) -> None:
         """Begin a validation that nobody waits for, unless one runs already; never raises. Not for no-store."""

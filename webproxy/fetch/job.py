@@ -1,7 +1,8 @@
 """Fetch: drives the state machine of one fetch: asks the origin, writes the spool, fills the cache, tells the readers.
 
-One driver for HTTP and getfile. What the two differ in is a `Plan`: which question comes first, what an answer means,
-and where it is stored. The order of things is the table's (state.py); nothing here decides what comes next.
+One driver for HTTP and getfile. What the two differ in is a `Plan` (plan.py): which question comes first, what an
+answer means, and where it is stored. The order of things is the table's (state.py); nothing here decides what comes
+next.
 
 A fetch runs in one thread, which calls `run()` and then `end()`. It is the sink of its own exchanges: the origin client
 calls `begin`, `write` and `idle` from within `fetch()`. Readers and purges come from other threads; they only touch
@@ -19,20 +20,19 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import time
-from typing import Final, Protocol
+from typing import Final
 
 from shmchannel.deadline import Deadline
 from webproxy.caching.continuation import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
-from webproxy.caching.stored import StoredResponse
 from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable
 from webproxy.fetch.backoff import pause_before_try
-from webproxy.fetch.partial_response import PartialResponse
-from webproxy.fetch.spool import Answer, BodyMissing, Spool, SpooledPrefix, Validated
+from webproxy.fetch.plan import Answered, Draft, Plan
+from webproxy.fetch.spool import BodyMissing, Spool, SpooledPrefix
 from webproxy.fetch.state import TAKES_BODY, Action, Event, Progress, State
 from webproxy.http.fields import Fields
-from webproxy.origin.client import OriginLimits, Sink
+from webproxy.origin.client import Sink
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.store.fill import NO_FILL, Fill
@@ -44,134 +44,16 @@ LOOK_SECONDS = 0.25
 """How often a fetch that pauses before another try checks whether anybody still wants it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The head of an answer, and when it was asked for and came (seconds since the epoch)."""
-
-    response: OriginResponse
-    request_time: float
-    response_time: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """What an answer is to the readers and to the cache."""
-
-    response: OriginResponse
-    """The head that the readers are told."""
-    stored: StoredResponse | None
-    """What is kept of it or, where it may not be kept, what it is to those who share it."""
-    place: bytes | None
-    """The key that it is stored under; None when it may not be stored."""
-    continuation: Continuation | None
-    """What a later answer must match to be the rest of the body, if that can be told."""
-    detail: bytes = b""
-    """Why it is not stored."""
-    completes: bool = False
-    """The body begins with the partial response."""
-    combined: StoredResponse | None = None
-    """What the heads of later rests have made of `stored`."""
-
-
-class Plan(Protocol):
-    """What one kind of client asks for, and what an answer means to it."""
-
-    @property
-    def key(self) -> bytes:
-        """What the fetch is shared, and remembered, under."""
-
-    @property
-    def object_key(self) -> bytes:
-        """The key of the URL whose objects the fetch stores or changes."""
-
-    @property
-    def name(self) -> str:
-        """What is fetched, for an error text."""
-
-    @property
-    def tries(self) -> int:
-        """How often a question may be asked in all."""
-
-    @property
-    def limits(self) -> OriginLimits:
-        """Those of the origin."""
-
-    @property
-    def partial(self) -> PartialResponse:
-        """What the cache has of the body already."""
-
-    def first(self) -> Event:
-        """How the fetch begins."""
-
-    def request(self, question: State, now: float) -> OriginRequest:
-        """What the origin is asked, but for the range that RESUME adds."""
-
-    def judge(self, question: State, answered: Answered) -> Event:
-        """What an answer to a question other than RESUME is.
-
-        Raises:
-            OriginBadReply: nothing that an origin may answer.
-        """
-
-    def draft(self, answered: Answered) -> Draft:
-        """What an answer of its own is to readers and cache."""
-
-    def completed(self, answered: Answered) -> Draft:
-        """What the partial response and its rest are together."""
-
-    def combine(self, draft: Draft, answered: Answered) -> Draft:
-        """What the head of the rest makes of the whole; without a place if it forbids to store it."""
-
-    def answer(self, draft: Draft, fill: Fill, written: int) -> Answer:
-        """What the readers are told; `written` is the length of a body that did not say its own."""
-
-    def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:
-        """Begin to store the answer; if it is not stored, what it replaces must not serve any longer."""
-
-    def confirm(self, answered: Answered, token: StoreToken) -> Validated:
-        """A 304 confirms the stored response: update it. What the readers are told."""
-
-    def settle(self, draft: Draft) -> None:
-        """The answer is stored in its place: let whatever else lies under the key agree."""
-
-    def replace(self, draft: Draft, token: StoreToken) -> None:
-        """The cache did not take the answer: what it replaces must not serve any longer."""
-
-    def keeps(self, draft: Draft, written: int) -> bool:
-        """Whether so much of a body that broke off is kept as a partial response."""
-
-    def end(self, draft: Draft | None, prefix: SpooledPrefix | None, *, stored: bool) -> None:
-        """The fetch is over, and its readers know: keep the prefix, remove a partial response without use."""
-
-
-class Origin(Protocol):
-    """Who can be asked, as OriginClient."""
-
-    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits) -> OriginResponse:
-        """As OriginClient.fetch()."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchMeans:
-    """What every fetch works with."""
-
-    origin: Origin
-    window_bytes: int
-    """How far the body may be ahead of whoever takes it fastest."""
-    continue_after_share: float
-    """From this share of the body on it is fetched for the cache though its readers have left."""
-
-
 class Fetch(Sink):
     """One fetch from an origin into a spool and, chunk by chunk, into the cache."""
 
-    def __init__(self, plan: Plan, spool: Spool, stopping: threading.Event, means: FetchMeans) -> None:
+    def __init__(self, plan: Plan, spool: Spool, stopping: threading.Event) -> None:
         self.spool = spool
         self.token = StoreToken()
         self.stored = False
         """True once the cache has what was asked for: who looked before that should look again."""
         self._plan = plan
-        self._means = means
+        self._means = plan.means
         self._stopping = stopping
         self._progress = Progress(tries_left=plan.tries - 1)
         self._asked_at = 0.0
@@ -179,21 +61,6 @@ class Fetch(Sink):
         self._draft: Draft | None = None
         self._fill: Fill = NO_FILL
         self._failure: OriginError | None = None
-
-    @property
-    def key(self) -> bytes:
-        """As Plan.key."""
-        return self._plan.key
-
-    @property
-    def object_key(self) -> bytes:
-        """As Plan.object_key."""
-        return self._plan.object_key
-
-    @property
-    def name(self) -> str:
-        """As Plan.name."""
-        return self._plan.name
 
     def run(self) -> OriginError | None:
         """Fetch until nothing more can happen; returns why it failed. The readers hear of the end by end()."""
@@ -216,7 +83,7 @@ class Fetch(Sink):
         if event is Event.BROKE:
             self._failure = error.with_traceback(None)  # which would hold this object
         else:
-            log.debug("trying again", extra={"url": self.name, "reason": str(error)})
+            log.debug("trying again", extra={"url": self._plan.name, "reason": str(error)})
         return event
 
     # -- the origin ----------------------------------------------------------------------------------------------
@@ -232,7 +99,7 @@ class Fetch(Sink):
         try:
             self._check_wanted()
             self._asked_at = time()
-            self._means.origin.fetch(self._request(), self, self._plan.limits)
+            self._means.asker.origin.fetch(self._request(), self, self._plan.limits)
             self._check_end()
         except OriginError as error:
             return self._fail(error)
@@ -244,7 +111,7 @@ class Fetch(Sink):
         if self._stopping.is_set():
             raise OriginUnreachable("the daemon stops")
         if self.idle():
-            raise FetchAborted(f"{self.name}: nobody waits for it")
+            raise FetchAborted(f"{self._plan.name}: nobody waits for it")
 
     def _request(self) -> OriginRequest:
         question = self._progress.state
@@ -261,7 +128,7 @@ class Fetch(Sink):
             again = status >= 500 or status in AGAIN_MAY_HELP
             raise OriginBadReply(f"status {status}", status=status, retryable=again)
         if state is State.BODY and self._length is not None and self.spool.written < self._length:
-            raise OriginBadReply(f"{self.name}: {self.spool.written} of {self._length} bytes", retryable=True)
+            raise OriginBadReply(f"{self._plan.name}: {self.spool.written} of {self._length} bytes", retryable=True)
 
     def interim(self, status: int, fields: Fields) -> None:
         """As Sink.interim(): for whoever reads, and never stored."""
@@ -285,7 +152,7 @@ class Fetch(Sink):
         ):
             return Event.REST
         raise OriginBadReply(
-            f"{self.name}: status {response.status} is not the rest behind {position} bytes",
+            f"{self._plan.name}: status {response.status} is not the rest behind {position} bytes",
             status=response.status,
             retryable=response.status in AGAIN_MAY_HELP,
         )
@@ -307,7 +174,7 @@ class Fetch(Sink):
             self._check_wanted()
             if not partial.copy(self.spool.written, self.spool.write):
                 if not self._can_resume:
-                    raise OriginUnreachable(f"{self.name}: its beginning left the cache while it was read")
+                    raise OriginUnreachable(f"{self._plan.name}: its beginning left the cache while it was read")
                 return Event.COPY_LOST
             self.keep_pace()
         return Event.COPIED
@@ -374,7 +241,7 @@ class Fetch(Sink):
             if self._progress.state is State.UNTOLD:
                 self._take(Event.FIRST_BYTES)
             if self.spool.written + len(data) > length:
-                raise OriginBadReply(f"{self.name}: more than the {length} bytes that were said")
+                raise OriginBadReply(f"{self._plan.name}: more than the {length} bytes that were said")
         self.spool.write(data)
         self.keep_pace()
 
@@ -437,7 +304,7 @@ class Fetch(Sink):
         try:
             return self.spool.prefix()
         except OSError as error:
-            log.info("partial response not stored", extra={"key": self.object_key, "reason": str(error)})
+            log.info("partial response not stored", extra={"key": self._plan.object_key, "reason": str(error)})
             return None
 
 

@@ -24,9 +24,9 @@ from webproxy.fetch.spool import SpooledPrefix
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.origin.response_head import OriginResponse
-from webproxy.store.fill import FillRequest, Fills
+from webproxy.store.fill import NO_FILL, FillRequest, Fills
 from webproxy.store.lookup import PART_SUFFIX, ObjectLookup, StoredHit
-from webproxy.store.store import Missing, Store
+from webproxy.store.store import Missing, NoStore, Store
 from webproxy.store.updates import CacheUpdater
 
 log = logging.getLogger(__name__)
@@ -125,30 +125,14 @@ class PartialStore:
         self._updates.remove(key + PART_SUFFIX)
 
 
-class NoPartials:
-    """As Partials, for fetches that neither complete nor leave one: of getfile, of a key too long, without a cache."""
-
-    def find(self, key: bytes, request: RequestHead) -> StoredHit | None:  # noqa: ARG002
-        """None."""
-        return None
-
-    def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:  # noqa: ARG002
-        """Not to be had."""
-        raise CacheUnavailable("there are no partial responses")
-
-    def keep(self, key: bytes, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> bool:  # noqa: ARG002
-        """Not at all."""
-        return False
-
-    def is_as_found(self, part: StoredHit) -> bool:  # noqa: ARG002
-        """It is not."""
-        return False
-
-    def drop(self, key: bytes) -> None:
-        """There is nothing to remove."""
+def _no_partials() -> PartialStore:
+    store = NoStore()
+    lookup = ObjectLookup(store)
+    return PartialStore(store, lookup, CacheUpdater(store, lookup), NO_FILL)
 
 
-NO_PARTIALS: Final = NoPartials()
+NO_PARTIALS: Final = _no_partials()
+"""For fetches that neither complete nor leave one: of getfile, or of a key that is too long."""
 
 
 class PartialResponse:

@@ -47,14 +47,6 @@ class Job(Protocol):
     """One fetch."""
 
     @property
-    def object_key(self) -> bytes:
-        """The key of the URL whose objects it stores or changes."""
-
-    @property
-    def name(self) -> str:
-        """What is fetched, for the log."""
-
-    @property
     def token(self) -> StoreToken:
         """What a purge revokes."""
 
@@ -74,7 +66,15 @@ class Startable(Protocol):
 
     @property
     def key(self) -> bytes:
-        """What the fetch is shared under."""
+        """What the fetch is shared, and remembered, under."""
+
+    @property
+    def object_key(self) -> bytes:
+        """The key of the URL whose objects it stores or changes."""
+
+    @property
+    def name(self) -> str:
+        """What is fetched, for the log."""
 
     def start(self, spool: Spool, stopping: threading.Event) -> Job:
         """A fetch into this spool, which ends early once `stopping` is set."""
@@ -91,9 +91,13 @@ class Opened(NamedTuple):
 class _Entry:
     """A fetch of the table."""
 
-    key: bytes
+    wanted: Startable
     job: Job
     spool: Spool
+
+    @property
+    def key(self) -> bytes:
+        return self.wanted.key
 
 
 class FetchTable:
@@ -147,7 +151,7 @@ class FetchTable:
         spool = Spool(self._spool_directory)
         reader = spool.join()
         assert reader is not None
-        entry = _Entry(wanted.key, wanted.start(spool, self._stopping), spool)
+        entry = _Entry(wanted, wanted.start(spool, self._stopping), spool)
         self._pending.append(entry)
         if self._idle < len(self._pending) and len(self._threads) < self._threads_max:
             thread = threading.Thread(target=self._work, name=f"fetch-{len(self._threads)}", daemon=True)
@@ -181,7 +185,7 @@ class FetchTable:
         try:
             failure = job.run()
         except Exception as error:
-            log.exception("fetch broken", extra={"url": job.name})
+            log.exception("fetch broken", extra={"url": entry.wanted.name})
             failure = OriginUnreachable(f"broken: {error!r}")
         with self._change:
             if self._running.get(entry.key) is entry:
@@ -195,7 +199,7 @@ class FetchTable:
             self.failed_total += failure is not None
         job.end(failure)
         if failure is not None:
-            log.info("fetch failed", extra={"url": job.name, "reason": str(failure)})
+            log.info("fetch failed", extra={"url": entry.wanted.name, "reason": str(failure)})
 
     def revoke(self, object_key: bytes, deadline: Deadline) -> bool:
         """What is being fetched for the key goes only to those who wait for it now: it is neither joined nor stored.
@@ -203,7 +207,7 @@ class FetchTable:
         Returns when nothing of it is stored any longer; False when that was not certain in time.
         """
         with self._change:
-            revoked = [entry for entry in self._living if entry.job.object_key == object_key]
+            revoked = [entry for entry in self._living if entry.wanted.object_key == object_key]
             for entry in revoked:
                 if self._running.get(entry.key) is entry:
                     del self._running[entry.key]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.fetching import http_fetch_parts
+from tests.support.fetching import NO_UPDATES, fetch_means, forwarding, http_fetches
 from tests.support.handlers import TIMEOUTS
 from tests.support.http_sockets import http_connection
 from tests.support.streams import source_of
@@ -23,6 +23,7 @@ from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
+from webproxy.fetch.partial_response import NO_PARTIALS
 from webproxy.fetch.table import FetchTable, Opened
 from webproxy.origin.routing import OriginRule, OriginTable
 from webproxy.origin.via import Via
@@ -41,7 +42,7 @@ class FailingFetches(HttpFetches):
     """No fetch begins."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(FetchTable(threads=1, spool_directory=None), http_fetch_parts())
+        super().__init__(FetchTable(threads=1, spool_directory=None), fetch_means(), NO_UPDATES, NO_PARTIALS)
         self._error = error
 
     def open(self, wanted: FetchRequest, missed_at: float, *, bypass: bool = False) -> Opened | None:
@@ -49,7 +50,7 @@ class FailingFetches(HttpFetches):
 
 
 def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRequestHandler:
-    parts, heads = http_fetch_parts(), ResponseHeads(b"us")
+    heads = ResponseHeads(b"us")
     store = NoStore()
     lookup = ObjectLookup(store)
     updates = CacheUpdater(store, lookup)
@@ -60,10 +61,10 @@ def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRe
         LocalResponses(heads, VIA),
         StoredDelivery(source_of(store), heads),
         FetchedDelivery(heads),
-        PassThrough(parts.asker, purges, heads, body_timeout_s=1.0),
+        PassThrough(forwarding(), purges, heads, body_timeout_s=1.0),
         purges,
     )
-    fetches = fetches or HttpFetches(table, parts)
+    fetches = fetches or http_fetches(table)
     return HttpRequestHandler(lookup, updates, origins, fetches, answers, DEFAULT_OPTIONS, TIMEOUTS, Shutdown())
 
 

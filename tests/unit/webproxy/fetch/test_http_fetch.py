@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.fetching import FakeFill, FakePartials, http_fetch_parts
+from tests.support.fetching import FakeFill, FakePartials, http_plan
 from tests.support.http_values import NOW, fields, request, stored_response
 from webproxy.errors import OriginBadReply
 from webproxy.fetch.http_fetch import FetchRequest, HttpPlan
-from webproxy.fetch.job import Answered
 from webproxy.fetch.partial_response import NO_PARTIALS, Partials
+from webproxy.fetch.plan import Answered
 from webproxy.fetch.spool import Spool
 from webproxy.fetch.state import Event, State
 from webproxy.origin.response_head import OriginResponse
@@ -42,7 +42,7 @@ def test_the_validation_of_a_part_is_a_fetch_of_its_own() -> None:
 
 # -- questions and answers -------------------------------------------------------------------------------------------
 def plan(partials: Partials = NO_PARTIALS, **wanted: Any) -> HttpPlan:
-    return HttpPlan(FetchRequest(TARGET, request(), **wanted), http_fetch_parts(partials))
+    return http_plan(FetchRequest(TARGET, request(), **wanted), partials)
 
 
 def answered(*lines: bytes, status: int = 200, length: int | None = 600) -> Answered:
@@ -55,6 +55,7 @@ STALE = StoredHit(b"/x", stored_response(b'ETag: "a"', b"Vary: A", selecting=((b
 def test_it_begins_with_what_there_is() -> None:
     assert plan(validates=STALE).first() is Event.TO_VALIDATE
     assert plan().first() is Event.TO_COMPLETE
+    assert plan(nothing_below=True).first() is Event.TO_FETCH
 
 
 def test_what_is_asked() -> None:

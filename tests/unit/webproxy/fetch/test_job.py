@@ -6,19 +6,31 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
+from contextlib import suppress
+from typing import Any, TypeAlias
 
 import pytest
 
-from tests.support.fetching import FakeFill, FakeFills, ScriptedOrigin, ScriptedPlan, joined
-from tests.support.http_values import fields
+from tests.support.fetching import (
+    FakeFill,
+    FakeFills,
+    FakePartials,
+    ScriptedOrigin,
+    ScriptedPlan,
+    asking,
+    fetch_means,
+    joined,
+)
+from tests.support.http_values import fields, stored_response
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.errors import BodyCutShort, OriginBadReply, OriginError, OriginTimeout, OriginUnreachable
-from webproxy.fetch.job import Fetch, FetchMeans
+from webproxy.errors import BodyCutShort, FetchAborted, OriginBadReply, OriginError, OriginTimeout, OriginUnreachable
+from webproxy.fetch.job import Fetch
 from webproxy.fetch.spool import PUNCH_BYTES, BodyFound, Spool
 from webproxy.fetch.state import Event
+from webproxy.http.messages import RequestHead
 from webproxy.origin.client import Sink
 from webproxy.origin.response_head import OriginResponse
+from webproxy.store.lookup import StoredHit
 
 WINDOW = 1000
 Script: TypeAlias = Callable[[Sink], None]
@@ -36,15 +48,15 @@ def head(length: int | None, *lines: bytes, status: int = 200) -> OriginResponse
 class Running:
     """A fetch with one reader and an origin that the test plays."""
 
-    def __init__(self, plan: ScriptedPlan, fills: FakeFills, share: float) -> None:
-        self.plan = plan
-        self.fills = fills
+    def __init__(self, *events: Event, share: float, **plan: Any) -> None:
+        self.fills = FakeFills(lambda fill: setattr(fill, "position", 0))
         self.stop = threading.Event()
         self.origin = ScriptedOrigin()
         self.spool = Spool(None)
         self.reader = joined(self.spool)
-        means = FetchMeans(origin=self.origin, window_bytes=WINDOW, continue_after_share=share)
-        self.fetch = Fetch(plan, self.spool, self.stop, means)
+        means = fetch_means(asking(self.origin), self.fills, WINDOW, share)
+        self.plan = ScriptedPlan(means, *events, **plan)
+        self.fetch = Fetch(self.plan, self.spool, self.stop)
 
     @property
     def fill(self) -> FakeFill:
@@ -66,9 +78,8 @@ Make: TypeAlias = Callable[..., Running]
 
 @pytest.fixture
 def make() -> Make:
-    def made(*events: Event, share: float = 0.0, cache: bool = True, tries: int = 1) -> Running:
-        fills = FakeFills(lambda fill: setattr(fill, "position", 0))
-        return Running(ScriptedPlan(*events, fills=fills if cache else None, tries=tries), fills, share)
+    def made(*events: Event, share: float = 0.0, cache: bool = True, **plan: Any) -> Running:
+        return Running(*events, share=share, stores=cache, **plan)
 
     return made
 
@@ -430,3 +441,103 @@ def test_an_end_in_mid_body_is_short_for_clients_and_cancelled_for_the_cache(mak
     assert told == ["stalled"], "before the cache"
     assert running.fill.cancelled
     assert running.plan.calls == [("end", False)]
+
+
+# -- faults at each step ---------------------------------------------------------------------------------------------
+class Interrupted(FakePartials):
+    """A partial response of three bytes of ten; something happens at each of its steps."""
+
+    def __init__(self, happens: Callable[[str], None]) -> None:
+        super().__init__(stored_response(ETAG, body_bytes=10, incomplete=True))
+        assert self.part is not None
+        self.part.held_bytes = 3
+        self._happens = happens
+
+    def find(self, key: bytes, asked: RequestHead) -> StoredHit | None:
+        self._happens("looked")
+        return super().find(key, asked)
+
+    def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:
+        take(memoryview(b"abc"[offset : offset + 2]))
+        self._happens("copied" if offset else "copied the first piece")
+        return 2
+
+
+STEPS = ["looked", "asked", "copied the first piece", "copied", "half of it has come", "all has come", "filled"]
+
+
+def purge(running: Running) -> None:
+    assert running.fetch.token.revoke(0.0)
+
+
+def leave(running: Running) -> None:
+    running.reader.close()
+
+
+def stop(running: Running) -> None:
+    running.stop.set()
+
+
+def break_off(running: Running) -> None:
+    raise OriginTimeout("stalled", retryable=True)
+
+
+def fill_the_disk(running: Running) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("fault", [purge, leave, stop, break_off, fill_the_disk])
+@pytest.mark.parametrize("tries", [1, 2])
+def test_a_fault_at_each_step(fault: Callable[[Running], None], step: str, tries: int) -> None:
+    """The readers get every byte or a failure, and the cache all of it or nothing; neither waits for ever."""
+    left = [step]
+
+    def happens(now: str) -> None:
+        if left == [now] and (fault not in (break_off, fill_the_disk) or now not in ("looked", "filled")):
+            left.clear()
+            fault(running)
+
+    def play(sink: Sink) -> None:
+        happens("asked")
+        resumes = running.spool.answered
+        position = running.spool.written if resumes else 3
+        said = fields(ETAG, b"Content-Range: bytes %d-9/10" % position)
+        if not sink.begin(OriginResponse(status=206, fields=said, length=10 - position)):
+            return
+        middle = max(position, 5)
+        sink.write(b"abcdefghij"[position:middle])
+        happens("half of it has come")
+        if sink.idle():
+            raise FetchAborted("nobody waits")
+        sink.write(b"abcdefghij"[middle:])
+        happens("all has come")
+
+    running = Running(
+        Event.REST, Event.REST, share=1.0, partials=Interrupted(happens), first=Event.TO_COMPLETE, tries=tries
+    )
+    running.fills.change = lambda fill: setattr(fill, "on_finish", lambda: happens("filled"))
+    running.origin.scripts += [play] * tries
+    failure = running.fetch.run()
+    running.fetch.end(failure)
+    assert not left or (fault in (break_off, fill_the_disk) and step in ("looked", "filled")), "it has happened"
+    if fault is not leave:
+        got = read_what_came(running)
+        assert b"abcdefghij".startswith(got)
+        assert failure is not None or got == b"abcdefghij"
+    assert failure is None or not running.fetch.stored
+    if fault is purge:
+        assert (failure, running.fetch.stored) == (None, False)
+    assert running.plan.calls[-1] == ("end", running.fetch.stored)
+    running.reader.close()
+    assert running.spool.fd == -1
+
+
+def read_what_came(running: Running) -> bytes:
+    """All that the reader gets, up to a failure or the end."""
+    reader = running.reader
+    with suppress(BodyCutShort, OriginError):
+        reader.wait_answer()
+        while reader.wait_available():
+            reader.advance(reader.wait_available())
+    return os.pread(reader.fd, reader.position, 0) if reader.position else b""

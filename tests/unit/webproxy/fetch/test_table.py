@@ -21,8 +21,7 @@ class Job:
     """As table.Job: waits for the test, then answers with its key."""
 
     def __init__(self, key: bytes, spool: Spool, stopping: threading.Event) -> None:
-        self.object_key = key
-        self.name = key.decode()
+        self._key = key
         self.token = StoreToken()
         self.stored = False
         self.go = threading.Event()
@@ -42,8 +41,8 @@ class Job:
             return OriginTimeout("stopped")
         if self.error is not None:
             raise self.error
-        self._spool.answer(BodyFound(len(self.object_key)))
-        self._spool.write(self.object_key)
+        self._spool.answer(BodyFound(len(self._key)))
+        self._spool.write(self._key)
         return None
 
     def end(self, error: OriginError | None) -> None:
@@ -55,7 +54,8 @@ class Wanted:
     """As table.Startable: remembers the job that was made of it."""
 
     def __init__(self, opener: Opener, key: bytes, prepare: Callable[[Job], None]) -> None:
-        self.key = key
+        self.key = self.object_key = key
+        self.name = key.decode()
         self._opener = opener
         self._prepare = prepare
 

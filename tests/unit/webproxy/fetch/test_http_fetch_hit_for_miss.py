@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.fetching import http_fetch_parts, table_of
+from tests.support.fetching import http_fetches, table_of
 from tests.support.http_values import request
 from tests.support.waiting import wait_until
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
@@ -25,7 +25,7 @@ def asking(route: Route) -> Iterator[tuple[HttpFetches, FetchTable, FetchRequest
     with OriginStub({"/x": route}) as origin, table_of() as table:
         target = Target(b"/x", OriginRule(url=origin.url, tries=1), origin.url, b"/x", b"/x")
         yield (
-            HttpFetches(table, http_fetch_parts()),
+            http_fetches(table),
             table,
             FetchRequest(target, request()),
         )
