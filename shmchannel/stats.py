@@ -43,7 +43,7 @@ class ServerStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HotTableStats:
-    """Objects put on the hot table, and taken off before their time by a purge or a replacement."""
+    """Objects put into the hot table, and removed before their time by a purge or a replacement."""
 
     published_total: int
     dropped_total: int

@@ -135,7 +135,7 @@ class HotTableFiles:
         return file
 
     def expire(self) -> None:
-        """Let go of files whose time is over; to be called about once a second."""
+        """Drop expired files; to be called about once a second."""
         now = monotonic()
         with self._lock:
             over = [file for file in self._files.values() if file.kept_until <= now]

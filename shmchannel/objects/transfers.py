@@ -214,7 +214,7 @@ class IncomingTransfer(_Transfer):
         return rest
 
     def cancel_quietly(self) -> None:
-        """End the transfer cleanly wherever it stands, and keep the segments: the cache's worker is free at once."""
+        """End the transfer cleanly in any state, and keep the segments: the cache's worker is free at once."""
         try:
             if self.last:
                 self.finish()

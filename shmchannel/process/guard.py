@@ -184,7 +184,7 @@ class GuardWatch:
         return self._fd >= 0 and _is_locked(self._fd, _ASK_READY)
 
     def announced(self) -> str:
-        """What the owner says of itself, see ProcessGuard.announce(); empty when it says nothing."""
+        """The owner's announcement, see ProcessGuard.announce(); empty if there is none."""
         try:
             return b" ".join(os.pread(self._fd, 256, 0).split()[2:]).decode("ascii", "replace")
         except OSError:

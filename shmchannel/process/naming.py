@@ -1,10 +1,10 @@
-"""PURE: the names of all OS objects of ours, made and read in this one place.
+"""PURE: the names of all our OS objects, made and parsed in this one place.
 
 /gf-<pid>-<nonce>-<index>          a segment of the pool `<pid>-<nonce>`            (shared memory)
 gf-<pid>-<nonce>.guard             the guard of that pool                           (lock file beside the segments)
 /cache_request_q                   a command queue, named by its user               (message queue)
 gf-queue-cache_request_q.guard     the guard of that queue
-/gf-hot-table-cache_request_q          the hot table of the cache on that queue         (shared memory)
+/gf-hot-table-cache_request_q      the hot table of the cache on that queue         (shared memory)
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def hot_table_name(queue_name: str) -> str:
 
 
 def parse_hot_table_name(name: str) -> str | None:
-    """The queue name (with slash) that a hot table belongs to; None when it is no hot table's name."""
+    """The queue name (with slash) that a hot table belongs to; None if it is not a hot table's name."""
     match = _HOT_TABLE.fullmatch(name)
     return f"/{match['queue']}" if match else None
 

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundName:
-    """One OS name of ours: `path` is its location, `kind` is segment, table, queue or guard."""
+    """One of our OS names: `path` is its location, `kind` is segment, table, queue or guard."""
 
     path: str
     name: str
@@ -84,7 +84,7 @@ class _Group:
 
 
 def survey() -> list[FoundName]:
-    """List every name of ours visible to this user, with its owner and whether that is alive. Changes nothing."""
+    """List all our names visible to this user, with owner and whether that is alive. Changes nothing."""
     return [row for group in _groups() for row in group.found(alive=_alive(group.guard_path))]
 
 

@@ -389,7 +389,7 @@ class SegmentPool:
             )
 
     def close(self) -> None:
-        """Remove every name, also of segments in use, wake who waits, free the guard; may be called twice."""
+        """Remove every name, including segments in use, wake waiters, release the guard; may be called twice."""
         with self._lock:
             if self._closed:
                 return

@@ -15,7 +15,7 @@ _has_scheme = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:").match
 
 
 def invalidated_targets(method: bytes, target_url: bytes, response: ResponseHead) -> tuple[bytes, ...]:
-    """The URLs whose stored responses must not be used without validation any more; the target comes first.
+    """The URLs whose stored responses must no longer be used without validation; the target comes first.
 
     `target_url` is absolute and normalised, and so are the results. Empty if the method is safe or the response is an
     error. Location and Content-Location are resolved against the target and count if they have the same origin:

@@ -17,7 +17,7 @@ _NOT_FORWARDED = (b"host", b"expect")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardSettings:
-    """What holds for every request to an origin."""
+    """The defaults for every request to an origin."""
 
     redirects: int
     object_bytes_max: int

@@ -127,7 +127,7 @@ class Acceptor:
             if self._reserve_fd < 0:
                 try:
                     self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-                except OSError:  # taken by another thread meanwhile: who connects now waits until one is free
+                except OSError:  # taken by another thread: new clients wait until one is free
                     self._pause.wait(WAIT_SECONDS)
 
     def _refuse_one(self, reserve_fd: int) -> int:
@@ -159,7 +159,7 @@ class Acceptor:
             if (fd := self._accept()) is None:
                 break
             job = self._first_job(fd)
-            if isinstance(job, NewConnection) and not job.in_head:  # nothing is asked for: nobody waits for it
+            if isinstance(job, NewConnection) and not job.in_head:  # no request has begun, so nobody waits for a reply
                 self._idle.put(job, self._protocols.request_timeout_s)
             elif job is not None:
                 self._run_queue.put(job)
@@ -170,7 +170,7 @@ class Acceptor:
         self._listener.close()
 
     def close(self) -> None:
-        """Close the listener and the workers' epolls; no worker may be in take() any more."""
+        """Close the listener and the workers' epolls; no worker may be in take()."""
         self._listener.close()
         for wait in self._waits:
             wait.close()

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 _UNFINISHED = "incomplete request"
 REQUESTS_IN_A_ROW = 64
-"""So many pipelined or quickly following requests are answered before others get their turn."""
+"""Maximum number of requests answered in a row before others get their turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class HttpLimits:
 
 
 class Recogniser(Protocol):
-    """Knows requests by their bytes."""
+    """Recognises requests by their bytes."""
 
     def recognise(self, data: bytes) -> MemoizedRequest | None:
         """The request that these bytes are, if it may be answered as before."""
@@ -67,13 +67,13 @@ class RequestHandler(Protocol):
 
     @property
     def fast_path(self) -> Recogniser:
-        """What need not be parsed."""
+        """Recognises requests that need not be parsed."""
 
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
         """Answer a request."""
 
     def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
-        """Go on with the paused answer of a connection."""
+        """Continue the paused response of a connection."""
 
 
 class Http1Server:
@@ -109,7 +109,7 @@ class Http1Server:
         self._send_refusal(fd, status, _UNFINISHED)
 
     def run(self, connection: HttpConnection) -> Outcome:
-        """Go on with a paused answer, and then with what the connection brings."""
+        """Continue a paused response, and then serve the connection's next requests."""
         if connection.paused is not None:
             outcome = self._handler.resume(connection, connection.paused)
             if outcome is not KEEP_ALIVE:
@@ -119,7 +119,7 @@ class Http1Server:
         return self._serve(connection)
 
     def expire(self, connection: HttpConnection) -> Outcome:
-        """It has idled too long."""
+        """It has been idle too long."""
         return self._refuse(connection, 408, _UNFINISHED) if connection.in_head else Done(connection)
 
     def _serve(self, connection: HttpConnection) -> Outcome:
@@ -130,7 +130,7 @@ class Http1Server:
             for _ in range(REQUESTS_IN_A_ROW):
                 if request is None and not is_large:
                     request = self._next_request(connection)
-                if request is None:  # who was sent a large body reads it first
+                if request is None:  # a client that was sent a large body reads it first
                     request = self._stay(connection)
                 if request is None:
                     return self._without_request(connection)

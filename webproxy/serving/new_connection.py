@@ -23,11 +23,11 @@ from webproxy.transport.sniffing import Spoken, leans_to_http, spoken_by
 UNFINISHED_MAX = 10_000
 """With so many connections that idle, none is kept that has not said yet what it wants."""
 _UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-"""Without descriptors there is no connection to answer on in any other way."""
+"""With fewer descriptors there is no other way to answer."""
 
 
 class Protocols:
-    """What is spoken on the port: getfile, HTTP or both. Shared by all workers."""
+    """The protocols spoken on the port: getfile, HTTP or both. Shared by all workers."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class Protocols:
         self.invalid_total = 0
 
     def job_for(self, fd: int, data: bytes) -> Job | None:
-        """Who serves a connection that begins so; None while it cannot be told, or the request is not whole.
+        """The job for a connection with these first bytes; None while undecided, or while the request is incomplete.
 
         Raises:
-            RemoteProtocolError: nobody.
+            RemoteProtocolError: no protocol matches.
         """
         spoken = self._spoken_by(data)
         if spoken is Spoken.HTTP and self._http is not None:
@@ -76,12 +76,12 @@ class Protocols:
             self.refuse_invalid(fd)
 
     def refuse_invalid(self, fd: int) -> None:
-        """This is no request of any protocol. Never blocks."""
+        """The bytes are not a request of any protocol. Never blocks."""
         self.invalid_total += 1
         self._send(fd, refusal(Status.INVALID, self._wire))
 
     def refuse_overload(self, fd: int, data: bytes) -> None:
-        """There is no room for this connection. Never blocks."""
+        """The limit of connections is reached. Never blocks."""
         is_http = self._spoken_by(data) is Spoken.HTTP
         self._send(fd, _UNAVAILABLE if is_http else refusal(Status.ERROR, self._wire))
 
@@ -106,17 +106,17 @@ class NewConnection:
 
     @property
     def path(self) -> bytes:
-        """Nobody knows yet."""
+        """Not known yet."""
         return b""
 
     @property
     def stream(self) -> ClientStream:
-        """It never waits until its client takes something."""
+        """Never waits for its client to read."""
         raise NotImplementedError
 
     @property
     def in_head(self) -> bool:
-        """A request has begun to come."""
+        """A request has begun to arrive."""
         return bool(self._data)
 
     def run(self) -> Outcome:
@@ -142,10 +142,10 @@ class NewConnection:
         return Idles(self, self._until - monotonic())
 
     def expire(self) -> Outcome:
-        """The rest has not come in time."""
+        """The rest has not arrived in time."""
         self._protocols.refuse(self.fd, self._data, 408)
         return Done(self)
 
     def close(self) -> None:
-        """The end of the process."""
+        """The process ends."""
         sockets.close(self.fd)

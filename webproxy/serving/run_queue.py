@@ -108,5 +108,5 @@ class WorkerDemand:
         return self._run_queue.waiting > 0 or bool(self._arrivals.poll(0, 1))
 
     def close(self) -> None:
-        """Close the epoll; nobody may ask any more."""
+        """Close the epoll; no further calls are allowed."""
         self._arrivals.close()

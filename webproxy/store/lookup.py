@@ -60,7 +60,7 @@ class StoredHit:
     held_bytes: int | None = None
     """Of an incomplete response: the number of bytes available."""
     is_part: bool = False
-    """The transfer was asked for a part of the body."""
+    """The transfer was requested for a part of the body."""
 
     @property
     def size_bytes(self) -> int:

@@ -193,4 +193,4 @@ class NoStore:
         """Nothing is held."""
 
     def stop_waiting(self) -> None:
-        """Nobody waits."""
+        """Nothing waits."""

@@ -1,1 +1,1 @@
-"""What is counted and measured about requests."""
+"""Counting and measuring of requests."""

@@ -1,4 +1,4 @@
-"""LatencyBreakdown: where the time of a hit goes. Off unless asked for; then each worker sums up on its own."""
+"""LatencyBreakdown: the steps of a hit and their times. Off by default; each worker sums separately."""
 
 from __future__ import annotations
 

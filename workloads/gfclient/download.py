@@ -18,7 +18,7 @@ OnOutcome = Callable[[Outcome], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferSettings:
-    """What every command needs to reach the server."""
+    """Settings that every command needs to reach the server."""
 
     endpoint: Endpoint
     thread_count: int

@@ -12,7 +12,7 @@ _SINK = CountOnly()
 
 
 def each_once(paths: Iterable[bytes]) -> WorkList:
-    """The work of asking for each path once, in the order of their first mention; ValueError when there is none."""
+    """The work of requesting each path once, in the order of first mention; ValueError if there are none."""
     return WorkList(list(dict.fromkeys(paths)))
 
 

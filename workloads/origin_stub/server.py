@@ -292,4 +292,4 @@ def _shut_down(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
-        pass  # closed meanwhile, or the client was faster
+        pass  # closed already, or the client was faster
