@@ -197,8 +197,9 @@ class ConsumerTransfer:
         return self._answered
 
     def begin(self, facts: ObjectFacts, offset: int, length: int, *, preamble_wanted: bool) -> None:
-        """Accept the object's facts from the first chunk; the requested range was [offset, offset + length), 0 = to the
-        end.
+        """Accept the object's facts from the first chunk; the range was [offset, offset + length), 0 = to the end.
+
+        A negative offset counts back from the object's end.
 
         Raises:
             PeerProtocolError: the preamble is too long.

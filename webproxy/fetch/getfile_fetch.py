@@ -1,8 +1,8 @@
-"""Getfile fetches: a missing key becomes a GET from the origin, and its answer becomes one in getfile's words.
+"""Getfile fetches: a missing key becomes a GET at the origin, and its response one in getfile's terms.
 
-A getfile response begins with the length of the body, and knows no other answers than "here it is" and "there is no
-such file". So its readers are told when the body proves the head: with the first byte, or with the last one when the
-origin did not say a length. Until then a failed exchange is simply repeated.
+A getfile response begins with the length of the body, and there is no other response than this and "no such file". So
+its readers are told once the body proves the head: at the first byte, or at the last one if the origin did not give a
+length. Until then a failed exchange is simply repeated.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class GetfilePlan(Plan):
         return Event.BODY_AHEAD if status == 200 else Event.NO_ANSWER
 
     def draft(self, answered: Answered) -> Draft:
-        """As Plan.draft(). It has no place if its origin wants that nobody keeps it, or there is nowhere to keep it."""
+        """As Plan.draft(). It has no key if its origin forbids storing it, or there is no store."""
         response, stored = answered.response, self._stored(answered)
         return Draft(
             response=response,
@@ -75,7 +75,7 @@ class GetfilePlan(Plan):
         return stored_for_getfile(answered.response, answered.request_time, answered.response_time, self.means.options)
 
     def combine(self, draft: Draft, answered: Answered) -> Draft:
-        """As Plan.combine(): the fields stay those of the first answer."""
+        """As Plan.combine(): the fields stay those of the first response."""
         return draft if self._stored(answered) is not None else replace(draft, place=None)
 
     def answer(self, draft: Draft, fill: Fill, written: int) -> BodyFound:  # noqa: ARG002
@@ -90,7 +90,7 @@ class GetfilePlan(Plan):
 
 
 class GetfileFetches:
-    """What getfile clients ask of an origin."""
+    """Fetches for getfile clients."""
 
     def __init__(self, table: FetchTable, origins: OriginTable, means: FetchMeans, variants: Places) -> None:
         self._table = table
@@ -99,10 +99,10 @@ class GetfileFetches:
         self._variants = variants
 
     def open(self, key: bytes, missed_at: float = math.inf) -> SpoolReader | None:
-        """A reader of the key's body: of the fetch that runs already, or of a new one.
+        """A reader of the key's body: of the running fetch, or of a new one.
 
-        `missed_at` is the moment (monotonic) before the cache was asked: None when the cache was filled with the key
-        since then, so that it should be asked again.
+        `missed_at` is the time (monotonic) before the cache was asked: None if the cache was filled with the key since
+        then, so that it should be asked again.
 
         Raises:
             Overloaded: too many fetches at once.
@@ -113,5 +113,5 @@ class GetfileFetches:
         return None if opened is None else opened.reader
 
     def has_origin(self, key: bytes) -> bool:
-        """Whether there is somebody to ask for the key."""
+        """Whether there is an origin for the key."""
         return self._origins.choose(None, key).rule is not None

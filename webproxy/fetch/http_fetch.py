@@ -1,8 +1,8 @@
-"""HTTP fetches: one origin fetch for all equal misses and validations, stored while it streams.
+"""HTTP fetches: one origin fetch for concurrent misses and validations, stored while it streams.
 
-Requests that are collapsed into one fetch must be able to use its answer. One that may not be stored, or varies in a
-field in which the requests differ, is for the first of them alone. The others are told so with the head, ask for
-themselves, and the next request for that URL does not wait in vain (`HitForMiss`).
+Requests that are collapsed into one fetch must be able to use its response. One that may not be stored, or varies in a
+field in which the requests differ, is for the first of them alone. The others learn this with the head and are
+forwarded themselves, and the next request for that URL does not wait (`HitForMiss`).
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ _BODY_FIELDS: Final = (b"content-length",)
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """What is to be fetched, for whom, and what is there already."""
+    """The object to fetch, for whom, and what is stored already."""
 
     target: Target
     request: RequestHead
     validates: StoredHit | None = None
-    """The stored response to be validated; its body is not held open."""
+    """The stored response to validate; its body is not kept open."""
     index: VariantIndex | None = None
     replaces: bytes = b""
-    """The key of the stored response that the request selects, validated or not: what the answer takes the place of."""
+    """The key of the stored response that the request selects, validated or not: the response replaces it."""
     variant: bytes = b""
-    """What tells the requests apart that cannot share an answer, as far as is known before it comes."""
+    """Distinguishes requests that cannot share a response, as far as known before it arrives."""
     nothing_below: bool = False
-    """The look-up has said that there is no partial response."""
+    """The lookup has found that there is no partial response."""
 
     @property
     def fetch_key(self) -> bytes:
-        """What the fetch runs under: NUL stands in no key, and a key begins with a slash or with `http:`.
+        """The key of the running fetch: no key contains NUL, and a key begins with a slash or with `http:`.
 
-        The validation of a partial response is of use only to a request that wants no more than is there of it.
+        The validation of a partial response is useful only to a request that needs no more than it has.
         """
         key = b"http " + self.target.key + b"\0" + self.variant
         return key + PART_SUFFIX if self.validates is not None and self.validates.stored.incomplete else key
@@ -80,7 +80,7 @@ class HttpPlan(Plan):
         hit_for_miss: HitForMiss,
     ) -> None:
         key = wanted.target.key
-        # What a HEAD asks about is fetched whole, for the cache.
+        # For a HEAD the whole object is fetched, for the cache.
         self._asked = wanted.request if wanted.request.method == b"GET" else replace(wanted.request, method=b"GET")
         partials = partials if len(key) <= KEY_BYTES_MAX else NO_PARTIALS
         partial = PartialResponse(partials, key, self._asked, wanted.validates)
@@ -127,10 +127,10 @@ class HttpPlan(Plan):
             stored, self._freshened(stored, answered)
         ):
             return Event.CONFIRMED
-        return Event.CONFIRMED_OTHER  # it means something that we do not have, or not in its place
+        return Event.CONFIRMED_OTHER  # it confirms something we do not have, or not under its key
 
     def _freshened(self, stored: StoredResponse, answered: Answered) -> StoredResponse:
-        """What an answer makes of the response that it confirms or continues (sections 3.2 and 3.4)."""
+        """The stored response after one that confirms or continues it (sections 3.2 and 3.4)."""
         return freshen(
             self._asked,
             stored,
@@ -142,7 +142,7 @@ class HttpPlan(Plan):
 
     # -- what is told and stored ---------------------------------------------------------------------------------
     def draft(self, answered: Answered) -> Draft:
-        """As Plan.draft(). It makes the partial response useless if it says what the origin has now."""
+        """As Plan.draft(). The partial response becomes useless if the response states what the origin has now."""
         response, options = answered.response, self.means.options
         if takes_the_place(response.status):
             self.partial.discard()
@@ -159,7 +159,7 @@ class HttpPlan(Plan):
         return self._draft(response, stored, verdict, answered.response_time)
 
     def completed(self, answered: Answered) -> Draft:
-        """As Plan.completed(): the head of the rest updates that of the beginning (RFC 9111 section 3.4)."""
+        """As Plan.completed(): the head of the rest updates that of the prefix (RFC 9111 section 3.4)."""
         stored = replace(self._freshened(self.partial.stored, answered), incomplete=False)
         head = ResponseHead(stored.status, stored.fields, stored.reason)
         verdict = may_store(self._asked, head, answered.response_time, self.means.options)
@@ -244,13 +244,13 @@ class HttpPlan(Plan):
         found, updates, is_updated = self._wanted.validates, self._updates, False
         assert found is not None
         freshened = self._freshened(found.stored, answered)
-        # What was invalidated in the meantime stays so: the origin was asked before that.
+        # An object invalidated in the meantime stays so: the origin was asked before that.
         with token.use() as granted:
             is_kept = granted and may_keep(self._asked, freshened, self.means.options)
             if is_kept:
                 is_updated = updates.update(found.key, found.version, freshened)
             elif granted:
-                # The readers of this answer still need the body; nobody else gets it without asking.
+                # The readers of this response still need the body; nobody else gets it without validation.
                 updates.update(found.key, found.version, barred(found.stored))
         return Validated(found.key, freshened, found.version, found.held_bytes, is_kept, is_updated)
 
@@ -278,7 +278,7 @@ def _head_of(response: OriginResponse) -> ResponseHead:
 
 
 class HttpFetches:
-    """What HTTP clients ask of an origin."""
+    """Fetches for HTTP clients."""
 
     def __init__(self, table: FetchTable, means: FetchMeans, updates: CacheUpdater, partials: Partials) -> None:
         self._table = table
@@ -288,14 +288,14 @@ class HttpFetches:
         self._hit_for_miss = HitForMiss()
 
     def mark_unshareable(self, wanted: FetchRequest, answer: Head | Validated) -> None:
-        """The answer of a collapsed fetch is of no use to this request, and will be of none to the next."""
+        """The response of a collapsed fetch is useless to this request, and so to the next one."""
         if isinstance(answer, Head) and not answer.is_shareable and answer.response.status < 500:
             self._hit_for_miss.note(wanted.fetch_key, monotonic())
 
     def open(self, wanted: FetchRequest, missed_at: float, *, bypass: bool = False) -> Opened | None:
-        """A reader of the answer; None when the cache was filled since `missed_at`.
+        """A reader of the response; None if the cache was filled since `missed_at`.
 
-        `bypass`: the answer to others is of no use to this request. Raises as FetchTable.open().
+        `bypass`: a response to others is useless to this request. Raises as FetchTable.open().
         """
         bypass = (
             bypass
@@ -306,7 +306,7 @@ class HttpFetches:
         return self._table.open(plan, missed_at, collapse=not bypass)
 
     def validate_in_background(self, wanted: FetchRequest, now: float) -> None:
-        """Begin a validation that nobody waits for, unless one runs already; never raises. Not for no-store."""
+        """Start a background validation unless one is running; never raises. Not for no-store."""
         if request_directives(wanted.request.fields).no_store:
             return
         try:

@@ -1,17 +1,16 @@
 """Fetch: drives the state machine of one fetch: asks the origin, writes the spool, fills the cache, tells the readers.
 
-One driver for HTTP and getfile. What the two differ in is a `Plan` (plan.py): which question comes first, what an
-answer means, and where it is stored. The order of things is the table's (state.py); nothing here decides what comes
-next.
+One driver for HTTP and getfile. They differ in their `Plan`: the first question, the meaning of a response, and where
+it is stored. The order of steps is the table's (state.py); nothing here decides what comes next.
 
 A fetch runs in one thread, which calls `run()` and then `end()`. It is the sink of its own exchanges: the origin client
-calls `begin`, `write` and `idle` from within `fetch()`. Readers and purges come from other threads; they only touch
-`spool` and `token`.
+calls `begin`, `write` and `idle` from within `fetch()`. Readers and purges run in other threads, and only touch `spool`
+and `token`.
 
-How long a fetch lasts is decided in two places. `keep_pace()` makes the origin wait when the body is a window ahead of
-whoever takes it fastest, be that a reader or the cache. `idle()` ends the fetch when nobody wants it: all readers have
-left, and the cache is not getting it or has got less than the share from which on it is fetched for the cache alone.
-A complete body is always handed to the cache.
+Two places decide how long a fetch lasts. `keep_pace()` makes the origin wait if the body is a window ahead of its
+fastest consumer, a reader or the cache. `idle()` ends the fetch if it is no longer needed: all readers have left, and
+the cache is not receiving it, or has received less than the share from which on it is fetched for the cache alone. A
+complete body is always handed to the cache.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from webproxy.store.store_token import StoreToken
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
-"""How often a fetch that pauses before another try checks whether anybody still wants it."""
+"""How often a fetch that pauses before another try checks whether it is still needed."""
 
 
 class Fetch(Sink):
@@ -51,7 +50,7 @@ class Fetch(Sink):
         self.spool = spool
         self.token = StoreToken()
         self.stored = False
-        """True once the cache has what was asked for: who looked before that should look again."""
+        """Whether the cache has the object: lookups made before should be repeated."""
         self._plan = plan
         self._means = plan.means
         self._stopping = stopping
@@ -63,12 +62,12 @@ class Fetch(Sink):
         self._failure: OriginError | None = None
 
     def run(self) -> OriginError | None:
-        """Fetch until nothing more can happen; returns why it failed. The readers hear of the end by end()."""
+        """Fetch until nothing more can happen; returns why it failed. end() tells the readers."""
         self._take(self._plan.first())
         return self._failure
 
     def _take(self, event: Event | None) -> None:
-        """Go on from an event; an action that leads to another event is the last one of its step."""
+        """Continue from an event; an action that leads to another event is the last one of its step."""
         while event is not None:
             self._progress, actions = self._progress.after(event)
             event = None
@@ -78,10 +77,10 @@ class Fetch(Sink):
                     break
 
     def _fail(self, error: OriginError) -> Event:
-        """What a failure leads to."""
+        """The event of a failure."""
         event = self._progress.failure(may_help=error.retryable, can_resume=self._can_resume)
         if event is Event.BROKE:
-            self._failure = error.with_traceback(None)  # which would hold this object
+            self._failure = error.with_traceback(None)  # which would refer to this object
         else:
             log.debug("trying again", extra={"url": self._plan.name, "reason": str(error)})
         return event
@@ -121,7 +120,7 @@ class Fetch(Sink):
         return replace(request, fields=rest_request(request.fields, self._continuation, self.spool.written))
 
     def _check_end(self) -> None:
-        """The exchange has ended without a failure; raises OriginBadReply if that is not the end of an answer."""
+        """The exchange has ended without a failure; raises OriginBadReply if the response is incomplete."""
         state = self._progress.state
         if state is State.REFUSED and self._answered is not None:
             status = self._answered.response.status
@@ -131,11 +130,11 @@ class Fetch(Sink):
             raise OriginBadReply(f"{self._plan.name}: {self.spool.written} of {self._length} bytes", retryable=True)
 
     def interim(self, status: int, fields: Fields) -> None:
-        """As Sink.interim(): for whoever reads, and never stored."""
+        """As Sink.interim(): for readers only, never stored."""
         self.spool.interim(status, fields)
 
     def begin(self, response: OriginResponse) -> bool:
-        """As Sink.begin(): what the answer is decides what becomes of it."""
+        """As Sink.begin(): the meaning of the response decides what follows."""
         self._answered = Answered(response, self._asked_at, time())
         question = self._progress.state
         if question is State.RESUME:
@@ -229,13 +228,13 @@ class Fetch(Sink):
 
     @property
     def _can_resume(self) -> bool:
-        """Whether the readers were told of bytes that have not come and can be asked for."""
+        """Whether the readers were promised bytes that are missing and can be requested."""
         known = self._draft.continuation if self._draft is not None else None
         return known is not None and self.spool.written < known.size_bytes
 
     # -- the body ------------------------------------------------------------------------------------------------
     def write(self, data: bytes) -> None:
-        """As Sink.write(): spool it, fill the cache, and wait when nobody follows."""
+        """As Sink.write(): spool it, fill the cache, and wait if no reader follows."""
         length = self._length
         if length is not None:
             if self._progress.state is State.UNTOLD:
@@ -246,14 +245,14 @@ class Fetch(Sink):
         self.keep_pace()
 
     def keep_pace(self) -> None:
-        """Fill the cache with what is spooled, and wait while nobody follows."""
+        """Fill the cache with what is spooled, and wait while no reader follows."""
         fill = self._fill
         window_bytes = max(self._means.window_bytes, fill.chunk_bytes)
         while True:
             fill.pump()
             if not self.spool.answered:
                 return
-            if fill.given_up:  # otherwise it may begin anew from the first byte
+            if fill.given_up:  # otherwise it may restart from the first byte
                 self.spool.forget_read()
             position = fill.position
             is_near = self.spool.lead(position) <= window_bytes
@@ -262,7 +261,7 @@ class Fetch(Sink):
             self.spool.wait_reader()
 
     def idle(self) -> bool:
-        """As Sink.idle(): end the fetch when nobody wants it."""
+        """As Sink.idle(): end the fetch if it is no longer needed."""
         self._fill.yield_turn()
         if self._stopping.is_set():
             return True
@@ -271,7 +270,7 @@ class Fetch(Sink):
         return self.spool.abandon()
 
     def _is_worth_continuing(self) -> bool:
-        """Whether the cache gets it, and has got so much of it that its readers are not needed."""
+        """Whether the cache is receiving it, and has received so much that readers are not required."""
         if not self._fill.is_coming:
             return False
         return self._length is None or self.spool.written >= self._means.continue_after_share * self._length
@@ -290,7 +289,7 @@ class Fetch(Sink):
         self._plan.replace(self._promised, self.token)
 
     def end(self, error: OriginError | None) -> None:
-        """Leave the spool, first of all, so that readers are told; then the cache."""
+        """Leave the spool first, so that readers are told; then the cache."""
         prefix = None if error is None else self._prefix_to_keep()
         self.spool.end(error)
         self._fill.cancel()

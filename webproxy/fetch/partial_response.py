@@ -1,8 +1,8 @@
-"""Partial responses: beginnings of bodies whose rest has not come (RFC 9111 section 3.3), in the cache and in a fetch.
+"""Partial responses: prefixes of bodies whose rest is missing (RFC 9111 section 3.3), in the cache and in a fetch.
 
-`PartialStore` keeps one for a key at most, beside the object, where a purge of the key finds it too. `PartialResponse`
-is the one of a fetch's key: found, completed with what the origin sends, or left behind by a fetch that broke off.
-Nothing here fails a fetch: what cannot be kept is not kept, and what cannot be read is asked for once more.
+`PartialStore` keeps at most one per key, beside the object, where a purge of the key finds it too. `PartialResponse` is
+the one of a fetch's key: found, completed with the origin's bytes, or left behind by a fetch that broke off. Nothing
+here fails a fetch: what cannot be stored is not stored, and what cannot be read is requested again.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 2.0
 PIECE_BYTES = 1 << 20
-"""How much is read at once: between two pieces the reader may wait, and holds no segment."""
+"""How much is read at once: between two pieces the reader may wait, without holding a segment."""
 
 
 class Partials(Protocol):
-    """Where the partial responses of all fetches are."""
+    """The partial responses of all fetches."""
 
     def find(self, key: bytes, request: RequestHead) -> StoredHit | None:
         """The partial response of a key; None also without a cache."""
 
     def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:
-        """Give the next piece of its body to `take`, view by view; returns how many bytes that were.
+        """Pass the next piece of its body to `take`, view by view; returns the number of bytes.
 
         Raises:
-            CacheUnavailable: it has left the cache, or cannot be read; part of the piece may have been taken.
+            CacheUnavailable: it was evicted or cannot be read; part of the piece may have been passed.
         """
 
     def keep(self, key: bytes, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> bool:
-        """Store the beginning of a body of `size_bytes` in place of the one before; waits for the cache."""
+        """Store the prefix of a body of `size_bytes`, replacing an earlier one; waits for the cache."""
 
     def is_as_found(self, part: StoredHit) -> bool:
-        """Whether it is still there, and not invalidated since: what was purged must not return in another object."""
+        """Whether it is still there and not invalidated since: purged content must not return in another object."""
 
     def drop(self, key: bytes) -> None:
         """Remove the partial response of a key."""
@@ -112,8 +112,8 @@ class PartialStore:
         return is_kept
 
     def is_as_found(self, part: StoredHit) -> bool:
-        """As Partials.is_as_found(). One that was evicted, or cannot be asked for, counts as purged."""
-        # Without the version: what was paused can be read by it for a while after it was removed.
+        """As Partials.is_as_found(). One that was evicted, or cannot be checked, counts as purged."""
+        # Without the version: a paused object can be read by version for a while after it was removed.
         with contextlib.suppress(CacheUnavailable):
             facts = self._store.facts(part.key, Deadline.after(WAIT_SECONDS))
             if not isinstance(facts, Missing):
@@ -138,14 +138,14 @@ NO_PARTIALS: Final = _no_partials()
 class PartialResponse:
     """The partial response of one fetch's key. Used by the fetch's thread only.
 
-    It says what to ask for and reads what is there; what an answer means to the readers is the fetch's. Two things
-    change: which one was found (none any longer, once an answer took its place), and whether it is useless.
+    It builds the request for the rest and reads the stored bytes; the meaning of a response is the fetch's. Two things
+    change: which one was found (none once a response has replaced it), and whether it is useless.
     """
 
     def __init__(
         self, partials: Partials, key: bytes, request: RequestHead, validates: StoredHit | None = None
     ) -> None:
-        """`validates`: what the fetch asks about first, a partial response or another one; then it is not looked up."""
+        """`validates`: what the fetch validates first, a partial response or another one; then it is not looked up."""
         self._partials = partials
         self._key = key
         self._request = request
@@ -155,17 +155,17 @@ class PartialResponse:
 
     @property
     def held_bytes(self) -> int:
-        """How much of the body is there; 0 without one."""
+        """The number of bytes available; 0 without one."""
         return self._found.size_bytes if self._found is not None else 0
 
     @property
     def stored(self) -> StoredResponse:
-        """What is stored of the one that look() has found."""
+        """The stored response of the one that look() has found."""
         assert self._found is not None
         return self._found.stored
 
     def look(self, now: float) -> bool:
-        """Whether there is one whose rest can be asked for. The cache is asked, unless it is known."""
+        """Whether there is one whose rest can be requested. The cache is asked unless this is known."""
         if not self._has_looked:
             self._found = self._partials.find(self._key, self._request)
         return self._known(now) is not None
@@ -177,19 +177,19 @@ class PartialResponse:
         return continuation(stored.status, stored.fields, stored.body_bytes, now)
 
     def rest_of(self, fields: Fields, now: float) -> Fields:
-        """The fields of a request for its rest, made of those of a request for the whole."""
+        """The fields of a request for its rest, derived from those of a request for the whole."""
         known = self._known(now)
         return fields if known is None else rest_request(fields, known, self.held_bytes)
 
     def is_continued_by(self, response: OriginResponse, now: float) -> bool:
-        """Whether an answer is exactly its rest."""
+        """Whether a response is exactly its rest."""
         known = self._known(now)
         return known is not None and is_rest(
             known, self.held_bytes, response.status, response.fields, response.length, now
         )
 
     def copy(self, offset: int, take: Callable[[memoryview], None]) -> bool:
-        """Give the next piece of it to `take`; False when it is gone, part of the piece may have been taken then."""
+        """Pass the next piece of it to `take`; False if it is gone, part of the piece may then have been passed."""
         assert self._found is not None
         try:
             self._partials.copy(self._found, offset, take)
@@ -198,18 +198,18 @@ class PartialResponse:
         return True
 
     def discard(self) -> None:
-        """It is of no use any longer, and is removed when the fetch is over."""
+        """It is useless now, and is removed when the fetch is over."""
         self._is_useless = self._is_useless or self._found is not None
         self._found = None
 
     def is_as_found(self) -> bool:
-        """Whether the cache still has it: asked before what it became is kept."""
+        """Whether the cache still has it: checked before its completion is stored."""
         return self._found is not None and self._partials.is_as_found(self._found)
 
     def leave_behind(
         self, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int, *, began_with_it: bool
     ) -> None:
-        """Store what has come of a body of `size_bytes`, unless it began with a partial response that was purged."""
+        """Store the prefix of a body of `size_bytes`, unless it began with a partial response that was purged."""
         is_sound = not began_with_it or self.is_as_found()
         if not (is_sound and self._partials.keep(self._key, prefix, stored, size_bytes)):
             self.clear(is_replaced=False)
@@ -221,6 +221,6 @@ class PartialResponse:
 
 
 def whole_response(rest: OriginResponse, stored: StoredResponse) -> OriginResponse:
-    """The head that readers are told in place of a 206's: that of the whole, with what it was combined to."""
+    """The head for readers in place of a 206's: that of the whole, with the fields it was combined to."""
     fields, length = shown_fields(stored, rest.fields), stored.body_bytes
     return replace(rest, status=stored.status, reason=stored.reason, fields=fields, length=length)

@@ -1,6 +1,6 @@
-"""Plan: what one kind of client asks an origin for, and what an answer means to it; HTTP and getfile have one each.
+"""Plan: one kind of client's requests to an origin, and the meaning of the responses; HTTP and getfile have one each.
 
-A plan turns values into values: heads of answers into events of the state machine and into drafts. Where it changes
+A plan turns values into values: heads of responses into events of the state machine and into drafts. Where it changes
 what is stored (`confirm`, `settle`, `replace`, `end`), it waits for the cache.
 """
 
@@ -24,20 +24,20 @@ from webproxy.store.store_token import StoreToken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchMeans:
-    """What every fetch works with."""
+    """Shared by all fetches."""
 
     asker: ForwardedRequest
     options: CachingOptions
     fills: Fills
     window_bytes: int
-    """How far the body may be ahead of whoever takes it fastest."""
+    """How far the body may be ahead of its fastest consumer."""
     continue_after_share: float
-    """From this share of the body on it is fetched for the cache though its readers have left."""
+    """From this share of the body on it is fetched for the cache even if its readers have left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The head of an answer, and when it was asked for and came (seconds since the epoch)."""
+    """The head of a response, and the times of its request and arrival (seconds since the epoch)."""
 
     response: OriginResponse
     request_time: float
@@ -46,22 +46,22 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What an answer is to the readers and to the cache."""
+    """The meaning of a response for the readers and the cache."""
 
     response: OriginResponse
-    """The head that the readers are told."""
+    """The head passed to the readers."""
     stored: StoredResponse | None
-    """What is kept of it or, where it may not be kept, what it is to those who share it."""
+    """The value to store or, if it may not be stored, its meaning for the requests that share it."""
     place: bytes | None
-    """The key that it is stored under; None when it may not be stored."""
+    """The key to store it under; None if it may not be stored."""
     continuation: Continuation | None
-    """What a later answer must match to be the rest of the body, if that can be told."""
+    """What a later response must match to be the rest of the body, if that can be determined."""
     detail: bytes = b""
     """Why it is not stored."""
     completes: bool = False
     """The body begins with the partial response."""
     combined: StoredResponse | None = None
-    """What the heads of later rests have made of `stored`."""
+    """The result of the heads of later rests for `stored`."""
 
 
 class Plan:
@@ -88,35 +88,35 @@ class Plan:
         return Event.TO_FETCH
 
     def request(self, question: State, now: float) -> OriginRequest:
-        """What the origin is asked, but for the range that RESUME adds."""
+        """The request to the origin, without the range that RESUME adds."""
         raise NotImplementedError
 
     def judge(self, question: State, answered: Answered) -> Event:
-        """What an answer to a question other than RESUME is.
+        """The meaning of a response to a question other than RESUME.
 
         Raises:
-            OriginBadReply: nothing that an origin may answer.
+            OriginBadReply: an invalid response.
         """
         raise NotImplementedError
 
     def draft(self, answered: Answered) -> Draft:
-        """What an answer of its own is to readers and cache."""
+        """The draft for a complete response."""
         raise NotImplementedError
 
     def completed(self, answered: Answered) -> Draft:
-        """What the partial response and its rest are together."""
+        """The draft for the partial response and its rest together."""
         raise NotImplementedError
 
     def combine(self, draft: Draft, answered: Answered) -> Draft:
-        """What the head of the rest makes of the whole; without a place if it forbids to store it."""
+        """The draft after the head of the rest; without a key if it forbids storing."""
         raise NotImplementedError
 
     def answer(self, draft: Draft, fill: Fill, written: int) -> Answer:
-        """What the readers are told; `written` is the length of a body that did not say its own."""
+        """The answer for the readers; `written` is the length of a body that did not give its own."""
         raise NotImplementedError
 
     def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:
-        """Begin to store the answer; if it is not stored, what it replaces must not serve any longer."""
+        """Begin to store the response; if it is not stored, whatever it replaces must no longer be served."""
         if draft.place is None or draft.stored is None:
             return NO_FILL
         made_of = self.partial if draft.completes else None
@@ -124,18 +124,18 @@ class Plan:
         return self.means.fills.begin(request, spool)
 
     def confirm(self, answered: Answered, token: StoreToken) -> Validated:
-        """A 304 confirms the stored response: update it. What the readers are told."""
+        """A 304 confirms the stored response: update it. Returns the answer for the readers."""
         raise NotImplementedError
 
     def settle(self, draft: Draft) -> None:
-        """The answer is stored in its place: let whatever else lies under the key agree."""
+        """The response is stored: bring the other objects of the key into agreement."""
 
     def replace(self, draft: Draft, token: StoreToken) -> None:
-        """The cache did not take the answer: what it replaces must not serve any longer."""
+        """The cache refused the response: whatever it replaces must no longer be served."""
 
     def keeps(self, _draft: Draft, _written: int) -> bool:
-        """Whether so much of a body that broke off is kept as a partial response."""
+        """Whether this much of a body that broke off is stored as a partial response."""
         return False
 
     def end(self, draft: Draft | None, prefix: SpooledPrefix | None, *, stored: bool) -> None:
-        """The fetch is over, and its readers know: keep the prefix, remove a partial response without use."""
+        """The fetch is over, and its readers know: store the prefix, remove a useless partial response."""

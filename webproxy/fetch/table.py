@@ -1,24 +1,24 @@
-"""FetchTable: one origin fetch for each missing key, whoever and however many ask for it (request coalescing).
+"""FetchTable: one origin fetch for each missing key, however many requests ask for it (request coalescing).
 
 Theory of operation
 ===================
 
 A fetch runs in a thread of the table's own small pool and writes into a spool. The leader, who opened it, and all
-followers, who ask for the same key while it runs, read from that spool in workers of theirs. What a fetch does is not
+followers, which ask for the same key while it runs, read from that spool in their own workers. What a fetch does is not
 known here; the table decides who shares it, when it runs, and what is remembered of it.
 
     pending    as many fetches as there are threads may wait for a thread; beyond that a request is refused
-    running    under its key, until it is over: who asks is collapsed into it. A request that must bypass it opens a
-               fetch of its own, which takes over the key: followers join the latest
+    running    under its key, until it is over: new requests are collapsed into it. A request that must bypass it opens
+               a fetch of its own, which takes over the key: followers join the latest
     living     also fetches that nobody can join, because another one took over their key or a purge revoked them:
                a purge has to reach those too
     filled     the keys stored last, and when. A request that looked into the cache before that moment is sent back to
                it instead of fetching once more
 
-A purge revokes the fetches of a URL: they go on for the readers that they have, but nobody joins them any longer, and
-nothing of them is stored (`StoreToken`).
+A purge revokes the fetches of a URL: they continue for their readers, but nobody joins them, and nothing of them is
+stored (`StoreToken`).
 
-A fetch leaves `running` before its readers hear that it is over, so that whoever asks again after a failure is not
+A fetch leaves `running` before its readers hear that it is over, so that a retry after a failure is not
 collapsed into that failure. The lock is never held while anything waits for an origin, a cache or a client.
 """
 
@@ -40,7 +40,7 @@ from webproxy.store.store_token import StoreToken
 log = logging.getLogger(__name__)
 
 FILLED_MAX = 1024
-"""So many of the last filled keys are remembered: more than there can be requests on their way from cache to origin."""
+"""How many recently filled keys are remembered: more than there can be requests between cache and origin."""
 
 
 class Job(Protocol):
@@ -48,11 +48,11 @@ class Job(Protocol):
 
     @property
     def token(self) -> StoreToken:
-        """What a purge revokes."""
+        """The token that a purge revokes."""
 
     @property
     def stored(self) -> bool:
-        """Whether the cache has what was asked for."""
+        """Whether the cache has the object."""
 
     def run(self) -> OriginError | None:
         """Fetch until nothing more can happen; returns why it failed."""
@@ -62,11 +62,11 @@ class Job(Protocol):
 
 
 class Startable(Protocol):
-    """What a fetch can be made of."""
+    """The description of a fetch to start."""
 
     @property
     def key(self) -> bytes:
-        """What the fetch is shared, and remembered, under."""
+        """The key under which the fetch is shared."""
 
     @property
     def object_key(self) -> bytes:
@@ -81,7 +81,7 @@ class Startable(Protocol):
 
 
 class Opened(NamedTuple):
-    """A reader of a fetch, and whether somebody else had begun it."""
+    """A reader of a fetch, and whether the fetch was already running."""
 
     reader: SpoolReader
     collapsed: bool
@@ -120,14 +120,14 @@ class FetchTable:
 
     @property
     def running(self) -> int:
-        """How many fetches are not over."""
+        """The number of fetches that are not over."""
         return len(self._living)
 
     def open(self, wanted: Startable, missed_at: float = math.inf, *, collapse: bool = True) -> Opened | None:
-        """A reader of the fetch that runs under the key of `wanted` already, unless `collapse` is off, or of a new one.
+        """A reader of the fetch that runs under the key of `wanted`, unless `collapse` is off, or of a new one.
 
-        `missed_at` is the moment (monotonic) before the cache was asked: None when the cache was filled with the key
-        since then, so that it should be asked again.
+        `missed_at` is the time (monotonic) before the cache was asked: None if the cache was filled with the key since
+        then, so that it should be asked again.
 
         Raises:
             Overloaded: too many fetches at once.
@@ -202,9 +202,9 @@ class FetchTable:
             log.info("fetch failed", extra={"url": entry.wanted.name, "reason": str(failure)})
 
     def revoke(self, object_key: bytes, deadline: Deadline) -> bool:
-        """What is being fetched for the key goes only to those who wait for it now: it is neither joined nor stored.
+        """Fetches under way for the key serve only the requests already waiting: they are neither joined nor stored.
 
-        Returns when nothing of it is stored any longer; False when that was not certain in time.
+        Returns once nothing of them is stored any longer; False if that was not certain in time.
         """
         with self._change:
             revoked = [entry for entry in self._living if entry.wanted.object_key == object_key]
@@ -215,13 +215,13 @@ class FetchTable:
         return all(in_time)
 
     def stop(self) -> None:
-        """End every fetch soon and let the threads go; readers see their fetch fail."""
+        """End every fetch soon and release the threads; readers see their fetch fail."""
         self._stopping.set()
         with self._change:
             self._change.notify_all()
 
     def join(self, seconds: float) -> None:
-        """Wait for the threads after stop(), all in all so long."""
+        """Wait for the threads after stop(), for at most that long in total."""
         give_up = monotonic() + seconds
         for thread in list(self._threads):
             thread.join(max(0.0, give_up - monotonic()))
