@@ -1,5 +1,4 @@
-"""`scripts/demo`: runs the pair on real files: downloads everything, compares digests, measures, checks for leaks,
-stops.
+"""`scripts/demo`: runs the pair on real files: downloads all, compares digests, measures, checks for leaks, stops.
 
 Everything is downloaded over getfile, and a part of it again over HTTP through the same port. Files are generated if no
 SOURCE is given. A SOURCE is a directory, which the cache serves, or the URL of an HTTP origin, from which the proxy

@@ -1,5 +1,4 @@
-"""ChannelClient: the proxy's end. Requests a key from a cache and returns an IncomingTransfer; offers an object by
-put().
+"""ChannelClient: the proxy's end. get() requests a key from a cache, put() offers it an object.
 
 Every transfer holds a lease (transfers.py): use it as a context manager.
 """
@@ -180,8 +179,7 @@ class ChannelClient:
         priority: int = int(Priority.NORMAL),
         ticket: Ticket | None = None,
     ) -> IncomingTransfer:
-        """Request [offset, offset + length) of an object (length 0: to its end; version 0: any), and wait for the
-        answer.
+        """Request [offset, offset + length) of an object (length 0: to its end; version 0: any), and wait.
 
         A negative offset counts back from the end; FACTS_ONLY requests only facts and metadata. The transfer holds a
         lease: use it as a context manager. Blocks until the first chunk or the deadline. A `ticket` waited for gives a

@@ -52,8 +52,7 @@ VERSION_SECONDS = 1.0
 
 
 class Handler:
-    """Answers a server's commands: subclass it and override the methods for the commands you answer. Called by many
-    threads.
+    """Answers commands: subclass it and override the methods of those you answer. Called by many threads.
 
     A command that is not overridden, a method that raises, and one that returns without an answer fail in the same way:
     the client is told at once, the log says why, and the thread serves the next command.

@@ -271,8 +271,7 @@ class OutgoingTransfer(_Transfer):
         self._writer.send_preamble(metadata)
 
     def pump(self, read_into: ReadInto, available_bytes: int, *, wait: bool) -> None:
-        """Hand over what is available: whole chunks up to `available_bytes` of the object, and the last one if
-        complete.
+        """Hand over whole chunks up to `available_bytes` of the object, and the last one if complete.
 
         Without `wait` it stops as soon as the cache has not taken the previous chunk; with it, it waits. Either way a
         cache that ended, or has taken nothing for the stall limit, is an error.

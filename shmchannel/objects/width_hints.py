@@ -11,8 +11,7 @@ LONG_CHUNKS = 2 * GROWTH_CHUNKS
 
 
 class WidthHints:
-    """How many segments to lease for a key, learned from its last response; only keys of objects of many chunks are
-    stored.
+    """How many segments to lease for a key, learned from its last response, for objects of many chunks only.
 
     A lease is taken before the object's size is known. One segment is right for a small object; a large one is
     requested with as many as it can use from its second request on.

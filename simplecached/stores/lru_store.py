@@ -1,5 +1,4 @@
-"""LruStore: the common part of stores with a budget: keys, versions, pins, eviction. Subclasses know where the bytes
-are.
+"""LruStore: the common part of stores with a budget: keys, versions, pins, eviction. Subclasses store the bytes.
 
 A Record is WRITING (space is reserved), then VISIBLE, then LEAVING (replaced, removed, evicted), and gone with its last
 pin. The lock guards dictionaries and counters only: what must be opened, synced or unlinked is decided under it and

@@ -93,8 +93,7 @@ class OriginClient:
         self._local = threading.local()
 
     def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits) -> OriginResponse:
-        """Send the request, follow redirects if wanted, and pass the response to the sink; returns its head, with
-        trailers.
+        """Send the request, following redirects if wanted, and pass the response to the sink; returns its head.
 
         Raises:
             OriginError: its subclass says what happened; a truncated body is OriginBadReply.

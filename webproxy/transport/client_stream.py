@@ -61,8 +61,7 @@ class ClientStream:
         sockets.reset(self.fd)
 
     def send_memory(self, address: int, count: int, more: bool = False) -> int:
-        """Send as much of `count` bytes of mapped memory as the client accepts within the patience; returns the number
-        of bytes.
+        """Send what the client accepts of `count` bytes of mapped memory within the patience; returns how many.
 
         `more`: other bytes follow at once.
 
