@@ -79,7 +79,7 @@ class ProxyService:
         idle[index] = False
         if breakdown.enabled:
             breakdown.start(began_ns)
-            breakdown.mark("boss")
+            breakdown.mark("accept")
         try:
             outcome = job.run()
         except Exception:

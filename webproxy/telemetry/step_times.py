@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from time import monotonic_ns
 
-STEPS = ("boss", "lease", "queue", "cache", "send")
+STEPS = ("accept", "lease", "queue", "cache", "send")
 
 
 class LatencyBreakdown:

@@ -24,7 +24,7 @@ def results(ours: float) -> Results:
         fairness=compare([60], [10]),
         memory_idle=[PairMemory(cache_mb=20, proxy_mb=21)],
         memory_loaded=[PairMemory(cache_mb=22, proxy_mb=46), PairMemory(cache_mb=23, proxy_mb=40)],
-        steps={"steps": step_times_in('step_times={"boss": 1, "send": 3, "requests": 1}'), "silent": None},
+        steps={"steps": step_times_in('step_times={"accept": 1, "send": 3, "requests": 1}'), "silent": None},
         peers=[PeerFigures(name="nginx", row_title="row", figures=figures)],
         peers_missing=["other"],
     )
@@ -39,7 +39,7 @@ def test_json_has_figure_target_and_verdict_of_each_row():
     assert document["small_beside_large"]["verdict"] == "above"
     assert document["memory_mb"]["loaded"] == {"cache_mb": 23, "proxy_mb": 46}
     assert document["memory_mb"]["verdict"] == "above"
-    assert document["steps"]["steps"]["shares"] == {"boss": 0.25, "send": 0.75}
+    assert document["steps"]["steps"]["shares"] == {"accept": 0.25, "send": 0.75}
 
 
 def test_text_has_a_line_for_each_row_and_names_what_is_missing():

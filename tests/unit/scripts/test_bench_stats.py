@@ -52,9 +52,9 @@ class TestTarget:
 
 
 def test_shares_add_up_to_one():
-    result = shares({"boss": 1, "cache": 3})
-    assert result == {"boss": 0.25, "cache": 0.75}
-    assert shares({"boss": 0, "cache": 0}) == {"boss": 0.0, "cache": 0.0}
+    result = shares({"accept": 1, "cache": 3})
+    assert result == {"accept": 0.25, "cache": 0.75}
+    assert shares({"accept": 0, "cache": 0}) == {"accept": 0.0, "cache": 0.0}
 
 
 def test_each_contestant_goes_first_in_turn():

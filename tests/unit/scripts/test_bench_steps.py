@@ -7,7 +7,7 @@ import pytest
 from scripts.benchmark.steps import step_times_in
 
 SUMS = {
-    "boss": 2_000_000,
+    "accept": 2_000_000,
     "lease": 1_000_000,
     "queue": 3_000_000,
     "cache": 3_000_000,
@@ -31,8 +31,8 @@ def test_reads_every_form(line):
     times = step_times_in(f"listening port=1\n{line}\nstopped\n")
     assert times is not None
     assert times.requests == 100
-    assert times.microseconds["boss"] == 20
-    assert times.shares == pytest.approx({"boss": 0.2, "lease": 0.1, "queue": 0.3, "cache": 0.3, "send": 0.1})
+    assert times.microseconds["accept"] == 20
+    assert times.shares == pytest.approx({"accept": 0.2, "lease": 0.1, "queue": 0.3, "cache": 0.3, "send": 0.1})
 
 
 @pytest.mark.parametrize(

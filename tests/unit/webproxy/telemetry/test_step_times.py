@@ -40,5 +40,5 @@ def test_a_step_outside_of_a_request_counts_nothing() -> None:
 def test_a_request_may_have_begun_earlier() -> None:
     times = LatencyBreakdown(enabled=True)
     times.start(monotonic_ns() - 5_000_000_000)
-    times.mark("boss")
-    assert times.total()["boss"] >= 5_000_000_000
+    times.mark("accept")
+    assert times.total()["accept"] >= 5_000_000_000
