@@ -141,9 +141,12 @@ def test_an_object_larger_than_the_store_is_delivered_and_not_stored(
     cache = yard.start_cache("--store", where, "--store-bytes", "256k")
     proxy = yard.start_proxy("-s", origin.url)
     origin.add("/large", Route(body=BODY))
+    origin.add("/chunked", Route(body=BODY, framing=Framing.CHUNKED))
     origin.add("/fits", Route(body=BODY[:100_000]))
     for _ in range(3):
         wait_fetched_again(proxy, origin, "/large", BODY)
+    assert not cache.events("object not stored")  # it is not offered
+    wait_fetched_again(proxy, origin, "/chunked", BODY)
     wait_stored(proxy, origin, "/fits", BODY[:100_000])
     assert cache.events("object not stored")
     assert proxy.stop() == 0
