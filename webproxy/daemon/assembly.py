@@ -92,7 +92,8 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         server if Protocol.HTTP in config.protocols else None,
         idle,
         config.wire,
-        config.request_timeout_s,
+        request_timeout_s=config.request_timeout_s,
+        connections_max=config.connections_max,
     )
     acceptor = Acceptor(listener, run_queue, idle, protocols, config.worker_threads)
     resources.callback(acceptor.close)

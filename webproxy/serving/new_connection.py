@@ -20,8 +20,6 @@ from webproxy.transport.job import Done, Idles, Job, Outcome
 from webproxy.transport.keepalive import IdleConnections
 from webproxy.transport.sniffing import Spoken, leans_to_http, spoken_by
 
-UNFINISHED_MAX = 10_000
-"""With so many connections that idle, none is kept that has not said yet what it wants."""
 _UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 """With fewer descriptors there is no other way to answer."""
 
@@ -35,13 +33,16 @@ class Protocols:
         http: Http1Server | None,
         idle: IdleConnections,
         wire: Wire,
+        *,
         request_timeout_s: float,
+        connections_max: int,
     ) -> None:
         self._getfile = getfile
         self._http = http
         self._idle = idle
         self._wire = wire
         self.request_timeout_s = request_timeout_s
+        self._connections_max = connections_max
         self.invalid_total = 0
 
     def job_for(self, fd: int, data: bytes) -> Job | None:
@@ -65,8 +66,8 @@ class Protocols:
 
     @property
     def are_full(self) -> bool:
-        """True while no connection is kept that has not said what it wants."""
-        return self._idle.count >= UNFINISHED_MAX
+        """True while no connection can be kept for a request that is still to come."""
+        return self._idle.count >= self._connections_max
 
     def refuse(self, fd: int, data: bytes, status: int) -> None:
         """The rest of the request does not come; `status` says why to a client of HTTP. Never blocks."""
@@ -82,7 +83,7 @@ class Protocols:
 
     def refuse_overload(self, fd: int, data: bytes) -> None:
         """The limit of connections is reached. Never blocks."""
-        is_http = self._spoken_by(data) is Spoken.HTTP
+        is_http = self._spoken_by(data) is Spoken.HTTP or (self._http is not None and leans_to_http(data))
         self._send(fd, _UNAVAILABLE if is_http else refusal(Status.ERROR, self._wire))
 
     def _send(self, fd: int, data: bytes) -> None:

@@ -37,7 +37,9 @@ class Door:
         self.idle = IdleConnections()
         self.listener = open_listener("127.0.0.1", 0)
         self.address = self.listener.getsockname()
-        self.protocols = Protocols(getfile_handler(), None, self.idle, Wire.CRLF, WATCHDOG_S)
+        self.protocols = Protocols(
+            getfile_handler(), None, self.idle, Wire.CRLF, request_timeout_s=WATCHDOG_S, connections_max=10
+        )
         self.acceptor = Acceptor(self.listener, self.run_queue, self.idle, self.protocols, 2)
 
     def client(self, sends: bytes) -> socket.socket:

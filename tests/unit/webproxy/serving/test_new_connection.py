@@ -17,7 +17,6 @@ from webproxy.exchange.getfile_request import GetfileRequest
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.getfile import Wire, request_bytes
 from webproxy.http.messages import RequestHead
-from webproxy.serving import new_connection
 from webproxy.serving.http1_server import Http1Server, HttpLimits
 from webproxy.serving.new_connection import NewConnection, Protocols
 from webproxy.serving.parking import ParkingLot
@@ -55,7 +54,7 @@ class Echo:
 class Port:
     """Who serves what comes on a port; the test is worker and parking thread."""
 
-    def __init__(self, *, getfile: bool = True, http: bool = True) -> None:
+    def __init__(self, *, getfile: bool = True, http: bool = True, connections_max: int = 10) -> None:
         self.idle, self.run_queue = IdleConnections(), RunQueue()
         shutdown = Shutdown()
         self.parking = ParkingLot(self.run_queue, self.idle, None, shutdown)
@@ -65,11 +64,16 @@ class Port:
             self.idle,
             ResponseHeads(b"gf"),
             TIMEOUTS,
-            HttpLimits(head_bytes=8192, connections=10, staying=0),
+            HttpLimits(head_bytes=8192, connections=connections_max, staying=0),
             shutdown,
         )
         self.protocols = Protocols(
-            getfile_handler() if getfile else None, server if http else None, self.idle, Wire.CRLF, 60.0
+            getfile_handler() if getfile else None,
+            server if http else None,
+            self.idle,
+            Wire.CRLF,
+            request_timeout_s=60.0,
+            connections_max=connections_max,
         )
 
     def close(self) -> None:
@@ -204,19 +208,15 @@ def test_a_reset_closes_without_an_answer(port: Port) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "answer"), [(b"GETF", b"GETFILE ERROR\r\n\r\n"), (b"GET /a HTTP/1.1\r\n", b"HTTP/1.1 503 ")]
+    ("data", "answer"),
+    [(b"GETF", b"GETFILE ERROR\r\n\r\n"), (b"GET /a HT", b"HTTP/1.1 503 "), (b"GET /a HTTP/1.1\r\n", b"HTTP/1.1 503 ")],
 )
-def test_beyond_the_bound_the_answer_is_error(
-    port: Port, data: bytes, answer: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(new_connection, "UNFINISHED_MAX", 0)
+def test_beyond_the_bound_the_answer_is_error(data: bytes, answer: bytes) -> None:
+    full = Port(connections_max=0)
     with connected() as (fd, client):
-        if data.endswith(b"\n"):
-            port.protocols.refuse_overload(fd, data)
-            sockets.end_sending(fd)
-        else:
-            port.run(port.connection(fd, data))
+        full.run(full.connection(fd, data))
         assert at_end(client).startswith(answer)
+    full.close()
 
 
 def test_closing_it_closes_its_connection(port: Port) -> None:
