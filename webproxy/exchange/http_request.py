@@ -256,7 +256,7 @@ class HttpRequestHandler:
             if context.request.method == b"HEAD":
                 return self._ask_about(context, found, decision)
             validates = found.without_body() if found is not None and action is Action.REVALIDATE else None
-            return self._fetch(context, _order(context, lookup, validates), found, decision, asked_at)
+            return self._fetch(context, _fetch_request(context, lookup, validates), found, decision, asked_at)
         finally:
             if found is not None:
                 found.cancel_quietly()
@@ -274,7 +274,7 @@ class HttpRequestHandler:
             return Lookup()
 
     def _validate_behind(self, context: RequestContext, lookup: Lookup, found: StoredHit) -> None:
-        self._fetches.validate_in_background(_order(context, lookup, found.without_body()), monotonic())
+        self._fetches.validate_in_background(_fetch_request(context, lookup, found.without_body()), monotonic())
 
     def _without_origin(self, context: RequestContext, found: StoredHit | None, fwd: bytes) -> RequestOutcome:
         status, text = (504, "stale, and there is no origin to validate it") if found else (404, "no such object")
@@ -293,14 +293,14 @@ class HttpRequestHandler:
     def _fetch(
         self,
         context: RequestContext,
-        order: FetchRequest,
+        wanted: FetchRequest,
         found: StoredHit | None,
         decision: Decision,
         asked_at: float,
         *,
         bypass: bool = False,
     ) -> RequestOutcome:
-        opened = self._fetches.open(order, asked_at, bypass=bypass)
+        opened = self._fetches.open(wanted, asked_at, bypass=bypass)
         if opened is None:  # filled since: the cache has it now
             return self._from_cache(context)
         reader, collapsed = opened
@@ -326,10 +326,10 @@ class HttpRequestHandler:
             reader.close()
         # Another request's response cannot be used here. Another fetch can be shared with requests that have the same
         # values in the fields it varies on.
-        self._fetches.mark_unshareable(order, answer)
+        self._fetches.mark_unshareable(wanted, answer)
         variant = variant_id(answer.stored.selecting, context.request)
-        bypass = variant in (b"", order.variant)
-        return self._fetch(context, replace(order, variant=variant), found, decision, asked_at, bypass=bypass)
+        bypass = variant in (b"", wanted.variant)
+        return self._fetch(context, replace(wanted, variant=variant), found, decision, asked_at, bypass=bypass)
 
     def _send_fetched(
         self, context: RequestContext, reader: SpoolReader, answer: Head, decision: Decision, *, collapsed: bool
@@ -428,7 +428,7 @@ class _StaleInstead(HeadJudge):
         return stale_allowed_on_error(context.request, self._found.stored, response.status, context.now, self._options)
 
 
-def _order(context: RequestContext, lookup: Lookup, validates: StoredHit | None) -> FetchRequest:
+def _fetch_request(context: RequestContext, lookup: Lookup, validates: StoredHit | None) -> FetchRequest:
     """With the fields the response will vary on, by the last one: requests that differ there need not wait for it."""
     variants = lookup.index.variants if lookup.index is not None else ()
     likely = next((variant.selecting for variant in variants if variant.selecting), ())

@@ -7,7 +7,7 @@ A fetch runs in one thread, which calls `run()` and then `end()`. It is the sink
 calls `begin`, `write` and `idle` from within `fetch()`. Readers and purges run in other threads, and only touch `spool`
 and `token`.
 
-Two places decide how long a fetch lasts. `keep_pace()` makes the origin wait if the body is a window ahead of its
+Two places decide how long a fetch lasts. `_keep_pace()` makes the origin wait if the body is a window ahead of its
 fastest consumer, a reader or the cache. `idle()` ends the fetch if it is no longer needed: all readers have left, and
 the cache is not receiving it, or has received less than the share from which on it is fetched for the cache alone. A
 complete body is always handed to the cache.
@@ -168,14 +168,14 @@ class Fetch(Sink):
 
     def _copy(self) -> Event:
         partial = self._plan.partial
-        self.keep_pace()
+        self._keep_pace()
         while self.spool.written < partial.held_bytes:
             self._check_wanted()
             if not partial.copy(self.spool.written, self.spool.write):
                 if not self._can_resume:
                     raise OriginUnreachable(f"{self._plan.name}: its beginning left the cache while it was read")
                 return Event.COPY_LOST
-            self.keep_pace()
+            self._keep_pace()
         return Event.COPIED
 
     def _discard_partial(self) -> None:
@@ -242,9 +242,9 @@ class Fetch(Sink):
             if self.spool.written + len(data) > length:
                 raise OriginBadReply(f"{self._plan.name}: more than the {length} bytes that were said")
         self.spool.write(data)
-        self.keep_pace()
+        self._keep_pace()
 
-    def keep_pace(self) -> None:
+    def _keep_pace(self) -> None:
         """Fill the cache with what is spooled, and wait while no reader follows."""
         fill = self._fill
         window_bytes = max(self._means.window_bytes, fill.chunk_bytes)

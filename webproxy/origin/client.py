@@ -101,14 +101,25 @@ class OriginClient:
         """
         url = request.url
         for _ in range(limits.redirects + 1):
-            attempt = _Attempt(self._handle(), url, request, sink, limits)
-            target = attempt.run()
+            hop = _Hop(url, request, sink, limits)
+            target = self._perform(hop)
             if target is None:
-                return attempt.outcome
+                return hop.outcome
             if not may_redirect(url, target):
                 raise OriginRefused(f"{url} redirects to {target!r}: only to plain http and https, never https to http")
             url = target
         raise OriginRefused(f"{request.url} redirects more than {limits.redirects} times")
+
+    def _perform(self, hop: _Hop) -> str | None:
+        """Run libcurl for one hop; returns where a redirect leads to, if that is what came."""
+        handle = self._handle()
+        hop.configure(handle)
+        error: pycurl.error | None = None
+        try:
+            handle.perform()
+        except pycurl.error as raised:
+            error = raised.with_traceback(None)  # which refers to this frame
+        return hop.end(handle, error)
 
     def _handle(self) -> pycurl.Curl:
         handle = getattr(self._local, "handle", None)
@@ -117,11 +128,13 @@ class OriginClient:
         return handle
 
 
-class _Attempt:
-    """One hop: set-up, callbacks and outcome of one perform()."""
+class _Hop:
+    """One request of a fetch, and its answer: what libcurl is told, what it calls, and what has come of it.
 
-    def __init__(self, handle: pycurl.Curl, url: str, request: OriginRequest, sink: Sink, limits: OriginLimits) -> None:
-        self._handle = handle
+    It does not run libcurl: whoever does calls configure() before, and end() with what libcurl said.
+    """
+
+    def __init__(self, url: str, request: OriginRequest, sink: Sink, limits: OriginLimits) -> None:
         self._url = url
         self._request = request
         self._sink = sink
@@ -138,10 +151,26 @@ class _Attempt:
         self._refusal: OriginError | None = None
         self._sockets: list[socket.socket] = []
 
-    def run(self) -> str | None:
-        """Perform; returns None if the sink has received the response, or the URL of a redirect."""
-        location = self._perform()
+    @property
+    def outcome(self) -> OriginResponse:
+        """The head passed to the sink, with the trailers."""
+        assert self._response is not None
+        trailers = self._heads.trailers
+        return replace(self._response, trailers=trailers) if len(trailers) else self._response
+
+    def end(self, handle: pycurl.Curl, error: pycurl.error | None) -> str | None:
+        """libcurl has done with it; returns None if the sink has received the answer, or where a redirect leads to.
+
+        Raises:
+            OriginError, or what the sink or the body's source raised.
+        """
+        location = handle.getinfo_raw(pycurl.REDIRECT_URL)  # as sent: it need not be ASCII
+        handle.reset()  # keeps the connections, drops the references to the callbacks
+        for made in self._sockets:
+            made.close()
         failure, self._failure = self._failure, None
+        if error is not None:
+            failure = failure or self._refusal or self._translate(error)
         try:
             if self._unwanted:  # only status and header were wanted
                 return None
@@ -149,6 +178,9 @@ class _Attempt:
                 raise failure
         finally:
             del failure  # its traceback refers to this frame: break the cycle, so that it is freed once handled
+        return self._end_of_answer(location)
+
+    def _end_of_answer(self, location: bytes | None) -> str | None:
         again = self._request.repeatable
         if self._redirect is not None:
             if location:
@@ -162,32 +194,13 @@ class _Attempt:
             raise OriginBadReply(f"{self._url}: {self._received} of {length} bytes", retryable=again)
         return None
 
-    @property
-    def outcome(self) -> OriginResponse:
-        """The head passed to the sink, with the trailers."""
-        assert self._response is not None
-        trailers = self._heads.trailers
-        return replace(self._response, trailers=trailers) if len(trailers) else self._response
+    def configure(self, handle: pycurl.Curl) -> None:
+        """Tell libcurl what to do.
 
-    def _perform(self) -> bytes | None:
-        """Run libcurl; returns the target of a redirect. A failure is in `_failure` afterwards."""
-        handle = self._handle
-        self._configure()
-        try:
-            handle.perform()
-            location: bytes | None = handle.getinfo_raw(pycurl.REDIRECT_URL)  # as sent: it need not be ASCII
-        except pycurl.error as error:
-            self._failure = self._failure or self._refusal or self._translate(error)
-            return None
-        else:
-            return location
-        finally:
-            handle.reset()  # keeps the connections, drops the references to the callbacks
-            for made in self._sockets:
-                made.close()
-
-    def _configure(self) -> None:
-        handle, limits, request = self._handle, self._limits, self._request
+        Raises:
+            OriginRefused: the request cannot be sent.
+        """
+        limits, request = self._limits, self._request
         fields = fields_for(request, limits.add_fields, elsewhere=self._elsewhere)
         handle.reset()
         options: dict[int, Any] = {

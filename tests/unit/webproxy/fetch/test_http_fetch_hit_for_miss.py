@@ -31,8 +31,8 @@ def asking(route: Route) -> Iterator[tuple[HttpFetches, FetchTable, FetchRequest
         )
 
 
-def opened(fetches: HttpFetches, order: FetchRequest) -> Opened:
-    found = fetches.open(order, math.inf)
+def opened(fetches: HttpFetches, wanted: FetchRequest) -> Opened:
+    found = fetches.open(wanted, math.inf)
     assert found is not None
     return found
 
@@ -59,15 +59,15 @@ def held(gate: threading.Event, control: str, status: int = 200) -> Route:
 )
 def test_who_would_wait_in_vain_does_not_wait(control: str, status: int, waits: bool) -> None:
     gate = threading.Event()
-    with asking(held(gate, control, status)) as (fetches, table, order):
-        first, second = opened(fetches, order), opened(fetches, order)
+    with asking(held(gate, control, status)) as (fetches, table, wanted):
+        first, second = opened(fetches, wanted), opened(fetches, wanted)
         assert (first[1], second[1]) == (False, True)
         gate.set()
-        fetches.mark_unshareable(order, answer(second[0]))
+        fetches.mark_unshareable(wanted, answer(second[0]))
         answer(first[0])
         wait_until(lambda: not table.running)
         gate.clear()
-        third, fourth = opened(fetches, order), opened(fetches, order)
+        third, fourth = opened(fetches, wanted), opened(fetches, wanted)
         assert (third[1], fourth[1]) == (False, waits)
         gate.set()
         answer(third[0])
@@ -76,22 +76,22 @@ def test_who_would_wait_in_vain_does_not_wait(control: str, status: int, waits: 
 
 def test_an_answer_for_everybody_is_waited_for_again() -> None:
     gate = threading.Event()
-    with asking(held(gate, "max-age=60")) as (fetches, table, order):
+    with asking(held(gate, "max-age=60")) as (fetches, table, wanted):
         gate.set()
-        fetches.mark_unshareable(order, replace(answer(opened(fetches, order)[0]), is_shareable=False))
+        fetches.mark_unshareable(wanted, replace(answer(opened(fetches, wanted)[0]), is_shareable=False))
         wait_until(lambda: not table.running)
-        assert not opened_and_left(fetches, order)
+        assert not opened_and_left(fetches, wanted)
         wait_until(lambda: not table.running)
         gate.clear()
-        readers = [opened(fetches, order) for _ in range(2)]
+        readers = [opened(fetches, wanted) for _ in range(2)]
         assert [joined for _, joined in readers] == [False, True]
         gate.set()
         for reader, _ in readers:
             answer(reader)
 
 
-def opened_and_left(fetches: HttpFetches, order: FetchRequest) -> bool:
+def opened_and_left(fetches: HttpFetches, wanted: FetchRequest) -> bool:
     """Whether a request would have joined another; its own answer has come when this returns."""
-    reader, joined = opened(fetches, order)
+    reader, joined = opened(fetches, wanted)
     answer(reader)
     return joined
