@@ -1,19 +1,19 @@
-"""Http1Server: runs HTTP connections: from the next request to the moment when the connection waits, idles or ends.
+"""Http1Server: runs HTTP connections, from the next request until the connection waits, idles or ends.
 
-**States** of a connection as a job (parking.py has the others): bytes *received* that nobody has looked at, a *held*
-request whose client took nothing, a *paused* body, or none of them, when the next request is read from the socket.
+**States** of a connection as a job (parking.py has the others): bytes *received* and not yet parsed, a *held* request
+whose client is not reading, a *paused* body, or none of these, when the next request is read from the socket.
 
-**Events.** run() finishes a paused body first, then answers requests as long as they follow each other. After each
-answer it looks whether another idle connection has sent something, and changes to that one: with more busy connections
-than workers each gets one request at a time. With none it waits a moment for the next request of this one, if a worker
-is left for everybody else. expire() ends what has idled too long.
+**Events.** run() first finishes a paused body, then answers requests as long as they follow each other. After each
+response it checks whether another idle connection has become readable, and if so switches to that one: with more busy
+connections than workers, each gets one request at a time. Otherwise it waits briefly for the next request of the same
+connection, provided enough workers are left for the others. expire() ends a connection that was idle for too long.
 
-**Invariants.** The outcome speaks of the connection the worker ended with; those it left on its way idle, or were
-settled. After an HttpError nothing more is read: the answer that says so is the last. At most REQUESTS_IN_A_ROW
-requests are answered before the worker looks at the queue and the listener again. In a drain no connection idles.
+**Invariants.** The outcome is that of the connection the worker ended with; the ones it left on the way are idle or
+settled. After an HttpError nothing more is read: the response that reports it is the last. At most REQUESTS_IN_A_ROW
+requests are answered before the worker looks at the queue and the listener again. While draining no connection idles.
 
-**Why not otherwise.** Giving the worker back after each answer would put a wake-up of 15 to 30 microseconds between two
-requests. Leaving the change of connections to the acceptor costs a walk through queue and listener for each request.
+**Why not otherwise.** Returning the worker after each response would put a wake-up of 15 to 30 microseconds between two
+requests. Leaving the switch to the acceptor would cost a pass through queue and listener for each request.
 """
 
 from __future__ import annotations

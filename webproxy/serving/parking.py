@@ -1,27 +1,27 @@
-"""ParkingLot: where jobs wait for something that is not a worker, and where connections come to their end.
+"""ParkingLot: where jobs wait for anything but a worker, and where connections end.
 
-**States.** A job is *run* by a worker, *queued* (run_queue.py), or it waits for one event:
+**States.** A job is *run* by a worker, *queued* (run_queue.py), or waiting for one event:
 
-    run ──Idles──▶ idle (transport/keepalive.py) ──its client sends──▶ run by whichever worker looks first
-     │                └──its time is over──▶ expire(), whose outcome is settled like any other
-     ├─WaitsFor WRITABLE──▶ parked here ──its client takes data, or is gone──▶ queued
-     │                         └──it takes less than the least rate──▶ closed
+    run ──Idles──▶ idle (transport/keepalive.py) ──its client sends──▶ run by the first worker that looks
+     │                └──time limit──▶ expire(), whose outcome is settled like any other
+     ├─WaitsFor WRITABLE──▶ parked here ──its client reads, or is gone──▶ queued
+     │                         └──below the minimum rate──▶ closed
      ├─WaitsFor TICKET──▶ in the admission's line ──a ticket, or too long a wait──▶ queued
      ├─WaitsFor TURN, WIDTH──▶ queued
-     └─Done──▶ lingering here ──its client has closed, or the time is over──▶ closed
+     └─Done──▶ lingering here ──its client has closed, or time limit──▶ closed
 
-**Events.** Workers call settle() with the outcome of what they ran; nothing else acts on an outcome. One thread of the
-lot's own polls the parked descriptors, and a few times a second looks at what only time ends: idle connections, parked
-clients that are too slow, lingering ends.
+**Events.** Workers call settle() with the outcome of each job they ran; nothing else acts on outcomes. The lot has one
+thread, which polls the parked descriptors and, four times a second, looks at everything that only time ends: idle
+connections, parked clients below the minimum rate, lingering connections.
 
-**Invariants.** Every job is in exactly one place, and its descriptor is closed by whoever has the job then. settle()
-never blocks and needs no answer from the thread. A parked job holds no segment, no worker of the cache and no thread.
-The lot knows no protocol: it reads from a connection only to see it end.
+**Invariants.** Every job is in exactly one place, and its descriptor is closed by the owner of that place. settle()
+never blocks and needs no reply from the thread. A parked job holds no segment, no cache worker and no thread. The lot
+knows no protocol: it reads from a connection only to see it end.
 
-**Why not otherwise.** The lot once read unfinished requests too, and so knew both protocols a second time; these idle
-like any other connection now. Closing an answered connection at once would let data that is still on its way from the
-client destroy the answer (a reset); waiting for the client's end in the worker would cost a worker. Lingering ends are
-looked at now and then instead of polled, because one wake-up for each connection costs more than the answer.
+**Why not otherwise.** The lot used to read incomplete requests as well, which put a second copy of both protocols here;
+they now idle like any other connection. Closing a connection right after the response would let data still in flight
+from the client destroy the response (a reset); waiting for the client's end in the worker would cost a worker.
+Lingering connections are looked at instead of polled, because one wake-up each would cost more than the response did.
 """
 
 from __future__ import annotations

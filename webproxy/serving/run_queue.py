@@ -1,22 +1,22 @@
-"""RunQueue: the jobs that wait for a worker, pollable beside the listener; and WorkerDemand, which tells that some do.
+"""RunQueue: the jobs that can run and wait for a worker; and WorkerDemand, which tells whether any work waits.
 
-**States.** A job is in one of two lines, of new ones and of those that come back from a wait, or no longer here. It
-came in by whoever made it (the acceptor at its end, a worker that found more than it can run), or by whoever saw what
-it waited for (the parking thread, the last holder of a ticket).
+**States.** A job is in one of two lines, for new jobs and for jobs that come back from a wait, or has left. New jobs
+come from the acceptor while it closes; the others from whoever saw the awaited event: the parking thread, the previous
+holder of a ticket, or a worker whose job yields.
 
-**Events.** put() and put_back() add at the end of a line and wake one worker; take() and take_back() remove the oldest.
-None of them blocks, and each may be called by any thread.
+**Events.** put() and put_back() append to a line and wake one worker; take() and take_back() remove the oldest entry.
+None of them blocks, and any thread may call them.
 
-**Invariants.** The descriptor is a semaphore that is readable once for each entry. It is made readable *before* the
-entry is visible: who took an entry that is not counted yet would leave the descriptor readable for ever, and every idle
-worker awake. The other order of failures is harmless: a worker that is woken before it can see the entry looks again.
-An entry belongs to whoever took it, and to nobody else. The number of connections bounds both lines.
+**Invariants.** The descriptor is a semaphore that is readable once per entry. It is raised *before* the entry becomes
+visible: a worker that took an entry not yet counted would leave the descriptor readable for ever, and every idle worker
+awake. The opposite race is harmless: a worker woken before it can see the entry looks again. An entry belongs to the
+worker that took it. The number of connections bounds both lines.
 
-**Why not otherwise.** One line would do for order, but not for fairness: a burst of new requests would keep responses
-from their end, and long responses that yield keep new requests waiting; the acceptor takes from both in turn. A
-queue.Queue has a lock and a condition, which a worker cannot wait for beside a listener; a pipe needs a byte read and
-written for each entry and has a bound that blocks. And no queue stands on the way of a request that is whole when its
-connection is accepted: the worker that accepts is the one that serves.
+**Why not otherwise.** A single line would keep order but not fairness: a burst of new requests would delay responses
+that are nearly done, and long responses that yield would delay new requests; the acceptor takes from both lines in
+turn. A queue.Queue has a lock and a condition variable, and a worker cannot wait for it and a listener at once; a pipe
+needs a byte written and read per entry, and blocks when full. A request that is complete when its connection is
+accepted passes through no queue at all: the worker that accepts it serves it.
 """
 
 from __future__ import annotations
