@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         owner = f"dead pid {row.owner_pid}" if row.owner_pid is not None else "an unknown dead owner"
         print(f"{verb} {row.path} ({row.kind}, left by {owner})")
     if not rows:
-        print("nothing to remove: dead owners left no name")
+        print("nothing to remove: dead owners left no names")
     if arguments.dry_run:
         return 0
     left = [row for row in survey() if not row.alive]

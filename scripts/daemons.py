@@ -150,7 +150,7 @@ class Daemon:
         line = self.wait_for_event("listening")
         match = _PORT.search(line)
         if match is None:
-            raise DaemonFailed(f"{self.name} did not say its port: {line}")
+            raise DaemonFailed(f"{self.name} did not log its port: {line}")
         return int(match[1])
 
     def stop(self) -> int:

@@ -15,7 +15,7 @@ import psutil
 from shmchannel.process.naming import DEFAULT_QUEUE_NAME, SHM_DIRECTORY, hot_table_name, queue_guard_path
 from shmchannel.process.reaper import FoundName, survey
 
-_QUEUE_REMEDY = "start a cache on it once (simplecached -q NAME), which takes it over, and stop that"
+_QUEUE_REMEDY = "start a cache on it (simplecached -q NAME), which takes it over, then stop it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ def as_text(findings: Findings) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join([*(f"{row[n]:<{widths[n]}}" for n in range(4)), row[4]]) for row in rows] if rows[1:] else []
     if not lines:
-        lines = ["no shared-memory or queue name of ours exists"]
+        lines = ["there are no shared-memory or queue names of gfcache"]
     lines.append(f"message queues: {findings.queues.how}")
     lines += [f"  {name} is not ours, or lost its guard" for name in findings.other_queues]
     if findings.system_v is None:

@@ -37,6 +37,6 @@ def decision_us() -> float:
         lifetime_s=86_400,
         body_bytes=8192,
     )
-    assert decide(request, stored, _NOW).action is Action.HIT, "the decision that is timed is no hit"
+    assert decide(request, stored, _NOW).action is Action.HIT, "the timed decision is not a hit"
     runs = timeit.repeat(lambda: decide(request, stored, _NOW), number=_CALLS, repeat=_REPEATS)
     return median(runs) / _CALLS * 1e6

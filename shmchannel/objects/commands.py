@@ -167,12 +167,12 @@ def decode(message: bytes, version: int = VERSION) -> Command:
         CommandError: wrong magic, version, kind, flags or priority, or lengths that do not add up.
     """
     if len(message) < HEAD_BYTES:
-        raise CommandError(f"{len(message)} bytes are no command")
+        raise CommandError(f"{len(message)} bytes are not a command")
     (magic, wire_version, kind_code, priority, flags, request_id, trace_id,
      deadline_ns, offset, length, object_version, segment_count, key_bytes) = _HEAD.unpack_from(message)  # fmt: skip
     kind = _KINDS.get(kind_code)
     if magic != MAGIC or wire_version != version or kind is None:
-        raise CommandError(f"magic {magic!r} version {wire_version} kind {kind_code} is not spoken here")
+        raise CommandError(f"magic {magic!r} version {wire_version} kind {kind_code} is not supported")
     if priority > _PRIORITY_MAX or flags & _FLAGS_REFUSED[kind_code]:
         raise CommandError(f"{kind.name}: priority {priority} or flags {flags:#x} unknown")
     if segment_count > SEGMENTS_MAX or key_bytes > KEY_BYTES_MAX:
@@ -203,7 +203,7 @@ def _decode_segments(message: bytes, count: int) -> tuple[tuple[SegmentRef, ...]
     for _ in range(count):
         end = position + 1 + message[position] if position < len(message) else len(message) + 1
         if end + _REF_TAIL.size > len(message):
-            raise CommandError("the list of segments is cut off")
+            raise CommandError("the list of segments is truncated")
         generation, segment_bytes = _REF_TAIL.unpack_from(message, end)
         refs.append(SegmentRef(message[position + 1 : end], generation, segment_bytes))
         position = end + _REF_TAIL.size

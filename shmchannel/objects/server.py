@@ -273,7 +273,7 @@ class ChannelServer:
         if isinstance(error, NotImplementedError):
             self._log_now_and_then("command refused", error)
         else:
-            facts = {"kind": command.kind.name, "key": command.key, "reason": str(error or "it gave no answer")}
+            facts = {"kind": command.kind.name, "key": command.key, "reason": str(error or "it did not answer")}
             log.error("handler failed", exc_info=error, extra=facts)
         tell(self._stall_s)
 

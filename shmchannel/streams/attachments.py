@@ -160,7 +160,7 @@ class AttachmentTable:
     def _attach(self, wire_name: bytes) -> Segment:
         parsed = parse_segment_name(wire_name.decode("ascii", "replace"))
         if parsed is None:
-            raise PeerProtocolError(f"{wire_name!r} is no segment name")
+            raise PeerProtocolError(f"{wire_name!r} is not a segment name")
         surplus = len(self._pools) + len(self._watches) + 1 - self._kept_max
         if surplus > 0:
             self._drop_oldest(surplus)

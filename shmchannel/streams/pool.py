@@ -266,7 +266,7 @@ class SegmentPool:
         if lease is None and refusal is not None:
             raise PoolExhausted("no segment left in the pool", hint=str(refusal)) from refusal
         if lease is None:
-            raise ChannelTimeout(f"none of {self._count} segments came free in time")
+            raise ChannelTimeout(f"none of {self._count} segments became free in time")
         return lease
 
     def try_lease(self, want: int | None = None) -> Lease | None:

@@ -99,7 +99,7 @@ class Segment:
             PeerProtocolError: the semaphores are not as between transfers, space for one chunk, and none to take.
         """
         if self.space_available.value != 1 or self.data_available.value != 0:
-            raise PeerProtocolError(f"segment {self.name}: a transfer before left its semaphores wrong")
+            raise PeerProtocolError(f"segment {self.name}: an earlier transfer left its semaphores in a wrong state")
         self.checked_for = peer
 
     @classmethod

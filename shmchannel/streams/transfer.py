@@ -239,14 +239,14 @@ class ConsumerTransfer:
     def _receive_rare(self, status: int, length: int, offset: int, flags: int, capacity: int) -> Arrival:
         if status == OK and flags == RELEASED:
             if self._ring.current not in self._asked_back:
-                raise PeerProtocolError("a segment came back that was not asked for")
+                raise PeerProtocolError("a segment was returned that was not asked back")
             return GIVEN_BACK
         if status == OK and self._cancelling:
             if flags & LAST:  # it had finished before it saw the flag
                 self._state = TransferState.CANCELLED
                 return END
             if self._ring.current == self._cancelled_at:
-                raise PeerProtocolError("the segment that said CANCEL came back with more of the body")
+                raise PeerProtocolError("the segment that carried CANCEL has more of the body")
             return DISCARD
         if status == OK and flags in (PREAMBLE, PREAMBLE | FLAGGED):
             self._take_preamble(length, offset, capacity, flagged=flags != PREAMBLE)

@@ -360,7 +360,7 @@ class PairContract:
             lease.give_back()
             pair.kill_cache()
             pair.start_heir()
-            with pytest.raises(PeerProtocolError, match="left its semaphores wrong"):
+            with pytest.raises(PeerProtocolError, match="left its semaphores in a wrong state"):
                 pair.fetch(b"/a")
             assert pair.is_whole()
             assert pair.fetch(b"/a") == BODY

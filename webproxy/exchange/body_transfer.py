@@ -153,10 +153,10 @@ class BodyTransfer:
         except CacheUnavailable as error:
             raise BodyCutShort(str(error)) from error
         if isinstance(transfer, Missing):
-            raise BodyCutShort("the object changed or left the cache in mid-body")
+            raise BodyCutShort("the object was replaced or evicted in mid-body")
         with transfer:
             if transfer.facts[:2] != (self.size_bytes, self.version):
-                raise BodyCutShort("the cache answered with another object than was asked for")
+                raise BodyCutShort("the cache sent another object than requested")
             return self.send(transfer, 0)
 
     def send(self, transfer: IncomingTransfer, sent: int) -> Event | None:
@@ -284,7 +284,7 @@ class FileResponse(BodyTransfer):
             if sent:
                 patience_ends_ns = now + PATIENCE_NS
             elif os.fstat(fd).st_size < self.end:  # somebody else's hand: the cache itself never changes it
-                raise BodyCutShort("the object's file was made shorter")
+                raise BodyCutShort("the object's file was truncated")
             elif now > patience_ends_ns:
                 return Event.WRITABLE
             at_once = now - before <= SLICE_NS

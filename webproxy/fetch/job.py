@@ -110,7 +110,7 @@ class Fetch(Sink):
         if self._stopping.is_set():
             raise OriginUnreachable("the daemon stops")
         if self.idle():
-            raise FetchAborted(f"{self._plan.name}: nobody waits for it")
+            raise FetchAborted(f"{self._plan.name}: no reader left")
 
     def _request(self) -> OriginRequest:
         question = self._progress.state
@@ -151,7 +151,7 @@ class Fetch(Sink):
         ):
             return Event.REST
         raise OriginBadReply(
-            f"{self._plan.name}: status {response.status} is not the rest behind {position} bytes",
+            f"{self._plan.name}: status {response.status} is not the rest after {position} bytes",
             status=response.status,
             retryable=response.status in AGAIN_MAY_HELP,
         )
@@ -173,7 +173,7 @@ class Fetch(Sink):
             self._check_wanted()
             if not partial.copy(self.spool.written, self.spool.write):
                 if not self._can_resume:
-                    raise OriginUnreachable(f"{self._plan.name}: its beginning left the cache while it was read")
+                    raise OriginUnreachable(f"{self._plan.name}: its partial response was evicted while it was read")
                 return Event.COPY_LOST
             self._keep_pace()
         return Event.COPIED
@@ -240,7 +240,7 @@ class Fetch(Sink):
             if self._progress.state is State.UNTOLD:
                 self._take(Event.FIRST_BYTES)
             if self.spool.written + len(data) > length:
-                raise OriginBadReply(f"{self._plan.name}: more than the {length} bytes that were said")
+                raise OriginBadReply(f"{self._plan.name}: more than the announced {length} bytes")
         self.spool.write(data)
         self._keep_pace()
 

@@ -81,12 +81,12 @@ class PartialStore:
             part.key, Deadline.after(WAIT_SECONDS), offset=offset, length=wanted, version=part.version
         )
         if isinstance(transfer, Missing):
-            raise CacheUnavailable("a partial response has left the cache")
+            raise CacheUnavailable("a partial response was evicted")
         with transfer:
             try:
                 if transfer.facts[:2] != (part.size_bytes, part.version):
                     transfer.cancel_quietly()
-                    raise CacheUnavailable("a partial response has left the cache")
+                    raise CacheUnavailable("a partial response was evicted")
                 while True:
                     with transfer.chunk as view:
                         copied += len(view)

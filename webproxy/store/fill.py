@@ -165,9 +165,9 @@ class CacheFills:
 
 
 class _Phase(Enum):
-    EARLY = "handed over while it comes"
+    EARLY = "handed over as it arrives"
     LATE = "handed over when it is complete"
-    OVER = "stored, or not to be"
+    OVER = "stored, or not going to be"
 
 
 class CacheFill:

@@ -147,7 +147,7 @@ class CacheUpdater:
         is_certain = self._fetches.revoke(key, Deadline.after(WRITE_SECONDS))
         count = self._store.purge(key, Deadline.after(WRITE_SECONDS), below=True, invalidate=soft)
         if not is_certain:
-            raise CacheUnavailable("the cache does not end storing what is to go")
+            raise CacheUnavailable("the cache is still storing an object to be purged")
         return count
 
     def invalidate(self, target: Target, method: bytes, response: ResponseHead, authority: bytes | None = None) -> None:

@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     measure.add_argument("--json", action="store_true", help="print JSON instead of a table")
     measure.set_defaults(run=_run_measure)
-    warm = commands.add_parser("warm", help="ask for each path once and drop the content: the cache has it then")
+    warm = commands.add_parser("warm", help="request each path once and discard the content, to fill the cache")
     _add_common(warm)
     warm.set_defaults(run=_run_warm)
     return parser

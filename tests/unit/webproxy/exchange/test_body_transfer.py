@@ -333,7 +333,7 @@ def test_a_range_of_an_object_that_is_gone_is_cut_short(pair: Pair) -> None:
     response = response_of(pair, stream, 3, 2 * CAPACITY)
     assert response.resume() is Event.WRITABLE
     pair.cache.entries[KEY] = Entry(body_of(len(BODY)), version=2)
-    with pytest.raises(BodyCutShort, match="changed or left"):
+    with pytest.raises(BodyCutShort, match="replaced or evicted"):
         response.resume()
     assert stream.received == BODY[3:8]
     assert is_clean(pair)
@@ -424,7 +424,7 @@ def test_version_gone_cuts_the_body_short(pair: Pair, heir: Entry | None) -> Non
     del pair.cache.entries[KEY]
     if heir is not None:
         pair.cache.entries[KEY] = heir
-    with pytest.raises(BodyCutShort, match="changed or left"):
+    with pytest.raises(BodyCutShort, match="replaced or evicted"):
         response.resume()
     assert stream.received == BODY[: 2 * CAPACITY + 5]
     assert is_clean(pair)

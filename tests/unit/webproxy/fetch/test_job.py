@@ -216,7 +216,7 @@ def test_the_fill_yields_when_a_hit_waits(make: Make) -> None:
 def test_what_nobody_waits_for_is_not_asked_for(make: Make) -> None:
     running = make()
     running.reader.close()
-    assert "nobody waits" in str(running.run())
+    assert "no reader left" in str(running.run())
     assert running.origin.requests == []
 
 
@@ -308,7 +308,7 @@ def test_nobody_waits_any_more_between_two_tries(make: Make, monkeypatch: pytest
         running.reader.close()
         raise OriginTimeout("slow", retryable=True)
 
-    assert "nobody waits" in str(running.run(play))
+    assert "no reader left" in str(running.run(play))
 
 
 def test_a_status_that_is_no_answer_is_an_error_of_the_origin(make: Make) -> None:
@@ -415,7 +415,7 @@ def test_a_body_that_is_longer_than_it_said(make: Make) -> None:
         sink.write(b"abc")
         sink.write(b"de")
 
-    assert "more than the 4 bytes" in str(running.run(body(4, play)))
+    assert "more than the announced 4 bytes" in str(running.run(body(4, play)))
     assert not running.fetch.stored
 
 

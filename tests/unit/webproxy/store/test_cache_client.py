@@ -118,7 +118,7 @@ def test_no_segment_in_time_is_unavailable(
     yard.start_cache(content=content)
     link = CacheClient(client, patient=True)
     leases = [pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(2)]
-    with pytest.raises(CacheUnavailable, match="came free"):
+    with pytest.raises(CacheUnavailable, match="became free"):
         lookup(link, 0.1)
     for lease in leases:
         lease.give_back()
