@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import closing
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final
@@ -268,7 +269,7 @@ class HttpPlan(Plan):
             is_forbidden = draft is not None and draft.completes and draft.place is None
             self.partial.clear(is_replaced=(stored and draft is not None) or is_forbidden)
             return
-        with prefix:
+        with closing(prefix):
             size_bytes = draft.response.length or 0
             self.partial.leave_behind(prefix, draft.combined or draft.stored, size_bytes, began_with_it=draft.completes)
 

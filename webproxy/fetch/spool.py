@@ -30,8 +30,7 @@ import os
 import tempfile
 import threading
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
@@ -110,14 +109,6 @@ class SpooledPrefix:
 
     fd: int
     written: int
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the file."""

@@ -1,4 +1,4 @@
-"""Unshared: for how long, and for how many URLs, it is remembered that their answers are not shared."""
+"""HitForMiss: for how long, and for how many URLs, it is remembered that their responses cannot be shared."""
 
 from __future__ import annotations
 

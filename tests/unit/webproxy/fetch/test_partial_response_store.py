@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -48,7 +48,7 @@ def spooled(body: bytes) -> Iterator[SpooledPrefix]:
     prefix = spool.prefix()
     assert prefix is not None
     spool.end()
-    with prefix:
+    with closing(prefix):
         yield prefix
 
 

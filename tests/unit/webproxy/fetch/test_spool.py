@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -431,7 +432,7 @@ def test_the_beginning_outlives_the_fetch(spool: Spool) -> None:
     spool.write(memoryview(b"abc"))
     prefix = spool.prefix()
     assert prefix is not None
-    with prefix:
+    with closing(prefix):
         spool.end(OriginTimeout("stalled"))
         assert spool.fd == -1
         assert (os.pread(prefix.fd, 10, 0), prefix.written) == (b"abc", 3)
