@@ -18,7 +18,6 @@ from webproxy.exchange.deliver_stored import StoredDelivery
 from webproxy.exchange.fast_path import FastPath, NoFastPath
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import Answers, HttpRequestHandler
-from webproxy.exchange.local_answers import LocalResponses
 from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads
@@ -191,7 +190,7 @@ class _Handlers:
         source = BodySource(store, self.timeouts.cache_s, demand)
         answers = Answers(
             fast_path,
-            LocalResponses(heads, self._means.asker.via),
+            heads,
             StoredDelivery(source, heads),
             FetchedDelivery(heads),
             PassThrough(self._means.asker, purges, heads, body_timeout_s=config.request_timeout_s),
@@ -204,6 +203,7 @@ class _Handlers:
             self._origins,
             HttpFetches(self.table, self._means, self._updates, partials),
             answers,
+            self._means.asker.via,
             self._options,
             self.timeouts,
             shutdown,

@@ -101,7 +101,7 @@ class ProxyService:
 
     def housekeep(self) -> None:
         """Drop what has expired: cached replies, open files, requests that waited too long for a ticket."""
-        self._parts.http.expire()
+        self._parts.http.fast_path.expire()
         self._parts.store.expire()
         cache = self._parts.cache
         if cache is not None and cache.pool.admission is not None:
@@ -111,7 +111,7 @@ class ProxyService:
         """Close the listener and idle connections; requests in progress continue."""
         parts = self._parts
         parts.shutdown.draining = True
-        parts.http.drain()
+        parts.http.fast_path.forget()
         parts.acceptor.stop_accepting()
         parts.store.stop_waiting()
 
@@ -139,8 +139,8 @@ class ProxyService:
         parts = self._parts
         failures = Counter(parts.getfile.failures.totals())
         failures.update(parts.http.failures.totals())
-        facts: dict[str, object] = {**parts.getfile.outcomes()}
-        facts |= {f"http_{result}": count for result, count in parts.http.outcomes().items()}
+        facts: dict[str, object] = {**parts.getfile.outcomes.totals()}
+        facts |= {f"http_{result}": count for result, count in parts.http.outcomes.totals().items()}
         facts |= {f"failed_{kind}": count for kind, count in failures.items()}
         facts |= {
             "invalid": parts.protocols.invalid_total,

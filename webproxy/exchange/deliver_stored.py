@@ -6,16 +6,13 @@ import os
 from collections.abc import Sequence
 
 from shmchannel.deadline import Deadline
-from webproxy.caching.decision import Decision
 from webproxy.caching.partial import RangeKind, answer_range, lies_within
-from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validators import Condition
 from webproxy.errors import CacheUnavailable
 from webproxy.exchange.body_transfer import PIECE_BYTES, BodySource, BodyTransfer, FileResponse
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.fast_path import CachedReply
 from webproxy.exchange.response_heads import ResponseHeads
-from webproxy.fetch.spool import Validated
 from webproxy.http.messages import RequestHead
 from webproxy.http.ranges import multipart_parts
 from webproxy.store.lookup import StoredHit
@@ -78,26 +75,6 @@ class StoredDelivery:
             return context.ended(result)
         body, event = self._begin(context, found, head, first, end)
         return context.ended_or_waits(body, event, result)
-
-    def stale_status(
-        self, context: RequestContext, stored: StoredResponse, decision: Decision, fwd_status: int | None
-    ) -> bytes:
-        """Cache-Status of a stale response in place of the origin's failure."""
-        ttl, key = stored.lifetime_s - decision.age_s, context.key_to_tell
-        return self._heads.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=b"stale")
-
-    def validated_status(
-        self, context: RequestContext, answer: Validated, decision: Decision, *, collapsed: bool
-    ) -> bytes:
-        """Cache-Status of a response that the origin has just confirmed."""
-        return self._heads.status(
-            fwd=decision.reason,
-            fwd_status=304,
-            stored=answer.is_stored,
-            collapsed=collapsed,
-            ttl=answer.stored.lifetime_s,
-            key=context.key_to_tell,
-        )
 
     def _make_sure(self, found: StoredHit, first: int, end: int) -> None:
         """Request these bytes of the body unless they are at hand; once a head was sent it would be too late."""

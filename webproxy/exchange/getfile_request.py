@@ -135,7 +135,7 @@ class GetfileRequestHandler:
         self._client_limit = client_limit
         self._shutdown = shutdown
         self._breakdown = breakdown
-        self._outcomes = Outcomes()
+        self.outcomes = Outcomes()
         self.failures = RequestFailures()
 
     def serve(self, request: GetfileRequest) -> Outcome:
@@ -143,7 +143,7 @@ class GetfileRequestHandler:
         key = normalised_path(request.path)
         entry = self._peek(key)
         if entry is not None and entry.file is None:
-            self._outcomes.note(self._answer_from_hot_table(request.fd, entry.body))
+            self.outcomes.note(self._answer_from_hot_table(request.fd, entry.body))
             return Done(request)
         if not request.has_waited and self._store.should_enqueue(key):
             request.has_waited = True
@@ -183,16 +183,12 @@ class GetfileRequestHandler:
 
     def _noted(self, request: GetfileRequest, outcome: Outcome) -> Outcome:
         if request.result:
-            self._outcomes.note(request.result)
+            self.outcomes.note(request.result)
         return outcome
 
     def _cut_short(self, request: GetfileRequest, error: BodyCutShort) -> Outcome:
         log.warning("body cut short", extra={"path": request.path, "reason": str(error)})
         return request.ended("cut short")
-
-    def outcomes(self) -> dict[str, int]:
-        """The counts by outcome."""
-        return self._outcomes.totals()
 
     def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Outcome:
         asked_at = monotonic()

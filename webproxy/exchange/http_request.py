@@ -50,10 +50,9 @@ from webproxy.exchange.context import RequestContext, Timeouts
 from webproxy.exchange.deliver_fetched import FetchedDelivery
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
 from webproxy.exchange.fast_path import CachedReply, FastPath, MemoizedRequest, NoFastPath
-from webproxy.exchange.local_answers import LocalResponses
 from webproxy.exchange.pass_through import Declined, HeadJudge, PassThrough, send_interim
 from webproxy.exchange.purge import Purges
-from webproxy.exchange.response_heads import connection_for
+from webproxy.exchange.response_heads import ResponseHeads, connection_for
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.spool import Head, Interim, SpoolReader, Validated
 from webproxy.http.errors import HttpError
@@ -61,7 +60,7 @@ from webproxy.http.messages import Framing, RequestHead, ResponseHead
 from webproxy.http.urls import BadTarget, split_target
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginTable, Refused
-from webproxy.origin.via import ends_here
+from webproxy.origin.via import Via, ends_here
 from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.failures import RequestFailures
@@ -72,6 +71,7 @@ from webproxy.transport.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
+_NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
 _NO_ANSWER = "no valid response from the origin"
 LOOKUPS_MAX = 3
 """Maximum lookups per request before falling back to the origin."""
@@ -87,10 +87,10 @@ STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
 
 
 class Answers(NamedTuple):
-    """The ways of answering a request."""
+    """The ways of answering a request: with heads of the proxy's own, and otherwise."""
 
     fast_path: FastPath | NoFastPath
-    local: LocalResponses
+    heads: ResponseHeads
     stored: StoredDelivery
     fetched: FetchedDelivery
     passing: PassThrough
@@ -107,6 +107,7 @@ class HttpRequestHandler:
         origins: OriginTable,
         fetches: HttpFetches,
         answers: Answers,
+        via: Via,
         options: CachingOptions,
         timeouts: Timeouts,
         shutdown: Shutdown,
@@ -115,17 +116,13 @@ class HttpRequestHandler:
         self._updates = updates
         self._origins = origins
         self._fetches = fetches
-        self._fast_path, self._local, self._stored, self._fetched, self._passing, self._purges = answers
+        self.fast_path, self._heads, self._stored, self._fetched, self._passing, self._purges = answers
+        self._via = via
         self._options = options
         self._timeouts = timeouts
         self._shutdown = shutdown
-        self._outcomes = Outcomes()
+        self.outcomes = Outcomes()
         self.failures = RequestFailures()
-
-    @property
-    def fast_path(self) -> FastPath | NoFastPath:
-        """Recognises requests that need not be parsed."""
-        return self._fast_path
 
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
         """Answer one request; never raises for failures of client, cache or origin.
@@ -137,7 +134,7 @@ class HttpRequestHandler:
             if isinstance(request, MemoizedRequest):
                 return self._send_cached(connection, request.request, request.reply)
             said = connection_for(request, may_stay=not self._shutdown.draining)
-            reply = self._fast_path.reply(request, said, connection.bytes_of(request))
+            reply = self.fast_path.reply(request, said, connection.bytes_of(request))
             if reply is not None:
                 return self._send_cached(connection, request, reply)
             context = RequestContext(connection, request, said, time())
@@ -148,7 +145,7 @@ class HttpRequestHandler:
             return self._cut_short(connection, request.target, error)
         if isinstance(outcome, WaitsFor):
             return outcome
-        self._outcomes.note(context.result)
+        self.outcomes.note(context.result)
         return Done(connection) if outcome is KEEP_ALIVE and not connection.skip_body() else outcome
 
     def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
@@ -162,13 +159,13 @@ class HttpRequestHandler:
             return self._cut_short(connection, body.path, error)
         if event is not None:
             return connection.pause(body, event, is_last=connection.is_last)
-        self._outcomes.note("hit")
+        self.outcomes.note("hit")
         return Done(connection) if connection.is_last else KEEP_ALIVE
 
     def _send_cached(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
         outcome = self._stored.send_cached(connection, request, reply)
         if not isinstance(outcome, WaitsFor):
-            self._outcomes.note("hit")
+            self.outcomes.note("hit")
         return outcome
 
     def _answer(self, context: RequestContext) -> RequestOutcome:
@@ -183,32 +180,24 @@ class HttpRequestHandler:
             return self._refuse(context, status, text or str(error))
 
     def _client_gone(self, connection: HttpConnection) -> Done:
-        self._outcomes.note("client gone")
+        self.outcomes.note("client gone")
         return Done(connection)
 
     def _cut_short(self, connection: HttpConnection, path: bytes, error: BodyCutShort) -> Done:
         log.warning("body cut short", extra={"path": path, "reason": str(error)})
-        self._outcomes.note("cut short")
+        self.outcomes.note("cut short")
         return Done(connection)
-
-    def expire(self) -> None:
-        """Drop invalid replies; to be called about every second."""
-        self._fast_path.expire()
-
-    def drain(self) -> None:
-        """No connection is kept open; `shutdown` says so already."""
-        self._fast_path.forget()
-
-    def outcomes(self) -> dict[str, int]:
-        """The counts by outcome."""
-        return self._outcomes.totals()
 
     # -- what is asked for ---------------------------------------------------------------------------------------
     def _route(self, context: RequestContext) -> RequestOutcome:
         request = context.request
-        self._local.check(request)
+        if request.method in _NOT_PASSED:
+            return self._refuse(context, 501, f"{request.method.decode()} is not supported")
+        if self._via.came_round(request.fields):
+            return self._refuse(context, 508, "loop detected: this proxy is already in Via")
         if ends_here(request):
-            return self._local.options(context)
+            context.connection.stream.send_all(self._heads.options(context.said, context.now))
+            return context.ended("answered")
         target = self._origins.find(split_target(request.target, request.fields.get(b"host")))
         if isinstance(target, Refused):
             return self._refuse(context, target.status, target.reason)
@@ -224,7 +213,11 @@ class HttpRequestHandler:
     def _refuse(self, context: RequestContext, status: int, text: str) -> RequestOutcome:
         stays = status not in (400, 501) and context.request.framing is Framing.NONE and not self._shutdown.draining
         context.said = connection_for(context.request, may_stay=stays)
-        return self._local.refuse(context, status, text)
+        with_body = context.request.method != b"HEAD"
+        context.connection.stream.send_all(
+            self._heads.error(status, context.said, context.now, text, with_body=with_body)
+        )
+        return context.ended("refused" if status < 500 else "error")
 
     def _from_cache(self, context: RequestContext) -> RequestOutcome:
         context.lookups += 1
@@ -243,10 +236,11 @@ class HttpRequestHandler:
             action = decision.action
             if found is not None and action in (Action.HIT, Action.STALE_HIT):
                 if action is Action.STALE_HIT:
-                    self._validate_behind(context, lookup, found)
+                    wanted = _fetch_request(context, lookup, found.without_body())
+                    self._fetches.validate_in_background(wanted, monotonic())
                 return self._send_stored(context, found, decision.age_s, None, "hit")
             if action is Action.ONLY_IF_CACHED_MISS:
-                return self._local.not_stored(context, 504, "not cached (only-if-cached)", decision.reason)
+                return self._not_stored(context, 504, "not cached (only-if-cached)", decision.reason)
             if context.target.rule is None:
                 return self._without_origin(context, None if action is Action.PASS else found, decision.reason)
             if action is Action.PASS:
@@ -273,12 +267,16 @@ class HttpRequestHandler:
                 raise
             return Lookup()
 
-    def _validate_behind(self, context: RequestContext, lookup: Lookup, found: StoredHit) -> None:
-        self._fetches.validate_in_background(_fetch_request(context, lookup, found.without_body()), monotonic())
-
     def _without_origin(self, context: RequestContext, found: StoredHit | None, fwd: bytes) -> RequestOutcome:
         status, text = (504, "stale, and there is no origin to validate it") if found else (404, "no such object")
-        return self._local.not_stored(context, status, text, fwd)
+        return self._not_stored(context, status, text, fwd)
+
+    def _not_stored(self, context: RequestContext, status: int, text: str, lacking: bytes) -> RequestOutcome:
+        """Nothing usable is stored and no origin is asked; `lacking` in the terms of `fwd`."""
+        with_body = context.request.method != b"HEAD"
+        data = self._heads.not_stored(status, context.said, context.now, text, lacking, with_body=with_body)
+        context.connection.stream.send_all(data)
+        return context.ended("not found" if status == 404 else lacking.decode())
 
     def _send_stored(
         self, context: RequestContext, found: StoredHit, age_s: int, status: bytes | None, result: str
@@ -382,7 +380,8 @@ class HttpRequestHandler:
         self, context: RequestContext, found: StoredHit, decision: Decision, fwd_status: int | None
     ) -> RequestOutcome:
         """The origin failed: serve the stale response, and say so."""
-        status = self._stored.stale_status(context, found.stored, decision, fwd_status)
+        ttl, key = found.stored.lifetime_s - decision.age_s, context.key_to_tell
+        status = self._heads.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=b"stale")
         return self._send_stored(context, found, decision.age_s, status, "stale")
 
     def _send_validated(
@@ -398,7 +397,14 @@ class HttpRequestHandler:
         fresh = StoredHit(answer.key, stored, answer.version, held_bytes=answer.held_bytes)
         if found is not None and (found.key, found.version) == (answer.key, answer.version):
             fresh.body, fresh.file = found.body, found.file
-        status = self._stored.validated_status(context, answer, decision, collapsed=collapsed)
+        status = self._heads.status(
+            fwd=decision.reason,
+            fwd_status=304,
+            stored=answer.is_stored,
+            collapsed=collapsed,
+            ttl=stored.lifetime_s,
+            key=context.key_to_tell,
+        )
         try:
             return self._send_stored(context, fresh, stored.initial_age_s, status, "validated")
         finally:

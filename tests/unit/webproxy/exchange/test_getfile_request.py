@@ -120,7 +120,7 @@ def raising(error: Exception) -> Callable[[], SpoolReader | None]:
 def test_no_cache_and_no_origin_is_an_error(wire: Wire, reply: bytes) -> None:
     made = exchange(NoCache(), NO_ORIGIN, wire)
     assert served(made) == reply
-    assert made.outcomes() == {"error": 1}
+    assert made.outcomes.totals() == {"error": 1}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_too_many_fetches_is_an_error() -> None:
 def test_what_the_origin_lacks_is_not_found(wire: Wire, reply: bytes) -> None:
     made = exchange(NoCache(), ScriptedFetches(lambda: reader(BodyMissing())), wire)
     assert served(made) == reply
-    assert made.outcomes() == {"not found": 1}
+    assert made.outcomes.totals() == {"not found": 1}
 
 
 @pytest.mark.parametrize("size", [0, 1, len(BODY)])
@@ -157,14 +157,14 @@ def test_what_the_origin_lacks_is_not_found(wire: Wire, reply: bytes) -> None:
 def test_a_fetched_body_follows_its_length(wire: Wire, end: bytes, size: int) -> None:
     made = exchange(NoStore(), ScriptedFetches(lambda: reader(BodyFound(size), BODY[:size])), wire)
     assert served(made) == b"GETFILE OK %d" % size + end + BODY[:size]
-    assert made.outcomes() == {"fetched": 1}
+    assert made.outcomes.totals() == {"fetched": 1}
 
 
 @pytest.mark.parametrize("error", [OriginTimeout("stalled"), None])
 def test_a_body_that_breaks_is_short_and_nothing_follows(error: OriginError | None) -> None:
     made = exchange(NoStore(), ScriptedFetches(lambda: reader(BodyFound(len(BODY)), BODY[:60_000], error)))
     assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY[:60_000]
-    assert made.outcomes() == {"cut short": 1}
+    assert made.outcomes.totals() == {"cut short": 1}
 
 
 def test_the_key_is_the_normalised_path_for_cache_and_origin() -> None:
@@ -193,7 +193,7 @@ def test_a_client_that_left_is_counted_and_its_reader_leaves(tmp_path: Path) -> 
         asked = GetfileRequest(made, fd, b"/x")
         assert asked.run() == Done(asked)
         asked.close()
-    assert made.outcomes() == {"client gone": 1}
+    assert made.outcomes.totals() == {"client gone": 1}
     assert readers[0].fd == -1
 
 
@@ -205,7 +205,7 @@ def test_what_lies_on_the_hot_table_is_sent_without_a_question(wire: Wire, end: 
     made = exchange(cache, fetches, wire)
     assert served(made, b"/a/../b") == b"GETFILE OK %d" % len(body) + end + body
     assert (cache.asked, fetches.asked) == ([], [])
-    assert made.outcomes() == {"hit": 1}
+    assert made.outcomes.totals() == {"hit": 1}
 
 
 def test_a_reply_from_the_hot_table_that_the_socket_takes_in_parts_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +222,7 @@ def test_a_client_that_left_before_its_reply_from_the_hot_table() -> None:
         asked = GetfileRequest(made, fd, b"/x")
         assert asked.run() == Done(asked)
         asked.close()
-    assert made.outcomes() == {"client gone": 1}
+    assert made.outcomes.totals() == {"client gone": 1}
 
 
 # -- paths that no origin has ----------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_a_path_that_no_origin_has_is_not_found_and_nobody_is_asked() -> None:
     made = exchange(NoStore(), fetches)
     assert served(made) == b"GETFILE FILE_NOT_FOUND\r\n\r\n"
     assert fetches.asked == []
-    assert made.outcomes() == {"not found": 1}
+    assert made.outcomes.totals() == {"not found": 1}
 
 
 def test_a_path_that_no_origin_has_may_be_in_the_cache() -> None:
@@ -251,7 +251,7 @@ def test_an_absent_cache_does_not_make_a_path_without_origin_not_found() -> None
     """The cache might have it: 404 would be a lie that its client keeps."""
     made = exchange(NoCache(), ScriptedFetches(nobody_has=b"/x"))
     assert served(made) == b"GETFILE ERROR\r\n\r\n"
-    assert made.outcomes() == {"error": 1}
+    assert made.outcomes.totals() == {"error": 1}
 
 
 def test_an_object_that_the_cache_cannot_read_and_no_origin_has_is_an_error() -> None:
@@ -287,7 +287,7 @@ def test_a_long_object_is_answered_when_its_turn_has_come() -> None:
             assert served(made, waited=[waited]) == reply
         assert not ticket.held
         assert pair.is_whole()
-        assert made.outcomes() == {"hit": 3}
+        assert made.outcomes.totals() == {"hit": 3}
 
 
 @pytest.mark.parametrize("gone", ["the object", "the cache"])
@@ -340,7 +340,7 @@ def test_a_variant_is_a_hit(form: str, expected: bool) -> None:
     with MemoryPair(segments=2, stripe=1) as pair:
         made = with_variant(pair, form, expected=expected)
         assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY
-        assert made.outcomes() == {"hit": 1}
+        assert made.outcomes.totals() == {"hit": 1}
         asked = [command.key for command in pair.cache.commands]
         assert (b"/x" in asked) is not expected
         assert pair.is_whole()

@@ -18,7 +18,6 @@ from webproxy.exchange.deliver_fetched import FetchedDelivery
 from webproxy.exchange.deliver_stored import StoredDelivery
 from webproxy.exchange.fast_path import NoFastPath
 from webproxy.exchange.http_request import Answers, HttpRequestHandler
-from webproxy.exchange.local_answers import LocalResponses
 from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads
@@ -58,14 +57,14 @@ def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRe
     purges = Purges(updates, heads, (ipaddress.ip_network("10.0.0.0/8"),))
     answers = Answers(
         NoFastPath(),
-        LocalResponses(heads, VIA),
+        heads,
         StoredDelivery(source_of(store), heads),
         FetchedDelivery(heads),
         PassThrough(forwarding(), purges, heads, body_timeout_s=1.0),
         purges,
     )
     fetches = fetches or http_fetches(table)
-    return HttpRequestHandler(lookup, updates, origins, fetches, answers, DEFAULT_OPTIONS, TIMEOUTS, Shutdown())
+    return HttpRequestHandler(lookup, updates, origins, fetches, answers, VIA, DEFAULT_OPTIONS, TIMEOUTS, Shutdown())
 
 
 def answer(made: HttpRequestHandler, data: bytes) -> tuple[bool, bytes]:
@@ -112,16 +111,46 @@ def test_what_no_fetch_can_do(error: Exception, status: int) -> None:
     made = exchange(OriginTable([OriginRule(url="http://o")]), FailingFetches(error))
     result, sent = answer(made, b"GET /x HTTP/1.1\r\nHost: us\r\n\r\n")
     assert (result, sent[:13]) == (True, b"HTTP/1.1 %d " % status)
-    assert made.outcomes() == {"error" if status >= 500 else "refused": 1}
+    assert made.outcomes.totals() == {"error" if status >= 500 else "refused": 1}
 
 
 def test_a_client_that_is_gone() -> None:
     made = exchange(OriginTable([OriginRule(url="http://o")]), FailingFetches(ClientGone("x")))
     assert answer(made, b"GET /x HTTP/1.1\r\nHost: us\r\n\r\n") == (False, b"")
-    assert made.outcomes() == {"client gone": 1}
+    assert made.outcomes.totals() == {"client gone": 1}
 
 
 def test_only_if_cached() -> None:
     made = exchange(OriginTable([OriginRule(url="http://o")]))
     _, sent = answer(made, b"GET /x HTTP/1.1\r\nHost: us\r\nCache-Control: only-if-cached\r\n\r\n")
     assert sent.startswith(b"HTTP/1.1 504 ")
+
+
+@pytest.mark.parametrize(("lines", "stays"), [(b"", True), (b"Connection: close\r\n", False)], ids=["stays", "closes"])
+def test_options_of_the_server_as_such(lines: bytes, stays: bool) -> None:
+    made = exchange(OriginTable())
+    result, sent = answer(made, b"OPTIONS * HTTP/1.1\r\nHost: us\r\n%s\r\n" % lines)
+    assert (made.outcomes.totals(), result) == ({"answered": 1}, stays)
+    assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert sent.endswith(b"\r\nContent-Length: 0\r\n\r\n")
+    assert b"\r\nAllow: GET, HEAD, " in sent
+    assert (b"\r\nConnection: close\r\n" in sent) is not stays
+
+
+@pytest.mark.parametrize(
+    ("line", "via", "status"),
+    [
+        (b"TRACE /x", b"1.1 us (4567)", 501),
+        (b"CONNECT us:80", b"1.1 us (4567)", 501),
+        (b"GET /x", b"1.1 us (0123)", 508),
+        (b"POST /x", b"1.1 us (0123)", 508),
+        (b"OPTIONS *", b"1.1 us (0123)", 508),
+        (b"GET /x", b"1.1 us (4567)", 404),
+        (b"POST /x", b"1.1 us (4567)", 405),
+        (b"PURGE /x", b"1.1 us (4567)", 405),
+        (b"OPTIONS *", b"1.1 us (4567)", 200),
+    ],
+)
+def test_methods_that_are_not_passed_and_requests_that_have_looped(line: bytes, via: bytes, status: int) -> None:
+    _, sent = answer(exchange(OriginTable()), line + b" HTTP/1.1\r\nHost: us\r\nVia: %s\r\n\r\n" % via)
+    assert sent.startswith(b"HTTP/1.1 %d " % status)
