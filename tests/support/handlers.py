@@ -14,7 +14,7 @@ from webproxy.getfile import Wire
 from webproxy.store.lookup import StoredHit
 from webproxy.store.store import NoStore, Store
 from webproxy.telemetry.step_times import LatencyBreakdown
-from webproxy.transport.shutdown import Shutdown
+from webproxy.transport.client_stream import Shutdown
 
 TIMEOUTS = Timeouts(
     cache_s=WATCHDOG_S, cache_first_byte_s=2.0, request_s=WATCHDOG_S, keepalive_s=WATCHDOG_S, client=NO_LIMIT

@@ -10,8 +10,7 @@ from tests.support.waiting import WATCHDOG_S
 from webproxy.errors import ClientGone
 from webproxy.exchange.body_transfer import BodySource
 from webproxy.store.store import Store
-from webproxy.transport.client_stream import ClientStream, RateLimit
-from webproxy.transport.shutdown import Shutdown
+from webproxy.transport.client_stream import ClientStream, RateLimit, Shutdown
 
 NO_LIMIT = RateLimit(0, 1.0)
 

@@ -29,9 +29,8 @@ from webproxy.fetch.table import FetchTable
 from webproxy.origin.client import OriginClient
 from webproxy.origin.forwarded_request import ForwardedRequest, ForwardSettings
 from webproxy.origin.via import Via
-from webproxy.serving.acceptor import Acceptor
+from webproxy.serving.acceptor import Acceptor, Protocols
 from webproxy.serving.http1_server import Http1Server, HttpLimits
-from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue, WorkerDemand
 from webproxy.store.cache_client import CacheClient
@@ -41,10 +40,9 @@ from webproxy.store.lookup import ObjectLookup
 from webproxy.store.store import NoStore, Store
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.step_times import LatencyBreakdown
-from webproxy.transport.client_stream import RateLimit
+from webproxy.transport.client_stream import RateLimit, Shutdown
 from webproxy.transport.keepalive import IdleConnections
 from webproxy.transport.listener import open_listener
-from webproxy.transport.shutdown import Shutdown
 
 
 def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:

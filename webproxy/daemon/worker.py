@@ -19,14 +19,13 @@ from webproxy.daemon.config import ProxyConfig
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import HttpRequestHandler
 from webproxy.fetch.table import FetchTable
-from webproxy.serving.acceptor import Acceptor
-from webproxy.serving.new_connection import Protocols
+from webproxy.serving.acceptor import Acceptor, Protocols
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.store import Store
 from webproxy.telemetry.step_times import LatencyBreakdown
-from webproxy.transport.shutdown import Shutdown
+from webproxy.transport.client_stream import Shutdown
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from webproxy.http.urls import BadTarget, http_path
 from webproxy.origin.routing import OriginTable
 from webproxy.store.lookup import stored_of_entry
 from webproxy.store.store import Store
-from webproxy.transport.shutdown import Shutdown
+from webproxy.transport.client_stream import Shutdown
 
 KNOWN_MAX = 4096
 REPLY_BYTES_MAX = 8 << 20

@@ -29,13 +29,11 @@ from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.http.urls import normalised_path
 from webproxy.store.lookup import StoredHit
 from webproxy.store.store import Missing
-from webproxy.telemetry.failures import RequestFailures
-from webproxy.telemetry.outcomes import Outcomes
+from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.client_stream import ClientStream, RateLimit, Shutdown
 from webproxy.transport.job import Done, Event, Outcome, WaitsFor
-from webproxy.transport.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 

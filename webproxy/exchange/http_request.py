@@ -63,11 +63,10 @@ from webproxy.origin.routing import OriginTable, Refused
 from webproxy.origin.via import Via, ends_here
 from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
-from webproxy.telemetry.failures import RequestFailures
-from webproxy.telemetry.outcomes import Outcomes
+from webproxy.telemetry.outcomes import Outcomes, RequestFailures
+from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome, WaitsFor
-from webproxy.transport.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 

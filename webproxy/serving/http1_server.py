@@ -32,11 +32,10 @@ from webproxy.http.errors import HttpError
 from webproxy.http.messages import RequestHead
 from webproxy.serving.parking import ParkingLot
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream
+from webproxy.transport.client_stream import ClientStream, Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, Idles, Outcome, RequestOutcome, WaitsFor
 from webproxy.transport.keepalive import IdleConnections
-from webproxy.transport.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 

@@ -39,9 +39,9 @@ from shmchannel.streams.admission import Admission, Ticket
 from webproxy.errors import ClientGone
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
+from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.job import Done, Event, Idles, Job, Outcome
 from webproxy.transport.keepalive import IdleConnections
-from webproxy.transport.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 

@@ -1,13 +1,21 @@
-"""Outcomes: counts requests by outcome."""
+"""Outcomes of requests, counted; and failures, also logged, at a bounded rate."""
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 from collections import Counter
+from collections.abc import Callable
+from time import monotonic
+
+log = logging.getLogger(__name__)
+
+QUIET_SECONDS = 60.0
 
 
 class Outcomes:
-    """Thread-safe."""
+    """The outcomes of all requests. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,5 +28,38 @@ class Outcomes:
 
     def totals(self) -> dict[str, int]:
         """The counts by outcome."""
+        with self._lock:
+            return dict(self._totals)
+
+
+class RequestFailures:
+    """A cache or origin that is down fails every request: one line a minute for each kind of error, with its count.
+
+    Each request has a line of its own at debug level. Thread-safe.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._totals: Counter[str] = Counter()
+        self._quiet_until: dict[str, float] = {}
+
+    def note(self, path: bytes, error: Exception) -> None:
+        """Count one failed request for this path."""
+        kind = type(error).__name__
+        now = self._clock()
+        with self._lock:
+            self._totals[kind] += 1
+            facts = {"path": path, "reason": str(error), "kind": kind, "failed": self._totals[kind]}
+            quiet = now < self._quiet_until.get(kind, -math.inf)
+            if not quiet:
+                self._quiet_until[kind] = now + QUIET_SECONDS
+        if quiet:
+            log.debug("request failed", extra=facts)
+        else:
+            log.info("request failed", extra=facts)
+
+    def totals(self) -> dict[str, int]:
+        """The counts by kind."""
         with self._lock:
             return dict(self._totals)

@@ -13,7 +13,6 @@ from time import monotonic
 
 from webproxy.errors import ClientGone, ClientTooSlow
 from webproxy.transport import sockets
-from webproxy.transport.shutdown import Shutdown
 
 _POLL_SECONDS = 0.25
 LOOK_BYTES = 32_768
@@ -26,6 +25,19 @@ class RateLimit:
 
     bytes_per_s: int
     window_s: float
+
+
+class Shutdown:
+    """The stages in which this process ends, for everyone about to start or wait for something.
+
+    Both only ever become True; read by every thread, written by the one that ends the process.
+    """
+
+    def __init__(self) -> None:
+        self.draining = False
+        """Running requests complete, and no connection is kept open."""
+        self.stopping = False
+        """Nothing may be waited for."""
 
 
 class ClientStream:

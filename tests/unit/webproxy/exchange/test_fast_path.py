@@ -35,7 +35,7 @@ from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.origin.routing import OriginTable
 from webproxy.store.cache_client import CacheClient
-from webproxy.transport.shutdown import Shutdown
+from webproxy.transport.client_stream import Shutdown
 
 BODY = b"0123456789"
 STORED = StoredResponse(

@@ -17,9 +17,8 @@ from webproxy.errors import BodyCutShort, ClientGone
 from webproxy.exchange import body_transfer
 from webproxy.exchange.body_transfer import FileResponse
 from webproxy.store.cache_client import CacheClient
-from webproxy.transport.client_stream import ClientStream
+from webproxy.transport.client_stream import ClientStream, Shutdown
 from webproxy.transport.job import Event
-from webproxy.transport.shutdown import Shutdown
 
 KEY = b"/x"
 BODY = body_of(5 * CAPACITY + 50)

@@ -30,8 +30,8 @@ from webproxy.store.lookup import ObjectLookup
 from webproxy.store.store import NoStore
 from webproxy.store.updates import CacheUpdater
 from webproxy.transport import sockets
+from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.job import KEEP_ALIVE, Done
-from webproxy.transport.shutdown import Shutdown
 
 VIA = Via(b"us", b"0123")
 Ask = Callable[..., tuple[bool, bytes]]

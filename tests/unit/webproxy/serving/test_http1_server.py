@@ -25,10 +25,10 @@ from webproxy.serving.http1_server import REQUESTS_IN_A_ROW, Http1Server, HttpLi
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import client_stream, sockets
+from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, IdleJob, Idles, Job, Outcome, RequestOutcome, WaitsFor
 from webproxy.transport.keepalive import IdleConnections
-from webproxy.transport.shutdown import Shutdown
 
 Answerer = Callable[[HttpConnection, RequestHead], RequestOutcome]
 

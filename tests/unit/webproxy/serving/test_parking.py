@@ -16,10 +16,9 @@ from webproxy.serving import parking as parking_module
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import RateLimit
+from webproxy.transport.client_stream import RateLimit, Shutdown
 from webproxy.transport.job import Done, Event, Idles, WaitsFor
 from webproxy.transport.keepalive import IdleConnections
-from webproxy.transport.shutdown import Shutdown
 
 
 @pytest.fixture

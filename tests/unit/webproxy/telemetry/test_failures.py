@@ -7,13 +7,13 @@ import logging
 import pytest
 
 from webproxy.errors import CacheUnavailable, OriginTimeout
-from webproxy.telemetry.failures import QUIET_SECONDS, RequestFailures
+from webproxy.telemetry.outcomes import QUIET_SECONDS, RequestFailures
 
 
 def test_one_line_a_minute_for_each_kind(caplog: pytest.LogCaptureFixture) -> None:
     now = 1000.0
     failures = RequestFailures(lambda: now)
-    caplog.set_level(logging.DEBUG, "webproxy.telemetry.failures")
+    caplog.set_level(logging.DEBUG, "webproxy.telemetry.outcomes")
     for _ in range(3):
         failures.note(b"/a", CacheUnavailable("gone"))
         failures.note(b"/b", OriginTimeout("late"))

@@ -14,8 +14,7 @@ from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S
 from webproxy.errors import ClientGone, ClientTooSlow
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
-from webproxy.transport.shutdown import Shutdown
+from webproxy.transport.client_stream import ClientStream, RateLimit, Shutdown
 
 LENIENT = RateLimit(0, 1.0)
 BODY = os.urandom(2_000_000)
