@@ -22,7 +22,7 @@ class OnePass(Wrk):
     """Asks for each path once, in place of the load program; remembers the ports."""
 
     def __init__(self) -> None:
-        super().__init__("no program")
+        super().__init__("no program", "no directory")
         self.ports: list[int] = []
 
     def run(
