@@ -21,8 +21,8 @@ ROW = next(row for row in HTTP_ROWS if row.object_bytes == KIB8)
 class OnePass(Wrk):
     """Asks for each path once, in place of the load program; remembers the ports."""
 
-    def __init__(self) -> None:
-        super().__init__("no program", "no directory")
+    def __init__(self, directory: str) -> None:
+        super().__init__("no program", directory)
         self.ports: list[int] = []
 
     def run(
@@ -68,7 +68,7 @@ def test_objects_of_every_size_are_there(place: str) -> None:
 
 
 def test_caches_are_filled_then_measured_in_turn(place: str, nginx: NginxPorts) -> None:
-    load = OnePass()
+    load = OnePass(place)
     both = contest(place, **{OURS: nginx.cache, NGINX: nginx.cache})
     comparisons = measure_row(both, load, ROW, QUICK)
     assert list(comparisons) == [NGINX]
@@ -79,7 +79,7 @@ def test_caches_are_filled_then_measured_in_turn(place: str, nginx: NginxPorts) 
 
 def test_whoever_asks_the_origin_while_measured_serves_no_hits(place: str, nginx: NginxPorts) -> None:
     with pytest.raises(LoadFailed, match=f"the origin was asked {QUICK.rounds * OBJECT_COUNTS[KIB8]} times"):
-        measure_row(contest(place, **{OURS: nginx.origin, NGINX: nginx.cache}), OnePass(), ROW, QUICK)
+        measure_row(contest(place, **{OURS: nginx.origin, NGINX: nginx.cache}), OnePass(place), ROW, QUICK)
 
 
 def test_a_wrong_body_is_found_before_measuring(place: str, nginx: NginxPorts) -> None:
@@ -89,7 +89,7 @@ def test_a_wrong_body_is_found_before_measuring(place: str, nginx: NginxPorts) -
         before = file.read(1)
         file.seek(0)
         file.write(bytes([before[0] ^ 1]))
-    load = OnePass()
+    load = OnePass(place)
     with pytest.raises(LoadFailed, match=f"nginx: {path} came with status 200 and a wrong body"):
         measure_row(contest(place, **{NGINX: nginx.cache}), load, ROW, QUICK)
     assert load.ports == []
