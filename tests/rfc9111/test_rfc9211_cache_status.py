@@ -59,7 +59,7 @@ def test_what_is_made_of_a_stored_response_has_it_too() -> None:
     assert said(REPLIES.not_modified(STORED, 0, STAYS, None)) == hit
     assert said(REPLIES.part(STORED, 0, STAYS, None, 0, 1)) == hit
     assert said(REPLIES.parts(STORED, 0, STAYS, None, b"b", 5)) == hit
-    assert said(REPLIES.unsatisfiable(STORED, 0, STAYS, None, NOW, with_body=True)) == hit
+    assert said(REPLIES.unsatisfiable(STORED, 0, STAYS, None, NOW)) == hit
 
 
 def test_answers_of_our_own_have_none_but_about_what_is_stored() -> None:

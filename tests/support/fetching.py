@@ -27,7 +27,7 @@ from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable
 from webproxy.http.messages import RequestHead
 from webproxy.origin.client import OriginClient, OriginLimits, Sink
-from webproxy.origin.forwarded_request import ForwardedRequest, ForwardSettings
+from webproxy.origin.forwarded_request import ForwardedRequest
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginRule, OriginTable, Target
@@ -217,8 +217,7 @@ def forwarding(object_bytes_max: int = 1 << 30) -> ForwardedRequest:
 
 def asking(origin: OriginClient | ScriptedOrigin, object_bytes_max: int = 1 << 30) -> ForwardedRequest:
     """Asks this origin client."""
-    settings = ForwardSettings(redirects=5, object_bytes_max=object_bytes_max, via=Via(b"us", b"0123"))
-    return ForwardedRequest(origin, settings)
+    return ForwardedRequest(origin, Via(b"us", b"0123"), redirects=5, object_bytes_max=object_bytes_max)
 
 
 def fetch_means(

@@ -27,7 +27,7 @@ from webproxy.fetch.partial_response import PartialStore
 from webproxy.fetch.plan import FetchMeans
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.client import OriginClient
-from webproxy.origin.forwarded_request import ForwardedRequest, ForwardSettings
+from webproxy.origin.forwarded_request import ForwardedRequest
 from webproxy.origin.via import Via
 from webproxy.serving.acceptor import Acceptor, Protocols
 from webproxy.serving.http1_server import Http1Server, HttpLimits
@@ -152,13 +152,14 @@ class _Handlers:
         )
         name = config.cache_status_name.encode()
         self.heads = ResponseHeads(name)
-        settings = ForwardSettings(
+        asker = ForwardedRequest(
+            OriginClient(),
+            Via(name, secrets.token_hex(8).encode()),
             redirects=config.origin_redirects,
             object_bytes_max=config.object_bytes_max,
-            via=Via(name, secrets.token_hex(8).encode()),
         )
         self._means = FetchMeans(
-            asker=ForwardedRequest(OriginClient(), settings),
+            asker=asker,
             options=self._options,
             fills=CacheFills(store),
             window_bytes=config.spool_window_bytes,

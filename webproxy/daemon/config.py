@@ -17,11 +17,10 @@ from shmchannel.process.naming import DEFAULT_QUEUE_NAME, checked_queue_name
 from shmchannel.streams.layout import SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
 from shmchannel.streams.pool import STRIPE_DEFAULT
 from shmchannel.streams.segment_ref import SEGMENTS_MAX
-from webproxy.daemon.origin_config import HOST_ALLOWED, OriginConfig, check_origin_url
+from webproxy.daemon.origin_config import OriginConfig, check_origin_url, checked_pattern
 from webproxy.getfile import Wire
 from webproxy.http.syntax import is_structured_token
-from webproxy.http.urls import BadTarget
-from webproxy.origin.routing import HostPattern, OriginRule, OriginTable, host_pattern
+from webproxy.origin.routing import HostPattern, OriginRule, OriginTable
 
 PORT_DEFAULT = 25362
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -285,14 +284,7 @@ def _own_names(host: str) -> set[str]:
 
 
 def _patterns(hosts: tuple[str, ...]) -> tuple[HostPattern, ...]:
-    return tuple(_pattern(host) for host in hosts)
-
-
-def _pattern(host: str) -> HostPattern:
-    try:
-        return host_pattern(host.encode())
-    except BadTarget:
-        raise SettingError("forward_hosts", host, HOST_ALLOWED) from None
+    return tuple(checked_pattern("forward_hosts", host) for host in hosts)
 
 
 def _network(text: str) -> Network:

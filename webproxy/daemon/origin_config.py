@@ -13,7 +13,7 @@ from webproxy.http.urls import BadTarget, http_path
 from webproxy.origin.routing import HostPattern, OriginRule, host_pattern
 
 _URL_ALLOWED = "http://HOST[:PORT][/PATH] or https://..., without user, query or fragment"
-HOST_ALLOWED = "HOST, HOST:PORT, *.SUFFIX or *.SUFFIX:PORT"
+_HOST_ALLOWED = "HOST, HOST:PORT, *.SUFFIX or *.SUFFIX:PORT"
 _match_field = re.compile(rb"(%s):[ \t]*([!-~](?:[ \t!-~]*[!-~])?)" % TOKEN).fullmatch
 # Framing and hop-by-hop fields are decided for each request (RFC 9110 section 7.6.1).
 _FIELDS_OF_OURS = frozenset(
@@ -47,7 +47,7 @@ class OriginConfig:
         """Check each value against its bounds, and the values against each other."""
         check_bounds(self)
         check_origin_url("url", self.url)
-        _pattern(self.host)
+        self._pattern()
         _path(self.path)
         if self.preserve_host and self.host is None:
             # Keys would not contain the Host: a response for one host would be served for another.
@@ -63,7 +63,7 @@ class OriginConfig:
         """Return the rule, with the limits of `defaults` where the table has none."""
         return OriginRule(
             url=self.url,
-            host=_pattern(self.host),
+            host=self._pattern(),
             path=_path(self.path),
             strip_prefix=self.strip_prefix,
             preserve_host=self.preserve_host,
@@ -74,6 +74,9 @@ class OriginConfig:
             tls_verify=self.tls_verify,
             ca_file=self.ca_file,
         )
+
+    def _pattern(self) -> HostPattern | None:
+        return None if self.host is None else checked_pattern("host", self.host)
 
 
 def check_origin_url(name: str, url: str) -> None:
@@ -95,11 +98,12 @@ def check_origin_url(name: str, url: str) -> None:
         raise SettingError(name, url, _URL_ALLOWED)
 
 
-def _pattern(host: str | None) -> HostPattern | None:
+def checked_pattern(name: str, host: str) -> HostPattern:
+    """Return the pattern; raise SettingError for the setting `name` if it is invalid."""
     try:
-        return None if host is None else host_pattern(host.encode())
+        return host_pattern(host.encode())
     except BadTarget:
-        raise SettingError("host", host, HOST_ALLOWED) from None
+        raise SettingError(name, host, _HOST_ALLOWED) from None
 
 
 def _path(path: str) -> bytes:

@@ -8,8 +8,8 @@ from webproxy.exchange.response_heads import Connection
 from webproxy.http.messages import RequestHead
 from webproxy.origin.routing import Target
 from webproxy.transport.client_stream import RateLimit
-from webproxy.transport.http1_connection import HttpConnection, PausedBody
-from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
+from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +53,3 @@ class RequestContext:
         """The client has received its response."""
         self.result = result
         return Done(self.connection) if self.said.closes else KEEP_ALIVE
-
-    def ended_or_waits(self, body: PausedBody, event: Event | None, result: str) -> RequestOutcome:
-        """The client has received its response, or the rest of its body follows after the event."""
-        if event is None:
-            return self.ended(result)
-        return self.connection.pause(body, event, is_last=self.said.closes)

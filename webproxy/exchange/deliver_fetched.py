@@ -78,7 +78,7 @@ class FetchedDelivery:
             stream.send_all(self._heads.not_modified(stored, stored.initial_age_s, context.said, status))
         elif ranges.kind is RangeKind.UNSATISFIABLE:
             said, age_s = context.said, stored.initial_age_s
-            stream.send_all(self._heads.unsatisfiable(stored, age_s, said, status, context.now, with_body=True))
+            stream.send_all(self._heads.unsatisfiable(stored, age_s, said, status, context.now))
         elif ranges.kind is RangeKind.ONE:
             first, end = ranges.ranges[0]
             stream.send_header(self._heads.part(stored, stored.initial_age_s, context.said, status, first, end))

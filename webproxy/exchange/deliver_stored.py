@@ -55,14 +55,15 @@ class StoredDelivery:
         if stored.incomplete and not lies_within(answer, found.size_bytes):  # its validation has changed it
             raise ObjectGone
         if answer.kind is RangeKind.UNSATISFIABLE:
-            stream.send_all(self._heads.unsatisfiable(stored, age_s, said, status, context.now, with_body=True))
+            stream.send_all(self._heads.unsatisfiable(stored, age_s, said, status, context.now))
             return context.ended(result)
         if request.method == b"HEAD":
             stream.send_all(self._heads.hit(stored, age_s, said, status))
             return context.ended(result)
         ranges = answer.ranges or ((0, found.size_bytes),)
         first, end = ranges[0]
-        self._make_sure(found, first, end)
+        if not found.has(first, end):
+            self._request_body(found, first, end)
         if answer.kind is RangeKind.SEVERAL:
             self._send_parts(context, found, ranges, age_s, status)
             return context.ended(result)
@@ -74,12 +75,12 @@ class StoredDelivery:
             stream.send_all(head + found.body[first:end])
             return context.ended(result)
         body, event = self._begin(context, found, head, first, end)
-        return context.ended_or_waits(body, event, result)
+        if event is not None:
+            return context.connection.pause(body, event, is_last=said.closes)
+        return context.ended(result)
 
-    def _make_sure(self, found: StoredHit, first: int, end: int) -> None:
-        """Request these bytes of the body unless they are at hand; once a head was sent it would be too late."""
-        if found.has(first, end):
-            return
+    def _request_body(self, found: StoredHit, first: int, end: int) -> None:
+        """Request these bytes of the body; once a head was sent it would be too late."""
         found.cancel_quietly()
         deadline = Deadline.after(self._source.wait_s)
         length = end - first if end < found.size_bytes else 0

@@ -110,14 +110,7 @@ class ResponseHeads:
         )
 
     def unsatisfiable(
-        self,
-        stored: StoredResponse,
-        age_s: int,
-        connection: Connection,
-        status: bytes | None,
-        now: float,
-        *,
-        with_body: bool,
+        self, stored: StoredResponse, age_s: int, connection: Connection, status: bytes | None, now: float
     ) -> bytes:
         """416, whole."""
         said = Fields(
@@ -126,7 +119,7 @@ class ResponseHeads:
                 (b"Cache-Status", status or self.status(hit=True, ttl=stored.lifetime_s - age_s)),
             )
         )
-        return self.error(416, connection, now, "range not satisfiable", fields=said, with_body=with_body)
+        return self.error(416, connection, now, "range not satisfiable", fields=said)
 
     # -- of an origin's answers ----------------------------------------------------------------------------------
     def forwarded(

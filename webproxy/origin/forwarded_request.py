@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from webproxy.caching.hop_by_hop import end_to_end
@@ -15,22 +14,15 @@ from webproxy.origin.via import Via, counted_down
 _NOT_FORWARDED = (b"host", b"expect")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardSettings:
-    """The defaults for every request to an origin."""
-
-    redirects: int
-    object_bytes_max: int
-    via: Via
-
-
 class ForwardedRequest:
     """Turns a client's request into one to an origin: target, fields and limits."""
 
-    def __init__(self, origin: OriginClient, settings: ForwardSettings) -> None:
+    def __init__(self, origin: OriginClient, via: Via, *, redirects: int, object_bytes_max: int) -> None:
+        """The last two are limits for every request."""
         self.origin = origin
-        self.via = settings.via
-        self._settings = settings
+        self.via = via
+        self._redirects = redirects
+        self._object_bytes_max = object_bytes_max
         self.limits = lru_cache(maxsize=256)(self._limits)
 
     def _limits(self, rule: OriginRule) -> OriginLimits:
@@ -38,8 +30,8 @@ class ForwardedRequest:
         return OriginLimits(
             connect_s=rule.connect_s,
             stall_s=rule.stall_s,
-            redirects=self._settings.redirects,
-            object_bytes_max=self._settings.object_bytes_max,
+            redirects=self._redirects,
+            object_bytes_max=self._object_bytes_max,
             tls_verify=rule.tls_verify,
             ca_file=rule.ca_file,
             add_fields=rule.add_fields,

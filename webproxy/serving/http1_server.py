@@ -103,9 +103,10 @@ class Http1Server:
         stream = ClientStream(fd, self._timeouts.client, self._shutdown)
         return HttpConnection(stream, self, head_bytes_max=self._limits.head_bytes, received=data)
 
-    def refuse(self, fd: int, status: int) -> None:
-        """Tell a client whose request does not come to its end. Never blocks."""
-        self._send_refusal(fd, status, _UNFINISHED)
+    def refuse(self, fd: int, status: int, text: str = _UNFINISHED) -> None:
+        """Tell a client why its request is not answered. Never blocks."""
+        with contextlib.suppress(ClientGone):
+            sockets.send(fd, self._heads.error(status, CLOSES, time(), text))
 
     def run(self, connection: HttpConnection) -> Outcome:
         """Continue a paused response, and then serve the connection's next requests."""
@@ -210,9 +211,5 @@ class Http1Server:
         return Idles(connection, self._timeouts.keepalive_s)
 
     def _refuse(self, connection: HttpConnection, status: int, text: str) -> Outcome:
-        self._send_refusal(connection.fd, status, text)
+        self.refuse(connection.fd, status, text)
         return Done(connection)
-
-    def _send_refusal(self, fd: int, status: int, text: str) -> None:
-        with contextlib.suppress(ClientGone):
-            sockets.send(fd, self._heads.error(status, CLOSES, time(), text))

@@ -166,7 +166,7 @@ class HttpConnection:
         Raises:
             ClientGone: the connection is broken.
         """
-        data = sockets.receive_waiting(self.fd) if waits else sockets.receive(self.fd)
+        data = sockets.receive(self.fd, waits=waits)
         if not data:
             self.ended = data is not None
             return b""
@@ -197,7 +197,7 @@ class HttpConnection:
         data = parser.body()
         expires = monotonic() + timeout_s
         while not data and not parser.body_complete:
-            received = sockets.receive_waiting(self.fd)
+            received = sockets.receive(self.fd, waits=True)
             if received == b"":
                 raise BodyCutShort("the client ended in the middle of its request's body")
             if received is None:
@@ -222,7 +222,7 @@ class HttpConnection:
         while not parser.body_complete and skipped < UNREAD_BYTES_MAX:
             data = parser.body()
             if not data and not parser.body_complete:
-                received = sockets.receive_waiting(self.fd)
+                received = sockets.receive(self.fd, waits=True)
                 if received is None and monotonic() < expires:
                     continue
                 if not received:

@@ -112,8 +112,10 @@ def accept(listener_fd: int) -> int | None:
     raise OSError(code, os.strerror(code))
 
 
-def receive(fd: int) -> bytes | None:
+def receive(fd: int, *, waits: bool = False) -> bytes | None:
     """The bytes that have arrived, at most 8 KiB; b"" at the client's end of stream, None if there are none.
+
+    With `waits` it waits up to the socket's receive timeout for the first of them, without the GIL.
 
     Raises:
         ClientGone: the connection is broken.
@@ -121,22 +123,7 @@ def receive(fd: int) -> bytes | None:
     buffer: Any = getattr(_local, "buffer", None)
     if buffer is None:
         buffer = _local.buffer = ctypes.create_string_buffer(_RECEIVE_BYTES)
-    count: int = _recv(fd, buffer, _RECEIVE_BYTES, _DONTWAIT)
-    if count >= 0:
-        data: bytes = buffer[:count]  # a slice takes a tenth of the time of ctypes.string_at()
-        return data
-    code = ctypes.get_errno()
-    if code in _AGAIN:
-        return None
-    raise ClientGone(os.strerror(code))
-
-
-def receive_waiting(fd: int) -> bytes | None:
-    """As receive(), but waits up to the socket's receive timeout without the GIL."""
-    buffer: Any = getattr(_local, "buffer", None)
-    if buffer is None:
-        buffer = _local.buffer = ctypes.create_string_buffer(_RECEIVE_BYTES)
-    count: int = _recv_waiting(fd, buffer, _RECEIVE_BYTES, 0)
+    count: int = _recv_waiting(fd, buffer, _RECEIVE_BYTES, 0) if waits else _recv(fd, buffer, _RECEIVE_BYTES, _DONTWAIT)
     if count >= 0:
         data: bytes = buffer[:count]  # a slice takes a tenth of the time of ctypes.string_at()
         return data

@@ -6,18 +6,17 @@ import pytest
 
 from tests.support.http_values import fields, request
 from tests.support.sinks import origin_client
-from webproxy.origin.forwarded_request import ForwardedRequest, ForwardSettings
+from webproxy.origin.forwarded_request import ForwardedRequest
 from webproxy.origin.routing import OriginRule, Target
 from webproxy.origin.via import Via
 
-SETTINGS = ForwardSettings(redirects=3, object_bytes_max=1 << 20, via=Via(b"us", b"0123"))
 RULE = OriginRule(url="http://o", connect_s=1.5, stall_s=2.5, tls_verify=False, add_fields=((b"X", b"y"),))
 TARGET = Target(b"/x", RULE, "http://o", b"/x", b"/x")
 
 
 @pytest.fixture
 def asker() -> ForwardedRequest:
-    return ForwardedRequest(origin_client(), SETTINGS)
+    return ForwardedRequest(origin_client(), Via(b"us", b"0123"), redirects=3, object_bytes_max=1 << 20)
 
 
 def test_what_is_forwarded(asker: ForwardedRequest) -> None:
