@@ -13,14 +13,14 @@ import os
 import resource
 import select
 from contextlib import ExitStack
-from time import monotonic_ns, sleep
+from time import monotonic_ns
 from typing import Protocol, Self
 
 import posix_ipc
 
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, CommandError, LimitReached, NameMissing, NameTaken, PeerGone, os_errors
-from shmchannel.process.guard import GuardWatch, ProcessGuard, read_holder, read_ready
+from shmchannel.process.guard import GuardWatch, ProcessGuard, read_holder
 from shmchannel.process.naming import (
     SHM_DIRECTORY,
     checked_queue_name,
@@ -37,9 +37,6 @@ MESSAGES_MAX = 10
 
 
 _MQUEUE_DIRECTORY = "/dev/mqueue"
-
-SWEEP_SECONDS = 0.5
-"""How long to wait for a sweeper that holds a dead owner's guard."""
 
 LOOK_AGAIN_NS = 10_000_000
 """How long a look at the owner's guard is good for the next message; a wait for an answer looks again anyway."""
@@ -61,21 +58,16 @@ _mq_timedsend.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes
 
 
 def _take_over(name: str) -> ProcessGuard:
-    """The guard of the queue. A sweeper of a dead owner holds it for a moment, and never is ready: wait for it."""
     path = queue_guard_path(checked_queue_name(name))
-    deadline = Deadline.after(SWEEP_SECONDS)
-    while True:
-        try:
-            return ProcessGuard.acquire(path)
-        except NameTaken as error:
-            if deadline.expired or read_ready(path):
-                raise NameTaken(
-                    f"queue {name} is served by process {read_holder(path) or 'unknown'}",
-                    error.errno,
-                    hint="stop it, or choose another queue name (-q)",
-                    says_why=True,
-                ) from error
-        sleep(LOOK_AGAIN_NS / 1e9)
+    try:
+        return ProcessGuard.acquire(path)
+    except NameTaken as error:
+        raise NameTaken(
+            f"queue {name} is served by process {read_holder(path) or 'unknown'}",
+            error.errno,
+            hint="stop it, or choose another queue name (-q)",
+            says_why=True,
+        ) from error
 
 
 def _make_queue(name: str) -> posix_ipc.MessageQueue:

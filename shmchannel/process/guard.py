@@ -13,14 +13,21 @@ import errno
 import fcntl
 import os
 import struct
+from time import sleep
 from typing import Self
 
+from shmchannel.deadline import Deadline
 from shmchannel.errors import AccessDenied, NameTaken, ResourceError, os_errors
 from shmchannel.process.identity import own_identity
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock on 64-bit Linux: type, whence, start, length, pid
 _OWNED, _READY = 0, 1
 _OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
+SWEEP_SECONDS = 0.5
+"""How long a new owner waits for a sweeper, which holds a guard for a moment and is never ready."""
+
+_LOOK_AGAIN_SECONDS = 0.01
 
 
 def _lock(kind: int, byte: int) -> bytes:
@@ -83,28 +90,43 @@ class ProcessGuard:
 
     @classmethod
     def acquire(cls, path: str, *, signed: bool = True, create: bool = True) -> Self:
-        """Create or take over the guard file and lock it; never blocks.
+        """Create or take over the guard file and lock it.
 
-        `signed` writes our pid into it; a sweeper does not, because /dev/shm may be full of what it came to remove.
-        Without `create` only an existing file is taken over.
+        `signed` writes our pid into it; a sweeper does not, because /dev/shm may be full of what it came to remove, and
+        never blocks. An owner waits up to SWEEP_SECONDS for a holder that is not ready: a sweep anywhere on the machine
+        may come upon the new file before it is locked. Without `create` only an existing file is taken over.
 
         Raises:
             NameTaken: a living process holds it (the text names its pid).
             NameMissing: there is none, and it is not to be created.
             AccessDenied: the file belongs to another user.
         """
+        patience = Deadline.after(SWEEP_SECONDS if signed else 0)
         while True:
-            with os_errors(f"open guard {path}"):
-                fd = os.open(path, _OPEN_FLAGS | (os.O_CREAT if create else 0), 0o600)
             try:
-                if cls._lock_linked(path, fd):
-                    if signed:
-                        cls._sign(path, fd)
-                    return cls(path, fd)
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)  # its last owner unlinked the file between our open and our lock: try again
+                guard = cls._try_acquire(path, signed=signed, create=create)
+            except NameTaken:
+                if patience.expired or read_ready(path):
+                    raise
+                sleep(_LOOK_AGAIN_SECONDS)
+            else:
+                if guard is not None:
+                    return guard
+
+    @classmethod
+    def _try_acquire(cls, path: str, *, signed: bool, create: bool) -> Self | None:
+        with os_errors(f"open guard {path}"):
+            fd = os.open(path, _OPEN_FLAGS | (os.O_CREAT if create else 0), 0o600)
+        try:
+            if cls._lock_linked(path, fd):
+                if signed:
+                    cls._sign(path, fd)
+                return cls(path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # its last owner unlinked the file between our open and our lock: try again
+        return None
 
     @classmethod
     def _sign(cls, path: str, fd: int) -> None:

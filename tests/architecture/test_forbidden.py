@@ -30,7 +30,7 @@ _READS_THE_WALL_CLOCK = {
     "webproxy.serving.http1_server": "Date of a refusal before there is a request",
     "webproxy.store.lookup": "when a file of the cache was first seen: it came with no Date",
 }
-_SLEEPS = {"shmchannel.messages.posix_queue": "a sweeper lets go of a guard without telling anybody"}
+_SLEEPS = {"shmchannel.process.guard": "a sweeper lets go of a guard without telling anybody"}
 
 
 def _mentions(wanted: frozenset[str]) -> dict[str, set[str]]:

@@ -110,7 +110,7 @@ def test_sweeper_is_waited_for(name: str) -> None:
 
 
 def test_sweeper_that_stays_is_not_waited_for_for_ever(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_queue_module, "SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr("shmchannel.process.guard.SWEEP_SECONDS", 0.02)
     sweeper = ProcessGuard.acquire(queue_guard_path(name))
     with pytest.raises(NameTaken, match=str(os.getpid())):
         CommandQueue.create(name)

@@ -13,6 +13,7 @@ import pytest
 
 from shmchannel.errors import AccessDenied, LimitReached, NameMissing, NameTaken, ResourceError
 from shmchannel.process.guard import GuardWatch, ProcessGuard, read_holder, read_ready
+from tests.support.channels import in_thread
 from tests.support.holders import holding
 
 HOLD = """
@@ -186,3 +187,19 @@ def test_link_is_not_followed(path: str, tmp_path: Path) -> None:
 def test_watch_without_a_guard(path: str) -> None:
     with pytest.raises(NameMissing):
         GuardWatch(path)
+
+
+def test_an_owner_waits_for_a_sweeper(path: str) -> None:
+    """A sweep anywhere on the machine may find the new file before its owner has locked it."""
+    sweeper = ProcessGuard.acquire(path, signed=False)
+    with in_thread(lambda: ProcessGuard.acquire(path)) as acquired:
+        sweeper.close()
+    acquired.result().close()
+
+
+def test_a_sweeper_waits_for_nobody(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shmchannel.process.guard.sleep", None)
+    owner = ProcessGuard.acquire(path)
+    with pytest.raises(NameTaken):
+        ProcessGuard.acquire(path, signed=False)
+    owner.close()
