@@ -220,11 +220,11 @@ class _Hop:
             # sent only once, and a URL with an empty query, whose question mark it then loses, get a new connection.
             pycurl.FRESH_CONNECT: not request.repeatable or self._url.endswith("?"),
             pycurl.HTTPHEADER: header_lines(fields),
-            pycurl.HEADERFUNCTION: self._on_header,
-            pycurl.WRITEFUNCTION: self._on_body,
+            pycurl.HEADERFUNCTION: self._guarded(self._take_header, -1),
+            pycurl.WRITEFUNCTION: self._guarded(self._take_body, -1),
             pycurl.NOPROGRESS: 0,
-            pycurl.XFERINFOFUNCTION: self._on_progress,
-            pycurl.OPENSOCKETFUNCTION: self._on_socket,
+            pycurl.XFERINFOFUNCTION: self._guarded(self._check_progress, 1),
+            pycurl.OPENSOCKETFUNCTION: self._guarded(self._make_socket, pycurl.SOCKET_BAD),
             **self._tls_options(),
             **self._method_options(),
         }
@@ -250,23 +250,25 @@ class _Hop:
             options[pycurl.UPLOAD] = 1
             options[pycurl.UPLOAD_BUFFERSIZE] = BUFFER_BYTES
             options[pycurl.INFILESIZE_LARGE] = -1 if length is None else length
-            options[pycurl.READFUNCTION] = self._on_read
+            options[pycurl.READFUNCTION] = self._guarded(self._read_body, pycurl.READFUNC_ABORT)
             options[pycurl.EXPECT_100_TIMEOUT_MS] = CONTINUE_WAIT_MS
         if options or request.method != b"GET":
             options[pycurl.CUSTOMREQUEST] = request.method
         return options
 
-    def _guarded(self, call: Callable[[], Any], failed: Any) -> Any:
-        try:
-            return call()
-        except BaseException as error:  # noqa: BLE001 - libcurl is in between: kept, and raised after perform()
-            self._failure = error
-            return failed
+    def _guarded(self, callback: Callable[..., Any], failed: Any) -> Callable[..., Any]:
+        """A callback for libcurl, which is told `failed` in place of an exception."""
 
-    def _on_socket(self, _purpose: int, address: tuple[Any, ...]) -> Any:
-        return self._guarded(lambda: self._make_socket(address), pycurl.SOCKET_BAD)
+        def call(*arguments: Any) -> Any:
+            try:
+                return callback(*arguments)
+            except BaseException as error:  # noqa: BLE001 - libcurl is in between: kept, and raised after perform()
+                self._failure = error
+                return failed
 
-    def _make_socket(self, address: tuple[Any, ...]) -> Any:
+        return call
+
+    def _make_socket(self, _purpose: int, address: tuple[Any, ...]) -> Any:
         """A socket for an address of the origin's name; after a refusal libcurl tries the name's other addresses."""
         family, kind, protocol, endpoint = address
         ip = parse_address(endpoint[0]) if family in (socket.AF_INET, socket.AF_INET6) else None
@@ -281,19 +283,13 @@ class _Hop:
             return pycurl.SOCKET_BAD
         return self._sockets[-1]  # pycurl continues with a duplicate
 
-    def _on_progress(self, *_: object) -> int:
-        return self._guarded(self._check_progress, 1)  # type: ignore[no-any-return]
-
-    def _check_progress(self) -> int:
+    def _check_progress(self, *_: object) -> int:
         if monotonic() - self._last_progress > self._limits.stall_s:
             text = f"{self._url}: nothing for {self._limits.stall_s:.1f} s"
             raise OriginTimeout(text, retryable=self._request.repeatable)
         if self._sink.idle():
             raise FetchAborted(f"{self._url}: no reader left")
         return 0
-
-    def _on_read(self, size: int) -> bytes | int:
-        return self._guarded(lambda: self._read_body(size), pycurl.READFUNC_ABORT)  # type: ignore[no-any-return]
 
     def _read_body(self, size: int) -> bytes:
         """The next bytes to send; a body that ends too early must not look complete."""
@@ -304,9 +300,6 @@ class _Hop:
             raise BodyCutShort(f"{self._url}: {self._sent} of {source.length} bytes to be sent")
         self._last_progress = monotonic()
         return data
-
-    def _on_header(self, line: bytes) -> int | None:
-        return self._guarded(lambda: self._take_header(line), -1)  # type: ignore[no-any-return]
 
     def _take_header(self, line: bytes) -> int | None:
         head = self._heads.take(line)
@@ -333,9 +326,6 @@ class _Hop:
         self._response = head
         self._unwanted = not self._sink.begin(head) or refused
         return refused
-
-    def _on_body(self, data: bytes) -> int | None:
-        return self._guarded(lambda: self._take_body(data), -1)  # type: ignore[no-any-return]
 
     def _take_body(self, data: bytes) -> int | None:
         self._received += len(data)
