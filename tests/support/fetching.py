@@ -18,8 +18,7 @@ from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, CacheUnavailable, OriginError
 from webproxy.fetch.getfile_fetch import GetfileFetches, Places
-from webproxy.fetch.hit_for_miss import HitForMiss
-from webproxy.fetch.http_fetch import FetchRequest, HttpFetches, HttpPlan
+from webproxy.fetch.http_fetch import FetchRequest, HitForMiss, HttpFetches, HttpPlan
 from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse, Partials, whole_response
 from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
 from webproxy.fetch.spool import Answer, BodyFound, Spool, SpooledPrefix, SpoolReader, Validated

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from contextlib import closing
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -22,7 +23,6 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
 from webproxy.caching.variants import VariantIndex, has_others, new_variant, selecting_fields, variant_key
 from webproxy.errors import OriginBadReply, WebProxyError
-from webproxy.fetch.hit_for_miss import HitForMiss
 from webproxy.fetch.job import Fetch
 from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse, Partials, whole_response
 from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
@@ -41,6 +41,35 @@ from webproxy.store.updates import CacheUpdater
 log = logging.getLogger(__name__)
 
 _BODY_FIELDS: Final = (b"content-length",)
+HIT_FOR_MISS_MAX = 4096
+HIT_FOR_MISS_SECONDS = 60.0
+"""How long requests do not wait. A response that has become shareable is stored by its first request anyway."""
+
+
+class HitForMiss:
+    """URLs whose last response could not be shared with the requests that had waited for it.
+
+    The next request for one of these goes to the origin at once, instead of waiting for another request's response only
+    to learn that it must. Shared by all workers; losing an entry costs one wait.
+    """
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[bytes, float] = OrderedDict()
+
+    def note(self, key: bytes, now: float) -> None:
+        """A response under this key could not be shared; `now` is monotonic."""
+        self._until[key] = now + HIT_FOR_MISS_SECONDS
+        if len(self._until) > HIT_FOR_MISS_MAX:
+            self._until.popitem(last=False)
+
+    def forget(self, key: bytes) -> None:
+        """A response under this key can be shared."""
+        self._until.pop(key, None)
+
+    def holds(self, key: bytes, now: float) -> bool:
+        """Whether waiting for another request's response under this key is probably useless."""
+        until = self._until.get(key)
+        return until is not None and now < until
 
 
 @dataclass(frozen=True, slots=True)

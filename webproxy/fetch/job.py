@@ -26,10 +26,9 @@ from typing import Final
 from shmchannel.deadline import Deadline
 from webproxy.caching.continuation import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
 from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable
-from webproxy.fetch.backoff import pause_before_try
 from webproxy.fetch.plan import Answered, Draft, Plan
 from webproxy.fetch.spool import BodyMissing, Spool, SpooledPrefix
-from webproxy.fetch.state import TAKES_BODY, Action, Event, Progress, State
+from webproxy.fetch.state import TAKES_BODY, Action, Event, Progress, State, pause_before_try
 from webproxy.http.fields import Fields
 from webproxy.origin.client import Sink
 from webproxy.origin.request import OriginRequest

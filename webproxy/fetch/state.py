@@ -239,6 +239,8 @@ TAKES_BODY: Final = frozenset({State.UNTOLD, State.BODY})
 """States in which the body of a response is needed."""
 IS_TOLD: Final = frozenset({State.COPY, State.LOST, State.ABSENT, State.BODY, State.RESUME, State.COMMIT, State.DONE})
 """States in which the readers know an answer: nothing may contradict it."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 class ImpossibleStep(Exception):
@@ -273,3 +275,14 @@ class Progress:
         """
         possible = Event.AGAIN in STEPS[self.state] and (can_resume or self.state not in IS_TOLD)
         return Event.AGAIN if may_help and possible and self.tries_left > 0 else Event.BROKE
+
+
+def pause_before_try(number: int, jitter: float) -> float:
+    """Seconds to wait before try `number` (the first try is 0): doubled each time, up to a ceiling, with jitter.
+
+    `jitter` in [0, 1) spreads it between half and the whole, so that many clients do not return at the same time.
+    """
+    if number <= 0:
+        return 0.0
+    pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(number - 1, 32))
+    return pause * (0.5 + jitter / 2)

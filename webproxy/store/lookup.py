@@ -30,7 +30,7 @@ from webproxy.http.dates import format_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.http.ranges import single_range
-from webproxy.store.store import Missing, Store, StoredFacts
+from webproxy.store.store import Missing, Store
 
 INDEX_SUFFIX = b"\0"
 PART_SUFFIX = b"\0partial"
@@ -152,11 +152,10 @@ class ObjectLookup:
                 return self._or_part(lookup, key, request, wait_s)
             self._varying.pop(key, None)
         found = self._open(key, request, wait_s)
-        if not isinstance(found, Missing) and matches(found.stored.selecting, request):
-            return Lookup(found)
-        if not isinstance(
-            found, Missing
-        ):  # it varies although it is here, and was not stored for such a request (section 4.1)
+        if not isinstance(found, Missing):
+            if matches(found.stored.selecting, request):
+                return Lookup(found)
+            # It varies although it is here, and was not stored for such a request (section 4.1).
             found.cancel_quietly()
             own = VariantIndex((new_variant(found.stored.selecting, None),))
             return self._find_varying(key, request, wait_s) or Lookup(index=own)
@@ -249,31 +248,25 @@ class ObjectLookup:
                 return _of_entry(key, entry, file) or _UNUSABLE
         offset, length = body_wanted(request)
         if offset == FACTS_ONLY:
-            return self._of_facts(key, self._store.facts(key, Deadline.after(wait_s)))
+            facts = self._store.facts(key, Deadline.after(wait_s))
+            if isinstance(facts, Missing):
+                return facts
+            stored = _stored(key, facts.metadata, facts.version, facts.size_bytes, invalidated=facts.invalidated)
+            return _UNUSABLE if stored is None else StoredHit(key, stored, facts.version)
         transfer = self._store.get(key, Deadline.after(wait_s), offset=offset, length=length, metadata_wanted=True)
         if isinstance(transfer, Missing):
             return transfer
         try:
-            found = self._of_transfer(key, transfer, is_part=offset != 0 or length != 0)
+            size_bytes, version, _ = transfer.facts
+            stored = _stored(key, transfer.metadata, version, size_bytes, invalidated=transfer.invalidated)
+            if stored is not None:
+                return StoredHit(key, stored, version, transfer=transfer, is_part=offset != 0 or length != 0)
+            transfer.cancel_quietly()
         except BaseException:
             transfer.close()
             raise
-        return found
-
-    def _of_facts(self, key: bytes, facts: StoredFacts | Missing) -> StoredHit | Missing:
-        if isinstance(facts, Missing):
-            return facts
-        stored = _stored(key, facts.metadata, facts.version, facts.size_bytes, invalidated=facts.invalidated)
-        return _UNUSABLE if stored is None else StoredHit(key, stored, facts.version)
-
-    def _of_transfer(self, key: bytes, transfer: IncomingTransfer, *, is_part: bool) -> StoredHit | Missing:
-        size_bytes, version, _ = transfer.facts
-        stored = _stored(key, transfer.metadata, version, size_bytes, invalidated=transfer.invalidated)
-        if stored is None:
-            transfer.cancel_quietly()
-            transfer.close()
-            return _UNUSABLE
-        return StoredHit(key, stored, version, transfer=transfer, is_part=is_part)
+        transfer.close()
+        return _UNUSABLE
 
     def _metadata(self, key: bytes, wait_s: float) -> bytes | None:
         entry = self._peek(key)

@@ -62,11 +62,6 @@ class CacheUpdater:
         self._lock = threading.Lock()
 
     @property
-    def connected(self) -> bool:
-        """Whether a living cache is available for writing."""
-        return self._store.connected
-
-    @property
     def keeps(self) -> bool:
         """Whether anything can be stored at all."""
         return self._store.keeps

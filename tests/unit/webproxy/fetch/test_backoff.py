@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webproxy.fetch.backoff import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, pause_before_try
+from webproxy.fetch.state import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, pause_before_try
 
 
 def test_the_first_try_is_at_once() -> None:

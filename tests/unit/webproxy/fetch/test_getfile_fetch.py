@@ -22,7 +22,7 @@ BODY = os.urandom(400_001)
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webproxy.fetch.backoff.FIRST_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr("webproxy.fetch.state.FIRST_PAUSE_SECONDS", 0.002)
 
 
 # -- one fetch for many -------------------------------------------------------------------------------------------

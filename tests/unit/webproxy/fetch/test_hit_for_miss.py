@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from webproxy.fetch import hit_for_miss
-from webproxy.fetch.hit_for_miss import HIT_FOR_MISS_SECONDS, HitForMiss
+from webproxy.fetch import http_fetch
+from webproxy.fetch.http_fetch import HIT_FOR_MISS_SECONDS, HitForMiss
 
 NOW = 1000.0
 
@@ -28,7 +28,7 @@ def test_until_it_is_for_everybody() -> None:
 
 
 def test_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hit_for_miss, "HIT_FOR_MISS_MAX", 2)
+    monkeypatch.setattr(http_fetch, "HIT_FOR_MISS_MAX", 2)
     known = HitForMiss()
     for key in (b"/1", b"/2", b"/3"):
         known.note(key, NOW)

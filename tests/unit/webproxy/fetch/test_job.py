@@ -38,7 +38,7 @@ Script: TypeAlias = Callable[[Sink], None]
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webproxy.fetch.backoff.FIRST_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr("webproxy.fetch.state.FIRST_PAUSE_SECONDS", 0.002)
 
 
 def head(length: int | None, *lines: bytes, status: int = 200) -> OriginResponse:
@@ -301,7 +301,7 @@ def test_only_what_may_help_is_tried_again(make: Make, *, retryable: bool, asked
 
 
 def test_nobody_waits_any_more_between_two_tries(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webproxy.fetch.backoff.FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr("webproxy.fetch.state.FIRST_PAUSE_SECONDS", 60.0)
     running = make(tries=2)
 
     def play(_sink: Sink) -> None:
