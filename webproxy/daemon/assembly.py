@@ -10,7 +10,7 @@ from shmchannel.process import reaper
 from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
 from webproxy.daemon.config import Protocol, ProxyConfig
-from webproxy.daemon.worker import CacheParts, Parts, ProxyService
+from webproxy.daemon.worker import Parts, ProxyService
 from webproxy.exchange.body_transfer import BodySource
 from webproxy.exchange.context import Timeouts
 from webproxy.exchange.deliver_fetched import FetchedDelivery
@@ -57,7 +57,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     resources.callback(listener.close)
     address: tuple[str, int] = listener.getsockname()[:2]
     swept = len(reaper.sweep())
-    cache = _cache_parts(config, resources, breakdown) if config.use_cache else None
+    cache = _cache_client(config, resources, breakdown) if config.use_cache else None
     admission = None if cache is None else cache.pool.admission
     run_queue, idle = RunQueue(), IdleConnections()
     resources.callback(run_queue.close)
@@ -69,7 +69,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     idle_workers = [False] * config.worker_threads
     demand = WorkerDemand(run_queue, listener, idle, idle_workers)
     resources.callback(demand.close)
-    store: Store = NoStore() if cache is None else cache.link
+    store: Store = NoStore() if cache is None else cache
     handlers = _Handlers(config, address, store, demand, shutdown, breakdown)
     server = Http1Server(
         handlers.http,
@@ -113,13 +113,13 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     return ProxyService(config, parts)
 
 
-def _cache_parts(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdown) -> CacheParts:
+def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdown) -> CacheClient:
     pool = SegmentPool.create(config.segment_count, config.segment_bytes, stripe=config.segments_per_transfer_max)
     resources.callback(pool.close)
     on_step = breakdown.mark if breakdown.enabled else None
     client = ChannelClient(config.queue_name, pool, stall_s=config.between_bytes_timeout_s, on_step=on_step)
     resources.callback(client.close)
-    return CacheParts(pool, CacheClient(client, patient=not _has_origin(config)))
+    return CacheClient(client, patient=not _has_origin(config))
 
 
 def _has_origin(config: ProxyConfig) -> bool:

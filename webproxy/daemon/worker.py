@@ -13,7 +13,6 @@ from time import monotonic_ns
 
 from shmchannel.daemonkit.daemon import Drain
 from shmchannel.deadline import Deadline
-from shmchannel.streams.pool import SegmentPool
 from shmchannel.workers import WorkerPool
 from webproxy.daemon.config import ProxyConfig
 from webproxy.exchange.getfile_request import GetfileRequestHandler
@@ -37,7 +36,7 @@ class Parts:
     address: tuple[str, int]
     swept: int
     """The number of names of dead processes removed."""
-    cache: CacheParts | None
+    cache: CacheClient | None
     store: Store
     table: FetchTable
     getfile: GetfileRequestHandler
@@ -49,14 +48,6 @@ class Parts:
     idle_workers: list[bool]
     shutdown: Shutdown
     breakdown: LatencyBreakdown
-
-
-@dataclass(frozen=True, slots=True)
-class CacheParts:
-    """The connection to a cache: the segments, and the store behind them."""
-
-    pool: SegmentPool
-    link: CacheClient
 
 
 class ProxyService:
@@ -151,7 +142,7 @@ class ProxyService:
         if parts.cache is not None:
             stats = parts.cache.pool.stats()
             facts |= {
-                "cache_unavailable": parts.cache.link.unavailable_total,
+                "cache_unavailable": parts.cache.unavailable_total,
                 "leases": stats.leases_total,
                 "widest_lease": stats.widest_lease,
                 "shrunk": stats.shrunk_total,

@@ -14,7 +14,28 @@ from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.spool import Head, SpoolReader
 from webproxy.http.dates import format_http_date
 from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, chunk_head
+from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import RequestOutcome
+
+
+def send_spooled(stream: ClientStream, reader: SpoolReader, end: int | None) -> None:
+    """Send a body as it arrives, up to `end` or, if its length is unknown, to its end.
+
+    Raises:
+        ClientGone, BodyCutShort: the connection is unusable, or the body ended early.
+    """
+    while end is None or reader.position < end:
+        available = reader.wait_available()
+        if available <= 0:
+            if end is None:
+                return
+            raise BodyCutShort("the origin's body ended before its length")
+        wanted = available if end is None else min(available, end - reader.position)
+        sent = stream.send_file(reader.fd, reader.position, wanted)
+        if sent:
+            reader.advance(sent)
+        else:
+            stream.wait_writable()
 
 
 class FetchedDelivery:
@@ -60,7 +81,7 @@ class FetchedDelivery:
         if framing.startswith(b"Transfer"):
             self._stream_chunked(context, reader)
         elif response.length is not None:
-            self._stream(context, reader, response.length)
+            send_spooled(context.connection.stream, reader, response.length)
         else:
             self._stream_to_the_close(context, reader)
         return context.ended("fetched")
@@ -87,32 +108,17 @@ class FetchedDelivery:
                 if available <= 0:
                     raise BodyCutShort("the origin's body ended before its length")
                 reader.advance(min(available, first - reader.position))
-            self._stream(context, reader, end)
+            send_spooled(stream, reader, end)
         else:
             return False
         if answer.is_stored:  # the client has what it wanted; the rest is fetched for the cache
             reader.detach()
         return True
 
-    def _stream(self, context: RequestContext, reader: SpoolReader, end: int | None) -> None:
-        stream = context.connection.stream
-        while end is None or reader.position < end:
-            available = reader.wait_available()
-            if available <= 0:
-                if end is None:
-                    return
-                raise BodyCutShort("the origin's body ended before its length")
-            wanted = available if end is None else min(available, end - reader.position)
-            sent = stream.send_file(reader.fd, reader.position, wanted)
-            if sent:
-                reader.advance(sent)
-            else:
-                stream.wait_writable()
-
     def _stream_to_the_close(self, context: RequestContext, reader: SpoolReader) -> None:
         """A body delimited only by the end of the connection: one that breaks off must not look complete."""
         try:
-            self._stream(context, reader, None)
+            send_spooled(context.connection.stream, reader, None)
         except BodyCutShort:
             context.connection.stream.reset()
             raise
@@ -122,6 +128,6 @@ class FetchedDelivery:
         while (available := reader.wait_available()) > 0:
             end = reader.position + available
             stream.send_header(chunk_head(available))
-            self._stream(context, reader, end)
+            send_spooled(stream, reader, end)
             stream.send_all(CHUNK_END)
         stream.send_all(LAST_CHUNK)

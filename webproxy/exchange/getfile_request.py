@@ -24,6 +24,7 @@ from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
 from webproxy.exchange.body_transfer import BodySource, BodyTransfer
+from webproxy.exchange.deliver_fetched import send_spooled
 from webproxy.fetch.spool import BodyFound, BodyMissing, SpoolReader
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.http.urls import normalised_path
@@ -299,15 +300,7 @@ class GetfileRequestHandler:
                 return "not found"
             assert isinstance(answer, BodyFound)
             stream.send_header(ok_header(answer.length, self._wire))
-            while reader.position < answer.length:
-                available = reader.wait_available()
-                if available <= 0:
-                    raise BodyCutShort("the origin's body ended before its length")
-                sent = stream.send_file(reader.fd, reader.position, available)
-                if sent:
-                    reader.advance(sent)
-                else:
-                    stream.wait_writable()
+            send_spooled(stream, reader, answer.length)
             return "fetched"
         finally:
             reader.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from time import time
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.caching.validators import CACHE_CONDITIONS
@@ -29,15 +29,11 @@ from webproxy.transport.job import RequestOutcome
 log = logging.getLogger(__name__)
 
 
-class HeadJudge(Protocol):
-    """Decides whether a response is passed to the client, who otherwise gets another one."""
+class HeadJudge:
+    """Decides whether a response is passed to the client, who otherwise gets another one; by itself passes all."""
 
-    def declines(self, response: OriginResponse) -> bool:
-        """Called once, with the head of the response, before anything is sent to the client."""
-
-
-class _TakesAll(HeadJudge):
     def declines(self, response: OriginResponse) -> bool:  # noqa: ARG002
+        """Called once, with the head of the response, before anything is sent to the client."""
         return False
 
 
@@ -139,7 +135,7 @@ class PassThrough:
             BodyCutShort: the response, or the request's body, ended in the middle.
             ClientGone: the connection is broken.
         """
-        self._forward(context, _ToClient(context, self._purges, self._heads, why, _TakesAll()))
+        self._forward(context, _ToClient(context, self._purges, self._heads, why, HeadJudge()))
         return context.ended("passed")
 
     def serve_unless(self, context: RequestContext, why: bytes, judge: HeadJudge) -> RequestOutcome | Declined:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
+from webproxy.http.fields import Field
 from webproxy.http.urls import (
     BadTarget,
     TargetParts,
@@ -19,8 +20,6 @@ from webproxy.http.urls import (
     origin_url,
     without_parameters,
 )
-
-Field: TypeAlias = tuple[bytes, bytes]
 
 
 class HostPattern(NamedTuple):

@@ -32,6 +32,7 @@ class CacheClient:
     def __init__(self, client: ChannelClient, *, patient: bool) -> None:
         """`patient`: there is no origin as an alternative, so an absent cache is waited for up to the deadline."""
         self._client = client
+        self.pool = client.pool
         self._patient = patient
         self._present = True
         self._lock = threading.Lock()
@@ -57,12 +58,12 @@ class CacheClient:
     @property
     def chunk_bytes(self) -> int:
         """The size of a segment, which is slightly more than a chunk."""
-        return self._client.pool.segment_bytes
+        return self.pool.segment_bytes
 
     @property
     def others_wait(self) -> bool:
         """Whether somebody waits for a segment."""
-        return self._client.pool.waiting > 0
+        return self.pool.waiting > 0
 
     def get(
         self,
@@ -118,9 +119,8 @@ class CacheClient:
         self, key: bytes, size_bytes: int, metadata: bytes, deadline: Deadline, *, segments_max: int = 1, wait: bool
     ) -> OutgoingTransfer | None:
         """As Store.put(). None without `wait` when no segment is free."""
-        pool = self._client.pool
         try:
-            lease = pool.lease(deadline, segments_max) if wait else pool.try_lease(segments_max)
+            lease = self.pool.lease(deadline, segments_max) if wait else self.pool.try_lease(segments_max)
             return None if lease is None else self._client.put(key, size_bytes, metadata, lease, deadline)
         except ShmChannelError as error:
             raise CacheUnavailable(str(error)) from error

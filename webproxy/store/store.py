@@ -141,17 +141,7 @@ class NoStore:
         """Nothing waits."""
         return False
 
-    def get(
-        self,
-        _key: bytes,
-        _deadline: Deadline,
-        *,
-        offset: int = 0,  # noqa: ARG002 - the protocol's parameter
-        length: int = 0,  # noqa: ARG002
-        version: int = 0,  # noqa: ARG002
-        metadata_wanted: bool = False,  # noqa: ARG002
-        ticket: Ticket | None = None,
-    ) -> Missing:
+    def get(self, *_: object, ticket: Ticket | None = None, **_options: object) -> Missing:
         """Nothing is there."""
         if ticket is not None:
             ticket.leave()
@@ -161,31 +151,14 @@ class NoStore:
         """Nothing is there."""
         return _NOTHING
 
-    def put(
-        self,
-        _key: bytes,
-        _size_bytes: int,
-        _metadata: bytes,
-        _deadline: Deadline,
-        *,
-        segments_max: int = 1,
-        wait: bool,
-    ) -> None:
+    def put(self, *_: object, **_options: object) -> None:
         """Nothing is kept."""
 
     def update(self, _key: bytes, _version: int, _metadata: bytes, _deadline: Deadline) -> bool:
         """There is nothing to update."""
         return False
 
-    def purge(
-        self,
-        _key: bytes,
-        _deadline: Deadline,
-        *,
-        prefix: bool = False,  # noqa: ARG002
-        below: bool = False,  # noqa: ARG002
-        invalidate: bool = False,  # noqa: ARG002
-    ) -> int:
+    def purge(self, *_: object, **_options: object) -> int:
         """There is nothing to remove."""
         return 0
 
