@@ -73,7 +73,7 @@ class Fetches(Protocol):
 class GetfileRequest:
     """A job: one getfile request, which ends its connection."""
 
-    __slots__ = ("_handler", "fd", "has_waited", "path", "paused", "result", "ticket")
+    __slots__ = ("_handler", "fd", "has_waited", "path", "paused", "ticket")
 
     def __init__(self, handler: GetfileRequestHandler, fd: int, path: bytes) -> None:
         self._handler = handler
@@ -84,8 +84,6 @@ class GetfileRequest:
         """It has waited for a ticket, usually successfully, and does not wait a second time."""
         self.paused: BodyTransfer | None = None
         """The rest of its response, while it waits."""
-        self.result = ""
-        """How it ended, for the counts."""
 
     @property
     def stream(self) -> ClientStream:
@@ -96,11 +94,6 @@ class GetfileRequest:
     def run(self) -> Outcome:
         """Answer it, or continue the response."""
         return self._handler.serve(self) if self.paused is None else self._handler.resume(self, self.paused)
-
-    def ended(self, result: str) -> Outcome:
-        """The client has received its response, or receives no more of it."""
-        self.result = result
-        return Done(self)
 
     def take_ticket(self) -> Ticket | None:
         """The ticket it has waited for, to be used by the caller."""
@@ -157,37 +150,35 @@ class GetfileRequestHandler:
     def _serve_at_length(self, request: GetfileRequest, key: bytes, ticket: Ticket | None) -> Outcome:
         stream = ClientStream(request.fd, self._client_limit, self._shutdown)
         try:
-            outcome = self._serve(request, stream, key, ticket)
+            return self._serve(request, stream, key, ticket)
         except tuple(STATUS_OF_ERROR) as error:
             self.failures.note(request.path, error)
             status = next(status for kind, status in STATUS_OF_ERROR.items() if isinstance(error, kind))
             with contextlib.suppress(ClientGone):
                 stream.send_all(refusal(status, self._wire))
-            outcome = request.ended("error")
+            return self._ended(request, "error")
         except ClientGone:
-            outcome = request.ended("client gone")
+            return self._ended(request, "client gone")
         except BodyCutShort as error:
-            outcome = self._cut_short(request, error)
-        return self._noted(request, outcome)
+            return self._cut_short(request, error)
 
     def resume(self, request: GetfileRequest, body: BodyTransfer) -> Outcome:
         """Continue a paused response; as serve()."""
         try:
-            outcome = self._go_on(request, body, Event.WIDTH, request.take_ticket())
+            return self._go_on(request, body, Event.WIDTH, request.take_ticket())
         except ClientGone:
-            outcome = request.ended("client gone")
+            return self._ended(request, "client gone")
         except BodyCutShort as error:
-            outcome = self._cut_short(request, error)
-        return self._noted(request, outcome)
+            return self._cut_short(request, error)
 
-    def _noted(self, request: GetfileRequest, outcome: Outcome) -> Outcome:
-        if request.result:
-            self.outcomes.note(request.result)
-        return outcome
+    def _ended(self, request: GetfileRequest, result: str) -> Outcome:
+        """The client has received its response, or receives no more of it."""
+        self.outcomes.note(result)
+        return Done(request)
 
     def _cut_short(self, request: GetfileRequest, error: BodyCutShort) -> Outcome:
         log.warning("body cut short", extra={"path": request.path, "reason": str(error)})
-        return request.ended("cut short")
+        return self._ended(request, "cut short")
 
     def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Outcome:
         asked_at = monotonic()
@@ -201,11 +192,11 @@ class GetfileRequestHandler:
                 return outcome
         if not self._fetches.has_origin(key):
             stream.send_all(refusal(Status.FILE_NOT_FOUND, self._wire))
-            return request.ended("not found")
+            return self._ended(request, "not found")
         reader = self._fetches.open(key, asked_at)
         if reader is None:  # filled since: the cache has it now
             return self._serve(request, stream, key, ticket)
-        return request.ended(self._answer_from_origin(stream, reader))
+        return self._ended(request, self._answer_from_origin(stream, reader))
 
     def _answer_from_hot_table(self, fd: int, body: bytes) -> str:
         """Send a small hit, nearly always with one call: it fits a socket's buffer."""
@@ -245,7 +236,7 @@ class GetfileRequestHandler:
         if found is None:
             return None
         if found.body is not None:
-            return request.ended(self._answer_from_hot_table(stream.fd, found.body))
+            return self._ended(request, self._answer_from_hot_table(stream.fd, found.body))
         transfer: IncomingTransfer | Missing | None
         transfer, found.transfer = found.transfer, None
         found.cancel_quietly()
@@ -273,7 +264,7 @@ class GetfileRequestHandler:
                 transfer.finish()
                 if self._breakdown.enabled:
                     self._breakdown.mark("send")
-                return request.ended("hit")
+                return self._ended(request, "hit")
             body = BodyTransfer(stream, key, size, version, self._source)
             event = body.send(transfer, sent)
         return self._go_on(request, body, event)
@@ -287,7 +278,7 @@ class GetfileRequestHandler:
         if self._breakdown.enabled:
             self._breakdown.mark("send")
         if event is None:
-            return request.ended("hit")
+            return self._ended(request, "hit")
         request.paused = body
         return WaitsFor(request, event)
 

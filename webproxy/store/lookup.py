@@ -79,14 +79,11 @@ class StoredHit:
     def end_transfer(self) -> None:
         """The body is not needed now; a small one that arrived whole with its first chunk is kept."""
         transfer = self.transfer
-        if (
-            transfer is not None
-            and transfer.last
-            and transfer.length <= KEPT_BYTES_MAX
-            and self.has(0, self.size_bytes)
-        ):
+        if transfer is None:
+            return
+        if transfer.last and transfer.length <= KEPT_BYTES_MAX and self.has(0, self.size_bytes):
             self.body = bytes(transfer.chunk)
-        self._cancel()
+        self._cancel(transfer)
 
     def without_body(self) -> StoredHit:
         """Its facts, for callers that do not keep the body open."""
@@ -95,13 +92,13 @@ class StoredHit:
     def cancel_quietly(self) -> None:
         """The body is not needed, or not in this order."""
         self.file = None
-        self._cancel()
+        if self.transfer is not None:
+            self._cancel(self.transfer)
 
-    def _cancel(self) -> None:
-        transfer, self.transfer = self.transfer, None
-        if transfer is not None:
-            with transfer:
-                transfer.cancel_quietly()
+    def _cancel(self, transfer: IncomingTransfer) -> None:
+        self.transfer = None
+        with transfer:
+            transfer.cancel_quietly()
 
 
 @dataclass(slots=True)
