@@ -145,14 +145,18 @@ class Semaphore:
 
     def wait(self, limit_s: float, peer: PeerLiveness) -> None:
         """As take(), for callers that have tried already."""
-        deadline = Deadline.after(limit_s)
-        if not self._wait_once(deadline.slice_ns()):
-            self._wait_on(deadline, limit_s, peer)
+        now = monotonic_ns()
+        expires_ns = now + int(limit_s * _SECOND_NS)
+        until_ns = min(expires_ns, now + SLICE_NS)  # without a Deadline: nearly every wait ends in its first slice
+        if self.wait_until(_timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)):
+            self._wait_on(Deadline(expires_ns), limit_s, peer)
 
     def take_until(self, deadline: Deadline, peer: PeerLiveness) -> None:
         """As take(), up to a deadline."""
-        if not self.try_take() and not self._wait_once(deadline.slice_ns()):
-            self._wait_on(deadline, deadline.remaining(), peer)
+        if not self.try_take():
+            until_ns = min(deadline.expires_ns, monotonic_ns() + SLICE_NS)
+            if self.wait_until(_timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)):
+                self._wait_on(deadline, deadline.remaining(), peer)
 
     def _wait_on(self, deadline: Deadline, limit_s: float, peer: PeerLiveness) -> None:
         """Handle a slice without a post."""
@@ -203,14 +207,6 @@ class SharedSemaphore(Semaphore):
         count = ctypes.c_int()
         _sem_getvalue(self._address, ctypes.byref(count))
         return count.value
-
-    def wait(self, limit_s: float, peer: PeerLiveness) -> None:
-        """As Semaphore.wait(), whose first slice needs no objects here."""
-        now = monotonic_ns()
-        expires_ns = now + int(limit_s * _SECOND_NS)
-        until_ns = min(expires_ns, now + SLICE_NS)
-        if sem_clockwait(self._address, _CLOCK_MONOTONIC, _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)):
-            self._wait_on(Deadline(expires_ns), limit_s, peer)
 
     def _wait_once(self, until_ns: int) -> bool:
         moment = _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)
