@@ -13,7 +13,8 @@ from scripts.benchmark.http_measure import measure_http
 from scripts.benchmark.http_report import http_as_json, http_as_text
 from scripts.benchmark.load import Group, Load, LoadFailed, NativeLoad
 from scripts.benchmark.measure import FULL, QUICK, Bench, Pace, say
-from scripts.benchmark.report import Results, as_json, as_text
+from scripts.benchmark.native import BuildFailed, build
+from scripts.benchmark.report import Results, as_json, as_markdown, as_text
 from scripts.benchmark.rows import FAIRNESS_ROW, LARGE_ROW, ROWS, SMALL_ROW
 from scripts.daemons import DaemonFailed, interrupt_on_ending_signals
 
@@ -25,7 +26,7 @@ def run(bench: Bench) -> Results:
     compared = []
     for row in ROWS:
         say(row.title)
-        compared.append((row, measure.measure_row(bench, row)))
+        compared.append(measure.measure_row(bench, row))
     fairness = None
     if bench.load.mixes:
         say(FAIRNESS_ROW.title)
@@ -62,32 +63,40 @@ def _measure_peers(bench: Bench, nginx: str | None) -> list[peers.PeerFigures]:
     return peers.measure_nginx(nginx, bench.objects.root, bench.directory, bench.load, rows, bench.pace.round_s)
 
 
-def _getfile_table(directory: str, pace: Pace, *, in_json: bool) -> str:
+def _getfile_table(directory: str, pace: Pace, form: str) -> str:
     load: Load = NativeLoad.built_in(directory) or ClientLoad()
     objects = measure.make_objects(directory)
-    results = run(Bench(directory=directory, objects=objects, load=load, pace=pace))
-    return as_json(results) if in_json else as_text(results)
+    c_pair = build(directory, "pair", ["pair.c"])
+    results = run(Bench(directory=directory, objects=objects, load=load, pace=pace, c_pair=c_pair))
+    return {"text": as_text, "json": as_json, "markdown": as_markdown}[form](results)
 
 
-def _http_table(directory: str, pace: Pace, *, in_json: bool) -> str:
+def _http_table(directory: str, pace: Pace, form: str) -> str:
     results = measure_http(directory, pace)
-    return http_as_json(results, _machine()) if in_json else http_as_text(results, _machine())
+    return http_as_json(results, _machine()) if form == "json" else http_as_text(results, _machine())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table. Exit status: 0 measured, 1 a reply was wrong or a daemon failed, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short rounds: half a minute or a minute, wider spread")
+    parser.add_argument("--quick", action="store_true", help="short rounds: about a minute, wider spread")
     parser.add_argument("--http", action="store_true", help="our HTTP hits against nginx's cache and varnish instead")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", dest="form", action="store_const", const="json", help="print one JSON object")
+    forms.add_argument(
+        "--markdown", dest="form", action="store_const", const="markdown", help="print the table of README.md"
+    )
+    parser.set_defaults(form="text")
     arguments = parser.parse_args(argv)
+    if arguments.http and arguments.form == "markdown":
+        parser.error("--markdown prints the getfile table only: leave out --http")
     interrupt_on_ending_signals()
     try:
         with tempfile.TemporaryDirectory(prefix="gfbench-") as directory:
             pace = QUICK if arguments.quick else FULL
             table = _http_table if arguments.http else _getfile_table
-            text = table(directory, pace, in_json=arguments.json)
-    except (DaemonFailed, LoadFailed) as error:
+            text = table(directory, pace, arguments.form)
+    except (BuildFailed, DaemonFailed, LoadFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

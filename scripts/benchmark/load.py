@@ -1,14 +1,14 @@
 """Load generators: gfblast, our native program; `client_load` replaces it where there is no compiler."""
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-_NATIVE_SOURCES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "native")
+from scripts.benchmark.native import build
+
+_SOURCES = ("gfblast.c", "exchange.c", "plan.c", "reply.c")
 _SPARE_S = 120.0  # beyond the planned time, before a load program is considered hung
 
 
@@ -61,19 +61,9 @@ class NativeLoad:
 
     @classmethod
     def built_in(cls, directory: str) -> Self | None:
-        """Compile it; None if there is no compiler. Raises LoadFailed if the compilation fails."""
-        compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
-        if compiler is None:
-            return None
-        program = os.path.join(directory, "gfblast")
-        names = sorted(name for name in os.listdir(_NATIVE_SOURCES) if name.endswith(".c"))
-        sources = [os.path.join(_NATIVE_SOURCES, name) for name in names]
-        flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-pthread"]
-        command = [compiler, *flags, "-o", program, *sources]
-        result = subprocess.run(command, check=False, capture_output=True, text=True)
-        if result.returncode != 0:
-            raise LoadFailed(f"{compiler} could not build gfblast:\n{result.stderr}")
-        return cls(program)
+        """Compile it; None if there is no compiler. Raises BuildFailed."""
+        program = build(directory, "gfblast", _SOURCES)
+        return None if program is None else cls(program)
 
     def run(self, port: int, groups: Sequence[Group], seconds: float, extra: Sequence[str] = ()) -> dict[str, Figures]:
         """As Load.run; `extra` options go to the program."""

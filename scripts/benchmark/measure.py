@@ -3,14 +3,14 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from scripts.benchmark import rows as table
 from scripts.benchmark.load import Figures, Group, Load
 from scripts.benchmark.memory import PairMemory, pair_memory
-from scripts.benchmark.rows import COMMAND_ROW, FAIRNESS_ROW, LARGE_ROW, FairnessRow, Row
-from scripts.benchmark.stats import Comparison, compare, round_order
+from scripts.benchmark.rows import COMMAND_ROW, FAIRNESS_ROW, LARGE_ROW, FairnessRow, Row, RowResult
+from scripts.benchmark.stats import Comparison, compare, rotations, round_order
 from scripts.benchmark.steps import ENVIRONMENT, StepTimes, step_times_in
 from scripts.daemons import Pair, PairOptions, running_daemon, running_pair
 
@@ -56,6 +56,8 @@ class Bench:
     objects: Objects
     load: Load
     pace: Pace
+    c_pair: str | None = None
+    """The compiled C pair; None if there is no compiler."""
     memory_idle: list[PairMemory] = field(default_factory=list)
     memory_loaded: list[PairMemory] = field(default_factory=list)
 
@@ -105,24 +107,30 @@ def make_objects(directory: str) -> Objects:
     )
 
 
-def measure_row(bench: Bench, row: Row) -> Comparison:
-    """Measure our pair and the floor in turn, after one checked pass over every object. Blocks."""
+def measure_row(bench: Bench, row: Row) -> RowResult:
+    """Measure our pair, the floor and the C pair in turn, after one checked pass over every object. Blocks."""
     paths = bench.objects.of_size(row.object_bytes)
     group = Group(name="all", clients=row.clients, paths=paths)
-    with (
-        bench.pair(row.segment_bytes, hot_table=row.hot_table) as pair,
-        running_floor(bench, row.segment_bytes) as floor_port,
-    ):
-        ports = {"ours": pair.port, "other": floor_port}
+    with ExitStack() as started:
+        ports = {
+            "ours": started.enter_context(bench.pair(row.segment_bytes, hot_table=row.hot_table)).port,
+            "floor": started.enter_context(running_floor(bench, row.segment_bytes)),
+        }
+        if bench.c_pair is not None:
+            ports["c_pair"] = started.enter_context(running_c_pair(bench.c_pair, bench, row.segment_bytes))
         for port in ports.values():
             bench.load.verify(port, paths, bench.objects.map_path)
             bench.load.run(port, [group], _WARM_UP_S)
-        results: dict[str, list[float]] = {"ours": [], "other": []}
-        for order in round_order(bench.pace.rounds):
-            for who in order:
-                figures = bench.load.run(ports[who], [group], bench.pace.round_s)["all"]
-                results[who].append(_figure(figures, row))
-    return compare(results["ours"], results["other"])
+        results: dict[str, list[float]] = {name: [] for name in ports}
+        for order in rotations(tuple(ports), bench.pace.rounds):
+            for name in order:
+                figures = bench.load.run(ports[name], [group], bench.pace.round_s)["all"]
+                results[name].append(_figure(figures, row))
+    return RowResult(
+        row=row,
+        floor=compare(results["ours"], results["floor"]),
+        c_pair=compare(results["ours"], results["c_pair"]) if "c_pair" in results else None,
+    )
 
 
 def measure_fairness(bench: Bench, row: FairnessRow = FAIRNESS_ROW) -> Comparison:
@@ -172,3 +180,16 @@ def running_floor(bench: Bench, segment_bytes: int) -> Iterator[int]:
     log_path = os.path.join(bench.directory, "floor.log")
     with running_daemon("floor", command, log_path, {"PYTHONPATH": clone}) as floor:
         yield floor.wait_for_port()
+
+
+@contextmanager
+def running_c_pair(program: str, bench: Bench, segment_bytes: int) -> Iterator[int]:
+    """Run the C pair over the bench's objects; its port."""
+    queue = ["-q", f"/gfbench-c-{os.getpid()}", "-t", str(table.WORKER_COUNT)]
+    cache_command = [program, "cache", *queue, "-c", bench.objects.root]
+    numbers = ["-p", "0", "-n", str(table.SEGMENT_COUNT), "-z", str(segment_bytes)]
+    with running_daemon("C cache", cache_command, os.path.join(bench.directory, "c-cache.log")) as cache:
+        cache.wait_for_event("ready")
+        proxy_command, log_path = [program, "proxy", *queue, *numbers], os.path.join(bench.directory, "c-proxy.log")
+        with running_daemon("C proxy", proxy_command, log_path) as proxy:
+            yield proxy.wait_for_port()

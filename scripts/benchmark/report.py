@@ -1,16 +1,21 @@
 """PURE: the results as a table for people and as one JSON object for programs."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from scripts.benchmark.memory import NOTE, PairMemory
 from scripts.benchmark.peers import PeerFigures
-from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, Row
+from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, RowResult
 from scripts.benchmark.stats import Comparison
 from scripts.benchmark.steps import StepTimes
 
-_HEADINGS = ("load", "ours", "floor", "ratio", "range", "target", "")
+_HEADINGS = ("load", "ours", "floor", "ratio", "range", "target", "", "C pair", "to the C pair")
+_MARKDOWN_HEADINGS = ("load", "ratio", "range", "goal", "to the C pair", "ours")
+_NO_C_PAIR = "C pair: not measured: needs a C compiler"
+_NOT_MEASURED = "-"
+_OPTION = re.compile(r"-[nz][-\w ]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +24,7 @@ class Results:
 
     load_description: str
     machine: str
-    rows: Sequence[tuple[Row, Comparison]]
+    rows: Sequence[RowResult]
     fairness: Comparison | None  # None: the load generator cannot mix
     memory_idle: Sequence[PairMemory]
     memory_loaded: Sequence[PairMemory]
@@ -54,16 +59,7 @@ def _peak(samples: Sequence[PairMemory]) -> PairMemory:
 
 def as_json(results: Results) -> str:
     """One JSON object: rows by key with figures, target and verdict, memory, steps, peers."""
-    rows = {
-        row.key: {
-            "load": row.title,
-            "unit": row.figure,
-            **asdict(comparison),
-            "target": row.target.value if row.target else None,
-            "verdict": row.target.verdict(comparison.ratio) if row.target else None,
-        }
-        for row, comparison in results.rows
-    }
+    rows = {result.row.key: _row_object(result) for result in results.rows}
     peaks = memory_peaks(results)
     document = {
         "load": results.load_description,
@@ -84,6 +80,18 @@ def as_json(results: Results) -> str:
     return json.dumps(document, indent=2)
 
 
+def _row_object(result: RowResult) -> dict[str, object]:
+    row = result.row
+    return {
+        "load": row.title,
+        "unit": row.figure,
+        **asdict(result.floor),
+        "target": row.target.value if row.target else None,
+        "verdict": row.target.verdict(result.floor.ratio) if row.target else None,
+        "c_pair": asdict(result.c_pair) if result.c_pair else None,
+    }
+
+
 def _fairness_object(comparison: Comparison | None) -> dict[str, object] | None:
     if comparison is None:
         return None
@@ -100,7 +108,9 @@ def _fairness_object(comparison: Comparison | None) -> dict[str, object] | None:
 def as_text(results: Results) -> str:
     """The table, then memory, steps and peers."""
     lines = [f"load: {results.load_description}; machine: {results.machine}", ""]
-    lines += aligned([_HEADINGS, *(_cells(row, comparison) for row, comparison in results.rows)])
+    lines += aligned([_HEADINGS, *(_cells(result) for result in results.rows)])
+    if any(result.c_pair is None for result in results.rows):
+        lines += ["", _NO_C_PAIR]
     lines += ["", *_fairness_lines(results.fairness), "", *_memory_lines(memory_peaks(results))]
     for title, times in results.steps.items():
         lines += ["", *_step_lines(title, times)]
@@ -108,15 +118,44 @@ def as_text(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _cells(row: Row, comparison: Comparison) -> tuple[str, ...]:
+def _cells(result: RowResult) -> tuple[str, ...]:
+    row, floor, c_pair = result.row, result.floor, result.c_pair
     return (
         row.title,
-        f"{comparison.ours:,.0f} {row.figure}",
-        f"{comparison.other:,.0f} {row.figure}",
-        f"{comparison.ratio:.2f} x",
-        f"{comparison.ratio_low:.2f}-{comparison.ratio_high:.2f}",
+        f"{floor.ours:,.0f} {row.figure}",
+        f"{floor.other:,.0f} {row.figure}",
+        f"{floor.ratio:.2f} x",
+        f"{floor.ratio_low:.2f}-{floor.ratio_high:.2f}",
         row.target.text("x") if row.target else "",
-        row.target.verdict(comparison.ratio) if row.target else "",
+        row.target.verdict(floor.ratio) if row.target else "",
+        f"{c_pair.other:,.0f} {row.figure}" if c_pair else _NOT_MEASURED,
+        f"{c_pair.ratio:.2f} x" if c_pair else _NOT_MEASURED,
+    )
+
+
+def as_markdown(results: Results) -> str:
+    """The table of README.md and docs/tuning.md, to be pasted in place of theirs."""
+    rows: list[tuple[str, ...]] = [_MARKDOWN_HEADINGS, ("---",) * len(_MARKDOWN_HEADINGS)]
+    rows += [_markdown_cells(result) for result in results.rows]
+    fairness, row = results.fairness, FAIRNESS_ROW
+    ratio, p99 = (f"{fairness.ratio:.2f}", f"{fairness.ours:.1f} ms") if fairness else (_NOT_MEASURED, "")
+    title = f"p99 of 8 KiB beside {row.crowd} clients of 10 MB, to that beside {row.few}"
+    rows.append((title, ratio, "", f"at most {row.target.value:g}", "", p99))
+    memory, limit = f"{memory_peaks(results).worst_mb:.0f} MB", f"at most {MEMORY_TARGET.value:g} MB"
+    rows.append(("resident memory without segments and store, larger daemon", memory, "", limit, "", ""))
+    lines = (re.sub(" {2,}", " ", f"| {' | '.join(cells)} |") for cells in rows)
+    return "\n".join(lines).replace("| --- | --- | --- | --- | --- | --- |", "|---|---|---|---|---|---|")
+
+
+def _markdown_cells(result: RowResult) -> tuple[str, ...]:
+    row, floor = result.row, result.floor
+    return (
+        _OPTION.sub(r"`\g<0>`", row.title),
+        f"{floor.ratio:.2f}",
+        f"{floor.ratio_low:.2f}-{floor.ratio_high:.2f}",
+        str(row.target.value) if row.target else "",
+        f"{result.c_pair.ratio:.2f}" if result.c_pair else _NOT_MEASURED,
+        f"{floor.ours:,.0f} {row.figure}",
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from scripts.benchmark.stats import Target
+from scripts.benchmark.stats import Comparison, Target
 
 SMALL_BYTES = 8192
 LARGE_BYTES = 10_000_000
@@ -28,6 +28,16 @@ class Row:
     """None if the figure only explains another row."""
     hot_table: bool = True
     """Whether the cache has a hot table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowResult:
+    """One measured line: our pair against both yardsticks, in the same rounds."""
+
+    row: Row
+    floor: Comparison
+    c_pair: Comparison | None
+    """None if there is no C compiler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

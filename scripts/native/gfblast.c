@@ -4,7 +4,8 @@
  * A load program in Python would be the bottleneck of what it measures. Several groups of threads may run at once, each
  * with its own figures, so that "12 clients of 10 MB while one asks for 8 KiB" is one run.
  *
- * cc -std=c11 -O2 -Wall -Wextra -pthread -o gfblast *.c         `gfblast -h` lists the options
+ * cc -std=c11 -O2 -Wall -Wextra -pthread -o gfblast gfblast.c exchange.c plan.c reply.c
+ * `gfblast -h` lists the options.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>

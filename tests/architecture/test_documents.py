@@ -195,7 +195,8 @@ def test_results_have_the_loads_and_goals_of_the_benchmark() -> None:
     found = {row[0].replace("`", ""): row for row in table_rows(_result_tables("README.md"))}
     for row in ROWS:
         assert row.title in found, row.title
-        _, ratio, value_range, goal, ours = found[row.title]
+        _, ratio, value_range, goal, c_pair, ours = found[row.title]
+        assert re.fullmatch(r"\d+\.\d\d|-", c_pair)
         assert goal == ("" if row.target is None else str(row.target.value))
         low, high = map(float, value_range.split("-"))
         assert low <= float(ratio) <= high
