@@ -25,8 +25,8 @@ _SWITCH_WORDS = {
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
 _SHOWN_CHARACTERS = 100
-_HIDDEN = "***"
-_USER_OF_URL = re.compile(r"//\S*@")
+HIDDEN = "***"
+_QUERY = re.compile(r"(//[^?]*\?).+?(?=['\"]|$)", re.DOTALL)
 
 
 class ValueRefused(ValueError):
@@ -52,12 +52,22 @@ class SettingError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        shown = _USER_OF_URL.sub(f"//{_HIDDEN}@", repr(self.value))  # a URL may hold a password
+        shown = _without_credentials(repr(self.value))
         if len(shown) > _SHOWN_CHARACTERS:
             shown = shown[:_SHOWN_CHARACTERS] + "..."
         source = f" from {self.source}" if self.source else ""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{self.name}: {shown}{source} is refused; allowed: {self.allowed}{hint}"
+
+
+def _without_credentials(text: str) -> str:
+    """Hide what may be a user and a password, also of a URL that is none for its scheme or slashes, and a query."""
+    before, at, after = text.rpartition("@")
+    if at:
+        scheme = re.match(r"\W*(?:https?:/*)?", before, re.IGNORECASE)
+        assert scheme is not None  # it may be empty
+        text = f"{scheme[0]}{HIDDEN}@{after}"
+    return _QUERY.sub(rf"\1{HIDDEN}", text)
 
 
 def renamed_error(name: str, value: object, setting: Setting, source: str, hint: str) -> SettingError:
@@ -70,13 +80,13 @@ def renamed_error(name: str, value: object, setting: Setting, source: str, hint:
 def shown_value(setting: Setting, value: object) -> object:
     """Return the part of a value that may be shown; for a secret only the name before a colon."""
     if any(column.secret for column in setting.columns):
-        return value if isinstance(value, (int, float)) else _HIDDEN
+        return value if isinstance(value, (int, float)) else HIDDEN
     if not setting.secret:
         return value
     if isinstance(value, (list, tuple)):
         return [shown_value(setting, item) for item in value]
     name, colon, _ = str(value).partition(":")
-    return f"{name}{colon} {_HIDDEN}" if colon else _HIDDEN
+    return f"{name}{colon} {HIDDEN}" if colon else HIDDEN
 
 
 def read_value(setting: Setting, given: object) -> Value:

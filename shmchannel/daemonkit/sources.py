@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shmchannel.daemonkit.declaration import renamed
 from shmchannel.daemonkit.parsing import (
+    HIDDEN,
     SettingError,
     ValueRefused,
     allowed_text,
@@ -79,7 +80,7 @@ def from_file(settings: Sequence[Setting], path: str, named_by: str) -> dict[str
             raise renamed_error(key, value, former[key], source, f"rename {key} to {former[key].name} in {path}")
         if key not in names:
             allowed = "the name of a setting" + did_you_mean(key, names)
-            raise SettingError(key, value, allowed, source, f"correct or remove {key} in {path}")
+            raise SettingError(key, _shown_unknown(value), allowed, source, f"correct or remove {key} in {path}")
     return {key: Given(value, source, f"correct or remove {key} in {path}") for key, value in table.items()}
 
 
@@ -129,9 +130,8 @@ def _read_table(setting: Setting, number: int, table: Mapping[str, object]) -> o
         if key in former:
             raise renamed_error(f"{key} {where}", value, former[key], "", "")
         if key not in columns:
-            # A misspelt key may hold what the right one keeps secret.
-            shown = shown_value(columns.get(_nearest(key, columns), setting), value)
-            raise SettingError(f"{key} {where}", shown, "the name of a key" + did_you_mean(key, columns))
+            suggestion = did_you_mean(key, columns) or f": {', '.join(columns)}"
+            raise SettingError(f"{key} {where}", _shown_unknown(value), f"the name of a key{suggestion}")
         try:
             values[key] = read_value(columns[key], value)
         except ValueRefused as refused:
@@ -142,6 +142,11 @@ def _read_table(setting: Setting, number: int, table: Mapping[str, object]) -> o
         return make(**values)
     except SettingError as refused:
         raise SettingError(f"{refused.name} {where}", refused.value, refused.allowed) from None
+
+
+def _shown_unknown(value: object) -> object:
+    """Return the value of a key that does not exist as far as it may be shown: it may have been meant for a secret."""
+    return value if isinstance(value, (int, float)) else HIDDEN
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -188,9 +188,20 @@ def test_help_leaves_former_names_out(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--hue" not in out
 
 
-def test_the_user_of_a_url_is_not_shown() -> None:
-    refused = SettingError("origin_url", "http://user:pass/word@host/", "a URL without user")
-    assert str(refused) == "origin_url: 'http://***@host/' is refused; allowed: a URL without user"
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://user:pass/word@host/", "http://***@host/"),
+        ("http://user:pass word@host/", "http://***@host/"),
+        ("http:/user:password@host/", "http:/***@host/"),
+        ("user:password@host", "***@host"),
+        ("https://host/path?token=password", "https://host/path?***"),
+        ("http://user:pass?word@host/?password", "http://***@host/?***"),
+    ],
+)
+def test_credentials_of_a_url_are_not_shown(url: str, shown: str) -> None:
+    refused = SettingError("origin_url", url, "a URL without user")
+    assert str(refused) == f"origin_url: '{shown}' is refused; allowed: a URL without user"
 
 
 def test_config_made_by_the_program_is_held_to_the_bounds() -> None:
