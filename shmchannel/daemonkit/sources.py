@@ -55,9 +55,9 @@ def from_environment(
             hint = f"set {setting.environment_name(prefix)} instead"
             raise renamed_error(name, text, setting, f"environment {variable}", hint)
         elif variable.startswith(prefix) and variable not in reserved:
-            warnings.append(
-                f"environment variable {variable} is not a setting and is ignored{did_you_mean(variable, names)}"
-            )
+            # Without the prefix, which all of them have: with it, any two would be similar.
+            near = did_you_mean(variable.removeprefix(prefix), [name.removeprefix(prefix) for name in names], prefix)
+            warnings.append(f"environment variable {variable} is not a setting and is ignored{near}")
     return given, warnings
 
 
@@ -149,16 +149,12 @@ def _shown_unknown(value: object) -> object:
     return value if isinstance(value, (int, float)) else HIDDEN
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean X?` with the most similar known name, or an empty text."""
-    found = _nearest(name, known)
-    return f"; did you mean {found}?" if found else ""
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return `; did you mean X?` with the most similar known name after `prefix`, or an empty text."""
     import difflib  # needed only for a refusal or a warning
 
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), "")
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {prefix}{found[0]}?" if found else ""
 
 
 def _reason(error: OSError | ValueError) -> str:

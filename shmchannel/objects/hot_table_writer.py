@@ -186,7 +186,7 @@ class HotTableWriter:
         try:
             self._write_head(cell, valid_until_ns, version, key, metadata, body_bytes)
             if faults.ARMED:
-                faults.reach("cache.shelving")
+                faults.reach("cache.publishing")
             whole = self._read_body(cell, len(key) + len(metadata), body_bytes, read_into)
             whole = whole and (is_unchanged is None or is_unchanged())
         finally:

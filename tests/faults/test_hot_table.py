@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 OWNER = """
 import atexit, itertools, os, threading
-os.environ["GFCACHE_FAULT"] = "cache.shelving:2:kill" if "dies" in sys.argv else ""
+os.environ["GFCACHE_FAULT"] = "cache.publishing:2:kill" if "dies" in sys.argv else ""
 from shmchannel.process.guard import ProcessGuard
 from shmchannel.process.naming import queue_guard_path
 from shmchannel.objects.hot_table_writer import HotTableWriter

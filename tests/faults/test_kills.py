@@ -71,7 +71,7 @@ HITS_CACHE = [
     Kill("cache.streaming", 700, LARGE),
     Kill("cache.last_chunk", 1, SMALL),
     Kill("cache.last_chunk", 1, LARGE),
-    Kill("cache.shelving", 1, SMALL),
+    Kill("cache.publishing", 1, SMALL),
 ]
 FILLS_PROXY = [
     Kill("proxy.fill_chunk", 1, LARGE),

@@ -41,7 +41,7 @@ CACHE_HITS = ("cache.received", "cache.attached", "cache.first_chunk", "cache.st
 CACHE_FILLS = ("cache.put_begun", "cache.put_chunk", "cache.put_uncommitted", "cache.put_committed")
 PROXY_HITS = ("proxy.leased", "proxy.sent", "proxy.received", "proxy.posted", "proxy.completed")
 PROXY_FILLS = ("proxy.fill_chunk", "proxy.fill_last")
-SHELVING = "cache.shelving"
+PUBLISHING = "cache.publishing"
 RETIRED = "proxy.retired"
 UPDATED = "cache.update_uncommitted"  # in test_updates.py: getfile updates nothing
 IN_FULL_STREAM = 100
@@ -51,7 +51,7 @@ LEFT_IN_MID_STREAM = {"proxy.received", "proxy.posted"}
 
 
 def test_every_point_is_here() -> None:
-    tested = {*CACHE_HITS, *CACHE_FILLS, *PROXY_HITS, *PROXY_FILLS, SHELVING, RETIRED, UPDATED}
+    tested = {*CACHE_HITS, *CACHE_FILLS, *PROXY_HITS, *PROXY_FILLS, PUBLISHING, RETIRED, UPDATED}
     assert tested == set(KILL_POINTS)
 
 
@@ -99,7 +99,7 @@ def test_late_cache_in_a_hit(point: str, yard: DaemonYard, content: Path) -> Non
 
 
 def test_late_cache_with_an_object_half_on_the_hot_hot_table(yard: DaemonYard, content: Path) -> None:
-    cache = yard.start_cache("--hot-table-bytes", "256k", content=content, env=stop_at(SHELVING))
+    cache = yard.start_cache("--hot-table-bytes", "256k", content=content, env=stop_at(PUBLISHING))
     proxy = yard.start_proxy(*POOL_FLAGS, env=LIMITS)
 
     def stands_still() -> bool:

@@ -93,7 +93,7 @@ class ParkingLot:
                 self._run_queue.put_back(job)
 
     def _admit(self, job: Job, ticket: Ticket | None) -> None:
-        """Its turn has come; called by who leaves a place, whichever thread that is."""
+        """Its turn has come; called by the thread that gives a ticket back."""
         job.ticket = ticket
         self._run_queue.put_back(job)
 

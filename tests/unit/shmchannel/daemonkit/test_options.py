@@ -80,6 +80,11 @@ def test_unknown_variable_is_a_warning() -> None:
     assert "did you mean SAMPLE_D_PORT?" in warning
 
 
+def test_a_prefix_makes_no_variable_similar() -> None:
+    (warning,) = load_sample(SAMPLE_D_QXYZ="1").warnings
+    assert warning == "environment variable SAMPLE_D_QXYZ is not a setting and is ignored"
+
+
 @pytest.mark.parametrize(
     ("argv", "environ", "name", "source", "remedy"),
     [

@@ -135,7 +135,7 @@ ORIGIN = '[[origin]]\nurl = "http://h"\n'
     ("content", "words"),
     [
         (f'{ORIGIN}[[origin]]\nurl = "ftp://x"\nhost = "a"', ("url in [[origin]] table 2", "'ftp://x'", "http://HOST")),
-        (f'{ORIGIN}hots = "a"', ("hots in [[origin]] table 1", "'a'", "did you mean host?")),
+        (f'{ORIGIN}hots = "a"', ("hots in [[origin]] table 1", "'***'", "did you mean host?")),
         (f"{ORIGIN}tries = 99", ("tries in [[origin]] table 1", "99", "1 to 20")),
         (f'{ORIGIN}strip_prefix = "maybe"', ("strip_prefix in [[origin]] table 1", "'maybe'", "true or false")),
         (f"{ORIGIN}preserve_host = true", ("preserve_host in [[origin]] table 1", "True", "only with host")),

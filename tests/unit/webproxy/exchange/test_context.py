@@ -1,4 +1,4 @@
-"""Visit: what is told of a request's key."""
+"""RequestContext: what is told of a request's key."""
 
 from __future__ import annotations
 

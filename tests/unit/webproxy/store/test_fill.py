@@ -364,9 +364,7 @@ def test_it_comes_only_while_there_is_a_cache(
     assert not download.fill.is_coming
 
 
-def test_it_does_not_give_way_when_nobody_waits(
-    cache: DaemonProcess, client: ChannelClient, download: Download
-) -> None:
+def test_it_does_not_yield_when_nobody_waits(cache: DaemonProcess, client: ChannelClient, download: Download) -> None:
     download.receive(100_000)
     download.fill.yield_turn()
     assert download.is_filling()
