@@ -60,7 +60,7 @@ class CacheService:
             static,
             store,
             lookup_delay_s=config.lookup_delay_us / 1e6,
-            stall_s=config.between_bytes_timeout_s,
+            between_bytes_timeout_s=config.between_bytes_timeout_s,
             hot=hot,
             paused_max=plan.paused_max,
         )
@@ -68,7 +68,7 @@ class CacheService:
         self._server = ChannelServer(
             queue,
             self._handler,
-            stall_s=config.between_bytes_timeout_s,
+            between_bytes_timeout_s=config.between_bytes_timeout_s,
             puts_at_once=max(1, config.worker_threads // 2),
             attachments=AttachmentTable(plan.segments_max, descriptors.free),
         )

@@ -36,14 +36,14 @@ class CacheHandler(Handler):
         store: ObjectStore,
         *,
         lookup_delay_s: float,
-        stall_s: float,
+        between_bytes_timeout_s: float,
         hot: HotObjects | None = None,
         paused_max: int = PAUSED_MAX,
     ) -> None:
         self._static = static
         self._store = store
         self._lookup_delay_s = lookup_delay_s
-        self._stall_s = stall_s
+        self._between_bytes_timeout_s = between_bytes_timeout_s
         self._hot = hot
         self._paused = PausedObjects(paused_max=paused_max)
         self._stopping = threading.Event()
@@ -159,7 +159,7 @@ class CacheHandler(Handler):
 
     def _begin(self, command: Command, reader: ChunkReader) -> bool:
         """Receive the metadata of a PUT or an UPDATE; False if the proxy has abandoned it, which has been answered."""
-        reader.begin(Deadline.after(self._stall_s), preamble_wanted=True)
+        reader.begin(Deadline.after(self._between_bytes_timeout_s), preamble_wanted=True)
         size = reader.facts.size_bytes
         if size != command.length or reader.flagged or (size and command.kind is CommandKind.UPDATE):
             raise PeerProtocolError(

@@ -51,7 +51,7 @@ from shmchannel.streams.pool import Lease, SegmentPool
 from shmchannel.streams.segment_ref import SegmentRef
 from shmchannel.streams.transfer import COMPLETE, STREAMING
 
-STALL_SECONDS = 30.0
+BETWEEN_BYTES_TIMEOUT_SECONDS = 30.0
 
 
 class ChannelClient:
@@ -62,7 +62,7 @@ class ChannelClient:
         queue_name: str,
         pool: SegmentPool,
         *,
-        stall_s: float = STALL_SECONDS,
+        between_bytes_timeout_s: float = BETWEEN_BYTES_TIMEOUT_SECONDS,
         on_step: Callable[[str], None] | None = None,
         open_sender: Callable[[str], MessageSender] = CommandSender,
         open_hot_table: Callable[[str], HotTableReader] = HotTableReader.attach,
@@ -74,7 +74,7 @@ class ChannelClient:
         self._open_sender = open_sender
         self._open_hot_table = open_hot_table
         self.pool = pool
-        self._stall_s = stall_s
+        self._between_bytes_timeout_s = between_bytes_timeout_s
         self._lock = threading.Lock()
         self._sender: MessageSender | None = None
         self._replaced: MessageSender | None = None
@@ -202,7 +202,9 @@ class ChannelClient:
         on_step = self._on_step
         if on_step is not None:
             on_step("lease")
-        transfer = IncomingTransfer(lease, sender, ChunkReader(lease.segments, sender, self._stall_s, lease))
+        transfer = IncomingTransfer(
+            lease, sender, ChunkReader(lease.segments, sender, self._between_bytes_timeout_s, lease)
+        )
         try:
             command = self._command(
                 sender,
@@ -234,12 +236,16 @@ class ChannelClient:
     def should_enqueue(self, key: bytes) -> bool:
         """Whether the key's object is long, by its last answer, and the pool has no ticket free; no lock."""
         admission = self.pool.admission
-        return admission is not None and admission.full and self._widths.width_for(key) >= self.pool.stripe
+        return (
+            admission is not None
+            and admission.full
+            and self._widths.width_for(key) >= self.pool.segments_per_transfer_max
+        )
 
     def _ticket(self, width: int, ticket: Ticket | None) -> Ticket | None:
         """The ticket of a long transfer, waited for or free just now; one that is not needed is left."""
         admission = self.pool.admission
-        if admission is not None and width >= self.pool.stripe:
+        if admission is not None and width >= self.pool.segments_per_transfer_max:
             return ticket if ticket is not None and ticket.held else admission.try_enter()
         if ticket is not None:
             ticket.leave()
@@ -283,16 +289,20 @@ class ChannelClient:
                 raise UsageError(f"metadata of {len(metadata)} bytes, at most {METADATA_BYTES_MAX}")
             sender = self.connect()
             # A fill waits as long for its first chunk to be taken, however little time its client has left.
-            taken_by = Deadline.after(self._stall_s) if kind is CommandKind.PUT else deadline.sooner(self._stall_s)
+            taken_by = (
+                Deadline.after(self._between_bytes_timeout_s)
+                if kind is CommandKind.PUT
+                else deadline.sooner(self._between_bytes_timeout_s)
+            )
             until = None if kind is CommandKind.PUT else deadline
-            writer = ChunkWriter(lease.segments, sender, self._stall_s, self._identity, until)
+            writer = ChunkWriter(lease.segments, sender, self._between_bytes_timeout_s, self._identity, until)
             command = self._command(sender, kind, key, lease, taken_by, 0, size_bytes, version, 0, priority)
             writer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
             self._send(sender, command, deadline)
         except BaseException:
             lease.retire()
             raise
-        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, self._stall_s)
+        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, self._between_bytes_timeout_s)
         try:
             transfer.send_metadata(metadata)
         except BaseException:
@@ -319,7 +329,9 @@ class ChannelClient:
     def _ask(self, kind: CommandKind, key: bytes, flags: int, deadline: Deadline) -> int:
         sender = self.connect()
         lease = self.pool.lease(deadline, 1)
-        with IncomingTransfer(lease, sender, ChunkReader(lease.segments, sender, self._stall_s)) as transfer:
+        with IncomingTransfer(
+            lease, sender, ChunkReader(lease.segments, sender, self._between_bytes_timeout_s)
+        ) as transfer:
             command = self._command(sender, kind, key, lease, deadline, 0, 0, 0, flags, int(Priority.URGENT))
             self._send(sender, command, deadline)
             transfer.begin(command, deadline)

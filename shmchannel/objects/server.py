@@ -43,7 +43,7 @@ from shmchannel.sync.semaphore import PeerLiveness
 
 log = logging.getLogger(__name__)
 
-STALL_SECONDS = 30.0
+BETWEEN_BYTES_TIMEOUT_SECONDS = 30.0
 _GET, _PUT, _UPDATE = CommandKind.GET, CommandKind.PUT, CommandKind.UPDATE
 LOG_INTERVAL_NS = 60_000_000_000
 PUTS_WAITING_MAX = 1024
@@ -103,7 +103,7 @@ class ChannelServer:
         queue: MessageQueue,
         handler: Handler,
         *,
-        stall_s: float = STALL_SECONDS,
+        between_bytes_timeout_s: float = BETWEEN_BYTES_TIMEOUT_SECONDS,
         puts_at_once: int = 1,
         attachments: AttachmentTable | None = None,
     ) -> None:
@@ -111,7 +111,7 @@ class ChannelServer:
         self._queue = queue
         queue.announce(announcement(handler.object_bytes_max))
         self._handler = handler
-        self._stall_s = stall_s
+        self._between_bytes_timeout_s = between_bytes_timeout_s
         self._identity = own_identity()
         self._attachments = attachments or AttachmentTable()
         self._malformed, self._expired, self._broken, self._failed = (_Counter() for _ in range(4))
@@ -224,9 +224,9 @@ class ChannelServer:
                 faults.reach("cache.attached")
             end: ChunkReader | ChunkWriter
             if command.kind is _PUT or command.kind is _UPDATE:
-                end = ChunkReader(segments, peer, self._stall_s)
+                end = ChunkReader(segments, peer, self._between_bytes_timeout_s)
             else:
-                end = ChunkWriter(segments, peer, self._stall_s, self._identity)
+                end = ChunkWriter(segments, peer, self._between_bytes_timeout_s, self._identity)
             clean = self._handle(command, end, peer)
         finally:
             if clean:
@@ -275,7 +275,7 @@ class ChannelServer:
         else:
             facts = {"kind": command.kind.name, "key": command.key, "reason": str(error or "it did not answer")}
             log.error("handler failed", exc_info=error, extra=facts)
-        tell(self._stall_s)
+        tell(self._between_bytes_timeout_s)
 
     def _log_now_and_then(self, event: str, error: Exception) -> None:
         now = monotonic_ns()
@@ -288,7 +288,7 @@ class ChannelServer:
     def sweep(self) -> None:
         """Forget the segments of askers that are gone and PUTs that have waited too long; for housekeeping."""
         self._attachments.sweep()
-        self._puts.expire(self._stall_s)
+        self._puts.expire(self._between_bytes_timeout_s)
 
     def stats(self) -> ServerStats:
         """A snapshot."""

@@ -230,7 +230,15 @@ class OutgoingTransfer(_Transfer):
     An UPDATE is one too, of metadata and an empty body.
     """
 
-    __slots__ = ("_blocked_at", "_look_at", "_patience", "_position", "_size_bytes", "_stall_s", "_writer")
+    __slots__ = (
+        "_between_bytes_timeout_s",
+        "_blocked_at",
+        "_look_at",
+        "_patience",
+        "_position",
+        "_size_bytes",
+        "_writer",
+    )
 
     def __init__(
         self,
@@ -238,13 +246,13 @@ class OutgoingTransfer(_Transfer):
         sender: MessageSender,
         writer: ChunkWriter,
         size_bytes: int,
-        stall_s: float,
+        between_bytes_timeout_s: float,
     ) -> None:
         super().__init__(lease, sender)
         self._writer = writer
         self._size_bytes = size_bytes
         self._position = 0
-        self._stall_s = stall_s
+        self._between_bytes_timeout_s = between_bytes_timeout_s
         self._blocked_at = -1
         self._patience = self._look_at = Deadline(0)
 
@@ -274,7 +282,7 @@ class OutgoingTransfer(_Transfer):
         """Hand over whole chunks up to `available_bytes` of the object, and the last one if complete.
 
         Without `wait` it stops as soon as the cache has not taken the previous chunk; with it, it waits. Either way a
-        cache that ended, or has taken nothing for the stall limit, is an error.
+        cache that ended, or has taken nothing for the between-bytes timeout, is an error.
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: the fill is over; leave the block.
@@ -302,9 +310,11 @@ class OutgoingTransfer(_Transfer):
     def _check_cache(self) -> None:
         if self._blocked_at != self._position:
             self._blocked_at = self._position
-            self._patience = Deadline.after(self._stall_s)
+            self._patience = Deadline.after(self._between_bytes_timeout_s)
         elif self._patience.expired:
-            raise ChannelTimeout(f"{self.sender.describe()} took nothing of a fill within {self._stall_s:.1f} s")
+            raise ChannelTimeout(
+                f"{self.sender.describe()} took nothing of a fill within {self._between_bytes_timeout_s:.1f} s"
+            )
         if self._look_at.expired:
             self._look_at = Deadline.after(PEER_CHECK_SECONDS)
             if not self.sender.alive():
@@ -320,7 +330,8 @@ class OutgoingTransfer(_Transfer):
         """The object will not be completed: tell the cache, which discards it; ends the lease cleanly.
 
         Raises:
-            ChannelTimeout, PeerGone: the cache did not take its turn within `limit_s` (default: the stall limit).
+            ChannelTimeout, PeerGone: the cache did not take its turn within `limit_s`, by default the between-bytes
+                timeout.
         """
         self._writer.fail(limit_s)
         self._writer.wait_acknowledged(limit_s)

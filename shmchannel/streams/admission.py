@@ -120,8 +120,8 @@ class Admission:
             ready(None)
 
 
-def admission_for(segment_count: int, segment_bytes: int, stripe: int) -> Admission | None:
+def admission_for(segment_count: int, segment_bytes: int, segments_per_transfer_max: int) -> Admission | None:
     """One ticket for each full width that fits into a pool; None if long transfers are as fast all at once."""
-    if stripe == 1 or segment_bytes > ADMISSION_SEGMENT_BYTES_MAX:
+    if segments_per_transfer_max == 1 or segment_bytes > ADMISSION_SEGMENT_BYTES_MAX:
         return None
-    return Admission(max(1, segment_count // stripe))
+    return Admission(max(1, segment_count // segments_per_transfer_max))

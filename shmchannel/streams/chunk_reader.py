@@ -71,12 +71,12 @@ class ChunkReader:
     """
 
     __slots__ = (
+        "_between_bytes_timeout_s",
         "_lease",
         "_number",
         "_peer",
         "_segment",
         "_segments",
-        "_stall_s",
         "_transfer",
         "facts",
         "last",
@@ -85,11 +85,15 @@ class ChunkReader:
     )
 
     def __init__(
-        self, segments: Sequence[Segment], peer: PeerLiveness, stall_s: float, lease: ShrinkableLease | None = None
+        self,
+        segments: Sequence[Segment],
+        peer: PeerLiveness,
+        between_bytes_timeout_s: float,
+        lease: ShrinkableLease | None = None,
     ) -> None:
         self._segments = segments
         self._peer = peer
-        self._stall_s = stall_s
+        self._between_bytes_timeout_s = between_bytes_timeout_s
         self._lease = lease
         self._transfer = ConsumerTransfer(len(segments))
         self._number = 0
@@ -170,7 +174,7 @@ class ChunkReader:
                 faults.reach("proxy.posted")
             self._number = number = self._transfer.ring.advance()
             self._segment = segment = self._segments[number]
-            segment.data_available.take(self._stall_s, self._peer)
+            segment.data_available.take(self._between_bytes_timeout_s, self._peer)
             if self._take_current():
                 return
 
@@ -202,7 +206,7 @@ class ChunkReader:
                     self._segment = segment = segments[number]
                     data_available = segment.data_available
                     if not data_available.try_take() and data_available.wait_until(look):
-                        data_available.wait(self._stall_s, self._peer)
+                        data_available.wait(self._between_bytes_timeout_s, self._peer)
                     length = segment.chunk_capacity
                     if position + length < end and segment.header.read_chunk() == [OK, length, position, 0]:
                         position += length  # as transfer.receive() would: a full chunk in mid-body, nearly always
@@ -237,7 +241,7 @@ class ChunkReader:
                 self.last = arrival is END
                 return True
             self._drop_current()
-            self._segment.data_available.take(self._stall_s, self._peer)
+            self._segment.data_available.take(self._between_bytes_timeout_s, self._peer)
 
     def _drop_current(self) -> None:
         self._segment.space_available.post()  # the producer took it to write RELEASED: leave the segment as it began
@@ -259,15 +263,15 @@ class ChunkReader:
 
         Raises:
             ChannelTimeout, PeerGone, PeerProtocolError: it missed a turn, each of which has `limit_s`, by default the
-                stall limit; the segments must not be used again.
+                between-bytes timeout; the segments must not be used again.
         """
         transfer = self._transfer
         if transfer.answered:
             return
         if limit_s is not None:
-            self._stall_s = limit_s
+            self._between_bytes_timeout_s = limit_s
         if transfer.state is REQUESTED:
-            self.begin(Deadline.after(self._stall_s), preamble_wanted=True)
+            self.begin(Deadline.after(self._between_bytes_timeout_s), preamble_wanted=True)
         if transfer.state.ended:
             self.finish(refused=True)
         else:
@@ -276,8 +280,8 @@ class ChunkReader:
     def abandon(self) -> None:
         """Tell the producer to stop, for a transfer whose segments are about to be retired; never waits.
 
-        Otherwise it would wait for space that nobody gives until its stall limit. Which segment it comes to next is
-        not known here (the answer may be late, or wrong), so each one says CANCEL and has space.
+        Otherwise it would wait for space that nobody gives until its between-bytes timeout. Which segment it comes to
+        next is not known here (the answer may be late, or wrong), so each one says CANCEL and has space.
         """
         for number in self._transfer.ring.numbers:  # returned segments serve others by now
             segment = self._segments[number]

@@ -35,12 +35,12 @@ class ChunkWriter:
     """The producing end; `posted` counts the chunks handed over."""
 
     __slots__ = (
+        "_between_bytes_timeout_s",
         "_has_turn",
         "_identity",
         "_peer",
         "_segment",
         "_segments",
-        "_stall_s",
         "_transfer",
         "_until",
         "posted",
@@ -50,14 +50,14 @@ class ChunkWriter:
         self,
         segments: Sequence[Segment],
         peer: PeerLiveness,
-        stall_s: float,
+        between_bytes_timeout_s: float,
         identity: ProcessIdentity,
         until: Deadline | None = None,
     ) -> None:
-        """Each wait ends after `stall_s` seconds, and all of them at the deadline, if any."""
+        """Each wait ends after `between_bytes_timeout_s` seconds, and all of them at the deadline, if any."""
         self._segments = segments
         self._peer = peer
-        self._stall_s = stall_s
+        self._between_bytes_timeout_s = between_bytes_timeout_s
         self._until = until
         self._identity = identity
         self._transfer = ProducerTransfer(len(segments))
@@ -107,7 +107,7 @@ class ChunkWriter:
         while True:
             space_available = segment.space_available
             if not space_available.try_take() and space_available.wait_until(look):
-                space_available.wait(self._stall_s, self._peer)
+                space_available.wait(self._between_bytes_timeout_s, self._peer)
                 look = next_look()
             if segment.header.read_request() and not self._may_fill():
                 if transfer.state is TransferState.CANCELLED:
@@ -151,8 +151,8 @@ class ChunkWriter:
         """Send FAILED instead of the next chunk; does nothing if the transfer has ended.
 
         Raises:
-            ChannelTimeout, PeerGone, PeerProtocolError: it did not take its turn within `limit_s`, by default the stall
-                limit; the segments must not be used again.
+            ChannelTimeout, PeerGone, PeerProtocolError: it did not take its turn within `limit_s`, by default the
+                between-bytes timeout; the segments must not be used again.
         """
         self._end(FAILED, LAST | ERROR, limit_s)
 
@@ -161,7 +161,11 @@ class ChunkWriter:
             self.post(status, 0, 0, flags)
 
     def _limit_s(self) -> float:
-        return self._stall_s if self._until is None else min(self._stall_s, self._until.remaining())
+        return (
+            self._between_bytes_timeout_s
+            if self._until is None
+            else min(self._between_bytes_timeout_s, self._until.remaining())
+        )
 
     def take_turn(self, limit_s: float | None = None) -> bool:
         """Move to the next segment to fill, waiting for its space; False if the consumer cancelled."""
@@ -236,8 +240,9 @@ class ChunkWriter:
     def abandon(self) -> None:
         """Tell the consumer that no more comes, for a transfer whose segments are about to be retired; never waits.
 
-        Otherwise it would wait for data until its stall limit. Which segment it looks at next is not known here, so
-        each one says FAILED: nothing that a consumer reads while this is written makes a whole object of a part.
+        Otherwise it would wait for data until its between-bytes timeout. Which segment it looks at next is not known
+        here, so each one says FAILED: nothing that a consumer reads while this is written makes a whole object of a
+        part.
         """
         for number in self._transfer.ring.numbers:  # returned segments serve others by now
             segment = self._segments[number]

@@ -9,8 +9,9 @@ Theory of operation. Every segment of a pool is in one of three states:
 * One lock guards the decisions. Creating, unlinking and waiting happen outside of it.
 * Waiters form a line. A segment that comes back is granted to the first of them under the lock, so only to one that
   still waits; a waiter that is interrupted after that gives it back.
-* A lease gets one segment as soon as there is one, and more only while nobody waits: at most `stripe`, and at most half
-  of what is free or its equal share of the pool, so that the next one finds something.
+* A lease gets one segment as soon as there is one, and more only while nobody waits: at most
+  `segments_per_transfer_max`, and at most half of what is free or its equal share of the pool, so that the next one
+  finds something.
 * A stream shrinks while others wait. should_shrink() compares two counters without the lock: as many segments are asked
   back (`promised`) as there are waiters. A stale value costs or saves one chunk's delay, never a segment.
 * After a time-out, a death or a violation the other process may still write into the segments, whenever it wakes up.
@@ -49,7 +50,7 @@ from shmchannel.streams.segment_ref import SEGMENTS_MAX
 
 log = logging.getLogger(__name__)
 
-STRIPE_DEFAULT = 4
+SEGMENTS_PER_TRANSFER_DEFAULT = 4
 WAITERS_MAX = 10_000
 GROWTH_CHUNKS = 8
 """A transfer can use one segment for every so many of its chunks."""
@@ -125,7 +126,7 @@ class Lease:
             reach //= 2
         elif admission.waiting or (self.ticket is None and not admission.free):
             return False
-        return min(pool.stripe, reach) >= 2 * width
+        return min(pool.segments_per_transfer_max, reach) >= 2 * width
 
     def should_enqueue(self, chunks_left: int) -> bool:
         """True for a transfer without a ticket that is long enough to need one, while none is free; no lock."""
@@ -170,20 +171,22 @@ class SegmentPool:
         count: int,
         segment_bytes: int,
         *,
-        stripe: int = STRIPE_DEFAULT,
+        segments_per_transfer_max: int = SEGMENTS_PER_TRANSFER_DEFAULT,
         waiters_max: int = WAITERS_MAX,
         create: CreateSegment = Segment.create,
     ) -> None:
         if count < 1:
             raise UsageError(f"a pool of {count} segments: it has at least 1")
-        if not 1 <= stripe <= SEGMENTS_MAX:
-            raise UsageError(f"leases of up to {stripe} segments: a command names 1 to {SEGMENTS_MAX}")
+        if not 1 <= segments_per_transfer_max <= SEGMENTS_MAX:
+            raise UsageError(
+                f"leases of up to {segments_per_transfer_max} segments: a command names 1 to {SEGMENTS_MAX}"
+            )
         self.name = name
         self.segment_bytes = segment_bytes
-        self.stripe = stripe
+        self.segments_per_transfer_max = segments_per_transfer_max
         self.waiting = 0  # read without the lock by streams that may shrink
         self.promised = 0
-        self.admission = admission_for(count, segment_bytes, stripe)
+        self.admission = admission_for(count, segment_bytes, segments_per_transfer_max)
         self._count = count
         self._guard = guard
         self._create = create
@@ -210,13 +213,18 @@ class SegmentPool:
 
     @classmethod
     def create(
-        cls, count: int, segment_bytes: int, *, stripe: int = STRIPE_DEFAULT, waiters_max: int = WAITERS_MAX
+        cls,
+        count: int,
+        segment_bytes: int,
+        *,
+        segments_per_transfer_max: int = SEGMENTS_PER_TRANSFER_DEFAULT,
+        waiters_max: int = WAITERS_MAX,
     ) -> Self:
         """Make a guard and all segments.
 
         Raises:
             LimitReached: /dev/shm or memory has no room for them, or a limit is reached; nothing is left behind.
-            UsageError: the count, the size or the stripe is out of range.
+            UsageError: the count, the size or the maximum of a transfer is out of range.
         """
         require_memory(
             f"a pool of {count} segments of {segment_bytes} bytes",
@@ -227,15 +235,23 @@ class SegmentPool:
         with ExitStack() as undo:
             guard = ProcessGuard.acquire(pool_guard_path(name))
             undo.callback(guard.close)
-            pool = cls(name, guard, count, segment_bytes, stripe=stripe, waiters_max=waiters_max)
+            pool = cls(
+                name,
+                guard,
+                count,
+                segment_bytes,
+                segments_per_transfer_max=segments_per_transfer_max,
+                waiters_max=waiters_max,
+            )
             undo.pop_all()
             return pool
 
     def lease(self, deadline: Deadline, want: int | None = None, *, ticket: Ticket | None = None) -> Lease:
-        """Lease one segment as soon as there is one, and up to `want` (default: the stripe) while nobody waits.
+        """Lease one segment as soon as there is one, and more while nobody waits.
 
-        Beyond the first never more than half of what is free, or than an equal share, unless it has a `place`, which
-        ends with the lease, and stays the caller's when this raises. Blocks until the deadline.
+        At most `want` (default: `segments_per_transfer_max`), and beyond the first never more than half of what is
+        free, or than an equal share, unless it has a `ticket`, which ends with the lease, and stays the caller's when
+        this raises. Blocks until the deadline.
 
         Raises:
             ChannelTimeout: none came free in time.
@@ -284,7 +300,7 @@ class SegmentPool:
         if ticket is None:
             share = self._count // (self._leases_now + 1) if self._leases_now >= SHARING_LEASES else 0
             most = max(most // 2, min(most, share))
-        count = max(1, min(want or self.stripe, self.stripe, most))
+        count = max(1, min(want or self.segments_per_transfer_max, self.segments_per_transfer_max, most))
         # The most recently used first: its memory is warm.
         segments = [free.pop()] if count == 1 else [free.pop() for _ in range(count)]
         self._leases_total += 1

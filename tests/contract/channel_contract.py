@@ -35,7 +35,7 @@ from tests.support.channels import (
 from tests.support.waiting import WATCHDOG_S
 
 SIZES = (0, 1, CAPACITY - 1, CAPACITY, CAPACITY + 1, 2 * CAPACITY, 11 * CAPACITY + 5)
-STRIPES = (1, 2, 3, 4, 5)
+WIDTHS = (1, 2, 3, 4, 5)
 CHUNKS = 8
 BODY = body_of(CHUNKS * CAPACITY - 3)
 
@@ -61,16 +61,16 @@ class ChannelContract:
 
     segment_type: type[Segment]
 
-    def bench(self, stripe: int, **more: float) -> ChannelBench:
+    def bench(self, width: int, **more: float) -> ChannelBench:
         """Both ends of one channel, to be used as a context."""
-        return ChannelBench(self.segment_type, stripe, **more)  # type: ignore[arg-type]
+        return ChannelBench(self.segment_type, width, **more)  # type: ignore[arg-type]
 
     # -- GET -----------------------------------------------------------------------------------------------------
-    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("size", SIZES)
-    def test_get_whole(self, size: int, stripe: int) -> None:
+    def test_get_whole(self, size: int, width: int) -> None:
         body = body_of(size)
-        with self.bench(stripe) as bench:
+        with self.bench(width) as bench:
             writer, reader, lease = bench.get_ends()
             with in_thread(lambda: send_object(writer, body, version=77)) as produced:
                 begun(reader)
@@ -93,7 +93,7 @@ class ChannelContract:
                 bench.prepare()
             assert [segment.header.generation for segment in bench.attached] == [6, 6, 6]
 
-    @pytest.mark.parametrize("stripe", [1, 3])
+    @pytest.mark.parametrize("width", [1, 3])
     @pytest.mark.parametrize(
         ("offset", "length"),
         [
@@ -106,10 +106,10 @@ class ChannelContract:
             (len(BODY) + 9, 4),
         ],
     )
-    def test_get_range(self, offset: int, length: int, stripe: int) -> None:
+    def test_get_range(self, offset: int, length: int, width: int) -> None:
         start = min(offset, len(BODY))
         end = min(start + length, len(BODY)) if length else len(BODY)
-        with self.bench(stripe) as bench:
+        with self.bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, BODY, offset=start, end=end)):
                 begun(reader, offset, length)
@@ -117,12 +117,12 @@ class ChannelContract:
             assert reader.facts.size_bytes == len(BODY)
             assert bench.all_clean()
 
-    @pytest.mark.parametrize("stripe", [1, 2, 5])
+    @pytest.mark.parametrize("width", [1, 2, 5])
     @pytest.mark.parametrize("length", [1, CAPACITY, 3 * CAPACITY + 1])
     @pytest.mark.parametrize("size", [0, 3 * CAPACITY])
-    def test_preamble_goes_ahead(self, size: int, length: int, stripe: int) -> None:
+    def test_preamble_goes_ahead(self, size: int, length: int, width: int) -> None:
         body, preamble = body_of(size), body_of(length)[::-1]
-        with self.bench(stripe) as bench:
+        with self.bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, body, preamble=preamble)):
                 begun(reader, preamble_wanted=True)
@@ -139,10 +139,10 @@ class ChannelContract:
                 assert reader.preamble == preamble
                 assert read_rest(reader) == b"x"
 
-    @pytest.mark.parametrize("stripe", [1, 4])
+    @pytest.mark.parametrize("width", [1, 4])
     @pytest.mark.parametrize("failed", [False, True])
-    def test_refused(self, failed: bool, stripe: int) -> None:
-        with self.bench(stripe) as bench:
+    def test_refused(self, failed: bool, width: int) -> None:
+        with self.bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             writer.fail() if failed else writer.refuse()
             state = begun(reader)
@@ -150,10 +150,10 @@ class ChannelContract:
             assert read_rest(reader) == b""
             assert bench.all_clean()
 
-    @pytest.mark.parametrize("stripe", [1, 2, 5])
+    @pytest.mark.parametrize("width", [1, 2, 5])
     @pytest.mark.parametrize("there", [0, 1, CAPACITY, 3 * CAPACITY + 7])
-    def test_object_shorter_than_it_said(self, there: int, stripe: int) -> None:
-        with self.bench(stripe) as bench:
+    def test_object_shorter_than_it_said(self, there: int, width: int) -> None:
+        with self.bench(width) as bench:
             writer, reader, _ = bench.get_ends()
 
             def produce() -> TransferState:
@@ -166,9 +166,9 @@ class ChannelContract:
             assert produced.result() is reader.state is TransferState.FAILED
             assert bench.all_clean()
 
-    @pytest.mark.parametrize("stripe", [1, 2, 5])
-    def test_source_raises_in_mid_body(self, stripe: int) -> None:
-        with self.bench(stripe) as bench:
+    @pytest.mark.parametrize("width", [1, 2, 5])
+    def test_source_raises_in_mid_body(self, width: int) -> None:
+        with self.bench(width) as bench:
             writer, reader, _ = bench.get_ends()
 
             def broken(views: Sequence[memoryview], offset: int) -> int:
@@ -200,10 +200,10 @@ class ChannelContract:
             assert bench.all_clean()
 
     # -- cancel and release --------------------------------------------------------------------------------------
-    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("position", range(CHUNKS - 1))
-    def test_cancel_at(self, position: int, stripe: int) -> None:
-        with self.bench(stripe) as bench:
+    def test_cancel_at(self, position: int, width: int) -> None:
+        with self.bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, BODY)) as produced:
                 assert read_until_cancel(reader, position) == BODY[: (position + 1) * CAPACITY]
@@ -211,11 +211,11 @@ class ChannelContract:
             assert produced.result() in (TransferState.CANCELLED, TransferState.COMPLETE)
             assert bench.all_clean()
 
-    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("position", range(CHUNKS - 1))
-    def test_pause_at(self, position: int, stripe: int) -> None:
+    def test_pause_at(self, position: int, width: int) -> None:
         """The producer keeps what it needs for the rest, or had sent all of it, and that is returned; never both."""
-        with self.bench(stripe) as bench:
+        with self.bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, BODY)) as produced:
                 begun(reader)
@@ -227,10 +227,10 @@ class ChannelContract:
             assert rest == (b"" if writer.paused else BODY[position * CAPACITY + 7 :])
             assert bench.all_clean()
 
-    @pytest.mark.parametrize("stripe", [2, 5])
-    def test_pause_after_the_producer_is_done(self, stripe: int) -> None:
-        body = BODY[: stripe * CAPACITY]
-        with self.bench(stripe) as bench:
+    @pytest.mark.parametrize("width", [2, 5])
+    def test_pause_after_the_producer_is_done(self, width: int) -> None:
+        body = BODY[: width * CAPACITY]
+        with self.bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             assert send_object(writer, body) is TransferState.COMPLETE
             begun(reader)
@@ -247,73 +247,73 @@ class ChannelContract:
             assert bench.all_clean()
 
     def shrunk_get(
-        self, stripe: int, asks_at: tuple[int, ...], consume: Callable[[ChunkReader], bytes]
+        self, width: int, asks_at: tuple[int, ...], consume: Callable[[ChunkReader], bytes]
     ) -> tuple[bytes, ScriptedLease]:
         """One GET of BODY whose lease asks for segments back; what was consumed, and the lease."""
-        with self.bench(stripe) as bench:
+        with self.bench(width) as bench:
             writer, reader, lease = bench.get_ends(asks_at)
             with in_thread(lambda: send_object(writer, BODY)) as produced:
                 consumed = consume(reader)
             assert produced.result().ended
-            assert bench.all_clean(), (stripe, asks_at, [semaphores(segment) for segment in bench.owned])
+            assert bench.all_clean(), (width, asks_at, [semaphores(segment) for segment in bench.owned])
             return consumed, lease
 
-    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("position", range(CHUNKS - 1))
-    def test_release_at(self, position: int, stripe: int) -> None:
+    def test_release_at(self, position: int, width: int) -> None:
         def consume(reader: ChunkReader) -> bytes:
             begun(reader)
             return read_rest(reader)
 
-        body, lease = self.shrunk_get(stripe, (position,), consume)
+        body, lease = self.shrunk_get(width, (position,), consume)
         assert body == BODY
-        assert lease.promised == ([] if stripe == 1 else [position % stripe])
-        if position + stripe < CHUNKS:  # the producer came to it again before the end
+        assert lease.promised == ([] if width == 1 else [position % width])
+        if position + width < CHUNKS:  # the producer came to it again before the end
             assert lease.given_back == lease.promised
 
-    @pytest.mark.parametrize("stripe", STRIPES)
-    def test_release_twice(self, stripe: int) -> None:
+    @pytest.mark.parametrize("width", WIDTHS)
+    def test_release_twice(self, width: int) -> None:
         def consume(reader: ChunkReader) -> bytes:
             begun(reader)
             return read_rest(reader)
 
         for positions in itertools.combinations(range(CHUNKS - 1), 2):
-            body, lease = self.shrunk_get(stripe, positions, consume)
+            body, lease = self.shrunk_get(width, positions, consume)
             assert body == BODY, positions
-            assert len(lease.promised) == min(2, stripe - 1), positions
+            assert len(lease.promised) == min(2, width - 1), positions
 
-    @pytest.mark.parametrize("stripe", STRIPES)
-    def test_release_at_every_chunk_leaves_one(self, stripe: int) -> None:
+    @pytest.mark.parametrize("width", WIDTHS)
+    def test_release_at_every_chunk_leaves_one(self, width: int) -> None:
         def consume(reader: ChunkReader) -> bytes:
             begun(reader)
             return read_rest(reader)
 
-        body, lease = self.shrunk_get(stripe, tuple(range(100)), consume)
+        body, lease = self.shrunk_get(width, tuple(range(100)), consume)
         assert body == BODY
-        assert len(lease.promised) == stripe - 1
-        assert len(lease.given_back) == stripe - 1
+        assert len(lease.promised) == width - 1
+        assert len(lease.given_back) == width - 1
 
-    @pytest.mark.parametrize("stripe", [2, 3, 5])
-    def test_release_and_cancel(self, stripe: int) -> None:
+    @pytest.mark.parametrize("width", [2, 3, 5])
+    def test_release_and_cancel(self, width: int) -> None:
         for cancelled_at in range(1, CHUNKS - 1):
             for asks in itertools.chain(
                 itertools.combinations(range(cancelled_at), 1), itertools.combinations(range(cancelled_at), 2)
             ):
-                body, lease = self.shrunk_get(stripe, asks, partial(read_until_cancel, position=cancelled_at))
+                body, lease = self.shrunk_get(width, asks, partial(read_until_cancel, position=cancelled_at))
                 assert body == BODY[: (cancelled_at + 1) * CAPACITY], (asks, cancelled_at)
-                assert len(lease.promised) == min(len(asks), stripe - 1)
+                assert len(lease.promised) == min(len(asks), width - 1)
 
-    @pytest.mark.parametrize("stripe", [2, 3, 5])
-    def test_release_during_preamble(self, stripe: int) -> None:
+    @pytest.mark.parametrize("width", [2, 3, 5])
+    def test_release_during_preamble(self, width: int) -> None:
         preamble = body_of(4 * CAPACITY)
         for position in range(8):
-            with self.bench(stripe) as bench:
+            with self.bench(width) as bench:
                 writer, reader, lease = bench.get_ends((position,))
                 with in_thread(partial(send_object, writer, BODY, preamble=preamble)):
                     begun(reader, preamble_wanted=True)
                     assert read_rest(reader) == BODY
                 assert reader.preamble == preamble
-                assert lease.promised == [position % stripe]
+                assert lease.promised == [position % width]
                 assert bench.all_clean()
 
     def test_given_back_segment_serves_another_transfer_at_once(self) -> None:
@@ -338,12 +338,12 @@ class ChannelContract:
             assert lease.given_back == [1]
             assert bench.all_clean()
 
-    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("flagged", [False, True])
     @pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, 3 * CAPACITY])
-    def test_flag_comes_with_the_preamble(self, size: int, flagged: bool, stripe: int) -> None:
+    def test_flag_comes_with_the_preamble(self, size: int, flagged: bool, width: int) -> None:
         preamble = body_of(size)
-        with self.bench(stripe) as bench:
+        with self.bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(partial(send_object, writer, BODY, preamble=preamble, flagged=flagged)):
                 begun(reader, preamble_wanted=True)
@@ -353,11 +353,11 @@ class ChannelContract:
             assert bench.all_clean()
 
     # -- PUT -----------------------------------------------------------------------------------------------------
-    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("size", SIZES)
-    def test_put_whole(self, size: int, stripe: int) -> None:
+    def test_put_whole(self, size: int, width: int) -> None:
         body, preamble = body_of(size), b"{}" * 100
-        with self.bench(stripe) as bench:
+        with self.bench(width) as bench:
             writer, reader = bench.put_ends()
 
             def consume() -> bytes:
@@ -371,10 +371,10 @@ class ChannelContract:
             assert reader.preamble == preamble
             assert bench.all_clean()
 
-    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("position", range(CHUNKS - 1))
-    def test_put_refused_at(self, position: int, stripe: int) -> None:
-        with self.bench(stripe) as bench:
+    def test_put_refused_at(self, position: int, width: int) -> None:
+        with self.bench(width) as bench:
             writer, reader = bench.put_ends()
             with in_thread(lambda: read_until_cancel(reader, position)) as consumed:
                 state = send_object(writer, BODY)
@@ -383,11 +383,11 @@ class ChannelContract:
             assert consumed.result() == BODY[: (position + 1) * CAPACITY]
             assert bench.all_clean()
 
-    @pytest.mark.parametrize("stripe", [1, 2, 5])
-    def test_put_refused_after_the_producer_is_done(self, stripe: int) -> None:
+    @pytest.mark.parametrize("width", [1, 2, 5])
+    def test_put_refused_after_the_producer_is_done(self, width: int) -> None:
         """The last chunk lies in its segment already when the consumer refuses an earlier one."""
-        body = BODY[: stripe * CAPACITY]
-        with self.bench(stripe) as bench:
+        body = BODY[: width * CAPACITY]
+        with self.bench(width) as bench:
             writer, reader = bench.put_ends()
             assert send_object(writer, body) is TransferState.COMPLETE
             begun(reader)
@@ -398,9 +398,9 @@ class ChannelContract:
             assert not writer.wait_acknowledged(WATCHDOG_S)
             assert bench.all_clean()
 
-    @pytest.mark.parametrize("stripe", [1, 3])
-    def test_put_refused_at_the_last_chunk(self, stripe: int) -> None:
-        with self.bench(stripe) as bench:
+    @pytest.mark.parametrize("width", [1, 3])
+    def test_put_refused_at_the_last_chunk(self, width: int) -> None:
+        with self.bench(width) as bench:
             writer, reader = bench.put_ends()
 
             def consume() -> None:
@@ -415,10 +415,10 @@ class ChannelContract:
             assert consumed.result() is None
             assert bench.all_clean()
 
-    @pytest.mark.parametrize("stripe", [1, 2, 5])
+    @pytest.mark.parametrize("width", [1, 2, 5])
     @pytest.mark.parametrize("there", [0, 2 * CAPACITY])
-    def test_put_aborted(self, there: int, stripe: int) -> None:
-        with self.bench(stripe) as bench:
+    def test_put_aborted(self, there: int, width: int) -> None:
+        with self.bench(width) as bench:
             writer, reader = bench.put_ends()
 
             def consume() -> bytes:
@@ -501,7 +501,7 @@ class ChannelContract:
                 reader.cancel()
 
     def test_stalls(self) -> None:
-        with self.bench(1, stall_s=0.02) as bench:
+        with self.bench(1, between_bytes_timeout_s=0.02) as bench:
             writer, reader, _ = bench.get_ends()
             with pytest.raises(ChannelTimeout):
                 reader.begin(Deadline.after(0.02))

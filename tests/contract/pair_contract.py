@@ -110,9 +110,9 @@ class PairContract:
     pair_type: Callable[..., Pair]
 
     # -- GET -----------------------------------------------------------------------------------------------------
-    @pytest.mark.parametrize("stripe", [1, 2, 4])
-    def test_get(self, stripe: int) -> None:
-        with self.pair_type(stripe=stripe, segments=8) as pair:
+    @pytest.mark.parametrize("width", [1, 2, 4])
+    def test_get(self, width: int) -> None:
+        with self.pair_type(segments_per_transfer_max=width, segments=8) as pair:
             for size in (0, 1, CAPACITY - 1, CAPACITY, CAPACITY + 1, 40 * CAPACITY):
                 key = b"/%d" % size
                 pair.cache.entries[key] = Entry(body_of(size))
@@ -120,7 +120,7 @@ class PairContract:
                     assert pair.fetch(key) == body_of(size)
                     assert pair.is_whole()
             stats = pair.pool.stats()
-            assert (stats.retired_total, stats.widest_lease) == (0, stripe), "the second time the size was known"
+            assert (stats.retired_total, stats.widest_lease) == (0, width), "the second time the size was known"
             wait_until(lambda: pair.server.stats().served_total == 12)
             assert pair.server.stats().chunks_total == 2 * (1 + 1 + 1 + 1 + 2 + 40)
 
@@ -214,21 +214,19 @@ class PairContract:
                 leased = pair.pool.stats().segments_leased
             assert pair.is_whole()
             assert pair.pool.stats().retired_total == leased
-            wait_until(
-                lambda: pair.server.stats().served_total == 1, what="the worker's end, long before its stall limit"
-            )
+            wait_until(lambda: pair.server.stats().served_total == 1, what="the worker's end, long before its timeout")
             assert pair.server.stats().broken_total == 0
             assert pair.fetch(b"/a") == BODY
 
     def test_error_in_the_block(self) -> None:
-        with self.pair_type(stall_s=1.0) as pair:
+        with self.pair_type(between_bytes_timeout_s=1.0) as pair:
             pair.cache.entries[b"/a"] = Entry(BODY)
             with pytest.raises(ZeroDivisionError), pair.client.get(b"/a", soon()):
                 raise ZeroDivisionError
             assert pair.is_whole()
 
     def test_many_at_once(self) -> None:
-        with self.pair_type(segments=3, stripe=3, workers=3) as pair:
+        with self.pair_type(segments=3, segments_per_transfer_max=3, workers=3) as pair:
             sizes = (0, 1, CAPACITY, 3 * CAPACITY, 20 * CAPACITY + 3)
             for size in sizes:
                 pair.cache.entries[b"/%d" % size] = Entry(body_of(size))
@@ -257,7 +255,7 @@ class PairContract:
             assert pair.server.stats().broken_total == 0
 
     def test_wide_lease_shrinks_for_who_waits(self) -> None:
-        with self.pair_type(segments=4, stripe=2, workers=2) as pair:
+        with self.pair_type(segments=4, segments_per_transfer_max=2, workers=2) as pair:
             pair.cache.entries[b"/long"] = Entry(BODY)
             pair.cache.entries[b"/short"] = Entry(b"short")
             assert pair.fetch(b"/long") == BODY
@@ -309,7 +307,7 @@ class PairContract:
 
     @pytest.mark.parametrize("size", [1, CAPACITY + 1, 2 * CAPACITY, 10 * CAPACITY])
     def test_put_refused(self, size: int) -> None:
-        with self.pair_type(segments=8, stripe=4) as pair:
+        with self.pair_type(segments=8, segments_per_transfer_max=4) as pair:
             pair.cache.longest = 0
             assert not pair.store(b"/big", body_of(size))
             assert not pair.cache.entries
@@ -328,7 +326,7 @@ class PairContract:
             wait_until(lambda: pair.server.stats().served_total == 1)
 
     def test_put_left_in_mid_stream(self) -> None:
-        """The cache is told: it does not wait for more until its stall limit."""
+        """The cache is told: it does not wait for more until its between-bytes timeout."""
         with self.pair_type() as pair:
             with pair.client.put(b"/half", len(BODY), b"", pair.pool.lease(soon()), soon()) as transfer:
                 transfer.pump(reading(BODY), 3 * CAPACITY, wait=True)
@@ -352,7 +350,7 @@ class PairContract:
     @pytest.mark.parametrize("semaphore", ["space_available", "data_available"])
     def test_what_a_bad_cache_posted_too_often_costs_the_next_one_a_request(self, semaphore: str) -> None:
         """It would let the next one write into a chunk that is still being sent."""
-        with self.pair_type(segments=1, stripe=1) as pair:
+        with self.pair_type(segments=1, segments_per_transfer_max=1) as pair:
             pair.cache.entries[b"/a"] = Entry(BODY)
             assert pair.fetch(b"/a") == BODY
             lease = pair.pool.lease(soon(), 1)
@@ -367,7 +365,7 @@ class PairContract:
             assert pair.pool.stats().retired_total == 1
 
     def test_puts_that_stand_still_leave_workers_to_others(self) -> None:
-        with self.pair_type(workers=2, segments=8, stripe=1) as pair, ExitStack() as fills:
+        with self.pair_type(workers=2, segments=8, segments_per_transfer_max=1) as pair, ExitStack() as fills:
             pair.cache.entries[b"/a"] = Entry(BODY)
             puts = {}
             for key in (b"/1", b"/2", b"/3"):
@@ -421,8 +419,8 @@ class PairContract:
             assert not pair.cache.commands
 
     def test_update_nobody_answers(self) -> None:
-        """It is the deadline that ends it, and not the stall limit."""
-        with self.pair_type(workers=0, stall_s=1e6) as pair:
+        """It is the deadline that ends it, and not the between-bytes timeout."""
+        with self.pair_type(workers=0, between_bytes_timeout_s=1e6) as pair:
             with pytest.raises(ChannelTimeout):
                 pair.client.update(b"/a", 0, bytes(3 * CAPACITY), Deadline.after(0.02))
             assert pair.is_whole()

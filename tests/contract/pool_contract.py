@@ -92,12 +92,22 @@ class PoolMaker:
         with ExitStack() as pools:
 
             def make(
-                count: int, *, stripe: int = 4, waiters_max: int = 100, segment_bytes: int = SEGMENT_BYTES
+                count: int,
+                *,
+                segments_per_transfer_max: int = 4,
+                waiters_max: int = 100,
+                segment_bytes: int = SEGMENT_BYTES,
             ) -> SegmentPool:
                 name = unique_pool()
                 guard = ProcessGuard.acquire(pool_guard_path(name))
                 pool = SegmentPool(
-                    name, guard, count, segment_bytes, stripe=stripe, waiters_max=waiters_max, create=maker
+                    name,
+                    guard,
+                    count,
+                    segment_bytes,
+                    segments_per_transfer_max=segments_per_transfer_max,
+                    waiters_max=waiters_max,
+                    create=maker,
                 )
                 pools.callback(pool.close)
                 return pool
@@ -117,18 +127,18 @@ class PoolContract(PoolMaker):
     """The contract itself."""
 
     # -- leases --------------------------------------------------------------------------------------------------
-    @pytest.mark.parametrize(("count", "stripe"), [(0, 4), (-1, 4), (4, 0), (4, SEGMENTS_MAX + 1)])
-    def test_numbers_out_of_range(self, maker: Maker, count: int, stripe: int) -> None:
-        with pytest.raises(UsageError, match=str(stripe if count > 0 else count)):
-            SegmentPool(unique_pool(), None, count, SEGMENT_BYTES, stripe=stripe, create=maker)
+    @pytest.mark.parametrize(("count", "width"), [(0, 4), (-1, 4), (4, 0), (4, SEGMENTS_MAX + 1)])
+    def test_numbers_out_of_range(self, maker: Maker, count: int, width: int) -> None:
+        with pytest.raises(UsageError, match=str(width if count > 0 else count)):
+            SegmentPool(unique_pool(), None, count, SEGMENT_BYTES, segments_per_transfer_max=width, create=maker)
         with pytest.raises(UsageError):
-            SegmentPool.create(count, SEGMENT_BYTES, stripe=stripe)
+            SegmentPool.create(count, SEGMENT_BYTES, segments_per_transfer_max=width)
 
     def test_widest_stripe(self, make_pool: PoolFactory) -> None:
-        assert sizes_until_empty(make_pool(2 * SEGMENTS_MAX, stripe=SEGMENTS_MAX))[0] == SEGMENTS_MAX
+        assert sizes_until_empty(make_pool(2 * SEGMENTS_MAX, segments_per_transfer_max=SEGMENTS_MAX))[0] == SEGMENTS_MAX
 
     @pytest.mark.parametrize(
-        ("count", "stripe", "sizes"),
+        ("count", "width", "sizes"),
         [
             (1, 4, [1]),
             (2, 4, [1, 1]),
@@ -142,15 +152,15 @@ class PoolContract(PoolMaker):
         ],
     )
     def test_takes_half_of_what_is_free_or_the_fourth_an_equal_share(
-        self, make_pool: PoolFactory, count: int, stripe: int, sizes: list[int]
+        self, make_pool: PoolFactory, count: int, width: int, sizes: list[int]
     ) -> None:
-        pool = make_pool(count, stripe=stripe)
+        pool = make_pool(count, segments_per_transfer_max=width)
         assert sizes_until_empty(pool) == sizes
         assert sizes_until_empty(pool) == sizes, "all of it came back"
         assert sizes_until_empty(pool, want=1) == [1] * count
 
     def test_four_streams_come_to_equal_shares(self, make_pool: PoolFactory) -> None:
-        pool = make_pool(8, stripe=4)
+        pool = make_pool(8, segments_per_transfer_max=4)
         leases = [pool.lease(soon()) for _ in range(4)]
         assert [len(lease.segments) for lease in leases] == [4, 2, 1, 1]
         for number in range(4):
@@ -159,7 +169,7 @@ class PoolContract(PoolMaker):
         assert [len(lease.segments) for lease in leases] == [2, 2, 2, 2]
 
     def test_a_lease_that_ended_twice_counts_once(self, make_pool: PoolFactory) -> None:
-        pool = make_pool(8, stripe=4)
+        pool = make_pool(8, segments_per_transfer_max=4)
         lease = pool.lease(soon())
         lease.give_back()
         lease.retire()
@@ -168,7 +178,7 @@ class PoolContract(PoolMaker):
         assert pool.stats().retired_total == 0
 
     def test_wants_no_more_than_the_stripe(self, make_pool: PoolFactory) -> None:
-        pool = make_pool(12, stripe=3)
+        pool = make_pool(12, segments_per_transfer_max=3)
         assert sizes_until_empty(pool, want=100) == sizes_until_empty(pool)
         assert sizes_until_empty(pool, want=2) == [2] * 6
         assert pool.stats().widest_lease == 3
@@ -210,7 +220,7 @@ class PoolContract(PoolMaker):
         held[1].give_back()
 
     def test_who_waits_gets_one(self, make_pool: PoolFactory) -> None:
-        pool = make_pool(8, stripe=8)
+        pool = make_pool(8, segments_per_transfer_max=8)
         held = [pool.lease(soon()) for _ in range(4)]
         with in_thread(lambda: pool.lease(soon())) as granted:
             wait_until(lambda: pool.waiting)
@@ -243,7 +253,7 @@ class PoolContract(PoolMaker):
 
     # -- shrinking -----------------------------------------------------------------------------------------------
     def test_shrinks_only_while_somebody_waits(self, make_pool: PoolFactory) -> None:
-        pool = make_pool(4, stripe=4)
+        pool = make_pool(4, segments_per_transfer_max=4)
         wide, first, second = pool.lease(soon()), pool.lease(soon()), pool.lease(soon())
         assert len(wide.segments) == 2
         assert not wide.should_shrink()
@@ -287,7 +297,7 @@ class PoolContract(PoolMaker):
         assert pool.stats().retired_total == 1
 
     def test_could_grow(self, make_pool: PoolFactory) -> None:
-        pool = make_pool(9, stripe=4, segment_bytes=ADMISSION_SEGMENT_BYTES_MAX + 4096)
+        pool = make_pool(9, segments_per_transfer_max=4, segment_bytes=ADMISSION_SEGMENT_BYTES_MAX + 4096)
         narrow = pool.lease(soon(), 1)
         assert not narrow.could_grow(WIDEN_CHUNKS - 1), "the rest is not worth it"
         assert narrow.could_grow(WIDEN_CHUNKS)
@@ -298,7 +308,7 @@ class PoolContract(PoolMaker):
             lease.give_back()
         wide = pool.lease(soon())
         assert len(wide.segments) == 4
-        assert not wide.could_grow(1000), "as wide as the stripe"
+        assert not wide.could_grow(1000), "as wide as it may be"
         wide.promise(3)
         wide.give_back_one(3)
         assert not wide.could_grow(1000), "not twice as wide"
@@ -443,7 +453,7 @@ class PoolContract(PoolMaker):
 
     # -- many threads --------------------------------------------------------------------------------------------
     def test_no_segment_has_two_users(self, make_pool: PoolFactory) -> None:
-        pool = make_pool(3, stripe=2)
+        pool = make_pool(3, segments_per_transfer_max=2)
         in_use: set[str] = set()
         turn = threading.Lock()
 

@@ -40,7 +40,7 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 
 CHUNKS = 8
 BODY = body_of(CHUNKS * CAPACITY - 3)
-STRIPES = (2, 3, 5)
+WIDTHS = (2, 3, 5)
 POSITIONS = range(CHUNKS - 1)
 _SLICE_NS = 1_000_000
 
@@ -53,16 +53,18 @@ def soon() -> Deadline:
 class Stepped:
     """One GET whose ends take their turns when the test says so, over the pool's only lease that is wider than one."""
 
-    def __init__(self, segment_type: type[Segment], stripe: int, resources: ExitStack) -> None:
+    def __init__(self, segment_type: type[Segment], width: int, resources: ExitStack) -> None:
         self._type = segment_type
         self._resources = resources
         name = unique_pool()
         guard = ProcessGuard.acquire(pool_guard_path(name))
-        self.pool = SegmentPool(name, guard, 2 * stripe, SEGMENT_BYTES, stripe=stripe, create=segment_type.create)
+        self.pool = SegmentPool(
+            name, guard, 2 * width, SEGMENT_BYTES, segments_per_transfer_max=width, create=segment_type.create
+        )
         resources.callback(self.pool.close)
         self.lease = self.pool.lease(soon())
         self.names = [segment.name for segment in self.lease.segments]
-        assert len(self.names) == stripe
+        assert len(self.names) == width
         while self.pool.try_lease(1) is not None:
             pass  # all the others are in use: who comes now waits
         self.proxy_lives, self.cache_lives = ManualPeer("the proxy"), ManualPeer("the cache")
@@ -158,17 +160,17 @@ class ShrinkingContract:
     def _look_often_who_lives(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shmchannel.sync.semaphore.SLICE_NS", _SLICE_NS)
 
-    def stepped(self, stripe: int, resources: ExitStack) -> Stepped:
+    def stepped(self, width: int, resources: ExitStack) -> Stepped:
         """One GET to be stepped."""
-        return Stepped(self.segment_type, stripe, resources)
+        return Stepped(self.segment_type, width, resources)
 
-    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("position", POSITIONS)
-    def test_producer_dies(self, position: int, stripe: int) -> None:
+    def test_producer_dies(self, position: int, width: int) -> None:
         """Once before it saw RELEASE, then after its answer and after each further chunk from a narrower ring."""
         for answered, more in [(False, 0), *((True, more) for more in range(CHUNKS - position))]:
             with ExitStack() as resources:
-                get = self.stepped(stripe, resources)
+                get = self.stepped(width, resources)
                 waiter = get.begin_and_ask_back(position)
                 if answered:
                     get.produce()
@@ -181,9 +183,9 @@ class ShrinkingContract:
                     continue
                 assert ended is PeerGone
                 if answered:
-                    self.assert_new_user_unhurt(get, waiter, position % stripe)
+                    self.assert_new_user_unhurt(get, waiter, position % width)
                 else:
-                    self.assert_served(get, waiter, retired=stripe)
+                    self.assert_served(get, waiter, retired=width)
                     assert waiter.result().segments[0].name not in get.names, "the dead may have been about to fill it"
 
     def assert_served(self, get: Stepped, waiter: Future[Lease], *, retired: int) -> None:
@@ -215,17 +217,17 @@ class ShrinkingContract:
         assert writer.take_turn(WATCHDOG_S), "nobody has told it to stop"
         lease.retire()
 
-    @pytest.mark.parametrize("stripe", STRIPES)
+    @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("position", POSITIONS)
-    def test_consumer_dies(self, position: int, stripe: int) -> None:
+    def test_consumer_dies(self, position: int, width: int) -> None:
         """The producer ends by PeerGone, or has handed all over; what it gave back it touches no more."""
         for answered, more in [(False, 0), *((True, more) for more in range(CHUNKS - position - 1))]:
             with ExitStack() as resources:
-                get = self.stepped(stripe, resources)
+                get = self.stepped(width, resources)
                 waiter = get.begin_and_ask_back(position)
                 if answered:
                     get.produce()
-                given_back = get.attached[position % stripe]
+                given_back = get.attached[position % width]
                 before = bytes(given_back.chunk), given_back.header.read_chunk()
                 with in_thread(get.send_rest) as produced:
                     for _ in range(more):
@@ -236,5 +238,5 @@ class ShrinkingContract:
                 if answered:
                     assert (bytes(given_back.chunk), given_back.header.read_chunk()) == before
                 get.pool.close()  # in place of the sweep that removes what the dead left
-                assert [get.exists(name) for name in get.names] == [False] * stripe
+                assert [get.exists(name) for name in get.names] == [False] * width
                 waiter.exception(WATCHDOG_S)

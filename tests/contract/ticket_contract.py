@@ -19,7 +19,7 @@ class PlaceContract(PoolMaker):
     """The contract itself."""
 
     def test_could_grow_to_a_full_width_where_there_are_places(self, make_pool: PoolFactory) -> None:
-        pool = make_pool(9, stripe=4, segment_bytes=ADMISSION_SEGMENT_BYTES_MAX)
+        pool = make_pool(9, segments_per_transfer_max=4, segment_bytes=ADMISSION_SEGMENT_BYTES_MAX)
         assert pool.admission is not None
         narrow = pool.lease(soon(), 1)
         held = [pool.lease(soon(), 1) for _ in range(7)]
@@ -48,7 +48,7 @@ class PlaceContract(PoolMaker):
     @pytest.mark.parametrize("end", [Lease.give_back, Lease.retire])
     def test_a_place_ends_with_its_lease(self, make_pool: PoolFactory, end: Callable[[Lease], None]) -> None:
         """Who gets the place finds the segments free."""
-        pool = make_pool(4, stripe=4)
+        pool = make_pool(4, segments_per_transfer_max=4)
         assert pool.admission is not None
         first = pool.lease(soon(), ticket=pool.admission.try_enter())
         assert len(first.segments) == 4
@@ -62,7 +62,7 @@ class PlaceContract(PoolMaker):
         assert not pool.admission.full
 
     def test_a_place_waits_for_its_first_segment_only(self, make_pool: PoolFactory) -> None:
-        pool = make_pool(4, stripe=4)
+        pool = make_pool(4, segments_per_transfer_max=4)
         assert pool.admission is not None
         others = [pool.lease(soon(), 1) for _ in range(4)]
         ticket = pool.admission.try_enter()
@@ -78,11 +78,16 @@ class PlaceContract(PoolMaker):
             lease.give_back()
 
     @pytest.mark.parametrize(
-        ("count", "stripe", "tickets"), [(8, 4, 2), (1, 4, 1), (3, 4, 1), (11, 4, 2), (12, 4, 3), (5, 2, 2)]
+        ("count", "width", "tickets"), [(8, 4, 2), (1, 4, 1), (3, 4, 1), (11, 4, 2), (12, 4, 3), (5, 2, 2)]
     )
-    def test_as_many_places_as_full_widths(self, make_pool: PoolFactory, count: int, stripe: int, tickets: int) -> None:
-        admission = make_pool(count, stripe=stripe).admission
+    def test_as_many_places_as_full_widths(self, make_pool: PoolFactory, count: int, width: int, tickets: int) -> None:
+        admission = make_pool(count, segments_per_transfer_max=width).admission
         assert admission is not None
         assert admission.free == tickets
-        assert make_pool(count, stripe=1).admission is None
-        assert make_pool(count, stripe=stripe, segment_bytes=ADMISSION_SEGMENT_BYTES_MAX + 4096).admission is None
+        assert make_pool(count, segments_per_transfer_max=1).admission is None
+        assert (
+            make_pool(
+                count, segments_per_transfer_max=width, segment_bytes=ADMISSION_SEGMENT_BYTES_MAX + 4096
+            ).admission
+            is None
+        )

@@ -51,7 +51,7 @@ def sending(queue: str) -> Iterator[Callable[[bytes, int], None]]:
 @contextmanager
 def own_pool(segment_bytes: int = 4096) -> Iterator[SegmentPool]:
     """A living pool of this process."""
-    pool = SegmentPool.create(4, segment_bytes, stripe=4)
+    pool = SegmentPool.create(4, segment_bytes, segments_per_transfer_max=4)
     try:
         yield pool
     finally:

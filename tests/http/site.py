@@ -134,7 +134,7 @@ def daemons(
         with ExitStack() as resources:
             pool = SegmentPool.create(2, 8192)
             resources.callback(pool.close)
-            client = ChannelClient(yard.queue, pool, stall_s=WATCHDOG_S)
+            client = ChannelClient(yard.queue, pool, between_bytes_timeout_s=WATCHDOG_S)
             resources.callback(client.close)
             yield Daemons(yard, holder, proxy, proxy.port, origin_port, client)
 

@@ -29,7 +29,7 @@ def test_every_hand_over_of_ten_megabytes(yard, tmp_path):
 
 
 def test_ten_megabytes_through_a_growing_lease(yard, tmp_path):
-    """The first request learns how large the object is; nobody else is there, so that it has all the stripe soon."""
+    """The first request learns how large the object is; nobody else is there, so that it has the full width soon."""
     bodies = write_files(tmp_path / "files", {"ten": TEN_MEGABYTES})
     cache = yard.start_cache(content=tmp_path / "files")
     proxy = yard.start_proxy("-n", "8", "-z", "8192", "--segments-per-transfer-max", "4")

@@ -17,7 +17,7 @@ PARAMETERS = {
     "proxy_threads": (1, 8, 11),
     "segments": (1, 2, 6, 8),
     "segment_bytes": SEGMENT_SIZES,
-    "stripe": (1, 4),
+    "width": (1, 4),
     "wire": ("crlf", "space"),
 }
 CASES = pairwise(PARAMETERS)
@@ -60,7 +60,7 @@ def start_proxy(yard: DaemonYard, case: Case) -> DaemonProcess:
         "-t": "proxy_threads",
         "-n": "segments",
         "-z": "segment_bytes",
-        "--segments-per-transfer-max": "stripe",
+        "--segments-per-transfer-max": "width",
         "--wire": "wire",
     }
     arguments = [text for flag, name in flags.items() for text in (flag, str(case[name]))]
@@ -80,7 +80,7 @@ def test_every_size_is_delivered(yards, case):
     assert proxy.stop() == 0
     stopped = proxy.wait_event("stopped")
     assert (stopped["hit"], stopped["retired"], stopped["unfinished"]) == (4 * len(sizes), 0, 0)
-    assert 1 <= stopped["widest_lease"] <= min(case["stripe"], max(1, case["segments"] // 2))
+    assert 1 <= stopped["widest_lease"] <= min(case["width"], max(1, case["segments"] // 2))
 
 
 @pytest.mark.parametrize("segment_bytes", SEGMENT_SIZES)

@@ -35,7 +35,7 @@ def filled(request: pytest.FixtureRequest, yard: DaemonYard, tmp_path) -> Iterat
     """A proxy's end of the cache, which holds all OBJECTS."""
     yard.start_cache("--store", "memory" if request.param == "memory" else str(tmp_path / "store"))
     pool = SegmentPool.create(2, 8192)
-    client = ChannelClient(yard.queue, pool, stall_s=WATCHDOG_S)
+    client = ChannelClient(yard.queue, pool, between_bytes_timeout_s=WATCHDOG_S)
     try:
         for key, body in OBJECTS.items():
             deadline = Deadline.after(WATCHDOG_S)

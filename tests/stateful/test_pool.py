@@ -21,10 +21,10 @@ _WAITERS_MAX = 3
 class PoolMachine(RuleBasedStateMachine):
     """Leases are held by the test; who waits does so in a thread of its own, one behind the other."""
 
-    @initialize(count=st.integers(1, 16), stripe=st.integers(1, 5))
-    def start(self, count: int, stripe: int) -> None:
-        self.count, self.stripe = count, stripe
-        self.pool = memory_pool(count, stripe=stripe, waiters_max=_WAITERS_MAX)
+    @initialize(count=st.integers(1, 16), width=st.integers(1, 5))
+    def start(self, count: int, width: int) -> None:
+        self.count, self.width = count, width
+        self.pool = memory_pool(count, segments_per_transfer_max=width, waiters_max=_WAITERS_MAX)
         self.threads = ThreadPoolExecutor(_WAITERS_MAX)
         self.free = count
         self.held: list[tuple[Lease, dict[int, str]]] = []
@@ -52,7 +52,7 @@ class PoolMachine(RuleBasedStateMachine):
         """How many a lease may take now: half of what is free or, beside enough other leases, an equal share of all."""
         parts = len(self.held) + 1
         share = min(self.count // parts, self.free) if parts > SHARING_LEASES else 0
-        return max(1, min(want or self.stripe, self.stripe, max(self.free // 2, share)))
+        return max(1, min(want or self.width, self.width, max(self.free // 2, share)))
 
     @rule(want=st.integers(0, 6))
     def try_lease(self, want: int) -> None:
@@ -71,10 +71,10 @@ class PoolMachine(RuleBasedStateMachine):
         """All that is wanted, as far as it is there."""
         assert self.pool.admission is not None
         ticket = self.pool.admission.try_enter()
-        full = sum(lease.ticket is not None for lease, _ in self.held) == max(1, self.count // self.stripe)
+        full = sum(lease.ticket is not None for lease, _ in self.held) == max(1, self.count // self.width)
         assert (ticket is None) is full
         if ticket is not None:
-            expected = min(want, self.stripe, self.free)
+            expected = min(want, self.width, self.free)
             self.free -= expected
             self.hold(self.pool.lease(Deadline.after(WATCHDOG_S), want, ticket=ticket), expected)
 

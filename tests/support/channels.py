@@ -85,11 +85,17 @@ def semaphores(segment: Segment) -> tuple[int, int]:
 
 
 def memory_pool(
-    count: int, segment_bytes: int = SEGMENT_BYTES, *, stripe: int = 4, waiters_max: int = 100
+    count: int, segment_bytes: int = SEGMENT_BYTES, *, segments_per_transfer_max: int = 4, waiters_max: int = 100
 ) -> SegmentPool:
     """A pool of fakes; the caller closes it."""
     return SegmentPool(
-        unique_pool(), None, count, segment_bytes, stripe=stripe, waiters_max=waiters_max, create=MemorySegment.create
+        unique_pool(),
+        None,
+        count,
+        segment_bytes,
+        segments_per_transfer_max=segments_per_transfer_max,
+        waiters_max=waiters_max,
+        create=MemorySegment.create,
     )
 
 
@@ -132,18 +138,22 @@ class ScriptedLease:
 
 
 class ChannelBench:
-    """The two ends of one channel over `stripe` segments: the owner's, and the attached one of the other process."""
+    """The two ends of one channel over `width` segments: the owner's, and the attached one of the other process."""
 
     def __init__(
-        self, segment_type: type[Segment], stripe: int, segment_bytes: int = SEGMENT_BYTES, stall_s: float = WATCHDOG_S
+        self,
+        segment_type: type[Segment],
+        width: int,
+        segment_bytes: int = SEGMENT_BYTES,
+        between_bytes_timeout_s: float = WATCHDOG_S,
     ) -> None:
-        self.stall_s = stall_s
+        self.between_bytes_timeout_s = between_bytes_timeout_s
         self.owner_lives = ManualPeer("the owner")
         self.other_lives = ManualPeer("the other")
         self.owned: list[Segment] = []
         self.attached: list[Segment] = []
         self._resources = ExitStack()
-        for _ in range(stripe):
+        for _ in range(width):
             segment = segment_type.create(unique_segment(), segment_bytes, own_identity())
             self._resources.callback(segment.close)
             self._resources.callback(segment.unlink)
@@ -167,13 +177,13 @@ class ChannelBench:
     def get_ends(self, asks_at: Collection[int] = ()) -> tuple[ChunkWriter, ChunkReader, ScriptedLease]:
         """GET: the other produces, the owner consumes and may shrink its lease."""
         lease = ScriptedLease(self.owned, asks_at)
-        writer = ChunkWriter(self.attached, self.owner_lives, self.stall_s, own_identity())
-        return writer, ChunkReader(self.owned, self.other_lives, self.stall_s, lease), lease
+        writer = ChunkWriter(self.attached, self.owner_lives, self.between_bytes_timeout_s, own_identity())
+        return writer, ChunkReader(self.owned, self.other_lives, self.between_bytes_timeout_s, lease), lease
 
     def put_ends(self) -> tuple[ChunkWriter, ChunkReader]:
         """PUT: the owner produces, the other consumes."""
-        writer = ChunkWriter(self.owned, self.other_lives, self.stall_s, own_identity())
-        return writer, ChunkReader(self.attached, self.owner_lives, self.stall_s)
+        writer = ChunkWriter(self.owned, self.other_lives, self.between_bytes_timeout_s, own_identity())
+        return writer, ChunkReader(self.attached, self.owner_lives, self.between_bytes_timeout_s)
 
     def all_clean(self) -> bool:
         """Whether every segment stands as it began."""

@@ -33,7 +33,7 @@ class CountingHandler(CacheHandler):
     """The cache's own handler, which notes what it is asked."""
 
     def __init__(self, store: MemoryStore) -> None:
-        super().__init__(None, store, lookup_delay_s=0.0, stall_s=WATCHDOG_S)
+        super().__init__(None, store, lookup_delay_s=0.0, between_bytes_timeout_s=WATCHDOG_S)
         self.seen: list[tuple[str, bytes]] = []
         self.paused: list[bytes] = []
 
@@ -110,7 +110,7 @@ def counted_pair(directory: Path, *arguments: str) -> Iterator[CountedPair]:
         resources.callback(store.close)
         handler = CountingHandler(store)
         resources.callback(handler.close)
-        server = ChannelServer(queue, handler, stall_s=WATCHDOG_S, puts_at_once=2)
+        server = ChannelServer(queue, handler, between_bytes_timeout_s=WATCHDOG_S, puts_at_once=2)
         resources.callback(server.close)
         workers = WorkerPool("cache", 4, lambda _index: _serve(server))
         workers.start()

@@ -130,9 +130,9 @@ class Pair:
         self,
         *,
         segments: int = 4,
-        stripe: int = 4,
+        segments_per_transfer_max: int = 4,
         workers: int = 2,
-        stall_s: float = WATCHDOG_S,
+        between_bytes_timeout_s: float = WATCHDOG_S,
         segment_bytes: int = SEGMENT_BYTES,
         handler: Handler | None = None,
         waiters_max: int = WAITERS_MAX,
@@ -142,9 +142,10 @@ class Pair:
         self.handler: Handler = handler or self.cache
         self.queue_name = unique_queue()
         self._resources = ExitStack()
-        self._stall_s = stall_s
+        self._between_bytes_timeout_s = between_bytes_timeout_s
         self._workers = workers
-        self._count, self._bytes, self._stripe, self._waiters_max = segments, segment_bytes, stripe, waiters_max
+        self._count, self._bytes, self._waiters_max = segments, segment_bytes, waiters_max
+        self._segments_per_transfer_max = segments_per_transfer_max
         self._on_step = on_step
         with self._resources as undo:
             undo.callback(self._remove_what_the_dead_left)
@@ -153,20 +154,31 @@ class Pair:
             self._resources = undo.pop_all()
 
     def _open_proxy(self) -> None:
-        self.pool = SegmentPool.create(self._count, self._bytes, stripe=self._stripe, waiters_max=self._waiters_max)
+        self.pool = SegmentPool.create(
+            self._count,
+            self._bytes,
+            segments_per_transfer_max=self._segments_per_transfer_max,
+            waiters_max=self._waiters_max,
+        )
         self._resources.callback(self.pool.close)
         self._open_client(CommandSender)
 
     def _open_client(self, open_sender: Callable[[str], MessageSender]) -> None:
         self.client = ChannelClient(
-            self.queue_name, self.pool, stall_s=self._stall_s, on_step=self._on_step, open_sender=open_sender
+            self.queue_name,
+            self.pool,
+            between_bytes_timeout_s=self._between_bytes_timeout_s,
+            on_step=self._on_step,
+            open_sender=open_sender,
         )
         self._resources.callback(self.client.close)
 
     def _open_cache(self) -> None:
         self.queue = queue = CommandQueue.create(self.queue_name)
         self._resources.callback(queue.close)
-        self.server = ChannelServer(self.queue, cast(Handler, _Relay(self)), stall_s=self._stall_s)
+        self.server = ChannelServer(
+            self.queue, cast(Handler, _Relay(self)), between_bytes_timeout_s=self._between_bytes_timeout_s
+        )
 
     def start_cache(self) -> None:
         """A cache comes to life, the first or the heir of a dead one."""
@@ -231,7 +243,12 @@ class MemoryPair(Pair):
 
     def _open_proxy(self) -> None:
         self.proxy_life = ManualPeer("the proxy")
-        self.pool = memory_pool(self._count, self._bytes, stripe=self._stripe, waiters_max=self._waiters_max)
+        self.pool = memory_pool(
+            self._count,
+            self._bytes,
+            segments_per_transfer_max=self._segments_per_transfer_max,
+            waiters_max=self._waiters_max,
+        )
         self._resources.callback(self.pool.close)
         self._open_client(MemorySender)
 
@@ -241,7 +258,7 @@ class MemoryPair(Pair):
         self.server = ChannelServer(
             self.queue,
             cast(Handler, _Relay(self)),
-            stall_s=self._stall_s,
+            between_bytes_timeout_s=self._between_bytes_timeout_s,
             attachments=MemoryAttachments(self.proxy_life),
         )
 

@@ -114,10 +114,14 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
 
 
 def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdown) -> CacheClient:
-    pool = SegmentPool.create(config.segment_count, config.segment_bytes, stripe=config.segments_per_transfer_max)
+    pool = SegmentPool.create(
+        config.segment_count, config.segment_bytes, segments_per_transfer_max=config.segments_per_transfer_max
+    )
     resources.callback(pool.close)
     on_step = breakdown.mark if breakdown.enabled else None
-    client = ChannelClient(config.queue_name, pool, stall_s=config.between_bytes_timeout_s, on_step=on_step)
+    client = ChannelClient(
+        config.queue_name, pool, between_bytes_timeout_s=config.between_bytes_timeout_s, on_step=on_step
+    )
     resources.callback(client.close)
     return CacheClient(client, patient=not _has_origin(config))
 

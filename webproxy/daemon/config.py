@@ -15,7 +15,7 @@ from shmchannel.daemonkit.options import SettingError, check_bounds, option
 from shmchannel.errors import UsageError
 from shmchannel.process.naming import DEFAULT_QUEUE_NAME, checked_queue_name
 from shmchannel.streams.layout import SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
-from shmchannel.streams.pool import STRIPE_DEFAULT
+from shmchannel.streams.pool import SEGMENTS_PER_TRANSFER_DEFAULT
 from shmchannel.streams.segment_ref import SEGMENTS_MAX
 from webproxy.daemon.origin_config import OriginConfig, check_origin_url, checked_pattern
 from webproxy.getfile import Wire
@@ -65,7 +65,7 @@ class ProxyConfig:
         low=SEGMENT_BYTES_MIN, high=SEGMENT_BYTES_MAX, unit="bytes",
     )  # fmt: skip
     segments_per_transfer_max: int = option(
-        STRIPE_DEFAULT,
+        SEGMENTS_PER_TRANSFER_DEFAULT,
         "maximum number of segments that one transfer leases",
         flags=("--segments-per-transfer-max",),
         metavar="K",

@@ -88,9 +88,9 @@ def served(handler: CacheHandler) -> Iterator[ChannelClient]:
         undo.callback(queue.close)
         pool = SegmentPool("gf-1-0000000a", None, 4, _SEGMENT_BYTES, create=MemorySegment.create)
         undo.callback(pool.close)
-        server = ChannelServer(queue, handler, stall_s=10, attachments=MemoryAttachments())
+        server = ChannelServer(queue, handler, between_bytes_timeout_s=10, attachments=MemoryAttachments())
         undo.callback(server.close)
-        client = ChannelClient(_QUEUE, pool, stall_s=10, open_sender=MemorySender)
+        client = ChannelClient(_QUEUE, pool, between_bytes_timeout_s=10, open_sender=MemorySender)
         undo.callback(client.close)
         stopping = threading.Event()
 
@@ -131,7 +131,7 @@ def store() -> Iterator[InterruptedMemoryStore]:
 
 def handler_of(store: MemoryStore, static: ObjectSource | None = None, *, delay_s: float = 0.0) -> CacheHandler:
     """A handler with limits that no test comes to."""
-    return CacheHandler(static, store, lookup_delay_s=delay_s, stall_s=10)
+    return CacheHandler(static, store, lookup_delay_s=delay_s, between_bytes_timeout_s=10)
 
 
 def fetch(
@@ -306,7 +306,7 @@ def test_more_paused_objects_than_are_kept(store: MemoryStore, kept: list[bytes]
     """The one that was paused first gives way."""
     put(store, b"/first", _BODY)
     put(store, b"/second", _BODY)
-    handler = CacheHandler(None, store, lookup_delay_s=0, stall_s=10, paused_max=1)
+    handler = CacheHandler(None, store, lookup_delay_s=0, between_bytes_timeout_s=10, paused_max=1)
     with served(handler) as client:
         for key in (b"/first", b"/second"):
             pause(client, key)
@@ -518,7 +518,7 @@ def on_a_hot_table(store: MemoryStore, static: ObjectSource | None = None) -> It
     """A client of a handler that puts hot objects on a hot table."""
     with open_hot_table(8) as hot_table:
         hot = HotObjects(hot_table.publisher, 1e6)
-        with served(CacheHandler(static, store, lookup_delay_s=0, stall_s=10, hot=hot)) as client:
+        with served(CacheHandler(static, store, lookup_delay_s=0, between_bytes_timeout_s=10, hot=hot)) as client:
             yield client, hot_table
 
 
@@ -631,6 +631,8 @@ def test_changed_file(store: MemoryStore, tmp_path: Path) -> None:
 def test_counts_of_the_hot_table(store: MemoryStore) -> None:
     assert handler_of(store).hot_table_stats() == HotTableStats(published_total=0, dropped_total=0)
     with open_hot_table() as hot_table:
-        handler = CacheHandler(None, store, lookup_delay_s=0, stall_s=10, hot=HotObjects(hot_table.publisher, 1))
+        handler = CacheHandler(
+            None, store, lookup_delay_s=0, between_bytes_timeout_s=10, hot=HotObjects(hot_table.publisher, 1)
+        )
         assert hot_table.put(b"/a", 1, b"body")
         assert handler.hot_table_stats() == HotTableStats(published_total=1, dropped_total=0)

@@ -25,7 +25,7 @@ SEM_VALUE_MAX = 0x7FFF_FFFF
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     """Room for one long transfer, of an object that is known to be long, beside a short one."""
-    with MemoryPair(segments=6, stripe=STRIPE) as made:
+    with MemoryPair(segments=6, segments_per_transfer_max=STRIPE) as made:
         made.cache.entries[LONG] = Entry(body_of(STRIPE * GROWTH_CHUNKS * CAPACITY))
         made.cache.entries[SHORT] = Entry(body_of(CAPACITY))
         for key in (LONG, SHORT):
@@ -145,7 +145,7 @@ def test_no_cache(pair: Pair, waited: bool) -> None:
 
 def test_a_semaphore_that_cannot_be_posted_costs_its_segments_and_no_place() -> None:
     """The other side can have written anything into it; the lease ends all the same."""
-    with Pair(segments=STRIPE, stripe=STRIPE) as real:
+    with Pair(segments=STRIPE, segments_per_transfer_max=STRIPE) as real:
         real.cache.entries[LONG] = Entry(body_of(STRIPE * GROWTH_CHUNKS * CAPACITY))
         real.fetch(LONG)
         transfer = get(real, LONG)

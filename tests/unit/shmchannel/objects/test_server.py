@@ -15,7 +15,7 @@ import pytest
 from shmchannel.deadline import Deadline
 from shmchannel.objects import server as server_module
 from shmchannel.objects.commands import Command, CommandKind, encode
-from shmchannel.objects.server import LOG_INTERVAL_NS, STALL_SECONDS, ChannelServer
+from shmchannel.objects.server import BETWEEN_BYTES_TIMEOUT_SECONDS, LOG_INTERVAL_NS, ChannelServer
 from shmchannel.process.identity import own_identity
 from shmchannel.streams import admission
 from shmchannel.streams.chunk_reader import ChunkReader
@@ -162,7 +162,7 @@ def test_a_put_whose_time_is_over_is_not_served(
         again = crew.submit(server.serve, put_of(b"/1"))
         wait_until(lambda: len(cache.begun) == 3)
         server.serve(put_of(b"/2"))
-        later = monotonic() + STALL_SECONDS
+        later = monotonic() + BETWEEN_BYTES_TIMEOUT_SECONDS
         monkeypatch.setattr(admission, "monotonic", lambda: later)
         server.sweep()
         assert server.stats().expired_total == 3

@@ -55,7 +55,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=[1, 4])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """A cache that has the object, through leases of one segment or several."""
-    with MemoryPair(segments=8, stripe=request.param) as made:
+    with MemoryPair(segments=8, segments_per_transfer_max=request.param) as made:
         made.cache.entries[KEY] = Entry(BODY)
         yield made
 
@@ -96,7 +96,7 @@ def is_clean(pair: Pair) -> bool:
 def test_slow_when_the_cache_has_handed_all_of_it_over() -> None:
     """It keeps nothing for a resume then: what its segments held goes on though the object is gone."""
     body = body_of(32 * CAPACITY)
-    with MemoryPair(segments=8, stripe=4) as pair:
+    with MemoryPair(segments=8, segments_per_transfer_max=4) as pair:
         pair.cache.entries[KEY] = Entry(body)
         assert pair.fetch(KEY) == body, "its length is known, and its lease as wide as may be"
         stream = ScriptedStream(30 * CAPACITY + 5)
@@ -261,7 +261,7 @@ def test_keeps_its_worker_when_a_cache_that_stops_would_not_be_asked_again(
 def test_widens_when_segments_come_free() -> None:
     """Begun with the only free segment; as soon as there are more it goes on through four."""
     body = body_of((WIDEN_CHUNKS + 10) * CAPACITY)
-    with MemoryPair(segments=8, stripe=4) as pair:
+    with MemoryPair(segments=8, segments_per_transfer_max=4) as pair:
         pair.cache.entries[KEY] = Entry(body)
         link, stream = link_to(pair), ScriptedStream(2 * CAPACITY)
         response = response_for(pair, stream, body=body)
@@ -342,7 +342,7 @@ def test_a_range_of_an_object_that_is_gone_is_cut_short(pair: Pair) -> None:
 def test_a_short_range_does_not_pause_for_width() -> None:
     """A long body with a short range of it: what counts is what is left to send."""
     body = body_of((WIDEN_CHUNKS + 10) * CAPACITY)
-    with MemoryPair(segments=8, stripe=4) as pair:
+    with MemoryPair(segments=8, segments_per_transfer_max=4) as pair:
         pair.cache.entries[KEY] = Entry(body)
         link, stream = link_to(pair), ScriptedStream()
         response = response_for(pair, stream, body=body)
@@ -365,7 +365,7 @@ def test_real_sockets_and_segments() -> None:
     """A client that reads nothing until the response has paused, then all of it."""
     body = os.urandom(3_000_000)
     with (
-        Pair(segments=4, stripe=2, segment_bytes=65_536) as pair,
+        Pair(segments=4, segments_per_transfer_max=2, segment_bytes=65_536) as pair,
         connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client),
         ThreadPoolExecutor(1) as crew,
     ):
@@ -571,7 +571,7 @@ def test_leave_at_every_chunk(pair: Pair, advances: int) -> None:
 
 def test_leave_a_cache_that_does_not_answer() -> None:
     """It never raises: the segments are retired instead."""
-    with MemoryPair(segments=2, stripe=1) as pair, falling_silent() as pair.handler:
+    with MemoryPair(segments=2, segments_per_transfer_max=1) as pair, falling_silent() as pair.handler:
         with asked(link_to(pair)) as transfer:
             pair.kill_cache()
             transfer.cancel_quietly()

@@ -33,7 +33,7 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     monkeypatch.setattr(body_transfer, "TURN_BYTES", 3 * CAPACITY)
     monkeypatch.setattr(body_transfer, "TURN_CHUNKS", 3)
-    with MemoryPair(segments=4, stripe=4) as made:
+    with MemoryPair(segments=4, segments_per_transfer_max=4) as made:
         made.cache.entries[KEY] = Entry(BODY)
         yield made
         assert made.is_whole()
@@ -125,7 +125,7 @@ def test_two_take_turns(pair: Pair) -> None:
 
 def test_who_waits_for_the_only_segment_gets_it_after_a_turn() -> None:
     """A lease of one segment cannot shrink: without an end of its turn it would keep others out for all of its body."""
-    with pytest.MonkeyPatch.context() as patch, MemoryPair(segments=1, stripe=1) as alone:
+    with pytest.MonkeyPatch.context() as patch, MemoryPair(segments=1, segments_per_transfer_max=1) as alone:
         patch.setattr(body_transfer, "SLICE_NS", -1)
         patch.setattr(body_transfer, "TURN_BYTES", 5 * CAPACITY)
         patch.setattr(body_transfer, "TURN_CHUNKS", 2)

@@ -237,7 +237,7 @@ def test_a_path_that_no_origin_has_is_not_found_and_nobody_is_asked() -> None:
 def test_a_path_that_no_origin_has_may_be_in_the_cache() -> None:
     """Such as a file of a static directory."""
     fetches = ScriptedFetches(nobody_has=b"/x")
-    with MemoryPair(segments=2, stripe=1) as pair:
+    with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
         pair.cache.entries[b"/x"] = Entry(b"abc")
         made = exchange(CacheClient(pair.client, patient=False), fetches)
         assert served(made) == b"GETFILE OK 3\r\n\r\nabc"
@@ -260,7 +260,7 @@ def test_an_object_that_the_cache_cannot_read_and_no_origin_has_is_an_error() ->
             writer.fail()
             return writer.state
 
-    with MemoryPair(segments=2, stripe=1) as pair:
+    with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
         pair.handler = Unreadable()
         for fetches in (NO_ORIGIN, ScriptedFetches(nobody_has=b"/x")):
             assert served(exchange(CacheClient(pair.client, patient=False), fetches)) == b"GETFILE ERROR\r\n\r\n"
@@ -273,7 +273,7 @@ def test_an_object_that_the_cache_cannot_read_and_no_origin_has_is_an_error() ->
 def test_a_long_object_is_answered_when_its_turn_has_come() -> None:
     """Until then its client is told nothing, and no worker has it."""
     body = body_of(2 * GROWTH_CHUNKS * CAPACITY)
-    with MemoryPair(segments=2, stripe=2) as pair:
+    with MemoryPair(segments=2, segments_per_transfer_max=2) as pair:
         assert pair.pool.admission is not None
         pair.cache.entries[b"/x"] = Entry(body)
         made = exchange(CacheClient(pair.client, patient=False), NO_ORIGIN)
@@ -293,7 +293,7 @@ def test_a_long_object_is_answered_when_its_turn_has_come() -> None:
 @pytest.mark.parametrize("gone", ["the object", "the cache"])
 def test_a_place_is_left_before_an_origin_is_waited_for(gone: str) -> None:
     body = body_of(2 * GROWTH_CHUNKS * CAPACITY)
-    with MemoryPair(segments=2, stripe=2) as pair:
+    with MemoryPair(segments=2, segments_per_transfer_max=2) as pair:
         assert pair.pool.admission is not None
         pair.cache.entries[b"/x"] = Entry(body)
         pair.fetch(b"/x")
@@ -337,7 +337,7 @@ def with_variant(pair: MemoryPair, form: str, *, expected: bool) -> GetfileReque
 @pytest.mark.parametrize("expected", [False, True])
 @pytest.mark.parametrize("form", ["by a question", "on the hot table", "without its body"])
 def test_a_variant_is_a_hit(form: str, expected: bool) -> None:
-    with MemoryPair(segments=2, stripe=1) as pair:
+    with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
         made = with_variant(pair, form, expected=expected)
         assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY
         assert made.outcomes.totals() == {"hit": 1}
@@ -347,14 +347,14 @@ def test_a_variant_is_a_hit(form: str, expected: bool) -> None:
 
 
 def test_what_lies_at_the_key_goes_before_a_variant_that_nobody_expects() -> None:
-    with MemoryPair(segments=2, stripe=1) as pair:
+    with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
         made = with_variant(pair, "on the hot table", expected=False)
         pair.cache.entries[b"/x"] = Entry(b"plain")
         assert served(made) == b"GETFILE OK 5\r\n\r\nplain"
 
 
 def test_without_its_variant_a_key_is_a_miss() -> None:
-    with MemoryPair(segments=2, stripe=1) as pair:
+    with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
         for expected in (False, True):
             variants = OneVariant(lambda: None, expected=expected)
             fetches = ScriptedFetches(lambda: reader(BodyFound(2), b"ok"))
@@ -366,7 +366,7 @@ def test_a_cache_that_is_lost_between_key_and_variant_is_a_miss() -> None:
     def lost() -> StoredHit | None:
         raise CacheUnavailable("gone")
 
-    with MemoryPair(segments=2, stripe=1) as pair:
+    with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
         fetches = ScriptedFetches(lambda: reader(BodyFound(2), b"ok"))
         made = exchange(CacheClient(pair.client, patient=False), fetches, variants=OneVariant(lost, expected=False))
         assert served(made) == b"GETFILE OK 2\r\n\r\nok"

@@ -29,7 +29,7 @@ def pool() -> Iterator[SegmentPool]:
 
 @pytest.fixture
 def client(yard: DaemonYard, pool: SegmentPool) -> Iterator[ChannelClient]:
-    made = ChannelClient(yard.queue, pool, stall_s=5.0)
+    made = ChannelClient(yard.queue, pool, between_bytes_timeout_s=5.0)
     yield made
     made.close()
 
@@ -126,7 +126,7 @@ def test_no_segment_in_time_is_unavailable(
 
 
 def test_a_part_a_version_and_the_metadata_are_asked_for_as_they_were_wanted() -> None:
-    with MemoryPair(segments=2, stripe=1) as pair:
+    with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
         pair.cache.entries[b"/a"] = Entry(b"abcdef", b"metadata", 3)
         link = CacheClient(pair.client, patient=False)
         with link.get(

@@ -48,7 +48,7 @@ def pool() -> Iterator[SegmentPool]:
 
 @pytest.fixture
 def client(yard: DaemonYard, pool: SegmentPool) -> Iterator[ChannelClient]:
-    made = ChannelClient(yard.queue, pool, stall_s=5.0)
+    made = ChannelClient(yard.queue, pool, between_bytes_timeout_s=5.0)
     yield made
     made.close()
 
@@ -418,7 +418,7 @@ def test_a_cache_killed_in_mid_fill_is_given_up_without_waiting(
 def test_a_cache_that_hangs_is_given_up_at_the_stall_limit(
     yard: DaemonYard, cache: DaemonProcess, pool: SegmentPool, tmp_path: Path
 ) -> None:
-    client = ChannelClient(yard.queue, pool, stall_s=0.3)
+    client = ChannelClient(yard.queue, pool, between_bytes_timeout_s=0.3)
     download = Download(client, pool, tmp_path)
     download.receive(20_000)
     freeze(cache)
