@@ -200,7 +200,7 @@ class CacheHandler(Handler):
         reader.refuse()
 
     def purge(self, command: Command) -> int:
-        """Remove or mark one object, all with a prefix, or one and everything below it. Static files are unaffected."""
+        """Remove or invalidate one object, all with a prefix, or one and everything below it; no static files."""
         store, key, flags = self._store, command.key, command.flags
         remove, remove_prefix = store.remove, store.remove_prefix
         if flags & INVALIDATE:

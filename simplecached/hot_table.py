@@ -3,7 +3,7 @@
 An object is published when it is requested a second time within SEEN_SECONDS: a small one completely, a large immutable
 one as a reference to its file. Its life is short; then it is requested by a command again, which tells the eviction
 order that it is in use and reveals changed files. A purge or a replacement, even of its metadata alone, removes it at
-once. A marked object is not published, because the table cannot represent the mark.
+once. An invalidated object is not published, because the table cannot say so.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ class HotObjects:
         """Before the lookup: a token if this GET wants an object, or a part of it, that was requested recently."""
         if command.version:  # it resumes a transfer
             return None
-        mark = hash(command.key)  # compared only within this process
-        slot = mark & (_SEEN_SLOTS - 1)
+        fingerprint = hash(command.key)  # compared only within this process
+        slot = fingerprint & (_SEEN_SLOTS - 1)
         now = monotonic_ns()
         seen, seen_ns = self._seen[slot]
-        self._seen[slot] = (mark, now)
-        return self._hot_table.begin() if seen == mark and now - seen_ns < _SEEN_NS else None
+        self._seen[slot] = (fingerprint, now)
+        return self._hot_table.begin() if seen == fingerprint and now - seen_ns < _SEEN_NS else None
 
     def publish(self, token: HotTableToken, key: bytes, found: StoredObject) -> None:
-        """After the answer: publish the object unless it is marked; never raises."""
+        """After the answer: publish the object unless it is invalidated; never raises."""
         if found.invalidated:
             return
         if found.size_bytes > BODY_BYTES_MAX:
@@ -86,7 +86,7 @@ class HotObjects:
         self._hot_table.drop(key)
 
     def drop_purged(self, command: Command) -> None:
-        """The objects of a PURGE were removed or marked: call before it is acknowledged."""
+        """The objects of a PURGE were removed or invalidated: call before it is acknowledged."""
         key, flags = command.key, command.flags
         if flags & (PREFIX | BELOW):
             self._hot_table.drop_prefix(key if flags & PREFIX else key + b"\0")

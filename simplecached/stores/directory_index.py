@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LAYOUT_VERSION = 2
+_LAYOUT_VERSION = 3
 # AUTOINCREMENT makes SQLite remember the highest version ever stored, even after its row is gone.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS objects (
     size_bytes INTEGER NOT NULL,
     metadata BLOB NOT NULL,
     used_tick INTEGER NOT NULL,
-    marked INTEGER NOT NULL
+    invalidated INTEGER NOT NULL
 )
 """
 _ERRNO = {
@@ -79,7 +79,8 @@ class DirectoryIndex:
         """Add the object that `ask` returns, unless it returns None; raises StoreUnavailable.
 
         `ask` is called while no other write can intervene. A caller that first tells `ask` that the object is removed
-        or marked, and then removes or marks the row, therefore leaves no row that says otherwise. `ask` must not block.
+        or invalidated, and then removes or invalidates the row, therefore leaves no row that says otherwise. `ask` must
+        not block.
         """
         with self._writing() as database:
             entry = ask()
@@ -93,15 +94,15 @@ class DirectoryIndex:
             database.executemany("DELETE FROM objects WHERE version = ?", ((version,) for version in versions))
 
     def replace_metadata(self, version: int, metadata: bytes) -> None:
-        """Replace an object's metadata and clear its mark, atomically; raises StoreUnavailable."""
+        """Replace an object's metadata and make it valid again, atomically; raises StoreUnavailable."""
         with self._writing() as database:
-            database.execute("UPDATE objects SET metadata = ?, marked = 0 WHERE version = ?", (metadata, version))
+            database.execute("UPDATE objects SET metadata = ?, invalidated = 0 WHERE version = ?", (metadata, version))
 
     def invalidate(self, versions: Iterable[int]) -> None:
-        """Mark objects, all or none, known or not; raises StoreUnavailable."""
+        """Invalidate objects, all or none, known or not; raises StoreUnavailable."""
         with self._writing() as database:
             database.executemany(
-                "UPDATE objects SET marked = 1 WHERE version = ?", ((version,) for version in versions)
+                "UPDATE objects SET invalidated = 1 WHERE version = ?", ((version,) for version in versions)
             )
 
     def note_use(self, uses: Iterable[tuple[int, int]]) -> None:
@@ -149,7 +150,9 @@ class DirectoryIndex:
         self._load(database)
 
     def _load(self, database: sqlite3.Connection) -> None:
-        query = "SELECT version, key, size_bytes, metadata, used_tick, marked FROM objects ORDER BY used_tick, version"
+        query = (
+            "SELECT version, key, size_bytes, metadata, used_tick, invalidated FROM objects ORDER BY used_tick, version"
+        )
         with closing(database.execute(query)) as cursor:
             for version, key, size_bytes, metadata, used_tick, invalidated in cursor:
                 entry = Entry(

@@ -51,7 +51,7 @@ KILL_POINTS = (
     "unindexed",
     "flushed",
     "relabelled",
-    "marked",
+    "invalidated",
 )
 
 
@@ -238,9 +238,9 @@ class DirectoryStore(LruStore):
         self._rows.replace_metadata(record.version, metadata)
         checkpoint("relabelled")
 
-    def _keep_marks(self, records: Sequence[Record]) -> None:
+    def _keep_invalidated(self, records: Sequence[Record]) -> None:
         self._rows.invalidate([record.version for record in records])
-        checkpoint("marked")
+        checkpoint("invalidated")
 
     def _reclaim(self, records: Sequence[Record]) -> None:
         for record in records:

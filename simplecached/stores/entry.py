@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Entry:
     """One object: opaque key and metadata, length of the body, and the version that distinguishes bodies of one key.
 
-    It may be marked; the meaning of the mark is up to its readers.
+    It may be invalidated; what that means is up to its readers.
     """
 
     key: bytes

@@ -3,8 +3,8 @@
 A Record is WRITING (space is reserved), then VISIBLE, then LEAVING (replaced, removed, evicted), and gone with its last
 pin. The lock guards dictionaries and counters only: what must be opened, synced or unlinked is decided under it and
 done outside. So objects that are not yet or no longer visible may have a name on the medium that a restart would find.
-Removing or marking a key handles such names as well before it returns, because the threads they belong to may never run
-again.
+Removing or invalidating a key handles such names as well before it returns, because the threads they belong to may
+never run again.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class LruStore(ABC):
     """The common part of all stores; thread-safe.
 
     ``place`` names the store in errors. A write that began before a remove of its key counts as committed before it:
-    its object never becomes visible, so a running fill cannot undo a purge. The same holds for marks.
+    its object never becomes visible, so a running fill cannot undo a purge. The same holds for invalidations.
     """
 
     def __init__(self, place: str, *, budget_bytes: int, entries_max: int, version_floor: int = 0) -> None:
         self.place = place
         self._lock = threading.Lock()
-        # Serialises replacements of metadata and marks: memory and medium end up with the same.
+        # Serialises replacements of metadata and invalidations: memory and medium end up with the same.
         self._metadata_lock = threading.Lock()
         self._index: LruIndex[Record] = LruIndex(budget_bytes=budget_bytes, entries_max=entries_max)
         self._visible: dict[bytes, Record] = {}
@@ -67,8 +67,8 @@ class LruStore(ABC):
     def _publish(self, record: Record) -> None:
         """Persist a complete body before it becomes visible; raises StoreUnavailable, and _destroy follows.
 
-        If the record becomes `removed` or `marked` during the call, _unpublish or _keep_marks is called for it: once
-        they have returned, a restart does not find it, or finds it marked.
+        If the record becomes `removed` or `invalidated` during the call, _unpublish or _keep_invalidated is called for
+        it: once they have returned, a restart does not find it, or finds it invalidated.
         """
 
     @abstractmethod
@@ -88,11 +88,11 @@ class LruStore(ABC):
 
     @abstractmethod
     def _keep_metadata(self, record: Record, metadata: bytes) -> None:
-        """Persist new metadata of an object and the clearing of its mark; raises StoreUnavailable, nothing changed."""
+        """Persist new metadata of an object, valid again with it; raises StoreUnavailable, nothing changed."""
 
     @abstractmethod
-    def _keep_marks(self, records: Sequence[Record]) -> None:
-        """Persist the marks of objects, all or none, including those in _publish; raises StoreUnavailable."""
+    def _keep_invalidated(self, records: Sequence[Record]) -> None:
+        """Persist that objects are invalidated, all or none, including those in _publish; raises StoreUnavailable."""
 
     @abstractmethod
     def _touched(self, record: Record) -> None:
@@ -136,7 +136,7 @@ class LruStore(ABC):
         return self._remove(self._records_below(prefix))
 
     def replace_metadata(self, key: bytes, version: int, metadata: bytes) -> bool:
-        """Replace the metadata of the visible object of this version (0: any) and clear its mark; counts as a use.
+        """Replace the metadata of the visible object of this version (0: any) and make it valid again; counts as a use.
 
         Returns False if there is none, or it has been removed in the meantime. Raises EntryTooLarge, NoRoom (the
         metadata grows and nothing can be evicted) or StoreUnavailable; the object is then unchanged. Blocks for the
@@ -160,7 +160,7 @@ class LruStore(ABC):
                 with self._lock:
                     kept = kept and record.state is State.VISIBLE
                     if kept:
-                        record.metadata = metadata  # before the mark: open() reads them in the opposite order
+                        record.metadata = metadata  # before the flag: open() reads them in the opposite order
                         record.invalidated = False
                     self._index.resize(record, record.cost_bytes)
                     self._drop_pin(record, idle)
@@ -168,20 +168,20 @@ class LruStore(ABC):
             return kept
 
     def invalidate(self, key: bytes) -> bool:
-        """Mark one object, visible or being written, and return whether it was visible; blocks for the medium.
+        """Invalidate one object, visible or being written, and return whether it was visible; blocks for the medium.
 
-        One without metadata is removed instead, because nothing would report its mark.
+        One without metadata is removed instead, because nothing would report it.
         """
         with self._metadata_lock:
-            return self._mark(self._records_at(key)) > 0
+            return self._invalidate(self._records_at(key)) > 0
 
     def invalidate_prefix(self, prefix: bytes) -> int:
-        """Mark all objects whose keys begin with the prefix, as mark(), and return how many were visible.
+        """Invalidate all objects whose keys begin with the prefix, as invalidate(), and return how many were visible.
 
-        One that is committed after the call began may stay unmarked.
+        One that is committed after the call began may stay valid.
         """
         with self._metadata_lock:
-            return self._mark(self._records_below(prefix))
+            return self._invalidate(self._records_below(prefix))
 
     def entries(self) -> list[Entry]:
         """Return the entries of all visible objects, the least recently used first."""
@@ -233,7 +233,7 @@ class LruStore(ABC):
             record.version = self._versions.next()
             wanted = not record.removed
         if wanted:
-            self._publish(record)  # whoever removes or marks the key from here on handles the name as well
+            self._publish(record)  # whoever removes or invalidates the key from here on handles the name as well
         leaving: list[Record] = []
         idle: list[Record] = []
         with self._lock:
@@ -327,8 +327,8 @@ class LruStore(ABC):
         self._forget([record for record in records if record.version], idle)
         return visible_count
 
-    def _mark(self, records: Sequence[Record]) -> int:
-        """Mark objects in any state and return how many were visible; under the metadata lock."""
+    def _invalidate(self, records: Sequence[Record]) -> int:
+        """Invalidate objects in any state and return how many were visible; under the metadata lock."""
         going: list[Record] = []
         staying: list[Record] = []
         visible_count = 0
@@ -341,12 +341,12 @@ class LruStore(ABC):
                     record.invalidated = True
                     staying.append(record)
         self._remove(going)
-        named = [record for record in staying if record.version]  # the others' commits will see that they are marked
+        named = [record for record in staying if record.version]  # the others' commits will see the flag
         if named:
             try:
-                self._keep_marks(named)
+                self._keep_invalidated(named)
             except StoreUnavailable:
-                self._remove(named)  # a restart would bring them back unmarked
+                self._remove(named)  # a restart would make them valid again
         return visible_count
 
     def _unreserve(self, record: Record) -> None:

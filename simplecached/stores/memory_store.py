@@ -42,7 +42,7 @@ class MemoryStore(LruStore):
         record = self._pin_visible(key)
         if record is None:
             return None
-        invalidated = record.invalidated  # before the metadata: a superfluous mark is harmless, a lost one is not
+        invalidated = record.invalidated  # before the metadata: a validation too many is harmless
         return StoredObject(
             record.fd, record.size_bytes, record.version, record.metadata, self._release, record, invalidated
         )
@@ -85,7 +85,7 @@ class MemoryStore(LruStore):
     def _keep_metadata(self, record: Record, metadata: bytes) -> None:
         """Metadata live in the record alone."""
 
-    def _keep_marks(self, records: Sequence[Record]) -> None:
+    def _keep_invalidated(self, records: Sequence[Record]) -> None:
         """Likewise."""
 
     def _touched(self, record: Record) -> None:

@@ -1,8 +1,8 @@
 """Interfaces of sources and stores: open a key, read through a pinned descriptor, release; and for stores: write.
 
 An object is written once, becomes visible as a whole at its commit, and its body never changes; a new body is a new
-object with a higher version. Its metadata can be replaced, and it can be marked until they are. A reader holds a pin: a
-pinned object stays readable, with the metadata it had at open, even if it is replaced or removed.
+object with a higher version. Its metadata can be replaced, and it can be invalidated until then. A reader holds a pin:
+a pinned object stays readable, with the metadata it had at open, even if it is replaced or removed.
 """
 
 from __future__ import annotations
@@ -129,19 +129,19 @@ class ObjectStore(ObjectSource, Protocol):
         """Remove all objects whose keys begin with the prefix; return how many were visible."""
 
     def replace_metadata(self, key: bytes, version: int, metadata: bytes) -> bool:
-        """Replace the metadata of the visible object of this version (0: any) and clear its mark.
+        """Replace the metadata of the visible object of this version (0: any) and make it valid again.
 
         Returns False if there is none; raises EntryTooLarge, NoRoom or StoreUnavailable, with nothing changed.
         """
 
     def invalidate(self, key: bytes) -> bool:
-        """Mark one object and anything being written under its key, or remove it if it has no metadata.
+        """Invalidate one object and anything being written under its key, or remove it if it has no metadata.
 
         Returns whether it was visible.
         """
 
     def invalidate_prefix(self, prefix: bytes) -> int:
-        """Mark all objects whose keys begin with the prefix, as mark(); return how many were visible."""
+        """Invalidate all objects whose keys begin with the prefix, as invalidate(); return how many were visible."""
 
 
 class BodyWriter:

@@ -385,7 +385,7 @@ class PairContract:
                 pair.client.put(b"/a", 1, bytes(METADATA_BYTES_MAX + 1), pair.pool.lease(soon()), soon())
             assert pair.is_whole()
 
-    # -- UPDATE and marks ----------------------------------------------------------------------------------------
+    # -- UPDATE and invalidation --------------------------------------------------------------------------------
     @pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, METADATA_BYTES_MAX])
     def test_update(self, size: int) -> None:
         with self.pair_type() as pair:
@@ -435,7 +435,7 @@ class PairContract:
             assert pair.is_whole()
 
     def test_update_whose_proxy_dies(self) -> None:
-        """Between two chunks of the metadata: the old one stays, and what the mark says."""
+        """Between two chunks of the metadata: the old one stays, and so does invalidated."""
         with self.pair_type() as pair:
             pair.cache.entries[b"/a"] = Entry(BODY, b"old", invalidated=True)
             lease = pair.pool.lease(soon(), 1)
@@ -456,7 +456,7 @@ class PairContract:
             lease.retire()
 
     @pytest.mark.parametrize("prefix", [False, True])
-    def test_mark(self, prefix: bool) -> None:
+    def test_invalidate(self, prefix: bool) -> None:
         with self.pair_type() as pair:
             pair.cache.entries = {b"/a": Entry(BODY, b"m" * 300), b"/ab": Entry(BODY), b"/b": Entry(BODY, b"meta")}
             assert pair.client.purge(b"/a", soon(), prefix=prefix, invalidate=True) == (2 if prefix else 1)

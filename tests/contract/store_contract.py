@@ -233,7 +233,7 @@ class StoreContract:
         stats = store.stats()
         assert (stats.used_bytes, stats.writing_count, stats.stored_total, stats.removed_total) == (0, 0, 2, 1)
 
-    # Replacing metadata, and marks
+    # Replacing metadata, and invalidation
 
     def test_metadata_is_replaced_and_the_body_stays(self, store: Interrupted) -> None:
         version = put(store, b"key", b"body", b"old")
@@ -275,23 +275,23 @@ class StoreContract:
         with opened(store, b"a") as stored:
             assert stored.metadata == b"m"
 
-    def test_a_mark_stays_until_the_metadata_or_the_object_is_replaced(self, store: Interrupted) -> None:
-        def is_marked() -> bool:
+    def test_an_object_stays_invalidated_until_its_metadata_or_itself_is_replaced(self, store: Interrupted) -> None:
+        def is_invalidated() -> bool:
             with opened(store, b"key") as stored:
                 assert (body_of(stored), store.entries()[0].invalidated) == (b"body", stored.invalidated)
                 return stored.invalidated
 
         assert store.invalidate(b"key") is False
         put(store, b"key", b"body", b"m")
-        assert not is_marked()
+        assert not is_invalidated()
         assert store.invalidate(b"key") is True
         assert store.invalidate(b"key") is True
-        assert is_marked()
+        assert is_invalidated()
         store.replace_metadata(b"key", 0, b"m")
-        assert not is_marked()
+        assert not is_invalidated()
         store.invalidate(b"key")
         put(store, b"key", b"body", b"m")
-        assert not is_marked()
+        assert not is_invalidated()
         assert store.stats().removed_total == 0
 
     def test_who_reads_keeps_what_the_open_said(self, store: Interrupted) -> None:
@@ -306,7 +306,7 @@ class StoreContract:
         assert store.open(b"key") is None
         assert (store.stats().removed_total, store.stats().used_bytes) == (1, 0)
 
-    def test_a_prefix_marks_what_begins_with_it(self, store: Interrupted) -> None:
+    def test_a_prefix_invalidates_what_begins_with_it(self, store: Interrupted) -> None:
         for key in (b"/a/1", b"/a/2", b"/b"):
             put(store, key, b"x", b"m")
         put(store, b"/a/3", b"bare")
@@ -319,7 +319,7 @@ class StoreContract:
         ]
 
     @pytest.mark.parametrize("way", ["key", "prefix"])
-    def test_a_write_that_began_before_a_mark_has_it(self, store: Interrupted, way: str) -> None:
+    def test_a_write_that_began_before_an_invalidation_is_invalidated(self, store: Interrupted, way: str) -> None:
         writer, bare = store.begin(b"key", 1, b"m"), store.begin(b"keys", 1, b"")
         other = store.begin(b"other", 1, b"m")
         assert not (store.invalidate(b"key") if way == "key" else store.invalidate_prefix(b"ke"))
@@ -332,7 +332,7 @@ class StoreContract:
 
     @pytest.mark.parametrize("moment", ["before", "after"])
     @pytest.mark.parametrize("way", ["key", "prefix"])
-    def test_a_mark_during_the_commit_is_kept(self, store: Interrupted, way: str, moment: str) -> None:
+    def test_an_invalidation_during_the_commit_is_kept(self, store: Interrupted, way: str, moment: str) -> None:
         invalidate = partial(store.invalidate, b"key") if way == "key" else partial(store.invalidate_prefix, b"ke")
         store.around("publish", before_or_after(moment, invalidate))
         put(store, b"key", b"body", b"m")
@@ -341,25 +341,25 @@ class StoreContract:
             {b"key": True, b"key too": False} if way == "key" else {b"key": True}
         )
 
-    def test_a_mark_during_a_replacement_comes_after_it(
+    def test_an_invalidation_during_a_replacement_comes_after_it(
         self, make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Or memory would forget the mark that the medium has."""
+        """Or memory would call valid what the medium has as invalidated."""
         waits = threading.Event()
         with monkeypatch.context() as patch:
             patch.setattr(threading, "Lock", partial(LockThatTells, waits))
             store = make_store()
         put(store, b"key", b"body", b"old")
-        marking = threading.Thread(target=store.invalidate, args=(b"key",))
+        invalidating = threading.Thread(target=store.invalidate, args=(b"key",))
 
-        def marked_meanwhile(keep: Callable[[], None]) -> None:
+        def invalidated_meanwhile(keep: Callable[[], None]) -> None:
             keep()
-            marking.start()
-            wait_until(lambda: waits.is_set() or not marking.is_alive(), what="the mark waits, or is done")
+            invalidating.start()
+            wait_until(lambda: waits.is_set() or not invalidating.is_alive(), what="the invalidation waits, or is done")
 
-        store.around("keep metadata", marked_meanwhile)
+        store.around("keep metadata", invalidated_meanwhile)
         assert store.replace_metadata(b"key", 0, b"new") is True
-        marking.join()
+        invalidating.join()
         assert [(entry.metadata, entry.invalidated) for entry in store.entries()] == [(b"new", True)]
 
     def test_an_object_that_left_meanwhile_gets_no_metadata(self, store: Interrupted) -> None:

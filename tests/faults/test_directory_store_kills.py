@@ -84,7 +84,7 @@ CASES = [
     ("remove while read", "unindexed", {None}),
     ("close", "flushed", {OLD}),
     ("relabel", "relabelled", {OLD}),
-    ("invalidate", "marked", {OLD}),
+    ("invalidate", "invalidated", {OLD}),
 ]
 
 

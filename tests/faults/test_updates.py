@@ -1,4 +1,4 @@
-"""SIGKILL and SIGSTOP in mid-UPDATE: metadata and mark are the old or the new ones, and the body is served on."""
+"""SIGKILL and SIGSTOP in mid-UPDATE: metadata and validity are the old or the new ones, and the body is served on."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def client_of(queue: str) -> Iterator[ChannelClient]:
         pool.close()
 
 
-def store_marked(client: ChannelClient) -> None:
-    """The object with its old metadata, and marked."""
+def store_invalidated(client: ChannelClient) -> None:
+    """The object with its old metadata, and invalidated."""
 
     def read_into(views: Sequence[memoryview], offset: int) -> int:
         views[0][:] = BODY
@@ -72,7 +72,7 @@ def store_marked(client: ChannelClient) -> None:
 
 
 def found(client: ChannelClient) -> tuple[bytes, bytes, bool]:
-    """Body, metadata and mark."""
+    """Body, metadata, and whether it is invalidated."""
     with client.get(KEY, Deadline.after(WATCHDOG_S), metadata_wanted=True) as transfer:
         answer = bytes(transfer.chunk), transfer.metadata, transfer.invalidated
         transfer.finish()
@@ -89,7 +89,7 @@ def test_proxy_dies_in_an_update(yard: DaemonYard, store: tuple[str, ...], chunk
     """A body of 3,000 bytes goes in three chunks of metadata; the empty last one is never posted."""
     cache = yard.start_cache(*store)
     with client_of(yard.queue) as client:
-        store_marked(client)
+        store_invalidated(client)
         pool_name = killed_proxy(yard.queue, chunks)
         assert_forgets(cache, pool_name)
         assert found(client) == (BODY, OLD, True)
@@ -114,7 +114,7 @@ def test_cache_dies_in_an_update(yard: DaemonYard, tmp_path: Path) -> None:
     flags = ("--store", str(tmp_path / "store"))
     cache = yard.start_cache(*flags, env={"GFCACHE_FAULT": "cache.update_uncommitted"})
     with client_of(yard.queue) as client:
-        store_marked(client)
+        store_invalidated(client)
         with pytest.raises(PeerGone):
             client.update(KEY, 0, NEW, Deadline.after(WATCHDOG_S))
         assert cache.wait_exit() == -signal.SIGKILL
@@ -134,7 +134,7 @@ def test_late_cache_in_an_update(yard: DaemonYard, store: tuple[str, ...]) -> No
     """Its proxy does not know what came of it: the cache may still have done it, all of it, when it goes on."""
     cache = yard.start_cache(*store, env={"GFCACHE_FAULT": "cache.update_uncommitted:1:stop"})
     with client_of(yard.queue) as client:
-        store_marked(client)
+        store_invalidated(client)
         with pytest.raises(ChannelTimeout):
             client.update(KEY, 0, NEW, Deadline.after(2.0))
         wait_until(cache.is_stopped, what="the cache has come to its point")

@@ -279,7 +279,7 @@ def test_a_soft_purge_has_it_validated(site: Site) -> None:
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 @pytest.mark.parametrize("before_the_head", [False, True], ids=["in the rest", "before the rest"])
 def test_a_purge_while_it_is_completed(site: Site, soft: bool, before_the_head: bool) -> None:
-    """What was stored before the purge does not come back in the whole, nor unmarked after a soft one."""
+    """What was stored before the purge does not come back in the whole, nor as valid after a soft one."""
     gate = threading.Event()
     held = Route(body=BODY, headers=FRESH, hold=gate, hold_at=500_000, hold_head=before_the_head)
     path = begun(site, held, GOOD)

@@ -136,7 +136,7 @@ def test_what_was_on_its_way_is_not_stored_after_it_either(site: Site, method: s
     assert [request.method for request in site.asked(path)].count("GET") == 2
 
 
-def test_a_validation_on_its_way_does_not_make_good_what_was_marked_meanwhile(site: Site) -> None:
+def test_a_validation_on_its_way_does_not_make_good_what_was_invalidated_meanwhile(site: Site) -> None:
     gate = threading.Event()
     validation = held(gate, hold_head=True)
     path = site.fill(Route(body=b"old", headers=HEADERS), validation, Route(body=b"new", headers={"ETag": '"2"'}))

@@ -105,7 +105,7 @@ class Answer:
     number: int
     """Of the request that brought it."""
     barred: bool = False
-    """Marked, or forbidden to be kept: the origin is asked before each use."""
+    """Invalidated, or forbidden to be kept: the origin is asked before each use."""
 
     def is_fresh(self) -> bool:
         """RFC 9111 section 4.2."""

@@ -57,7 +57,7 @@ def test_what_the_client_asks_goes_before_it(control: bytes, action: Action) -> 
     assert action_after(70, MEANWHILE, b"Cache-Control: " + control) is action
 
 
-def test_what_a_soft_purge_has_marked_does_not_serve_meanwhile() -> None:
+def test_what_a_soft_purge_has_invalidated_does_not_serve_meanwhile() -> None:
     for seconds in (1, 70):
         assert action_after(seconds, replace(MEANWHILE, invalidated=True)) is REVALIDATE
 

@@ -1,4 +1,4 @@
-"""`webproxy purge` beside a whole cache daemon: what is gone is gone for every proxy, what is marked is told so."""
+"""`webproxy purge` beside a whole cache daemon: what is gone is gone for every proxy, what is invalidated says so."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def purge(queue: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def held(client: ChannelClient) -> dict[bytes, bool]:
-    """The keys that the cache has, and whether their objects are marked."""
+    """The keys that the cache has, and whether their objects are invalidated."""
     found = {}
     for key, body in OBJECTS.items():
         with client.get(key, Deadline.after(WATCHDOG_S), metadata_wanted=True) as transfer:
@@ -77,7 +77,7 @@ def held(client: ChannelClient) -> dict[bytes, bool]:
     ],
 )
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-def test_what_is_met_is_gone_or_marked(
+def test_what_is_met_is_gone_or_invalidated(
     yard: DaemonYard, filled: ChannelClient, key: str, printed: str, met: set[bytes], soft: bool
 ) -> None:
     done = purge(yard.queue, key, *["--soft"] * soft)

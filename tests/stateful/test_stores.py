@@ -201,17 +201,17 @@ class StoreMachine(RuleBasedStateMachine):
         assert not self.store.replace_metadata(key, 2**64 - 1, b"other")
 
     @rule(key=KEYS)
-    def mark(self, key: bytes) -> None:
+    def invalidate(self, key: bytes) -> None:
         assert self.store.invalidate(key) == (key in self.model.visible)
-        self.after_mark(lambda candidate: candidate == key)
+        self.after_invalidation(lambda candidate: candidate == key)
 
     @rule(prefix=PREFIXES)
     def invalidate_prefix(self, prefix: bytes) -> None:
         count = sum(key.startswith(prefix) for key in self.model.visible)
         assert self.store.invalidate_prefix(prefix) == count
-        self.after_mark(lambda candidate: candidate.startswith(prefix))
+        self.after_invalidation(lambda candidate: candidate.startswith(prefix))
 
-    def after_mark(self, matches: Callable[[bytes], bool]) -> None:
+    def after_invalidation(self, matches: Callable[[bytes], bool]) -> None:
         """What has no metadata is removed instead."""
         self.after_removal(matches, lambda item: not item.metadata)
         for item in (*self.model.visible.values(), *(item for _, item in self.writers)):
@@ -241,7 +241,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def readers_see_their_bytes(self) -> None:
-        """And the metadata and the mark of their open."""
+        """And the metadata and the validity of their open."""
         for stored, item, metadata, invalidated in self.readers:
             assert body_of(stored) == item.body
             assert (stored.version, stored.metadata, stored.invalidated) == (item.version, metadata, invalidated)
@@ -282,8 +282,8 @@ class DirectoryStoreMachine(StoreMachine):
         self.store = self.open_store()
 
     @precondition(lambda self: self.writers)
-    @rule(data=st.data(), point=st.sampled_from(["written", "synced", "renamed", "indexed"]), marks=st.booleans())
-    def purge_during_a_commit(self, data: st.DataObject, point: str, marks: bool) -> None:
+    @rule(data=st.data(), point=st.sampled_from(["written", "synced", "renamed", "indexed"]), invalidates=st.booleans())
+    def purge_during_a_commit(self, data: st.DataObject, point: str, invalidates: bool) -> None:
         """What was purged stays so when the process is killed then, or at the next step."""
         writer, item = self.writers[data.draw(st.integers(0, len(self.writers) - 1))]
         key = data.draw(st.one_of(st.just(item.key), KEYS))
@@ -294,9 +294,9 @@ class DirectoryStoreMachine(StoreMachine):
             if name == point and not steps:
                 steps.append("purging")
                 if prefix is None:
-                    (self.mark if marks else self.remove)(key=key)
+                    (self.invalidate if invalidates else self.remove)(key=key)
                 else:
-                    (self.invalidate_prefix if marks else self.remove_prefix)(prefix=prefix)
+                    (self.invalidate_prefix if invalidates else self.remove_prefix)(prefix=prefix)
                 steps.append("acknowledged")
             if "acknowledged" in steps:
                 self.a_kill_now_undoes_nothing(item)

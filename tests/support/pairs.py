@@ -93,7 +93,7 @@ class DictCache(Handler):
             reader.refuse()
 
     def purge(self, command: Command) -> int:
-        """Remove one, or all that begin with the key, or one with all below it, or mark them."""
+        """Remove one, or all that begin with the key, or one with all below it, or invalidate them."""
         self.commands.append(command)
         prefix = command.key if command.flags & PREFIX else command.key + b"\0"
         several = command.flags & (PREFIX | BELOW)

@@ -1,4 +1,4 @@
-"""`webproxy purge`: removes objects from the cache, or marks them stale.
+"""`webproxy purge`: removes objects from the cache, or invalidates them.
 
 It needs no running proxy: it sends commands to the cache itself, on the queue named by the proxy's settings. A key is a
 path, or a URL where Host selects the origin, and is normalised as the proxy normalises requests.
@@ -163,5 +163,5 @@ def _parser() -> argparse.ArgumentParser:
         help="name of the cache's command queue, if not the daemon's",
     )  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="the daemon's file of settings")
-    parser.add_argument("--soft", action="store_true", help="mark the objects stale instead of removing them")
+    parser.add_argument("--soft", action="store_true", help="invalidate the objects instead of removing them")
     return parser

@@ -39,7 +39,7 @@ class Purges:
         return any(address in network for network in self._networks)
 
     def serve(self, context: RequestContext) -> RequestOutcome:
-        """Remove everything stored for the URL, with all variants; with `X-Purge: soft` mark it stale instead.
+        """Remove everything stored for the URL, with all variants; with `X-Purge: soft` invalidate it instead.
 
         Raises:
             CacheUnavailable: the cache cannot be told.

@@ -122,7 +122,7 @@ class CacheUpdater:
         self._purge_quietly(key)
 
     def mark_stale(self, key: bytes) -> None:
-        """Mark one object stale: it is validated before each use from now on."""
+        """Invalidate one object (soft purge): it is validated before each use from now on."""
         self._purge_quietly(key, invalidate=True)
 
     def _purge_quietly(self, key: bytes, *, prefix: bool = False, invalidate: bool = False) -> None:
@@ -132,7 +132,7 @@ class CacheUpdater:
             log.info("object not purged", extra={"key": key, "reason": str(error)})
 
     def purge(self, key: bytes, *, soft: bool = False) -> int:
-        """Remove, or mark stale, everything stored for a key, including its variants; returns the number of objects.
+        """Remove, or invalidate, everything stored for a key, including its variants; returns the number of objects.
 
         Responses being fetched were requested before this, and are not stored.
 

@@ -399,7 +399,7 @@ def test_purge(store: MemoryStore) -> None:
 
 
 def facts_of(client: ChannelClient, key: bytes) -> tuple[bytes, bool]:
-    """Metadata and mark as a GET tells them."""
+    """Metadata, and whether it is invalidated, as a GET tells them."""
     with client.get(key, Deadline.after(10), metadata_wanted=True) as transfer:
         found = transfer.metadata, transfer.invalidated
         transfer.finish()
@@ -439,7 +439,7 @@ def test_update_given_up(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("prefix", [False, True])
-def test_mark(store: MemoryStore, prefix: bool) -> None:
+def test_invalidate(store: MemoryStore, prefix: bool) -> None:
     """The object stays and says so, until a PUT or an UPDATE; one without metadata is removed."""
     for key in (b"/a/1", b"/a/2", b"/b"):
         put(store, key, b"x", b"facts")
@@ -459,14 +459,14 @@ def test_mark(store: MemoryStore, prefix: bool) -> None:
         assert client.purge(b"/none", Deadline.after(10), invalidate=True) == 0
 
 
-@pytest.mark.parametrize("mark", [False, True])
-def test_files_are_neither_updated_nor_purged(store: MemoryStore, tmp_path: Path, mark: bool) -> None:
+@pytest.mark.parametrize("invalidate", [False, True])
+def test_files_are_neither_updated_nor_purged(store: MemoryStore, tmp_path: Path, invalidate: bool) -> None:
     (tmp_path / "file").write_bytes(b"file")
     static = StaticDirectory(str(tmp_path))
     with served(handler_of(store, static)) as client:
         assert fetch(client, b"/file")[1] == b"file"
         for prefix in (False, True):
-            assert client.purge(b"/file", Deadline.after(10), prefix=prefix, invalidate=mark) == 0
+            assert client.purge(b"/file", Deadline.after(10), prefix=prefix, invalidate=invalidate) == 0
         assert not client.update(b"/file", 0, b"facts", Deadline.after(10))
         assert facts_of(client, b"/file") == (b"", False)
         assert fetch(client, b"/file")[1] == b"file"
@@ -479,8 +479,8 @@ def test_files_are_neither_updated_nor_purged(store: MemoryStore, tmp_path: Path
         pytest.param(CommandKind.UPDATE, 0, 1, PREAMBLE, id="update-with-a-body"),
         pytest.param(CommandKind.UPDATE, 1, 1, PREAMBLE, id="update-that-announces-a-body"),
         pytest.param(CommandKind.UPDATE, 1, 0, PREAMBLE, id="update-of-another-length"),
-        pytest.param(CommandKind.UPDATE, 0, 0, PREAMBLE | FLAGGED, id="marked-update"),
-        pytest.param(CommandKind.PUT, 1, 1, PREAMBLE | FLAGGED, id="marked-put"),
+        pytest.param(CommandKind.UPDATE, 0, 0, PREAMBLE | FLAGGED, id="flagged-update"),
+        pytest.param(CommandKind.PUT, 1, 1, PREAMBLE | FLAGGED, id="flagged-put"),
         pytest.param(CommandKind.PUT, 1, 2, PREAMBLE, id="put-of-another-length"),
     ],
 )
@@ -560,7 +560,7 @@ def published(client: ChannelClient, hot_table: HotTable, key: bytes) -> HotTabl
     return found
 
 
-@pytest.mark.parametrize("way", ["put", "update", "purge", "prefix", "mark", "mark prefix"])
+@pytest.mark.parametrize("way", ["put", "update", "purge", "prefix", "invalidate", "invalidate prefix"])
 def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: str) -> None:
     put(store, b"/hot", b"old", b"facts")
     put(store, b"/other", b"other")
@@ -584,8 +584,8 @@ def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: 
             assert published(client, hot_table, b"/hot")[1:3] == (b"newer", b"old")
 
 
-def test_marked_object_is_not_on_the_hot_table_before_it_was_updated(store: MemoryStore) -> None:
-    """A hot table could not tell of the mark."""
+def test_invalidated_object_is_not_on_the_hot_table_before_it_was_updated(store: MemoryStore) -> None:
+    """A hot table could not tell of it."""
     put(store, b"/hot", b"body", b"facts")
     store.invalidate(b"/hot")
     with on_a_hot_table(store) as (client, hot_table):

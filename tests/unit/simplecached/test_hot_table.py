@@ -121,7 +121,7 @@ def test_large_file_of_somebody_else(hot: HotObjects, hot_table: HotTable, tmp_p
     files.close()
 
 
-def test_marked_object(hot: HotObjects, hot_table: HotTable) -> None:
+def test_invalidated_object(hot: HotObjects, hot_table: HotTable) -> None:
     store = MemoryStore(1000, 10)
     put(store, KEY, b"body", b"facts")
     store.invalidate(KEY)
@@ -139,7 +139,7 @@ def test_marked_object(hot: HotObjects, hot_table: HotTable) -> None:
         (INVALIDATE, [False, True, True]),
         (PREFIX | INVALIDATE, [False, False, True]),
     ],
-    ids=["key", "prefix", "mark", "mark-prefix"],
+    ids=["key", "prefix", "invalidate", "invalidate-prefix"],
 )
 def test_purge(hot: HotObjects, hot_table: HotTable, flags: int, left: list[bool]) -> None:
     keys = [KEY, KEY + b"/more", b"/other"]

@@ -79,7 +79,7 @@ UPDATE_WIRE = (
     + b"\x10/gf-1-00000000-0" + struct.pack("<QQ", 3, 512)
     + b"/a"
 )  # fmt: skip
-MARK_WIRE = b"GFC\x01" + bytes([2, 3, 3, 3]) + bytes(56) + struct.pack("<HH", 0, 2) + b"/a"
+INVALIDATE_WIRE = b"GFC\x01" + bytes([2, 3, 3, 3]) + bytes(56) + struct.pack("<HH", 0, 2) + b"/a"
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ MARK_WIRE = b"GFC\x01" + bytes([2, 3, 3, 3]) + bytes(56) + struct.pack("<HH", 0,
             id="update",
         ),
         pytest.param(
-            MARK_WIRE,
+            INVALIDATE_WIRE,
             Command(CommandKind.PURGE, b"/a", flags=PREFIX | INVALIDATE, priority=int(Priority.URGENT)),
-            id="mark",
+            id="invalidate",
         ),
     ],
 )
-def test_bytes_of_update_and_mark(wire: bytes, command: Command) -> None:
+def test_bytes_of_update_and_invalidate(wire: bytes, command: Command) -> None:
     assert encode(command) == wire
     assert decode(wire) == command
 

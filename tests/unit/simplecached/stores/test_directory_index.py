@@ -52,7 +52,7 @@ def test_rows_come_back_in_the_order_of_use(path: str) -> None:
     assert rows_in(path) == [(entry(3), 3), (entry(1), 9)]
 
 
-def test_marks_and_other_metadata(path: str) -> None:
+def test_invalidation_and_other_metadata(path: str) -> None:
     index = DirectoryIndex(path)
     for version in (1, 2, 3, 4):
         add(index, entry(version), version)
@@ -103,7 +103,7 @@ def test_a_refused_write_leaves_no_half(path: str) -> None:
 
 
 def test_who_purges_meets_the_row_or_the_question_for_it(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A removal or a mark that comes when the question has been answered waits until the row is there."""
+    """A removal or an invalidation that comes when the question has been answered waits until the row is there."""
     waits = threading.Event()
     with monkeypatch.context() as patch:
         patch.setattr(threading, "Lock", partial(LockThatTells, waits))
@@ -156,14 +156,14 @@ def test_a_damaged_page_is_found_at_the_start(path: str) -> None:
     assert rows_in(path) == []
 
 
-@pytest.mark.parametrize("layout_version", [1, 99])
+@pytest.mark.parametrize("layout_version", [2, 99])
 def test_another_layout_starts_empty(path: str, layout_version: int) -> None:
     index = DirectoryIndex(path)
     add(index, entry(1), 1)
     index.close()
     database = sqlite3.connect(path)
-    if layout_version == 1:
-        database.execute("ALTER TABLE objects DROP COLUMN marked")
+    if layout_version == 2:
+        database.execute("ALTER TABLE objects RENAME COLUMN invalidated TO marked")
     database.execute(f"PRAGMA user_version = {layout_version}")
     database.close()
     assert rows_in(path) == []

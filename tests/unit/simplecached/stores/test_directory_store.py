@@ -77,7 +77,7 @@ class TestRestart:
         stats = store.stats()
         assert (stats.objects_count, stats.objects_bytes, stats.used_bytes) == (3, 5, 9)
 
-    def test_marks_and_new_metadata_survive(self, start: Callable[..., DirectoryStore]) -> None:
+    def test_invalidation_and_new_metadata_survive(self, start: Callable[..., DirectoryStore]) -> None:
         store = start()
         for key in (b"/a", b"/b", b"/c"):
             put(store, key, b"body", b"old")
@@ -99,18 +99,18 @@ class TestRestart:
         ]
         assert store.stats().used_bytes == 7 + 9 + 7 + 3
 
-    def test_a_mark_that_comes_during_the_commit_survives(
+    def test_an_invalidation_that_comes_during_the_commit_survives(
         self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = start()
         writer = store.begin(b"/a", 0, b"m")
         add = DirectoryIndex.add
 
-        def add_and_mark(rows: DirectoryIndex, entry: Callable[[], Entry | None], used_tick: int) -> None:
+        def add_and_invalidate(rows: DirectoryIndex, entry: Callable[[], Entry | None], used_tick: int) -> None:
             add(rows, entry, used_tick)
             store.invalidate(b"/a")
 
-        monkeypatch.setattr(DirectoryIndex, "add", add_and_mark)
+        monkeypatch.setattr(DirectoryIndex, "add", add_and_invalidate)
         writer.commit()
         store.close()
         assert [entry.invalidated for entry in start().entries()] == [True]
@@ -317,10 +317,10 @@ class TestRefusingMedium:
         assert [entry.key for entry in store.entries()] == [b"a"]  # the removed one does not come back
         assert len(files_below(path)) == 1
 
-    def test_an_index_that_takes_no_metadata_and_no_marks(
+    def test_an_index_that_takes_no_metadata_and_no_invalidation(
         self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The old metadata stays; what a restart would bring back without its mark is removed."""
+        """The old metadata stays; what a restart would bring back as valid is removed."""
 
         def full(*arguments: object) -> None:
             raise StoreUnavailable("write to", "index", errno.ENOSPC)

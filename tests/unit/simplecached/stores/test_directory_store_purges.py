@@ -33,8 +33,8 @@ def path(tmp_path: Path) -> str:
 @pytest.fixture
 def store(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[InterruptedDirectoryStore]:
     with monkeypatch.context() as patch:
-        # The purges of these tests are other threads', but made by the one whose step they come before: a mark would
-        # wait for ever for the replacement that it interrupts.
+        # The purges of these tests are other threads', but made by the one whose step they come before: an
+        # invalidation would wait for ever for the replacement that it interrupts.
         patch.setattr(threading, "Lock", threading.RLock)
         store = InterruptedDirectoryStore(path, 30)
     yield store
@@ -63,8 +63,8 @@ class Aside:
 
         store.around(step, first)
 
-    def leaves_unmarked(self, key: bytes) -> bool:
-        """Whether a kill would have left the key without a mark; the step must have been reached."""
+    def leaves_valid(self, key: bytes) -> bool:
+        """Whether a kill would have left the key valid; the step must have been reached."""
         assert self.left is not None
         return any(entry.key == key and not entry.invalidated for entry in self.left)
 
@@ -87,26 +87,26 @@ class TestNamesOnTheirWayOut:
         put(store, b"key", b"old", b"m")
         aside = Aside(path, store, "unpublish", purge)
         put(store, b"key", b"new", b"m")
-        assert not aside.leaves_unmarked(b"key")
+        assert not aside.leaves_valid(b"key")
 
     def test_evicted(self, path: str, store: Store, purge: Callable[[], int]) -> None:
         put(store, b"key", b"old", b"m")
         aside = Aside(path, store, "unpublish", purge)
         put(store, b"other", bytes(30))
-        assert not aside.leaves_unmarked(b"key")
+        assert not aside.leaves_valid(b"key")
 
     def test_evicted_for_longer_metadata(self, path: str, store: Store, purge: Callable[[], int]) -> None:
         put(store, b"key", b"old", b"m")
         put(store, b"other", bytes(20), b"m")
         aside = Aside(path, store, "unpublish", purge)
         assert store.replace_metadata(b"other", 0, bytes(10)) is True
-        assert not aside.leaves_unmarked(b"key")
+        assert not aside.leaves_valid(b"key")
 
     def test_purged_by_somebody_else(self, path: str, store: Store, purge: Callable[[], int]) -> None:
         put(store, b"key", b"old", b"m")
         aside = Aside(path, store, "unpublish", purge)
         assert store.remove(b"key") is True
-        assert not aside.leaves_unmarked(b"key")
+        assert not aside.leaves_valid(b"key")
 
     def test_overtaken_by_a_younger_commit(self, path: str, store: Store, purge: Callable[[], int]) -> None:
         def overtaken(publish: Callable[[], None]) -> None:
@@ -117,7 +117,7 @@ class TestNamesOnTheirWayOut:
         store.around("publish", overtaken)
         aside = Aside(path, store, "destroy", purge)
         put(store, b"key", b"old", b"m")
-        assert not aside.leaves_unmarked(b"key")
+        assert not aside.leaves_valid(b"key")
 
 
 class TestCommitUnderWay:
@@ -136,7 +136,7 @@ class TestCommitUnderWay:
         committing = threading.Thread(target=put, args=(store, b"key", b"new"))
         committing.start()
         assert syncing.wait(WATCHDOG_S)
-        assert purge() == 1  # without metadata a mark removes too
+        assert purge() == 1  # without metadata an invalidation removes too
         assert get(store, b"other") == b"other"
         synced.set()
         committing.join()
@@ -147,7 +147,7 @@ class TestCommitUnderWay:
     def test_an_index_that_takes_no_purge(
         self, path: str, store: Store, purge: Callable[[], int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Then the file is gone, and the object with it, marked or not."""
+        """Then the file is gone, and the object with it, invalidated or not."""
 
         def purged(publish: Callable[[], None]) -> None:
             publish()
@@ -201,8 +201,8 @@ class TestUpdateUnderWay:
         assert files_below(path) == []
 
     @pytest.mark.parametrize("way", ["invalidate", "invalidate_prefix"])
-    def test_memory_and_medium_agree_on_marks(self, path: str, store: Store, way: str) -> None:
-        """Marks and replacements from several threads, in any order."""
+    def test_memory_and_medium_agree_on_invalidation(self, path: str, store: Store, way: str) -> None:
+        """Invalidations and replacements from several threads, in any order."""
         put(store, b"key", b"body", b"m")
 
         def work(change: Callable[[], object]) -> None:

@@ -80,7 +80,7 @@ def test_what_has_no_validator_is_fetched(lines: tuple[bytes, ...], action: Acti
     assert decision_after(61, kept(MINUTE, *lines)) == Decision(action, b"stale", 61)
 
 
-MARKED = replace(kept(MINUTE, ETAG), invalidated=True)
+INVALIDATED = replace(kept(MINUTE, ETAG), invalidated=True)
 
 
 NEVER = -math.inf
@@ -106,10 +106,10 @@ def limits(stored: StoredResponse, *wishes: bytes) -> tuple[float, float]:
         ({}, (b"Cache-Control: only-if-cached",), Action.ONLY_IF_CACHED_MISS, (NEVER, 60 + DAY_S)),
     ],
 )
-def test_a_marked_response_is_stale(
+def test_an_invalidated_response_is_stale(
     changes: dict[str, int], wishes: tuple[bytes, ...], action: Action, until: tuple[float, float]
 ) -> None:
-    stored = replace(MARKED, **changes)
+    stored = replace(INVALIDATED, **changes)
     assert decision_after(5, stored, *wishes) == Decision(action, b"stale", 5)
     assert limits(stored, *wishes) == until
 

@@ -35,7 +35,7 @@ def test_the_field_block_comes_back_as_it_is_sent() -> None:
     assert decode(DATA).fields.block == b'ETag: "a"\r\nDate: x\r\n'
 
 
-def test_the_mark_is_the_caches_word() -> None:
+def test_invalidation_is_the_caches_word() -> None:
     assert encode(replace(PLAIN, invalidated=True)) == DATA
     assert not decode(DATA).invalidated
     assert decode(DATA, invalidated=True) == replace(PLAIN, invalidated=True)

@@ -100,7 +100,7 @@ def test_it_is_as_it_was_found_until_something_comes_of_it(pair: MemoryPair, sto
     assert not store.is_as_found(part)
     invalidated = store.find(b"/x", request())
     assert invalidated is not None
-    assert store.is_as_found(invalidated), "it was marked already"
+    assert store.is_as_found(invalidated), "it was invalidated already"
     pair.cache.entries[KEY] = entry._replace(version=part.version + 1)
     assert not store.is_as_found(part)
     store.drop(b"/x")

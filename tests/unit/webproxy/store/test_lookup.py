@@ -64,7 +64,7 @@ def test_a_plain_response(pair: MemoryPair, lookup: ObjectLookup) -> None:
     assert pair.is_whole()
 
 
-def test_a_marked_one_says_so(pair: MemoryPair, lookup: ObjectLookup) -> None:
+def test_an_invalidated_one_says_so(pair: MemoryPair, lookup: ObjectLookup) -> None:
     pair.store(b"/x", BODY, encode(PLAIN))
     pair.cache.entries[b"/x"] = pair.cache.entries[b"/x"]._replace(invalidated=True)
     assert stored_of(find(lookup)).invalidated

@@ -151,7 +151,7 @@ def test_a_purge_waits_for_what_is_being_stored_and_says_when_it_did_not_end(pai
     assert revoked == [b"/x", b"/x"]
 
 
-def test_one_object_is_marked(pair: MemoryPair, writer: CacheUpdater) -> None:
+def test_one_object_is_invalidated(pair: MemoryPair, writer: CacheUpdater) -> None:
     for key in (b"/x", b"/x\0"):
         pair.store(key, b"abc", encode(STORED))
     writer.mark_stale(b"/x")
