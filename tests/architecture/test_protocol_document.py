@@ -20,10 +20,10 @@ from webproxy.caching.index_codec import encode_index
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import encode as encode_response
 from webproxy.caching.variants import VARIANTS_MAX, Variant, VariantIndex
-from webproxy.getfile.messages import LENGTH_MAX, PATH_BYTES_MAX, REQUEST_BYTES_MAX
+from webproxy.getfile import LENGTH_MAX, PATH_BYTES_MAX, REQUEST_BYTES_MAX
 from webproxy.http.fields import Fields
+from webproxy.serving.new_connection import UNDECIDED_BYTES_MAX
 from webproxy.store.lookup import KEY_BYTES_MAX
-from webproxy.transport.sniffing import UNDECIDED_BYTES_MAX
 
 _DOCUMENT = "docs/protocol.md"
 

@@ -8,8 +8,7 @@ from shmchannel.streams.layout import HEADER_BYTES
 from tests.support.client import ask, connect, receive_to_end
 from tests.support.contents import write_files
 from tests.support.waiting import wait_until
-from webproxy.getfile import ok_header, request_bytes
-from webproxy.getfile.messages import Wire
+from webproxy.getfile import Wire, ok_header, request_bytes
 
 TEN_MEGABYTES = 10_000_000
 

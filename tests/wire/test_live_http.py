@@ -14,7 +14,7 @@ from tests.support.client import receive_to_end
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.http_wire import HttpClient
 from tests.wire.http_corpus import LARGE, READ, REFUSED, HttpCase
-from webproxy.transport.sniffing import Spoken, spoken_by
+from webproxy.serving.new_connection import Spoken, spoken_by
 from workloads.origin_stub import OriginStub, Request, Route
 
 INVALID = b"GETFILE INVALID\r\n\r\n"

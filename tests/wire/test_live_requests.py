@@ -14,8 +14,7 @@ from tests.support.client import connect, raw, receive_to_end
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import wait_until
 from tests.wire.corpus import INCOMPLETE_REQUESTS, INVALID_REQUESTS, VALID_REQUESTS, RequestCase
-from webproxy.getfile import Status, Violation, Wire, ok_header, refusal
-from webproxy.getfile.messages import SCHEME
+from webproxy.getfile import SCHEME, Status, Violation, Wire, ok_header, refusal
 
 LONG_S = "3600"  # a time limit that does not come into play
 SHORT_S = "0.2"

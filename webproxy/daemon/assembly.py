@@ -29,10 +29,11 @@ from webproxy.fetch.table import FetchTable
 from webproxy.origin.client import OriginClient
 from webproxy.origin.forwarded_request import ForwardedRequest
 from webproxy.origin.via import Via
-from webproxy.serving.acceptor import Acceptor, Protocols
+from webproxy.serving.acceptor import Acceptor, WorkerDemand, open_listener
 from webproxy.serving.http1_server import Http1Server, HttpLimits
-from webproxy.serving.parking import ParkingLot
-from webproxy.serving.run_queue import RunQueue, WorkerDemand
+from webproxy.serving.new_connection import Protocols
+from webproxy.serving.parking import IdleConnections, ParkingLot
+from webproxy.serving.run_queue import RunQueue
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.fill import CacheFills
 from webproxy.store.getfile_variants import GetfileVariants
@@ -41,8 +42,6 @@ from webproxy.store.store import NoStore, Store
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_stream import RateLimit, Shutdown
-from webproxy.transport.keepalive import IdleConnections
-from webproxy.transport.listener import open_listener
 
 
 def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:

@@ -18,7 +18,8 @@ from webproxy.daemon.config import ProxyConfig
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import HttpRequestHandler
 from webproxy.fetch.table import FetchTable
-from webproxy.serving.acceptor import Acceptor, Protocols
+from webproxy.serving.acceptor import Acceptor
+from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.store.cache_client import CacheClient

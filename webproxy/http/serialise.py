@@ -6,6 +6,7 @@ Requests to an origin are serialised by libcurl.
 from __future__ import annotations
 
 import functools
+from http import HTTPStatus
 
 from webproxy.http.fields import Fields
 from webproxy.http.syntax import is_field_block, is_line_text
@@ -14,61 +15,13 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHUNK_END = b"\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
-REASONS = {
-    100: b"Continue",
-    101: b"Switching Protocols",
-    103: b"Early Hints",
-    200: b"OK",
-    201: b"Created",
-    202: b"Accepted",
-    203: b"Non-Authoritative Information",
-    204: b"No Content",
-    205: b"Reset Content",
-    206: b"Partial Content",
-    300: b"Multiple Choices",
-    301: b"Moved Permanently",
-    302: b"Found",
-    303: b"See Other",
-    304: b"Not Modified",
-    305: b"Use Proxy",
-    307: b"Temporary Redirect",
-    308: b"Permanent Redirect",
-    400: b"Bad Request",
-    401: b"Unauthorized",
-    402: b"Payment Required",
-    403: b"Forbidden",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    406: b"Not Acceptable",
-    407: b"Proxy Authentication Required",
-    408: b"Request Timeout",
-    409: b"Conflict",
-    410: b"Gone",
-    411: b"Length Required",
-    412: b"Precondition Failed",
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus} | {
     413: b"Content Too Large",
     414: b"URI Too Long",
-    415: b"Unsupported Media Type",
     416: b"Range Not Satisfiable",
-    417: b"Expectation Failed",
-    421: b"Misdirected Request",
     422: b"Unprocessable Content",
-    425: b"Too Early",
-    426: b"Upgrade Required",
-    428: b"Precondition Required",
-    429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large",
-    451: b"Unavailable For Legal Reasons",
-    500: b"Internal Server Error",
-    501: b"Not Implemented",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-    505: b"HTTP Version Not Supported",
-    508: b"Loop Detected",
-    511: b"Network Authentication Required",
 }
-"""The standard reason phrases (RFC 9110 section 15, RFC 5842, RFC 6585, RFC 7725, RFC 8297, RFC 8470)."""
+"""The standard reason phrases; those that RFC 9110 renamed are older in some versions of Python."""
 
 
 @functools.lru_cache(maxsize=128)

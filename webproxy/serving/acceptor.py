@@ -4,9 +4,8 @@ Every worker waits on an epoll of its own in which these are registered, queue a
 the kernel wakes one worker for a connection instead of all. A worker that has just finished tries to accept before it
 waits: under load no wait is needed at all.
 
-NewConnection is a client's connection until it is known what it asks for; Protocols says who serves that then. A worker
-that accepts a connection mostly finds the whole request there, and no NewConnection is made. One that has sent too
-little to tell idles like any other connection, for as long as a request may take to come.
+Accepted connections inherit the listener's options; open_listener() sets them. WorkerDemand looks at the same sources
+as the workers do, and takes nothing.
 """
 
 from __future__ import annotations
@@ -17,156 +16,72 @@ import logging
 import os
 import select
 import socket
+import struct
 import threading
-from time import monotonic
 
-from shmchannel.streams.admission import Ticket
-from webproxy.errors import ClientGone
-from webproxy.exchange.getfile_request import GetfileRequest, GetfileRequestHandler
-from webproxy.getfile import RemoteProtocolError, Status, Wire, parse_request, refusal
-from webproxy.serving.http1_server import Http1Server
+from webproxy.errors import ClientGone, StartupError
+from webproxy.getfile import RemoteProtocolError
+from webproxy.serving.new_connection import NewConnection, Protocols
+from webproxy.serving.parking import IdleConnections
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream
-from webproxy.transport.job import Done, Idles, Job, Outcome
-from webproxy.transport.keepalive import IdleConnections
-from webproxy.transport.listener import BACKLOG
-from webproxy.transport.sniffing import Spoken, leans_to_http, spoken_by
+from webproxy.transport.job import Job
 
 log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.25
+BACKLOG = 1024
+STAY_MICROSECONDS = 20_000
+"""How long a worker waits for more data on a connection before it idles without a worker."""
+SEND_MICROSECONDS = 20_000
+"""How long one send() waits for the client: the longest time a slow client delays others."""
+
+_REMEDIES = {
+    errno.EADDRINUSE: "another process listens there: choose another -p",
+    errno.EACCES: "a port this low needs a privilege: give the process CAP_NET_BIND_SERVICE (systemd:"
+    " AmbientCapabilities=CAP_NET_BIND_SERVICE), lower net.ipv4.ip_unprivileged_port_start by sysctl,"
+    " or choose -p 1024 or above",
+}
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-"""With fewer descriptors there is no other way to answer."""
 
 
-class Protocols:
-    """The protocols spoken on the port: getfile, HTTP or both. Shared by all workers."""
+def open_listener(host: str, port: int) -> socket.socket:
+    """A non-blocking listening socket on an IPv4 or IPv6 address or name.
 
-    def __init__(
-        self,
-        getfile: GetfileRequestHandler | None,
-        http: Http1Server | None,
-        idle: IdleConnections,
-        wire: Wire,
-        *,
-        request_timeout_s: float,
-        connections_max: int,
-    ) -> None:
-        self._getfile = getfile
-        self._http = http
-        self._idle = idle
-        self._wire = wire
-        self.request_timeout_s = request_timeout_s
-        self._connections_max = connections_max
-        self.invalid_total = 0
+    Accepted sockets inherit TCP_NODELAY and a kernel send timeout of SEND_MICROSECONDS. TCP_DEFER_ACCEPT makes the
+    kernel hold a connection until its request arrives, so the worker that accepts it can read the request at once
+    (tcp(7)). A silent connection is handed over after a second anyway.
 
-    def job_for(self, fd: int, data: bytes) -> Job | None:
-        """The job for a connection with these first bytes; None while undecided, or while the request is incomplete.
-
-        Raises:
-            RemoteProtocolError: no protocol matches.
-        """
-        spoken = self._spoken_by(data)
-        if spoken is Spoken.HTTP and self._http is not None:
-            return self._http.connect(fd, data)
-        if spoken is Spoken.GETFILE and self._getfile is not None:
-            path = parse_request(data)
-            return None if path is None else GetfileRequest(self._getfile, fd, path)
-        return None
-
-    def _spoken_by(self, data: bytes) -> Spoken:
-        if self._http is None:
-            return Spoken.GETFILE
-        return spoken_by(data) if self._getfile is not None else Spoken.HTTP
-
-    @property
-    def are_full(self) -> bool:
-        """True while no connection can be kept for a request that is still to come."""
-        return self._idle.count >= self._connections_max
-
-    def refuse(self, fd: int, data: bytes, status: int) -> None:
-        """The rest of the request does not come; `status` says why to a client of HTTP. Never blocks."""
-        if self._http is not None and leans_to_http(data):
-            self._http.refuse(fd, status)
-        elif self._getfile is not None:
-            self.refuse_invalid(fd)
-
-    def refuse_invalid(self, fd: int) -> None:
-        """The bytes are not a request of any protocol. Never blocks."""
-        self.invalid_total += 1
-        self._send(fd, refusal(Status.INVALID, self._wire))
-
-    def refuse_overload(self, fd: int, data: bytes) -> None:
-        """The limit of connections is reached. Never blocks."""
-        is_http = self._spoken_by(data) is Spoken.HTTP or (self._http is not None and leans_to_http(data))
-        self._send(fd, _UNAVAILABLE if is_http else refusal(Status.ERROR, self._wire))
-
-    def _send(self, fd: int, data: bytes) -> None:
-        with contextlib.suppress(ClientGone):
-            sockets.send(fd, data)
-
-
-class NewConnection:
-    """A job that becomes another one as soon as its first bytes tell which."""
-
-    __slots__ = ("_data", "_protocols", "_until", "expires", "fd", "is_watched", "ticket")
-
-    def __init__(self, protocols: Protocols, fd: int, data: bytes) -> None:
-        self._protocols = protocols
-        self.fd = fd
-        self._data = data
-        self._until = monotonic() + protocols.request_timeout_s
-        self.expires = 0.0
-        self.is_watched = False
-        self.ticket: Ticket | None = None
-
-    @property
-    def path(self) -> bytes:
-        """Not known yet."""
-        return b""
-
-    @property
-    def stream(self) -> ClientStream:
-        """Never waits for its client to read."""
-        raise NotImplementedError
-
-    @property
-    def in_head(self) -> bool:
-        """A request has begun to arrive."""
-        return bool(self._data)
-
-    def run(self) -> Outcome:
-        """See what has come, and be the request that it is."""
-        protocols = self._protocols
-        try:
-            received = sockets.receive(self.fd)
-            self._data += received or b""
-            job = protocols.job_for(self.fd, self._data) if self._data else None
-        except ClientGone:
-            return Done(self)
-        except RemoteProtocolError:
-            protocols.refuse_invalid(self.fd)
-            return Done(self)
-        if job is not None:
-            return job.run()
-        if received == b"":
-            protocols.refuse(self.fd, self._data, 400)
-            return Done(self)
-        if protocols.are_full:
-            protocols.refuse_overload(self.fd, self._data)
-            return Done(self)
-        return Idles(self, self._until - monotonic())
-
-    def expire(self) -> Outcome:
-        """The rest has not arrived in time."""
-        self._protocols.refuse(self.fd, self._data, 408)
-        return Done(self)
-
-    def close(self) -> None:
-        """The process ends."""
-        sockets.close(self.fd)
+    Raises:
+        StartupError: the address cannot be listened on.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartupError(f"host {host!r} is not an address to listen on: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise StartupError(
+            f"host {host!r} is not an address to listen on: a part of it is empty or too long"
+        ) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, SEND_MICROSECONDS))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, STAY_MICROSECONDS))
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        remedy = _REMEDIES.get(error.errno or 0, "check --host and -p")
+        raise StartupError(
+            f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)} ({remedy})"
+        ) from error
+    return listener
 
 
 class Acceptor:
@@ -315,3 +230,27 @@ class Acceptor:
             wait.close()
         if self._reserve_fd >= 0:
             os.close(self._reserve_fd)
+
+
+class WorkerDemand:
+    """Tells a job that could yield whether others need its worker. It looks only, and takes nothing in."""
+
+    def __init__(
+        self, run_queue: RunQueue, listener: socket.socket, idle: IdleConnections, idle_workers: list[bool]
+    ) -> None:
+        """`idle_workers` has an item for each worker: True while it only waits for work."""
+        self._run_queue = run_queue
+        self._idle_workers = idle_workers
+        self._arrivals = select.epoll()
+        self._arrivals.register(listener, select.EPOLLIN)
+        self._arrivals.register(idle.fileno(), select.EPOLLIN)
+
+    def others_wait(self) -> bool:
+        """True when every worker is busy, and a job in the queue, a new connection or a next request needs one."""
+        if any(self._idle_workers):
+            return False
+        return self._run_queue.waiting > 0 or bool(self._arrivals.poll(0, 1))
+
+    def close(self) -> None:
+        """Close the epoll; no further calls are allowed."""
+        self._arrivals.close()

@@ -30,12 +30,11 @@ from webproxy.exchange.fast_path import MemoizedRequest
 from webproxy.exchange.response_heads import CLOSES, ResponseHeads
 from webproxy.http.errors import HttpError
 from webproxy.http.messages import RequestHead
-from webproxy.serving.parking import ParkingLot
+from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream, Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, Idles, Outcome, RequestOutcome, WaitsFor
-from webproxy.transport.keepalive import IdleConnections
 
 log = logging.getLogger(__name__)
 

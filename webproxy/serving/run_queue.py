@@ -1,4 +1,4 @@
-"""RunQueue: the jobs that can run and wait for a worker; and WorkerDemand, which tells whether any work waits.
+"""RunQueue: the jobs that can run and wait for a worker.
 
 **States.** A job is in one of two lines, for new jobs and for jobs that come back from a wait, or has left. New jobs
 come from the acceptor while it closes; the others from whoever saw the awaited event: the parking thread, the previous
@@ -23,12 +23,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import socket
 from collections import deque
 
 from webproxy.transport.job import Job
-from webproxy.transport.keepalive import IdleConnections
 
 
 class RunQueue:
@@ -86,27 +83,3 @@ class RunQueue:
             while line:
                 line.popleft().close()
         os.close(self._fd)
-
-
-class WorkerDemand:
-    """Tells a job that could yield whether others need its worker. It looks only, and takes nothing in."""
-
-    def __init__(
-        self, run_queue: RunQueue, listener: socket.socket, idle: IdleConnections, idle_workers: list[bool]
-    ) -> None:
-        """`idle_workers` has an item for each worker: True while it only waits for work."""
-        self._run_queue = run_queue
-        self._idle_workers = idle_workers
-        self._arrivals = select.epoll()
-        self._arrivals.register(listener, select.EPOLLIN)
-        self._arrivals.register(idle.fileno(), select.EPOLLIN)
-
-    def others_wait(self) -> bool:
-        """True when every worker is busy, and a job in the queue, a new connection or a next request needs one."""
-        if any(self._idle_workers):
-            return False
-        return self._run_queue.waiting > 0 or bool(self._arrivals.poll(0, 1))
-
-    def close(self) -> None:
-        """Close the epoll; no further calls are allowed."""
-        self._arrivals.close()

@@ -92,7 +92,24 @@ _MORE = int(socket.MSG_MORE)
 _SMALL_FLAGS_MORE = _SMALL_FLAGS | _MORE
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _CLOEXEC = int(socket.SOCK_CLOEXEC)
-_local = threading.local()
+
+
+class _OfThread(threading.local):
+    """What calls of one thread point the kernel to, with the addresses that ctypes is given."""
+
+    def __init__(self) -> None:
+        self.buffer: Any = ctypes.create_string_buffer(_RECEIVE_BYTES)
+        self.event = _EpollEvent()
+        self.event_address = ctypes.addressof(self.event)
+        self.watched = _PollFd()
+        self.watched_address = ctypes.addressof(self.watched)
+        self.message = _Message()
+        self.message_address = ctypes.addressof(self.message)
+        self.message.parts = self.message_address + _Message.header.offset
+        self.message.part_count = 2
+
+
+_local = _OfThread()
 
 
 def accept(listener_fd: int) -> int | None:
@@ -120,9 +137,7 @@ def receive(fd: int, *, waits: bool = False) -> bytes | None:
     Raises:
         ClientGone: the connection is broken.
     """
-    buffer: Any = getattr(_local, "buffer", None)
-    if buffer is None:
-        buffer = _local.buffer = ctypes.create_string_buffer(_RECEIVE_BYTES)
+    buffer = _local.buffer
     count: int = _recv_waiting(fd, buffer, _RECEIVE_BYTES, 0) if waits else _recv(fd, buffer, _RECEIVE_BYTES, _DONTWAIT)
     if count >= 0:
         data: bytes = buffer[:count]  # a slice takes a tenth of the time of ctypes.string_at()
@@ -185,22 +200,12 @@ def send_with_header(fd: int, header: bytes, address: int, count: int) -> int:
 
     Returns how many bytes of both together the kernel accepted. Raises as send().
     """
-    message = _own_message()
+    message = _local.message
     message.header = header
     message.header_bytes = len(header)
     message.body = address
     message.body_bytes = count
     return _sent(_sendmsg(fd, _local.message_address, _SMALL_FLAGS))
-
-
-def _own_message() -> _Message:
-    message: _Message | None = getattr(_local, "message", None)
-    if message is None:
-        message = _local.message = _Message()
-        message.parts = ctypes.addressof(message) + _Message.header.offset
-        message.part_count = 2
-        _local.message_address = ctypes.addressof(message)
-    return message
 
 
 def _sent(count: int) -> int:
@@ -234,10 +239,7 @@ def has_room(fd: int) -> bool:
 
 
 def _is_ready(fd: int, events: int) -> bool:
-    watched = getattr(_local, "watched", None)
-    if watched is None:
-        watched = _local.watched = _PollFd()
-        _local.watched_address = ctypes.addressof(watched)
+    watched = _local.watched
     watched.fd = fd
     watched.events = events
     return bool(_poll(_local.watched_address, 1, 0) > 0)
@@ -284,8 +286,4 @@ def unwatch(epoll_fd: int, fd: int) -> None:
 
 def take_ready(epoll_fd: int) -> int | None:
     """One ready descriptor of an epoll, or None; never waits."""
-    event = getattr(_local, "event", None)
-    if event is None:
-        event = _local.event = _EpollEvent()
-        _local.event_address = ctypes.addressof(event)
-    return event.fd if _epoll_wait(epoll_fd, _local.event_address, 1, 0) > 0 else None
+    return _local.event.fd if _epoll_wait(epoll_fd, _local.event_address, 1, 0) > 0 else None

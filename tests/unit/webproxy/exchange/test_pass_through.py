@@ -39,7 +39,7 @@ def test_framing(
     ("version", "status", "sent"),
     [
         ((1, 1), 103, b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
-        ((1, 1), 102, b"HTTP/1.1 102 \r\nLink: </a>\r\n\r\n"),
+        ((1, 1), 102, b"HTTP/1.1 102 Processing\r\nLink: </a>\r\n\r\n"),
         ((1, 1), 100, b""),
         ((1, 0), 103, b""),
     ],

@@ -20,12 +20,12 @@ from tests.support.tcp import at_end
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.exchange.getfile_request import GetfileRequest
 from webproxy.getfile import Wire, request_bytes
-from webproxy.serving.acceptor import Acceptor, NewConnection, Protocols
+from webproxy.serving.acceptor import Acceptor, open_listener
+from webproxy.serving.new_connection import NewConnection, Protocols
+from webproxy.serving.parking import IdleConnections
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.job import Idles
-from webproxy.transport.keepalive import IdleConnections
-from webproxy.transport.listener import open_listener
 
 
 class Door:

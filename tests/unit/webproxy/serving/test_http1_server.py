@@ -22,13 +22,12 @@ from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.serving.http1_server import REQUESTS_IN_A_ROW, Http1Server, HttpLimits
-from webproxy.serving.parking import ParkingLot
+from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import client_stream, sockets
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, IdleJob, Idles, Job, Outcome, RequestOutcome, WaitsFor
-from webproxy.transport.keepalive import IdleConnections
 
 Answerer = Callable[[HttpConnection, RequestHead], RequestOutcome]
 

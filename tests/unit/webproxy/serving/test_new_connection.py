@@ -17,15 +17,14 @@ from webproxy.exchange.getfile_request import GetfileRequest
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.getfile import Wire, request_bytes
 from webproxy.http.messages import RequestHead
-from webproxy.serving.acceptor import NewConnection, Protocols
 from webproxy.serving.http1_server import Http1Server, HttpLimits
-from webproxy.serving.parking import ParkingLot
+from webproxy.serving.new_connection import NewConnection, Protocols
+from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import Done, Idles, RequestOutcome
-from webproxy.transport.keepalive import IdleConnections
 
 INVALID = b"GETFILE INVALID\r\n\r\n"
 NOT_FOUND = b"GETFILE FILE_NOT_FOUND\r\n\r\n"

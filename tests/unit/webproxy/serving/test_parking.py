@@ -13,12 +13,11 @@ from tests.support.jobs import FakeJob
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import wait_until
 from webproxy.serving import parking as parking_module
-from webproxy.serving.parking import ParkingLot
+from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import RateLimit, Shutdown
 from webproxy.transport.job import Done, Event, Idles, WaitsFor
-from webproxy.transport.keepalive import IdleConnections
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from tests.support.http_sockets import http_connected
 from tests.support.jobs import FakeJob
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import wait_until
-from webproxy.serving.run_queue import RunQueue, WorkerDemand
-from webproxy.transport.keepalive import IdleConnections
-from webproxy.transport.listener import open_listener
+from webproxy.serving.acceptor import WorkerDemand, open_listener
+from webproxy.serving.parking import IdleConnections
+from webproxy.serving.run_queue import RunQueue
 
 
 @pytest.fixture

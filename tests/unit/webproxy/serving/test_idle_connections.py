@@ -12,9 +12,9 @@ import pytest
 from tests.support.http_sockets import OpenFile, http_connected
 from tests.support.tcp import at_end
 from tests.support.waiting import wait_until
+from webproxy.serving.parking import IdleConnections
 from webproxy.transport import sockets
 from webproxy.transport.http1_connection import HttpConnection
-from webproxy.transport.keepalive import IdleConnections
 
 LONG_S = 3600.0
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.wire.corpus import INCOMPLETE_REQUESTS, INVALID_REQUESTS, VALID_REQUESTS, RequestCase
 from tests.wire.http_corpus import READ, HttpCase
-from webproxy.transport.sniffing import UNDECIDED_BYTES_MAX, Spoken, leans_to_http, spoken_by
+from webproxy.serving.new_connection import UNDECIDED_BYTES_MAX, Spoken, leans_to_http, spoken_by
 
 HTTP_LINES = [
     b"GET / HTTP/1.1\r\n",

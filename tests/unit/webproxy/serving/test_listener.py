@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.tcp import connected
 from webproxy.errors import StartupError
-from webproxy.transport.listener import SEND_MICROSECONDS, open_listener
+from webproxy.serving.acceptor import SEND_MICROSECONDS, open_listener
 
 
 def test_accepted_connections_are_patient_prompt_and_closed_at_exec() -> None:

@@ -9,7 +9,6 @@ from webproxy.getfile import (
     PATH_BYTES_MAX,
     REQUEST_BYTES_MAX,
     LocalProtocolError,
-    ProtocolError,
     RemoteProtocolError,
     ReplyParser,
     Status,
@@ -87,11 +86,6 @@ def test_the_parser_takes_nothing_after_the_header() -> None:
     with pytest.raises(LocalProtocolError, match="content"):
         parser.receive_data(b"x")
     parser.receive_end()  # the end of the stream after the header is no violation: the caller counts the content
-
-
-def test_the_base_error_cannot_be_raised() -> None:
-    with pytest.raises(TypeError, match="abstract"):
-        ProtocolError("x")
 
 
 @pytest.mark.parametrize("kind", Violation)

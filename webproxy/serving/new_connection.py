@@ -1,0 +1,187 @@
+"""NewConnection: a client's connection until it is known what it asks for; Protocols says who serves that then.
+
+A worker that accepts a connection mostly finds the whole request there, and no NewConnection is made. One that has sent
+too little to tell idles like any other connection, for as long as a request may take to come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from enum import Enum
+from time import monotonic
+
+from shmchannel.streams.admission import Ticket
+from webproxy.errors import ClientGone
+from webproxy.exchange.getfile_request import GetfileRequest, GetfileRequestHandler
+from webproxy.getfile import SCHEME, RemoteProtocolError, Status, Wire, parse_request, refusal
+from webproxy.http.syntax import METHOD
+from webproxy.serving.http1_server import Http1Server
+from webproxy.serving.parking import IdleConnections
+from webproxy.transport import sockets
+from webproxy.transport.client_stream import ClientStream
+from webproxy.transport.job import Done, Idles, Job, Outcome
+
+_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+"""With fewer descriptors there is no other way to answer."""
+UNDECIDED_BYTES_MAX = 8192
+"""A longer first line is not a getfile request, and HTTP has a response for it."""
+
+# Some clients send a line end before a request (RFC 9112 section 2.2).
+_is_http_line = re.compile(rb"(?:\r\n)?[^ \r\n]+ [^\r\n]* HTTP/[0-9]+\.[0-9]+\r?\n").match
+_begins_http_line = re.compile(rb"(?:\r\n)?%s [/*h]" % METHOD).match
+
+
+class Spoken(Enum):
+    """The protocol of a connection."""
+
+    GETFILE = "getfile"
+    HTTP = "http"
+    UNDECIDED = "undecided"
+
+
+def spoken_by(data: bytes) -> Spoken:
+    """The protocol of these first bytes. Anything that is neither is treated as getfile, whose refusal is shorter.
+
+    Undecided only while the first line is incomplete: it is HTTP if it ends in a version (RFC 9112 section 3).
+    """
+    if data.startswith(SCHEME):
+        return Spoken.GETFILE
+    if _is_http_line(data):
+        return Spoken.HTTP
+    if b"\n" in data[2 if data.startswith(b"\r\n") else 0 : UNDECIDED_BYTES_MAX]:
+        return Spoken.GETFILE
+    return Spoken.UNDECIDED if len(data) < UNDECIDED_BYTES_MAX else Spoken.HTTP
+
+
+def leans_to_http(data: bytes) -> bool:
+    """Whether an incomplete first line looks like HTTP: a method, and the first byte of a target."""
+    return _begins_http_line(data) is not None and not data.startswith(SCHEME)
+
+
+class Protocols:
+    """The protocols spoken on the port: getfile, HTTP or both. Shared by all workers."""
+
+    def __init__(
+        self,
+        getfile: GetfileRequestHandler | None,
+        http: Http1Server | None,
+        idle: IdleConnections,
+        wire: Wire,
+        *,
+        request_timeout_s: float,
+        connections_max: int,
+    ) -> None:
+        self._getfile = getfile
+        self._http = http
+        self._idle = idle
+        self._wire = wire
+        self.request_timeout_s = request_timeout_s
+        self._connections_max = connections_max
+        self.invalid_total = 0
+
+    def job_for(self, fd: int, data: bytes) -> Job | None:
+        """The job for a connection with these first bytes; None while undecided, or while the request is incomplete.
+
+        Raises:
+            RemoteProtocolError: no protocol matches.
+        """
+        spoken = self._spoken_by(data)
+        if spoken is Spoken.HTTP and self._http is not None:
+            return self._http.connect(fd, data)
+        if spoken is Spoken.GETFILE and self._getfile is not None:
+            path = parse_request(data)
+            return None if path is None else GetfileRequest(self._getfile, fd, path)
+        return None
+
+    def _spoken_by(self, data: bytes) -> Spoken:
+        if self._http is None:
+            return Spoken.GETFILE
+        return spoken_by(data) if self._getfile is not None else Spoken.HTTP
+
+    @property
+    def are_full(self) -> bool:
+        """True while no connection can be kept for a request that is still to come."""
+        return self._idle.count >= self._connections_max
+
+    def refuse(self, fd: int, data: bytes, status: int) -> None:
+        """The rest of the request does not come; `status` says why to a client of HTTP. Never blocks."""
+        if self._http is not None and leans_to_http(data):
+            self._http.refuse(fd, status)
+        elif self._getfile is not None:
+            self.refuse_invalid(fd)
+
+    def refuse_invalid(self, fd: int) -> None:
+        """The bytes are not a request of any protocol. Never blocks."""
+        self.invalid_total += 1
+        self._send(fd, refusal(Status.INVALID, self._wire))
+
+    def refuse_overload(self, fd: int, data: bytes) -> None:
+        """The limit of connections is reached. Never blocks."""
+        is_http = self._spoken_by(data) is Spoken.HTTP or (self._http is not None and leans_to_http(data))
+        self._send(fd, _UNAVAILABLE if is_http else refusal(Status.ERROR, self._wire))
+
+    def _send(self, fd: int, data: bytes) -> None:
+        with contextlib.suppress(ClientGone):
+            sockets.send(fd, data)
+
+
+class NewConnection:
+    """A job that becomes another one as soon as its first bytes tell which."""
+
+    __slots__ = ("_data", "_protocols", "_until", "expires", "fd", "is_watched", "ticket")
+
+    def __init__(self, protocols: Protocols, fd: int, data: bytes) -> None:
+        self._protocols = protocols
+        self.fd = fd
+        self._data = data
+        self._until = monotonic() + protocols.request_timeout_s
+        self.expires = 0.0
+        self.is_watched = False
+        self.ticket: Ticket | None = None
+
+    @property
+    def path(self) -> bytes:
+        """Not known yet."""
+        return b""
+
+    @property
+    def stream(self) -> ClientStream:
+        """Never waits for its client to read."""
+        raise NotImplementedError
+
+    @property
+    def in_head(self) -> bool:
+        """A request has begun to arrive."""
+        return bool(self._data)
+
+    def run(self) -> Outcome:
+        """See what has come, and be the request that it is."""
+        protocols = self._protocols
+        try:
+            received = sockets.receive(self.fd)
+            self._data += received or b""
+            job = protocols.job_for(self.fd, self._data) if self._data else None
+        except ClientGone:
+            return Done(self)
+        except RemoteProtocolError:
+            protocols.refuse_invalid(self.fd)
+            return Done(self)
+        if job is not None:
+            return job.run()
+        if received == b"":
+            protocols.refuse(self.fd, self._data, 400)
+            return Done(self)
+        if protocols.are_full:
+            protocols.refuse_overload(self.fd, self._data)
+            return Done(self)
+        return Idles(self, self._until - monotonic())
+
+    def expire(self) -> Outcome:
+        """The rest has not arrived in time."""
+        self._protocols.refuse(self.fd, self._data, 408)
+        return Done(self)
+
+    def close(self) -> None:
+        """The process ends."""
+        sockets.close(self.fd)
