@@ -31,10 +31,6 @@ class Deadline:
         """Seconds left, never negative."""
         return max(0.0, (self.expires_ns - monotonic_ns()) / 1e9)
 
-    def slice_ns(self, seconds: float = PEER_CHECK_SECONDS) -> int:
-        """The end of the next slice of waiting, as CLOCK_MONOTONIC nanoseconds: `seconds` from now or the deadline."""
-        return min(self.expires_ns, monotonic_ns() + int(seconds * 1_000_000_000))
-
     def slice(self, seconds: float = PEER_CHECK_SECONDS) -> float:
         """The length of the next slice of waiting in seconds: `seconds`, or what is left."""
         return min(seconds, self.remaining())

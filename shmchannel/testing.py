@@ -1,7 +1,6 @@
 """In-memory fakes for tests of programs that use the library; the same contract tests run on them and on the real ones.
 
-They hold no name of the operating system, notice a dead peer at once, and live in one process: names are looked up in a
-table of that process.
+They hold no name of the operating system and live in one process: names are looked up in a table of that process.
 
     pool = SegmentPool("gf-1-0000000a", None, 4, 4096, create=MemorySegment.create)      instead of SegmentPool.create()
     queue = MemoryQueue.create("/any")                                                   instead of CommandQueue
@@ -16,12 +15,9 @@ from __future__ import annotations
 import errno
 import heapq
 import itertools
-import mmap
 import os
 import threading
-from contextlib import ExitStack
-from time import monotonic_ns
-from typing import NamedTuple, Self
+from typing import Self
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import (
@@ -30,14 +26,11 @@ from shmchannel.errors import (
     NameMissing,
     NameTaken,
     PeerGone,
-    UsageError,
 )
 from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX, WAKE
-from shmchannel.process.identity import ProcessIdentity
 from shmchannel.process.naming import checked_queue_name
 from shmchannel.streams.attachments import AttachmentTable
-from shmchannel.streams.segment import Segment, check_segment_bytes
-from shmchannel.sync.semaphore import TIMESPEC, Semaphore
+from shmchannel.streams.segment import Segment
 
 _PEER_CHECK_SECONDS = 0.01
 
@@ -65,64 +58,7 @@ class ManualPeer:
         """Nothing is open."""
 
 
-class MemorySemaphore(Semaphore):
-    """A semaphore between threads of one process."""
-
-    __slots__ = ("_changed", "_count")
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self._changed = threading.Condition()
-        self._count = 0
-        self.post = self._add_one
-        self.try_take = self._try_take
-        self.wait_until = self._wait_until
-
-    def initialise(self, value: int) -> None:
-        """Set the count."""
-        with self._changed:
-            self._count = value
-
-    @property
-    def value(self) -> int:
-        """The current count."""
-        return self._count
-
-    def _add_one(self) -> None:
-        with self._changed:
-            self._count += 1
-            self._changed.notify()
-
-    def _try_take(self) -> bool:
-        with self._changed:
-            return self._take_one()
-
-    def _wait_until(self, moment: bytes) -> int:
-        seconds, nanoseconds = TIMESPEC.unpack(moment)
-        return 0 if self._wait_once(seconds * 1_000_000_000 + nanoseconds) else -1
-
-    def _wait_once(self, until_ns: int) -> bool:
-        seconds = min(_PEER_CHECK_SECONDS, (until_ns - monotonic_ns()) / 1e9)
-        with self._changed:
-            self._changed.wait_for(lambda: self._count > 0, max(0.0, seconds))
-            return self._take_one()
-
-    def _take_one(self) -> bool:
-        if not self._count:
-            return False
-        self._count -= 1
-        return True
-
-
-class _Block(NamedTuple):
-    """What a segment's name refers to."""
-
-    fd: int
-    data_available: MemorySemaphore
-    space_available: MemorySemaphore
-
-
-_blocks: dict[str, _Block] = {}
+_blocks: dict[str, int] = {}
 _blocks_lock = threading.Lock()
 
 
@@ -131,57 +67,32 @@ class MemorySegment(Segment):
 
     __slots__ = ()
 
-    @classmethod
-    def create(cls, name: str, segment_bytes: int, owner: ProcessIdentity) -> Self:
-        """As Segment.create()."""
-        check_segment_bytes(segment_bytes)
+    @staticmethod
+    def exists(name: str) -> bool:
+        """As Segment.exists()."""
+        return name in _blocks
+
+    @staticmethod
+    def _create_name(name: str) -> int:
         with _blocks_lock:
             if name in _blocks:
-                raise NameTaken(f"create segment {name}", errno.EEXIST)
-            fd = os.memfd_create(name)
-            os.ftruncate(fd, segment_bytes)
-            block = _Block(fd, MemorySemaphore(f"{name} data_available"), MemorySemaphore(f"{name} space_available"))
-            _blocks[name] = block
-            segment = cls._map(name, block, is_owner=True)
-        segment.header.initialise(segment_bytes, owner)
-        block.data_available.initialise(0)
-        block.space_available.initialise(1)
-        segment.header.publish()
-        return segment
+                raise FileExistsError(errno.EEXIST, name)
+            _blocks[name] = fd = os.memfd_create(name)
+            return os.dup(fd)
 
-    @classmethod
-    def attach(cls, name: str) -> Self:
-        """As Segment.attach()."""
+    @staticmethod
+    def _open_name(name: str) -> int:
         with _blocks_lock:
-            block = _blocks.get(name)
-            if block is None:
-                raise NameMissing(f"attach segment {name}", errno.ENOENT)
-            segment = cls._map(name, block, is_owner=False)
-        try:
-            segment.header.check(segment.segment_bytes)
-        except BaseException:
-            segment.close()
-            raise
-        return segment
+            if name not in _blocks:
+                raise FileNotFoundError(errno.ENOENT, name)
+            return os.dup(_blocks[name])
 
-    @classmethod
-    def _map(cls, name: str, block: _Block, *, is_owner: bool) -> Self:
-        return cls(
-            name,
-            mmap.mmap(block.fd, 0),
-            is_owner=is_owner,
-            resources=ExitStack(),
-            semaphores=(block.data_available, block.space_available),
-        )
-
-    def unlink(self) -> None:
-        """As Segment.unlink()."""
-        if not self.is_owner:
-            raise UsageError(f"{self.name}: only its creator may unlink a segment")
+    @staticmethod
+    def _remove_name(name: str) -> None:
         with _blocks_lock:
-            block = _blocks.pop(self.name, None)
-        if block is not None:
-            os.close(block.fd)
+            fd = _blocks.pop(name, None)
+        if fd is not None:
+            os.close(fd)
 
 
 class _Mailbox:
@@ -312,27 +223,9 @@ class MemorySender:
         self._mailbox = None
 
 
-class MemoryNames:
-    """The names of MemorySegments; `proxy` is the life of who made them."""
-
-    def __init__(self, proxy: ManualPeer) -> None:
-        self._proxy = proxy
-
-    def attach(self, name: str) -> Segment:
-        """MemorySegment.attach()."""
-        return MemorySegment.attach(name)
-
-    def watch(self, pool: str) -> ManualPeer:  # noqa: ARG002 - they are all of one proxy
-        """The proxy's life, whatever the pool."""
-        return self._proxy
-
-    def exists(self, name: str) -> bool:
-        """Whether there is such a MemorySegment."""
-        return name in _blocks
-
-
 class MemoryAttachments(AttachmentTable):
-    """The attachments of a ChannelServer whose proxies use MemorySegment."""
+    """The attachments of a ChannelServer whose proxies use MemorySegment; `proxy` is the life of all of them."""
 
     def __init__(self, proxy: ManualPeer | None = None) -> None:
-        super().__init__(names=MemoryNames(proxy or ManualPeer("the proxy of a test")))
+        peer = proxy or ManualPeer("the proxy of a test")
+        super().__init__(segment_type=MemorySegment, open_watch=lambda _pool: peer)

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from shmchannel.errors import OUT_OF_DESCRIPTORS, LimitReached, PeerGone, PeerProtocolError, ResourceError
 from shmchannel.process.guard import GuardWatch
-from shmchannel.process.naming import SHM_DIRECTORY, parse_segment_name, pool_guard_path
+from shmchannel.process.naming import parse_segment_name, pool_guard_path
 from shmchannel.streams.segment import Segment
 from shmchannel.streams.segment_ref import SegmentRef
 from shmchannel.sync.semaphore import PeerLiveness
@@ -38,36 +37,8 @@ class PeerWatch(PeerLiveness, Protocol):
         ...
 
 
-class SegmentNames(Protocol):
-    """Where the names in commands lead to: shared memory, or the memory of a test."""
-
-    def attach(self, name: str) -> Segment:
-        """Map a published segment; raises as Segment.attach()."""
-        ...
-
-    def watch(self, pool: str) -> PeerWatch:
-        """Watch the owner of a pool; raises as GuardWatch()."""
-        ...
-
-    def exists(self, name: str) -> bool:
-        """Whether a segment of this name could be attached now."""
-        ...
-
-
-class SharedMemoryNames:
-    """The names of the system."""
-
-    def attach(self, name: str) -> Segment:
-        """Segment.attach()."""
-        return Segment.attach(name)
-
-    def watch(self, pool: str) -> PeerWatch:
-        """The pool's guard."""
-        return GuardWatch(pool_guard_path(pool))
-
-    def exists(self, name: str) -> bool:
-        """Whether it is in /dev/shm."""
-        return os.path.exists(SHM_DIRECTORY + name)
+def _watch_guard(pool: str) -> PeerWatch:
+    return GuardWatch(pool_guard_path(pool))
 
 
 def _no_room() -> bool:
@@ -78,15 +49,22 @@ class AttachmentTable:
     """Segments by wire name and the watches of their pools' owners.
 
     When an attachment finds no descriptor left, `make_room` is asked to close some of something else, and tells whether
-    it did; it is called without a lock.
+    it did; it is called without a lock. `segment_type` attaches names, and `open_watch` opens the watch of a pool's
+    owner and raises as GuardWatch().
     """
 
     def __init__(
-        self, kept_max: int = KEPT_MAX, make_room: Callable[[], bool] = _no_room, names: SegmentNames | None = None
+        self,
+        kept_max: int = KEPT_MAX,
+        make_room: Callable[[], bool] = _no_room,
+        *,
+        segment_type: type[Segment] = Segment,
+        open_watch: Callable[[str], PeerWatch] = _watch_guard,
     ) -> None:
         self._kept_max = kept_max
         self._make_room = make_room
-        self._names = names or SharedMemoryNames()
+        self._segment_type = segment_type
+        self._open_watch = open_watch
         self._idle: dict[bytes, Segment] = {}  # the one that served least recently first
         self._watches: dict[str, PeerWatch] = {}
         self._pools: dict[Segment, str] = {}  # of each mapping, in use or idle
@@ -135,7 +113,7 @@ class AttachmentTable:
             if segment is None:  # a worker was faster
                 continue
             watch = self._watches.get(self._pools.get(segment, ""))
-            if watch is None or not watch.alive() or not self._names.exists(name.decode()):
+            if watch is None or not watch.alive() or not self._segment_type.exists(name.decode()):
                 dropped += self._drop_idle(name)
         with self._lock:
             for pool, watch in list(self._watches.items()):
@@ -174,8 +152,8 @@ class AttachmentTable:
         return segment
 
     def _map(self, pool: str, wire_name: bytes) -> Segment:
-        self._open_watch(pool)
-        return self._names.attach(wire_name.decode())
+        self._watch_pool(pool)
+        return self._segment_type.attach(wire_name.decode())
 
     def _drop_idle(self, name: bytes) -> int:
         """Unmap an idle segment; returns how many: a worker may have been faster."""
@@ -189,12 +167,12 @@ class AttachmentTable:
         """Unmap the idle segments that served least recently; returns how many."""
         return sum(map(self._drop_idle, list(self._idle)[:count]))
 
-    def _open_watch(self, pool: str) -> None:
+    def _watch_pool(self, pool: str) -> None:
         with self._lock:
             if pool in self._watches:
                 return
             try:
-                self._watches[pool] = self._names.watch(pool)
+                self._watches[pool] = self._open_watch(pool)
             except LimitReached:
                 raise  # this says nothing about the owner
             except ResourceError as error:

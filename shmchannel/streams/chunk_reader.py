@@ -147,7 +147,8 @@ class ChunkReader:
             ChannelTimeout, PeerGone, PeerProtocolError: the segments must be retired.
         """
         segment = self._segment
-        segment.data_available.take_until(deadline, self._peer)
+        if not segment.data_available.try_take():
+            segment.data_available.wait(deadline.remaining(), self._peer)
         transfer = self._transfer
         self.facts = facts = segment.header.read_object()
         transfer.begin(facts, offset, length, preamble_wanted=preamble_wanted)

@@ -5,6 +5,7 @@ The creator owns the name and alone unlinks it; whoever attaches only maps. Noth
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -16,6 +17,7 @@ import posix_ipc
 
 from shmchannel.errors import AccessDenied, LayoutMismatch, PeerProtocolError, UsageError, os_errors
 from shmchannel.process.identity import ProcessIdentity
+from shmchannel.process.naming import SHM_DIRECTORY
 from shmchannel.streams.layout import (
     DATA_AVAILABLE_OFFSET,
     HEADER_BYTES,
@@ -24,7 +26,7 @@ from shmchannel.streams.layout import (
     SPACE_AVAILABLE_OFFSET,
     SegmentHeader,
 )
-from shmchannel.sync.semaphore import Semaphore, SharedSemaphore
+from shmchannel.sync.semaphore import Semaphore
 
 
 def check_segment_bytes(segment_bytes: int) -> None:
@@ -60,16 +62,8 @@ class Segment:
         "wire_name",
     )
 
-    def __init__(
-        self,
-        name: str,
-        mapping: mmap.mmap,
-        *,
-        is_owner: bool,
-        resources: ExitStack,
-        semaphores: tuple[Semaphore, Semaphore] | None = None,
-    ) -> None:
-        """Take over a mapping; `semaphores` replace data_available and space_available in the header, if given."""
+    def __init__(self, name: str, mapping: mmap.mmap, *, is_owner: bool, resources: ExitStack) -> None:
+        """Take over a mapping."""
         resources.callback(mapping.close)
         view = resources.enter_context(memoryview(mapping))  # views close before the map, else BufferError
         anchor = ctypes.c_char.from_buffer(mapping)
@@ -85,10 +79,8 @@ class Segment:
         self.header = SegmentHeader(resources.enter_context(view[:HEADER_BYTES].cast("Q")))
         resources.callback(self.header.release)
         self.chunk = resources.enter_context(view[HEADER_BYTES:])
-        self.data_available, self.space_available = semaphores or (
-            SharedSemaphore(address + DATA_AVAILABLE_OFFSET, f"{name} data_available"),
-            SharedSemaphore(address + SPACE_AVAILABLE_OFFSET, f"{name} space_available"),
-        )
+        self.data_available = Semaphore(address + DATA_AVAILABLE_OFFSET, f"{name} data_available")
+        self.space_available = Semaphore(address + SPACE_AVAILABLE_OFFSET, f"{name} space_available")
         self.checked_for: object = None
         self._resources = resources
 
@@ -115,14 +107,14 @@ class Segment:
             ExitStack() as undo,
             os_errors(f"create segment {name} of {segment_bytes} bytes", existential=errno.EEXIST),
         ):
-            memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=0)
-            undo.callback(posix_ipc.unlink_shared_memory, name)  # we made it, so we may remove it; attach() never does
+            fd = cls._create_name(name)
+            undo.callback(cls._remove_name, name)  # we made it, so we may remove it; attach() never does
             try:
                 # ftruncate succeeds on a full /dev/shm and the first touch is SIGBUS; this one says ENOSPC.
-                os.posix_fallocate(memory.fd, 0, segment_bytes)
-                mapping = mmap.mmap(memory.fd, segment_bytes)
+                os.posix_fallocate(fd, 0, segment_bytes)
+                mapping = mmap.mmap(fd, segment_bytes)
             finally:
-                memory.close_fd()
+                os.close(fd)
             resources = undo.enter_context(ExitStack())
             segment = cls(name, mapping, is_owner=True, resources=resources)
             segment.header.initialise(segment_bytes, owner)
@@ -141,16 +133,16 @@ class Segment:
             NotPublished, LayoutMismatch: its header does not fit; nothing stays mapped.
         """
         with ExitStack() as undo, os_errors(f"attach segment {name}"):
-            memory = posix_ipc.SharedMemory(name)
+            fd = cls._open_name(name)
             try:
-                status = os.fstat(memory.fd)
+                status = os.fstat(fd)
                 if status.st_uid != os.geteuid():
                     raise AccessDenied(f"segment {name} belongs to uid {status.st_uid}", errno.EACCES)
                 if not SEGMENT_BYTES_MIN <= status.st_size <= SEGMENT_BYTES_MAX:
                     raise LayoutMismatch(f"segment {name} has {status.st_size} bytes")
-                mapping = mmap.mmap(memory.fd, status.st_size)
+                mapping = mmap.mmap(fd, status.st_size)
             finally:
-                memory.close_fd()
+                os.close(fd)
             resources = undo.enter_context(ExitStack())
             segment = cls(name, mapping, is_owner=False, resources=resources)
             segment.header.check(status.st_size)
@@ -161,10 +153,28 @@ class Segment:
         """Remove the name, which only the owner may; the memory lives until the last process unmaps it."""
         if not self.is_owner:
             raise UsageError(f"{self.name}: only its creator may unlink a segment")
-        try:
-            posix_ipc.unlink_shared_memory(self.name)
-        except posix_ipc.ExistentialError:
-            pass  # a sweep on our behalf, or a clean-up by hand, was faster
+        self._remove_name(self.name)
+
+    @staticmethod
+    def exists(name: str) -> bool:
+        """Whether a segment of this name could be attached now."""
+        return os.path.exists(SHM_DIRECTORY + name)
+
+    # What a name leads to; shmchannel.testing has names of its own.
+    @staticmethod
+    def _create_name(name: str) -> int:
+        fd: int = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=0).fd
+        return fd
+
+    @staticmethod
+    def _open_name(name: str) -> int:
+        fd: int = posix_ipc.SharedMemory(name).fd
+        return fd
+
+    @staticmethod
+    def _remove_name(name: str) -> None:
+        with contextlib.suppress(posix_ipc.ExistentialError):  # a sweep on our behalf, or one by hand, was faster
+            posix_ipc.unlink_shared_memory(name)
 
     def close(self) -> None:
         """Unmap; may be called twice. The caller must hold no view of `chunk`."""

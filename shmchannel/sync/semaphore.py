@@ -1,4 +1,4 @@
-"""Semaphore, and SharedSemaphore: an unnamed process-shared semaphore inside a segment; the only file that calls sem_*.
+"""Semaphore: an unnamed process-shared semaphore inside a segment; the only file that calls sem_*.
 
 posix_ipc has no unnamed semaphores, so glibc is called: by ctypes, and for the two calls that each chunk needs by the C
 type behind multiprocessing's semaphores, at a fifth of ctypes' cost (docs/decisions/0003). Calls that never block keep
@@ -9,7 +9,6 @@ sem_timedwait(3) runs on the wall clock, which jumps.
 from __future__ import annotations
 
 import ctypes
-import errno
 import importlib
 import struct
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from functools import partial
 from time import monotonic_ns
 from typing import Protocol
 
-from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
+from shmchannel.deadline import PEER_CHECK_SECONDS
 from shmchannel.errors import ChannelTimeout, PeerGone, ResourceError
 
 _SEMLOCK_KIND_SEMAPHORE = 1  # 0 is a recursive lock
@@ -37,18 +36,16 @@ class PeerLiveness(Protocol):
         ...
 
 
-TIMESPEC = struct.Struct("@ll")  # bytes cost a third of a ctypes.Structure, and every wait creates one
-_timespec = TIMESPEC.pack
+_timespec = struct.Struct("@ll").pack  # bytes cost a third of a ctypes.Structure, and every wait creates one
 _SECOND_NS = 1_000_000_000
 SLICE_NS = int(PEER_CHECK_SECONDS * _SECOND_NS)
 
 _keeps_gil = ctypes.PyDLL(None, use_errno=True)
-# On an intact semaphore post and try can fail for one reason only, so errno is not read for them.
+# On an intact semaphore post, try and wait fail only where another try is right, so errno is not read for them.
 _brief = ctypes.PyDLL(None)
-_drops_gil = ctypes.CDLL(None, use_errno=True)
-_drops_gil_brief = ctypes.CDLL(None)
+_drops_gil = ctypes.CDLL(None)
 try:
-    sem_clockwait = _drops_gil.sem_clockwait
+    _sem_clockwait = _drops_gil.sem_clockwait  # its arguments are C values: see Semaphore
 except AttributeError:  # pragma: no cover - old C library
     raise ImportError("shmchannel needs sem_clockwait(3): glibc 2.30 or later") from None
 
@@ -59,8 +56,6 @@ _sem_getvalue = _keeps_gil.sem_getvalue
 _sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
 _sem_post.argtypes = _sem_trywait.argtypes = [ctypes.c_void_p]
 _sem_getvalue.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
-_sem_clockwait_brief = _drops_gil_brief.sem_clockwait  # its arguments are C values: see SharedSemaphore
-sem_clockwait.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
 
 Calls = tuple[Callable[[], object], Callable[[], bool]]
 
@@ -105,33 +100,37 @@ def next_look() -> bytes:
 
 
 class Semaphore:
-    """What a channel needs of a semaphore; SharedSemaphore is the one between processes.
+    """A sem_t at `address`; the memory's owner keeps it mapped while this object lives.
 
-    Three calls without a Python frame between:
+    Three calls are sem_post(3), sem_trywait(3) and sem_clockwait(3) themselves, without a Python frame in between:
 
     * post() adds one;
     * try_take() takes one if there is one, and tells whether it did;
-    * wait_until(moment) waits for one until a moment of next_look(), 0 when it took one. Anything else says nothing:
+    * wait_until(moment) waits for one until a moment of next_look(); 0 if it took one. Any other result means nothing:
       continue with wait().
     """
 
-    __slots__ = ("name", "post", "try_take", "wait_until")
+    __slots__ = ("_address", "name", "post", "try_take", "wait_until")
 
-    post: Callable[[], object]
-    try_take: Callable[[], bool]
-    wait_until: Callable[[bytes], int]
-
-    def __init__(self, name: str) -> None:
+    def __init__(self, address: int, name: str) -> None:
         self.name = name
+        self._address = address
+        self.post, self.try_take = _calls(address)
+        # A prepared reference avoids a conversion for each call, which costs as much as the call.
+        pointer = ctypes.byref(ctypes.c_char.from_address(address))
+        self.wait_until: Callable[[bytes], int] = partial(_sem_clockwait, pointer, _CLOCK_MONOTONIC)
 
     def initialise(self, value: int) -> None:
         """Owner, once, before the segment is published. A live semaphore must never be reinitialised."""
-        raise NotImplementedError
+        if _sem_init(self._address, 1, value) != 0:
+            raise ResourceError(f"sem_init {self.name}", ctypes.get_errno())
 
     @property
     def value(self) -> int:
         """The current count; for monitors and tests."""
-        raise NotImplementedError
+        count = ctypes.c_int()
+        _sem_getvalue(self._address, ctypes.byref(count))
+        return count.value
 
     def take(self, limit_s: float, peer: PeerLiveness) -> None:
         """Take one, waiting up to `limit_s` seconds in slices, between which the peer's guard is checked.
@@ -147,73 +146,14 @@ class Semaphore:
         """As take(), for callers that have tried already."""
         now = monotonic_ns()
         expires_ns = now + int(limit_s * _SECOND_NS)
-        until_ns = min(expires_ns, now + SLICE_NS)  # without a Deadline: nearly every wait ends in its first slice
-        if self.wait_until(_timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)):
-            self._wait_on(Deadline(expires_ns), limit_s, peer)
-
-    def take_until(self, deadline: Deadline, peer: PeerLiveness) -> None:
-        """As take(), up to a deadline."""
-        if not self.try_take():
-            until_ns = min(deadline.expires_ns, monotonic_ns() + SLICE_NS)
-            if self.wait_until(_timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)):
-                self._wait_on(deadline, deadline.remaining(), peer)
-
-    def _wait_on(self, deadline: Deadline, limit_s: float, peer: PeerLiveness) -> None:
-        """Handle a slice without a post."""
         while True:
+            until_ns = min(expires_ns, now + SLICE_NS)
+            if self.wait_until(_timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)) == 0:
+                return
             if not peer.alive():
                 if self.try_take():  # posted just before it died: a complete hand-over is valid
                     return
                 raise PeerGone(f"{self.name}: {peer.describe()} has ended")
-            if deadline.expired:
+            now = monotonic_ns()
+            if now >= expires_ns:
                 raise ChannelTimeout(f"{self.name}: nothing from {peer.describe()} within {limit_s:.1f} s")
-            if self._wait_once(deadline.slice_ns()):
-                return
-
-    def _wait_once(self, until_ns: int) -> bool:
-        """Wait for one until this moment of CLOCK_MONOTONIC at the latest; True when it was taken."""
-        raise NotImplementedError
-
-
-class SharedSemaphore(Semaphore):
-    """A sem_t at `address`; the memory's owner keeps it mapped while this object lives.
-
-    These three are sem_post(3), sem_trywait(3) and sem_clockwait(3) themselves, without a Python frame in between:
-
-    * post() adds one;
-    * try_take() takes one if available, and returns whether it did;
-    * wait_until(moment) waits for one until a moment of next_look(); 0 if it took one. Any other result means nothing:
-      continue with wait().
-    """
-
-    __slots__ = ("_address",)
-
-    def __init__(self, address: int, name: str) -> None:
-        super().__init__(name)
-        self._address = address
-        self.post, self.try_take = _calls(address)
-        # A prepared reference avoids a conversion for each call, which costs as much as the call.
-        pointer = ctypes.byref(ctypes.c_char.from_address(address))
-        self.wait_until = partial(_sem_clockwait_brief, pointer, _CLOCK_MONOTONIC)
-
-    def initialise(self, value: int) -> None:
-        """As Semaphore.initialise()."""
-        if _sem_init(self._address, 1, value) != 0:
-            raise ResourceError(f"sem_init {self.name}", ctypes.get_errno())
-
-    @property
-    def value(self) -> int:
-        """As Semaphore.value."""
-        count = ctypes.c_int()
-        _sem_getvalue(self._address, ctypes.byref(count))
-        return count.value
-
-    def _wait_once(self, until_ns: int) -> bool:
-        moment = _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)
-        while sem_clockwait(self._address, _CLOCK_MONOTONIC, moment) != 0:
-            code = ctypes.get_errno()
-            if code == errno.ETIMEDOUT:
-                return False
-            if code != errno.EINTR:  # the same absolute time again after a signal
-                raise ResourceError(f"sem_clockwait {self.name}", code)
-        return True

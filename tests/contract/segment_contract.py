@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from shmchannel.deadline import Deadline
 from shmchannel.errors import ChannelTimeout, NameMissing, NameTaken, NotPublished, PeerGone, UsageError
 from shmchannel.process.identity import own_identity
 from shmchannel.streams.layout import HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
@@ -114,14 +113,14 @@ class SegmentContract:
         semaphore.post()
         assert semaphore.value == 2
         semaphore.take(0.0, ManualPeer())
-        semaphore.take_until(Deadline(0), ManualPeer())
+        semaphore.take(-1.0, ManualPeer())
         assert semaphore.value == 0
 
     def test_timeout(self, owned: Segment) -> None:
         with pytest.raises(ChannelTimeout, match="data_available"):
             owned.data_available.take(0.01, ManualPeer())
         with pytest.raises(ChannelTimeout):
-            owned.data_available.take_until(Deadline(0), ManualPeer())
+            owned.data_available.take(-1.0, ManualPeer())
 
     def test_dead_peer(self, owned: Segment) -> None:
         peer = ManualPeer("a dead one")

@@ -235,7 +235,7 @@ def test_flags_of_a_consumer_gone_wild(yard: DaemonYard, cache: DaemonProcess) -
             lease.segments[0].header.write_request(flags)
             send(encode(command), 0)
             if flags in (1, 4):  # CANCEL and PAUSE are requests like any other
-                lease.segments[0].data_available.take_until(Deadline.after(WATCHDOG_S), Alive())
+                lease.segments[0].data_available.take(WATCHDOG_S, Alive())
             else:
                 broken += 1
             lease.retire()

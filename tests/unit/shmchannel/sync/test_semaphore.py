@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import gc
 import signal
 import sys
@@ -155,13 +153,6 @@ def test_others_run_while_one_waits(segment: Segment) -> None:
     poster.join()
 
 
-def test_the_kernels_refusal_is_told(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> int:
-        ctypes.set_errno(errno.EINVAL)
-        return -1
-
-    monkeypatch.setattr(semaphore_module, "sem_clockwait", broken)
-    with pytest.raises(ResourceError, match="sem_clockwait"):
-        segment.data_available.take(WATCHDOG_S, ManualPeer())
+def test_the_kernels_refusal_is_told(segment: Segment) -> None:
     with pytest.raises(ResourceError, match="sem_init"):
         segment.data_available.initialise(1 << 31)
