@@ -10,8 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from shmchannel.daemonkit.exits import exit_codes_table
-from shmchannel.daemonkit.options import environment_prefix
-from shmchannel.daemonkit.settings_table import settings_table
+from shmchannel.daemonkit.settings import environment_prefix, settings_table
 from simplecached.config import CacheConfig
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.origin_config import OriginConfig

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from shmchannel.daemonkit.logs import LogForm, LogLevel
-from shmchannel.daemonkit.options import SettingError, check_bounds, option
+from shmchannel.daemonkit.settings import SettingError, check_bounds, option
 from shmchannel.errors import UsageError
 from shmchannel.objects.hot_table_layout import HOT_TABLE_BYTES_MAX, HOT_TABLE_BYTES_MIN
 from shmchannel.process.naming import DEFAULT_QUEUE_NAME, checked_queue_name
@@ -34,7 +34,6 @@ class CacheConfig:
         metavar="USEC",
         low=0,
         high=5_000_000,
-        unit="microseconds",
     )
     queue_name: str = option(
         DEFAULT_QUEUE_NAME,
@@ -53,7 +52,7 @@ class CacheConfig:
     )
     store_bytes: int = option(
         1 << 30, "size limit of the object store; the least recently used objects are evicted first",
-        flags=("--store-bytes",), metavar="SIZE", low=0, high=1 << 50, unit="bytes",
+        flags=("--store-bytes",), metavar="SIZE", low=0, high=1 << 50,
     )  # fmt: skip
     hot_table_bytes: int = option(
         8 << 20,
@@ -62,7 +61,6 @@ class CacheConfig:
         metavar="SIZE",
         low=0,
         high=HOT_TABLE_BYTES_MAX,
-        unit="bytes",
         formerly=("shelf_bytes",),
     )
     log_level: LogLevel = option(
@@ -74,12 +72,9 @@ class CacheConfig:
         "time limit for a proxy's next step in a transfer",
         low=0.1,
         high=3600,
-        unit="seconds",
         formerly=("stall_s",),
     )
-    drain_s: float = option(
-        10.0, "how long running transfers may continue after SIGTERM", low=0, high=3600, unit="seconds"
-    )
+    drain_s: float = option(10.0, "how long running transfers may continue after SIGTERM", low=0, high=3600)
 
     def __post_init__(self) -> None:
         """Check each value against its bounds."""

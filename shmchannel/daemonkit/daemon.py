@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from shmchannel.daemonkit import logs
 from shmchannel.daemonkit.exits import ExitCode, exit_code_of
 from shmchannel.daemonkit.limits import raise_file_limit
-from shmchannel.daemonkit.options import load_or_exit, refuse
 from shmchannel.daemonkit.readiness import READY, STOPPING, notify
+from shmchannel.daemonkit.settings import SettingError
 from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist
+from shmchannel.daemonkit.sources import load, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,9 +120,12 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
     `argv` defaults to the process's own arguments. Raises `SystemExit` with code 2 after one line on the error stream
     if the settings are refused, and with code 0 after `--help` and `--version`.
     """
-    loaded = load_or_exit(
-        daemon.config_type, prog=daemon.prog, description=daemon.description, version=daemon.version, argv=argv
-    )
+    try:
+        loaded = load(
+            daemon.config_type, prog=daemon.prog, description=daemon.description, version=daemon.version, argv=argv
+        )
+    except SettingError as error:
+        refuse(daemon.prog, error)
     if loaded.check_only:
         sys.stdout.write(loaded.describe() + "\n")
         return int(ExitCode.OK)

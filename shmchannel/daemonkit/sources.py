@@ -1,161 +1,247 @@
-"""Collects the settings in the environment and the file, and picks the source that takes precedence for each.
+"""Loads the settings of a daemon from flags, environment, TOML file and defaults, which take precedence in this order.
 
-Deals with names and where they were found; `parsing` decides what a value means.
+    loaded = load(ProxyConfig, prog="webproxy", description="...", version=lambda: "1.0")
+
+Deals with names and where they were found; `settings` decides what a value means.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
+import textwrap
 import tomllib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from shmchannel.daemonkit.declaration import renamed
-from shmchannel.daemonkit.parsing import (
-    HIDDEN,
+from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.settings import (
+    Given,
+    Setting,
     SettingError,
-    ValueRefused,
-    allowed_text,
-    read_value,
-    renamed_error,
-    shown_value,
+    check_names,
+    did_you_mean,
+    environment_prefix,
+    settings_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from shmchannel.daemonkit.declaration import Setting, Value
+    from _typeshed import DataclassInstance
+
+    from shmchannel.daemonkit.settings import Value
+
+C = TypeVar("C", bound="DataclassInstance")
+
+_CONFIG = "config"
+"""The setting that names the file with the others: `--config FILE`, `WEBPROXY_CONFIG`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A raw value for a setting, with the name of its source and what the operator can do about it."""
+class Loaded(Generic[C]):
+    """A configuration and where it came from.
 
-    value: object
-    source: str
-    hint: str = ""
-
-
-def from_environment(
-    settings: Sequence[Setting], prefix: str, environ: Mapping[str, str], *, reserved: Collection[str] = ()
-) -> tuple[dict[str, Given], list[str]]:
-    """Collect the settings in an environment, and a warning for each unknown variable with the prefix.
-
-    `reserved` are variables with the prefix that are not settings but are used elsewhere. Raises `SettingError` for
-    a former name of a setting.
+    `sources` holds the source of each field's value: `flag -z`, `environment WEBPROXY_WIRE`,
+    `file /etc/webproxy.toml`, `default`. `warnings` should be logged once the log is set up.
     """
-    names = {setting.environment_name(prefix): setting.name for setting in settings if not setting.columns}
-    former = {prefix + name.upper(): (name, setting) for name, setting in renamed(settings).items()}
+
+    config: C
+    check_only: bool
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+    def describe(self) -> str:
+        """List every setting with its value and source, one per line, as `--check-config` prints them."""
+        return "\n".join(
+            f"{setting.name} = {setting.format(getattr(self.config, setting.name))}  [{self.sources[setting.name]}]"
+            for setting in settings_of(type(self.config))
+        )
+
+
+def load(
+    config_type: type[C],
+    *,
+    prog: str,
+    description: str,
+    version: Callable[[], str],
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded[C]:
+    """Build a configuration; a value that another source overrides is not looked at, so it may be invalid.
+
+    `argv` (the arguments after the program's name) and `environ` default to those of the process. Raises `SettingError`
+    for a value that is not allowed, a former name of a setting, a file that cannot be used, or a key in the file that
+    is not a setting. Raises `SystemExit` with code 0 after `--help` and `--version`, and with code 2 after one line on
+    the error stream for an unknown flag or a missing value. Blocks on reading the file.
+    """
+    settings = settings_of(config_type)
+    prefix = environment_prefix(prog)
+    parser = _parser(settings, prog, description)
+    flags = _parsed(parser, sys.argv[1:] if argv is None else argv)
+    if flags.pop("version"):
+        sys.stdout.write(f"{prog} {version()}\n")
+        raise SystemExit(int(ExitCode.OK))
+    check_only = flags.pop("check_only")
+    environment, warnings = _from_environment(settings, prefix, os.environ if environ is None else environ)
+    config_file, config_variable = flags.pop(_CONFIG, None), environment.pop(_CONFIG, None)
+    if config_file is None and config_variable is not None and config_variable.value:
+        config_file = config_variable
+    file = {} if config_file is None else _from_file(config_file)
+    layers = (flags, environment, file)
+    for layer in layers:
+        check_names(settings, layer, "the name of a setting")
+    origins = {
+        setting.name: next(
+            (layer[setting.name] for layer in layers if setting.name in layer), Given(setting.default, "default")
+        )
+        for setting in settings
+    }
+    values = {setting.name: origins[setting.name].read(setting) for setting in settings}
+    return Loaded(
+        config=_construct(config_type, values, origins),
+        check_only=check_only,
+        sources={name: given.source for name, given in origins.items()},
+        warnings=warnings,
+    )
+
+
+def refuse(prog: str, error: Exception) -> NoReturn:
+    """Write in one line to the error stream what is wrong with the settings, and exit with code 2."""
+    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(error))
+    sys.stderr.write(f"{prog}: {line}\n")
+    raise SystemExit(int(ExitCode.USAGE))
+
+
+class _Keep(argparse.Action):
+    """Store the value together with its flag as typed; a switch, which has no value, stores its constant."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse hands it over
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        value = self.const if self.nargs == 0 else values
+        setattr(namespace, self.dest, Given(value, f"flag {option_string}", f"change or leave out {option_string}"))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that reports errors in one line, as for a refused setting."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ExitCode.USAGE, f"{self.prog}: {message} (try {self.prog} --help)\n")
+
+
+def _parser(settings: Sequence[Setting], prog: str, description: str) -> _Parser:
+    prefix = environment_prefix(prog)
+    parser = _Parser(
+        prog=prog,
+        description=description,
+        epilog=_epilog([setting for setting in settings if not setting.flags], prefix),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # a flag that was not given leaves no trace: the next source is asked
+        allow_abbrev=False,
+    )
+    for setting in settings:
+        if setting.flags:
+            switch: dict[str, Any] = {"nargs": 0, "const": not setting.default} if setting.kind is bool else {}
+            text = _described(setting, prefix).replace("%", "%%")
+            parser.add_argument(
+                *setting.flags, dest=setting.name, action=_Keep, metavar=setting.placeholder, help=text, **switch
+            )
+            for name in setting.formerly:
+                flag = f"--{name.replace('_', '-')}"
+                parser.add_argument(flag, dest=name, action=_Keep, nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--config",
+        dest=_CONFIG,
+        action=_Keep,
+        metavar="FILE",
+        help=f"TOML file of settings; keys are variable names in lower case without {prefix} ({prefix}CONFIG)",
+    )
+    parser.add_argument(
+        "--check-config",
+        dest="check_only",
+        action="store_true",
+        default=False,
+        help="print the effective settings with their sources and exit: 0, or 2 if one is refused",
+    )
+    parser.add_argument("--version", action="store_true", default=False, help="print the version and exit")
+    return parser
+
+
+def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
+    namespace, unknown = parser.parse_known_args(list(argv))
+    if unknown:
+        known = [flag for action in parser._actions for flag in action.option_strings]
+        parser.error(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0].partition('=')[0], known)}")
+    return vars(namespace)
+
+
+def _described(setting: Setting, prefix: str) -> str:
+    variable = setting.environment_name(prefix)
+    if setting.kind is bool and setting.flags:
+        # The meaning describes the setting when it is on.
+        meaning, turned = (f"do not {setting.meaning}", "false") if setting.default else (setting.meaning, "true")
+        return f"{meaning} ({variable}={turned})"
+    source = "" if setting.columns else f"; {variable}"
+    return f"{setting.meaning} (default {setting.format(setting.default)}; {setting.allowed}{source})"
+
+
+def _epilog(settings: Sequence[Setting], prefix: str) -> str:
+    """Describe the settings that have no flag."""
+    if not settings:
+        return ""
+    lines = ["settings without a flag, for the environment or the file:"]
+    for setting in settings:
+        lines.append(f"  {setting.name}")
+        lines += textwrap.wrap(_described(setting, prefix), 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def _from_environment(
+    settings: Sequence[Setting], prefix: str, environ: Mapping[str, str]
+) -> tuple[dict[str, Given], tuple[str, ...]]:
+    """Collect the settings in an environment, and a warning for each unknown variable with the prefix."""
+    names = [setting.name for setting in settings if not setting.columns]
+    former = [name for setting in settings for name in setting.formerly]
+    names_by_variable = {prefix + name.upper(): name for name in (*names, *former, _CONFIG)}
     given: dict[str, Given] = {}
     warnings: list[str] = []
     for variable, text in environ.items():
-        if variable in names:
-            given[names[variable]] = Given(text, f"environment {variable}", f"change or unset {variable}")
-        elif variable in former:
-            name, setting = former[variable]
-            hint = f"set {setting.environment_name(prefix)} instead"
-            raise renamed_error(name, text, setting, f"environment {variable}", hint)
-        elif variable.startswith(prefix) and variable not in reserved:
+        if variable in names_by_variable:
+            source, hint = f"environment {variable}", f"change or unset {variable}"
+            given[names_by_variable[variable]] = Given(text, source, hint)
+        elif variable.startswith(prefix):
             # Without the prefix, which all of them have: with it, any two would be similar.
-            near = did_you_mean(variable.removeprefix(prefix), [name.removeprefix(prefix) for name in names], prefix)
+            near = did_you_mean(variable.removeprefix(prefix), [name.upper() for name in names], prefix)
             warnings.append(f"environment variable {variable} is not a setting and is ignored{near}")
-    return given, warnings
+    return given, tuple(warnings)
 
 
-def from_file(settings: Sequence[Setting], path: str, named_by: str) -> dict[str, Given]:
-    """Collect the settings in a TOML file; `named_by` is the source that named the file, for the error.
-
-    Raises `SettingError` if the file cannot be read, is not TOML, or has a key that is not a setting or is a former
-    name of one. Blocks on reading the file.
-    """
+def _from_file(path: Given) -> dict[str, Given]:
     try:
-        with open(path, "rb") as file:
+        with open(str(path.value), "rb") as file:
             table = tomllib.load(file)
     except (OSError, ValueError) as error:  # ValueError: not TOML, not UTF-8, or a NUL in the path
-        raise SettingError("config", path, "a readable TOML file", named_by, _reason(error)) from error
-    names = [setting.name for setting in settings]
-    source = f"file {path}"
-    former = renamed(settings)
-    for key, value in table.items():
-        if key in former:
-            raise renamed_error(key, value, former[key], source, f"rename {key} to {former[key].name} in {path}")
-        if key not in names:
-            allowed = "the name of a setting" + did_you_mean(key, names)
-            raise SettingError(key, _shown_unknown(value), allowed, source, f"correct or remove {key} in {path}")
-    return {key: Given(value, source, f"correct or remove {key} in {path}") for key, value in table.items()}
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise SettingError("config", path.value, "a readable TOML file", path.source, reason or str(error)) from error
+    source = f"file {path.value}"
+    return {key: Given(value, source, f"correct or remove {key} in {path.value}") for key, value in table.items()}
 
 
-def resolve(
-    settings: Iterable[Setting], layers: Sequence[Mapping[str, Given]]
-) -> tuple[dict[str, Value], dict[str, Given]]:
-    """Return the value of every setting and the raw value it was made from; the first layer that has one wins.
-
-    Later layers are not parsed, so a flag can override an invalid entry in the file. Raises `SettingError` for the
-    first value that is not allowed.
-    """
-    values: dict[str, Value] = {}
-    origins: dict[str, Given] = {}
-    for setting in settings:
-        default = Given(setting.default, "default")
-        given = next((layer[setting.name] for layer in layers if setting.name in layer), default)
-        try:
-            if setting.columns and given is not default:
-                values[setting.name] = read_tables(setting, given.value)
-            else:
-                values[setting.name] = read_value(setting, given.value)
-        except ValueRefused as refused:
-            shown = shown_value(setting, given.value)
-            raise SettingError(setting.name, shown, refused.allowed, given.source, given.hint) from None
-        except SettingError as refused:
-            raise SettingError(refused.name, refused.value, refused.allowed, given.source, given.hint) from None
-        origins[setting.name] = given
-    return values, origins
-
-
-def read_tables(setting: Setting, given: object) -> tuple[object, ...]:
-    """Return the dataclasses built from an array of tables in the file.
-
-    Raises `ValueRefused` if it is not one, and `SettingError` with table and key for an entry that is not allowed.
-    """
-    if not isinstance(given, list) or not all(isinstance(table, dict) for table in given):
-        raise ValueRefused(allowed_text(setting))
-    return tuple(_read_table(setting, number, table) for number, table in enumerate(given, start=1))
-
-
-def _read_table(setting: Setting, number: int, table: Mapping[str, object]) -> object:
-    columns = {column.name: column for column in setting.columns}
-    former = renamed(setting.columns)
-    where = f"in [[{setting.name}]] table {number}"
-    values: dict[str, Value] = {}
-    for key, value in table.items():
-        if key in former:
-            raise renamed_error(f"{key} {where}", value, former[key], "", "")
-        if key not in columns:
-            suggestion = did_you_mean(key, columns) or f": {', '.join(columns)}"
-            raise SettingError(f"{key} {where}", _shown_unknown(value), f"the name of a key{suggestion}")
-        try:
-            values[key] = read_value(columns[key], value)
-        except ValueRefused as refused:
-            shown = shown_value(columns[key], value)
-            raise SettingError(f"{key} {where}", shown, refused.allowed) from None
-    make: Callable[..., object] = setting.kind
+def _construct(config_type: type[C], values: Mapping[str, Value], origins: Mapping[str, Given]) -> C:
+    """Build the dataclass; add the source, which `__post_init__` cannot know, to its refusal."""
     try:
-        return make(**values)
+        return config_type(**values)
     except SettingError as refused:
-        raise SettingError(f"{refused.name} {where}", refused.value, refused.allowed) from None
-
-
-def _shown_unknown(value: object) -> object:
-    """Return the value of a key that does not exist as far as it may be shown: it may have been meant for a secret."""
-    return value if isinstance(value, (int, float)) else HIDDEN
-
-
-def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return `; did you mean X?` with the most similar known name after `prefix`, or an empty text."""
-    import difflib  # needed only for a refusal or a warning
-
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {prefix}{found[0]}?" if found else ""
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        for setting in settings_of(config_type):
+            if setting.name == refused.name:
+                value, refused.source, hint = origins[setting.name]
+                refused.hint = "; ".join(filter(None, (refused.hint, hint)))
+                # For a list, show the refused item only.
+                refused.value = refused.value if isinstance(value, list) else setting.shown(value)
+        raise

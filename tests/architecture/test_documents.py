@@ -10,7 +10,7 @@ import pytest
 
 from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, ROWS
 from scripts.document_tables import OPERATIONS, with_tables
-from shmchannel.daemonkit.options import environment_prefix, settings_of
+from shmchannel.daemonkit.settings import environment_prefix, settings_of
 from simplecached.config import CacheConfig
 from tests.architecture.tree import ROOT, Module, documents, files, functions, modules, nodes, read, table_rows
 from webproxy.daemon.config import ProxyConfig

@@ -113,7 +113,7 @@ def test_environment_is_read_in_few_places() -> None:
         for name, _ in references(module)
         if name in ("os.environ", "os.environb", "os.getenv", "os.putenv")
     }
-    assert readers == {"shmchannel.daemonkit.options", "shmchannel.daemonkit.readiness", "shmchannel.faults"}
+    assert readers == {"shmchannel.daemonkit.readiness", "shmchannel.daemonkit.sources", "shmchannel.faults"}
 
 
 def test_broad_excepts_are_at_the_edges() -> None:

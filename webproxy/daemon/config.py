@@ -11,7 +11,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from shmchannel.daemonkit.logs import LogForm, LogLevel
-from shmchannel.daemonkit.options import SettingError, check_bounds, option
+from shmchannel.daemonkit.settings import SettingError, check_bounds, option
 from shmchannel.errors import UsageError
 from shmchannel.process.naming import DEFAULT_QUEUE_NAME, checked_queue_name
 from shmchannel.streams.layout import SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
@@ -62,7 +62,7 @@ class ProxyConfig:
     )
     segment_bytes: int = option(
         262_144, "size of a segment, header included", flags=("-z", "--segment-bytes"), metavar="BYTES",
-        low=SEGMENT_BYTES_MIN, high=SEGMENT_BYTES_MAX, unit="bytes",
+        low=SEGMENT_BYTES_MIN, high=SEGMENT_BYTES_MAX,
     )  # fmt: skip
     segments_per_transfer_max: int = option(
         SEGMENTS_PER_TRANSFER_DEFAULT,
@@ -90,16 +90,13 @@ class ProxyConfig:
         LogLevel.INFO, "lowest level of events that are logged", flags=("--log-level",), metavar="L"
     )
     log_format: LogForm = option(LogForm.CONSOLE, "format of log events")
-    request_timeout_s: float = option(
-        10.0, "time limit for a client to send its request", low=0.05, high=3600, unit="seconds"
-    )
+    request_timeout_s: float = option(10.0, "time limit for a client to send its request", low=0.05, high=3600)
     cache_timeout_s: float = option(
         10.0,
         "time limit for the first byte from the cache, and before that for a long transfer to get its turn; without an"
         " origin, also for a cache to appear",
         low=0.05,
         high=3600,
-        unit="seconds",
         formerly=("deadline_s",),
     )
     cache_first_byte_timeout_s: float = option(
@@ -107,7 +104,6 @@ class ProxyConfig:
         "time limit for the first byte from the cache, after which the origin is asked instead",
         low=0.05,
         high=3600,
-        unit="seconds",
         formerly=("queue_wait_s",),
     )
     between_bytes_timeout_s: float = option(
@@ -115,7 +111,6 @@ class ProxyConfig:
         "time limit for the next chunk of a body from the cache",
         low=0.1,
         high=3600,
-        unit="seconds",
         formerly=("stall_s",),
     )
     client_min_rate_bytes_per_s: int = option(
@@ -123,16 +118,11 @@ class ProxyConfig:
         "lowest rate at which a client must read",
         low=0,
         high=1 << 30,
-        unit="bytes",
         formerly=("client_rate_bytes",),
     )
-    client_rate_window_s: float = option(
-        30.0, "time over which the rate of a client is measured", low=0.1, high=3600, unit="seconds"
-    )
-    origin_connect_s: float = option(5.0, "time limit for connecting to an origin", low=0.05, high=600, unit="seconds")
-    origin_stall_s: float = option(
-        30.0, "longest time without a byte from an origin", low=0.05, high=3600, unit="seconds"
-    )
+    client_rate_window_s: float = option(30.0, "time over which the rate of a client is measured", low=0.1, high=3600)
+    origin_connect_s: float = option(5.0, "time limit for connecting to an origin", low=0.05, high=600)
+    origin_stall_s: float = option(30.0, "longest time without a byte from an origin", low=0.05, high=3600)
     origin_tries: int = option(4, "attempts per fetch, to start a body or to resume one that broke off", low=1, high=20)
     origin_redirects: int = option(5, "redirects followed for a getfile request", low=0, high=50)
     origin: tuple[OriginConfig, ...] = option((), "further origins, chosen by Host and path")
@@ -145,21 +135,15 @@ class ProxyConfig:
         formerly=("drop_parameters",),
     )
     purge_from: tuple[str, ...] = option(("127.0.0.1", "::1"), "addresses and networks that are allowed to PURGE")
-    object_bytes_max: int = option(
-        8 << 30, "maximum size of an object fetched from an origin", low=1, high=1 << 50, unit="bytes"
-    )
+    object_bytes_max: int = option(8 << 30, "maximum size of an object fetched from an origin", low=1, high=1 << 50)
     spool_directory: str | None = option(
         None, "directory for bodies that are being fetched; default: the system's temporary directory"
     )
     spool_window_bytes: int = option(
-        16 << 20, "how far a fetch may run ahead of its fastest reader", low=65_536, high=1 << 40, unit="bytes"
+        16 << 20, "how far a fetch may run ahead of its fastest reader", low=65_536, high=1 << 40
     )
-    http_head_bytes: int = option(
-        8192, "maximum size of the head of an HTTP request", low=512, high=1 << 20, unit="bytes"
-    )
-    keepalive_s: float = option(
-        60.0, "how long an HTTP connection may be idle between requests", low=0.05, high=3600, unit="seconds"
-    )
+    http_head_bytes: int = option(8192, "maximum size of the head of an HTTP request", low=512, high=1 << 20)
+    keepalive_s: float = option(60.0, "how long an HTTP connection may be idle between requests", low=0.05, high=3600)
     connections_max: int = option(10_000, "maximum number of client connections", low=1, high=1_000_000)
     continue_fetch_after_share: float = option(
         0.5,
@@ -168,7 +152,7 @@ class ProxyConfig:
         high=1,
         formerly=("background_fetch_share",),
     )
-    heuristic_ceiling_s: int = option(86_400, "maximum heuristic lifetime", low=0, high=31_536_000, unit="seconds")
+    heuristic_ceiling_s: int = option(86_400, "maximum heuristic lifetime", low=0, high=31_536_000)
     heuristic_fraction: float = option(
         0.1, "heuristic lifetime as a fraction of the time since Last-Modified; 0: no heuristic lifetime", low=0, high=1
     )
@@ -177,30 +161,25 @@ class ProxyConfig:
         "lifetime of a 404, 405, 410, 414 or 501 without explicit freshness",
         low=0,
         high=31_536_000,
-        unit="seconds",
     )
     stale_if_error_default_s: int = option(
         0,
         "how long a response without `stale-if-error` is served stale while its origin answers 500, 502, 503 or 504",
         low=0,
         high=31_536_000,
-        unit="seconds",
     )
     stale_if_disconnected_s: int = option(
         86_400,
         "how long a response is served stale while its origin is unreachable",
         low=0,
         high=31_536_000,
-        unit="seconds",
     )
     store_set_cookie: bool = option(
         False, "store responses with Set-Cookie even if they are not marked `public` or `s-maxage`"
     )
     targeted_cache_control: bool = option(False, "let CDN-Cache-Control override Cache-Control and Expires")
     cache_status_name: str = option("gfcache", "name of the proxy in Cache-Status", high=64)
-    drain_s: float = option(
-        10.0, "how long running requests may continue after SIGTERM", low=0, high=3600, unit="seconds"
-    )
+    drain_s: float = option(10.0, "how long running requests may continue after SIGTERM", low=0, high=3600)
     step_times: bool = option(False, "measure the latency of each step of a request, and log the totals at the end")
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from shmchannel.daemonkit.options import SettingError, check_bounds, option
+from shmchannel.daemonkit.settings import SettingError, check_bounds, option
 from webproxy.http.syntax import FRAMING_FIELDS, TOKEN
 from webproxy.http.urls import BadTarget, http_path
 from webproxy.origin.routing import HostPattern, OriginRule, host_pattern
@@ -32,12 +32,8 @@ class OriginConfig:
     path: str = option("/", "path prefix that selects this origin; begins and ends with a slash")
     strip_prefix: bool = option(False, "remove that prefix from the path")
     preserve_host: bool = option(False, "send the client's Host instead of the URL's; needs `host`")
-    connect_s: float | None = option(
-        None, "time limit for connecting; default: `origin_connect_s`", low=0.05, high=600, unit="seconds"
-    )
-    stall_s: float | None = option(
-        None, "longest time without a byte; default: `origin_stall_s`", low=0.05, high=3600, unit="seconds"
-    )
+    connect_s: float | None = option(None, "time limit for connecting; default: `origin_connect_s`", low=0.05, high=600)
+    stall_s: float | None = option(None, "longest time without a byte; default: `origin_stall_s`", low=0.05, high=3600)
     tries: int | None = option(None, "attempts per fetch; default: `origin_tries`", low=1, high=20)
     headers: tuple[str, ...] = option((), "fields added to each request, each as `Name: value`", secret=True)
     tls_verify: bool = option(True, "verify the certificate of an https origin")

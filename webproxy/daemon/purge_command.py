@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from shmchannel.daemonkit.exits import ExitCode, exit_code_of
-from shmchannel.daemonkit.options import load_or_exit, refuse
+from shmchannel.daemonkit.settings import SettingError
+from shmchannel.daemonkit.sources import load, refuse
 from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, ResourceError, ShmChannelError
 from shmchannel.objects.client import ChannelClient
@@ -145,14 +146,10 @@ def purge(config: ProxyConfig, orders: Sequence[PurgeRequest], *, soft: bool) ->
 def _config(given: argparse.Namespace) -> ProxyConfig:
     """The daemon's own settings: its file may hold any of them."""
     flags = [*given.queue, *(() if given.config is None else [f"--config={given.config}"])]
-    loaded = load_or_exit(
-        ProxyConfig,
-        prog=DAEMON,
-        description=_DESCRIPTION,
-        version=version,
-        argv=flags,
-    )
-    return loaded.config
+    try:
+        return load(ProxyConfig, prog=DAEMON, description=_DESCRIPTION, version=version, argv=flags).config
+    except SettingError as error:
+        refuse(DAEMON, error)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shmchannel.daemonkit.options import Loaded, SettingError, check_bounds, load, option
+from shmchannel.daemonkit.settings import SettingError, check_bounds, option
+from shmchannel.daemonkit.sources import Loaded, load
 
 
 class Colour(StrEnum):
@@ -20,15 +21,13 @@ class SampleConfig:
     """Every kind of setting once."""
 
     port: int = option(8000, "port to listen on", flags=("-p", "--port"), metavar="PORT", low=0, high=65535)
-    block_bytes: int = option(65536, "size of a block", flags=("-z",), low=512, unit="bytes")
+    block_bytes: int = option(65536, "size of a block", flags=("-z",), low=512, high=1 << 62)
     origin_url: str | None = option(None, "where to fetch from", flags=("-s", "--origin"), metavar="URL")
     host: str = option("127.0.0.1", "address to listen on", flags=("--host",), high=255)
     use_cache: bool = option(True, "ask the cache first", flags=("--no-cache",))
     trace: bool = option(False, "trace 100% of the requests", flags=("--trace",))
     colour: Colour = option(Colour.RED, "colour of the bar", flags=("--colour",), formerly=("bar_color", "hue"))
-    timeout_s: float = option(
-        10.0, "time limit of a request", low=0.05, high=3600, unit="seconds", formerly=("deadline_s",)
-    )
+    timeout_s: float = option(10.0, "time limit of a request", low=0.05, high=3600, formerly=("deadline_s",))
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""

@@ -13,7 +13,7 @@ import pytest
 from shmchannel.daemonkit.daemon import Daemon, Drain, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.logs import LogForm, LogLevel
-from shmchannel.daemonkit.options import option
+from shmchannel.daemonkit.settings import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ class Config:
 
     log_level: LogLevel = option(LogLevel.INFO, "least importance that is logged")
     log_format: LogForm = option(LogForm.JSON, "how an event is written")
-    drain_s: float = option(60.0, "time after SIGTERM", low=0, flags=("--drain",))
+    drain_s: float = option(60.0, "time after SIGTERM", low=0, high=600, flags=("--drain",))
 
 
 class Refused(Exception):

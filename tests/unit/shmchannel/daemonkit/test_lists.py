@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shmchannel.daemonkit.options import Loaded, SettingError, check_bounds, load, option, settings_of
-from shmchannel.daemonkit.parsing import ValueRefused, allowed_text, format_value, read_value
-from shmchannel.daemonkit.settings_table import settings_table
+from shmchannel.daemonkit.settings import SettingError, check_bounds, option, settings_of, settings_table
+from shmchannel.daemonkit.sources import Loaded, load
 from tests.unit.shmchannel.daemonkit.sample_config import Colour
 
 if TYPE_CHECKING:
@@ -73,10 +72,11 @@ def written(tmp_path: Path, content: str) -> Path:
         ("guests", ["a, b"], ("a, b",)),
         ("guests", [], ()),
         ("room", (Room(),), (Room(),)),
+        ("room", [{"name": "attic"}, Room()], (Room(name="attic"), Room())),
     ],
 )
 def test_reads(name: str, given: object, value: tuple[object, ...]) -> None:
-    found = read_value(SETTINGS[name], given)
+    found = SETTINGS[name].read(given)
     assert found == value
     assert isinstance(found, tuple)
     assert [type(item) for item in found] == [type(item) for item in value]
@@ -87,17 +87,17 @@ def test_reads(name: str, given: object, value: tuple[object, ...]) -> None:
     [
         *[("colours", given) for given in ("", "green", "red,", "red,,blue", [], ["green"], [1], 1, None, {"a": 1})],
         *[("guests", given) for given in ("a,b,c", "a,,b", ["a", ""], ["a\0"], [5], 5, True, {"a"})],
-        *[("room", given) for given in ("hall", [{"name": "hall"}], [Room(), 1], Room(), [Room()] * 4)],
+        *[("room", given) for given in ("hall", {"name": "hall"}, [Room(), 1], Room(), [Room()] * 4)],
     ],
 )
 def test_refuses(name: str, given: object) -> None:
-    with pytest.raises(ValueRefused) as refused:
-        read_value(SETTINGS[name], given)
-    assert refused.value.allowed == allowed_text(SETTINGS[name])
+    with pytest.raises(SettingError) as refused:
+        SETTINGS[name].read(given)
+    assert refused.value.allowed == SETTINGS[name].allowed
 
 
 def test_allowed_texts() -> None:
-    assert {name: allowed_text(setting) for name, setting in SETTINGS.items()} == {
+    assert {name: setting.allowed for name, setting in SETTINGS.items()} == {
         "colours": "some of red, blue, separated by commas",
         "guests": "texts, separated by commas; or empty for none",
         "room": "[[room]] tables in the file",
@@ -113,7 +113,7 @@ def test_allowed_texts() -> None:
     ],
 )
 def test_formats(name: str, value: tuple[object, ...], text: str) -> None:
-    assert format_value(SETTINGS[name], value) == text
+    assert SETTINGS[name].format(value) == text
 
 
 def test_the_strongest_source_wins_whole(tmp_path: Path) -> None:

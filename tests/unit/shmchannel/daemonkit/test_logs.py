@@ -152,7 +152,7 @@ def test_any_event_is_one_line(text: str, facts: dict[str, Any]) -> None:
 def test_costs_no_more_than_it_must() -> None:
     """A daemon's memory is bounded: no rich, no asyncio."""
     program = (
-        "import sys; from shmchannel.daemonkit import options, signals, readiness, limits, logs\n"
+        "import sys; from shmchannel.daemonkit import sources, signals, readiness, limits, logs\n"
         "assert not {'rich', 'asyncio'} & set(sys.modules)\n"
         "logs.configure('info', prog='x')\n"
         "assert 'rich' not in sys.modules\n"

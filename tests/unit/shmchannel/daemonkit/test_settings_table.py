@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shmchannel.daemonkit.options import option
-from shmchannel.daemonkit.settings_table import settings_table
+from shmchannel.daemonkit.settings import option, settings_table
 from tests.unit.shmchannel.daemonkit.sample_config import SampleConfig
 
 
@@ -14,9 +13,9 @@ def test_one_row_for_each_setting() -> None:
     assert header == "| name | flag | environment | default | allowed | meaning |"
     assert rule == "| --- | --- | --- | --- | --- | --- |"
     assert rows[0] == "| `port` | `-p`, `--port` | `SAMPLE_D_PORT` | 8000 | 0 to 65535 | port to listen on |"
-    assert (
-        rows[1]
-        == "| `block_bytes` | `-z` | `SAMPLE_D_BLOCK_BYTES` | 65536 (64k) | 512 bytes or more | size of a block |"
+    assert rows[1] == (
+        "| `block_bytes` | `-z` | `SAMPLE_D_BLOCK_BYTES` | 65536 (64k) | 512 to 4611686018427387904 bytes"
+        " | size of a block |"
     )
     assert len(rows) == 8
 

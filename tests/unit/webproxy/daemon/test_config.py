@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel.daemonkit.options import Loaded, SettingError, load
+from shmchannel.daemonkit.settings import SettingError
+from shmchannel.daemonkit.sources import Loaded, load
 from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
 from webproxy.daemon.assembly import caching_options
 from webproxy.daemon.config import Protocol, ProxyConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shmchannel.daemonkit.options import SettingError
+from shmchannel.daemonkit.settings import SettingError
 from webproxy.daemon.origin_config import OriginConfig
 from webproxy.origin.routing import OriginRule, host_pattern
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmchannel.daemonkit.options import SettingError, load_or_exit
+from shmchannel.daemonkit.settings import SettingError
+from shmchannel.daemonkit.sources import load, refuse
 from tests.unit.shmchannel.daemonkit.sample_config import Colour, SampleConfig, load_sample
 
 if TYPE_CHECKING:
@@ -153,8 +154,8 @@ def test_any_text_loads_or_is_refused_with_its_source(name: str, text: str) -> N
         pytest.param(
             ["--bar-color", "red"],
             {},
-            "bar_color: 'red' from flag --bar-color is refused; allowed: colour, the new name of this setting"
-            " (give --colour instead)",
+            "bar_color: 'red' from flag --bar-color is refused; allowed: colour or --colour, the new name of this"
+            " setting (change or leave out --bar-color)",
             id="flag",
         ),
         pytest.param(["--hue=red"], {}, "hue: 'red' from flag --hue is refused; allowed: colour", id="another"),
@@ -163,7 +164,7 @@ def test_any_text_loads_or_is_refused_with_its_source(name: str, text: str) -> N
             ["--colour", "blue"],
             {"SAMPLE_D_DEADLINE_S": "5"},
             "deadline_s: '5' from environment SAMPLE_D_DEADLINE_S is refused; allowed: timeout_s, the new name of this"
-            " setting (set SAMPLE_D_TIMEOUT_S instead)",
+            " setting (change or unset SAMPLE_D_DEADLINE_S)",
             id="environment",
         ),
     ],
@@ -181,7 +182,7 @@ def test_a_former_name_in_the_file_is_refused_with_the_new_one(tmp_path: Path) -
         load_sample("--config", str(path))
     assert str(refused.value) == (
         f"deadline_s: 5 from file {path} is refused; allowed: timeout_s, the new name of this setting"
-        f" (rename deadline_s to timeout_s in {path})"
+        f" (correct or remove deadline_s in {path})"
     )
 
 
@@ -215,18 +216,22 @@ def test_config_made_by_the_program_is_held_to_the_bounds() -> None:
 
 
 def exit_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[object, str, str]:
+    def run() -> None:
+        try:
+            load_sample(*argv)
+        except SettingError as error:
+            refuse("sample-d", error)
+
     with pytest.raises(SystemExit) as stopped:
-        load_or_exit(
-            SampleConfig, prog="sample-d", description="A sample.", version=lambda: "1.2", argv=argv, environ={}
-        )
+        run()
     captured = capsys.readouterr()
     return stopped.value.code, captured.out, captured.err
 
 
-def test_load_or_exit_returns_what_load_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_and_environment_are_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["sample-d", "-p", "5"])
     monkeypatch.setitem(os.environ, "SAMPLE_D_HOST", "::1")
-    loaded = load_or_exit(SampleConfig, prog="sample-d", description="A sample.", version=lambda: "1.2")
+    loaded = load(SampleConfig, prog="sample-d", description="A sample.", version=lambda: "1.2")
     assert (loaded.config.port, loaded.config.host) == (5, "::1")
 
 
