@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from shmchannel.daemonkit.logs import LogForm, LogLevel
+from shmchannel.daemonkit.daemon import DaemonConfig
 from shmchannel.daemonkit.settings import SettingError, check_bounds, option
 from shmchannel.errors import UsageError
 from shmchannel.objects.hot_table_layout import HOT_TABLE_BYTES_MAX, HOT_TABLE_BYTES_MIN
@@ -15,7 +15,7 @@ MEMORY = "memory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheConfig:
+class CacheConfig(DaemonConfig):
     """Settings of simplecached."""
 
     content: str | None = option(
@@ -24,57 +24,41 @@ class CacheConfig:
         flags=("-c", "--content"),
         metavar="PATH",
     )
-    worker_threads: int = option(
-        8, "threads that serve commands", flags=("-t", "--threads"), metavar="N", low=1, high=256
-    )
+    worker_threads: int = option(8, "threads that serve commands", flags=("-t", "--threads"), low=1, high=256)
     lookup_delay_us: int = option(
         0,
         "delay of each lookup, to make concurrency visible: at 200000, 1, 4, 8 workers serve 5, 20, 40 requests/s",
         flags=("-d", "--delay"),
-        metavar="USEC",
         low=0,
         high=5_000_000,
     )
     queue_name: str = option(
-        DEFAULT_QUEUE_NAME,
-        "name of the command queue",
-        flags=("-q", "--queue"),
-        metavar="NAME",
-        low=2,
-        high=201,
+        DEFAULT_QUEUE_NAME, "name of the command queue", flags=("-q", "--queue"), metavar="NAME", low=2, high=201
     )
     store: str = option(
         MEMORY,
         "where objects are kept: 'memory', or a directory that survives restarts",
         flags=("--store",),
         metavar="memory|DIR",
-        low=1,
     )
     store_bytes: int = option(
-        1 << 30, "size limit of the object store; the least recently used objects are evicted first",
-        flags=("--store-bytes",), metavar="SIZE", low=0, high=1 << 50,
-    )  # fmt: skip
+        1 << 30,
+        "size limit of the object store; the least recently used objects are evicted first",
+        flags=("--store-bytes",),
+        low=0,
+        high=1 << 50,
+    )
     hot_table_bytes: int = option(
         8 << 20,
         "shared memory for objects in frequent use, which proxies read without a command; 0 or a lookup delay: none",
         flags=("--hot-table-bytes",),
-        metavar="SIZE",
         low=0,
         high=HOT_TABLE_BYTES_MAX,
         formerly=("shelf_bytes",),
     )
-    log_level: LogLevel = option(
-        LogLevel.INFO, "lowest level of events that are logged", flags=("--log-level",), metavar="L"
-    )
-    log_format: LogForm = option(LogForm.CONSOLE, "format of log events")
     between_bytes_timeout_s: float = option(
-        30.0,
-        "time limit for a proxy's next step in a transfer",
-        low=0.1,
-        high=3600,
-        formerly=("stall_s",),
+        30.0, "time limit for a proxy's next step in a transfer", low=0.1, high=3600, formerly=("stall_s",)
     )
-    drain_s: float = option(10.0, "how long running transfers may continue after SIGTERM", low=0, high=3600)
 
     def __post_init__(self) -> None:
         """Check each value against its bounds."""

@@ -16,16 +16,16 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import ExitStack
-from dataclasses import Field, dataclass
+from dataclasses import dataclass
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from shmchannel.daemonkit import logs
 from shmchannel.daemonkit.exits import ExitCode, exit_code_of
 from shmchannel.daemonkit.limits import raise_file_limit
 from shmchannel.daemonkit.readiness import READY, STOPPING, notify
-from shmchannel.daemonkit.settings import SettingError
-from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist
+from shmchannel.daemonkit.settings import SettingError, option
+from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist, trapped
 from shmchannel.daemonkit.sources import load, refuse
 
 if TYPE_CHECKING:
@@ -37,22 +37,15 @@ HOUSEKEEPING_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.02
 
 
-class DaemonConfig(Protocol):
-    """A dataclass with the settings that every daemon has."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonConfig:
+    """The settings that every daemon has."""
 
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-
-    @property
-    def log_level(self) -> str:
-        """A value of `LogLevel`."""
-
-    @property
-    def log_format(self) -> str:
-        """A value of `LogForm`."""
-
-    @property
-    def drain_s(self) -> float:
-        """Seconds that work in progress may take after the first signal."""
+    log_level: logs.LogLevel = option(
+        logs.LogLevel.INFO, "lowest level of events that are logged", flags=("--log-level",), metavar="L"
+    )
+    log_format: logs.LogForm = option(logs.LogForm.CONSOLE, "format of log events")
+    drain_s: float = option(10.0, "how long running requests may continue after SIGTERM", low=0, high=3600)
 
 
 class Drain:
@@ -152,7 +145,7 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
 def _serve(daemon: Daemon[C], config: C) -> ExitCode:
     raise_file_limit()
     with ExitStack() as resources:
-        signals = resources.enter_context(SignalTrap(*ending_signals()))
+        signals = resources.enter_context(trapped(*ending_signals()))
         service = daemon.build(config, resources)
         service.start()
         notify(READY)

@@ -288,13 +288,14 @@ def option(default: T, meaning: str, **declared: Unpack[_Declared]) -> T:
 
 @functools.cache
 def settings_of(config_type: type[DataclassInstance]) -> tuple[Setting, ...]:
-    """Return the settings that a dataclass declares, in the order of its fields.
+    """Return the settings that a dataclass declares, in the order of its fields, and then those of its base classes.
 
     Raises `TypeError` for a field that is not declared with `option()`, has a type that settings cannot have, lacks a
     bound, or has a flag that says the opposite of what it does.
     """
     types_by_name = typing.get_type_hints(config_type)
-    return tuple(_setting(field, types_by_name[field.name]) for field in dataclasses.fields(config_type))
+    fields = sorted(dataclasses.fields(config_type), key=lambda field: field.name not in config_type.__annotations__)
+    return tuple(_setting(field, types_by_name[field.name]) for field in fields)
 
 
 def _setting(field: dataclasses.Field[Any], annotation: object) -> Setting:

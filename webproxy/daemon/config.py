@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from shmchannel.daemonkit.logs import LogForm, LogLevel
+from shmchannel.daemonkit.daemon import DaemonConfig
 from shmchannel.daemonkit.settings import SettingError, check_bounds, option
 from shmchannel.errors import UsageError
 from shmchannel.process.naming import DEFAULT_QUEUE_NAME, checked_queue_name
@@ -35,7 +35,7 @@ class Protocol(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProxyConfig:
+class ProxyConfig(DaemonConfig):
     """Settings of webproxy."""
 
     port: int = option(
@@ -46,7 +46,7 @@ class ProxyConfig:
         low=0,
         high=65535,
     )
-    host: str = option("127.0.0.1", "address to listen on, IPv4 or IPv6", flags=("--host",), metavar="ADDR", low=1)
+    host: str = option("127.0.0.1", "address to listen on, IPv4 or IPv6", flags=("--host",), metavar="ADDR")
     protocols: tuple[Protocol, ...] = option(
         tuple(Protocol),
         "protocols spoken on the port; the first bytes of a connection decide",
@@ -54,21 +54,26 @@ class ProxyConfig:
         low=1,
     )
     worker_threads: int = option(
-        8, "threads that serve requests; more threads than segments are allowed and take turns",
-        flags=("-t", "--threads"), metavar="N", low=1, high=512,
-    )  # fmt: skip
+        8,
+        "threads that serve requests; more threads than segments are allowed and take turns",
+        flags=("-t", "--threads"),
+        low=1,
+        high=512,
+    )
     segment_count: int = option(
         8, "segments in the pool", flags=("-n", "--segments"), metavar="SEGMENTS", low=1, high=4096
     )
     segment_bytes: int = option(
-        262_144, "size of a segment, header included", flags=("-z", "--segment-bytes"), metavar="BYTES",
-        low=SEGMENT_BYTES_MIN, high=SEGMENT_BYTES_MAX,
-    )  # fmt: skip
+        262_144,
+        "size of a segment, header included",
+        flags=("-z", "--segment-bytes"),
+        low=SEGMENT_BYTES_MIN,
+        high=SEGMENT_BYTES_MAX,
+    )
     segments_per_transfer_max: int = option(
         SEGMENTS_PER_TRANSFER_DEFAULT,
         "maximum number of segments that one transfer leases",
         flags=("--segments-per-transfer-max",),
-        metavar="K",
         low=1,
         high=SEGMENTS_MAX,
         formerly=("stripe",),
@@ -86,10 +91,6 @@ class ProxyConfig:
         high=201,
     )
     wire: Wire = option(Wire.CRLF, "format of getfile replies", flags=("--wire",))
-    log_level: LogLevel = option(
-        LogLevel.INFO, "lowest level of events that are logged", flags=("--log-level",), metavar="L"
-    )
-    log_format: LogForm = option(LogForm.CONSOLE, "format of log events")
     request_timeout_s: float = option(10.0, "time limit for a client to send its request", low=0.05, high=3600)
     cache_timeout_s: float = option(
         10.0,
@@ -107,18 +108,10 @@ class ProxyConfig:
         formerly=("queue_wait_s",),
     )
     between_bytes_timeout_s: float = option(
-        30.0,
-        "time limit for the next chunk of a body from the cache",
-        low=0.1,
-        high=3600,
-        formerly=("stall_s",),
+        30.0, "time limit for the next chunk of a body from the cache", low=0.1, high=3600, formerly=("stall_s",)
     )
     client_min_rate_bytes_per_s: int = option(
-        1024,
-        "lowest rate at which a client must read",
-        low=0,
-        high=1 << 30,
-        formerly=("client_rate_bytes",),
+        1024, "lowest rate at which a client must read", low=0, high=1 << 30, formerly=("client_rate_bytes",)
     )
     client_rate_window_s: float = option(30.0, "time over which the rate of a client is measured", low=0.1, high=3600)
     origin_connect_s: float = option(5.0, "time limit for connecting to an origin", low=0.05, high=600)
@@ -157,10 +150,7 @@ class ProxyConfig:
         0.1, "heuristic lifetime as a fraction of the time since Last-Modified; 0: no heuristic lifetime", low=0, high=1
     )
     negative_lifetime_s: int = option(
-        0,
-        "lifetime of a 404, 405, 410, 414 or 501 without explicit freshness",
-        low=0,
-        high=31_536_000,
+        0, "lifetime of a 404, 405, 410, 414 or 501 without explicit freshness", low=0, high=31_536_000
     )
     stale_if_error_default_s: int = option(
         0,
@@ -169,17 +159,13 @@ class ProxyConfig:
         high=31_536_000,
     )
     stale_if_disconnected_s: int = option(
-        86_400,
-        "how long a response is served stale while its origin is unreachable",
-        low=0,
-        high=31_536_000,
+        86_400, "how long a response is served stale while its origin is unreachable", low=0, high=31_536_000
     )
     store_set_cookie: bool = option(
         False, "store responses with Set-Cookie even if they are not marked `public` or `s-maxage`"
     )
     targeted_cache_control: bool = option(False, "let CDN-Cache-Control override Cache-Control and Expires")
     cache_status_name: str = option("gfcache", "name of the proxy in Cache-Status", high=64)
-    drain_s: float = option(10.0, "how long running requests may continue after SIGTERM", low=0, high=3600)
     step_times: bool = option(False, "measure the latency of each step of a request, and log the totals at the end")
 
     def __post_init__(self) -> None:

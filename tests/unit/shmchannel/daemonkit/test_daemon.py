@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shmchannel.daemonkit.daemon import Daemon, Drain, run_daemon
+from shmchannel.daemonkit.daemon import Daemon, DaemonConfig, Drain, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
-from shmchannel.daemonkit.logs import LogForm, LogLevel
+from shmchannel.daemonkit.logs import LogForm
 from shmchannel.daemonkit.settings import option
 
 if TYPE_CHECKING:
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """The settings every daemon has."""
+class Config(DaemonConfig):
+    """The settings every daemon has, two of them with another default."""
 
-    log_level: LogLevel = option(LogLevel.INFO, "least importance that is logged")
     log_format: LogForm = option(LogForm.JSON, "how an event is written")
     drain_s: float = option(60.0, "time after SIGTERM", low=0, high=600, flags=("--drain",))
 

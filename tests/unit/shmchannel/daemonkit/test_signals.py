@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist
+from shmchannel.daemonkit.signals import ending_signals, insist, trapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ def handlers_given_back() -> Iterator[None]:
 
 
 def test_signals_in_the_order_they_came() -> None:
-    with SignalTrap(signal.SIGUSR1, signal.SIGUSR2) as signals:
+    with trapped(signal.SIGUSR1, signal.SIGUSR2) as signals:
         assert signals.wait(0) == []
         for signum in (signal.SIGUSR2, signal.SIGUSR1, signal.SIGUSR1):
             signal.raise_signal(signum)
@@ -42,13 +41,13 @@ def test_signals_in_the_order_they_came() -> None:
 
 
 def test_interrupt_is_no_exception() -> None:
-    with SignalTrap(signal.SIGINT) as signals:
+    with trapped(signal.SIGINT) as signals:
         signal.raise_signal(signal.SIGINT)
         assert signals.wait(LONG_S) == [signal.SIGINT]
 
 
 def test_more_signals_than_one_read_takes() -> None:
-    with SignalTrap(signal.SIGUSR1) as signals:
+    with trapped(signal.SIGUSR1) as signals:
         for _ in range(5000):
             signal.raise_signal(signal.SIGUSR1)
         assert len(signals.wait(LONG_S)) == 5000
@@ -59,7 +58,7 @@ def test_signal_that_hits_another_thread() -> None:
     thread = threading.Thread(target=finish.wait, args=(LONG_S,))
     thread.start()
     try:
-        with SignalTrap(signal.SIGUSR1) as signals:
+        with trapped(signal.SIGUSR1) as signals:
             assert thread.ident is not None
             signal.pthread_kill(thread.ident, signal.SIGUSR1)
             assert signals.wait(LONG_S) == [signal.SIGUSR1]
@@ -72,7 +71,7 @@ def test_other_handlers_still_run() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGUSR2, lambda signum, _frame: heard.append(signum))
     try:
-        with SignalTrap(signal.SIGUSR1) as signals:
+        with trapped(signal.SIGUSR1) as signals:
             signal.raise_signal(signal.SIGUSR2)
             assert signals.wait(LONG_S) == []
     finally:
@@ -81,48 +80,27 @@ def test_other_handlers_still_run() -> None:
 
 
 def test_inner_trap_takes_over_and_gives_back() -> None:
-    with SignalTrap(signal.SIGUSR1) as outer:
-        with SignalTrap(signal.SIGUSR1) as inner:
+    with trapped(signal.SIGUSR1) as outer:
+        with trapped(signal.SIGUSR1) as inner:
             signal.raise_signal(signal.SIGUSR1)
             assert inner.wait(LONG_S) == [signal.SIGUSR1]
         signal.raise_signal(signal.SIGUSR1)
         assert outer.wait(LONG_S) == [signal.SIGUSR1]
 
 
-def test_descriptor_can_be_polled_beside_others() -> None:
-    with SignalTrap(signal.SIGUSR1) as signals:
-        assert select.select([signals], [], [], 0)[0] == []
-        signal.raise_signal(signal.SIGUSR1)
-        assert select.select([signals], [], [], LONG_S)[0] == [signals]
-        assert signals.wait(0) == [signal.SIGUSR1]
-
-
-def test_only_between_enter_and_close() -> None:
-    trap = SignalTrap(signal.SIGUSR1)
-    with pytest.raises(RuntimeError, match="not entered"):
-        trap.wait(0)
-    with trap, pytest.raises(RuntimeError, match="entered already"):
-        trap.__enter__()
-    trap.close()
-    with pytest.raises(RuntimeError, match="not entered"):
-        trap.fileno()
-    with trap:
-        assert trap.wait(0) == []
-
-
 @pytest.mark.parametrize("signum", [signal.SIGKILL, 9999])
 def test_signal_that_cannot_be_handled_leaves_all_as_it_was(signum: int) -> None:
     with pytest.raises((OSError, ValueError)):
-        SignalTrap(signal.SIGUSR1, signum).__enter__()
+        trapped(signal.SIGUSR1, signum).__enter__()
 
 
 def test_only_in_the_main_thread() -> None:
-    errors: list[RuntimeError] = []
+    errors: list[ValueError] = []
 
     def enter() -> None:
         try:
-            SignalTrap(signal.SIGUSR1).__enter__()
-        except RuntimeError as error:
+            trapped(signal.SIGUSR1).__enter__()
+        except ValueError as error:
             errors.append(error)
 
     thread = threading.Thread(target=enter)
@@ -137,7 +115,7 @@ def start() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def run(program: str) -> subprocess.Popen[str]:
-        text = "import os, signal\nfrom shmchannel.daemonkit.signals import SignalTrap\n" + textwrap.dedent(program)
+        text = "import os, signal\nfrom shmchannel.daemonkit.signals import trapped\n" + textwrap.dedent(program)
         process = subprocess.Popen([sys.executable, "-u", "-c", text], stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert line_of(process) == "ready"
@@ -156,7 +134,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 def test_daemon_hears_each_signal_while_it_waits(start: Callable[[str], subprocess.Popen[str]]) -> None:
     daemon = start("""
-        with SignalTrap(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with trapped(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             print("ready")
             heard = []
             while heard.count(signal.SIGTERM) < 2:
@@ -175,30 +153,13 @@ def test_daemon_hears_each_signal_while_it_waits(start: Callable[[str], subproce
 
 def test_default_action_is_back_after_the_trap(start: Callable[[str], subprocess.Popen[str]]) -> None:
     daemon = start("""
-        with SignalTrap(signal.SIGTERM) as signals:
+        with trapped(signal.SIGTERM) as signals:
             pass
         print("ready")
         signal.pause()
     """)
     daemon.terminate()
     assert daemon.wait(60) == -signal.SIGTERM
-
-
-def test_signal_of_a_forked_child_stays_its_own(start: Callable[[str], subprocess.Popen[str]]) -> None:
-    daemon = start("""
-        with SignalTrap(signal.SIGUSR1) as signals:
-            child = os.fork()
-            if child == 0:
-                signals.close()
-                with SignalTrap(signal.SIGUSR1) as own:
-                    signal.raise_signal(signal.SIGUSR1)
-                    os._exit(0 if own.wait(60) == [signal.SIGUSR1] else 1)
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            print("ready")
-            print(code, signals.wait(0))
-    """)
-    assert line_of(daemon) == "0 []"
-    assert daemon.wait(60) == 0
 
 
 @pytest.mark.parametrize(
