@@ -164,7 +164,7 @@ def test_lock_order_names_every_lock() -> None:
 
 
 def test_code_map_names_every_module_of_library_and_daemons() -> None:
-    """Whoever looks for a file of these three finds its place in the code map."""
+    """Every file of these three packages has its place in the code map."""
     text = read(_ARCHITECTURE)
     daemons = modules("shmchannel", "simplecached", "webproxy")
     own = [module.path for module in daemons if not re.search("daemonkit|getfile", module.path)]

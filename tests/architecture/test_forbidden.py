@@ -1,4 +1,4 @@
-"""What must not be in the code, each for a reason that has bitten somebody."""
+"""Things that must not be in the code, each for a reason that has bitten somebody."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ _TIME = "time time_ns clock_gettime clock_gettime_ns CLOCK_REALTIME ctime gmtime
 _DATETIME = "datetime.now datetime.today datetime.utcnow date.today"
 _WALL_CLOCK = frozenset([f"time.{name}" for name in _TIME.split()] + [f"datetime.{name}" for name in _DATETIME.split()])
 
-# The wall clock jumps. Whoever needs the time of day is given it; these read it, each for a reason.
+# The wall clock jumps, so code is given the time of day as an argument; these modules read it, each for a reason.
 _READS_THE_WALL_CLOCK = {
     "simplecached.content.static": "how long ago a file changed, which the file system dates by this clock",
     "simplecached.stores.versions": "versions that are higher than those before a restart",
@@ -47,7 +47,7 @@ def test_the_wall_clock_is_read_in_few_places() -> None:
     """Under whatever name it was imported."""
     readers = _mentions(_WALL_CLOCK)
     assert {name: names for name, names in readers.items() if name not in _READS_THE_WALL_CLOCK} == {}
-    assert set(_READS_THE_WALL_CLOCK) - set(readers) == set(), "these do not read it any more"
+    assert set(_READS_THE_WALL_CLOCK) - set(readers) == set(), "these no longer read it"
 
 
 def test_nothing_sleeps() -> None:
@@ -68,7 +68,7 @@ def test_calls_that_bite() -> None:
 
 
 def test_imports_hide_no_name() -> None:
-    """What the tests above look for they find under any name."""
+    """The tests above find what they look for under any name."""
     text = "from time import time as now\nimport time as t, os.path\nnow(); t.sleep(1); os.fork(); x.pack_into()"
     found = {name for name, _ in references(Module("x.py", "x", text, ast.parse(text)))}
     assert {"time.time", "time.sleep", "os.fork", "x.pack_into"} <= found
@@ -98,7 +98,7 @@ def test_semaphores_are_called_in_one_file() -> None:
 
 
 def test_low_wings_of_the_library_know_no_commands() -> None:
-    """Who wants a queue or a stream does not meet the cache's protocol: it is above them, in `shmchannel.objects`."""
+    """Queues and streams know nothing of the cache's protocol, which is above them in `shmchannel.objects`."""
     low = re.compile(r"shmchannel\.(process|sync|streams|messages)\b")
     commands = re.compile(r"\b(GET|PUT|UPDATE|PURGE)s?\b")
     library = [module for module in modules("shmchannel") if low.match(module.name)]

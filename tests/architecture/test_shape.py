@@ -1,4 +1,4 @@
-"""What can be counted of the code's shape: sizes, docstrings, unit tests of each package, what nothing uses."""
+"""The countable parts of the code's shape: sizes, docstrings, unit tests of each package, unused names."""
 
 import ast
 import os
@@ -56,7 +56,7 @@ def _described(node: ast.FunctionDef | ast.ClassDef) -> bool:
 
 
 def test_every_package_has_its_unit_tests() -> None:
-    """Who looks for the tests of a package finds them below tests/unit, in a folder that bears its path.
+    """The tests of a package are below tests/unit, in a folder that bears its path.
 
     Which tests look at which module is theirs to say; what none looks at, the measured branch coverage shows.
     """
@@ -76,7 +76,7 @@ _FOR_OTHERS = {
 
 
 def test_public_parts_are_used() -> None:
-    """What only tests call is dead, but for the origin that is made for them.
+    """A name that only tests call is dead, except in the origin that is made for them.
 
     A name that something else bears as well escapes this.
     """

@@ -21,7 +21,7 @@ def test_every_test_folder_is_a_package() -> None:
 
 
 def test_continuous_integration_runs_the_readme_command() -> None:
-    """What CI runs is what a user is told to run."""
+    """CI runs the command that users are told to run."""
     assert "exec ./scripts/test\n" in read(".ci/run")
     assert "./scripts/test" in read("README.md")
 

@@ -82,7 +82,7 @@ def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
 
 
 def forget() -> None:
-    """Let go of the syntax trees: whoever comes after these tests does not drag them along."""
+    """Free the syntax trees, so that later tests do not carry them along."""
     for cached in (_module, modules, read, nodes, references):
         cached.cache_clear()
 
@@ -131,7 +131,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def generated_part(document: str, name: str) -> str:
-    """What stands in a document between `<!-- name -->` and `<!-- /name -->`."""
+    """The part of a document between `<!-- name -->` and `<!-- /name -->`."""
     match = re.search(rf"<!-- {re.escape(name)} -->\n(.*?)<!-- /{re.escape(name)} -->", read(document), re.DOTALL)
     assert match is not None, f"{document} has no part '{name}'"
     return match[1]

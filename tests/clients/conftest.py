@@ -1,4 +1,4 @@
-"""What real clients are tested against: a pair before a real nginx, shared by the tests of a module."""
+"""The servers for real clients: a pair before a real nginx, shared by the tests of a module."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.clients.site import run_client
 from tests.support.waiting import wait_until
 
-_NOT_STORED = 504  # what only-if-cached gets then
+_NOT_STORED = 504  # the answer to only-if-cached then
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Answer:
 
     @property
     def cache_status(self) -> str:
-        """What the proxy said of itself."""
+        """The proxy's member of Cache-Status."""
         return self.fields.get("Cache-Status", "")
 
     @property

@@ -87,7 +87,7 @@ def test_two_machines_update_and_download(site: Site, tmp_path: Path, as_proxy: 
 
 
 def test_an_archive_by_curl(site: Site, curl: Curl, tmp_path: Path) -> None:
-    """What a mirror script does, and a download that is resumed."""
+    """A mirror script's requests, and a resumed download."""
     package = make_archive(site, "mirrored", tmp_path)
     for is_hit in (False, True):
         for name in ("Release", "Packages", "sample.deb"):

@@ -1,4 +1,4 @@
-"""What both ends of a channel keep, over shared memory and over the fakes: every byte, every end, clean semaphores.
+"""The contract of both ends of a channel, in shared memory and the fakes: every byte, every end, clean semaphores.
 
 Producers run in a thread beside the test; nothing here depends on who is faster. Long because it is one
 class, so that each kind of segment is held to all of it.

@@ -1,4 +1,4 @@
-"""What client and server keep together, over shared memory and over the fakes.
+"""The contract between client and server, over shared memory and over the fakes.
 
 Long because it is one class for both, as in the other contracts: each kind is held to all of it.
 """

@@ -1,4 +1,4 @@
-"""What a pool keeps, over shared memory and over the fakes; what concerns places is in ticket_contract.py.
+"""The contract of a pool, over shared memory and over the fakes; the part about tickets is in ticket_contract.py.
 
 Long because it is one class, so that each kind of segment is held to all of it.
 """

@@ -1,4 +1,4 @@
-"""What a command queue keeps between its owner and those who send, as a message queue and in memory."""
+"""The contract between a command queue's owner and its senders, as a message queue and in memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class QueueContract:
         queue.set_ready()
         yield queue
         queue.close()
-        self.queue_type.create(queue.name).close()  # what a killed owner left goes with its heir
+        self.queue_type.create(queue.name).close()  # the next owner removes whatever a killed one left
 
     @pytest.fixture
     def sender(self, queue: MessageQueue) -> Iterator[MessageSender]:
@@ -132,7 +132,7 @@ class QueueContract:
         assert sender.ready()
         queue.set_stopping()
         wait_until(lambda: not sender.ready())
-        assert sender.alive(), "what is under way goes on"
+        assert sender.alive(), "commands under way are still served"
         with pytest.raises(NameMissing):
             self.sender_type(queue.name)
 

@@ -1,4 +1,4 @@
-"""What every segment keeps, in shared memory and in memory."""
+"""The contract of every segment, in shared memory and in memory."""
 
 from __future__ import annotations
 

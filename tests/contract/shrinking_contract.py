@@ -1,4 +1,4 @@
-"""What holds when either end dies while a lease shrinks in mid-stream, over shared memory and over the fakes.
+"""Either end dies while a lease shrinks in mid-stream, over shared memory and over the fakes.
 
 The test itself is the producer and the consumer, turn by turn, so that each death comes at a known moment: before the
 producer saw RELEASE, with RELEASED on its way, after the segment went to whom it was asked back for.
@@ -66,7 +66,7 @@ class Stepped:
         self.names = [segment.name for segment in self.lease.segments]
         assert len(self.names) == width
         while self.pool.try_lease(1) is not None:
-            pass  # all the others are in use: who comes now waits
+            pass  # all the others are in use, so the next lease has to wait
         self.proxy_lives, self.cache_lives = ManualPeer("the proxy"), ManualPeer("the cache")
         self.attached = self.attach(self.lease)
         self.writer = ChunkWriter(self.attached, self.proxy_lives, WATCHDOG_S, own_identity())
@@ -99,7 +99,7 @@ class Stepped:
             self.post()
 
     def produce_and_die(self, count: int) -> None:
-        """So many chunks more, each when there is space for it; an answer to RELEASE does not count."""
+        """Produce `count` more chunks, each when there is space; an answer to RELEASE does not count."""
         while count and self.writer.posted < CHUNKS and self.writer.take_turn(WATCHDOG_S):
             self.post()
             count -= 1
@@ -189,7 +189,7 @@ class ShrinkingContract:
                     assert waiter.result().segments[0].name not in get.names, "the dead may have been about to fill it"
 
     def assert_served(self, get: Stepped, waiter: Future[Lease], *, retired: int) -> None:
-        """Who waited gets a segment, at the latest when all is over."""
+        """The waiter gets a segment, at the latest when the transfer has ended."""
         get.end()
         assert get.pool.stats().retired_total == retired
         lease = waiter.result(WATCHDOG_S)

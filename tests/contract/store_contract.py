@@ -1,4 +1,4 @@
-"""What every ObjectStore promises; each implementation runs the same tests.
+"""The contract of every ObjectStore; each implementation runs the same tests.
 
 Long because it is one class, so that each kind of store is held to all of it.
 """

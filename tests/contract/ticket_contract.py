@@ -1,4 +1,4 @@
-"""What a pool keeps about places among the long transfers; a part of the pool's contract, for each kind of segment."""
+"""The pool's contract on tickets, the places among the long transfers, for each kind of segment."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PlaceContract(PoolMaker):
 
     @pytest.mark.parametrize("end", [Lease.give_back, Lease.retire])
     def test_a_place_ends_with_its_lease(self, make_pool: PoolFactory, end: Callable[[Lease], None]) -> None:
-        """Who gets the place finds the segments free."""
+        """By the time the next one gets the place, the segments are free."""
         pool = make_pool(4, segments_per_transfer_max=4)
         assert pool.admission is not None
         first = pool.lease(soon(), ticket=pool.admission.try_enter())

@@ -41,7 +41,7 @@ def write_content(directory: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a client got before the end, whatever the end was; `status` is None when not even a header came."""
+    """Everything a client got before the connection ended; `status` is None when not even a header came."""
 
     status: Status | None
     declared: int

@@ -108,7 +108,7 @@ def test_a_limit_that_is_too_low_for_all(in_memory: bool, content: Path, tmp_pat
 
 
 def test_a_limit_that_was_lowered(yard: DaemonYard) -> None:
-    """What the objects hold is given to whoever asks, and to younger objects."""
+    """Descriptors that stored objects hold are freed for requests and for newer objects."""
     cache = yard.start_cache()
     with proxy_of(yard) as proxy:
         assert all(proxy.store(b"/o%d" % number, b"object") for number in range(200))

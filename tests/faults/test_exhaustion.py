@@ -1,4 +1,4 @@
-"""What the system refuses (shared memory, queues, descriptors, disk): a clear error at the start, a bypass later."""
+"""The system refuses shared memory, queues, descriptors or disk: a clear error at the start, a bypass later."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_shared_memory_is_full_when_segments_are_replaced(
     for left in (1, 0):
         wait_until(lambda: not mapped(cache, pool, retired=True), what="the cache has unmapped what was retired")
         fill_up(directory)
-        cache.signal(signal.SIGSTOP)  # who stands still keeps the memory of what is retired
+        cache.signal(signal.SIGSTOP)  # a stopped process keeps the memory of retired segments mapped
         wait_until(cache.is_stopped, what="the cache stands still")
         assert ask(proxy.port, SMALL).status is Status.ERROR
         assert segments() == left

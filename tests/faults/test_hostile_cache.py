@@ -84,7 +84,7 @@ def begin_well(numbers: random.Random, command: Command, segments: list[Segment]
 
 
 def grow(numbers: random.Random, command: Command, segments: list[Segment]) -> None:
-    """An object that is larger whenever a transfer of it goes on: all else is as it should be."""
+    """An object that has grown whenever a transfer of it resumes; all else is as it should be."""
     fill_with_filler(segments)
     size = DECLARED_BYTES if command.offset == 0 else DECLARED_BYTES * 3
     writer = ChunkWriter(segments, Alive(), 1.0, own_identity())

@@ -59,7 +59,7 @@ def own_pool(segment_bytes: int = 4096) -> Iterator[SegmentPool]:
 
 
 def refs(lease: Lease) -> tuple[SegmentRef, ...]:
-    """What a command says of a lease's segments."""
+    """A lease's segments, as a command names them."""
     return tuple(SegmentRef(one.wire_name, one.header.prepare(), one.segment_bytes) for one in lease.segments)
 
 

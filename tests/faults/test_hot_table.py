@@ -50,7 +50,7 @@ LOOKS_MAX = 20_000_000
 
 
 def test_cache_dies_in_a_publish() -> None:
-    """Who has it mapped sees what was whole, and nothing of the other; the next sweep takes the name."""
+    """A reader that has it mapped sees the finished entry and nothing of the other; the next sweep removes the name."""
     queue_name = unique_queue()
     with holding(DIES_IN_A_PUBLISH, queue_name, "dies") as owner:
         reader = HotTableReader.attach(queue_name)

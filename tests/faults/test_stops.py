@@ -1,4 +1,4 @@
-"""SIGSTOP at every kill point, SIGCONT past the other side's limits: who is late ends in time and does no harm."""
+"""SIGSTOP at every kill point, SIGCONT past the other side's limits: the late side gives up and does no harm."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_late_proxy_in_a_hit(point: str, yard: DaemonYard, content: Path) -> Non
     with asking(proxy.port, LARGE) as request:
         wait_stopped(proxy)
         past_all_limits = Deadline.after(2 * LIMIT_S)
-        assert_serves(other.port, LARGE)  # meanwhile
+        assert_serves(other.port, LARGE)  # while this one is stopped
         wait_until(lambda: past_all_limits.expired, what="the limits have passed")
         if point in LEFT_IN_MID_STREAM:
             cache.wait_event("transfer broken")

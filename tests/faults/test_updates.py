@@ -105,7 +105,7 @@ def killed_proxy(queue: str, chunks: int) -> str:
     )
     output, _ = process.communicate(timeout=WATCHDOG_S)
     assert process.returncode == -signal.SIGKILL
-    names.remove(names.names_of({process.pid}))  # unless a daemon that started meanwhile has swept them
+    names.remove(names.names_of({process.pid}))  # unless a daemon that has started since has swept them
     names.note_ended(process.pid)
     return output.decode().strip()
 
@@ -131,7 +131,7 @@ def test_cache_dies_in_an_update(yard: DaemonYard, tmp_path: Path) -> None:
 
 
 def test_late_cache_in_an_update(yard: DaemonYard, store: tuple[str, ...]) -> None:
-    """Its proxy does not know what came of it: the cache may still have done it, all of it, when it goes on."""
+    """Its proxy does not know the result: the cache may still apply the whole update once it is continued."""
     cache = yard.start_cache(*store, env={"GFCACHE_FAULT": "cache.update_uncommitted:1:stop"})
     with client_of(yard.queue) as client:
         store_invalidated(client)

@@ -102,12 +102,12 @@ class HttpClient:
         return Reply(status, lines)
 
     def some(self) -> bytes:
-        """What comes next of a body, at least a byte unless it ended."""
+        """The next bytes of a body, at least one unless it has ended."""
         data, self._received = self._received or self._more(), b""
         return data
 
     def rest(self, length: int) -> bytes:
-        """So many bytes of a body, or what comes before the end."""
+        """`length` bytes of a body, or fewer when it ends before that."""
         return self._exactly(length)
 
     def ended(self) -> bool:

@@ -29,7 +29,7 @@ def http_date(seconds_from_now: float = 0) -> str:
 
 @dataclass
 class Daemons:
-    """What a module's tests share; the origin lives on `origin_port` for one test each."""
+    """The daemons that a module's tests share; each test has its own origin on `origin_port`."""
 
     yard: DaemonYard
     holder: DaemonProcess

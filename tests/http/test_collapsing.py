@@ -64,7 +64,7 @@ def test_an_answer_for_one_releases_the_others_at_once(site: Site, headers: dict
         others = [crew.submit(site.get, path) for _ in range(10)]
         assert [other.result(WATCHDOG_S).body for other in others] == [b"own"] * 10
         assert not gate.is_set()
-        assert 11 <= site.count(path) <= 21  # who validates what is being replaced asks once more
+        assert 11 <= site.count(path) <= 21  # a validation of the response being replaced asks once more
         gate.set()
         assert leader.receive().body == BODY
 

@@ -1,4 +1,4 @@
-"""Whatever breaks: no wrong byte is delivered as a whole answer, and no bad object is stored."""
+"""After any failure, no wrong byte is delivered as part of a whole answer, and no bad object is stored."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FAULTS = {
     + [(fault, Framing.CLOSE) for fault in ("reset", "stalled")],  # cut short it would be whole: nobody could tell
 )
 def test_a_fault_of_the_origin(site: Site, fault: str, framing: Framing) -> None:
-    """Who asks gets an error or a body that is visibly short; who asks later gets all of it."""
+    """The client gets an error or a body that is visibly short; later clients get all of it."""
     path = site.put(replace(FAULTS[fault], framing=framing), Route(body=BODY, headers=FRESH))
     reply = site.get(path)
     assert reply.status in (502, 504) or not reply.whole
@@ -153,7 +153,7 @@ def test_an_absent_cache_slows_nothing_down_and_nothing_is_kept(yard: DaemonYard
     port = yard.start_proxy("-s", origin.url).port
     assert fetch(port, "/x").body == BODY
 
-    def asked_again() -> bool:  # who comes while the fetch before is still ending shares its answer
+    def asked_again() -> bool:  # a request during the end of the previous fetch would share its answer
         assert fetch(port, "/x").body == BODY
         return origin.count("/x") > 1
 
@@ -190,7 +190,7 @@ def test_without_any_cache(yard: DaemonYard, origin: OriginStub) -> None:
 
 
 def test_an_object_purged_while_it_is_sent(yard: DaemonYard, origin: OriginStub) -> None:
-    """Who has begun to receive it gets all of it, or notices that it is not all."""
+    """A client in mid-body gets all of it, or can see that it did not."""
     body = BODY * 20
     origin.add("/big", Route(body=body, headers=FRESH))
     yard.start_cache()
@@ -208,7 +208,7 @@ def test_an_object_purged_while_it_is_sent(yard: DaemonYard, origin: OriginStub)
 
 
 def test_an_object_replaced_while_its_validation_was_on_its_way(site: Site) -> None:
-    """The 304 is for a body that is not stored any more: it is sent all the same, or the one that is stored now."""
+    """The 304 is for a body that is no longer stored: the client gets that body all the same, or the one stored now."""
     gate = threading.Event()
     held = Route(status=304, headers={"ETag": '"1"'}, hold=gate, hold_head=True)
     old = {"Cache-Control": "max-age=60", "Age": "100", "ETag": '"1"'}

@@ -130,7 +130,7 @@ def test_other_statuses_are_not_stored_without(site: Site, status: int) -> None:
 
 @pytest.mark.parametrize("first", [404, 302])
 def test_what_was_missing_or_elsewhere_and_is_there_now(site: Site, first: int) -> None:
-    """What stood for it gives way to the object, for HTTP and for getfile."""
+    """The object replaces whatever stood for it, for HTTP and for getfile."""
     fresh, past = {"Cache-Control": "max-age=60"}, {"Cache-Control": "max-age=60", "Age": "100", "ETag": '"0"'}
     path = site.put(Route(status=first, headers=past), Route(body=b"there", headers=fresh))
     assert site.get(path).status == first

@@ -175,7 +175,7 @@ def test_if_range(site: Site, condition: str, status: int) -> None:
 
 
 def test_a_resumed_download(site: Site) -> None:
-    """What a client does whose download broke off: the origin sends each byte once."""
+    """A client resumes its broken download: the origin sends each byte once."""
     path = begun(site, GOOD)
     reply = site.get(path, f"Range: bytes={CUT}-", 'If-Range: "1"')
     assert (reply.status, reply.body) == (206, BODY[CUT:])
@@ -279,7 +279,7 @@ def test_a_soft_purge_has_it_validated(site: Site) -> None:
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 @pytest.mark.parametrize("before_the_head", [False, True], ids=["in the rest", "before the rest"])
 def test_a_purge_while_it_is_completed(site: Site, soft: bool, before_the_head: bool) -> None:
-    """What was stored before the purge does not come back in the whole, nor as valid after a soft one."""
+    """The prefix stored before the purge does not come back in the whole, nor as valid after a soft purge."""
     gate = threading.Event()
     held = Route(body=BODY, headers=FRESH, hold=gate, hold_at=500_000, hold_head=before_the_head)
     path = begun(site, held, GOOD)
@@ -290,7 +290,7 @@ def test_a_purge_while_it_is_completed(site: Site, soft: bool, before_the_head: 
         gate.set()
         check_whole(client.receive())
 
-    def asked_again() -> bool:  # who comes while the fetch is still ending shares its answer
+    def asked_again() -> bool:  # a request during the end of the fetch would share its answer
         reply = site.get(path)
         check_whole(reply)
         since = [request for request in site.asked(path)[2:] if "range" not in request.headers]
@@ -326,7 +326,7 @@ def test_a_beginning_outlives_a_restart_of_both(yard: DaemonYard, tmp_path: Path
 
 @pytest.mark.parametrize("before_the_head", [False, True], ids=["in the rest", "before the rest"])
 def test_a_cache_that_is_killed_while_its_part_is_completed(yard: DaemonYard, before_the_head: bool) -> None:
-    """The client gets every byte: what the cache does not give any more, the origin does."""
+    """The client gets every byte: the origin supplies those that the cache no longer can."""
     gate = threading.Event()
     held = Route(body=BODY, headers=FRESH, hold=gate, hold_at=500_000, hold_head=before_the_head)
     with OriginStub({"/x": [CUT_OFF, held, GOOD]}) as origin:

@@ -110,7 +110,7 @@ def test_a_soft_purge_is_validated(site: Site) -> None:
 
 
 def test_a_client_that_reads_slowly_gets_what_it_began(site: Site) -> None:
-    """It is set aside; the object is purged meanwhile, and the file stays for it."""
+    """Its response is parked; the object is purged during that, and the open file still serves it."""
     body = os.urandom(20_000_000)
     path = make_hot(site, Route(body=body, headers=FRESH), Route(body=OTHER, headers=FRESH))
     with HttpClient(site.port) as client:

@@ -1,4 +1,4 @@
-"""RFC 9110 sections 6.5, 7.6 and 15.2, RFC 9211 and RFC 9213 with whole daemons: what goes on, and what does not."""
+"""RFC 9110 sections 6.5, 7.6 and 15.2, RFC 9211 and RFC 9213 with whole daemons: forwarded fields, and others."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_via_is_a_list(site: Site) -> None:
 
 
 def test_via_says_by_which_version_a_message_came(site: Site) -> None:
-    """What comes from the cache says 1.1: what brought it is not kept."""
+    """A hit says HTTP/1.1: the version that the origin spoke is not stored."""
     path = site.put(Route(echo=True))
     assert names_at_origin(site.get(path, version="1.0"))["via"].startswith("1.0 edge ")
     site.origin.close()
@@ -128,7 +128,7 @@ def test_trailers_do_no_harm(site: Site, control: str) -> None:
 @pytest.mark.parametrize("framing", list(Framing))
 @pytest.mark.parametrize("control", ["max-age=600", "no-store"])
 def test_framing_towards_new_and_old_clients(site: Site, framing: Framing, control: str) -> None:
-    """A length goes on; without one it is chunks, and for HTTP/1.0 the end of the connection."""
+    """Content-Length is forwarded; without one the body is chunked, or for HTTP/1.0 ended by the connection."""
     headers = {"Cache-Control": control}
     for version, coding in (("1.1", "chunked"), ("1.0", None)):
         path = site.put(Route(body=BODY, framing=framing, headers=headers))

@@ -1,4 +1,4 @@
-"""RFC 9111 sections 3.3 and 3.4 with whole daemons: a body that breaks off goes on, or its beginning is kept."""
+"""RFC 9111 sections 3.3 and 3.4 with whole daemons: a broken body is resumed, or its prefix is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURGE with whole daemons: who may, what goes, and what a soft one leaves."""
+"""PURGE with whole daemons: access, removed objects, and the stale ones that a soft purge leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RFC 5861 and RFC 9111 section 4.2.4 with whole daemons: stale responses, meanwhile and instead of an error."""
+"""RFC 5861 and RFC 9111 section 4.2.4 with whole daemons: stale responses while revalidating and on errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_while_revalidate_with_a_304(site: Site) -> None:
 
 
 def test_while_revalidate_for_who_leaves_nothing(site: Site) -> None:
-    """What its validation would bring could not be kept: the next request validates."""
+    """The result of a validation could not be stored, so the next request validates."""
     path = site.fill(stale("stale-while-revalidate=600"), Route(body=b"new", headers=FRESH))
     assert site.get(path, "Cache-Control: no-store").body == b"old"
     assert site.get(path).body == b"old"

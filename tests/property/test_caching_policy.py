@@ -25,7 +25,7 @@ Directive = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Answer:
-    """What an origin sends; times are seconds from the moment it comes."""
+    """An origin's response; times are seconds from its arrival."""
 
     status: int
     control: tuple[Directive, ...]
@@ -41,7 +41,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """What a client sends, so long after the question before."""
+    """A client's request, some seconds after the one before."""
 
     after: float
     control: tuple[Directive, ...]

@@ -67,7 +67,7 @@ def _lay(memory: mmap.mmap, *contents: bytes) -> None:
 @_CHECKED
 @given(st.data(), st.sampled_from(KEYS))
 def test_nearly_right_cells(memory: mmap.mmap, data: st.DataObject, key: bytes) -> None:
-    """Whatever the numbers: nothing, or exactly the bytes that the numbers of one of the cells speak of."""
+    """For any numbers: nothing, or exactly the bytes that the numbers of one of the cells describe."""
     both = [data.draw(cells(key)), data.draw(cells(key))]
     _lay(memory, *both)
     found = HotTableReader(memory).get(key)

@@ -86,7 +86,7 @@ STEPS = st.builds(
 )
 
 
-# What went wrong once.
+# Histories that once failed.
 WINDOW = "max-age=200, stale-while-revalidate=500"
 VARY_WITH_A_304 = [Step(age=1000), Step(varies=True), Step(language="2", varies=True)]
 VARY_LEFT_OUT = [Step(varies=True, age=1000), Step(changes=True), Step()]
@@ -151,7 +151,7 @@ class World:
         return f'"{language}-{version}"'
 
     def answer(self, request: Request) -> Route:
-        """What the origin says now."""
+        """The origin's present answer."""
         self.asked.append(request)
         step, language = self.step, request.headers.get("language", "")
         headers = {"Cache-Control": step.control, "Age": str(step.age), "Number": str(len(self.asked))}
@@ -162,7 +162,7 @@ class World:
         return Route(body=self.body(self.version, language), status=step.status, headers=headers, methods=METHODS)
 
     def selected(self, language: str) -> tuple[str, Answer | None]:
-        """What a request selects (RFC 9111 section 4.1): its own, or the one without Vary; and where that stands."""
+        """The name and content of the response that a request selects (RFC 9111 section 4.1)."""
         name = language if language in self.stored else ""
         return name, self.stored.get(name)
 
@@ -243,7 +243,7 @@ class History:
     world: World
 
     def find(self, language: str) -> StoredHit | None:
-        """What the cache has for such a request."""
+        """The cache's response to such a request."""
         return self.look_up(language).found
 
     def look_up(self, language: str) -> Lookup:
@@ -273,7 +273,7 @@ class History:
         wait_until(agree, what=f"in the cache: {answer}")
 
     def observe(self) -> None:
-        """Something may have left the cache: forget what is not there any more. Nothing may have come."""
+        """Forget the responses that have left the cache; none may have been added."""
         old, self.world.stored = self.world.stored, {}
         for language in (NOBODYS_LANGUAGE, *"12"):
             lookup = self.look_up(language)

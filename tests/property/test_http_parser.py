@@ -139,7 +139,7 @@ def test_nor_does_it_when_the_limits_are_low(data: bytes, where: list[int], byte
 
 
 class Witness:
-    """What httptools reads first on a connection."""
+    """The first request that httptools reads on a connection."""
 
     def __init__(self) -> None:
         self.method = self.target = self.body = b""

@@ -32,7 +32,7 @@ ENV = {"WEBPROXY_ORIGIN_TRIES": "2", "WEBPROXY_CONTINUE_FETCH_AFTER_SHARE": "0.9
 
 @dataclass(frozen=True)
 class Break:
-    """What becomes of one answer: where it ends, in bytes sent, and whether the origin has changed by then."""
+    """The fate of one answer: the bytes sent before it ends, and whether the origin has changed by then."""
 
     at: int | None = None
     by_reset: bool = False
@@ -84,7 +84,7 @@ class World:
     asked: list[Request] = field(default_factory=list)
 
     def answer(self, request: Request) -> Route:
-        """What comes next, and an honest answer when nothing is left to go wrong."""
+        """The next planned answer, and an honest one when no failure is left."""
         self.asked.append(request)
         now = self.breaks.pop(0) if self.breaks else Break()
         self.version = min(self.version + now.changes, VERSIONS - 1)
@@ -106,7 +106,7 @@ class World:
 
 
 def check(reply: Reply) -> None:
-    """Whatever came is of the version that the head names, from where the head says, and all of it or visibly short."""
+    """All bytes are of the version and offset that the head names, and they are complete or visibly short."""
     if reply.status in (502, 504):
         return
     assert reply.status in (200, 206), reply.status

@@ -176,7 +176,7 @@ class Simulation:
 )
 @examples(500)
 def test_both_agree(count: int, size: int, capacity: int, preamble: int, schedule: list[str], may_cancel: bool) -> None:
-    """Whatever the order of steps: no step is refused, nobody waits for ever, and every segment is as it began."""
+    """In any order, no step is refused, neither side waits for ever, and every segment ends as it began."""
     simulation = Simulation(count, size, capacity, preamble)
     for step in schedule:
         if step == "produce":

@@ -31,5 +31,5 @@ def test_fields_that_connection_lists_are_not() -> None:
 
 
 def test_what_connection_lists_still_counts_for_storing() -> None:
-    """The list is about what goes on, not about what was said to us."""
+    """The list names fields not to forward; they still count for this cache."""
     assert refusal(b"Connection: cache-control", b"Cache-Control: no-store", ETAG) == b"no-store"

@@ -140,7 +140,7 @@ def test_what_may_not_stay_stored(line: bytes, kept: bool, method: bytes) -> Non
 
 @pytest.mark.parametrize("wishes", [(), (b"Cache-Control: max-stale",), (b"Cache-Control: stale-if-error=600",)])
 def test_what_a_304_forbids_to_keep_serves_nobody_else_unasked(wishes: tuple[bytes, ...]) -> None:
-    """Neither meanwhile, nor in place of an error, nor while the origin is lost; nothing of the 304 is kept."""
+    """Neither during a revalidation, nor in place of an error, nor without the origin; nothing of the 304 is kept."""
     stored = stored_response(b'ETag: "a"', stale_while_revalidate_s=600, stale_if_error_s=600)
     left = barred(stored)
     asked = request(*wishes)

@@ -1,4 +1,4 @@
-"""What the cache serves while it changes: a file map, a directory, and maps that cannot be used."""
+"""Content that changes while the cache serves it: a file map, a directory, and unusable maps."""
 
 import os
 from pathlib import Path

@@ -19,7 +19,7 @@ WATCHDOG_S = 100
 
 @pytest.fixture
 def files(tmp_path):
-    """What real directories have: nested, empty, one byte, more than a segment, a link, a name with a blank."""
+    """The contents of real directories: nested, empty, one byte, more than a segment, a link, a name with a blank."""
     root = tmp_path / "files"
     (root / "nested" / "deep").mkdir(parents=True)
     (root / "empty").write_bytes(b"")

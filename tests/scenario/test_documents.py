@@ -1,4 +1,4 @@
-"""What the documents tell a user to type, typed: README's commands by hand, and the program of docs/library.md."""
+"""The commands of README, as a user types them, and the program of docs/library.md."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def _commands(part: str) -> list[str]:
 
 
 def _words(command: str, work: Path, port: int) -> list[str]:
-    """What a shell would run, with this environment's programs, the test's folder and port."""
+    """The command for a shell, with this environment's programs and the test's folder and port."""
     command = command.replace("$work", str(work)).replace(_PORT_IN_README, str(port))
     words = shlex.split(command)
     return (

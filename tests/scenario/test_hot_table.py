@@ -1,6 +1,6 @@
 """The hot table of a whole cache, seen by what proxies are to it: clients that look there before they ask.
 
-Looking and asking never differ: what was replaced, purged or changed is not given any more, by no client.
+Looking and asking never differ: no client gives out what was replaced, purged or changed.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def gone(cache: DaemonProcess, proxies: list[Proxy]) -> None:
 
 @pytest.mark.parametrize("way", ["kill", "stop"])
 def test_cache_ends_and_another_comes(yard: DaemonYard, proxies: list[Proxy], files: Path, way: str) -> None:
-    """What a dead cache's hot table has in it is not served any more; its successor's is."""
+    """The entries of a dead cache's hot table are no longer served; those of its successor's are."""
     cache = yard.start_cache(content=files)
     assert [proxy.look() for proxy in proxies] == [b"first" * 1000] * 3
     getattr(cache, way)()

@@ -50,7 +50,7 @@ def proxy(served: DaemonYard) -> Iterator[DaemonProcess]:
     """One for the tests that leave it as it was; at its end nothing was logged against it."""
     env = {"WEBPROXY_KEEPALIVE_S": "3600", "WEBPROXY_REQUEST_TIMEOUT_S": "3600"}
     daemon = served.start_proxy("-t", str(WORKERS), "-n", "4", "-z", "65536", env=env)
-    assert ask(daemon.port, "/n1").body == body("n1")  # what is opened at the first use is open
+    assert ask(daemon.port, "/n1").body == body("n1")  # opens lasting descriptors
     threads = daemon.thread_count()
     yield daemon
     assert daemon.thread_count() == threads
@@ -263,7 +263,7 @@ def test_thousands_of_idle_connections_are_held_while_others_are_served(served: 
     if hard < wanted + spare:
         pytest.skip(f"the hard limit of descriptors is {hard}")
     proxy = served.start_proxy("-t", "4", env={"WEBPROXY_KEEPALIVE_S": "3600"})
-    assert ask(proxy.port, "/big").body == body("big")  # what is opened at the first use is open
+    assert ask(proxy.port, "/big").body == body("big")  # opens lasting descriptors
     threads, idle_descriptors = proxy.thread_count(), settled_descriptors(proxy)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
@@ -342,7 +342,7 @@ def test_a_slow_reader_is_parked_and_gets_every_byte_and_its_next_request(served
 
 
 def test_who_asks_and_does_not_read_costs_no_worker(served: DaemonYard) -> None:
-    """Small answers, many of them: more than any buffer holds, and the only worker goes on with others."""
+    """Small answers, many of them: more than any buffer holds, and the only worker serves others."""
     proxy = served.start_proxy("-t", "1", "-n", "2", env={"WEBPROXY_KEEPALIVE_S": "3600"})
     with HttpClient(proxy.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as greedy:
         asked = 1000
@@ -361,7 +361,7 @@ def test_who_asks_and_does_not_read_costs_no_worker(served: DaemonYard) -> None:
 @pytest.mark.parametrize("reset", [False, True], ids=["close", "reset"])
 def test_who_leaves_in_mid_body_costs_nothing(served: DaemonYard, reset: bool) -> None:
     proxy = served.start_proxy("-t", "4", "-n", "4", "-z", "65536")
-    assert ask(proxy.port, "/big").body == body("big")  # what is opened at the first use is open
+    assert ask(proxy.port, "/big").body == body("big")  # opens lasting descriptors
     before = settled_descriptors(proxy)
     for _ in range(20):
         with HttpClient(proxy.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as client:
@@ -588,7 +588,7 @@ def test_a_body_that_goes_to_the_origin_is_no_request(asker: HttpClient, origin:
 
 
 def test_an_origin_that_answers_early_leaves_no_doubt(asker: HttpClient, origin: OriginStub) -> None:
-    """What was sent of the body is no request: the connection ends, or goes on behind the body."""
+    """The part of the body that was sent is no request: the connection ends, or the next request follows the body."""
     smuggled = request("/smuggled")
     asker.send(post("/early", b"Content-Length: %d" % len(smuggled)) + smuggled)
     answer = asker.answer()

@@ -14,7 +14,7 @@ from tests.support.programs import skip_for_want_of
 
 INSTALL_WATCHDOG_S = 100
 _NO_INDEX = ("from versions: none", "onnection", "name resolution")
-"""What pip says when it cannot reach the index, in one version or another."""
+"""pip's messages, in one version or another, when it cannot reach the index."""
 
 
 def run(*command: str) -> "subprocess.CompletedProcess[str]":

@@ -26,7 +26,7 @@ def files(tmp_path_factory):
 
 @contextmanager
 def streaming(port, count):
-    """So many downloads of the huge file, of which the first has begun; gives what collects all replies."""
+    """Start `count` downloads of the huge file, the first of which has begun; gives a function that collects them."""
     with ExitStack() as clients, ThreadPoolExecutor(count) as crew:
         opened = [clients.enter_context(connect(port)) for _ in range(count)]
         for client in opened:
@@ -105,7 +105,7 @@ def test_who_waits_for_a_place_is_served_while_the_daemon_drains(yard, files):
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_the_cache_dies_while_many_wait_for_a_place(yard, files, how):
-    """Whoever has begun is cut short, whoever has not gets an error; nobody waits for ever, and the next is served."""
+    """Begun transfers are cut short, waiting ones get an error; nobody waits for ever, and the next is served."""
     directory, bodies = files
     cache = yard.start_cache(content=directory, env=NO_HOT_TABLE)
     proxy = yard.start_proxy(

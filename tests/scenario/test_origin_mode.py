@@ -231,7 +231,7 @@ def test_streaming_a_large_body_to_a_slow_client_takes_constant_memory_and_disk(
 
 
 def spooled_bytes(proxy: DaemonProcess) -> int:
-    """What the open, unlinked files of the proxy take of the disk."""
+    """The disk space of the proxy's open, unlinked files."""
     total = 0
     for fd in os.listdir(f"/proc/{proxy.pid}/fd"):
         path = f"/proc/{proxy.pid}/fd/{fd}"

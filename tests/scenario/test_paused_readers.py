@@ -1,4 +1,4 @@
-"""Who was paused in mid-body gets the rest of it, whatever becomes of the object and whoever asks for others."""
+"""A client paused in mid-body gets the rest, whatever happens to the object and whatever others request."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Owner:
 
     @property
     def names(self) -> list[FoundName]:
-        """What there is of it now."""
+        """The parts of it that exist now."""
         return ipc_leaks.leaks_of([self.process.pid], self.queue_name)
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""What a user meets before the daemons serve: refused settings, --check-config, --version, a port in use, IPv6."""
+"""Before the daemons serve: refused settings, --check-config, --version, a port in use, IPv6."""
 
 import contextlib
 import os

@@ -89,7 +89,7 @@ def test_a_running_transfer_is_finished(yard, files, side):
 
 
 def test_a_stopping_cache_takes_no_new_requests(yard, files):
-    """The transfer under way goes on, while a new request finds no cache."""
+    """The transfer under way continues, while a new request finds no cache."""
     cache = yard.start_cache(content=files[0], env=LONG_DRAIN)
     proxy = yard.start_proxy("-n", "4", *ONE_TRANSFER, env={**LONG_DRAIN, "WEBPROXY_CACHE_TIMEOUT_S": "2"})
     with PacedDownload(proxy.port, b"/big") as download:

@@ -35,7 +35,7 @@ def says_all(event: dict[str, object], theirs: int) -> bool:
 # -- a cache of another release ---------------------------------------------------------------------------------------
 @pytest.fixture(params=[b"", b" commands 3"], ids=["the last one", "the next one"])
 def stranger(request: pytest.FixtureRequest, yard: DaemonYard) -> Iterator[posix_ipc.MessageQueue]:
-    """What such a cache shows: its guard, as it wrote it, and its queue, from which nobody reads a command of ours."""
+    """The names of such a cache: its guard, as it wrote it, and its queue, from which nobody reads our commands."""
     with ExitStack() as resources:
         guard = ProcessGuard.acquire(queue_guard_path(yard.queue))
         resources.callback(guard.close)

@@ -66,7 +66,7 @@ class HotTableMachine(RuleBasedStateMachine):
         self.changed(*_KEYS)
 
     def changed(self, *keys: bytes) -> None:
-        """What was looked up before must not be shown any more, and these keys are off the hot table."""
+        """Earlier lookups must no longer be valid, and these keys are off the hot table."""
         self.changes += 1
         for key in keys:
             self.shown.pop(key, None)

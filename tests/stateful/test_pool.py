@@ -1,4 +1,4 @@
-"""The pool against a naive model: who holds what, who waits in which order, and what a lease may take."""
+"""The pool against a naive model: the holders, the order of the waiters, and the segments a lease may take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WAITERS_MAX = 3
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Leases are held by the test; who waits does so in a thread of its own, one behind the other."""
+    """The test holds the leases; each waiter is a thread of its own, queued one behind the other."""
 
     @initialize(count=st.integers(1, 16), width=st.integers(1, 5))
     def start(self, count: int, width: int) -> None:
@@ -41,7 +41,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.held.append((lease, names))
 
     def came_back(self, count: int) -> None:
-        """So many segments came back: the first of the line get them, one each, and then they are free."""
+        """After `count` segments came back, the first waiters get one each and the rest are free."""
         for _ in range(count):
             if self.line:
                 self.hold(self.line.pop(0).result(WATCHDOG_S), 1)

@@ -212,7 +212,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.after_invalidation(lambda candidate: candidate.startswith(prefix))
 
     def after_invalidation(self, matches: Callable[[bytes], bool]) -> None:
-        """What has no metadata is removed instead."""
+        """Objects without metadata are removed instead."""
         self.after_removal(matches, lambda item: not item.metadata)
         for item in (*self.model.visible.values(), *(item for _, item in self.writers)):
             item.invalidated = item.invalidated or matches(item.key)
@@ -284,7 +284,7 @@ class DirectoryStoreMachine(StoreMachine):
     @precondition(lambda self: self.writers)
     @rule(data=st.data(), point=st.sampled_from(["written", "synced", "renamed", "indexed"]), invalidates=st.booleans())
     def purge_during_a_commit(self, data: st.DataObject, point: str, invalidates: bool) -> None:
-        """What was purged stays so when the process is killed then, or at the next step."""
+        """A purge survives a kill of the process right then, or at the next step."""
         writer, item = self.writers[data.draw(st.integers(0, len(self.writers) - 1))]
         key = data.draw(st.one_of(st.just(item.key), KEYS))
         prefix = data.draw(st.one_of(st.none(), st.just(item.key[:2]), PREFIXES))

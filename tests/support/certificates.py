@@ -22,7 +22,7 @@ class Authority:
         _openssl("req", "-x509", *_NEW_KEY, "-keyout", self._key, "-out", self.ca_file, "-days", "2", "-subj", "/CN=ca")
 
     def server_context(self, name: str = "IP:127.0.0.1", protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
-        """What a server needs whose certificate is for `name` and that speaks these protocols (ALPN)."""
+        """The TLS context of a server whose certificate is for `name` and which speaks these protocols (ALPN)."""
         key, request, certificate = (str(self._folder / f"server.{kind}") for kind in ("key", "csr", "pem"))
         names = self._folder / "names"
         names.write_text(f"subjectAltName={name}\n")

@@ -66,7 +66,7 @@ def body_of(length: int) -> bytes:
 
 
 def reading(body: bytes) -> ReadInto:
-    """What os.preadv is to a file, for bytes."""
+    """os.preadv(), for bytes instead of a file."""
 
     def read_into(views: Sequence[memoryview], offset: int) -> int:
         done = 0
@@ -216,7 +216,7 @@ def read_rest(reader: ChunkReader) -> bytes:
 
 
 def outcome(call: Callable[[], _T]) -> _T | type[ShmChannelError]:
-    """What came of it: the value, or the kind of the library's error."""
+    """The result: the value, or the kind of the library's error."""
     try:
         return call()
     except ShmChannelError as error:

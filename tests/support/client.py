@@ -46,7 +46,7 @@ def connect(port: int, host: str = "127.0.0.1", *, receive_buffer_bytes: int = 0
 
 
 def refuses_connections(port: int) -> bool:
-    """Whether nobody listens on the port any more; a listener that closes during the handshake resets it."""
+    """Whether the port is no longer listened on; a listener that closes during the handshake resets it."""
     try:
         connect(port).close()
     except (ConnectionRefusedError, ConnectionResetError):
@@ -65,7 +65,7 @@ def receive_to_end(client: socket.socket) -> bytes:
 class PacedDownload:
     """A client that takes a few kilobytes at a time, so that its transfer keeps running, until it is let go.
 
-    It is fast enough not to count as slow, and too slow to finish meanwhile. A context manager.
+    It is fast enough not to count as slow, and too slow to finish before that. A context manager.
     """
 
     def __init__(self, port: int, path: bytes) -> None:

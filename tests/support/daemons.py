@@ -1,7 +1,7 @@
 """Whole daemons for tests: started as a user starts them, watched through their log, ended by pid.
 
-A DaemonYard owns what it started: at its end everything is killed, and what the killed left is removed. What ended by
-itself must have left nothing: the yard's end says so when it did.
+A DaemonYard owns what it started: at its end every daemon is killed and the names it left are removed. A daemon that
+ended by itself must have left none: if it did, the yard's end fails the test.
 """
 
 import json
@@ -35,7 +35,7 @@ class DaemonEnded(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a process holds at one moment."""
+    """A process's resources at one moment."""
 
     resident_bytes: int
     threads: int
@@ -80,7 +80,7 @@ class DaemonProcess:
             return log.read()
 
     def events(self, name: str | None = None) -> list[Event]:
-        """What it logged as fields, oldest first; with `name` only these. A line cut off is left out."""
+        """Its log events as fields, oldest first; with `name` only these. An incomplete line is left out."""
         found = []
         for line in self.log_text().splitlines():
             if line.startswith("{"):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def none_left() -> Iterator[list[int]]:
-    """Take every descriptor that the limit allows; who closes some of the list, and takes them out, has some again."""
+    """Take every descriptor that the limit allows; close some and remove them from the list to have some again."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))
     taken: list[int] = []

@@ -142,7 +142,7 @@ class ScriptedOrigin:
 
 
 class ScriptedPlan(Plan):
-    """What the test says. By itself every answer is told with its head and goes into the cache."""
+    """A fetch plan that the test controls. By default it announces every answer with its head and stores it."""
 
     def __init__(
         self,
@@ -225,7 +225,7 @@ def fetch_means(
     window_bytes: int = 1 << 20,
     share: float = 0.0,
 ) -> FetchMeans:
-    """What fetches need; without `fills` nothing is stored."""
+    """The collaborators of fetches; without `fills` nothing is stored."""
     return FetchMeans(
         asker=asker or forwarding(),
         options=DEFAULT_OPTIONS,
@@ -247,7 +247,7 @@ def http_fetches(table: FetchTable) -> HttpFetches:
 
 
 def http_plan(wanted: FetchRequest, partials: Partials = NO_PARTIALS) -> HttpPlan:
-    """What an HTTP fetch does, without a cache but for partial responses."""
+    """The plan of an HTTP fetch, without a cache except for partial responses."""
     return HttpPlan(wanted, fetch_means(), NO_UPDATES, partials, HitForMiss())
 
 

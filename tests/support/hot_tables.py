@@ -51,7 +51,7 @@ def publish(
 
 
 def reading(body: bytes, step: int = 1 << 20) -> Callable[[Sequence[memoryview], int], int]:
-    """What os.preadv is to a file, for bytes; at most `step` of them at a time."""
+    """os.preadv(), for bytes instead of a file; at most `step` of them at a time."""
 
     def read_into(views: Sequence[memoryview], offset: int) -> int:
         part = body[offset : offset + min(step, len(views[0]))]
@@ -86,5 +86,5 @@ def keys_of_one_set(count: int, sets: int) -> list[bytes]:
 
 
 def entry(version: int, body: bytes, metadata: bytes = b"") -> HotTableEntry:
-    """What a reader should see."""
+    """The entry that a reader should see."""
     return HotTableEntry(version, metadata, body)

@@ -86,7 +86,7 @@ class HttpClient:
         if coding is not None:
             assert coding == b"chunked"
             return HttpAnswer(answer.status, fields, b"".join(self._chunks()), "chunked")
-        assert answer.closes, "without any framing the body goes on until the connection closes"
+        assert answer.closes, "without any framing the body ends with the connection"
         return HttpAnswer(answer.status, fields, self.rest(), "close")
 
     def _chunks(self) -> Iterable[bytes]:

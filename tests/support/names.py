@@ -32,7 +32,7 @@ def listing() -> frozenset[str]:
 
 
 def names_of(pids: Collection[int]) -> list[FoundName]:
-    """What there is of these owners."""
+    """The existing names of these owners."""
     return [found for found in survey() if found.owner_pid in pids]
 
 

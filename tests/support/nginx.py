@@ -76,7 +76,7 @@ class Nginx:
                     _CONFIGURATION.format(
                         home=self._home,
                         root=os.fspath(root),
-                        user="user root root;" if os.geteuid() == 0 else "",  # who may read the test's folders
+                        user="user root root;" if os.geteuid() == 0 else "",  # a user who may read the test's folders
                         address=address,
                         port=self.port,
                         lifetime_s=LIFETIME_S,
@@ -106,7 +106,7 @@ class Nginx:
         self._process.wait(WATCHDOG_S)
 
     def get(self, target: str, **fields: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """What it answers when it is asked directly; this request, too, is in its log."""
+        """Its answer to a direct request, which also appears in its log."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WATCHDOG_S)
         try:
             connection.request("GET", target, headers=fields)

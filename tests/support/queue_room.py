@@ -15,7 +15,7 @@ from shmchannel.process.reaper import survey
 from tests.support.waiting import WATCHDOG_S, wait_until
 
 _NODE_BYTES = 96
-"""What the kernel counts for each message that a queue may hold, beside its bytes (mq_getsetattr(3), NOTES)."""
+"""The kernel's charge for each message that a queue may hold, beside its bytes (mq_getsetattr(3), NOTES)."""
 _QUEUE_BYTES = MESSAGES_MAX * (MESSAGE_BYTES_MAX + _NODE_BYTES)
 _QUEUES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 """What is waited for: as many may be promised to the other workers at the same moment."""

@@ -20,7 +20,7 @@ Step = bytes | threading.Event | _Reset
 class RawServer:
     """Reads a request on each connection, performs the steps, and closes.
 
-    A step is bytes to send as they are, an event to wait for (`reached` is set meanwhile), or RESET. Scripts follow
+    A step is bytes to send as they are, an event to wait for (which sets `reached`), or RESET. Scripts follow
     each other connection by connection; the last one repeats. Leaving the context ends everything.
     """
 

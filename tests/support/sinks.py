@@ -11,7 +11,7 @@ from webproxy.origin.response_head import OriginResponse
 
 
 class CollectingSink(Sink):
-    """Takes every body unless `wanted` says no; `leave` set means that nobody waits any more."""
+    """Takes every body unless `wanted` says no; `leave` set means that nobody is waiting."""
 
     def __init__(self, *, wanted: bool = True, break_with: Exception | None = None) -> None:
         self.interims: list[tuple[int, Fields]] = []

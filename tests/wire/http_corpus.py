@@ -269,7 +269,7 @@ REFUSED = [
     HttpCase("trailer-with-lf", _chunked(b"0\r\nA: b\n\r\n"), refused=400),
     HttpCase("trailer-folded", _chunked(b"0\r\nA: b\r\n c\r\n\r\n"), refused=400),
     HttpCase("end-of-chunks-by-lf", _chunked(b"0\r\n\n"), refused=400),
-    # What comes before a bad request counts
+    # Requests before a bad one count
     HttpCase("good-then-bad", _get(b"Host: h") + b"GET /b HTTP/1.1\r\n\r\n", (_A,), refused=400),
     HttpCase(
         "body-longer-than-its-length",

@@ -16,7 +16,7 @@ BIG_BYTES = 10_000_000
 SMALL_BYTES = 8_192
 SMALL = Answer(Status.OK, body_of("small", SMALL_BYTES), SMALL_BYTES)
 BIG = Answer(Status.OK, body_of("big", BIG_BYTES), BIG_BYTES)
-BUFFER_BYTES = 4_096  # so that the body cannot hide in the sockets
+BUFFER_BYTES = 4_096  # small, so that the body does not fit into the sockets
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_who_leaves_costs_nothing(yard_with_cache, wire, reset):
 
 @pytest.mark.parametrize("wire", list(Wire))
 def test_a_slow_reader_gets_every_byte_and_nobody_notices(yard_with_cache, wire):
-    """One segment, and a client that does not read: the segment is given back, and others use it meanwhile."""
+    """One segment, and a client that does not read: the segment is given back, and others use it."""
     proxy = yard_with_cache.start_proxy("-t", "2", "-n", "1", "-z", "65536", "--wire", wire)
     client, beginning = begin(proxy.port, b"/big")
     with client:

@@ -58,7 +58,7 @@ def test_what_is_refused_is_told_so_and_the_connection_ends(
             client.send(*(pieces_of(case.data, step) if step else [case.data]))
         if protocols != "http" and spoken_by(case.data) is not Spoken.HTTP:
             with suppress(OSError):
-                client.end()  # what is no line yet waits for its end
+                client.end()  # an incomplete line is waited for
             assert receive_to_end(client.socket) == INVALID
             return
         answers = [client.answer()]

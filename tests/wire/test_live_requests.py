@@ -1,7 +1,7 @@
-"""The wire corpus against a running proxy, in both forms of reply: what is valid is served, what is not is INVALID.
+"""The wire corpus against a running proxy, in both forms of reply: valid requests are served, others are INVALID.
 
-So it is where getfile alone is spoken, and beside HTTP too, but for a line of HTTP, and for when it is told: what may
-become such a line is waited for up to its end.
+A proxy that speaks HTTP too gives the same answers, except to a line of HTTP, and later: it waits for the end of
+anything that may become such a line.
 """
 
 import os
@@ -67,7 +67,7 @@ def proxy(request: pytest.FixtureRequest, yard_with_cache: DaemonYard) -> Iterat
     wire, protocols = request.param
     daemon = yard_with_cache.start_proxy("-t", "3", "--wire", wire, "--protocols", protocols, env=env)
     live = LiveProxy(daemon, daemon.port, wire, "http" in protocols)
-    assert raw(live.port, VALID_REQUESTS[0].data) == live.answer(VALID_REQUESTS[0])  # what the first use opens is open
+    assert raw(live.port, VALID_REQUESTS[0].data) == live.answer(VALID_REQUESTS[0])  # opens lasting descriptors
     threads = daemon.thread_count()
     yield live
     assert daemon.thread_count() == threads

@@ -1,4 +1,4 @@
-"""What people and programs read of the HTTP rows, with every program there and with some missing."""
+"""The HTTP rows as text and as JSON, with every program there and with some missing."""
 
 import json
 

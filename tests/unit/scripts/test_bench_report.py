@@ -1,4 +1,4 @@
-"""What people and programs read of a run of the benchmark."""
+"""The report of a benchmark run, as text and as JSON."""
 
 import json
 import mmap

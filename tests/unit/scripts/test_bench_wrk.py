@@ -1,4 +1,4 @@
-"""What wrk's script reports becomes figures, or the reason why there are none."""
+"""The output of wrk's script becomes figures, or the reason why there are none."""
 
 import json
 

@@ -9,7 +9,7 @@ _EMPTY = "".join(f"before\n<!-- {name} -->\nold\n<!-- /{name} -->\nafter\n" for 
 
 
 def test_only_the_part_changes() -> None:
-    """What stands around the markers stays, and content is taken as it is."""
+    """The text around the markers stays, and content is taken as it is."""
     text = "a\n<!-- x -->\nold\n<!-- /x -->\nb\n"
     assert replace_part(text, "x", "\\1 new\n") == "a\n<!-- x -->\n\\1 new\n<!-- /x -->\nb\n"
 

@@ -1,4 +1,4 @@
-"""The plan of descriptors adds up to less than the limit; who has idle ones closes some when none is left."""
+"""The plan of descriptors adds up to less than the limit; holders of idle ones close some when none is left."""
 
 from __future__ import annotations
 

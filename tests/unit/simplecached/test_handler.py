@@ -191,7 +191,7 @@ def test_ranges(store: MemoryStore, offset: int, length: int) -> None:
 
 
 def test_another_version_is_not_found(store: MemoryStore) -> None:
-    """Who resumes gets the rest of the same object, or nothing."""
+    """A resumed GET gets the rest of the same object, or nothing."""
     version = put(store, b"/body", _BODY)
     with served(handler_of(store)) as client:
         assert fetch(client, b"/body", version=version, offset=9)[:2] == (TransferState.COMPLETE, _BODY[9:])
@@ -279,7 +279,7 @@ def test_a_purge_with_what_lies_below(store: MemoryStore, invalidate: bool) -> N
 
 
 def test_a_purge_comes_to_the_key_itself_last(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has made an object of a part that lies below finds the part gone, or the purge finds the object."""
+    """An object completed from a stored part finds that part gone, or the purge finds the object."""
     purged: list[bytes] = []
     monkeypatch.setattr(store, "remove", lambda key: purged.append(key) or True)
     monkeypatch.setattr(store, "remove_prefix", lambda prefix: purged.append(prefix) or 1)
@@ -358,7 +358,7 @@ def test_file_shorter_than_it_said(store: MemoryStore, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 640, 641, len(_BODY)])
 def test_put_then_get(store: MemoryStore, size: int) -> None:
-    """What was acknowledged as stored is there, whole, with its metadata."""
+    """An object acknowledged as stored is there, whole, with its metadata."""
     with served(handler_of(store)) as client:
         assert store_through(client, b"/new", _BODY[:size], b"m" * 700)
         assert fetch(client, b"/new") == (TransferState.COMPLETE, _BODY[:size], b"m" * 700)
@@ -505,7 +505,7 @@ def test_offer_that_contradicts_itself(
 
 
 def test_stop_ends_the_delay(store: MemoryStore) -> None:
-    """A lookup that waits out its delay goes on at once when the daemon stops."""
+    """A lookup that waits out its delay returns at once when the daemon stops."""
     put(store, b"/body", _BODY)
     handler = handler_of(store, delay_s=3600)
     handler.stop_delaying()
@@ -523,7 +523,7 @@ def on_a_hot_table(store: MemoryStore, static: ObjectSource | None = None) -> It
 
 
 def test_second_request_puts_it_on_the_hot_table(store: MemoryStore) -> None:
-    """With its metadata and version, whole or, when large, by its file; not what was asked for once, or goes on."""
+    """With its metadata and version, whole or, when large, by its file; not if requested only once or resumed."""
     version = put(store, b"/hot", b"body", b"facts")
     put(store, b"/once", b"body")
     put(store, b"/large", bytes(16_385))

@@ -1,4 +1,4 @@
-"""What the GETFILE builders write, byte for byte, and how its errors speak."""
+"""The output of the GETFILE builders, byte for byte, and the text of its errors."""
 
 import pickle
 

@@ -48,7 +48,7 @@ hot_table = HotTableWriter.create(sys.argv[1], 65536)
 def name() -> Iterator[str]:
     name = unique_queue()
     yield name
-    CommandQueue.create(name).close()  # what a killed owner left goes with its heir
+    CommandQueue.create(name).close()  # the next owner removes whatever a killed one left
 
 
 def test_owner_in_another_process_is_named(name: str) -> None:
@@ -102,7 +102,7 @@ def test_full_queue_of_an_owner_that_is_killed_meanwhile(name: str) -> None:
 
 
 def test_sweeper_is_waited_for(name: str) -> None:
-    """Who sweeps the dead holds their guard for a moment: a cache that starts just then must not give up."""
+    """A sweeper holds a dead owner's guard for a moment: a cache that starts just then must not give up."""
     sweeper = ProcessGuard.acquire(queue_guard_path(name), signed=False)
     with in_thread(lambda: CommandQueue.create(name)) as created:
         sweeper.close()
@@ -172,7 +172,7 @@ def test_name_removed_by_hand(name: str) -> None:
     queue.set_ready()
     sender = CommandSender(name)
     unlink_queue(name)
-    assert not sender.alive(), "nobody else can reach that queue any more"
+    assert not sender.alive(), "that queue can no longer be reached"
     with pytest.raises(NameMissing):
         CommandSender(name)
     sender.close()

@@ -1,4 +1,4 @@
-"""The client's own parts. What it does together with a server is in tests/contract."""
+"""The client's own parts; client and server together are tested in tests/contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client does with places among the long transfers: a place is used, or left; none is lost by a failure."""
+"""A client's tickets for long transfers: each is used or given back; no failure loses one."""
 
 from __future__ import annotations
 

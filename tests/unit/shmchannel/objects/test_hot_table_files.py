@@ -97,7 +97,7 @@ def test_a_pause_keeps_it_longer(files: HotTableFiles, memory_files: list[int], 
 
 
 def test_a_pause_after_a_long_use(files: HotTableFiles, memory_files: list[int], clock: list[float]) -> None:
-    """It is not kept any more when its user pauses; but not when it is another cache's meanwhile."""
+    """It is no longer kept when its user pauses, and its name may belong to another cache by then."""
     file = hold(files, memory_files[0])
     assert file is not None
     clock[0] += 1e6

@@ -154,7 +154,7 @@ class Interrupted(bytearray):
 
 
 def _rewrite(block: Interrupted) -> None:
-    """What a publisher does that puts a whole new entry there between two of the reader's steps."""
+    """The steps of a publisher that puts a whole new entry there between two of the reader's steps."""
     start = FIRST + CELL_HEAD_BYTES + len(KEY)
     block[FIRST : FIRST + 8] = (4).to_bytes(8, "little")
     block[start : start + len(BODY)] = bytes(len(BODY))

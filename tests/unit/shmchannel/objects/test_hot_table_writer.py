@@ -217,7 +217,7 @@ def test_drop_while_the_body_is_read(hot_table: HotTable) -> None:
 
 
 def test_two_at_once(hot_table: HotTable) -> None:
-    """Who finds its set being filled goes its way; who brings what was put there meanwhile has nothing to do."""
+    """A writer that finds its set being filled gives up; one whose entry was put there by another has nothing to do."""
     late = hot_table.publisher.begin()
 
     def read_into(views: Sequence[memoryview], offset: int) -> int:

@@ -1,4 +1,4 @@
-"""The server's own parts. What it does together with a client is in tests/contract."""
+"""The server's own parts; client and server together are tested in tests/contract."""
 
 from __future__ import annotations
 

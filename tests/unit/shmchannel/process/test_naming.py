@@ -93,7 +93,7 @@ def test_no_hot_table_name(name: str) -> None:
 
 @pytest.mark.parametrize("queue", ["x.guard", "1-00000000.guard", "queue-x.guard", "1-00000000-0"])
 def test_a_hot_table_is_taken_for_nothing_else(queue: str) -> None:
-    """Whatever its queue is called."""
+    """For any name of its queue."""
     name = hot_table_name(f"/{queue}")
     assert parse_hot_table_name(name) == f"/{queue}"
     assert (parse_segment_name(name), parse_pool_guard(name[1:]), parse_queue_guard(name[1:])) == (None, None, None)

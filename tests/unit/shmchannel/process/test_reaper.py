@@ -55,7 +55,7 @@ def gone_pid() -> int:
 
 
 def kinds(pid: int) -> list[str]:
-    """What there is of an owner."""
+    """An owner's existing names."""
     return sorted(found.kind for found in names_of(pid))
 
 
@@ -142,7 +142,7 @@ def test_foreign_names_are_left_alone() -> None:
 
 
 def test_another_users_queue_under_a_guard_of_ours() -> None:
-    """What cannot be removed stays and is not told as removed; the guard goes, and what comes after it."""
+    """A name that cannot be removed stays and is not reported as removed; the guard and the names after it go."""
     name, pool = unique_queue(), pool_name(gone_pid(), "00000abf")
     guards = {queue_guard_path(name), pool_guard_path(pool)}
     for path in guards:

@@ -15,18 +15,18 @@ from tests.support.waiting import WATCHDOG_S
 
 
 class Line:
-    """Who has been called, in order, with what."""
+    """The callbacks that were called, in order, with their arguments."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, Ticket | None]] = []
 
     def ready(self, number: int) -> Callable[[Ticket | None], None]:
-        """What the one of this number is called by."""
+        """The callback of this number."""
         return lambda ticket: self.calls.append((number, ticket))
 
     @property
     def numbers(self) -> list[int]:
-        """Who has been called."""
+        """The numbers of the callbacks that were called."""
         return [number for number, _ in self.calls]
 
 

@@ -40,12 +40,12 @@ def pool() -> Iterator[SegmentPool]:
 
 
 def prepared(lease: Lease) -> list[SegmentRef]:
-    """What a command would say of the lease."""
+    """The lease, as a command names it."""
     return [SegmentRef(s.wire_name, s.header.prepare(), s.segment_bytes) for s in lease.segments]
 
 
 def again(segment: Segment) -> SegmentRef:
-    """What the next command would say of a segment."""
+    """A segment, as the next command names it."""
     return SegmentRef(segment.wire_name, segment.header.prepare(), segment.segment_bytes)
 
 

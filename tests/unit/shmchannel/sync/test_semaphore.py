@@ -64,7 +64,7 @@ def test_the_end_of_a_semlock_leaves_the_semaphore(segment: Segment) -> None:
 
 
 class _Stub:
-    """What a Python might have in SemLock's place."""
+    """A Python's stand-in for SemLock."""
 
     SEM_VALUE_MAX = 1
 

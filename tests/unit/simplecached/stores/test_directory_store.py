@@ -1,4 +1,4 @@
-"""What only a DirectoryStore does; the rest is in tests/contract, tests/stateful and tests/faults."""
+"""Behaviour of DirectoryStore alone; the rest is in tests/contract, tests/stateful and tests/faults."""
 
 from __future__ import annotations
 

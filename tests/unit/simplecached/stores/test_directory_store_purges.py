@@ -1,4 +1,4 @@
-"""What was purged stays so after a kill, whatever other threads had under way; SIGKILL itself is in tests/faults."""
+"""Purged objects stay gone after a kill, whatever other threads were doing; SIGKILL itself is in tests/faults."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def full(*arguments: object) -> None:
 
 
 class TestNamesOnTheirWayOut:
-    """An object that is not visible any more, and still has its row and its file when a purge of its key comes."""
+    """An object that is no longer visible, but still has its row and its file when a purge of its key comes."""
 
     def test_replaced(self, path: str, store: Store, purge: Callable[[], int]) -> None:
         put(store, b"key", b"old", b"m")

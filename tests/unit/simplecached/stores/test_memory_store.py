@@ -1,4 +1,4 @@
-"""What only a MemoryStore does; the rest is in tests/contract."""
+"""Behaviour of MemoryStore alone; the rest is in tests/contract."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Calls:
-    """What a store would do at the two ends, counted."""
+    """A store's callbacks at the two ends, counted."""
 
     def __init__(self) -> None:
         self.committed = 0

@@ -1,4 +1,4 @@
-"""BodyTransfer: a body that pauses anywhere goes on with the right byte, or ends short; all segments come back.
+"""BodyTransfer: a body paused anywhere resumes at the right byte, or ends short; all segments come back.
 
 Long because every reason to pause and every way to fail is tried at each seam of the same few bodies.
 """
@@ -82,7 +82,7 @@ def begin(response: BodyTransfer, link: CacheClient, *, first: Callable[[], None
 
 
 def until_the_end(response: BodyTransfer, link: CacheClient) -> None:
-    """Whatever it pauses for, go on at once."""
+    """Resume at once after every pause, for any reason."""
     pause = begin(response, link)
     while pause is not None:
         pause = response.resume()
@@ -94,7 +94,7 @@ def is_clean(pair: Pair) -> bool:
 
 
 def test_slow_when_the_cache_has_handed_all_of_it_over() -> None:
-    """It keeps nothing for a resume then: what its segments held goes on though the object is gone."""
+    """It keeps nothing for a resume then: the bytes in its segments are sent though the object is gone."""
     body = body_of(32 * CAPACITY)
     with MemoryPair(segments=8, segments_per_transfer_max=4) as pair:
         pair.cache.entries[KEY] = Entry(body)
@@ -136,7 +136,7 @@ def test_slow_at_every_chunk_position(pair: Pair, chunk: int, beside: int) -> No
     assert response.resume() is None
     assert stream.received == BODY
     resumed = 0 if stop >= (CHUNKS - 1) * CAPACITY else 1 if len(BODY) - stop <= CAPACITY else 2
-    again = [(stop, 1)] * resumed  # what is left of the last chunk is kept, and needs no command
+    again = [(stop, 1)] * resumed  # the rest of the last chunk is kept, and needs no command
     assert [(command.offset, command.version) for command in pair.cache.commands] == [(0, 0), *again]
     assert is_clean(pair)
 
@@ -259,7 +259,7 @@ def test_keeps_its_worker_when_a_cache_that_stops_would_not_be_asked_again(
 
 
 def test_widens_when_segments_come_free() -> None:
-    """Begun with the only free segment; as soon as there are more it goes on through four."""
+    """Begun with the only free segment; as soon as there are more it uses four."""
     body = body_of((WIDEN_CHUNKS + 10) * CAPACITY)
     with MemoryPair(segments=8, segments_per_transfer_max=4) as pair:
         pair.cache.entries[KEY] = Entry(body)
@@ -511,7 +511,7 @@ def falling_silent() -> Iterator[BreakingCache]:
 
 @pytest.mark.parametrize(("status", "flags"), ENDS_IN_MID_BODY)
 def test_the_cache_ends_in_mid_body(pair: Pair, status: int, flags: int) -> None:
-    """Whatever it says, there is no more than was sent; the transfer itself ended cleanly."""
+    """With any final status, no more can be sent than has come; the transfer itself ended cleanly."""
     pair.handler = posting(status, 0, 0, flags)
     stream = ScriptedStream()
     with pytest.raises(BodyCutShort, match="to its end"):

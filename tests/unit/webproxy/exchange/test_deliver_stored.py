@@ -167,7 +167,7 @@ def test_a_whole_reply(pair: MemoryPair, file: HotTableFile, large: bool) -> Non
 
 
 def test_a_whole_reply_that_pauses(pair: MemoryPair, file: HotTableFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the client did not take at once is a response that goes on where it stopped, on the same connection."""
+    """A client that does not take all at once gets the rest later, from where it stopped, on the same connection."""
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     made = answers(pair)
     with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, client):

@@ -61,7 +61,7 @@ class Watch:
 
 
 class HotTable:
-    """What a cache has laid out, and how often somebody looked; stands for the CacheClient to it."""
+    """A cache's hot entries and the number of lookups; stands in for the CacheClient."""
 
     def __init__(self) -> None:
         self.entries: dict[bytes, HotTableEntry] = {b"/x": HotTableEntry(1, encode(STORED), BODY)}

@@ -1,4 +1,4 @@
-"""FileResponse: a body from a file pauses anywhere and goes on with the right byte, from the file or from the cache."""
+"""FileResponse: a body from a file pauses anywhere and resumes at the right byte, from the file or from the cache."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_yields_after_its_slice_when_others_wait(pair: Pair, source: int, monkey
 def test_who_takes_a_part_only_is_slow_when_others_wait(
     pair: Pair, source: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes on when its socket has room, not when a worker has time."""
+    """It resumes when its socket has room, not when a worker has time."""
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     stream, file = ScriptedStream(7), hold(pair, source)
     response = response_of(pair, stream, file, others_wait=lambda: True)
@@ -184,7 +184,7 @@ class AnyStream(ScriptedStream):
 
 
 def test_goes_on_from_the_cache_when_the_file_is_closed(pair: Pair, source: int) -> None:
-    """The cache was restarted, or the client slept too long: the same version goes on by command."""
+    """The cache was restarted, or the client slept too long: the same version is continued by command."""
     stream, file = AnyStream(50, slow_every=2), hold(pair, source)
     response = response_of(pair, stream, file)
     assert response.send_file(file) is Event.WRITABLE

@@ -83,7 +83,7 @@ def exchange(
 
 
 def served(made: GetfileRequestHandler, path: bytes = b"/x", *, waited: list[Ticket | None] | None = None) -> bytes:
-    """What a client is told; `waited` has what its request has waited for, if it has."""
+    """The reply to a client; `waited` names whatever its request has waited for."""
     with connected() as (fd, client):
         asked = GetfileRequest(made, fd, path)
         if waited is not None:

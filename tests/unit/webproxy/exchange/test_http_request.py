@@ -68,7 +68,7 @@ def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRe
 
 
 def answer(made: HttpRequestHandler, data: bytes) -> tuple[bool, bytes]:
-    """Whether the connection goes on, and what the client got."""
+    """Whether the connection stays open, and the bytes the client got."""
     with connected() as (fd, client):
         connection = http_connection(fd)
         request = connection.feed(data)

@@ -1,4 +1,4 @@
-"""Purges: who may purge, and what is said; what goes is CacheUpdater's business."""
+"""Purges: access and answers; the removal itself is CacheUpdater's business."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Writer:
 def serve(
     writer: Writer, *fields: bytes, key: bytes = b"/x", networks: Networks = HERE, said: Connection = STAYS
 ) -> tuple[RequestOutcome | None, bytes]:
-    """What became of a PURGE from this machine, if it may be, and what its client was told."""
+    """The outcome of a PURGE from this machine, allowed or not, and the answer its client got."""
     purges = Purges(cast("CacheUpdater", writer), ResponseHeads(b"us"), networks)
     with connected() as (fd, client):
         connection = http_connection(fd)

@@ -1,4 +1,4 @@
-"""FetchTable: who shares a fetch, who gets one of their own, and what is remembered of it."""
+"""FetchTable: requests that share a fetch, those that get their own, and the results it remembers."""
 
 from __future__ import annotations
 

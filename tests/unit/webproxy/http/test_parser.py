@@ -187,7 +187,7 @@ def test_a_request_line_has_its_own_limit_where_heads_may_be_longer() -> None:
 
 
 def whole(data: bytes, *more: bytes) -> bytes:
-    """What the parser says after these pieces, the last of which ends a head."""
+    """The parser's result after these pieces, the last of which ends a head."""
     parser = RequestParser()
     for piece in (data, *more):
         head = parser.feed(piece)

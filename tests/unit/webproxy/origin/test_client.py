@@ -201,7 +201,7 @@ def test_a_failure_holds_nothing_alive_once_it_was_handled() -> None:
     sink = CollectingSink(break_with=OSError("full"))
     gone = weakref.ref(sink)
     gc.collect()
-    gc.disable()  # what follows must not need it
+    gc.disable()  # the rest must not need it
     try:
         with OriginStub({"/x": Route(body=b"abc")}) as origin:
             try:

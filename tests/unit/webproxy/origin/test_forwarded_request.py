@@ -1,4 +1,4 @@
-"""ForwardedRequest: what of a client's request goes on to an origin, and within which limits."""
+"""ForwardedRequest: the parts of a client's request that are sent to an origin, and their limits."""
 
 from __future__ import annotations
 

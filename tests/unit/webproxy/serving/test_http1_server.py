@@ -97,7 +97,7 @@ class Desk:
         return self.run(self.server.connect(fd, data))
 
     def run(self, job: Job) -> Outcome:
-        """What a worker does with a job."""
+        """A worker's handling of a job."""
         outcome = job.run()
         self.parking.settle(outcome)
         return outcome

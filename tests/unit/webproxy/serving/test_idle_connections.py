@@ -63,7 +63,7 @@ def test_what_has_come_before_the_put_is_reported(idle: IdleConnections) -> None
         client.sendall(b"x")
         idle.put(connection, LONG_S)
         assert taken(idle) is connection
-        idle.put(connection, LONG_S)  # not read meanwhile
+        idle.put(connection, LONG_S)  # not read in between
         assert taken(idle) is connection
         sockets.close(connection.fd)
 

@@ -51,7 +51,7 @@ class Echo:
 
 
 class Port:
-    """Who serves what comes on a port; the test is worker and parking thread."""
+    """The server of a port's connections; the test is worker and parking thread."""
 
     def __init__(self, *, getfile: bool = True, http: bool = True, connections_max: int = 10) -> None:
         self.idle, self.run_queue = IdleConnections(), RunQueue()
@@ -86,7 +86,7 @@ class Port:
         return NewConnection(self.protocols, fd, data)
 
     def run(self, job: NewConnection) -> None:
-        """What a worker does."""
+        """A worker's part."""
         self.parking.settle(job.run())
 
 

@@ -83,7 +83,7 @@ def test_what_waits_for_a_ticket_comes_with_it(run_queue: RunQueue, parking: Par
     assert second.ticket is not None
     admission.expire(-1.0)
     assert run_queue.take_back() is third
-    assert third.ticket is None, "it has waited too long, and goes on without"
+    assert third.ticket is None, "it has waited too long, and continues without a ticket"
 
 
 def test_without_an_admission_nobody_waits_for_a_ticket(run_queue: RunQueue, idle: IdleConnections) -> None:

@@ -35,7 +35,7 @@ OTHER_LINES = [
 
 
 def decided(data: bytes) -> tuple[Spoken, int]:
-    """What the bytes speak when they come one by one, and how many it took."""
+    """The protocol of bytes that come one by one, and how many it took to tell."""
     for size in range(len(data) + 1):
         spoken = spoken_by(data[:size])
         if spoken is not Spoken.UNDECIDED:

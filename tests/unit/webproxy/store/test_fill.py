@@ -64,7 +64,7 @@ RESPONSE = stored_response(b'ETag: "a"')
 
 
 class Ingredient:
-    """What the object is made of, besides what has come; as the test says."""
+    """The stored part that the object is completed from, as the test says."""
 
     def __init__(self) -> None:
         self.look: Callable[[], bool] = lambda: True
@@ -102,7 +102,7 @@ class Download:
         return self.is_stored
 
     def receive(self, end: int, step: int = 10_000) -> None:
-        """So much has come from the origin."""
+        """The origin's bytes up to `end` have come."""
         while self.spool.written < end:
             self.spool.write(self.body[self.spool.written : min(end, self.spool.written + step)])
             self.fill.pump()
@@ -469,7 +469,7 @@ def test_a_spool_that_cannot_be_read_leaves_the_object_unstored(
 def test_a_pool_without_replacements_is_the_pools_trouble_and_not_the_fetchs(
     cache: DaemonProcess, pool: SegmentPool, download: Download, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """/dev/shm full when a broken fill's segments are to be replaced: the download goes on."""
+    """/dev/shm full when a broken fill's segments are to be replaced: the download continues."""
     download.receive(20_000)
     others = [pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(2)]
     cache.kill()

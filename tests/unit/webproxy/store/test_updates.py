@@ -159,7 +159,7 @@ def test_one_object_is_invalidated(pair: MemoryPair, writer: CacheUpdater) -> No
 
 
 def test_a_cache_that_is_gone(pair: MemoryPair, writer: CacheUpdater) -> None:
-    """Only a purge must be heard of: who asked for it relies on it."""
+    """Only the failure of a purge is reported: its client relies on it."""
     pair.kill_cache()
     writer.mark_stale(b"/x")
     writer.add_variant(b"/x", variant(b"1"), request(b"Foo: 1"))

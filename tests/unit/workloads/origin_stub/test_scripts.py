@@ -1,4 +1,4 @@
-"""What HTTP tests script of the stub: bodies, turns, choices, early answers, trailers and TLS, over real sockets."""
+"""The stub's scripts for HTTP tests: bodies, turns, choices, early answers, trailers and TLS, over real sockets."""
 
 import http.client
 import json
