@@ -14,7 +14,7 @@ from shmchannel.messages.posix_queue import CommandQueue
 from shmchannel.objects.hot_table_writer import HotTableWriter, is_supported, require_room
 from shmchannel.objects.server import ChannelServer
 from shmchannel.process import reaper
-from shmchannel.process.memory import require_memory
+from shmchannel.process.memory import available_memory, require_memory
 from shmchannel.streams.attachments import AttachmentTable
 from shmchannel.workers import WorkerPool
 from simplecached.config import MEMORY, CacheConfig
@@ -27,6 +27,9 @@ from simplecached.stores.memory_store import MemoryStore
 from simplecached.stores.store import ObjectStore
 
 log = logging.getLogger(__name__)
+
+_STORE_BYTES = 1 << 30
+"""The budget of the store unless the operator chooses another."""
 
 
 class CacheService:
@@ -44,12 +47,12 @@ class CacheService:
         self._queue = queue = CommandQueue.create(config.queue_name)
         resources.callback(queue.close)
         self._swept = len(reaper.sweep())
-        _require_memory(config)
+        store_bytes = _store_bytes(config)
         static = None
         if config.content is not None:
             static = open_static(config.content, plan.static_files_max, descriptors=descriptors)
             resources.callback(static.close)
-        store = _open_store(config, plan, descriptors)
+        store = _open_store(config, store_bytes, plan, descriptors)
         resources.callback(store.close)
         self._hot_table = hot_table = _open_hot_table(config, plan)
         hot = None
@@ -158,18 +161,32 @@ def _plan_descriptors(config: CacheConfig) -> DescriptorPlan:
     return plan
 
 
-def _require_memory(config: CacheConfig) -> None:
-    """Refuse to start with more than the machine has; after the sweep, which may have freed some of it."""
+def _store_bytes(config: CacheConfig) -> int:
+    """The budget of the store; after the sweep, which may have freed some of the memory.
+
+    The default shrinks to half of the memory available. Raises LimitReached if the hot table, or the memory store of a
+    budget that was chosen, needs more than the machine has.
+    """
     hot_table_bytes = config.hot_table_bytes if _has_hot_table(config) else 0
     if hot_table_bytes:
         require_room(hot_table_bytes)
-    if config.store == MEMORY:
+    in_memory = config.store == MEMORY
+    if config.store_bytes is None:
+        available_bytes = available_memory() if in_memory else None
+        if available_bytes is None or available_bytes >= 2 * _STORE_BYTES:
+            return _STORE_BYTES
+        store_bytes = available_bytes // 2
+        numbers = {"store_bytes": store_bytes, "available_bytes": available_bytes, "default_bytes": _STORE_BYTES}
+        log.warning("memory store smaller than by default", extra=numbers)
+        return store_bytes
+    if in_memory:
         require_memory(
             "the memory store with the hot table",
             config.store_bytes + hot_table_bytes,
             hint="take a smaller budget (--store-bytes), or a store on disk (--store DIR)",
             shared=False,
         )
+    return config.store_bytes
 
 
 def _has_hot_table(config: CacheConfig) -> bool:
@@ -177,12 +194,10 @@ def _has_hot_table(config: CacheConfig) -> bool:
     return bool(config.hot_table_bytes) and not config.lookup_delay_us and is_supported()
 
 
-def _open_store(config: CacheConfig, plan: DescriptorPlan, descriptors: Descriptors) -> ObjectStore:
+def _open_store(config: CacheConfig, store_bytes: int, plan: DescriptorPlan, descriptors: Descriptors) -> ObjectStore:
     if config.store == MEMORY:
-        return MemoryStore(config.store_bytes, plan.objects_max, descriptors)
-    return DirectoryStore(
-        config.store, config.store_bytes, open_files_max=plan.store_files_max, descriptors=descriptors
-    )
+        return MemoryStore(store_bytes, plan.objects_max, descriptors)
+    return DirectoryStore(config.store, store_bytes, open_files_max=plan.store_files_max, descriptors=descriptors)
 
 
 def _open_hot_table(config: CacheConfig, plan: DescriptorPlan) -> HotTableWriter | None:

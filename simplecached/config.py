@@ -41,9 +41,10 @@ class CacheConfig(DaemonConfig):
         flags=("--store",),
         metavar="memory|DIR",
     )
-    store_bytes: int = option(
-        1 << 30,
-        "size limit of the object store; the least recently used objects are evicted first",
+    store_bytes: int | None = option(
+        None,
+        "size limit of the object store; the least recently used objects are evicted first; "
+        "default: 1g, but in memory at most half of what is available",
         flags=("--store-bytes",),
         low=0,
         high=1 << 50,
