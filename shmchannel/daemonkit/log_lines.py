@@ -18,6 +18,7 @@ RESERVED_NAMES = frozenset((*HEAD_NAMES, "exception", "stack"))
 
 _NO_WORD = re.compile(r"\W+", re.ASCII)
 _NEEDS_QUOTES = frozenset(' "=\\')
+_QUERY = re.compile(r"""(/[^\s?]*\?)\S+?(?=[:,)'"]*(?:\s|$))""")
 
 
 def field_name(name: str) -> str:
@@ -26,14 +27,21 @@ def field_name(name: str) -> str:
 
 
 def field_value(value: object) -> object:
-    """Return the value of a fact with bytes, and numbers that JSON cannot express, turned into text."""
+    """Return the value of a fact with bytes, and numbers that JSON cannot express, turned into text without queries."""
     if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
+        value = value.decode("utf-8", "backslashreplace")
+    if isinstance(value, str):
+        return without_queries(value)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, (list, tuple)):
         return [field_value(item) for item in value]
     return value
+
+
+def without_queries(text: str) -> str:
+    """Return the text with the query of each URL or path in it shown as `?...`: it may be a credential."""
+    return _QUERY.sub(r"\1...", text) if "?" in text else text
 
 
 def escaped(text: str) -> str:

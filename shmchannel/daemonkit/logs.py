@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO
 
-from shmchannel.daemonkit.log_lines import RESERVED_NAMES, console_line, field_name, field_value
+from shmchannel.daemonkit.log_lines import RESERVED_NAMES, console_line, field_name, field_value, without_queries
 
 _PLAIN_RECORD_NAMES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -84,13 +84,13 @@ def describe(record: logging.LogRecord, prog: str, text: str) -> dict[str, Any]:
         "prog": prog,
         "pid": record.process or os.getpid(),
         "logger": record.name,
-        "event": text,
+        "event": without_queries(text),
     }
     for name, value in vars(record).items():
         if name not in _PLAIN_RECORD_NAMES:
             event[f"{name}_" if name in RESERVED_NAMES else field_name(name)] = field_value(value)
     if record.exc_info and record.exc_info[0] is not None:
-        event["exception"] = logging.Formatter().formatException(record.exc_info)
+        event["exception"] = without_queries(logging.Formatter().formatException(record.exc_info))
     if record.stack_info:
         event["stack"] = record.stack_info
     return event

@@ -29,7 +29,7 @@ def test_proxy_first_waits_for_the_cache(yard, files):
     proxy = yard.start_proxy(env={"WEBPROXY_CACHE_TIMEOUT_S": "60"})
     with ThreadPoolExecutor(1) as crew:
         early = crew.submit(ask, proxy.port, "/file")
-        proxy.wait_event("cache lost")
+        proxy.wait_event("cache not found")
         assert not early.done()
         yard.start_cache(content=files[0])
         assert early.result().body == files[1]["/file"]
@@ -43,7 +43,7 @@ def test_no_cache_is_an_error_at_the_deadline(yard):
     assert ask(proxy.port, "/file").status is Status.ERROR
     assert proxy.stop() == 0
     assert proxy.wait_event("stopped")["error"] == 2
-    assert len(proxy.events("cache lost")) == 1, "logged once, not per request"
+    assert len(proxy.events("cache not found")) == 1, "logged once, not per request"
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

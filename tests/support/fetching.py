@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.http_values import stored_response
-from tests.support.sinks import origin_client
 from tests.support.waiting import WATCHDOG_S
 from webproxy.caching.continuation import continuation
 from webproxy.caching.options import DEFAULT_OPTIONS
@@ -25,9 +24,8 @@ from webproxy.fetch.spool import Answer, BodyFound, Spool, SpooledPrefix, SpoolR
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable
 from webproxy.http.messages import RequestHead
-from webproxy.origin.client import OriginClient, OriginLimits, Sink
-from webproxy.origin.forwarded_request import ForwardedRequest
-from webproxy.origin.request import OriginRequest
+from webproxy.origin.client import OriginClient, Sink
+from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginRule, OriginTable, Target
 from webproxy.origin.via import Via
@@ -209,25 +207,19 @@ class RunningFetches(GetfileFetches):
         self.table = table
 
 
-def forwarding(object_bytes_max: int = 1 << 30) -> ForwardedRequest:
-    """Asks origins, with limits that no honest answer of a test reaches."""
-    return asking(origin_client(object_bytes_max=object_bytes_max), object_bytes_max)
-
-
-def asking(origin: OriginClient | ScriptedOrigin, object_bytes_max: int = 1 << 30) -> ForwardedRequest:
-    """Asks this origin client."""
-    return ForwardedRequest(origin, Via(b"us", b"0123"), redirects=5, object_bytes_max=object_bytes_max)
+VIA = Via(b"us", b"0123")
 
 
 def fetch_means(
-    asker: ForwardedRequest | None = None,
+    origin: OriginClient | ScriptedOrigin | None = None,
     fills: Fills = NO_FILL,
     window_bytes: int = 1 << 20,
     share: float = 0.0,
 ) -> FetchMeans:
     """The collaborators of fetches; without `fills` nothing is stored."""
     return FetchMeans(
-        asker=asker or forwarding(),
+        origin=origin or OriginClient(),
+        via=VIA,
         options=DEFAULT_OPTIONS,
         fills=fills,
         window_bytes=window_bytes,
@@ -275,8 +267,9 @@ def running(
     object_bytes_max: int = 1 << 30,
 ) -> Iterator[RunningFetches]:
     """Getfile fetches from a stub; without `fills` nothing is stored."""
-    means = fetch_means(forwarding(object_bytes_max), fills, window_bytes)
-    origins = OriginTable([OriginRule(url=origin.url, tries=tries)])
+    means = fetch_means(None, fills, window_bytes)
+    limits = OriginLimits(object_bytes_max=object_bytes_max)
+    origins = OriginTable([OriginRule(url=origin.url, tries=tries, limits=limits)])
     with table_of(threads, directory) as table:
         yield RunningFetches(table, origins, means, variants)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from webproxy.http.fields import Fields
-from webproxy.origin.client import OriginClient, OriginLimits, Sink
-from webproxy.origin.request import OriginRequest
+from webproxy.origin.client import OriginClient, Sink
+from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 
 
@@ -54,9 +54,18 @@ class LimitedClient(OriginClient):
 
 
 def origin_client(
-    *, connect_s: float = 5.0, stall_s: float = 20.0, redirects: int = 5, object_bytes_max: int = 1 << 30
+    *,
+    connect_s: float = 5.0,
+    between_bytes_timeout_s: float = 20.0,
+    redirects: int = 5,
+    object_bytes_max: int = 1 << 30,
 ) -> LimitedClient:
     """A client with limits that no honest answer of a test reaches."""
     return LimitedClient(
-        OriginLimits(connect_s=connect_s, stall_s=stall_s, redirects=redirects, object_bytes_max=object_bytes_max)
+        OriginLimits(
+            connect_s=connect_s,
+            between_bytes_timeout_s=between_bytes_timeout_s,
+            redirects=redirects,
+            object_bytes_max=object_bytes_max,
+        )
     )

@@ -27,7 +27,6 @@ from webproxy.fetch.partial_response import PartialStore
 from webproxy.fetch.plan import FetchMeans
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.client import OriginClient
-from webproxy.origin.forwarded_request import ForwardedRequest
 from webproxy.origin.via import Via
 from webproxy.serving.acceptor import Acceptor, WorkerDemand, open_listener
 from webproxy.serving.http1_server import Http1Server, HttpLimits
@@ -155,14 +154,9 @@ class _Handlers:
         )
         name = config.cache_status_name.encode()
         self.heads = ResponseHeads(name)
-        asker = ForwardedRequest(
-            OriginClient(),
-            Via(name, secrets.token_hex(8).encode()),
-            redirects=config.origin_redirects,
-            object_bytes_max=config.object_bytes_max,
-        )
         self._means = FetchMeans(
-            asker=asker,
+            origin=OriginClient(),
+            via=Via(name, secrets.token_hex(8).encode()),
             options=self._options,
             fills=CacheFills(store),
             window_bytes=config.spool_window_bytes,
@@ -195,7 +189,7 @@ class _Handlers:
             heads,
             StoredDelivery(source, heads),
             FetchedDelivery(heads),
-            PassThrough(self._means.asker, purges, heads, body_timeout_s=config.request_timeout_s),
+            PassThrough(self._means.origin, self._means.via, purges, heads, body_timeout_s=config.request_timeout_s),
             purges,
         )
         partials = PartialStore(store, self._lookup, self._updates, self._means.fills)
@@ -205,7 +199,7 @@ class _Handlers:
             self._origins,
             HttpFetches(self.table, self._means, self._updates, partials),
             answers,
-            self._means.asker.via,
+            self._means.via,
             self._options,
             self.timeouts,
             shutdown,

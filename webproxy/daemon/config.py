@@ -20,6 +20,7 @@ from shmchannel.streams.segment_ref import SEGMENTS_MAX
 from webproxy.daemon.origin_config import OriginConfig, check_origin_url, checked_pattern
 from webproxy.getfile import Wire
 from webproxy.http.syntax import is_structured_token
+from webproxy.origin.request import OriginLimits
 from webproxy.origin.routing import HostPattern, OriginRule, OriginTable
 
 PORT_DEFAULT = 25362
@@ -115,7 +116,9 @@ class ProxyConfig(DaemonConfig):
     )
     client_rate_window_s: float = option(30.0, "time over which the rate of a client is measured", low=0.1, high=3600)
     origin_connect_s: float = option(5.0, "time limit for connecting to an origin", low=0.05, high=600)
-    origin_stall_s: float = option(30.0, "longest time without a byte from an origin", low=0.05, high=3600)
+    origin_between_bytes_timeout_s: float = option(
+        30.0, "longest time without a byte from an origin", low=0.05, high=3600, formerly=("origin_stall_s",)
+    )
     origin_tries: int = option(4, "attempts per fetch, to start a body or to resume one that broke off", low=1, high=20)
     origin_redirects: int = option(5, "redirects followed for a getfile request", low=0, high=50)
     origin: tuple[OriginConfig, ...] = option((), "further origins, chosen by Host and path")
@@ -214,9 +217,13 @@ class ProxyConfig(DaemonConfig):
             known.add((rule.host, rule.path))
 
     def _defaults(self, url: str = "") -> OriginRule:
-        return OriginRule(
-            url=url, connect_s=self.origin_connect_s, stall_s=self.origin_stall_s, tries=self.origin_tries
+        limits = OriginLimits(
+            connect_s=self.origin_connect_s,
+            between_bytes_timeout_s=self.origin_between_bytes_timeout_s,
+            redirects=self.origin_redirects,
+            object_bytes_max=self.object_bytes_max,
         )
+        return OriginRule(url=url, tries=self.origin_tries, limits=limits)
 
     def _table_rules(self) -> list[OriginRule]:
         defaults = self._defaults()

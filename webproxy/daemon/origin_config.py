@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from shmchannel.daemonkit.settings import SettingError, check_bounds, option
@@ -33,7 +33,13 @@ class OriginConfig:
     strip_prefix: bool = option(False, "remove that prefix from the path")
     preserve_host: bool = option(False, "send the client's Host instead of the URL's; needs `host`")
     connect_s: float | None = option(None, "time limit for connecting; default: `origin_connect_s`", low=0.05, high=600)
-    stall_s: float | None = option(None, "longest time without a byte; default: `origin_stall_s`", low=0.05, high=3600)
+    between_bytes_timeout_s: float | None = option(
+        None,
+        "longest time without a byte; default: `origin_between_bytes_timeout_s`",
+        low=0.05,
+        high=3600,
+        formerly=("stall_s",),
+    )
     tries: int | None = option(None, "attempts per fetch; default: `origin_tries`", low=1, high=20)
     headers: tuple[str, ...] = option((), "fields added to each request, each as `Name: value`", secret=True)
     tls_verify: bool = option(True, "verify the certificate of an https origin")
@@ -57,18 +63,22 @@ class OriginConfig:
 
     def rule(self, defaults: OriginRule) -> OriginRule:
         """Return the rule, with the limits of `defaults` where the table has none."""
+        limits, own = defaults.limits, self.between_bytes_timeout_s
         return OriginRule(
             url=self.url,
             host=self._pattern(),
             path=_path(self.path),
             strip_prefix=self.strip_prefix,
             preserve_host=self.preserve_host,
-            connect_s=defaults.connect_s if self.connect_s is None else self.connect_s,
-            stall_s=defaults.stall_s if self.stall_s is None else self.stall_s,
             tries=defaults.tries if self.tries is None else self.tries,
-            add_fields=tuple(_field(header) for header in self.headers),
-            tls_verify=self.tls_verify,
-            ca_file=self.ca_file,
+            limits=replace(
+                limits,
+                connect_s=limits.connect_s if self.connect_s is None else self.connect_s,
+                between_bytes_timeout_s=limits.between_bytes_timeout_s if own is None else own,
+                add_fields=tuple(_field(header) for header in self.headers),
+                tls_verify=self.tls_verify,
+                ca_file=self.ca_file,
+            ),
         )
 
     def _pattern(self) -> HostPattern | None:

@@ -18,10 +18,10 @@ from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.serialise import CHUNK_END, LAST_CHUNK, chunk_head, response_head
 from webproxy.http.syntax import BODILESS_STATUSES
-from webproxy.origin.client import Sink
-from webproxy.origin.forwarded_request import ForwardedRequest
+from webproxy.origin.client import OriginClient, Sink
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
+from webproxy.origin.via import Via
 from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.http1_connection import RequestBody
 from webproxy.transport.job import RequestOutcome
@@ -121,8 +121,11 @@ class _ToClient(Sink):
 class PassThrough:
     """Shared by all workers."""
 
-    def __init__(self, asker: ForwardedRequest, purges: Purges, heads: ResponseHeads, *, body_timeout_s: float) -> None:
-        self._asker = asker
+    def __init__(
+        self, origin: OriginClient, via: Via, purges: Purges, heads: ResponseHeads, *, body_timeout_s: float
+    ) -> None:
+        self._origin = origin
+        self._via = via
         self._purges = purges
         self._heads = heads
         self._body_timeout_s = body_timeout_s
@@ -148,7 +151,7 @@ class PassThrough:
         target, request = context.target, context.request
         assert target.rule is not None
         has_body = request.framing is not Framing.NONE
-        fields = self._asker.forwarded(request, target)
+        fields = self._via.forwarded(request, target)
         if request.expects_continue and has_body:
             fields = fields.with_line(b"Expect", b"100-continue")
         asked = OriginRequest(
@@ -159,7 +162,7 @@ class PassThrough:
             named_by_operator=target.named_by_operator,
         )
         try:
-            self._asker.origin.fetch(asked, sink, self._asker.limits(target.rule))
+            self._origin.fetch(asked, sink, target.rule.limits)
             if sink.declined is None:
                 sink.end()
         except (OriginError, HttpError) as error:

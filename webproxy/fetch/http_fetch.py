@@ -134,7 +134,7 @@ class HttpPlan(Plan):
         """As Plan.request()."""
         target, validates = self._wanted.target, self._wanted.validates
         validated = validates.stored if validates is not None and question is State.VALIDATE else None
-        fields = conditional_request(self.means.asker.forwarded(self._wanted.request, target), validated)
+        fields = conditional_request(self.means.via.forwarded(self._wanted.request, target), validated)
         if question is State.COMPLETE:
             fields = self.partial.rest_of(fields, now)
         return OriginRequest(url=target.url, fields=fields, named_by_operator=target.named_by_operator)

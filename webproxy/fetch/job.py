@@ -97,7 +97,7 @@ class Fetch(Sink):
         try:
             self._check_wanted()
             self._asked_at = time()
-            self._means.asker.origin.fetch(self._request(), self, self._plan.limits)
+            self._means.origin.fetch(self._request(), self, self._plan.limits)
             self._check_end()
         except OriginError as error:
             return self._fail(error)

@@ -14,10 +14,11 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.fetch.partial_response import PartialResponse
 from webproxy.fetch.spool import Answer, Spool, SpooledPrefix, Validated
 from webproxy.fetch.state import Event, State
-from webproxy.origin.forwarded_request import ForwardedRequest
+from webproxy.origin.client import OriginClient
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import Target
+from webproxy.origin.via import Via
 from webproxy.store.fill import NO_FILL, Fill, FillRequest, Fills
 from webproxy.store.store_token import StoreToken
 
@@ -26,7 +27,8 @@ from webproxy.store.store_token import StoreToken
 class FetchMeans:
     """Shared by all fetches."""
 
-    asker: ForwardedRequest
+    origin: OriginClient
+    via: Via
     options: CachingOptions
     fills: Fills
     window_bytes: int
@@ -79,7 +81,7 @@ class Plan:
         self.object_key = object_key
         self.name = target.url
         self.tries = target.rule.tries
-        self.limits = means.asker.limits(target.rule)
+        self.limits = target.rule.limits
         self.means = means
         self.partial = partial
 

@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -28,10 +28,10 @@ from webproxy.errors import (
     OriginTooLarge,
     OriginUnreachable,
 )
-from webproxy.http.fields import Field, Fields
+from webproxy.http.fields import Fields
 from webproxy.http.syntax import FRAMING_FIELDS
 from webproxy.origin.addresses import may_connect, may_redirect, parse_address, same_host
-from webproxy.origin.request import OriginRequest, fields_for, header_lines
+from webproxy.origin.request import OriginLimits, OriginRequest, fields_for, header_lines
 from webproxy.origin.response_head import HeadReader, OriginResponse
 
 BUFFER_BYTES = 256 * 1024
@@ -49,22 +49,6 @@ _BAD_CERTIFICATE = frozenset({pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CA
 _NOT_CONNECTED = frozenset({pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_SSL_CONNECT_ERROR})
 _BROKEN = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING})
 _CUT_SHORT = frozenset({pycurl.E_PARTIAL_FILE, pycurl.E_HTTP2})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OriginLimits:
-    """How one origin is asked, and the limits of one try in seconds, bytes and hops."""
-
-    connect_s: float
-    stall_s: float
-    redirects: int
-    object_bytes_max: int | None
-    """None: a body of any length is accepted."""
-    tls_verify: bool = True
-    ca_file: str | None = None
-    """The certificate authorities to trust; None for the system's."""
-    add_fields: tuple[Field, ...] = ()
-    """Replace the request's fields of these names; like the two above, for the origin's own host only."""
 
 
 class Sink:
@@ -284,8 +268,8 @@ class _Hop:
         return self._sockets[-1]  # pycurl continues with a duplicate
 
     def _check_progress(self, *_: object) -> int:
-        if monotonic() - self._last_progress > self._limits.stall_s:
-            text = f"{self._url}: nothing for {self._limits.stall_s:.1f} s"
+        if monotonic() - self._last_progress > self._limits.between_bytes_timeout_s:
+            text = f"{self._url}: nothing for {self._limits.between_bytes_timeout_s:.1f} s"
             raise OriginTimeout(text, retryable=self._request.repeatable)
         if self._sink.idle():
             raise FetchAborted(f"{self._url}: no reader left")

@@ -70,6 +70,22 @@ class OriginRequest:
         return self.body is not None and b"expect" in self.fields
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginLimits:
+    """How one origin is asked, and the limits of one try in seconds, bytes and hops."""
+
+    connect_s: float = 5.0
+    between_bytes_timeout_s: float = 30.0
+    redirects: int = 5
+    object_bytes_max: int | None = None
+    """None: a body of any length is accepted."""
+    tls_verify: bool = True
+    ca_file: str | None = None
+    """The certificate authorities to trust; None for the system's."""
+    add_fields: tuple[Field, ...] = ()
+    """Replace the request's fields of these names; like the two above, for the origin's own host only."""
+
+
 def getfile_request(url: str) -> OriginRequest:
     """The request for a getfile client: the object as it is, wherever the origin has moved it."""
     return OriginRequest(url=url, fields=GETFILE_FIELDS, follow_redirects=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from webproxy.http.fields import Field
 from webproxy.http.urls import (
     BadTarget,
     TargetParts,
@@ -20,6 +19,9 @@ from webproxy.http.urls import (
     origin_url,
     without_parameters,
 )
+from webproxy.origin.request import OriginLimits
+
+_LIMITS: Final = OriginLimits()
 
 
 class HostPattern(NamedTuple):
@@ -50,7 +52,7 @@ def host_pattern(text: bytes) -> HostPattern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginRule:
-    """One origin: the requests it answers, its URL and its limits. Times are seconds.
+    """One origin: the requests it answers, its URL and how it is asked.
 
     `path` begins and ends with a slash and is in normal form. `preserve_host` is meaningful only with `host`.
     """
@@ -60,12 +62,8 @@ class OriginRule:
     path: bytes = b"/"
     strip_prefix: bool = False
     preserve_host: bool = False
-    connect_s: float = 5.0
-    stall_s: float = 30.0
     tries: int = 4
-    add_fields: tuple[Field, ...] = ()
-    tls_verify: bool = True
-    ca_file: str | None = None
+    limits: OriginLimits = _LIMITS
 
 
 class Target(NamedTuple):

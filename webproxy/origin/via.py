@@ -1,4 +1,4 @@
-"""PURE: Via and Max-Forwards of a forwarded request, and requests that end here (RFC 9110 section 7.6).
+"""PURE: the fields of a forwarded request, with Via and Max-Forwards; requests that end here (RFC 9110 section 7.6).
 
 Via contains the proxy's name, and a comment that identifies this very process. Proxies of the same name can therefore
 be chained, while a request with our own comment has looped (section 7.6.3).
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
+from webproxy.origin.routing import Target
 
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
 _FORWARDS_MAX = 1_000_000
+_NOT_FORWARDED = (b"host", b"expect")
 
 
 class Via(NamedTuple):
@@ -24,6 +27,13 @@ class Via(NamedTuple):
     def member(self, version: tuple[int, int]) -> bytes:
         """Our member of Via, for a request received in this version of HTTP."""
         return b"%d.%d %s (%s)" % (*version, self.name, self.mark)
+
+    def forwarded(self, request: RequestHead, target: Target) -> Fields:
+        """A client's fields as forwarded (RFC 9110 section 7.6): without hop-by-hop fields, with our Via."""
+        kept = end_to_end(counted_down(request)).without(_NOT_FORWARDED)
+        if target.host is not None:
+            kept = kept.with_line(b"Host", target.host)
+        return kept.with_line(b"Via", self.member(request.version))
 
     def came_round(self, fields: Fields) -> bool:
         """Whether a request has looped: its origin is this proxy itself, or leads back to it."""

@@ -34,7 +34,8 @@ class CacheClient:
         self._client = client
         self.pool = client.pool
         self._patient = patient
-        self._present = True
+        self._present: bool | None = None
+        """None until the first command."""
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self.unavailable_total = 0
@@ -162,13 +163,16 @@ class CacheClient:
 
     def _note(self, *, present: bool, reason: Exception | None = None) -> None:
         with self._lock:
-            changed, self._present = self._present != present, present
-        if changed and present:
-            log.info("cache found", extra={"queue": self._client.queue_name})
-        elif changed and isinstance(reason, VersionMismatch):
-            log.error("cache of another version", extra={"queue": self._client.queue_name, "reason": str(reason)})
-        elif changed:
-            log.warning("cache lost", extra={"queue": self._client.queue_name, "reason": str(reason)})
+            before, self._present = self._present, present
+        queue = self._client.queue_name
+        if before is present:
+            return
+        if not present and isinstance(reason, VersionMismatch):
+            log.error("cache of another version", extra={"queue": queue, "reason": str(reason)})
+        elif not present:
+            log.warning("cache lost" if before else "cache not found", extra={"queue": queue, "reason": str(reason)})
+        elif before is not None:
+            log.info("cache found", extra={"queue": queue})
 
     def stop_waiting(self) -> None:
         """The daemon stops: no longer wait for an absent cache."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmchannel.daemonkit.log_lines import console_line, escaped, field_name, value_text
+from shmchannel.daemonkit.log_lines import console_line, escaped, field_name, field_value, value_text
 
 HEAD = {
     "timestamp": "2026-01-02T03:04:05.678Z",
@@ -45,6 +45,24 @@ def test_line() -> None:
 )
 def test_values(value: object, text: str) -> None:
     assert value_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("/p?token=1&x=2", "/p?..."),
+        (b"/p?token=1", "/p?..."),
+        (b"/p?token=1\0partial", "/p?..."),
+        ("http://h/p?a=b: nothing for 30.0 s", "http://h/p?...: nothing for 30.0 s"),
+        ("'http://h/p?a=b' redirects to (/q?c?d)", "'http://h/p?...' redirects to (/q?...)"),
+        ("/p?it's=1:2", "/p?..."),
+        (["/p?a"], ["/p?..."]),
+        ("/p?", "/p?"),
+        ("/p what?no", "/p what?no"),
+    ],
+)
+def test_no_line_shows_the_query_of_a_url(value: object, shown: object) -> None:
+    assert field_value(value) == shown
 
 
 @pytest.mark.parametrize(

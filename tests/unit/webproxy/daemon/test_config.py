@@ -72,7 +72,7 @@ def test_the_file_makes_a_table_of_origins(tmp_path: Path) -> None:
     ]
     assert [target.rule.tries for target in chosen if target.rule] == [2, 7, 2]
     assert chosen[0].rule is not None
-    assert chosen[0].rule.add_fields == ((b"X-Words", b"a, b"),)
+    assert chosen[0].rule.limits.add_fields == ((b"X-Words", b"a, b"),)
     forwarded = table.find(split_target(b"http://a.f.example/x", None))
     assert isinstance(forwarded, Target)
     assert forwarded.rule is not None

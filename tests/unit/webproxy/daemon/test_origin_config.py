@@ -6,15 +6,15 @@ import pytest
 
 from shmchannel.daemonkit.settings import SettingError
 from webproxy.daemon.origin_config import OriginConfig
+from webproxy.origin.request import OriginLimits
 from webproxy.origin.routing import OriginRule, host_pattern
 
-DEFAULTS = OriginRule(url="", connect_s=1.5, stall_s=2.5, tries=3)
+LIMITS = OriginLimits(connect_s=1.5, between_bytes_timeout_s=2.5, redirects=7, object_bytes_max=99)
+DEFAULTS = OriginRule(url="", tries=3, limits=LIMITS)
 
 
 def test_a_url_is_enough() -> None:
-    assert OriginConfig(url="http://h/base").rule(DEFAULTS) == OriginRule(
-        url="http://h/base", connect_s=1.5, stall_s=2.5, tries=3
-    )
+    assert OriginConfig(url="http://h/base").rule(DEFAULTS) == OriginRule(url="http://h/base", tries=3, limits=LIMITS)
 
 
 def test_everything_is_taken_over() -> None:
@@ -25,7 +25,7 @@ def test_everything_is_taken_over() -> None:
         strip_prefix=True,
         preserve_host=True,
         connect_s=0.5,
-        stall_s=7.0,
+        between_bytes_timeout_s=7.0,
         tries=1,
         headers=("Authorization: Bearer a b", "X-Empty:\tx"),
         ca_file=__file__,
@@ -36,17 +36,20 @@ def test_everything_is_taken_over() -> None:
         path=b"/a%2Fb/",
         strip_prefix=True,
         preserve_host=True,
-        connect_s=0.5,
-        stall_s=7.0,
         tries=1,
-        add_fields=((b"Authorization", b"Bearer a b"), (b"X-Empty", b"x")),
-        tls_verify=True,
-        ca_file=__file__,
+        limits=OriginLimits(
+            connect_s=0.5,
+            between_bytes_timeout_s=7.0,
+            redirects=7,
+            object_bytes_max=99,
+            add_fields=((b"Authorization", b"Bearer a b"), (b"X-Empty", b"x")),
+            ca_file=__file__,
+        ),
     )
 
 
 def test_certificates_may_go_unchecked() -> None:
-    assert not OriginConfig(url="https://h", tls_verify=False).rule(DEFAULTS).tls_verify
+    assert not OriginConfig(url="https://h", tls_verify=False).rule(DEFAULTS).limits.tls_verify
 
 
 REFUSED: list[tuple[str, object]] = [
@@ -56,7 +59,7 @@ REFUSED: list[tuple[str, object]] = [
     *[("headers", (line,)) for line in ("A", "A b: c", ": b", "A:", "A: b\r\nB: c", "A: \0", "A: é", "Host: a")],
     *[("headers", (line,)) for line in ("content-length: 1", "Transfer-Encoding: chunked", "CONNECTION: close")],
     ("connect_s", 0.0),
-    ("stall_s", 3601.0),
+    ("between_bytes_timeout_s", 3601.0),
     ("tries", 21),
     *[("ca_file", name) for name in ("", "/nowhere.pem", "/")],
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.fetching import NO_UPDATES, fetch_means, forwarding, http_fetches
+from tests.support.fetching import NO_UPDATES, fetch_means, http_fetches
 from tests.support.handlers import TIMEOUTS
 from tests.support.http_sockets import http_connection
 from tests.support.streams import source_of
@@ -24,6 +24,7 @@ from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.partial_response import NO_PARTIALS
 from webproxy.fetch.table import FetchTable, Opened
+from webproxy.origin.client import OriginClient
 from webproxy.origin.routing import OriginRule, OriginTable
 from webproxy.origin.via import Via
 from webproxy.store.lookup import ObjectLookup
@@ -60,7 +61,7 @@ def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRe
         heads,
         StoredDelivery(source_of(store), heads),
         FetchedDelivery(heads),
-        PassThrough(forwarding(), purges, heads, body_timeout_s=1.0),
+        PassThrough(OriginClient(), Via(b"us", b"0123"), purges, heads, body_timeout_s=1.0),
         purges,
     )
     fetches = fetches or http_fetches(table)

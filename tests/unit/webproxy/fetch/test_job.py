@@ -17,7 +17,6 @@ from tests.support.fetching import (
     FakePartials,
     ScriptedOrigin,
     ScriptedPlan,
-    asking,
     fetch_means,
     joined,
 )
@@ -54,7 +53,7 @@ class Running:
         self.origin = ScriptedOrigin()
         self.spool = Spool(None)
         self.reader = joined(self.spool)
-        means = fetch_means(asking(self.origin), self.fills, WINDOW, share)
+        means = fetch_means(self.origin, self.fills, WINDOW, share)
         self.plan = ScriptedPlan(means, *events, **plan)
         self.fetch = Fetch(self.plan, self.spool, self.stop)
 

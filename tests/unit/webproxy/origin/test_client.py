@@ -133,14 +133,14 @@ def test_bytes_beyond_the_length_belong_to_nobody() -> None:
 
 def test_a_silent_origin_times_out_in_the_header() -> None:
     hold = threading.Event()
-    error = failure(Route(body=b"x", hold=hold, hold_head=True), stall_s=0.3)
+    error = failure(Route(body=b"x", hold=hold, hold_head=True), between_bytes_timeout_s=0.3)
     assert isinstance(error, OriginTimeout)
     assert error.retryable
 
 
 def test_a_silent_origin_times_out_in_mid_body() -> None:
     sink = CollectingSink()
-    error = failure(Route(body=BODY, hold=threading.Event(), hold_at=1000), sink, stall_s=2.0)
+    error = failure(Route(body=BODY, hold=threading.Event(), hold_at=1000), sink, between_bytes_timeout_s=2.0)
     assert isinstance(error, OriginTimeout)
     assert sink.body == BODY[:1000]
 
@@ -154,7 +154,7 @@ def test_a_sink_that_waits_does_not_make_the_origin_slow() -> None:
 
     sink = SlowSink()
     with OriginStub({"/x": Route(body=BODY)}) as origin:
-        origin_client(stall_s=2.0).fetch(getfile_request(f"{origin.url}/x"), sink)
+        origin_client(between_bytes_timeout_s=2.0).fetch(getfile_request(f"{origin.url}/x"), sink)
     assert sink.body == BODY
 
 

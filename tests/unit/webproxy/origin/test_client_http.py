@@ -23,8 +23,7 @@ from webproxy.errors import (
     OriginUnreachable,
 )
 from webproxy.http.fields import Field, Fields
-from webproxy.origin.client import OriginLimits
-from webproxy.origin.request import OriginRequest
+from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from workloads.origin_stub import Framing, OriginStub, Route
 
@@ -112,7 +111,11 @@ def test_what_would_forge_a_line_is_refused_before_a_packet(field: Field) -> Non
 def test_the_rules_fields_are_added_and_only_for_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webproxy.origin.client.may_connect", lambda address, *, named_by_operator: True)
     limits = OriginLimits(
-        connect_s=5, stall_s=20, redirects=3, object_bytes_max=None, add_fields=((b"Authorization", b"Bearer ours"),)
+        connect_s=5,
+        between_bytes_timeout_s=20,
+        redirects=3,
+        object_bytes_max=None,
+        add_fields=((b"Authorization", b"Bearer ours"),),
     )
     with OriginStub({"/y": Route(body=b"there")}) as other:
         routes = {"/x": Route(redirect_to="/z"), "/z": Route(redirect_to=f"{other.url}/y")}
@@ -349,7 +352,7 @@ def test_an_answer_in_doubt_is_none(reply: bytes) -> None:
 
 
 def test_no_maximum_is_no_limit() -> None:
-    limits = OriginLimits(connect_s=5, stall_s=20, redirects=0, object_bytes_max=None)
+    limits = OriginLimits(connect_s=5, between_bytes_timeout_s=20, redirects=0, object_bytes_max=None)
     sink = CollectingSink()
     with OriginStub({"/x": Route(body=BODY)}) as origin:
         LimitedClient(limits).fetch(OriginRequest(url=f"{origin.url}/x"), sink)
@@ -380,7 +383,7 @@ def test_only_what_may_be_sent_twice_is_called_retryable(
     with OriginStub({"/x": routes[fault]}) as origin:
         request = OriginRequest(url=f"{origin.url}/x", method=method, body=source)
         with pytest.raises(OriginError) as caught:
-            origin_client(stall_s=0.3 if fault == "silence" else 30.0).fetch(request, CollectingSink())
+            origin_client(between_bytes_timeout_s=0.3 if fault == "silence" else 30.0).fetch(request, CollectingSink())
     assert caught.value.retryable is retryable
     assert isinstance(caught.value, OriginTimeout) is (fault == "silence")
 

@@ -14,8 +14,8 @@ from tests.support.h2server import H2Server
 from tests.support.sinks import CollectingSink, LimitedClient
 from webproxy.errors import OriginUnreachable
 from webproxy.http.fields import Fields
-from webproxy.origin.client import OriginClient, OriginLimits
-from webproxy.origin.request import OriginRequest, getfile_request
+from webproxy.origin.client import OriginClient
+from webproxy.origin.request import OriginLimits, OriginRequest, getfile_request
 from webproxy.origin.response_head import OriginResponse
 from workloads.origin_stub import OriginStub, Route
 
@@ -39,7 +39,15 @@ def origin(tls: ssl.SSLContext) -> Iterator[OriginStub]:
 
 
 def client(**settings: Any) -> OriginClient:
-    return LimitedClient(OriginLimits(connect_s=5, stall_s=20, redirects=3, object_bytes_max=None, **settings))
+    return LimitedClient(
+        OriginLimits(
+            connect_s=5,
+            between_bytes_timeout_s=20,
+            redirects=3,
+            object_bytes_max=None,
+            **settings,
+        )
+    )
 
 
 def fetched(maker: OriginClient, url: str, *, body: BytesBody | None = None) -> tuple[OriginResponse, CollectingSink]:
@@ -76,7 +84,7 @@ def test_without_verification_anybody_will_do(origin: OriginStub) -> None:
 
 def test_the_limits_of_one_fetch_do_not_stay(origin: OriginStub) -> None:
     maker = client(tls_verify=False)
-    strict = OriginLimits(connect_s=5, stall_s=20, redirects=3, object_bytes_max=None)
+    strict = OriginLimits(connect_s=5, between_bytes_timeout_s=20, redirects=3, object_bytes_max=None)
     assert fetched(maker, f"{origin.url}/x")[1].body == b"secret"
     with pytest.raises(OriginUnreachable):
         maker.fetch(OriginRequest(url=f"{origin.url}/x"), CollectingSink(), strict)

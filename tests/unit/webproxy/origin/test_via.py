@@ -5,9 +5,25 @@ from __future__ import annotations
 import pytest
 
 from tests.support.http_values import fields, request
+from webproxy.origin.routing import OriginRule, Target
 from webproxy.origin.via import Via, counted_down
 
 VIA = Via(b"us", b"0123")
+TARGET = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
+
+
+def test_what_is_forwarded() -> None:
+    lines = (b"Host: us", b"X: y", b"Expect: 100-continue", b"Connection: Z", b"Z: 1", b"Via: 1.0 before")
+    expected = (b"X: y", b"Via: 1.0 before", b"Via: 1.1 us (0123)")
+    assert VIA.forwarded(request(*lines), TARGET) == fields(*expected)
+    assert VIA.forwarded(request(*lines, b"Max-Forwards: 3"), TARGET).get(b"max-forwards") == b"3"
+    counted = VIA.forwarded(request(*lines, b"Max-Forwards: 3", method=b"OPTIONS"), TARGET)
+    assert counted.get_all(b"max-forwards") == [b"2"]
+
+
+def test_a_host_that_is_preserved() -> None:
+    target = TARGET._replace(host=b"shown")
+    assert VIA.forwarded(request(b"Host: us"), target) == fields(b"Host: shown", b"Via: 1.1 us (0123)")
 
 
 def test_via_tells_the_version_that_came() -> None:

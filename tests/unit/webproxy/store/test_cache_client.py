@@ -52,7 +52,11 @@ def lookup(link: CacheClient, deadline_s: float = WATCHDOG_S) -> bool:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.message in ("cache lost", "cache found")]
+    return [
+        record.message
+        for record in caplog.records
+        if record.message in ("cache not found", "cache lost", "cache found")
+    ]
 
 
 def test_an_absent_cache_is_unavailable_at_once_and_told_once(
@@ -64,7 +68,7 @@ def test_an_absent_cache_is_unavailable_at_once_and_told_once(
         with pytest.raises(CacheUnavailable):
             lookup(link)
     assert link.unavailable_total == 3
-    assert told(caplog) == ["cache lost"]
+    assert told(caplog) == ["cache not found"]
 
 
 def test_a_patient_one_waits_up_to_its_deadline(client: ChannelClient) -> None:
@@ -84,7 +88,7 @@ def test_a_patient_one_is_served_by_a_cache_that_comes_meanwhile(
         wait_until(lambda: told(caplog))
         yard.start_cache(content=content)
         assert all(one.result(WATCHDOG_S) for one in found)
-    assert told(caplog)[0] == "cache lost"
+    assert told(caplog)[0] == "cache not found"
     assert told(caplog)[-1] == "cache found"
 
 
