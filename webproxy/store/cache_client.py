@@ -164,15 +164,17 @@ class CacheClient:
     def _note(self, *, present: bool, reason: Exception | None = None) -> None:
         with self._lock:
             before, self._present = self._present, present
-        queue = self._client.queue_name
         if before is present:
             return
-        if not present and isinstance(reason, VersionMismatch):
-            log.error("cache of another version", extra={"queue": queue, "reason": str(reason)})
+        facts = {"queue": self._client.queue_name} | ({} if present else {"reason": str(reason)})
+        if isinstance(reason, VersionMismatch):
+            log.error("cache of another version", extra=facts)
+        elif before:
+            log.warning("cache lost", extra=facts)
         elif not present:
-            log.warning("cache lost" if before else "cache not found", extra={"queue": queue, "reason": str(reason)})
+            log.warning("cache not found", extra=facts)
         elif before is not None:
-            log.info("cache found", extra={"queue": queue})
+            log.info("cache found", extra=facts)
 
     def stop_waiting(self) -> None:
         """The daemon stops: no longer wait for an absent cache."""
