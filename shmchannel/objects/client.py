@@ -44,8 +44,6 @@ from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
 from shmchannel.objects.width_hints import WidthHints
 from shmchannel.process.identity import own_identity
 from shmchannel.streams.admission import Ticket
-from shmchannel.streams.chunk_reader import ChunkReader
-from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import ObjectFacts
 from shmchannel.streams.pool import Lease, SegmentPool
 from shmchannel.streams.segment_ref import SegmentRef
@@ -202,9 +200,7 @@ class ChannelClient:
         on_step = self._on_step
         if on_step is not None:
             on_step("lease")
-        transfer = IncomingTransfer(
-            lease, sender, ChunkReader(lease.segments, sender, self._between_bytes_timeout_s, lease)
-        )
+        transfer = IncomingTransfer(lease, sender, self._between_bytes_timeout_s)
         try:
             command = self._command(
                 sender,
@@ -221,7 +217,9 @@ class ChannelClient:
             self._send(sender, command, deadline)
             if on_step is not None:
                 on_step("queue")
-            transfer.begin(command, deadline)
+            transfer.begin(deadline, offset, length, preamble_wanted=metadata_wanted)
+            if faults.ARMED:
+                faults.reach("proxy.received")
         except BaseException:
             transfer.close()
             raise
@@ -263,7 +261,7 @@ class ChannelClient:
         return self._offer(CommandKind.PUT, key, 0, size_bytes, metadata, lease, deadline, int(Priority.LOW))
 
     def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
-        """Replace the metadata of a stored object of this version (0: any) and clear its mark; the body is kept.
+        """Replace the metadata of a stored object of this version (0: any) and end its invalidation; the body is kept.
 
         Returns False if the object is gone or of another version, or the cache has no space for the new metadata; the
         old metadata is then kept. Blocks until the cache answers, up to the deadline.
@@ -295,16 +293,15 @@ class ChannelClient:
                 else deadline.sooner(self._between_bytes_timeout_s)
             )
             until = None if kind is CommandKind.PUT else deadline
-            writer = ChunkWriter(lease.segments, sender, self._between_bytes_timeout_s, self._identity, until)
+            transfer = OutgoingTransfer(lease, sender, size_bytes, self._between_bytes_timeout_s, self._identity, until)
             command = self._command(sender, kind, key, lease, taken_by, 0, size_bytes, version, 0, priority)
-            writer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
+            transfer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
             self._send(sender, command, deadline)
         except BaseException:
             lease.retire()
             raise
-        transfer = OutgoingTransfer(lease, sender, writer, size_bytes, self._between_bytes_timeout_s)
         try:
-            transfer.send_metadata(metadata)
+            transfer.send_preamble(metadata)
         except BaseException:
             transfer.close()
             raise
@@ -329,12 +326,10 @@ class ChannelClient:
     def _ask(self, kind: CommandKind, key: bytes, flags: int, deadline: Deadline) -> int:
         sender = self.connect()
         lease = self.pool.lease(deadline, 1)
-        with IncomingTransfer(
-            lease, sender, ChunkReader(lease.segments, sender, self._between_bytes_timeout_s)
-        ) as transfer:
+        with IncomingTransfer(lease, sender, self._between_bytes_timeout_s) as transfer:
             command = self._command(sender, kind, key, lease, deadline, 0, 0, 0, flags, int(Priority.URGENT))
             self._send(sender, command, deadline)
-            transfer.begin(command, deadline)
+            transfer.begin(deadline)
             if transfer.state is STREAMING:
                 raise PeerProtocolError(f"{kind.name} was answered with a body")
             transfer.finish()

@@ -14,25 +14,23 @@ from shmchannel import faults
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone, ShmChannelError, UsageError
 from shmchannel.messages.posix_queue import MessageSender
-from shmchannel.objects.commands import FROM_END, METADATA_WANTED, Command
+from shmchannel.process.identity import ProcessIdentity
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter, ReadInto
-from shmchannel.streams.layout import LAST, OK, ObjectFacts
+from shmchannel.streams.layout import LAST, OK
 from shmchannel.streams.pool import WIDEN_CHUNKS, Lease
 from shmchannel.streams.transfer import COMPLETE, STREAMING, TransferState
 
 log = logging.getLogger(__name__)
 
 
-class _Transfer:
+class _Leased:
     """Common to both directions: a `lease` that ends with the block."""
 
-    __slots__ = ("_clean", "lease", "sender")
+    __slots__ = ()
 
-    def __init__(self, lease: Lease, sender: MessageSender) -> None:
-        self.lease = lease
-        self._clean = False
-        self.sender = sender
+    _clean: bool
+    lease: Lease
 
     def __enter__(self) -> Self:
         return self
@@ -52,94 +50,46 @@ class _Transfer:
             return
         try:
             if self.lease.segments:
-                self._abandon()
+                self.abandon()
         finally:  # a post may fail: the peer can have written anything into the semaphore
             self.lease.retire()
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
+        """Tell the cache that the transfer is over; never waits."""
         raise NotImplementedError
 
 
-class IncomingTransfer(_Transfer):
-    """One answer to a GET. `chunk` is the current part of the body, `last` says whether it is the last one."""
+class IncomingTransfer(ChunkReader, _Leased):
+    """One answer to a GET: the reader of its chunks, together with the lease."""
 
-    __slots__ = ("reader",)
+    __slots__ = ("_clean", "lease", "sender")
 
-    def __init__(self, lease: Lease, sender: MessageSender, reader: ChunkReader) -> None:
-        super().__init__(lease, sender)
-        self.reader = reader
-
-    def _abandon(self) -> None:
-        self.reader.abandon()
-
-    def begin(self, command: Command, deadline: Deadline) -> None:
-        """Wait for the first chunk, up to the deadline."""
-        flags = command.flags
-        offset = -command.offset if flags & FROM_END else command.offset
-        self.reader.begin(deadline, offset, command.length, preamble_wanted=flags & METADATA_WANTED != 0)
-        if faults.ARMED:
-            faults.reach("proxy.received")
-
-    @property
-    def state(self) -> TransferState:
-        """The state of the transfer."""
-        return self.reader.state
+    def __init__(self, lease: Lease, sender: MessageSender, between_bytes_timeout_s: float) -> None:
+        super().__init__(lease.segments, sender, between_bytes_timeout_s, lease)
+        self.lease = lease
+        self.sender = sender
+        self._clean = False
 
     @property
     def found(self) -> bool:
         """Whether the object exists and its chunks follow."""
-        state = self.reader.state
+        state = self.state
         return state is COMPLETE or state is STREAMING
 
     @property
     def nothing_below(self) -> bool:
         """For a missing object: nothing is stored below its key either (`key NUL ...`)."""
-        return self.reader.flagged and self.reader.state is TransferState.NOT_FOUND
-
-    @property
-    def facts(self) -> ObjectFacts:
-        """Size of the whole object in bytes, its version, its metadata's length."""
-        return self.reader.facts
+        return self.flagged and self.state is TransferState.NOT_FOUND
 
     @property
     def metadata(self) -> bytes:
         """The object's opaque metadata, if requested."""
-        return self.reader.preamble
+        return self.preamble
 
     @property
     def invalidated(self) -> bool:
-        """Whether the object was marked (PURGE) since it was stored or updated; reported with its metadata only."""
-        return self.reader.flagged
-
-    @property
-    def chunk(self) -> memoryview:
-        """A view of the current part of the body: valid until advance(), finish() or close(); release() it before."""
-        return self.reader.chunk
-
-    @property
-    def address(self) -> int:
-        """The address of the current part of the body; valid as long as `chunk`."""
-        return self.reader.address
-
-    @property
-    def length(self) -> int:
-        """The length of the current part of the body."""
-        return self.reader.length
-
-    @property
-    def position(self) -> int:
-        """The offset in the object of the end of the current part."""
-        return self.reader.position
-
-    @property
-    def end(self) -> int:
-        """The offset in the object of the end of the transfer."""
-        return self.reader.end
-
-    @property
-    def last(self) -> bool:
-        """Whether no more chunks follow."""
-        return self.reader.last
+        """Whether the object was invalidated since it was stored or updated; reported with its metadata only."""
+        return self.flagged
 
     @property
     def chunk_capacity(self) -> int:
@@ -175,28 +125,15 @@ class IncomingTransfer(_Transfer):
         """Whether this cache accepts new commands: a stopping one completes only transfers it has begun."""
         return self.sender.ready()
 
-    def advance(self) -> None:
-        """Release the chunk and wait for the next one.
-
-        Raises:
-            ChannelTimeout, PeerGone, PeerProtocolError: the cache stopped in mid-transfer; the transfer is over.
-        """
-        self.reader.advance()
-
-    def finish(self) -> None:
-        """After the last chunk was used: return the lease cleanly."""
-        if faults.ARMED:
+    def finish(self, *, refused: bool = False) -> None:
+        """Answer the last chunk, after it was used: the transfer has ended cleanly."""
+        if faults.ARMED and not refused:
             faults.reach("proxy.completed")
-        self.reader.finish()
+        super().finish(refused=refused)
         self._clean = True
 
-    def cancel(self) -> None:
-        """End a streaming transfer early and cleanly: nothing more of it is wanted. Waits shortly for the answer."""
-        self.reader.cancel()
-        self._clean = True
-
-    def pause(self, sent: int = 0) -> bytes:
-        """End a transfer whose rest, from byte `sent` of the current chunk on, will be asked for later, by its version.
+    def pause(self, used: int = 0) -> bytes:
+        """End a transfer whose rest, from byte `used` of the current chunk on, will be asked for later, by its version.
 
         The cache keeps the object readable for a while, even if it is replaced or removed, unless it had handed all of
         it over: then that rest is returned. A transfer that cannot be ended cleanly is retired at its close.
@@ -204,11 +141,10 @@ class IncomingTransfer(_Transfer):
         rest = b""
         try:
             if self.last:
-                rest = bytes(self.chunk[sent:])
+                rest = bytes(self.chunk[used:])
                 self.finish()
             else:
-                rest = self.reader.pause(sent)
-                self._clean = True
+                rest = super().pause(used)
         except ShmChannelError as error:
             log.debug("pause failed", extra={"reason": str(error)})
         return rest
@@ -224,59 +160,41 @@ class IncomingTransfer(_Transfer):
             log.debug("cancel failed", extra={"reason": str(error)})  # retired, which costs nothing but new segments
 
 
-class OutgoingTransfer(_Transfer):
+class OutgoingTransfer(ChunkWriter, _Leased):
     """One fill (PUT): sends chunks of an object of known size; the cache commits it once complete.
 
-    An UPDATE is one too, of metadata and an empty body.
+    An UPDATE is one too, of metadata and an empty body. `position` is the number of bytes handed over.
     """
 
-    __slots__ = (
-        "_between_bytes_timeout_s",
-        "_blocked_at",
-        "_look_at",
-        "_patience",
-        "_position",
-        "_size_bytes",
-        "_writer",
-    )
+    __slots__ = ("_blocked_at", "_clean", "_look_at", "_patience", "_size_bytes", "lease", "position", "sender")
 
     def __init__(
         self,
         lease: Lease,
         sender: MessageSender,
-        writer: ChunkWriter,
         size_bytes: int,
         between_bytes_timeout_s: float,
+        identity: ProcessIdentity,
+        until: Deadline | None,
     ) -> None:
-        super().__init__(lease, sender)
-        self._writer = writer
+        super().__init__(lease.segments, sender, between_bytes_timeout_s, identity, until)
+        self.lease = lease
+        self.sender = sender
+        self.position = 0
+        self._clean = False
         self._size_bytes = size_bytes
-        self._position = 0
-        self._between_bytes_timeout_s = between_bytes_timeout_s
         self._blocked_at = -1
         self._patience = self._look_at = Deadline(0)
-
-    def _abandon(self) -> None:
-        self._writer.abandon()
-
-    @property
-    def position(self) -> int:
-        """The number of bytes handed over."""
-        return self._position
 
     @property
     def refused(self) -> bool:
         """Whether the cache has refused the object."""
-        return self._writer.state is TransferState.CANCELLED
+        return self.state is TransferState.CANCELLED
 
     @property
     def complete(self) -> bool:
         """Whether the last chunk has been handed over."""
-        return self._writer.state is TransferState.COMPLETE
-
-    def send_metadata(self, metadata: bytes) -> None:
-        """Hand the opaque metadata over, ahead of the body; blocks while the cache takes it."""
-        self._writer.send_preamble(metadata)
+        return self.state is TransferState.COMPLETE
 
     def pump(self, read_into: ReadInto, available_bytes: int, *, wait: bool) -> None:
         """Hand over whole chunks up to `available_bytes` of the object, and the last one if complete.
@@ -288,28 +206,26 @@ class OutgoingTransfer(_Transfer):
             ChannelTimeout, PeerGone, PeerProtocolError: the fill is over; leave the block.
             UsageError: `read_into` returned less than is available; the fill is over too.
         """
-        writer = self._writer
-        while not writer.state.ended:
-            segment = writer.segment
-            length = min(segment.chunk_capacity, self._size_bytes - self._position)
-            if self._position + length > available_bytes:
+        while not self.state.ended:
+            length = min(self.segment.chunk_capacity, self._size_bytes - self.position)
+            if self.position + length > available_bytes:
                 return
-            if not (writer.take_turn() if wait else writer.try_turn()):
-                if not writer.state.ended:
+            if not (self.take_turn() if wait else self.try_turn()):
+                if not self.state.ended:
                     self._check_cache()
                 return
-            done = read_into((writer.segment.chunk[:length],), self._position) if length else 0
+            done = read_into((self.segment.chunk[:length],), self.position) if length else 0
             if done != length:
                 raise UsageError(f"the source gave {done} of {length} bytes that were said to be available")
-            self._position += length
-            last = self._position == self._size_bytes
-            writer.post(OK, length, self._position - length, LAST if last else 0)
+            self.position += length
+            last = self.position == self._size_bytes
+            self.post(OK, length, self.position - length, LAST if last else 0)
             if faults.ARMED:
                 faults.reach("proxy.fill_last" if last else "proxy.fill_chunk")
 
     def _check_cache(self) -> None:
-        if self._blocked_at != self._position:
-            self._blocked_at = self._position
+        if self._blocked_at != self.position:
+            self._blocked_at = self.position
             self._patience = Deadline.after(self._between_bytes_timeout_s)
         elif self._patience.expired:
             raise ChannelTimeout(
@@ -322,7 +238,7 @@ class OutgoingTransfer(_Transfer):
 
     def commit(self) -> bool:
         """After the last chunk: wait for the cache's answer, True if it stored the object; ends the lease cleanly."""
-        stored = self._writer.wait_acknowledged()
+        stored = self.wait_acknowledged()
         self._clean = True
         return stored and not self.refused
 
@@ -333,6 +249,6 @@ class OutgoingTransfer(_Transfer):
             ChannelTimeout, PeerGone: the cache did not take its turn within `limit_s`, by default the between-bytes
                 timeout.
         """
-        self._writer.fail(limit_s)
-        self._writer.wait_acknowledged(limit_s)
+        self.fail(limit_s)
+        self.wait_acknowledged(limit_s)
         self._clean = True

@@ -70,8 +70,8 @@ class Stepped:
         self.proxy_lives, self.cache_lives = ManualPeer("the proxy"), ManualPeer("the cache")
         self.attached = self.attach(self.lease)
         self.writer = ChunkWriter(self.attached, self.proxy_lives, WATCHDOG_S, own_identity())
-        self.reader = ChunkReader(self.lease.segments, self.cache_lives, WATCHDOG_S, self.lease)
-        self.transfer = IncomingTransfer(self.lease, None, self.reader)  # type: ignore[arg-type]  # asks for nothing more
+        # It asks for nothing more, so any peer does for a sender.
+        self.transfer = IncomingTransfer(self.lease, self.cache_lives, WATCHDOG_S)  # type: ignore[arg-type]
         self.body = b""
         self._thread = ThreadPoolExecutor(1)
         resources.callback(self._thread.shutdown)
@@ -114,12 +114,12 @@ class Stepped:
 
     def consume(self) -> None:
         """One chunk."""
-        self.reader.advance()
-        self.body += bytes(self.reader.chunk)
+        self.transfer.advance()
+        self.body += bytes(self.transfer.chunk)
 
     def consume_all(self) -> None:
         """To the clean end."""
-        while not self.reader.last:
+        while not self.transfer.last:
             self.consume()
         self.transfer.finish()
 
@@ -133,8 +133,8 @@ class Stepped:
         """Stream up to chunk `position`, then give its segment back with RELEASE, because somebody waits for one."""
         self.writer.begin(ObjectFacts(len(BODY), 1, 0))
         self.produce()
-        self.reader.begin(soon())
-        self.body = bytes(self.reader.chunk)
+        self.transfer.begin(soon())
+        self.body = bytes(self.transfer.chunk)
         for _ in range(position):
             self.consume()
             self.produce()

@@ -161,19 +161,19 @@ class BodyTransfer:
 
     def send(self, transfer: IncomingTransfer, sent: int) -> Event | None:
         """Send from the current chunk on, of which `sent` bytes were sent; as resume(). Ends the transfer cleanly."""
-        send_chunk, reader = self.stream.send_chunk, transfer.reader
+        send_chunk = self.stream.send_chunk
         batch_chunks = max(1, min(BATCH_CHUNKS, BATCH_BYTES // transfer.chunk_capacity))
         slice_end_ns = monotonic_ns() + SLICE_NS
         long_bytes = transfer.long_bytes
-        turn_ends_at = reader.position + max(TURN_BYTES, TURN_CHUNKS * transfer.chunk_capacity)
+        turn_ends_at = transfer.position + max(TURN_BYTES, TURN_CHUNKS * transfer.chunk_capacity)
         try:
             while True:
-                if sent < reader.length:
+                if sent < transfer.length:
                     sent = self._send_patiently(transfer, sent)
-                self.position = reader.position - reader.length + sent
-                if sent < reader.length:
+                self.position = transfer.position - transfer.length + sent
+                if sent < transfer.length:
                     return self._pause(transfer, Event.WRITABLE, sent)
-                if reader.last:
+                if transfer.last:
                     self._end(transfer)
                     return None
                 if monotonic_ns() > slice_end_ns:
@@ -187,7 +187,7 @@ class BodyTransfer:
                         return self._pause(transfer, Event.WIDTH, sent)
                     if self._takes_turns and transfer.should_enqueue(left):
                         return self._pause(transfer, Event.TICKET, sent)
-                sent = reader.drain(send_chunk, batch_chunks)
+                sent = transfer.drain(send_chunk, batch_chunks)
         except ClientGone:
             transfer.cancel_quietly()
             raise
@@ -204,12 +204,11 @@ class BodyTransfer:
 
     def _send_patiently(self, transfer: IncomingTransfer, sent: int) -> int:
         """Send the rest of a chunk, while nobody waits for what this response holds; returns what is sent of it."""
-        reader = transfer.reader
         patience_ends_ns = monotonic_ns() + PATIENCE_NS
         while True:
-            taken = self.stream.send_memory(reader.address + sent, reader.length - sent, not reader.last)
+            taken = self.stream.send_memory(transfer.address + sent, transfer.length - sent, not transfer.last)
             sent += taken
-            if sent == reader.length:
+            if sent == transfer.length:
                 return sent
             # A stopping cache completes running transfers, and would not resume this one.
             if (transfer.last or transfer.may_ask_again) and (
