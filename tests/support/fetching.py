@@ -16,9 +16,9 @@ from webproxy.caching.continuation import continuation
 from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, CacheUnavailable, OriginError
-from webproxy.fetch.getfile_fetch import GetfileFetches, Places
+from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.http_fetch import FetchRequest, HitForMiss, HttpFetches, HttpPlan
-from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse, Partials, whole_response
+from webproxy.fetch.partial_response import PartialStore, whole_response
 from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
 from webproxy.fetch.spool import Answer, BodyFound, Spool, SpooledPrefix, SpoolReader, Validated
 from webproxy.fetch.state import Event, State
@@ -29,12 +29,10 @@ from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginRule, OriginTable, Target
 from webproxy.origin.via import Via
-from webproxy.store.fill import NO_FILL, Fill, FillRequest, Fills, Source
-from webproxy.store.getfile_objects import PLAIN_GET
-from webproxy.store.getfile_variants import GetfileVariants
+from webproxy.store.cache_client import NoStore
+from webproxy.store.fill import Fill, FillRequest, Fills, Source, StoreToken
+from webproxy.store.getfile_objects import PLAIN_GET, GetfileVariants
 from webproxy.store.lookup import ObjectLookup, StoredHit
-from webproxy.store.store import NoStore
-from webproxy.store.store_token import StoreToken
 from webproxy.store.updates import CacheUpdater
 from workloads.origin_stub import OriginStub
 
@@ -96,7 +94,7 @@ PARTIAL = stored_response(b'ETag: "a"', b"X: 1", body_bytes=1000, incomplete=Tru
 
 
 class FakePartials:
-    """As Partials: has one or none, and remembers what was asked of it."""
+    """As PartialStore: has one or none, and remembers what was asked of it."""
 
     def __init__(self, stored: StoredResponse | None = PARTIAL) -> None:
         self.part = None if stored is None else StoredHit(b"/x\0partial", stored, 7, held_bytes=400)
@@ -148,11 +146,10 @@ class ScriptedPlan(Plan):
         *events: Event,
         tries: int = 1,
         stores: bool = True,
-        partials: Partials = NO_PARTIALS,
         first: Event = Event.TO_FETCH,
     ) -> None:
         target = Target(b"/x", OriginRule(url="http://origin", tries=tries), "http://origin", b"/x", b"/x")
-        super().__init__(b"/x", b"/x", target, means, PartialResponse(partials, b"/x", PLAIN_GET))
+        super().__init__(b"/x", target, means, PLAIN_GET)
         self.calls: list[object] = []
         self._first = first
         self._events = list(events)
@@ -195,7 +192,7 @@ class ScriptedPlan(Plan):
     def replace(self, draft: Draft, token: StoreToken) -> None:
         self.calls.append("replace")
 
-    def end(self, draft: Draft | None, prefix: SpooledPrefix | None, *, stored: bool) -> None:
+    def end(self, draft: Draft, prefix: SpooledPrefix | None, *, stored: bool) -> None:
         self.calls.append(("end", stored))
 
 
@@ -207,14 +204,21 @@ class RunningFetches(GetfileFetches):
         self.table = table
 
 
+_NO_STORE = NoStore()
+_NO_LOOKUP = ObjectLookup(_NO_STORE)
+NO_UPDATES = CacheUpdater(_NO_STORE, _NO_LOOKUP)
+NO_FILLS = Fills(_NO_STORE)
+NO_PARTIALS = PartialStore(_NO_STORE, _NO_LOOKUP, NO_UPDATES, NO_FILLS)
+_NO_VARIANTS = GetfileVariants(_NO_LOOKUP, NO_UPDATES)
 VIA = Via(b"us", b"0123")
 
 
 def fetch_means(
     origin: OriginClient | ScriptedOrigin | None = None,
-    fills: Fills = NO_FILL,
+    fills: Fills | FakeFills = NO_FILLS,
     window_bytes: int = 1 << 20,
     share: float = 0.0,
+    partials: PartialStore | FakePartials | None = None,
 ) -> FetchMeans:
     """The collaborators of fetches; without `fills` nothing is stored."""
     return FetchMeans(
@@ -222,25 +226,21 @@ def fetch_means(
         via=VIA,
         options=DEFAULT_OPTIONS,
         fills=fills,
+        updates=NO_UPDATES,
+        partials=partials or NO_PARTIALS,
         window_bytes=window_bytes,
         continue_after_share=share,
     )
 
 
-_NO_STORE = NoStore()
-_NO_LOOKUP = ObjectLookup(_NO_STORE)
-NO_UPDATES = CacheUpdater(_NO_STORE, _NO_LOOKUP)
-_NO_VARIANTS = GetfileVariants(_NO_LOOKUP, NO_UPDATES)
-
-
 def http_fetches(table: FetchTable) -> HttpFetches:
     """HTTP fetches of a proxy that stores nothing."""
-    return HttpFetches(table, fetch_means(), NO_UPDATES, NO_PARTIALS)
+    return HttpFetches(table, fetch_means())
 
 
-def http_plan(wanted: FetchRequest, partials: Partials = NO_PARTIALS) -> HttpPlan:
+def http_plan(wanted: FetchRequest, partials: FakePartials | None = None) -> HttpPlan:
     """The plan of an HTTP fetch, without a cache except for partial responses."""
-    return HttpPlan(wanted, fetch_means(), NO_UPDATES, partials, HitForMiss())
+    return HttpPlan(wanted, fetch_means(partials=partials), HitForMiss())
 
 
 @contextmanager
@@ -261,8 +261,8 @@ def running(
     threads: int = 8,
     tries: int = 3,
     window_bytes: int = 1 << 20,
-    fills: Fills = NO_FILL,
-    variants: Places = _NO_VARIANTS,
+    fills: Fills | FakeFills = NO_FILLS,
+    variants: GetfileVariants = _NO_VARIANTS,
     directory: Path | None = None,
     object_bytes_max: int = 1 << 30,
 ) -> Iterator[RunningFetches]:

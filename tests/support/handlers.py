@@ -11,8 +11,8 @@ from webproxy.exchange.context import Timeouts
 from webproxy.exchange.getfile_request import Fetches, GetfileRequestHandler, Variants
 from webproxy.fetch.spool import SpoolReader
 from webproxy.getfile import Wire
+from webproxy.store.cache_client import NoStore, Store
 from webproxy.store.lookup import StoredHit
-from webproxy.store.store import NoStore, Store
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_stream import Shutdown
 

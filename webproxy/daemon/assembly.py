@@ -33,11 +33,10 @@ from webproxy.serving.http1_server import Http1Server, HttpLimits
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
-from webproxy.store.cache_client import CacheClient
-from webproxy.store.fill import CacheFills
-from webproxy.store.getfile_variants import GetfileVariants
+from webproxy.store.cache_client import CacheClient, NoStore, Store
+from webproxy.store.fill import Fills
+from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import ObjectLookup
-from webproxy.store.store import NoStore, Store
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_stream import RateLimit, Shutdown
@@ -154,16 +153,19 @@ class _Handlers:
         )
         name = config.cache_status_name.encode()
         self.heads = ResponseHeads(name)
+        self._lookup = ObjectLookup(store)
+        self._updates = CacheUpdater(store, self._lookup, self.table)
+        fills = Fills(store)
         self._means = FetchMeans(
             origin=OriginClient(),
             via=Via(name, secrets.token_hex(8).encode()),
             options=self._options,
-            fills=CacheFills(store),
+            fills=fills,
+            updates=self._updates,
+            partials=PartialStore(store, self._lookup, self._updates, fills),
             window_bytes=config.spool_window_bytes,
             continue_after_share=config.continue_fetch_after_share,
         )
-        self._lookup = ObjectLookup(store)
-        self._updates = CacheUpdater(store, self._lookup, self.table)
         variants = GetfileVariants(self._lookup, self._updates)
         wait_s = self.timeouts.cache_first_byte_s if _has_origin(config) else self.timeouts.cache_s
         self.getfile = GetfileRequestHandler(
@@ -192,12 +194,11 @@ class _Handlers:
             PassThrough(self._means.origin, self._means.via, purges, heads, body_timeout_s=config.request_timeout_s),
             purges,
         )
-        partials = PartialStore(store, self._lookup, self._updates, self._means.fills)
         return HttpRequestHandler(
             self._lookup,
             self._updates,
             self._origins,
-            HttpFetches(self.table, self._means, self._updates, partials),
+            HttpFetches(self.table, self._means),
             answers,
             self._means.via,
             self._options,

@@ -22,8 +22,7 @@ from webproxy.serving.acceptor import Acceptor
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue
-from webproxy.store.cache_client import CacheClient
-from webproxy.store.store import Store
+from webproxy.store.cache_client import CacheClient, Store
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_stream import Shutdown
 

@@ -15,8 +15,8 @@ from webproxy.exchange.fast_path import CachedReply
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.http.messages import RequestHead
 from webproxy.http.ranges import multipart_parts
+from webproxy.store.cache_client import Missing
 from webproxy.store.lookup import StoredHit
-from webproxy.store.store import Missing
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
 

@@ -19,8 +19,8 @@ from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.urls import BadTarget, http_path
 from webproxy.origin.routing import OriginTable
+from webproxy.store.cache_client import Store
 from webproxy.store.lookup import stored_of_entry
-from webproxy.store.store import Store
 from webproxy.transport.client_stream import Shutdown
 
 KNOWN_MAX = 4096

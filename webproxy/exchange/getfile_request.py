@@ -28,8 +28,8 @@ from webproxy.exchange.deliver_fetched import send_spooled
 from webproxy.fetch.spool import BodyFound, BodyMissing, SpoolReader
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.http.urls import normalised_path
+from webproxy.store.cache_client import Missing
 from webproxy.store.lookup import StoredHit
-from webproxy.store.store import Missing
 from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets

@@ -8,47 +8,26 @@ length. Until then a failed exchange is simply repeated.
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import replace
-from typing import Protocol
 
 from webproxy.caching.continuation import continuation
-from webproxy.caching.stored import StoredResponse
-from webproxy.fetch.job import Fetch
-from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse
 from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
-from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
+from webproxy.fetch.spool import BodyFound, SpoolReader
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.client import ABSENT_STATUSES
 from webproxy.origin.request import OriginRequest, getfile_request
 from webproxy.origin.routing import OriginTable, Target
 from webproxy.store.fill import Fill
-from webproxy.store.getfile_objects import PLAIN_GET, stored_for_getfile
-
-
-class Places(Protocol):
-    """Where answers are stored, and found again."""
-
-    def place(self, key: bytes, stored: StoredResponse) -> bytes | None:
-        """Where this one is to be stored; None: nowhere."""
-        ...
-
-    def enter(self, key: bytes, place: bytes, stored: StoredResponse) -> None:
-        """It is stored there: from now on it is found."""
-        ...
+from webproxy.store.getfile_objects import PLAIN_GET, GetfileVariants, forbids_storing, stored_for_getfile
 
 
 class GetfilePlan(Plan):
     """A 200 with a body, or nothing."""
 
-    def __init__(self, key: bytes, target: Target, means: FetchMeans, variants: Places) -> None:
-        super().__init__(key, key, target, means, PartialResponse(NO_PARTIALS, key, PLAIN_GET))
+    def __init__(self, key: bytes, target: Target, means: FetchMeans, variants: GetfileVariants) -> None:
+        super().__init__(key, target._replace(key=key), means, PLAIN_GET)  # with every parameter
         self._variants = variants
-
-    def start(self, spool: Spool, stopping: threading.Event) -> Fetch:
-        """As table.Startable.start()."""
-        return Fetch(self, spool, stopping)
 
     def request(self, question: State, now: float) -> OriginRequest:  # noqa: ARG002
         """As Plan.request()."""
@@ -63,20 +42,18 @@ class GetfilePlan(Plan):
 
     def draft(self, answered: Answered) -> Draft:
         """As Plan.draft(). It has no key if its origin forbids storing it, or there is no store."""
-        response, stored = answered.response, self._stored(answered)
+        response, options = answered.response, self.means.options
+        stored = stored_for_getfile(response, answered.request_time, answered.response_time, options)
         return Draft(
             response=response,
             stored=stored,
-            place=None if stored is None else self._variants.place(self.key, stored),
+            place=None if forbids_storing(response, options) else self._variants.place(self.object_key, stored),
             continuation=continuation(response.status, response.fields, response.length, answered.response_time),
         )
 
-    def _stored(self, answered: Answered) -> StoredResponse | None:
-        return stored_for_getfile(answered.response, answered.request_time, answered.response_time, self.means.options)
-
     def combine(self, draft: Draft, answered: Answered) -> Draft:
         """As Plan.combine(): the fields stay those of the first response."""
-        return draft if self._stored(answered) is not None else replace(draft, place=None)
+        return replace(draft, place=None) if forbids_storing(answered.response, self.means.options) else draft
 
     def answer(self, draft: Draft, fill: Fill, written: int) -> BodyFound:  # noqa: ARG002
         """As Plan.answer()."""
@@ -85,14 +62,14 @@ class GetfilePlan(Plan):
 
     def settle(self, draft: Draft) -> None:
         """As Plan.settle()."""
-        if draft.stored is not None and draft.place is not None:
-            self._variants.enter(self.key, draft.place, draft.stored)
+        if draft.place is not None:
+            self._variants.enter(self.object_key, draft.place, draft.stored)
 
 
 class GetfileFetches:
     """Fetches for getfile clients."""
 
-    def __init__(self, table: FetchTable, origins: OriginTable, means: FetchMeans, variants: Places) -> None:
+    def __init__(self, table: FetchTable, origins: OriginTable, means: FetchMeans, variants: GetfileVariants) -> None:
         self._table = table
         self._origins = origins
         self._means = means

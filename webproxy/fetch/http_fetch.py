@@ -8,7 +8,6 @@ forwarded themselves, and the next request for that URL does not wait (`HitForMi
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -23,8 +22,7 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
 from webproxy.caching.variants import VariantIndex, has_others, new_variant, selecting_fields, variant_key
 from webproxy.errors import OriginBadReply, WebProxyError
-from webproxy.fetch.job import Fetch
-from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse, Partials, whole_response
+from webproxy.fetch.partial_response import whole_response
 from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
 from webproxy.fetch.spool import Head, Spool, SpooledPrefix, Validated
 from webproxy.fetch.state import Event, State
@@ -33,10 +31,8 @@ from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import Target
-from webproxy.store.fill import NO_FILL, Fill
+from webproxy.store.fill import NO_FILL, Fill, StoreToken
 from webproxy.store.lookup import KEY_BYTES_MAX, PART_SUFFIX, StoredHit
-from webproxy.store.store_token import StoreToken
-from webproxy.store.updates import CacheUpdater
 
 log = logging.getLogger(__name__)
 
@@ -101,27 +97,13 @@ class FetchRequest:
 class HttpPlan(Plan):
     """Every status is an answer, and is told with its head."""
 
-    def __init__(
-        self,
-        wanted: FetchRequest,
-        means: FetchMeans,
-        updates: CacheUpdater,
-        partials: Partials,
-        hit_for_miss: HitForMiss,
-    ) -> None:
-        key = wanted.target.key
+    def __init__(self, wanted: FetchRequest, means: FetchMeans, hit_for_miss: HitForMiss) -> None:
         # For a HEAD the whole object is fetched, for the cache.
         self._asked = wanted.request if wanted.request.method == b"GET" else replace(wanted.request, method=b"GET")
-        partials = partials if len(key) <= KEY_BYTES_MAX else NO_PARTIALS
-        partial = PartialResponse(partials, key, self._asked, wanted.validates)
-        super().__init__(wanted.fetch_key, key, wanted.target, means, partial)
+        super().__init__(wanted.fetch_key, wanted.target, means, self._asked, wanted.validates)
         self._wanted = wanted
-        self._updates = updates
+        self._updates = means.updates
         self._hit_for_miss = hit_for_miss
-
-    def start(self, spool: Spool, stopping: threading.Event) -> Fetch:
-        """As table.Startable.start()."""
-        return Fetch(self, spool, stopping)
 
     # -- questions and answers -----------------------------------------------------------------------------------
     def first(self) -> Event:
@@ -227,14 +209,12 @@ class HttpPlan(Plan):
 
     def combine(self, draft: Draft, answered: Answered) -> Draft:
         """As Plan.combine()."""
-        assert draft.stored is not None
         combined = self._freshened(draft.combined or draft.stored, answered)
         is_kept = may_keep(self._asked, combined, self.means.options) and not varies_otherwise(draft.stored, combined)
         return replace(draft, combined=combined, place=draft.place if is_kept else None)
 
     def answer(self, draft: Draft, fill: Fill, written: int) -> Head:  # noqa: ARG002
         """As Plan.answer()."""
-        assert draft.stored is not None
         detail = draft.detail or fill.refusal
         return Head(
             draft.response, draft.stored, draft.place is not None, not detail, detail, completes=draft.completes
@@ -260,8 +240,8 @@ class HttpPlan(Plan):
     def settle(self, draft: Draft) -> None:
         """As Plan.settle()."""
         updates, stored, combined = self._updates, draft.stored, draft.combined
-        assert stored is not None
-        assert draft.place is not None
+        if draft.place is None:
+            return
         if combined is not None and combined.selecting == stored.selecting:
             updates.update_own(draft.place, stored, combined)
         if draft.place != self.object_key:
@@ -292,11 +272,11 @@ class HttpPlan(Plan):
             return False
         return written > self.partial.held_bytes and is_worth_keeping(written, known.size_bytes)
 
-    def end(self, draft: Draft | None, prefix: SpooledPrefix | None, *, stored: bool) -> None:
+    def end(self, draft: Draft, prefix: SpooledPrefix | None, *, stored: bool) -> None:
         """As Plan.end()."""
-        if prefix is None or draft is None or draft.stored is None:
-            is_forbidden = draft is not None and draft.completes and draft.place is None
-            self.partial.clear(is_replaced=(stored and draft is not None) or is_forbidden)
+        if prefix is None:
+            is_stored = stored and draft.place is not None
+            self.partial.clear(is_replaced=is_stored or (draft.completes and draft.place is None))
             return
         with closing(prefix):
             size_bytes = draft.response.length or 0
@@ -310,11 +290,9 @@ def _head_of(response: OriginResponse) -> ResponseHead:
 class HttpFetches:
     """Fetches for HTTP clients."""
 
-    def __init__(self, table: FetchTable, means: FetchMeans, updates: CacheUpdater, partials: Partials) -> None:
+    def __init__(self, table: FetchTable, means: FetchMeans) -> None:
         self._table = table
         self._means = means
-        self._updates = updates
-        self._partials = partials
         self._hit_for_miss = HitForMiss()
 
     def mark_unshareable(self, wanted: FetchRequest, answer: Head | Validated) -> None:
@@ -332,7 +310,7 @@ class HttpFetches:
             or request_directives(wanted.request.fields).no_cache
             or self._hit_for_miss.holds(wanted.fetch_key, monotonic())
         )
-        plan = HttpPlan(wanted, self._means, self._updates, self._partials, self._hit_for_miss)
+        plan = HttpPlan(wanted, self._means, self._hit_for_miss)
         return self._table.open(plan, missed_at, collapse=not bypass)
 
     def validate_in_background(self, wanted: FetchRequest, now: float) -> None:

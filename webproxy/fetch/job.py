@@ -26,15 +26,14 @@ from typing import Final
 from shmchannel.deadline import Deadline
 from webproxy.caching.continuation import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
 from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable
-from webproxy.fetch.plan import Answered, Draft, Plan
+from webproxy.fetch.plan import NO_DRAFT, Answered, Plan
 from webproxy.fetch.spool import BodyMissing, Spool, SpooledPrefix
 from webproxy.fetch.state import TAKES_BODY, Action, Event, Progress, State, pause_before_try
 from webproxy.http.fields import Fields
 from webproxy.origin.client import Sink
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
-from webproxy.store.fill import NO_FILL, Fill
-from webproxy.store.store_token import StoreToken
+from webproxy.store.fill import NO_FILL, Fill, StoreToken
 
 log = logging.getLogger(__name__)
 
@@ -46,23 +45,23 @@ class Fetch(Sink):
     """One fetch from an origin into a spool and, chunk by chunk, into the cache."""
 
     def __init__(self, plan: Plan, spool: Spool, stopping: threading.Event) -> None:
+        self.plan = plan
         self.spool = spool
         self.token = StoreToken()
         self.stored = False
         """Whether the cache has the object: lookups made before should be repeated."""
-        self._plan = plan
         self._means = plan.means
         self._stopping = stopping
         self._progress = Progress(tries_left=plan.tries - 1)
         self._asked_at = 0.0
-        self._answered: Answered | None = None
-        self._draft: Draft | None = None
+        self._answered: Answered
+        self._draft = NO_DRAFT
         self._fill: Fill = NO_FILL
         self._failure: OriginError | None = None
 
     def run(self) -> OriginError | None:
         """Fetch until nothing more can happen; returns why it failed. end() tells the readers."""
-        self._take(self._plan.first())
+        self._take(self.plan.first())
         return self._failure
 
     def _take(self, event: Event | None) -> None:
@@ -81,13 +80,13 @@ class Fetch(Sink):
         if event is Event.BROKE:
             self._failure = error.with_traceback(None)  # which would refer to this object
         else:
-            log.debug("trying again", extra={"url": self._plan.name, "reason": str(error)})
+            log.debug("trying again", extra={"url": self.plan.name, "reason": str(error)})
         return event
 
     # -- the origin ----------------------------------------------------------------------------------------------
     def _pause(self) -> None:
         """Wait before another try; readers may leave in the meantime, and a hit may need the segments of the fill."""
-        number = self._plan.tries - 1 - self._progress.tries_left
+        number = self.plan.tries - 1 - self._progress.tries_left
         deadline = Deadline.after(pause_before_try(number, random.random()))
         while not deadline.expired:
             if self._stopping.wait(deadline.slice(LOOK_SECONDS)) or self.idle():
@@ -97,7 +96,7 @@ class Fetch(Sink):
         try:
             self._check_wanted()
             self._asked_at = time()
-            self._means.origin.fetch(self._request(), self, self._plan.limits)
+            self._means.origin.fetch(self._request(), self, self.plan.limits)
             self._check_end()
         except OriginError as error:
             return self._fail(error)
@@ -109,11 +108,11 @@ class Fetch(Sink):
         if self._stopping.is_set():
             raise OriginUnreachable("the daemon stops")
         if self.idle():
-            raise FetchAborted(f"{self._plan.name}: no reader left")
+            raise FetchAborted(f"{self.plan.name}: no reader left")
 
     def _request(self) -> OriginRequest:
         question = self._progress.state
-        request = self._plan.request(question, self._asked_at)
+        request = self.plan.request(question, self._asked_at)
         if question is not State.RESUME:
             return request
         return replace(request, fields=rest_request(request.fields, self._continuation, self.spool.written))
@@ -121,12 +120,12 @@ class Fetch(Sink):
     def _check_end(self) -> None:
         """The exchange has ended without a failure; raises OriginBadReply if the response is incomplete."""
         state = self._progress.state
-        if state is State.REFUSED and self._answered is not None:
+        if state is State.REFUSED:
             status = self._answered.response.status
             again = status >= 500 or status in AGAIN_MAY_HELP
             raise OriginBadReply(f"status {status}", status=status, retryable=again)
         if state is State.BODY and self._length is not None and self.spool.written < self._length:
-            raise OriginBadReply(f"{self._plan.name}: {self.spool.written} of {self._length} bytes", retryable=True)
+            raise OriginBadReply(f"{self.plan.name}: {self.spool.written} of {self._length} bytes", retryable=True)
 
     def interim(self, status: int, fields: Fields) -> None:
         """As Sink.interim(): for readers only, never stored."""
@@ -139,7 +138,7 @@ class Fetch(Sink):
         if question is State.RESUME:
             event = self._judge_rest(self._answered)
         else:
-            event = self._plan.judge(question, self._answered)
+            event = self.plan.judge(question, self._answered)
         self._take(event)
         return self._progress.state in TAKES_BODY
 
@@ -150,85 +149,75 @@ class Fetch(Sink):
         ):
             return Event.REST
         raise OriginBadReply(
-            f"{self._plan.name}: status {response.status} is not the rest after {position} bytes",
+            f"{self.plan.name}: status {response.status} is not the rest after {position} bytes",
             status=response.status,
             retryable=response.status in AGAIN_MAY_HELP,
         )
 
     # -- the partial response ------------------------------------------------------------------------------------
     def _look(self) -> Event:
-        return Event.PARTIAL_FOUND if self._plan.partial.look(time()) else Event.NO_PARTIAL
+        return Event.PARTIAL_FOUND if self.plan.partial.look(time()) else Event.NO_PARTIAL
 
     def _copy_first(self) -> Event:
-        partial = self._plan.partial
+        partial = self.plan.partial
         self.spool.restart()
         is_there = partial.copy(0, self.spool.write) and partial.is_as_found()
         return Event.FIRST_COPIED if is_there else Event.COPY_LOST
 
     def _copy(self) -> Event:
-        partial = self._plan.partial
+        partial = self.plan.partial
         self._keep_pace()
         while self.spool.written < partial.held_bytes:
             self._check_wanted()
             if not partial.copy(self.spool.written, self.spool.write):
                 if not self._can_resume:
-                    raise OriginUnreachable(f"{self._plan.name}: its partial response was evicted while it was read")
+                    raise OriginUnreachable(f"{self.plan.name}: its partial response was evicted while it was read")
                 return Event.COPY_LOST
             self._keep_pace()
         return Event.COPIED
 
     def _discard_partial(self) -> None:
-        self._plan.partial.discard()
+        self.plan.partial.discard()
 
     # -- the answer ----------------------------------------------------------------------------------------------
     def _make_draft(self) -> None:
-        self._draft = self._plan.draft(self._head)
+        self._draft = self.plan.draft(self._answered)
         self.spool.restart()
 
     def _make_completed(self) -> None:
-        self._draft = self._plan.completed(self._head)
+        self._draft = self.plan.completed(self._answered)
 
     def _combine(self) -> None:
-        self._draft = self._plan.combine(self._promised, self._head)
+        self._draft = self.plan.combine(self._draft, self._answered)
         if self._draft.place is None:
             self._fill.cancel()
 
     def _tell(self) -> None:
-        self._fill = self._plan.keep(self._promised, self.spool, self.token)
-        self.spool.answer(self._plan.answer(self._promised, self._fill, self.spool.written))
+        self._fill = self.plan.keep(self._draft, self.spool, self.token)
+        self.spool.answer(self.plan.answer(self._draft, self._fill, self.spool.written))
 
     def _tell_absent(self) -> None:
         self.spool.answer(BodyMissing())
 
     def _confirm(self) -> None:
-        answer = self._plan.confirm(self._head, self.token)
+        answer = self.plan.confirm(self._answered, self.token)
         self.stored = answer.is_stored
         self.spool.answer(answer)
 
     @property
-    def _head(self) -> Answered:
-        assert self._answered is not None
-        return self._answered
-
-    @property
-    def _promised(self) -> Draft:
-        assert self._draft is not None
-        return self._draft
-
-    @property
     def _length(self) -> int | None:
-        return self._draft.response.length if self._draft is not None else None
+        return self._draft.response.length
 
     @property
     def _continuation(self) -> Continuation:
-        known = self._promised.continuation
+        known = self._draft.continuation
         assert known is not None
         return known
 
     @property
     def _can_resume(self) -> bool:
         """Whether the readers were promised bytes that are missing and can be requested."""
-        known = self._draft.continuation if self._draft is not None else None
+        known = self._draft.continuation
         return known is not None and self.spool.written < known.size_bytes
 
     # -- the body ------------------------------------------------------------------------------------------------
@@ -239,7 +228,7 @@ class Fetch(Sink):
             if self._progress.state is State.UNTOLD:
                 self._take(Event.FIRST_BYTES)
             if self.spool.written + len(data) > length:
-                raise OriginBadReply(f"{self._plan.name}: more than the announced {length} bytes")
+                raise OriginBadReply(f"{self.plan.name}: more than the announced {length} bytes")
         self.spool.write(data)
         self._keep_pace()
 
@@ -282,27 +271,27 @@ class Fetch(Sink):
 
     def _settle(self) -> None:
         if not self.token.revoked:  # otherwise it was purged after it was stored
-            self._plan.settle(self._promised)
+            self.plan.settle(self._draft)
 
     def _replace(self) -> None:
-        self._plan.replace(self._promised, self.token)
+        self.plan.replace(self._draft, self.token)
 
     def end(self, error: OriginError | None) -> None:
         """Leave the spool first, so that readers are told; then the cache."""
         prefix = None if error is None else self._prefix_to_keep()
         self.spool.end(error)
         self._fill.cancel()
-        self._plan.end(self._draft, prefix, stored=self.stored)
+        self.plan.end(self._draft, prefix, stored=self.stored)
 
     def _prefix_to_keep(self) -> SpooledPrefix | None:
-        if self._draft is None or self.token.revoked or self._stopping.is_set():
+        if self.token.revoked or self._stopping.is_set():
             return None
-        if not self._plan.keeps(self._draft, self.spool.written):
+        if not self.plan.keeps(self._draft, self.spool.written):
             return None
         try:
             return self.spool.prefix()
         except OSError as error:
-            log.info("partial response not stored", extra={"key": self._plan.object_key, "reason": str(error)})
+            log.info("partial response not stored", extra={"key": self.plan.object_key, "reason": str(error)})
             return None
 
 

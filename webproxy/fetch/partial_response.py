@@ -11,7 +11,6 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, Protocol
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
@@ -24,9 +23,9 @@ from webproxy.fetch.spool import SpooledPrefix
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.origin.response_head import OriginResponse
-from webproxy.store.fill import NO_FILL, FillRequest, Fills
+from webproxy.store.cache_client import Missing, Store
+from webproxy.store.fill import FillRequest, Fills
 from webproxy.store.lookup import PART_SUFFIX, ObjectLookup, StoredHit
-from webproxy.store.store import Missing, NoStore, Store
 from webproxy.store.updates import CacheUpdater
 
 log = logging.getLogger(__name__)
@@ -36,31 +35,8 @@ PIECE_BYTES = 1 << 20
 """How much is read at once: between two pieces the reader may wait, without holding a segment."""
 
 
-class Partials(Protocol):
-    """The partial responses of all fetches."""
-
-    def find(self, key: bytes, request: RequestHead) -> StoredHit | None:
-        """The partial response of a key; None also without a cache."""
-
-    def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:
-        """Pass the next piece of its body to `take`, view by view; returns the number of bytes.
-
-        Raises:
-            CacheUnavailable: it was evicted or cannot be read; part of the piece may have been passed.
-        """
-
-    def keep(self, key: bytes, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> bool:
-        """Store the prefix of a body of `size_bytes`, replacing an earlier one; waits for the cache."""
-
-    def is_as_found(self, part: StoredHit) -> bool:
-        """Whether it is still there and not invalidated since: purged content must not return in another object."""
-
-    def drop(self, key: bytes) -> None:
-        """Remove the partial response of a key."""
-
-
 class PartialStore:
-    """As Partials, in a cache; shared by all fetches."""
+    """The partial responses in a cache; shared by all fetches."""
 
     def __init__(self, store: Store, lookup: ObjectLookup, updates: CacheUpdater, fills: Fills) -> None:
         self._store = store
@@ -69,13 +45,17 @@ class PartialStore:
         self._fills = fills
 
     def find(self, key: bytes, request: RequestHead) -> StoredHit | None:
-        """As Partials.find()."""
+        """The partial response of a key; None also without a cache."""
         with contextlib.suppress(CacheUnavailable):
             return self._lookup.find_part(key, request, WAIT_SECONDS)
         return None
 
     def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:
-        """As Partials.copy()."""
+        """Pass the next piece of its body to `take`, view by view; returns the number of bytes.
+
+        Raises:
+            CacheUnavailable: it was evicted or cannot be read; part of the piece may have been passed.
+        """
         wanted, copied = min(PIECE_BYTES, part.size_bytes - offset), 0
         transfer = self._store.get(
             part.key, Deadline.after(WAIT_SECONDS), offset=offset, length=wanted, version=part.version
@@ -103,7 +83,7 @@ class PartialStore:
         return copied
 
     def keep(self, key: bytes, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> bool:
-        """As Partials.keep()."""
+        """Store the prefix of a body of `size_bytes`, replacing an earlier one; waits for the cache."""
         request = FillRequest(key + PART_SUFFIX, as_incomplete(stored, size_bytes))
         is_kept = self._fills.begin(request, prefix).finish()
         if is_kept:
@@ -112,7 +92,10 @@ class PartialStore:
         return is_kept
 
     def is_as_found(self, part: StoredHit) -> bool:
-        """As Partials.is_as_found(). One that was evicted, or cannot be checked, counts as purged."""
+        """Whether it is still there and not invalidated since: purged content must not return in another object.
+
+        One that was evicted, or cannot be checked, counts as purged.
+        """
         # Without the version: a paused object can be read by version for a while after it was removed.
         with contextlib.suppress(CacheUnavailable):
             facts = self._store.facts(part.key, Deadline.after(WAIT_SECONDS))
@@ -121,18 +104,8 @@ class PartialStore:
         return False
 
     def drop(self, key: bytes) -> None:
-        """As Partials.drop()."""
+        """Remove the partial response of a key."""
         self._updates.remove(key + PART_SUFFIX)
-
-
-def _no_partials() -> PartialStore:
-    store = NoStore()
-    lookup = ObjectLookup(store)
-    return PartialStore(store, lookup, CacheUpdater(store, lookup), NO_FILL)
-
-
-NO_PARTIALS: Final = _no_partials()
-"""For fetches that neither complete nor leave one: of getfile, or of a key that is too long."""
 
 
 class PartialResponse:
@@ -143,7 +116,7 @@ class PartialResponse:
     """
 
     def __init__(
-        self, partials: Partials, key: bytes, request: RequestHead, validates: StoredHit | None = None
+        self, partials: PartialStore, key: bytes, request: RequestHead, validates: StoredHit | None = None
     ) -> None:
         """`validates`: what the fetch validates first, a partial response or another one; then it is not looked up."""
         self._partials = partials

@@ -7,20 +7,24 @@ what is stored (`confirm`, `settle`, `replace`, `end`), it waits for the cache.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from webproxy.caching.continuation import Continuation
 from webproxy.caching.options import CachingOptions
 from webproxy.caching.stored import StoredResponse
-from webproxy.fetch.partial_response import PartialResponse
+from webproxy.fetch.partial_response import PartialResponse, PartialStore
 from webproxy.fetch.spool import Answer, Spool, SpooledPrefix, Validated
 from webproxy.fetch.state import Event, State
+from webproxy.http.fields import Fields
+from webproxy.http.messages import RequestHead
 from webproxy.origin.client import OriginClient
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import Target
 from webproxy.origin.via import Via
-from webproxy.store.fill import NO_FILL, Fill, FillRequest, Fills
-from webproxy.store.store_token import StoreToken
+from webproxy.store.fill import NO_FILL, Fill, FillRequest, Fills, StoreToken
+from webproxy.store.lookup import StoredHit
+from webproxy.store.updates import CacheUpdater
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,8 @@ class FetchMeans:
     via: Via
     options: CachingOptions
     fills: Fills
+    updates: CacheUpdater
+    partials: PartialStore
     window_bytes: int
     """How far the body may be ahead of its fastest consumer."""
     continue_after_share: float
@@ -52,7 +58,7 @@ class Draft:
 
     response: OriginResponse
     """The head passed to the readers."""
-    stored: StoredResponse | None
+    stored: StoredResponse
     """The value to store or, if it may not be stored, its meaning for the requests that share it."""
     place: bytes | None
     """The key to store it under; None if it may not be stored."""
@@ -66,24 +72,31 @@ class Draft:
     """The result of the heads of later rests for `stored`."""
 
 
+NO_DRAFT: Final = Draft(
+    response=OriginResponse(status=0, fields=Fields()),
+    stored=StoredResponse(status=0, fields=Fields(), request_time=0, response_time=0, initial_age_s=0, lifetime_s=0),
+    place=None,
+    continuation=None,
+)
+"""Before a response with a body has arrived: there is nothing to tell, to store or to resume."""
+
+
 class Plan:
     """By itself it neither validates nor completes anything, and leaves nothing behind but what it stores."""
 
     def __init__(
-        self, key: bytes, object_key: bytes, target: Target, means: FetchMeans, partial: PartialResponse
+        self, key: bytes, target: Target, means: FetchMeans, request: RequestHead, validates: StoredHit | None = None
     ) -> None:
-        """`key` is what the fetch is shared under, `object_key` that of the URL whose objects it changes.
-
-        `partial` is what the cache has of the body already.
-        """
+        """`key` is what the fetch is shared under, the target's that of the URL whose objects it changes."""
         assert target.rule is not None
         self.key = key
-        self.object_key = object_key
+        self.object_key = target.key
         self.name = target.url
         self.tries = target.rule.tries
         self.limits = target.rule.limits
         self.means = means
-        self.partial = partial
+        self.partial = PartialResponse(means.partials, target.key, request, validates)
+        """What the cache has of the body already."""
 
     def first(self) -> Event:
         """How the fetch begins."""
@@ -119,7 +132,7 @@ class Plan:
 
     def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:
         """Begin to store the response; if it is not stored, whatever it replaces must no longer be served."""
-        if draft.place is None or draft.stored is None:
+        if draft.place is None:
             return NO_FILL
         made_of = self.partial if draft.completes else None
         request = FillRequest(draft.place, draft.stored, draft.response.length, token, made_of)
@@ -139,5 +152,5 @@ class Plan:
         """Whether this much of a body that broke off is stored as a partial response."""
         return False
 
-    def end(self, draft: Draft | None, prefix: SpooledPrefix | None, *, stored: bool) -> None:
+    def end(self, draft: Draft, prefix: SpooledPrefix | None, *, stored: bool) -> None:
         """The fetch is over, and its readers know: store the prefix, remove a useless partial response."""

@@ -28,56 +28,19 @@ import logging
 import math
 import threading
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from shmchannel.deadline import Deadline
-from webproxy.errors import OriginError, OriginUnreachable, Overloaded
+from webproxy.errors import OriginUnreachable, Overloaded
+from webproxy.fetch.job import Fetch
+from webproxy.fetch.plan import Plan
 from webproxy.fetch.spool import Spool, SpoolReader
-from webproxy.store.store_token import StoreToken
 
 log = logging.getLogger(__name__)
 
 FILLED_MAX = 1024
 """How many recently filled keys are remembered: more than there can be requests between cache and origin."""
-
-
-class Job(Protocol):
-    """One fetch."""
-
-    @property
-    def token(self) -> StoreToken:
-        """The token that a purge revokes."""
-
-    @property
-    def stored(self) -> bool:
-        """Whether the cache has the object."""
-
-    def run(self) -> OriginError | None:
-        """Fetch until nothing more can happen; returns why it failed."""
-
-    def end(self, error: OriginError | None) -> None:
-        """Tell the readers that it is over."""
-
-
-class Startable(Protocol):
-    """The description of a fetch to start."""
-
-    @property
-    def key(self) -> bytes:
-        """The key under which the fetch is shared."""
-
-    @property
-    def object_key(self) -> bytes:
-        """The key of the URL whose objects it stores or changes."""
-
-    @property
-    def name(self) -> str:
-        """What is fetched, for the log."""
-
-    def start(self, spool: Spool, stopping: threading.Event) -> Job:
-        """A fetch into this spool, which ends early once `stopping` is set."""
 
 
 class Opened(NamedTuple):
@@ -87,29 +50,17 @@ class Opened(NamedTuple):
     collapsed: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Entry:
-    """A fetch of the table."""
-
-    wanted: Startable
-    job: Job
-    spool: Spool
-
-    @property
-    def key(self) -> bytes:
-        return self.wanted.key
-
-
 class FetchTable:
     """The running fetches and the threads that run them."""
 
     def __init__(self, *, threads: int, spool_directory: str | None) -> None:
         self._spool_directory = spool_directory
         self._change = threading.Condition()
-        self._running: dict[bytes, _Entry] = {}
-        self._living: set[_Entry] = set()
+        self._running: dict[bytes, Fetch] = {}
+        self.living: set[Fetch] = set()
+        """The fetches that are not over."""
         self._filled: OrderedDict[bytes, float] = OrderedDict()
-        self._pending: deque[_Entry] = deque()
+        self._pending: deque[Fetch] = deque()
         self._threads_max = threads
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -118,13 +69,8 @@ class FetchTable:
         self.collapsed_total = 0
         self.failed_total = 0
 
-    @property
-    def running(self) -> int:
-        """The number of fetches that are not over."""
-        return len(self._living)
-
-    def open(self, wanted: Startable, missed_at: float = math.inf, *, collapse: bool = True) -> Opened | None:
-        """A reader of the fetch that runs under the key of `wanted`, unless `collapse` is off, or of a new one.
+    def open(self, plan: Plan, missed_at: float = math.inf, *, collapse: bool = True) -> Opened | None:
+        """A reader of the fetch that runs under the key of `plan`, unless `collapse` is off, or of a new one.
 
         `missed_at` is the time (monotonic) before the cache was asked: None if the cache was filled with the key since
         then, so that it should be asked again.
@@ -136,35 +82,35 @@ class FetchTable:
         with self._change:
             if self._stopping.is_set():
                 raise OriginUnreachable("the daemon stops")
-            if self._filled.get(wanted.key, -math.inf) >= missed_at:
+            if self._filled.get(plan.key, -math.inf) >= missed_at:
                 return None
-            running = self._running.get(wanted.key)
+            running = self._running.get(plan.key)
             reader = running.spool.join() if running is not None and collapse else None
             if reader is not None:
                 self.collapsed_total += 1
                 return Opened(reader, collapsed=True)
             if len(self._pending) >= self._threads_max:
                 raise Overloaded(f"{self._threads_max} fetches run and as many wait")
-            return Opened(self._enter(wanted), collapsed=False)
+            return Opened(self._enter(plan), collapsed=False)
 
-    def _enter(self, wanted: Startable) -> SpoolReader:
+    def _enter(self, plan: Plan) -> SpoolReader:
         spool = Spool(self._spool_directory)
         reader = spool.join()
         assert reader is not None
-        entry = _Entry(wanted, wanted.start(spool, self._stopping), spool)
-        self._pending.append(entry)
+        fetch = Fetch(plan, spool, self._stopping)
+        self._pending.append(fetch)
         if self._idle < len(self._pending) and len(self._threads) < self._threads_max:
             thread = threading.Thread(target=self._work, name=f"fetch-{len(self._threads)}", daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:
                 if not self._threads:
-                    self._pending.remove(entry)
+                    self._pending.remove(fetch)
                     raise Overloaded(f"no thread for a fetch: {error}") from error
             else:
                 self._threads.append(thread)
-        self._running[wanted.key] = entry
-        self._living.add(entry)
+        self._running[plan.key] = fetch
+        self.living.add(fetch)
         self.fetched_total += 1
         self._change.notify()
         return reader
@@ -177,29 +123,29 @@ class FetchTable:
                 self._idle -= 1
                 if not self._pending:
                     return
-                entry = self._pending.popleft()
-            self._run(entry)
+                fetch = self._pending.popleft()
+            self._run(fetch)
 
-    def _run(self, entry: _Entry) -> None:
-        job = entry.job
+    def _run(self, fetch: Fetch) -> None:
+        key, url = fetch.plan.key, fetch.plan.name
         try:
-            failure = job.run()
+            failure = fetch.run()
         except Exception as error:
-            log.exception("fetch broken", extra={"url": entry.wanted.name})
+            log.exception("fetch broken", extra={"url": url})
             failure = OriginUnreachable(f"broken: {error!r}")
         with self._change:
-            if self._running.get(entry.key) is entry:
-                del self._running[entry.key]
-            self._living.discard(entry)
-            if job.stored:
-                self._filled[entry.key] = monotonic()
-                self._filled.move_to_end(entry.key)
+            if self._running.get(key) is fetch:
+                del self._running[key]
+            self.living.discard(fetch)
+            if fetch.stored:
+                self._filled[key] = monotonic()
+                self._filled.move_to_end(key)
                 if len(self._filled) > FILLED_MAX:
                     self._filled.popitem(last=False)
             self.failed_total += failure is not None
-        job.end(failure)
+        fetch.end(failure)
         if failure is not None:
-            log.info("fetch failed", extra={"url": entry.wanted.name, "reason": str(failure)})
+            log.info("fetch failed", extra={"url": url, "reason": str(failure)})
 
     def revoke(self, object_key: bytes, deadline: Deadline) -> bool:
         """Fetches under way for the key serve only the requests already waiting: they are neither joined nor stored.
@@ -207,11 +153,11 @@ class FetchTable:
         Returns once nothing of them is stored any longer; False if that was not certain in time.
         """
         with self._change:
-            revoked = [entry for entry in self._living if entry.wanted.object_key == object_key]
-            for entry in revoked:
-                if self._running.get(entry.key) is entry:
-                    del self._running[entry.key]
-        in_time = [entry.job.token.revoke(deadline.remaining()) for entry in revoked]
+            revoked = [fetch for fetch in self.living if fetch.plan.object_key == object_key]
+            for fetch in revoked:
+                if self._running.get(fetch.plan.key) is fetch:
+                    del self._running[fetch.plan.key]
+        in_time = [fetch.token.revoke(deadline.remaining()) for fetch in revoked]
         return all(in_time)
 
     def stop(self) -> None:

@@ -1,10 +1,16 @@
-"""CacheClient: the Store implemented by a cache daemon. Every failure of the cache becomes CacheUnavailable."""
+"""CacheClient: the cache as the proxy sees it; NoStore stands in its place in a proxy without a cache.
+
+Callers need not check whether there is a cache: without one nothing is found and nothing is stored, which they handle
+like a miss and like an object that was refused. Every failure of the cache becomes CacheUnavailable.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeAlias
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError, VersionMismatch
@@ -17,34 +23,62 @@ from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
 from shmchannel.streams.admission import Ticket
 from shmchannel.streams.transfer import TransferState
 from webproxy.errors import CacheUnavailable
-from webproxy.store.store import Missing, StoredFacts
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.05
 
 
+class Missing(NamedTuple):
+    """The result if there is no usable object."""
+
+    unreadable: bool = False
+    """The object exists but cannot be read."""
+    nothing_below: bool = False
+    """Nothing is stored below its key either: no variants and no incomplete response."""
+
+
+_NOTHING = Missing(nothing_below=True)
+
+
+class StoredFacts(NamedTuple):
+    """An object's facts without its body; `invalidated`: a soft purge has arrived since it was stored."""
+
+    size_bytes: int
+    version: int
+    metadata: bytes
+    invalidated: bool
+
+
 class CacheClient:
     """Sends commands to the cache, waits for an absent one if told to, and logs once when it comes and goes."""
 
     keeps = True
+    """Whether anything can be stored at all."""
 
     def __init__(self, client: ChannelClient, *, patient: bool) -> None:
         """`patient`: there is no origin as an alternative, so an absent cache is waited for up to the deadline."""
         self._client = client
         self.pool = client.pool
+        self.chunk_bytes = client.pool.segment_bytes
+        """The size of a segment, which is slightly more than a chunk."""
         self._patient = patient
         self._present: bool | None = None
         """None until the first command."""
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self.unavailable_total = 0
-        # As in Store, without a frame of their own on the path of every hit.
+        # These never raise and send no message; without a frame of their own on the path of every hit.
         self.peek: Callable[[bytes], HotTableEntry | None] = client.peek
+        """A copy of the whole object if it is in the hot table."""
         self.hold_file: Callable[[bytes, HotTableEntry], HotTableFile | None] = client.hold_file
+        """The file of a large object that peek() found, or None."""
         self.reopen_file: Callable[[FileName], HotTableFile | None] = client.files.again
+        """A file held before, if it is still open."""
         self.watch: Callable[[bytes, HotTableEntry], EntryVersion | None] = client.watch
+        """Tells whether an object found by peek() is still in the hot table."""
         self.should_enqueue: Callable[[bytes], bool] = client.should_enqueue
+        """Whether the key's object must wait for a ticket for long transfers."""
 
     @property
     def connected(self) -> bool:
@@ -55,11 +89,6 @@ class CacheClient:
     def object_bytes_max(self) -> int | None:
         """The largest object that the cache stores, as it announced; None if it did not."""
         return self._client.object_bytes_max
-
-    @property
-    def chunk_bytes(self) -> int:
-        """The size of a segment, which is slightly more than a chunk."""
-        return self.pool.segment_bytes
 
     @property
     def others_wait(self) -> bool:
@@ -77,7 +106,11 @@ class CacheClient:
         metadata_wanted: bool = False,
         ticket: Ticket | None = None,
     ) -> IncomingTransfer | Missing:
-        """As Store.get()."""
+        """Request `length` bytes of an object (0: all) from `offset` on, and wait; version 0 means any.
+
+        A negative offset counts back from the end. The transfer must be used as a context manager. A `ticket` ends with
+        it, or if there is none.
+        """
         while True:
             try:
                 transfer = self._client.get(
@@ -106,7 +139,7 @@ class CacheClient:
                 return transfer if transfer.found else _missing(transfer)
 
     def facts(self, key: bytes, deadline: Deadline) -> StoredFacts | Missing:
-        """As Store.facts()."""
+        """An object's facts, without its body."""
         transfer = self.get(key, deadline, offset=FACTS_ONLY, metadata_wanted=True)
         if isinstance(transfer, Missing):
             return transfer
@@ -119,28 +152,25 @@ class CacheClient:
     def put(
         self, key: bytes, size_bytes: int, metadata: bytes, deadline: Deadline, *, segments_max: int = 1, wait: bool
     ) -> OutgoingTransfer | None:
-        """As Store.put(). None without `wait` when no segment is free."""
-        try:
+        """Offer an object; must be used as a context manager. None without `wait` if no segment is free."""
+        with _as_unavailable():
             lease = self.pool.lease(deadline, segments_max) if wait else self.pool.try_lease(segments_max)
             return None if lease is None else self._client.put(key, size_bytes, metadata, lease, deadline)
-        except ShmChannelError as error:
-            raise CacheUnavailable(str(error)) from error
 
     def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
-        """As Store.update()."""
-        try:
+        """Replace the metadata of an object and keep its body; False if that version is gone."""
+        with _as_unavailable():
             return self._client.update(key, version, metadata, deadline)
-        except ShmChannelError as error:
-            raise CacheUnavailable(str(error)) from error
 
     def purge(
         self, key: bytes, deadline: Deadline, *, prefix: bool = False, below: bool = False, invalidate: bool = False
     ) -> int:
-        """As Store.purge()."""
-        try:
+        """Remove an object, or invalidate it; returns the number of objects.
+
+        With `prefix` every object whose key begins with `key`, with `below` the object and everything below its key.
+        """
+        with _as_unavailable():
             return self._client.purge(key, deadline, prefix=prefix, below=below, invalidate=invalidate)
-        except ShmChannelError as error:
-            raise CacheUnavailable(str(error)) from error
 
     def expire(self) -> None:
         """Close files that were not used again."""
@@ -181,7 +211,69 @@ class CacheClient:
         self._stopping.set()
 
 
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except ShmChannelError as error:
+        raise CacheUnavailable(str(error)) from error
+
+
 def _missing(transfer: IncomingTransfer) -> Missing:
     with transfer:
         transfer.finish()
         return Missing(transfer.state is TransferState.FAILED, transfer.nothing_below)
+
+
+class NoStore:
+    """The null object: nothing is found, and nothing is stored."""
+
+    keeps = connected = others_wait = False
+    chunk_bytes = 0
+    object_bytes_max = None
+
+    def peek(self, _key: bytes) -> None:
+        """Nothing."""
+
+    def hold_file(self, _key: bytes, _entry: HotTableEntry) -> None:
+        """Nothing."""
+
+    def reopen_file(self, _name: FileName) -> None:
+        """Nothing."""
+
+    def watch(self, _key: bytes, _entry: HotTableEntry) -> None:
+        """Nothing."""
+
+    def should_enqueue(self, _key: bytes) -> bool:
+        """Nothing waits."""
+        return False
+
+    def get(self, *_: object, ticket: Ticket | None = None, **_options: object) -> Missing:
+        """Nothing is there."""
+        if ticket is not None:
+            ticket.leave()
+        return _NOTHING
+
+    def facts(self, _key: bytes, _deadline: Deadline) -> Missing:
+        """Nothing is there."""
+        return _NOTHING
+
+    def put(self, *_: object, **_options: object) -> None:
+        """Nothing is kept."""
+
+    def update(self, _key: bytes, _version: int, _metadata: bytes, _deadline: Deadline) -> bool:
+        """There is nothing to update."""
+        return False
+
+    def purge(self, *_: object, **_options: object) -> int:
+        """There is nothing to remove."""
+        return 0
+
+    def expire(self) -> None:
+        """Nothing is held."""
+
+    def stop_waiting(self) -> None:
+        """Nothing waits."""
+
+
+Store: TypeAlias = CacheClient | NoStore

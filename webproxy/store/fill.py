@@ -1,4 +1,4 @@
-"""Fill: hand a body to the cache while it comes from the origin, without slowing the fetch or starving a hit.
+"""CacheFill: hand a body to the cache while it comes from the origin, without slowing the fetch or starving a hit.
 
 Theory of operation
 ===================
@@ -23,11 +23,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
@@ -35,8 +37,7 @@ from shmchannel.objects.transfers import OutgoingTransfer
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
 from webproxy.errors import CacheUnavailable
-from webproxy.store.store import Store
-from webproxy.store.store_token import StoreToken
+from webproxy.store.cache_client import CacheClient, NoStore, Store
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,45 @@ class Ingredient(Protocol):
         """Whether it may still be stored in another object."""
 
 
+class StoreToken:
+    """Permission of a fetch to change stored objects, revoked by a purge.
+
+    A fetch whose request was sent before a purge brings the content that the purge was meant to remove. The fetch
+    continues for its readers, but the purge must be certain that nothing of it is stored, not merely that the fetch
+    will learn of it in time. Therefore the fetch stores only within `use()`, and `revoke()` returns once that is over.
+    One for each fetch: used by the fetch's thread, revoked by any.
+    """
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._is_revoked = False
+        self._in_use = False
+
+    @property
+    def revoked(self) -> bool:
+        """True from revoke() on."""
+        return self._is_revoked
+
+    @contextmanager
+    def use(self) -> Iterator[bool]:
+        """True if something may be stored inside the block; a revocation waits for its end."""
+        with self._change:
+            self._in_use = not self._is_revoked
+            granted = self._in_use
+        try:
+            yield granted
+        finally:
+            with self._change:
+                self._in_use = False
+                self._change.notify_all()
+
+    def revoke(self, limit_s: float) -> bool:
+        """Nothing is stored from now on. Waits for a store in progress; False if that does not end in time."""
+        with self._change:
+            self._is_revoked = True
+            return self._change.wait_for(lambda: not self._in_use, max(0.0, limit_s))
+
+
 @dataclass(frozen=True, slots=True)
 class FillRequest:
     """The object to store."""
@@ -80,90 +120,6 @@ class FillRequest:
     made_of: Ingredient | None = None
 
 
-class Fill(Protocol):
-    """One object being stored in the cache; used by the fetch's thread only."""
-
-    @property
-    def position(self) -> int | None:
-        """How much of the body the cache has received, or None if no PUT is under way."""
-
-    @property
-    def is_coming(self) -> bool:
-        """Whether the cache receives the body now, or will once it is complete."""
-
-    @property
-    def given_up(self) -> bool:
-        """Whether the cache no longer needs the spool."""
-
-    @property
-    def chunk_bytes(self) -> int:
-        """The fill proceeds in whole chunks, which are smaller than this."""
-
-    @property
-    def refusal(self) -> bytes:
-        """Why nothing will be stored, as far as known, for Cache-Status; empty if nothing prevents it."""
-
-    def pump(self) -> None:
-        """Hand over what is available; never waits for the cache, except for space in its queue."""
-
-    def yield_turn(self) -> None:
-        """Release the segment that a hit waits for, or the cache's worker that has nothing to do."""
-
-    def finish(self) -> bool:
-        """The body is complete: hand over the rest and wait for the cache; True if it has stored the object."""
-
-    def cancel(self) -> None:
-        """The fetch is over: an incomplete body stays incomplete."""
-
-
-class Fills(Protocol):
-    """Begins fills."""
-
-    def begin(self, request: FillRequest, source: Source) -> Fill:
-        """A fill from a source that may still be empty."""
-
-
-class NoFill:
-    """As Fill, but stores nothing; also begins such fills."""
-
-    position: None = None
-    is_coming = False
-    given_up = True
-    chunk_bytes = 0
-    refusal = _NO_CACHE
-
-    def begin(self, request: FillRequest, source: Source) -> Fill:  # noqa: ARG002
-        """As Fills.begin()."""
-        return self
-
-    def pump(self) -> None:
-        """Nothing is handed over."""
-
-    def yield_turn(self) -> None:
-        """Nothing is held."""
-
-    def finish(self) -> bool:
-        """Nothing is stored."""
-        return False
-
-    def cancel(self) -> None:
-        """There is nothing to be cancelled."""
-
-
-NO_FILL: Final = NoFill()
-
-
-class CacheFills:
-    """As Fills, into a store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def begin(self, request: FillRequest, source: Source) -> Fill:
-        """As Fills.begin()."""
-        return CacheFill(self._store, request, source) if self._store.keeps else NO_FILL
-
-
 class _Phase(Enum):
     EARLY = "handed over as it arrives"
     LATE = "handed over when it is complete"
@@ -171,9 +127,11 @@ class _Phase(Enum):
 
 
 class CacheFill:
-    """As Fill, into a cache."""
+    """One object being stored in the cache; used by the fetch's thread only."""
 
-    def __init__(self, store: Store, request: FillRequest, source: Source) -> None:
+    def __init__(self, store: CacheClient, request: FillRequest, source: Source) -> None:
+        self.chunk_bytes = store.chunk_bytes
+        """The fill proceeds in whole chunks, which are smaller than this."""
         self._store = store
         self._request = request
         self._source = source
@@ -194,33 +152,31 @@ class CacheFill:
 
     @property
     def position(self) -> int | None:
-        """As Fill.position."""
+        """How much of the body the cache has received, or None if no PUT is under way."""
         return self._transfer.position if self._transfer is not None else None
 
     @property
     def is_coming(self) -> bool:
-        """As Fill.is_coming."""
+        """Whether the cache receives the body now, or will once it is complete."""
         if self.given_up or self._size is None:
             return False
         return self._transfer is not None or self._store.connected
 
     @property
     def given_up(self) -> bool:
-        """As Fill.given_up."""
+        """Whether the cache no longer needs the spool."""
         return self._phase is _Phase.OVER
 
     @property
-    def chunk_bytes(self) -> int:
-        """As Fill.chunk_bytes."""
-        return self._store.chunk_bytes
-
-    @property
     def refusal(self) -> bytes:
-        """As Fill.refusal."""
+        """Why nothing will be stored, as far as known, for Cache-Status; empty if nothing prevents it."""
         return self._refusal or (b"" if self._store.connected else _NO_CACHE)
 
     def pump(self) -> None:
-        """As Fill.pump(). The last chunk stays here until finish(): with it the cache would store the object."""
+        """Hand over what is available; never waits for the cache, except for space in its queue.
+
+        The last chunk stays here until finish(): with it the cache would store the object.
+        """
         if self._request.token.revoked:
             self.cancel()
         if self.given_up or self._size is None:
@@ -265,7 +221,10 @@ class CacheFill:
         return min(available_bytes, self._size - 1)
 
     def yield_turn(self) -> None:
-        """As Fill.yield_turn(). The body is handed over when it is complete."""
+        """Release the segment that a hit waits for, or the cache's worker that has nothing to do.
+
+        The body is handed over when it is complete.
+        """
         if self._transfer is None or self._transfer.complete:
             return
         if self._store.others_wait or self._stands_still():
@@ -276,7 +235,7 @@ class CacheFill:
         self._abort()
 
     def finish(self) -> bool:
-        """As Fill.finish()."""
+        """The body is complete: hand over the rest and wait for the cache; True if it has stored the object."""
         if self._request.token.revoked:
             self.cancel()
         if self.given_up:
@@ -313,7 +272,7 @@ class CacheFill:
         return stored
 
     def cancel(self) -> None:
-        """As Fill.cancel()."""
+        """The fetch is over: an incomplete body stays incomplete."""
         self._phase = _Phase.OVER
         if self._transfer is not None:
             self._abort()
@@ -365,3 +324,41 @@ class CacheFill:
             transfer.close()
         except ShmChannelError as error:  # no new segment in place of a retired one: the pool logs and tries again
             log.debug("fill left", extra={"key": self._request.key, "reason": str(error)})
+
+
+class NoFill:
+    """As CacheFill, but stores nothing."""
+
+    position: None = None
+    is_coming = False
+    given_up = True
+    chunk_bytes = 0
+    refusal = _NO_CACHE
+
+    def pump(self) -> None:
+        """Nothing is handed over."""
+
+    def yield_turn(self) -> None:
+        """Nothing is held."""
+
+    def finish(self) -> bool:
+        """Nothing is stored."""
+        return False
+
+    def cancel(self) -> None:
+        """There is nothing to be cancelled."""
+
+
+NO_FILL: Final = NoFill()
+Fill: TypeAlias = CacheFill | NoFill
+
+
+class Fills:
+    """Begins fills of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def begin(self, request: FillRequest, source: Source) -> Fill:
+        """A fill from a source that may still be empty."""
+        return NO_FILL if isinstance(self._store, NoStore) else CacheFill(self._store, request, source)

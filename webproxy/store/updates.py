@@ -21,8 +21,8 @@ from webproxy.caching.variants import Variant, VariantIndex, replaced_by, varian
 from webproxy.errors import CacheUnavailable
 from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.origin.routing import Target
+from webproxy.store.cache_client import Missing, Store
 from webproxy.store.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
-from webproxy.store.store import Missing, Store
 
 log = logging.getLogger(__name__)
 

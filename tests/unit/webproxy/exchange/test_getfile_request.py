@@ -36,9 +36,8 @@ from webproxy.errors import (
 from webproxy.exchange.getfile_request import Fetches, GetfileRequest, GetfileRequestHandler, Variants
 from webproxy.fetch.spool import BodyFound, BodyMissing, Spool, SpoolReader
 from webproxy.getfile import Wire
-from webproxy.store.cache_client import CacheClient
+from webproxy.store.cache_client import CacheClient, Missing, NoStore, Store
 from webproxy.store.lookup import StoredHit
-from webproxy.store.store import Missing, NoStore, Store
 from webproxy.transport import sockets
 from webproxy.transport.job import Done, Event, WaitsFor
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.fetching import NO_UPDATES, fetch_means, http_fetches
+from tests.support.fetching import fetch_means, http_fetches
 from tests.support.handlers import TIMEOUTS
 from tests.support.http_sockets import http_connection
 from tests.support.streams import source_of
@@ -22,13 +22,12 @@ from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
-from webproxy.fetch.partial_response import NO_PARTIALS
 from webproxy.fetch.table import FetchTable, Opened
 from webproxy.origin.client import OriginClient
 from webproxy.origin.routing import OriginRule, OriginTable
 from webproxy.origin.via import Via
+from webproxy.store.cache_client import NoStore
 from webproxy.store.lookup import ObjectLookup
-from webproxy.store.store import NoStore
 from webproxy.store.updates import CacheUpdater
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import Shutdown
@@ -42,7 +41,7 @@ class FailingFetches(HttpFetches):
     """No fetch begins."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(FetchTable(threads=1, spool_directory=None), fetch_means(), NO_UPDATES, NO_PARTIALS)
+        super().__init__(FetchTable(threads=1, spool_directory=None), fetch_means())
         self._error = error
 
     def open(self, wanted: FetchRequest, missed_at: float, *, bypass: bool = False) -> Opened | None:

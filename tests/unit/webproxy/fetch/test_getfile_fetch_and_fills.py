@@ -23,7 +23,7 @@ def test_who_missed_before_the_fill_is_sent_back_to_the_cache() -> None:
     with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin, fills=fills) as fetches:
         missed_at = monotonic()
         assert read(opened(fetches, b"/x", missed_at)) == BODY
-        wait_until(lambda: not fetches.table.running)
+        wait_until(lambda: not fetches.table.living)
         assert fetches.open(b"/x", missed_at) is None
         assert read(opened(fetches, b"/x", monotonic())) == BODY  # asked after the fill: it left the cache again
         assert origin.count("/x") == len(fills.made) == 2
@@ -35,7 +35,7 @@ def test_what_the_cache_did_not_store_is_fetched_again() -> None:
         missed_at = monotonic()
         for _ in range(2):
             assert read(opened(fetches, b"/x", missed_at)) == BODY
-            wait_until(lambda: not fetches.table.running)
+            wait_until(lambda: not fetches.table.living)
         assert origin.count("/x") == 2
 
 
@@ -46,7 +46,7 @@ def test_only_so_many_fills_are_remembered(monkeypatch: pytest.MonkeyPatch) -> N
         missed_at = monotonic()
         for path in routes:
             read(opened(fetches, path.encode()))
-            wait_until(lambda: not fetches.table.running)
+            wait_until(lambda: not fetches.table.living)
         remembered = [path for path in reversed(routes) if fetches.open(path.encode(), missed_at) is None]
         assert remembered == ["/4", "/3", "/2"]
 
@@ -134,7 +134,7 @@ def test_what_varies_is_stored_where_it_is_found_and_entered_when_it_is_whole() 
     ):
         missed_at = monotonic()
         assert read(opened(fetches, b"/x")) == BODY
-        wait_until(lambda: not fetches.table.running)
+        wait_until(lambda: not fetches.table.living)
         assert fills.made[0].request.key == b"/x\0id"
         assert variants.entered == [(b"/x", b"/x\0id", ((b"accept", b"*/*"),))]
         assert fetches.open(b"/x", missed_at) is None
@@ -148,5 +148,5 @@ def test_what_has_no_place_is_not_stored() -> None:
         running(origin, fills=fills, variants=variants) as fetches,
     ):
         assert read(opened(fetches, b"/x")) == BODY
-        wait_until(lambda: not fetches.table.running)
+        wait_until(lambda: not fetches.table.living)
         assert (fills.made, variants.entered) == ([], [])

@@ -10,15 +10,13 @@ from tests.support.fetching import FakeFill, FakePartials, http_plan
 from tests.support.http_values import NOW, fields, request, stored_response
 from webproxy.errors import OriginBadReply
 from webproxy.fetch.http_fetch import FetchRequest, HttpPlan
-from webproxy.fetch.partial_response import NO_PARTIALS, Partials
 from webproxy.fetch.plan import Answered
 from webproxy.fetch.spool import Spool
 from webproxy.fetch.state import Event, State
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginRule, Target
-from webproxy.store.fill import FillRequest
+from webproxy.store.fill import FillRequest, StoreToken
 from webproxy.store.lookup import StoredHit
-from webproxy.store.store_token import StoreToken
 
 RULE = OriginRule(url="http://o")
 TARGET = Target(b"/x", RULE, "http://o", b"/x", b"/x")
@@ -41,7 +39,7 @@ def test_the_validation_of_a_part_is_a_fetch_of_its_own() -> None:
 
 
 # -- questions and answers -------------------------------------------------------------------------------------------
-def plan(partials: Partials = NO_PARTIALS, **wanted: Any) -> HttpPlan:
+def plan(partials: FakePartials | None = None, **wanted: Any) -> HttpPlan:
     return http_plan(FetchRequest(TARGET, request(), **wanted), partials)
 
 

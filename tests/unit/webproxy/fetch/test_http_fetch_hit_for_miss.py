@@ -65,7 +65,7 @@ def test_who_would_wait_in_vain_does_not_wait(control: str, status: int, waits: 
         gate.set()
         fetches.mark_unshareable(wanted, answer(second[0]))
         answer(first[0])
-        wait_until(lambda: not table.running)
+        wait_until(lambda: not table.living)
         gate.clear()
         third, fourth = opened(fetches, wanted), opened(fetches, wanted)
         assert (third[1], fourth[1]) == (False, waits)
@@ -79,9 +79,9 @@ def test_an_answer_for_everybody_is_waited_for_again() -> None:
     with asking(held(gate, "max-age=60")) as (fetches, table, wanted):
         gate.set()
         fetches.mark_unshareable(wanted, replace(answer(opened(fetches, wanted)[0]), is_shareable=False))
-        wait_until(lambda: not table.running)
+        wait_until(lambda: not table.living)
         assert not opened_and_left(fetches, wanted)
-        wait_until(lambda: not table.running)
+        wait_until(lambda: not table.living)
         gate.clear()
         readers = [opened(fetches, wanted) for _ in range(2)]
         assert [joined for _, joined in readers] == [False, True]

@@ -47,13 +47,13 @@ def head(length: int | None, *lines: bytes, status: int = 200) -> OriginResponse
 class Running:
     """A fetch with one reader and an origin that the test plays."""
 
-    def __init__(self, *events: Event, share: float, **plan: Any) -> None:
+    def __init__(self, *events: Event, share: float, partials: FakePartials | None = None, **plan: Any) -> None:
         self.fills = FakeFills(lambda fill: setattr(fill, "position", 0))
         self.stop = threading.Event()
         self.origin = ScriptedOrigin()
         self.spool = Spool(None)
         self.reader = joined(self.spool)
-        means = fetch_means(self.origin, self.fills, WINDOW, share)
+        means = fetch_means(self.origin, self.fills, WINDOW, share, partials)
         self.plan = ScriptedPlan(means, *events, **plan)
         self.fetch = Fetch(self.plan, self.spool, self.stop)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fetching import PARTIAL, FakePartials
+from tests.support.fetching import NO_PARTIALS, PARTIAL, FakePartials
 from tests.support.http_values import NOW, fields, request, stored_response
 from webproxy.caching.stored import StoredResponse
-from webproxy.fetch.partial_response import NO_PARTIALS, PartialResponse, Partials, whole_response
+from webproxy.fetch.partial_response import PartialResponse, PartialStore, whole_response
 from webproxy.fetch.spool import SpooledPrefix
 from webproxy.origin.response_head import OriginResponse
 from webproxy.store.lookup import StoredHit
@@ -22,7 +22,7 @@ def partials() -> FakePartials:
     return FakePartials()
 
 
-def in_hand(partials: Partials, validates: StoredHit | None = None) -> PartialResponse:
+def in_hand(partials: PartialStore | FakePartials, validates: StoredHit | None = None) -> PartialResponse:
     return PartialResponse(partials, b"/x", request(), validates)
 
 

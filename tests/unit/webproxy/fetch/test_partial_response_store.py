@@ -17,7 +17,7 @@ from webproxy.fetch import partial_response
 from webproxy.fetch.partial_response import PartialStore
 from webproxy.fetch.spool import Spool, SpooledPrefix
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.fill import CacheFills
+from webproxy.store.fill import Fills
 from webproxy.store.lookup import ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
 
@@ -38,7 +38,7 @@ def pair() -> Iterator[MemoryPair]:
 def store(pair: MemoryPair) -> PartialStore:
     cache = CacheClient(pair.client, patient=False)
     lookup = ObjectLookup(cache)
-    return PartialStore(cache, lookup, CacheUpdater(cache, lookup), CacheFills(cache))
+    return PartialStore(cache, lookup, CacheUpdater(cache, lookup), Fills(cache))
 
 
 @contextmanager

@@ -14,21 +14,22 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import FetchAborted, OriginError, OriginTimeout, OriginUnreachable, Overloaded
 from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
 from webproxy.fetch.table import FetchTable, Opened
-from webproxy.store.store_token import StoreToken
+from webproxy.store.fill import StoreToken
 
 
 class Job:
-    """As table.Job: waits for the test, then answers with its key."""
+    """As Fetch: waits for the test, then answers with its key."""
 
-    def __init__(self, key: bytes, spool: Spool, stopping: threading.Event) -> None:
-        self._key = key
+    def __init__(self, plan: Wanted, spool: Spool, stopping: threading.Event) -> None:
+        self._key = plan.key
+        self.plan = plan
         self.token = StoreToken()
         self.stored = False
         self.go = threading.Event()
         self.begun = threading.Event()
         self.ended = threading.Event()
         self.error: Exception | None = None
-        self._spool = spool
+        self.spool = self._spool = spool
         self._stopping = stopping
 
     def run(self) -> OriginError | None:
@@ -51,7 +52,7 @@ class Job:
 
 
 class Wanted:
-    """As table.Startable: remembers the job that was made of it."""
+    """As Plan: remembers the job that was made of it."""
 
     def __init__(self, opener: Opener, key: bytes, prepare: Callable[[Job], None]) -> None:
         self.key = self.object_key = key
@@ -60,7 +61,7 @@ class Wanted:
         self._prepare = prepare
 
     def start(self, spool: Spool, stopping: threading.Event) -> Job:
-        job = Job(self.key, spool, stopping)
+        job = Job(self, spool, stopping)
         self._prepare(job)
         self._opener.made.append(job)
         return job
@@ -97,7 +98,8 @@ class Opener:
 
 
 @pytest.fixture
-def opener() -> Iterator[Opener]:
+def opener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener]:
+    monkeypatch.setattr("webproxy.fetch.table.Fetch", Wanted.start)
     with table_of(4) as table:
         yield Opener(table)
 
@@ -145,7 +147,7 @@ def test_a_fetch_that_ended_is_not_joined(opener: Opener) -> None:
     reader = opener.new(b"/x")
     opener.made[0].go.set()
     assert length_of(reader) == 2
-    wait_until(lambda: not opener.table.running)
+    wait_until(lambda: not opener.table.living)
     opener.new(b"/x")
 
 
@@ -186,7 +188,7 @@ def test_what_is_revoked_is_not_joined_and_may_store_nothing(opener: Opener) -> 
     for job in opener.made:
         job.go.set()
     assert [length_of(reader) for reader in (overtaken, latest, other, later)] == [2, 2, 6, 2]
-    wait_until(lambda: not opener.table.running)
+    wait_until(lambda: not opener.table.living)
 
 
 def test_a_revocation_waits_for_what_is_just_being_stored(opener: Opener) -> None:
@@ -208,7 +210,7 @@ def test_who_asked_the_cache_before_the_fill_is_sent_back_to_it(opener: Opener) 
     opened = opener(b"/x", prepare=stored)
     assert opened is not None
     assert length_of(opened.reader) == 2
-    wait_until(lambda: not opener.table.running)
+    wait_until(lambda: not opener.table.living)
     assert opener(b"/x", before) is None
     assert opener(b"/x", monotonic()) is not None
     assert opener(b"/y", before) is not None
@@ -219,7 +221,7 @@ def test_what_was_not_stored_is_not_remembered(opener: Opener) -> None:
     reader = opener.new(b"/x")
     opener.made[0].go.set()
     length_of(reader)
-    wait_until(lambda: not opener.table.running)
+    wait_until(lambda: not opener.table.living)
     assert opener(b"/x", before) is not None
 
 

@@ -24,8 +24,7 @@ from webproxy.caching.stored_codec import decode
 from webproxy.errors import OriginTimeout
 from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.fill import CacheFills, FillRequest
-from webproxy.store.store_token import StoreToken
+from webproxy.store.fill import FillRequest, Fills, StoreToken
 
 SEGMENT_BYTES = 8192
 STORE_BYTES = 1 << 20
@@ -92,7 +91,7 @@ class Download:
         self.made_of = Ingredient()
         self.token = StoreToken()
         request = FillRequest(b"/x", stored, len(body), self.token, self.made_of)
-        self.fill = CacheFills(CacheClient(client, patient=False)).begin(request, self.spool)
+        self.fill = Fills(CacheClient(client, patient=False)).begin(request, self.spool)
         self.is_stored = False
         self.spool.answer(BodyFound(len(body)))
 
@@ -212,7 +211,7 @@ def test_a_size_that_nobody_knew_is_what_has_come(
     cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, download: Download
 ) -> None:
     download.spool.write(BODY)
-    fill = CacheFills(CacheClient(client, patient=False)).begin(FillRequest(b"/y", RESPONSE), download.spool)
+    fill = Fills(CacheClient(client, patient=False)).begin(FillRequest(b"/y", RESPONSE), download.spool)
     fill.pump()
     assert stored(client, b"/y") is None
     assert fill.finish()
@@ -225,7 +224,7 @@ def test_a_partial_response_keeps_the_length_of_the_whole(
 ) -> None:
     download.spool.write(BODY)
     partial = as_incomplete(RESPONSE, 2 * len(BODY))
-    assert CacheFills(CacheClient(client, patient=False)).begin(FillRequest(b"/y", partial), download.spool).finish()
+    assert Fills(CacheClient(client, patient=False)).begin(FillRequest(b"/y", partial), download.spool).finish()
     assert decode(metadata_in(client, b"/y")) == partial
     assert stored(client, b"/y") == BODY
 
@@ -358,7 +357,7 @@ def test_it_comes_only_while_there_is_a_cache(
     assert not download.fill.is_coming
     yard.start_cache()
     wait_until(lambda: download.fill.is_coming)
-    unknown = CacheFills(CacheClient(client, patient=False)).begin(FillRequest(b"/y", RESPONSE), download.spool)
+    unknown = Fills(CacheClient(client, patient=False)).begin(FillRequest(b"/y", RESPONSE), download.spool)
     assert not unknown.is_coming, "of a size that is not known"
     download.fill.cancel()
     assert not download.fill.is_coming

@@ -12,7 +12,7 @@ from webproxy.caching.variants import selecting_fields
 from webproxy.http.fields import Fields
 from webproxy.origin.request import getfile_request
 from webproxy.origin.response_head import OriginResponse
-from webproxy.store.getfile_objects import PLAIN_GET, stored_for_getfile
+from webproxy.store.getfile_objects import PLAIN_GET, forbids_storing, stored_for_getfile
 
 NOW = 1_700_000_000.0
 DATE = (b"Date", b"Tue, 14 Nov 2023 22:13:20 GMT")
@@ -20,8 +20,8 @@ ETAG = (b"ETag", b'"a"')
 
 
 def kept(*lines: tuple[bytes, bytes], options: CachingOptions = DEFAULT_OPTIONS) -> StoredResponse | None:
-    fields = Fields([DATE, (b"Content-Length", b"3"), *lines])
-    return stored_for_getfile(OriginResponse(status=200, fields=fields, length=3), NOW - 1, NOW, options)
+    response = OriginResponse(status=200, fields=Fields([DATE, (b"Content-Length", b"3"), *lines]), length=3)
+    return None if forbids_storing(response, options) else stored_for_getfile(response, NOW - 1, NOW, options)
 
 
 def kept_for_sure(*lines: tuple[bytes, bytes], options: CachingOptions = DEFAULT_OPTIONS) -> StoredResponse:

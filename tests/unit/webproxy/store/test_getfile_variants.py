@@ -15,8 +15,7 @@ from webproxy.caching.stored_codec import encode
 from webproxy.caching.variants import new_variant, selecting_fields, variant_key
 from webproxy.errors import CacheUnavailable
 from webproxy.store.cache_client import CacheClient
-from webproxy.store.getfile_objects import PLAIN_GET
-from webproxy.store.getfile_variants import GetfileVariants
+from webproxy.store.getfile_objects import PLAIN_GET, GetfileVariants
 from webproxy.store.lookup import KEY_BYTES_MAX, ObjectLookup
 from webproxy.store.updates import CacheUpdater
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.store.store_token import StoreToken
+from webproxy.store.fill import StoreToken
 
 
 def test_it_is_granted_until_it_is_revoked() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from shmchannel.deadline import Deadline
 from shmchannel.streams.admission import Admission
 from tests.support.http_values import request, stored_response
-from webproxy.store.fill import CacheFills, FillRequest
+from webproxy.store.cache_client import Missing, NoStore, Store
+from webproxy.store.fill import FillRequest, Fills
 from webproxy.store.lookup import Lookup, ObjectLookup
-from webproxy.store.store import Missing, NoStore, Store
 from webproxy.store.updates import CacheUpdater
 
 NEVER = Deadline(0)
@@ -36,7 +36,7 @@ def test_what_stands_on_it_finds_and_keeps_nothing_either() -> None:
     assert lookup.find(b"/x", request(), 0.0) == Lookup(nothing_below=True)
     assert lookup.find_part(b"/x", request(), 0.0) is None
     assert CacheUpdater(store, lookup).purge(b"/x") == 0
-    fill = CacheFills(store).begin(FillRequest(b"/x", stored_response(), 3), _Source())
+    fill = Fills(store).begin(FillRequest(b"/x", stored_response(), 3), _Source())
     fill.pump()
     assert not fill.finish()
     assert fill.given_up
