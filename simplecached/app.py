@@ -23,8 +23,8 @@ from simplecached.descriptors import LIMIT_ENOUGH, DescriptorPlan, Descriptors, 
 from simplecached.handler import CacheHandler
 from simplecached.hot_table import FILE_SECONDS, STORED_SECONDS, HotObjects
 from simplecached.stores.directory_store import DirectoryStore
+from simplecached.stores.lru_store import LruStore
 from simplecached.stores.memory_store import MemoryStore
-from simplecached.stores.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ def _has_hot_table(config: CacheConfig) -> bool:
     return bool(config.hot_table_bytes) and not config.lookup_delay_us and is_supported()
 
 
-def _open_store(config: CacheConfig, store_bytes: int, plan: DescriptorPlan, descriptors: Descriptors) -> ObjectStore:
+def _open_store(config: CacheConfig, store_bytes: int, plan: DescriptorPlan, descriptors: Descriptors) -> LruStore:
     if config.store == MEMORY:
         return MemoryStore(store_bytes, plan.objects_max, descriptors)
     return DirectoryStore(config.store, store_bytes, open_files_max=plan.store_files_max, descriptors=descriptors)

@@ -41,66 +41,12 @@ class ConfigError(SimpleCachedError):
     """The operator's setting cannot be used."""
 
 
-class FileMapError(ConfigError):
-    """One line of a file map is invalid."""
-
-    def __init__(self, map_path: str, line_number: int, problem: str, subject: str, *, hint: str = "") -> None:
-        super().__init__(f"{map_path}, line {line_number}: {problem}: {subject}", hint=hint)
-        self.map_path = map_path
-        self.line_number = line_number
-        self.problem = problem
-        self.subject = subject
-
-
 class StartupError(SimpleCachedError):
     """The daemon cannot start, although its settings are well formed."""
 
 
-class StoreInUse(StartupError):
-    """Another process works on this store directory."""
-
-    def __init__(self, directory: str, holder_pid: int | None) -> None:
-        holder = f"process {holder_pid}" if holder_pid is not None else "another process"
-        super().__init__(
-            f"store directory {directory} is in use by {holder}",
-            hint="stop that process, or name another directory",
-        )
-        self.directory = directory
-        self.holder_pid = holder_pid
-
-
-class EntryTooLarge(SimpleCachedError):
-    """The object exceeds the whole budget of the store; it can be delivered, but not stored."""
-
-    def __init__(self, cost_bytes: int, budget_bytes: int) -> None:
-        super().__init__(
-            f"object of {cost_bytes} bytes does not fit the store's budget of {budget_bytes} bytes",
-            hint="raise the byte budget of the store to keep such objects",
-        )
-        self.cost_bytes = cost_bytes
-        self.budget_bytes = budget_bytes
-
-
-class NoRoom(SimpleCachedError):
-    """The object would fit, but the store is full of objects that are being sent or written."""
-
-    def __init__(self, cost_bytes: int, pinned_bytes: int, budget_bytes: int) -> None:
-        super().__init__(
-            f"no room for {cost_bytes} bytes: {pinned_bytes} of {budget_bytes} bytes are being sent or written",
-            hint="if this happens often, raise the byte budget or the descriptor limit",
-        )
-        self.cost_bytes = cost_bytes
-        self.pinned_bytes = pinned_bytes
-        self.budget_bytes = budget_bytes
-
-
-class ShortObject(SimpleCachedError):
-    """The number of bytes written differs from the one announced; the object is not stored."""
-
-    def __init__(self, announced_bytes: int, written_bytes: int) -> None:
-        super().__init__(f"object of {announced_bytes} announced bytes arrived as {written_bytes}")
-        self.announced_bytes = announced_bytes
-        self.written_bytes = written_bytes
+class NotStored(SimpleCachedError):
+    """The store refuses an object: too large, no room beside what is pinned, or another length than announced."""
 
 
 class StoreUnavailable(SimpleCachedError):

@@ -19,10 +19,11 @@ from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import ObjectFacts
 from shmchannel.streams.transfer import TransferState
 from simplecached.descriptors import PAUSED_MAX
-from simplecached.errors import EntryTooLarge, NoRoom, SimpleCachedError, StoreUnavailable
+from simplecached.errors import SimpleCachedError, StoreUnavailable
 from simplecached.hot_table import HotObjects
+from simplecached.stores.lru_store import LruStore
 from simplecached.stores.paused_objects import PausedObjects
-from simplecached.stores.store import BodyWriter, ObjectSource, ObjectStore, StoredObject, StoreStats
+from simplecached.stores.store import BodyWriter, ObjectSource, StoredObject, StoreStats
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class CacheHandler(Handler):
     def __init__(
         self,
         static: ObjectSource | None,
-        store: ObjectStore,
+        store: LruStore,
         *,
         lookup_delay_s: float,
         between_bytes_timeout_s: float,
@@ -134,7 +135,7 @@ class CacheHandler(Handler):
             return
         try:
             writer = self._store.begin(command.key, command.length, reader.preamble)
-        except (EntryTooLarge, NoRoom, StoreUnavailable) as error:
+        except SimpleCachedError as error:
             self._refuse(command, reader, error)
             return
         try:

@@ -7,20 +7,21 @@ and change time with the open one; if they differ the file is opened again. Read
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import stat
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from simplecached.content.beneath import READ_FLAGS, open_beneath
-from simplecached.content.file_map import parse_file_map
+from simplecached.content.file_map import load_file_map
 from simplecached.descriptors import OPEN_FILES_MAX, Descriptors
-from simplecached.errors import ConfigError, FileMapError, StoreUnavailable
+from simplecached.errors import ConfigError, StoreUnavailable
 from simplecached.stores.open_files import Identity, OpenFile, OpenFiles
-from simplecached.stores.store import SourceStats, StoredObject
-from simplecached.stores.versions import version_of_file
+from simplecached.stores.store import StoredObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAP_RECHECK_S = 0.25
+_WORD_MASK = 2**64 - 1
+_IDENTITY = struct.Struct("=4Q")
 SETTLED_NS = 50_000_000  # several ticks of the clock with which file systems stamp changes
 # Errors that mean "there is no such object": missing, outside the root, or not readable.
 _ABSENT = frozenset(
@@ -52,8 +55,10 @@ def identity_of(facts: os.stat_result) -> Identity:
     return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
-def _version_of(facts: os.stat_result) -> int:
-    return version_of_file(facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size)
+def version_of(identity: Identity) -> int:
+    """Return the version of a file on disk: 64 bits, never 0, a hash of what changes with its content."""
+    packed = _IDENTITY.pack(*(fact & _WORD_MASK for fact in identity))
+    return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "big") or 1
 
 
 class _PinnedFile(StoredObject):
@@ -64,7 +69,7 @@ class _PinnedFile(StoredObject):
     def is_unchanged(self) -> bool:
         """Check the file behind the descriptor again."""
         facts = self._look()
-        return facts is not None and _version_of(facts) == self.version
+        return facts is not None and version_of(identity_of(facts)) == self.version
 
     def recheck(self) -> Callable[[], bool]:
         """The file's identity, and the time: two writes within one tick of the file system's clock look like one."""
@@ -72,7 +77,7 @@ class _PinnedFile(StoredObject):
 
     def _is_settled(self) -> bool:
         facts = self._look()
-        if facts is None or _version_of(facts) != self.version:
+        if facts is None or version_of(identity_of(facts)) != self.version:
             return False
         return time.clock_gettime_ns(time.CLOCK_REALTIME) - facts.st_ctime_ns > SETTLED_NS
 
@@ -84,26 +89,13 @@ class _PinnedFile(StoredObject):
 
 
 class _StaticFiles:
-    """The open files of a static source by key, and the misses; shared by both sources."""
+    """The open files of a static source by key; shared by both sources."""
 
     def __init__(self, files_max: int, descriptors: Descriptors | None) -> None:
         self._files: OpenFiles[bytes] = OpenFiles(files_max)
         self._descriptors = descriptors or Descriptors()
         self._descriptors.add_giver(self._files.drop_idle)
         self._release = self._files.release  # bound once: open() is the hot path
-        self._misses_lock = threading.Lock()
-        self._misses_total = 0
-
-    def stats(self) -> SourceStats:
-        """Return the current counts; the objects are the open files."""
-        files = self._files.stats()
-        return SourceStats(
-            objects_count=files.open_count,
-            objects_bytes=files.open_bytes,
-            pinned_count=files.pinned_count,
-            hits_total=files.hits_total,
-            misses_total=self._misses_total,
-        )
 
     def _open_anew(self, key: bytes, open_fd: Callable[[], int]) -> StoredObject | None:
         """Open a file to replace the one kept for this key, or forget the key if there is none left."""
@@ -112,23 +104,17 @@ class _StaticFiles:
         except OSError as error:
             if error.errno not in _ABSENT:
                 raise StoreUnavailable("open", os.fsdecode(key), error.errno or errno.EIO) from error
-            self._miss(key)
+            self._files.drop(key)
             return None
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
-            self._miss(key)
+            self._files.drop(key)
             return None
-        file = OpenFile(key, fd, identity=identity_of(facts), size_bytes=facts.st_size, version=_version_of(facts))
-        return self._as_object(self._files.keep(file))
-
-    def _as_object(self, file: OpenFile[bytes]) -> StoredObject:
+        identity = identity_of(facts)
+        file = OpenFile(key, fd, identity=identity, size_bytes=facts.st_size, version=version_of(identity))
+        file = self._files.keep(file)
         return _PinnedFile(file.fd, file.size_bytes, file.version, b"", self._release, file)
-
-    def _miss(self, key: bytes) -> None:
-        self._files.drop(key)
-        with self._misses_lock:
-            self._misses_total += 1
 
 
 class StaticDirectory(_StaticFiles):
@@ -159,7 +145,7 @@ class StaticDirectory(_StaticFiles):
             if facts is not None and identity_of(facts) == file.identity and self._files.pin(file):
                 return _PinnedFile(file.fd, file.size_bytes, file.version, b"", self._release, file)
         if not key.startswith(b"/"):
-            self._miss(key)
+            self._files.drop(key)
             return None
         return self._open_anew(key, lambda: open_beneath(self._root_fd, key[1:]))
 
@@ -205,7 +191,7 @@ class FileMap(_StaticFiles):
             self._refresh(wait=True)
             path = self._paths.get(key)
             if path is None:
-                self._miss(key)
+                self._files.drop(key)
                 return None
         file = self._files.peek(key)
         if file is not None:
@@ -253,29 +239,6 @@ class FileMap(_StaticFiles):
 
 
 StaticSource = StaticDirectory | FileMap
-
-
-def load_file_map(map_path: str, descriptors: Descriptors) -> dict[bytes, bytes]:
-    """Read a file map and check every file it names; raises ConfigError, mostly as FileMapError with the line."""
-    try:
-        with open(map_path, "rb", opener=lambda path, flags: descriptors.open(lambda: os.open(path, flags))) as file:
-            content = file.read()
-    except OSError as error:
-        raise ConfigError(f"cannot read the file map {map_path}: {error.strerror}") from error
-    paths: dict[bytes, bytes] = {}
-    for line in parse_file_map(content, map_path):
-        shown = os.fsdecode(line.path)
-        try:
-            facts = os.stat(line.path)
-        except OSError as error:
-            problem = "missing file" if error.errno in {errno.ENOENT, errno.ENOTDIR} else str(error.strerror)
-            raise FileMapError(map_path, line.number, problem, shown) from error
-        if not stat.S_ISREG(facts.st_mode):
-            raise FileMapError(map_path, line.number, "not a regular file", shown)
-        if not os.access(line.path, os.R_OK):
-            raise FileMapError(map_path, line.number, "no permission to read", shown)
-        paths[line.key] = line.path
-    return paths
 
 
 def open_static(path: str, files_max: int = OPEN_FILES_MAX, *, descriptors: Descriptors | None = None) -> StaticSource:

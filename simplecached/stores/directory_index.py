@@ -13,10 +13,10 @@ import os
 import sqlite3
 import threading
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from simplecached.errors import StartupError, StoreUnavailable
-from simplecached.stores.entry import Entry
+from simplecached.stores.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,13 +45,6 @@ _ERRNO = {
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-class IndexRow(NamedTuple):
-    """One object as the index knows it; a higher tick was used later."""
-
-    entry: Entry
-    used_tick: int
-
-
 class DirectoryIndex:
     """The index file of one store; thread-safe, writes are serialised."""
 
@@ -59,7 +52,7 @@ class DirectoryIndex:
         self.path = path
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
-        self._rows: list[IndexRow] = []
+        self._records: list[Record] = []
         self.last_version = 0
         try:
             self._open()
@@ -70,12 +63,12 @@ class DirectoryIndex:
             log.warning("store index corrupt, starting empty", extra={"path": path, "reason": str(error)})
             self._start_over()
 
-    def take_rows(self) -> list[IndexRow]:
-        """Return the content of the index when it was opened, and release it."""
-        rows, self._rows = self._rows, []
-        return rows
+    def take_records(self) -> list[Record]:
+        """Return the content of the index when it was opened, the least recently used first, and release it."""
+        records, self._records = self._records, []
+        return records
 
-    def add(self, ask: Callable[[], Entry | None], used_tick: int) -> None:
+    def add(self, ask: Callable[[], Record | None]) -> None:
         """Add the object that `ask` returns, unless it returns None; raises StoreUnavailable.
 
         `ask` is called while no other write can intervene. A caller that first tells `ask` that the object is removed
@@ -83,9 +76,9 @@ class DirectoryIndex:
         not block.
         """
         with self._writing() as database:
-            entry = ask()
-            if entry is not None:
-                row = (entry.version, entry.key, entry.size_bytes, entry.metadata, used_tick, int(entry.invalidated))
+            new = ask()
+            if new is not None:
+                row = (new.version, new.key, new.size_bytes, new.metadata, new.used_tick, int(new.invalidated))
                 database.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def remove(self, versions: Iterable[int]) -> None:
@@ -151,20 +144,19 @@ class DirectoryIndex:
 
     def _load(self, database: sqlite3.Connection) -> None:
         query = (
-            "SELECT version, key, size_bytes, metadata, used_tick, invalidated FROM objects ORDER BY used_tick, version"
+            "SELECT key, size_bytes, metadata, version, invalidated, used_tick FROM objects ORDER BY used_tick, version"
         )
         with closing(database.execute(query)) as cursor:
-            for version, key, size_bytes, metadata, used_tick, invalidated in cursor:
-                entry = Entry(
-                    key=key, size_bytes=size_bytes, version=version, metadata=metadata, invalidated=bool(invalidated)
-                )
-                self._rows.append(IndexRow(entry, used_tick))
+            self._records += [
+                Record(key, size_bytes, metadata, version, bool(invalidated), used_tick)
+                for key, size_bytes, metadata, version, invalidated, used_tick in cursor
+            ]
         with closing(database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'objects'")) as cursor:
             found = cursor.fetchone()
         self.last_version = found[0] if found else 0
 
     def _start_over(self) -> None:
-        self._rows.clear()
+        self._records.clear()
         for suffix in ("", "-wal", "-shm", "-journal"):
             if os.path.exists(self.path + suffix):
                 os.unlink(self.path + suffix)

@@ -16,7 +16,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
-from simplecached.errors import StartupError, StoreInUse, startup_errors
+from simplecached.errors import StartupError, startup_errors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -41,8 +41,8 @@ class DirectoryLayout:
 
         Returns the lock's descriptor, which releases the lock when closed.
 
-        Raises StoreInUse if another process holds it, and StartupError if the directory is not writable, or is neither
-        empty nor a store: somebody else's files are never touched.
+        Raises StartupError if another process holds it, or the directory is not writable, or is neither empty nor a
+        store: somebody else's files are never touched.
         """
         with startup_errors("use the store directory", self.directory):
             if not os.path.isdir(self.directory):
@@ -108,9 +108,12 @@ class DirectoryLayout:
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, whole_file)
         except OSError as error:
-            if error.errno in {errno.EAGAIN, errno.EACCES}:
-                raise StoreInUse(self.directory, _read_pid(fd)) from error
-            raise StartupError(f"cannot lock {self.directory}: {error.strerror}") from error
+            if error.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise StartupError(f"cannot lock {self.directory}: {error.strerror}") from error
+            content = os.pread(fd, 32, 0).strip().decode("ascii", "replace")
+            holder = f"process {content}" if content.isdigit() else "another process"
+            hint = "stop that process, or name another directory"
+            raise StartupError(f"store directory {self.directory} is in use by {holder}", hint=hint) from error
         with startup_errors("write the lock file in", self.directory):
             # Written before it is truncated: a full disk then never leaves an empty file behind.
             os.ftruncate(fd, os.pwrite(fd, f"{os.getpid()}\n".encode(), 0))
@@ -129,8 +132,3 @@ def _shards() -> Iterator[str]:
 
 def _is_object_name(name: str, shard: str) -> bool:
     return len(name) == _NAME_LENGTH and name[32] == "-" and name.startswith(shard)
-
-
-def _read_pid(fd: int) -> int | None:
-    content = os.pread(fd, 32, 0).strip()
-    return int(content) if content.isdigit() else None

@@ -12,52 +12,52 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from simplecached.stores.directory_index import DirectoryIndex, IndexRow
+    from simplecached.stores.directory_index import DirectoryIndex
     from simplecached.stores.directory_layout import DirectoryLayout
+    from simplecached.stores.record import Record
 
 log = logging.getLogger(__name__)
 
 
-def rows_to_keep(
-    rows: Sequence[IndexRow],
+def records_to_keep(
+    records: Sequence[Record],
     sizes: Mapping[str, int],
     name_of: Callable[[bytes, int], str],
     *,
     budget_bytes: int,
     entries_max: int,
-) -> list[IndexRow]:
-    """Return the valid rows, given the sizes of the existing files, in the order of the rows."""
+) -> list[Record]:
+    """Return the valid records, given the sizes of the existing files, in their order."""
     newest: dict[bytes, int] = {}
-    for row in rows:
-        newest[row.entry.key] = max(row.entry.version, newest.get(row.entry.key, 0))
-    kept: list[IndexRow] = []
+    for record in records:
+        newest[record.key] = max(record.version, newest.get(record.key, 0))
+    kept: list[Record] = []
     room_bytes = budget_bytes
-    for row in reversed(rows):
-        entry = row.entry
-        if entry.version != newest[entry.key] or sizes.get(name_of(entry.key, entry.version)) != entry.size_bytes:
-            continue
-        if entry.cost_bytes <= room_bytes and len(kept) < entries_max:
-            room_bytes -= entry.cost_bytes
-            kept.append(row)
+    for record in reversed(records):
+        is_whole = sizes.get(name_of(record.key, record.version)) == record.size_bytes
+        fits = record.cost_bytes <= room_bytes and len(kept) < entries_max
+        if record.version == newest[record.key] and is_whole and fits:
+            room_bytes -= record.cost_bytes
+            kept.append(record)
     kept.reverse()
     return kept
 
 
-def recover(layout: DirectoryLayout, index: DirectoryIndex, *, budget_bytes: int, entries_max: int) -> list[IndexRow]:
+def recover(layout: DirectoryLayout, index: DirectoryIndex, *, budget_bytes: int, entries_max: int) -> list[Record]:
     """Recover the directory and return its objects, the least recently used first.
 
     Only under the directory's lock and before the first write; reads all directories. Raises StartupError or
     StoreUnavailable if the directory cannot be changed.
     """
-    rows = index.take_rows()
+    records = index.take_records()
     unfinished_count = layout.empty_temporary()
     sizes = dict(layout.object_sizes())
-    kept = rows_to_keep(rows, sizes, layout.object_name, budget_bytes=budget_bytes, entries_max=entries_max)
-    kept_versions = {row.entry.version for row in kept}
-    for row in kept:
-        del sizes[layout.object_name(row.entry.key, row.entry.version)]
+    kept = records_to_keep(records, sizes, layout.object_name, budget_bytes=budget_bytes, entries_max=entries_max)
+    for record in kept:
+        del sizes[layout.object_name(record.key, record.version)]
     layout.remove_objects(sizes)
-    dropped = [row.entry.version for row in rows if row.entry.version not in kept_versions]
+    valid = set(kept)
+    dropped = [record.version for record in records if record not in valid]
     if dropped:
         index.remove(dropped)
     log.info(

@@ -32,8 +32,6 @@ from simplecached.stores.store import StoredObject
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simplecached.stores.directory_index import IndexRow
-
 log = logging.getLogger(__name__)
 
 _COMMITS_PER_FLUSH = 64
@@ -62,7 +60,7 @@ def checkpoint(_point: str) -> None:
 class DirectoryStore(LruStore):
     """Objects in a directory used by this process alone; thread-safe.
 
-    Raises StoreInUse if another process has the directory, StartupError if it cannot be used.
+    Raises StartupError if the directory cannot be used, or another process has it.
     """
 
     def __init__(
@@ -132,16 +130,12 @@ class DirectoryStore(LruStore):
             self._visible_bytes = 0
         self._resources.close()
 
-    def _adopt(self, rows: Sequence[IndexRow]) -> None:
-        for row in rows:
-            entry = row.entry
-            record = Record(entry.key, entry.size_bytes, entry.metadata, entry.version)
+    def _adopt(self, records: Sequence[Record]) -> None:
+        for record in records:
             record.path = self._path_of(record)
             record.state = State.VISIBLE
-            record.invalidated = entry.invalidated
-            record.used_tick = row.used_tick
-            self._tick = max(self._tick, row.used_tick)
-            self._index.add(record, entry.cost_bytes)
+            self._tick = max(self._tick, record.used_tick)
+            self._index.add(record, record.cost_bytes)
             self._show(record)
 
     def _path_of(self, record: Record) -> str:
@@ -209,7 +203,8 @@ class DirectoryStore(LruStore):
             checkpoint("renamed")
             fd, record.fd = record.fd, -1
             os.close(fd)
-        self._rows.add(lambda: None if record.removed else record.entry, self._tick)
+        record.used_tick = self._tick
+        self._rows.add(lambda: None if record.removed else record)
         checkpoint("indexed")
         self._commits_since_flush += 1  # a count lost between threads only delays the next flush
         if self._commits_since_flush >= _COMMITS_PER_FLUSH:

@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
 
-from simplecached.errors import EntryTooLarge, NoRoom, StoreUnavailable
+from simplecached.errors import NotStored, StoreUnavailable
 from simplecached.stores.lru import LruIndex
 from simplecached.stores.record import Record, State
 from simplecached.stores.store import BodyWriter, StoreStats
-from simplecached.stores.versions import VersionClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simplecached.stores.entry import Entry
     from simplecached.stores.store import StoredObject
 
 
@@ -46,7 +45,7 @@ class LruStore(ABC):
         self._below: dict[bytes, set[Record]] = {}  # the visible ones whose keys have a NUL, by what is before it
         self._writing: set[Record] = set()
         self._leaving: set[Record] = set()  # no longer visible, but their names may not be removed yet
-        self._versions = VersionClock(version_floor)
+        self._last_version = version_floor
         self._closed = False
         self._hits = self._misses = self._stored = self._evicted = self._removed = self._refused = 0
 
@@ -101,8 +100,8 @@ class LruStore(ABC):
     def begin(self, key: bytes, size_bytes: int, metadata: bytes) -> BodyWriter:
         """Reserve space for an object, evicting for it, and return its writer.
 
-        Raises EntryTooLarge (above the whole budget), NoRoom (everything else is pinned), StoreUnavailable (the medium
-        fails). Body and metadata count against the budget from now on.
+        Raises NotStored (above the whole budget, or everything else is pinned) or StoreUnavailable (the medium fails).
+        Body and metadata count against the budget from now on.
         """
         record = Record(key, size_bytes, metadata)
         victims = self._reserve(record)
@@ -138,9 +137,8 @@ class LruStore(ABC):
     def replace_metadata(self, key: bytes, version: int, metadata: bytes) -> bool:
         """Replace the metadata of the visible object of this version (0: any) and make it valid again; counts as a use.
 
-        Returns False if there is none, or it has been removed in the meantime. Raises EntryTooLarge, NoRoom (the
-        metadata grows and nothing can be evicted) or StoreUnavailable; the object is then unchanged. Blocks for the
-        medium.
+        Returns False if there is none, or it has been removed in the meantime. Raises NotStored (the metadata
+        grows and nothing can be evicted) or StoreUnavailable; the object is then unchanged. Blocks for the medium.
         """
         with self._metadata_lock:
             with self._lock:
@@ -183,10 +181,10 @@ class LruStore(ABC):
         with self._metadata_lock:
             return self._invalidate(self._records_below(prefix))
 
-    def entries(self) -> list[Entry]:
-        """Return the entries of all visible objects, the least recently used first."""
+    def records(self) -> list[Record]:
+        """Return all visible objects, the least recently used first; they must not be changed."""
         with self._lock:
-            return [record.entry for record in self._index if record.state is State.VISIBLE]
+            return [record for record in self._index if record.state is State.VISIBLE]
 
     def stats(self) -> StoreStats:
         """Return the current counts."""
@@ -230,7 +228,8 @@ class LruStore(ABC):
     def _commit(self, record: Record) -> int:
         with self._lock:
             self._check_open()
-            record.version = self._versions.next()
+            # The wall clock, so that versions differ from those before a restart; it may step back.
+            self._last_version = record.version = max(self._last_version + 1, time.time_ns())
             wanted = not record.removed
         if wanted:
             self._publish(record)  # whoever removes or invalidates the key from here on handles the name as well
@@ -285,13 +284,21 @@ class LruStore(ABC):
 
     def _make_room(self, more_bytes: int, cost_bytes: int, *, entry_count: int) -> list[Record]:
         """Evict for an object of `cost_bytes` that lacks `more_bytes` of them; the lock is held."""
-        if cost_bytes > self._index.budget_bytes:
+        budget_bytes = self._index.budget_bytes
+        if cost_bytes > budget_bytes:
             self._refused += 1
-            raise EntryTooLarge(cost_bytes, self._index.budget_bytes)
+            raise NotStored(
+                f"object of {cost_bytes} bytes does not fit the store's budget of {budget_bytes} bytes",
+                hint="raise the byte budget of the store to keep such objects",
+            )
         victims = self._index.victims_for(more_bytes, entry_count=entry_count)
         if victims is None:
             self._refused += 1
-            raise NoRoom(more_bytes, self._index.pinned_bytes, self._index.budget_bytes)
+            pinned_bytes = self._index.pinned_bytes
+            raise NotStored(
+                f"no room for {more_bytes} bytes: {pinned_bytes} of {budget_bytes} bytes are being sent or written",
+                hint="if this happens often, raise the byte budget or the descriptor limit",
+            )
         for victim in victims:
             self._detach(victim, [])
         self._evicted += len(victims)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -37,16 +36,6 @@ class OpenFile(Generic[K]):
         self.kept = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenFilesStats:
-    """Counts of one OpenFiles; pinned files are being read, even after they were dropped."""
-
-    open_count: int
-    pinned_count: int
-    open_bytes: int
-    hits_total: int
-
-
 class OpenFiles(Generic[K]):
     """Descriptors by key; thread-safe, and its lock is never held over a system call."""
 
@@ -54,8 +43,6 @@ class OpenFiles(Generic[K]):
         self._files_max = max(1, files_max)
         self._lock = threading.Lock()
         self._files: OrderedDict[K, OpenFile[K]] = OrderedDict()
-        self._pinned_count = 0
-        self._hits_total = 0
         self._closed = False
 
     def peek(self, key: K) -> OpenFile[K] | None:
@@ -67,11 +54,8 @@ class OpenFiles(Generic[K]):
         with self._lock:
             if not file.kept:
                 return False
-            if not file.pins:
-                self._pinned_count += 1
             file.pins += 1
             self._files.move_to_end(file.key)
-            self._hits_total += 1
             return True
 
     def keep(self, file: OpenFile[K]) -> OpenFile[K]:
@@ -89,8 +73,6 @@ class OpenFiles(Generic[K]):
                 if not self._closed:
                     file.kept = True
                     self._files[file.key] = file
-            if not file.pins:
-                self._pinned_count += 1
             file.pins += 1
             self._files_surplus(leaving)
         self._close_all(leaving)
@@ -103,7 +85,6 @@ class OpenFiles(Generic[K]):
             assert file.pins > 0, "released more often than pinned"
             file.pins -= 1
             if not file.pins:
-                self._pinned_count -= 1
                 if not file.kept:
                     leaving.append(file)
                 elif len(self._files) > self._files_max:
@@ -133,16 +114,6 @@ class OpenFiles(Generic[K]):
         """Return the keys of all files kept."""
         with self._lock:
             return list(self._files)
-
-    def stats(self) -> OpenFilesStats:
-        """Return the counts of this moment."""
-        with self._lock:
-            return OpenFilesStats(
-                open_count=len(self._files),
-                pinned_count=self._pinned_count,
-                open_bytes=sum(file.size_bytes for file in self._files.values()),
-                hits_total=self._hits_total,
-            )
 
     def close(self) -> None:
         """Close all files that nobody reads; the others close with their last reader. May be called twice."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-
-from simplecached.stores.entry import Entry
 
 
 class State(Enum):
@@ -15,44 +14,23 @@ class State(Enum):
     LEAVING = "leaving"
 
 
+@dataclass(slots=True, eq=False)
 class Record:
-    """One object from its reservation to its last reader; compared by identity, and its own name in the index."""
+    """One object from its reservation to its last reader; compared by identity, and its own name in the index.
 
-    __slots__ = (
-        "fd",
-        "invalidated",
-        "key",
-        "metadata",
-        "path",
-        "removed",
-        "size_bytes",
-        "state",
-        "used_tick",
-        "version",
-    )
+    It may be invalidated; what that means is up to its readers.
+    """
 
-    def __init__(self, key: bytes, size_bytes: int, metadata: bytes, version: int = 0) -> None:
-        self.key = key
-        self.size_bytes = size_bytes
-        self.metadata = metadata
-        self.version = version  # 0 before its commit
-        self.fd = -1  # the body is written to it, and in a MemoryStore also read from it
-        self.path = ""  # name of its file, in a DirectoryStore
-        self.state = State.WRITING
-        self.removed = False  # the key was removed after this write began
-        self.invalidated = False
-        self.used_tick = 0
-
-    @property
-    def entry(self) -> Entry:
-        """Return the entry as a value."""
-        return Entry(
-            key=self.key,
-            size_bytes=self.size_bytes,
-            version=self.version,
-            metadata=self.metadata,
-            invalidated=self.invalidated,
-        )
+    key: bytes
+    size_bytes: int
+    metadata: bytes
+    version: int = 0  # 0 before its commit; distinguishes bodies of one key
+    invalidated: bool = False
+    used_tick: int = 0  # in a DirectoryStore; a higher one was used later
+    fd: int = -1  # the body is written to it, and in a MemoryStore also read from it
+    path: str = ""  # name of its file, in a DirectoryStore
+    state: State = State.WRITING
+    removed: bool = False  # the key was removed after this write began
 
     @property
     def cost_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Interfaces of sources and stores: open a key, read through a pinned descriptor, release; and for stores: write.
+"""What sources and stores hand out: a pinned object to read through its descriptor, and the writer of a new one.
 
 An object is written once, becomes visible as a whole at its commit, and its body never changes; a new body is a new
 object with a higher version. Its metadata can be replaced, and it can be invalidated until then. A reader holds a pin:
@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from simplecached.errors import ShortObject, StoreUnavailable
+from simplecached.errors import NotStored, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,20 +73,14 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourceStats:
-    """Counts of a source. For static sources "objects" are the files open at the moment."""
+class StoreStats:
+    """If evicted_total grows as fast as stored_total, the budget is too small for the working set."""
 
     objects_count: int
     objects_bytes: int
     pinned_count: int
     hits_total: int
     misses_total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreStats(SourceStats):
-    """If evicted_total grows as fast as stored_total, the budget is too small for the working set."""
-
     used_bytes: int
     budget_bytes: int
     entries_max: int
@@ -103,45 +97,8 @@ class ObjectSource(Protocol):
     def open(self, key: bytes) -> StoredObject | None:
         """Return the object of this key, pinned, or None; raises StoreUnavailable if it exists but cannot be read."""
 
-    def stats(self) -> SourceStats:
-        """Return the current counts."""
-
     def close(self) -> None:
         """Close what nobody reads; what is being read closes at its release. May be called twice."""
-
-
-class ObjectStore(ObjectSource, Protocol):
-    """A source to which objects can be written."""
-
-    def stats(self) -> StoreStats:
-        """Return the current counts."""
-
-    def begin(self, key: bytes, size_bytes: int, metadata: bytes) -> BodyWriter:
-        """Reserve space for an object and return its writer; raises EntryTooLarge, NoRoom or StoreUnavailable."""
-
-    def has_below(self, key: bytes) -> bool:
-        """Return whether an object is visible whose key is this one, NUL, and anything."""
-
-    def remove(self, key: bytes) -> bool:
-        """Remove one object and anything being written under its key; return whether it was visible."""
-
-    def remove_prefix(self, prefix: bytes) -> int:
-        """Remove all objects whose keys begin with the prefix; return how many were visible."""
-
-    def replace_metadata(self, key: bytes, version: int, metadata: bytes) -> bool:
-        """Replace the metadata of the visible object of this version (0: any) and make it valid again.
-
-        Returns False if there is none; raises EntryTooLarge, NoRoom or StoreUnavailable, with nothing changed.
-        """
-
-    def invalidate(self, key: bytes) -> bool:
-        """Invalidate one object and anything being written under its key, or remove it if it has no metadata.
-
-        Returns whether it was visible.
-        """
-
-    def invalidate_prefix(self, prefix: bytes) -> int:
-        """Invalidate all objects whose keys begin with the prefix, as invalidate(); return how many were visible."""
 
 
 class BodyWriter:
@@ -163,14 +120,14 @@ class BodyWriter:
     def write(self, chunk: memoryview) -> None:
         """Append bytes, which the kernel copies without the GIL.
 
-        Raises ShortObject, writing nothing, if this exceeds the announced size, and StoreUnavailable if the medium
+        Raises NotStored, writing nothing, if this exceeds the announced size, and StoreUnavailable if the medium
         fails. After an error only abort may be called.
         """
         assert self._open, "written after the end"
         length = chunk.nbytes
         if self.written_bytes + length > self.size_bytes:
             self.written_bytes += length  # so that a later commit is refused as well
-            raise ShortObject(self.size_bytes, self.written_bytes)
+            raise self._other_length()
         try:
             done = os.write(self._fd, chunk)
             self.written_bytes += done
@@ -185,18 +142,21 @@ class BodyWriter:
     def commit(self) -> int:
         """Make the object visible, replacing an older one, and return its version.
 
-        Raises ShortObject or StoreUnavailable; nothing is left of the object then. May block for the disk.
+        Raises NotStored or StoreUnavailable; nothing is left of the object then. May block for the disk.
         """
         assert self._open, "committed after the end"
         try:
             if self.written_bytes != self.size_bytes:
-                raise ShortObject(self.size_bytes, self.written_bytes)
+                raise self._other_length()
             version = self._commit()
         except BaseException:
             self.abort()
             raise
         self._open = False
         return version
+
+    def _other_length(self) -> NotStored:
+        return NotStored(f"object of {self.size_bytes} announced bytes arrived as {self.written_bytes}")
 
     def abort(self) -> None:
         """Discard what was written; does nothing after a commit, or if called again."""

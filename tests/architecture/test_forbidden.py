@@ -22,7 +22,7 @@ _WALL_CLOCK = frozenset([f"time.{name}" for name in _TIME.split()] + [f"datetime
 # The wall clock jumps, so code is given the time of day as an argument; these modules read it, each for a reason.
 _READS_THE_WALL_CLOCK = {
     "simplecached.content.static": "how long ago a file changed, which the file system dates by this clock",
-    "simplecached.stores.versions": "versions that are higher than those before a restart",
+    "simplecached.stores.lru_store": "versions that are higher than those before a restart",
     "webproxy.exchange.fast_path": "the age of a hit",
     "webproxy.exchange.http_request": "when a request came, and when a HEAD was asked and answered",
     "webproxy.exchange.pass_through": "Date of a response that has none",

@@ -73,7 +73,7 @@ FULL = """
     put(store, b"again", b"x")
     store.close()
     store = DirectoryStore(store_path, 1 << 30)
-    print([entry.key for entry in store.entries()], bodies())
+    print([entry.key for entry in store.records()], bodies())
     store.close()
 """
 READ_ONLY = """

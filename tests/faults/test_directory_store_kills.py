@@ -104,7 +104,7 @@ def test_killed_there(tmp_path: Path, work: str, point: str, bodies: set[bytes |
             # An eviction takes the longest unused first; a kill in its middle may have taken it already.
             assert get(store, b"kept") in ({b"kept", None} if work == "evict" else {b"kept"})
             assert get(store, b"big") is None
-            entries = store.entries()
+            entries = store.records()
             metadata = {entry.key: entry.metadata for entry in entries}
             assert metadata.pop(b"key", b"meta") == (b"meta and more" if work == "relabel" else b"meta")
             assert set(metadata.values()) <= {b"meta"}
@@ -121,7 +121,7 @@ def test_killed_there(tmp_path: Path, work: str, point: str, bodies: set[bytes |
     try:
         version = put(store, b"key", b"after")
         assert get(store, b"key") == b"after"
-        assert all(entry.version <= version for entry in store.entries())
+        assert all(entry.version <= version for entry in store.records())
     finally:
         store.close()
 
@@ -171,12 +171,12 @@ def test_what_was_purged_during_a_commit_stays_so(
     store = DirectoryStore(path, 100_000)
     try:
         if purge.startswith("remove"):
-            assert store.entries() == []
+            assert store.records() == []
         else:
-            assert [entry.invalidated for entry in store.entries()] == [True] * (
+            assert [entry.invalidated for entry in store.records()] == [True] * (
                 work == "replace" or point == "indexed"
             )
         files = [name for _, _, names in os.walk(os.path.join(path, "objects")) for name in names]
-        assert len(files) == len(store.entries())
+        assert len(files) == len(store.records())
     finally:
         store.close()

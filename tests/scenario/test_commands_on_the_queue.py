@@ -98,4 +98,4 @@ def test_a_purge(pair: CountedPair) -> None:
     replies = []
     assert pair.commands(lambda: replies.append(fetch(pair.port, "/x", method="PURGE"))) == ["PURGE"]
     assert replies[0].body == b"4 objects removed\n"
-    assert not pair.store.entries()
+    assert not pair.store.records()

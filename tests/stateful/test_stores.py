@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from simplecached.errors import EntryTooLarge, NoRoom, ShortObject
+from simplecached.errors import NotStored
 from simplecached.stores import directory_store
 from simplecached.stores.directory_store import DirectoryStore
 from simplecached.stores.memory_store import MemoryStore
@@ -102,10 +102,11 @@ class StoreMachine(RuleBasedStateMachine):
         item = ModelObject(key, body, metadata, pins=1)
         try:
             writer = self.store.begin(key, len(body), metadata)
-        except EntryTooLarge:
-            assert item.cost_bytes > BUDGET_BYTES
-        except NoRoom:
-            assert not self.model.make_room(item.cost_bytes)
+        except NotStored as refusal:
+            if "does not fit" in str(refusal):
+                assert item.cost_bytes > BUDGET_BYTES
+            else:
+                assert not self.model.make_room(item.cost_bytes)
         else:
             assert item.cost_bytes <= BUDGET_BYTES
             assert self.model.make_room(item.cost_bytes)
@@ -124,7 +125,7 @@ class StoreMachine(RuleBasedStateMachine):
         elif end == "short" and cut < len(item.body):
             try:
                 writer.commit()
-            except ShortObject:
+            except NotStored:
                 writer.abort()
         else:
             writer.abort()
@@ -174,12 +175,12 @@ class StoreMachine(RuleBasedStateMachine):
         version = item.version if item is not None and known else 0
         try:
             replaced = self.store.replace_metadata(key, version, metadata)
-        except EntryTooLarge:
+        except NotStored as refusal:
             assert item is not None
-            assert len(item.body) + len(metadata) > BUDGET_BYTES
-            self.model.touch(item)
-        except NoRoom:
-            assert item is not None
+            if "does not fit" in str(refusal):
+                assert len(item.body) + len(metadata) > BUDGET_BYTES
+                self.model.touch(item)
+                return
             assert not self.make_room_beside(item, len(metadata) - len(item.metadata))
         else:
             assert replaced == (item is not None)
@@ -228,7 +229,7 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def agrees_with_model(self) -> None:
         expected = [item for item in self.model.objects if self.model.visible.get(item.key) is item]
-        entries = self.store.entries()
+        entries = self.store.records()
         assert [
             (entry.key, entry.version, entry.metadata, entry.size_bytes, entry.invalidated) for entry in entries
         ] == [(item.key, item.version, item.metadata, len(item.body), item.invalidated) for item in expected]
@@ -311,7 +312,7 @@ class DirectoryStoreMachine(StoreMachine):
     def a_kill_now_undoes_nothing(self, committing: ModelObject) -> None:
         """The one being committed may be there or not, unless it was removed; it has the highest version."""
         with started_after_a_kill(self.path) as store:
-            entries = store.entries()
+            entries = store.records()
         for entry in entries:
             is_new = entry.version > self.last_version
             item = committing if is_new else self.model.visible[entry.key]

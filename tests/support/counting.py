@@ -71,7 +71,7 @@ class CountedPair:
 
     def has(self, key: bytes) -> bool:
         """Whether the object is stored: its fill ends after its client has the last byte."""
-        return any(entry.key == key for entry in self.store.entries())
+        return any(entry.key == key for entry in self.store.records())
 
     def hold(self, path: str, body: bytes, *, lifetime_s: int = 600) -> None:
         """Have an object stored, with the ETag "1", which the origin confirms when it is asked."""

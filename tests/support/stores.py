@@ -12,7 +12,7 @@ from _thread import allocate_lock
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from simplecached.stores.directory_store import DirectoryStore
 from simplecached.stores.lru_store import LruStore
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from simplecached.stores.record import Record
-    from simplecached.stores.store import ObjectSource, ObjectStore, StoredObject
+    from simplecached.stores.store import ObjectSource, StoredObject
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -101,7 +101,27 @@ def before_or_after(moment: str, aside: Callable[[], object]) -> Callable[[Calla
     return both
 
 
-def put(store: ObjectStore, key: bytes, body: bytes, metadata: bytes = b"") -> int:
+class Facts(NamedTuple):
+    """One object of a store as a value; records are compared by identity."""
+
+    key: bytes
+    size_bytes: int
+    version: int
+    metadata: bytes = b""
+    invalidated: bool = False
+
+
+def facts_of(record: Record) -> Facts:
+    """Return what a record says now."""
+    return Facts(record.key, record.size_bytes, record.version, record.metadata, record.invalidated)
+
+
+def objects_in(store: LruStore) -> list[Facts]:
+    """Return all visible objects as values, the least recently used first."""
+    return [facts_of(record) for record in store.records()]
+
+
+def put(store: LruStore, key: bytes, body: bytes, metadata: bytes = b"") -> int:
     """Write one whole object and return its version."""
     writer = store.begin(key, len(body), metadata)
     try:

@@ -18,19 +18,6 @@ def test_an_unknown_errno_still_reads() -> None:
     assert "9999" in str(errors.StoreUnavailable("write", "/x", 9999))
 
 
-@pytest.mark.parametrize(("pid", "text"), [(42, "process 42"), (None, "another process")])
-def test_the_holder_is_named(pid: int | None, text: str) -> None:
-    error = errors.StoreInUse("/store", pid)
-    assert (error.directory, error.holder_pid) == ("/store", pid)
-    assert text in str(error)
-    assert "/store" in str(error)
-
-
-def test_a_map_error_names_map_line_and_subject() -> None:
-    error = errors.FileMapError("/m/locals.txt", 7, "missing file", "/m/a")
-    assert str(error) == "/m/locals.txt, line 7: missing file: /m/a"
-
-
 @pytest.mark.parametrize(
     ("translate", "kind"),
     [(errors.store_errors, errors.StoreUnavailable), (errors.startup_errors, errors.StartupError)],
@@ -43,7 +30,5 @@ def test_os_errors_are_translated_and_keep_their_cause(translate: object, kind: 
 
 
 def test_the_tree() -> None:
-    for kind in (errors.ConfigError, errors.StartupError, errors.EntryTooLarge, errors.NoRoom, errors.ShortObject):
+    for kind in (errors.ConfigError, errors.StartupError, errors.NotStored, errors.StoreUnavailable):
         assert issubclass(kind, errors.SimpleCachedError)
-    assert issubclass(errors.FileMapError, errors.ConfigError)
-    assert issubclass(errors.StoreInUse, errors.StartupError)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import sqlite3
 import threading
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,8 @@ import pytest
 
 from simplecached.errors import StartupError, StoreUnavailable
 from simplecached.stores.directory_index import DirectoryIndex
-from simplecached.stores.entry import Entry
-from tests.support.stores import LockThatTells
+from simplecached.stores.record import Record
+from tests.support.stores import Facts, LockThatTells, facts_of
 from tests.support.waiting import WATCHDOG_S
 
 if TYPE_CHECKING:
@@ -25,18 +24,19 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "index.sqlite")
 
 
-def entry(version: int, key: bytes = b"/key") -> Entry:
-    return Entry(key=key, size_bytes=10, version=version, metadata=b"\0meta")
+def record(version: int, key: bytes = b"/key") -> Record:
+    return Record(key, 10, b"\0meta", version)
 
 
-def add(index: DirectoryIndex, new: Entry, used_tick: int) -> None:
-    index.add(lambda: new, used_tick)
+def add(index: DirectoryIndex, new: Record, used_tick: int) -> None:
+    new.used_tick = used_tick
+    index.add(lambda: new)
 
 
-def rows_in(path: str) -> list[tuple[Entry, int]]:
+def rows_in(path: str) -> list[tuple[Facts, int]]:
     index = DirectoryIndex(path)
     try:
-        return [(row.entry, row.used_tick) for row in index.take_rows()]
+        return [(facts_of(found), found.used_tick) for found in index.take_records()]
     finally:
         index.close()
 
@@ -44,19 +44,21 @@ def rows_in(path: str) -> list[tuple[Entry, int]]:
 def test_rows_come_back_in_the_order_of_use(path: str) -> None:
     index = DirectoryIndex(path)
     for version in (1, 2, 3):
-        add(index, entry(version), version)
+        add(index, record(version), version)
     index.note_use([(9, 1), (5, 77)])
     index.remove([2, 88])
     index.close()
     index.close()
-    assert rows_in(path) == [(entry(3), 3), (entry(1), 9)]
+    assert rows_in(path) == [(facts_of(record(3)), 3), (facts_of(record(1)), 9)]
 
 
 def test_invalidation_and_other_metadata(path: str) -> None:
     index = DirectoryIndex(path)
     for version in (1, 2, 3, 4):
-        add(index, entry(version), version)
-    add(index, replace(entry(5), invalidated=True), 5)
+        add(index, record(version), version)
+    invalidated = record(5)
+    invalidated.invalidated = True
+    add(index, invalidated, 5)
     index.invalidate([2, 3, 88])
     index.replace_metadata(3, b"new")
     index.replace_metadata(4, b"other")
@@ -74,7 +76,7 @@ def test_invalidation_and_other_metadata(path: str) -> None:
 def test_the_highest_version_is_remembered_after_its_row_is_gone(path: str) -> None:
     index = DirectoryIndex(path)
     assert index.last_version == 0
-    add(index, entry(2**62), 1)
+    add(index, record(2**62), 1)
     index.remove([2**62])
     index.close()
     index = DirectoryIndex(path)
@@ -84,20 +86,20 @@ def test_the_highest_version_is_remembered_after_its_row_is_gone(path: str) -> N
 
 def test_rows_are_handed_over_once(path: str) -> None:
     index = DirectoryIndex(path)
-    add(index, entry(1), 1)
+    add(index, record(1), 1)
     index.close()
     index = DirectoryIndex(path)
-    assert len(index.take_rows()) == 1
-    assert index.take_rows() == []
+    assert len(index.take_records()) == 1
+    assert index.take_records() == []
     index.close()
 
 
 def test_a_refused_write_leaves_no_half(path: str) -> None:
     index = DirectoryIndex(path)
-    add(index, entry(1), 1)
+    add(index, record(1), 1)
     with pytest.raises(StoreUnavailable):
-        add(index, entry(1), 1)
-    add(index, entry(2), 2)
+        add(index, record(1), 1)
+    add(index, record(2), 2)
     index.close()
     assert [row.version for row, _ in rows_in(path)] == [1, 2]
 
@@ -110,16 +112,16 @@ def test_who_purges_meets_the_row_or_the_question_for_it(path: str, monkeypatch:
         index = DirectoryIndex(path)
     changes: list[threading.Thread] = []
 
-    def ask(number: int, change: Callable[[], None]) -> Entry:
+    def ask(number: int, change: Callable[[], None]) -> Record:
         waits.clear()
         changes.append(threading.Thread(target=change))
         changes[-1].start()
         assert waits.wait(WATCHDOG_S)
-        return entry(number)
+        return record(number)
 
-    index.add(partial(ask, 1, partial(index.remove, [1])), used_tick=1)
-    index.add(partial(ask, 2, partial(index.invalidate, [2])), used_tick=2)
-    index.add(lambda: None, used_tick=3)
+    index.add(partial(ask, 1, partial(index.remove, [1])))
+    index.add(partial(ask, 2, partial(index.invalidate, [2])))
+    index.add(lambda: None)
     for change in changes:
         change.join()
     index.close()
@@ -140,15 +142,15 @@ def test_a_damaged_file_is_replaced(path: str, content: bytes) -> None:
         file.write(content)
     assert rows_in(path) == []
     index = DirectoryIndex(path)
-    add(index, entry(1), 1)
+    add(index, record(1), 1)
     index.close()
-    assert rows_in(path) == [(entry(1), 1)]
+    assert rows_in(path) == [(facts_of(record(1)), 1)]
 
 
 def test_a_damaged_page_is_found_at_the_start(path: str) -> None:
     index = DirectoryIndex(path)
     for version in range(1, 400):
-        add(index, entry(version, b"/key" * 50), version)
+        add(index, record(version, b"/key" * 50), version)
     index.close()
     with open(path, "r+b") as file:
         file.seek(4096)
@@ -159,7 +161,7 @@ def test_a_damaged_page_is_found_at_the_start(path: str) -> None:
 @pytest.mark.parametrize("layout_version", [2, 99])
 def test_another_layout_starts_empty(path: str, layout_version: int) -> None:
     index = DirectoryIndex(path)
-    add(index, entry(1), 1)
+    add(index, record(1), 1)
     index.close()
     database = sqlite3.connect(path)
     if layout_version == 2:
@@ -168,9 +170,9 @@ def test_another_layout_starts_empty(path: str, layout_version: int) -> None:
     database.close()
     assert rows_in(path) == []
     index = DirectoryIndex(path)
-    add(index, entry(2), 1)
+    add(index, record(2), 1)
     index.close()
-    assert rows_in(path) == [(entry(2), 1)]
+    assert rows_in(path) == [(facts_of(record(2)), 1)]
 
 
 def test_a_place_that_cannot_hold_an_index_is_named(tmp_path: Path) -> None:

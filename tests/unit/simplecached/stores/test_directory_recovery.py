@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from simplecached.stores.directory_index import IndexRow
-from simplecached.stores.directory_recovery import rows_to_keep
-from simplecached.stores.entry import Entry
+from simplecached.stores.directory_recovery import records_to_keep
+from simplecached.stores.record import Record
 
 
 def name_of(key: bytes, version: int) -> str:
     return f"{key.decode()}-{version}"
 
 
-def row(key: str, version: int, size_bytes: int = 10, metadata: bytes = b"") -> IndexRow:
-    return IndexRow(Entry(key=key.encode(), size_bytes=size_bytes, version=version, metadata=metadata), version)
+def row(key: str, version: int, size_bytes: int = 10, metadata: bytes = b"") -> Record:
+    return Record(key.encode(), size_bytes, metadata, version)
 
 
-def kept(rows: list[IndexRow], sizes: dict[str, int], *, budget_bytes: int = 100, entries_max: int = 10) -> list[str]:
-    chosen = rows_to_keep(rows, sizes, name_of, budget_bytes=budget_bytes, entries_max=entries_max)
-    return [name_of(each.entry.key, each.entry.version) for each in chosen]
+def kept(rows: list[Record], sizes: dict[str, int], *, budget_bytes: int = 100, entries_max: int = 10) -> list[str]:
+    chosen = records_to_keep(rows, sizes, name_of, budget_bytes=budget_bytes, entries_max=entries_max)
+    return [name_of(each.key, each.version) for each in chosen]
 
 
 def test_row_and_file_of_that_size_are_both_needed() -> None:

@@ -12,14 +12,14 @@ import pytest
 
 from simplecached.errors import StoreUnavailable
 from simplecached.stores.directory_index import DirectoryIndex
-from tests.support.stores import InterruptedDirectoryStore, get, put, started_after_a_kill
+from tests.support.stores import InterruptedDirectoryStore, get, objects_in, put, started_after_a_kill
 from tests.support.waiting import WATCHDOG_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from simplecached.stores.entry import Entry
+    from simplecached.stores.record import Record
 
 
 Store = InterruptedDirectoryStore
@@ -52,13 +52,13 @@ class Aside:
     """Do something once before a step of the store, and note what a kill right after it would leave."""
 
     def __init__(self, path: str, store: Store, step: str, aside: Callable[[], object]) -> None:
-        self.left: list[Entry] | None = None
+        self.left: list[Record] | None = None
 
         def first(do: Callable[[], None]) -> None:
             store.around(step, None)
             aside()
             with started_after_a_kill(path) as after:
-                self.left = after.entries()
+                self.left = after.records()
             do()
 
         store.around(step, first)
@@ -156,7 +156,7 @@ class TestCommitUnderWay:
                     patch.setattr(DirectoryIndex, name, full)
                 assert purge() == 0
             with started_after_a_kill(path) as after:
-                assert after.entries() == []
+                assert after.records() == []
 
         store.around("publish", purged)
         put(store, b"key", b"new", b"m")
@@ -174,11 +174,11 @@ class TestCommitUnderWay:
             getattr(store, way)(b"key")
             add(*arguments)
             with started_after_a_kill(path) as after:
-                assert [entry.invalidated for entry in after.entries()] == [True] * (way == "invalidate")
+                assert [entry.invalidated for entry in after.records()] == [True] * (way == "invalidate")
 
         monkeypatch.setattr(DirectoryIndex, "add", purge_just_before)
         put(store, b"key", b"new", b"m")
-        assert [entry.invalidated for entry in store.entries()] == [True] * (way == "invalidate")
+        assert [entry.invalidated for entry in store.records()] == [True] * (way == "invalidate")
         assert len(files_below(path)) == (way == "invalidate")
 
 
@@ -193,7 +193,7 @@ class TestUpdateUnderWay:
             if moment == "before":
                 keep()
             with started_after_a_kill(path) as after:
-                assert after.entries() == []
+                assert after.records() == []
 
         put(store, b"key", b"body", b"old")
         store.around("keep metadata", removed)
@@ -216,4 +216,4 @@ class TestUpdateUnderWay:
         for thread in threads:
             thread.join()
         with started_after_a_kill(path) as after:
-            assert after.entries() == store.entries()
+            assert objects_in(after) == objects_in(store)

@@ -43,8 +43,6 @@ def test_a_file_stays_open_for_the_next(files: OpenFiles[str]) -> None:
     assert files.pin(file)
     files.release(file)
     assert is_open(file)
-    stats = files.stats()
-    assert (stats.open_count, stats.open_bytes, stats.pinned_count, stats.hits_total) == (1, 10, 0, 1)
 
 
 def test_the_longest_unused_closes_first(files: OpenFiles[str]) -> None:
@@ -59,7 +57,6 @@ def test_the_longest_unused_closes_first(files: OpenFiles[str]) -> None:
 def test_what_is_read_is_never_closed_and_the_surplus_ends_with_it(files: OpenFiles[str]) -> None:
     pinned = [files.keep(opened(key)) for key in "abcd"]
     assert all(is_open(file) for file in pinned)
-    assert files.stats().pinned_count == 4
     for file in pinned:
         files.release(file)
     assert [is_open(file) for file in pinned] == [False, False, True, True]

@@ -1,15 +1,12 @@
 """Record: one object as a store knows it."""
 
-from simplecached.stores.entry import Entry
 from simplecached.stores.record import Record, State
 
 
-def test_the_facts_follow_what_changes() -> None:
-    record = Record(b"/key", 10, b"abc", version=7)
-    assert record.entry == Entry(key=b"/key", size_bytes=10, version=7, metadata=b"abc")
-    record.metadata, record.invalidated = b"longer", True
-    assert record.entry == Entry(key=b"/key", size_bytes=10, version=7, metadata=b"longer", invalidated=True)
-    assert record.cost_bytes == record.entry.cost_bytes == 16
+def test_cost_counts_body_and_metadata() -> None:
+    """Metadata takes room as the body does; the key does not."""
+    assert Record(b"/" + b"k" * 100, 10, b"abc").cost_bytes == 13
+    assert Record(b"/", 0, b"", invalidated=True).cost_bytes == 0
 
 
 def test_a_record_begins_as_a_write_and_equals_itself_only() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simplecached.errors import ShortObject, StoreUnavailable
+from simplecached.errors import NotStored, StoreUnavailable
 from simplecached.stores.store import BodyWriter, StoredObject
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_a_refusing_medium_is_named_and_the_commit_refused(
             writer.write(memoryview(b"body"))
     assert caught.value.errno == code
     assert caught.value.hint
-    with pytest.raises(ShortObject):
+    with pytest.raises(NotStored, match="announced bytes"):
         writer.commit()
     writer.abort()
     assert (calls.committed, calls.aborted) == (0, 1)
