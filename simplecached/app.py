@@ -81,7 +81,7 @@ class CacheService:
     def _step(self, index: int) -> None:
         idle = self._workers.idle
         idle[index] = True
-        message = self._server.receive(PEER_CHECK_SECONDS)
+        message = self._queue.receive(PEER_CHECK_SECONDS)
         if message is not None:
             idle[index] = False
             self._server.serve(message)

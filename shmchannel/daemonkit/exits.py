@@ -6,38 +6,31 @@ The values follow `sysexits.h` where it has one, so that a service manager's log
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 class ExitCode(IntEnum):
-    """How a program ended."""
+    """How a program ended; `meaning` is what that tells the operator, in one line."""
 
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    CANNOT_START = 69
-    SOFTWARE = 70
-    LOCK_HELD = 73
-    INTERRUPTED = 130
+    meaning: str
 
-    @property
-    def meaning(self) -> str:
-        """What the code tells the operator, in one line."""
-        return _MEANINGS[self]
+    OK = 0, "success: stopped on request, or the settings were only checked"
+    FAILED = 1, "part of the requested work failed; the rest was done"
+    USAGE = 2, "a flag, variable, settings file, or a path in one of them was refused: correct it and start again"
+    CANNOT_START = 69, "a resource needed at the start is not available: a port, the store, shared memory"
+    SOFTWARE = 70, "internal error; the log has the details"
+    LOCK_HELD = 73, "the queue name is taken by a live process, which the message names, or by another user"
+    INTERRUPTED = 130, "stopped before running requests had finished: a second signal, or the drain limit"
 
-
-_MEANINGS = {
-    ExitCode.OK: "success: stopped on request, or the settings were only checked",
-    ExitCode.FAILED: "part of the requested work failed; the rest was done",
-    ExitCode.USAGE: "a flag, variable, settings file, or a path in one of them was refused: correct it and start again",
-    ExitCode.CANNOT_START: "a resource needed at the start is not available: a port, the store, shared memory",
-    ExitCode.SOFTWARE: "internal error; the log has the details",
-    ExitCode.LOCK_HELD: "the queue name is taken by a live process, which the message names, or by another user",
-    ExitCode.INTERRUPTED: "stopped before running requests had finished: a second signal, or the drain limit",
-}
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """Make the number a member of the enumeration, with its meaning."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
 
 
 def exit_code_of(error: BaseException, codes: Mapping[type[Exception], ExitCode]) -> ExitCode:

@@ -160,20 +160,14 @@ class Setting:
 
         Raises `SettingError` for anything that is not allowed, and nothing else.
         """
-        try:
-            return self._checked(self._parsed(given))
-        except ValueError:
-            raise self._refused(given) from None
+        return self._checked(self._parsed(given), self._refusal(given))
 
     def check(self, value: object) -> Value:
         """Return a value unchanged if its type and bounds are right; a whole number is accepted for a decimal one.
 
         Raises `SettingError`.
         """
-        try:
-            return self._checked(value)
-        except ValueError:
-            raise self._refused(value) from None
+        return self._checked(value, self._refusal(value))
 
     def shown(self, value: object) -> object:
         """Return the part of a value that may be shown; for a secret only the name before a colon."""
@@ -241,27 +235,25 @@ class Setting:
             refused.name += f" in [[{self.name}]] table {number}"
             raise
 
-    def _checked(self, value: Any) -> Value:
-        """As `check`, but raises `ValueError`."""
+    def _checked(self, value: Any, refusal: SettingError) -> Value:
         if value is None and self.optional:
             return None
         if self.many:
             if not isinstance(value, (list, tuple)):
-                raise ValueError
+                raise refusal
             single = dataclasses.replace(self, many=False, low=None if self.columns else 1, high=None)
-            value = tuple(single._checked(single._parsed(item)) for item in value)
+            value = tuple(single._checked(single._parsed(item), refusal) for item in value)
         # By its very type: a bool is no number here.
         elif type(value) is not self.kind and not (self.kind is float and type(value) is int):
-            raise ValueError
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError
+            raise refusal
         size = len(value) if isinstance(value, (str, tuple)) else value
         # Nan compares false.
-        if not (self.low is None or size >= self.low) or not (self.high is None or size <= self.high):
-            raise ValueError
+        in_bounds = (self.low is None or size >= self.low) and (self.high is None or size <= self.high)
+        if not in_bounds or (isinstance(value, str) and "\0" in value):
+            raise refusal
         return float(value) if self.kind is float else value
 
-    def _refused(self, given: object) -> SettingError:
+    def _refusal(self, given: object) -> SettingError:
         sizes = ", also as 64k, 1m or 2g" if self.unit == "bytes" else ""
         return SettingError(self.name, self.shown(given), self.allowed + sizes)
 
@@ -307,7 +299,12 @@ def _setting(field: dataclasses.Field[Any], annotation: object) -> Setting:
     declared = field.metadata.get(_DECLARED)
     if declared is None:
         raise TypeError(f"field {field.name} is not declared with option()")
-    if len(kinds) > 1 or not isinstance(kind, type) or not _can_be_set(kind, many=many):
+    allowed = isinstance(kind, type) and (
+        issubclass(kind, StrEnum)
+        or kind in ((str,) if many else (int, float, str, bool))
+        or (many and dataclasses.is_dataclass(kind))
+    )
+    if not allowed or len(kinds) > 1:
         raise TypeError(f"field {field.name}: a setting cannot have the type {annotation!r}")
     if kind is str and not many:
         declared = {"low": 1, **declared}
@@ -322,12 +319,6 @@ def _setting(field: dataclasses.Field[Any], annotation: object) -> Setting:
         if flag.startswith("--") and flag.startswith("--no-") is not setting.default:
             raise TypeError(f"field {field.name}: flag {flag} does not say that it inverts {setting.default}")
     return setting
-
-
-def _can_be_set(kind: type, *, many: bool) -> bool:
-    if many and (kind is str or dataclasses.is_dataclass(kind)):
-        return True
-    return issubclass(kind, StrEnum) or (not many and kind in (int, float, str, bool))
 
 
 def check_bounds(config: DataclassInstance) -> None:
@@ -346,8 +337,8 @@ def check_names(settings: Iterable[Setting], given: Mapping[str, Given], allowed
     for name, (value, source, hint) in given.items():
         if name in former:
             setting = former[name]
-            new_names = " or ".join((setting.name, *setting.flags[-1:]))
-            raise SettingError(name, setting.shown(value), f"{new_names}, the new name of this setting", source, hint)
+            text = ", or ".join((f"{setting.name}, the new name of this setting", *setting.flags[-1:]))
+            raise SettingError(name, setting.shown(value), text, source, hint)
         if name not in names:
             # It may have been meant for a secret.
             raise SettingError(name, _shown_unknown(value), allowed + did_you_mean(name, names), source, hint)

@@ -238,10 +238,7 @@ def _construct(config_type: type[C], values: Mapping[str, Value], origins: Mappi
     try:
         return config_type(**values)
     except SettingError as refused:
-        for setting in settings_of(config_type):
-            if setting.name == refused.name:
-                value, refused.source, hint = origins[setting.name]
-                refused.hint = "; ".join(filter(None, (refused.hint, hint)))
-                # For a list, show the refused item only.
-                refused.value = refused.value if isinstance(value, list) else setting.shown(value)
+        if refused.name in origins:
+            _, refused.source, hint = origins[refused.name]
+            refused.hint = "; ".join(filter(None, (refused.hint, hint)))
         raise

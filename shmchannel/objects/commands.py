@@ -71,7 +71,7 @@ FACTS_ONLY = (1 << 64) - 1
 PREFIX = 1
 """Flag of PURGE: the key is a prefix."""
 INVALIDATE = 2
-"""Flag of PURGE: the objects are kept and marked; each GET of their metadata reports it."""
+"""Flag of PURGE: the objects are kept but invalidated; each GET of their metadata reports it."""
 BELOW = 4
 """Flag of PURGE: first everything below the key (`key NUL ...`), then the key."""
 

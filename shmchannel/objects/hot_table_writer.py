@@ -10,7 +10,7 @@ seqlock). One process writes, any number read; readers never wait and never writ
 * A reader looks at the sequence number before and after it copies. If it was odd or has changed, it has read nothing.
 * Publishing races with purging. begin() notes how many drops there have been before the object is looked up; when that
   number has changed by the time the cell is complete, the object may be the one that was dropped, and is not shown.
-* The lock is not held while a body is read into a cell: the cell is marked busy, and nobody else takes it.
+* The lock is not held while a body is read into a cell: the cell is busy meanwhile, and nobody else takes it.
 * A cell is reused only when its time is over: otherwise three hot keys of one set would evict each other all the time.
 * Small objects are stored whole. A large object in an immutable file is stored as a reference to a descriptor, which
   stays open for as long as the reference can be read; readers open it anew (hot_table_files.py).
@@ -330,10 +330,6 @@ class HotTableWriter:
         """Withdraw all objects whose keys begin with the prefix; otherwise as drop()."""
         self._drop(self._cells, lambda found: found.startswith(prefix))
 
-    def clear(self) -> None:
-        """Withdraw everything; otherwise as drop()."""
-        self._drop(self._cells, lambda _found: True)
-
     def _drop(self, cells: Sequence[_Cell], is_meant: Callable[[bytes], bool]) -> None:
         with self._lock:
             self._drops += 1  # whoever fills a busy cell looks at this before it is shown
@@ -365,7 +361,7 @@ class HotTableWriter:
 
     def close(self) -> None:
         """Withdraw everything and remove the name; may be called twice. The queue's guard is still held."""
-        self.clear()
+        self.drop_prefix(b"")
         with self._lock:
             if self._closed:
                 return

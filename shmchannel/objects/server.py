@@ -24,6 +24,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic_ns
 
@@ -38,6 +39,7 @@ from shmchannel.streams.admission import Admission, Ticket
 from shmchannel.streams.attachments import AttachmentTable
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.segment import Segment
 from shmchannel.streams.transfer import TransferState
 from shmchannel.sync.semaphore import PeerLiveness
 
@@ -81,20 +83,6 @@ class Handler:
         raise NotImplementedError(f"{type(self).__name__} takes no PURGE: it has no method purge()")
 
 
-class _Counter:
-    """A count of one kind of event, incremented by many threads."""
-
-    __slots__ = ("_lock", "total")
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._lock = threading.Lock()
-
-    def add(self, count: int = 1) -> None:
-        with self._lock:
-            self.total += count
-
-
 class ChannelServer:
     """Serves one command at a time for each thread that calls serve_one()."""
 
@@ -114,7 +102,7 @@ class ChannelServer:
         self._between_bytes_timeout_s = between_bytes_timeout_s
         self._identity = own_identity()
         self._attachments = attachments or AttachmentTable()
-        self._malformed, self._expired, self._broken, self._failed = (_Counter() for _ in range(4))
+        self._counts = {"malformed": 0, "expired": 0, "broken": 0, "failed": 0}
         self._puts = Admission(puts_at_once)
         self._puts_ready: deque[tuple[Command, Ticket]] = deque()
         self._lock = threading.Lock()
@@ -126,15 +114,11 @@ class ChannelServer:
 
         Faults of a proxy are not raised: they are counted, logged at most once a minute, and dropped.
         """
-        message = self.receive(timeout_s)
+        message = self._queue.receive(timeout_s)
         if message is None:
             return False
         self.serve(message)
         return True
-
-    def receive(self, timeout_s: float) -> bytes | None:
-        """Wait up to `timeout_s` seconds for a command; the result is for serve()."""
-        return self._queue.receive(timeout_s)
 
     def serve(self, message: bytes) -> None:
         """Serve one command; as little is raised as by serve_one()."""
@@ -143,7 +127,7 @@ class ChannelServer:
         try:
             command = decode(message)
         except CommandError as error:
-            self._malformed.add()
+            self._count("malformed")
             theirs = other_version(message)
             if theirs is None:
                 self._log_now_and_then("command dropped", error)
@@ -153,7 +137,7 @@ class ChannelServer:
         if command.kind is _PUT:
             self._enqueue(command)
         else:
-            self._serve_in_time(command)
+            self._answer(command)
 
     def _refuse_version(self, message: bytes, theirs: int) -> None:
         """Say that a proxy speaks another version; one of the last version is told at once, and need not wait."""
@@ -186,12 +170,12 @@ class ChannelServer:
 
         def ready(ticket: Ticket | None) -> None:
             if ticket is None:
-                self._expired.add()
+                self._count("expired")
             else:
                 self._puts_ready.append((command, ticket))
 
         if self._puts.waiting >= PUTS_WAITING_MAX:
-            self._expired.add()
+            self._count("expired")
             return
         self._puts.enqueue(ready)
         while self._puts_ready:
@@ -200,54 +184,49 @@ class ChannelServer:
             except IndexError:  # another worker was faster
                 return
             try:
-                self._serve_in_time(put)
+                self._answer(put)
             finally:
                 ticket.leave()
 
-    def _serve_in_time(self, command: Command) -> None:
+    def _answer(self, command: Command) -> None:
         if 0 < command.deadline_ns <= monotonic_ns():
-            self._expired.add()
+            self._count("expired")
             return
         try:
-            self._serve(command)
+            if not command.segments:
+                raise CommandError(f"{command.kind.name} without a segment for the answer")
+            segments, peer = self._attachments.take(command.segments)
+            clean = False
+            try:
+                if faults.ARMED:
+                    faults.reach("cache.attached")
+                clean = self._handle(command, segments, peer)
+            finally:
+                if clean:
+                    self._attachments.put_back(segments)
+                else:
+                    self._attachments.drop(segments)
         except ShmChannelError as error:
-            self._broken.add()
+            self._count("broken")
             self._log_now_and_then("transfer broken", error)
 
-    def _serve(self, command: Command) -> None:
-        if not command.segments:
-            raise CommandError(f"{command.kind.name} without a segment for the answer")
-        segments, peer = self._attachments.take(command.segments)
-        clean = False
-        try:
-            if faults.ARMED:
-                faults.reach("cache.attached")
-            end: ChunkReader | ChunkWriter
-            if command.kind is _PUT or command.kind is _UPDATE:
-                end = ChunkReader(segments, peer, self._between_bytes_timeout_s)
-            else:
-                end = ChunkWriter(segments, peer, self._between_bytes_timeout_s, self._identity)
-            clean = self._handle(command, end, peer)
-        finally:
-            if clean:
-                self._attachments.put_back(segments)
-            else:
-                self._attachments.drop(segments)
-
-    def _handle(self, command: Command, end: ChunkReader | ChunkWriter, peer: PeerLiveness) -> bool:
+    def _handle(self, command: Command, segments: Sequence[Segment], peer: PeerLiveness) -> bool:
         """Have the handler execute the command; returns whether it did."""
         handler, kind = self._handler, command.kind
+        end: ChunkReader | ChunkWriter
         error: Exception | None = None
         chunk_count = 0
         try:
-            if isinstance(end, ChunkReader):
-                (handler.put if kind is _PUT else handler.update)(command, end)
+            if kind is _PUT or kind is _UPDATE:
+                end = reader = ChunkReader(segments, peer, self._between_bytes_timeout_s)
+                (handler.put if kind is _PUT else handler.update)(command, reader)
             else:
+                end = writer = ChunkWriter(segments, peer, self._between_bytes_timeout_s, self._identity)
                 if kind is _GET:
-                    handler.get(command, end)
+                    handler.get(command, writer)
                 else:
-                    end.answer_empty(handler.purge(command) if kind is CommandKind.PURGE else 0)
-                chunk_count = end.posted
+                    writer.answer_empty(handler.purge(command) if kind is CommandKind.PURGE else 0)
+                chunk_count = writer.posted
         except Exception as raised:  # noqa: BLE001 - reported to the client and logged
             error = raised
         if error is not None or not end.answered:
@@ -269,7 +248,7 @@ class ChannelServer:
                 with suppress(ShmChannelError):
                     tell(PEER_CHECK_SECONDS)
             raise error
-        self._failed.add()
+        self._count("failed")
         if isinstance(error, NotImplementedError):
             self._log_now_and_then("command refused", error)
         else:
@@ -277,13 +256,15 @@ class ChannelServer:
             log.error("handler failed", exc_info=error, extra=facts)
         tell(self._between_bytes_timeout_s)
 
+    def _count(self, event: str) -> None:
+        with self._lock:
+            self._counts[event] += 1
+
     def _log_now_and_then(self, event: str, error: Exception) -> None:
         now = monotonic_ns()
         if now >= self._next_log_ns:
             self._next_log_ns = now + LOG_INTERVAL_NS
-            log.warning(
-                event, extra={"reason": str(error), "malformed": self._malformed.total, "broken": self._broken.total}
-            )
+            log.warning(event, extra={"reason": str(error), **self._counts})
 
     def sweep(self) -> None:
         """Forget the segments of askers that are gone and PUTs that have waited too long; for housekeeping."""
@@ -294,10 +275,10 @@ class ChannelServer:
         """A snapshot."""
         return ServerStats(
             served_total=self._served_total,
-            malformed_total=self._malformed.total,
-            expired_total=self._expired.total,
-            broken_total=self._broken.total,
-            failed_total=self._failed.total,
+            malformed_total=self._counts["malformed"],
+            expired_total=self._counts["expired"],
+            broken_total=self._counts["broken"],
+            failed_total=self._counts["failed"],
             chunks_total=self._chunks_total,
             attached=self._attachments.count,
         )

@@ -62,7 +62,7 @@ class HotTableMachine(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        self.hot_table.publisher.clear()
+        self.hot_table.publisher.drop_prefix(b"")
         self.changed(*_KEYS)
 
     def changed(self, *keys: bytes) -> None:

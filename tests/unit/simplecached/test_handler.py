@@ -615,7 +615,7 @@ def test_changed_file(store: MemoryStore, tmp_path: Path) -> None:
     static = StaticDirectory(str(tmp_path))
     with on_a_hot_table(store, static) as (client, hot_table):
         assert published(client, hot_table, b"/hot").body == b"old"
-        hot_table.publisher.clear()
+        hot_table.publisher.drop_prefix(b"")
         path.write_bytes(b"newer")
         assert fetch(client, b"/hot")[1] == b"newer"
         assert published(client, hot_table, b"/hot").body == b"newer"

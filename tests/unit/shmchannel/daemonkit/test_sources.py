@@ -154,8 +154,8 @@ def test_any_text_loads_or_is_refused_with_its_source(name: str, text: str) -> N
         pytest.param(
             ["--bar-color", "red"],
             {},
-            "bar_color: 'red' from flag --bar-color is refused; allowed: colour or --colour, the new name of this"
-            " setting (change or leave out --bar-color)",
+            "bar_color: 'red' from flag --bar-color is refused; allowed: colour, the new name of this"
+            " setting, or --colour (change or leave out --bar-color)",
             id="flag",
         ),
         pytest.param(["--hue=red"], {}, "hue: 'red' from flag --hue is refused; allowed: colour", id="another"),

@@ -182,19 +182,19 @@ def test_drop_prefix_and_clear(hot_table: HotTable) -> None:
         assert hot_table.put(key, 1, BODY)
     hot_table.publisher.drop_prefix(b"/a/")
     assert [hot_table.reader.get(key) is None for key in keys] == [True, True, False]
-    hot_table.publisher.clear()
+    hot_table.publisher.drop_prefix(b"")
     assert all(hot_table.reader.get(key) is None for key in keys)
     assert hot_table.publisher.stats().dropped_total == 3
 
 
-@pytest.mark.parametrize("way", ["drop", "drop_prefix", "clear"])
+@pytest.mark.parametrize("way", ["drop", "drop_prefix", "all"])
 def test_drop_between_look_up_and_publish(hot_table: HotTable, way: str) -> None:
     """The object that was found may be the one that was removed."""
     token = hot_table.publisher.begin()
     {
         "drop": lambda: hot_table.publisher.drop(KEY),
         "drop_prefix": lambda: hot_table.publisher.drop_prefix(b"/k"),
-        "clear": hot_table.publisher.clear,
+        "all": lambda: hot_table.publisher.drop_prefix(b""),
     }[way]()
     assert not publish(hot_table.publisher, token, KEY, 1, BODY, read_into=fails), "not even read"
     assert hot_table.reader.get(KEY) is None
@@ -249,7 +249,7 @@ def test_after_close(hot_table: HotTable) -> None:
     hot_table.publisher.close()
     assert not publish(hot_table.publisher, token, KEY, 1, BODY)
     hot_table.publisher.drop(KEY)
-    hot_table.publisher.clear()
+    hot_table.publisher.drop_prefix(b"")
 
 
 def test_close_while_a_body_is_read(hot_table: HotTable) -> None:
