@@ -32,14 +32,6 @@ class UsageError(ShmChannelError):
     """The caller's bug; not meant to be caught."""
 
 
-class ClosedError(UsageError):
-    """The object was used after close()."""
-
-
-class LeaseError(UsageError):
-    """A lease was used in a way its state does not allow."""
-
-
 class ResourceError(ShmChannelError):
     """The operating system refused; `errno` says why, and so does the text."""
 
@@ -88,7 +80,7 @@ class RequestFailed(PeerError):
 
 
 class LayoutMismatch(PeerError):
-    """The block is not a segment of this layout version, or its numbers do not match its size."""
+    """The block is not published, not of this layout version, or its numbers do not match its size."""
 
 
 class VersionMismatch(PeerError):
@@ -100,10 +92,6 @@ class VersionMismatch(PeerError):
         super().__init__(f"{who} speaks version {theirs} of the commands, and this process version {ours}")
         self.theirs = theirs
         self.ours = ours
-
-
-class NotPublished(ShmChannelError):
-    """Opened before the owner finished: retry within the deadline."""
 
 
 class ChannelTimeout(ShmChannelError, TimeoutError):

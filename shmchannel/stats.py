@@ -15,7 +15,6 @@ class PoolStats:
 
     segments_total: int
     segments_leased: int
-    segment_bytes: int
     waiting: int
     leases_total: int
     widest_lease: int

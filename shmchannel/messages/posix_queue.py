@@ -12,7 +12,7 @@ import errno
 import os
 import resource
 import select
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import monotonic_ns
 from typing import Protocol, Self
 
@@ -47,14 +47,10 @@ WAKE = os.urandom(16)
 _FULL = frozenset({errno.ETIMEDOUT, errno.EINTR})
 
 
-class _TimeSpec(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
-_LONG_AGO = _TimeSpec(0, 0)
+_LONG_AGO = bytes(16)  # a struct timespec
 # A send that need not wait keeps the GIL: releasing it costs more than the call. posix_ipc always releases it.
 _mq_timedsend = ctypes.PyDLL(None, use_errno=True).mq_timedsend
-_mq_timedsend.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.POINTER(_TimeSpec)]
+_mq_timedsend.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_char_p]
 
 
 def _take_over(name: str) -> ProcessGuard:
@@ -363,7 +359,5 @@ class CommandSender:
         """Close both ends' handles; may be called twice."""
         self._watch.close()
         self._fd = -1  # the number may soon be another file's
-        try:
+        with suppress(posix_ipc.Error):
             self._queue.close()
-        except posix_ipc.Error:
-            return

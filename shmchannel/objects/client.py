@@ -44,9 +44,8 @@ from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
 from shmchannel.objects.width_hints import WidthHints
 from shmchannel.process.identity import own_identity
 from shmchannel.streams.admission import Ticket
-from shmchannel.streams.layout import ObjectFacts
+from shmchannel.streams.layout import ObjectFacts, SegmentRef
 from shmchannel.streams.pool import Lease, SegmentPool
-from shmchannel.streams.segment_ref import SegmentRef
 from shmchannel.streams.transfer import COMPLETE, STREAMING
 
 BETWEEN_BYTES_TIMEOUT_SECONDS = 30.0

@@ -25,8 +25,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from shmchannel.errors import CommandError
-from shmchannel.streams.layout import PREAMBLE_BYTES_MAX
-from shmchannel.streams.segment_ref import SEGMENTS_MAX, SegmentRef
+from shmchannel.streams.layout import PREAMBLE_BYTES_MAX, SEGMENTS_MAX, SegmentRef
 
 KEY_BYTES_MAX = 4096
 METADATA_BYTES_MAX = PREAMBLE_BYTES_MAX

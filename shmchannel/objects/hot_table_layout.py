@@ -35,7 +35,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-from shmchannel.errors import LayoutMismatch, NotPublished, UsageError
+from shmchannel.errors import LayoutMismatch, UsageError
 
 MAGIC = 0x31_4C_48_53_46_47_01  # "\x01GFSHL1" in little-endian order
 LAYOUT_VERSION = 2
@@ -131,13 +131,12 @@ def check_hot_table_header(header: bytes, mapped_bytes: int) -> None:
     """Check the first bytes of a block against the layout and the size of the block.
 
     Raises:
-        NotPublished: the magic is not there yet.
-        LayoutMismatch: another layout, or not a hot table.
+        LayoutMismatch: not published yet, another layout, or not a hot table.
     """
     if len(header) < _HEADER.size or not HOT_TABLE_BYTES_MIN <= mapped_bytes <= HOT_TABLE_BYTES_MAX:
         raise LayoutMismatch(f"a block of {mapped_bytes} bytes is not a hot table")
     magic, *rest = _HEADER.unpack_from(header)
     if magic == 0:
-        raise NotPublished("the hot table is not published yet")
+        raise LayoutMismatch("the hot table is not published yet")
     if magic != MAGIC or tuple(rest) != header_words(mapped_bytes):
         raise LayoutMismatch(f"a hot table of magic {magic:#x} and {rest} does not fit a block of {mapped_bytes} bytes")

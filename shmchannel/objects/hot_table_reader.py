@@ -69,7 +69,7 @@ class HotTableReader:
     __slots__ = ("_block", "_set_count")
 
     def __init__(self, block: mmap.mmap) -> None:
-        """Take over a mapped hot table after checking its header; raises NotPublished or LayoutMismatch."""
+        """Take over a mapped hot table after checking its header; raises LayoutMismatch."""
         check_hot_table_header(block[:HOT_TABLE_HEADER_BYTES], len(block))
         self._block = block
         self._set_count = cells_in(len(block)) // 2
@@ -80,7 +80,7 @@ class HotTableReader:
 
         Raises:
             NameMissing, AccessDenied: there is none, or it is another user's.
-            NotPublished, LayoutMismatch: its header does not fit; nothing stays mapped.
+            LayoutMismatch: its header does not fit; nothing stays mapped.
         """
         name = hot_table_name(queue_name)
         with os_errors(f"attach hot table {name}"):

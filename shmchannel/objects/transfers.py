@@ -94,7 +94,7 @@ class IncomingTransfer(ChunkReader, _Leased):
     @property
     def chunk_capacity(self) -> int:
         """The capacity of one chunk in bytes."""
-        return self.lease.segments[0].chunk_capacity
+        return self.ring[0].chunk_capacity
 
     @property
     def long_bytes(self) -> int:
@@ -103,11 +103,11 @@ class IncomingTransfer(ChunkReader, _Leased):
 
     def could_widen(self, bytes_left: int) -> bool:
         """Whether a new request for the rest would get a much wider lease; a few comparisons."""
-        return self.lease.could_grow(bytes_left // self.lease.segments[0].chunk_capacity) and self.may_ask_again
+        return self.lease.could_grow(bytes_left // self.ring[0].chunk_capacity) and self.may_ask_again
 
     def should_enqueue(self, bytes_left: int) -> bool:
         """Whether the rest is long enough to need a ticket, and none is free; a few comparisons."""
-        return self.lease.should_enqueue(bytes_left // self.lease.segments[0].chunk_capacity) and self.may_ask_again
+        return self.lease.should_enqueue(bytes_left // self.ring[0].chunk_capacity) and self.may_ask_again
 
     @property
     def ticket_wanted(self) -> bool:
@@ -207,14 +207,14 @@ class OutgoingTransfer(ChunkWriter, _Leased):
             UsageError: `read_into` returned less than is available; the fill is over too.
         """
         while not self.state.ended:
-            length = min(self.segment.chunk_capacity, self._size_bytes - self.position)
+            length = min(self.ring[0].chunk_capacity, self._size_bytes - self.position)
             if self.position + length > available_bytes:
                 return
-            if not (self.take_turn() if wait else self.try_turn()):
+            if not self.take_turn(wait=wait):
                 if not self.state.ended:
                     self._check_cache()
                 return
-            done = read_into((self.segment.chunk[:length],), self.position) if length else 0
+            done = read_into((self.ring[0].chunk[:length],), self.position) if length else 0
             if done != length:
                 raise UsageError(f"the source gave {done} of {length} bytes that were said to be available")
             self.position += length

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import closing
 from time import sleep
 from typing import Self
 
@@ -72,13 +73,10 @@ def read_holder(path: str) -> int | None:
 def read_ready(path: str) -> bool:
     """Whether a process that accepts new work holds the guard at `path` now."""
     try:
-        watch = GuardWatch(path)
+        with closing(GuardWatch(path)) as watch:
+            return watch.ready()
     except ResourceError:
         return False
-    try:
-        return watch.ready()
-    finally:
-        watch.close()
 
 
 class ProcessGuard:

@@ -10,27 +10,18 @@ gf-queue-cache_request_q.guard     the guard of that queue
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from shmchannel.errors import UsageError
 
 SHM_DIRECTORY = "/dev/shm"  # noqa: S108 - where the kernel keeps the names; not a temporary file
 DEFAULT_QUEUE_NAME = "/cache_request_q"
 
-_POOL = r"gf-(?P<pid>[1-9][0-9]{0,9})-(?P<nonce>[0-9a-f]{8})"
-_SEGMENT = re.compile(rf"/(?P<pool>{_POOL})-(?P<index>0|[1-9][0-9]{{0,18}})")
+_POOL = r"gf-[1-9][0-9]{0,9}-[0-9a-f]{8}"
+_SEGMENT = re.compile(rf"/(?P<pool>{_POOL})-(0|[1-9][0-9]{{0,18}})")
 _POOL_GUARD = re.compile(rf"(?P<pool>{_POOL})\.guard")
 _QUEUE = re.compile(r"/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _HOT_TABLE = re.compile(r"/gf-hot-table-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})")
 _QUEUE_GUARD = re.compile(r"gf-queue-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})\.guard")
-
-
-class SegmentName(NamedTuple):
-    """The parts of a segment's name."""
-
-    pool: str
-    pid: int
-    number: int
 
 
 def pool_name(pid: int, nonce: str) -> str:
@@ -43,10 +34,10 @@ def segment_name(pool: str, index: int) -> str:
     return f"/{pool}-{index}"
 
 
-def parse_segment_name(name: str) -> SegmentName | None:
-    """Parse a segment's name; None if it is not one."""
+def parse_segment_name(name: str) -> str | None:
+    """The pool that a segment belongs to; None if it is not a segment's name."""
     match = _SEGMENT.fullmatch(name)
-    return SegmentName(match["pool"], int(match["pid"]), int(match["index"])) if match else None
+    return match["pool"] if match else None
 
 
 def pool_guard_path(pool: str) -> str:

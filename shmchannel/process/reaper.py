@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
 
 import posix_ipc
 
@@ -18,7 +18,6 @@ from shmchannel.errors import ResourceError
 from shmchannel.process.guard import GuardWatch, ProcessGuard, read_holder
 from shmchannel.process.naming import (
     SHM_DIRECTORY,
-    hot_table_name,
     parse_hot_table_name,
     parse_pool_guard,
     parse_queue_guard,
@@ -29,6 +28,9 @@ from shmchannel.process.naming import (
 )
 
 log = logging.getLogger(__name__)
+
+_DIRECTORIES = {"queue": "/dev/mqueue"}
+"""Of kinds of names that are not in SHM_DIRECTORY."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,45 +44,33 @@ class FoundName:
     alive: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Group:
-    """All names protected by one guard."""
+    """What was found of the names that one guard protects, each with its kind; `pid` is that in the names."""
 
     guard_path: str
-    guarded: bool
     pid: int | None
-    segments: tuple[str, ...] = ()
-    hot_table: str | None = None
-    queue: str | None = None
-
-    @property
-    def blocks(self) -> list[tuple[str, str]]:
-        """The possible names in shared memory, each with its kind."""
-        named = [(name, "segment") for name in self.segments]
-        return named if self.hot_table is None else [*named, (self.hot_table, "hot table")]
+    guarded: bool = False
+    kinds: dict[str, str] = field(default_factory=dict)
 
     def unlink(self) -> set[str]:
         """Remove all but the guard; returns the names that belong to another user and stay."""
-        kept = {name for name, _ in self.blocks if not unlink_memory(name)}
-        if self.queue is not None and not unlink_queue(self.queue):
-            kept.add(self.queue)
-        return kept
+        return {
+            name
+            for name, kind in self.kinds.items()
+            if not (unlink_queue(name) if kind == "queue" else unlink_memory(name))
+        }
 
     def found(self, *, alive: bool) -> list[FoundName]:
         pid = read_holder(self.guard_path) or self.pid
-        rows = [
-            FoundName(path=f"{SHM_DIRECTORY}{name}", name=name, kind=kind, owner_pid=pid, alive=alive)
-            for name, kind in self.blocks
-            if os.path.exists(f"{SHM_DIRECTORY}{name}")
+        places = [(f"{_DIRECTORIES.get(kind, SHM_DIRECTORY)}{name}", name, kind) for name, kind in self.kinds.items()]
+        if self.guarded:
+            places.append((self.guard_path, os.path.basename(self.guard_path), "guard"))
+        return [
+            FoundName(path=path, name=name, kind=kind, owner_pid=pid, alive=alive)
+            for path, name, kind in places
+            if (_queue_exists(name) if kind == "queue" else os.path.exists(path))
         ]
-        if self.queue is not None and _queue_exists(self.queue):
-            rows.append(
-                FoundName(path=f"/dev/mqueue{self.queue}", name=self.queue, kind="queue", owner_pid=pid, alive=alive)
-            )
-        if self.guarded and os.path.exists(self.guard_path):
-            name = os.path.basename(self.guard_path)
-            rows.append(FoundName(path=self.guard_path, name=name, kind="guard", owner_pid=pid, alive=alive))
-        return rows
 
 
 def survey() -> list[FoundName]:
@@ -103,12 +93,10 @@ def sweep(*, dry_run: bool = False) -> list[FoundName]:
         except ResourceError as error:  # another sweeper won, a new owner started, or it belongs to another user
             log.debug("left alone", extra={"guard": group.guard_path, "reason": str(error)})
             continue
-        try:
+        with closing(guard):
             found = group.found(alive=False)
             kept = group.unlink()
             removed += [row for row in found if row.name not in kept]
-        finally:
-            guard.close()
     return removed
 
 
@@ -143,40 +131,30 @@ def _queue_exists(name: str) -> bool:
 
 def _alive(guard_path: str) -> bool:
     try:
-        watch = GuardWatch(guard_path)
+        with closing(GuardWatch(guard_path)) as watch:
+            return watch.alive()
     except ResourceError:
         # No guard: its owner is gone (the guard is created first and removed last). Another user's: left alone.
         return os.path.exists(guard_path)
-    try:
-        return watch.alive()
-    finally:
-        watch.close()
 
 
-def _groups() -> list[_Group]:
-    segments: dict[str, list[str]] = defaultdict(list)
-    guarded: set[str] = set()
-    hot_tables: set[str] = set()
-    groups: list[_Group] = []
+def _groups() -> Iterable[_Group]:
+    groups: dict[str, _Group] = {}
     for file_name in sorted(os.listdir(SHM_DIRECTORY)):
-        if not file_name.startswith("gf-"):
+        name = f"/{file_name}"
+        pool = parse_segment_name(name) or parse_pool_guard(file_name)
+        queue = parse_queue_guard(file_name) or parse_hot_table_name(name)
+        if pool is not None:
+            guard_path, pid, kind = pool_guard_path(pool), pid_of_pool(pool), "segment"
+        elif queue is not None:
+            guard_path, pid, kind = queue_guard_path(queue), None, "hot table"
+        else:
             continue
-        if (segment := parse_segment_name(f"/{file_name}")) is not None:
-            segments[segment.pool].append(f"/{file_name}")
-        elif (pool := parse_pool_guard(file_name)) is not None:
-            segments.setdefault(pool, [])
-            guarded.add(pool)
-        elif (queue := parse_queue_guard(file_name)) is not None:
-            guarded.add(queue)
-            groups.append(_Group(queue_guard_path(queue), True, None, hot_table=hot_table_name(queue), queue=queue))
-        elif (queue := parse_hot_table_name(f"/{file_name}")) is not None:
-            hot_tables.add(queue)
-    # Without its guard a hot table is a leftover, and what the queue of that name is nobody can tell.
-    groups += [
-        _Group(queue_guard_path(queue), False, None, hot_table=hot_table_name(queue)) for queue in hot_tables - guarded
-    ]
-    groups += [
-        _Group(pool_guard_path(pool), pool in guarded, pid_of_pool(pool), tuple(names))
-        for pool, names in segments.items()
-    ]
-    return groups
+        group = groups.setdefault(guard_path, _Group(guard_path, pid))
+        if guard_path != f"{SHM_DIRECTORY}{name}":
+            group.kinds[name] = kind
+        else:
+            group.guarded = True
+            if queue is not None:  # without its guard, what the queue of that name is nobody can tell
+                group.kinds[queue] = "queue"
+    return groups.values()

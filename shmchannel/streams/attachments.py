@@ -19,8 +19,8 @@ from typing import Protocol
 from shmchannel.errors import OUT_OF_DESCRIPTORS, LimitReached, PeerGone, PeerProtocolError, ResourceError
 from shmchannel.process.guard import GuardWatch
 from shmchannel.process.naming import parse_segment_name, pool_guard_path
+from shmchannel.streams.layout import SegmentRef
 from shmchannel.streams.segment import Segment
-from shmchannel.streams.segment_ref import SegmentRef
 from shmchannel.sync.semaphore import PeerLiveness
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,6 @@ def _watch_guard(pool: str) -> PeerWatch:
     return GuardWatch(pool_guard_path(pool))
 
 
-def _no_room() -> bool:
-    return False
-
-
 class AttachmentTable:
     """Segments by wire name and the watches of their pools' owners.
 
@@ -56,7 +52,7 @@ class AttachmentTable:
     def __init__(
         self,
         kept_max: int = KEPT_MAX,
-        make_room: Callable[[], bool] = _no_room,
+        make_room: Callable[[], bool] = lambda: False,
         *,
         segment_type: type[Segment] = Segment,
         open_watch: Callable[[str], PeerWatch] = _watch_guard,
@@ -75,7 +71,7 @@ class AttachmentTable:
 
         Raises:
             PeerProtocolError: a bad name, size or generation, a name twice, or names of two pools.
-            PeerGone, ResourceError, NotPublished, LayoutMismatch: it cannot be attached.
+            PeerGone, ResourceError, LayoutMismatch: it cannot be attached.
         """
         taken: list[Segment] = []
         try:
@@ -136,19 +132,19 @@ class AttachmentTable:
             self._watches.clear()
 
     def _attach(self, wire_name: bytes) -> Segment:
-        parsed = parse_segment_name(wire_name.decode("ascii", "replace"))
-        if parsed is None:
+        pool = parse_segment_name(wire_name.decode("ascii", "replace"))
+        if pool is None:
             raise PeerProtocolError(f"{wire_name!r} is not a segment name")
         surplus = len(self._pools) + len(self._watches) + 1 - self._kept_max
         if surplus > 0:
             self._drop_oldest(surplus)
         try:
-            segment = self._map(parsed.pool, wire_name)
+            segment = self._map(pool, wire_name)
         except LimitReached as error:
             if error.errno not in OUT_OF_DESCRIPTORS or not (self._make_room() or self._drop_oldest(_DROPPED_AT_ONCE)):
                 raise
-            segment = self._map(parsed.pool, wire_name)
-        self._pools[segment] = parsed.pool
+            segment = self._map(pool, wire_name)
+        self._pools[segment] = pool
         return segment
 
     def _map(self, pool: str, wire_name: bytes) -> Segment:

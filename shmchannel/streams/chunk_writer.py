@@ -8,7 +8,6 @@ from shmchannel import faults
 from shmchannel.deadline import Deadline
 from shmchannel.process.identity import ProcessIdentity
 from shmchannel.streams.layout import (
-    CANCELLED,
     ERROR,
     FAILED,
     FLAGGED,
@@ -17,11 +16,10 @@ from shmchannel.streams.layout import (
     OK,
     OTHER_VERSION,
     PREAMBLE,
-    RELEASED,
     ObjectFacts,
 )
 from shmchannel.streams.segment import Segment
-from shmchannel.streams.transfer import STREAMING, ProducerAction, ProducerTransfer, TransferState
+from shmchannel.streams.transfer import STREAMING, ProducerTransfer, TransferState
 from shmchannel.sync.semaphore import PeerLiveness, next_look
 
 ReadInto = Callable[[Sequence[memoryview], int], int]
@@ -31,20 +29,13 @@ Returns the number of bytes written, 0 at the end. Copies without the GIL.
 """
 
 
-class ChunkWriter:
-    """The producing end; `posted` counts the chunks handed over."""
+class ChunkWriter(ProducerTransfer[Segment]):
+    """The producing end; `posted` counts the chunks handed over.
 
-    __slots__ = (
-        "_between_bytes_timeout_s",
-        "_has_turn",
-        "_identity",
-        "_peer",
-        "_segment",
-        "_segments",
-        "_transfer",
-        "_until",
-        "posted",
-    )
+    Between take_turn() and post() the chunk of the current segment, `ring[0]`, is the producer's to write.
+    """
+
+    __slots__ = ("_between_bytes_timeout_s", "_has_turn", "_identity", "_peer", "_until", "posted")
 
     def __init__(
         self,
@@ -55,19 +46,17 @@ class ChunkWriter:
         until: Deadline | None = None,
     ) -> None:
         """Each wait ends after `between_bytes_timeout_s` seconds, and all of them at the deadline, if any."""
-        self._segments = segments
+        super().__init__(segments)
         self._peer = peer
         self._between_bytes_timeout_s = between_bytes_timeout_s
         self._until = until
         self._identity = identity
-        self._transfer = ProducerTransfer(len(segments))
-        self._segment = segments[0]
         self._has_turn = False
         self.posted = 0
 
     def begin(self, facts: ObjectFacts) -> None:
         """Set the object's facts, which are sent with the first chunk."""
-        self._segments[0].header.write_object(*facts, self._identity)
+        self.ring[0].header.write_object(*facts, self._identity)
 
     def send(
         self, read_into: ReadInto, offset: int, end: int, preamble: bytes = b"", *, flagged: bool = False
@@ -84,8 +73,8 @@ class ChunkWriter:
         """
         if preamble:
             self.send_preamble(preamble, flagged=flagged)
-            if self._transfer.state.ended:
-                return self._transfer.state
+            if self.state.ended:
+                return self.state
         return self._send_body(read_into, offset, end, fresh=not preamble)
 
     def send_preamble(self, preamble: bytes, *, flagged: bool = False) -> None:
@@ -93,16 +82,15 @@ class ChunkWriter:
         sent = 0
         flags = PREAMBLE | FLAGGED if flagged else PREAMBLE
         while sent < len(preamble) and self.take_turn():
-            length = min(len(preamble) - sent, self._segment.chunk_capacity)
-            self._segment.chunk[:length] = preamble[sent : sent + length]
+            segment = self.ring[0]
+            length = min(len(preamble) - sent, segment.chunk_capacity)
+            segment.chunk[:length] = preamble[sent : sent + length]
             self.post(OK, length, sent, flags)
             sent += length
 
     def _send_body(self, read_into: ReadInto, offset: int, end: int, *, fresh: bool) -> TransferState:
         """What take_turn() and post() do, in one frame: a body has thousands of chunks."""
-        transfer = self._transfer
-        ring = transfer.ring
-        segment = self._segment
+        ring, segment = self.ring, self.ring[0]
         armed, look = faults.ARMED, next_look()
         while True:
             space_available = segment.space_available
@@ -110,9 +98,9 @@ class ChunkWriter:
                 space_available.wait(self._between_bytes_timeout_s, self._peer)
                 look = next_look()
             if segment.header.read_request() and not self._may_fill():
-                if transfer.state is TransferState.CANCELLED:
-                    return transfer.state
-                segment = self._segment
+                if self.state is TransferState.CANCELLED:
+                    return self.state
+                segment = ring[0]
                 continue
             left = end - offset
             try:
@@ -126,7 +114,7 @@ class ChunkWriter:
             if not length:  # the file is shorter than announced
                 self._has_turn = True
                 self.fail()
-                return transfer.state
+                return self.state
             if armed and fresh and offset:
                 faults.reach("cache.streaming")
             segment.header.write_chunk(OK, length, offset, 0)
@@ -135,9 +123,10 @@ class ChunkWriter:
             if armed and not offset:
                 faults.reach("cache.first_chunk")
             offset += length
-            self._segment = segment = self._segments[ring.advance()]
+            ring.rotate(-1)
+            segment = ring[0]
         self.post(OK, length, offset, LAST)
-        return transfer.state
+        return self.state
 
     def refuse(self, *, flagged: bool = False) -> None:
         """Answer that there is no such object: one terminal chunk and no body, with the user flag or without."""
@@ -157,7 +146,7 @@ class ChunkWriter:
         self._end(FAILED, LAST | ERROR, limit_s)
 
     def _end(self, status: int, flags: int, limit_s: float | None = None) -> None:
-        if not self._transfer.state.ended and (self._has_turn or self.take_turn(limit_s)):
+        if not self.state.ended and (self._has_turn or self.take_turn(limit_s)):
             self.post(status, 0, 0, flags)
 
     def _limit_s(self) -> float:
@@ -167,74 +156,53 @@ class ChunkWriter:
             else min(self._between_bytes_timeout_s, self._until.remaining())
         )
 
-    def take_turn(self, limit_s: float | None = None) -> bool:
-        """Move to the next segment to fill, waiting for its space; False if the consumer cancelled."""
-        while True:
-            segment = self._segment
-            segment.space_available.take(self._limit_s() if limit_s is None else limit_s, self._peer)
-            if not segment.header.read_request() or self._may_fill():
-                self._has_turn = True
-                return True
-            if self._transfer.state is TransferState.CANCELLED:
-                return False
+    def take_turn(self, limit_s: float | None = None, *, wait: bool = True) -> bool:
+        """Wait for the space of the next segment to fill; False if the consumer cancelled.
 
-    def try_turn(self) -> bool:
-        """As take_turn() without waiting: also False if there is no space now."""
-        while self._segment.space_available.try_take():
+        Without `wait` it never waits, and is also False if there is no space now.
+        """
+        while True:
+            space_available = self.ring[0].space_available
+            if not space_available.try_take():
+                if not wait:
+                    return False
+                space_available.wait(self._limit_s() if limit_s is None else limit_s, self._peer)
             if self._may_fill():
                 self._has_turn = True
                 return True
-            if self._transfer.state is TransferState.CANCELLED:
+            if self.state is TransferState.CANCELLED:
                 return False
-        return False
 
     def _may_fill(self) -> bool:
-        request = self._segment.header.read_request()
+        segment = self.ring[0]
+        request = segment.header.read_request()
         if not request:
             return True
-        if self._transfer.action(request) is ProducerAction.CANCEL:
-            self._segment.header.write_chunk(CANCELLED, 0, 0, LAST)
-            self._segment.data_available.post()
-            return False
-        self._segment.header.write_chunk(OK, 0, 0, RELEASED)
-        self._segment.data_available.post()
-        self._segment = self._segments[self._transfer.ring.drop()]
+        status, flags = self.comply(request)
+        segment.header.write_chunk(status, 0, 0, flags)
+        segment.data_available.post()
         return False
-
-    @property
-    def state(self) -> TransferState:
-        """The state of the transfer."""
-        return self._transfer.state
 
     @property
     def answered(self) -> bool:
         """Whether the last chunk has been handed over, whatever it says, or the consumer has cancelled."""
-        return self._transfer.state is not STREAMING
-
-    @property
-    def paused(self) -> bool:
-        """True when the consumer cancelled in order to ask for the rest later."""
-        return self._transfer.paused
-
-    @property
-    def segment(self) -> Segment:
-        """The current segment; between take_turn() and post() its chunk is the producer's to write."""
-        return self._segment
+        return self.state is not STREAMING
 
     def post(self, status: int, length: int, offset: int, flags: int) -> None:
         """Hand over the filled chunk and move to the next segment, unless it was the last chunk."""
-        segment = self._segment
+        segment = self.ring[0]
         segment.header.write_chunk(status, length, offset, flags)
         segment.data_available.post()
         self.posted += 1
         self._has_turn = False
-        self._segment = self._segments[self._transfer.hand_over(status, flags)]
+        self.hand_over(status, flags)
 
     def wait_acknowledged(self, limit_s: float | None = None) -> bool:
         """After the terminal chunk, in segments of one's own: wait for the answer; True when the object was stored."""
-        self._segment.space_available.take(self._limit_s() if limit_s is None else limit_s, self._peer)
-        stored = self._segment.header.read_request() == 0
-        self._segment.space_available.post()
+        segment = self.ring[0]
+        segment.space_available.take(self._limit_s() if limit_s is None else limit_s, self._peer)
+        stored = segment.header.read_request() == 0
+        segment.space_available.post()
         return stored
 
     def abandon(self) -> None:
@@ -244,8 +212,7 @@ class ChunkWriter:
         here, so each one says FAILED: nothing that a consumer reads while this is written makes a whole object of a
         part.
         """
-        for number in self._transfer.ring.numbers:  # returned segments serve others by now
-            segment = self._segments[number]
+        for segment in self.ring:  # returned segments serve others by now
             segment.header.write_chunk(FAILED, 0, 0, LAST | ERROR)
             segment.data_available.post()
 

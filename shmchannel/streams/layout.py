@@ -1,4 +1,4 @@
-"""PURE: the byte layout of a segment, written once (normative text: docs/protocol.md 3).
+"""PURE: the byte layout of a segment, written once (normative text: docs/protocol.md 3), and how a message names one.
 
     off  size  field                                                  written by
       0     8  magic                                                  owner, LAST: its arrival publishes the segment
@@ -30,10 +30,9 @@ Fields are written through a cast view, never struct.pack_into (it zeroes the ta
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
-from shmchannel.errors import LayoutMismatch, NotPublished
+from shmchannel.errors import LayoutMismatch
 from shmchannel.process.identity import ProcessIdentity
 
 MAGIC = 0x31_4D_47_45_53_46_47_01  # "\x01GFSEGM1" in little-endian order
@@ -42,6 +41,8 @@ CACHE_LINE_BYTES = 64
 HEADER_BYTES = 384
 SEGMENT_BYTES_MIN = 512
 SEGMENT_BYTES_MAX = 1 << 32
+SEGMENTS_MAX = 64
+"""Maximum number of segments that one message names."""
 PREAMBLE_BYTES_MAX = 65_536
 SEM_BYTES = 32
 
@@ -59,38 +60,21 @@ assert HEADER_BYTES % CACHE_LINE_BYTES == 0
 assert DATA_AVAILABLE_OFFSET + SEM_BYTES == SPACE_AVAILABLE_OFFSET
 
 
-class ChunkStatus(IntEnum):
-    """The producer's status of a chunk. All-zero memory is not a status."""
-
-    OK = 1
-    NOT_FOUND = 2
-    FAILED = 3
-    CANCELLED = 4
-    OTHER_VERSION = 5
-
-
-class ChunkFlag(IntFlag):
-    """Flags of the producer's line."""
-
-    LAST = 1
-    ERROR = 2
-    RELEASED = 4
-    PREAMBLE = 8
-    FLAGGED = 16
+# Plain integers: an enum operation costs more than the rest of a check. All-zero memory is no status.
+OK, NOT_FOUND, FAILED, CANCELLED, OTHER_VERSION = 1, 2, 3, 4, 5
+"""The producer's status of a chunk."""
+LAST, ERROR, RELEASED, PREAMBLE, FLAGGED = 1, 2, 4, 8, 16
+"""Flags of the producer's line."""
+CANCEL, RELEASE, PAUSE = 1, 2, 4
+"""Flags of the consumer's line."""
 
 
-class ConsumerFlag(IntFlag):
-    """Flags of the consumer's line."""
+class SegmentRef(NamedTuple):
+    """How a message refers to a segment of its sender: name, the generation it was prepared for, size in bytes."""
 
-    CANCEL = 1
-    RELEASE = 2
-    PAUSE = 4
-
-
-# The hot path compares plain integers: an enum operation costs more than the rest of the check.
-OK, NOT_FOUND, FAILED, CANCELLED, OTHER_VERSION = (int(status) for status in ChunkStatus)
-LAST, ERROR, RELEASED, PREAMBLE, FLAGGED = (int(flag) for flag in ChunkFlag)
-CANCEL, RELEASE, PAUSE = (int(flag) for flag in ConsumerFlag)
+    name: bytes
+    generation: int
+    segment_bytes: int
 
 
 class ObjectFacts(NamedTuple):
@@ -141,12 +125,11 @@ class SegmentHeader:
         """Attacher: compare magic, version, size and capacity with the size of the mapped block.
 
         Raises:
-            NotPublished: the magic is not there yet.
-            LayoutMismatch: something else is.
+            LayoutMismatch: not published yet, or not a segment of this layout.
         """
         magic, version, size, capacity = self._words[:4]
         if magic == 0:
-            raise NotPublished("the segment is not published yet")
+            raise LayoutMismatch("the segment is not published yet")
         if (magic, version) != (MAGIC, LAYOUT_VERSION):
             raise LayoutMismatch(f"magic {magic:#x} version {version}, expected {MAGIC:#x} version {LAYOUT_VERSION}")
         if size != mapped_bytes or capacity != size - HEADER_BYTES or size < SEGMENT_BYTES_MIN:
@@ -165,12 +148,6 @@ class SegmentHeader:
     def generation(self) -> int:
         """How many transfers this segment has been prepared for."""
         return self._words[_GENERATION]
-
-    @property
-    def owner(self) -> ProcessIdentity:
-        """The creator of the segment."""
-        pid, start, low, high = self._words[_OWNER_PID : _BOOT_HIGH + 1]
-        return ProcessIdentity(pid, start, high << 64 | low)
 
     # -- producer's lines ----------------------------------------------------------------------------------------
     def write_chunk(self, status: int, length: int, offset: int, flags: int) -> None:
@@ -193,12 +170,6 @@ class SegmentHeader:
     def read_object(self) -> ObjectFacts:
         """Consumer, with the first chunk."""
         return ObjectFacts(*self._object_line.tolist())
-
-    @property
-    def worker(self) -> tuple[int, int]:
-        """Pid and start time of the worker that produced the first chunk."""
-        pid, start = self._words[_WORKER_PID : _WORKER_START + 1]
-        return pid, start
 
     # -- consumer's line -----------------------------------------------------------------------------------------
     def write_request(self, flags: int) -> None:

@@ -31,22 +31,22 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from mmap import PAGESIZE
 from typing import Self
 
 from shmchannel import faults
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ChannelTimeout, ClosedError, LeaseError, PoolExhausted, ResourceError, UsageError
+from shmchannel.errors import ChannelTimeout, PoolExhausted, ResourceError, UsageError
 from shmchannel.process.guard import ProcessGuard
 from shmchannel.process.identity import ProcessIdentity, own_identity
 from shmchannel.process.memory import require_memory
 from shmchannel.process.naming import pool_guard_path, pool_name, segment_name
 from shmchannel.stats import PoolStats
 from shmchannel.streams.admission import Ticket, admission_for
+from shmchannel.streams.layout import SEGMENTS_MAX
 from shmchannel.streams.segment import Segment
-from shmchannel.streams.segment_ref import SEGMENTS_MAX
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,6 @@ SHARING_LEASES = 3
 
 Otherwise four streams end up with 4, 2, 1 and 1 of eight segments, and those with one run at half the speed.
 """
-_NO_NUMBERS: frozenset[int] = frozenset()
 CreateSegment = Callable[[str, int, ProcessIdentity], Segment]
 
 
@@ -86,40 +85,37 @@ class _Waiter:
 class Lease:
     """One or more segments for one transfer; ends with give_back() after a clean end, otherwise with retire()."""
 
-    __slots__ = ("_given_back", "_pool", "_promised", "segments", "ticket")
+    __slots__ = ("_pool", "_promised", "segments", "ticket")
 
     def __init__(self, pool: SegmentPool, segments: list[Segment], ticket: Ticket | None) -> None:
         self._pool = pool
+        self._promised: set[Segment] = set()
         self.ticket = ticket
         self.segments = segments
-        # Numbers of segments, kept only by the few leases that shrink.
-        self._promised: frozenset[int] = _NO_NUMBERS
-        self._given_back: frozenset[int] = _NO_NUMBERS
 
     def should_shrink(self) -> bool:
         """True while more threads wait for a segment than segments were asked back; one comparison, no lock."""
         pool = self._pool
-        return pool.waiting > pool.promised
+        return len(pool._waiters) > pool.promised
 
-    def promise(self, number: int) -> None:
-        """Segment `number` has been asked back from the other side."""
-        self._promised = self._promised | {number}
-        self._pool._add_promised(1)
+    def promise(self, segment: Segment) -> None:
+        """The segment has been asked back from the other side."""
+        self._promised.add(segment)
+        with self._pool._lock:
+            self._pool.promised += 1
 
-    def give_back_one(self, number: int) -> None:
-        """Segment `number` came back in the stream: it serves the next waiter; the others keep their numbers."""
-        if number not in self._promised:
-            raise LeaseError(f"segment number {number} was not asked back")
-        self._promised = self._promised - {number}
-        self._given_back = self._given_back | {number}
-        self._pool._give_back([self.segments[number]], promised=1, shrunk=1, ended=0)
+    def give_back_one(self, segment: Segment) -> None:
+        """A segment that was promised came back in the stream: it serves the next waiter."""
+        self._promised.remove(segment)
+        self.segments.remove(segment)
+        self._pool._give_back([segment], 1, ended=False)
 
     def could_grow(self, chunks_left: int) -> bool:
         """True when a new lease for that many chunks would now be at least twice as wide; no lock."""
         pool = self._pool
-        if chunks_left < WIDEN_CHUNKS or pool.waiting:
+        if chunks_left < WIDEN_CHUNKS or pool._waiters:
             return False
-        width = len(self.segments) - len(self._given_back)
+        width = len(self.segments)
         reach = len(pool._free) + width
         admission = pool.admission
         if admission is None:
@@ -135,30 +131,20 @@ class Lease:
 
     def give_back(self) -> None:
         """The transfer ended cleanly on both sides: all that is left goes back to the pool."""
-        if self.segments:
-            self._pool._give_back(*self._end())
-            self._leave()
+        self._end(self._pool._give_back)
 
     def retire(self) -> None:
         """The other side may still write: unlink every segment and put new ones in their place."""
-        if self.segments:
+        self._end(self._pool._retire)
+
+    def _end(self, end: Callable[[list[Segment], int], None]) -> None:
+        segments, self.segments = self.segments, []
+        if segments:
             try:
-                self._pool._retire(*self._end())
-            finally:
-                self._leave()
-
-    def _leave(self) -> None:
-        """Once the segments are back: whoever gets the ticket finds them free."""
-        if self.ticket is not None:
-            self.ticket.leave()
-
-    def _end(self) -> tuple[list[Segment], int]:
-        segments, promised = self.segments, len(self._promised)
-        if self._given_back:
-            segments = [segment for number, segment in enumerate(segments) if number not in self._given_back]
-        self.segments = []
-        self._promised = self._given_back = _NO_NUMBERS
-        return segments, promised
+                end(segments, len(self._promised))
+            finally:  # once the segments are back: whoever gets the ticket finds them free
+                if self.ticket is not None:
+                    self.ticket.leave()
 
 
 class SegmentPool:
@@ -184,8 +170,7 @@ class SegmentPool:
         self.name = name
         self.segment_bytes = segment_bytes
         self.segments_per_transfer_max = segments_per_transfer_max
-        self.waiting = 0  # read without the lock by streams that may shrink
-        self.promised = 0
+        self.promised = 0  # read without the lock by streams that may shrink, as the waiters are
         self.admission = admission_for(count, segment_bytes, segments_per_transfer_max)
         self._count = count
         self._guard = guard
@@ -195,7 +180,7 @@ class SegmentPool:
         self._free: list[Segment] = []
         self._waiters: deque[_Waiter] = deque()
         self._waiters_max = waiters_max
-        self._inventory: dict[str, Segment] = {}
+        self._inventory: set[Segment] = set()
         self._next_index = 0
         self._missing = 0
         self._leases_now = 0
@@ -268,7 +253,6 @@ class SegmentPool:
                 )
             waiter = _Waiter()
             self._waiters.append(waiter)
-            self.waiting = len(self._waiters)
         try:
             refusal = self._replace_missing()
             if refusal is None:
@@ -292,7 +276,7 @@ class SegmentPool:
 
     def _lease_free(self, want: int | None, ticket: Ticket | None) -> Lease | None:
         if self._closed:
-            raise ClosedError(f"pool {self.name} is closed")
+            raise UsageError(f"pool {self.name} is closed")
         free = self._free
         if self._waiters or not free:
             return None
@@ -318,20 +302,17 @@ class SegmentPool:
             self._timeouts_total += 1
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-                self.waiting = len(self._waiters)
             if self._closed:
-                raise ClosedError(f"pool {self.name} is closed")
+                raise UsageError(f"pool {self.name} is closed")
             return None
 
-    def _add_promised(self, count: int) -> None:
+    def _give_back(self, segments: list[Segment], promised: int, *, ended: bool = True) -> None:
         with self._lock:
-            self.promised += count
-
-    def _give_back(self, segments: Iterable[Segment], promised: int, shrunk: int = 0, ended: int = 1) -> None:
-        with self._lock:
-            self._leases_now -= ended
             self.promised -= promised
-            self._shrunk_total += shrunk
+            if ended:
+                self._leases_now -= 1
+            else:
+                self._shrunk_total += promised
             if self._closed:
                 return
             for segment in segments:
@@ -339,7 +320,6 @@ class SegmentPool:
                     self._waiters.popleft().grant(segment)
                 else:
                     self._free.append(segment)
-            self.waiting = len(self._waiters)
 
     def _retire(self, segments: list[Segment], promised: int) -> None:
         with self._lock:
@@ -347,10 +327,10 @@ class SegmentPool:
             self.promised -= promised
             self._retired_total += len(segments)
             self._missing += len(segments)
-            for segment in segments:
-                self._inventory.pop(segment.name, None)
+            self._inventory.difference_update(segments)
         for segment in segments:
-            _discard(segment)
+            segment.unlink()
+            _unmap(segment)
         if faults.ARMED:
             faults.reach("proxy.retired")
         self._replace_missing()  # what is refused now is told to who leases next
@@ -374,7 +354,7 @@ class SegmentPool:
                     empty = self._missing >= self._count
                 log.warning("segment not replaced", extra={"pool": self.name, "reason": str(error)})
                 return error if empty else None
-            self._give_back([segment], promised=0, ended=0)
+            self._give_back([segment], 0, ended=False)
 
     def _new_segment(self) -> Segment:
         with self._lock:
@@ -382,11 +362,16 @@ class SegmentPool:
             self._next_index += 1
         segment = self._create(segment_name(self.name, index), self.segment_bytes, self._owner)
         with self._lock:
-            self._inventory[segment.name] = segment
+            self._inventory.add(segment)
             closed = self._closed
         if closed:
             segment.unlink()
         return segment
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for a segment; no lock."""
+        return len(self._waiters)
 
     def stats(self) -> PoolStats:
         """A snapshot under the lock."""
@@ -394,7 +379,6 @@ class SegmentPool:
             return PoolStats(
                 segments_total=len(self._inventory),
                 segments_leased=len(self._inventory) - len(self._free),
-                segment_bytes=self.segment_bytes,
                 waiting=len(self._waiters),
                 leases_total=self._leases_total,
                 widest_lease=self._widest_lease,
@@ -412,7 +396,7 @@ class SegmentPool:
             self._closed = True
             waiters, self._waiters = list(self._waiters), deque()
             free, self._free = self._free, []
-            inventory = list(self._inventory.values())
+            inventory = list(self._inventory)
         for waiter in waiters:
             waiter._wake.release()
         try:
@@ -423,11 +407,6 @@ class SegmentPool:
         finally:
             if self._guard is not None:
                 self._guard.close()
-
-
-def _discard(segment: Segment) -> None:
-    segment.unlink()
-    _unmap(segment)
 
 
 def _unmap(segment: Segment) -> None:

@@ -130,7 +130,7 @@ class Segment:
 
         Raises:
             NameMissing, AccessDenied: there is none, or it is another user's.
-            NotPublished, LayoutMismatch: its header does not fit; nothing stays mapped.
+            LayoutMismatch: its header does not fit; nothing stays mapped.
         """
         with ExitStack() as undo, os_errors(f"attach segment {name}"):
             fd = cls._open_name(name)

@@ -2,15 +2,15 @@
 
 Theory of operation. A transfer moves one body, with an opaque preamble ahead of it if the consumer wants one, through
 the segments of a lease. Producer and consumer use these round robin, so both know which segment is next without
-being told. Each end has a machine of its own; neither is written from outside, only told what happened:
+being told. Each end has a machine of its own, which its driver inherits, and only tells what happened:
 
-    consumer   REQUESTED ── begin ──▶ STREAMING ── receive ──▶ COMPLETE | NOT_FOUND | FAILED | CANCELLED ── finish
+    consumer   REQUESTED ── accept ─▶ STREAMING ── receive ──▶ COMPLETE | NOT_FOUND | FAILED | CANCELLED ── answer
     producer                          STREAMING ── hand_over ─▶ COMPLETE | NOT_FOUND | FAILED
-                                      STREAMING ── action ────▶ CANCELLED
+                                      STREAMING ── comply ────▶ CANCELLED
 
 * receive() trusts no number of a header: offset, length and flags must be what comes next, or it raises. What a chunk
-  means is its result (Arrival); the driver copies, discards or drops a segment accordingly.
-* action() reads the consumer's request in the current segment: fill it, leave it out, or stop.
+  means is its result (Arrival); the driver copies, discards or gives a segment back accordingly.
+* comply() does what the consumer requests in the current segment: leave it out, or stop.
 * Cancelling takes a round trip: the consumer sets CANCEL in one segment, or PAUSE if it will ask for the rest later,
   and discards data in flight up to the terminal chunk. A producer that had sent its last chunk before it saw the flag
   has ended too, and the consumer still reports CANCELLED.
@@ -24,9 +24,12 @@ A timeout or a dead peer is not an event here: no state is safe then, and the dr
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Hashable, Iterable
 from enum import Enum, IntEnum
+from typing import Generic, TypeVar
 
-from shmchannel.errors import LeaseError, PeerProtocolError
+from shmchannel.errors import PeerProtocolError, UsageError
 from shmchannel.streams.layout import (
     CANCEL,
     CANCELLED,
@@ -36,7 +39,6 @@ from shmchannel.streams.layout import (
     LAST,
     NOT_FOUND,
     OK,
-    OTHER_VERSION,
     PAUSE,
     PREAMBLE,
     PREAMBLE_BYTES_MAX,
@@ -45,11 +47,13 @@ from shmchannel.streams.layout import (
     ObjectFacts,
 )
 
+S = TypeVar("S", bound=Hashable)
+"""A segment: the machines only put them in order, and tests use numbers."""
+
 
 class TransferState(Enum):
     """The state of a transfer; the last four are final."""
 
-    IDLE = "idle"
     REQUESTED = "requested"
     STREAMING = "streaming"
     COMPLETE = "complete"
@@ -78,125 +82,46 @@ class Arrival(IntEnum):
     END = 5
 
 
-class ProducerAction(IntEnum):
-    """What the producer does with the current segment."""
-
-    FILL = 1
-    RELEASE = 2
-    CANCEL = 3
-
-
 BODY, PREAMBLE_PART, GIVEN_BACK, DISCARD, END = Arrival
 _TERMINAL = {NOT_FOUND: TransferState.NOT_FOUND, FAILED: TransferState.FAILED, CANCELLED: TransferState.CANCELLED}
 _TERMINAL_FLAGS = {NOT_FOUND: (LAST, LAST | FLAGGED), FAILED: (LAST, LAST | ERROR), CANCELLED: (LAST,)}
-_POSTED = {
-    OK: COMPLETE,
-    NOT_FOUND: TransferState.NOT_FOUND,
-    FAILED: TransferState.FAILED,
-    OTHER_VERSION: TransferState.FAILED,  # no consumer of this version knows it: it is for those of another
-}
+_UNKNOWN = ObjectFacts(0, 0, 0)
 
 
-_NOTHING: frozenset[int] = frozenset()
+class ConsumerTransfer(Generic[S]):
+    """The consumer: checks each header against what must come next.
 
-
-class Ring:
-    """The order of the segments of a lease, by their numbers."""
-
-    __slots__ = ("_numbers", "_turn")
-
-    def __init__(self, count: int) -> None:
-        self._numbers = [0] if count == 1 else list(range(count))
-        self._turn = 0
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """The remaining segments, in order."""
-        return tuple(self._numbers)
-
-    @property
-    def current(self) -> int:
-        """The current segment."""
-        return self._numbers[self._turn]
-
-    def advance(self) -> int:
-        """Move to the next segment and return its number."""
-        self._turn = turn = (self._turn + 1) % len(self._numbers)
-        return self._numbers[turn]
-
-    def drop(self) -> int:
-        """Remove the current segment; returns the number of the next."""
-        if len(self._numbers) == 1:
-            raise LeaseError("a transfer keeps at least one segment")
-        del self._numbers[self._turn]
-        if self._turn == len(self._numbers):
-            self._turn = 0
-        return self._numbers[self._turn]
-
-
-class ConsumerTransfer:
-    """The consumer: checks each header against what must come next."""
+    `ring` has the remaining segments, the current one first; the driver rotates it. `facts` are the object's,
+    `position` is the offset in it of the next body byte expected, and `end` that of the end. `flagged` is the user flag
+    that came with the preamble, or with the answer that there is no such object. `answered` says whether the terminal
+    chunk has been answered. All of them are written here only.
+    """
 
     __slots__ = (
-        "_answered",
         "_asked_back",
         "_cancelled_at",
-        "_cancelling",
-        "_end",
-        "_flagged",
-        "_position",
         "_preamble_bytes",
         "_preamble_left",
-        "_ring",
-        "_state",
+        "answered",
+        "end",
+        "facts",
+        "flagged",
+        "position",
+        "ring",
+        "state",
     )
 
-    def __init__(self, segment_count: int) -> None:
-        self._ring = Ring(segment_count)
-        self._state = REQUESTED
-        self._position = 0
-        self._end = 0
-        self._flagged = False
+    def __init__(self, segments: Iterable[S]) -> None:
+        self.ring = deque(segments)
+        self.state = REQUESTED
+        self.facts = _UNKNOWN
+        self.position = self.end = 0
+        self.flagged = self.answered = False
         self._preamble_bytes = self._preamble_left = 0
-        self._asked_back: frozenset[int] = _NOTHING
-        self._cancelling = False
-        self._cancelled_at = -1
-        self._answered = False
+        self._asked_back: set[S] = set()
+        self._cancelled_at: S | None = None
 
-    @property
-    def state(self) -> TransferState:
-        """The state of the transfer."""
-        return self._state
-
-    @property
-    def position(self) -> int:
-        """The offset in the object of the next body byte expected."""
-        return self._position
-
-    @property
-    def end(self) -> int:
-        """The offset in the object of the end."""
-        return self._end
-
-    @property
-    def flagged(self) -> bool:
-        """The user flag that came with the preamble, or with the answer that there is no such object."""
-        return self._flagged
-
-    @property
-    def ring(self) -> Ring:
-        """The remaining segments; the driver moves on."""
-        return self._ring
-
-    @property
-    def answered(self) -> bool:
-        """Whether the terminal chunk has been answered."""
-        return self._answered
-
-    def begin(self, facts: ObjectFacts, offset: int, length: int, *, preamble_wanted: bool) -> None:
+    def accept(self, facts: ObjectFacts, offset: int, length: int, *, preamble_wanted: bool) -> None:
         """Accept the object's facts from the first chunk; the range was [offset, offset + length), 0 = to the end.
 
         A negative offset counts back from the object's end.
@@ -207,56 +132,60 @@ class ConsumerTransfer:
         size, _, preamble_bytes = facts
         if preamble_bytes > PREAMBLE_BYTES_MAX:
             raise PeerProtocolError(f"preamble of {preamble_bytes} bytes, at most {PREAMBLE_BYTES_MAX}")
-        self._state = STREAMING
-        self._position = position = min(offset, size) if offset >= 0 else max(0, size + offset)
-        self._end = max(position, min(offset + length, size)) if length else size
+        self.facts = facts
+        self.state = STREAMING
+        self.position = position = min(offset, size) if offset >= 0 else max(0, size + offset)
+        self.end = max(position, min(offset + length, size)) if length else size
         if preamble_wanted:
             self._preamble_bytes = self._preamble_left = preamble_bytes
 
     def receive(self, status: int, length: int, offset: int, flags: int, capacity: int) -> Arrival:
         """Judge the current chunk; `capacity` is the capacity of its segment in bytes.
 
+        A segment that is given back has left the ring.
+
         Raises:
             PeerProtocolError: it cannot be what comes next.
         """
-        if status == OK and flags <= LAST and not self._cancelling:
-            position = self._position
+        if status == OK and flags <= LAST and self._cancelled_at is None:
+            position = self.position
             end = position + length
             if offset == position and length <= capacity and not self._preamble_left:
-                if flags == 0 and length > 0 and end < self._end:
-                    self._position = end
+                if flags == 0 and length > 0 and end < self.end:
+                    self.position = end
                     return BODY
-                if flags == LAST and end == self._end:
-                    self._position = end
-                    self._state = COMPLETE
+                if flags == LAST and end == self.end:
+                    self.position = end
+                    self.state = COMPLETE
                     return BODY
             raise PeerProtocolError(
                 f"chunk [{offset}, +{length}) flags {flags} in a segment of {capacity}:"
-                f" expected offset {position}, end {self._end}"
+                f" expected offset {position}, end {self.end}"
             )
         return self._receive_rare(status, length, offset, flags, capacity)
 
     def _receive_rare(self, status: int, length: int, offset: int, flags: int, capacity: int) -> Arrival:
         if status == OK and flags == RELEASED:
-            if self._ring.current not in self._asked_back:
+            if self.ring[0] not in self._asked_back:
                 raise PeerProtocolError("a segment was returned that was not asked back")
+            self._asked_back.remove(self.ring.popleft())
             return GIVEN_BACK
-        if status == OK and self._cancelling:
+        if status == OK and self._cancelled_at is not None:
             if flags & LAST:  # it had finished before it saw the flag
-                self._state = TransferState.CANCELLED
+                self.state = TransferState.CANCELLED
                 return END
-            if self._ring.current == self._cancelled_at:
+            if self.ring[0] == self._cancelled_at:
                 raise PeerProtocolError("the segment that carried CANCEL has more of the body")
             return DISCARD
         if status == OK and flags in (PREAMBLE, PREAMBLE | FLAGGED):
             self._take_preamble(length, offset, capacity, flagged=flags != PREAMBLE)
             return PREAMBLE_PART
-        if status not in _TERMINAL or flags not in _TERMINAL_FLAGS[status] or length:
+        if flags not in _TERMINAL_FLAGS.get(status, ()) or length:
             raise PeerProtocolError(f"chunk with status {status}, flags {flags:#x}, length {length}")
-        if status == CANCELLED and not self._cancelling:
+        if status == CANCELLED and self._cancelled_at is None:
             raise PeerProtocolError("cancelled by the wrong side")
-        self._flagged = flags & FLAGGED != 0
-        self._state = _TERMINAL[status]
+        self.flagged = flags & FLAGGED != 0
+        self.state = _TERMINAL[status]
         return END
 
     def _take_preamble(self, length: int, offset: int, capacity: int, *, flagged: bool) -> None:
@@ -265,95 +194,81 @@ class ConsumerTransfer:
             raise PeerProtocolError(
                 f"preamble chunk [{offset}, +{length}): expected {done}, {self._preamble_left} left"
             )
-        if done and flagged != self._flagged:
+        if done and flagged != self.flagged:
             raise PeerProtocolError("a preamble is flagged in all of its chunks or in none")
-        self._flagged = flagged
+        self.flagged = flagged
         self._preamble_left -= length
 
     def advance_to(self, position: int) -> None:
         """The driver has taken full chunks in mid-body up to `position`, as receive() would have."""
-        if not self._position <= position <= self._end:
-            raise LeaseError(f"position {position} is outside of [{self._position}, {self._end}]")
-        self._position = position
+        if not self.position <= position <= self.end:
+            raise UsageError(f"position {position} is outside of [{self.position}, {self.end}]")
+        self.position = position
 
     def may_ask_back(self) -> bool:
         """Whether a segment can be asked back with at least one left to stream through."""
-        return self._state is STREAMING and len(self._ring) - len(self._asked_back) > 1
+        return self.state is STREAMING and len(self.ring) - len(self._asked_back) > 1
 
     def ask_back(self) -> None:
         """The current segment will carry RELEASE when it is posted."""
-        if self._ring.current in self._asked_back or not self.may_ask_back():
-            raise LeaseError("this segment cannot be asked back")
-        self._asked_back |= {self._ring.current}
+        if self.ring[0] in self._asked_back or not self.may_ask_back():
+            raise UsageError("this segment cannot be asked back")
+        self._asked_back.add(self.ring[0])
 
-    def drop(self) -> int:
-        """The current segment was returned: remove it; returns the number of the next."""
-        self._asked_back -= {self._ring.current}
-        return self._ring.drop()
-
-    def cancel(self) -> None:
+    def begin_cancel(self) -> None:
         """The current segment will carry CANCEL when it is posted; further data is discarded."""
-        if self._state is not STREAMING:
-            raise LeaseError(f"a transfer that is {self._state.value} cannot be cancelled")
-        self._cancelling = True
-        self._cancelled_at = self._ring.current
+        if self.state is not STREAMING:
+            raise UsageError(f"a transfer that is {self.state.value} cannot be cancelled")
+        self._cancelled_at = self.ring[0]
 
-    def finish(self) -> None:
+    def answer(self) -> None:
         """The terminal chunk will be answered: the last step of this side."""
-        if not self._state.ended:
-            raise LeaseError(f"a transfer that is {self._state.value} has no last chunk to answer")
-        self._answered = True
+        if not self.state.ended:
+            raise UsageError(f"a transfer that is {self.state.value} has no last chunk to answer")
+        self.answered = True
 
 
-class ProducerTransfer:
-    """The producer: what to do with each segment."""
+class ProducerTransfer(Generic[S]):
+    """The producer: what to do with each segment.
 
-    __slots__ = ("_paused", "_ring", "_state")
+    `ring` has the remaining segments, the current one first; the driver rotates it in mid-body. `paused` is true when
+    the consumer cancelled in order to ask for the rest later. All of them are written here only.
+    """
 
-    def __init__(self, segment_count: int) -> None:
-        self._ring = Ring(segment_count)
-        self._state = STREAMING
-        self._paused = False
+    __slots__ = ("paused", "ring", "state")
 
-    @property
-    def paused(self) -> bool:
-        """True when the consumer cancelled in order to ask for the rest later."""
-        return self._paused
+    def __init__(self, segments: Iterable[S]) -> None:
+        self.ring = deque(segments)
+        self.state = STREAMING
+        self.paused = False
 
-    @property
-    def state(self) -> TransferState:
-        """The state of the transfer."""
-        return self._state
+    def comply(self, request_flags: int) -> tuple[int, int]:
+        """Status and flags to post in the current segment as the consumer requests in it, instead of a chunk.
 
-    @property
-    def ring(self) -> Ring:
-        """The remaining segments; the driver moves on in mid-body, and removes what is returned."""
-        return self._ring
-
-    def action(self, request_flags: int) -> ProducerAction:
-        """The consumer's request in its line, read after space_available was taken.
+        A segment that is released has left the ring.
 
         Raises:
             PeerProtocolError: unknown flags, or the last segment is asked back.
         """
-        if request_flags == 0:
-            return ProducerAction.FILL
         if request_flags in (CANCEL, PAUSE):
-            self._state = TransferState.CANCELLED
-            self._paused = request_flags == PAUSE
-            return ProducerAction.CANCEL
-        if request_flags == RELEASE and len(self._ring) > 1:
-            return ProducerAction.RELEASE
-        raise PeerProtocolError(f"consumer's flags {request_flags:#x} with {len(self._ring)} segments in the ring")
+            self.state = TransferState.CANCELLED
+            self.paused = request_flags == PAUSE
+            return CANCELLED, LAST
+        if request_flags == RELEASE and len(self.ring) > 1:
+            self.ring.popleft()
+            return OK, RELEASED
+        raise PeerProtocolError(f"consumer's flags {request_flags:#x} with {len(self.ring)} segments in the ring")
 
-    def hand_over(self, status: int, flags: int) -> int:
-        """The chunk in the current segment has been posted; returns the number of the next segment.
+    def hand_over(self, status: int, flags: int) -> None:
+        """The chunk in the current segment has been posted: move to the next.
 
         After a terminal chunk that is the same one, where the consumer's answer will arrive.
         """
-        if self._state is not STREAMING:
-            raise LeaseError(f"a transfer that is {self._state.value} has no more chunks")
-        if flags & LAST:
-            self._state = _POSTED[status]
-            return self._ring.current
-        return self._ring.advance()
+        if self.state is not STREAMING:
+            raise UsageError(f"a transfer that is {self.state.value} has no more chunks")
+        if not flags & LAST:
+            self.ring.rotate(-1)
+        elif status == OK:
+            self.state = COMPLETE
+        else:  # no consumer of this version knows OTHER_VERSION
+            self.state = _TERMINAL.get(status, TransferState.FAILED)

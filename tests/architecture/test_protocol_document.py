@@ -12,8 +12,7 @@ from shmchannel.objects.commands import Command, CommandKind, Priority, encode
 from shmchannel.process.identity import ProcessIdentity
 from shmchannel.process.naming import DEFAULT_QUEUE_NAME, SHM_DIRECTORY, hot_table_name
 from shmchannel.streams import layout
-from shmchannel.streams.layout import ChunkFlag, ChunkStatus, ConsumerFlag, SegmentHeader
-from shmchannel.streams.segment_ref import SegmentRef
+from shmchannel.streams.layout import SegmentHeader, SegmentRef
 from tests.architecture.tree import generated_part, read, table_rows
 from tests.support.hot_tables import LONG_NS, open_hot_table
 from webproxy.caching.index_codec import encode_index
@@ -198,9 +197,14 @@ def test_codes_are_the_ones_of_the_code() -> None:
     kinds = {row[0]: int(row[1]) for row in rows if row[0] in CommandKind.__members__}
     assert kinds == {kind.name: kind.value for kind in CommandKind}
     coded = [row for row in rows if len(row) == 8]
-    assert {row[0]: int(row[1]) for row in coded if row[0]} == {status.name: status.value for status in ChunkStatus}
-    assert {row[3]: int(row[4]) for row in coded} == {flag.name: flag.value for flag in ChunkFlag}
-    assert {row[6]: int(row[7]) for row in coded if row[6]} == {flag.name: flag.value for flag in ConsumerFlag}
+    names = (
+        ("OK", "NOT_FOUND", "FAILED", "CANCELLED", "OTHER_VERSION"),
+        ("LAST", "ERROR", "RELEASED", "PREAMBLE", "FLAGGED"),
+        ("CANCEL", "RELEASE", "PAUSE"),
+    )
+    for column, group in zip((0, 3, 6), names, strict=True):
+        documented = {row[column]: int(row[column + 1]) for row in coded if row[column]}
+        assert documented == {name: getattr(layout, name) for name in group}
     priorities = next(row for row in rows if row[2:3] == ["priority"])[3]
     assert re.findall(r"(\d) (\w+)", priorities) == [(str(p.value), p.name.lower()) for p in Priority]
 

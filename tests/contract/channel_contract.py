@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ChannelTimeout, LeaseError, PeerGone, PeerProtocolError
+from shmchannel.errors import ChannelTimeout, PeerGone, PeerProtocolError, UsageError
 from shmchannel.process.identity import own_identity
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
@@ -321,11 +321,11 @@ class ChannelContract:
             other = ChunkWriter(bench.attached[1:], bench.owner_lives, WATCHDOG_S, own_identity())
 
             class Reusing(ScriptedLease):
-                def give_back_one(self, number: int) -> None:
-                    super().give_back_one(number)
-                    bench.owned[number].header.prepare()
+                def give_back_one(self, segment: Segment) -> None:
+                    super().give_back_one(segment)
+                    segment.header.prepare()
                     with in_thread(lambda: send_object(other, b"inner")):
-                        inner = ChunkReader(bench.owned[number:], bench.other_lives, WATCHDOG_S)
+                        inner = ChunkReader([segment], bench.other_lives, WATCHDOG_S)
                         begun(inner)
                         assert read_rest(inner) == b"inner"
 
@@ -458,7 +458,7 @@ class ChannelContract:
             def produce() -> None:
                 for number in range(posted):
                     assert writer.take_turn(WATCHDOG_S)
-                    writer.segment.chunk[:] = BODY[number * CAPACITY : (number + 1) * CAPACITY]
+                    writer.ring[0].chunk[:] = BODY[number * CAPACITY : (number + 1) * CAPACITY]
                     writer.post(OK, CAPACITY, number * CAPACITY, 0)
 
             if not posted:
@@ -516,7 +516,7 @@ class ChannelContract:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, BODY)):
                 begun(reader)
-                with pytest.raises(LeaseError):
+                with pytest.raises(UsageError):
                     reader.finish()
                 reader.cancel()
             assert bench.all_clean()
@@ -543,8 +543,8 @@ class ChannelContract:
             writer, reader, _ = bench.get_ends()
             writer.begin(ObjectFacts(len(BODY), 1, 0))
             assert writer.take_turn(WATCHDOG_S)
-            writer.segment.header.write_chunk(status, length, offset, flags)
-            writer.segment.data_available.post()
+            writer.ring[0].header.write_chunk(status, length, offset, flags)
+            writer.ring[0].data_available.post()
             with pytest.raises(PeerProtocolError):
                 begun(reader)
 

@@ -27,8 +27,7 @@ from shmchannel.objects.server import Handler
 from shmchannel.process.identity import own_identity
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
-from shmchannel.streams.layout import OK, PREAMBLE, ObjectFacts
-from shmchannel.streams.segment_ref import SegmentRef
+from shmchannel.streams.layout import OK, PREAMBLE, ObjectFacts, SegmentRef
 from shmchannel.streams.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of, in_thread, outcome, reading
 from tests.support.pairs import DictCache, Entry, Pair, body_of_transfer

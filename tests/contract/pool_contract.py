@@ -17,8 +17,6 @@ import pytest
 from shmchannel.deadline import Deadline
 from shmchannel.errors import (
     ChannelTimeout,
-    ClosedError,
-    LeaseError,
     LimitReached,
     NameMissing,
     PoolExhausted,
@@ -28,9 +26,9 @@ from shmchannel.process.guard import ProcessGuard
 from shmchannel.process.identity import ProcessIdentity
 from shmchannel.process.naming import pool_guard_path
 from shmchannel.streams.admission import ADMISSION_SEGMENT_BYTES_MAX
+from shmchannel.streams.layout import SEGMENTS_MAX
 from shmchannel.streams.pool import WIDEN_CHUNKS, Lease, SegmentPool
 from shmchannel.streams.segment import Segment
-from shmchannel.streams.segment_ref import SEGMENTS_MAX
 from tests.support.channels import SEGMENT_BYTES, in_thread, unique_pool
 from tests.support.waiting import WATCHDOG_S, wait_until
 
@@ -261,11 +259,11 @@ class PoolContract(PoolMaker):
             wait_until(lambda: pool.waiting)
             assert wide.should_shrink()
             asked_back = wide.segments[1]
-            wide.promise(1)
+            wide.promise(asked_back)
             assert pool.promised == 1
             assert not wide.should_shrink(), "the one who waits has been promised a segment"
             assert not first.should_shrink()
-            wide.give_back_one(1)
+            wide.give_back_one(asked_back)
         assert granted.result().segments == [asked_back]
         assert pool.stats().shrunk_total == 1
         assert pool.promised == 0
@@ -277,7 +275,7 @@ class PoolContract(PoolMaker):
     def test_promise_ends_with_the_lease(self, make_pool: PoolFactory, end: Callable[[Lease], None]) -> None:
         pool = make_pool(4)
         lease = pool.lease(soon())
-        lease.promise(1)
+        lease.promise(lease.segments[1])
         for _ in range(2):
             end(lease)
             assert pool.promised == 0
@@ -286,12 +284,13 @@ class PoolContract(PoolMaker):
     def test_only_what_was_asked_back_comes_back(self, make_pool: PoolFactory) -> None:
         pool = make_pool(4)
         lease = pool.lease(soon())
-        with pytest.raises(LeaseError):
-            lease.give_back_one(0)
-        lease.promise(0)
-        lease.give_back_one(0)
-        with pytest.raises(LeaseError):
-            lease.give_back_one(0)
+        first = lease.segments[0]
+        with pytest.raises(KeyError):
+            lease.give_back_one(first)
+        lease.promise(first)
+        lease.give_back_one(first)
+        with pytest.raises(KeyError):
+            lease.give_back_one(first)
         lease.retire()
         assert sizes_until_empty(pool) == [2, 1, 1]
         assert pool.stats().retired_total == 1
@@ -309,8 +308,9 @@ class PoolContract(PoolMaker):
         wide = pool.lease(soon())
         assert len(wide.segments) == 4
         assert not wide.could_grow(1000), "as wide as it may be"
-        wide.promise(3)
-        wide.give_back_one(3)
+        last = wide.segments[3]
+        wide.promise(last)
+        wide.give_back_one(last)
         assert not wide.could_grow(1000), "not twice as wide"
         wide.give_back()
 
@@ -411,7 +411,7 @@ class PoolContract(PoolMaker):
         retired.retire()
         pool.close()
         for ask in (lambda: pool.lease(soon()), pool.try_lease):
-            with pytest.raises(ClosedError):
+            with pytest.raises(UsageError):
                 ask()
 
     def test_close_wakes_who_waits(self, make_pool: PoolFactory) -> None:
@@ -419,7 +419,7 @@ class PoolContract(PoolMaker):
         pool.lease(soon())
 
         def wait_in_line() -> None:
-            with pytest.raises(ClosedError):
+            with pytest.raises(UsageError):
                 pool.lease(soon())
 
         with in_thread(wait_in_line), in_thread(wait_in_line):
@@ -466,10 +466,12 @@ class PoolContract(PoolMaker):
                     in_use.update(names_of(lease))
                 names = names_of(lease)
                 if len(names) > 1 and lease.should_shrink():
-                    lease.promise(1)
+                    last = lease.segments[-1]
+                    lease.promise(last)
                     with turn:
-                        in_use.discard(names.pop())
-                    lease.give_back_one(1)
+                        names.remove(last.name)
+                        in_use.discard(last.name)
+                    lease.give_back_one(last)
                 with turn:
                     in_use.difference_update(names)
                 if choose.random() < 0.1:

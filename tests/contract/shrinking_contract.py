@@ -95,7 +95,7 @@ class Stepped:
 
     def produce(self) -> None:
         """All that there is space for; RELEASE is obeyed on the way."""
-        while self.writer.posted < CHUNKS and self.writer.try_turn():
+        while self.writer.posted < CHUNKS and self.writer.take_turn(wait=False):
             self.post()
 
     def produce_and_die(self, count: int) -> None:
@@ -109,7 +109,7 @@ class Stepped:
         """The next chunk, in the segment whose turn it is."""
         offset = self.writer.posted * CAPACITY
         part = BODY[offset : offset + CAPACITY]
-        self.writer.segment.chunk[: len(part)] = part
+        self.writer.ring[0].chunk[: len(part)] = part
         self.writer.post(OK, len(part), offset, LAST if offset + CAPACITY >= len(BODY) else 0)
 
     def consume(self) -> None:
@@ -139,7 +139,7 @@ class Stepped:
             self.consume()
             self.produce()
         waiter = self._thread.submit(self.pool.lease, soon())
-        wait_until(lambda: self.pool.waiting == 1)
+        wait_until(lambda: self.pool.stats().waiting == 1)
         self.consume()
         assert self.pool.promised == 1
         return waiter
@@ -204,7 +204,7 @@ class ShrinkingContract:
         writer = ChunkWriter(get.attach(lease), lives, WATCHDOG_S, own_identity())
         writer.begin(ObjectFacts(CAPACITY + 1, 2, 0))
         assert writer.take_turn(WATCHDOG_S)
-        writer.segment.chunk[:] = BODY[-CAPACITY:]
+        writer.ring[0].chunk[:] = BODY[-CAPACITY:]
         writer.post(OK, CAPACITY, 0, 0)
         get.end()
         assert get.pool.stats().retired_total == len(get.names) - 1
@@ -212,7 +212,7 @@ class ShrinkingContract:
         reader = ChunkReader(lease.segments, lives, WATCHDOG_S)
         assert reader.begin(soon()) is TransferState.STREAMING
         assert bytes(reader.chunk) == BODY[-CAPACITY:]
-        assert not writer.try_turn()
+        assert not writer.take_turn(wait=False)
         lease.segments[0].space_available.post()  # the half of advance() that does not wait
         assert writer.take_turn(WATCHDOG_S), "nobody has told it to stop"
         lease.retire()

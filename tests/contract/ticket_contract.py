@@ -35,9 +35,9 @@ class PlaceContract(PoolMaker):
         wide = pool.lease(soon(), ticket=tickets[0])
         assert len(wide.segments) == 4
         assert not wide.should_enqueue(1000)
-        for number in (1, 2, 3):
-            wide.promise(number)
-            wide.give_back_one(number)
+        for segment in wide.segments[1:]:
+            wide.promise(segment)
+            wide.give_back_one(segment)
         assert wide.could_grow(1000)
         turns: list[Ticket | None] = []
         pool.admission.enqueue(turns.append)

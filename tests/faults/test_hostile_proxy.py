@@ -20,10 +20,9 @@ from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.commands import Command, CommandKind, Priority, decode, encode
 from shmchannel.process.identity import own_identity
 from shmchannel.process.naming import SHM_DIRECTORY
-from shmchannel.streams.layout import HEADER_BYTES, ObjectFacts, SegmentHeader
+from shmchannel.streams.layout import HEADER_BYTES, ObjectFacts, SegmentHeader, SegmentRef
 from shmchannel.streams.pool import Lease, SegmentPool
 from shmchannel.streams.segment import Segment
-from shmchannel.streams.segment_ref import SegmentRef
 from tests.faults.harness import CONTENT, POOL_FLAGS, SMALL, assert_serves, write_content
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import WATCHDOG_S

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from shmchannel.errors import CommandError
 from shmchannel.objects.commands import HEAD_BYTES, KEY_BYTES_MAX, MAGIC, VERSION, Command, CommandKind, decode, encode
-from shmchannel.streams.segment_ref import SEGMENTS_MAX, SegmentRef
+from shmchannel.streams.layout import SEGMENTS_MAX, SegmentRef
 from tests.support.examples import examples
 
 _WORD = st.integers(0, 2**64 - 1)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmchannel.errors import PeerProtocolError
-from shmchannel.streams.layout import CANCEL, CANCELLED, LAST, OK, PREAMBLE, RELEASE, RELEASED, ObjectFacts
-from shmchannel.streams.transfer import Arrival, ConsumerTransfer, ProducerAction, ProducerTransfer, TransferState
+from shmchannel.streams.layout import CANCEL, CANCELLED, LAST, OK, PREAMBLE, RELEASE, ObjectFacts
+from shmchannel.streams.transfer import Arrival, ConsumerTransfer, ProducerTransfer, TransferState
 from tests.support.examples import examples
 
 _NUMBER = st.one_of(st.integers(0, 6), st.sampled_from([127, 128, 129, 2**63, 2**64 - 1]))
@@ -43,10 +43,10 @@ def test_consumer_survives_any_header(
     cancel_at: int,
     ask_back_at: set[int],
 ) -> None:
-    consumer = ConsumerTransfer(3)
+    consumer = ConsumerTransfer(range(3))
     taken = 0
     try:
-        consumer.begin(facts, offset, length, preamble_wanted=preamble_wanted)
+        consumer.accept(facts, offset, length, preamble_wanted=preamble_wanted)
         begin = consumer.position
         for number, header in enumerate(headers):
             arrival = consumer.receive(*header, 128)
@@ -56,13 +56,12 @@ def test_consumer_survives_any_header(
             if consumer.state.ended:
                 break
             if arrival is Arrival.GIVEN_BACK:
-                consumer.drop()
                 continue
             if number == cancel_at:
-                consumer.cancel()
+                consumer.begin_cancel()
             elif number in ask_back_at and consumer.may_ask_back():
                 consumer.ask_back()
-            consumer.ring.advance()
+            consumer.ring.rotate(-1)
     except PeerProtocolError:
         return
     assert consumer.position == begin + taken <= max(begin, facts.size_bytes)
@@ -71,21 +70,18 @@ def test_consumer_survives_any_header(
 @given(st.lists(st.one_of(st.sampled_from([0, 1, 2, 3]), st.integers(0, 2**64 - 1)), max_size=12), st.integers(1, 4))
 @examples(200)
 def test_producer_survives_any_request(requests: list[int], count: int) -> None:
-    producer = ProducerTransfer(count)
+    producer = ProducerTransfer(range(count))
     try:
         for flags in requests:
-            action = producer.action(flags)
-            if action is ProducerAction.RELEASE:
-                producer.ring.drop()
-            elif action is ProducerAction.CANCEL:
+            if not flags:
+                producer.hand_over(OK, 0)
+            elif producer.comply(flags) == (CANCELLED, LAST):
                 assert producer.state is TransferState.CANCELLED
                 return
-            else:
-                producer.hand_over(OK, 0)
     except PeerProtocolError:
         return
     assert producer.state is TransferState.STREAMING
-    assert producer.ring.numbers
+    assert producer.ring
 
 
 @dataclass
@@ -104,7 +100,7 @@ class Simulation:
     def __init__(self, count: int, size: int, capacity: int, preamble: int) -> None:
         self.slots = [Slot() for _ in range(count)]
         self.capacity, self.size, self.preamble = capacity, size, preamble
-        self.producer, self.consumer = ProducerTransfer(count), ConsumerTransfer(count)
+        self.producer, self.consumer = ProducerTransfer(range(count)), ConsumerTransfer(range(count))
         self.sent = self.preamble_sent = 0
         self.received: list[tuple[int, int]] = []
         self.preamble_received = 0
@@ -112,16 +108,13 @@ class Simulation:
         self.began = False
 
     def step_producer(self) -> bool:
-        slot = self.slots[self.producer.ring.current]
+        slot = self.slots[self.producer.ring[0]]
         if self.producer.state.ended or not slot.has_space:
             return False
         slot.has_space = False
-        action = self.producer.action(slot.request)
-        if action is ProducerAction.CANCEL:
-            slot.chunk = (CANCELLED, 0, 0, LAST)
-        elif action is ProducerAction.RELEASE:
-            slot.chunk = (OK, 0, 0, RELEASED)
-            self.producer.ring.drop()
+        if slot.request:
+            status, flags = self.producer.comply(slot.request)
+            slot.chunk = (status, 0, 0, flags)
         elif self.preamble_sent < self.preamble:
             length = min(self.capacity, self.preamble - self.preamble_sent)
             slot.chunk = (OK, length, self.preamble_sent, PREAMBLE)
@@ -138,13 +131,13 @@ class Simulation:
 
     def step_consumer(self, wish: str) -> bool:
         consumer = self.consumer
-        slot = self.slots[consumer.ring.current]
+        slot = self.slots[consumer.ring[0]]
         if consumer.state.ended or not slot.has_chunk:
             return False
         slot.has_chunk = False
         if not self.began:
             self.began = True
-            consumer.begin(ObjectFacts(self.size, 1, self.preamble), 0, 0, preamble_wanted=True)
+            consumer.accept(ObjectFacts(self.size, 1, self.preamble), 0, 0, preamble_wanted=True)
         status, length, offset, flags = slot.chunk
         arrival = consumer.receive(status, length, offset, flags, self.capacity)
         if arrival is Arrival.BODY:
@@ -152,17 +145,15 @@ class Simulation:
         elif arrival is Arrival.PREAMBLE_PART:
             self.preamble_received += length
         slot.has_space = True
-        if arrival is Arrival.GIVEN_BACK:
-            consumer.drop()
-        elif not consumer.state.ended:
+        if arrival is not Arrival.GIVEN_BACK and not consumer.state.ended:
             if wish == "cancel" and not self.cancelling and arrival is Arrival.BODY:
-                consumer.cancel()
+                consumer.begin_cancel()
                 self.cancelling = True
                 slot.request = CANCEL
             elif wish == "release" and not self.cancelling and consumer.may_ask_back():
                 consumer.ask_back()
                 slot.request = RELEASE
-            consumer.ring.advance()
+            consumer.ring.rotate(-1)
         return True
 
 
@@ -188,7 +179,7 @@ def test_both_agree(count: int, size: int, capacity: int, preamble: int, schedul
     producer, consumer = simulation.producer, simulation.consumer
     assert producer.state.ended
     assert consumer.state.ended
-    assert producer.ring.numbers == consumer.ring.numbers
+    assert producer.ring == consumer.ring
     assert all(slot.has_space and not slot.has_chunk for slot in simulation.slots)
     position = 0
     for offset, length in simulation.received:

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PoolExhausted
 from shmchannel.streams.pool import SHARING_LEASES, Lease
+from shmchannel.streams.segment import Segment
 from tests.support.channels import memory_pool
 from tests.support.examples import examples
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -27,15 +28,15 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool = memory_pool(count, segments_per_transfer_max=width, waiters_max=_WAITERS_MAX)
         self.threads = ThreadPoolExecutor(_WAITERS_MAX)
         self.free = count
-        self.held: list[tuple[Lease, dict[int, str]]] = []
-        self.promised: list[tuple[int, int]] = []
+        self.held: list[tuple[Lease, dict[Segment, str]]] = []
+        self.promised: list[tuple[int, Segment]] = []
         self.line: list[Future[Lease]] = []
         self.retired = 0
 
     def hold(self, lease: Lease, expected: int) -> None:
         """Take a lease into the model."""
         assert len(lease.segments) == expected
-        names = {number: segment.name for number, segment in enumerate(lease.segments)}
+        names = {segment: segment.name for segment in lease.segments}
         in_use = {name for _, others in self.held for name in others.values()}
         assert in_use.isdisjoint(names.values())
         self.held.append((lease, names))
@@ -106,7 +107,7 @@ class PoolMachine(RuleBasedStateMachine):
     def end_lease(self, data: st.DataObject, clean: bool) -> None:
         index = data.draw(st.integers(0, len(self.held) - 1))
         lease, names = self.held.pop(index)
-        self.promised = [(holder - (holder > index), number) for holder, number in self.promised if holder != index]
+        self.promised = [(holder - (holder > index), segment) for holder, segment in self.promised if holder != index]
         if clean:
             lease.give_back()
         else:
@@ -119,18 +120,19 @@ class PoolMachine(RuleBasedStateMachine):
     def promise(self, data: st.DataObject) -> None:
         index = data.draw(st.sampled_from([i for i, (_, names) in enumerate(self.held) if len(names) > 1]))
         lease, names = self.held[index]
-        open_numbers = sorted(set(names) - {number for holder, number in self.promised if holder == index})
-        if len(open_numbers) > 1:
-            lease.promise(open_numbers[0])
-            self.promised.append((index, open_numbers[0]))
+        asked_back = {segment for holder, segment in self.promised if holder == index}
+        kept = [segment for segment in names if segment not in asked_back]
+        if len(kept) > 1:
+            lease.promise(kept[0])
+            self.promised.append((index, kept[0]))
 
     @precondition(lambda self: self.promised)
     @rule(data=st.data())
     def give_back_one(self, data: st.DataObject) -> None:
-        index, number = self.promised.pop(data.draw(st.integers(0, len(self.promised) - 1)))
+        index, segment = self.promised.pop(data.draw(st.integers(0, len(self.promised) - 1)))
         lease, names = self.held[index]
-        del names[number]
-        lease.give_back_one(number)
+        del names[segment]
+        lease.give_back_one(segment)
         self.came_back(1)
 
     @invariant()

@@ -125,15 +125,17 @@ class ScriptedLease:
         """True at the calls that the script names."""
         return next(self._calls) in self._asks_at
 
-    def promise(self, number: int) -> None:
+    def promise(self, segment: Segment) -> None:
         """Once for each segment."""
+        number = self._segments.index(segment)
         assert number not in self.promised
         self.promised.append(number)
 
-    def give_back_one(self, number: int) -> None:
+    def give_back_one(self, segment: Segment) -> None:
         """In the order of the promises; from here on the segment may be somebody else's."""
+        number = self._segments.index(segment)
         assert number == self.promised[len(self.given_back)]
-        assert semaphores(self._segments[number]) == FIRST_SEMAPHORES
+        assert semaphores(segment) == FIRST_SEMAPHORES
         self.given_back.append(number)
 
 

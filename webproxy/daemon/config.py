@@ -14,9 +14,8 @@ from shmchannel.daemonkit.daemon import DaemonConfig
 from shmchannel.daemonkit.settings import SettingError, check_bounds, option
 from shmchannel.errors import UsageError
 from shmchannel.process.naming import DEFAULT_QUEUE_NAME, checked_queue_name
-from shmchannel.streams.layout import SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN
+from shmchannel.streams.layout import SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX
 from shmchannel.streams.pool import SEGMENTS_PER_TRANSFER_DEFAULT
-from shmchannel.streams.segment_ref import SEGMENTS_MAX
 from webproxy.daemon.origin_config import OriginConfig, check_origin_url, checked_pattern
 from webproxy.getfile import Wire
 from webproxy.http.syntax import is_structured_token

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from shmchannel.deadline import Deadline
-from shmchannel.errors import LayoutMismatch, LimitReached, NameMissing, NotPublished, ShmChannelError
+from shmchannel.errors import LayoutMismatch, LimitReached, NameMissing, ShmChannelError
 from shmchannel.messages.posix_queue import CommandQueue
 from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.commands import ANNOUNCEMENT, announcement
@@ -179,7 +179,7 @@ def test_cache_without_a_hot_table(client: ChannelClient, queue_name: str) -> No
     queue.close()
 
 
-@pytest.mark.parametrize("error", [LayoutMismatch("of another version"), NotPublished("not yet")], ids=str)
+@pytest.mark.parametrize("error", [LayoutMismatch("of another version"), LayoutMismatch("not yet")], ids=str)
 def test_hot_table_that_cannot_be_used(queue_name: str, error: ShmChannelError) -> None:
     """The cache is asked by commands all the same."""
 

@@ -29,7 +29,7 @@ from shmchannel.objects.commands import (
     other_version,
 )
 from shmchannel.process.naming import pool_name, segment_name
-from shmchannel.streams.segment_ref import SEGMENTS_MAX, SegmentRef
+from shmchannel.streams.layout import SEGMENTS_MAX, SegmentRef
 
 COMMAND = Command(
     CommandKind.GET,

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from shmchannel.errors import LayoutMismatch, NotPublished, UsageError
+from shmchannel.errors import LayoutMismatch, UsageError
 from shmchannel.objects.hot_table_layout import (
     BODY_BYTES_MAX,
     CELL_BYTES,
@@ -103,5 +103,5 @@ def test_header_that_does_not_fit(first: bytes, mapped: int) -> None:
 
 
 def test_header_before_its_magic() -> None:
-    with pytest.raises(NotPublished):
+    with pytest.raises(LayoutMismatch, match="not published"):
         check_hot_table_header(header(0, *header_words(SIZE)), SIZE)

@@ -12,7 +12,7 @@ from zlib import crc32
 import posix_ipc
 import pytest
 
-from shmchannel.errors import AccessDenied, LayoutMismatch, NameMissing, NotPublished
+from shmchannel.errors import AccessDenied, LayoutMismatch, NameMissing
 from shmchannel.objects.hot_table_layout import (
     BODY_BYTES_MAX,
     CELL_BYTES,
@@ -274,7 +274,7 @@ def test_another_users(hot_table: HotTable, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("size", "word", "value", "error"),
     [
-        (None, 0, 0, NotPublished),
+        (None, 0, 0, LayoutMismatch),
         (None, 0, MAGIC + 1, LayoutMismatch),
         (None, 1, 99, LayoutMismatch),
         (None, 4, 10**6, LayoutMismatch),

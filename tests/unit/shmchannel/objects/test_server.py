@@ -19,9 +19,8 @@ from shmchannel.objects.server import BETWEEN_BYTES_TIMEOUT_SECONDS, LOG_INTERVA
 from shmchannel.process.identity import own_identity
 from shmchannel.streams import admission
 from shmchannel.streams.chunk_reader import ChunkReader
-from shmchannel.streams.layout import ERROR, FAILED, LAST
+from shmchannel.streams.layout import ERROR, FAILED, LAST, SegmentRef
 from shmchannel.streams.segment import Segment
-from shmchannel.streams.segment_ref import SegmentRef
 from shmchannel.sync.semaphore import PeerLiveness
 from shmchannel.testing import ManualPeer, MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
 from tests.support.channels import unique_queue

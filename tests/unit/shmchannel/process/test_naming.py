@@ -23,7 +23,7 @@ def test_segment_names() -> None:
     pool = pool_name(4711, "00c0ffee")
     assert pool == "gf-4711-00c0ffee"
     assert segment_name(pool, 12) == "/gf-4711-00c0ffee-12"
-    assert parse_segment_name("/gf-4711-00c0ffee-12") == (pool, 4711, 12)
+    assert parse_segment_name("/gf-4711-00c0ffee-12") == pool
     assert pid_of_pool(pool) == 4711
 
 

@@ -15,9 +15,9 @@ from shmchannel.errors import LayoutMismatch, LimitReached, NameMissing, PeerGon
 from shmchannel.process.naming import SHM_DIRECTORY, pool_guard_path
 from shmchannel.process.reaper import sweep
 from shmchannel.streams.attachments import AttachmentTable
+from shmchannel.streams.layout import SegmentRef
 from shmchannel.streams.pool import Lease, SegmentPool
 from shmchannel.streams.segment import Segment
-from shmchannel.streams.segment_ref import SegmentRef
 from tests.support.channels import SEGMENT_BYTES, in_thread
 from tests.support.descriptors import none_left
 from tests.support.holders import holding

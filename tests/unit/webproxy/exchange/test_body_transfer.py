@@ -476,7 +476,7 @@ class BreakingCache(DictCache):
         """Break in mid-body."""
         writer.begin(ObjectFacts(len(BODY), 1, 0))
         assert writer.take_turn(WATCHDOG_S)
-        writer.segment.chunk[:] = BODY[:CAPACITY]
+        writer.ring[0].chunk[:] = BODY[:CAPACITY]
         writer.post(OK, CAPACITY, 0, 0)
         self._breaks(writer)
         return writer.state
