@@ -31,17 +31,6 @@ class ManifestEntry:
         return f"{self.sha256} {self.size_bytes} {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One way in which a folder is not what its manifest says."""
-
-    path: str
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.problem}"
-
-
 def describe_file(file_name: str, path: str) -> ManifestEntry:
     """Read one file whole and return its entry; raises OSError."""
     with open(file_name, "rb") as file:
@@ -76,8 +65,8 @@ def read_manifest(file_name: str) -> list[ManifestEntry]:
     return entries
 
 
-def compare(entries: Iterable[ManifestEntry], folder: str, *, exact: bool = False) -> list[Difference]:
-    """Return what is missing or different in `folder`; with `exact` also the files that no entry names."""
+def compare(entries: Iterable[ManifestEntry], folder: str, *, exact: bool = False) -> list[str]:
+    """Return a line for each file that is missing or different in `folder`; with `exact` also for those no entry names."""
     differences = []
     expected = set()
     for entry in entries:
@@ -85,15 +74,14 @@ def compare(entries: Iterable[ManifestEntry], folder: str, *, exact: bool = Fals
         try:
             found = describe_file(folder + entry.path, entry.path)
         except OSError as error:
-            differences.append(Difference(entry.path, error.strerror or str(error)))
+            differences.append(f"{entry.path}: {error.strerror or error}")
             continue
         if found.size_bytes != entry.size_bytes:
-            problem = f"{found.size_bytes} bytes instead of {entry.size_bytes}"
-            differences.append(Difference(entry.path, problem))
+            differences.append(f"{entry.path}: {found.size_bytes} bytes instead of {entry.size_bytes}")
         elif found.sha256 != entry.sha256:
-            differences.append(Difference(entry.path, "the content differs"))
+            differences.append(f"{entry.path}: the content differs")
     if exact:
-        differences += [Difference(path, "is not in the manifest") for path in sorted(_paths_below(folder) - expected)]
+        differences += [f"{path}: is not in the manifest" for path in sorted(_paths_below(folder) - expected)]
     return differences
 
 

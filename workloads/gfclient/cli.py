@@ -13,18 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 from typing import TypeVar
 
 from workloads.gfclient.cancel import Canceller
 from workloads.gfclient.connection import Endpoint
 from workloads.gfclient.destination import Destination
-from workloads.gfclient.download import OnOutcome, TransferSettings, download_all
+from workloads.gfclient.download import FetchOne, TransferSettings, download_one, fetch_all, warm_one
 from workloads.gfclient.measure import OnRow, measure_all
 from workloads.gfclient.outcome import Outcome, RequestError, remedy_for
-from workloads.gfclient.pacer import ClosedLoop, ConstantRate
 from workloads.gfclient.reporters import OutcomeReporter, RowWriter, print_json, print_report, progress_bar
-from workloads.gfclient.warm import each_once, warm_all
 from workloads.gfclient.workload import WorkList, WorkloadError, check_path, read_workload
 
 EXIT_OK = 0
@@ -76,29 +75,20 @@ def _run_download(arguments: argparse.Namespace) -> int:
     settings = _transfer_settings(arguments)
     with _named("-o", arguments.output, "not a directory for the files"):
         destination = Destination(arguments.output)
-
-    def run(on_outcome: OnOutcome) -> None:
-        download_all(work, settings, destination, on_outcome, Canceller())
-
-    return _report("downloaded", work, run)
+    return _fetch("downloaded", work, settings, partial(download_one, destination=destination))
 
 
 def _run_warm(arguments: argparse.Namespace) -> int:
-    work = each_once(_paths(arguments))
-    settings = _transfer_settings(arguments)
-
-    def run(on_outcome: OnOutcome) -> None:
-        warm_all(work, settings, on_outcome, Canceller())
-
-    return _report("warmed", work, run)
+    work = WorkList(list(dict.fromkeys(_paths(arguments))))  # each path once, in the order of first mention
+    return _fetch("warmed", work, _transfer_settings(arguments), warm_one)
 
 
-def _report(done: str, work: WorkList, run: Callable[[OnOutcome], None]) -> int:
-    """Run, show progress and results, and return the exit code."""
+def _fetch(done: str, work: WorkList, settings: TransferSettings, fetch_one: FetchOne) -> int:
+    """Do the work, show progress and results, and return the exit code."""
     start = time.monotonic()
     with progress_bar() as progress:
         reporter = OutcomeReporter(progress, work.request_count, done)
-        run(reporter.on_outcome)
+        fetch_all(work, settings, fetch_one, reporter.on_outcome, Canceller())
     print(reporter.summary(time.monotonic() - start))
     return EXIT_OK if reporter.all_served else EXIT_FAILURES
 
@@ -106,7 +96,6 @@ def _report(done: str, work: WorkList, run: Callable[[OnOutcome], None]) -> int:
 def _run_measure(arguments: argparse.Namespace) -> int:
     work = _work_list(arguments)
     settings = _transfer_settings(arguments)
-    pacer = ClosedLoop() if arguments.rate is None else ConstantRate(arguments.rate)
     with ExitStack() as stack:
         on_row: OnRow = _ignore_row
         if arguments.metrics is not None:
@@ -115,7 +104,7 @@ def _run_measure(arguments: argparse.Namespace) -> int:
                     arguments.metrics, "w", encoding="utf-8", errors="surrogateescape", newline=""
                 )
             on_row = RowWriter(stack.enter_context(file)).on_row
-        report = measure_all(work, settings, pacer, on_row, Canceller())
+        report = measure_all(work, settings, arguments.rate, on_row, Canceller())
     (print_json if arguments.json else print_report)(report)
     return EXIT_OK if report.served == work.request_count else EXIT_FAILURES
 

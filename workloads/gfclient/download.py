@@ -1,12 +1,11 @@
-"""gfclient download: every path of a workload to a file below one directory."""
+"""gfclient download and warm: every path of a workload, to a file below one directory or to nowhere."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from workloads.gfclient.cancel import Canceller
-from workloads.gfclient.connection import Endpoint, Fetcher
+from workloads.gfclient.connection import CountOnly, Endpoint, Fetcher
 from workloads.gfclient.crew import run_crew
 from workloads.gfclient.destination import Destination
 from workloads.gfclient.outcome import Outcome, RequestError
@@ -23,13 +22,6 @@ class TransferSettings:
     endpoint: Endpoint
     thread_count: int
     timeout_s: float
-
-
-def download_all(
-    work: WorkList, settings: TransferSettings, destination: Destination, on_outcome: OnOutcome, canceller: Canceller
-) -> None:
-    """Fetch all of `work` to files, as `fetch_all` does; after a cancel no partial file is left."""
-    fetch_all(work, settings, partial(download_one, destination=destination), on_outcome, canceller)
 
 
 def fetch_all(
@@ -52,7 +44,7 @@ def fetch_all(
 
 
 def download_one(fetcher: Fetcher, path: bytes, destination: Destination) -> Outcome:
-    """Fetch one path; its file has its final name exactly when the outcome says served."""
+    """Fetch one path; its file has its final name exactly when the outcome says served, and is removed otherwise."""
     received_bytes, status = 0, None
     try:
         with destination.file_for(path) as file:
@@ -63,3 +55,8 @@ def download_one(fetcher: Fetcher, path: bytes, destination: Destination) -> Out
             return outcome
     except RequestError as error:  # the name is unusable, or the rename was refused
         return Outcome(path, status, received_bytes, error.kind, error.detail)
+
+
+def warm_one(fetcher: Fetcher, path: bytes) -> Outcome:
+    """Fetch one path and keep nothing of it, so that a cache has it beforehand."""
+    return fetcher.fetch(path, CountOnly())

@@ -13,7 +13,6 @@ from workloads.gfclient.connection import CountOnly, Fetcher
 from workloads.gfclient.crew import run_crew
 from workloads.gfclient.download import TransferSettings
 from workloads.gfclient.outcome import Failure, Outcome
-from workloads.gfclient.pacer import Pacer
 from workloads.gfclient.recorder import Recorder, Report
 from workloads.gfclient.workload import WorkList
 
@@ -21,9 +20,9 @@ OnRow = Callable[[float, Outcome], None]
 
 
 def measure_all(
-    work: WorkList, settings: TransferSettings, pacer: Pacer, on_row: OnRow, canceller: Canceller
+    work: WorkList, settings: TransferSettings, rate: float | None, on_row: OnRow, canceller: Canceller
 ) -> Report:
-    """Do all of `work` when `pacer` says, and return the numbers.
+    """Do all of `work`, `rate` requests per second (None: each thread asks again once it is answered); the numbers.
 
     `on_row` gets the seconds since the start and the outcome of each request as it ends, from one thread at a time.
     Blocks until the work is done or cancelled; requests that the cancel cut off are not counted.
@@ -39,7 +38,7 @@ def measure_all(
         while not canceller.cancelled and (task := work.take()):
             number, path = task
             elapsed_s = time.monotonic() - start
-            due_s = pacer.due_at(number, elapsed_s)
+            due_s = elapsed_s if rate is None else number / rate  # it may be past: that delay counts as latency
             if due_s > elapsed_s and canceller.wait(due_s - elapsed_s):
                 break
             outcome = fetcher.fetch(path, sink)

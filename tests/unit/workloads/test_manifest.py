@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workloads.manifest import Difference, ManifestError, compare, describe_folder, main, read_manifest, write_manifest
+from workloads.manifest import ManifestError, compare, describe_folder, main, read_manifest, write_manifest
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -41,16 +41,16 @@ def test_each_difference_is_named(folder: Path) -> None:
     (folder / "a").unlink()
     (folder / "deep/er/b c").write_bytes(b"hellO")
     (folder / "extra").write_bytes(b"")
-    missing = Difference("/a", "No such file or directory")
-    changed = Difference("/deep/er/b c", "the content differs")
+    missing = "/a: No such file or directory"
+    changed = "/deep/er/b c: the content differs"
     assert compare(entries, str(folder)) == [missing, changed]
     assert compare(entries, str(folder), exact=True) == [
         missing,
         changed,
-        Difference("/extra", "is not in the manifest"),
+        "/extra: is not in the manifest",
     ]
     (folder / "deep/er/b c").write_bytes(b"hell")
-    assert compare(entries, str(folder))[1] == Difference("/deep/er/b c", "4 bytes instead of 5")
+    assert compare(entries, str(folder))[1] == "/deep/er/b c: 4 bytes instead of 5"
 
 
 @pytest.mark.parametrize("line", ["abc", f"{EMPTY_SHA256} x /a", f"{EMPTY_SHA256} 0 a", f"{EMPTY_SHA256}  0 /a"])

@@ -11,9 +11,9 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 from workloads.gfclient.cancel import Canceller
 from workloads.gfclient.cli import main
 from workloads.gfclient.connection import Endpoint
-from workloads.gfclient.download import TransferSettings
+from workloads.gfclient.download import TransferSettings, fetch_all, warm_one
 from workloads.gfclient.outcome import Failure, Outcome
-from workloads.gfclient.warm import each_once, warm_all
+from workloads.gfclient.workload import WorkList
 
 HELLO: list[Step] = [b"GETFILE OK 5\r\n\r\nhello"]
 REFUSED: list[Step] = [b"GETFILE FILE_NOT_FOUND\r\n\r\n"]
@@ -35,21 +35,16 @@ def crew() -> list[threading.Thread]:
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
-        pytest.param([b"/a"], [b"/a"], id="one"),
-        pytest.param([b"/b", b"/a"], [b"/b", b"/a"], id="the list's order"),
-        pytest.param([b"/a", b"/b", b"/a", b"/a"], [b"/a", b"/b"], id="repeated"),
-        pytest.param([b"/a", b"/a?", b"/A"], [b"/a", b"/a?", b"/A"], id="alike is not equal"),
+        pytest.param(["/a"], [b"/a"], id="one"),
+        pytest.param(["/b", "/a"], [b"/b", b"/a"], id="the list's order"),
+        pytest.param(["/a", "/b", "/a", "/a"], [b"/a", b"/b"], id="repeated"),
+        pytest.param(["/a", "/a?", "/A"], [b"/a", b"/a?", b"/A"], id="alike is not equal"),
     ],
 )
-def test_each_path_is_handed_out_once(paths: list[bytes], expected: list[bytes]) -> None:
-    work = each_once(paths)
-    assert work.request_count == len(expected)
-    assert [path for _, path in iter(work.take, None)] == expected
-
-
-def test_nothing_to_warm_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs a path"):
-        each_once([])
+def test_each_path_is_asked_for_once(paths: list[str], expected: list[bytes]) -> None:
+    with RawServer(HELLO) as server:
+        assert main(["warm", *address(server), "-t", "1", *paths]) == 0
+        assert asked_of(server) == expected
 
 
 def test_every_path_of_the_list_is_asked_for_and_nothing_is_kept(
@@ -105,7 +100,8 @@ def test_a_cancelled_run_asks_for_nothing_more() -> None:
         settings = TransferSettings(
             endpoint=Endpoint.resolve(server.host, server.port), thread_count=1, timeout_s=WATCHDOG_S
         )
-        run = threading.Thread(target=warm_all, args=(each_once([b"/a", b"/b"]), settings, outcomes.append, canceller))
+        work = WorkList([b"/a", b"/b"])
+        run = threading.Thread(target=fetch_all, args=(work, settings, warm_one, outcomes.append, canceller))
         run.start()
         assert server.reached.wait(WATCHDOG_S)
         canceller.cancel()
