@@ -15,7 +15,6 @@ from types import FrameType
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 _LOOK_INTERVAL_S = 0.02
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PORT = re.compile(r"""["']?\bport["']?\s*[=:]\s*(\d+)""")
 
 
@@ -112,9 +111,9 @@ class Daemon:
         return self._process.poll() is None
 
     def log_text(self) -> str:
-        """Everything it has logged, without colours."""
+        """Everything it has logged."""
         with open(self._log_path, encoding="utf-8", errors="replace") as log:
-            return _COLOUR.sub("", log.read())
+            return log.read()
 
     def wait_for_event(self, event: str, timeout_s: float = START_TIMEOUT_S) -> str:
         """Block until a line of its log contains the word `event`, and return that line.

@@ -52,7 +52,7 @@ class CacheService:
         if config.content is not None:
             static = open_static(config.content, plan.static_files_max, descriptors=descriptors)
             resources.callback(static.close)
-        store = _open_store(config, store_bytes, plan, descriptors)
+        self._store = store = _open_store(config, store_bytes, plan, descriptors)
         resources.callback(store.close)
         self._hot_table = hot_table = _open_hot_table(config, plan)
         hot = None
@@ -122,8 +122,8 @@ class CacheService:
         self._workers.request_stop()
         stuck = self._workers.join(Deadline(drain.expires_ns), interrupted=drain.interrupted)
         stats = self._server.stats()
-        hot_table = self._handler.hot_table_stats()
-        store = self._handler.store_stats()
+        hot_table = self._hot_table.stats() if self._hot_table is not None else None
+        store = self._store.stats()
         log.info(
             "stopped",
             extra={
@@ -140,8 +140,8 @@ class CacheService:
                 "refused": store.refused_total,
                 "evicted": store.evicted_total,
                 "removed": store.removed_total,
-                "hot_table_published": hot_table.published_total,
-                "hot_table_dropped": hot_table.dropped_total,
+                "hot_table_published": hot_table.published_total if hot_table is not None else 0,
+                "hot_table_dropped": hot_table.dropped_total if hot_table is not None else 0,
                 "unfinished": stuck,
             },
         )

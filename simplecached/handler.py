@@ -13,7 +13,6 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerProtocolError
 from shmchannel.objects.commands import BELOW, INVALIDATE, METADATA_WANTED, PREFIX, Command, CommandKind
 from shmchannel.objects.server import Handler
-from shmchannel.stats import HotTableStats
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import ObjectFacts
@@ -23,7 +22,7 @@ from simplecached.errors import SimpleCachedError, StoreUnavailable
 from simplecached.hot_table import HotObjects
 from simplecached.stores.lru_store import LruStore
 from simplecached.stores.paused_objects import PausedObjects
-from simplecached.stores.store import BodyWriter, ObjectSource, StoredObject, StoreStats
+from simplecached.stores.store import BodyWriter, ObjectSource, StoredObject
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +52,6 @@ class CacheHandler(Handler):
     def stop_delaying(self) -> None:
         """End the delay of waiting lookups, because the daemon stops."""
         self._stopping.set()
-
-    def hot_table_stats(self) -> HotTableStats:
-        """Counts of the hot table; zeros without one."""
-        return self._hot.stats() if self._hot is not None else HotTableStats(published_total=0, dropped_total=0)
-
-    def store_stats(self) -> StoreStats:
-        """Counts of the object store."""
-        return self._store.stats()
 
     def expire(self) -> None:
         """Release what is held for a limited time: paused objects, files of the hot table; called regularly."""

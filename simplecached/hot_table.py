@@ -20,7 +20,6 @@ from shmchannel.objects.hot_table_layout import BODY_BYTES_MAX
 if TYPE_CHECKING:
     from shmchannel.objects.commands import Command
     from shmchannel.objects.hot_table_writer import HotTableToken, HotTableWriter
-    from shmchannel.stats import HotTableStats
     from simplecached.stores.store import StoredObject
 
 log = logging.getLogger(__name__)
@@ -96,7 +95,3 @@ class HotObjects:
     def expire(self) -> None:
         """Close the files of expired references; called regularly."""
         self._hot_table.expire()
-
-    def stats(self) -> HotTableStats:
-        """The current counts."""
-        return self._hot_table.stats()

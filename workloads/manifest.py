@@ -66,7 +66,7 @@ def read_manifest(file_name: str) -> list[ManifestEntry]:
 
 
 def compare(entries: Iterable[ManifestEntry], folder: str, *, exact: bool = False) -> list[str]:
-    """Return a line for each file that is missing or different in `folder`; with `exact` also for those no entry names."""
+    """Return a line for each file missing or different in `folder`; with `exact` also for those without an entry."""
     differences = []
     expected = set()
     for entry in entries:

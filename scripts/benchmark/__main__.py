@@ -14,6 +14,7 @@ from scripts.benchmark.http_report import http_as_json, http_as_text
 from scripts.benchmark.load import Group, Load, LoadFailed, NativeLoad
 from scripts.benchmark.measure import FULL, QUICK, Bench, Pace, say
 from scripts.benchmark.native import BuildFailed, build
+from scripts.benchmark.peer_servers import find_server
 from scripts.benchmark.report import Results, as_json, as_markdown, as_text
 from scripts.benchmark.rows import FAIRNESS_ROW, LARGE_ROW, ROWS, SMALL_ROW
 from scripts.daemons import DaemonFailed, interrupt_on_ending_signals
@@ -33,7 +34,7 @@ def run(bench: Bench) -> Results:
         fairness = measure.measure_fairness(bench)
     say("steps of one request")
     steps = measure.measure_steps(bench)
-    found = peers.installed()
+    nginx = find_server("nginx")
     return Results(
         load_description=bench.load.description,
         machine=_machine(),
@@ -42,8 +43,8 @@ def run(bench: Bench) -> Results:
         memory_idle=bench.memory_idle,
         memory_loaded=bench.memory_loaded,
         steps=steps,
-        peers=_measure_peers(bench, found["nginx"]),
-        peers_missing=[name for name, place in found.items() if place is None],
+        peers=_measure_peers(bench, nginx),
+        peers_missing=[] if nginx is not None else ["nginx"],
     )
 
 

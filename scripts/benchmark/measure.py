@@ -10,8 +10,8 @@ from scripts.benchmark import rows as table
 from scripts.benchmark.load import Figures, Group, Load
 from scripts.benchmark.memory import PairMemory, pair_memory
 from scripts.benchmark.rows import COMMAND_ROW, FAIRNESS_ROW, LARGE_ROW, FairnessRow, Row, RowResult
-from scripts.benchmark.stats import Comparison, compare, rotations, round_order
-from scripts.benchmark.steps import ENVIRONMENT, StepTimes, step_times_in
+from scripts.benchmark.stats import Comparison, compare, rotations
+from scripts.benchmark.steps import ENVIRON, StepTimes, step_times_in
 from scripts.daemons import Pair, PairOptions, running_daemon, running_pair
 
 _SMALL_FILES, _LARGE_FILES = 32, 4
@@ -142,7 +142,7 @@ def measure_fairness(bench: Bench, row: FairnessRow = FAIRNESS_ROW) -> Compariso
     beside = {"ours": row.crowd, "other": row.few}
     results: dict[str, list[float]] = {"ours": [], "other": []}
     with bench.pair(row.segment_bytes, hot_table=False) as pair:
-        for order in round_order(bench.pace.rounds):
+        for order in rotations(tuple(beside), bench.pace.rounds):
             for who in order:
                 large = Group(name="large", clients=beside[who], paths=bench.objects.large, background=True)
                 figures = bench.load.run(pair.port, [large, small], bench.pace.fairness_round_s)["small"]
@@ -160,7 +160,7 @@ def measure_steps(bench: Bench) -> dict[str, StepTimes | None]:
 
 def _steps_of(bench: Bench, row: Row) -> StepTimes | None:
     group = Group(name="all", clients=row.clients, paths=bench.objects.of_size(row.object_bytes))
-    options = bench.pair_options(row.segment_bytes, (ENVIRONMENT, _NO_HOT_TABLE))
+    options = bench.pair_options(row.segment_bytes, (*ENVIRON, _NO_HOT_TABLE))
     with running_pair(options, bench.directory, "gfbench-steps") as pair:
         bench.load.run(pair.port, [group], bench.pace.step_run_s)
         pair.stop()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scripts.benchmark.load import Figures, Group, NativeLoad
-from scripts.benchmark.peer_servers import find_server, running_nginx
+from scripts.benchmark.peer_servers import running_nginx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,11 +14,6 @@ class PeerFigures:
     name: str
     row_title: str
     figures: Figures
-
-
-def installed() -> dict[str, str | None]:
-    """The known peers and their paths; None for those that are not installed."""
-    return {"nginx": find_server("nginx")}
 
 
 def measure_nginx(

@@ -60,18 +60,7 @@ class Target:
         return f"{'≤' if self.is_maximum else '≥'} {self.value:g} {unit}"
 
 
-def shares(parts_ns: dict[str, float]) -> dict[str, float]:
-    """Each part as a share of their sum, 0 to 1; all 0 when the sum is 0."""
-    total = sum(parts_ns.values())
-    return {name: part / total if total else 0.0 for name, part in parts_ns.items()}
-
-
 def rotations(names: Sequence[str], rounds: int) -> list[tuple[str, ...]]:
-    """As `round_order` for more than two: each round begins with the next, so that each goes first in turn."""
+    """Who goes first in each round: each begins with the next, so that nobody always has the warmer machine."""
     starts = [number % len(names) for number in range(rounds)]
     return [(*names[start:], *names[:start]) for start in starts]
-
-
-def round_order(rounds: int) -> list[tuple[str, str]]:
-    """Who goes first in each round: alternating, so that neither always has the warmer machine."""
-    return [("ours", "other") if number % 2 == 0 else ("other", "ours") for number in range(rounds)]

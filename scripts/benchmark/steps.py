@@ -1,20 +1,11 @@
-"""PURE: parses the step times that webproxy logs when it stops.
+"""PURE: parses the step times that webproxy logs when it stops, as JSON: sums in nanoseconds."""
 
-With WEBPROXY_STEP_TIMES=1 its last line contains `step_times` and an object of sums in nanoseconds, in JSON or as
-Python writes it, whatever else the line contains.
-"""
-
-import ast
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scripts.benchmark.stats import shares
-
-ENVIRONMENT = ("WEBPROXY_STEP_TIMES", "1")
-_FIELD = re.compile(r"""step_times["']?\s*[=:]\s*["']?(\{[^{}]*\})""")
-_COUNT = "requests"
+ENVIRON = (("WEBPROXY_STEP_TIMES", "1"), ("WEBPROXY_LOG_FORMAT", "json"))
+"""What the proxy needs to log them in this form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,24 +18,13 @@ class StepTimes:
 
 
 def step_times_in(log_text: str) -> StepTimes | None:
-    """The last step times in a log; None when there are none to read."""
-    found = _FIELD.findall(log_text)
-    if not found:
+    """The last step times in a log; None when there are none, or the proxy served nobody."""
+    line = next((line for line in reversed(log_text.splitlines()) if '"step_times"' in line), "{}")
+    sums: dict[str, int] = json.loads(line).get("step_times", {})
+    requests = sums.pop("requests", 0)
+    total_ns = sum(sums.values())
+    if not requests or not total_ns:
         return None
-    sums = _as_object(found[-1])
-    requests = int(sums.pop(_COUNT, 0))
-    if not requests or not sums:
-        return None
-    microseconds = {name: value / requests / 1000 for name, value in sums.items()}
-    return StepTimes(requests=requests, microseconds=microseconds, shares=shares(sums))
-
-
-def _as_object(text: str) -> dict[str, float]:
-    try:
-        parsed = json.loads(text.replace('\\"', '"'))
-    except ValueError:
-        try:
-            parsed = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return {}
-    return {str(name): value for name, value in parsed.items() if isinstance(value, int | float)}
+    microseconds = {name: part_ns / requests / 1000 for name, part_ns in sums.items()}
+    shares = {name: part_ns / total_ns for name, part_ns in sums.items()}
+    return StepTimes(requests=requests, microseconds=microseconds, shares=shares)

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    K = TypeVar("K", bound=Hashable)
-else:
-    K = TypeVar("K")
+K = TypeVar("K", bound="Hashable")
 
 
 class _Slot:

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    K = TypeVar("K", bound=Hashable)
-else:
-    K = TypeVar("K")
+K = TypeVar("K", bound="Hashable")
 
 Identity = tuple[int, int, int, int]
 

@@ -28,7 +28,7 @@ def results(ours: float, *, c_pair: bool = True) -> Results:
         fairness=compare([60], [10]),
         memory_idle=[PairMemory(cache_mb=20, proxy_mb=21)],
         memory_loaded=[PairMemory(cache_mb=22, proxy_mb=46), PairMemory(cache_mb=23, proxy_mb=40)],
-        steps={"steps": step_times_in('step_times={"accept": 1, "send": 3, "requests": 1}'), "silent": None},
+        steps={"steps": step_times_in('{"step_times": {"accept": 1, "send": 3, "requests": 1}}'), "silent": None},
         peers=[PeerFigures(name="nginx", row_title="row", figures=figures)],
         peers_missing=["other"],
     )

@@ -1,11 +1,11 @@
-"""Ratios, verdicts and shares: what the speed table says has to follow from the figures."""
+"""Ratios and verdicts: what the speed table says has to follow from the figures."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, ROWS
-from scripts.benchmark.stats import Target, compare, rotations, round_order, shares
+from scripts.benchmark.stats import Target, compare, rotations
 
 figures = st.floats(min_value=0.001, max_value=1e9)
 
@@ -49,18 +49,6 @@ class TestTarget:
     def test_text(self):
         assert Target(value=0.75).text("x") == "≥ 0.75 x"
         assert MEMORY_TARGET.text("MB") == "≤ 45 MB"
-
-
-def test_shares_add_up_to_one():
-    result = shares({"accept": 1, "cache": 3})
-    assert result == {"accept": 0.25, "cache": 0.75}
-    assert shares({"accept": 0, "cache": 0}) == {"accept": 0.0, "cache": 0.0}
-
-
-def test_each_contestant_goes_first_in_turn():
-    firsts = [order[0] for order in round_order(5)]
-    assert firsts == ["ours", "other", "ours", "other", "ours"]
-    assert all(sorted(order) == ["other", "ours"] for order in round_order(5))
 
 
 def test_rows_have_keys_of_their_own():

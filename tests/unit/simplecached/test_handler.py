@@ -24,7 +24,6 @@ from shmchannel import (
 from shmchannel.objects.commands import FACTS_ONLY
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.transfers import OutgoingTransfer
-from shmchannel.stats import HotTableStats
 from shmchannel.streams.layout import FLAGGED, LAST, OK, PREAMBLE
 from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
 from simplecached.content.static import StaticDirectory
@@ -620,13 +619,3 @@ def test_changed_file(store: MemoryStore, tmp_path: Path) -> None:
         assert fetch(client, b"/hot")[1] == b"newer"
         assert published(client, hot_table, b"/hot").body == b"newer"
     static.close()
-
-
-def test_counts_of_the_hot_table(store: MemoryStore) -> None:
-    assert handler_of(store).hot_table_stats() == HotTableStats(published_total=0, dropped_total=0)
-    with open_hot_table() as hot_table:
-        handler = CacheHandler(
-            None, store, lookup_delay_s=0, between_bytes_timeout_s=10, hot=HotObjects(hot_table.publisher, 1)
-        )
-        assert hot_table.put(b"/a", 1, b"body")
-        assert handler.hot_table_stats() == HotTableStats(published_total=1, dropped_total=0)

@@ -88,7 +88,7 @@ def test_stored_object(hot: HotObjects, hot_table: HotTable) -> None:
     with opened(store, KEY) as found:
         publish(hot, found)
     assert hot_table.reader.get(KEY) == entry(version, b"body", b"facts")
-    assert hot.stats().published_total == 1
+    assert hot_table.publisher.stats().published_total == 1
     hot.drop(KEY)
     assert hot_table.reader.get(KEY) is None
     store.close()
