@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import NamedTuple
+from uuid import UUID
 
 _STARTTIME_FIELD = 22  # proc_pid_stat(5)
 
@@ -16,24 +17,16 @@ class ProcessIdentity(NamedTuple):
     boot_id: int
 
 
-def start_time_of(pid: int) -> int | None:
-    """Start time of `pid` in clock ticks since boot (field 22 of /proc/PID/stat); None if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            text = stat.read()
-    except OSError:
-        return None
+def start_time_in(stat: bytes) -> int:
+    """The start time in clock ticks since boot, from the text of /proc/PID/stat (field 22)."""
     # The command name may contain spaces and parentheses: count fields after the last parenthesis.
-    return int(text[text.rindex(b")") + 2 :].split()[_STARTTIME_FIELD - 3])
-
-
-def boot_id() -> int:
-    """The kernel's random id of this boot, 128 bits."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return int(file.read().strip().replace("-", ""), 16)
+    return int(stat[stat.rindex(b")") + 2 :].split()[_STARTTIME_FIELD - 3])
 
 
 def own_identity() -> ProcessIdentity:
     """The identity of this process, read anew at each call (a fork changes it)."""
-    pid = os.getpid()
-    return ProcessIdentity(pid, start_time_of(pid) or 0, boot_id())
+    with open("/proc/self/stat", "rb") as file:
+        stat = file.read()
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot_id = UUID(file.read().strip())
+    return ProcessIdentity(os.getpid(), start_time_in(stat), boot_id.int)

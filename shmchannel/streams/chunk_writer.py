@@ -149,11 +149,11 @@ class ChunkWriter(ProducerTransfer[Segment]):
         if not self.state.ended and (self._has_turn or self.take_turn(limit_s)):
             self.post(status, 0, 0, flags)
 
-    def _limit_s(self) -> float:
+    def _limit_s(self, limit_s: float | None) -> float:
+        if limit_s is not None:
+            return limit_s
         return (
-            self._between_bytes_timeout_s
-            if self._until is None
-            else min(self._between_bytes_timeout_s, self._until.remaining())
+            self._between_bytes_timeout_s if self._until is None else self._until.slice(self._between_bytes_timeout_s)
         )
 
     def take_turn(self, limit_s: float | None = None, *, wait: bool = True) -> bool:
@@ -166,7 +166,7 @@ class ChunkWriter(ProducerTransfer[Segment]):
             if not space_available.try_take():
                 if not wait:
                     return False
-                space_available.wait(self._limit_s() if limit_s is None else limit_s, self._peer)
+                space_available.wait(self._limit_s(limit_s), self._peer)
             if self._may_fill():
                 self._has_turn = True
                 return True
@@ -200,7 +200,7 @@ class ChunkWriter(ProducerTransfer[Segment]):
     def wait_acknowledged(self, limit_s: float | None = None) -> bool:
         """After the terminal chunk, in segments of one's own: wait for the answer; True when the object was stored."""
         segment = self.ring[0]
-        segment.space_available.take(self._limit_s() if limit_s is None else limit_s, self._peer)
+        segment.space_available.take(self._limit_s(limit_s), self._peer)
         stored = segment.header.read_request() == 0
         segment.space_available.post()
         return stored
