@@ -7,7 +7,8 @@ class, so that each kind of segment is held to all of it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -65,6 +66,13 @@ class ChannelContract:
         """Both ends of one channel, to be used as a context."""
         return ChannelBench(self.segment_type, width, **more)  # type: ignore[arg-type]
 
+    @contextmanager
+    def clean_bench(self, width: int) -> Iterator[ChannelBench]:
+        """A bench on which every segment stands at the end as it began."""
+        with self.bench(width) as bench:
+            yield bench
+            assert bench.all_clean(), [semaphores(segment) for segment in bench.owned]
+
     # -- GET -----------------------------------------------------------------------------------------------------
     @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("size", SIZES)
@@ -109,26 +117,24 @@ class ChannelContract:
     def test_get_range(self, offset: int, length: int, width: int) -> None:
         start = min(offset, len(BODY))
         end = min(start + length, len(BODY)) if length else len(BODY)
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, BODY, offset=start, end=end)):
                 begun(reader, offset, length)
                 assert read_rest(reader) == BODY[start:end]
             assert reader.facts.size_bytes == len(BODY)
-            assert bench.all_clean()
 
     @pytest.mark.parametrize("width", [1, 2, 5])
     @pytest.mark.parametrize("length", [1, CAPACITY, 3 * CAPACITY + 1])
     @pytest.mark.parametrize("size", [0, 3 * CAPACITY])
     def test_preamble_goes_ahead(self, size: int, length: int, width: int) -> None:
         body, preamble = body_of(size), body_of(length)[::-1]
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, body, preamble=preamble)):
                 begun(reader, preamble_wanted=True)
                 assert reader.preamble == preamble
                 assert read_rest(reader) == body
-            assert bench.all_clean()
 
     def test_longest_preamble(self) -> None:
         preamble = body_of(PREAMBLE_BYTES_MAX)
@@ -142,18 +148,17 @@ class ChannelContract:
     @pytest.mark.parametrize("width", [1, 4])
     @pytest.mark.parametrize("failed", [False, True])
     def test_refused(self, failed: bool, width: int) -> None:
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             writer.fail() if failed else writer.refuse()
             state = begun(reader)
             assert state is writer.state is (TransferState.FAILED if failed else TransferState.NOT_FOUND)
             assert read_rest(reader) == b""
-            assert bench.all_clean()
 
     @pytest.mark.parametrize("width", [1, 2, 5])
     @pytest.mark.parametrize("there", [0, 1, CAPACITY, 3 * CAPACITY + 7])
     def test_object_shorter_than_it_said(self, there: int, width: int) -> None:
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader, _ = bench.get_ends()
 
             def produce() -> TransferState:
@@ -164,11 +169,10 @@ class ChannelContract:
                 begun(reader)
                 assert read_rest(reader) == BODY[:there]
             assert produced.result() is reader.state is TransferState.FAILED
-            assert bench.all_clean()
 
     @pytest.mark.parametrize("width", [1, 2, 5])
     def test_source_raises_in_mid_body(self, width: int) -> None:
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader, _ = bench.get_ends()
 
             def broken(views: Sequence[memoryview], offset: int) -> int:
@@ -188,34 +192,31 @@ class ChannelContract:
                 assert read_rest(reader) == BODY[: 3 * CAPACITY]
             assert produced.result() is None
             assert writer.state is reader.state is TransferState.FAILED
-            assert bench.all_clean()
 
     def test_answer_empty_carries_a_number(self) -> None:
-        with self.bench(1) as bench:
+        with self.clean_bench(1) as bench:
             writer, reader, _ = bench.get_ends()
             writer.answer_empty(12)
             assert begun(reader) is TransferState.COMPLETE
             reader.finish()
             assert reader.facts.version == 12
-            assert bench.all_clean()
 
     # -- cancel and release --------------------------------------------------------------------------------------
     @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("position", range(CHUNKS - 1))
     def test_cancel_at(self, position: int, width: int) -> None:
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, BODY)) as produced:
                 assert read_until_cancel(reader, position) == BODY[: (position + 1) * CAPACITY]
             assert reader.state is TransferState.CANCELLED
             assert produced.result() in (TransferState.CANCELLED, TransferState.COMPLETE)
-            assert bench.all_clean()
 
     @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("position", range(CHUNKS - 1))
     def test_pause_at(self, position: int, width: int) -> None:
         """The producer keeps what it needs for the rest, or had sent all of it, and that is returned; never both."""
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, BODY)) as produced:
                 begun(reader)
@@ -225,26 +226,23 @@ class ChannelContract:
             assert produced.result() in (TransferState.CANCELLED, TransferState.COMPLETE)
             assert writer.paused is (produced.result() is TransferState.CANCELLED)
             assert rest == (b"" if writer.paused else BODY[position * CAPACITY + 7 :])
-            assert bench.all_clean()
 
     @pytest.mark.parametrize("width", [2, 5])
     def test_pause_after_the_producer_is_done(self, width: int) -> None:
         body = BODY[: width * CAPACITY]
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             assert send_object(writer, body) is TransferState.COMPLETE
             begun(reader)
             assert reader.pause() == body
-            assert bench.all_clean()
 
     def test_cancel_during_preamble_is_too_early(self) -> None:
-        with self.bench(2) as bench:
+        with self.clean_bench(2) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, BODY, preamble=b"m" * 300)) as produced:
                 begun(reader, preamble_wanted=True)
                 reader.cancel()
             assert produced.result().ended
-            assert bench.all_clean()
 
     def shrunk_get(
         self, width: int, asks_at: tuple[int, ...], consume: Callable[[ChunkReader], bytes]
@@ -307,17 +305,16 @@ class ChannelContract:
     def test_release_during_preamble(self, width: int) -> None:
         preamble = body_of(4 * CAPACITY)
         for position in range(8):
-            with self.bench(width) as bench:
+            with self.clean_bench(width) as bench:
                 writer, reader, lease = bench.get_ends((position,))
                 with in_thread(partial(send_object, writer, BODY, preamble=preamble)):
                     begun(reader, preamble_wanted=True)
                     assert read_rest(reader) == BODY
                 assert reader.preamble == preamble
                 assert lease.promised == [position % width]
-                assert bench.all_clean()
 
     def test_given_back_segment_serves_another_transfer_at_once(self) -> None:
-        with self.bench(2) as bench:
+        with self.clean_bench(2) as bench:
             other = ChunkWriter(bench.attached[1:], bench.owner_lives, WATCHDOG_S, own_identity())
 
             class Reusing(ScriptedLease):
@@ -336,28 +333,26 @@ class ChannelContract:
                 begun(reader)
                 assert read_rest(reader) == BODY
             assert lease.given_back == [1]
-            assert bench.all_clean()
 
     @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("flagged", [False, True])
     @pytest.mark.parametrize("size", [0, 1, CAPACITY, CAPACITY + 1, 3 * CAPACITY])
     def test_flag_comes_with_the_preamble(self, size: int, flagged: bool, width: int) -> None:
         preamble = body_of(size)
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(partial(send_object, writer, BODY, preamble=preamble, flagged=flagged)):
                 begun(reader, preamble_wanted=True)
                 assert reader.flagged is (flagged and size > 0)
                 assert read_rest(reader) == BODY
             assert reader.preamble == preamble
-            assert bench.all_clean()
 
     # -- PUT -----------------------------------------------------------------------------------------------------
     @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("size", SIZES)
     def test_put_whole(self, size: int, width: int) -> None:
         body, preamble = body_of(size), b"{}" * 100
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader = bench.put_ends()
 
             def consume() -> bytes:
@@ -369,25 +364,23 @@ class ChannelContract:
                 assert writer.wait_acknowledged(WATCHDOG_S)
             assert consumed.result() == body
             assert reader.preamble == preamble
-            assert bench.all_clean()
 
     @pytest.mark.parametrize("width", WIDTHS)
     @pytest.mark.parametrize("position", range(CHUNKS - 1))
     def test_put_refused_at(self, position: int, width: int) -> None:
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader = bench.put_ends()
             with in_thread(lambda: read_until_cancel(reader, position)) as consumed:
                 state = send_object(writer, BODY)
                 assert not writer.wait_acknowledged(WATCHDOG_S), "refused, whatever had been handed over by then"
             assert state in (TransferState.CANCELLED, TransferState.COMPLETE)
             assert consumed.result() == BODY[: (position + 1) * CAPACITY]
-            assert bench.all_clean()
 
     @pytest.mark.parametrize("width", [1, 2, 5])
     def test_put_refused_after_the_producer_is_done(self, width: int) -> None:
         """The last chunk lies in its segment already when the consumer refuses an earlier one."""
         body = BODY[: width * CAPACITY]
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader = bench.put_ends()
             assert send_object(writer, body) is TransferState.COMPLETE
             begun(reader)
@@ -396,11 +389,10 @@ class ChannelContract:
             else:
                 reader.cancel()
             assert not writer.wait_acknowledged(WATCHDOG_S)
-            assert bench.all_clean()
 
     @pytest.mark.parametrize("width", [1, 3])
     def test_put_refused_at_the_last_chunk(self, width: int) -> None:
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader = bench.put_ends()
 
             def consume() -> None:
@@ -413,12 +405,11 @@ class ChannelContract:
                 assert send_object(writer, BODY) is TransferState.COMPLETE
                 assert not writer.wait_acknowledged(WATCHDOG_S)
             assert consumed.result() is None
-            assert bench.all_clean()
 
     @pytest.mark.parametrize("width", [1, 2, 5])
     @pytest.mark.parametrize("there", [0, 2 * CAPACITY])
     def test_put_aborted(self, there: int, width: int) -> None:
-        with self.bench(width) as bench:
+        with self.clean_bench(width) as bench:
             writer, reader = bench.put_ends()
 
             def consume() -> bytes:
@@ -436,7 +427,6 @@ class ChannelContract:
                 assert not writer.wait_acknowledged(WATCHDOG_S)
             assert consumed.result() == BODY[:there]
             assert reader.state is TransferState.FAILED
-            assert bench.all_clean()
 
     # -- the other side dies, stalls or lies ---------------------------------------------------------------------
     @pytest.mark.parametrize("posted", [0, 1, 3])
@@ -512,14 +502,13 @@ class ChannelContract:
                 reader.advance()
 
     def test_finish_in_mid_stream_is_refused(self) -> None:
-        with self.bench(2) as bench:
+        with self.clean_bench(2) as bench:
             writer, reader, _ = bench.get_ends()
             with in_thread(lambda: send_object(writer, BODY)):
                 begun(reader)
                 with pytest.raises(UsageError):
                     reader.finish()
                 reader.cancel()
-            assert bench.all_clean()
 
     @pytest.mark.parametrize(
         ("status", "length", "offset", "flags"),

@@ -23,7 +23,6 @@ from tests.faults.harness import (
     ask,
     assert_ends_well,
     pool_of,
-    write_content,
 )
 from tests.support import names
 from tests.support.client import connect
@@ -32,11 +31,6 @@ from tests.support.programs import require_program
 from tests.support.waiting import wait_until
 from webproxy.getfile import Status
 from workloads.origin_stub import OriginStub, Route
-
-
-@pytest.fixture
-def content(tmp_path: Path) -> Path:
-    return write_content(tmp_path / "content")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from shmchannel.process.identity import own_identity
 from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import LAST, OK, ObjectFacts
 from shmchannel.streams.segment import Segment
+from shmchannel.testing import ManualPeer
 from tests.faults.harness import (
     CONTENT,
     LARGE,
@@ -87,19 +88,9 @@ def grow(numbers: random.Random, command: Command, segments: list[Segment]) -> N
     """An object that has grown whenever a transfer of it resumes; all else is as it should be."""
     fill_with_filler(segments)
     size = DECLARED_BYTES if command.offset == 0 else DECLARED_BYTES * 3
-    writer = ChunkWriter(segments, Alive(), 1.0, own_identity())
+    writer = ChunkWriter(segments, ManualPeer("the proxy"), 1.0, own_identity())
     writer.begin(ObjectFacts(size, 7, 0))
     writer.send(lambda views, _: sum(map(len, views)), command.offset, size)
-
-
-class Alive:
-    """The liveness of a proxy that the test looks after itself."""
-
-    def alive(self) -> bool:
-        return True
-
-    def describe(self) -> str:
-        return "the proxy"
 
 
 @contextmanager

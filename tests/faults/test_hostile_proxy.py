@@ -23,6 +23,7 @@ from shmchannel.process.naming import SHM_DIRECTORY
 from shmchannel.streams.layout import HEADER_BYTES, ObjectFacts, SegmentHeader, SegmentRef
 from shmchannel.streams.pool import Lease, SegmentPool
 from shmchannel.streams.segment import Segment
+from shmchannel.testing import ManualPeer
 from tests.faults.harness import CONTENT, POOL_FLAGS, SMALL, assert_serves, write_content
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import WATCHDOG_S
@@ -234,21 +235,11 @@ def test_flags_of_a_consumer_gone_wild(yard: DaemonYard, cache: DaemonProcess) -
             lease.segments[0].header.write_request(flags)
             send(encode(command), 0)
             if flags in (1, 4):  # CANCEL and PAUSE are requests like any other
-                lease.segments[0].data_available.take(WATCHDOG_S, Alive())
+                lease.segments[0].data_available.take(WATCHDOG_S, ManualPeer("the cache"))
             else:
                 broken += 1
             lease.retire()
     assert assert_serves_on(yard, cache)["broken"] == broken
-
-
-class Alive:
-    """The liveness of a peer that the test looks after itself."""
-
-    def alive(self) -> bool:
-        return True
-
-    def describe(self) -> str:
-        return "the cache"
 
 
 def test_fills_that_contradict_themselves(yard: DaemonYard, cache: DaemonProcess) -> None:

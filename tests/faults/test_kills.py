@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,12 +23,11 @@ from tests.faults.harness import (
     assert_serves,
     pool_of,
     segments_of,
-    write_content,
 )
 from tests.support import names
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import wait_until
-from workloads.origin_stub import OriginStub, Route
+from workloads.origin_stub import OriginStub
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +95,6 @@ UPDATED = "cache.update_uncommitted"  # in test_updates.py: getfile updates noth
 def test_every_kill_point_is_here() -> None:
     tested = {kill.point for kill in (*HITS_PROXY, *HITS_CACHE, *FILLS_PROXY, *FILLS_CACHE)} | {RETIRED, UPDATED}
     assert tested == set(KILL_POINTS)
-
-
-@pytest.fixture
-def content(tmp_path: Path) -> Path:
-    return write_content(tmp_path / "content")
-
-
-@pytest.fixture
-def origin() -> Iterator[OriginStub]:
-    with OriginStub({path: Route(body=body) for path, body in CONTENT.items()}) as stub:
-        yield stub
 
 
 def assert_swept(proxy: DaemonProcess) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +22,11 @@ from tests.faults.harness import (
     assert_serves,
     leave_early,
     segments_of,
-    write_content,
 )
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import wait_until
 from webproxy.getfile import Status
-from workloads.origin_stub import OriginStub, Route
+from workloads.origin_stub import OriginStub
 
 LIMIT_S = 0.7
 LIMITS = {
@@ -59,17 +57,6 @@ def stop_at(point: str) -> dict[str, str]:
     """The environment of a daemon that stops at the point, and of limits that are soon reached."""
     number = IN_FULL_STREAM if point == "proxy.posted" else 1
     return {**LIMITS, "GFCACHE_FAULT": f"{point}:{number}:stop"}
-
-
-@pytest.fixture
-def content(tmp_path: Path) -> Path:
-    return write_content(tmp_path / "content")
-
-
-@pytest.fixture
-def origin() -> Iterator[OriginStub]:
-    with OriginStub({path: Route(body=body) for path, body in CONTENT.items()}) as stub:
-        yield stub
 
 
 def wait_stopped(daemon: DaemonProcess) -> None:

@@ -9,8 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from shmchannel.process import reaper
 from tests.faults.harness import (
     CONTENT,
@@ -22,7 +20,6 @@ from tests.faults.harness import (
     assert_forgets,
     assert_serves,
     pool_of,
-    write_content,
 )
 from tests.support import names
 from tests.support.daemons import DaemonYard
@@ -30,11 +27,6 @@ from tests.support.waiting import wait_until
 
 KILLS = 10
 CLIENTS = 4
-
-
-@pytest.fixture
-def content(tmp_path: Path) -> Path:
-    return write_content(tmp_path / "content")
 
 
 class Load:

@@ -6,7 +6,6 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ from workloads.origin_stub import Framing, OriginStub, Route
 
 BODY = bytes(range(256)) * 4000
 RESET_AT_CLOSE = struct.pack("@ii", 1, 0)
-
-
-@pytest.fixture
-def origin() -> Iterator[OriginStub]:
-    with OriginStub({}) as stub:
-        yield stub
 
 
 @pytest.fixture

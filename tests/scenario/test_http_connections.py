@@ -64,18 +64,6 @@ def client(proxy: DaemonProcess) -> Iterator[HttpClient]:
         yield made
 
 
-def settled_descriptors(daemon: DaemonProcess) -> int:
-    """How many descriptors the proxy holds when the connections of earlier tests are closed."""
-    counts = [daemon.descriptor_count()]
-
-    def unchanged() -> bool:
-        counts.append(daemon.descriptor_count())
-        return len(counts) > 50 and min(counts) == counts[-1]
-
-    wait_until(unchanged)
-    return counts[-1]
-
-
 # -- one request after the other --------------------------------------------------------------------------------------
 def test_many_requests_on_one_connection(client: HttpClient) -> None:
     for number in range(300):
@@ -264,7 +252,7 @@ def test_thousands_of_idle_connections_are_held_while_others_are_served(served: 
         pytest.skip(f"the hard limit of descriptors is {hard}")
     proxy = served.start_proxy("-t", "4", env={"WEBPROXY_KEEPALIVE_S": "3600"})
     assert ask(proxy.port, "/big").body == body("big")  # opens lasting descriptors
-    threads, idle_descriptors = proxy.thread_count(), settled_descriptors(proxy)
+    threads, idle_descriptors = proxy.thread_count(), proxy.settled_descriptor_count()
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with ExitStack() as stack:
@@ -310,7 +298,7 @@ def test_beyond_the_most_connections_the_answer_is_503(served: DaemonYard) -> No
 
 
 def test_descriptors_and_threads_stay_level_over_two_thousand_connections(proxy: DaemonProcess) -> None:
-    before = settled_descriptors(proxy)
+    before = proxy.settled_descriptor_count()
     for number in range(2_000):
         with HttpClient(proxy.port) as client:
             if number % 4 == 1:
@@ -362,7 +350,7 @@ def test_who_asks_and_does_not_read_costs_no_worker(served: DaemonYard) -> None:
 def test_who_leaves_in_mid_body_costs_nothing(served: DaemonYard, reset: bool) -> None:
     proxy = served.start_proxy("-t", "4", "-n", "4", "-z", "65536")
     assert ask(proxy.port, "/big").body == body("big")  # opens lasting descriptors
-    before = settled_descriptors(proxy)
+    before = proxy.settled_descriptor_count()
     for _ in range(20):
         with HttpClient(proxy.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as client:
             client.send(request("/big") + request("/small"))

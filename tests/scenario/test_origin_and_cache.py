@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,12 +18,6 @@ from workloads.origin_stub import Framing, OriginStub, Route
 
 BODY = os.urandom(700_001)
 ERROR = Answer(Status.ERROR, b"", 0)
-
-
-@pytest.fixture
-def origin() -> Iterator[OriginStub]:
-    with OriginStub({}) as stub:
-        yield stub
 
 
 def found(body: bytes) -> Answer:

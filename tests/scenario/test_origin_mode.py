@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,12 +22,6 @@ BODY = os.urandom(700_001)
 QUICK = {"WEBPROXY_ORIGIN_STALL_S": "2", "WEBPROXY_ORIGIN_TRIES": "3", "WEBPROXY_LOG_LEVEL": "debug"}
 NOT_FOUND = Answer(Status.FILE_NOT_FOUND, b"", 0)
 ERROR = Answer(Status.ERROR, b"", 0)
-
-
-@pytest.fixture
-def origin() -> Iterator[OriginStub]:
-    with OriginStub({}) as stub:
-        yield stub
 
 
 @pytest.fixture(params=["cache", "no cache"])

@@ -153,6 +153,17 @@ class DaemonProcess:
         """How many descriptors it holds open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def settled_descriptor_count(self) -> int:
+        """How many descriptors it holds once the connections of earlier tests are closed."""
+        counts = [self.descriptor_count()]
+
+        def unchanged() -> bool:
+            counts.append(self.descriptor_count())
+            return len(counts) > 50 and min(counts) == counts[-1]
+
+        wait_until(unchanged)
+        return counts[-1]
+
     def resources(self) -> Resources:
         """Memory, threads and descriptors."""
         return Resources(self.resident_bytes(), self.thread_count(), self.descriptor_count())

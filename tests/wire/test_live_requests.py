@@ -133,7 +133,7 @@ class TestIncomplete:
 
 
 def test_a_connection_that_closes_at_once_costs_nothing(proxy):
-    descriptors = settled_descriptors(proxy.daemon)
+    descriptors = proxy.daemon.settled_descriptor_count()
     for _ in range(50):
         connect(proxy.port).close()
     assert raw(proxy.port, VALID_REQUESTS[0].data) == proxy.answer(VALID_REQUESTS[0])
@@ -142,7 +142,7 @@ def test_a_connection_that_closes_at_once_costs_nothing(proxy):
 
 def test_half_sent_requests_cost_no_worker(proxy):
     """Three workers, thirty who never finish: the others are served."""
-    descriptors = settled_descriptors(proxy.daemon)
+    descriptors = proxy.daemon.settled_descriptor_count()
     silent = [connect(proxy.port) for _ in range(30)]
     try:
         for number, client in enumerate(silent):
@@ -172,15 +172,3 @@ def test_random_bytes_are_invalid_and_hurt_nobody(proxy):
     for _ in range(50):
         assert raw(proxy.port, os.urandom(1) * 3 + os.urandom(200), end=True) == proxy.invalid
     assert raw(proxy.port, VALID_REQUESTS[0].data) == proxy.answer(VALID_REQUESTS[0])
-
-
-def settled_descriptors(daemon: DaemonProcess) -> int:
-    """How many descriptors the proxy holds when the connections of earlier tests are closed."""
-    counts = [daemon.descriptor_count()]
-
-    def unchanged() -> bool:
-        counts.append(daemon.descriptor_count())
-        return len(counts) > 50 and min(counts) == counts[-1]
-
-    wait_until(unchanged)
-    return counts[-1]

@@ -34,6 +34,7 @@ from simplecached.stores.memory_store import MemoryStore
 from simplecached.stores.paused_objects import PausedObjects
 from simplecached.stores.store import ObjectSource, StoredObject
 from tests.support.channels import ChannelBench
+from tests.support.failing import failing
 from tests.support.hot_tables import HotTable, open_hot_table
 from tests.support.stores import InterruptedMemoryStore, objects_in, open_fds, put
 from tests.support.waiting import wait_until
@@ -412,11 +413,8 @@ def test_update(store: MemoryStore) -> None:
 
 
 def test_update_in_a_store_that_cannot_be_written(store: InterruptedMemoryStore) -> None:
-    def full(*_: object) -> None:
-        raise StoreUnavailable("write to", "index", 28)
-
     put(store, b"/a", b"body", b"old")
-    store.around("keep metadata", full)
+    store.around("keep metadata", failing(StoreUnavailable("write to", "index", 28)))
     with served(handler_of(store)) as client:
         assert not client.update(b"/a", 0, b"new", Deadline.after(10))
         assert facts_of(client, b"/a") == (b"old", False)

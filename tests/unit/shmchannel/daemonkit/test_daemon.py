@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from shmchannel.daemonkit.logs import LogForm
 from shmchannel.daemonkit.settings import option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import ExitStack
 
 
@@ -75,15 +74,6 @@ class RecordingService:
         """Note how the drain ended."""
         self.calls.append("interrupted" if drain.interrupted() else "finish")
         return self.unfinished
-
-
-@pytest.fixture(autouse=True)
-def root_logger_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def run(service: RecordingService, *argv: str) -> int:

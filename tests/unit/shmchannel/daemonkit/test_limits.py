@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shmchannel.daemonkit.limits import raise_file_limit
+from tests.support.failing import failing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +31,7 @@ def test_raises_soft_limit_to_hard_one(lowered_limit: int) -> None:
 
 
 def test_refusal_leaves_the_limit(lowered_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_arguments: object) -> None:
-        raise ValueError("not allowed to raise maximum limit")
-
     with monkeypatch.context() as patched:
-        patched.setattr(resource, "setrlimit", refuse)
+        patched.setattr(resource, "setrlimit", failing(ValueError("not allowed to raise maximum limit")))
         raise_file_limit()
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == lowered_limit

@@ -16,18 +16,9 @@ from hypothesis import strategies as st
 from shmchannel.daemonkit.logs import LogForm, configure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 log = logging.getLogger("tests.daemonkit.logs")
-
-
-@pytest.fixture(autouse=True)
-def root_logger_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def json_events(stream: io.StringIO) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from shmchannel.process.guard import ProcessGuard
 from shmchannel.process.naming import SHM_DIRECTORY, hot_table_name, queue_guard_path
 from shmchannel.process.reaper import unlink_queue
 from tests.support.channels import in_thread, unique_queue
+from tests.support.failing import failing, refusing
 from tests.support.holders import another_users_queue, holding
 from tests.support.stores import run_script
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -118,11 +119,10 @@ def test_sweeper_that_stays_is_not_waited_for_for_ever(name: str, monkeypatch: p
 
 
 def test_failed_creation_leaves_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("This process already has the maximum number of files open")
-
     with monkeypatch.context() as patched:
-        patched.setattr(posix_ipc, "MessageQueue", refuse)
+        patched.setattr(
+            posix_ipc, "MessageQueue", failing(OSError("This process already has the maximum number of files open"))
+        )
         with pytest.raises(LimitReached, match="ulimit"):
             CommandQueue.create(name)
     assert not os.path.exists(queue_guard_path(name))
@@ -252,11 +252,7 @@ def test_no_descriptor_left_to_wait_for_room_with(name: str, monkeypatch: pytest
     sender = CommandSender(name)
     for _ in range(command_queue_module.MESSAGES_MAX):
         sender.send(b"x", 1, Deadline.after(WATCHDOG_S))
-
-    def refuse() -> None:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr(command_queue_module.select, "epoll", refuse)
+    monkeypatch.setattr(command_queue_module.select, "epoll", refusing(errno.EMFILE))
     with pytest.raises(LimitReached, match=name):
         sender.send(b"y", 1, Deadline.after(WATCHDOG_S))
     sender.close()

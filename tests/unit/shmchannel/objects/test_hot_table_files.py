@@ -12,6 +12,7 @@ from shmchannel.objects import hot_table_files
 from shmchannel.objects.hot_table_files import KEEP_SECONDS, PAUSED_SECONDS, FileName, HotTableFile, HotTableFiles
 from shmchannel.objects.hot_table_layout import FileRef
 from tests.support.descriptors import none_left
+from tests.support.failing import refusing
 
 BODY = b"the bytes of an object" * 100
 
@@ -207,10 +208,7 @@ def test_without_a_descriptor_it_is_tried_again(files: HotTableFiles, memory_fil
 def test_what_passes_is_tried_again(
     files: HotTableFiles, memory_files: list[int], monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    def refuse(path: str, flags: int) -> int:
-        raise OSError(code, os.strerror(code))
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", refuse)
+        patch.setattr(os, "open", refusing(code))
         assert hold(files, memory_files[0]) is None
     assert hold(files, memory_files[0]) is not None

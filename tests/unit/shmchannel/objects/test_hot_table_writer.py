@@ -16,6 +16,7 @@ from shmchannel.objects.hot_table_reader import HotTableReader
 from shmchannel.objects.hot_table_writer import FILES_MAX, HotTableWriter, is_supported
 from shmchannel.process.naming import SHM_DIRECTORY, hot_table_name
 from tests.support.channels import in_thread, unique_queue
+from tests.support.failing import failing
 from tests.support.holders import names_of
 from tests.support.hot_tables import LONG_NS, HotTable, entry, keys_of_one_set, open_hot_table, publish, reading
 
@@ -58,10 +59,7 @@ def test_second_hot_table_of_one_queue(hot_table: HotTable) -> None:
 
 
 def test_no_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_fd: int, _offset: int, _length: int) -> None:
-        raise OSError(28, "no space")
-
-    monkeypatch.setattr("os.posix_fallocate", refuse)
+    monkeypatch.setattr("os.posix_fallocate", failing(OSError(28, "no space")))
     queue_name = unique_queue()
     with pytest.raises(LimitReached):
         HotTableWriter.create(queue_name, HOT_TABLE_BYTES_MIN)

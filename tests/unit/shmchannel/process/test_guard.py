@@ -14,6 +14,7 @@ import pytest
 from shmchannel.errors import AccessDenied, LimitReached, NameMissing, NameTaken, ResourceError
 from shmchannel.process.guard import GuardWatch, ProcessGuard, read_holder, read_ready
 from tests.support.channels import in_thread
+from tests.support.failing import failing
 from tests.support.holders import holding
 
 HOLD = """
@@ -156,11 +157,8 @@ def test_only_what_is_there_is_taken_over(path: str) -> None:
 
 
 def test_no_room_for_the_signature(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "full")
-
     with monkeypatch.context() as patched:
-        patched.setattr(os, "pwrite", full)
+        patched.setattr(os, "pwrite", failing(OSError(errno.ENOSPC, "full")))
         with pytest.raises(LimitReached):
             ProcessGuard.acquire(path)
     assert not os.path.exists(path)

@@ -18,6 +18,7 @@ from shmchannel.process.naming import SHM_DIRECTORY
 from shmchannel.streams.layout import HEADER_BYTES, LAYOUT_VERSION, MAGIC, SegmentHeader
 from shmchannel.streams.segment import Segment
 from tests.support.channels import SEGMENT_BYTES, address_in, unique_segment
+from tests.support.failing import failing, refusing
 from tests.support.programs import require_program
 from tests.support.stores import open_fds, run_script
 
@@ -149,11 +150,8 @@ def test_another_users_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 def test_system_refuses_the_memory(
     name: str, code: int, kind: type[ResourceError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(code, os.strerror(code))
-
     before = open_fds()
-    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    monkeypatch.setattr(os, "posix_fallocate", refusing(code))
     with pytest.raises(ResourceError, match=str(SEGMENT_BYTES)) as caught:
         Segment.create(name, SEGMENT_BYTES, own_identity())
     assert type(caught.value) is kind
@@ -162,11 +160,8 @@ def test_system_refuses_the_memory(
 
 
 def test_system_refuses_the_map(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOMEM, "no")
-
     with monkeypatch.context() as patched:
-        patched.setattr(mmap, "mmap", refuse)
+        patched.setattr(mmap, "mmap", failing(OSError(errno.ENOMEM, "no")))
         with pytest.raises(LimitReached):
             Segment.create(name, SEGMENT_BYTES, own_identity())
     assert no_such_segment(name)

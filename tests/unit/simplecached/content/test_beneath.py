@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simplecached.content import beneath
+from tests.support.failing import refusing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,11 +40,7 @@ def opener(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> O
         return beneath.walk_beneath
     if request.param.startswith("fallback"):
         code = getattr(errno, request.param.split()[-1])
-
-        def refuse(root_fd: int, path: bytes) -> int:
-            raise OSError(code, os.strerror(code))
-
-        monkeypatch.setattr(beneath, "openat2", refuse)
+        monkeypatch.setattr(beneath, "openat2", refusing(code))
     return beneath.open_beneath
 
 

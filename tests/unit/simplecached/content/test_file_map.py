@@ -14,6 +14,7 @@ from simplecached.content.file_map import parse_file_map
 from simplecached.content.static import FileMap
 from simplecached.errors import ConfigError, StoreUnavailable
 from tests.support.descriptors import none_left
+from tests.support.failing import refusing
 from tests.support.stores import body_of, get, open_fds, opened
 
 if TYPE_CHECKING:
@@ -185,11 +186,7 @@ class TestServing:
     ) -> None:
         source = load()
         real = os.open
-
-        def fail(path: bytes, flags: int) -> int:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-        monkeypatch.setattr(os, "open", fail)
+        monkeypatch.setattr(os, "open", refusing(errno.EIO))
         with pytest.raises(StoreUnavailable):
             source.open(b"/a")
         monkeypatch.setattr(os, "open", real)

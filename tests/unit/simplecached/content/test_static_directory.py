@@ -13,6 +13,7 @@ from simplecached.descriptors import Descriptors
 from simplecached.errors import ConfigError, StoreUnavailable
 from simplecached.stores.memory_store import MemoryStore
 from tests.support.descriptors import none_left
+from tests.support.failing import refusing
 from tests.support.stores import body_of, get, open_fds, opened, put
 
 if TYPE_CHECKING:
@@ -256,10 +257,7 @@ class TestDescriptors:
     def test_an_unreadable_file_is_not_a_miss(
         self, source: StaticDirectory, monkeypatch: pytest.MonkeyPatch, code: int
     ) -> None:
-        def fail(root_fd: int, path: bytes) -> int:
-            raise OSError(code, os.strerror(code))
-
-        monkeypatch.setattr(static, "open_beneath", fail)
+        monkeypatch.setattr(static, "open_beneath", refusing(code))
         with pytest.raises(StoreUnavailable) as caught:
             source.open(b"/file")
         assert (caught.value.errno, caught.value.path) == (code, "/file")

@@ -16,6 +16,7 @@ from simplecached.errors import StartupError, StoreUnavailable
 from simplecached.stores.directory_index import DirectoryIndex
 from simplecached.stores.directory_store import DirectoryStore
 from tests.support.descriptors import none_left
+from tests.support.failing import failing, refusing
 from tests.support.stores import body_of, get, objects_in, open_fds, opened, put
 
 if TYPE_CHECKING:
@@ -47,13 +48,6 @@ def files_below(path: str) -> list[str]:
     """Return the bodies in the store directory, finished or not."""
     folders = (os.path.join(path, "tmp"), os.path.join(path, "objects"))
     return [os.path.join(at, name) for top in folders for at, _, names in os.walk(top) for name in names]
-
-
-def refuse(code: int) -> Callable[..., Any]:
-    def call(*arguments: Any, **more: Any) -> Any:
-        raise OSError(code, os.strerror(code))
-
-    return call
 
 
 class TestRestart:
@@ -186,7 +180,7 @@ class TestDirectory:
     ) -> None:
         os.mkdir(path)
         with monkeypatch.context() as patch:
-            patch.setattr(os, "open", refuse(errno.EROFS))
+            patch.setattr(os, "open", refusing(errno.EROFS))
             with pytest.raises(StartupError, match="read-only") as caught:
                 start()
         assert path in str(caught.value)
@@ -284,7 +278,7 @@ class TestRefusingMedium:
         put(store, b"a", b"old")
         get(store, b"a")
         with monkeypatch.context() as patch:
-            patch.setattr(os, call, refuse(code))
+            patch.setattr(os, call, refusing(code))
             with pytest.raises(StoreUnavailable) as caught:
                 put(store, b"a", b"other")
             assert get(store, b"a") == b"old"
@@ -297,15 +291,12 @@ class TestRefusingMedium:
     def test_an_index_that_cannot_be_written(
         self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def full(*arguments: object) -> None:
-            raise StoreUnavailable("write to", "index", errno.ENOSPC)
-
         store = start()
         put(store, b"a", b"old")
         put(store, b"b", b"b")
         with monkeypatch.context() as patch:
             for name in ("add", "remove", "note_use"):
-                patch.setattr(DirectoryIndex, name, full)
+                patch.setattr(DirectoryIndex, name, failing(StoreUnavailable("write to", "index", errno.ENOSPC)))
             with pytest.raises(StoreUnavailable):
                 put(store, b"a", b"new")
             assert get(store, b"a") == b"old"
@@ -319,16 +310,12 @@ class TestRefusingMedium:
         self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The old metadata stays; what a restart would bring back as valid is removed."""
-
-        def full(*arguments: object) -> None:
-            raise StoreUnavailable("write to", "index", errno.ENOSPC)
-
         store = start()
         for key in (b"/a", b"/b/1", b"/b/2"):
             put(store, key, b"body", b"old")
         with monkeypatch.context() as patch:
             for name in ("replace_metadata", "invalidate", "remove"):
-                patch.setattr(DirectoryIndex, name, full)
+                patch.setattr(DirectoryIndex, name, failing(StoreUnavailable("write to", "index", errno.ENOSPC)))
             with pytest.raises(StoreUnavailable):
                 store.replace_metadata(b"/a", 0, b"longer")
             assert store.stats().used_bytes == 21
@@ -357,7 +344,7 @@ class TestRefusingMedium:
 
         monkeypatch.setattr(os, "open", short_of_descriptors)
         assert get(store, b"b") == b"b"
-        monkeypatch.setattr(os, "open", refuse(errno.EMFILE))
+        monkeypatch.setattr(os, "open", refusing(errno.EMFILE))
         with pytest.raises(StoreUnavailable) as caught:
             store.open(b"a")
         assert caught.value.errno == errno.EMFILE

@@ -12,6 +12,7 @@ import pytest
 
 from simplecached.errors import StoreUnavailable
 from simplecached.stores.directory_index import DirectoryIndex
+from tests.support.failing import failing
 from tests.support.stores import InterruptedDirectoryStore, get, objects_in, put, started_after_a_kill
 from tests.support.waiting import WATCHDOG_S
 
@@ -73,11 +74,6 @@ def files_below(path: str) -> list[str]:
     """Return the bodies in the store directory, finished or not."""
     folders = (os.path.join(path, "tmp"), os.path.join(path, "objects"))
     return [name for top in folders for _, _, names in os.walk(top) for name in names]
-
-
-def full(*arguments: object) -> None:
-    """Refuse a write to the index."""
-    raise StoreUnavailable("write to", "index", errno.ENOSPC)
 
 
 class TestNamesOnTheirWayOut:
@@ -153,7 +149,7 @@ class TestCommitUnderWay:
             publish()
             with monkeypatch.context() as patch:
                 for name in ("invalidate", "remove"):
-                    patch.setattr(DirectoryIndex, name, full)
+                    patch.setattr(DirectoryIndex, name, failing(StoreUnavailable("write to", "index", errno.ENOSPC)))
                 assert purge() == 0
             with started_after_a_kill(path) as after:
                 assert after.records() == []

@@ -11,6 +11,7 @@ import pytest
 from simplecached.errors import StoreUnavailable
 from simplecached.stores.memory_store import MemoryStore
 from tests.support.descriptors import none_left
+from tests.support.failing import refusing
 from tests.support.stores import get, open_fds, opened, put
 
 if TYPE_CHECKING:
@@ -51,12 +52,9 @@ def test_the_kernel_refuses_to_change_a_committed_object(store: MemoryStore) -> 
 def test_without_descriptors_a_write_is_refused_and_reading_goes_on(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(name: str, flags: int) -> int:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
     put(store, b"a", b"body")
     with monkeypatch.context() as patch, opened(store, b"a"):
-        patch.setattr(os, "memfd_create", refuse)
+        patch.setattr(os, "memfd_create", refusing(errno.EMFILE))
         with pytest.raises(StoreUnavailable, match="the memory store") as caught:
             store.begin(b"b", 1, b"")
     assert "ulimit -n" in caught.value.hint

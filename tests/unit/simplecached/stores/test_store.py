@@ -10,6 +10,7 @@ import pytest
 
 from simplecached.errors import NotStored, StoreUnavailable
 from simplecached.stores.store import BodyWriter, StoredObject
+from tests.support.failing import failing, refusing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,12 +66,9 @@ def test_a_short_count_of_the_kernel_is_made_up_for(
 def test_a_refusing_medium_is_named_and_the_commit_refused(
     make_writer: Callable[[int], BodyWriter], calls: Calls, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    def refuse(fd: int, chunk: memoryview) -> int:
-        raise OSError(code, os.strerror(code))
-
     writer = make_writer(4)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", refuse)
+        patch.setattr(os, "write", refusing(code))
         with pytest.raises(StoreUnavailable, match="/store") as caught:
             writer.write(memoryview(b"body"))
     assert caught.value.errno == code
@@ -82,10 +80,9 @@ def test_a_refusing_medium_is_named_and_the_commit_refused(
 
 
 def test_a_failing_commit_aborts(fd: int, calls: Calls) -> None:
-    def fail() -> int:
-        raise StoreUnavailable("commit", "/store", errno.ENOSPC)
-
-    writer = BodyWriter(fd, 0, "/store", commit=fail, abort=calls.abort)
+    writer = BodyWriter(
+        fd, 0, "/store", commit=failing(StoreUnavailable("commit", "/store", errno.ENOSPC)), abort=calls.abort
+    )
     with pytest.raises(StoreUnavailable):
         writer.commit()
     writer.abort()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
@@ -32,13 +32,6 @@ BODY = bytes(range(250)) * 400
 STORED = stored_response(b'ETag: "1"', body_bytes=len(BODY))
 TARGET = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
 Send = Callable[..., tuple[RequestOutcome, bytes]]
-
-
-@pytest.fixture
-def pair() -> Iterator[MemoryPair]:
-    living = MemoryPair()
-    with living:
-        yield living
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.pool import GROWTH_CHUNKS
 from shmchannel.streams.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of
+from tests.support.failing import failing
 from tests.support.handlers import OneVariant, ScriptedFetches, getfile_handler
 from tests.support.http_values import stored_response
 from tests.support.pairs import DictCache, Entry, MemoryPair
@@ -108,13 +108,6 @@ def reader(answer: BodyFound | BodyMissing | None, body: bytes = b"", error: Ori
     return made
 
 
-def raising(error: Exception) -> Callable[[], SpoolReader | None]:
-    def refuse() -> SpoolReader | None:
-        raise error
-
-    return refuse
-
-
 @pytest.mark.parametrize(("wire", "reply"), [(Wire.CRLF, b"GETFILE ERROR\r\n\r\n"), (Wire.SPACE, b"GETFILE ERROR 0\n")])
 def test_no_cache_and_no_origin_is_an_error(wire: Wire, reply: bytes) -> None:
     made = exchange(NoCache(), NO_ORIGIN, wire)
@@ -135,11 +128,11 @@ def test_no_cache_and_no_origin_is_an_error(wire: Wire, reply: bytes) -> None:
 )
 def test_every_failure_of_the_origin_is_an_error(error: OriginError) -> None:
     assert served(exchange(NoStore(), ScriptedFetches(lambda: reader(None, error=error)))) == b"GETFILE ERROR\r\n\r\n"
-    assert served(exchange(NoCache(), ScriptedFetches(raising(error)))) == b"GETFILE ERROR\r\n\r\n"
+    assert served(exchange(NoCache(), ScriptedFetches(failing(error)))) == b"GETFILE ERROR\r\n\r\n"
 
 
 def test_too_many_fetches_is_an_error() -> None:
-    assert served(exchange(NoStore(), ScriptedFetches(raising(Overloaded("full"))))) == b"GETFILE ERROR\r\n\r\n"
+    assert served(exchange(NoStore(), ScriptedFetches(failing(Overloaded("full"))))) == b"GETFILE ERROR\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -330,7 +323,7 @@ def with_variant(pair: MemoryPair, form: str, *, expected: bool) -> GetfileReque
         return StoredHit(VARIANT_KEY, STORED, 1, transfer=transfer)
 
     variants = OneVariant(found, expected=expected)
-    return exchange(link, ScriptedFetches(raising(OriginError("not asked"))), variants=variants)
+    return exchange(link, ScriptedFetches(failing(OriginError("not asked"))), variants=variants)
 
 
 @pytest.mark.parametrize("expected", [False, True])
@@ -362,10 +355,11 @@ def test_without_its_variant_a_key_is_a_miss() -> None:
 
 
 def test_a_cache_that_is_lost_between_key_and_variant_is_a_miss() -> None:
-    def lost() -> StoredHit | None:
-        raise CacheUnavailable("gone")
-
     with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
         fetches = ScriptedFetches(lambda: reader(BodyFound(2), b"ok"))
-        made = exchange(CacheClient(pair.client, patient=False), fetches, variants=OneVariant(lost, expected=False))
+        made = exchange(
+            CacheClient(pair.client, patient=False),
+            fetches,
+            variants=OneVariant(failing(CacheUnavailable("gone")), expected=False),
+        )
         assert served(made) == b"GETFILE OK 2\r\n\r\nok"

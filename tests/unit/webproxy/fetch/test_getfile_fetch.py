@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.failing import failing, refusing
 from tests.support.fetching import failure, opened, read, running, skip_to_the_end
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import BodyCutShort, OriginBadReply, OriginTooLarge, OriginUnreachable, Overloaded
@@ -244,11 +245,8 @@ def test_the_disk_holds_no_more_than_the_window_behind_a_steady_reader(tmp_path:
 
 
 def test_a_full_disk_fails_the_fetch_and_the_next_one_may_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with OriginStub({"/x": Route(body=BODY, framing=Framing.CHUNKED)}) as origin, running(origin) as fetches:
-        monkeypatch.setattr(os, "pwrite", full)
+        monkeypatch.setattr(os, "pwrite", refusing(errno.ENOSPC))
         error = failure(opened(fetches, b"/x"))
         assert isinstance(error, OriginUnreachable)
         assert "No space left" in str(error)
@@ -257,23 +255,17 @@ def test_a_full_disk_fails_the_fetch_and_the_next_one_may_work(monkeypatch: pyte
 
 
 def test_a_broken_module_fails_its_fetch_and_not_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> str:
-        raise ZeroDivisionError("a bug")
-
     with OriginStub({"/x": Route(body=b"abc")}) as origin, running(origin, threads=1) as fetches:
-        monkeypatch.setattr(fetches_module, "getfile_request", broken)
+        monkeypatch.setattr(fetches_module, "getfile_request", failing(ZeroDivisionError("a bug")))
         assert "a bug" in str(failure(opened(fetches, b"/x")))
         monkeypatch.undo()
         assert read(opened(fetches, b"/x")) == b"abc"
 
 
 def test_no_thread_to_be_had_refuses_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     with OriginStub({"/x": Route(body=b"abc")}) as origin, running(origin) as fetches:
         with monkeypatch.context() as patched:
-            patched.setattr(threading.Thread, "start", refuse)
+            patched.setattr(threading.Thread, "start", failing(RuntimeError("can't start new thread")))
             with pytest.raises(Overloaded):
                 fetches.open(b"/x")
         assert read(opened(fetches, b"/x")) == b"abc"

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from tests.support.failing import failing
 from tests.support.fetching import (
     FakeFill,
     FakeFills,
@@ -94,10 +95,7 @@ def body(length: int | None, then: Script) -> Script:
 
 
 def breaks(*, retryable: bool = True) -> Script:
-    def answer(_sink: Sink) -> None:
-        raise OriginTimeout("stalled", retryable=retryable)
-
-    return answer
+    return failing(OriginTimeout("stalled", retryable=retryable))
 
 
 # -- the clients have left -------------------------------------------------------------------------------------------
@@ -326,11 +324,7 @@ def test_a_status_that_is_no_answer_is_an_error_of_the_origin(make: Make) -> Non
 
 def test_a_full_disk_fails_the_fetch(make: Make) -> None:
     running = make()
-
-    def play(_sink: Sink) -> None:
-        raise OSError(28, "No space left on device")
-
-    failure = running.run(body(10, play))
+    failure = running.run(body(10, failing(OSError(28, "No space left on device"))))
     assert isinstance(failure, OriginUnreachable)
     assert "No space left" in str(failure)
 

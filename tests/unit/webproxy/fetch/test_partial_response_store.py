@@ -28,13 +28,6 @@ KEY = b"/x\0partial"
 
 
 @pytest.fixture
-def pair() -> Iterator[MemoryPair]:
-    living = MemoryPair()
-    with living:
-        yield living
-
-
-@pytest.fixture
 def store(pair: MemoryPair) -> PartialStore:
     cache = CacheClient(pair.client, patient=False)
     lookup = ObjectLookup(cache)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.failing import refusing
 from tests.support.sinks import CollectingSink, origin_client
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import (
@@ -231,11 +232,7 @@ def test_a_name_that_does_not_resolve() -> None:
 
 def test_without_a_descriptor_for_a_socket_it_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     with OriginStub({"/x": Route(body=b"abc")}) as origin:
-
-        def refuse(*_: object) -> socket.socket:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-        monkeypatch.setattr("webproxy.origin.client.socket.socket", refuse)
+        monkeypatch.setattr("webproxy.origin.client.socket.socket", refusing(errno.EMFILE))
         with pytest.raises(OriginUnreachable, match="Too many open files"):
             origin_client().fetch(getfile_request(f"{origin.url}/x"), CollectingSink())
         monkeypatch.undo()

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.support.failing import failing
 from tests.support.http_sockets import OpenFile, http_connected
 from tests.support.tcp import at_end
 from tests.support.waiting import wait_until
@@ -105,10 +106,7 @@ def test_one_that_is_taken_and_put_back_before_put_returns_stays(
 
 
 def test_without_a_watch_it_is_closed(idle: IdleConnections, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_more(*_: object, **__: object) -> None:
-        raise OSError(28, "limit of watches")
-
-    monkeypatch.setattr(sockets, "watch_once", no_more)
+    monkeypatch.setattr(sockets, "watch_once", failing(OSError(28, "limit of watches")))
     with http_connected() as (connection, client):
         idle.put(connection, LONG_S)
         assert at_end(client) == b""

@@ -16,6 +16,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.objects.client import ChannelClient
 from shmchannel.streams.pool import SegmentPool
 from tests.support.daemons import DaemonProcess, DaemonYard
+from tests.support.failing import refusing
 from tests.support.http_values import stored_response
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.caching.partial import as_incomplete
@@ -451,12 +452,9 @@ def test_giving_way_to_a_hit_does_not_wait_for_a_cache_that_hangs(
 def test_a_spool_that_cannot_be_read_leaves_the_object_unstored(
     cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, download: Download, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreadable(*_: object) -> int:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     download.receive(20_000)
     with monkeypatch.context() as patched:
-        patched.setattr(os, "preadv", unreadable)
+        patched.setattr(os, "preadv", refusing(errno.EIO))
         download.receive(100_000)
         wait_until(download.gives_up)
     download.receive(len(BODY))
@@ -473,11 +471,7 @@ def test_a_pool_without_replacements_is_the_pools_trouble_and_not_the_fetchs(
     others = [pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(2)]
     cache.kill()
     with monkeypatch.context() as patched:
-
-        def full(*_: object) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        patched.setattr(os, "posix_fallocate", full)
+        patched.setattr(os, "posix_fallocate", refusing(errno.ENOSPC))
         download.receive(len(BODY))
         download.finish()
         assert download.fill.given_up

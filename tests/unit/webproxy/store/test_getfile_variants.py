@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -23,13 +22,6 @@ BODY = b"0123456789"
 PLAIN = stored_response(b"ETag: 1", body_bytes=len(BODY))
 OWN = replace(PLAIN, selecting=selecting_fields(stored_response(b"Vary: Accept-Encoding").fields, PLAIN_GET) or ())
 OTHERS = replace(PLAIN, selecting=((b"accept-encoding", b"gzip"),))
-
-
-@pytest.fixture
-def pair() -> Iterator[MemoryPair]:
-    living = MemoryPair()
-    with living:
-        yield living
 
 
 def variants_of(pair: MemoryPair) -> GetfileVariants:

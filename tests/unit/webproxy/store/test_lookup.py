@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -21,13 +20,6 @@ from webproxy.store.lookup import FOREVER_S, Lookup, ObjectLookup, StoredHit, bo
 
 BODY = b"0123456789"
 PLAIN = stored_response(b"ETag: 1", body_bytes=len(BODY))
-
-
-@pytest.fixture
-def pair() -> Iterator[MemoryPair]:
-    living = MemoryPair()
-    with living:
-        yield living
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from shmchannel.deadline import Deadline
@@ -22,13 +20,6 @@ from webproxy.store.updates import CacheUpdater, key_of
 
 STORED = stored_response(b"ETag: 1", body_bytes=3)
 RULE = OriginRule(url="http://o/base")
-
-
-@pytest.fixture
-def pair() -> Iterator[MemoryPair]:
-    living = MemoryPair()
-    with living:
-        yield living
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.failing import failing
 from workloads.gfclient.destination import Destination, relative_name
 from workloads.gfclient.outcome import Failure, RequestError
 
@@ -120,12 +121,9 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path, path: bytes) -> None:
 
 
 def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_fd: int, _data: memoryview) -> int:
-        raise OSError(28, "No space left on device")
-
     with Destination(str(tmp_path)).file_for(b"/a") as file:
         file.begin(1)
-        monkeypatch.setattr(os, "write", full)
+        monkeypatch.setattr(os, "write", failing(OSError(28, "No space left on device")))
         with pytest.raises(RequestError, match="No space left"):
             file.write(memoryview(b"x"))
         monkeypatch.undo()
