@@ -15,9 +15,9 @@ from shmchannel.streams import layout
 from shmchannel.streams.layout import SegmentHeader, SegmentRef
 from tests.architecture.tree import generated_part, read, table_rows
 from tests.support.hot_tables import LONG_NS, open_hot_table
-from webproxy.caching.index_codec import encode_index
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import encode as encode_response
+from webproxy.caching.stored_codec import encode_index
 from webproxy.caching.variants import VARIANTS_MAX, Variant, VariantIndex
 from webproxy.getfile import LENGTH_MAX, PATH_BYTES_MAX, REQUEST_BYTES_MAX
 from webproxy.http.fields import Fields

@@ -8,9 +8,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
-from webproxy.caching.index_codec import decode_index, encode_index
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.stored_codec import MetadataError, decode, encode
+from webproxy.caching.stored_codec import MetadataError, decode, decode_index, encode, encode_index
 from webproxy.caching.variants import VARIANTS_MAX, Variant, VariantIndex
 from webproxy.http.fields import Fields
 

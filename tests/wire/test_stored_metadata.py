@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from webproxy.caching.index_codec import decode_index, encode_index
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.stored_codec import decode, encode
+from webproxy.caching.stored_codec import decode, decode_index, encode, encode_index
 from webproxy.caching.variants import Variant, VariantIndex
 from webproxy.http.fields import Fields
 

@@ -1,7 +1,7 @@
-"""PURE: StoredResponse ↔ the metadata that the cache keeps with a body and does not interpret.
+"""PURE: StoredResponse and VariantIndex ↔ metadata, which the cache keeps with a body and does not interpret.
 
      off  size  field                                     (all numbers little-endian)
-       0     1  kind: 1 a response, 2 an index of variants (index_codec.py)
+       0     1  kind: 1 a response, 2 an index of variants (below)
        1     1  version of this layout
        2     2  status
        4     4  flags: 1 heuristic, 2 always validate, 4 never stale, 8 incomplete
@@ -12,17 +12,28 @@
       56   ...  reason, selecting fields, field block, and nothing after them
 
 A selecting field consists of the lengths of its name and its value, 2 bytes each (65,535: it was absent), and of both.
+The index is the metadata of the object that represents all variants of a URL:
+
+     off  size  field
+       0     1  kind: 2
+       1     1  version of this layout
+       2     2  number of variants
+       4   ...  for each: id: 8, length of its ETag: 2, number of its selecting fields: 2, ETag, selecting fields
+
 Metadata of another version is refused: the object counts as missing and is fetched again.
 """
 
 from __future__ import annotations
 
+import binascii
 import functools
+import re
 import struct
 from typing import Final
 
 from shmchannel.objects.commands import METADATA_BYTES_MAX
 from webproxy.caching.stored import Selecting, StoredResponse
+from webproxy.caching.variants import VARIANT_ID_BYTES, VARIANTS_MAX, Variant, VariantIndex
 from webproxy.http.fields import Fields
 
 KIND_RESPONSE: Final = 1
@@ -32,8 +43,20 @@ VERSION: Final = 1
 _HEAD = struct.Struct("<BBHIddIIIIQHHI")
 _LENGTHS = struct.Struct("<HH")
 _ABSENT = 0xFFFF
-_HEURISTIC, _ALWAYS_VALIDATE, _NEVER_STALE, _INCOMPLETE = 1, 2, 4, 8
+_FLAGS = {"heuristic": 1, "always_validate": 2, "never_stale": 4, "incomplete": 8}
 _FLAGS_END = 16
+_NUMBERS = (
+    "request_time",
+    "response_time",
+    "initial_age_s",
+    "lifetime_s",
+    "stale_while_revalidate_s",
+    "stale_if_error_s",
+    "body_bytes",
+)
+_INDEX_HEAD = struct.Struct("<BBH")
+_VARIANT = struct.Struct(f"<{VARIANT_ID_BYTES // 2}sHH")
+_is_id = re.compile(b"[0-9a-f]{%d}" % VARIANT_ID_BYTES).fullmatch
 _TIME_END = float(1 << 40)
 _REMEMBERED_BYTES_MAX = 2_048
 _REMEMBERED_MAX = 1_024
@@ -54,34 +77,15 @@ def encode(stored: StoredResponse) -> bytes:
     Raises MetadataError if they exceed METADATA_BYTES_MAX or a part does not fit its field: it cannot be stored then.
     """
     block = stored.fields.block
-    flags = (
-        _HEURISTIC * stored.heuristic
-        | _ALWAYS_VALIDATE * stored.always_validate
-        | _NEVER_STALE * stored.never_stale
-        | _INCOMPLETE * stored.incomplete
-    )
+    flags = sum(bit for name, bit in _FLAGS.items() if getattr(stored, name))
+    numbers = [getattr(stored, name) for name in _NUMBERS]
+    lengths = len(stored.reason), len(stored.selecting), len(block)
     try:
-        head = _HEAD.pack(
-            KIND_RESPONSE,
-            VERSION,
-            stored.status,
-            flags,
-            stored.request_time,
-            stored.response_time,
-            stored.initial_age_s,
-            stored.lifetime_s,
-            stored.stale_while_revalidate_s,
-            stored.stale_if_error_s,
-            stored.body_bytes,
-            len(stored.reason),
-            len(stored.selecting),
-            len(block),
-        )
+        head = _HEAD.pack(KIND_RESPONSE, VERSION, stored.status, flags, *numbers, *lengths)
     except struct.error as error:
         raise MetadataError(f"a number in the response exceeds its field: {error}") from None
-    data = b"".join((head, stored.reason, pack_selecting(stored.selecting), block))
-    if len(data) > METADATA_BYTES_MAX:
-        raise MetadataError(f"metadata of {len(data)} bytes, at most {METADATA_BYTES_MAX}")
+    data = b"".join((head, stored.reason, _pack_selecting(stored.selecting), block))
+    _check_length(data)
     if _decode(data).fields != stored.fields:  # never write what would be decoded as something else
         raise MetadataError("a field value contains a line end")
     return data
@@ -100,35 +104,20 @@ def decode(data: bytes, *, invalidated: bool = False) -> StoredResponse:
 
 def _decode(data: bytes, invalidated: bool = False) -> StoredResponse:
     try:
-        (
-            kind,
-            version,
-            status,
-            flags,
-            request_time,
-            response_time,
-            initial_age_s,
-            lifetime_s,
-            stale_while_revalidate_s,
-            stale_if_error_s,
-            body_bytes,
-            reason_bytes,
-            selecting_count,
-            block_bytes,
-        ) = _HEAD.unpack_from(data)
+        kind, version, status, flags, *numbers, reason_bytes, selecting_count, block_bytes = _HEAD.unpack_from(data)
     except struct.error:
         raise MetadataError(f"response metadata of {len(data)} bytes is truncated") from None
     if kind != KIND_RESPONSE or version != VERSION:
         raise MetadataError(f"metadata of kind {kind}, version {version}; expected {KIND_RESPONSE}, {VERSION}")
     if flags >= _FLAGS_END or not 100 <= status <= 999:
         raise MetadataError(f"status {status}, flags {flags:#x}")
-    if not (0.0 <= request_time < _TIME_END and 0.0 <= response_time < _TIME_END):  # also if one is NaN
-        raise MetadataError(f"times {request_time} and {response_time}")
+    if not all(0.0 <= time < _TIME_END for time in numbers[:2]):  # also if one is NaN
+        raise MetadataError(f"times {numbers[:2]}")
     offset = _HEAD.size + reason_bytes
     reason = data[_HEAD.size : offset]
     selecting: Selecting = ()
     if selecting_count:
-        selecting, offset = unpack_selecting(data, offset, selecting_count)
+        selecting, offset = _unpack_selecting(data, offset, selecting_count)
     if offset + block_bytes != len(data):
         raise MetadataError(f"{len(data)} bytes of metadata, {offset + block_bytes} by the lengths in them")
     try:
@@ -139,19 +128,10 @@ def _decode(data: bytes, invalidated: bool = False) -> StoredResponse:
         status=status,
         fields=fields,
         reason=reason,
-        request_time=request_time,
-        response_time=response_time,
-        initial_age_s=initial_age_s,
-        lifetime_s=lifetime_s,
-        heuristic=flags & _HEURISTIC != 0,
-        always_validate=flags & _ALWAYS_VALIDATE != 0,
-        never_stale=flags & _NEVER_STALE != 0,
-        incomplete=flags & _INCOMPLETE != 0,
-        stale_while_revalidate_s=stale_while_revalidate_s,
-        stale_if_error_s=stale_if_error_s,
         selecting=selecting,
-        body_bytes=body_bytes,
         invalidated=invalidated,
+        **dict(zip(_NUMBERS, numbers, strict=True)),
+        **{name: flags & bit != 0 for name, bit in _FLAGS.items()},
     )
 
 
@@ -159,7 +139,12 @@ def _decode(data: bytes, invalidated: bool = False) -> StoredResponse:
 _decode_remembered = functools.lru_cache(maxsize=_REMEMBERED_MAX)(_decode)
 
 
-def pack_selecting(selecting: Selecting) -> bytes:
+def _check_length(data: bytes) -> None:
+    if len(data) > METADATA_BYTES_MAX:
+        raise MetadataError(f"metadata of {len(data)} bytes, at most {METADATA_BYTES_MAX}")
+
+
+def _pack_selecting(selecting: Selecting) -> bytes:
     """The selecting fields as bytes, without their number. Raises MetadataError if one is too long."""
     parts = []
     for name, value in selecting:
@@ -169,7 +154,7 @@ def pack_selecting(selecting: Selecting) -> bytes:
     return b"".join(parts)
 
 
-def unpack_selecting(data: bytes, offset: int, count: int) -> tuple[Selecting, int]:
+def _unpack_selecting(data: bytes, offset: int, count: int) -> tuple[Selecting, int]:
     """`count` selecting fields from `offset` on, and the offset after them; raises MetadataError."""
     selecting: list[tuple[bytes, bytes | None]] = []
     for _ in range(count):
@@ -185,3 +170,52 @@ def unpack_selecting(data: bytes, offset: int, count: int) -> tuple[Selecting, i
         )
         offset = end
     return tuple(selecting), offset
+
+
+def encode_index(index: VariantIndex) -> bytes:
+    """The metadata of an index; raises MetadataError if it is too long, or an id is not 16 hex digits."""
+    if len(index.variants) > VARIANTS_MAX:
+        raise MetadataError(f"{len(index.variants)} variants, at most {VARIANTS_MAX}")
+    parts = [_INDEX_HEAD.pack(KIND_INDEX, VERSION, len(index.variants))]
+    for variant in index.variants:
+        if _is_id(variant.id) is None or len(variant.etag) > _ABSENT or len(variant.selecting) > _ABSENT:
+            raise MetadataError(f"invalid variant: {variant.id!r}, ETag of {len(variant.etag)} bytes")
+        parts.append(_VARIANT.pack(binascii.unhexlify(variant.id), len(variant.etag), len(variant.selecting)))
+        parts += [variant.etag, _pack_selecting(variant.selecting)]
+    data = b"".join(parts)
+    _check_length(data)
+    return data
+
+
+def decode_index(data: bytes) -> VariantIndex:
+    """The index in these metadata; results for short metadata are cached.
+
+    Raises MetadataError for anything that encode_index() does not produce.
+    """
+    return _decode_index_remembered(data) if len(data) <= _REMEMBERED_BYTES_MAX else _decode_index(data)
+
+
+def _decode_index(data: bytes) -> VariantIndex:
+    if len(data) < _INDEX_HEAD.size:
+        raise MetadataError(f"index metadata of {len(data)} bytes is truncated")
+    kind, version, count = _INDEX_HEAD.unpack_from(data)
+    if kind != KIND_INDEX or version != VERSION or count > VARIANTS_MAX:
+        raise MetadataError(f"metadata of kind {kind}, version {version} with {count} variants")
+    variants = []
+    offset = _INDEX_HEAD.size
+    for _ in range(count):
+        etag_at = offset + _VARIANT.size
+        if etag_at > len(data):
+            raise MetadataError("truncated variants")
+        identity, etag_bytes, selecting_count = _VARIANT.unpack_from(data, offset)
+        etag = data[etag_at : etag_at + etag_bytes]
+        selecting, offset = _unpack_selecting(data, etag_at + etag_bytes, selecting_count)
+        if offset > len(data):
+            raise MetadataError("truncated ETag")
+        variants.append(Variant(selecting, etag, binascii.hexlify(identity)))
+    if offset != len(data):
+        raise MetadataError(f"{len(data)} bytes of metadata, {offset} by the lengths in them")
+    return VariantIndex(tuple(variants))
+
+
+_decode_index_remembered = functools.lru_cache(maxsize=_REMEMBERED_MAX // 4)(_decode_index)

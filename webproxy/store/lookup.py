@@ -20,10 +20,9 @@ from shmchannel.objects.commands import FACTS_ONLY
 from shmchannel.objects.hot_table_files import HotTableFile
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.transfers import IncomingTransfer
-from webproxy.caching.index_codec import decode_index
 from webproxy.caching.partial import answer_range, lies_within
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.stored_codec import MetadataError, decode, is_index
+from webproxy.caching.stored_codec import MetadataError, decode, decode_index, is_index
 from webproxy.caching.validators import CACHE_CONDITIONS
 from webproxy.caching.variants import VariantIndex, choose, matches, new_variant, variant_key
 from webproxy.http.dates import format_http_date

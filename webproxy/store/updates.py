@@ -12,10 +12,9 @@ from typing import Protocol
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
-from webproxy.caching.index_codec import encode_index
 from webproxy.caching.invalidation import invalidated_paths, invalidated_targets
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.stored_codec import MetadataError, encode
+from webproxy.caching.stored_codec import MetadataError, encode, encode_index
 from webproxy.caching.validation import varies_otherwise
 from webproxy.caching.variants import Variant, VariantIndex, replaced_by, variant_key, with_variant
 from webproxy.errors import CacheUnavailable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.http_values import fields, request
-from webproxy.caching.index_codec import decode_index, encode_index
+from webproxy.caching.stored_codec import decode_index, encode_index
 from webproxy.caching.variants import (
     VARIANTS_MAX,
     VariantIndex,

@@ -10,9 +10,8 @@ from shmchannel.objects.commands import FACTS_ONLY
 from tests.support.http_values import request, stored_response
 from tests.support.pairs import Entry, MemoryPair
 from tests.support.waiting import WATCHDOG_S
-from webproxy.caching.index_codec import encode_index
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.stored_codec import encode
+from webproxy.caching.stored_codec import encode, encode_index
 from webproxy.caching.variants import VariantIndex, new_variant, variant_key
 from webproxy.errors import CacheUnavailable
 from webproxy.store.cache_client import CacheClient

@@ -1,4 +1,4 @@
-"""index_codec: what is refused, and why; the round trip is a property test, the bytes themselves are a wire test."""
+"""stored_codec, an index: what is refused, and why. The round trip is a property test, its bytes are a wire test."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from webproxy.caching.index_codec import decode_index, encode_index
-from webproxy.caching.stored_codec import MetadataError, is_index
+from webproxy.caching.stored_codec import MetadataError, decode_index, encode_index, is_index
 from webproxy.caching.variants import VARIANTS_MAX, Variant, VariantIndex
 
 FIRST = Variant(((b"accept-encoding", b"gzip"), (b"cookie", None)), b'"a"', b"0123456789abcdef")
