@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.http_values import NOW, request, response
 from webproxy.caching.decision import Action, Decision, decide, stale_allowed_on_error
-from webproxy.caching.storability import may_store, store_response
+from webproxy.caching.storability import store_response, storing_refused
 from webproxy.caching.stored import StoredResponse
 from webproxy.http.messages import RequestHead, ResponseHead
 
@@ -297,12 +297,12 @@ class Cache:
     def _take(self, question: Question, head: RequestHead, came: float, spelling: int) -> None:
         answer = question.answer
         received = _response(answer, came, spelling)
-        storability = may_store(head, received, came)
+        refusal = storing_refused(head, received, came)
         if forbids_storing(question, answer):
-            assert not storability.store
+            assert refusal
         elif lifetime(answer) > 0 and not says(answer.control, "no-cache"):
-            assert storability.store, storability.reason
-        if storability.store:
+            assert not refusal, refusal
+        if not refusal:
             self.stored = store_response(received, request_time=came - answer.delay, response_time=came)
             self.answer = answer
 

@@ -3,7 +3,7 @@
 from tests.support.http_values import NOW, request, response
 from webproxy.caching.decision import Action, Decision, decide
 from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
-from webproxy.caching.storability import may_store, store_response
+from webproxy.caching.storability import store_response, storing_refused
 from webproxy.caching.stored import StoredResponse
 
 DATE = b"Date: Sat, 21 Nov 2026 10:00:00 GMT"
@@ -39,6 +39,4 @@ def refusal(
     options: CachingOptions = DEFAULT_OPTIONS,
 ) -> bytes:
     """Why the answer of these lines to a request of the lines `asked` is not stored; empty when it is."""
-    storability = may_store(request(*asked, method=method), response(*lines, status=status), NOW, options)
-    assert storability.store is (storability.reason == b"")
-    return storability.reason
+    return storing_refused(request(*asked, method=method), response(*lines, status=status), NOW, options)

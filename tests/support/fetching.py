@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.http_values import stored_response
 from tests.support.waiting import WATCHDOG_S
-from webproxy.caching.continuation import continuation
 from webproxy.caching.options import DEFAULT_OPTIONS
+from webproxy.caching.partial import continuation
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, CacheUnavailable, OriginError
 from webproxy.fetch.getfile_fetch import GetfileFetches

@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from webproxy.caching.structured import FieldType, Item, parse_dictionary
 from webproxy.http.fields import Fields
@@ -30,6 +31,8 @@ _REMEMBERED_BYTES_MAX = 1_024
 _AGES = frozenset((b"max-age", b"s-maxage", b"stale-while-revalidate", b"stale-if-error"))
 _LISTS = frozenset((b"no-cache", b"private"))
 _FLAGS = frozenset((b"no-store", b"public", b"must-revalidate", b"proxy-revalidate", b"must-understand"))
+_REQUEST_FLAGS = frozenset((b"no-cache", b"no-store", b"only-if-cached"))
+_REQUEST_AGES = frozenset((b"max-age", b"min-fresh", b"max-stale", b"stale-if-error"))
 _INDISPENSABLE = frozenset((b"cache-control", b"content-encoding", b"content-range", b"content-type", b"vary"))
 
 Directive = tuple[bytes, bytes | None]
@@ -143,15 +146,9 @@ def _of_request(value: bytes) -> RequestDirectives:
             age = DELTA_MAX_S
         if age is not None:
             ages.setdefault(name, age)
-    return RequestDirectives(
-        no_cache=b"no-cache" in names,
-        no_store=b"no-store" in names,
-        only_if_cached=b"only-if-cached" in names,
-        max_age=ages.get(b"max-age"),
-        min_fresh=ages.get(b"min-fresh"),
-        max_stale=ages.get(b"max-stale"),
-        stale_if_error=ages.get(b"stale-if-error"),
-    )
+    given: dict[bytes, Any] = dict.fromkeys(_REQUEST_FLAGS & names, True)
+    given |= {name: age for name, age in ages.items() if name in _REQUEST_AGES}
+    return RequestDirectives(**{_attribute(name): value for name, value in given.items()})
 
 
 def _of_response(value: bytes) -> ResponseDirectives:
@@ -176,22 +173,18 @@ def _collect(directives: Iterable[Directive], *, targeted: bool) -> ResponseDire
             lists[name] = lists.get(name, frozenset()) | names
             if not names:
                 flags.add(name)
+    given: dict[bytes, Any] = dict.fromkeys(flags, True) | ages
     return ResponseDirectives(
-        no_store=b"no-store" in flags,
-        public=b"public" in flags,
-        must_revalidate=b"must-revalidate" in flags,
-        proxy_revalidate=b"proxy-revalidate" in flags,
-        must_understand=b"must-understand" in flags,
-        no_cache=b"no-cache" in flags,
+        **{_attribute(name): value for name, value in given.items()},
         no_cache_fields=lists.get(b"no-cache", frozenset()),
-        private=b"private" in flags,
         private_fields=lists.get(b"private", frozenset()),
-        max_age=ages.get(b"max-age"),
-        s_maxage=ages.get(b"s-maxage"),
-        stale_while_revalidate=ages.get(b"stale-while-revalidate"),
-        stale_if_error=ages.get(b"stale-if-error"),
         targeted=targeted,
     )
+
+
+def _attribute(name: bytes) -> str:
+    """The attribute of RequestDirectives or ResponseDirectives for a directive."""
+    return name.replace(b"-", b"_").decode()
 
 
 def _field_names(argument: bytes | None) -> frozenset[bytes]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from webproxy.caching.directives import ResponseDirectives, request_directives, response_directives
 from webproxy.caching.freshness import HEURISTICALLY_CACHEABLE, corrected_initial_age, freshness_lifetime
 from webproxy.caching.hop_by_hop import hop_by_hop_names
@@ -22,35 +20,25 @@ UNDERSTOOD = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 4
 _OF_ONE_REQUEST = frozenset((304, 407, 412, 416, 417, 421, 425, 428, 429, 431, 511))
 
 
-@dataclass(frozen=True, slots=True)
-class Storability:
-    """Whether a response may be stored, and if not, why, in a few words for the `detail` of Cache-Status."""
-
-    store: bool
-    reason: bytes = b""
-
-
-_STORABLE = Storability(store=True)
-
-
-def may_store(
+def storing_refused(
     request: RequestHead, response: ResponseHead, response_time: float, options: CachingOptions = DEFAULT_OPTIONS
-) -> Storability:
-    """Whether the final response to this request may be stored and sent to others (section 3).
+) -> bytes:
+    """Why the final response to this request may not be stored and sent to others (section 3); empty if it may.
+
+    In a few words, for the `detail` of Cache-Status.
 
     A response with Set-Cookie is stored only if it has `public` or `s-maxage`, or if the operator says so: the RFC
     allows more (section 7.3), but a page that opens a session and lacks `private` by oversight would hand that session
     to everyone. Nor is a response stored that could never be used: stale from the start and without a validator.
     """
     directives = response_directives(response.fields, targeted_control=options.targeted_control)
-    reason = (
+    return (
         _refused_by_request(request)
         or _refused_by_status(response, directives)
         or _refused_by_directives(request, directives)
         or _refused_by_fields(response.fields, directives, options)
         or _refused_as_useless(response, directives, response_time, options)
     )
-    return Storability(store=False, reason=reason) if reason else _STORABLE
 
 
 def takes_the_place(status: int) -> bool:

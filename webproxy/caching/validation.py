@@ -7,7 +7,7 @@ from dataclasses import replace
 from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
 from webproxy.caching.partial import CONTENT_DIGESTS
-from webproxy.caching.storability import may_store, store_response
+from webproxy.caching.storability import store_response, storing_refused
 from webproxy.caching.stored import Selecting, StoredResponse
 from webproxy.caching.validators import CONDITIONS, is_strong, last_modified_is_strong, strong_match, weak_match
 from webproxy.caching.variants import selecting_fields
@@ -105,7 +105,7 @@ def may_keep(request: RequestHead, freshened: StoredResponse, options: CachingOp
     """True if the result of freshen() may stay stored; otherwise it answers `request` only, and barred() is stored."""
     # The stored response came by GET, even if a HEAD validates it.
     head = ResponseHead(freshened.status, freshened.fields, freshened.reason)
-    return may_store(replace(request, method=b"GET"), head, freshened.response_time, options).store
+    return not storing_refused(replace(request, method=b"GET"), head, freshened.response_time, options)
 
 
 def barred(stored: StoredResponse) -> StoredResponse:
@@ -145,7 +145,7 @@ def head_update(
 
 
 def _updated(own: Fields, response: ResponseHead, response_time: float, options: CachingOptions) -> Fields:
-    # A cookie is for the client that triggered the validation, unless the operator shares cookies, as in may_store().
+    # A cookie is for the client that triggered the validation, unless the operator shares cookies (storing_refused()).
     kept = _KEPT if options.store_set_cookie else _KEPT | {b"set-cookie"}
     if b"etag" in own:  # equal, or weak and must not become strong: the body may have another coding
         kept |= {b"etag"}

@@ -118,6 +118,17 @@ def last_modified_is_strong(fields: Fields, now: float) -> bool:
     return modified is not None and date is not None and date >= modified + 1
 
 
+def strong_validator(fields: Fields, now: float) -> bytes | None:
+    """A response's ETag if it is strong; without an ETag, its Last-Modified if that is strong; else None.
+
+    A representation with a weak ETag may change without its date (RFC 9110 section 13.1.5).
+    """
+    etag = fields.get(b"etag")
+    if etag is not None:
+        return etag if is_strong(etag) else None
+    return fields.get(b"last-modified") if last_modified_is_strong(fields, now) else None
+
+
 def not_modified_fields(stored_fields: Fields) -> Fields:
     """The fields of a 304 for a stored response: its own, except those about the body (RFC 9110 section 15.4.5).
 

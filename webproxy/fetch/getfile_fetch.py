@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from webproxy.caching.continuation import continuation
+from webproxy.caching.partial import continuation
 from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
 from webproxy.fetch.spool import BodyFound, SpoolReader
 from webproxy.fetch.state import Event, State

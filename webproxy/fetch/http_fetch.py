@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final
 
-from webproxy.caching.continuation import continuation
 from webproxy.caching.directives import request_directives
-from webproxy.caching.partial import is_worth_keeping
-from webproxy.caching.storability import Storability, may_store, store_response, takes_the_place
+from webproxy.caching.partial import continuation, is_worth_keeping
+from webproxy.caching.storability import store_response, storing_refused, takes_the_place
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
-from webproxy.caching.variants import VariantIndex, has_others, new_variant, selecting_fields, variant_key
+from webproxy.caching.variants import VariantIndex, selecting_fields
 from webproxy.errors import OriginBadReply, WebProxyError
 from webproxy.fetch.partial_response import whole_response
 from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
@@ -33,6 +32,7 @@ from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import Target
 from webproxy.store.fill import NO_FILL, Fill, StoreToken
 from webproxy.store.lookup import KEY_BYTES_MAX, PART_SUFFIX, StoredHit
+from webproxy.store.updates import place_of
 
 log = logging.getLogger(__name__)
 
@@ -167,27 +167,26 @@ class HttpPlan(Plan):
             selecting=selecting_fields(response.fields, self._asked) or (),
             body_bytes=response.length or 0,
         )
-        verdict = may_store(self._asked, head, answered.response_time, options)
-        return self._draft(response, stored, verdict, answered.response_time)
+        detail = storing_refused(self._asked, head, answered.response_time, options)
+        return self._draft(response, stored, detail, answered.response_time)
 
     def completed(self, answered: Answered) -> Draft:
         """As Plan.completed(): the head of the rest updates that of the prefix (RFC 9111 section 3.4)."""
         stored = replace(self._freshened(self.partial.stored, answered), incomplete=False)
         head = ResponseHead(stored.status, stored.fields, stored.reason)
-        verdict = may_store(self._asked, head, answered.response_time, self.means.options)
+        detail = storing_refused(self._asked, head, answered.response_time, self.means.options)
         whole = whole_response(answered.response, stored)
-        return self._draft(whole, stored, verdict, answered.response_time, completes=True)
+        return self._draft(whole, stored, detail, answered.response_time, completes=True)
 
     def _draft(
         self,
         response: OriginResponse,
         stored: StoredResponse,
-        verdict: Storability,
+        detail: bytes,
         now: float,
         *,
         completes: bool = False,
     ) -> Draft:
-        detail = verdict.reason
         if not detail and selecting_fields(stored.fields, self._asked) is None:
             detail = b"unreadable vary"
         if not detail and len(self.object_key) > KEY_BYTES_MAX:
@@ -195,17 +194,11 @@ class HttpPlan(Plan):
         return Draft(
             response=response,
             stored=stored,
-            place=None if detail else self._place_of(stored),
+            place=None if detail else place_of(self.object_key, stored, self._asked, self._wanted.index),
             continuation=continuation(response.status, response.fields, response.length, now),
             detail=detail,
             completes=completes,
         )
-
-    def _place_of(self, stored: StoredResponse) -> bytes:
-        """The key itself is for a 200 that does not vary and hides no variant."""
-        if stored.selecting or stored.status != 200 or has_others(self._wanted.index, self._asked):
-            return variant_key(self.object_key, new_variant(stored.selecting, None).id)
-        return self.object_key
 
     def combine(self, draft: Draft, answered: Answered) -> Draft:
         """As Plan.combine()."""
@@ -244,10 +237,7 @@ class HttpPlan(Plan):
             return
         if combined is not None and combined.selecting == stored.selecting:
             updates.update_own(draft.place, stored, combined)
-        if draft.place != self.object_key:
-            updates.add_variant(self.object_key, new_variant(stored.selecting, stored.fields.get(b"etag")), self._asked)
-        elif self._wanted.index is not None:
-            updates.remove_index(self.object_key)
+        updates.enter(self.object_key, draft.place, stored, self._asked, had_index=self._wanted.index is not None)
 
     def confirm(self, answered: Answered, token: StoreToken) -> Validated:
         """As Plan.confirm()."""

@@ -24,7 +24,7 @@ from time import time
 from typing import Final
 
 from shmchannel.deadline import Deadline
-from webproxy.caching.continuation import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
+from webproxy.caching.partial import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
 from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable
 from webproxy.fetch.plan import NO_DRAFT, Answered, Plan
 from webproxy.fetch.spool import BodyMissing, Spool, SpooledPrefix

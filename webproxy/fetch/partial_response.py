@@ -15,8 +15,7 @@ from dataclasses import replace
 from shmchannel.deadline import Deadline
 from shmchannel.errors import ShmChannelError
 from shmchannel.streams.transfer import TransferState
-from webproxy.caching.continuation import Continuation, continuation, is_rest, rest_request, shown_fields
-from webproxy.caching.partial import as_incomplete
+from webproxy.caching.partial import Continuation, as_incomplete, continuation, is_rest, rest_request, shown_fields
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import CacheUnavailable
 from webproxy.fetch.spool import SpooledPrefix

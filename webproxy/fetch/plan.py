@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from webproxy.caching.continuation import Continuation
 from webproxy.caching.options import CachingOptions
+from webproxy.caching.partial import Continuation
 from webproxy.caching.stored import StoredResponse
 from webproxy.fetch.partial_response import PartialResponse, PartialStore
 from webproxy.fetch.spool import Answer, Spool, SpooledPrefix, Validated

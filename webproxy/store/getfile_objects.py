@@ -7,18 +7,20 @@ variant of each object, shared with HTTP clients that send these fields too.
 
 from __future__ import annotations
 
+import contextlib
+
 from webproxy.caching.directives import response_directives
 from webproxy.caching.options import CachingOptions
-from webproxy.caching.storability import may_store, store_response
+from webproxy.caching.storability import store_response, storing_refused
 from webproxy.caching.stored import StoredResponse
-from webproxy.caching.variants import has_others, new_variant, selecting_fields, variant_key
+from webproxy.caching.variants import selecting_fields
 from webproxy.errors import CacheUnavailable
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.origin.request import GETFILE_FIELDS
 from webproxy.origin.response_head import OriginResponse
-from webproxy.store.lookup import KEY_BYTES_MAX, ObjectLookup, StoredHit
-from webproxy.store.updates import WRITE_SECONDS, CacheUpdater
+from webproxy.store.lookup import ObjectLookup, StoredHit
+from webproxy.store.updates import WRITE_SECONDS, CacheUpdater, place_of
 
 PLAIN_GET = RequestHead(b"GET", b"/", (1, 1), GETFILE_FIELDS)
 """A getfile request in terms of HTTP."""
@@ -41,7 +43,7 @@ def stored_for_getfile(
     """
     head = ResponseHead(response.status, response.fields.without((b"content-length",)), response.reason)
     selecting = selecting_fields(response.fields, PLAIN_GET)
-    if may_store(PLAIN_GET, head, response_time, options).store and selecting is not None:
+    if selecting is not None and not storing_refused(PLAIN_GET, head, response_time, options):
         return store_response(
             head, request_time=request_time, response_time=response_time, options=options, selecting=selecting
         )
@@ -80,25 +82,13 @@ class GetfileVariants:
         return found
 
     def place(self, key: bytes, stored: StoredResponse) -> bytes | None:
-        """The key for a response: the object's key, unless it varies or would hide others that do.
-
-        None for one that varies if the key is too long to be extended.
-        """
-        if not stored.selecting and not self._hides_others(key):
-            return key
-        return variant_key(key, new_variant(stored.selecting, None).id) if len(key) <= KEY_BYTES_MAX else None
-
-    def _hides_others(self, key: bytes) -> bool:
-        if not self._lookup.is_varying(key):
-            return False
-        try:
-            return has_others(self._lookup.index_of(key, WRITE_SECONDS), PLAIN_GET)
-        except CacheUnavailable:
-            return False
+        """The key for a response, as place_of()."""
+        index = None
+        if self._lookup.is_varying(key):
+            with contextlib.suppress(CacheUnavailable):
+                index = self._lookup.index_of(key, WRITE_SECONDS)
+        return place_of(key, stored, PLAIN_GET, index)
 
     def enter(self, key: bytes, place: bytes, stored: StoredResponse) -> None:
-        """The response is stored under its key: update the index of the object's key."""
-        if place != key:
-            self._writer.add_variant(key, new_variant(stored.selecting, stored.fields.get(b"etag")), PLAIN_GET)
-        elif self._lookup.is_varying(key):  # only what this response replaces
-            self._writer.remove_index(key)
+        """The response is stored at `place`, as CacheUpdater.enter()."""
+        self._writer.enter(key, place, stored, PLAIN_GET, had_index=self._lookup.is_varying(key))

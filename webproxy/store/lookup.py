@@ -174,11 +174,11 @@ class ObjectLookup:
         facts = self._store.facts(key, Deadline.after(wait_s))
         if isinstance(facts, Missing):
             return None
-        size_bytes, version = facts.size_bytes, facts.version
+        size_bytes = facts.size_bytes
         stored = _decoded(facts.metadata, invalidated=facts.invalidated)
         if stored is None or not stored.incomplete or not matches(stored.selecting, request):
             return None
-        return StoredHit(key, stored, version, held_bytes=size_bytes) if size_bytes < stored.body_bytes else None
+        return StoredHit(key, stored, facts.version, held_bytes=size_bytes) if size_bytes < stored.body_bytes else None
 
     def _or_part(self, lookup: Lookup, key: bytes, request: RequestHead, wait_s: float) -> Lookup:
         """With the incomplete response if there is no complete one and the request needs no more than it has."""
@@ -213,11 +213,12 @@ class ObjectLookup:
 
     def index_of(self, key: bytes, wait_s: float) -> VariantIndex | None:
         """The index of a key, if it has one. Errors as find()."""
-        metadata = self._metadata(key + INDEX_SUFFIX, wait_s)
-        if not metadata or not is_index(metadata):
+        key += INDEX_SUFFIX
+        found = self._peek(key) or self._store.facts(key, Deadline.after(wait_s))
+        if isinstance(found, Missing) or not is_index(found.metadata):
             return None
         try:
-            return decode_index(metadata)
+            return decode_index(found.metadata)
         except MetadataError:
             return None
 
@@ -241,7 +242,10 @@ class ObjectLookup:
         if entry is not None:
             file = self._store.hold_file(key, entry) if entry.file is not None else None
             if entry.file is None or file is not None:
-                return _of_entry(key, entry, file) or _UNUSABLE
+                stored = stored_of_entry(key, entry)
+                if stored is None:
+                    return _UNUSABLE
+                return StoredHit(key, stored, entry.version, None if file is not None else entry.body, file=file)
         offset, length = body_wanted(request)
         if offset == FACTS_ONLY:
             facts = self._store.facts(key, Deadline.after(wait_s))
@@ -264,13 +268,6 @@ class ObjectLookup:
         transfer.close()
         return _UNUSABLE
 
-    def _metadata(self, key: bytes, wait_s: float) -> bytes | None:
-        entry = self._peek(key)
-        if entry is not None:
-            return entry.metadata
-        facts = self._store.facts(key, Deadline.after(wait_s))
-        return None if isinstance(facts, Missing) else facts.metadata
-
 
 def _unless_missing(found: StoredHit | Missing) -> StoredHit | None:
     return None if isinstance(found, Missing) else found
@@ -279,13 +276,6 @@ def _unless_missing(found: StoredHit | Missing) -> StoredHit | None:
 def stored_of_entry(key: bytes, entry: HotTableEntry) -> StoredResponse | None:
     """An object from the hot table as a stored response; None if it cannot be used."""
     return _stored(key, entry.metadata, entry.version, entry.size_bytes, invalidated=False)
-
-
-def _of_entry(key: bytes, entry: HotTableEntry, file: HotTableFile | None) -> StoredHit | None:
-    stored = stored_of_entry(key, entry)
-    if stored is None:
-        return None
-    return StoredHit(key, stored, entry.version, entry.body if file is None else None, file=file)
 
 
 def _stored(key: bytes, metadata: bytes, version: int, size_bytes: int, *, invalidated: bool) -> StoredResponse | None:

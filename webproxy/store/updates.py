@@ -16,7 +16,15 @@ from webproxy.caching.invalidation import invalidated_paths, invalidated_targets
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode, encode_index
 from webproxy.caching.validation import varies_otherwise
-from webproxy.caching.variants import Variant, VariantIndex, replaced_by, variant_key, with_variant
+from webproxy.caching.variants import (
+    Variant,
+    VariantIndex,
+    has_others,
+    new_variant,
+    replaced_by,
+    variant_key,
+    with_variant,
+)
 from webproxy.errors import CacheUnavailable
 from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.origin.routing import Target
@@ -35,26 +43,10 @@ class Revocable(Protocol):
         """Ensure that nothing being fetched for a key is stored; False if that is not certain."""
 
 
-class NoFetches:
-    """As Revocable, with no fetches."""
-
-    def revoke(self, _object_key: bytes, _deadline: Deadline) -> bool:
-        """There are no fetches."""
-        return True
-
-
-_NO_FETCHES = NoFetches()
-
-
 class CacheUpdater:
     """Thread-safe; an index is read and written under a lock, so that no variant of this process is lost."""
 
-    def __init__(
-        self,
-        store: Store,
-        lookup: ObjectLookup,
-        fetches: Revocable = _NO_FETCHES,
-    ) -> None:
+    def __init__(self, store: Store, lookup: ObjectLookup, fetches: Revocable | None = None) -> None:
         self._store = store
         self._lookup = lookup
         self._fetches = fetches
@@ -84,11 +76,17 @@ class CacheUpdater:
         if is_own and not isinstance(facts, Missing):
             self.update(key, facts.version, stored)
 
-    def add_variant(self, key: bytes, variant: Variant, request: RequestHead) -> None:
-        """The variant, the response to this request, is stored: add it to the index, and remove what would hide it.
+    def enter(self, key: bytes, place: bytes, stored: StoredResponse, request: RequestHead, *, had_index: bool) -> None:
+        """The response to this request is stored at `place` (place_of()): update the index of the object's key."""
+        if place != key:
+            self.add_variant(key, new_variant(stored.selecting, stored.fields.get(b"etag")), request)
+        elif had_index:  # it must not hide the object at the key itself
+            with self._lock:
+                self.remove(key + INDEX_SUFFIX, prefix=True)
+                self._lookup.forget_varying(key)
 
-        That is the object at the key itself, and the variants it replaces.
-        """
+    def add_variant(self, key: bytes, variant: Variant, request: RequestHead) -> None:
+        """Add it to the index, and remove what would hide it: the object at the key, and the variants it replaces."""
         with self._lock:
             try:
                 index = self._lookup.index_of(key, WRITE_SECONDS) or VariantIndex()
@@ -101,30 +99,20 @@ class CacheUpdater:
                 return
         self._lookup.note_varying(key)
 
-    def remove_index(self, key: bytes) -> None:
-        """There is an object at the key itself now: the index must not hide it."""
-        with self._lock:
-            self._purge_quietly(key + INDEX_SUFFIX, prefix=True)
-            self._lookup.forget_varying(key)
-
     def follow_head(self, key: bytes, version: int, stored: StoredResponse, updated: StoredResponse | None) -> None:
         """Update a stored object as a HEAD demands (head_update())."""
         if updated is None:
-            self.mark_stale(key)
+            self.remove(key, invalidate=True)
         elif varies_otherwise(stored, updated):
             self.remove(key)
         else:
             self.update(key, version, updated)
 
-    def remove(self, key: bytes) -> None:
-        """Remove one object."""
-        self._purge_quietly(key)
+    def remove(self, key: bytes, *, prefix: bool = False, invalidate: bool = False) -> None:
+        """Remove one object, or with `prefix` all whose keys begin with `key`.
 
-    def mark_stale(self, key: bytes) -> None:
-        """Invalidate one object (soft purge): it is validated before each use from now on."""
-        self._purge_quietly(key, invalidate=True)
-
-    def _purge_quietly(self, key: bytes, *, prefix: bool = False, invalidate: bool = False) -> None:
+        With `invalidate` (a soft purge) they stay, and are validated before each use from now on.
+        """
         try:
             self._store.purge(key, Deadline.after(WRITE_SECONDS), prefix=prefix, invalidate=invalidate)
         except CacheUnavailable as error:
@@ -138,7 +126,7 @@ class CacheUpdater:
         Raises:
             CacheUnavailable: the cache cannot be told.
         """
-        is_certain = self._fetches.revoke(key, Deadline.after(WRITE_SECONDS))
+        is_certain = self._fetches is None or self._fetches.revoke(key, Deadline.after(WRITE_SECONDS))
         count = self._store.purge(key, Deadline.after(WRITE_SECONDS), below=True, invalidate=soft)
         if not is_certain:
             raise CacheUnavailable("the cache is still storing an object to be purged")
@@ -164,6 +152,16 @@ class CacheUpdater:
         with transfer:
             transfer.pump(lambda _views, _offset: 0, 0, wait=True)
             transfer.commit()
+
+
+def place_of(key: bytes, stored: StoredResponse, request: RequestHead, index: VariantIndex | None) -> bytes | None:
+    """The key to store a response at: the object's own for a 200 that does not vary and hides no variant.
+
+    None for any other if the key is too long to be extended.
+    """
+    if not stored.selecting and stored.status == 200 and not has_others(index, request):
+        return key
+    return variant_key(key, new_variant(stored.selecting, None).id) if len(key) <= KEY_BYTES_MAX else None
 
 
 def key_of(target: Target, url: bytes) -> bytes | None:

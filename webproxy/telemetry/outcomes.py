@@ -21,10 +21,11 @@ class Outcomes:
         self._lock = threading.Lock()
         self._totals: Counter[str] = Counter()
 
-    def note(self, outcome: str) -> None:
-        """Count one request with this outcome."""
+    def note(self, outcome: str) -> int:
+        """Count one request with this outcome; returns how many have had it."""
         with self._lock:
             self._totals[outcome] += 1
+            return self._totals[outcome]
 
     def totals(self) -> dict[str, int]:
         """The counts by outcome."""
@@ -41,16 +42,16 @@ class RequestFailures:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._totals: Counter[str] = Counter()
+        self._counts = Outcomes()
         self._quiet_until: dict[str, float] = {}
+        self.totals = self._counts.totals
 
     def note(self, path: bytes, error: Exception) -> None:
         """Count one failed request for this path."""
         kind = type(error).__name__
         now = self._clock()
+        facts = {"path": path, "reason": str(error), "kind": kind, "failed": self._counts.note(kind)}
         with self._lock:
-            self._totals[kind] += 1
-            facts = {"path": path, "reason": str(error), "kind": kind, "failed": self._totals[kind]}
             quiet = now < self._quiet_until.get(kind, -math.inf)
             if not quiet:
                 self._quiet_until[kind] = now + QUIET_SECONDS
@@ -58,8 +59,3 @@ class RequestFailures:
             log.debug("request failed", extra=facts)
         else:
             log.info("request failed", extra=facts)
-
-    def totals(self) -> dict[str, int]:
-        """The counts by kind."""
-        with self._lock:
-            return dict(self._totals)

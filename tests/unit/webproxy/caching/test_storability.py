@@ -9,11 +9,10 @@ from tests.support.http_values import NOW, fields, request, response
 from webproxy.caching.options import CachingOptions
 from webproxy.caching.storability import (
     UNDERSTOOD,
-    Storability,
     has_content,
     has_validator,
-    may_store,
     store_response,
+    storing_refused,
     takes_the_place,
 )
 from webproxy.caching.stored import StoredResponse
@@ -23,8 +22,8 @@ FRESH = b"Cache-Control: max-age=60"
 
 
 def test_the_two_answers() -> None:
-    assert may_store(request(), response(FRESH), NOW) == Storability(store=True, reason=b"")
-    assert may_store(request(), response(), NOW) == Storability(False, b"stale without validator")
+    assert storing_refused(request(), response(FRESH), NOW) == b""
+    assert storing_refused(request(), response(), NOW) == b"stale without validator"
 
 
 @pytest.mark.parametrize(
@@ -39,7 +38,7 @@ def test_the_two_answers() -> None:
 def test_content_of_a_request(framing: Framing, length: int, expected: bool) -> None:
     head = replace(request(), framing=framing, content_length=length)
     assert has_content(head) is expected
-    assert may_store(head, response(FRESH), NOW).reason == (b"request has content" if expected else b"")
+    assert storing_refused(head, response(FRESH), NOW) == (b"request has content" if expected else b"")
 
 
 @pytest.mark.parametrize(

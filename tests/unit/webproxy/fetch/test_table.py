@@ -174,7 +174,7 @@ def test_a_detached_reader_is_somebody_who_waits(opener: Opener) -> None:
 
 
 # -- purges ----------------------------------------------------------------------------------------------------------
-def test_what_is_revoked_is_not_joined_and_may_store_nothing(opener: Opener) -> None:
+def test_what_is_revoked_is_not_joined_and_storing_refused_nothing(opener: Opener) -> None:
     """Also a fetch that another one has taken the place of; other keys, and who comes later, are not concerned."""
     overtaken, latest = opener.new(b"/x"), opener.new(b"/x", collapse=False)
     other = opener.new(b"/other")

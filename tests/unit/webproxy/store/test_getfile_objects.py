@@ -30,7 +30,7 @@ def kept_for_sure(*lines: tuple[bytes, bytes], options: CachingOptions = DEFAULT
     return stored
 
 
-def test_what_http_may_store_is_kept_as_http_keeps_it() -> None:
+def test_what_http_storing_refused_is_kept_as_http_keeps_it() -> None:
     stored = kept_for_sure(ETAG, (b"Cache-Control", b"max-age=60"), (b"Content-Type", b"text/plain"))
     assert stored == StoredResponse(
         status=200,

@@ -75,7 +75,7 @@ def test_variants_gather_in_the_index_and_the_plain_object_goes(
     assert index is not None
     assert index.variants == (variant(b"2"), variant(b"1"))
     assert b"/x" not in pair.cache.entries
-    writer.remove_index(b"/x")
+    writer.enter(b"/x", b"/x", STORED, request(), had_index=True)
     assert pair.cache.entries == {}
 
 
@@ -145,14 +145,14 @@ def test_a_purge_waits_for_what_is_being_stored_and_says_when_it_did_not_end(pai
 def test_one_object_is_invalidated(pair: MemoryPair, writer: CacheUpdater) -> None:
     for key in (b"/x", b"/x\0"):
         pair.store(key, b"abc", encode(STORED))
-    writer.mark_stale(b"/x")
+    writer.remove(b"/x", invalidate=True)
     assert {key: entry.invalidated for key, entry in pair.cache.entries.items()} == {b"/x": True, b"/x\0": False}
 
 
 def test_a_cache_that_is_gone(pair: MemoryPair, writer: CacheUpdater) -> None:
     """Only the failure of a purge is reported: its client relies on it."""
     pair.kill_cache()
-    writer.mark_stale(b"/x")
+    writer.remove(b"/x", invalidate=True)
     writer.add_variant(b"/x", variant(b"1"), request(b"Foo: 1"))
     assert not writer.update(b"/x", 1, STORED)
     writer.update_own(b"/x", STORED, STORED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.http_values import NOW, fields, stored_response
-from webproxy.caching.continuation import Continuation, continuation, is_rest, rest_request, shown_fields
+from webproxy.caching.partial import Continuation, continuation, is_rest, rest_request, shown_fields
 
 SIZE = 1000
 DATE = b"Date: Sat, 21 Nov 2026 09:00:00 GMT"
