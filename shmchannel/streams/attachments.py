@@ -10,7 +10,6 @@ ones; there are more only while more are in use at the same time.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -98,8 +97,7 @@ class AttachmentTable:
         """Unmap: the transfer did not end cleanly, or the owner is gone."""
         for segment in segments:
             self._pools.pop(segment, None)  # else its pool's watch would stay open after the owner's death
-            with contextlib.suppress(BufferError):  # a traceback still holds a view: the memory goes with it
-                segment.close()
+            segment.close()
 
     def sweep(self) -> int:
         """Unmap the idle segments whose name or owner is gone; returns how many. For housekeeping."""

@@ -330,7 +330,7 @@ class SegmentPool:
             self._inventory.difference_update(segments)
         for segment in segments:
             segment.unlink()
-            _unmap(segment)
+            segment.close()
         if faults.ARMED:
             faults.reach("proxy.retired")
         self._replace_missing()  # what is refused now is told to who leases next
@@ -403,14 +403,7 @@ class SegmentPool:
             for segment in inventory:
                 segment.unlink()
             for segment in free:  # what is in use stays mapped until its thread ends with the process
-                _unmap(segment)
+                segment.close()
         finally:
             if self._guard is not None:
                 self._guard.close()
-
-
-def _unmap(segment: Segment) -> None:
-    try:
-        segment.close()
-    except BufferError:  # a view of the chunk is held by a traceback: the memory goes with it
-        log.debug("segment still viewed", extra={"segment": segment.name})

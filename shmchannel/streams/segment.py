@@ -177,5 +177,6 @@ class Segment:
             posix_ipc.unlink_shared_memory(name)
 
     def close(self) -> None:
-        """Unmap; may be called twice. The caller must hold no view of `chunk`."""
-        self._resources.close()
+        """Unmap; may be called twice. While a view of `chunk` is held, for example by a traceback, the memory stays."""
+        with contextlib.suppress(BufferError):
+            self._resources.close()
