@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tests.support.streams import client_stream
 from tests.support.tcp import connected
@@ -32,10 +33,10 @@ def http_connection(fd: int, received: bytes = b"") -> HttpConnection:
 
 @contextmanager
 def http_connected(
-    *, client_buffer_bytes: int = 0, server_buffer_bytes: int = 0
+    **options: Any,
 ) -> Iterator[tuple[HttpConnection, socket.socket]]:
-    """An HTTP connection and its client; the descriptor is closed by whoever is given the connection."""
-    with connected(client_buffer_bytes=client_buffer_bytes, server_buffer_bytes=server_buffer_bytes) as (fd, client):
+    """An HTTP connection and its client, with the options of connected()."""
+    with connected(**options) as (fd, client):
         yield http_connection(fd), client
 
 

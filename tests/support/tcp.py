@@ -12,8 +12,13 @@ from webproxy.transport import sockets
 
 
 @contextmanager
-def connected(*, client_buffer_bytes: int = 0, server_buffer_bytes: int = 0) -> Iterator[tuple[int, socket.socket]]:
-    """A connection: the descriptor of the server's side, closed by whoever is given it, and the client's socket."""
+def connected(
+    *, client_buffer_bytes: int = 0, server_buffer_bytes: int = 0, closing: bool = False
+) -> Iterator[tuple[int, socket.socket]]:
+    """A connection: the descriptor of the server's side and the client's socket.
+
+    The code under test closes the descriptor, or with `closing` the end of the block does.
+    """
     with open_listener("127.0.0.1", 0) as listener, socket.socket() as client:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 0)
         if server_buffer_bytes:
@@ -24,7 +29,11 @@ def connected(*, client_buffer_bytes: int = 0, server_buffer_bytes: int = 0) -> 
         client.connect(listener.getsockname())
         fd = sockets.accept(listener.fileno())
         assert fd is not None
-        yield fd, client
+        try:
+            yield fd, client
+        finally:
+            if closing:
+                sockets.close(fd)
 
 
 def at_end(client: socket.socket) -> bytes:

@@ -57,7 +57,8 @@ def test_join_says_how_many_are_stuck() -> None:
     workers.start()
     assert stuck.wait(WATCHDOG_S)
     workers.request_stop()
-    assert workers.join(Deadline.after(2.0)) == 1
+    wait_until(lambda: [thread.name for thread in threading.enumerate()].count("job-1") == 0)
+    assert workers.join(Deadline.after(0.05)) == 1
     assert workers.join(Deadline.after(WATCHDOG_S), interrupted=lambda: True) == 1
     go.set()
     assert workers.join(Deadline.after(WATCHDOG_S)) == 0

@@ -366,7 +366,7 @@ def test_real_sockets_and_segments() -> None:
     body = os.urandom(3_000_000)
     with (
         Pair(segments=4, segments_per_transfer_max=2, segment_bytes=65_536) as pair,
-        connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client),
+        connected(client_buffer_bytes=4096, server_buffer_bytes=4096, closing=True) as (fd, client),
         ThreadPoolExecutor(1) as crew,
     ):
         pair.cache.entries[KEY] = Entry(body)
@@ -385,7 +385,6 @@ def test_real_sockets_and_segments() -> None:
         assert received.result(WATCHDOG_S) == body
         assert response.position == len(body)
         assert is_clean(pair)
-        sockets.close(fd)
 
 
 def set_patience(fd: int, microseconds: int) -> None:
@@ -526,12 +525,11 @@ def test_no_second_status_in_mid_body(pair: Pair, wire: Wire, header: bytes, sta
     """NOT_FOUND behind a part of the body is for the client what any failure there is: a short close."""
     pair.handler = posting(status, 0, 0, flags)
     handler = getfile_handler(link_to(pair), wire=wire)
-    with connected() as (fd, client):
+    with connected(closing=True) as (fd, client):
         asked = GetfileRequest(handler, fd, KEY)
         assert asked.run() == Done(asked)
         sockets.end_sending(fd)
         assert at_end(client) == header % len(BODY) + BODY[:CAPACITY]
-        sockets.close(fd)
     assert handler.outcomes.totals() == {"cut short": 1}
     assert is_clean(pair)
 

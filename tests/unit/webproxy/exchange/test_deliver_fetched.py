@@ -112,12 +112,11 @@ def test_a_fetch_that_fails_in_mid_body(spool: Spool) -> None:
     reader = spool.join()
     assert reader is not None
     spool.end(OriginBadReply("cut"))
-    with connected(server_buffer_bytes=4 * len(BODY)) as (fd, _client):
+    with connected(server_buffer_bytes=4 * len(BODY), closing=True) as (fd, _client):
         connection = http_connection(fd)
         context = RequestContext(connection, request(), STAYS, NOW, TARGET)
         with pytest.raises(BodyCutShort):
             FetchedDelivery(ResponseHeads(b"us")).send(
                 context, reader, head(length=None), DECISION, Condition.PROCEED, collapsed=False
             )
-        sockets.close(fd)
     reader.close()

@@ -178,18 +178,16 @@ def test_a_whole_reply_that_pauses(pair: MemoryPair, file: HotTableFile, monkeyp
 
 
 def test_a_whole_reply_that_pauses_and_closes(pair: MemoryPair, file: HotTableFile) -> None:
-    with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, _client):
+    with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096, closing=True) as (connection, _client):
         outcome = answers(pair).send_cached(connection, REQUEST, quick(HEAD, file, closes=True))
         assert isinstance(outcome, WaitsFor)
         assert connection.is_last
-        sockets.close(connection.fd)
 
 
 def test_a_whole_reply_without_room(pair: MemoryPair, file: HotTableFile) -> None:
-    with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, _client):
+    with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096, closing=True) as (connection, _client):
         while sockets.send(connection.fd, bytes(65_536)):
             pass
         outcome = answers(pair).send_cached(connection, REQUEST, quick(HEAD, file))
         assert outcome == WaitsFor(connection, Event.WRITABLE)
         assert connection.held is REQUEST, "nothing of it was sent"
-        sockets.close(connection.fd)

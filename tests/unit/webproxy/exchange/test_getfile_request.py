@@ -83,16 +83,14 @@ def exchange(
 
 def served(made: GetfileRequestHandler, path: bytes = b"/x", *, waited: list[Ticket | None] | None = None) -> bytes:
     """The reply to a client; `waited` names whatever its request has waited for."""
-    with connected() as (fd, client):
+    with connected(closing=True) as (fd, client):
         asked = GetfileRequest(made, fd, path)
         if waited is not None:
             asked.has_waited = True
             (asked.ticket,) = waited
         assert asked.run() == Done(asked)
         sockets.end_sending(fd)
-        reply = at_end(client)
-        sockets.close(fd)
-    return reply
+        return at_end(client)
 
 
 def reader(answer: BodyFound | BodyMissing | None, body: bytes = b"", error: OriginError | None = None) -> SpoolReader:

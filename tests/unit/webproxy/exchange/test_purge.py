@@ -73,11 +73,10 @@ def test_what_an_answer_makes_invalid_is_the_updaters_business() -> None:
     writer = Writer()
     purges = Purges(cast("CacheUpdater", writer), ResponseHeads(b"us"), ())
     target = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
-    with connected() as (fd, _):
+    with connected(closing=True) as (fd, _):
         connection = http_connection(fd)
         context = RequestContext(connection, request(b"Host: us", method=b"POST"), STAYS, NOW, target)
         purges.invalidate(context, OriginResponse(status=201, fields=fields(), length=0))
-        sockets.close(fd)
     assert writer.invalidated == [(b"/x", b"POST", 201, b"us")]
 
 

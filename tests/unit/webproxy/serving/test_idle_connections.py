@@ -49,24 +49,22 @@ def test_nothing_to_take_while_nothing_comes(idle: IdleConnections) -> None:
 
 @pytest.mark.parametrize("how", ["bytes", "end"])
 def test_what_comes_is_reported_once_and_again_after_the_next_put(idle: IdleConnections, how: str) -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         for _ in range(3):
             idle.put(connection, LONG_S)
             client.sendall(b"x") if how == "bytes" else client.shutdown(socket.SHUT_WR)
             wait_until(lambda: readable(idle))
             assert taken(idle) is connection
             assert (idle.take(), readable(idle), idle.count) == (None, False, 0)
-        sockets.close(connection.fd)
 
 
 def test_what_has_come_before_the_put_is_reported(idle: IdleConnections) -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(b"x")
         idle.put(connection, LONG_S)
         assert taken(idle) is connection
         idle.put(connection, LONG_S)  # not read in between
         assert taken(idle) is connection
-        sockets.close(connection.fd)
 
 
 def test_each_is_taken_by_one(idle: IdleConnections) -> None:
@@ -96,13 +94,12 @@ def test_one_that_is_taken_and_put_back_before_put_returns_stays(
             other = taken(idle)
             idle.put(other, LONG_S)
 
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(b"x")
         monkeypatch.setattr(sockets, "watch_once", with_a_faster_worker)
         idle.put(connection, LONG_S)
         assert idle.count == 1
         assert taken(idle) is connection
-        sockets.close(connection.fd)
 
 
 def test_without_a_watch_it_is_closed(idle: IdleConnections, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,12 +111,11 @@ def test_without_a_watch_it_is_closed(idle: IdleConnections, monkeypatch: pytest
 
 
 def test_those_whose_time_is_over_are_given_back(idle: IdleConnections) -> None:
-    with http_connected() as (early, _), http_connected() as (late, _client):
+    with http_connected(closing=True) as (early, _), http_connected() as (late, _client):
         idle.put(early, 0.0)
         idle.put(late, LONG_S)
         assert idle.expire() == [early]
         assert (idle.expire(), idle.count) == ([], 1)
-        sockets.close(early.fd)
 
 
 @pytest.mark.parametrize("others", [0, 1])
@@ -141,12 +137,11 @@ def test_what_comes_on_one_that_was_given_back_wakes_nobody(idle: IdleConnection
 
 
 def test_one_that_a_worker_has_does_not_expire(idle: IdleConnections) -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(b"x")
         idle.put(connection, 0.0)
         assert taken(idle) is connection
         assert idle.expire() == []
-        sockets.close(connection.fd)
 
 
 def test_the_quiet_ones_can_be_had_too(idle: IdleConnections) -> None:

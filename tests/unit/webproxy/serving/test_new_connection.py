@@ -190,10 +190,9 @@ def test_where_http_alone_is_spoken_everything_is_http() -> None:
 
 def test_a_whole_request_needs_no_detour(port: Port) -> None:
     assert isinstance(port.protocols.job_for(-1, REQUEST), GetfileRequest)
-    with connected() as (fd, _client):
+    with connected(closing=True) as (fd, _client):
         assert isinstance(port.protocols.job_for(fd, HTTP), HttpConnection)
         assert port.protocols.job_for(fd, b"GET") is None
-        sockets.close(fd)
 
 
 def test_a_reset_closes_without_an_answer(port: Port) -> None:

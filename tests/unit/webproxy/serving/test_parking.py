@@ -161,7 +161,7 @@ def test_of_too_many_lingering_connections_the_oldest_closes_first(
 
 # -- slow clients -------------------------------------------------------------------------------------------------
 def test_a_parked_response_goes_on_when_its_client_takes_data(run_queue: RunQueue, parking: ParkingLot) -> None:
-    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096, closing=True) as (fd, client):
         response = FakeJob(fd)
         sent = 0
         while more := sockets.send(fd, b"x" * 4096):
@@ -174,7 +174,6 @@ def test_a_parked_response_goes_on_when_its_client_takes_data(run_queue: RunQueu
             received += len(client.recv(65_536))
         assert wait_until(run_queue.take_back) is response
         assert parking.parked == 0
-        sockets.close(fd)
 
 
 def test_a_parked_client_that_takes_too_little_is_dropped(run_queue: RunQueue, parking: ParkingLot) -> None:
@@ -191,14 +190,13 @@ def test_a_parked_client_that_takes_too_little_is_dropped(run_queue: RunQueue, p
 def test_a_parked_client_that_leaves_comes_back_to_a_worker_that_will_see(
     run_queue: RunQueue, parking: ParkingLot
 ) -> None:
-    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096, closing=True) as (fd, client):
         while sockets.send(fd, b"x" * 4096):
             pass
         parking.settle(WaitsFor(FakeJob(fd), Event.WRITABLE))
         wait_until(lambda: parking.parked == 1)
         client.close()
         assert wait_until(run_queue.take_back) is not None
-        sockets.close(fd)
 
 
 def test_closing_the_lot_closes_all_that_it_holds(run_queue: RunQueue, idle: IdleConnections) -> None:

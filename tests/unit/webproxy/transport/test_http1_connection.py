@@ -39,45 +39,41 @@ def target(connection: HttpConnection) -> bytes | None:
 
 
 def test_pipelined_requests_come_in_order_and_then_none() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(GET_A + GET_B + GET_A + b"GET /c")
         assert [target(connection) for _ in range(4)] == [b"/a", b"/b", b"/a", None]
         assert (connection.served, connection.in_head, connection.ended) == (3, True, False)
         client.sendall(GET_B[6:])
         assert target(connection) == b"/c"
-        sockets.close(connection.fd)
 
 
 def test_first_bytes_that_were_read_elsewhere_count() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(GET_A[5:] + GET_B)
         assert connection.feed(GET_A[:5]) is None
         assert [target(connection), target(connection)] == [b"/a", b"/b"]
-        sockets.close(connection.fd)
 
 
 def test_the_clients_end_is_noticed_behind_its_last_request() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(GET_A)
         client.shutdown(socket.SHUT_WR)
         assert target(connection) == b"/a"
         assert not connection.ended
         assert target(connection) is None
         assert connection.ended
-        sockets.close(connection.fd)
 
 
 def test_a_reset_is_a_client_that_is_gone() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         with pytest.raises(ClientGone):
             next_request(connection)
-        sockets.close(connection.fd)
 
 
 def test_waiting_takes_what_comes_and_gives_up_soon() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         assert connection.receive(waits=True) == b""
         assert not connection.ended
         client.sendall(GET_A + GET_B)
@@ -85,20 +81,18 @@ def test_waiting_takes_what_comes_and_gives_up_soon() -> None:
         client.shutdown(socket.SHUT_WR)
         assert connection.receive(waits=True) == b""
         assert connection.ended
-        sockets.close(connection.fd)
 
 
 def test_garbage_is_refused() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(GET_A + b"garbage\r\n")
         assert target(connection) == b"/a"
         with pytest.raises(HttpError, match="400"):
             next_request(connection)
-        sockets.close(connection.fd)
 
 
 def test_the_time_of_a_head_runs_from_its_first_bytes_on() -> None:
-    with http_connected() as (connection, _client):
+    with http_connected(closing=True) as (connection, _client):
         connection.feed(GET_A[:3])
         first = connection.head_time_left(10.0)
         connection.feed(GET_A[3:5])
@@ -106,7 +100,6 @@ def test_the_time_of_a_head_runs_from_its_first_bytes_on() -> None:
         assert connection.feed(GET_A[5:]) is not None
         connection.feed(GET_B[:3])
         assert first < connection.head_time_left(20.0) <= 20.0
-        sockets.close(connection.fd)
 
 
 # -- bodies -----------------------------------------------------------------------------------------------------------
@@ -124,17 +117,16 @@ def body_of(connection: HttpConnection) -> bytes:
 )
 @pytest.mark.parametrize("cut", [0, 1, 4, 1000])
 def test_a_body_ends_where_the_next_request_begins(line: bytes, sent: bytes, body: bytes, cut: int) -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(post(line) + sent[:cut])
         assert target(connection) == b"/p"
         client.sendall(sent[cut:] + GET_B)
         assert body_of(connection) == body
         assert target(connection) == b"/b"
-        sockets.close(connection.fd)
 
 
 def test_a_large_body_comes_in_pieces_of_any_wanted_size() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(post(b"Content-Length: 100000") + b"x" * 50_000)
         request = next_request(connection)
         assert request is not None
@@ -149,40 +141,36 @@ def test_a_large_body_comes_in_pieces_of_any_wanted_size() -> None:
         assert {len(piece) <= 1000 for piece in pieces} == {True}
         assert b"".join(pieces) == b"x" * 100_000
         assert target(connection) == b"/b"
-        sockets.close(connection.fd)
 
 
 def test_a_chunked_body_has_no_length() -> None:
-    with http_connected() as (connection, _client):
+    with http_connected(closing=True) as (connection, _client):
         request = connection.feed(post(b"Transfer-Encoding: chunked") + b"0\r\n\r\n")
         assert request is not None
         assert RequestBody(connection, request, 5.0).length is None
-        sockets.close(connection.fd)
 
 
 def test_a_body_that_breaks_off_is_cut_short() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(post(b"Content-Length: 5") + b"hel")
         client.shutdown(socket.SHUT_WR)
         next_request(connection)
         assert connection.read_body(5.0) == b"hel"
         with pytest.raises(BodyCutShort, match="ended"):
             connection.read_body(5.0)
-        sockets.close(connection.fd)
 
 
 def test_a_body_that_does_not_come_is_cut_short() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(post(b"Content-Length: 5") + b"hel")
         next_request(connection)
         assert connection.read_body(5.0) == b"hel"
         with pytest.raises(BodyCutShort, match="nothing"):
             connection.read_body(0.05)
-        sockets.close(connection.fd)
 
 
 def test_who_expects_it_is_told_to_go_on_once_and_when_the_body_is_wanted() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(post(b"Content-Length: 5", b"Expect: 100-continue"))
         next_request(connection)
         client.setblocking(False)
@@ -196,7 +184,6 @@ def test_who_expects_it_is_told_to_go_on_once_and_when_the_body_is_wanted() -> N
         assert connection.read_body(5.0) == b""
         sockets.end_sending(connection.fd)
         assert at_end(client) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        sockets.close(connection.fd)
 
 
 # -- bodies that nobody wants -----------------------------------------------------------------------------------------
@@ -210,13 +197,12 @@ def test_who_expects_it_is_told_to_go_on_once_and_when_the_body_is_wanted() -> N
     ],
 )
 def test_a_body_that_is_there_is_skipped(line: bytes, sent: bytes) -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(post(line))
         next_request(connection)
         client.sendall(sent + GET_B)
         assert connection.skip_body()
         assert target(connection) == b"/b"
-        sockets.close(connection.fd)
 
 
 @pytest.mark.parametrize(
@@ -230,30 +216,27 @@ def test_a_body_that_is_there_is_skipped(line: bytes, sent: bytes) -> None:
     ids=["not all there", "never asked for", "too long", "no last chunk yet"],
 )
 def test_a_body_that_is_not_there_or_too_long_ends_the_connection(lines: tuple[bytes, ...], sent: bytes) -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(post(*lines) + sent)
         next_request(connection)
         assert not connection.skip_body()
-        sockets.close(connection.fd)
 
 
 def test_chunks_that_are_none_are_refused_also_when_nobody_wants_them() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         client.sendall(post(b"Transfer-Encoding: chunked") + b"0x5\r\nhello")
         next_request(connection)
         with pytest.raises(HttpError, match="400"):
             connection.skip_body()
-        sockets.close(connection.fd)
 
 
 def test_what_a_log_line_names_it_by() -> None:
-    with http_connected() as (connection, _client):
+    with http_connected(closing=True) as (connection, _client):
         assert connection.path == b""
         request = connection.feed(GET_A)
         assert request is not None
         connection.hold(request)
         assert connection.path == b"/a"
-        sockets.close(connection.fd)
 
 
 # -- as a job ---------------------------------------------------------------------------------------------------------
@@ -288,13 +271,12 @@ def test_its_server_runs_it() -> None:
 
 
 def test_the_bytes_of_a_whole_request() -> None:
-    with http_connected() as (connection, client):
+    with http_connected(closing=True) as (connection, client):
         for sent, whole in ((GET_A, GET_A), (GET_B + GET_A, b"")):
             client.sendall(sent)
             request = next_request(connection)
             assert isinstance(request, RequestHead)
             assert connection.bytes_of(request) == whole
-        sockets.close(connection.fd)
 
 
 def test_a_request_that_was_not_parsed_last_does_not_get_the_bytes_of_the_one_that_was() -> None:

@@ -20,17 +20,16 @@ from webproxy.transport import sockets
 
 
 def test_nothing_has_arrived_then_bytes_then_the_end() -> None:
-    with connected() as (fd, client):
+    with connected(closing=True) as (fd, client):
         assert sockets.receive(fd) is None
         client.sendall(b"abc")
         assert sockets.receive(fd) == b"abc"
         client.shutdown(socket.SHUT_WR)
         assert sockets.receive(fd) == b""
-        sockets.close(fd)
 
 
 def test_a_reset_is_a_client_that_is_gone() -> None:
-    with connected() as (fd, client):
+    with connected(closing=True) as (fd, client):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         with pytest.raises(ClientGone):
@@ -38,17 +37,15 @@ def test_a_reset_is_a_client_that_is_gone() -> None:
         with pytest.raises(ClientGone):
             sockets.send(fd, b"x")
         assert not sockets.end_sending(fd)
-        sockets.close(fd)
 
 
 def test_a_header_waits_for_its_body_and_both_arrive() -> None:
     body = ctypes.create_string_buffer(b"body", 4)
-    with connected() as (fd, client):
+    with connected(closing=True) as (fd, client):
         assert sockets.send_header(fd, b"header ") == 7
         assert sockets.send_memory(fd, ctypes.addressof(body), 4) == 4
         assert sockets.end_sending(fd)
         assert at_end(client) == b"header body"
-        sockets.close(fd)
 
 
 Memory: TypeAlias = "ctypes.Array[ctypes.c_char]"
@@ -72,14 +69,13 @@ def test_a_client_that_takes_nothing_gets_what_fits_and_then_zero(
     count: int, send: Callable[[int, Memory], int]
 ) -> None:
     memory = ctypes.create_string_buffer(os.urandom(count), count)
-    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096, closing=True) as (fd, client):
         sent = [0]
         while (last := send(fd, memory)) > 0:
             assert last <= count
             sent.append(last)
         sockets.end_sending(fd)
         received = at_end(client)
-        sockets.close(fd)
     assert len(received) == sum(sent)
     assert received == b"".join(memory.raw[:part] for part in sent)
 
@@ -88,12 +84,11 @@ def test_a_client_that_takes_nothing_gets_what_fits_and_then_zero(
 @pytest.mark.parametrize("count", [1000, 1_000_000])
 def test_sending_to_a_client_that_is_gone(count: int, send: Callable[[int, Memory], int]) -> None:
     memory = ctypes.create_string_buffer(count)
-    with connected() as (fd, client):
+    with connected(closing=True) as (fd, client):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         with pytest.raises(ClientGone):
             send(fd, memory)
-        sockets.close(fd)
 
 
 def test_nobody_to_accept() -> None:
@@ -110,7 +105,7 @@ def test_accept_of_what_is_no_listener_is_an_os_error() -> None:
 
 
 def test_has_arrived_and_has_room_look_and_take_nothing() -> None:
-    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096, closing=True) as (fd, client):
         assert (sockets.has_arrived(fd), sockets.has_room(fd)) == (False, True)
         client.sendall(b"x")
         assert sockets.has_arrived(fd)
@@ -120,11 +115,10 @@ def test_has_arrived_and_has_room_look_and_take_nothing() -> None:
         assert not sockets.has_room(fd)
         client.close()
         wait_until(lambda: sockets.has_arrived(fd))
-        sockets.close(fd)
 
 
 def test_a_watched_descriptor_is_reported_once_for_each_watch_and_never_when_unwatched() -> None:
-    with select.epoll() as epoll, connected() as (fd, client):
+    with select.epoll() as epoll, connected(closing=True) as (fd, client):
         assert sockets.take_ready(epoll.fileno()) is None
         sockets.unwatch(epoll.fileno(), fd)  # not known: nothing happens
         client.sendall(b"x")
@@ -137,4 +131,3 @@ def test_a_watched_descriptor_is_reported_once_for_each_watch_and_never_when_unw
         assert sockets.take_ready(epoll.fileno()) is None
         with pytest.raises(OSError, match="No such file"):
             sockets.watch_once(epoll.fileno(), fd, again=True)
-        sockets.close(fd)
