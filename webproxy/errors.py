@@ -1,4 +1,4 @@
-"""Exceptions of the proxy; a table in exchange/ maps them to a client's status."""
+"""Exceptions of the proxy; exchange/ maps them to a client's status."""
 
 from __future__ import annotations
 

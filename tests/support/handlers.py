@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 from tests.support.streams import NO_LIMIT, source_of
 from tests.support.waiting import WATCHDOG_S
-from webproxy.exchange.context import Timeouts
-from webproxy.exchange.getfile_request import Fetches, GetfileRequestHandler, Variants
+from webproxy.exchange.getfile_request import GetfileRequestHandler
+from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.spool import SpoolReader
 from webproxy.getfile import Wire
+from webproxy.serving.http1_server import ConnectionLimits
 from webproxy.store.cache_client import NoStore, Store
+from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import StoredHit
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_stream import Shutdown
 
-TIMEOUTS = Timeouts(
-    cache_s=WATCHDOG_S, cache_first_byte_s=2.0, request_s=WATCHDOG_S, keepalive_s=WATCHDOG_S, client=NO_LIMIT
+LIMITS = ConnectionLimits(
+    head_bytes=8192, request_s=WATCHDOG_S, keepalive_s=WATCHDOG_S, client=NO_LIMIT, connections=10, staying=0
 )
+"""No worker waits for a connection's next request: the test is the worker."""
 
 
 class OneVariant:
@@ -29,16 +33,16 @@ class OneVariant:
         self._expected = expected
 
     def expects(self, key: bytes) -> bool:
-        """As Variants.expects()."""
+        """As GetfileVariants.expects()."""
         return self._expected
 
     def find(self, key: bytes, wait_s: float) -> StoredHit | None:
-        """As Variants.find()."""
+        """As GetfileVariants.find()."""
         return self._found()
 
 
 class ScriptedFetches:
-    """As Fetches: each open() does the next of what the test says."""
+    """As GetfileFetches: each open() does the next of what the test says."""
 
     def __init__(self, *opens: Callable[[], SpoolReader | None], nobody_has: bytes | None = None) -> None:
         self._opens = list(opens)
@@ -46,17 +50,17 @@ class ScriptedFetches:
         self.asked: list[bytes] = []
 
     def has_origin(self, key: bytes) -> bool:
-        """As Fetches.has_origin(): for all keys but the one that nobody has."""
+        """As GetfileFetches.has_origin(): for all keys but the one that nobody has."""
         return key != self._nobody_has
 
     def open(self, key: bytes, missed_at: float = math.inf) -> SpoolReader | None:
-        """As Fetches.open()."""
+        """As GetfileFetches.open()."""
         self.asked.append(key)
         return self._opens.pop(0)()
 
 
 class NoOrigin:
-    """As Fetches: there is nobody to ask."""
+    """As GetfileFetches: there is nobody to ask."""
 
     def has_origin(self, key: bytes) -> bool:
         """For no key."""
@@ -69,16 +73,16 @@ class NoOrigin:
 
 def getfile_handler(
     store: Store | None = None,
-    fetches: Fetches | None = None,
+    fetches: ScriptedFetches | None = None,
     *,
     wire: Wire = Wire.CRLF,
-    variants: Variants | None = None,
+    variants: OneVariant | None = None,
 ) -> GetfileRequestHandler:
     """One without anybody who waits for its workers; nobody has anything unless the test says so."""
     return GetfileRequestHandler(
         source_of(store or NoStore()),
-        variants or OneVariant(lambda: None, expected=False),
-        fetches or NoOrigin(),
+        cast("GetfileVariants", variants or OneVariant(lambda: None, expected=False)),
+        cast("GetfileFetches", fetches or NoOrigin()),
         wire,
         NO_LIMIT,
         Shutdown(),

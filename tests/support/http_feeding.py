@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from webproxy.http.errors import HttpError
-from webproxy.http.messages import RequestHead
+from webproxy.http.messages import HttpError, RequestHead
 from webproxy.http.parser import FIELDS_MAX, HEAD_BYTES_MAX, RequestParser
 
 

@@ -10,16 +10,13 @@ from shmchannel.process import reaper
 from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
 from webproxy.daemon.config import Protocol, ProxyConfig
-from webproxy.daemon.worker import Parts, ProxyService
+from webproxy.daemon.worker import ProxyService
 from webproxy.exchange.body_transfer import BodySource
-from webproxy.exchange.context import Timeouts
-from webproxy.exchange.deliver_fetched import FetchedDelivery
 from webproxy.exchange.deliver_stored import StoredDelivery
-from webproxy.exchange.fast_path import FastPath, NoFastPath
+from webproxy.exchange.fast_path import FastPath
 from webproxy.exchange.getfile_request import GetfileRequestHandler
-from webproxy.exchange.http_request import Answers, HttpRequestHandler
+from webproxy.exchange.http_request import Answers, HttpRequestHandler, Policy
 from webproxy.exchange.pass_through import PassThrough
-from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.http_fetch import HttpFetches
@@ -27,9 +24,10 @@ from webproxy.fetch.partial_response import PartialStore
 from webproxy.fetch.plan import FetchMeans
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.client import OriginClient
+from webproxy.origin.routing import OriginTable
 from webproxy.origin.via import Via
 from webproxy.serving.acceptor import Acceptor, WorkerDemand, open_listener
-from webproxy.serving.http1_server import Http1Server, HttpLimits
+from webproxy.serving.http1_server import ConnectionLimits, Http1Server
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
@@ -67,38 +65,37 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     demand = WorkerDemand(run_queue, listener, idle, idle_workers)
     resources.callback(demand.close)
     store: Store = NoStore() if cache is None else cache
-    handlers = _Handlers(config, address, store, demand, shutdown, breakdown)
-    server = Http1Server(
-        handlers.http,
-        parking,
-        idle,
-        handlers.heads,
-        handlers.timeouts,
-        HttpLimits(
-            head_bytes=config.http_head_bytes,
-            connections=config.connections_max,
-            staying=config.worker_threads - 1,
-        ),
-        shutdown,
+    table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
+    heads = ResponseHeads(config.cache_status_name.encode())
+    limits = ConnectionLimits(
+        head_bytes=config.http_head_bytes,
+        request_s=config.request_timeout_s,
+        keepalive_s=config.keepalive_s,
+        client=RateLimit(config.client_min_rate_bytes_per_s, config.client_rate_window_s),
+        connections=config.connections_max,
+        staying=config.worker_threads - 1,
     )
+    origins = config.origin_table(own=_own_authorities(*address))
+    getfile, http = _handlers(config, origins, store, table, demand, heads, limits.client, shutdown, breakdown)
+    server = Http1Server(http, parking, idle, heads, limits, shutdown)
     protocols = Protocols(
-        handlers.getfile if Protocol.GETFILE in config.protocols else None,
+        getfile if Protocol.GETFILE in config.protocols else None,
         server if Protocol.HTTP in config.protocols else None,
         idle,
         config.wire,
-        request_timeout_s=config.request_timeout_s,
-        connections_max=config.connections_max,
+        limits,
     )
     acceptor = Acceptor(listener, run_queue, idle, protocols, config.worker_threads)
     resources.callback(acceptor.close)
-    parts = Parts(
+    return ProxyService(
+        config=config,
         address=address,
         swept=swept,
         cache=cache,
         store=store,
-        table=handlers.table,
-        getfile=handlers.getfile,
-        http=handlers.http,
+        table=table,
+        getfile=getfile,
+        http=http,
         protocols=protocols,
         acceptor=acceptor,
         run_queue=run_queue,
@@ -107,7 +104,6 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         shutdown=shutdown,
         breakdown=breakdown,
     )
-    return ProxyService(config, parts)
 
 
 def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdown) -> CacheClient:
@@ -127,84 +123,56 @@ def _has_origin(config: ProxyConfig) -> bool:
     return bool(config.origin_url or config.origin)
 
 
-class _Handlers:
-    """The request handlers, and what both protocols share."""
-
-    def __init__(
-        self,
-        config: ProxyConfig,
-        address: tuple[str, int],
-        store: Store,
-        demand: WorkerDemand,
-        shutdown: Shutdown,
-        breakdown: LatencyBreakdown,
-    ) -> None:
-        self._config = config
-        self._store = store
-        self._options = caching_options(config)
-        self._origins = config.origin_table(own=_own_authorities(*address))
-        self.table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
-        self.timeouts = Timeouts(
-            cache_s=config.cache_timeout_s,
-            cache_first_byte_s=min(config.cache_timeout_s, config.cache_first_byte_timeout_s),
-            request_s=config.request_timeout_s,
-            keepalive_s=config.keepalive_s,
-            client=RateLimit(config.client_min_rate_bytes_per_s, config.client_rate_window_s),
-        )
-        name = config.cache_status_name.encode()
-        self.heads = ResponseHeads(name)
-        self._lookup = ObjectLookup(store)
-        self._updates = CacheUpdater(store, self._lookup, self.table)
-        fills = Fills(store)
-        self._means = FetchMeans(
-            origin=OriginClient(),
-            via=Via(name, secrets.token_hex(8).encode()),
-            options=self._options,
-            fills=fills,
-            updates=self._updates,
-            partials=PartialStore(store, self._lookup, self._updates, fills),
-            window_bytes=config.spool_window_bytes,
-            continue_after_share=config.continue_fetch_after_share,
-        )
-        variants = GetfileVariants(self._lookup, self._updates)
-        wait_s = self.timeouts.cache_first_byte_s if _has_origin(config) else self.timeouts.cache_s
-        self.getfile = GetfileRequestHandler(
-            BodySource(store, wait_s, demand),
-            variants,
-            GetfileFetches(self.table, self._origins, self._means, variants),
-            config.wire,
-            self.timeouts.client,
-            shutdown,
-            breakdown,
-        )
-        self.http = self._http(demand, shutdown)
-
-    def _http(self, demand: WorkerDemand, shutdown: Shutdown) -> HttpRequestHandler:
-        config, heads, store = self._config, self.heads, self._store
-        purges = Purges(self._updates, heads, config.purge_networks())
-        fast_path: FastPath | NoFastPath = NoFastPath()
-        if store.keeps and self._origins.by_path_only:
-            fast_path = FastPath(store, self._origins, heads, shutdown)
-        source = BodySource(store, self.timeouts.cache_s, demand)
-        answers = Answers(
-            fast_path,
-            heads,
-            StoredDelivery(source, heads),
-            FetchedDelivery(heads),
-            PassThrough(self._means.origin, self._means.via, purges, heads, body_timeout_s=config.request_timeout_s),
-            purges,
-        )
-        return HttpRequestHandler(
-            self._lookup,
-            self._updates,
-            self._origins,
-            HttpFetches(self.table, self._means),
-            answers,
-            self._means.via,
-            self._options,
-            self.timeouts,
-            shutdown,
-        )
+def _handlers(
+    config: ProxyConfig,
+    origins: OriginTable,
+    store: Store,
+    table: FetchTable,
+    demand: WorkerDemand,
+    heads: ResponseHeads,
+    client: RateLimit,
+    shutdown: Shutdown,
+    breakdown: LatencyBreakdown,
+) -> tuple[GetfileRequestHandler, HttpRequestHandler]:
+    """The request handlers of the two protocols, over what they share."""
+    policy = Policy(
+        caching=caching_options(config),
+        cache_wait_s=config.cache_timeout_s,
+        cache_first_byte_s=min(config.cache_timeout_s, config.cache_first_byte_timeout_s),
+        purge_networks=config.purge_networks(),
+    )
+    lookup = ObjectLookup(store)
+    updates = CacheUpdater(store, lookup, table)
+    fills = Fills(store)
+    means = FetchMeans(
+        origin=OriginClient(),
+        via=Via(config.cache_status_name.encode(), secrets.token_hex(8).encode()),
+        options=policy.caching,
+        fills=fills,
+        updates=updates,
+        partials=PartialStore(store, lookup, updates, fills),
+        window_bytes=config.spool_window_bytes,
+        continue_after_share=config.continue_fetch_after_share,
+    )
+    variants = GetfileVariants(lookup, updates)
+    wait_s = policy.cache_first_byte_s if _has_origin(config) else policy.cache_wait_s
+    getfile = GetfileRequestHandler(
+        BodySource(store, wait_s, demand),
+        variants,
+        GetfileFetches(table, origins, means, variants),
+        config.wire,
+        client,
+        shutdown,
+        breakdown,
+    )
+    source = BodySource(store, policy.cache_wait_s, demand)
+    fetches = HttpFetches(table, means)
+    answers = Answers(
+        FastPath(source, origins, heads, shutdown),
+        StoredDelivery(source),
+        PassThrough(means.origin, means.via, updates, body_timeout_s=config.request_timeout_s),
+    )
+    return getfile, HttpRequestHandler(heads, lookup, updates, origins, fetches, answers, policy, shutdown)
 
 
 def caching_options(config: ProxyConfig) -> CachingOptions:

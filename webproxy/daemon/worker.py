@@ -29,10 +29,11 @@ from webproxy.transport.client_stream import Shutdown
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The parts of a proxy process."""
+@dataclass(kw_only=True, eq=False)
+class ProxyService:
+    """Runs the parts of a proxy process; every method but the workers' step is for the main thread."""
 
+    config: ProxyConfig
     address: tuple[str, int]
     swept: int
     """The number of names of dead processes removed."""
@@ -49,21 +50,14 @@ class Parts:
     shutdown: Shutdown
     breakdown: LatencyBreakdown
 
-
-class ProxyService:
-    """Runs the parts; every method but the workers' step is for the main thread."""
-
-    def __init__(self, config: ProxyConfig, parts: Parts) -> None:
-        self._config = config
-        self._parts = parts
-        self._workers = WorkerPool("worker", config.worker_threads, self._step, idle=parts.idle_workers)
+    def __post_init__(self) -> None:
+        self._workers = WorkerPool("worker", self.config.worker_threads, self._step, idle=self.idle_workers)
 
     def _step(self, index: int) -> None:
-        parts = self._parts
-        idle, breakdown = parts.idle_workers, parts.breakdown
+        idle, breakdown = self.idle_workers, self.breakdown
         began_ns = monotonic_ns() if breakdown.enabled else 0
         idle[index] = True
-        job = parts.acceptor.take(index)
+        job = self.acceptor.take(index)
         if job is None:
             return
         idle[index] = False
@@ -73,76 +67,72 @@ class ProxyService:
         try:
             outcome = job.run()
         except Exception:
-            parts.parking.linger(job.fd)  # if left open, its client would wait forever
+            self.parking.linger(job.fd)  # if left open, its client would wait forever
             raise
-        parts.parking.settle(outcome)
+        self.parking.settle(outcome)
 
     def start(self) -> None:
         """Accept connections and serve them."""
-        parts = self._parts
-        parts.parking.start()
+        self.parking.start()
         self._workers.start()
-        host, port = parts.address
-        pool = {} if parts.cache is None else {"pool": parts.cache.pool.name}
+        host, port = self.address
+        pool = {} if self.cache is None else {"pool": self.cache.pool.name}
         log.info(
             "listening",
-            extra={"host": host, "port": port, "threads": self._config.worker_threads, "swept": parts.swept} | pool,
+            extra={"host": host, "port": port, "threads": self.config.worker_threads, "swept": self.swept} | pool,
         )
 
     def housekeep(self) -> None:
         """Drop what has expired: cached replies, open files, requests that waited too long for a ticket."""
-        self._parts.http.fast_path.expire()
-        self._parts.store.expire()
-        cache = self._parts.cache
+        self.http.fast_path.expire()
+        self.store.expire()
+        cache = self.cache
         if cache is not None and cache.pool.admission is not None:
-            cache.pool.admission.expire(self._config.cache_timeout_s)
+            cache.pool.admission.expire(self.config.cache_timeout_s)
 
     def stop_accepting(self) -> None:
         """Close the listener and idle connections; requests in progress continue."""
-        parts = self._parts
-        parts.shutdown.draining = True
-        parts.http.fast_path.forget()
-        parts.acceptor.stop_accepting()
-        parts.store.stop_waiting()
+        self.shutdown.draining = True
+        self.http.fast_path.forget()
+        self.acceptor.stop_accepting()
+        self.store.stop_waiting()
 
     def is_busy(self) -> bool:
         """Return whether a request or a response is in progress."""
-        return bool(self._parts.parking.waiting or not all(self._parts.idle_workers))
+        return bool(self.parking.waiting or not all(self.idle_workers))
 
     def finish(self, drain: Drain) -> int:
         """Stop the threads; returns how many requests were cut off."""
-        parts = self._parts
         self._workers.request_stop()
-        parts.run_queue.wake(self._config.worker_threads)
+        self.run_queue.wake(self.config.worker_threads)
         deadline = Deadline(drain.expires_ns)
         stuck = self._workers.join(deadline, interrupted=drain.interrupted)
-        unfinished = stuck + parts.parking.waiting
-        parts.table.stop()
-        parts.table.join(deadline.slice(1.0))
+        unfinished = stuck + self.parking.waiting
+        self.table.stop()
+        self.table.join(deadline.slice(1.0))
         if stuck:
-            parts.shutdown.stopping = True
+            self.shutdown.stopping = True
         log.info("stopped", extra={"unfinished": unfinished, **self._counted()})
         return unfinished
 
     def _counted(self) -> dict[str, object]:
         """The totals for the last log line: operations.md explains it."""
-        parts = self._parts
-        failures = Counter(parts.getfile.failures.totals())
-        failures.update(parts.http.failures.totals())
-        facts: dict[str, object] = {**parts.getfile.outcomes.totals()}
-        facts |= {f"http_{result}": count for result, count in parts.http.outcomes.totals().items()}
+        failures = Counter(self.getfile.failures.totals())
+        failures.update(self.http.failures.totals())
+        facts: dict[str, object] = {**self.getfile.outcomes.totals()}
+        facts |= {f"http_{result}": count for result, count in self.http.outcomes.totals().items()}
         facts |= {f"failed_{kind}": count for kind, count in failures.items()}
         facts |= {
-            "invalid": parts.protocols.invalid_total,
-            "clients_dropped": parts.parking.too_slow_total,
-            "fetches": parts.table.fetched_total,
-            "fetches_collapsed": parts.table.collapsed_total,
-            "fetches_failed": parts.table.failed_total,
+            "invalid": self.protocols.invalid_total,
+            "clients_dropped": self.parking.too_slow_total,
+            "fetches": self.table.fetched_total,
+            "fetches_collapsed": self.table.collapsed_total,
+            "fetches_failed": self.table.failed_total,
         }
-        if parts.cache is not None:
-            stats = parts.cache.pool.stats()
+        if self.cache is not None:
+            stats = self.cache.pool.stats()
             facts |= {
-                "cache_unavailable": parts.cache.unavailable_total,
+                "cache_unavailable": self.cache.unavailable_total,
                 "leases": stats.leases_total,
                 "widest_lease": stats.widest_lease,
                 "shrunk": stats.shrunk_total,
@@ -151,6 +141,6 @@ class ProxyService:
                 "lease_timeouts": stats.timeouts_total,
                 "leases_refused": stats.refused_total,
             }
-        if parts.breakdown.enabled:
-            facts["step_times"] = parts.breakdown.total()
+        if self.breakdown.enabled:
+            facts["step_times"] = self.breakdown.total()
         return facts

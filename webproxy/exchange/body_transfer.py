@@ -1,12 +1,12 @@
 """BodyTransfer: the body of one hit being sent to its client; it can pause after any byte and be resumed later.
 
-**States.** *Sending*, within send() or resume(), with a transfer from the cache or an open file; *paused*, between two
-of these, when it is a descriptor and a few numbers and holds no segment, no worker of the cache and no thread; at its
-end. The rest of a last chunk is kept here while it is paused: the cache has finished with the object by then.
+**States.** *Sending*, in begin_body() or resume(), with a transfer from the cache or an open file; *paused*, between
+two of these, when it is a descriptor and a few numbers and holds no segment, no worker of the cache and no thread; at
+its end. The rest of a last chunk is kept here while it is paused: the cache has finished with the object by then.
 
 **Events** that pause it are what it waits for: WRITABLE (the client accepts nothing while others wait, or for long),
-TURN (its slice is over and others wait), TICKET (a long one, when tickets are short), WIDTH (a new transfer would get
-more segments at once). It resumes with a new transfer from its offset, of the same version of the object.
+TURN (its slice is over and others wait), TICKET (a long one, when tickets are short). It resumes with a new transfer
+from its offset, of the same version of the object; it also begins a new one where that gets more segments at once.
 
 **Invariants.** `position` is exact whenever it pauses. Every transfer is ended cleanly, or by an exception that retires
 its segments. A ticket is left by whoever was given it, on every way out. Not one byte of another version is sent: a
@@ -113,32 +113,23 @@ class BodyTransfer:
         self._takes_turns = takes_turns
         self._rest = b""
 
-    @property
-    def path(self) -> bytes:
-        """Its name in log lines."""
-        return self.key
-
-    def go_on(self, ticket: Ticket | None = None) -> Event | None:
-        """Resume until the end, or until it must wait. As resume()."""
-        while self.position < self.end:
-            event, ticket = self.resume(ticket), None
-            if event is not Event.WIDTH:
-                return event
-        return None
-
     def resume(self, ticket: Ticket | None = None) -> Event | None:
-        """Continue sending; returns None at the end, or the outcome to wait for. The ticket is used and left.
+        """Continue sending; returns None at the end, or what to wait for. The ticket is used and left.
 
         Raises:
             BodyCutShort: no cache, or the object changed or was evicted in the meantime.
             ClientGone: the connection is closed or broken.
         """
-        try:
-            # The rest is sent first: a file available by now would give the same bytes.
-            return self._send_rest() if self._rest else self._send_anew(ticket)
-        finally:
-            if ticket is not None:
-                ticket.leave()
+        event = None
+        while event is None and self.position < self.end:
+            try:
+                # The rest is sent first: a file available by now would give the same bytes.
+                event = self._send_rest() if self._rest else self._send_anew(ticket)
+            finally:
+                if ticket is not None:
+                    ticket.leave()
+                    ticket = None
+        return event
 
     def _send_anew(self, ticket: Ticket | None) -> Event | None:
         try:
@@ -160,7 +151,10 @@ class BodyTransfer:
             return self.send(transfer, 0)
 
     def send(self, transfer: IncomingTransfer, sent: int) -> Event | None:
-        """Send from the current chunk on, of which `sent` bytes were sent; as resume(). Ends the transfer cleanly."""
+        """Send from the current chunk on, of which `sent` bytes were sent; as resume(). Ends the transfer cleanly.
+
+        It also returns None before the end, where a new transfer would get more segments at once: resume() begins one.
+        """
         send_chunk = self.stream.send_chunk
         batch_chunks = max(1, min(BATCH_CHUNKS, BATCH_BYTES // transfer.chunk_capacity))
         slice_end_ns = monotonic_ns() + SLICE_NS
@@ -174,7 +168,7 @@ class BodyTransfer:
                 if sent < transfer.length:
                     return self._pause(transfer, Event.WRITABLE, sent)
                 if transfer.last:
-                    self._end(transfer)
+                    _finish(transfer)
                     return None
                 if monotonic_ns() > slice_end_ns:
                     event = self._what_ends_its_turn(transfer, turn_over=self.position >= turn_ends_at)
@@ -184,7 +178,8 @@ class BodyTransfer:
                 left = self.end - self.position
                 if left >= long_bytes:
                     if transfer.could_widen(left):
-                        return self._pause(transfer, Event.WIDTH, sent)
+                        self._rest = transfer.pause(sent)
+                        return None
                     if self._takes_turns and transfer.should_enqueue(left):
                         return self._pause(transfer, Event.TICKET, sent)
                 sent = transfer.drain(send_chunk, batch_chunks)
@@ -228,16 +223,49 @@ class BodyTransfer:
         self.position += taken
         return Event.WRITABLE if self._rest else None
 
-    def _end(self, transfer: IncomingTransfer) -> None:
-        complete = transfer.state is TransferState.COMPLETE
-        transfer.finish()
-        if not complete:
-            raise BodyCutShort("the cache could not read the object to its end")
-
     def _pause(self, transfer: IncomingTransfer, event: Event, sent: int) -> Event:
         """End the transfer. A cache that had handed all of it over keeps nothing for a resume: the rest stays here."""
         self._rest = transfer.pause(sent)
         return event
+
+
+def begin_body(
+    stream: ClientStream,
+    header: bytes,
+    transfer: IncomingTransfer,
+    key: bytes,
+    source: BodySource,
+    first: int = 0,
+    end: int | None = None,
+    *,
+    takes_turns: bool = True,
+) -> tuple[BodyTransfer, Event] | None:
+    """Send a header and a transfer that begins at `first`; returns the rest of it and what that waits for, if any.
+
+    Raises:
+        BodyCutShort, ClientGone: as BodyTransfer.resume().
+    """
+    with transfer:
+        try:
+            sent = stream.send_with_header(header, transfer.address, transfer.length, not transfer.last)
+        except ClientGone:
+            transfer.cancel_quietly()
+            raise
+        if sent == transfer.length and transfer.last:
+            _finish(transfer)
+            return None
+        size_bytes, version = transfer.facts[:2]
+        body = BodyTransfer(stream, key, size_bytes, version, source, first, end, takes_turns=takes_turns)
+        event = body.send(transfer, sent)
+    event = event or body.resume()
+    return None if event is None else (body, event)
+
+
+def _finish(transfer: IncomingTransfer) -> None:
+    complete = transfer.state is TransferState.COMPLETE
+    transfer.finish()
+    if not complete:
+        raise BodyCutShort("the cache could not read the object to its end")
 
 
 class FileResponse(BodyTransfer):

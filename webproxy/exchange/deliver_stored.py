@@ -9,16 +9,12 @@ from shmchannel.deadline import Deadline
 from webproxy.caching.partial import RangeKind, answer_range, lies_within
 from webproxy.caching.validators import Condition
 from webproxy.errors import CacheUnavailable
-from webproxy.exchange.body_transfer import PIECE_BYTES, BodySource, BodyTransfer, FileResponse
+from webproxy.exchange.body_transfer import BodySource, BodyTransfer, FileResponse, begin_body
 from webproxy.exchange.context import RequestContext
-from webproxy.exchange.fast_path import CachedReply
-from webproxy.exchange.response_heads import ResponseHeads
-from webproxy.http.messages import RequestHead
 from webproxy.http.ranges import multipart_parts
 from webproxy.store.cache_client import Missing
 from webproxy.store.lookup import StoredHit
-from webproxy.transport.http1_connection import HttpConnection
-from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
+from webproxy.transport.job import Event, RequestOutcome
 
 
 class ObjectGone(Exception):
@@ -28,9 +24,8 @@ class ObjectGone(Exception):
 class StoredDelivery:
     """Shared by all workers."""
 
-    def __init__(self, source: BodySource, heads: ResponseHeads) -> None:
+    def __init__(self, source: BodySource) -> None:
         self._source = source
-        self._heads = heads
 
     def send(
         self,
@@ -48,17 +43,18 @@ class StoredDelivery:
             ClientGone, BodyCutShort: the connection is unusable.
         """
         stored, request, stream, said = found.stored, context.request, context.connection.stream, context.said
+        heads = context.heads
         if condition is Condition.NOT_MODIFIED:
-            stream.send_all(self._heads.not_modified(stored, age_s, said, status))
+            stream.send_all(heads.not_modified(stored, age_s, said, status))
             return context.ended(result)
         answer = answer_range(request, stored, context.now)
         if stored.incomplete and not lies_within(answer, found.size_bytes):  # its validation has changed it
             raise ObjectGone
         if answer.kind is RangeKind.UNSATISFIABLE:
-            stream.send_all(self._heads.unsatisfiable(stored, age_s, said, status, context.now))
+            stream.send_all(heads.unsatisfiable(stored, age_s, said, status, context.now))
             return context.ended(result)
         if request.method == b"HEAD":
-            stream.send_all(self._heads.hit(stored, age_s, said, status))
+            stream.send_all(heads.hit(stored, age_s, said, status))
             return context.ended(result)
         ranges = answer.ranges or ((0, found.size_bytes),)
         first, end = ranges[0]
@@ -68,16 +64,11 @@ class StoredDelivery:
             self._send_parts(context, found, ranges, age_s, status)
             return context.ended(result)
         if answer.kind is RangeKind.ONE:
-            head = self._heads.part(stored, age_s, said, status, first, end)
+            head = heads.part(stored, age_s, said, status, first, end)
         else:
-            head = self._heads.hit(stored, age_s, said, status)
-        if found.body is not None:
-            stream.send_all(head + found.body[first:end])
-            return context.ended(result)
-        body, event = self._begin(context, found, head, first, end)
-        if event is not None:
-            return context.connection.pause(body, event, is_last=said.closes)
-        return context.ended(result)
+            head = heads.hit(stored, age_s, said, status)
+        rest = self._begin(context, found, head, first, end)
+        return context.ended(result) if rest is None else context.connection.pause(*rest, is_last=said.closes)
 
     def _request_body(self, found: StoredHit, first: int, end: int) -> None:
         """Request these bytes of the body; once a head was sent it would be too late."""
@@ -94,24 +85,25 @@ class StoredDelivery:
 
     def _begin(
         self, context: RequestContext, found: StoredHit, head: bytes, first: int, end: int, *, takes_turns: bool = True
-    ) -> tuple[BodyTransfer, Event | None]:
-        """Send a head and these bytes of the body; returns what is left of them, and what it waits for."""
-        stream, source = context.connection.stream, self._source
+    ) -> tuple[BodyTransfer, Event] | None:
+        """Send a head and these bytes of the body; returns the rest of them and what that waits for, if any."""
+        stream, source, body = context.connection.stream, self._source, found.body
+        if body is not None:
+            stream.send_all(head + body[first:end])
+            return None
+        transfer, found.transfer = found.transfer, None
+        if transfer is not None:
+            return begin_body(stream, head, transfer, found.key, source, first, end, takes_turns=takes_turns)
+        stream.send_header(head)
         if found.file is not None:
-            stream.send_header(head)
-            file_body = FileResponse(stream, found.key, found.file, source, first, end)
-            return file_body, file_body.send_file(found.file)
-        body = BodyTransfer(
+            response = FileResponse(stream, found.key, found.file, source, first, end)
+            event = response.send_file(found.file)
+            return None if event is None else (response, event)
+        rest = BodyTransfer(  # another of several ranges
             stream, found.key, found.size_bytes, found.version, source, first, end, takes_turns=takes_turns
         )
-        transfer, found.transfer = found.transfer, None
-        if transfer is None:
-            stream.send_all(head)
-            return body, body.go_on()
-        with transfer:
-            sent = stream.send_with_header(head, transfer.address, transfer.length, not transfer.last)
-            event = body.send(transfer, sent)
-        return body, body.go_on() if event is Event.WIDTH else event
+        event = rest.resume()
+        return None if event is None else (rest, event)
 
     def _send_parts(
         self,
@@ -125,34 +117,12 @@ class StoredDelivery:
         stored, stream = found.stored, context.connection.stream
         boundary = os.urandom(12).hex().encode()
         parts, tail, length = multipart_parts(ranges, stored.body_bytes, stored.fields.get(b"content-type"), boundary)
-        stream.send_header(self._heads.parts(stored, age_s, context.said, status, boundary, length))
+        stream.send_header(context.heads.parts(stored, age_s, context.said, status, boundary, length))
         for head, first, end in parts:
-            if found.body is not None:
-                stream.send_all(head + found.body[first:end])
-                continue
-            body, event = self._begin(context, found, head, first, end, takes_turns=False)
-            while event is not None:
+            rest = self._begin(context, found, head, first, end, takes_turns=False)
+            event = None if rest is None else rest[1]
+            while rest is not None and event is not None:
                 if event is Event.WRITABLE:
                     stream.wait_writable()
-                event = body.go_on()
+                event = rest[0].resume()
         stream.send_all(tail)
-
-    def send_cached(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
-        """Send a complete reply from the hot table; the request is held if the client accepts nothing of it now.
-
-        Raises:
-            ClientGone, BodyCutShort: the connection is unusable.
-        """
-        stream, file = connection.stream, reply.file
-        if file is None:
-            stream.send_all(reply.data)
-        elif not stream.begin_header(reply.data):
-            return connection.hold(request)
-        else:
-            sent = stream.send_file(file.fd, 0, min(file.size_bytes, PIECE_BYTES))
-            if sent != file.size_bytes:  # hardly ever up to a piece: no body that can pause need be created
-                body = FileResponse(stream, reply.key, file, self._source, sent, file.size_bytes)
-                event = body.send_file(file)
-                if event is not None:
-                    return connection.pause(body, event, is_last=reply.closes)
-        return Done(connection) if reply.closes else KEEP_ALIVE

@@ -7,6 +7,8 @@ it is valid, at most for the second of its age; a request byte-identical to an e
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from time import time
 from typing import NamedTuple
 
@@ -15,13 +17,15 @@ from shmchannel.objects.hot_table_reader import EntryVersion
 from webproxy.caching.freshness import current_age
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validators import CONDITIONS
+from webproxy.exchange.body_transfer import PIECE_BYTES, BodySource, FileResponse
 from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.urls import BadTarget, http_path
 from webproxy.origin.routing import OriginTable
-from webproxy.store.cache_client import Store
 from webproxy.store.lookup import stored_of_entry
 from webproxy.transport.client_stream import Shutdown
+from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome
 
 KNOWN_MAX = 4096
 REPLY_BYTES_MAX = 8 << 20
@@ -30,34 +34,23 @@ TERMS = CONDITIONS | {b"cache-control", b"pragma", b"range", b"if-range", b"expe
 """A request with one of these needs more than the plain object."""
 
 
+@dataclass(slots=True, eq=False)
 class CachedReply:
-    """Immutable, and shared by all identical requests. `data` is head and body, or with a `file` the head alone."""
+    """Never modified, and shared by all identical requests; built from `stored` at `age_s`."""
 
-    __slots__ = ("_age_s", "_stored", "_watch", "closes", "data", "file", "key")
-
-    def __init__(
-        self,
-        key: bytes,
-        data: bytes,
-        file: HotTableFile | None,
-        *,
-        closes: bool,
-        stored: StoredResponse,
-        age_s: int,
-        watch: EntryVersion,
-    ) -> None:
-        """It was built from `stored` at `age_s`; `watch` reports on the object in the hot table."""
-        self.key = key
-        self.data = data
-        self.file = file
-        self.closes = closes
-        self._stored = stored
-        self._age_s = age_s
-        self._watch = watch
+    key: bytes
+    data: bytes
+    """Head and body, or with a `file` the head alone."""
+    file: HotTableFile | None
+    closes: bool
+    stored: StoredResponse
+    age_s: int
+    watch: EntryVersion
+    """Reports on the object in the hot table."""
 
     def holds(self) -> bool:
         """Whether it would be built the same way again: the object is there, and the age in the head is its age."""
-        return current_age(self._stored, time()) == self._age_s and self._watch.holds()
+        return current_age(self.stored, time()) == self.age_s and self.watch.holds()
 
 
 class MemoizedRequest(NamedTuple):
@@ -72,27 +65,19 @@ class MemoizedRequest(NamedTuple):
         return self.request.target
 
 
-class FastPathStats(NamedTuple):
-    """The amount kept."""
-
-    targets: int
-    requests: int
-    replies: int
-    reply_bytes: int
-
-
 class FastPath:
-    """Shared by all workers; for a proxy whose origins are selected by path alone."""
+    """Shared by all workers. It knows nothing where origins depend on more than the path: every request is parsed."""
 
-    def __init__(self, store: Store, origins: OriginTable, heads: ResponseHeads, shutdown: Shutdown) -> None:
+    def __init__(self, source: BodySource, origins: OriginTable, heads: ResponseHeads, shutdown: Shutdown) -> None:
         """When a drain begins, forget() is called after `shutdown` says so."""
-        self._store = store
+        self._source = source
+        self._store = source.store
         self._origins = origins
         self._heads = heads
         self._shutdown = shutdown
-        self._keys: dict[bytes, bytes] = {}
+        self._find_key = lru_cache(maxsize=KNOWN_MAX)(self._key_of)
         self._known: dict[bytes, MemoizedRequest] = {}
-        self._replies: dict[tuple[bytes, bool, bool], CachedReply] = {}
+        self._replies: dict[tuple[bytes, bytes], CachedReply] = {}
         self._reply_bytes = 0
 
     def recognise(self, data: bytes) -> MemoizedRequest | None:
@@ -100,27 +85,47 @@ class FastPath:
         known = self._known.get(data)
         return known if known is not None and known.reply.holds() else None
 
-    def reply(self, request: RequestHead, connection: Connection, data: bytes = b"") -> CachedReply | None:
-        """The complete reply to a plain GET, or None if the handler must answer.
-
-        `data`: the bytes of the request if they arrived alone and identify no person; recognise() then knows them.
-        """
+    def reply(self, request: RequestHead, connection: Connection) -> CachedReply | None:
+        """The complete reply to a plain GET, or None if the handler must answer."""
         if request.method != b"GET" or request.framing is not Framing.NONE:
             return None
-        key = self._keys.get(request.target) or self._learn(request.target)
+        key = self._find_key(request.target)
         if key is None or not TERMS.isdisjoint(request.fields.names()):
             return None
-        asked = key, connection.closes, connection.says_keep_alive
+        asked = key, connection.line
         reply = self._replies.get(asked)
         if reply is None or not reply.holds():
             reply = self._make(key, connection)
             if reply is not None:
                 self._keep(asked, reply)
-        if reply is not None and data and not self._shutdown.draining:
+        return reply
+
+    def memoize(self, data: bytes, request: RequestHead, reply: CachedReply) -> None:
+        """Let recognise() know a request by its bytes; without them it did not arrive alone, or identifies a person."""
+        if data and not self._shutdown.draining:
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
             self._known[data] = MemoizedRequest(request, reply)
-        return reply
+
+    def send(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
+        """Send a reply; the request is held if the client accepts nothing of it now.
+
+        Raises:
+            ClientGone, BodyCutShort: the connection is unusable.
+        """
+        stream, file = connection.stream, reply.file
+        if file is None:
+            stream.send_all(reply.data)
+        elif not stream.begin_header(reply.data):
+            return connection.hold(request)
+        else:
+            sent = stream.send_file(file.fd, 0, min(file.size_bytes, PIECE_BYTES))
+            if sent != file.size_bytes:  # hardly ever up to a piece: no body that can pause need be created
+                body = FileResponse(stream, reply.key, file, self._source, sent, file.size_bytes)
+                event = body.send_file(file)
+                if event is not None:
+                    return connection.pause(body, event, is_last=reply.closes)
+        return Done(connection) if reply.closes else KEEP_ALIVE
 
     def expire(self) -> None:
         """Drop invalid replies with their memory and files; to be called about every second."""
@@ -136,21 +141,13 @@ class FastPath:
         """Stop recognising: earlier replies say that the connection stays open, and it does not."""
         self._known.clear()
 
-    def stats(self) -> FastPathStats:
-        """The amount kept now."""
-        return FastPathStats(len(self._keys), len(self._known), len(self._replies), self._reply_bytes)
-
-    def _learn(self, target: bytes) -> bytes | None:
-        if not target.startswith(b"/"):
+    def _key_of(self, target: bytes) -> bytes | None:
+        if not target.startswith(b"/") or not self._origins.by_path_only:
             return None
         try:
-            key = self._origins.choose(None, http_path(target)).key
+            return self._origins.choose(None, http_path(target)).key
         except BadTarget:
             return None
-        if len(self._keys) >= KNOWN_MAX:
-            self._keys.clear()
-        self._keys[target] = key
-        return key
 
     def _make(self, key: bytes, connection: Connection) -> CachedReply | None:
         entry = self._store.peek(key)
@@ -165,28 +162,12 @@ class FastPath:
         if watch is None or (file is None and entry.file is not None):
             return None
         data = self._heads.hit(stored, age_s, connection) + entry.body
-        return CachedReply(key, data, file, closes=connection.closes, stored=stored, age_s=age_s, watch=watch)
+        return CachedReply(key, data, file, connection.closes, stored, age_s, watch)
 
-    def _keep(self, asked: tuple[bytes, bool, bool], reply: CachedReply) -> None:
+    def _keep(self, asked: tuple[bytes, bytes], reply: CachedReply) -> None:
         if self._reply_bytes > REPLY_BYTES_MAX or len(self._replies) >= KNOWN_MAX:
             self._known.clear()
             self._replies.clear()
             self._reply_bytes = 0
         self._reply_bytes += len(reply.data)
         self._replies[asked] = reply
-
-
-class NoFastPath:
-    """Without a cache, or with origins that depend on more than the path: every request is parsed."""
-
-    def recognise(self, data: bytes) -> MemoizedRequest | None:
-        """Nothing is known."""
-
-    def reply(self, request: RequestHead, connection: Connection, data: bytes = b"") -> CachedReply | None:
-        """The handler must see to it."""
-
-    def expire(self) -> None:
-        """Nothing is kept."""
-
-    def forget(self) -> None:
-        """Nothing is known."""

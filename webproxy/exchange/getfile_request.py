@@ -15,59 +15,25 @@ left before an origin is waited for or the worker is given up.
 from __future__ import annotations
 
 import contextlib
-import logging
 from time import monotonic
-from typing import Protocol
 
 from shmchannel.deadline import Deadline
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
-from webproxy.exchange.body_transfer import BodySource, BodyTransfer
+from webproxy.exchange.body_transfer import BodySource, BodyTransfer, begin_body
 from webproxy.exchange.deliver_fetched import send_spooled
+from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.spool import BodyFound, BodyMissing, SpoolReader
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.http.urls import normalised_path
 from webproxy.store.cache_client import Missing
-from webproxy.store.lookup import StoredHit
+from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream, RateLimit, Shutdown
 from webproxy.transport.job import Done, Event, Outcome, WaitsFor
-
-log = logging.getLogger(__name__)
-
-STATUS_OF_ERROR: dict[type[Exception], Status] = {
-    CacheUnavailable: Status.ERROR,
-    OriginError: Status.ERROR,
-    Overloaded: Status.ERROR,
-}
-"""The reply for each failure before anything has been sent."""
-
-
-class Variants(Protocol):
-    """The variants of objects that getfile's own request selects, in the cache."""
-
-    def expects(self, key: bytes) -> bool:
-        """Whether the key was seen to have some: then they are looked for before the key itself is."""
-        ...
-
-    def find(self, key: bytes, wait_s: float) -> StoredHit | None:
-        """The one that is selected; raises CacheUnavailable."""
-        ...
-
-
-class Fetches(Protocol):
-    """What an origin is asked for."""
-
-    def has_origin(self, key: bytes) -> bool:
-        """Whether there is somebody to ask for the key."""
-        ...
-
-    def open(self, key: bytes, missed_at: float) -> SpoolReader | None:
-        """A reader of the key's body; None when the cache was filled with it since `missed_at`. Raises Overloaded."""
-        ...
 
 
 class GetfileRequest:
@@ -111,8 +77,8 @@ class GetfileRequestHandler:
     def __init__(
         self,
         source: BodySource,
-        variants: Variants,
-        fetches: Fetches,
+        variants: GetfileVariants,
+        fetches: GetfileFetches,
         wire: Wire,
         client_limit: RateLimit,
         shutdown: Shutdown,
@@ -151,34 +117,30 @@ class GetfileRequestHandler:
         stream = ClientStream(request.fd, self._client_limit, self._shutdown)
         try:
             return self._serve(request, stream, key, ticket)
-        except tuple(STATUS_OF_ERROR) as error:
+        except (CacheUnavailable, OriginError, Overloaded) as error:
             self.failures.note(request.path, error)
-            status = next(status for kind, status in STATUS_OF_ERROR.items() if isinstance(error, kind))
             with contextlib.suppress(ClientGone):
-                stream.send_all(refusal(status, self._wire))
+                stream.send_all(refusal(Status.ERROR, self._wire))
             return self._ended(request, "error")
-        except ClientGone:
-            return self._ended(request, "client gone")
-        except BodyCutShort as error:
-            return self._cut_short(request, error)
+        except (ClientGone, BodyCutShort) as error:
+            return self._broken_off(request, error)
 
     def resume(self, request: GetfileRequest, body: BodyTransfer) -> Outcome:
         """Continue a paused response; as serve()."""
         try:
-            return self._go_on(request, body, Event.WIDTH, request.take_ticket())
-        except ClientGone:
-            return self._ended(request, "client gone")
-        except BodyCutShort as error:
-            return self._cut_short(request, error)
+            event = body.resume(request.take_ticket())
+        except (ClientGone, BodyCutShort) as error:
+            return self._broken_off(request, error)
+        return self._sent(request, None if event is None else (body, event))
 
     def _ended(self, request: GetfileRequest, result: str) -> Outcome:
         """The client has received its response, or receives no more of it."""
         self.outcomes.note(result)
         return Done(request)
 
-    def _cut_short(self, request: GetfileRequest, error: BodyCutShort) -> Outcome:
-        log.warning("body cut short", extra={"path": request.path, "reason": str(error)})
-        return self._ended(request, "cut short")
+    def _broken_off(self, request: GetfileRequest, error: ClientGone | BodyCutShort) -> Outcome:
+        self.outcomes.note_broken_off(request.path, error)
+        return Done(request)
 
     def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Outcome:
         asked_at = monotonic()
@@ -252,34 +214,16 @@ class GetfileRequestHandler:
             if transfer.unreadable and not self._fetches.has_origin(key):
                 raise CacheUnavailable("the cache cannot read the object")
             return None
-        with transfer:
-            size, version = transfer.facts[:2]
-            try:
-                header = ok_header(size, self._wire)
-                sent = stream.send_with_header(header, transfer.address, transfer.length, not transfer.last)
-            except ClientGone:
-                transfer.cancel_quietly()
-                raise
-            if sent == transfer.length and transfer.last:
-                transfer.finish()
-                if self._breakdown.enabled:
-                    self._breakdown.mark("send")
-                return self._ended(request, "hit")
-            body = BodyTransfer(stream, key, size, version, self._source)
-            event = body.send(transfer, sent)
-        return self._go_on(request, body, event)
+        header = ok_header(transfer.facts[0], self._wire)
+        return self._sent(request, begin_body(stream, header, transfer, key, self._source))
 
-    def _go_on(
-        self, request: GetfileRequest, body: BodyTransfer, event: Event | None, ticket: Ticket | None = None
-    ) -> Outcome:
-        """Resume a response until its end, or until it must wait."""
-        if event is Event.WIDTH:
-            event = body.go_on(ticket)
+    def _sent(self, request: GetfileRequest, rest: tuple[BodyTransfer, Event] | None) -> Outcome:
+        """The hit is sent, but for the rest of its body."""
         if self._breakdown.enabled:
             self._breakdown.mark("send")
-        if event is None:
+        if rest is None:
             return self._ended(request, "hit")
-        request.paused = body
+        request.paused, event = rest
         return WaitsFor(request, event)
 
     # -- from the origin -----------------------------------------------------------------------------------------

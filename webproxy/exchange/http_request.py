@@ -26,7 +26,7 @@ undone on the way out.
 
 from __future__ import annotations
 
-import logging
+import ipaddress
 from dataclasses import replace
 from time import monotonic, time
 from typing import NamedTuple
@@ -46,31 +46,29 @@ from webproxy.errors import (
     OriginTimeout,
     Overloaded,
 )
-from webproxy.exchange.context import RequestContext, Timeouts
-from webproxy.exchange.deliver_fetched import FetchedDelivery
+from webproxy.exchange.context import RequestContext
+from webproxy.exchange.deliver_fetched import send_fetched
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
-from webproxy.exchange.fast_path import CachedReply, FastPath, MemoizedRequest, NoFastPath
-from webproxy.exchange.pass_through import Declined, HeadJudge, PassThrough, send_interim
-from webproxy.exchange.purge import Purges
+from webproxy.exchange.fast_path import CachedReply, FastPath, MemoizedRequest
+from webproxy.exchange.pass_through import PassThrough, send_interim
 from webproxy.exchange.response_heads import ResponseHeads, connection_for
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.spool import Head, Interim, SpoolReader, Validated
-from webproxy.http.errors import HttpError
-from webproxy.http.messages import Framing, RequestHead, ResponseHead
+from webproxy.http.messages import Framing, HttpError, RequestHead, ResponseHead
 from webproxy.http.urls import BadTarget, split_target
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginTable, Refused
-from webproxy.origin.via import Via, ends_here
+from webproxy.origin.via import ends_here
 from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedBody
 from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome, WaitsFor
-
-log = logging.getLogger(__name__)
+from webproxy.transport.sockets import peer_address
 
 _NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
+_ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE\r\n"
 _NO_ANSWER = "no valid response from the origin"
 LOOKUPS_MAX = 3
 """Maximum lookups per request before falling back to the origin."""
@@ -83,17 +81,30 @@ STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
     OriginError: (502, _NO_ANSWER),
 }
 """The status for each failure before anything has been sent, and its text; without one the error's own."""
+_TOLD: tuple[type[Exception], ...] = (HttpError, *STATUS_OF_ERROR)
+
+
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+
+class Policy(NamedTuple):
+    """What the settings say of requests."""
+
+    caching: CachingOptions
+    cache_wait_s: float
+    """Time limit for the cache, if there is no alternative."""
+    cache_first_byte_s: float
+    """Time limit for the cache, before the origin is asked instead."""
+    purge_networks: Networks
+    """Those of the clients that may purge."""
 
 
 class Answers(NamedTuple):
-    """The ways of answering a request: with heads of the proxy's own, and otherwise."""
+    """The ways of answering a request: from the hot table, from a stored response, by the origin's to it alone."""
 
-    fast_path: FastPath | NoFastPath
-    heads: ResponseHeads
+    fast_path: FastPath
     stored: StoredDelivery
-    fetched: FetchedDelivery
     passing: PassThrough
-    purges: Purges
 
 
 class HttpRequestHandler:
@@ -101,24 +112,23 @@ class HttpRequestHandler:
 
     def __init__(
         self,
+        heads: ResponseHeads,
         lookup: ObjectLookup,
         updates: CacheUpdater,
         origins: OriginTable,
         fetches: HttpFetches,
         answers: Answers,
-        via: Via,
-        options: CachingOptions,
-        timeouts: Timeouts,
+        policy: Policy,
         shutdown: Shutdown,
     ) -> None:
+        self._heads = heads
         self._lookup = lookup
         self._updates = updates
         self._origins = origins
         self._fetches = fetches
-        self.fast_path, self._heads, self._stored, self._fetched, self._passing, self._purges = answers
-        self._via = via
-        self._options = options
-        self._timeouts = timeouts
+        self.fast_path, self._stored, self._passing = answers
+        self._via = self._passing.via
+        self._policy = policy
         self._shutdown = shutdown
         self.outcomes = Outcomes()
         self.failures = RequestFailures()
@@ -133,58 +143,52 @@ class HttpRequestHandler:
             if isinstance(request, MemoizedRequest):
                 return self._send_cached(connection, request.request, request.reply)
             said = connection_for(request, may_stay=not self._shutdown.draining)
-            reply = self.fast_path.reply(request, said, connection.bytes_of(request))
+            reply = self.fast_path.reply(request, said)
             if reply is not None:
+                self.fast_path.memoize(connection.bytes_of(request), request, reply)
                 return self._send_cached(connection, request, reply)
-            context = RequestContext(connection, request, said, time())
-            outcome = self._answer(context)
-        except ClientGone:
-            return self._client_gone(connection)
-        except BodyCutShort as error:
-            return self._cut_short(connection, request.target, error)
+            context = RequestContext(connection, request, said, time(), self._heads)
+            try:
+                outcome = self._route(context)
+            except _TOLD as error:
+                outcome = self._failed(context, error)
+        except (ClientGone, BodyCutShort) as error:
+            return self._broken_off(connection, request.target, error)
         if isinstance(outcome, WaitsFor):
             return outcome
         self.outcomes.note(context.result)
-        return Done(connection) if outcome is KEEP_ALIVE and not connection.skip_body() else outcome
+        has_body = request.framing is not Framing.NONE
+        return Done(connection) if has_body and outcome is KEEP_ALIVE and not connection.skip_body() else outcome
 
     def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
         """Continue the paused response of a connection; as serve()."""
         connection.paused = None
         try:
-            event = body.go_on(connection.take_ticket())
-        except ClientGone:
-            return self._client_gone(connection)
-        except BodyCutShort as error:
-            return self._cut_short(connection, body.path, error)
+            event = body.resume(connection.take_ticket())
+        except (ClientGone, BodyCutShort) as error:
+            return self._broken_off(connection, body.key, error)
         if event is not None:
             return connection.pause(body, event, is_last=connection.is_last)
         self.outcomes.note("hit")
         return Done(connection) if connection.is_last else KEEP_ALIVE
 
     def _send_cached(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
-        outcome = self._stored.send_cached(connection, request, reply)
+        outcome = self.fast_path.send(connection, request, reply)
         if not isinstance(outcome, WaitsFor):
             self.outcomes.note("hit")
         return outcome
 
-    def _answer(self, context: RequestContext) -> RequestOutcome:
-        try:
-            return self._route(context)
-        except HttpError as error:
+    def _failed(self, context: RequestContext, error: Exception) -> RequestOutcome:
+        """Nothing has been sent yet: the client is told by a status."""
+        if isinstance(error, HttpError):
             return self._refuse(context, error.status, error.text)
-        except tuple(STATUS_OF_ERROR) as error:
-            status, text = next(told for kind, told in STATUS_OF_ERROR.items() if isinstance(error, kind))
-            if status >= 500:
-                self.failures.note(context.request.target, error)
-            return self._refuse(context, status, text or str(error))
+        status, text = next(told for kind, told in STATUS_OF_ERROR.items() if isinstance(error, kind))
+        if status >= 500:
+            self.failures.note(context.request.target, error)
+        return self._refuse(context, status, text or str(error))
 
-    def _client_gone(self, connection: HttpConnection) -> Done:
-        self.outcomes.note("client gone")
-        return Done(connection)
-
-    def _cut_short(self, connection: HttpConnection, path: bytes, error: BodyCutShort) -> Done:
-        log.warning("body cut short", extra={"path": path, "reason": str(error)})
-        self.outcomes.note("cut short")
+    def _broken_off(self, connection: HttpConnection, path: bytes, error: ClientGone | BodyCutShort) -> Done:
+        self.outcomes.note_broken_off(path, error)
         return Done(connection)
 
     # -- what is asked for ---------------------------------------------------------------------------------------
@@ -195,16 +199,13 @@ class HttpRequestHandler:
         if self._via.came_round(request.fields):
             return self._refuse(context, 508, "loop detected: this proxy is already in Via")
         if ends_here(request):
-            context.connection.stream.send_all(self._heads.options(context.said, context.now))
-            return context.ended("answered")
+            return context.answer(200, "", "answered", _ALLOW)
         target = self._origins.find(split_target(request.target, request.fields.get(b"host")))
         if isinstance(target, Refused):
             return self._refuse(context, target.status, target.reason)
         context.target = target
         if request.method == b"PURGE":
-            if not self._purges.may_purge(context):
-                return self._refuse(context, 405, "PURGE not allowed from here")
-            return self._purges.serve(context)
+            return self._purge(context)
         if request.method not in (b"GET", b"HEAD"):
             return self._pass(context, b"method")
         return self._from_cache(context)
@@ -212,11 +213,19 @@ class HttpRequestHandler:
     def _refuse(self, context: RequestContext, status: int, text: str) -> RequestOutcome:
         stays = status not in (400, 501) and context.request.framing is Framing.NONE and not self._shutdown.draining
         context.said = connection_for(context.request, may_stay=stays)
-        with_body = context.request.method != b"HEAD"
-        context.connection.stream.send_all(
-            self._heads.error(status, context.said, context.now, text, with_body=with_body)
-        )
-        return context.ended("refused" if status < 500 else "error")
+        return context.answer(status, text, "refused" if status < 500 else "error")
+
+    def _purge(self, context: RequestContext) -> RequestOutcome:
+        """Remove everything stored for the URL, with all variants; with `X-Purge: soft` mark it stale instead."""
+        address = peer_address(context.connection.fd)
+        if address is None or not any(address in network for network in self._policy.purge_networks):
+            return self._refuse(context, 405, "PURGE not allowed from here")
+        if not self._updates.keeps:
+            return self._refuse(context, 405, "nothing to purge: this proxy has no cache")
+        key = context.target.key
+        soft = (context.request.fields.get(b"x-purge") or b"").lower() == b"soft"
+        count = self._updates.purge(key, soft=soft) if len(key) <= KEY_BYTES_MAX else 0
+        return context.answer(200, f"{count} objects {'marked stale' if soft else 'removed'}", "purged")
 
     def _from_cache(self, context: RequestContext) -> RequestOutcome:
         context.lookups += 1
@@ -258,7 +267,7 @@ class HttpRequestHandler:
         if len(context.target.key) > KEY_BYTES_MAX:
             return Lookup()
         has_origin = context.target.rule is not None
-        wait_s = self._timeouts.cache_first_byte_s if has_origin else self._timeouts.cache_s
+        wait_s = self._policy.cache_first_byte_s if has_origin else self._policy.cache_wait_s
         try:
             return self._lookup.find(context.target.key, context.request, wait_s, names_files=not has_origin)
         except CacheUnavailable:
@@ -272,10 +281,8 @@ class HttpRequestHandler:
 
     def _not_stored(self, context: RequestContext, status: int, text: str, lacking: bytes) -> RequestOutcome:
         """Nothing usable is stored and no origin is asked; `lacking` in the terms of `fwd`."""
-        with_body = context.request.method != b"HEAD"
-        data = self._heads.not_stored(status, context.said, context.now, text, lacking, with_body=with_body)
-        context.connection.stream.send_all(data)
-        return context.ended("not found" if status == 404 else lacking.decode())
+        said = b"Cache-Status: %s\r\n" % self._heads.status(detail=lacking)
+        return context.answer(status, text, "not found" if status == 404 else lacking.decode(), said)
 
     def _send_stored(
         self, context: RequestContext, found: StoredHit, age_s: int, status: bytes | None, result: str
@@ -336,7 +343,7 @@ class HttpRequestHandler:
             condition = evaluate_conditions(context.request, answer.stored, context.now)
         if condition is Condition.ASK_ORIGIN:
             return self._pass(context, b"request")
-        return self._fetched.send(context, reader, answer, decision, condition, collapsed=collapsed)
+        return send_fetched(context, reader, answer, decision, condition, collapsed=collapsed)
 
     def _may_share(self, context: RequestContext, stored: StoredResponse) -> bool:
         """Whether a response may serve requests that arrived during its fetch: as if it had been stored before."""
@@ -346,22 +353,21 @@ class HttpRequestHandler:
         return decide(context.request, stored, moment).action is Action.HIT
 
     def _may_serve_stale(self, context: RequestContext, found: StoredHit, status: int | None) -> bool:
-        return stale_allowed_on_error(context.request, found.stored, status, context.now, self._options)
+        return stale_allowed_on_error(context.request, found.stored, status, context.now, self._policy.caching)
 
     def _ask_about(self, context: RequestContext, found: StoredHit | None, decision: Decision) -> RequestOutcome:
         """Forward a HEAD that the cache cannot answer; its response updates the stored one (section 4.3.5)."""
         if found is None:
             return self._passing.serve(context, decision.reason)
         asked_time = time()
-        judge = _StaleInstead(context, found, self._options)
+        judge = _StaleInstead(context, found, self._policy.caching)
         try:
-            outcome = self._passing.serve_unless(context, decision.reason, judge)
+            outcome = self._passing.serve(context, decision.reason, judge)
         except OriginError:
-            if self._may_serve_stale(context, found, None):
-                return self._send_stale(context, found, decision, None)
+            status = judge.head.status if judge.head is not None else None
+            if self._may_serve_stale(context, found, status):
+                return self._send_stale(context, found, decision, status)
             raise
-        if isinstance(outcome, Declined):
-            return self._send_stale(context, found, decision, outcome.status)
         head = judge.head
         if head is not None and head.status == 200:
             updated = head_update(
@@ -370,7 +376,7 @@ class HttpRequestHandler:
                 head,
                 request_time=asked_time,
                 response_time=time(),
-                options=self._options,
+                options=self._policy.caching,
             )
             self._updates.follow_head(found.key, found.version, found.stored, updated)
         return outcome
@@ -417,20 +423,22 @@ class HttpRequestHandler:
         return self._passing.serve(context, why)
 
 
-class _StaleInstead(HeadJudge):
-    """Declines an origin's error if the stored response may be served instead; remembers the status."""
+class _StaleInstead:
+    """Keeps an origin's error from the client if the stored response may be served instead."""
 
     def __init__(self, context: RequestContext, found: StoredHit, options: CachingOptions) -> None:
         self._context = context
         self._found = found
         self._options = options
         self.head: ResponseHead | None = None
+        """What the origin answered."""
 
-    def declines(self, response: OriginResponse) -> bool:
-        """As HeadJudge.declines()."""
+    def judge(self, response: OriginResponse) -> None:
+        """As HeadJudge.judge()."""
         self.head = ResponseHead(response.status, response.fields, response.reason)
-        context = self._context
-        return stale_allowed_on_error(context.request, self._found.stored, response.status, context.now, self._options)
+        context, stored = self._context, self._found.stored
+        if stale_allowed_on_error(context.request, stored, response.status, context.now, self._options):
+            raise OriginError("a stale response is served instead", status=response.status)
 
 
 def _fetch_request(context: RequestContext, lookup: Lookup, validates: StoredHit | None) -> FetchRequest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from webproxy.caching.cache_status import cache_status
 from webproxy.caching.hop_by_hop import end_to_end
@@ -10,31 +10,23 @@ from webproxy.caching.partial import part_fields
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validators import not_modified_fields
 from webproxy.http.dates import format_http_date
-from webproxy.http.fields import Fields
-from webproxy.http.messages import RequestHead
+from webproxy.http.messages import REASONS, RequestHead
 from webproxy.http.ranges import content_range, unsatisfied_range
-from webproxy.http.serialise import REASONS, error_response
+from webproxy.http.syntax import BODILESS_STATUSES
 from webproxy.origin.response_head import OriginResponse
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(NamedTuple):
     """What the response says about the connection: it closes, or an old client is told that it does not."""
 
     closes: bool
-    says_keep_alive: bool = False
-
-    @property
-    def line(self) -> bytes:
-        """The field with its line end, or nothing."""
-        if self.closes:
-            return b"Connection: close\r\n"
-        return b"Connection: keep-alive\r\n" if self.says_keep_alive else b""
+    line: bytes
+    """The field with its line end, or nothing."""
 
 
-STAYS = Connection(closes=False)
-STAYS_AND_SAYS_SO = Connection(closes=False, says_keep_alive=True)
-CLOSES = Connection(closes=True)
+STAYS = Connection(closes=False, line=b"")
+STAYS_AND_SAYS_SO = Connection(closes=False, line=b"Connection: keep-alive\r\n")
+CLOSES = Connection(closes=True, line=b"Connection: close\r\n")
 
 
 def connection_for(request: RequestHead, *, may_stay: bool) -> Connection:
@@ -42,6 +34,20 @@ def connection_for(request: RequestHead, *, may_stay: bool) -> Connection:
     if not (may_stay and request.keep_alive):
         return CLOSES
     return STAYS if request.version == (1, 1) else STAYS_AND_SAYS_SO
+
+
+def body_framing(request: RequestHead, response: OriginResponse, connection: Connection) -> tuple[bytes, Connection]:
+    """The lines that frame a forwarded body, and whether the connection persists (RFC 9112 section 6.3).
+
+    A body of unknown length is chunked, or for an HTTP/1.0 client delimited by the end of the connection.
+    """
+    if request.method == b"HEAD" or response.status in BODILESS_STATUSES:
+        return b"", connection
+    if response.length is not None:
+        return b"Content-Length: %d\r\n" % response.length, connection
+    if request.version == (1, 1):
+        return b"Transfer-Encoding: chunked\r\n", connection
+    return b"", CLOSES
 
 
 class ResponseHeads:
@@ -113,23 +119,21 @@ class ResponseHeads:
         self, stored: StoredResponse, age_s: int, connection: Connection, status: bytes | None, now: float
     ) -> bytes:
         """416, whole."""
-        said = Fields(
-            (
-                (b"Content-Range", unsatisfied_range(stored.body_bytes)),
-                (b"Cache-Status", status or self.status(hit=True, ttl=stored.lifetime_s - age_s)),
-            )
+        said = b"Content-Range: %s\r\nCache-Status: %s\r\n" % (
+            unsatisfied_range(stored.body_bytes),
+            status or self.status(hit=True, ttl=stored.lifetime_s - age_s),
         )
-        return self.error(416, connection, now, "range not satisfiable", fields=said)
+        return self.local(416, connection, now, "range not satisfiable", said)
 
     # -- of an origin's answers ----------------------------------------------------------------------------------
     def forwarded(
-        self, response: OriginResponse, connection: Connection, status: bytes, framing: bytes, date: bytes
+        self, response: OriginResponse, connection: Connection, status: bytes, framing: bytes, now: float
     ) -> bytes:
         """The head of an origin's response as forwarded; `framing` are the lines that frame its body."""
         fields = end_to_end(response.fields)
         if framing or response.status == 204:  # a response to HEAD and a 304 keep the length of the body they omit
             fields = fields.without((b"content-length",))
-        dated = b"" if b"date" in fields else b"Date: " + date + b"\r\n"
+        dated = b"" if b"date" in fields else b"Date: %s\r\n" % format_http_date(int(now))
         return b"HTTP/1.1 %d %s\r\n%s%sCache-Status: %s\r\n%s%s%s\r\n" % (
             response.status,
             response.reason or REASONS.get(response.status, b""),
@@ -142,39 +146,28 @@ class ResponseHeads:
         )
 
     # -- of our own ----------------------------------------------------------------------------------------------
-    def not_stored(
-        self, status: int, connection: Connection, now: float, text: str, lacking: bytes, *, with_body: bool
-    ) -> bytes:
-        """A complete response if nothing is stored and no origin is asked; `lacking` in the terms of `fwd`."""
-        said = Fields(((b"Cache-Status", self.status(detail=lacking)),))
-        return self.error(status, connection, now, text, fields=said, with_body=with_body)
-
-    def options(self, connection: Connection, now: float) -> bytes:
-        """The response to an OPTIONS for the proxy itself."""
-        return b"HTTP/1.1 200 OK\r\nDate: %s\r\nAllow: %s\r\n%sContent-Length: 0\r\n\r\n" % (
-            format_http_date(int(now)),
-            b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE",
-            connection.line,
-        )
-
-    def error(
+    def local(
         self,
         status: int,
         connection: Connection,
         now: float,
-        text: str,
+        text: str = "",
+        fields: bytes = b"",
         *,
-        fields: Fields | None = None,
         with_body: bool = True,
     ) -> bytes:
-        """A complete response of the proxy's own."""
-        if connection.says_keep_alive:
-            fields = (fields or Fields()).with_line(b"Connection", b"keep-alive")
-        return error_response(
+        """A complete response of the proxy's own, with one line of text or none; `fields` are further lines.
+
+        Without the body it answers a HEAD.
+        """
+        body = text.encode() + b"\n" if text else b""
+        return b"HTTP/1.1 %d %s\r\nDate: %s\r\n%s%s%sContent-Length: %d\r\n\r\n%s" % (
             status,
-            close=connection.closes,
-            text=text,
-            date=format_http_date(int(now)),
-            fields=fields,
-            with_body=with_body,
+            REASONS[status],
+            format_http_date(int(now)),
+            fields,
+            b"Content-Type: text/plain; charset=utf-8\r\n" if text else b"",
+            connection.line,
+            len(body),
+            body if with_body else b"",
         )

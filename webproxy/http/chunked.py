@@ -1,16 +1,19 @@
-"""PURE: ChunkedBody, the decoder of the chunked transfer coding (RFC 9112 section 7.1)."""
+"""PURE: the chunked transfer coding (RFC 9112 section 7.1): ChunkedBody decodes it; the framing of chunks sent."""
 
 from __future__ import annotations
 
 import re
 
-from webproxy.http.errors import HttpError
+from webproxy.http.messages import HttpError
 from webproxy.http.syntax import FIELD_LINE, LENGTH_MAX, TOKEN
 
 CHUNK_LINE_BYTES_MAX = 256
 """Of the line that gives a chunk's size, including its extensions and line end."""
 EXTENSION_BYTES_MAX = 8192
 """Of all extensions in one body: tiny chunks with long extensions are an attack, not a body."""
+
+CHUNK_END = b"\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
 
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)((?:;%s(?:=(?:%s|%s))?)*+)\r\n" % (TOKEN, TOKEN, _QUOTED)).fullmatch
@@ -104,3 +107,9 @@ class ChunkedBody:
             raise HttpError(431, "too many trailers")
         if _is_trailer_line(line) is None:
             raise HttpError(400, "invalid trailer line")
+
+
+def chunk_head(size: int) -> bytes:
+    """What precedes a chunk of `size` bytes, at least 1; CHUNK_END follows it (RFC 9112 section 7.1)."""
+    assert size > 0, "an empty chunk would end the body"
+    return b"%x\r\n" % size

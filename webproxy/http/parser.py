@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 
 from webproxy.http.chunked import ChunkedBody
-from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
-from webproxy.http.messages import Framing, RequestHead
+from webproxy.http.messages import Framing, HttpError, RequestHead
 from webproxy.http.request_section import RequestSection, is_authority, is_field_line, read_section, split_block
 from webproxy.http.syntax import METHOD, match_http_url
 
@@ -197,9 +196,9 @@ def _check_target(method: bytes, target: bytes) -> None:
     """RFC 9112 section 3.2: the form of the target depends on the method; a path is valid for all but CONNECT."""
     absolute = match_http_url(target)
     if method == b"CONNECT":
-        valid = is_authority(target) and target.rpartition(b":")[2].isdigit()
+        valid = is_authority(target) is not None and target.rpartition(b":")[2].isdigit()
     elif absolute is not None:
-        valid = is_authority(absolute[2])
+        valid = is_authority(absolute[2]) is not None
     else:
         valid = target == b"*" and method == b"OPTIONS"
     if not valid:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from webproxy.http.errors import HttpError
 from webproxy.http.fields import Field, Fields
-from webproxy.http.messages import Framing
+from webproxy.http.messages import Framing, HttpError
 from webproxy.http.syntax import BLANKS, FIELD_LINE, LENGTH_MAX, split_list
 
 # A tab is white space like a space, but not every parser strips it from a length or a transfer coding.
@@ -19,9 +18,16 @@ _UNCLEAR = rb"(?i:content-length|transfer-encoding):[^\r]*\t"
 _FIELD_LINE = rb"(?!%s)%s" % (_UNCLEAR, FIELD_LINE)
 _is_block = re.compile(rb"(?:%s)*+" % _FIELD_LINE).fullmatch
 _names_and_values = re.compile(rb"([^:]++):([^\r]*+)\r\n").findall
-_is_field_line = re.compile(_FIELD_LINE).fullmatch
+is_field_line = re.compile(_FIELD_LINE).fullmatch
+"""A field line, including its CR LF (RFC 9112 section 5).
+
+White space is allowed neither before the colon nor before the name: old servers could take such a line for a
+continuation of the previous one (sections 2.2, 5.1, 5.2). The only control character in values is the tab (RFC 9110
+section 5.5).
+"""
 _is_length = re.compile(rb"[0-9]{1,19}").fullmatch
-_is_authority = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5}+)?").fullmatch
+is_authority = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5}+)?").fullmatch
+"""A host with an optional port and no userinfo (RFC 9110 sections 4.2.4, 7.2)."""
 
 
 class RequestSection(NamedTuple):
@@ -32,21 +38,6 @@ class RequestSection(NamedTuple):
     content_length: int
     keep_alive: bool
     expects_continue: bool
-
-
-def is_field_line(line: bytes) -> bool:
-    """Whether this is a field line, including its CR LF (RFC 9112 section 5).
-
-    White space is allowed neither before the colon nor before the name: old servers could take such a line for a
-    continuation of the previous one (sections 2.2, 5.1, 5.2). The only control character in values is the tab (RFC 9110
-    section 5.5).
-    """
-    return _is_field_line(line) is not None
-
-
-def is_authority(value: bytes) -> bool:
-    """Whether this is a host with an optional port and no userinfo (RFC 9110 sections 4.2.4, 7.2)."""
-    return _is_authority(value) is not None
 
 
 def split_block(block: bytes) -> tuple[Field, ...] | None:
@@ -81,7 +72,7 @@ def _check_host(fields: Fields, version: tuple[int, int]) -> None:
     if host is None:
         if version == (1, 1):
             raise HttpError(400, "missing Host")
-    elif _is_authority(host) is None:
+    elif is_authority(host) is None:
         raise HttpError(400, "invalid Host")
 
 

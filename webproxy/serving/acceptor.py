@@ -214,7 +214,7 @@ class Acceptor:
                 break
             job = self._first_job(fd)
             if isinstance(job, NewConnection) and not job.in_head:  # no request has begun, so nobody waits for a reply
-                self._idle.put(job, self._protocols.request_timeout_s)
+                self._idle.put(job, self._protocols.limits.request_s)
             elif job is not None:
                 self._run_queue.put(job)
         self._pause.set()

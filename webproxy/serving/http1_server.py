@@ -22,19 +22,17 @@ import contextlib
 import logging
 from dataclasses import dataclass
 from time import time
-from typing import Protocol
 
 from webproxy.errors import ClientGone
-from webproxy.exchange.context import Timeouts
 from webproxy.exchange.fast_path import MemoizedRequest
+from webproxy.exchange.http_request import HttpRequestHandler
 from webproxy.exchange.response_heads import CLOSES, ResponseHeads
-from webproxy.http.errors import HttpError
-from webproxy.http.messages import RequestHead
+from webproxy.http.messages import HttpError, RequestHead
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, Shutdown
-from webproxy.transport.http1_connection import HttpConnection, PausedBody
-from webproxy.transport.job import KEEP_ALIVE, Done, Event, Idles, Outcome, RequestOutcome, WaitsFor
+from webproxy.transport.client_stream import ClientStream, RateLimit, Shutdown
+from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import KEEP_ALIVE, Done, Event, Idles, Outcome, WaitsFor
 
 log = logging.getLogger(__name__)
 
@@ -44,34 +42,18 @@ REQUESTS_IN_A_ROW = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpLimits:
-    """The bounds of all connections together, and of each one's heads."""
+class ConnectionLimits:
+    """The bounds of all connections together, of each one's heads, and of waits for its client."""
 
     head_bytes: int
+    request_s: float
+    keepalive_s: float
+    """Between two requests."""
+    client: RateLimit
+    """The minimum rate at which a client must read."""
     connections: int
     staying: int
     """How many workers may wait a moment for a connection's next request: fewer than there are."""
-
-
-class Recogniser(Protocol):
-    """Recognises requests by their bytes."""
-
-    def recognise(self, data: bytes) -> MemoizedRequest | None:
-        """The request that these bytes are, if it may be answered as before."""
-
-
-class RequestHandler(Protocol):
-    """Answers single requests."""
-
-    @property
-    def fast_path(self) -> Recogniser:
-        """Recognises requests that need not be parsed."""
-
-    def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
-        """Answer a request."""
-
-    def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
-        """Continue the paused response of a connection."""
 
 
 class Http1Server:
@@ -79,12 +61,11 @@ class Http1Server:
 
     def __init__(
         self,
-        handler: RequestHandler,
+        handler: HttpRequestHandler,
         parking: ParkingLot,
         idle: IdleConnections,
         heads: ResponseHeads,
-        timeouts: Timeouts,
-        limits: HttpLimits,
+        limits: ConnectionLimits,
         shutdown: Shutdown,
     ) -> None:
         self._handler = handler
@@ -92,20 +73,19 @@ class Http1Server:
         self._parking = parking
         self._idle = idle
         self._heads = heads
-        self._timeouts = timeouts
         self._shutdown = shutdown
         self._limits = limits
         self._staying = 0
 
     def connect(self, fd: int, data: bytes) -> HttpConnection:
         """Take over a new connection whose first bytes speak HTTP; it is to be run."""
-        stream = ClientStream(fd, self._timeouts.client, self._shutdown)
+        stream = ClientStream(fd, self._limits.client, self._shutdown)
         return HttpConnection(stream, self, head_bytes_max=self._limits.head_bytes, received=data)
 
     def refuse(self, fd: int, status: int, text: str = _UNFINISHED) -> None:
         """Tell a client why its request is not answered. Never blocks."""
         with contextlib.suppress(ClientGone):
-            sockets.send(fd, self._heads.error(status, CLOSES, time(), text))
+            sockets.send(fd, self._heads.local(status, CLOSES, time(), text))
 
     def run(self, connection: HttpConnection) -> Outcome:
         """Continue a paused response, and then serve the connection's next requests."""
@@ -146,7 +126,7 @@ class Http1Server:
                     if connection.ended or self._shutdown.draining:
                         self._parking.settle(Done(connection))
                     else:  # straight there: under load this is done for each request
-                        self._idle.put(connection, self._timeouts.keepalive_s)
+                        self._idle.put(connection, self._limits.keepalive_s)
                     connection, is_large = other, False
                 elif other is not None:
                     self._parking.settle(WaitsFor(other, Event.TURN))
@@ -204,10 +184,10 @@ class Http1Server:
         if connection.in_head:
             if connection.ended:
                 return self._refuse(connection, 400, _UNFINISHED)
-            return Idles(connection, connection.head_time_left(self._timeouts.request_s))
+            return Idles(connection, connection.head_time_left(self._limits.request_s))
         if connection.ended or self._shutdown.draining:
             return Done(connection)
-        return Idles(connection, self._timeouts.keepalive_s)
+        return Idles(connection, self._limits.keepalive_s)
 
     def _refuse(self, connection: HttpConnection, status: int, text: str) -> Outcome:
         self.refuse(connection.fd, status, text)

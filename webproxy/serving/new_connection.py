@@ -16,7 +16,7 @@ from webproxy.errors import ClientGone
 from webproxy.exchange.getfile_request import GetfileRequest, GetfileRequestHandler
 from webproxy.getfile import SCHEME, RemoteProtocolError, Status, Wire, parse_request, refusal
 from webproxy.http.syntax import METHOD
-from webproxy.serving.http1_server import Http1Server
+from webproxy.serving.http1_server import ConnectionLimits, Http1Server
 from webproxy.serving.parking import IdleConnections
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream
@@ -68,16 +68,13 @@ class Protocols:
         http: Http1Server | None,
         idle: IdleConnections,
         wire: Wire,
-        *,
-        request_timeout_s: float,
-        connections_max: int,
+        limits: ConnectionLimits,
     ) -> None:
         self._getfile = getfile
         self._http = http
         self._idle = idle
         self._wire = wire
-        self.request_timeout_s = request_timeout_s
-        self._connections_max = connections_max
+        self.limits = limits
         self.invalid_total = 0
 
     def job_for(self, fd: int, data: bytes) -> Job | None:
@@ -102,7 +99,7 @@ class Protocols:
     @property
     def are_full(self) -> bool:
         """True while no connection can be kept for a request that is still to come."""
-        return self._idle.count >= self._connections_max
+        return self._idle.count >= self.limits.connections
 
     def refuse(self, fd: int, data: bytes, status: int) -> None:
         """The rest of the request does not come; `status` says why to a client of HTTP. Never blocks."""
@@ -135,7 +132,7 @@ class NewConnection:
         self._protocols = protocols
         self.fd = fd
         self._data = data
-        self._until = monotonic() + protocols.request_timeout_s
+        self._until = monotonic() + protocols.limits.request_s
         self.expires = 0.0
         self.is_watched = False
         self.ticket: Ticket | None = None

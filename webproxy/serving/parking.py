@@ -7,7 +7,7 @@
      ├─WaitsFor WRITABLE──▶ parked here ──its client reads, or is gone──▶ queued
      │                         └──below the minimum rate──▶ closed
      ├─WaitsFor TICKET──▶ in the admission's line ──a ticket, or too long a wait──▶ queued
-     ├─WaitsFor TURN, WIDTH──▶ queued
+     ├─WaitsFor TURN──▶ queued
      └─Done──▶ lingering here ──its client has closed, or time limit──▶ closed
 
 **Events.** Workers call settle() with the outcome of each job they ran; nothing else acts on outcomes. The lot has one

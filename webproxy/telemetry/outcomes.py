@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
+from webproxy.errors import BodyCutShort, ClientGone
+
 log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 60.0
@@ -26,6 +28,12 @@ class Outcomes:
         with self._lock:
             self._totals[outcome] += 1
             return self._totals[outcome]
+
+    def note_broken_off(self, path: bytes, error: ClientGone | BodyCutShort) -> None:
+        """Count a request whose response did not reach its end; the source's fault is also logged."""
+        if isinstance(error, BodyCutShort):
+            log.warning("body cut short", extra={"path": path, "reason": str(error)})
+        self.note("cut short" if isinstance(error, BodyCutShort) else "client gone")
 
     def totals(self) -> dict[str, int]:
         """The counts by outcome."""

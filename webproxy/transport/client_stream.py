@@ -8,7 +8,6 @@ import os
 import select
 import termios
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from time import monotonic
 
 from webproxy.errors import ClientGone, ClientTooSlow
@@ -145,10 +144,6 @@ class ClientStream:
             raise ClientGone(str(error)) from error
         self._sent_bytes += sent
         return sent
-
-    def peer_address(self) -> IPv4Address | IPv6Address | None:
-        """The client's address; an IPv4-mapped one as IPv4."""
-        return sockets.peer_address(self.fd)
 
     def wait_writable(self) -> None:
         """Wait until a slow client is writable again.

@@ -10,9 +10,8 @@ from typing import Protocol
 
 from shmchannel.streams.admission import Ticket
 from webproxy.errors import BodyCutShort
-from webproxy.http.messages import RequestHead
+from webproxy.http.messages import CONTINUE, RequestHead
 from webproxy.http.parser import RequestParser
-from webproxy.http.serialise import CONTINUE
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Event, Outcome, WaitsFor
@@ -26,10 +25,10 @@ class PausedBody(Protocol):
     """The rest of a response's body."""
 
     @property
-    def path(self) -> bytes:
+    def key(self) -> bytes:
         """Its name in log lines."""
 
-    def go_on(self, ticket: Ticket | None = None) -> Event | None:
+    def resume(self, ticket: Ticket | None = None) -> Event | None:
         """Continue sending; returns what it must wait for, or None at the end. The ticket is used and left."""
 
 
@@ -95,7 +94,7 @@ class HttpConnection:
     def path(self) -> bytes:
         """Its name in log lines."""
         if self.paused is not None:
-            return self.paused.path
+            return self.paused.key
         return b"" if self.held is None else self.held.target
 
     # -- as a job ------------------------------------------------------------------------------------------------
@@ -198,13 +197,12 @@ class HttpConnection:
         expires = monotonic() + timeout_s
         while not data and not parser.body_complete:
             received = sockets.receive(self.fd, waits=True)
-            if received == b"":
+            if received:
+                data = parser.body(received)
+            elif received is not None:
                 raise BodyCutShort("the client ended in the middle of its request's body")
-            if received is None:
-                if monotonic() > expires:
-                    raise BodyCutShort(f"the client sent nothing of its request's body for {timeout_s:.0f} s")
-                continue
-            data = parser.body(received)
+            elif monotonic() > expires:
+                raise BodyCutShort(f"the client sent nothing of its request's body for {timeout_s:.0f} s")
         return data
 
     def skip_body(self) -> bool:
@@ -217,18 +215,12 @@ class HttpConnection:
             return True
         if self._continue_due:  # it was never asked for: the client may send it or not
             return False
-        skipped = 0
-        expires = monotonic() + UNREAD_SECONDS
-        while not parser.body_complete and skipped < UNREAD_BYTES_MAX:
-            data = parser.body()
-            if not data and not parser.body_complete:
-                received = sockets.receive(self.fd, waits=True)
-                if received is None and monotonic() < expires:
-                    continue
-                if not received:
-                    return False
-                data = parser.body(received)
-            skipped += len(data)
+        left_bytes, expires = UNREAD_BYTES_MAX, monotonic() + UNREAD_SECONDS
+        try:
+            while not parser.body_complete and left_bytes > 0:
+                left_bytes -= len(self.read_body(max(0.0, expires - monotonic())))
+        except BodyCutShort:
+            pass
         return parser.body_complete
 
 

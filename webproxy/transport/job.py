@@ -20,7 +20,6 @@ class Event(Enum):
     WRITABLE = "the client takes data again"
     TURN = "a worker, behind the jobs that wait for one or for a segment already"
     TICKET = "its turn among the long transfers"
-    WIDTH = "more segments than its transfer holds; they have come free already"
 
 
 class Job(Protocol):

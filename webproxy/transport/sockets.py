@@ -218,7 +218,7 @@ def _sent(count: int) -> int:
 
 
 def peer_address(fd: int) -> IPv4Address | IPv6Address | None:
-    """The peer's address; None if the connection is gone or has none."""
+    """The peer's address, an IPv4-mapped one as IPv4; None if the connection is gone or has none."""
     try:
         with socket.socket(fileno=os.dup(fd)) as duplicate:
             name = duplicate.getpeername()

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from webproxy.exchange.context import RequestContext
-from webproxy.exchange.response_heads import STAYS
+from webproxy.exchange.response_heads import STAYS, ResponseHeads
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.http.urls import split_target
@@ -26,4 +26,7 @@ def test_the_key_is_told_where_it_is_not_the_target(target: bytes, told: bytes |
     request = RequestHead(b"GET", target, (1, 1), Fields(((b"Host", b"h.test"),)))
     found = TABLE.find(split_target(target, b"h.test"))
     assert isinstance(found, Target)
-    assert RequestContext(cast("HttpConnection", None), request, STAYS, 0.0, found).key_to_tell == told
+    assert (
+        RequestContext(cast("HttpConnection", None), request, STAYS, 0.0, ResponseHeads(b"us"), found).key_to_tell
+        == told
+    )

@@ -1,4 +1,4 @@
-"""FetchedDelivery: one answer of an origin as it goes to its first asker, and to who shares it."""
+"""send_fetched: one answer of an origin as it goes to its first asker, and to who shares it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from webproxy.caching.decision import Action, Decision
 from webproxy.caching.validators import Condition, evaluate_conditions
 from webproxy.errors import BodyCutShort, OriginBadReply
 from webproxy.exchange.context import RequestContext
-from webproxy.exchange.deliver_fetched import FetchedDelivery
+from webproxy.exchange.deliver_fetched import send_fetched
 from webproxy.exchange.response_heads import STAYS, ResponseHeads
 from webproxy.fetch.spool import Head, Spool
 from webproxy.origin.response_head import OriginResponse
@@ -25,6 +25,7 @@ BODY = b"0123456789" * 1000
 RECEIVED = fields(b'ETag: "1"', b"Set-Cookie: a")
 KEPT = stored_response(b'ETag: "1"', body_bytes=len(BODY))
 TARGET = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
+HEADS = ResponseHeads(b"us")
 DECISION = Decision(Action.FETCH, b"uri-miss")
 Send = Callable[..., tuple[RequestOutcome, bytes]]
 
@@ -45,7 +46,6 @@ def spool() -> Iterator[Spool]:
 @pytest.fixture
 def send(spool: Spool) -> Send:
     """Answer a request of these fields from the spool; the result, and all that the client got."""
-    answers = FetchedDelivery(ResponseHeads(b"us"))
 
     def answer(answered: Head, *wishes: bytes, collapsed: bool = False) -> tuple[RequestOutcome, bytes]:
         reader = spool.join()
@@ -53,10 +53,10 @@ def send(spool: Spool) -> Send:
         spool.end()
         with connected(server_buffer_bytes=4 * len(BODY)) as (fd, client):
             connection = http_connection(fd)
-            context = RequestContext(connection, request(*wishes), STAYS, NOW, TARGET)
+            context = RequestContext(connection, request(*wishes), STAYS, NOW, HEADS, TARGET)
             try:
                 condition = evaluate_conditions(context.request, answered.stored, NOW)
-                outcome = answers.send(context, reader, answered, DECISION, condition, collapsed=collapsed)
+                outcome = send_fetched(context, reader, answered, DECISION, condition, collapsed=collapsed)
             finally:
                 reader.close()
                 sockets.close(fd)
@@ -114,9 +114,7 @@ def test_a_fetch_that_fails_in_mid_body(spool: Spool) -> None:
     spool.end(OriginBadReply("cut"))
     with connected(server_buffer_bytes=4 * len(BODY), closing=True) as (fd, _client):
         connection = http_connection(fd)
-        context = RequestContext(connection, request(), STAYS, NOW, TARGET)
+        context = RequestContext(connection, request(), STAYS, NOW, HEADS, TARGET)
         with pytest.raises(BodyCutShort):
-            FetchedDelivery(ResponseHeads(b"us")).send(
-                context, reader, head(length=None), DECISION, Condition.PROCEED, collapsed=False
-            )
+            send_fetched(context, reader, head(length=None), DECISION, Condition.PROCEED, collapsed=False)
     reader.close()

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
 
 import pytest
 
-from shmchannel.objects.hot_table_files import FileName, HotTableFile, HotTableFiles
-from shmchannel.objects.hot_table_reader import EntryVersion
-from tests.support.http_sockets import http_connected, http_connection
+from tests.support.http_sockets import http_connection
 from tests.support.http_values import NOW, request, stored_response
 from tests.support.pairs import MemoryPair
 from tests.support.streams import source_of
-from tests.support.tcp import at_end, connected
+from tests.support.tcp import connected
 from webproxy.caching.validators import evaluate_conditions
-from webproxy.exchange import body_transfer
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
-from webproxy.exchange.fast_path import CachedReply
 from webproxy.exchange.response_heads import STAYS, ResponseHeads
 from webproxy.origin.routing import OriginRule, Target
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.lookup import StoredHit
 from webproxy.transport import sockets
-from webproxy.transport.job import KEEP_ALIVE, Event, RequestOutcome, WaitsFor
+from webproxy.transport.job import KEEP_ALIVE, RequestOutcome
 
 BODY = bytes(range(250)) * 400
 STORED = stored_response(b'ETag: "1"', body_bytes=len(BODY))
@@ -37,12 +31,14 @@ Send = Callable[..., tuple[RequestOutcome, bytes]]
 @pytest.fixture
 def send(pair: MemoryPair) -> Send:
     """Answer a request of these fields by what was found; the result, and all that the client got."""
-    answers = StoredDelivery(source_of(CacheClient(pair.client, patient=False)), ResponseHeads(b"us"))
+    answers = StoredDelivery(source_of(CacheClient(pair.client, patient=False)))
 
     def answer(found: StoredHit, *fields: bytes, method: bytes = b"GET") -> tuple[RequestOutcome, bytes]:
         with connected(server_buffer_bytes=4 * len(BODY), client_buffer_bytes=4 * len(BODY)) as (fd, client):
             connection = http_connection(fd)
-            context = RequestContext(connection, request(*fields, method=method), STAYS, NOW, TARGET)
+            context = RequestContext(
+                connection, request(*fields, method=method), STAYS, NOW, ResponseHeads(b"us"), TARGET
+            )
             try:
                 condition = evaluate_conditions(context.request, found.stored, NOW)
                 outcome = answers.send(context, found, 11, None, condition, "hit")
@@ -126,68 +122,3 @@ def test_an_incomplete_response_gives_nothing_that_it_has_not(
     with pytest.raises(ObjectGone):
         send(StoredHit(b"/x", PART, 1, held_bytes=len(BODY)), *lines)
     assert pair.is_whole()
-
-
-# -- whole replies ----------------------------------------------------------------------------------------------------
-HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
-REQUEST = request()
-
-
-@pytest.fixture
-def file() -> HotTableFile:
-    fd = os.memfd_create("object")
-    os.write(fd, BODY)
-    return HotTableFile(HotTableFiles(), 0, FileName(1, 2, 1), fd, len(BODY))
-
-
-def quick(data: bytes, file: HotTableFile | None = None, *, closes: bool = False) -> CachedReply:
-    watch = cast("EntryVersion", None)
-    return CachedReply(b"/x", data, file, closes=closes, stored=STORED, age_s=11, watch=watch)
-
-
-def answers(pair: MemoryPair) -> StoredDelivery:
-    cache = CacheClient(pair.client, patient=False)
-    return StoredDelivery(source_of(cache, lambda: True), ResponseHeads(b"us"))
-
-
-@pytest.mark.parametrize("large", [False, True])
-def test_a_whole_reply(pair: MemoryPair, file: HotTableFile, large: bool) -> None:
-    reply = quick(HEAD, file) if large else quick(HEAD + BODY)
-    with http_connected(server_buffer_bytes=4 * len(BODY), client_buffer_bytes=4 * len(BODY)) as (connection, client):
-        assert answers(pair).send_cached(connection, REQUEST, reply) is KEEP_ALIVE
-        sockets.close(connection.fd)
-        assert at_end(client) == HEAD + BODY
-
-
-def test_a_whole_reply_that_pauses(pair: MemoryPair, file: HotTableFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that does not take all at once gets the rest later, from where it stopped, on the same connection."""
-    monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
-    made = answers(pair)
-    with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, client):
-        outcome = made.send_cached(connection, REQUEST, quick(HEAD, file))
-        assert isinstance(outcome, WaitsFor)
-        body = connection.paused
-        assert body is not None
-        assert (outcome.job, connection.is_last, connection.path) == (connection, False, b"/x")
-        pair.client.files.keep(file)
-        got = client.recv(1 << 20)
-        while body.go_on() is not None:
-            got += client.recv(1 << 20)
-        sockets.close(connection.fd)
-        assert got + at_end(client) == HEAD + BODY
-
-
-def test_a_whole_reply_that_pauses_and_closes(pair: MemoryPair, file: HotTableFile) -> None:
-    with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096, closing=True) as (connection, _client):
-        outcome = answers(pair).send_cached(connection, REQUEST, quick(HEAD, file, closes=True))
-        assert isinstance(outcome, WaitsFor)
-        assert connection.is_last
-
-
-def test_a_whole_reply_without_room(pair: MemoryPair, file: HotTableFile) -> None:
-    with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096, closing=True) as (connection, _client):
-        while sockets.send(connection.fd, bytes(65_536)):
-            pass
-        outcome = answers(pair).send_cached(connection, REQUEST, quick(HEAD, file))
-        assert outcome == WaitsFor(connection, Event.WRITABLE)
-        assert connection.held is REQUEST, "nothing of it was sent"

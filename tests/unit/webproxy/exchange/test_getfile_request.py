@@ -33,7 +33,7 @@ from webproxy.errors import (
     OriginUnreachable,
     Overloaded,
 )
-from webproxy.exchange.getfile_request import Fetches, GetfileRequest, GetfileRequestHandler, Variants
+from webproxy.exchange.getfile_request import GetfileRequest, GetfileRequestHandler
 from webproxy.fetch.spool import BodyFound, BodyMissing, Spool, SpoolReader
 from webproxy.getfile import Wire
 from webproxy.store.cache_client import CacheClient, Missing, NoStore, Store
@@ -74,9 +74,9 @@ NO_ORIGIN = ScriptedFetches(nobody_has=b"/x")
 
 def exchange(
     store: Store,
-    fetches: Fetches,
+    fetches: ScriptedFetches,
     wire: Wire = Wire.CRLF,
-    variants: Variants | None = None,
+    variants: OneVariant | None = None,
 ) -> GetfileRequestHandler:
     return getfile_handler(store, fetches, wire=wire, variants=variants)
 

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
-from tests.support.fetching import fetch_means, http_fetches
-from tests.support.handlers import TIMEOUTS
+from tests.support.fetching import NO_UPDATES, fetch_means, http_fetches
 from tests.support.http_sockets import http_connection
+from tests.support.sinks import origin_client
 from tests.support.streams import source_of
 from tests.support.tcp import connected
+from tests.support.waiting import WATCHDOG_S
 from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.errors import ClientGone, OriginError, OriginRefused, OriginTimeout, OriginUnreachable, Overloaded
-from webproxy.exchange.deliver_fetched import FetchedDelivery
 from webproxy.exchange.deliver_stored import StoredDelivery
-from webproxy.exchange.fast_path import NoFastPath
-from webproxy.exchange.http_request import Answers, HttpRequestHandler
+from webproxy.exchange.fast_path import FastPath
+from webproxy.exchange.http_request import Answers, HttpRequestHandler, Policy
 from webproxy.exchange.pass_through import PassThrough
-from webproxy.exchange.purge import Purges
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.table import FetchTable, Opened
-from webproxy.origin.client import OriginClient
 from webproxy.origin.routing import OriginRule, OriginTable
 from webproxy.origin.via import Via
 from webproxy.store.cache_client import NoStore
-from webproxy.store.lookup import ObjectLookup
+from webproxy.store.lookup import KEY_BYTES_MAX, ObjectLookup
 from webproxy.store.updates import CacheUpdater
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import Shutdown
@@ -48,23 +47,25 @@ class FailingFetches(HttpFetches):
         raise self._error
 
 
-def exchange(origins: OriginTable, fetches: HttpFetches | None = None) -> HttpRequestHandler:
+def exchange(
+    origins: OriginTable,
+    fetches: HttpFetches | None = None,
+    *,
+    updates: CacheUpdater = NO_UPDATES,
+    purge_from: str = "10.0.0.0/8",
+) -> HttpRequestHandler:
     heads = ResponseHeads(b"us")
     store = NoStore()
-    lookup = ObjectLookup(store)
-    updates = CacheUpdater(store, lookup)
-    table = FetchTable(threads=1, spool_directory=None)
-    purges = Purges(updates, heads, (ipaddress.ip_network("10.0.0.0/8"),))
+    source = source_of(store)
+    shutdown = Shutdown()
     answers = Answers(
-        NoFastPath(),
-        heads,
-        StoredDelivery(source_of(store), heads),
-        FetchedDelivery(heads),
-        PassThrough(OriginClient(), Via(b"us", b"0123"), purges, heads, body_timeout_s=1.0),
-        purges,
+        FastPath(source, origins, heads, shutdown),
+        StoredDelivery(source),
+        PassThrough(origin_client(), VIA, updates, body_timeout_s=1.0),
     )
-    fetches = fetches or http_fetches(table)
-    return HttpRequestHandler(lookup, updates, origins, fetches, answers, VIA, DEFAULT_OPTIONS, TIMEOUTS, Shutdown())
+    fetches = fetches or http_fetches(FetchTable(threads=1, spool_directory=None))
+    policy = Policy(DEFAULT_OPTIONS, WATCHDOG_S, 2.0, (ipaddress.ip_network(purge_from),))
+    return HttpRequestHandler(heads, ObjectLookup(store), updates, origins, fetches, answers, policy, shutdown)
 
 
 def answer(made: HttpRequestHandler, data: bytes) -> tuple[bool, bytes]:
@@ -154,3 +155,62 @@ def test_options_of_the_server_as_such(lines: bytes, stays: bool) -> None:
 def test_methods_that_are_not_passed_and_requests_that_have_looped(line: bytes, via: bytes, status: int) -> None:
     _, sent = answer(exchange(OriginTable()), line + b" HTTP/1.1\r\nHost: us\r\nVia: %s\r\n\r\n" % via)
     assert sent.startswith(b"HTTP/1.1 %d " % status)
+
+
+# -- PURGE ------------------------------------------------------------------------------------------------------------
+class Writer:
+    """As CacheUpdater: notes what is to be purged."""
+
+    def __init__(self, *, keeps: bool = True) -> None:
+        self.keeps = keeps
+        self.purged: list[tuple[bytes, bool]] = []
+
+    def purge(self, key: bytes, *, soft: bool = False) -> int:
+        self.purged.append((key, soft))
+        return 3
+
+
+def purge(writer: Writer, *lines: bytes, path: bytes = b"/x", purge_from: str = "127.0.0.0/8") -> tuple[bool, bytes]:
+    """As answer(), for a PURGE from this machine."""
+    made = exchange(OriginTable(), updates=cast("CacheUpdater", writer), purge_from=purge_from)
+    kept, sent = answer(made, b"\r\n".join((b"PURGE %s HTTP/1.1" % path, b"Host: us", *lines, b"", b"")))
+    assert made.outcomes.totals() == {"purged" if sent.startswith(b"HTTP/1.1 200 ") else "refused": 1}
+    return kept, sent
+
+
+@pytest.mark.parametrize(
+    ("lines", "soft", "text"),
+    [((), False, b"3 objects removed"), ((b"X-Purge: Soft",), True, b"3 objects marked stale")],
+)
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_purge_and_what_its_client_is_told(lines: tuple[bytes, ...], soft: bool, text: bytes, stays: bool) -> None:
+    writer = Writer()
+    kept, sent = purge(writer, *lines, *(() if stays else (b"Connection: close",)))
+    assert kept is stays
+    assert sent.startswith(b"HTTP/1.1 200 ")
+    assert sent.endswith(text + b"\n")
+    assert writer.purged == [(b"/x", soft)]
+
+
+def test_a_purge_from_an_address_that_may_not() -> None:
+    writer = Writer()
+    _, sent = purge(writer, purge_from="10.0.0.0/8")
+    assert sent.startswith(b"HTTP/1.1 405 ")
+    assert sent.endswith(b"\r\n\r\nPURGE not allowed from here\n")
+    assert writer.purged == []
+
+
+def test_a_purge_without_a_cache_is_told_so() -> None:
+    writer = Writer(keeps=False)
+    _, sent = purge(writer)
+    assert sent.startswith(b"HTTP/1.1 405 ")
+    assert sent.endswith(b"\r\n\r\nnothing to purge: this proxy has no cache\n")
+    assert writer.purged == []
+
+
+def test_a_purge_of_a_key_that_no_object_can_have() -> None:
+    writer = Writer()
+    kept, sent = purge(writer, path=b"/" + b"x" * KEY_BYTES_MAX)
+    assert kept
+    assert sent.endswith(b"0 objects removed\n")
+    assert writer.purged == []

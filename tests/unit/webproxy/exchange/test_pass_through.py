@@ -1,4 +1,4 @@
-"""pass_through: how a forwarded body is framed, and to whom interim answers go; the rest is in tests/http."""
+"""pass_through: the clients to which interim responses go; the rest is in tests/http."""
 
 from __future__ import annotations
 
@@ -7,32 +7,10 @@ import pytest
 from tests.support.http_values import fields
 from tests.support.streams import client_stream
 from tests.support.tcp import connected
-from webproxy.exchange.pass_through import body_framing, send_interim
-from webproxy.exchange.response_heads import CLOSES, STAYS, Connection
+from webproxy.exchange.pass_through import send_interim
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
-from webproxy.origin.response_head import OriginResponse
 from webproxy.transport import sockets
-
-
-@pytest.mark.parametrize(
-    ("method", "version", "status", "length", "framing", "connection"),
-    [
-        pytest.param(b"GET", (1, 1), 200, 5, b"Content-Length: 5\r\n", STAYS, id="length"),
-        pytest.param(b"GET", (1, 1), 200, None, b"Transfer-Encoding: chunked\r\n", STAYS, id="chunks"),
-        pytest.param(b"GET", (1, 0), 200, None, b"", CLOSES, id="the-end-of-the-connection"),
-        pytest.param(b"GET", (1, 0), 200, 5, b"Content-Length: 5\r\n", STAYS, id="old-with-length"),
-        pytest.param(b"HEAD", (1, 1), 200, 0, b"", STAYS, id="head"),
-        pytest.param(b"GET", (1, 1), 204, 0, b"", STAYS, id="no-content"),
-        pytest.param(b"GET", (1, 1), 304, 0, b"", STAYS, id="not-modified"),
-    ],
-)
-def test_framing(
-    method: bytes, version: tuple[int, int], status: int, length: int | None, framing: bytes, connection: Connection
-) -> None:
-    request = RequestHead(method, b"/", version, Fields())
-    response = OriginResponse(status=status, fields=Fields(), length=length)
-    assert body_framing(request, response, STAYS) == (framing, connection)
 
 
 @pytest.mark.parametrize(

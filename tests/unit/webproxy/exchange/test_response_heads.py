@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from webproxy.caching.stored import StoredResponse
-from webproxy.exchange.response_heads import CLOSES, STAYS, STAYS_AND_SAYS_SO, Connection, ResponseHeads, connection_for
+from webproxy.exchange.response_heads import (
+    CLOSES,
+    STAYS,
+    STAYS_AND_SAYS_SO,
+    Connection,
+    ResponseHeads,
+    body_framing,
+    connection_for,
+)
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.origin.response_head import OriginResponse
@@ -116,7 +124,27 @@ def test_no_such_range() -> None:
 
 # -- of an origin's answers -------------------------------------------------------------------------------------------
 def forwarded(response: OriginResponse, framing: bytes, connection: Connection = STAYS) -> bytes:
-    return REPLIES.forwarded(response, connection, REPLIES.status(fwd=b"uri-miss"), framing, DATE)
+    return REPLIES.forwarded(response, connection, REPLIES.status(fwd=b"uri-miss"), framing, NOW)
+
+
+@pytest.mark.parametrize(
+    ("method", "version", "status", "length", "framing", "connection"),
+    [
+        pytest.param(b"GET", (1, 1), 200, 5, b"Content-Length: 5\r\n", STAYS, id="length"),
+        pytest.param(b"GET", (1, 1), 200, None, b"Transfer-Encoding: chunked\r\n", STAYS, id="chunks"),
+        pytest.param(b"GET", (1, 0), 200, None, b"", CLOSES, id="the-end-of-the-connection"),
+        pytest.param(b"GET", (1, 0), 200, 5, b"Content-Length: 5\r\n", STAYS, id="old-with-length"),
+        pytest.param(b"HEAD", (1, 1), 200, 0, b"", STAYS, id="head"),
+        pytest.param(b"GET", (1, 1), 204, 0, b"", STAYS, id="no-content"),
+        pytest.param(b"GET", (1, 1), 304, 0, b"", STAYS, id="not-modified"),
+    ],
+)
+def test_framing(
+    method: bytes, version: tuple[int, int], status: int, length: int | None, framing: bytes, connection: Connection
+) -> None:
+    request = RequestHead(method, b"/", version, Fields())
+    response = OriginResponse(status=status, fields=Fields(), length=length)
+    assert body_framing(request, response, STAYS) == (framing, connection)
 
 
 def test_an_origins_answer_loses_what_was_meant_for_us() -> None:
@@ -176,11 +204,16 @@ def test_a_reason_of_the_origin_stays() -> None:
     [(STAYS, b""), (STAYS_AND_SAYS_SO, b"Connection: keep-alive\r\n"), (CLOSES, b"Connection: close\r\n")],
 )
 def test_an_error(connection: Connection, line: bytes) -> None:
-    whole = REPLIES.error(502, connection, NOW, "no answer")
-    head, _, body = whole.partition(b"\r\n\r\n")
-    assert body == b"no answer\n"
-    lines = head.split(b"\r\n")
-    assert lines[:2] == [b"HTTP/1.1 502 Bad Gateway", b"Date: " + DATE]
-    assert [found for found in lines if found.startswith(b"Connection")] == [line.strip()] * bool(line)
-    assert b"Content-Length: 10" in lines
-    assert REPLIES.error(502, connection, NOW, "no answer", with_body=False) == head + b"\r\n\r\n"
+    whole = REPLIES.local(502, connection, NOW, "no answer")
+    assert whole == (
+        b"HTTP/1.1 502 Bad Gateway\r\nDate: " + DATE + b"\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"" + line + b"Content-Length: 10\r\n\r\nno answer\n"
+    )
+    head, _, _ = whole.partition(b"\r\n\r\n")
+    assert REPLIES.local(502, connection, NOW, "no answer", with_body=False) == head + b"\r\n\r\n"
+
+
+def test_an_answer_with_a_field_and_without_a_text() -> None:
+    assert REPLIES.local(405, STAYS, NOW, fields=b"Allow: GET\r\n") == (
+        b"HTTP/1.1 405 Method Not Allowed\r\nDate: " + DATE + b"\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n"
+    )

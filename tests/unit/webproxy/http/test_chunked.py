@@ -2,8 +2,15 @@
 
 import pytest
 
-from webproxy.http.chunked import CHUNK_LINE_BYTES_MAX, EXTENSION_BYTES_MAX, ChunkedBody
-from webproxy.http.errors import HttpError
+from webproxy.http.chunked import (
+    CHUNK_END,
+    CHUNK_LINE_BYTES_MAX,
+    EXTENSION_BYTES_MAX,
+    LAST_CHUNK,
+    ChunkedBody,
+    chunk_head,
+)
+from webproxy.http.messages import HttpError
 
 
 def chunks(*, trailer_bytes_max: int = 64, trailers_max: int = 4) -> ChunkedBody:
@@ -71,3 +78,9 @@ def test_trailers_have_limits(trailers: bytes, status: int | None) -> None:
         assert body.complete
     else:
         assert refused(chunks(), b"0\r\n" + trailers) == status
+
+
+def test_chunks() -> None:
+    assert chunk_head(26) + b"x" * 26 + CHUNK_END + LAST_CHUNK == b"1a\r\n" + b"x" * 26 + b"\r\n0\r\n\r\n"
+    with pytest.raises(AssertionError):
+        chunk_head(0)

@@ -2,9 +2,8 @@
 
 import pytest
 
-from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
-from webproxy.http.messages import Framing, RequestHead
+from webproxy.http.messages import Framing, HttpError, RequestHead
 from webproxy.http.parser import RequestParser
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n"

@@ -2,9 +2,8 @@
 
 import pytest
 
-from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
-from webproxy.http.messages import Framing
+from webproxy.http.messages import Framing, HttpError
 from webproxy.http.request_section import (
     RequestSection,
     is_authority,

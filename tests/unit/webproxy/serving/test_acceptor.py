@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.handlers import getfile_handler
+from tests.support.handlers import LIMITS, getfile_handler
 from tests.support.http_sockets import http_connected
 from tests.support.jobs import FakeJob
 from tests.support.tcp import at_end
@@ -36,9 +36,7 @@ class Door:
         self.idle = IdleConnections()
         self.listener = open_listener("127.0.0.1", 0)
         self.address = self.listener.getsockname()
-        self.protocols = Protocols(
-            getfile_handler(), None, self.idle, Wire.CRLF, request_timeout_s=WATCHDOG_S, connections_max=10
-        )
+        self.protocols = Protocols(getfile_handler(), None, self.idle, Wire.CRLF, LIMITS)
         self.acceptor = Acceptor(self.listener, self.run_queue, self.idle, self.protocols, 2)
 
     def client(self, sends: bytes) -> socket.socket:

@@ -12,16 +12,15 @@ from typing import Any, cast
 import pytest
 
 from shmchannel.streams.admission import Ticket
-from tests.support.handlers import TIMEOUTS
+from tests.support.handlers import LIMITS
 from tests.support.http_sockets import OpenFile
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.exchange.fast_path import CachedReply, MemoizedRequest
 from webproxy.exchange.response_heads import ResponseHeads
-from webproxy.http.errors import HttpError
 from webproxy.http.fields import Fields
-from webproxy.http.messages import RequestHead
-from webproxy.serving.http1_server import REQUESTS_IN_A_ROW, Http1Server, HttpLimits
+from webproxy.http.messages import HttpError, RequestHead
+from webproxy.serving.http1_server import REQUESTS_IN_A_ROW, Http1Server
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import client_stream, sockets
@@ -81,8 +80,7 @@ class Desk:
             self.parking,
             self.idle,
             ResponseHeads(b"gf"),
-            replace(TIMEOUTS, request_s=request_timeout_s, keepalive_s=60.0),
-            HttpLimits(head_bytes=8192, connections=connections_max, staying=0),
+            replace(LIMITS, request_s=request_timeout_s, keepalive_s=60.0, connections=connections_max),
             self.shutdown,
         )
         self.parking.start()
@@ -127,7 +125,7 @@ class Rest:
 
     path = b"/a"
 
-    def go_on(self, ticket: Ticket | None = None) -> Event | None:
+    def resume(self, ticket: Ticket | None = None) -> Event | None:
         return None
 
 
@@ -260,7 +258,7 @@ def test_answers_that_nobody_takes_are_waited_for(desk: Desk, monkeypatch: pytes
 def known_reply(*, large: bool) -> CachedReply:
     """One that nobody asks for more than whether a file comes with it."""
     anything = cast("Any", object())
-    return CachedReply(b"/k", b"", anything if large else None, closes=False, stored=anything, age_s=0, watch=anything)
+    return CachedReply(b"/k", b"", anything if large else None, False, anything, 0, anything)
 
 
 @pytest.fixture(params=[False, True], ids=["small", "large"])

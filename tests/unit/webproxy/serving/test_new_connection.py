@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from tests.support.handlers import TIMEOUTS, getfile_handler
+from tests.support.handlers import LIMITS, getfile_handler
 from tests.support.http_sockets import OpenFile
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import wait_until
@@ -17,7 +18,7 @@ from webproxy.exchange.getfile_request import GetfileRequest
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.getfile import Wire, request_bytes
 from webproxy.http.messages import RequestHead
-from webproxy.serving.http1_server import Http1Server, HttpLimits
+from webproxy.serving.http1_server import Http1Server
 from webproxy.serving.new_connection import NewConnection, Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
@@ -55,15 +56,14 @@ class Port:
 
     def __init__(self, *, getfile: bool = True, http: bool = True, connections_max: int = 10) -> None:
         self.idle, self.run_queue = IdleConnections(), RunQueue()
-        shutdown = Shutdown()
+        shutdown, limits = Shutdown(), replace(LIMITS, request_s=60.0, connections=connections_max)
         self.parking = ParkingLot(self.run_queue, self.idle, None, shutdown)
         server = Http1Server(
             Echo(),
             self.parking,
             self.idle,
             ResponseHeads(b"gf"),
-            TIMEOUTS,
-            HttpLimits(head_bytes=8192, connections=connections_max, staying=0),
+            limits,
             shutdown,
         )
         self.protocols = Protocols(
@@ -71,8 +71,7 @@ class Port:
             server if http else None,
             self.idle,
             Wire.CRLF,
-            request_timeout_s=60.0,
-            connections_max=connections_max,
+            limits,
         )
 
     def close(self) -> None:

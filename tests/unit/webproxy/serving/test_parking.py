@@ -62,10 +62,9 @@ def is_open(fd: int, inode: int) -> bool:
 
 
 # -- outcomes ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("event", [Event.TURN, Event.WIDTH])
-def test_what_yields_is_queued_at_once(run_queue: RunQueue, parking: ParkingLot, event: Event) -> None:
+def test_what_yields_is_queued_at_once(run_queue: RunQueue, parking: ParkingLot) -> None:
     job = FakeJob(-1)
-    parking.settle(WaitsFor(job, event))
+    parking.settle(WaitsFor(job, Event.TURN))
     assert parking.waiting == 1
     assert run_queue.take_back() is job
 

@@ -11,8 +11,7 @@ from shmchannel.streams.admission import Admission, Ticket
 from tests.support.http_sockets import http_connected
 from tests.support.tcp import at_end
 from webproxy.errors import BodyCutShort, ClientGone
-from webproxy.http.errors import HttpError
-from webproxy.http.messages import RequestHead
+from webproxy.http.messages import HttpError, RequestHead
 from webproxy.transport import sockets
 from webproxy.transport.http1_connection import UNREAD_BYTES_MAX, HttpConnection, RequestBody
 from webproxy.transport.job import Done, Event, WaitsFor
@@ -243,9 +242,9 @@ def test_what_a_log_line_names_it_by() -> None:
 class Body:
     """The rest of an answer."""
 
-    path = b"/body"
+    key = b"/body"
 
-    def go_on(self, ticket: Ticket | None = None) -> Event | None:
+    def resume(self, ticket: Ticket | None = None) -> Event | None:
         return None
 
 
