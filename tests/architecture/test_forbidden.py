@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tomllib
 
-from tests.architecture.tree import ROOT, Module, files, modules, nodes, read, references
+from tests.architecture.tree import PACKAGES, ROOT, Module, files, imports, modules, nodes, read, references
 
 _MACHINE_PATH = re.compile(r"(?<![\w.$}\])])/(?:" + "|".join(("work", "root", "home")) + r")/\w")
 _REGISTRIES = tuple(
@@ -65,6 +65,38 @@ def test_calls_that_bite() -> None:
         if name.endswith(bad)
     ]
     assert found == []
+
+
+def _private_imports(module: Module) -> list[str]:
+    """The names that a module has from another module of ours by reaching for what begins with an underscore."""
+    wanted = [*imports(module.tree), *(name for name, _ in references(module))]
+    return [
+        name
+        for name in wanted
+        if name.partition(".")[0] in PACKAGES
+        and not name.startswith(f"{module.name}.")
+        and any(part.startswith("_") and not part.endswith("__") for part in name.split("."))
+    ]
+
+
+def test_private_names_stay_in_their_module() -> None:
+    """A package is used through its public modules and their public names, also by its neighbours and by scripts."""
+    found = {module.path: _private_imports(module) for module in modules(*PACKAGES, "scripts")}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_reaching_for_a_private_name_is_seen() -> None:
+    """As an import, as an attribute of an imported module, and as a module that is private itself."""
+    text = "from webproxy.http import dates\nfrom webproxy.http.dates import _x\nimport webproxy._y\ndates._z()"
+    seen = _private_imports(Module("webproxy/a.py", "webproxy.a", text, ast.parse(text)))
+    assert {"webproxy.http.dates._x", "webproxy._y", "webproxy.http.dates._z"} <= set(seen)
+
+
+def test_every_package_has_its_layer() -> None:
+    """A package of the daemons and the library that no layer names could import whatever it likes."""
+    contracts = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    closed = {name for contract in contracts if contract.get("exhaustive") for name in contract["containers"]}
+    assert closed == {"shmchannel", "simplecached", "webproxy"}
 
 
 def test_imports_hide_no_name() -> None:
