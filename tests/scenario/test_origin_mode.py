@@ -19,7 +19,7 @@ from webproxy.getfile import Status, request_bytes
 from workloads.origin_stub import Framing, OriginStub, Route
 
 BODY = os.urandom(700_001)
-QUICK = {"WEBPROXY_ORIGIN_STALL_S": "2", "WEBPROXY_ORIGIN_TRIES": "3", "WEBPROXY_LOG_LEVEL": "debug"}
+QUICK = {"WEBPROXY_ORIGIN_BETWEEN_BYTES_TIMEOUT_S": "2", "WEBPROXY_ORIGIN_TRIES": "3", "WEBPROXY_LOG_LEVEL": "debug"}
 NOT_FOUND = Answer(Status.FILE_NOT_FOUND, b"", 0)
 ERROR = Answer(Status.ERROR, b"", 0)
 
@@ -266,7 +266,9 @@ def test_sigterm_does_not_wait_for_a_silent_origin_beyond_the_drain_limit(yard: 
 
 
 def test_clients_that_leave_end_the_fetch(yard: DaemonYard, origin: OriginStub) -> None:
-    proxy = yard.start_proxy("-s", origin.url, "--no-cache", env=QUICK | {"WEBPROXY_ORIGIN_STALL_S": "60"})
+    proxy = yard.start_proxy(
+        "-s", origin.url, "--no-cache", env=QUICK | {"WEBPROXY_ORIGIN_BETWEEN_BYTES_TIMEOUT_S": "60"}
+    )
     route = Route(body=BODY * 20, hold=threading.Event(), hold_at=len(BODY) * 10)
     origin.add("/x", route)
     with connect(proxy.port) as client:

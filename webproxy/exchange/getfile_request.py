@@ -107,13 +107,6 @@ class GetfileRequestHandler:
             request.has_waited = True
             return WaitsFor(request, Event.TICKET)
         ticket = request.take_ticket()
-        try:
-            return self._serve_at_length(request, key, ticket)
-        finally:
-            if ticket is not None:
-                ticket.leave()
-
-    def _serve_at_length(self, request: GetfileRequest, key: bytes, ticket: Ticket | None) -> Outcome:
         stream = ClientStream(request.fd, self._client_limit, self._shutdown)
         try:
             return self._serve(request, stream, key, ticket)
@@ -124,6 +117,9 @@ class GetfileRequestHandler:
             return self._ended(request, "error")
         except (ClientGone, BodyCutShort) as error:
             return self._broken_off(request, error)
+        finally:
+            if ticket is not None:
+                ticket.leave()
 
     def resume(self, request: GetfileRequest, body: BodyTransfer) -> Outcome:
         """Continue a paused response; as serve()."""

@@ -28,7 +28,6 @@ class Framing(Enum):
     NONE = "no body"
     LENGTH = "content-length"
     CHUNKED = "chunked"
-    CLOSE = "until the connection closes"
 
 
 @dataclass(slots=True, unsafe_hash=True)
