@@ -127,7 +127,6 @@ class DirectoryStore(LruStore):
         with self._lock:
             self._visible.clear()
             self._below.clear()
-            self._visible_bytes = 0
         self._resources.close()
 
     def _adopt(self, records: Sequence[Record]) -> None:
@@ -153,8 +152,7 @@ class DirectoryStore(LruStore):
             self._unpin(record)
             raise StoreUnavailable("open", record.path, error.errno or errno.EIO) from error
         if size_bytes == record.size_bytes:
-            file = OpenFile(record, fd, identity=(0, 0, 0, 0), size_bytes=size_bytes, version=record.version)
-            return self._files.keep(file)
+            return self._files.keep(OpenFile(record, fd))
         if fd >= 0:
             os.close(fd)
         self._lose(record)

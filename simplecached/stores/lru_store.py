@@ -41,7 +41,6 @@ class LruStore(ABC):
         self._metadata_lock = threading.Lock()
         self._index: LruIndex[Record] = LruIndex(budget_bytes=budget_bytes, entries_max=entries_max)
         self._visible: dict[bytes, Record] = {}
-        self._visible_bytes = 0
         self._below: dict[bytes, set[Record]] = {}  # the visible ones whose keys have a NUL, by what is before it
         self._writing: set[Record] = set()
         self._leaving: set[Record] = set()  # no longer visible, but their names may not be removed yet
@@ -191,13 +190,11 @@ class LruStore(ABC):
         with self._lock:
             return StoreStats(
                 objects_count=len(self._visible),
-                objects_bytes=self._visible_bytes,
                 pinned_count=self._index.pinned_count - len(self._writing),
                 hits_total=self._hits,
                 misses_total=self._misses,
                 used_bytes=self._index.used_bytes,
                 budget_bytes=self._index.budget_bytes,
-                entries_max=self._index.entries_max,
                 writing_count=len(self._writing),
                 stored_total=self._stored,
                 evicted_total=self._evicted,
@@ -374,7 +371,6 @@ class LruStore(ABC):
     def _show(self, record: Record) -> None:
         """Make an object visible; the lock is held."""
         self._visible[record.key] = record
-        self._visible_bytes += record.size_bytes
         family, has_family, _ = record.key.partition(b"\0")
         if has_family:
             self._below.setdefault(family, set()).add(record)
@@ -382,7 +378,6 @@ class LruStore(ABC):
     def _hide(self, record: Record) -> None:
         """Make it invisible; the lock is held."""
         del self._visible[record.key]
-        self._visible_bytes -= record.size_bytes
         family, has_family, _ = record.key.partition(b"\0")
         if has_family:
             below = self._below[family]

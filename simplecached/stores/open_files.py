@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -19,19 +20,17 @@ K = TypeVar("K", bound="Hashable")
 Identity = tuple[int, int, int, int]
 
 
+@dataclass(slots=True, eq=False)
 class OpenFile(Generic[K]):
-    """One open descriptor with the identity of its file; opened by the caller, closed by OpenFiles."""
+    """One open descriptor; opened by the caller, closed by OpenFiles. The identity says whether the file changed."""
 
-    __slots__ = ("fd", "identity", "kept", "key", "pins", "size_bytes", "version")
-
-    def __init__(self, key: K, fd: int, *, identity: Identity, size_bytes: int, version: int) -> None:
-        self.key = key
-        self.fd = fd
-        self.identity = identity
-        self.size_bytes = size_bytes
-        self.version = version
-        self.pins = 0
-        self.kept = False
+    key: K
+    fd: int
+    identity: Identity = (0, 0, 0, 0)
+    size_bytes: int = 0
+    version: int = 0
+    pins: int = 0
+    kept: bool = False
 
 
 class OpenFiles(Generic[K]):

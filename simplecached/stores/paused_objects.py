@@ -26,44 +26,33 @@ class PausedObjects:
         self._keep_s = keep_s
         self._paused_max = paused_max
         self._lock = threading.Lock()
-        self._objects: dict[tuple[bytes, int], list[tuple[float, StoredObject]]] = {}
-        self._count = 0
+        self._paused: list[tuple[float, bytes, StoredObject]] = []  # until when, key; in order of time
 
     def keep(self, key: bytes, found: StoredObject) -> None:
         """Take over the pin."""
         with self._lock:
-            self._objects.setdefault((key, found.version), []).append((monotonic() + self._keep_s, found))
-            self._count += 1
-            surplus = self._pop(*next(iter(self._objects))) if self._count > self._paused_max else None
+            self._paused.append((monotonic() + self._keep_s, key, found))
+            surplus = self._paused.pop(0) if len(self._paused) > self._paused_max else None
         if surplus is not None:
-            surplus.release()
+            surplus[2].release()
 
     def take(self, key: bytes, version: int) -> StoredObject | None:
         """The pin of an object of exactly that version, or None."""
-        if not self._objects:
-            return None
         with self._lock:
-            return self._pop(key, version)
-
-    def _pop(self, key: bytes, version: int) -> StoredObject | None:
-        waiting = self._objects.get((key, version))
-        if not waiting:
-            return None
-        _, found = waiting.pop(0)
-        self._count -= 1
-        if not waiting:
-            del self._objects[key, version]
-        return found
+            for place, (_, paused_key, found) in enumerate(self._paused):
+                if found.version == version and paused_key == key:
+                    del self._paused[place]
+                    return found
+        return None
 
     def expire(self, now: float) -> int:
         """Release pins that were not resumed until `now` (monotonic seconds); returns how many."""
         with self._lock:
-            late = [name for name, waiting in self._objects.items() for since, _ in waiting if since <= now]
-            expired = [self._pop(key, version) for key, version in late]
-        for found in expired:
-            assert found is not None
+            late = [paused for paused in self._paused if paused[0] <= now]
+            del self._paused[: len(late)]
+        for _, _, found in late:
             found.release()
-        return len(expired)
+        return len(late)
 
     def close(self) -> None:
         """Release all."""

@@ -77,13 +77,11 @@ class StoreStats:
     """If evicted_total grows as fast as stored_total, the budget is too small for the working set."""
 
     objects_count: int
-    objects_bytes: int
     pinned_count: int
     hits_total: int
     misses_total: int
     used_bytes: int
     budget_bytes: int
-    entries_max: int
     writing_count: int
     stored_total: int
     evicted_total: int
