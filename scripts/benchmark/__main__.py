@@ -7,16 +7,16 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from scripts.benchmark import measure, peers
+from scripts.benchmark import measure
 from scripts.benchmark.client_load import ClientLoad
 from scripts.benchmark.http_measure import measure_http
 from scripts.benchmark.http_report import http_as_json, http_as_text
-from scripts.benchmark.load import Group, Load, LoadFailed, NativeLoad
+from scripts.benchmark.load import Load, LoadFailed, NativeLoad
 from scripts.benchmark.measure import FULL, QUICK, Bench, Pace, say
 from scripts.benchmark.native import BuildFailed, build
 from scripts.benchmark.peer_servers import find_server
 from scripts.benchmark.report import Results, as_json, as_markdown, as_text
-from scripts.benchmark.rows import FAIRNESS_ROW, LARGE_ROW, ROWS, SMALL_ROW
+from scripts.benchmark.rows import FAIRNESS_ROW, ROWS
 from scripts.daemons import DaemonFailed, interrupt_on_ending_signals
 
 _EXIT_INTERRUPTED = 130
@@ -43,7 +43,7 @@ def run(bench: Bench) -> Results:
         memory_idle=bench.memory_idle,
         memory_loaded=bench.memory_loaded,
         steps=steps,
-        peers=_measure_peers(bench, nginx),
+        peers=measure.measure_nginx(bench, nginx) if nginx is not None else [],
         peers_missing=[] if nginx is not None else ["nginx"],
     )
 
@@ -51,17 +51,6 @@ def run(bench: Bench) -> Results:
 def _machine() -> str:
     system, python = f"{platform.system()} {platform.release()}", f"Python {platform.python_version()}"
     return f"{os.cpu_count()} processors, {system}, {python}"
-
-
-def _measure_peers(bench: Bench, nginx: str | None) -> list[peers.PeerFigures]:
-    if nginx is None or not isinstance(bench.load, NativeLoad):
-        return []
-    say("nginx")
-    rows = [
-        (row.title, Group(name="all", clients=row.clients, paths=bench.objects.of_size(row.object_bytes)))
-        for row in (SMALL_ROW, LARGE_ROW)
-    ]
-    return peers.measure_nginx(nginx, bench.objects.root, bench.directory, bench.load, rows, bench.pace.round_s)
 
 
 def _getfile_table(directory: str, pace: Pace, form: str) -> str:

@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from scripts.benchmark import rows as table
-from scripts.benchmark.load import Figures, Group, Load
+from scripts.benchmark.load import Figures, Group, Load, NativeLoad
 from scripts.benchmark.memory import PairMemory, pair_memory
-from scripts.benchmark.rows import COMMAND_ROW, FAIRNESS_ROW, LARGE_ROW, FairnessRow, Row, RowResult
+from scripts.benchmark.peer_servers import running_nginx
+from scripts.benchmark.rows import FairnessRow, PeerFigures, Row, RowResult
 from scripts.benchmark.stats import Comparison, compare, rotations
 from scripts.benchmark.steps import ENVIRON, StepTimes, step_times_in
 from scripts.daemons import Pair, PairOptions, running_daemon, running_pair
@@ -43,9 +44,10 @@ class Objects:
     small: tuple[str, ...]
     large: tuple[str, ...]
 
-    def of_size(self, object_bytes: int) -> tuple[str, ...]:
-        """The paths of the objects of one of the two sizes."""
-        return self.small if object_bytes == table.SMALL_BYTES else self.large
+    def group_of(self, row: Row) -> Group:
+        """The clients of a row, which request all objects of its size."""
+        paths = self.small if row.object_bytes == table.SMALL_BYTES else self.large
+        return Group(name="all", clients=row.clients, paths=paths)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,8 +111,7 @@ def make_objects(directory: str) -> Objects:
 
 def measure_row(bench: Bench, row: Row) -> RowResult:
     """Measure our pair, the floor and the C pair in turn, after one checked pass over every object. Blocks."""
-    paths = bench.objects.of_size(row.object_bytes)
-    group = Group(name="all", clients=row.clients, paths=paths)
+    group = bench.objects.group_of(row)
     with ExitStack() as started:
         ports = {
             "ours": started.enter_context(bench.pair(row.segment_bytes, hot_table=row.hot_table)).port,
@@ -119,7 +120,7 @@ def measure_row(bench: Bench, row: Row) -> RowResult:
         if bench.c_pair is not None:
             ports["c_pair"] = started.enter_context(running_c_pair(bench.c_pair, bench, row.segment_bytes))
         for port in ports.values():
-            bench.load.verify(port, paths, bench.objects.map_path)
+            bench.load.verify(port, group.paths, bench.objects.map_path)
             bench.load.run(port, [group], _WARM_UP_S)
         results: dict[str, list[float]] = {name: [] for name in ports}
         for order in rotations(tuple(ports), bench.pace.rounds):
@@ -133,7 +134,7 @@ def measure_row(bench: Bench, row: Row) -> RowResult:
     )
 
 
-def measure_fairness(bench: Bench, row: FairnessRow = FAIRNESS_ROW) -> Comparison:
+def measure_fairness(bench: Bench, row: FairnessRow = table.FAIRNESS_ROW) -> Comparison:
     """The small requests' p99 in milliseconds beside a crowd of large ones (ours) and beside few (other). Blocks.
 
     Without the hot table, whose hits wait for no segment.
@@ -155,16 +156,33 @@ def measure_steps(bench: Bench) -> dict[str, StepTimes | None]:
 
     Without the hot table, whose hits have no such steps.
     """
-    return {row.title: _steps_of(bench, row) for row in (COMMAND_ROW, LARGE_ROW)}
+    return {row.title: _steps_of(bench, row) for row in (table.COMMAND_ROW, table.LARGE_ROW)}
 
 
 def _steps_of(bench: Bench, row: Row) -> StepTimes | None:
-    group = Group(name="all", clients=row.clients, paths=bench.objects.of_size(row.object_bytes))
+    group = bench.objects.group_of(row)
     options = bench.pair_options(row.segment_bytes, (*ENVIRON, _NO_HOT_TABLE))
     with running_pair(options, bench.directory, "gfbench-steps") as pair:
         bench.load.run(pair.port, [group], bench.pace.step_run_s)
         pair.stop()
         return step_times_in(pair.proxy.log_text())
+
+
+def measure_nginx(bench: Bench, program: str) -> list[PeerFigures]:
+    """Measure nginx's static files and its cache (all hits) for two rows, if the load speaks HTTP. Blocks."""
+    load = bench.load
+    if not isinstance(load, NativeLoad):
+        return []
+    say("nginx")
+    results = []
+    with running_nginx(program, bench.objects.root, bench.directory) as ports:
+        for name, port in {"nginx, static files": ports.origin, "nginx, proxy_cache hit": ports.cache}.items():
+            for row in (table.SMALL_ROW, table.LARGE_ROW):
+                group = bench.objects.group_of(row)
+                load.run(port, [group], 0.2, extra=["-H"])  # fills the cache
+                figures = load.run(port, [group], bench.pace.round_s, extra=["-H"])[group.name]
+                results.append(PeerFigures(name=name, row_title=row.title, figures=figures))
+    return results
 
 
 def _figure(figures: Figures, row: Row) -> float:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from scripts.benchmark.memory import NOTE, PairMemory
-from scripts.benchmark.peers import PeerFigures
-from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, RowResult
+from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, PeerFigures, RowResult
 from scripts.benchmark.stats import Comparison
 from scripts.benchmark.steps import StepTimes
 

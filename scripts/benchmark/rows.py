@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from scripts.benchmark.load import Figures
 from scripts.benchmark.stats import Comparison, Target
 
 SMALL_BYTES = 8192
@@ -38,6 +39,15 @@ class RowResult:
     floor: Comparison
     c_pair: Comparison | None
     """None if there is no C compiler."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerFigures:
+    """A peer's figures under the load of a row; over HTTP, with a new connection for each request, as for ours."""
+
+    name: str
+    row_title: str
+    figures: Figures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

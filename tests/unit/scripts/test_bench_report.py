@@ -9,9 +9,8 @@ import pytest
 
 from scripts.benchmark.load import Figures
 from scripts.benchmark.memory import PairMemory, resident_mb
-from scripts.benchmark.peers import PeerFigures
 from scripts.benchmark.report import Results, as_json, as_markdown, as_text
-from scripts.benchmark.rows import ROWS, RowResult
+from scripts.benchmark.rows import ROWS, PeerFigures, RowResult
 from scripts.benchmark.stats import compare
 from scripts.benchmark.steps import step_times_in
 
