@@ -247,26 +247,23 @@ class ObjectLookup:
                     return _UNUSABLE
                 return StoredHit(key, stored, entry.version, None if file is not None else entry.body, file=file)
         offset, length = body_wanted(request)
-        if offset == FACTS_ONLY:
-            facts = self._store.facts(key, Deadline.after(wait_s))
-            if isinstance(facts, Missing):
-                return facts
-            stored = _stored(key, facts.metadata, facts.version, facts.size_bytes, invalidated=facts.invalidated)
-            return _UNUSABLE if stored is None else StoredHit(key, stored, facts.version)
         transfer = self._store.get(key, Deadline.after(wait_s), offset=offset, length=length, metadata_wanted=True)
         if isinstance(transfer, Missing):
             return transfer
         try:
             size_bytes, version, _ = transfer.facts
             stored = _stored(key, transfer.metadata, version, size_bytes, invalidated=transfer.invalidated)
-            if stored is not None:
+            if offset == FACTS_ONLY:
+                transfer.finish()
+            elif stored is not None:
                 return StoredHit(key, stored, version, transfer=transfer, is_part=offset != 0 or length != 0)
-            transfer.cancel_quietly()
+            else:
+                transfer.cancel_quietly()
         except BaseException:
             transfer.close()
             raise
         transfer.close()
-        return _UNUSABLE
+        return _UNUSABLE if stored is None else StoredHit(key, stored, version)
 
 
 def _unless_missing(found: StoredHit | Missing) -> StoredHit | None:

@@ -87,6 +87,17 @@ def test_exception_stays_on_the_line(form: LogForm) -> None:
     assert "test_exception_stays_on_the_line" in line
 
 
+def test_no_query_is_shown_wherever_it_is() -> None:
+    stream = io.StringIO()
+    configure("info", prog="webproxy", form="json", stream=stream)
+    try:
+        raise KeyError("http://h/p?token=secret")
+    except KeyError:
+        log.exception("asked for /p?token=secret", extra={"url": "/p?token=secret"})
+    assert "secret" not in json.dumps({**json_events(stream)[0], "exception": ""})
+    assert "KeyError: 'http://h/p?...'" in json_events(stream)[0]["exception"]
+
+
 def test_facts_cannot_displace_the_head() -> None:
     stream = io.StringIO()
     configure("info", prog="webproxy", form="json", stream=stream)
