@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -213,7 +214,11 @@ def fetch_all(port: int, requests: list[tuple[str, ...]], *, clients: int) -> li
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens on now, and that the kernel gives to nobody who asks for any port or connects."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as range_file:
+        lowest, highest = map(int, range_file.read().split())
+    candidates = [*range(10_000, lowest), *range(highest + 1, 1 << 16)] or [0]
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", secrets.choice(candidates))) as listener:
+            port: int = listener.getsockname()[1]
+            return port
