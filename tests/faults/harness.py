@@ -142,15 +142,16 @@ def assert_forgets(cache: DaemonProcess, pool: str) -> None:
     wait_until(lambda: not maps(cache, pool), what=f"the cache has unmapped {pool}")
 
 
-def assert_ends_well(daemon: DaemonProcess) -> None:
-    """It stops cleanly, with every segment back in its pool and no thread that failed on the way."""
-    assert daemon.stop() == 0, daemon.log_text()
-    failures = [event for event in daemon.events() if "exception" in event]
-    assert not failures, daemon.log_text()
-    stopped = daemon.events("stopped")[-1]
-    assert stopped["unfinished"] == 0
-    assert stopped.get("leased", 0) == 0, stopped
-    assert names.names_of({daemon.pid}) == []
+def assert_ends_well(*daemons: DaemonProcess) -> None:
+    """Each stops cleanly in its turn, with every segment back in its pool and no thread that failed on the way."""
+    for daemon in daemons:
+        assert daemon.stop() == 0, daemon.log_text()
+        failures = [event for event in daemon.events() if "exception" in event]
+        assert not failures, daemon.log_text()
+        stopped = daemon.events("stopped")[-1]
+        assert stopped["unfinished"] == 0
+        assert stopped.get("leased", 0) == 0, stopped
+        assert names.names_of({daemon.pid}) == []
 
 
 def ask_until_dead(daemon: DaemonProcess, ask_once: Callable[[], Reply], content: bytes, tries: int = 20) -> Reply:

@@ -238,8 +238,7 @@ def test_proxy_without_descriptors(prlimit: str, content: Path, yard: DaemonYard
         crowd.pop().close()
     wait_until(lambda: ask(proxy.port, SMALL).is_whole(CONTENT[SMALL]), what="service when the crowd has left")
     assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
-    assert_ends_well(proxy)
-    assert_ends_well(cache)
+    assert_ends_well(proxy, cache)
 
 
 def test_cache_with_few_descriptors_and_many_files(prlimit: str, tmp_path: Path, yard: DaemonYard) -> None:
@@ -270,8 +269,7 @@ def test_a_full_store_is_bypassed(private_mounts: tuple[str, ...], tmp_path: Pat
         assert "No space left" in cache.events("object not stored")[-1]["reason"]
         ask(proxy.port, SMALL)
         wait_until(lambda: _is_hit(proxy, origin), what="what fits is stored all the same")
-        assert_ends_well(proxy)
-        assert_ends_well(cache)
+        assert_ends_well(proxy, cache)
 
 
 def _is_hit(proxy: DaemonProcess, origin: OriginStub) -> bool:

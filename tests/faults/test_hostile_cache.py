@@ -187,7 +187,6 @@ def test_nonsense_in_the_segments(answer: Answer, yard: DaemonYard, tmp_path: Pa
     cache = yard.start_cache(content=content)
     assert_heals(proxy.port)
     wait_until(lambda: len(segments_of(proxy)) == SEGMENTS, what="all segments are there")
-    assert_ends_well(proxy)
-    assert_ends_well(cache)
+    assert_ends_well(proxy, cache)
     stopped = proxy.events("stopped")[-1]
     assert stopped["retired"] > 0

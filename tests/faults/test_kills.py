@@ -117,8 +117,7 @@ def test_proxy_dies_in_a_hit(kill: Kill, yard: DaemonYard, content: Path) -> Non
     assert_swept(proxy)
     assert_serves(successor.port, kill.path)
     assert_forgets(cache, pool)
-    assert_ends_well(successor)
-    assert_ends_well(cache)
+    assert_ends_well(successor, cache)
 
 
 def test_proxy_dies_between_a_retired_segment_and_its_replacement(yard: DaemonYard, content: Path) -> None:
@@ -132,8 +131,7 @@ def test_proxy_dies_between_a_retired_segment_and_its_replacement(yard: DaemonYa
     assert_swept(proxy)
     assert_serves(successor.port, LARGE)
     assert_forgets(cache, pool)
-    assert_ends_well(successor)
-    assert_ends_well(cache)
+    assert_ends_well(successor, cache)
 
 
 @pytest.mark.parametrize("kill", HITS_CACHE, ids=str)
@@ -145,8 +143,7 @@ def test_cache_dies_in_a_hit(kill: Kill, yard: DaemonYard, content: Path) -> Non
     assert names.names_of({cache.pid}) == []
     assert_serves(proxy.port, kill.path)
     assert_pool_whole(proxy)
-    assert_ends_well(proxy)
-    assert_ends_well(successor)
+    assert_ends_well(proxy, successor)
 
 
 def fetched_until_hit(port: int, path: str, origin: OriginStub) -> int:
@@ -174,8 +171,7 @@ def test_proxy_dies_in_a_fill(kill: Kill, yard: DaemonYard, origin: OriginStub) 
     assert fetched >= 1 or kill.point == "proxy.fill_last", "half an object was served from the cache"
     assert_serves(successor.port, kill.path)
     assert_forgets(cache, pool)
-    assert_ends_well(successor)
-    assert_ends_well(cache)
+    assert_ends_well(successor, cache)
 
 
 @pytest.mark.parametrize("kill", FILLS_CACHE, ids=str)
@@ -200,5 +196,4 @@ def test_cache_dies_in_a_fill(kill: Kill, yard: DaemonYard, origin: OriginStub, 
     assert (fetched == 0) == (kill.point == "cache.put_committed"), "what was committed is kept, and nothing else"
     assert_serves(proxy.port, kill.path)
     assert_pool_whole(proxy)
-    assert_ends_well(proxy)
-    assert_ends_well(successor)
+    assert_ends_well(proxy, successor)

@@ -81,8 +81,7 @@ def test_late_cache_in_a_hit(point: str, yard: DaemonYard, content: Path) -> Non
     assert_serves(proxy.port, LARGE)
     assert_serves(proxy.port, SMALL, rounds=10)
     assert len(segments_of(proxy)) == SEGMENTS
-    assert_ends_well(proxy)
-    assert_ends_well(cache)
+    assert_ends_well(proxy, cache)
 
 
 def test_late_cache_with_an_object_half_on_the_hot_hot_table(yard: DaemonYard, content: Path) -> None:
@@ -99,8 +98,7 @@ def test_late_cache_with_an_object_half_on_the_hot_hot_table(yard: DaemonYard, c
     assert_serves(proxy.port, SMALL, rounds=10)
     assert_serves(proxy.port, LARGE)
     assert len(segments_of(proxy)) == SEGMENTS
-    assert_ends_well(proxy)
-    assert_ends_well(cache)
+    assert_ends_well(proxy, cache)
 
 
 @pytest.mark.parametrize("point", CACHE_FILLS)
@@ -115,8 +113,7 @@ def test_late_cache_in_a_fill(point: str, yard: DaemonYard, origin: OriginStub) 
     for path in (SMALL, LARGE):
         wait_until(partial(is_hit, proxy, path, origin), what=f"{path} is in the cache")
         assert_serves(proxy.port, path)
-    assert_ends_well(proxy)
-    assert_ends_well(cache)
+    assert_ends_well(proxy, cache)
 
 
 def test_late_cache_in_a_fill_whose_client_has_left(yard: DaemonYard, origin: OriginStub) -> None:
@@ -129,8 +126,7 @@ def test_late_cache_in_a_fill_whose_client_has_left(yard: DaemonYard, origin: Or
     assert "nothing from" in abandoned["reason"]
     go_on(cache)
     assert_serves(proxy.port, LARGE)
-    assert_ends_well(proxy)
-    assert_ends_well(cache)
+    assert_ends_well(proxy, cache)
 
 
 def is_hit(proxy: DaemonProcess, path: str, origin: OriginStub) -> bool:

@@ -92,8 +92,7 @@ def test_cache_killed_again_and_again(yard: DaemonYard, content: Path) -> None:
             cache = yard.start_cache(content=content)
         load.wait_progress(clients)
     assert_serves(proxy.port, LARGE)
-    assert_ends_well(proxy)
-    assert_ends_well(cache)
+    assert_ends_well(proxy, cache)
 
 
 def test_proxy_killed_again_and_again(yard: DaemonYard, content: Path) -> None:
@@ -114,8 +113,7 @@ def test_proxy_killed_again_and_again(yard: DaemonYard, content: Path) -> None:
     assert_serves(port, LARGE)
     for pool in dead:
         assert_forgets(cache, pool)
-    assert_ends_well(proxy)
-    assert_ends_well(cache)
+    assert_ends_well(proxy, cache)
 
 
 def test_both_die_at_once(yard: DaemonYard, content: Path) -> None:
@@ -135,5 +133,4 @@ def test_both_die_at_once(yard: DaemonYard, content: Path) -> None:
     cache = yard.start_cache(content=content)
     proxy = yard.start_proxy(*POOL_FLAGS)
     assert_serves(proxy.port, LARGE)
-    assert_ends_well(proxy)
-    assert_ends_well(cache)
+    assert_ends_well(proxy, cache)
