@@ -201,19 +201,8 @@ class ChannelClient:
             on_step("lease")
         transfer = IncomingTransfer(lease, sender, self._between_bytes_timeout_s)
         try:
-            command = self._command(
-                sender,
-                CommandKind.GET,
-                key,
-                lease,
-                deadline,
-                abs(offset),
-                length,
-                version,
-                (METADATA_WANTED if metadata_wanted else 0) | (FROM_END if offset < 0 else 0),
-                priority,
-            )
-            self._send(sender, command, deadline)
+            flags = (METADATA_WANTED if metadata_wanted else 0) | (FROM_END if offset < 0 else 0)
+            self._send(sender, lease, deadline, CommandKind.GET, key, priority, flags, abs(offset), length, version)
             if on_step is not None:
                 on_step("queue")
             transfer.begin(deadline, offset, length, preamble_wanted=metadata_wanted)
@@ -293,9 +282,8 @@ class ChannelClient:
             )
             until = None if kind is CommandKind.PUT else deadline
             transfer = OutgoingTransfer(lease, sender, size_bytes, self._between_bytes_timeout_s, self._identity, until)
-            command = self._command(sender, kind, key, lease, taken_by, 0, size_bytes, version, 0, priority)
+            self._send(sender, lease, deadline, kind, key, priority, 0, 0, size_bytes, version, taken_by.expires_ns)
             transfer.begin(ObjectFacts(size_bytes, 0, len(metadata)))
-            self._send(sender, command, deadline)
         except BaseException:
             lease.retire()
             raise
@@ -326,8 +314,7 @@ class ChannelClient:
         sender = self.connect()
         lease = self.pool.lease(deadline, 1)
         with IncomingTransfer(lease, sender, self._between_bytes_timeout_s) as transfer:
-            command = self._command(sender, kind, key, lease, deadline, 0, 0, 0, flags, int(Priority.URGENT))
-            self._send(sender, command, deadline)
+            self._send(sender, lease, deadline, kind, key, int(Priority.URGENT), flags)
             transfer.begin(deadline)
             if transfer.state is STREAMING:
                 raise PeerProtocolError(f"{kind.name} was answered with a body")
@@ -336,10 +323,11 @@ class ChannelClient:
                 raise RequestFailed(f"{kind.name} failed at {sender.describe()}")
             return transfer.facts.version
 
-    def _command(
-        self, sender: MessageSender, kind: CommandKind, key: bytes, lease: Lease, deadline: Deadline,
-        offset: int, length: int, version: int, flags: int, priority: int,
-    ) -> Command:  # fmt: skip
+    def _send(
+        self, sender: MessageSender, lease: Lease, deadline: Deadline, kind: CommandKind, key: bytes, priority: int,
+        flags: int, offset: int = 0, length: int = 0, version: int = 0, expires_ns: int = 0,
+    ) -> None:  # fmt: skip
+        """Send a command with the segments of a lease; it expires with the deadline, or at a time of its own."""
         for segment in lease.segments:
             if segment.checked_for is not sender:  # one comparison for each; the previous cache may have been faulty
                 segment.check_at_rest(sender)
@@ -348,12 +336,9 @@ class ChannelClient:
         if faults.ARMED:
             faults.reach("proxy.leased")
         trace_id = self._trace_prefix + request_id.to_bytes(8, "little")
-        return Command(
-            kind, key, refs, deadline.expires_ns, offset, length, version, flags, priority, request_id, trace_id
-        )
-
-    def _send(self, sender: MessageSender, command: Command, deadline: Deadline) -> None:
-        sender.send(encode(command), command.priority, deadline)
+        expires_ns = expires_ns or deadline.expires_ns
+        command = Command(kind, key, refs, expires_ns, offset, length, version, flags, priority, request_id, trace_id)
+        sender.send(encode(command), priority, deadline)
         if faults.ARMED:
             faults.reach("proxy.sent")
 
