@@ -216,7 +216,7 @@ class HttpRequestHandler:
         return context.answer(status, text, "refused" if status < 500 else "error")
 
     def _purge(self, context: RequestContext) -> RequestOutcome:
-        """Remove everything stored for the URL, with all variants; with `X-Purge: soft` mark it stale instead."""
+        """Remove everything stored for the URL, with all variants; with `X-Purge: soft` invalidate it instead."""
         address = peer_address(context.connection.fd)
         if address is None or not any(address in network for network in self._policy.purge_networks):
             return self._refuse(context, 405, "PURGE not allowed from here")
