@@ -61,7 +61,7 @@ def test_7_6_2_other_methods_are_not_counted() -> None:
 def test_7_6_3_via_has_the_version_that_was_received(version: tuple[int, int]) -> None:
     assert OURS.member(version) == b"%d.%d us (0123)" % version
     answer = OriginResponse(status=200, fields=fields(), length=0, http_version=b"%d.%d" % version)
-    head = ResponseHeads(b"us").forwarded(answer, STAYS, b"us", b"Content-Length: 0\r\n", b"x")
+    head = ResponseHeads(b"us").forwarded(answer, STAYS, b"us", b"Content-Length: 0\r\n", 0.0)
     assert b"\r\nVia: %d.%d us\r\n" % version in head
 
 

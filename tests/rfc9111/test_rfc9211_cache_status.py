@@ -48,7 +48,7 @@ def test_the_time_that_is_left_of_a_hit(seconds: float, ttl: int) -> None:
 
 def test_every_cache_on_the_way_has_its_member_the_nearest_to_the_origin_first() -> None:
     answer = OriginResponse(status=200, fields=fields(b"Cache-Status: far; hit", b"A: b"), length=0)
-    head = REPLIES.forwarded(answer, STAYS, REPLIES.status(fwd=b"uri-miss"), b"Content-Length: 0\r\n", b"x")
+    head = REPLIES.forwarded(answer, STAYS, REPLIES.status(fwd=b"uri-miss"), b"Content-Length: 0\r\n", NOW)
     assert said(head) == [b"far; hit", b"us; fwd=uri-miss"]
     stored = kept(b"Cache-Control: max-age=60", DATE, ETAG, b"Cache-Status: far; hit")
     assert said(REPLIES.hit(stored, 0, STAYS)) == [b"far; hit", b"us; hit; ttl=60"]
@@ -63,6 +63,6 @@ def test_what_is_made_of_a_stored_response_has_it_too() -> None:
 
 
 def test_answers_of_our_own_have_none_but_about_what_is_stored() -> None:
-    assert said(REPLIES.error(502, STAYS, NOW, "no answer")) == []
-    assert said(REPLIES.options(STAYS, NOW)) == []
-    assert said(REPLIES.not_stored(504, STAYS, NOW, "x", b"uri-miss", with_body=True)) == [b"us; detail=uri-miss"]
+    assert said(REPLIES.local(502, STAYS, NOW, "no answer")) == []
+    lacking = b"Cache-Status: %s\r\n" % REPLIES.status(detail=b"uri-miss")
+    assert said(REPLIES.local(504, STAYS, NOW, "x", lacking)) == [b"us; detail=uri-miss"]
