@@ -1,23 +1,30 @@
-"""A sink that remembers what an origin client gives it, and limits for tests."""
+"""A sink that remembers what a driver of origin transfers gives it, and a client that waits for transfers."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+from tests.support.waiting import WATCHDOG_S
+from webproxy.errors import FetchAborted
 from webproxy.http.fields import Fields
-from webproxy.origin.client import OriginClient, Sink
+from webproxy.origin.driver import OriginDriver, Transfer
 from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 
 
-class CollectingSink(Sink):
-    """Takes every body unless `wanted` says no; `leave` set means that nobody is waiting."""
+class CollectingSink:
+    """Takes every body unless `wanted` says no."""
 
     def __init__(self, *, wanted: bool = True, break_with: Exception | None = None) -> None:
         self.interims: list[tuple[int, Fields]] = []
         self.responses: list[OriginResponse] = []
         self.body = b""
-        self.leave = threading.Event()
+        self.transfer: Transfer | None = None
+        self.outcome: OriginResponse | Exception | None = None
+        self.has_ended = threading.Event()
         self._wanted = wanted
         self.break_with = break_with
 
@@ -30,42 +37,73 @@ class CollectingSink(Sink):
         self.responses.append(response)
         return self._wanted
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> bool:
         """Note the bytes, or break."""
         if self.break_with is not None:
             raise self.break_with
         self.body += data
+        return True
 
-    def idle(self) -> bool:
-        """True once `leave` is set."""
-        return self.leave.is_set()
+    def tick(self) -> None:
+        """As Sink.tick()."""
+
+    def ended(self, outcome: OriginResponse | Exception) -> None:
+        """Note the end."""
+        self.outcome = outcome
+        self.has_ended.set()
+
+    def leave(self) -> None:
+        """Nobody waits for it any longer."""
+        assert self.transfer is not None
+        self.transfer.cancel(FetchAborted("no reader left"))
+
+    def wait(self) -> OriginResponse:
+        """The head, once all of the response has come; raises what it ended with."""
+        assert self.has_ended.wait(WATCHDOG_S)
+        outcome, self.outcome = self.outcome, None
+        self.has_ended.clear()
+        if isinstance(outcome, Exception):
+            try:
+                raise outcome
+            finally:
+                del outcome
+        assert outcome is not None
+        return outcome
 
 
-class LimitedClient(OriginClient):
-    """With limits for requests that bring none."""
+class WaitingClient:
+    """Asks origins and waits for their answers."""
 
-    def __init__(self, limits: OriginLimits) -> None:
-        super().__init__()
-        self._own_limits = limits
+    def __init__(self, driver: OriginDriver, limits: OriginLimits) -> None:
+        self.driver = driver
+        self._limits = limits
 
-    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits | None = None) -> OriginResponse:
-        """As OriginClient.fetch()."""
-        return super().fetch(request, sink, limits or self._own_limits)
+    def begin(self, request: OriginRequest, sink: CollectingSink, limits: OriginLimits | None = None) -> Transfer:
+        """A transfer under way."""
+        sink.transfer = self.driver.transfer(request, sink, limits or self._limits)
+        sink.transfer.begin()
+        return sink.transfer
+
+    def fetch(self, request: OriginRequest, sink: CollectingSink, limits: OriginLimits | None = None) -> OriginResponse:
+        """The head, once all of the response has come; raises what the transfer ended with."""
+        self.begin(request, sink, limits)
+        try:
+            return sink.wait()
+        finally:
+            sink.transfer = None
 
 
-def origin_client(
-    *,
-    connect_s: float = 5.0,
-    between_bytes_timeout_s: float = 20.0,
-    redirects: int = 5,
-    object_bytes_max: int = 1 << 30,
-) -> LimitedClient:
-    """A client with limits that no honest answer of a test reaches."""
-    return LimitedClient(
-        OriginLimits(
-            connect_s=connect_s,
-            between_bytes_timeout_s=between_bytes_timeout_s,
-            redirects=redirects,
-            object_bytes_max=object_bytes_max,
-        )
-    )
+@contextmanager
+def running_driver() -> Iterator[OriginDriver]:
+    """A driver that runs."""
+    driver = OriginDriver()
+    driver.start()
+    try:
+        yield driver
+    finally:
+        driver.close()
+
+
+def limits(**settings: Any) -> OriginLimits:
+    """Limits that no honest answer of a test reaches."""
+    return OriginLimits(**({"between_bytes_timeout_s": 20.0, "object_bytes_max": 1 << 30} | settings))

@@ -16,14 +16,14 @@ from webproxy.exchange.deliver_stored import StoredDelivery
 from webproxy.exchange.fast_path import FastPath
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import Answers, HttpRequestHandler, Policy
-from webproxy.exchange.pass_through import PassThrough
+from webproxy.exchange.pass_through import PassThrough, SpoolLimits
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.http_fetch import HttpFetches
 from webproxy.fetch.partial_response import PartialStore
 from webproxy.fetch.plan import FetchMeans
 from webproxy.fetch.table import FetchTable
-from webproxy.origin.client import OriginClient
+from webproxy.origin.driver import OriginDriver
 from webproxy.origin.routing import OriginTable
 from webproxy.origin.via import Via
 from webproxy.serving.acceptor import Acceptor, WorkerDemand, open_listener
@@ -65,6 +65,8 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     demand = WorkerDemand(run_queue, listener, idle, idle_workers)
     resources.callback(demand.close)
     store: Store = NoStore() if cache is None else cache
+    driver = OriginDriver()
+    resources.callback(driver.close)
     table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
     heads = ResponseHeads(config.cache_status_name.encode())
     limits = ConnectionLimits(
@@ -76,7 +78,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         staying=config.worker_threads - 1,
     )
     origins = config.origin_table(own=_own_authorities(*address))
-    getfile, http = _handlers(config, origins, store, table, demand, heads, limits.client, shutdown, breakdown)
+    getfile, http = _handlers(config, origins, store, driver, table, demand, heads, limits.client, shutdown, breakdown)
     server = Http1Server(http, parking, idle, heads, limits, shutdown)
     protocols = Protocols(
         getfile if Protocol.GETFILE in config.protocols else None,
@@ -93,6 +95,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         swept=swept,
         cache=cache,
         store=store,
+        driver=driver,
         table=table,
         getfile=getfile,
         http=http,
@@ -127,6 +130,7 @@ def _handlers(
     config: ProxyConfig,
     origins: OriginTable,
     store: Store,
+    driver: OriginDriver,
     table: FetchTable,
     demand: WorkerDemand,
     heads: ResponseHeads,
@@ -145,7 +149,7 @@ def _handlers(
     updates = CacheUpdater(store, lookup, table)
     fills = Fills(store)
     means = FetchMeans(
-        origin=OriginClient(),
+        origin=driver,
         via=Via(config.cache_status_name.encode(), secrets.token_hex(8).encode()),
         options=policy.caching,
         fills=fills,
@@ -170,7 +174,13 @@ def _handlers(
     answers = Answers(
         FastPath(source, origins, heads, shutdown),
         StoredDelivery(source),
-        PassThrough(means.origin, means.via, updates, body_timeout_s=config.request_timeout_s),
+        PassThrough(
+            driver,
+            means.via,
+            updates,
+            SpoolLimits(directory=config.spool_directory, window_bytes=config.spool_window_bytes),
+            body_timeout_s=config.request_timeout_s,
+        ),
     )
     return getfile, HttpRequestHandler(heads, lookup, updates, origins, fetches, answers, policy, shutdown)
 

@@ -18,6 +18,7 @@ from webproxy.daemon.config import ProxyConfig
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import HttpRequestHandler
 from webproxy.fetch.table import FetchTable
+from webproxy.origin.driver import OriginDriver
 from webproxy.serving.acceptor import Acceptor
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import ParkingLot
@@ -39,6 +40,7 @@ class ProxyService:
     """The number of names of dead processes removed."""
     cache: CacheClient | None
     store: Store
+    driver: OriginDriver
     table: FetchTable
     getfile: GetfileRequestHandler
     http: HttpRequestHandler
@@ -74,6 +76,7 @@ class ProxyService:
     def start(self) -> None:
         """Accept connections and serve them."""
         self.parking.start()
+        self.driver.start()
         self._workers.start()
         host, port = self.address
         pool = {} if self.cache is None else {"pool": self.cache.pool.name}
@@ -108,8 +111,7 @@ class ProxyService:
         deadline = Deadline(drain.expires_ns)
         stuck = self._workers.join(deadline, interrupted=drain.interrupted)
         unfinished = stuck + self.parking.waiting
-        self.table.stop()
-        self.table.join(deadline.slice(1.0))
+        self.table.stop(deadline.slice(1.0))
         if stuck:
             self.shutdown.stopping = True
         log.info("stopped", extra={"unfinished": unfinished, **self._counted()})

@@ -10,30 +10,9 @@ from webproxy.caching.validators import Condition
 from webproxy.errors import BodyCutShort
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.response_heads import body_framing
+from webproxy.exchange.spooled_body import send_body, send_data, send_spooled
 from webproxy.fetch.spool import Head, SpoolReader
-from webproxy.http.chunked import CHUNK_END, LAST_CHUNK, chunk_head
-from webproxy.transport.client_stream import ClientStream
-from webproxy.transport.job import RequestOutcome
-
-
-def send_spooled(stream: ClientStream, reader: SpoolReader, end: int | None) -> None:
-    """Send a body as it arrives, up to `end` or, if its length is unknown, to its end.
-
-    Raises:
-        ClientGone, BodyCutShort: the connection is unusable, or the body ended early.
-    """
-    while end is None or reader.position < end:
-        available = reader.wait_available()
-        if available <= 0:
-            if end is None:
-                return
-            raise BodyCutShort("the origin's body ended before its length")
-        wanted = available if end is None else min(available, end - reader.position)
-        sent = stream.send_file(reader.fd, reader.position, wanted)
-        if sent:
-            reader.advance(sent)
-        else:
-            stream.wait_writable()
+from webproxy.transport.job import RequestOutcome, Steps
 
 
 def send_fetched(
@@ -44,7 +23,7 @@ def send_fetched(
     condition: Condition,
     *,
     collapsed: bool,
-) -> RequestOutcome:
+) -> Steps[RequestOutcome]:
     """Stream a response of the origin as it arrives; the origin was asked without the request's conditions.
 
     Raises:
@@ -59,33 +38,23 @@ def send_fetched(
         key=context.key_to_tell,
         detail=answer.detail or None,
     )
-    if response.status == 200 and _send_part(
-        context, reader, answer, status, is_known=condition is Condition.NOT_MODIFIED
-    ):
-        return context.ended("fetched")
+    if response.status == 200:
+        is_known = condition is Condition.NOT_MODIFIED
+        if (yield from _send_part(context, reader, answer, status, is_known=is_known)):
+            return context.ended("fetched")
     if collapsed:  # fields for the first client alone, withheld from the stored response, are withheld here too
         fields = answer.stored.fields.with_line(b"Age", b"%d" % answer.stored.initial_age_s)
         response = replace(response, fields=fields)
     framing, context.said = body_framing(request, response, context.said)
-    stream.send_header(context.heads.forwarded(response, context.said, status, framing, context.now))
-    if framing.startswith(b"Transfer"):
-        while (available := reader.wait_available()) > 0:
-            end = reader.position + available
-            stream.send_header(chunk_head(available))
-            send_spooled(stream, reader, end)
-            stream.send_all(CHUNK_END)
-        stream.send_all(LAST_CHUNK)
-        return context.ended("fetched")
-    try:
-        send_spooled(stream, reader, response.length)
-    except BodyCutShort:
-        if response.length is None:  # only the end of the connection ends the body: it must not look complete
-            stream.reset()
-        raise
+    head = context.heads.forwarded(response, context.said, status, framing, context.now)
+    yield from send_data(stream, head, more=True)
+    yield from send_body(stream, reader, framing, response.length)
     return context.ended("fetched")
 
 
-def _send_part(context: RequestContext, reader: SpoolReader, answer: Head, status: bytes, *, is_known: bool) -> bool:
+def _send_part(
+    context: RequestContext, reader: SpoolReader, answer: Head, status: bytes, *, is_known: bool
+) -> Steps[bool]:
     """Apply the request's conditions and range to a 200; False if all of it must be sent.
 
     The origin was asked without them, so it sends the whole. `is_known`: the client has it already.
@@ -94,18 +63,21 @@ def _send_part(context: RequestContext, reader: SpoolReader, answer: Head, statu
     age_s = stored.initial_age_s
     ranges = WHOLE if answer.response.length is None else answer_range(context.request, stored, context.now)
     if is_known:
-        stream.send_all(heads.not_modified(stored, age_s, said, status))
+        yield from send_data(stream, heads.not_modified(stored, age_s, said, status))
     elif ranges.kind is RangeKind.UNSATISFIABLE:
-        stream.send_all(heads.unsatisfiable(stored, age_s, said, status, context.now))
+        yield from send_data(stream, heads.unsatisfiable(stored, age_s, said, status, context.now))
     elif ranges.kind is RangeKind.ONE:
         first, end = ranges.ranges[0]
-        stream.send_header(heads.part(stored, age_s, said, status, first, end))
+        yield from send_data(stream, heads.part(stored, age_s, said, status, first, end), more=True)
         while reader.position < first:  # the fetch need not wait for a reader that skips
-            available = reader.wait_available()
-            if available <= 0:
+            available = reader.available()
+            if available is None:
+                yield reader
+            elif available > 0:
+                reader.advance(min(available, first - reader.position))
+            else:
                 raise BodyCutShort("the origin's body ended before its length")
-            reader.advance(min(available, first - reader.position))
-        send_spooled(stream, reader, end)
+        yield from send_spooled(stream, reader, end)
     else:
         return False
     if answer.is_stored:  # the client has what it wanted; the rest is fetched for the cache

@@ -15,14 +15,16 @@ left before an origin is waited for or the worker is given up.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Generator
 from time import monotonic
+from typing import TypeAlias, TypeVar
 
 from shmchannel.deadline import Deadline
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
 from webproxy.exchange.body_transfer import BodySource, BodyTransfer, begin_body
-from webproxy.exchange.deliver_fetched import send_spooled
+from webproxy.exchange.spooled_body import send_data, send_spooled
 from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.spool import BodyFound, BodyMissing, SpoolReader
 from webproxy.getfile import Status, Wire, ok_header, refusal
@@ -33,13 +35,17 @@ from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream, RateLimit, Shutdown
-from webproxy.transport.job import Done, Event, Outcome, WaitsFor
+from webproxy.transport.job import Done, Event, Outcome, Steps, WaitsFor
+
+Answering: TypeAlias = Outcome | Steps[str]
+"""An answer that is complete or can be resumed, or one that waits for a fetch."""
+_Answering = TypeVar("_Answering", bound=Answering)
 
 
 class GetfileRequest:
     """A job: one getfile request, which ends its connection."""
 
-    __slots__ = ("_handler", "fd", "has_waited", "path", "paused", "ticket")
+    __slots__ = ("_handler", "_stream", "fd", "has_left", "has_waited", "path", "paused", "ticket")
 
     def __init__(self, handler: GetfileRequestHandler, fd: int, path: bytes) -> None:
         self._handler = handler
@@ -48,14 +54,17 @@ class GetfileRequest:
         self.ticket: Ticket | None = None
         self.has_waited = False
         """It has waited for a ticket, usually successfully, and does not wait a second time."""
-        self.paused: BodyTransfer | None = None
+        self.paused: BodyTransfer | Steps[str] | None = None
         """The rest of its response, while it waits."""
+        self.has_left = False
+        self._stream: ClientStream | None = None
 
     @property
     def stream(self) -> ClientStream:
-        """The client of a request whose response has begun."""
-        assert self.paused is not None
-        return self.paused.stream
+        """The client; most requests are answered without one."""
+        if self._stream is None:
+            self._stream = self._handler.stream_to(self.fd)
+        return self._stream
 
     def run(self) -> Outcome:
         """Answer it, or continue the response."""
@@ -96,6 +105,10 @@ class GetfileRequestHandler:
         self.outcomes = Outcomes()
         self.failures = RequestFailures()
 
+    def stream_to(self, fd: int) -> ClientStream:
+        """A stream to a client of getfile."""
+        return ClientStream(fd, self._client_limit, self._shutdown)
+
     def serve(self, request: GetfileRequest) -> Outcome:
         """Answer one request; never raises for failures of client, cache or origin."""
         key = normalised_path(request.path)
@@ -107,27 +120,50 @@ class GetfileRequestHandler:
             request.has_waited = True
             return WaitsFor(request, Event.TICKET)
         ticket = request.take_ticket()
-        stream = ClientStream(request.fd, self._client_limit, self._shutdown)
         try:
-            return self._serve(request, stream, key, ticket)
-        except (CacheUnavailable, OriginError, Overloaded) as error:
-            self.failures.note(request.path, error)
-            with contextlib.suppress(ClientGone):
-                stream.send_all(refusal(Status.ERROR, self._wire))
-            return self._ended(request, "error")
-        except (ClientGone, BodyCutShort) as error:
-            return self._broken_off(request, error)
+            answering = self._failing_clearly(request, lambda: self._serve(request, request.stream, key, ticket))
         finally:
             if ticket is not None:
                 ticket.leave()
+        return self._take_step(request, answering) if isinstance(answering, Generator) else answering
 
-    def resume(self, request: GetfileRequest, body: BodyTransfer) -> Outcome:
+    def resume(self, request: GetfileRequest, rest: BodyTransfer | Steps[str]) -> Outcome:
         """Continue a paused response; as serve()."""
+        if not isinstance(rest, BodyTransfer):
+            return self._take_step(request, rest)
         try:
-            event = body.resume(request.take_ticket())
+            event = rest.resume(request.take_ticket())
         except (ClientGone, BodyCutShort) as error:
             return self._broken_off(request, error)
-        return self._sent(request, None if event is None else (body, event))
+        return self._sent(request, None if event is None else (rest, event))
+
+    def _take_step(self, request: GetfileRequest, steps: Steps[str]) -> Outcome:
+        """Continue a response in steps until it must wait again."""
+
+        def step() -> Outcome:
+            if request.has_left:
+                steps.close()
+                raise ClientGone("left while it waited")
+            try:
+                wait = next(steps)
+            except StopIteration as end:
+                return self._ended(request, end.value)
+            request.paused = steps
+            return WaitsFor(request, wait)
+
+        return self._failing_clearly(request, step)
+
+    def _failing_clearly(self, request: GetfileRequest, serve: Callable[[], _Answering]) -> _Answering | Outcome:
+        """Call it; a failure of client, cache or origin becomes the answer."""
+        try:
+            return serve()
+        except (CacheUnavailable, OriginError, Overloaded) as error:
+            self.failures.note(request.path, error)
+            with contextlib.suppress(ClientGone):
+                request.stream.send_some(refusal(Status.ERROR, self._wire))
+            return self._ended(request, "error")
+        except (ClientGone, BodyCutShort) as error:
+            return self._broken_off(request, error)
 
     def _ended(self, request: GetfileRequest, result: str) -> Outcome:
         """The client has received its response, or receives no more of it."""
@@ -138,7 +174,7 @@ class GetfileRequestHandler:
         self.outcomes.note_broken_off(request.path, error)
         return Done(request)
 
-    def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Outcome:
+    def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Answering:
         asked_at = monotonic()
         try:
             outcome = self._look_up(request, stream, key, ticket)
@@ -154,7 +190,7 @@ class GetfileRequestHandler:
         reader = self._fetches.open(key, asked_at)
         if reader is None:  # filled since: the cache has it now
             return self._serve(request, stream, key, ticket)
-        return self._ended(request, self._answer_from_origin(stream, reader))
+        return self._answer_from_origin(stream, reader)
 
     def _answer_from_hot_table(self, fd: int, body: bytes) -> str:
         """Send a small hit, nearly always with one call: it fits a socket's buffer."""
@@ -223,15 +259,15 @@ class GetfileRequestHandler:
         return WaitsFor(request, event)
 
     # -- from the origin -----------------------------------------------------------------------------------------
-    def _answer_from_origin(self, stream: ClientStream, reader: SpoolReader) -> str:
+    def _answer_from_origin(self, stream: ClientStream, reader: SpoolReader) -> Steps[str]:
         try:
-            answer = reader.wait_answer()
-            if isinstance(answer, BodyMissing):
-                stream.send_all(refusal(Status.FILE_NOT_FOUND, self._wire))
-                return "not found"
-            assert isinstance(answer, BodyFound)
-            stream.send_header(ok_header(answer.length, self._wire))
-            send_spooled(stream, reader, answer.length)
+            while not isinstance(answer := reader.news(), BodyFound):
+                if isinstance(answer, BodyMissing):
+                    yield from send_data(stream, refusal(Status.FILE_NOT_FOUND, self._wire))
+                    return "not found"
+                yield reader
+            yield from send_data(stream, ok_header(answer.length, self._wire), more=True)
+            yield from send_spooled(stream, reader, answer.length)
             return "fetched"
         finally:
             reader.close()

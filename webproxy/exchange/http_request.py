@@ -27,9 +27,10 @@ undone on the way out.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Generator
 from dataclasses import replace
 from time import monotonic, time
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from webproxy.caching.decision import Action, Decision, decide, stale_allowed_on_error
 from webproxy.caching.options import CachingOptions
@@ -46,12 +47,14 @@ from webproxy.errors import (
     OriginTimeout,
     Overloaded,
 )
+from webproxy.exchange.body_transfer import BodyTransfer
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.deliver_fetched import send_fetched
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
 from webproxy.exchange.fast_path import CachedReply, FastPath, MemoizedRequest
-from webproxy.exchange.pass_through import PassThrough, send_interim
+from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.response_heads import ResponseHeads, connection_for
+from webproxy.exchange.spooled_body import send_interim
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.spool import Head, Interim, SpoolReader, Validated
 from webproxy.http.messages import Framing, HttpError, RequestHead, ResponseHead
@@ -63,8 +66,8 @@ from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.transport.client_stream import Shutdown
-from webproxy.transport.http1_connection import HttpConnection, PausedBody
-from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome, WaitsFor
+from webproxy.transport.http1_connection import HttpConnection, PausedAnswer
+from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome, Steps, WaitsFor
 from webproxy.transport.sockets import peer_address
 
 _NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
@@ -82,6 +85,8 @@ STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
 }
 """The status for each failure before anything has been sent, and its text; without one the error's own."""
 _TOLD: tuple[type[Exception], ...] = (HttpError, *STATUS_OF_ERROR)
+Answering: TypeAlias = RequestOutcome | Steps[RequestOutcome]
+"""An answer that is complete or can be resumed, or one that has to wait."""
 
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -105,6 +110,18 @@ class Answers(NamedTuple):
     fast_path: FastPath
     stored: StoredDelivery
     passing: PassThrough
+
+
+class UnfinishedAnswer(NamedTuple):
+    """An answer that waits for a fetch, or for its client."""
+
+    context: RequestContext
+    steps: Steps[RequestOutcome]
+
+    @property
+    def key(self) -> bytes:
+        """Its name in log lines."""
+        return self.context.request.target
 
 
 class HttpRequestHandler:
@@ -149,26 +166,27 @@ class HttpRequestHandler:
                 return self._send_cached(connection, request, reply)
             context = RequestContext(connection, request, said, time(), self._heads)
             try:
-                outcome = self._route(context)
+                answering = self._route(context)
             except _TOLD as error:
-                outcome = self._failed(context, error)
+                answering = self._failed(context, error)
         except (ClientGone, BodyCutShort) as error:
             return self._broken_off(connection, request.target, error)
-        if isinstance(outcome, WaitsFor):
-            return outcome
-        self.outcomes.note(context.result)
-        has_body = request.framing is not Framing.NONE
-        return Done(connection) if has_body and outcome is KEEP_ALIVE and not connection.skip_body() else outcome
+        if isinstance(answering, Generator):
+            return self._take_step(UnfinishedAnswer(context, self._guarded(context, answering)))
+        return self._ended(context, answering)
 
-    def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
+    def resume(self, connection: HttpConnection, answer: PausedAnswer) -> RequestOutcome:
         """Continue the paused response of a connection; as serve()."""
         connection.paused = None
+        if isinstance(answer, UnfinishedAnswer):
+            return self._take_step(answer)
+        assert isinstance(answer, BodyTransfer)
         try:
-            event = body.resume(connection.take_ticket())
+            event = answer.resume(connection.take_ticket())
         except (ClientGone, BodyCutShort) as error:
-            return self._broken_off(connection, body.key, error)
+            return self._broken_off(connection, answer.key, error)
         if event is not None:
-            return connection.pause(body, event, is_last=connection.is_last)
+            return connection.pause(answer, event, is_last=connection.is_last)
         self.outcomes.note("hit")
         return Done(connection) if connection.is_last else KEEP_ALIVE
 
@@ -176,6 +194,43 @@ class HttpRequestHandler:
         outcome = self.fast_path.send(connection, request, reply)
         if not isinstance(outcome, WaitsFor):
             self.outcomes.note("hit")
+        return outcome
+
+    def _take_step(self, answer: UnfinishedAnswer) -> RequestOutcome:
+        """Continue an answer in steps until it must wait again."""
+        context, steps = answer
+        connection = context.connection
+        try:
+            if connection.has_left:
+                steps.close()
+                raise ClientGone("left while it waited")
+            wait = next(steps)
+        except StopIteration as end:
+            return self._ended(context, end.value)
+        except (ClientGone, BodyCutShort) as error:
+            return self._broken_off(connection, answer.key, error)
+        return connection.pause(answer, wait, is_last=context.said.closes)
+
+    def _guarded(self, context: RequestContext, answering: Answering) -> Steps[RequestOutcome]:
+        """The answer; its failures are told like those of one without steps."""
+        try:
+            while isinstance(answering, Generator):
+                try:
+                    answering = yield from answering
+                except ObjectGone:
+                    answering = self._again(context)
+        except _TOLD as error:
+            return self._failed(context, error)
+        return answering
+
+    def _ended(self, context: RequestContext, outcome: RequestOutcome) -> RequestOutcome:
+        if isinstance(outcome, WaitsFor):
+            return outcome
+        if context.result:
+            self.outcomes.note(context.result)
+            context.result = ""
+        if outcome is KEEP_ALIVE and not context.connection.parser.body_complete:
+            return self._take_step(UnfinishedAnswer(context, _skip_body(context.connection)))
         return outcome
 
     def _failed(self, context: RequestContext, error: Exception) -> RequestOutcome:
@@ -192,7 +247,7 @@ class HttpRequestHandler:
         return Done(connection)
 
     # -- what is asked for ---------------------------------------------------------------------------------------
-    def _route(self, context: RequestContext) -> RequestOutcome:
+    def _route(self, context: RequestContext) -> Answering:
         request = context.request
         if request.method in _NOT_PASSED:
             return self._refuse(context, 501, f"{request.method.decode()} is not supported")
@@ -227,14 +282,18 @@ class HttpRequestHandler:
         count = self._updates.purge(key, soft=soft) if len(key) <= KEY_BYTES_MAX else 0
         return context.answer(200, f"{count} objects {'marked stale' if soft else 'removed'}", "purged")
 
-    def _from_cache(self, context: RequestContext) -> RequestOutcome:
+    def _from_cache(self, context: RequestContext) -> Answering:
         context.lookups += 1
         try:
             return self._decide(context)
         except ObjectGone:
-            return self._from_cache(context) if context.lookups < LOOKUPS_MAX else self._pass(context, b"miss")
+            return self._again(context)
 
-    def _decide(self, context: RequestContext) -> RequestOutcome:
+    def _again(self, context: RequestContext) -> Answering:
+        """What was found is gone."""
+        return self._from_cache(context) if context.lookups < LOOKUPS_MAX else self._pass(context, b"miss")
+
+    def _decide(self, context: RequestContext) -> Answering:
         asked_at = monotonic()
         lookup = self._look_up(context)
         found = lookup.found
@@ -286,7 +345,7 @@ class HttpRequestHandler:
 
     def _send_stored(
         self, context: RequestContext, found: StoredHit, age_s: int, status: bytes | None, result: str
-    ) -> RequestOutcome:
+    ) -> Answering:
         condition = evaluate_conditions(context.request, found.stored, context.now)
         if condition is Condition.ASK_ORIGIN and context.target.rule is not None:
             found.cancel_quietly()
@@ -303,29 +362,33 @@ class HttpRequestHandler:
         asked_at: float,
         *,
         bypass: bool = False,
-    ) -> RequestOutcome:
+    ) -> Steps[RequestOutcome]:
         opened = self._fetches.open(wanted, asked_at, bypass=bypass)
         if opened is None:  # filled since: the cache has it now
-            return self._from_cache(context)
+            return (yield from _in_steps(self._from_cache(context)))
         reader, collapsed = opened
         try:
             try:
-                while isinstance(answer := reader.wait_news(), Interim):
-                    send_interim(context.connection.stream, context.request, answer.status, answer.fields)
+                while (answer := reader.news()) is None or isinstance(answer, Interim):
+                    if answer is None:
+                        yield reader
+                    else:
+                        yield from send_interim(context.connection.stream, context.request, answer)
             except OriginError:
                 if found is not None and self._may_serve_stale(context, found, None):
-                    return self._send_stale(context, found, decision, None)
+                    return (yield from _in_steps(self._send_stale(context, found, decision, None)))
                 raise
             if isinstance(answer, Validated):
                 if not collapsed or (answer.is_shareable and self._may_share(context, answer.stored)):
-                    return self._send_validated(context, found, answer, decision, collapsed=collapsed)
+                    answering = self._send_validated(context, found, answer, decision, collapsed=collapsed)
+                    return (yield from _in_steps(answering))
             else:
                 assert isinstance(answer, Head)
                 status_code = answer.response.status
                 if found is not None and self._may_serve_stale(context, found, status_code):
-                    return self._send_stale(context, found, decision, status_code)
+                    return (yield from _in_steps(self._send_stale(context, found, decision, status_code)))
                 if not collapsed or (answer.is_shareable and self._may_share(context, answer.stored)):
-                    return self._send_fetched(context, reader, answer, decision, collapsed=collapsed)
+                    return (yield from self._send_fetched(context, reader, answer, decision, collapsed=collapsed))
         finally:
             reader.close()
         # Another request's response cannot be used here. Another fetch can be shared with requests that have the same
@@ -333,17 +396,18 @@ class HttpRequestHandler:
         self._fetches.mark_unshareable(wanted, answer)
         variant = variant_id(answer.stored.selecting, context.request)
         bypass = variant in (b"", wanted.variant)
-        return self._fetch(context, replace(wanted, variant=variant), found, decision, asked_at, bypass=bypass)
+        wanted = replace(wanted, variant=variant)
+        return (yield from self._fetch(context, wanted, found, decision, asked_at, bypass=bypass))
 
     def _send_fetched(
         self, context: RequestContext, reader: SpoolReader, answer: Head, decision: Decision, *, collapsed: bool
-    ) -> RequestOutcome:
+    ) -> Steps[RequestOutcome]:
         condition = Condition.PROCEED
         if answer.response.status == 200:
             condition = evaluate_conditions(context.request, answer.stored, context.now)
         if condition is Condition.ASK_ORIGIN:
-            return self._pass(context, b"request")
-        return send_fetched(context, reader, answer, decision, condition, collapsed=collapsed)
+            return (yield from _in_steps(self._pass(context, b"request")))
+        return (yield from send_fetched(context, reader, answer, decision, condition, collapsed=collapsed))
 
     def _may_share(self, context: RequestContext, stored: StoredResponse) -> bool:
         """Whether a response may serve requests that arrived during its fetch: as if it had been stored before."""
@@ -355,18 +419,18 @@ class HttpRequestHandler:
     def _may_serve_stale(self, context: RequestContext, found: StoredHit, status: int | None) -> bool:
         return stale_allowed_on_error(context.request, found.stored, status, context.now, self._policy.caching)
 
-    def _ask_about(self, context: RequestContext, found: StoredHit | None, decision: Decision) -> RequestOutcome:
+    def _ask_about(self, context: RequestContext, found: StoredHit | None, decision: Decision) -> Steps[RequestOutcome]:
         """Forward a HEAD that the cache cannot answer; its response updates the stored one (section 4.3.5)."""
         if found is None:
-            return self._passing.serve(context, decision.reason)
+            return (yield from self._passing.serve(context, decision.reason))
         asked_time = time()
         judge = _StaleInstead(context, found, self._policy.caching)
         try:
-            outcome = self._passing.serve(context, decision.reason, judge)
+            outcome = yield from self._passing.serve(context, decision.reason, judge)
         except OriginError:
             status = judge.head.status if judge.head is not None else None
             if self._may_serve_stale(context, found, status):
-                return self._send_stale(context, found, decision, status)
+                return (yield from _in_steps(self._send_stale(context, found, decision, status)))
             raise
         head = judge.head
         if head is not None and head.status == 200:
@@ -383,7 +447,7 @@ class HttpRequestHandler:
 
     def _send_stale(
         self, context: RequestContext, found: StoredHit, decision: Decision, fwd_status: int | None
-    ) -> RequestOutcome:
+    ) -> Answering:
         """The origin failed: serve the stale response, and say so."""
         ttl, key = found.stored.lifetime_s - decision.age_s, context.key_to_tell
         status = self._heads.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=b"stale")
@@ -397,7 +461,7 @@ class HttpRequestHandler:
         decision: Decision,
         *,
         collapsed: bool,
-    ) -> RequestOutcome:
+    ) -> Answering:
         stored = answer.stored
         fresh = StoredHit(answer.key, stored, answer.version, held_bytes=answer.held_bytes)
         if found is not None and (found.key, found.version) == (answer.key, answer.version):
@@ -415,7 +479,7 @@ class HttpRequestHandler:
         finally:
             fresh.cancel_quietly()
 
-    def _pass(self, context: RequestContext, why: bytes) -> RequestOutcome:
+    def _pass(self, context: RequestContext, why: bytes) -> Answering:
         if context.target.rule is None:
             if context.request.method in (b"GET", b"HEAD"):
                 return self._without_origin(context, None, why)
@@ -450,3 +514,11 @@ def _fetch_request(context: RequestContext, lookup: Lookup, validates: StoredHit
     return FetchRequest(
         context.target, context.request, validates, lookup.index, replaces, variant, lookup.nothing_below
     )
+
+
+def _in_steps(answering: Answering) -> Steps[RequestOutcome]:
+    return (yield from answering) if isinstance(answering, Generator) else answering
+
+
+def _skip_body(connection: HttpConnection) -> Steps[RequestOutcome]:
+    return KEEP_ALIVE if (yield from connection.skip_body()) else Done(connection)

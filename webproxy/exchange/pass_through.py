@@ -1,27 +1,46 @@
-"""PassThrough: forwards one request to the origin and its response to this client alone; nothing is stored."""
+"""PassThrough: forwards one request to the origin and its response to this client alone; nothing is stored.
+
+Theory of operation
+===================
+
+Two spools lie between the client and the origin, one for each direction, so that neither waits in a thread for the
+other. The client's request is served in steps by workers; the origin's side is a transfer of the driver.
+
+The body of a request is spooled first, so that a slow client takes no connection to the origin: the transfer begins
+once the body is complete, or fills the spool's window. A client that waits for 100 (Continue) is asked for its body
+when the origin wants it (RFC 9110 section 10.1.1). An origin may answer before it has read everything; both directions
+move on.
+
+The body of the response is spooled as far as the window allows, and sent as the client reads. A client that leaves ends
+the transfer.
+"""
 
 from __future__ import annotations
 
-from time import time
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic, time
 from typing import Protocol
 
-from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.caching.validators import CACHE_CONDITIONS
-from webproxy.errors import BodyCutShort, OriginBadReply, OriginError
+from webproxy.errors import BodyCutShort, OriginBadReply, OriginError, OriginUnreachable
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.response_heads import body_framing
-from webproxy.http.chunked import CHUNK_END, LAST_CHUNK, chunk_head
+from webproxy.exchange.spooled_body import send_body, send_data, send_interim
+from webproxy.fetch.spool import Forwarded, Interim, Spool, SpoolReader
 from webproxy.http.fields import Fields
-from webproxy.http.messages import Framing, HttpError, RequestHead, ResponseHead, response_head
+from webproxy.http.messages import CONTINUE, Framing, HttpError, ResponseHead
 from webproxy.http.urls import split_target
-from webproxy.origin.client import OriginClient, Sink
+from webproxy.origin.driver import OriginDriver, Transfer
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.via import Via
 from webproxy.store.updates import CacheUpdater
-from webproxy.transport.client_stream import ClientStream
-from webproxy.transport.http1_connection import RequestBody
-from webproxy.transport.job import RequestOutcome
+from webproxy.transport.http1_connection import HttpConnection
+from webproxy.transport.job import AnyOf, RequestOutcome, Steps, either
+
+NO_FIELDS = Fields()
 
 
 class HeadJudge(Protocol):
@@ -29,77 +48,149 @@ class HeadJudge(Protocol):
 
     def judge(self, response: OriginResponse) -> None:
         """Called once; raises OriginError if the client gets another response instead."""
-        ...
 
 
-def send_interim(stream: ClientStream, request: RequestHead, status: int, fields: Fields) -> None:
-    """Pass an interim response to a client that understands it (RFC 9110 section 15.2); 100 is the proxy's own."""
-    if status != 100 and request.version == (1, 1):
-        stream.send_all(response_head(status, end_to_end(fields)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolLimits:
+    """Where bodies in transit lie, and how far they may be ahead of their readers."""
+
+    directory: str | None
+    window_bytes: int
 
 
-class _ToClient(Sink):
-    """Forwards data as it arrives; a slow client slows the origin, down to the minimum rate."""
+class _Response:
+    """As Sink: the origin's side of the response."""
 
-    def __init__(self, context: RequestContext, updates: CacheUpdater, why: bytes, judge: HeadJudge | None) -> None:
-        self._context = context
-        self._stream = context.connection.stream
-        self._updates = updates
-        self._why = why
-        self._judge = judge
-        self.begun = False
-        self.ends_by_close = False
-        """Only the end of the connection ends the body."""
-        self._chunked = False
+    def __init__(self, spool: Spool, window_bytes: int, *, is_conditional: bool) -> None:
+        self._spool = spool
+        self._window_bytes = window_bytes
+        self._is_conditional = is_conditional
 
     def interim(self, status: int, fields: Fields) -> None:
         """As Sink.interim()."""
-        send_interim(self._stream, self._context.request, status, fields)
+        self._spool.interim(status, fields)
 
     def begin(self, response: OriginResponse) -> bool:
-        """Forward the head, unless the judge raises; an unsolicited 304 is not a valid response."""
-        context = self._context
-        request = context.request
-        if response.status == 304 and CACHE_CONDITIONS.isdisjoint(request.fields.names()):
+        """As Sink.begin(); an unsolicited 304 is not a valid response."""
+        if response.status == 304 and not self._is_conditional:
             raise OriginBadReply("a 304 to a request without a condition", status=304)
-        if self._judge is not None:
-            self._judge.judge(response)
-        # Before the client is told: it must not find again what the response invalidates.
-        named = split_target(request.target, request.fields.get(b"host")).authority
-        head = ResponseHead(response.status, response.fields, response.reason)
-        self._updates.invalidate(context.target, request.method, head, named)
-        framing, context.said = body_framing(request, response, context.said)
-        self._chunked = framing.startswith(b"Transfer")
-        self.ends_by_close = not framing
-        status = context.heads.status(fwd=self._why, fwd_status=response.status)
-        self.begun = True
-        self._stream.send_all(context.heads.forwarded(response, context.said, status, framing, time()))
+        self._spool.answer(Forwarded(response))
         return True
 
-    def write(self, data: bytes) -> None:
-        """Forward a part of the body."""
-        self._stream.send_all(chunk_head(len(data)) + data + CHUNK_END if self._chunked else data)
+    def write(self, data: bytes) -> bool:
+        """As Sink.write()."""
+        if not self._spool.has_room(self._window_bytes, None):
+            return False
+        self._spool.write(data)
+        self._spool.forget_read()
+        return True
 
-    def end(self) -> None:
-        """The body is complete."""
-        if self._chunked:
-            self._stream.send_all(LAST_CHUNK)
+    def tick(self) -> None:
+        """As Sink.tick(): its reader sees to the client."""
 
-    def idle(self) -> bool:
-        """Never ends the fetch: a client that left is noticed when something is sent to it."""
-        return False
+    def ended(self, outcome: OriginResponse | Exception) -> None:
+        """As Sink.ended()."""
+        if isinstance(outcome, OriginResponse):
+            self._spool.end()
+        else:
+            self._spool.end(outcome if isinstance(outcome, OriginError) else OriginUnreachable(str(outcome)))
+
+
+class _Upload:
+    """The body of a request: received by the steps, read by the transfer (as origin.request.BodySource)."""
+
+    def __init__(self, connection: HttpConnection, length: int | None, limits: SpoolLimits, timeout_s: float) -> None:
+        self.length = length
+        self.transfer: Transfer | None = None
+        self._connection = connection
+        self._spool = Spool(limits.directory)
+        self._window_bytes = limits.window_bytes
+        self._timeout_s = timeout_s
+        self._received_at = monotonic()
+        self._reader = self._spool.reader()
+        self.is_received = False
+        """All of it is here."""
+        self.is_held = connection.continue_due
+        """The client sends it only when it is told to."""
+        self.response: Spool | None = None
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+    def receive(self) -> AnyOf | None:
+        """Spool what has arrived; returns what to wait for, or None if the client need not be waited for.
+
+        Raises:
+            HttpError: invalid chunks.
+            BodyCutShort: the client closed before the end, or sent nothing for too long.
+            ClientGone: the connection is broken.
+        """
+        while not self.is_received and not self.is_held:
+            if not self.has_room:
+                return AnyOf((self,))
+            part = self._connection.body_part()
+            if part is None:
+                left_s = self._received_at + self._timeout_s - monotonic()
+                if left_s <= 0:
+                    text = f"the client sent nothing of its request's body for {self._timeout_s:.0f} s"
+                    raise BodyCutShort(text)
+                return AnyOf(is_readable=True, limit_s=left_s)
+            self._received_at = monotonic()
+            if part:
+                self._spool.write(part)
+                self._spool.forget_read()
+            else:
+                self._spool.end()
+                self.is_received = True
+        return None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more of it may be received."""
+        return self._spool.has_room(self._window_bytes, None)
+
+    def subscribe(self, wake: Callable[[], None]) -> bool:
+        """As Signal.subscribe(): there is room again."""
+        return self._spool.subscribe_room(self._window_bytes, wake)
+
+    def release(self) -> None:
+        """The origin wants it."""
+        self.is_held = self._connection.continue_due = False
+        self._received_at = monotonic()
+
+    def close(self) -> None:
+        """It is of no use any longer."""
+        if not self.is_received:
+            self._spool.end(OriginUnreachable("given up"))
+        self._reader.close()
+
+    # -- as BodySource, in the driver's thread -------------------------------------------------------------------
+    def read(self, size: int) -> bytes | None:
+        """As BodySource.read()."""
+        if self.is_held and self.response is not None:
+            self.response.interim(100, NO_FIELDS)  # the origin has said nothing, and waits for it
+        reader, transfer = self._reader, self.transfer
+        while (available := reader.available()) is None:
+            if transfer is None or reader.subscribe(transfer.resume):
+                return None
+        if not available:
+            return b""
+        data = os.pread(reader.fd, min(size, available), reader.position)
+        reader.advance(len(data))
+        return data
 
 
 class PassThrough:
     """Shared by all workers."""
 
-    def __init__(self, origin: OriginClient, via: Via, updates: CacheUpdater, *, body_timeout_s: float) -> None:
+    def __init__(
+        self, origin: OriginDriver, via: Via, updates: CacheUpdater, spools: SpoolLimits, *, body_timeout_s: float
+    ) -> None:
         self._origin = origin
         self.via = via
         self._updates = updates
+        self._spools = spools
         self._body_timeout_s = body_timeout_s
 
-    def serve(self, context: RequestContext, why: bytes, judge: HeadJudge | None = None) -> RequestOutcome:
+    def serve(self, context: RequestContext, why: bytes, judge: HeadJudge | None = None) -> Steps[RequestOutcome]:
         """Forward the request to the target's origin, and answer the client.
 
         Raises:
@@ -108,27 +199,79 @@ class PassThrough:
             BodyCutShort: the response, or the request's body, ended in the middle.
             ClientGone: the connection is broken.
         """
+        request, spool, upload = context.request, Spool(self._spools.directory), None
+        if request.framing is not Framing.NONE:
+            length = request.content_length if request.framing is Framing.LENGTH else None
+            upload = _Upload(context.connection, length, self._spools, self._body_timeout_s)
+        transfer = self._transfer(context, spool, upload)
+        reader = spool.reader()
+        spool.on_room = transfer.resume
+        try:
+            if upload is not None:
+                while (wait := upload.receive()) is not None and upload.has_room:
+                    yield wait
+            transfer.begin()
+            yield from self._answer(context, reader, upload, why, judge)
+        finally:
+            transfer.abandon()
+            reader.close()
+            if upload is not None:
+                upload.close()
+        return context.ended("passed")
+
+    def _transfer(self, context: RequestContext, spool: Spool, upload: _Upload | None) -> Transfer:
         target, request = context.target, context.request
         assert target.rule is not None
-        has_body = request.framing is not Framing.NONE
         fields = self.via.forwarded(request, target)
-        if request.expects_continue and has_body:
+        if request.expects_continue and upload is not None:
             fields = fields.with_line(b"Expect", b"100-continue")
         asked = OriginRequest(
             url=target.whole_url,
             method=request.method,
             fields=fields,
-            body=RequestBody(context.connection, request, self._body_timeout_s) if has_body else None,
+            body=upload,
             named_by_operator=target.named_by_operator,
         )
-        sink = _ToClient(context, self._updates, why, judge)
+        is_conditional = not CACHE_CONDITIONS.isdisjoint(request.fields.names())
+        sink = _Response(spool, self._spools.window_bytes, is_conditional=is_conditional)
+        transfer = self._origin.transfer(asked, sink, target.rule.limits)
+        if upload is not None:
+            upload.transfer, upload.response = transfer, spool
+        return transfer
+
+    def _answer(
+        self, context: RequestContext, reader: SpoolReader, upload: _Upload | None, why: bytes, judge: HeadJudge | None
+    ) -> Steps[None]:
+        stream, request = context.connection.stream, context.request
+        while not isinstance(news := reader.news(), Forwarded):
+            if isinstance(news, Interim):
+                if news.status == 100 and upload is not None and upload.is_held:
+                    upload.release()
+                    yield from send_data(stream, CONTINUE)
+                yield from send_interim(stream, request, news)
+                continue
+            wait = None if upload is None else upload.receive()
+            yield reader if wait is None else either(reader, wait)
+        response = news.response
+        if judge is not None:
+            judge.judge(response)
+        # Before the client is told: it must not find again what the response invalidates.
+        named = split_target(request.target, request.fields.get(b"host")).authority
+        head = ResponseHead(response.status, response.fields, response.reason)
+        self._updates.invalidate(context.target, request.method, head, named)
+        framing, context.said = body_framing(request, response, context.said)
+        status = context.heads.status(fwd=why, fwd_status=response.status)
         try:
-            self._origin.fetch(asked, sink, target.rule.limits)
-            sink.end()
-        except (OriginError, HttpError) as error:
-            if not sink.begun:
-                raise
-            if sink.ends_by_close:  # a normal end would make it look complete
-                context.connection.stream.reset()
+            head_lines = context.heads.forwarded(response, context.said, status, framing, time())
+            yield from send_data(stream, head_lines, more=True)
+            if request.method != b"HEAD":
+                yield from _beside(upload, send_body(stream, reader, framing, response.length))
+        except HttpError as error:
             raise BodyCutShort(str(error)) from error
-        return context.ended("passed")
+
+
+def _beside(upload: _Upload | None, steps: Steps[None]) -> Steps[None]:
+    """The steps, while the rest of an upload is received beside them."""
+    for wait in steps:
+        more = None if upload is None else upload.receive()
+        yield wait if more is None else either(wait, more)

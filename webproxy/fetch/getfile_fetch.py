@@ -15,7 +15,7 @@ from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
 from webproxy.fetch.spool import BodyFound, SpoolReader
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable
-from webproxy.origin.client import ABSENT_STATUSES
+from webproxy.origin.hop import ABSENT_STATUSES
 from webproxy.origin.request import OriginRequest, getfile_request
 from webproxy.origin.routing import OriginTable, Target
 from webproxy.store.fill import Fill

@@ -222,6 +222,10 @@ class HttpPlan(Plan):
             self.replace(draft, token)
         return fill
 
+    def keep_may_wait(self, draft: Draft) -> bool:
+        """As Plan.keep_may_wait()."""
+        return draft.place is None and bool(self._wanted.replaces)
+
     def replace(self, draft: Draft, token: StoreToken) -> None:
         """As Plan.replace(). The partial response may still be read."""
         key = self._wanted.replaces

@@ -1,16 +1,28 @@
 """Fetch: drives the state machine of one fetch: asks the origin, writes the spool, fills the cache, tells the readers.
 
+Theory of operation
+===================
+
 One driver for HTTP and getfile. They differ in their `Plan`: the first question, the meaning of a response, and where
 it is stored. The order of steps is the table's (state.py); nothing here decides what comes next.
 
-A fetch runs in one thread, which calls `run()` and then `end()`. It is the sink of its own exchanges: the origin client
-calls `begin`, `write` and `idle` from within `fetch()`. Readers and purges run in other threads, and only touch `spool`
-and `token`.
+A fetch has no thread. Its steps are taken by whoever brings the event: the worker that opens it, the thread that drives
+the origins (driver.py), or its strand, where everything runs that may wait for the cache:
 
-Two places decide how long a fetch lasts. `_keep_pace()` makes the origin wait if the body is a window ahead of its
-fastest consumer, a reader or the cache. `idle()` ends the fetch if it is no longer needed: all readers have left, and
-the cache is not receiving it, or has received less than the share from which on it is fetched for the cache alone. A
-complete body is always handed to the cache.
+    idle       the fetch waits for the origin, or for room in the spool; the next event may be taken by any thread
+    busy       a thread takes steps; events that come meanwhile are kept in the inbox, and the origin's bytes are
+               refused: its transfer is paused, and resumed when the steps are done
+    over       DONE or FAILED; readers are told, then what is left is cleared up, both in the strand
+
+Between two steps the rule is: a step that may wait is never taken by the thread that drives the origins. `_may_wait()`
+tells which do.
+
+The body is written by the origin's thread and read by the fill in the strand, so that a large body is received and
+handed to the cache at the same time. The origin waits as long as the body is a window ahead of its fastest consumer, a
+reader or the cache: write() refuses bytes, and room is told by the spool (a reader has moved) or found by the fill.
+
+A fetch that nobody needs ends: all readers have left, and the cache is not receiving it, or has received less than the
+share from which on it is fetched for the cache alone. A complete body is always handed to the cache.
 """
 
 from __future__ import annotations
@@ -18,104 +30,241 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from time import time
 from typing import Final
 
-from shmchannel.deadline import Deadline
 from webproxy.caching.partial import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
 from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable
 from webproxy.fetch.plan import NO_DRAFT, Answered, Plan
 from webproxy.fetch.spool import BodyMissing, Spool, SpooledPrefix
-from webproxy.fetch.state import TAKES_BODY, Action, Event, Progress, State, pause_before_try
+from webproxy.fetch.state import STEPS, TAKES_BODY, Action, Event, Progress, State, pause_before_try
+from webproxy.fetch.strand import Crew, Strand
 from webproxy.http.fields import Fields
-from webproxy.origin.client import Sink
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.store.fill import NO_FILL, Fill, StoreToken
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25
-"""How often a fetch that pauses before another try checks whether it is still needed."""
+_WAITS_FOR_CACHE: Final = frozenset(
+    {Action.LOOK, Action.COPY_FIRST, Action.COPY, Action.CONFIRM, Action.SETTLE, Action.REPLACE}
+)
+_WANTS_BODY: Final = TAKES_BODY | {State.COPY_FIRST}
+_IS_OVER: Final = frozenset({State.DONE, State.FAILED})
+_Call = Callable[[], Event | None]
 
 
-class Fetch(Sink):
+class _Exchange:
+    """As Sink: the answer to one question; once the fetch has dropped it, nothing of it counts."""
+
+    __slots__ = ("_fetch", "transfer")
+
+    def __init__(self, fetch: Fetch, request: OriginRequest) -> None:
+        self._fetch = fetch
+        self.transfer = fetch.plan.means.origin.transfer(request, self, fetch.plan.limits)
+
+    def interim(self, status: int, fields: Fields) -> None:
+        """As Sink.interim(): for readers only, never stored."""
+        self._fetch.spool.interim(status, fields)
+
+    def begin(self, response: OriginResponse) -> bool:
+        """As Sink.begin()."""
+        return self._fetch.begin(self, response)
+
+    def write(self, data: bytes) -> bool:
+        """As Sink.write()."""
+        return self._fetch.write(self, data)
+
+    def tick(self) -> None:
+        """As Sink.tick()."""
+        self._fetch.tick()
+
+    def ended(self, outcome: OriginResponse | Exception) -> None:
+        """As Sink.ended()."""
+        self._fetch.ended(self, outcome)
+
+
+class Fetch:
     """One fetch from an origin into a spool and, chunk by chunk, into the cache."""
 
-    def __init__(self, plan: Plan, spool: Spool, stopping: threading.Event) -> None:
+    def __init__(
+        self, plan: Plan, spool: Spool, crew: Crew, stopping: threading.Event, on_over: Callable[[Fetch], None]
+    ) -> None:
+        """`on_over` is called before the readers are told that it is over."""
         self.plan = plan
         self.spool = spool
         self.token = StoreToken()
         self.stored = False
         """Whether the cache has the object: lookups made before should be repeated."""
+        self.failure: OriginError | None = None
+        """Why it failed, once it is over."""
         self._means = plan.means
         self._stopping = stopping
+        self._on_over = on_over
+        self._strand = Strand(crew)
+        self._lock = threading.Lock()
+        self._is_busy = False
+        self._inbox: deque[_Call] = deque()
+        self._actions: deque[Action] = deque()
         self._progress = Progress(tries_left=plan.tries - 1)
-        self._asked_at = 0.0
+        self._pause_s = 0.0
+        self._exchange: _Exchange | None = None
+        self._is_refused = False
+        """The origin's bytes were refused, because of steps that were being taken."""
+        self._is_copying = False
+        self._is_tended = False
         self._answered: Answered
         self._draft = NO_DRAFT
         self._fill: Fill = NO_FILL
-        self._failure: OriginError | None = None
+        spool.on_room = self._on_room
 
-    def run(self) -> OriginError | None:
-        """Fetch until nothing more can happen; returns why it failed. end() tells the readers."""
-        self._take(self.plan.first())
-        return self._failure
+    def start(self) -> None:
+        """Begin; never blocks."""
+        self._enter(None, self.plan.first)
 
-    def _take(self, event: Event | None) -> None:
-        """Continue from an event; an action that leads to another event is the last one of its step."""
-        while event is not None:
-            self._progress, actions = self._progress.after(event)
-            event = None
-            for action in actions:
-                event = _PERFORM[action](self)
-                if event is not None:
-                    break
+    def stop(self) -> None:
+        """The daemon stops: end soon."""
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.transfer.cancel(OriginUnreachable("the daemon stops"))
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+    def _enter(self, exchange: _Exchange | None, call: _Call) -> None:
+        """Take the steps that follow from an event, or leave that to the thread that takes steps now."""
+        with self._lock:
+            if exchange is not self._exchange:
+                return
+            if self._is_busy:
+                self._inbox.append(call)
+                return
+            self._is_busy = True
+        self._take_steps(call, may_wait=False)
+
+    def _take_steps(self, call: _Call | None, *, may_wait: bool) -> None:
+        """Until the fetch is idle or over, or the next step is the strand's."""
+        try:
+            while True:
+                event = None if call is None else call()
+                if not self._take(event, may_wait=may_wait):
+                    return
+                with self._lock:
+                    if not self._inbox:
+                        self._is_busy = False
+                        resumes, self._is_refused = self._is_refused, False
+                        break
+                    call = self._inbox.popleft()
+        except Exception as error:
+            log.exception("fetch broken", extra={"url": self.plan.name})
+            self._break(OriginUnreachable(f"broken: {error!r}"))
+            return
+        exchange = self._exchange
+        if resumes and exchange is not None:
+            exchange.transfer.resume()
+
+    def _take(self, event: Event | None, *, may_wait: bool) -> bool:
+        """Perform what follows; False if the fetch stays busy: the rest is the strand's, or it is over."""
+        while True:
+            if event is not None:
+                self._progress, actions = self._progress.after(event)
+                self._actions.extend(actions)
+                event = None
+            while self._actions and event is None:
+                if not may_wait and self._may_wait(self._actions[0]):
+                    self._strand.post(partial(self._take_steps, None, may_wait=True))
+                    return False
+                event = self._perform(self._actions.popleft())
+                if self._is_copying:
+                    return False
+            if event is None:
+                break
+        if self._progress.state in _IS_OVER:
+            self._strand.post(self._end)
+            return False
+        return True
+
+    def _perform(self, action: Action) -> Event | None:
+        """An action that leads to another event is the last one of its step."""
+        try:
+            return _PERFORM[action](self)
+        except OriginError as error:
+            self._drop_transfer()
+            return self._fail(error)
+        except OSError as error:
+            self._drop_transfer()
+            return self._fail(OriginUnreachable(f"the body cannot be spooled: {error}"))
+
+    def _may_wait(self, action: Action) -> bool:
+        if action is Action.FINISH:
+            return self._fill is not NO_FILL
+        if action is Action.TELL:
+            return self.plan.keep_may_wait(self._draft)
+        return action in _WAITS_FOR_CACHE
 
     def _fail(self, error: OriginError) -> Event:
         """The event of a failure."""
-        event = self._progress.failure(may_help=error.retryable, can_resume=self._can_resume)
+        may_help = error.retryable and not self._stopping.is_set()
+        event = self._progress.failure(may_help=may_help, can_resume=self._can_resume)
         if event is Event.BROKE:
-            self._failure = error.with_traceback(None)  # which would refer to this object
+            self.failure = error.with_traceback(None)  # which would refer to this object
         else:
             log.debug("trying again", extra={"url": self.plan.name, "reason": str(error)})
         return event
 
+    def _break(self, error: OriginError) -> None:
+        """A bug of ours: the readers must not wait for ever."""
+        self._drop_transfer()
+        self.failure = error
+        self._strand.post(self._end)
+
     # -- the origin ----------------------------------------------------------------------------------------------
     def _pause(self) -> None:
-        """Wait before another try; readers may leave in the meantime, and a hit may need the segments of the fill."""
+        """Wait before another try."""
         number = self.plan.tries - 1 - self._progress.tries_left
-        deadline = Deadline.after(pause_before_try(number, random.random()))
-        while not deadline.expired:
-            if self._stopping.wait(deadline.slice(LOOK_SECONDS)) or self.idle():
-                break
+        self._pause_s = pause_before_try(number, random.random())
 
-    def _ask(self) -> Event:
-        try:
-            self._check_wanted()
-            self._asked_at = time()
-            self._means.origin.fetch(self._request(), self, self.plan.limits)
-            self._check_end()
-        except OriginError as error:
-            return self._fail(error)
-        except OSError as error:
-            return self._fail(OriginUnreachable(f"the body cannot be spooled: {error}"))
-        return Event.ENDED
-
-    def _check_wanted(self) -> None:
+    def _ask(self) -> Event | None:
         if self._stopping.is_set():
             raise OriginUnreachable("the daemon stops")
-        if self.idle():
+        if not self._is_needed():
             raise FetchAborted(f"{self.plan.name}: no reader left")
+        pause_s, self._pause_s = self._pause_s, 0.0
+        self._exchange = exchange = _Exchange(self, self._request())
+        exchange.transfer.begin(pause_s)
+        return None
 
     def _request(self) -> OriginRequest:
         question = self._progress.state
-        request = self.plan.request(question, self._asked_at)
+        request = self.plan.request(question, time())
         if question is not State.RESUME:
             return request
         return replace(request, fields=rest_request(request.fields, self._continuation, self.spool.written))
+
+    def _drop_transfer(self) -> None:
+        """Whatever the origin still says is of no interest."""
+        with self._lock:
+            exchange, self._exchange = self._exchange, None
+            self._inbox.clear()
+        if exchange is not None:
+            exchange.transfer.abandon()
+
+    def _end_exchange(self, outcome: OriginResponse | Exception) -> Event:
+        """The event of an exchange that is over."""
+        self._exchange = None
+        try:
+            if isinstance(outcome, OriginResponse):
+                self._check_end()
+                return Event.ENDED
+        except OriginError as error:
+            return self._fail(error)
+        if isinstance(outcome, OriginError):
+            return self._fail(outcome)
+        if isinstance(outcome, OSError):
+            return self._fail(OriginUnreachable(f"the body cannot be spooled: {outcome}"))
+        raise outcome
 
     def _check_end(self) -> None:
         """The exchange has ended without a failure; raises OriginBadReply if the response is incomplete."""
@@ -127,20 +276,16 @@ class Fetch(Sink):
         if state is State.BODY and self._length is not None and self.spool.written < self._length:
             raise OriginBadReply(f"{self.plan.name}: {self.spool.written} of {self._length} bytes", retryable=True)
 
-    def interim(self, status: int, fields: Fields) -> None:
-        """As Sink.interim(): for readers only, never stored."""
-        self.spool.interim(status, fields)
-
-    def begin(self, response: OriginResponse) -> bool:
+    # -- for _Exchange, in the driver's thread -------------------------------------------------------------------
+    def begin(self, exchange: _Exchange, response: OriginResponse) -> bool:
         """As Sink.begin(): the meaning of the response decides what follows."""
-        self._answered = Answered(response, self._asked_at, time())
+        if exchange is not self._exchange:
+            return False
+        answered = self._answered = Answered(response, exchange.transfer.asked_at, time())
         question = self._progress.state
-        if question is State.RESUME:
-            event = self._judge_rest(self._answered)
-        else:
-            event = self.plan.judge(question, self._answered)
-        self._take(event)
-        return self._progress.state in TAKES_BODY
+        event = self._judge_rest(answered) if question is State.RESUME else self.plan.judge(question, answered)
+        self._enter(exchange, lambda: event)
+        return STEPS[question][event].state in _WANTS_BODY
 
     def _judge_rest(self, answered: Answered) -> Event:
         response, position = answered.response, self.spool.written
@@ -154,27 +299,124 @@ class Fetch(Sink):
             retryable=response.status in AGAIN_MAY_HELP,
         )
 
+    def write(self, exchange: _Exchange, data: bytes) -> bool:
+        """As Sink.write(): spool it, unless steps are being taken or the body is far ahead."""
+        if self._refuses():
+            return False
+        if exchange is not self._exchange:
+            return True
+        length = self._length
+        if length is not None:
+            if self._progress.state is State.UNTOLD:
+                self._enter(exchange, lambda: Event.FIRST_BYTES)
+                if self._refuses():
+                    return False
+            if self.spool.written + len(data) > length:
+                raise OriginBadReply(f"{self.plan.name}: more than the announced {length} bytes")
+        if not self._has_room():
+            return False
+        self.spool.write(data)
+        if self._fill is not NO_FILL:
+            self._tend_soon()
+        elif self.spool.answered:
+            self.spool.forget_read()
+        return True
+
+    def _refuses(self) -> bool:
+        with self._lock:
+            self._is_refused = self._is_busy
+            return self._is_busy
+
+    def _has_room(self) -> bool:
+        """Whether the fastest consumer is near; if not, the spool tells when it is."""
+        if not self.spool.answered:
+            return True
+        fill = self._fill
+        window_bytes = max(self._means.window_bytes, fill.chunk_bytes)
+        return self.spool.has_room(window_bytes, fill.position)
+
+    def _on_room(self) -> None:
+        """A reader has come near."""
+        if self._is_copying:
+            self._strand.post(self._copy_on)
+        elif (exchange := self._exchange) is not None:
+            exchange.transfer.resume()
+
+    def tick(self) -> None:
+        """As Sink.tick(): see to the fill, and whether anybody needs the body."""
+        if self._fill is not NO_FILL or not self.spool.wanted:
+            self._tend_soon()
+
+    def ended(self, exchange: _Exchange, outcome: OriginResponse | Exception) -> None:
+        """As Sink.ended()."""
+        self._enter(exchange, partial(self._end_exchange, outcome))
+
+    # -- the fill, in the strand ---------------------------------------------------------------------------------
+    def _tend_soon(self) -> None:
+        if not self._is_tended:
+            self._is_tended = True
+            self._strand.post(self._tend)
+
+    def _tend(self) -> None:
+        """Hand to the cache what has come, and end a transfer that nobody needs."""
+        self._is_tended = False
+        exchange, fill = self._exchange, self._fill
+        if exchange is None:
+            return
+        fill.yield_turn()
+        fill.pump()
+        if fill.given_up and self.spool.answered:  # otherwise it may restart from the first byte
+            self.spool.forget_read()
+        self.spool.tell_room(fill.position)
+        if not self._is_needed():
+            exchange.transfer.cancel(FetchAborted(f"{self.plan.name}: no reader left"))
+
+    def _is_needed(self) -> bool:
+        return self.spool.written == self._length or self._is_worth_continuing() or not self.spool.abandon()
+
+    def _is_worth_continuing(self) -> bool:
+        """Whether the cache is receiving it, and has received so much that readers are not required."""
+        if not self._fill.is_coming:
+            return False
+        return self._length is None or self.spool.written >= self._means.continue_after_share * self._length
+
     # -- the partial response ------------------------------------------------------------------------------------
     def _look(self) -> Event:
         return Event.PARTIAL_FOUND if self.plan.partial.look(time()) else Event.NO_PARTIAL
 
     def _copy_first(self) -> Event:
-        partial = self.plan.partial
+        held = self.plan.partial
         self.spool.restart()
-        is_there = partial.copy(0, self.spool.write) and partial.is_as_found()
-        return Event.FIRST_COPIED if is_there else Event.COPY_LOST
+        is_there = held.copy(0, self.spool.write) and held.is_as_found()
+        return Event.FIRST_COPIED if is_there else self._lose_copy()
 
-    def _copy(self) -> Event:
-        partial = self.plan.partial
-        self._keep_pace()
-        while self.spool.written < partial.held_bytes:
-            self._check_wanted()
-            if not partial.copy(self.spool.written, self.spool.write):
+    def _copy(self) -> Event | None:
+        """Until there is no room; then it goes on when the spool says that there is."""
+        held = self.plan.partial
+        while self.spool.written < held.held_bytes:
+            self._is_copying = True  # before it asks for room: the answer may come at once
+            if not self._has_room():
+                return None
+            self._is_copying = False
+            if not self._is_needed():
+                raise FetchAborted(f"{self.plan.name}: no reader left")
+            if not held.copy(self.spool.written, self.spool.write):
                 if not self._can_resume:
                     raise OriginUnreachable(f"{self.plan.name}: its partial response was evicted while it was read")
-                return Event.COPY_LOST
-            self._keep_pace()
+                return self._lose_copy()
+            self._fill.pump()
         return Event.COPIED
+
+    def _copy_on(self) -> None:
+        if self._is_copying:
+            self._is_copying = False
+            self._take_steps(partial(self._perform, Action.COPY), may_wait=True)
+
+    def _lose_copy(self) -> Event:
+        """The rest of it is of no use; the exchange ends here."""
+        self._drop_transfer()
+        self._inbox.append(lambda: Event.ENDED)
+        return Event.COPY_LOST
 
     def _discard_partial(self) -> None:
         self.plan.partial.discard()
@@ -190,7 +432,7 @@ class Fetch(Sink):
     def _combine(self) -> None:
         self._draft = self.plan.combine(self._draft, self._answered)
         if self._draft.place is None:
-            self._fill.cancel()
+            self._strand.post(self._fill.cancel)
 
     def _tell(self) -> None:
         self._fill = self.plan.keep(self._draft, self.spool, self.token)
@@ -220,49 +462,7 @@ class Fetch(Sink):
         known = self._draft.continuation
         return known is not None and self.spool.written < known.size_bytes
 
-    # -- the body ------------------------------------------------------------------------------------------------
-    def write(self, data: bytes) -> None:
-        """As Sink.write(): spool it, fill the cache, and wait if no reader follows."""
-        length = self._length
-        if length is not None:
-            if self._progress.state is State.UNTOLD:
-                self._take(Event.FIRST_BYTES)
-            if self.spool.written + len(data) > length:
-                raise OriginBadReply(f"{self.plan.name}: more than the announced {length} bytes")
-        self.spool.write(data)
-        self._keep_pace()
-
-    def _keep_pace(self) -> None:
-        """Fill the cache with what is spooled, and wait while no reader follows."""
-        fill = self._fill
-        window_bytes = max(self._means.window_bytes, fill.chunk_bytes)
-        while True:
-            fill.pump()
-            if not self.spool.answered:
-                return
-            if fill.given_up:  # otherwise it may restart from the first byte
-                self.spool.forget_read()
-            position = fill.position
-            is_near = self.spool.lead(position) <= window_bytes
-            if is_near or self._stopping.is_set() or (position is None and not self.spool.wanted):
-                return
-            self.spool.wait_reader()
-
-    def idle(self) -> bool:
-        """As Sink.idle(): end the fetch if it is no longer needed."""
-        self._fill.yield_turn()
-        if self._stopping.is_set():
-            return True
-        if self.spool.written == self._length or self._is_worth_continuing():
-            return False
-        return self.spool.abandon()
-
-    def _is_worth_continuing(self) -> bool:
-        """Whether the cache is receiving it, and has received so much that readers are not required."""
-        if not self._fill.is_coming:
-            return False
-        return self._length is None or self.spool.written >= self._means.continue_after_share * self._length
-
+    # -- the end, in the strand ----------------------------------------------------------------------------------
     def _finish(self) -> Event:
         if self._fill is NO_FILL:
             return Event.NOT_TO_STORE
@@ -276,10 +476,11 @@ class Fetch(Sink):
     def _replace(self) -> None:
         self.plan.replace(self._draft, self.token)
 
-    def end(self, error: OriginError | None) -> None:
+    def _end(self) -> None:
         """Leave the spool first, so that readers are told; then the cache."""
-        prefix = None if error is None else self._prefix_to_keep()
-        self.spool.end(error)
+        self._on_over(self)
+        prefix = None if self.failure is None else self._prefix_to_keep()
+        self.spool.end(self.failure)
         self._fill.cancel()
         self.plan.end(self._draft, prefix, stored=self.stored)
 

@@ -17,7 +17,7 @@ from webproxy.fetch.spool import Answer, Spool, SpooledPrefix, Validated
 from webproxy.fetch.state import Event, State
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
-from webproxy.origin.client import OriginClient
+from webproxy.origin.driver import OriginDriver
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import Target
@@ -31,7 +31,7 @@ from webproxy.store.updates import CacheUpdater
 class FetchMeans:
     """Shared by all fetches."""
 
-    origin: OriginClient
+    origin: OriginDriver
     via: Via
     options: CachingOptions
     fills: Fills
@@ -137,6 +137,10 @@ class Plan:
         made_of = self.partial if draft.completes else None
         request = FillRequest(draft.place, draft.stored, draft.response.length, token, made_of)
         return self.means.fills.begin(request, spool)
+
+    def keep_may_wait(self, draft: Draft) -> bool:  # noqa: ARG002
+        """Whether keep() may have to wait for the cache."""
+        return False
 
     def confirm(self, answered: Answered, token: StoreToken) -> Validated:
         """A 304 confirms the stored response: update it. Returns the answer for the readers."""

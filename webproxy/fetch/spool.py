@@ -9,7 +9,7 @@ the fetch is over, or a reader. Bytes that were written never change, so they ma
 
 The writer goes through three phases, told apart by two values that are each set once:
 
-    unanswered   readers wait for the answer; restart() may forget what was spooled, for nobody has seen it
+    unanswered   readers get no answer; restart() may forget what was spooled, for nobody has seen it
     answered     the answer is final; readers take bytes as they come
     over         end() was called. Without an error everything is there; with one, readers get the bytes that are there
                  and BodyCutShort behind them, or the error itself if there was no answer
@@ -19,7 +19,9 @@ slowest reader, not after abandon(), which says that the fetch will be dropped b
 A reader that detaches leaves the fetch running in its stead: it counts as somebody who wants the body, is never waited
 for, and holds no disk space.
 
-Everything is under one condition, which is notified of every change. It is never held while anything else waits.
+Readers never wait in a thread: a reader without progress leaves a callback, which is called once, by whoever makes the
+progress. Nor does the writer, which is told in the same way when there is room. Everything is under one lock, which is
+never held while anything waits, nor while a callback is called.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import ctypes
 import os
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,7 +46,6 @@ has read it, and a hole that cuts a page (or a large folio) zeroes part of it in
 """
 
 _PUNCH_HOLE_KEEP_SIZE = 0x03
-_WAIT_SECONDS = 0.25
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
@@ -100,7 +102,14 @@ class Interim:
     fields: Fields
 
 
-Answer = BodyFound | BodyMissing | Head | Validated
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """The response to a request that was forwarded for one client alone."""
+
+    response: OriginResponse
+
+
+Answer = BodyFound | BodyMissing | Head | Validated | Forwarded
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +125,14 @@ class SpooledPrefix:
 
 
 class SpoolReader:
-    """One reader's position; close() it."""
+    """One reader's position; close() it. None of its methods waits: as a Signal it tells when there is progress."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._interims_seen = 0
+        self.interims_seen = 0
+        self.is_told = False
+        """It knows the answer, and waits for the body."""
+        self.wake: Callable[[], None] | None = None
         self.position = 0
 
     @property
@@ -128,34 +140,29 @@ class SpoolReader:
         """The file to send from."""
         return self._spool.fd
 
-    def wait_news(self) -> Interim | Answer:
-        """Wait for the next interim response, or for the answer; a fetch has limits of its own and always ends.
+    def news(self) -> Interim | Answer | None:
+        """The next interim response, or the answer; None while there is neither.
 
         Raises:
             OriginError: the fetch failed.
         """
-        news = self._spool.wait_news(self._interims_seen)
-        self._interims_seen += isinstance(news, Interim)
-        return news
+        return self._spool.news(self)
 
-    def wait_answer(self) -> Answer:
-        """Wait for the answer, as wait_news() without interim responses."""
-        while isinstance(news := self.wait_news(), Interim):
-            pass
-        return news
-
-    def wait_available(self) -> int:
-        """Wait until there are bytes beyond `position`; returns how many.
+    def available(self) -> int | None:
+        """The number of bytes beyond `position`: 0 at the end of the body, None while there are none.
 
         Raises:
             BodyCutShort: the fetch failed in mid-body.
         """
-        return self._spool.wait_beyond(self.position) - self.position
+        return self._spool.beyond(self)
+
+    def subscribe(self, wake: Callable[[], None]) -> bool:
+        """As Signal.subscribe(): call `wake` once news() or, after the answer, available() has something to tell."""
+        return self._spool.subscribe(self, wake)
 
     def advance(self, count: int) -> None:
         """`count` bytes have been used."""
-        self.position += count
-        self._spool.notify()
+        self._spool.advance(self, count)
 
     def detach(self) -> None:
         """Leave, and let the fetch run to its end without a reader."""
@@ -172,13 +179,18 @@ class Spool:
     def __init__(self, directory: str | None) -> None:
         self.fd = -1
         self._directory = directory
-        self._change = threading.Condition()
+        self._lock = threading.Lock()
         self._readers: list[SpoolReader] = []
         self._answer: Answer | None = None
         self._interims: list[Interim] = []
         self._written = 0
         self._punched = 0
         self._is_over = False
+        self._room_window: int | None = None
+        """Somebody waits for the body to be at most so far ahead."""
+        self._room_filled: int | None = None
+        self.on_room: Callable[[], None] = _nothing
+        """Called, by any thread, once there is room after has_room() was False."""
         self._error: OriginError | None = None
         self._is_abandoned = False
         self._is_detached = False
@@ -187,7 +199,7 @@ class Spool:
     # -- readers -------------------------------------------------------------------------------------------------
     def join(self) -> SpoolReader | None:
         """A reader from the first byte on; None if those bytes are gone, or will not arrive."""
-        with self._change:
+        with self._lock:
             is_closed = self._is_over and not self._readers
             if is_closed or self._is_abandoned or self._punched or self._error is not None:
                 return None
@@ -195,40 +207,79 @@ class Spool:
             self._readers.append(reader)
             return reader
 
-    def wait_news(self, interims_seen: int) -> Interim | Answer:
-        """See SpoolReader."""
-        with self._change:
-            while True:
-                if interims_seen < len(self._interims):
-                    return self._interims[interims_seen]
-                if self._answer is not None:
-                    return self._answer
-                if self._error is not None:
-                    raise _once_more(self._error)
-                self._change.wait(_WAIT_SECONDS)
+    def reader(self) -> SpoolReader:
+        """The first reader."""
+        with self._lock:
+            self._readers.append(SpoolReader(self))
+            return self._readers[-1]
 
-    def wait_beyond(self, position: int) -> int:
+    def news(self, reader: SpoolReader) -> Interim | Answer | None:
         """See SpoolReader."""
-        with self._change:
-            while self._written <= position and not self._is_over:
-                self._change.wait(_WAIT_SECONDS)
-            if self._written > position or self._error is None:
-                return self._written
+        with self._lock:
+            if reader.interims_seen < len(self._interims):
+                reader.interims_seen += 1
+                return self._interims[reader.interims_seen - 1]
+            if self._answer is not None:
+                reader.is_told = True
+                return self._answer
+            if self._error is not None:
+                raise _once_more(self._error)
+            return None
+
+    def beyond(self, reader: SpoolReader) -> int | None:
+        """See SpoolReader."""
+        with self._lock:
+            available = self._written - reader.position
+            if available > 0:
+                return available
+            if not self._is_over:
+                return None
+            if self._error is None:
+                return 0
             raise BodyCutShort(str(self._error))
 
-    def notify(self) -> None:
-        """A reader has advanced."""
-        with self._change:
-            self._change.notify_all()
+    def subscribe(self, reader: SpoolReader, wake: Callable[[], None]) -> bool:
+        """See SpoolReader."""
+        with self._lock:
+            if self._has_progress(reader):
+                return False
+            reader.wake = wake
+            return True
+
+    def _has_progress(self, reader: SpoolReader) -> bool:
+        if self._is_over:
+            return True
+        if reader.is_told:
+            return self._written > reader.position
+        return self._answer is not None or reader.interims_seen < len(self._interims)
+
+    def _to_wake(self) -> list[Callable[[], None]]:
+        """What to call, without the lock, after a change."""
+        woken = [reader for reader in self._readers if reader.wake is not None and self._has_progress(reader)]
+        wakes = [reader.wake for reader in woken if reader.wake is not None]
+        for reader in woken:
+            reader.wake = None
+        return wakes
+
+    def advance(self, reader: SpoolReader, count: int) -> None:
+        """See SpoolReader."""
+        with self._lock:
+            reader.position += count
+            tells = self._is_room_now(self._room_filled)
+        if tells:
+            self.on_room()
 
     def leave(self, reader: SpoolReader, *, detached: bool = False) -> None:
         """See SpoolReader.close() and SpoolReader.detach()."""
-        with self._change:
+        with self._lock:
+            reader.wake = None
             if reader in self._readers:
                 self._readers.remove(reader)
                 self._is_detached = self._is_detached or detached
-            self._change.notify_all()
+            tells = self._is_room_now(self._room_filled)
             self._close_if_unused()
+        if tells:
+            self.on_room()
 
     # -- the writer ----------------------------------------------------------------------------------------------
     @property
@@ -248,21 +299,23 @@ class Spool:
 
     def abandon(self) -> bool:
         """Whether it is no longer needed; nobody can join after that, so the fetch may be dropped."""
-        with self._change:
+        with self._lock:
             self._is_abandoned = self._is_abandoned or not self.wanted
             return self._is_abandoned
 
     def interim(self, status: int, fields: Fields) -> None:
         """Pass an interim response to the readers."""
-        with self._change:
+        with self._lock:
             self._interims.append(Interim(status, fields))
-            self._change.notify_all()
+            wakes = self._to_wake()
+        _call_all(wakes)
 
     def answer(self, answer: Answer) -> None:
         """Pass the answer to the readers."""
-        with self._change:
+        with self._lock:
             self._answer = answer
-            self._change.notify_all()
+            wakes = self._to_wake()
+        _call_all(wakes)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append to the body.
@@ -276,9 +329,10 @@ class Spool:
         view = memoryview(data)
         while view:
             view = view[os.pwrite(self.fd, view, self._written + len(data) - len(view)) :]
-        with self._change:
+        with self._lock:
             self._written += len(data)
-            self._change.notify_all()
+            wakes = self._to_wake()
+        _call_all(wakes)
 
     def prefix(self) -> SpooledPrefix | None:
         """The bytes received so far, for use after the end; None if part of them is gone already.
@@ -290,30 +344,55 @@ class Spool:
 
     def restart(self) -> None:
         """Discard the body: the fetch is tried again, and no reader knows of it yet."""
-        with self._change:
+        with self._lock:
             assert self._answer is None, "readers know the answer already"
             self._written = 0
 
-    def lead(self, filled: int | None) -> int:
-        """How far the body is ahead of its fastest reader (`filled`: the fill's position, if there is one).
+    def has_room(self, window_bytes: int, filled: int | None) -> bool:
+        """Whether the body is at most a window ahead of its fastest reader; if not, on_room() follows when it is.
 
-        None if nobody reads, or nobody needs to be waited for.
+        `filled` is the fill's position, if there is one: it counts as a reader. Without any, nobody needs to be waited
+        for.
         """
-        positions = [reader.position for reader in self._readers]
+        with self._lock:
+            if self._lead(filled) <= window_bytes:
+                return True
+            self._room_window, self._room_filled = window_bytes, filled
+            return False
+
+    def subscribe_room(self, window_bytes: int, wake: Callable[[], None]) -> bool:
+        """Call `wake` once there is room; False if there is, and no call follows."""
+        with self._lock:
+            if self._lead(None) <= window_bytes:
+                return False
+            self._room_window, self._room_filled, self.on_room = window_bytes, None, wake
+            return True
+
+    def tell_room(self, filled: int | None) -> None:
+        """Call on_room() if somebody waits for it, and the fill has made room."""
+        with self._lock:
+            tells = self._is_room_now(filled)
+        if tells:
+            self.on_room()
+
+    def _is_room_now(self, filled: int | None) -> bool:
+        """Whether somebody waits for room that is there now; told once."""
+        if self._room_window is None or self._lead(filled) > self._room_window:
+            return False
+        self._room_window = None
+        return True
+
+    def _lead(self, filled: int | None) -> int:
         if self._is_detached:
             return 0
-        if filled is not None:
-            positions.append(filled)
-        return self._written - max(positions, default=self._written)
-
-    def wait_reader(self) -> None:
-        """Wait a short while for a reader to advance."""
-        with self._change:
-            self._change.wait(_WAIT_SECONDS)
+        fastest = max((reader.position for reader in self._readers), default=None if filled is None else 0)
+        if fastest is None:
+            return 0
+        return self._written - max(fastest, filled or 0)
 
     def forget_read(self) -> None:
         """Free the disk space that all readers have passed; nobody can join after that."""
-        with self._change:
+        with self._lock:
             slowest = min((reader.position for reader in self._readers), default=self._written)
             slowest = min(slowest, self._written)
             start, end = self._punched, slowest - slowest % PUNCH_BYTES
@@ -324,17 +403,27 @@ class Spool:
 
     def end(self, error: OriginError | None = None) -> None:
         """The fetch is over; the writer leaves."""
-        with self._change:
+        with self._lock:
             self._is_over = True
             self._error = None if error is None else _once_more(error)
-            self._change.notify_all()
+            wakes = self._to_wake()
             self._close_if_unused()
+        _call_all(wakes)
 
     def _close_if_unused(self) -> None:
         if self._is_over and not self._readers and self.fd >= 0:
             fd, self.fd = self.fd, -1
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+def _nothing() -> None:
+    """Nobody waits for room."""
+
+
+def _call_all(wakes: list[Callable[[], None]]) -> None:
+    for wake in wakes:
+        wake()
 
 
 def _once_more(error: OriginError) -> OriginError:

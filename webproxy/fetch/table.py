@@ -3,11 +3,10 @@
 Theory of operation
 ===================
 
-A fetch runs in a thread of the table's own small pool and writes into a spool. The leader, who opened it, and all
-followers, which ask for the same key while it runs, read from that spool in their own workers. What a fetch does is not
-known here; the table decides who shares it, when it runs, and what is remembered of it.
+A fetch writes into a spool. The leader, who opened it, and all followers, which ask for the same key while it runs,
+read from that spool. What a fetch does is not known here; the table decides who shares it, and what is remembered of
+it.
 
-    pending    as many fetches as there are threads may wait for a thread; beyond that a request is refused
     running    under its key, until it is over: new requests are collapsed into it. A request that must bypass it opens
                a fetch of its own, which takes over the key: followers join the latest
     living     also fetches that nobody can join, because another one took over their key or a purge revoked them:
@@ -27,7 +26,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from time import monotonic
 from typing import NamedTuple
 
@@ -36,11 +35,14 @@ from webproxy.errors import OriginUnreachable, Overloaded
 from webproxy.fetch.job import Fetch
 from webproxy.fetch.plan import Plan
 from webproxy.fetch.spool import Spool, SpoolReader
+from webproxy.fetch.strand import Crew
 
 log = logging.getLogger(__name__)
 
 FILLED_MAX = 1024
 """How many recently filled keys are remembered: more than there can be requests between cache and origin."""
+LIVING_MAX = 4096
+"""How many fetches there may be at once: each has a spool, and waits for its turn with the origin or the cache."""
 
 
 class Opened(NamedTuple):
@@ -51,19 +53,17 @@ class Opened(NamedTuple):
 
 
 class FetchTable:
-    """The running fetches and the threads that run them."""
+    """The running fetches, and the threads for what waits for the cache."""
 
     def __init__(self, *, threads: int, spool_directory: str | None) -> None:
         self._spool_directory = spool_directory
-        self._change = threading.Condition()
+        self._lock = threading.Lock()
+        self._is_empty = threading.Condition(self._lock)
+        self._crew = Crew(threads)
         self._running: dict[bytes, Fetch] = {}
         self.living: set[Fetch] = set()
         """The fetches that are not over."""
         self._filled: OrderedDict[bytes, float] = OrderedDict()
-        self._pending: deque[Fetch] = deque()
-        self._threads_max = threads
-        self._threads: list[threading.Thread] = []
-        self._idle = 0
         self._stopping = threading.Event()
         self.fetched_total = 0
         self.collapsed_total = 0
@@ -79,7 +79,7 @@ class FetchTable:
             Overloaded: too many fetches at once.
             OriginUnreachable: the daemon stops.
         """
-        with self._change:
+        with self._lock:
             if self._stopping.is_set():
                 raise OriginUnreachable("the daemon stops")
             if self._filled.get(plan.key, -math.inf) >= missed_at:
@@ -89,70 +89,40 @@ class FetchTable:
             if reader is not None:
                 self.collapsed_total += 1
                 return Opened(reader, collapsed=True)
-            if len(self._pending) >= self._threads_max:
-                raise Overloaded(f"{self._threads_max} fetches run and as many wait")
-            return Opened(self._enter(plan), collapsed=False)
+            if len(self.living) >= LIVING_MAX:
+                raise Overloaded(f"{LIVING_MAX} fetches run")
+            spool = Spool(self._spool_directory)
+            reader = spool.reader()
+            fetch = Fetch(plan, spool, self._crew, self._stopping, self._note_end)
+            self._running[plan.key] = fetch
+            self.living.add(fetch)
+            self.fetched_total += 1
+        fetch.start()
+        return Opened(reader, collapsed=False)
 
-    def _enter(self, plan: Plan) -> SpoolReader:
-        spool = Spool(self._spool_directory)
-        reader = spool.join()
-        assert reader is not None
-        fetch = Fetch(plan, spool, self._stopping)
-        self._pending.append(fetch)
-        if self._idle < len(self._pending) and len(self._threads) < self._threads_max:
-            thread = threading.Thread(target=self._work, name=f"fetch-{len(self._threads)}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                if not self._threads:
-                    self._pending.remove(fetch)
-                    raise Overloaded(f"no thread for a fetch: {error}") from error
-            else:
-                self._threads.append(thread)
-        self._running[plan.key] = fetch
-        self.living.add(fetch)
-        self.fetched_total += 1
-        self._change.notify()
-        return reader
-
-    def _work(self) -> None:
-        while True:
-            with self._change:
-                self._idle += 1
-                self._change.wait_for(lambda: self._pending or self._stopping.is_set())
-                self._idle -= 1
-                if not self._pending:
-                    return
-                fetch = self._pending.popleft()
-            self._run(fetch)
-
-    def _run(self, fetch: Fetch) -> None:
-        key, url = fetch.plan.key, fetch.plan.name
-        try:
-            failure = fetch.run()
-        except Exception as error:
-            log.exception("fetch broken", extra={"url": url})
-            failure = OriginUnreachable(f"broken: {error!r}")
-        with self._change:
+    def _note_end(self, fetch: Fetch) -> None:
+        key, failure = fetch.plan.key, fetch.failure
+        with self._lock:
             if self._running.get(key) is fetch:
                 del self._running[key]
             self.living.discard(fetch)
+            if not self.living:
+                self._is_empty.notify_all()
             if fetch.stored:
                 self._filled[key] = monotonic()
                 self._filled.move_to_end(key)
                 if len(self._filled) > FILLED_MAX:
                     self._filled.popitem(last=False)
             self.failed_total += failure is not None
-        fetch.end(failure)
         if failure is not None:
-            log.info("fetch failed", extra={"url": url, "reason": str(failure)})
+            log.info("fetch failed", extra={"url": fetch.plan.name, "reason": str(failure)})
 
     def revoke(self, object_key: bytes, deadline: Deadline) -> bool:
         """Fetches under way for the key serve only the requests already waiting: they are neither joined nor stored.
 
         Returns once nothing of them is stored any longer; False if that was not certain in time.
         """
-        with self._change:
+        with self._lock:
             revoked = [fetch for fetch in self.living if fetch.plan.object_key == object_key]
             for fetch in revoked:
                 if self._running.get(fetch.plan.key) is fetch:
@@ -160,14 +130,14 @@ class FetchTable:
         in_time = [fetch.token.revoke(deadline.remaining()) for fetch in revoked]
         return all(in_time)
 
-    def stop(self) -> None:
-        """End every fetch soon and release the threads; readers see their fetch fail."""
+    def stop(self, seconds: float) -> None:
+        """End every fetch, whose readers see it fail, and wait for the threads, for at most that long in total."""
         self._stopping.set()
-        with self._change:
-            self._change.notify_all()
-
-    def join(self, seconds: float) -> None:
-        """Wait for the threads after stop(), for at most that long in total."""
+        with self._lock:
+            living = list(self.living)
+        for fetch in living:
+            fetch.stop()
         give_up = monotonic() + seconds
-        for thread in list(self._threads):
-            thread.join(max(0.0, give_up - monotonic()))
+        with self._lock:  # their ends are tasks of the threads
+            self._is_empty.wait_for(lambda: not self.living, seconds)
+        self._crew.stop(max(0.0, give_up - monotonic()))

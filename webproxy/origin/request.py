@@ -31,10 +31,10 @@ class BodySource(Protocol):
     def length(self) -> int | None:
         """Its length, sent as Content-Length; None if unknown: it is sent in chunks."""
 
-    def read(self, size: int) -> bytes:
-        """The next bytes, 1 to `size`, or none at the end; may block, with a deadline of its own.
+    def read(self, size: int) -> bytes | None:
+        """The next bytes, 1 to `size`, or none at the end; None if there are none now. Never blocks.
 
-        An exception ends the fetch and is raised by it. The first call means that the origin is ready for the body.
+        An exception ends the transfer, which ends with it. The first call means that the origin is ready for the body.
         """
 
 

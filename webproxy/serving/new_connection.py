@@ -126,7 +126,7 @@ class Protocols:
 class NewConnection:
     """A job that becomes another one as soon as its first bytes tell which."""
 
-    __slots__ = ("_data", "_protocols", "_until", "expires", "fd", "is_watched", "ticket")
+    __slots__ = ("_data", "_protocols", "_until", "expires", "fd", "has_left", "is_watched", "ticket")
 
     def __init__(self, protocols: Protocols, fd: int, data: bytes) -> None:
         self._protocols = protocols
@@ -136,6 +136,7 @@ class NewConnection:
         self.expires = 0.0
         self.is_watched = False
         self.ticket: Ticket | None = None
+        self.has_left = False
 
     @property
     def path(self) -> bytes:

@@ -40,7 +40,7 @@ from webproxy.errors import ClientGone
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import Shutdown
-from webproxy.transport.job import Done, Event, IdleJob, Idles, Job, Outcome
+from webproxy.transport.job import AnyOf, Done, Event, IdleJob, Idles, Job, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,33 @@ def _is_quiet(job: IdleJob) -> bool:
     return not job.in_head and not sockets.has_arrived(job.fd)
 
 
+class _Waiting:
+    """A job that waits for a signal; several threads may want to wake it, and one of them gets it."""
+
+    __slots__ = ("_job", "events", "expires", "stream")
+
+    def __init__(self, job: Job, wait: AnyOf) -> None:
+        self._job = [job]
+        self.stream = job.stream if wait.is_writable else None
+        self.expires = monotonic() + wait.limit_s
+        self.events = (
+            select.EPOLLRDHUP
+            | (select.EPOLLIN if wait.is_readable else 0)
+            | (select.EPOLLOUT if wait.is_writable else 0)
+        )
+
+    def is_served_by(self, mask: int) -> bool:
+        """Whether it is what the job waits for, and not merely the client's end."""
+        return bool(mask & self.events & (select.EPOLLIN | select.EPOLLOUT))
+
+    def claim(self) -> Job | None:
+        """The job, for the first who asks."""
+        try:
+            return self._job.pop()  # atomic
+        except IndexError:
+            return None
+
+
 class ParkingLot:
     """Owns the jobs handed to settle() until they are queued again or closed."""
 
@@ -140,6 +167,7 @@ class ParkingLot:
         self._shutdown = shutdown
         self._arriving: deque[Job] = deque()
         self._parked: dict[int, Job] = {}
+        self._waiting: dict[int, _Waiting] = {}
         self._lingering: deque[tuple[float, int]] = deque()
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -166,8 +194,33 @@ class ParkingLot:
                 os.eventfd_write(self._wake_fd, 1)
             elif event is Event.TICKET and self._admission is not None:
                 self._admission.enqueue(partial(self._admit, job))
-            else:
+            elif isinstance(event, Event):
                 self._run_queue.put_back(job)
+            else:
+                self._await(job, event if isinstance(event, AnyOf) else AnyOf((event,)))
+
+    def _await(self, job: Job, wait: AnyOf) -> None:
+        """Until one of these happens, or the client leaves."""
+        waiting = _Waiting(job, wait)
+        self._waiting[job.fd] = waiting
+        try:
+            self._epoll.register(job.fd, waiting.events)
+        except OSError as error:  # no room for another watch
+            log.error("client not watched", extra={"path": job.path, "reason": str(error)})
+        for signal in wait.signals:
+            if not signal.subscribe(partial(self._wake, waiting)):
+                self._wake(waiting)
+
+    def _wake(self, waiting: _Waiting, *, has_left: bool = False) -> None:
+        """Queue the job, unless somebody else was faster."""
+        job = waiting.claim()
+        if job is None:
+            return
+        del self._waiting[job.fd]
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(job.fd)
+        job.has_left = has_left
+        self._run_queue.put_back(job)
 
     def _admit(self, job: Job, ticket: Ticket | None) -> None:
         """Its turn has come; called by the thread that gives a ticket back."""
@@ -191,8 +244,8 @@ class ParkingLot:
 
     @property
     def parked(self) -> int:
-        """How many jobs wait here until their clients take what they have been sent."""
-        return len(self._parked) + len(self._arriving)
+        """How many jobs wait here, for their clients to take what they have been sent or for a signal."""
+        return len(self._parked) + len(self._arriving) + len(self._waiting)
 
     @property
     def waiting(self) -> int:
@@ -208,13 +261,15 @@ class ParkingLot:
                 log.exception("parking thread error")
 
     def _turn(self) -> None:
-        for fd, _ in self._epoll.poll(_TICK_SECONDS):
+        for fd, mask in self._epoll.poll(_TICK_SECONDS):
             if fd == self._wake_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(fd)
-            else:
+            elif (waiting := self._waiting.get(fd)) is not None:
+                self._wake(waiting, has_left=not waiting.is_served_by(mask))
+            elif (job := self._parked.pop(fd, None)) is not None:
                 self._epoll.unregister(fd)
-                self._run_queue.put_back(self._parked.pop(fd))  # also a broken one: its next send says so
+                self._run_queue.put_back(job)  # also a broken one: its next send says so
         while self._arriving:
             job = self._arriving.popleft()
             self._parked[job.fd] = job
@@ -224,6 +279,7 @@ class ParkingLot:
             self._next_tick = now + _TICK_SECONDS
             self._end_lingering()
             self._drop_too_slow()
+            self._wake_expired(now)
             for idle in self._idle.expire(quiet_too=self._shutdown.draining):
                 self.settle(idle.expire())
 
@@ -237,6 +293,17 @@ class ParkingLot:
                 log.info("client dropped", extra={"path": job.path, "reason": str(error)})
                 job.close()
                 self.too_slow_total += 1
+
+    def _wake_expired(self, now: float) -> None:
+        for waiting in list(self._waiting.values()):
+            is_late = waiting.expires <= now
+            if waiting.stream is not None:
+                try:
+                    waiting.stream.check_rate()
+                except ClientGone:
+                    is_late = True  # its next send says so
+            if is_late:
+                self._wake(waiting)
 
     def _end_lingering(self) -> None:
         now = monotonic()
@@ -256,8 +323,10 @@ class ParkingLot:
         os.eventfd_write(self._wake_fd, 1)
         if self._thread.ident is not None:
             self._thread.join()
-        for job in (*self._parked.values(), *self._arriving):
-            job.close()
+        waiting = [waiting.claim() for waiting in list(self._waiting.values())]
+        for job in (*self._parked.values(), *self._arriving, *waiting):
+            if job is not None:
+                job.close()
         for _, fd in self._lingering:
             sockets.close(fd)
         self._epoll.close()

@@ -114,9 +114,9 @@ class ClientStream:
             self.send_all(header[sent:])
         return sent > 0
 
-    def send_some(self, data: bytes) -> int:
-        """Send what the kernel accepts now; returns the number of bytes. Errors as send_memory()."""
-        sent = sockets.send(self.fd, data)
+    def send_some(self, data: bytes, *, more: bool = False) -> int:
+        """Send what the kernel accepts now; returns the number of bytes. Arguments and errors as send_memory()."""
+        sent = sockets.send_header(self.fd, data) if more else sockets.send(self.fd, data)
         self._sent_bytes += sent
         return sent
 

@@ -10,26 +10,23 @@ from typing import Protocol
 
 from shmchannel.streams.admission import Ticket
 from webproxy.errors import BodyCutShort
-from webproxy.http.messages import CONTINUE, RequestHead
+from webproxy.http.messages import RequestHead
 from webproxy.http.parser import RequestParser
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream
-from webproxy.transport.job import Event, Outcome, WaitsFor
+from webproxy.transport.job import AnyOf, Event, Outcome, Steps, Wait, WaitsFor
 
 UNREAD_SECONDS = 0.5
 UNREAD_BYTES_MAX = 1 << 20
 """How much of an unwanted body is read and discarded; beyond that closing is cheaper."""
 
 
-class PausedBody(Protocol):
-    """The rest of a response's body."""
+class PausedAnswer(Protocol):
+    """The rest of an answer; whoever began it continues it."""
 
     @property
     def key(self) -> bytes:
         """Its name in log lines."""
-
-    def resume(self, ticket: Ticket | None = None) -> Event | None:
-        """Continue sending; returns what it must wait for, or None at the end. The ticket is used and left."""
 
 
 class ConnectionServer(Protocol):
@@ -46,13 +43,14 @@ class HttpConnection:
     """Used by one thread at a time: a worker, or the keeper of waiting jobs."""
 
     __slots__ = (
-        "_continue_due",
         "_head_since",
         "_parsed",
         "_server",
+        "continue_due",
         "ended",
         "expires",
         "fd",
+        "has_left",
         "held",
         "is_last",
         "is_watched",
@@ -75,7 +73,8 @@ class HttpConnection:
         self.fd = stream.fd
         self.parser = RequestParser(head_bytes_max=head_bytes_max)
         self._parsed: RequestHead | None = None
-        self._continue_due = False
+        self.continue_due = False
+        """The client waits for 100 (Continue) before it sends the body."""
         self.ended = False
         """The client has closed its side."""
         self.expires = 0.0
@@ -84,10 +83,11 @@ class HttpConnection:
         self.served = 0
         self.held: RequestHead | None = None
         """The next request, while the client has not read the responses before it."""
-        self.paused: PausedBody | None = None
+        self.paused: PausedAnswer | None = None
         """The rest of the current response while it waits; with `is_last` the connection ends after it."""
         self.is_last = False
         self.ticket: Ticket | None = None
+        self.has_left = False
         self._head_since = 0.0
 
     @property
@@ -115,10 +115,10 @@ class HttpConnection:
         self.held = request
         return WaitsFor(self, Event.WRITABLE)
 
-    def pause(self, body: PausedBody, event: Event, *, is_last: bool) -> WaitsFor:
-        """The rest of a response's body is sent after the event."""
-        self.paused, self.is_last = body, is_last
-        return WaitsFor(self, event)
+    def pause(self, answer: PausedAnswer, wait: Wait, *, is_last: bool) -> WaitsFor:
+        """The rest of an answer follows after the event or signal; with `is_last` the connection ends after it."""
+        self.paused, self.is_last = answer, is_last
+        return WaitsFor(self, wait)
 
     def take_ticket(self) -> Ticket | None:
         """The ticket it has waited for, to be used by the caller."""
@@ -175,66 +175,49 @@ class HttpConnection:
         if request is not None:
             self.served += 1
             self._head_since = 0.0
-            self._continue_due = request.expects_continue
+            self.continue_due = request.expects_continue
             self._parsed = request
         return request
 
     # -- the body of the current request -------------------------------------------------------------------------
-    def read_body(self, timeout_s: float) -> bytes:
-        """The next bytes of the body; none at its end. Sends 100 Continue if the client waits for it.
+    def body_part(self) -> bytes | None:
+        """The next bytes of the body that have arrived; none at its end, None if there are none now. Never waits.
 
         Raises:
             HttpError: invalid chunks.
-            BodyCutShort: the client closed before the end, or sent nothing for too long.
+            BodyCutShort: the client closed before the end.
             ClientGone: the connection is broken.
         """
         parser = self.parser
-        if self._continue_due:
-            self._continue_due = False
-            if not parser.body_complete:
-                self.stream.send_all(CONTINUE)
         data = parser.body()
-        expires = monotonic() + timeout_s
         while not data and not parser.body_complete:
-            received = sockets.receive(self.fd, waits=True)
-            if received:
-                data = parser.body(received)
-            elif received is not None:
+            received = sockets.receive(self.fd)
+            if received is None:
+                return None
+            if not received:
                 raise BodyCutShort("the client ended in the middle of its request's body")
-            elif monotonic() > expires:
-                raise BodyCutShort(f"the client sent nothing of its request's body for {timeout_s:.0f} s")
+            data = parser.body(received)
         return data
 
-    def skip_body(self) -> bool:
+    def skip_body(self) -> Steps[bool]:
         """Discard an unwanted body as it arrives; True once the next request can begin.
 
         A client that got an early response usually sends the rest at once, so this waits for a short while.
         """
-        parser = self.parser
-        if parser.body_complete:
-            return True
-        if self._continue_due:  # it was never asked for: the client may send it or not
-            return False
+        if self.continue_due:  # it was never asked for: the client may send it or not
+            return self.parser.body_complete
         left_bytes, expires = UNREAD_BYTES_MAX, monotonic() + UNREAD_SECONDS
-        try:
-            while not parser.body_complete and left_bytes > 0:
-                left_bytes -= len(self.read_body(max(0.0, expires - monotonic())))
-        except BodyCutShort:
-            pass
-        return parser.body_complete
-
-
-class RequestBody:
-    """The body of a request being sent to an origin; a fetch reads from it."""
-
-    def __init__(self, connection: HttpConnection, request: RequestHead, timeout_s: float) -> None:
-        self._connection = connection
-        self._timeout_s = timeout_s
-        self._rest = b""
-        self.length: int | None = request.content_length if request.framing.value == "content-length" else None
-
-    def read(self, size: int) -> bytes:
-        """The next bytes, at most `size`; none at the end. Errors as HttpConnection.read_body()."""
-        data = self._rest or self._connection.read_body(self._timeout_s)
-        self._rest = data[size:]
-        return data[:size]
+        while left_bytes > 0:
+            try:
+                data = self.body_part()
+            except BodyCutShort:
+                return False
+            if data is None:
+                if monotonic() >= expires:
+                    return False
+                yield AnyOf(is_readable=True, limit_s=UNREAD_SECONDS)
+            elif data:
+                left_bytes -= len(data)
+            else:
+                return True
+        return False

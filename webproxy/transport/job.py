@@ -7,8 +7,10 @@ serving HTTP may end with another connection than it began with. One place acts 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Generator
 from enum import Enum
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from shmchannel.streams.admission import Ticket
 from webproxy.transport.client_stream import ClientStream
@@ -22,11 +24,55 @@ class Event(Enum):
     TICKET = "its turn among the long transfers"
 
 
+class Signal(Protocol):
+    """Something that others make progress with."""
+
+    def subscribe(self, wake: Callable[[], None]) -> bool:
+        """Call `wake` once, from any thread, when there is progress; False if there is some already: no call follows.
+
+        The call may be in vain.
+        """
+
+
+class AnyOf(NamedTuple):
+    """Whatever comes first: progress, something from the client, room for the client, or the end of the time."""
+
+    signals: tuple[Signal, ...] = ()
+    is_readable: bool = False
+    is_writable: bool = False
+    limit_s: float = math.inf
+
+
+Wait: TypeAlias = Event | Signal | AnyOf
+"""What a job waits for. While it waits for a signal, its client may leave."""
+
+
+def either(first: Wait, second: AnyOf) -> AnyOf:
+    """Whichever of both comes first."""
+    if isinstance(first, Event):
+        first = AnyOf(is_writable=first is Event.WRITABLE)
+    elif not isinstance(first, AnyOf):
+        first = AnyOf((first,))
+    return AnyOf(
+        first.signals + second.signals,
+        first.is_readable or second.is_readable,
+        first.is_writable or second.is_writable,
+        min(first.limit_s, second.limit_s),
+    )
+
+
+_T = TypeVar("_T")
+Steps: TypeAlias = Generator[Wait, None, _T]
+"""Work that yields what it must wait for, and is continued when that has happened; close() it to give it up."""
+
+
 class Job(Protocol):
     """One client's request or connection that is not with a worker at the moment."""
 
     ticket: Ticket | None
     """The ticket it waited for by Event.TICKET, if it came in time; run() uses and leaves it."""
+    has_left: bool
+    """Its client has closed the connection while the job waited for a signal; run() gives the request up."""
 
     @property
     def fd(self) -> int:
@@ -86,10 +132,10 @@ class Idles(NamedTuple):
 
 
 class WaitsFor(NamedTuple):
-    """The job continues when the event has happened."""
+    """The job continues when the event has happened, or the signal is given."""
 
     job: Job
-    event: Event
+    event: Wait
 
 
 Outcome: TypeAlias = Done | Idles | WaitsFor

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
@@ -62,7 +63,9 @@ class OriginStub:
             self._folder = Folder(os.fspath(source), template or Route())
         self._lock = threading.Condition()
         self._requests: list[Request] = []
+        self._counts: Counter[str] = Counter()  # of each path in `requests`
         self._connections: dict[threading.Thread, socket.socket] = {}
+        self._connections_peak = 0
         self._closing = threading.Event()
         self._acceptor = threading.Thread(target=self._accept, name="origin-accept")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -88,15 +91,21 @@ class OriginStub:
         with self._lock:
             return len(self._connections)
 
+    @property
+    def connections_peak(self) -> int:
+        """How many clients have been connected at once, at most."""
+        with self._lock:
+            return self._connections_peak
+
     def count(self, path: str) -> int:
         """Return how many requests there were for `path`, whatever their method."""
         with self._lock:
-            return self._count(path)
+            return self._counts[path]
 
     def wait_for(self, path: str, count: int, timeout_s: float = 30.0) -> bool:
         """Block until there were `count` requests for `path`; False when that did not happen in time."""
         with self._lock:
-            return self._lock.wait_for(lambda: self._count(path) >= count, timeout_s)
+            return self._lock.wait_for(lambda: self._counts[path] >= count, timeout_s)
 
     def add(self, path: str, script: Script) -> None:
         """Answer `path` by this route, or by these in turn, from the next request on."""
@@ -124,9 +133,6 @@ class OriginStub:
         for thread in threads:
             thread.join()
 
-    def _count(self, path: str) -> int:
-        return sum(request.path == path for request in self._requests)
-
     def _accept(self) -> None:
         while not self._closing.is_set():
             try:
@@ -137,6 +143,7 @@ class OriginStub:
             thread = threading.Thread(target=self._converse, args=(connection,), name="origin-connection")
             with self._lock:
                 self._connections[thread] = connection
+                self._connections_peak = max(self._connections_peak, len(self._connections))
             thread.start()
 
     def _converse(self, connection: socket.socket) -> None:
@@ -188,7 +195,8 @@ class OriginStub:
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             return False
         with self._lock:
-            earlier = self._count(request.path)
+            earlier = self._counts[request.path]
+            self._counts[request.path] += 1
             self._requests.append(request)
             self._lock.notify_all()
         if route.choose is not None:

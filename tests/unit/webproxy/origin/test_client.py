@@ -181,7 +181,7 @@ def test_a_fetch_that_nobody_wants_ends_while_the_origin_is_silent() -> None:
     with OriginStub({"/x": route}) as origin, ThreadPoolExecutor(1) as crew:
         running = crew.submit(origin_client().fetch, getfile_request(f"{origin.url}/x"), sink)
         assert route.reached.wait(WATCHDOG_S)
-        sink.leave.set()
+        sink.leave()
         with pytest.raises(FetchAborted):
             running.result(WATCHDOG_S)
 
@@ -232,7 +232,7 @@ def test_a_name_that_does_not_resolve() -> None:
 
 def test_without_a_descriptor_for_a_socket_it_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     with OriginStub({"/x": Route(body=b"abc")}) as origin:
-        monkeypatch.setattr("webproxy.origin.client.socket.socket", refusing(errno.EMFILE))
+        monkeypatch.setattr("webproxy.origin.hop.socket.socket", refusing(errno.EMFILE))
         with pytest.raises(OriginUnreachable, match="Too many open files"):
             origin_client().fetch(getfile_request(f"{origin.url}/x"), CollectingSink())
         monkeypatch.undo()

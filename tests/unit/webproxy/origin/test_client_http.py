@@ -109,7 +109,7 @@ def test_what_would_forge_a_line_is_refused_before_a_packet(field: Field) -> Non
 
 
 def test_the_rules_fields_are_added_and_only_for_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webproxy.origin.client.may_connect", lambda address, *, named_by_operator: True)
+    monkeypatch.setattr("webproxy.origin.hop.may_connect", lambda address, *, named_by_operator: True)
     limits = OriginLimits(
         connect_s=5,
         between_bytes_timeout_s=20,
@@ -182,7 +182,7 @@ def test_a_body_short_of_its_length_is_no_body() -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine must not make libcurl give up waiting for the origin's word."""
-    monkeypatch.setattr("webproxy.origin.client.CONTINUE_WAIT_MS", 60_000)
+    monkeypatch.setattr("webproxy.origin.hop.CONTINUE_WAIT_MS", 60_000)
 
 
 @pytest.mark.usefixtures("patient")
@@ -196,7 +196,7 @@ def test_the_hundred_is_passed_on_and_the_body_sent() -> None:
 
 
 def test_an_origin_that_says_nothing_gets_the_body_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webproxy.origin.client.CONTINUE_WAIT_MS", 1)
+    monkeypatch.setattr("webproxy.origin.hop.CONTINUE_WAIT_MS", 1)
     body = BytesBody(b"abc", 3)
     with OriginStub({"/x": Route(methods=UPLOADS, continues=False)}) as origin:
         asked(f"{origin.url}/x", (b"Expect", b"100-continue"), method=b"PUT", body=body)
@@ -425,6 +425,6 @@ def test_who_left_ends_an_upload_that_the_origin_does_not_take() -> None:
         request = OriginRequest(url=f"http://127.0.0.1:{server.port}/x", method=b"PUT", body=body)
         running = crew.submit(origin_client().fetch, request, sink)
         assert server.reached.wait(WATCHDOG_S)
-        sink.leave.set()
+        sink.leave()
         with pytest.raises(FetchAborted):
             running.result(WATCHDOG_S)

@@ -83,7 +83,7 @@ def test_an_origin_that_no_address_of_is_allowed() -> None:
 def test_one_refused_address_leaves_the_others_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """localhost is ::1 and 127.0.0.1 to libcurl: with the first one refused the second one serves."""
     monkeypatch.setattr(
-        "webproxy.origin.client.may_connect", lambda address, *, named_by_operator: address.version == 4
+        "webproxy.origin.hop.may_connect", lambda address, *, named_by_operator: address.version == 4
     )
     with OriginStub({"/x": Route(body=b"abc")}) as origin:
         sink = CollectingSink()

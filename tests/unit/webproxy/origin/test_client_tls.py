@@ -14,7 +14,7 @@ from tests.support.h2server import H2Server
 from tests.support.sinks import CollectingSink, LimitedClient
 from webproxy.errors import OriginUnreachable
 from webproxy.http.fields import Fields
-from webproxy.origin.client import OriginClient
+from webproxy.origin.hop import OriginClient
 from webproxy.origin.request import OriginLimits, OriginRequest, getfile_request
 from webproxy.origin.response_head import OriginResponse
 from workloads.origin_stub import OriginStub, Route
@@ -107,7 +107,7 @@ def test_a_file_of_authorities_that_is_not_there(origin: OriginStub, tmp_path: P
 def test_a_host_that_a_redirect_names_is_verified_whatever_the_operator_said(
     origin: OriginStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webproxy.origin.client.may_connect", lambda address, *, named_by_operator: True)
+    monkeypatch.setattr("webproxy.origin.hop.may_connect", lambda address, *, named_by_operator: True)
     with OriginStub({"/x": Route(redirect_to=f"{origin.url}/x")}) as first:
         with pytest.raises(OriginUnreachable):
             client(tls_verify=False).fetch(getfile_request(f"{first.url}/x"), CollectingSink())

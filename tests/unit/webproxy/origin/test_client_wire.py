@@ -7,7 +7,7 @@ import pytest
 from tests.support.rawserver import RESET, RawServer, Step
 from tests.support.sinks import CollectingSink, origin_client
 from webproxy.errors import OriginBadReply, OriginError, OriginTooLarge
-from webproxy.origin.client import UNWANTED_BYTES_MAX
+from webproxy.origin.hop import UNWANTED_BYTES_MAX
 from webproxy.origin.request import getfile_request
 from webproxy.origin.response_head import HEADER_BYTES_MAX
 

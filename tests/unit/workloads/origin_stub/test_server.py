@@ -83,6 +83,17 @@ def test_requests_are_remembered() -> None:
         assert not origin.wait_for("/a", 2, timeout_s=0.01)
 
 
+def test_the_peak_of_connections_is_remembered() -> None:
+    with OriginStub({"/a": Route(body=b"x")}) as origin:
+        assert origin.connections_peak == 0
+        with connected(origin) as first, connected(origin) as second:
+            for connection in (first, second):
+                connection.request("GET", "/a")
+                connection.getresponse().read()
+        get(origin, "/a")
+        assert origin.connections_peak == 2
+
+
 @pytest.mark.parametrize("framing", Framing)
 def test_every_framing_carries_the_body(framing: Framing) -> None:
     with OriginStub({"/a": Route(body=BODY, framing=framing)}) as origin:

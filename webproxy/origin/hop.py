@@ -1,26 +1,24 @@
-"""OriginClient: one request to an HTTP origin through libcurl; the only importer of pycurl.
+"""Hop: one request to an HTTP origin and its response: what libcurl is told, what it calls, and what comes of it.
 
-Each thread has one handle, which keeps its connections. Redirects are followed here instead of by libcurl, so that each
-hop's host is checked by its own rule. The body is passed on as the origin sent it (no decompression), and counted. A
-request that must not be sent twice gets a new connection: on a kept one that the origin has closed in the meantime,
-libcurl would send it again (RFC 9110 section 9.2.2).
+Redirects are followed by whoever drives it instead of by libcurl, so that each hop's host is checked by its own rule.
+The body is passed on as the origin sent it (no decompression), and counted. A request that must not be sent twice gets
+a new connection: on a kept one that the origin has closed in the meantime, libcurl would send it again (RFC 9110
+section 9.2.2). Nothing here blocks; libcurl is run by driver.py.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import pycurl
 
 from webproxy.errors import (
     BodyCutShort,
-    FetchAborted,
     OriginBadReply,
     OriginError,
     OriginRefused,
@@ -30,7 +28,7 @@ from webproxy.errors import (
 )
 from webproxy.http.fields import Fields
 from webproxy.http.syntax import FRAMING_FIELDS
-from webproxy.origin.addresses import may_connect, may_redirect, parse_address, same_host
+from webproxy.origin.addresses import may_connect, parse_address, same_host
 from webproxy.origin.request import OriginLimits, OriginRequest, fields_for, header_lines
 from webproxy.origin.response_head import HeadReader, OriginResponse
 
@@ -51,75 +49,37 @@ _BROKEN = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTH
 _CUT_SHORT = frozenset({pycurl.E_PARTIAL_FILE, pycurl.E_HTTP2})
 
 
-class Sink:
-    """Receives a response; an exception it raises ends the fetch and is raised by fetch()."""
+class Sink(Protocol):
+    """Receives a response, in the thread that drives all transfers: no method may block.
+
+    An exception that a method other than ended() raises ends the transfer, and is what it ends with.
+    """
 
     def interim(self, status: int, fields: Fields) -> None:
         """An interim response (1xx) has arrived; may be ignored."""
 
     def begin(self, response: OriginResponse) -> bool:
         """The final head has arrived, whether a body follows or not; returns whether the body is wanted."""
-        raise NotImplementedError
 
-    def write(self, data: bytes) -> None:
-        """The next part of the body; may block, which does not count as a stall of the origin."""
-        raise NotImplementedError
+    def write(self, data: bytes) -> bool:
+        """The next part of the body; False if there is no room: all of it comes again after Transfer.resume()."""
 
-    def idle(self) -> bool:
-        """Called about once a second, even while nothing arrives; True ends the fetch."""
-        raise NotImplementedError
+    def tick(self) -> None:
+        """Called a few times a second while it lasts, whatever arrives."""
 
-
-class OriginClient:
-    """Thread-safe: each thread has a handle of its own, for all origins."""
-
-    def __init__(self) -> None:
-        self._local = threading.local()
-
-    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits) -> OriginResponse:
-        """Send the request, following redirects if wanted, and pass the response to the sink; returns its head.
-
-        Raises:
-            OriginError: its subclass says what happened; a truncated body is OriginBadReply.
-            BodyCutShort: the request's body ended before its length.
-        """
-        url = request.url
-        for _ in range(limits.redirects + 1):
-            hop = _Hop(url, request, sink, limits)
-            target = self._perform(hop)
-            if target is None:
-                return hop.outcome
-            if not may_redirect(url, target):
-                raise OriginRefused(f"{url} redirects to {target!r}: only to plain http and https, never https to http")
-            url = target
-        raise OriginRefused(f"{request.url} redirects more than {limits.redirects} times")
-
-    def _perform(self, hop: _Hop) -> str | None:
-        """Run libcurl for one hop; returns where a redirect leads to, if that is what came."""
-        handle = self._handle()
-        hop.configure(handle)
-        error: pycurl.error | None = None
-        try:
-            handle.perform()
-        except pycurl.error as raised:
-            error = raised.with_traceback(None)  # which refers to this frame
-        return hop.end(handle, error)
-
-    def _handle(self) -> pycurl.Curl:
-        handle = getattr(self._local, "handle", None)
-        if handle is None:
-            handle = self._local.handle = pycurl.Curl()
-        return handle
+    def ended(self, outcome: OriginResponse | Exception) -> None:
+        """It is over, with the head and the trailers, or with what went wrong (mostly an OriginError)."""
 
 
-class _Hop:
-    """One request of a fetch, and its answer: what libcurl is told, what it calls, and what has come of it.
+class Hop:
+    """Whoever runs libcurl calls configure() before, and afterwards end() with its verdict, or forget()."""
 
-    It does not run libcurl: whoever does calls configure() before, and end() with what libcurl said.
-    """
-
-    def __init__(self, url: str, request: OriginRequest, sink: Sink, limits: OriginLimits) -> None:
-        self._url = url
+    def __init__(
+        self, url: str, request: OriginRequest, sink: Sink, limits: OriginLimits, *, is_fresh: bool = False
+    ) -> None:
+        """`is_fresh`: it does not use a kept connection."""
+        self._is_fresh = is_fresh
+        self.url = url
         self._request = request
         self._sink = sink
         self._limits = limits
@@ -131,6 +91,7 @@ class _Hop:
         self._received = 0
         self._sent = 0
         self._last_progress = monotonic()
+        self._is_paused = False
         self._failure: BaseException | None = None
         self._refusal: OriginError | None = None
         self._sockets: list[socket.socket] = []
@@ -142,19 +103,38 @@ class _Hop:
         trailers = self._heads.trailers
         return replace(self._response, trailers=trailers) if len(trailers) else self._response
 
-    def end(self, handle: pycurl.Curl, error: pycurl.error | None) -> str | None:
+    def is_silent(self, now: float) -> bool:
+        """Whether the origin has been silent for too long; while it is paused, it waits for us."""
+        return not self._is_paused and now - self._last_progress > self._limits.between_bytes_timeout_s
+
+    def unpause(self) -> bool:
+        """There is room for the response, or more of the request's body; True if libcurl is to continue."""
+        was_paused, self._is_paused = self._is_paused, False
+        self._last_progress = monotonic()
+        return was_paused
+
+    def was_unlucky(self, handle: pycurl.Curl, error: tuple[int, str]) -> bool:
+        """Whether all connections it tried were kept ones that the origin had closed: libcurl gives up after five."""
+        is_broken = error[0] in _BROKEN and self._response is None and self._failure is None
+        return is_broken and self._request.repeatable and not self._is_fresh and not handle.getinfo(pycurl.NUM_CONNECTS)
+
+    def forget(self, handle: pycurl.Curl) -> None:
+        """It is given up: libcurl forgets it."""
+        handle.reset()  # drops the references to the callbacks
+        for made in self._sockets:
+            made.close()
+
+    def end(self, handle: pycurl.Curl, error: tuple[int, str] | None) -> str | None:
         """libcurl has done with it; returns None if the sink has received the answer, or where a redirect leads to.
 
         Raises:
             OriginError, or what the sink or the body's source raised.
         """
         location = handle.getinfo_raw(pycurl.REDIRECT_URL)  # as sent: it need not be ASCII
-        handle.reset()  # keeps the connections, drops the references to the callbacks
-        for made in self._sockets:
-            made.close()
+        self.forget(handle)
         failure, self._failure = self._failure, None
         if error is not None:
-            failure = failure or self._refusal or self._translate(error)
+            failure = failure or self._refusal or self._translate(*error)
         try:
             if self._unwanted:  # only status and header were wanted
                 return None
@@ -170,12 +150,12 @@ class _Hop:
             if location:
                 return location.decode("latin-1")
             status = self._redirect.status
-            raise OriginBadReply(f"{self._url}: status {status} without a usable Location", status=status)
+            raise OriginBadReply(f"{self.url}: status {status} without a usable Location", status=status)
         if self._response is None:
-            raise OriginBadReply(f"{self._url}: no answer", retryable=again)
+            raise OriginBadReply(f"{self.url}: no answer", retryable=again)
         length = self._response.length
         if length is not None and self._received < length:
-            raise OriginBadReply(f"{self._url}: {self._received} of {length} bytes", retryable=again)
+            raise OriginBadReply(f"{self.url}: {self._received} of {length} bytes", retryable=again)
         return None
 
     def configure(self, handle: pycurl.Curl) -> None:
@@ -188,7 +168,7 @@ class _Hop:
         fields = fields_for(request, limits.add_fields, elsewhere=self._elsewhere)
         handle.reset()
         options: dict[int, Any] = {
-            pycurl.URL: self._url,
+            pycurl.URL: self.url,
             pycurl.NOSIGNAL: 1,
             pycurl.PROTOCOLS: _HTTP,
             pycurl.REDIR_PROTOCOLS: _HTTP,
@@ -202,12 +182,10 @@ class _Hop:
             pycurl.CONNECTTIMEOUT_MS: int(limits.connect_s * 1000),
             # If a kept connection turns out to be dead, libcurl sends the request again by itself. Requests that may be
             # sent only once, and a URL with an empty query, whose question mark it then loses, get a new connection.
-            pycurl.FRESH_CONNECT: not request.repeatable or self._url.endswith("?"),
+            pycurl.FRESH_CONNECT: self._is_fresh or not request.repeatable or self.url.endswith("?"),
             pycurl.HTTPHEADER: header_lines(fields),
             pycurl.HEADERFUNCTION: self._guarded(self._take_header, -1),
             pycurl.WRITEFUNCTION: self._guarded(self._take_body, -1),
-            pycurl.NOPROGRESS: 0,
-            pycurl.XFERINFOFUNCTION: self._guarded(self._check_progress, 1),
             pycurl.OPENSOCKETFUNCTION: self._guarded(self._make_socket, pycurl.SOCKET_BAD),
             **self._tls_options(),
             **self._method_options(),
@@ -246,7 +224,7 @@ class _Hop:
         def call(*arguments: Any) -> Any:
             try:
                 return callback(*arguments)
-            except BaseException as error:  # noqa: BLE001 - libcurl is in between: kept, and raised after perform()
+            except BaseException as error:  # noqa: BLE001 - libcurl is in between: kept, and told at the end
                 self._failure = error
                 return failed
 
@@ -258,30 +236,25 @@ class _Hop:
         ip = parse_address(endpoint[0]) if family in (socket.AF_INET, socket.AF_INET6) else None
         named = self._request.named_by_operator and not self._elsewhere
         if ip is None or not may_connect(ip, named_by_operator=named):
-            self._refusal = OriginRefused(f"{self._url}: address {ip} is not allowed for an origin")
+            self._refusal = OriginRefused(f"{self.url}: address {ip} is not allowed for an origin")
             return pycurl.SOCKET_BAD
         try:
             self._sockets.append(socket.socket(family, kind, protocol))
         except OSError as error:  # out of descriptors
-            self._refusal = OriginUnreachable(f"{self._url}: {error.strerror or error}", retryable=True)
+            self._refusal = OriginUnreachable(f"{self.url}: {error.strerror or error}", retryable=True)
             return pycurl.SOCKET_BAD
         return self._sockets[-1]  # pycurl continues with a duplicate
 
-    def _check_progress(self, *_: object) -> int:
-        if monotonic() - self._last_progress > self._limits.between_bytes_timeout_s:
-            text = f"{self._url}: nothing for {self._limits.between_bytes_timeout_s:.1f} s"
-            raise OriginTimeout(text, retryable=self._request.repeatable)
-        if self._sink.idle():
-            raise FetchAborted(f"{self._url}: no reader left")
-        return 0
-
-    def _read_body(self, size: int) -> bytes:
+    def _read_body(self, size: int) -> bytes | int:
         """The next bytes to send; a body that ends too early must not look complete."""
         source = self._request.body
         data = source.read(size) if source is not None else b""
+        if data is None:
+            self._is_paused = True
+            return int(pycurl.READFUNC_PAUSE)
         self._sent += len(data)
         if not data and source is not None and source.length is not None and self._sent < source.length:
-            raise BodyCutShort(f"{self._url}: {self._sent} of {source.length} bytes to be sent")
+            raise BodyCutShort(f"{self.url}: {self._sent} of {source.length} bytes to be sent")
         self._last_progress = monotonic()
         return data
 
@@ -306,28 +279,32 @@ class _Hop:
             head = replace(head, fields=fields.with_line(b"Content-Length", b"0"), length=0)
         most = self._limits.object_bytes_max
         if most is not None and head.length is not None and head.length > most:
-            raise OriginTooLarge(f"{self._url}: {head.length} bytes, at most {most}")
+            raise OriginTooLarge(f"{self.url}: {head.length} bytes, at most {most}")
         self._response = head
         self._unwanted = not self._sink.begin(head) or refused
         return refused
 
     def _take_body(self, data: bytes) -> int | None:
-        self._received += len(data)
         if self._response is None:
+            self._received += len(data)
             if self._received > UNWANTED_BYTES_MAX:
-                raise OriginBadReply(f"{self._url}: a redirect of more than {UNWANTED_BYTES_MAX} bytes")
+                raise OriginBadReply(f"{self.url}: a redirect of more than {UNWANTED_BYTES_MAX} bytes")
             return None
         if self._unwanted:  # a short one is read to its end, so that the connection can be reused
+            self._received += len(data)
             return None if self._received <= UNWANTED_BYTES_MAX else -1
         most = self._limits.object_bytes_max
-        if most is not None and self._received > most:
-            raise OriginTooLarge(f"{self._url}: more than {most} bytes")
-        self._sink.write(data)
+        if most is not None and self._received + len(data) > most:
+            raise OriginTooLarge(f"{self.url}: more than {most} bytes")
+        if not self._sink.write(data):
+            self._is_paused = True
+            return int(pycurl.WRITEFUNC_PAUSE)
+        self._received += len(data)
         self._last_progress = monotonic()
         return None
 
-    def _translate(self, error: pycurl.error) -> OriginError:
-        code, message = error.args[0], f"{self._url}: {error.args[1]}"
+    def _translate(self, code: int, reason: str) -> OriginError:
+        message = f"{self.url}: {reason}"
         again = self._request.repeatable
         if code == pycurl.E_OPERATION_TIMEDOUT:  # of connecting: the only time that libcurl measures
             return OriginTimeout(message, retryable=True)

@@ -1,0 +1,236 @@
+"""`scripts/chaos`: kills (SIGKILL) and stops (SIGSTOP) both daemons at random under clients that check every byte.
+
+What is done to the daemons, in which order and for how long, follows from the seed, which is printed. The origin stays,
+and is faulty on some paths. Exit status 1 on any wrong byte, hang or name that is left.
+"""
+
+import argparse
+import os
+import random
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from scripts.benchmark.report import aligned
+from scripts.daemons import Daemon, DaemonFailed, PairOptions, interrupt_on_ending_signals
+from scripts.stress.checked import CUT, HANG, NO_ANSWER, NO_CONNECTION, WHOLE, WRONG, any_request, outcome_of
+from scripts.stress.helper import HelperFailed
+from scripts.stress.rig import Rig, kill, raise_descriptor_limit, running_rig, send_signal
+
+_EXIT_INTERRUPTED = 130
+_PAUSE_WITHOUT_PROXY_S = 0.05
+_BETWEEN_S = (0.2, 2.0)
+_STOPPED_S = (0.05, 3.0)  # longer than the time limit for the first byte from a cache
+_DOWN_S = (0.0, 0.5)
+_COLUMNS = (WHOLE, CUT, NO_ANSWER, NO_CONNECTION, "status 5xx", "other", HANG, WRONG)
+_SERVES_AGAIN_S = 20.0
+
+
+@dataclass(slots=True)
+class Record:
+    """What the clients saw. Shared by their threads under `lock`."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    outcomes: dict[str, Counter[str]] = field(default_factory=dict)
+    slowest_s: dict[str, float] = field(default_factory=dict)
+    details: list[str] = field(default_factory=list)
+    """Of what must not be, each with its request."""
+
+    def note(self, kind: str, request: str, outcome: str, took_s: float) -> None:
+        """Count one request."""
+        with self.lock:
+            self.slowest_s[kind] = max(self.slowest_s.get(kind, 0.0), took_s)
+            self.outcomes.setdefault(kind, Counter())[outcome] += 1
+            if outcome in (WRONG, HANG):
+                self.details.append(f"{outcome} after {took_s:.1f} s: {request}")
+
+
+class _Client(threading.Thread):
+    """Requests one thing after the other until the end."""
+
+    def __init__(self, port: int, seed: str, record: Record, hang_s: float, ending: threading.Event) -> None:
+        super().__init__(name=f"client-{seed}")
+        self._port = port
+        self._choice = random.Random(seed)
+        self._record = record
+        self._hang_s = hang_s
+        self._ending = ending
+
+    def run(self) -> None:
+        """Never raises."""
+        while not self._ending.is_set():
+            began = time.monotonic()
+            checked = any_request(self._choice)
+            outcome = outcome_of(self._port, checked, self._hang_s)
+            asked = f"{checked.asked.method} {checked.asked.target} {dict(checked.asked.fields)} ({checked.kind})"
+            self._record.note(checked.kind, asked, outcome, time.monotonic() - began)
+            if outcome == NO_CONNECTION:
+                self._ending.wait(_PAUSE_WITHOUT_PROXY_S)
+
+
+class Supervisor:
+    """Does harm to the daemons of a rig, and starts them again."""
+
+    def __init__(self, rig: Rig, seed: int, stores: Sequence[str]) -> None:
+        self._rig = rig
+        self._choice = random.Random(seed)
+        self._stores = stores
+        self.done: Counter[str] = Counter()
+
+    def harm_until(self, end: float) -> None:
+        """Block until that time of the monotonic clock; both daemons run then."""
+        while time.monotonic() < end:
+            time.sleep(self._choice.uniform(*_BETWEEN_S))
+            harm = self._choice.choices(
+                (self._kill_cache, self._kill_proxy, self._stop_cache, self._stop_proxy, self._kill_both),
+                (4, 2, 4, 2, 1),
+            )
+            harm[0]()
+
+    def _kill_cache(self) -> None:
+        self.done["cache killed"] += 1
+        kill(self._rig.cache)
+        self._down()
+        self._start_cache()
+
+    def _kill_proxy(self) -> None:
+        self.done["proxy killed"] += 1
+        kill(self._rig.proxy)
+        self._down()
+        self._rig.start_proxy()
+
+    def _kill_both(self) -> None:
+        self.done["both killed"] += 1
+        kill(self._rig.cache)
+        kill(self._rig.proxy)
+        self._down()
+        self._rig.start_proxy()
+        self._start_cache()
+
+    def _stop_cache(self) -> None:
+        self.done["cache stopped"] += 1
+        self._stop(self._rig.cache)
+
+    def _stop_proxy(self) -> None:
+        self.done["proxy stopped"] += 1
+        self._stop(self._rig.proxy)
+
+    def _stop(self, daemon: Daemon) -> None:
+        send_signal(daemon, signal.SIGSTOP)
+        time.sleep(self._choice.uniform(*_STOPPED_S))
+        send_signal(daemon, signal.SIGCONT)
+
+    def _down(self) -> None:
+        time.sleep(self._choice.uniform(*_DOWN_S))
+
+    def _start_cache(self) -> None:
+        self._rig.start_cache(store=self._choice.choice(self._stores))
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What came of a run."""
+
+    record: Record
+    done: Counter[str]
+    left: list[str]
+    tracebacks: int
+    serves_again: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing happened that must not."""
+        return not (self.record.details or self.left) and self.serves_again
+
+
+def run(seed: int, seconds: float, clients: int, hang_s: float, directory: str) -> Outcome:
+    """Run the rig, the clients and the supervisor. Blocks. Raises DaemonFailed, HelperFailed."""
+    store = os.path.join(directory, "store")
+    os.mkdir(store)
+    record, ending = Record(), threading.Event()
+    with running_rig(directory, PairOptions(), "gfchaos") as rig:
+        supervisor = Supervisor(rig, seed, ("memory", store))
+        crew = [_Client(rig.port, f"{seed}-{number}", record, hang_s, ending) for number in range(clients)]
+        for client in crew:
+            client.start()
+        try:
+            supervisor.harm_until(time.monotonic() + seconds)
+        finally:
+            ending.set()
+            for client in crew:
+                client.join()
+        serves_again = _serves_again(rig.port, seed)
+    tracebacks = rig.logs().count("Traceback (most recent call last)")
+    return Outcome(record=record, done=supervisor.done, left=rig.left, tracebacks=tracebacks, serves_again=serves_again)
+
+
+def _serves_again(port: int, seed: int) -> bool:
+    """Whether requests of all kinds come whole again, soon after the last harm."""
+    give_up = time.monotonic() + _SERVES_AGAIN_S
+    choice = random.Random(f"{seed}-after")
+    in_turn = 0
+    while in_turn < 10 and time.monotonic() < give_up:
+        checked = any_request(choice)
+        if checked.kind == "miss, faulty origin":
+            continue
+        in_turn = in_turn + 1 if outcome_of(port, checked, _SERVES_AGAIN_S) == WHOLE else 0
+    return in_turn == 10
+
+
+def as_text(outcome: Outcome) -> str:
+    """The counts by kind of request, what was done, and the verdict."""
+    rows: list[tuple[str, ...]] = [("request", *_COLUMNS, "slowest")]
+    for kind, counts in sorted(outcome.record.outcomes.items()):
+        slowest = f"{outcome.record.slowest_s[kind]:.1f} s"
+        rows.append((kind, *(str(_in_column(counts, column)) for column in _COLUMNS), slowest))
+    all_counts: Counter[str] = sum(outcome.record.outcomes.values(), Counter())
+    rows.append(("all", *(str(_in_column(all_counts, column)) for column in _COLUMNS), ""))
+    lines = [*aligned(rows), "", ", ".join(f"{what}: {count}" for what, count in sorted(outcome.done.items()))]
+    lines.append(
+        f"wrong bytes: {all_counts[WRONG]}, hangs: {all_counts[HANG]}, names left: {len(outcome.left)}, "
+        f"tracebacks in logs: {outcome.tracebacks}, serves again: {'yes' if outcome.serves_again else 'NO'}"
+    )
+    return "\n".join([*lines, *outcome.record.details[:20], *outcome.left, "ok" if outcome.holds else "FAILED"])
+
+
+def _in_column(counts: Counter[str], column: str) -> int:
+    if column == "status 5xx":
+        return sum(count for outcome, count in counts.items() if outcome.startswith("status "))
+    if column == "other":
+        return sum(count for what, count in counts.items() if what not in _COLUMNS and not what.startswith("status "))
+    return counts[column]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the counts. Exit status: 0 all is well, 1 a wrong byte, hang, name left or no service, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, help="of what is done (default: a random one, which is printed)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="default: %(default)s")
+    parser.add_argument("--clients", type=int, default=12, help="default: %(default)s")
+    parser.add_argument("--hang-s", type=float, default=30.0, help="a slower answer is a hang (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    seed = secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed
+    raise_descriptor_limit()
+    interrupt_on_ending_signals()
+    print(f"chaos: seed {seed}, {arguments.minutes:g} minutes, {arguments.clients} clients", flush=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="gfchaos-") as directory:
+            outcome = run(seed, arguments.minutes * 60, arguments.clients, arguments.hang_s, directory)
+    except (DaemonFailed, HelperFailed) as error:
+        print(f"chaos: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("chaos: interrupted; its daemons are stopped", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+    print(as_text(outcome))
+    return 0 if outcome.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

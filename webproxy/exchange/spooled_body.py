@@ -1,0 +1,85 @@
+"""Sending in steps: data, interim responses, and a body that is still arriving, framed for its client."""
+
+from __future__ import annotations
+
+from webproxy.caching.hop_by_hop import end_to_end
+from webproxy.errors import BodyCutShort
+from webproxy.fetch.spool import Interim, SpoolReader
+from webproxy.http.chunked import CHUNK_END, LAST_CHUNK, chunk_head
+from webproxy.http.messages import RequestHead, response_head
+from webproxy.transport.client_stream import ClientStream
+from webproxy.transport.job import Event, Steps
+
+
+def send_data(stream: ClientStream, data: bytes, *, more: bool = False) -> Steps[None]:
+    """Send all of the data; `more`: a body follows at once.
+
+    Raises:
+        ClientGone: the connection is closed or broken.
+    """
+    while True:
+        sent = stream.send_some(data, more=more)
+        if sent == len(data):
+            return
+        data = data[sent:]
+        yield Event.WRITABLE
+
+
+def send_interim(stream: ClientStream, request: RequestHead, interim: Interim) -> Steps[None]:
+    """Pass an interim response to a client that understands it (RFC 9110 section 15.2); 100 is the proxy's own."""
+    if interim.status != 100 and request.version == (1, 1):
+        yield from send_data(stream, response_head(interim.status, end_to_end(interim.fields)))
+
+
+def send_body(stream: ClientStream, reader: SpoolReader, framing: bytes, length: int | None) -> Steps[None]:
+    """Send the body of a response as it arrives; `framing` as from body_framing().
+
+    Raises:
+        ClientGone, BodyCutShort: the connection is unusable, or the body ended early.
+    """
+    if framing.startswith(b"Transfer"):
+        yield from _send_chunked(stream, reader)
+    elif length is not None:
+        yield from send_spooled(stream, reader, length)
+    else:
+        yield from _send_to_the_close(stream, reader)
+
+
+def send_spooled(stream: ClientStream, reader: SpoolReader, end: int | None) -> Steps[None]:
+    """Send a body as it arrives, up to `end` or, if its length is unknown, to its end. Errors as send_body()."""
+    while end is None or reader.position < end:
+        available = reader.available()
+        if available is None:
+            yield reader
+        elif available > 0:
+            wanted = available if end is None else min(available, end - reader.position)
+            sent = stream.send_file(reader.fd, reader.position, wanted)
+            if sent:
+                reader.advance(sent)
+            else:
+                yield Event.WRITABLE
+        elif end is None:
+            return
+        else:
+            raise BodyCutShort("the origin's body ended before its length")
+
+
+def _send_to_the_close(stream: ClientStream, reader: SpoolReader) -> Steps[None]:
+    """A body delimited only by the end of the connection: one that breaks off must not look complete."""
+    try:
+        yield from send_spooled(stream, reader, None)
+    except BodyCutShort:
+        stream.reset()
+        raise
+
+
+def _send_chunked(stream: ClientStream, reader: SpoolReader) -> Steps[None]:
+    while (available := reader.available()) != 0:
+        if available is None:
+            yield reader
+            continue
+        end = reader.position + available
+        yield from send_data(stream, chunk_head(available), more=True)
+        yield from send_spooled(stream, reader, end)
+        yield from send_data(stream, CHUNK_END)
+    yield from send_data(stream, LAST_CHUNK)

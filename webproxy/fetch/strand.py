@@ -1,0 +1,102 @@
+"""Crew and Strand: threads for what has to wait for the cache, and the order of one fetch's tasks among them.
+
+A strand's tasks run one after the other, in the order in which they were posted, each on any thread of the crew; those
+of different strands run side by side. A task that waits for the cache occupies a thread of the crew, never a worker and
+never the thread that drives the origins.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TypeAlias
+
+log = logging.getLogger(__name__)
+
+Task: TypeAlias = Callable[[], None]
+
+
+class Crew:
+    """A few threads, started as they are needed; any thread may call run()."""
+
+    def __init__(self, threads_max: int) -> None:
+        self._change = threading.Condition()
+        self._tasks: deque[Task] = deque()
+        self._threads_max = threads_max
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._stopping = False
+
+    def run(self, task: Task) -> None:
+        """Run the task soon; never blocks."""
+        with self._change:
+            self._tasks.append(task)
+            if self._idle < len(self._tasks) and len(self._threads) < self._threads_max:
+                self._grow()
+            self._change.notify()
+
+    def _grow(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"fetch-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # out of threads: the others do it
+            log.warning("no thread for fetches", extra={"reason": str(error), "threads": len(self._threads)})
+        else:
+            self._threads.append(thread)
+
+    def _work(self) -> None:
+        while True:
+            with self._change:
+                self._idle += 1
+                self._change.wait_for(lambda: self._tasks or self._stopping)
+                self._idle -= 1
+                if not self._tasks:
+                    return
+                task = self._tasks.popleft()
+            try:
+                task()
+            except Exception:
+                log.exception("task of a fetch broken")
+
+    def stop(self, seconds: float) -> None:
+        """Run what has been posted, and wait for the threads, for at most that long in total."""
+        with self._change:
+            self._stopping = True
+            self._change.notify_all()
+        give_up = monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, give_up - monotonic()))
+
+
+class Strand:
+    """Runs tasks in their order, one at a time."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._lock = threading.Lock()
+        self._tasks: deque[Task] = deque()
+        self._is_scheduled = False
+
+    def post(self, task: Task) -> None:
+        """Run the task after those that were posted before; never blocks, and any thread may call it."""
+        with self._lock:
+            self._tasks.append(task)
+            if self._is_scheduled:
+                return
+            self._is_scheduled = True
+        self._crew.run(self._run)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._tasks:
+                    self._is_scheduled = False
+                    return
+                task = self._tasks.popleft()
+            try:
+                task()
+            except Exception:
+                log.exception("task of a fetch broken")

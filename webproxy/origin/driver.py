@@ -1,0 +1,329 @@
+"""OriginDriver: all transfers with origins, driven by one thread through libcurl's multi interface.
+
+Theory of operation
+===================
+
+**States** of a transfer:
+
+    submitted ──▶ running ──▶ ended
+                   │   ▲
+      sink or body │   │ resume()
+      has no room, ▼   │
+      or no data  paused
+
+A transfer is one request with the redirects that follow it; each hop is a request to libcurl, on a handle lent for it.
+
+**Events** arrive in the thread's epoll: a socket that libcurl watches, libcurl's timer, or the wake-up descriptor, when
+another thread has submitted, resumed or cancelled a transfer. libcurl then calls the sink. Four times a second the
+thread looks for transfers that have been silent for too long. A paused transfer is never silent: it waits for us.
+
+**Invariants.** Only the thread touches libcurl. A sink is called by the thread alone, never after `ended`, which is
+called exactly once; it must not block, because everything else waits for it: a sink without room returns False from
+write(), and the same bytes come again after resume(). resume() before the pause is not lost. Connections belong to the
+multi handle, so that a transfer can use any idle one; each carries one transfer at a time, because libcurl would have
+to keep what arrives for a paused transfer that shares its connection.
+
+**Why not otherwise.** A thread for each transfer is what this replaces: as many silent origins as there were threads
+stopped all others. libcurl's perform() looks at every transfer each time; socket_action() looks at those that moved.
+
+Sources: curl_multi_socket_action(3), curl_easy_pause(3), epoll(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from time import monotonic, time
+from typing import Final, TypeAlias
+
+import pycurl
+
+from webproxy.errors import OriginError, OriginRefused, OriginTimeout, OriginUnreachable
+from webproxy.origin.addresses import may_redirect
+from webproxy.origin.hop import Hop, Sink
+from webproxy.origin.request import OriginLimits, OriginRequest
+from webproxy.origin.response_head import OriginResponse
+
+log = logging.getLogger(__name__)
+
+_TICK_SECONDS: Final = 0.25
+_HANDLES_KEPT_MAX: Final = 64
+_IDLE_CONNECTIONS_MAX: Final = 256
+_EVENTS_MAX: Final = 256
+_EPOLL_OF = {
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+    pycurl.POLL_NONE: 0,
+}
+
+
+class Transfer:
+    """One request to an origin; any thread may call the methods of it, none of which blocks.
+
+    `hop` and `handle` are the driver's.
+    """
+
+    def __init__(self, driver: OriginDriver, request: OriginRequest, sink: Sink, limits: OriginLimits) -> None:
+        self.request = request
+        self.sink = sink
+        self.limits = limits
+        self.redirects_left = limits.redirects
+        self.asked_at = 0.0
+        """When the request was sent (seconds since the epoch)."""
+        self.is_over = False
+        self.hop: Hop | None = None
+        self.handle: pycurl.Curl | None = None
+        self._driver = driver
+
+    def begin(self, after_s: float = 0.0) -> None:
+        """Send the request, at once or later. The sink hears of everything else, failures included."""
+        self._driver.begin(self, after_s)
+
+    def resume(self) -> None:
+        """The sink has room again, or the body of the request has more bytes."""
+        self._driver.call(partial(self._driver.resume, self))
+
+    def cancel(self, error: OriginError) -> None:
+        """End it soon with this error, unless it ends before."""
+        self._driver.call(partial(self._driver.cancel, self, error))
+
+    def abandon(self) -> None:
+        """End it soon without a word to the sink, which may still be called until then."""
+        self._driver.call(partial(self._driver.abandon, self))
+
+
+_Call: TypeAlias = Callable[[], None]
+
+
+class OriginDriver:
+    """Owns the thread and the connections to origins. start() it, and close() it at the end."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._calls: deque[_Call] = deque()
+        self._active: dict[pycurl.Curl, Transfer] = {}
+        self._later: dict[Transfer, float] = {}
+        self._handles: list[pycurl.Curl] = []
+        self._timer_at: float | None = None
+        self._stopping = False
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._multi.setopt(pycurl.M_PIPELINING, 0)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, _IDLE_CONNECTIONS_MAX)
+        self._thread = threading.Thread(target=self._run, name="origins", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def transfer(self, request: OriginRequest, sink: Sink, limits: OriginLimits) -> Transfer:
+        """A transfer that is yet to begin."""
+        return Transfer(self, request, sink, limits)
+
+    def begin(self, transfer: Transfer, after_s: float) -> None:
+        """See Transfer."""
+        self.call(partial(self._begin, transfer, monotonic() + after_s if after_s > 0 else None))
+
+    def call(self, function: _Call) -> None:
+        """Have the thread call a function soon; from any thread."""
+        self._calls.append(function)
+        os.eventfd_write(self._wake_fd, 1)
+
+    def close(self) -> None:
+        """End every transfer, then the thread; blocks until it has ended."""
+        self._stopping = True
+        os.eventfd_write(self._wake_fd, 1)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._multi.close()
+        for handle in self._handles:
+            handle.close()
+        self._epoll.close()
+        os.close(self._wake_fd)
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        next_tick = monotonic() + _TICK_SECONDS
+        while not self._stopping:
+            try:
+                self._turn(next_tick)
+                if monotonic() >= next_tick:
+                    next_tick = monotonic() + _TICK_SECONDS
+                    self._tick()
+            except Exception:
+                log.exception("origin driver error")
+        self._do_calls()
+        for transfer in (*self._active.values(), *self._later):
+            self.cancel(transfer, OriginUnreachable("the daemon stops"))
+
+    def _turn(self, next_tick: float) -> None:
+        wake_at = min(next_tick, *self._later.values()) if self._later else next_tick
+        if self._timer_at is not None:
+            wake_at = min(wake_at, self._timer_at)
+        for fd, mask in self._epoll.poll(max(0.0, wake_at - monotonic()), _EVENTS_MAX):
+            if fd == self._wake_fd:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(fd)
+            else:
+                self._act(fd, _curl_events(mask))
+        self._do_calls()
+        if self._later:
+            self._begin_due()
+        if self._timer_at is not None and monotonic() >= self._timer_at:
+            self._timer_at = None
+            self._act(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _act(self, fd: int, events: int) -> None:
+        self._multi.socket_action(fd, events)
+        self._take_finished()
+
+    def _do_calls(self) -> None:
+        while self._calls:
+            self._calls.popleft()()
+
+    def _begin(self, transfer: Transfer, due: float | None = None) -> None:
+        if transfer.is_over:
+            return
+        if due is not None:
+            self._later[transfer] = due
+            return
+        transfer.asked_at = time()
+        self._begin_hop(transfer, transfer.request.url)
+
+    def _begin_due(self) -> None:
+        now = monotonic()
+        for transfer in [transfer for transfer, due in self._later.items() if due <= now]:
+            del self._later[transfer]
+            self._begin(transfer)
+
+    def _begin_hop(self, transfer: Transfer, url: str, *, is_fresh: bool = False) -> None:
+        hop = Hop(url, transfer.request, transfer.sink, transfer.limits, is_fresh=is_fresh)
+        handle = self._handles.pop() if self._handles else pycurl.Curl()
+        try:
+            hop.configure(handle)
+        except OriginError as error:
+            self._handles.append(handle)
+            self._tell(transfer, error)
+            return
+        transfer.hop, transfer.handle = hop, handle
+        self._active[handle] = transfer
+        self._multi.add_handle(handle)
+
+    def resume(self, transfer: Transfer) -> None:
+        """For the thread."""
+        if transfer.hop is not None and transfer.handle is not None and transfer.hop.unpause():
+            try:
+                transfer.handle.pause(pycurl.PAUSE_CONT)
+            except pycurl.error as error:  # of a callback that was called at once
+                self._end_hop(transfer, error.args)
+            self._take_finished()
+
+    def cancel(self, transfer: Transfer, error: OriginError) -> None:
+        """For the thread."""
+        if not transfer.is_over:
+            self.abandon(transfer)
+            self._tell(transfer, error)
+
+    def abandon(self, transfer: Transfer) -> None:
+        """For the thread."""
+        transfer.is_over = True
+        self._later.pop(transfer, None)
+        if transfer.hop is not None:
+            transfer.hop.forget(self._take_back(transfer))
+
+    def _tick(self) -> None:
+        now = monotonic()
+        for transfer in (*self._active.values(), *self._later):
+            if transfer.hop is not None and transfer.hop.is_silent(now):
+                text = f"{transfer.hop.url}: nothing for {transfer.limits.between_bytes_timeout_s:.1f} s"
+                self.cancel(transfer, OriginTimeout(text, retryable=transfer.request.repeatable))
+            else:
+                transfer.sink.tick()
+
+    def _take_finished(self) -> None:
+        """Ask libcurl which hops have ended."""
+        left = 1
+        while left:
+            left, succeeded, failed = self._multi.info_read()
+            for handle in succeeded:
+                self._end_hop(self._active[handle], None)
+            for handle, code, message in failed:
+                self._end_hop(self._active[handle], (code, message))
+
+    def _end_hop(self, transfer: Transfer, error: tuple[int, str] | None) -> None:
+        hop = transfer.hop
+        assert hop is not None
+        assert transfer.handle is not None
+        if error is not None and hop.was_unlucky(transfer.handle, error):
+            hop.forget(self._take_back(transfer))
+            self._begin_hop(transfer, hop.url, is_fresh=True)
+            return
+        try:
+            target = hop.end(self._take_back(transfer), error)
+            if target is None:
+                self._tell(transfer, hop.outcome)
+                return
+            if not may_redirect(hop.url, target):
+                raise OriginRefused(
+                    f"{hop.url} redirects to {target!r}: only to plain http and https, never https to http"
+                )
+            if not transfer.redirects_left:
+                raise OriginRefused(f"{transfer.request.url} redirects more than {transfer.limits.redirects} times")
+        except Exception as failure:  # noqa: BLE001 - told to the sink, whoever raised it
+            self._tell(transfer, failure)
+            return
+        transfer.redirects_left -= 1
+        self._begin_hop(transfer, target)
+
+    def _take_back(self, transfer: Transfer) -> pycurl.Curl:
+        """The handle of a hop that is over, for the next one; its owner resets it."""
+        handle = transfer.handle
+        assert handle is not None
+        self._multi.remove_handle(handle)
+        del self._active[handle]
+        transfer.hop = transfer.handle = None
+        if len(self._handles) < _HANDLES_KEPT_MAX:
+            self._handles.append(handle)
+        return handle
+
+    def _tell(self, transfer: Transfer, outcome: OriginResponse | Exception) -> None:
+        transfer.is_over = True
+        try:
+            transfer.sink.ended(outcome)
+        except Exception:
+            log.exception("end of a transfer not handled", extra={"url": transfer.request.url})
+
+    # -- called by libcurl, from within the thread's calls -------------------------------------------------------
+    def _watch(self, what: int, fd: int, _multi: object, _data: object) -> None:
+        if what == pycurl.POLL_REMOVE:
+            with contextlib.suppress(OSError):  # libcurl may have closed it
+                self._epoll.unregister(fd)
+            return
+        try:
+            self._epoll.modify(fd, _EPOLL_OF[what])
+        except FileNotFoundError:
+            self._epoll.register(fd, _EPOLL_OF[what])
+
+    def _set_timer(self, after_ms: int) -> None:
+        self._timer_at = None if after_ms < 0 else monotonic() + after_ms / 1000
+
+
+def _curl_events(mask: int) -> int:
+    events = 0
+    if mask & (select.EPOLLIN | select.EPOLLHUP):
+        events |= pycurl.CSELECT_IN
+    if mask & select.EPOLLOUT:
+        events |= pycurl.CSELECT_OUT
+    if mask & select.EPOLLERR:
+        events |= pycurl.CSELECT_ERR
+    return events
