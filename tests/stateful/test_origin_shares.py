@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.support.examples import examples
 from webproxy.origin.shares import Bound, Granted, LineFull, Queued, Shares, ShareSettings, SharesStats
@@ -23,7 +23,7 @@ class Row:
 class SharesMachine(RuleBasedStateMachine):
     """The model knows who waits and who is in flight; whose turn it is, it only checks for fairness."""
 
-    @initialize(total=st.integers(1, 6), each=st.integers(1, 4), line_max=st.integers(0, 4))
+    @initialize(total=st.integers(1, 4), each=st.integers(1, 3), line_max=st.integers(0, 6))
     def begin(self, total: int, each: int, line_max: int) -> None:
         self.settings = ShareSettings(
             connections_max=total, origin_connections_max=each, line_max=line_max, line_s=10.0
@@ -47,7 +47,11 @@ class SharesMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(origin=ORIGIN)
+    @rule(origins=st.lists(ORIGIN, min_size=1, max_size=8))
+    def requests(self, origins: list[str]) -> None:
+        for origin in origins:
+            self.request(origin)
+
     def request(self, origin: str) -> None:
         self.entries += 1
         entry, row = self.entries, self.rows[origin]
@@ -63,13 +67,17 @@ class SharesMachine(RuleBasedStateMachine):
                 assert len(row.line) < self.settings.line_max
                 assert expires_at == self.now + self.settings.line_s
                 row.line.append((entry, expires_at))
+                self.note_eligible()
             case LineFull(bound):
                 assert len(row.line) == self.settings.line_max
                 assert (bound is Bound.ORIGIN) == at_own_bound
                 assert at_own_bound or at_total
 
-    @precondition(lambda self: self.total)
-    @rule(data=st.data())
+    @rule(data=st.data(), count=st.integers(1, 6))
+    def releases(self, data: st.DataObject, count: int) -> None:
+        for _ in range(min(count, self.total)):
+            self.release(data)
+
     def release(self, data: st.DataObject) -> None:
         busy = [origin for origin, row in self.rows.items() if row.in_flight]
         origin = data.draw(st.sampled_from(busy))
