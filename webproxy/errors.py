@@ -44,8 +44,38 @@ class OriginUnreachable(OriginError):
     """No connection, or it broke."""
 
 
+class OriginNotAsked(OriginError):
+    """The request was not sent, for the sake of the origin or of others; worth a try after `retry_after_s`.
+
+    `status` is what the origin would probably have said.
+    """
+
+    def __init__(self, text: str, *, status: int = 0, retry_after_s: float = 1.0) -> None:
+        super().__init__(text, status=status)
+        self.retry_after_s = retry_after_s
+
+
+class OriginFailing(OriginNotAsked):
+    """The origin is known as failing, for this `cause`."""
+
+    def __init__(self, text: str, *, cause: str, status: int = 0, retry_after_s: float = 1.0) -> None:
+        super().__init__(text, status=status, retry_after_s=retry_after_s)
+        self.cause = cause
+
+
+class OriginSilent(OriginFailing):
+    """It is known for not answering in time."""
+
+
+class OriginBusy(OriginNotAsked):
+    """All connections to the origin are in use, and too many requests wait for one, or this one did for too long."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, status=503)
+
+
 class OriginTimeout(OriginError):
-    """No connection or no bytes within the limit."""
+    """No connection or no bytes within the limit; only the former is worth another try."""
 
 
 class OriginBadReply(OriginError):

@@ -72,9 +72,6 @@ _FOR_OTHERS = {
     "MemorySender": "shmchannel.testing, for the tests of programs that use the library",
     "ping": "the library's: whether a cache answers",
     "serve_one": "the library's: a program that serves without a pool of workers",
-    # The two machines of webproxy.origin, until whatever drives transfers asks them.
-    **dict.fromkeys(("HealthTable", "abandoned", "admit", "succeeded"), "webproxy.origin.health"),
-    **dict.fromkeys(("Shares", "dismiss", "next_expiry"), "webproxy.origin.shares"),
 }
 
 

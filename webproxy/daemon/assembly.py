@@ -65,7 +65,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     demand = WorkerDemand(run_queue, listener, idle, idle_workers)
     resources.callback(demand.close)
     store: Store = NoStore() if cache is None else cache
-    driver = OriginDriver()
+    driver = OriginDriver(config.origin_shares())
     resources.callback(driver.close)
     table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
     heads = ResponseHeads(config.cache_status_name.encode())

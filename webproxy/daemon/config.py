@@ -19,8 +19,10 @@ from shmchannel.streams.pool import SEGMENTS_PER_TRANSFER_DEFAULT
 from webproxy.daemon.origin_config import OriginConfig, check_origin_url, checked_pattern
 from webproxy.getfile import Wire
 from webproxy.http.syntax import is_structured_token
+from webproxy.origin.health import HealthSettings
 from webproxy.origin.request import OriginLimits
 from webproxy.origin.routing import HostPattern, OriginRule, OriginTable
+from webproxy.origin.shares import ShareSettings
 
 PORT_DEFAULT = 25362
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -119,6 +121,34 @@ class ProxyConfig(DaemonConfig):
         30.0, "longest time without a byte from an origin", low=0.05, high=3600, formerly=("origin_stall_s",)
     )
     origin_tries: int = option(4, "attempts per fetch, to start a body or to resume one that broke off", low=1, high=20)
+    origin_connections_max: int = option(256, "connections to all origins in use at once", low=1, high=65_536)
+    origin_connections_each_max: int = option(
+        64,
+        "connections to one origin in use at once, so that a slow one leaves some for the others",
+        low=1,
+        high=65_536,
+    )
+    origin_line_max: int = option(
+        1024, "requests that wait for a connection to one origin; beyond that 503 or ERROR", low=0, high=65_536
+    )
+    origin_line_s: float = option(10.0, "longest wait for a connection to an origin", low=0.05, high=3600)
+    origin_failures_to_open: int = option(
+        5,
+        "failures in a row after which an origin is not asked for some time: what is stale is served, the rest gets 503"
+        " or 504; 0: it is always asked",
+        low=0,
+        high=1000,
+    )
+    origin_silence_s: float = option(
+        30.0, "time without an answer that counts as a failure of the origin", low=0.05, high=3600
+    )
+    origin_pause_s: float = option(
+        1.0,
+        "how long a failing origin is not asked; then one request tries, and doubles it in vain",
+        low=0.05,
+        high=3600,
+    )
+    origin_pause_max_s: float = option(30.0, "longest such time", low=0.05, high=3600)
     origin_redirects: int = option(5, "redirects followed for a getfile request", low=0, high=50)
     origin: tuple[OriginConfig, ...] = option((), "further origins, chosen by Host and path")
     forward_hosts: tuple[str, ...] = option(
@@ -182,6 +212,8 @@ class ProxyConfig(DaemonConfig):
         if self.origin_url is not None:
             check_origin_url("origin_url", self.origin_url)
             self._check_not_itself("origin_url", self.origin_url)
+        if self.origin_pause_max_s < self.origin_pause_s:
+            raise SettingError("origin_pause_max_s", self.origin_pause_max_s, "at least origin_pause_s")
         for table in self.origin:
             self._check_not_itself("origin", table.url)
         if not (self.use_cache or self.origin_url or self.origin or self.forward_hosts):
@@ -221,6 +253,12 @@ class ProxyConfig(DaemonConfig):
             between_bytes_timeout_s=self.origin_between_bytes_timeout_s,
             redirects=self.origin_redirects,
             object_bytes_max=self.object_bytes_max,
+            health=HealthSettings(
+                failures_to_open=self.origin_failures_to_open,
+                silence_s=self.origin_silence_s,
+                pause_s=self.origin_pause_s,
+                pause_max_s=self.origin_pause_max_s,
+            ),
         )
         return OriginRule(url=url, tries=self.origin_tries, limits=limits)
 
@@ -237,6 +275,15 @@ class ProxyConfig(DaemonConfig):
             forwarding=self._defaults(),
             own=own,
             ignored_query_parameters=frozenset(name.encode() for name in self.ignored_query_parameters),
+        )
+
+    def origin_shares(self) -> ShareSettings:
+        """Return the bounds of connections to origins."""
+        return ShareSettings(
+            connections_max=self.origin_connections_max,
+            origin_connections_max=self.origin_connections_each_max,
+            line_max=self.origin_line_max,
+            line_s=self.origin_line_s,
         )
 
     def purge_networks(self) -> tuple[Network, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from shmchannel.daemonkit.settings import SettingError, check_bounds, option
@@ -41,6 +42,16 @@ class OriginConfig:
         formerly=("stall_s",),
     )
     tries: int | None = option(None, "attempts per fetch; default: `origin_tries`", low=1, high=20)
+    failures_to_open: int | None = option(
+        None, "failures in a row after which it is not asked; default: `origin_failures_to_open`", low=0, high=1000
+    )
+    silence_s: float | None = option(
+        None, "time without an answer that counts as a failure; default: `origin_silence_s`", low=0.05, high=3600
+    )
+    pause_s: float | None = option(
+        None, "how long it is not asked when it fails; default: `origin_pause_s`", low=0.05, high=3600
+    )
+    pause_max_s: float | None = option(None, "longest such time; default: `origin_pause_max_s`", low=0.05, high=3600)
     headers: tuple[str, ...] = option((), "fields added to each request, each as `Name: value`", secret=True)
     tls_verify: bool = option(True, "verify the certificate of an https origin")
     ca_file: str | None = option(None, "file of the certificate authorities to verify it with; default: the system's")
@@ -63,7 +74,7 @@ class OriginConfig:
 
     def rule(self, defaults: OriginRule) -> OriginRule:
         """Return the rule, with the limits of `defaults` where the table has none."""
-        limits, own = defaults.limits, self.between_bytes_timeout_s
+        limits = defaults.limits
         return OriginRule(
             url=self.url,
             host=self._pattern(),
@@ -73,13 +84,17 @@ class OriginConfig:
             tries=defaults.tries if self.tries is None else self.tries,
             limits=replace(
                 limits,
-                connect_s=limits.connect_s if self.connect_s is None else self.connect_s,
-                between_bytes_timeout_s=limits.between_bytes_timeout_s if own is None else own,
+                **self._given("connect_s", "between_bytes_timeout_s"),
+                health=replace(limits.health, **self._given("failures_to_open", "silence_s", "pause_s", "pause_max_s")),
                 add_fields=tuple(_field(header) for header in self.headers),
                 tls_verify=self.tls_verify,
                 ca_file=self.ca_file,
             ),
         )
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """The values of these settings, without those that are left to the default."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def _pattern(self) -> HostPattern | None:
         return None if self.host is None else checked_pattern("host", self.host)

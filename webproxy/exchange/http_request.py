@@ -14,7 +14,7 @@
 before the fetch began, the lookup is repeated, LOOKUPS_MAX times. If the response of a joined fetch cannot be used, the
 request joins one for its variant, and finally fetches alone. A request whose conditions need the origin is passed on.
 
-**Invariants.** Until something was sent every failure becomes a status (STATUS_OF_ERROR); after the head only the body
+**Invariants.** Until something was sent every failure becomes a status (failures.py); after the head only the body
 follows, or an early end (BodyCutShort). The transfer of a found object ends before waiting for an origin, and on every
 path out. Conditions are evaluated here, once, so that a delivery always has an outcome. No state of a request is kept
 after it, except in its connection.
@@ -43,14 +43,12 @@ from webproxy.errors import (
     CacheUnavailable,
     ClientGone,
     OriginError,
-    OriginRefused,
-    OriginTimeout,
-    Overloaded,
 )
 from webproxy.exchange.body_transfer import BodyTransfer
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.deliver_fetched import send_fetched
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
+from webproxy.exchange.failures import FAILURES, status_for_stale, told_of, why_stale
 from webproxy.exchange.fast_path import CachedReply, FastPath, MemoizedRequest
 from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.response_heads import ResponseHeads, connection_for
@@ -58,7 +56,7 @@ from webproxy.exchange.spooled_body import send_interim
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.spool import Head, Interim, SpoolReader, Validated
 from webproxy.http.messages import Framing, HttpError, RequestHead, ResponseHead
-from webproxy.http.urls import BadTarget, split_target
+from webproxy.http.urls import split_target
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginTable, Refused
 from webproxy.origin.via import ends_here
@@ -72,19 +70,9 @@ from webproxy.transport.sockets import peer_address
 
 _NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
 _ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE\r\n"
-_NO_ANSWER = "no valid response from the origin"
 LOOKUPS_MAX = 3
 """Maximum lookups per request before falling back to the origin."""
-STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
-    BadTarget: (400, ""),
-    Overloaded: (503, ""),
-    CacheUnavailable: (503, "the cache is unavailable"),
-    OriginTimeout: (504, _NO_ANSWER),
-    OriginRefused: (403, _NO_ANSWER),
-    OriginError: (502, _NO_ANSWER),
-}
-"""The status for each failure before anything has been sent, and its text; without one the error's own."""
-_TOLD: tuple[type[Exception], ...] = (HttpError, *STATUS_OF_ERROR)
+_TOLD: tuple[type[Exception], ...] = (HttpError, *FAILURES)
 Answering: TypeAlias = RequestOutcome | Steps[RequestOutcome]
 """An answer that is complete or can be resumed, or one that has to wait."""
 
@@ -237,10 +225,10 @@ class HttpRequestHandler:
         """Nothing has been sent yet: the client is told by a status."""
         if isinstance(error, HttpError):
             return self._refuse(context, error.status, error.text)
-        status, text = next(told for kind, told in STATUS_OF_ERROR.items() if isinstance(error, kind))
-        if status >= 500:
+        told = told_of(error)
+        if told.status >= 500:
             self.failures.note(context.request.target, error)
-        return self._refuse(context, status, text or str(error))
+        return self._refuse(context, *told)
 
     def _broken_off(self, connection: HttpConnection, path: bytes, error: ClientGone | BodyCutShort) -> Done:
         self.outcomes.note_broken_off(path, error)
@@ -265,10 +253,10 @@ class HttpRequestHandler:
             return self._pass(context, b"method")
         return self._from_cache(context)
 
-    def _refuse(self, context: RequestContext, status: int, text: str) -> RequestOutcome:
+    def _refuse(self, context: RequestContext, status: int, text: str, fields: bytes = b"") -> RequestOutcome:
         stays = status not in (400, 501) and context.request.framing is Framing.NONE and not self._shutdown.draining
         context.said = connection_for(context.request, may_stay=stays)
-        return context.answer(status, text, "refused" if status < 500 else "error")
+        return context.answer(status, text, "refused" if status < 500 else "error", fields)
 
     def _purge(self, context: RequestContext) -> RequestOutcome:
         """Remove everything stored for the URL, with all variants; with `X-Purge: soft` invalidate it instead."""
@@ -374,9 +362,9 @@ class HttpRequestHandler:
                         yield reader
                     else:
                         yield from send_interim(context.connection.stream, context.request, answer)
-            except OriginError:
-                if found is not None and self._may_serve_stale(context, found, None):
-                    return (yield from _in_steps(self._send_stale(context, found, decision, None)))
+            except OriginError as error:
+                if found is not None and self._may_serve_stale(context, found, status_for_stale(error)):
+                    return (yield from _in_steps(self._send_stale(context, found, decision, None, error)))
                 raise
             if isinstance(answer, Validated):
                 if not collapsed or (answer.is_shareable and self._may_share(context, answer.stored)):
@@ -427,10 +415,10 @@ class HttpRequestHandler:
         judge = _StaleInstead(context, found, self._policy.caching)
         try:
             outcome = yield from self._passing.serve(context, decision.reason, judge)
-        except OriginError:
+        except OriginError as error:
             status = judge.head.status if judge.head is not None else None
-            if self._may_serve_stale(context, found, status):
-                return (yield from _in_steps(self._send_stale(context, found, decision, status)))
+            if self._may_serve_stale(context, found, status or status_for_stale(error)):
+                return (yield from _in_steps(self._send_stale(context, found, decision, status, error)))
             raise
         head = judge.head
         if head is not None and head.status == 200:
@@ -446,11 +434,16 @@ class HttpRequestHandler:
         return outcome
 
     def _send_stale(
-        self, context: RequestContext, found: StoredHit, decision: Decision, fwd_status: int | None
+        self,
+        context: RequestContext,
+        found: StoredHit,
+        decision: Decision,
+        fwd_status: int | None,
+        error: OriginError | None = None,
     ) -> Answering:
-        """The origin failed: serve the stale response, and say so."""
-        ttl, key = found.stored.lifetime_s - decision.age_s, context.key_to_tell
-        status = self._heads.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=b"stale")
+        """The origin failed, or was not asked: serve the stale response, and say so."""
+        ttl, key, detail = found.stored.lifetime_s - decision.age_s, context.key_to_tell, why_stale(error)
+        status = self._heads.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=detail)
         return self._send_stored(context, found, decision.age_s, status, "stale")
 
     def _send_validated(

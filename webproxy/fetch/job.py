@@ -38,10 +38,10 @@ from time import time
 from typing import Final
 
 from webproxy.caching.partial import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
-from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginUnreachable
+from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginNotAsked, OriginUnreachable
 from webproxy.fetch.plan import NO_DRAFT, Answered, Plan
 from webproxy.fetch.spool import BodyMissing, Spool, SpooledPrefix
-from webproxy.fetch.state import STEPS, TAKES_BODY, Action, Event, Progress, State, pause_before_try
+from webproxy.fetch.state import IS_TOLD, STEPS, TAKES_BODY, Action, Event, Progress, State, pause_before_try
 from webproxy.fetch.strand import Crew, Strand
 from webproxy.http.fields import Fields
 from webproxy.origin.request import OriginRequest
@@ -205,8 +205,9 @@ class Fetch:
         return action in _WAITS_FOR_CACHE
 
     def _fail(self, error: OriginError) -> Event:
-        """The event of a failure."""
-        may_help = error.retryable and not self._stopping.is_set()
+        """The event of a failure. Readers who know the answer have no other source: an origin may recover for them."""
+        is_retryable = error.retryable or (isinstance(error, OriginNotAsked) and self._progress.state in IS_TOLD)
+        may_help = is_retryable and not self._stopping.is_set()
         event = self._progress.failure(may_help=may_help, can_resume=self._can_resume)
         if event is Event.BROKE:
             self.failure = error.with_traceback(None)  # which would refer to this object

@@ -53,6 +53,12 @@ def same_host(url: str, other: str) -> bool:
     return _endpoint(url) == _endpoint(other)
 
 
+def origin_of(url: str) -> str:
+    """The origin that a URL names, equal for two URLs exactly if they name the same host (RFC 9110 section 4.3.1)."""
+    scheme, host, port = _endpoint(url)
+    return f"{scheme}://{host}" if port is None else f"{scheme}://{host}:{port}"
+
+
 def may_redirect(source: str, target: str) -> bool:
     """Whether a redirect is to http or https, does not downgrade https to http, and is unambiguous.
 

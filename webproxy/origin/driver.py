@@ -5,17 +5,20 @@ Theory of operation
 
 **States** of a transfer:
 
-    submitted ──▶ running ──▶ ended
-                   │   ▲
-      sink or body │   │ resume()
-      has no room, ▼   │
-      or no data  paused
+    submitted ──▶ at the gate ──▶ running ──▶ ended
+                      ▲            │ │ ▲
+                      └────────────┘ │ │ resume()
+        a redirect to another origin ▼ │
+                                  paused: the sink has no room, or the body no data
 
 A transfer is one request with the redirects that follow it; each hop is a request to libcurl, on a handle lent for it.
+Before a hop begins the gate (gate.py) grants it a connection of its origin's share, or lets it wait for one in line.
 
 **Events** arrive in the thread's epoll: a socket that libcurl watches, libcurl's timer, or the wake-up descriptor, when
-another thread has submitted, resumed or cancelled a transfer. libcurl then calls the sink. Four times a second the
-thread looks for transfers that have been silent for too long. A paused transfer is never silent: it waits for us.
+another thread has submitted, resumed or cancelled a transfer, or the gate has settled the matter of one. libcurl then
+calls the sink. Four times a second the thread looks for transfers that have been silent for too long. A paused transfer
+is never silent: it waits for us. Silence ends a transfer for good: whatever takes the origin too long once would only
+burden it more if it were asked for again.
 
 **Invariants.** Only the thread touches libcurl. A sink is called by the thread alone, never after `ended`, which is
 called exactly once; it must not block, because everything else waits for it: a sink without room returns False from
@@ -45,16 +48,18 @@ from typing import Final, TypeAlias
 import pycurl
 
 from webproxy.errors import OriginError, OriginRefused, OriginTimeout, OriginUnreachable
-from webproxy.origin.addresses import may_redirect
+from webproxy.origin.addresses import may_redirect, origin_of
+from webproxy.origin.gate import OriginGate, Passage
+from webproxy.origin.health import Failure
 from webproxy.origin.hop import Hop, Sink
 from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
+from webproxy.origin.shares import ShareSettings
 
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS: Final = 0.25
 _HANDLES_KEPT_MAX: Final = 64
-_IDLE_CONNECTIONS_MAX: Final = 256
 _EVENTS_MAX: Final = 256
 _EPOLL_OF = {
     pycurl.POLL_IN: select.EPOLLIN,
@@ -67,7 +72,7 @@ _EPOLL_OF = {
 class Transfer:
     """One request to an origin; any thread may call the methods of it, none of which blocks.
 
-    `hop` and `handle` are the driver's.
+    `url`, `passage`, `hop` and `handle` are the driver's.
     """
 
     def __init__(self, driver: OriginDriver, request: OriginRequest, sink: Sink, limits: OriginLimits) -> None:
@@ -78,6 +83,9 @@ class Transfer:
         self.asked_at = 0.0
         """When the request was sent (seconds since the epoch)."""
         self.is_over = False
+        self.url = request.url
+        """Of the hop that is under way, or about to begin."""
+        self.passage: Passage[Transfer] | None = None
         self.hop: Hop | None = None
         self.handle: pycurl.Curl | None = None
         self._driver = driver
@@ -100,18 +108,23 @@ class Transfer:
 
 
 _Call: TypeAlias = Callable[[], None]
+_SHARES: Final = ShareSettings()
 
 
 class OriginDriver:
     """Owns the thread and the connections to origins. start() it, and close() it at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: ShareSettings = _SHARES) -> None:
+        """`settings` bound its connections; as many may be kept idle."""
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
         self._calls: deque[_Call] = deque()
         self._active: dict[pycurl.Curl, Transfer] = {}
+        self._begun: set[Transfer] = set()
+        """Those that are not over, the active ones included."""
         self._later: dict[Transfer, float] = {}
+        self._gate: OriginGate[Transfer] = OriginGate(settings, self._pass, self._turn_away)
         self._handles: list[pycurl.Curl] = []
         self._timer_at: float | None = None
         self._stopping = False
@@ -119,7 +132,7 @@ class OriginDriver:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_PIPELINING, 0)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, _IDLE_CONNECTIONS_MAX)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, settings.connections_max)
         self._thread = threading.Thread(target=self._run, name="origins", daemon=True)
 
     def start(self) -> None:
@@ -163,13 +176,15 @@ class OriginDriver:
             except Exception:
                 log.exception("origin driver error")
         self._do_calls()
-        for transfer in (*self._active.values(), *self._later):
+        for transfer in tuple(self._begun):
             self.cancel(transfer, OriginUnreachable("the daemon stops"))
 
     def _turn(self, next_tick: float) -> None:
         wake_at = min(next_tick, *self._later.values()) if self._later else next_tick
         if self._timer_at is not None:
             wake_at = min(wake_at, self._timer_at)
+        if (expiry := self._gate.next_expiry()) is not None:
+            wake_at = min(wake_at, expiry)
         for fd, mask in self._epoll.poll(max(0.0, wake_at - monotonic()), _EVENTS_MAX):
             if fd == self._wake_fd:
                 with contextlib.suppress(BlockingIOError):
@@ -179,6 +194,8 @@ class OriginDriver:
         self._do_calls()
         if self._later:
             self._begin_due()
+        if expiry is not None:
+            self._gate.expire()
         if self._timer_at is not None and monotonic() >= self._timer_at:
             self._timer_at = None
             self._act(pycurl.SOCKET_TIMEOUT, 0)
@@ -194,11 +211,11 @@ class OriginDriver:
     def _begin(self, transfer: Transfer, due: float | None = None) -> None:
         if transfer.is_over:
             return
+        self._begun.add(transfer)
         if due is not None:
             self._later[transfer] = due
             return
-        transfer.asked_at = time()
-        self._begin_hop(transfer, transfer.request.url)
+        self._enter_gate(transfer)
 
     def _begin_due(self) -> None:
         now = monotonic()
@@ -206,15 +223,41 @@ class OriginDriver:
             del self._later[transfer]
             self._begin(transfer)
 
-    def _begin_hop(self, transfer: Transfer, url: str, *, is_fresh: bool = False) -> None:
-        hop = Hop(url, transfer.request, transfer.sink, transfer.limits, is_fresh=is_fresh)
+    def _enter_gate(self, transfer: Transfer) -> None:
+        """The hop to `url` begins now, or when there is a connection for it."""
+        try:
+            transfer.passage = self._gate.enter(transfer, origin_of(transfer.url), transfer.limits.health)
+        except OriginError as error:
+            self._tell(transfer, error)
+            return
+        if transfer.passage.is_granted:
+            self._begin_hop(transfer)
+
+    def _pass(self, transfer: Transfer) -> None:
+        """Its turn has come. The gate is in the middle of something: soon."""
+        self.call(partial(self._begin_hop, transfer))
+
+    def _turn_away(self, transfer: Transfer, error: OriginError) -> None:
+        self.call(partial(self.cancel, transfer, error))
+
+    def _begin_hop(self, transfer: Transfer, *, is_fresh: bool = False) -> None:
+        """With the connection that is granted; `is_fresh` after a try that was unlucky, and as a part of it."""
+        passage = transfer.passage
+        if transfer.is_over or passage is None:
+            return
+        on_head = partial(self._gate.answered, passage)
+        hop = Hop(transfer.url, transfer.request, transfer.sink, transfer.limits, on_head, is_fresh=is_fresh)
         handle = self._handles.pop() if self._handles else pycurl.Curl()
         try:
             hop.configure(handle)
+            if not is_fresh:
+                self._gate.admit(passage)
         except OriginError as error:
             self._handles.append(handle)
             self._tell(transfer, error)
             return
+        if transfer.redirects_left == transfer.limits.redirects:
+            transfer.asked_at = time()
         transfer.hop, transfer.handle = hop, handle
         self._active[handle] = transfer
         self._multi.add_handle(handle)
@@ -236,17 +279,22 @@ class OriginDriver:
 
     def abandon(self, transfer: Transfer) -> None:
         """For the thread."""
-        transfer.is_over = True
         self._later.pop(transfer, None)
         if transfer.hop is not None:
             transfer.hop.forget(self._take_back(transfer))
+        self._end(transfer)
 
     def _tick(self) -> None:
         now = monotonic()
-        for transfer in (*self._active.values(), *self._later):
-            if transfer.hop is not None and transfer.hop.is_silent(now):
-                text = f"{transfer.hop.url}: nothing for {transfer.limits.between_bytes_timeout_s:.1f} s"
-                self.cancel(transfer, OriginTimeout(text, retryable=transfer.request.repeatable))
+        for transfer in tuple(self._begun):
+            limits = transfer.limits
+            silent_s = 0.0 if transfer.hop is None else transfer.hop.silent_s(now)
+            is_given_up = silent_s > limits.between_bytes_timeout_s
+            if transfer.passage is not None and (is_given_up or silent_s > limits.health.silence_s):
+                self._gate.failed(transfer.passage, Failure.SILENCE)
+            if is_given_up:
+                text = f"{transfer.url}: nothing for {limits.between_bytes_timeout_s:.1f} s"
+                self.cancel(transfer, OriginTimeout(text))
             else:
                 transfer.sink.tick()
 
@@ -266,10 +314,16 @@ class OriginDriver:
         assert transfer.handle is not None
         if error is not None and hop.was_unlucky(transfer.handle, error):
             hop.forget(self._take_back(transfer))
-            self._begin_hop(transfer, hop.url, is_fresh=True)
+            self._begin_hop(transfer, is_fresh=True)
             return
+        passage = transfer.passage
+        assert passage is not None
         try:
-            target = hop.end(self._take_back(transfer), error)
+            try:
+                target = hop.end(self._take_back(transfer), error)
+            finally:
+                if hop.failure is not None:
+                    self._gate.failed(passage, hop.failure)
             if target is None:
                 self._tell(transfer, hop.outcome)
                 return
@@ -283,7 +337,12 @@ class OriginDriver:
             self._tell(transfer, failure)
             return
         transfer.redirects_left -= 1
-        self._begin_hop(transfer, target)
+        transfer.url = target
+        if origin_of(target) == passage.origin:
+            self._begin_hop(transfer)
+            return
+        self._leave_gate(transfer)
+        self._enter_gate(transfer)
 
     def _take_back(self, transfer: Transfer) -> pycurl.Curl:
         """The handle of a hop that is over, for the next one; its owner resets it."""
@@ -296,8 +355,18 @@ class OriginDriver:
             self._handles.append(handle)
         return handle
 
-    def _tell(self, transfer: Transfer, outcome: OriginResponse | Exception) -> None:
+    def _leave_gate(self, transfer: Transfer) -> None:
+        passage, transfer.passage = transfer.passage, None
+        if passage is not None:
+            self._gate.leave(passage)
+
+    def _end(self, transfer: Transfer) -> None:
         transfer.is_over = True
+        self._begun.discard(transfer)
+        self._leave_gate(transfer)
+
+    def _tell(self, transfer: Transfer, outcome: OriginResponse | Exception) -> None:
+        self._end(transfer)
         try:
             transfer.sink.ended(outcome)
         except Exception:

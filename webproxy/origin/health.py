@@ -161,14 +161,23 @@ class Health:
         """Whether a request may be sent now; it is the probe if `is_probe`, a change to HALF_OPEN."""
         if self._state is State.CLOSED:
             return Admitted(self._period, is_probe=False)
-        if now < self._due:
-            self._refused += 1
-            # While a probe is under way its answer may come at any moment, long before it would be taken for lost.
-            retry_after_s = self._due - now if self._state is State.OPEN else self._settings.pause_s
-            return Failing(self._cause, retry_after_s)
+        failing = self.refusal(now)
+        if failing is not None:
+            return failing
         self._enter(State.HALF_OPEN, now)
         self._due = now + _SILENCES_OF_A_PROBE * self._settings.silence_s
         return Admitted(self._period, is_probe=True)
+
+    def refusal(self, now: float) -> Failing | None:
+        """The refusal that admit() would return, counted; None if it would admit the request."""
+        return None if self._state is State.CLOSED or now >= self._due else self.refuse(now)
+
+    def refuse(self, now: float) -> Failing:
+        """Count a request that is not sent, whatever admit() would say."""
+        self._refused += 1
+        # While a probe is under way its answer may come at any moment, long before it would be taken for lost.
+        waits_s = self._due - now if self._state is State.OPEN else 0.0
+        return Failing(self._cause, waits_s if waits_s > 0 else self._settings.pause_s)
 
     def succeeded(self, now: float) -> Change | None:
         """An answer has come, to whatever request; returns the change if the origin was known as failing."""

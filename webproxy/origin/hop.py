@@ -29,6 +29,7 @@ from webproxy.errors import (
 from webproxy.http.fields import Fields
 from webproxy.http.syntax import FRAMING_FIELDS
 from webproxy.origin.addresses import may_connect, parse_address, same_host
+from webproxy.origin.health import Failure
 from webproxy.origin.request import OriginLimits, OriginRequest, fields_for, header_lines
 from webproxy.origin.response_head import HeadReader, OriginResponse
 
@@ -75,11 +76,21 @@ class Hop:
     """Whoever runs libcurl calls configure() before, and afterwards end() with its verdict, or forget()."""
 
     def __init__(
-        self, url: str, request: OriginRequest, sink: Sink, limits: OriginLimits, *, is_fresh: bool = False
+        self,
+        url: str,
+        request: OriginRequest,
+        sink: Sink,
+        limits: OriginLimits,
+        on_head: Callable[[int], None],
+        *,
+        is_fresh: bool = False,
     ) -> None:
-        """`is_fresh`: it does not use a kept connection."""
+        """`on_head` is told the status of the final head; `is_fresh`: it does not use a kept connection."""
         self._is_fresh = is_fresh
         self.url = url
+        self.failure: Failure | None = None
+        """What it tells of the origin that it ended without a head; None while it has not, or for a reason of ours."""
+        self._on_head = on_head
         self._request = request
         self._sink = sink
         self._limits = limits
@@ -103,9 +114,9 @@ class Hop:
         trailers = self._heads.trailers
         return replace(self._response, trailers=trailers) if len(trailers) else self._response
 
-    def is_silent(self, now: float) -> bool:
-        """Whether the origin has been silent for too long; while it is paused, it waits for us."""
-        return not self._is_paused and now - self._last_progress > self._limits.between_bytes_timeout_s
+    def silent_s(self, now: float) -> float:
+        """For how long the origin has been silent; while it is paused, it waits for us."""
+        return 0.0 if self._is_paused else now - self._last_progress
 
     def unpause(self) -> bool:
         """There is room for the response, or more of the request's body; True if libcurl is to continue."""
@@ -152,6 +163,7 @@ class Hop:
             status = self._redirect.status
             raise OriginBadReply(f"{self.url}: status {status} without a usable Location", status=status)
         if self._response is None:
+            self.failure = Failure.BAD_ANSWER
             raise OriginBadReply(f"{self.url}: no answer", retryable=again)
         length = self._response.length
         if length is not None and self._received < length:
@@ -259,9 +271,15 @@ class Hop:
         return data
 
     def _take_header(self, line: bytes) -> int | None:
-        head = self._heads.take(line)
+        try:
+            head = self._heads.take(line)
+        except OriginError:
+            self.failure = Failure.BAD_ANSWER
+            raise
         ends = False
         if head is not None:
+            if head.status >= 200:
+                self._on_head(head.status)
             if head.status < 200:
                 self._sink.interim(head.status, head.fields)
             elif self._request.follow_redirects and head.status in _REDIRECTS:
@@ -306,13 +324,16 @@ class Hop:
     def _translate(self, code: int, reason: str) -> OriginError:
         message = f"{self.url}: {reason}"
         again = self._request.repeatable
+        self.failure = Failure.UNREACHABLE
         if code == pycurl.E_OPERATION_TIMEDOUT:  # of connecting: the only time that libcurl measures
             return OriginTimeout(message, retryable=True)
         if code in _BAD_CERTIFICATE:
             return OriginUnreachable(message)
         if code in _NOT_CONNECTED:  # nothing was sent
             return OriginUnreachable(message, retryable=True)
+        self.failure = Failure.RESET
         if code in _BROKEN:
             return OriginUnreachable(message, retryable=again)
+        self.failure = Failure.BAD_ANSWER
         status = self._response.status if self._response is not None else 0
         return OriginBadReply(message, status=status, retryable=again and code in _CUT_SHORT)

@@ -12,6 +12,7 @@ from typing import Protocol
 from webproxy.errors import OriginRefused
 from webproxy.http.fields import Field, Fields
 from webproxy.http.syntax import FRAMING_FIELDS, is_line_text, is_token
+from webproxy.origin.health import HealthSettings
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 _WITH_CONTENT = frozenset({b"POST", b"PUT", b"PATCH"})
@@ -20,6 +21,7 @@ _FOR_ONE_HOST = (b"host", b"authorization", b"proxy-authorization", b"cookie")
 # libcurl sends these unless told otherwise.
 _LIBCURLS_OWN = (b"Accept", b"User-Agent", b"Expect")
 _NO_FIELDS = Fields()
+_HEALTH = HealthSettings()
 GETFILE_FIELDS = Fields(((b"User-Agent", b"webproxy"), (b"Accept", b"*/*"), (b"Accept-Encoding", b"identity")))
 """The fields of every getfile request to an origin; of several variants of an object, getfile has the one for these."""
 
@@ -79,6 +81,8 @@ class OriginLimits:
     redirects: int = 5
     object_bytes_max: int | None = None
     """None: a body of any length is accepted."""
+    health: HealthSettings = _HEALTH
+    """When it is taken for failing."""
     tls_verify: bool = True
     ca_file: str | None = None
     """The certificate authorities to trust; None for the system's."""
