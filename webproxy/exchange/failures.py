@@ -1,4 +1,4 @@
-"""PURE: what an HTTP client is told of a failure before anything has been sent: a status, or why a response is stale."""
+"""PURE: what an HTTP client is told of a failure before anything was sent: a status, or why a response is stale."""
 
 from __future__ import annotations
 
