@@ -13,6 +13,9 @@ from webproxy.http.fields import Fields
 from webproxy.origin.driver import OriginDriver, Transfer
 from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
+from webproxy.origin.shares import ShareSettings
+
+_SHARES = ShareSettings()
 
 
 class CollectingSink:
@@ -94,9 +97,9 @@ class WaitingClient:
 
 
 @contextmanager
-def running_driver() -> Iterator[OriginDriver]:
+def running_driver(settings: ShareSettings = _SHARES) -> Iterator[OriginDriver]:
     """A driver that runs."""
-    driver = OriginDriver()
+    driver = OriginDriver(settings)
     driver.start()
     try:
         yield driver
