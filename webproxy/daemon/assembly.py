@@ -54,6 +54,8 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     swept = len(reaper.sweep())
     cache = _cache_client(config, resources, breakdown) if config.use_cache else None
     admission = None if cache is None else cache.pool.admission
+    driver = OriginDriver(config.origin_shares())
+    resources.callback(driver.close)  # after the jobs that are given up, which release their transfers
     run_queue, idle = RunQueue(), IdleConnections()
     resources.callback(run_queue.close)
     if admission is not None:
@@ -65,8 +67,6 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     demand = WorkerDemand(run_queue, listener, idle, idle_workers)
     resources.callback(demand.close)
     store: Store = NoStore() if cache is None else cache
-    driver = OriginDriver(config.origin_shares())
-    resources.callback(driver.close)
     table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
     heads = ResponseHeads(config.cache_status_name.encode())
     limits = ConnectionLimits(

@@ -150,6 +150,9 @@ class BodyTransfer:
                 raise BodyCutShort("the cache sent another object than requested")
             return self.send(transfer, 0)
 
+    def close(self) -> None:
+        """It is given up: while it is paused, nothing needs to be released."""
+
     def send(self, transfer: IncomingTransfer, sent: int) -> Event | None:
         """Send from the current chunk on, of which `sent` bytes were sent; as resume(). Ends the transfer cleanly.
 

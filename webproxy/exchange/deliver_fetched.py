@@ -47,7 +47,7 @@ def send_fetched(
         response = replace(response, fields=fields)
     framing, context.said = body_framing(request, response, context.said)
     head = context.heads.forwarded(response, context.said, status, framing, context.now)
-    yield from send_data(stream, head, more=True)
+    yield from send_data(stream, head, more=response.length != 0)
     yield from send_body(stream, reader, framing, response.length)
     return context.ended("fetched")
 

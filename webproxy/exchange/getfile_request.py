@@ -15,9 +15,8 @@ left before an origin is waited for or the worker is given up.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
 from time import monotonic
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from shmchannel.deadline import Deadline
 from shmchannel.objects.transfers import IncomingTransfer
@@ -35,17 +34,21 @@ from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream, RateLimit, Shutdown
-from webproxy.transport.job import Done, Event, Outcome, Steps, WaitsFor
+from webproxy.transport.job import Done, Event, Idles, Outcome, Steps, WaitsFor
 
 Answering: TypeAlias = Outcome | Steps[str]
 """An answer that is complete or can be resumed, or one that waits for a fetch."""
-_Answering = TypeVar("_Answering", bound=Answering)
+_OUTCOMES = (Done, Idles, WaitsFor)
+_FAILURES: tuple[type[Exception], ...] = (CacheUnavailable, OriginError, Overloaded, ClientGone, BodyCutShort)
 
 
 class GetfileRequest:
     """A job: one getfile request, which ends its connection."""
 
-    __slots__ = ("_handler", "_stream", "fd", "has_left", "has_waited", "path", "paused", "ticket")
+    __slots__ = ("_handler", "fd", "has_left", "has_waited", "path", "paused", "stream", "ticket")
+
+    stream: ClientStream
+    """The client, once it is more than a lookup in the hot table that answers it."""
 
     def __init__(self, handler: GetfileRequestHandler, fd: int, path: bytes) -> None:
         self._handler = handler
@@ -57,14 +60,6 @@ class GetfileRequest:
         self.paused: BodyTransfer | Steps[str] | None = None
         """The rest of its response, while it waits."""
         self.has_left = False
-        self._stream: ClientStream | None = None
-
-    @property
-    def stream(self) -> ClientStream:
-        """The client; most requests are answered without one."""
-        if self._stream is None:
-            self._stream = self._handler.stream_to(self.fd)
-        return self._stream
 
     def run(self) -> Outcome:
         """Answer it, or continue the response."""
@@ -76,7 +71,9 @@ class GetfileRequest:
         return ticket
 
     def close(self) -> None:
-        """The process ends."""
+        """As Job.close()."""
+        if self.paused is not None:
+            self.paused.close()
         sockets.close(self.fd)
 
 
@@ -105,10 +102,6 @@ class GetfileRequestHandler:
         self.outcomes = Outcomes()
         self.failures = RequestFailures()
 
-    def stream_to(self, fd: int) -> ClientStream:
-        """A stream to a client of getfile."""
-        return ClientStream(fd, self._client_limit, self._shutdown)
-
     def serve(self, request: GetfileRequest) -> Outcome:
         """Answer one request; never raises for failures of client, cache or origin."""
         key = normalised_path(request.path)
@@ -120,12 +113,15 @@ class GetfileRequestHandler:
             request.has_waited = True
             return WaitsFor(request, Event.TICKET)
         ticket = request.take_ticket()
+        request.stream = stream = ClientStream(request.fd, self._client_limit, self._shutdown)
         try:
-            answering = self._failing_clearly(request, lambda: self._serve(request, request.stream, key, ticket))
+            answering = self._serve(request, stream, key, ticket)
+        except _FAILURES as error:
+            return self._failed(request, error)
         finally:
             if ticket is not None:
                 ticket.leave()
-        return self._take_step(request, answering) if isinstance(answering, Generator) else answering
+        return answering if isinstance(answering, _OUTCOMES) else self._take_step(request, answering)
 
     def resume(self, request: GetfileRequest, rest: BodyTransfer | Steps[str]) -> Outcome:
         """Continue a paused response; as serve()."""
@@ -133,45 +129,37 @@ class GetfileRequestHandler:
             return self._take_step(request, rest)
         try:
             event = rest.resume(request.take_ticket())
-        except (ClientGone, BodyCutShort) as error:
-            return self._broken_off(request, error)
+        except _FAILURES as error:
+            return self._failed(request, error)
         return self._sent(request, None if event is None else (rest, event))
 
     def _take_step(self, request: GetfileRequest, steps: Steps[str]) -> Outcome:
         """Continue a response in steps until it must wait again."""
-
-        def step() -> Outcome:
+        try:
             if request.has_left:
                 steps.close()
                 raise ClientGone("left while it waited")
-            try:
-                wait = next(steps)
-            except StopIteration as end:
-                return self._ended(request, end.value)
-            request.paused = steps
-            return WaitsFor(request, wait)
+            wait = next(steps)
+        except StopIteration as end:
+            return self._ended(request, end.value)
+        except _FAILURES as error:
+            return self._failed(request, error)
+        request.paused = steps
+        return WaitsFor(request, wait)
 
-        return self._failing_clearly(request, step)
-
-    def _failing_clearly(self, request: GetfileRequest, serve: Callable[[], _Answering]) -> _Answering | Outcome:
-        """Call it; a failure of client, cache or origin becomes the answer."""
-        try:
-            return serve()
-        except (CacheUnavailable, OriginError, Overloaded) as error:
-            self.failures.note(request.path, error)
-            with contextlib.suppress(ClientGone):
-                request.stream.send_some(refusal(Status.ERROR, self._wire))
-            return self._ended(request, "error")
-        except (ClientGone, BodyCutShort) as error:
-            return self._broken_off(request, error)
+    def _failed(self, request: GetfileRequest, error: Exception) -> Outcome:
+        """The client is told, unless it is gone or has part of a body."""
+        if isinstance(error, (ClientGone, BodyCutShort)):
+            self.outcomes.note_broken_off(request.path, error)
+            return Done(request)
+        self.failures.note(request.path, error)
+        with contextlib.suppress(ClientGone):
+            request.stream.send_some(refusal(Status.ERROR, self._wire))
+        return self._ended(request, "error")
 
     def _ended(self, request: GetfileRequest, result: str) -> Outcome:
         """The client has received its response, or receives no more of it."""
         self.outcomes.note(result)
-        return Done(request)
-
-    def _broken_off(self, request: GetfileRequest, error: ClientGone | BodyCutShort) -> Outcome:
-        self.outcomes.note_broken_off(request.path, error)
         return Done(request)
 
     def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Answering:

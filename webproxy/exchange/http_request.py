@@ -27,7 +27,6 @@ undone on the way out.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Generator
 from dataclasses import replace
 from time import monotonic, time
 from typing import NamedTuple, TypeAlias
@@ -65,7 +64,7 @@ from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedAnswer
-from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome, Steps, WaitsFor
+from webproxy.transport.job import KEEP_ALIVE, Done, KeepAlive, RequestOutcome, Steps, WaitsFor
 from webproxy.transport.sockets import peer_address
 
 _NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
@@ -75,6 +74,8 @@ LOOKUPS_MAX = 3
 _TOLD: tuple[type[Exception], ...] = (HttpError, *FAILURES)
 Answering: TypeAlias = RequestOutcome | Steps[RequestOutcome]
 """An answer that is complete or can be resumed, or one that has to wait."""
+_ANSWERED = (KeepAlive, Done)
+_COMPLETE = (*_ANSWERED, WaitsFor)
 
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -110,6 +111,22 @@ class UnfinishedAnswer(NamedTuple):
     def key(self) -> bytes:
         """Its name in log lines."""
         return self.context.request.target
+
+    def close(self) -> None:
+        """It is given up: release what the steps hold."""
+        self.steps.close()
+
+
+class UnreadBody(NamedTuple):
+    """The rest of a body that nobody wants, while it arrives."""
+
+    key: bytes
+    """Its name in log lines."""
+    steps: Steps[bool]
+
+    def close(self) -> None:
+        """It is given up."""
+        self.steps.close()
 
 
 class HttpRequestHandler:
@@ -159,15 +176,22 @@ class HttpRequestHandler:
                 answering = self._failed(context, error)
         except (ClientGone, BodyCutShort) as error:
             return self._broken_off(connection, request.target, error)
-        if isinstance(answering, Generator):
+        if isinstance(answering, WaitsFor):
+            return answering
+        if not isinstance(answering, _ANSWERED):
             return self._take_step(UnfinishedAnswer(context, self._guarded(context, answering)))
-        return self._ended(context, answering)
+        self.outcomes.note(context.result)
+        if request.framing is Framing.NONE or isinstance(answering, Done):
+            return answering
+        return self._answered(connection, request.target)
 
     def resume(self, connection: HttpConnection, answer: PausedAnswer) -> RequestOutcome:
         """Continue the paused response of a connection; as serve()."""
         connection.paused = None
         if isinstance(answer, UnfinishedAnswer):
             return self._take_step(answer)
+        if isinstance(answer, UnreadBody):
+            return self._skip(connection, answer)
         assert isinstance(answer, BodyTransfer)
         try:
             event = answer.resume(connection.take_ticket())
@@ -176,7 +200,7 @@ class HttpRequestHandler:
         if event is not None:
             return connection.pause(answer, event, is_last=connection.is_last)
         self.outcomes.note("hit")
-        return Done(connection) if connection.is_last else KEEP_ALIVE
+        return Done(connection) if connection.is_last else self._answered(connection, answer.key)
 
     def _send_cached(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
         outcome = self.fast_path.send(connection, request, reply)
@@ -202,7 +226,7 @@ class HttpRequestHandler:
     def _guarded(self, context: RequestContext, answering: Answering) -> Steps[RequestOutcome]:
         """The answer; its failures are told like those of one without steps."""
         try:
-            while isinstance(answering, Generator):
+            while not isinstance(answering, _COMPLETE):
                 try:
                     answering = yield from answering
                 except ObjectGone:
@@ -212,14 +236,27 @@ class HttpRequestHandler:
         return answering
 
     def _ended(self, context: RequestContext, outcome: RequestOutcome) -> RequestOutcome:
+        """The steps have come to their end."""
         if isinstance(outcome, WaitsFor):
             return outcome
-        if context.result:
-            self.outcomes.note(context.result)
-            context.result = ""
-        if outcome is KEEP_ALIVE and not context.connection.parser.body_complete:
-            return self._take_step(UnfinishedAnswer(context, _skip_body(context.connection)))
-        return outcome
+        self.outcomes.note(context.result)
+        return outcome if isinstance(outcome, Done) else self._answered(context.connection, context.request.target)
+
+    def _answered(self, connection: HttpConnection, path: bytes) -> RequestOutcome:
+        """The next request may come, once the rest of this one's body is out of its way."""
+        if connection.parser.body_complete:
+            return KEEP_ALIVE
+        return self._skip(connection, UnreadBody(path, connection.skip_body()))
+
+    def _skip(self, connection: HttpConnection, body: UnreadBody) -> RequestOutcome:
+        """Discard what has come of a body. The request is counted already: a client that leaves is not."""
+        try:
+            wait = next(body.steps)
+        except StopIteration as end:
+            return KEEP_ALIVE if end.value else Done(connection)
+        except ClientGone:
+            return Done(connection)
+        return connection.pause(body, wait, is_last=False)
 
     def _failed(self, context: RequestContext, error: Exception) -> RequestOutcome:
         """Nothing has been sent yet: the client is told by a status."""
@@ -510,8 +547,4 @@ def _fetch_request(context: RequestContext, lookup: Lookup, validates: StoredHit
 
 
 def _in_steps(answering: Answering) -> Steps[RequestOutcome]:
-    return (yield from answering) if isinstance(answering, Generator) else answering
-
-
-def _skip_body(connection: HttpConnection) -> Steps[RequestOutcome]:
-    return KEEP_ALIVE if (yield from connection.skip_body()) else Done(connection)
+    return answering if isinstance(answering, _COMPLETE) else (yield from answering)

@@ -8,18 +8,21 @@ other. The client's request is served in steps by workers; the origin's side is 
 
 The body of a request is spooled first, so that a slow client takes no connection to the origin: the transfer begins
 once the body is complete, or fills the spool's window. A client that waits for 100 (Continue) is asked for its body
-when the origin wants it (RFC 9110 section 10.1.1). An origin may answer before it has read everything; both directions
-move on.
+when the origin wants it (RFC 9110 section 10.1.1), or has said nothing for a second. An origin may answer before it has
+read everything: both directions move on, and the request lasts until the origin has got, or refused, the rest.
 
 The body of the response is spooled as far as the window allows, and sent as the client reads. A client that leaves ends
-the transfer.
+the transfer. What the driver's thread uses is released by that thread, after the last use: a descriptor that another
+one closes may be somebody else's file by then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, time
 from typing import Protocol
 
@@ -106,8 +109,10 @@ class _Upload:
         self._spool = Spool(limits.directory)
         self._window_bytes = limits.window_bytes
         self._timeout_s = timeout_s
-        self._received_at = monotonic()
+        self._silent_since: float | None = None
+        """Since when there is room, and nothing comes."""
         self._reader = self._spool.reader()
+        self._reader.is_told = True  # there is no answer here: it waits for bytes
         self.is_received = False
         """All of it is here."""
         self.is_held = connection.continue_due
@@ -120,27 +125,47 @@ class _Upload:
 
         Raises:
             HttpError: invalid chunks.
+            OriginError: it cannot be spooled.
             BodyCutShort: the client closed before the end, or sent nothing for too long.
             ClientGone: the connection is broken.
         """
         while not self.is_received and not self.is_held:
             if not self.has_room:
+                self._silent_since = None
                 return AnyOf((self,))
             part = self._connection.body_part()
             if part is None:
-                left_s = self._received_at + self._timeout_s - monotonic()
-                if left_s <= 0:
-                    text = f"the client sent nothing of its request's body for {self._timeout_s:.0f} s"
-                    raise BodyCutShort(text)
-                return AnyOf(is_readable=True, limit_s=left_s)
-            self._received_at = monotonic()
+                return AnyOf(is_readable=True, limit_s=self._time_left())
+            self._silent_since = None
             if part:
-                self._spool.write(part)
-                self._spool.forget_read()
+                self._keep(part)
             else:
                 self._spool.end()
                 self.is_received = True
         return None
+
+    def _time_left(self) -> float:
+        now = monotonic()
+        self._silent_since = self._silent_since or now
+        left_s = self._silent_since + self._timeout_s - now
+        if left_s <= 0:
+            raise BodyCutShort(f"the client sent nothing of its request's body for {self._timeout_s:.0f} s")
+        return left_s
+
+    def _keep(self, part: bytes) -> None:
+        try:
+            self._spool.write(part)
+        except OSError as error:
+            raise OriginUnreachable(f"the body of the request cannot be spooled: {error}") from error
+        self._spool.forget_read()
+
+    def finish(self, answer: SpoolReader) -> Steps[None]:
+        """The client has its response: an origin that answered early gets the rest, unless it refuses it."""
+        # What is wrong with the body by now is seen where the rest of it is skipped.
+        with contextlib.suppress(HttpError, OriginError, BodyCutShort):
+            while not self.is_held and answer.available() is None:
+                wait = self.receive()
+                yield answer if wait is None else either(answer, wait)
 
     @property
     def has_room(self) -> bool:
@@ -154,15 +179,13 @@ class _Upload:
     def release(self) -> None:
         """The origin wants it."""
         self.is_held = self._connection.continue_due = False
-        self._received_at = monotonic()
 
+    # -- in the driver's thread ----------------------------------------------------------------------------------
     def close(self) -> None:
         """It is of no use any longer."""
-        if not self.is_received:
-            self._spool.end(OriginUnreachable("given up"))
+        self._spool.end()
         self._reader.close()
 
-    # -- as BodySource, in the driver's thread -------------------------------------------------------------------
     def read(self, size: int) -> bytes | None:
         """As BodySource.read()."""
         if self.is_held and self.response is not None:
@@ -212,12 +235,19 @@ class PassThrough:
                     yield wait
             transfer.begin()
             yield from self._answer(context, reader, upload, why, judge)
-        finally:
-            transfer.abandon()
-            reader.close()
             if upload is not None:
-                upload.close()
+                yield from upload.finish(reader)
+        finally:
+            self._origin.call(partial(self._end, transfer, spool, upload))
+            reader.close()
         return context.ended("passed")
+
+    def _end(self, transfer: Transfer, spool: Spool, upload: _Upload | None) -> None:
+        """Release what the transfer uses; in the driver's thread."""
+        self._origin.abandon(transfer)
+        spool.end()
+        if upload is not None:
+            upload.close()
 
     def _transfer(self, context: RequestContext, spool: Spool, upload: _Upload | None) -> Transfer:
         target, request = context.target, context.request
@@ -263,15 +293,19 @@ class PassThrough:
         status = context.heads.status(fwd=why, fwd_status=response.status)
         try:
             head_lines = context.heads.forwarded(response, context.said, status, framing, time())
-            yield from send_data(stream, head_lines, more=True)
-            if request.method != b"HEAD":
-                yield from _beside(upload, send_body(stream, reader, framing, response.length))
+            yield from send_data(stream, head_lines)
+            body = send_body(stream, reader, framing, response.length)
+            yield from body if upload is None else _beside(upload, body)
         except HttpError as error:
             raise BodyCutShort(str(error)) from error
 
 
-def _beside(upload: _Upload | None, steps: Steps[None]) -> Steps[None]:
-    """The steps, while the rest of an upload is received beside them."""
+def _beside(upload: _Upload, steps: Steps[None]) -> Steps[None]:
+    """The steps, while the rest of an upload is received beside them; they break off with it."""
     for wait in steps:
-        more = None if upload is None else upload.receive()
+        try:
+            more = upload.receive()
+        except (HttpError, OriginError, BodyCutShort) as error:
+            steps.throw(BodyCutShort(str(error)))
+            raise
         yield wait if more is None else either(wait, more)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from time import monotonic_ns
+
 from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.errors import BodyCutShort
+from webproxy.exchange.body_transfer import PIECE_BYTES_MAX, SLICE_NS
 from webproxy.fetch.spool import Interim, SpoolReader
 from webproxy.http.chunked import CHUNK_END, LAST_CHUNK, chunk_head
 from webproxy.http.messages import RequestHead, response_head
@@ -46,18 +49,28 @@ def send_body(stream: ClientStream, reader: SpoolReader, framing: bytes, length:
 
 
 def send_spooled(stream: ClientStream, reader: SpoolReader, end: int | None) -> Steps[None]:
-    """Send a body as it arrives, up to `end` or, if its length is unknown, to its end. Errors as send_body()."""
+    """Send a body as it arrives, up to `end` or, if its length is unknown, to its end. Errors as send_body().
+
+    A client that takes all that there is may be waited for a moment, as long as one send lasts; a slower one costs no
+    worker that time twice. Nor does one that is as fast as its source keep a worker for itself.
+    """
+    keeps_up, slice_end_ns = True, monotonic_ns() + SLICE_NS
     while end is None or reader.position < end:
         available = reader.available()
         if available is None:
             yield reader
+            stream.measure_anew()
+            slice_end_ns = monotonic_ns() + SLICE_NS
         elif available > 0:
-            wanted = available if end is None else min(available, end - reader.position)
-            sent = stream.send_file(reader.fd, reader.position, wanted)
-            if sent:
-                reader.advance(sent)
-            else:
-                yield Event.WRITABLE
+            wanted = min(available, PIECE_BYTES_MAX)
+            if end is not None:
+                wanted = min(wanted, end - reader.position)
+            sent = stream.send_file(reader.fd, reader.position, wanted, waits=keeps_up)
+            reader.advance(sent)
+            keeps_up = sent == wanted
+            if not keeps_up or monotonic_ns() >= slice_end_ns:
+                yield Event.TURN if keeps_up else Event.WRITABLE
+                slice_end_ns = monotonic_ns() + SLICE_NS
         elif end is None:
             return
         else:

@@ -90,7 +90,10 @@ class Http1Server:
     def run(self, connection: HttpConnection) -> Outcome:
         """Continue a paused response, and then serve the connection's next requests."""
         if connection.paused is not None:
-            outcome = self._handler.resume(connection, connection.paused)
+            try:
+                outcome = self._handler.resume(connection, connection.paused)
+            except Exception as error:  # noqa: BLE001 - told, or logged, there
+                return self._failed(connection, error)
             if outcome is not KEEP_ALIVE:
                 return outcome
         elif connection.received and self._idle.count + self._parking.parked >= self._limits.connections:

@@ -6,13 +6,16 @@
      │                └──time limit──▶ expire(), whose outcome is settled like any other
      ├─WaitsFor WRITABLE──▶ parked here ──its client reads, or is gone──▶ queued
      │                         └──below the minimum rate──▶ closed
+     ├─WaitsFor a signal or AnyOf──▶ waiting here ──whatever comes first, or its client has left──▶ queued
      ├─WaitsFor TICKET──▶ in the admission's line ──a ticket, or too long a wait──▶ queued
      ├─WaitsFor TURN──▶ queued
      └─Done──▶ lingering here ──its client has closed, or time limit──▶ closed
 
 **Events.** Workers call settle() with the outcome of each job they ran; nothing else acts on outcomes. The lot has one
-thread, which polls the parked descriptors and, four times a second, looks at everything that only time ends: idle
-connections, parked clients below the minimum rate, lingering connections.
+thread, which polls the descriptors of parked and waiting jobs and, four times a second, looks at everything that only
+time ends: idle connections, parked clients below the minimum rate, time limits, lingering connections. Signals are
+given by whoever makes the progress. A client that has closed its side while its job waits for a signal counts as one
+that has left (nginx does the same), because a connection that is half closed looks like one that is closed.
 
 **Invariants.** Every job is in exactly one place, and its descriptor is closed by the owner of that place. settle()
 never blocks and needs no reply from the thread. A parked job holds no segment, no cache worker and no thread. The lot
@@ -39,7 +42,7 @@ from shmchannel.streams.admission import Admission, Ticket
 from webproxy.errors import ClientGone
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import Shutdown
+from webproxy.transport.client_stream import ClientStream, Shutdown
 from webproxy.transport.job import AnyOf, Done, Event, IdleJob, Idles, Job, Outcome
 
 log = logging.getLogger(__name__)
@@ -128,12 +131,18 @@ def _is_quiet(job: IdleJob) -> bool:
 
 
 class _Waiting:
-    """A job that waits for a signal; several threads may want to wake it, and one of them gets it."""
+    """A job that waits for a signal; several threads may want to wake it, and one of them gets it.
 
-    __slots__ = ("_job", "events", "expires", "stream")
+    Nobody gets it before it is armed: until then it is with the thread that makes it wait.
+    """
+
+    __slots__ = ("_armed", "_is_woken", "_job", "events", "expires", "path", "stream")
 
     def __init__(self, job: Job, wait: AnyOf) -> None:
-        self._job = [job]
+        self._job = job
+        self._armed: list[Job] = []
+        self._is_woken = False
+        self.path = job.path
         self.stream = job.stream if wait.is_writable else None
         self.expires = monotonic() + wait.limit_s
         self.events = (
@@ -146,10 +155,16 @@ class _Waiting:
         """Whether it is what the job waits for, and not merely the client's end."""
         return bool(mask & self.events & (select.EPOLLIN | select.EPOLLOUT))
 
+    def arm(self) -> bool:
+        """It may be woken from now on; True if somebody has wanted to before, who may have got it by now."""
+        self._armed.append(self._job)
+        return self._is_woken
+
     def claim(self) -> Job | None:
         """The job, for the first who asks."""
+        self._is_woken = True
         try:
-            return self._job.pop()  # atomic
+            return self._armed.pop()  # atomic
         except IndexError:
             return None
 
@@ -207,19 +222,20 @@ class ParkingLot:
             self._epoll.register(job.fd, waiting.events)
         except OSError as error:  # no room for another watch
             log.error("client not watched", extra={"path": job.path, "reason": str(error)})
-        for signal in wait.signals:
-            if not signal.subscribe(partial(self._wake, waiting)):
-                self._wake(waiting)
+        wake = partial(self._wake, waiting)
+        is_due = [signal.subscribe(wake) for signal in wait.signals].count(False) > 0
+        if waiting.arm() or is_due:
+            wake()
 
-    def _wake(self, waiting: _Waiting, *, has_left: bool = False) -> None:
-        """Queue the job, unless somebody else was faster."""
+    def _wake(self, waiting: _Waiting, *, is_broken: bool = False) -> None:
+        """Queue the job, unless somebody else was faster; `is_broken`: its connection is of no use any longer."""
         job = waiting.claim()
         if job is None:
             return
         del self._waiting[job.fd]
         with contextlib.suppress(OSError):
             self._epoll.unregister(job.fd)
-        job.has_left = has_left
+        job.has_left = is_broken
         self._run_queue.put_back(job)
 
     def _admit(self, job: Job, ticket: Ticket | None) -> None:
@@ -266,7 +282,8 @@ class ParkingLot:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(fd)
             elif (waiting := self._waiting.get(fd)) is not None:
-                self._wake(waiting, has_left=not waiting.is_served_by(mask))
+                # The event may be of an earlier connection with this descriptor: it is looked at once more.
+                self._wake(waiting, is_broken=not waiting.is_served_by(mask) and sockets.has_left(fd))
             elif (job := self._parked.pop(fd, None)) is not None:
                 self._epoll.unregister(fd)
                 self._run_queue.put_back(job)  # also a broken one: its next send says so
@@ -285,25 +302,26 @@ class ParkingLot:
 
     def _drop_too_slow(self) -> None:
         for fd, job in list(self._parked.items()):
-            try:
-                job.stream.check_rate()
-            except ClientGone as error:
+            if self._is_too_slow(job.stream, job.path):
                 self._epoll.unregister(fd)
                 del self._parked[fd]
-                log.info("client dropped", extra={"path": job.path, "reason": str(error)})
                 job.close()
-                self.too_slow_total += 1
 
     def _wake_expired(self, now: float) -> None:
         for waiting in list(self._waiting.values()):
-            is_late = waiting.expires <= now
-            if waiting.stream is not None:
-                try:
-                    waiting.stream.check_rate()
-                except ClientGone:
-                    is_late = True  # its next send says so
-            if is_late:
+            if waiting.stream is not None and self._is_too_slow(waiting.stream, waiting.path):
+                self._wake(waiting, is_broken=True)
+            elif waiting.expires <= now:
                 self._wake(waiting)
+
+    def _is_too_slow(self, stream: ClientStream, path: bytes) -> bool:
+        try:
+            stream.check_rate()
+        except ClientGone as error:
+            log.info("client dropped", extra={"path": path, "reason": str(error)})
+            self.too_slow_total += 1
+            return True
+        return False
 
     def _end_lingering(self) -> None:
         now = monotonic()

@@ -67,6 +67,10 @@ class ClientStream:
         self._looked_at = self._sent_bytes
         return True
 
+    def measure_anew(self) -> None:
+        """Nobody has waited for the client until now: its rate is measured from here on."""
+        self._window_end = 0.0
+
     def reset(self) -> None:
         """Reset the connection: what was sent is incomplete. Its owner closes the descriptor as usual."""
         sockets.reset(self.fd)
@@ -134,14 +138,22 @@ class ClientStream:
             data = data[sent:]
             self.wait_writable()
 
-    def send_file(self, fd: int, offset: int, count: int) -> int:
-        """Send from a file whose bytes no longer change; returns how many the client accepted within the patience."""
+    def send_file(self, fd: int, offset: int, count: int, *, waits: bool = True) -> int:
+        """Send from a file whose bytes no longer change; returns how many the client accepted within the patience.
+
+        Without `waits` those that it accepts now.
+        """
         try:
+            if not waits:  # sendfile(2) has no flag for it
+                os.set_blocking(self.fd, False)
             sent = os.sendfile(self.fd, fd, offset, count)
         except BlockingIOError:
             return 0
         except OSError as error:
             raise ClientGone(str(error)) from error
+        finally:
+            if not waits:
+                os.set_blocking(self.fd, True)
         self._sent_bytes += sent
         return sent
 

@@ -28,6 +28,9 @@ class PausedAnswer(Protocol):
     def key(self) -> bytes:
         """Its name in log lines."""
 
+    def close(self) -> None:
+        """It is given up."""
+
 
 class ConnectionServer(Protocol):
     """Answers the requests on connections."""
@@ -107,7 +110,10 @@ class HttpConnection:
         return self._server.expire(self)
 
     def close(self) -> None:
-        """The process ends."""
+        """Give it up, with the response that it is in the middle of."""
+        paused, self.paused = self.paused, None
+        if paused is not None:
+            paused.close()
         sockets.close(self.fd)
 
     def hold(self, request: RequestHead) -> WaitsFor:

@@ -47,8 +47,10 @@ Wait: TypeAlias = Event | Signal | AnyOf
 """What a job waits for. While it waits for a signal, its client may leave."""
 
 
-def either(first: Wait, second: AnyOf) -> AnyOf:
+def either(first: Wait, second: AnyOf) -> Wait:
     """Whichever of both comes first."""
+    if first is Event.TURN:  # which comes at once
+        return first
     if isinstance(first, Event):
         first = AnyOf(is_writable=first is Event.WRITABLE)
     elif not isinstance(first, AnyOf):
@@ -90,7 +92,7 @@ class Job(Protocol):
         """Do what can be done now. Never raises for failures of client, cache or origin."""
 
     def close(self) -> None:
-        """The process ends: close the connection as it is."""
+        """Give it up, and close the connection as it is: its client is too slow, or the process ends. Never blocks."""
 
 
 class IdleJob(Job, Protocol):

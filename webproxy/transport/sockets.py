@@ -233,6 +233,11 @@ def has_arrived(fd: int) -> bool:
     return _is_ready(fd, select.POLLIN)
 
 
+def has_left(fd: int) -> bool:
+    """Whether the client has closed its side, or the connection is broken; never waits."""
+    return _is_ready(fd, select.POLLRDHUP)
+
+
 def has_room(fd: int) -> bool:
     """Whether a good part of the kernel's send buffer is free, or the connection broken; never waits."""
     return _is_ready(fd, select.POLLOUT)
