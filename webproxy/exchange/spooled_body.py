@@ -51,10 +51,9 @@ def send_body(stream: ClientStream, reader: SpoolReader, framing: bytes, length:
 def send_spooled(stream: ClientStream, reader: SpoolReader, end: int | None) -> Steps[None]:
     """Send a body as it arrives, up to `end` or, if its length is unknown, to its end. Errors as send_body().
 
-    A client that takes all that there is may be waited for a moment, as long as one send lasts; a slower one costs no
-    worker that time twice. Nor does one that is as fast as its source keep a worker for itself.
+    A client that is as fast as its source gives up its worker from time to time.
     """
-    keeps_up, slice_end_ns = True, monotonic_ns() + SLICE_NS
+    slice_end_ns = monotonic_ns() + SLICE_NS
     while end is None or reader.position < end:
         available = reader.available()
         if available is None:
@@ -65,11 +64,10 @@ def send_spooled(stream: ClientStream, reader: SpoolReader, end: int | None) -> 
             wanted = min(available, PIECE_BYTES_MAX)
             if end is not None:
                 wanted = min(wanted, end - reader.position)
-            sent = stream.send_file(reader.fd, reader.position, wanted, waits=keeps_up)
+            sent = stream.send_file(reader.fd, reader.position, wanted)
             reader.advance(sent)
-            keeps_up = sent == wanted
-            if not keeps_up or monotonic_ns() >= slice_end_ns:
-                yield Event.TURN if keeps_up else Event.WRITABLE
+            if sent < wanted or monotonic_ns() >= slice_end_ns:
+                yield Event.WRITABLE if sent < wanted else Event.TURN
                 slice_end_ns = monotonic_ns() + SLICE_NS
         elif end is None:
             return

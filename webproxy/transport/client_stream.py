@@ -67,10 +67,6 @@ class ClientStream:
         self._looked_at = self._sent_bytes
         return True
 
-    def measure_anew(self) -> None:
-        """Nobody has waited for the client until now: its rate is measured from here on."""
-        self._window_end = 0.0
-
     def reset(self) -> None:
         """Reset the connection: what was sent is incomplete. Its owner closes the descriptor as usual."""
         sockets.reset(self.fd)
@@ -138,22 +134,14 @@ class ClientStream:
             data = data[sent:]
             self.wait_writable()
 
-    def send_file(self, fd: int, offset: int, count: int, *, waits: bool = True) -> int:
-        """Send from a file whose bytes no longer change; returns how many the client accepted within the patience.
-
-        Without `waits` those that it accepts now.
-        """
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Send from a file whose bytes no longer change; returns how many the client accepted within the patience."""
         try:
-            if not waits:  # sendfile(2) has no flag for it
-                os.set_blocking(self.fd, False)
             sent = os.sendfile(self.fd, fd, offset, count)
         except BlockingIOError:
             return 0
         except OSError as error:
             raise ClientGone(str(error)) from error
-        finally:
-            if not waits:
-                os.set_blocking(self.fd, True)
         self._sent_bytes += sent
         return sent
 
@@ -188,6 +176,10 @@ class ClientStream:
             if taken < self._limit.bytes_per_s * self._limit.window_s:
                 raise ClientTooSlow(f"{taken} bytes in {self._limit.window_s:.0f} s")
             self._open_window()
+
+    def measure_anew(self) -> None:
+        """Nobody has waited for the client until now: its rate is measured from here on."""
+        self._window_end = 0.0
 
     def _open_window(self) -> None:
         self._window_end = monotonic() + self._limit.window_s
