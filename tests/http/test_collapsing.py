@@ -133,3 +133,47 @@ def test_a_reply_to_many_terms_at_once(site: Site) -> None:
         assert (part.result().status, part.result().body) == (206, BODY[-10:])
         assert same.result().status == 304
     assert site.count(path) == 1
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        pytest.param(Route(body=b"x", headers={"ETag": '"1"'}), id="no-lifetime"),
+        pytest.param(Route(body=b"x", headers={"ETag": '"1"', "Cache-Control": "max-age=0"}), id="stale-at-once"),
+        pytest.param(Route(status=404, body=b"x"), id="404"),
+        pytest.param(Route(status=503, body=b"x"), id="503"),
+    ],
+)
+def test_who_asked_before_the_head_came_shares_it(site: Site, route: Route) -> None:
+    gate = threading.Event()
+    held = replace(route, hold=gate, hold_head=True)
+    path = site.put(held)
+    with ThreadPoolExecutor(20) as crew:
+        asked = [crew.submit(site.get, path) for _ in range(20)]
+        assert held.reached.wait(WATCHDOG_S)
+        wait_until(lambda: site.waiting() == 20, what="twenty requests at the proxy")
+        gate.set()
+        replies = [one.result(WATCHDOG_S) for one in asked]
+    assert {(reply.status, reply.body) for reply in replies} == {(route.status, b"x")}
+    assert site.count(path) == 1
+
+
+def test_a_response_that_may_be_one_users_is_not_shared(site: Site) -> None:
+    gate = threading.Event()
+    held = Route(body=b"x", headers={"ETag": '"1"'}, hold=gate, hold_head=True)
+    path = site.put(held, Route(body=b"own", headers={"ETag": '"2"'}))
+    with ThreadPoolExecutor(2) as crew:
+        first = crew.submit(site.get, path, "Cookie: user=1")
+        assert held.reached.wait(WATCHDOG_S)
+        second = crew.submit(site.get, path, "Cookie: user=2")
+        gate.set()
+        assert (first.result(WATCHDOG_S).body, second.result(WATCHDOG_S).body) == (b"x", b"own")
+
+
+def test_what_was_just_published_is_fetched_once(site: Site) -> None:
+    """Its heuristic lifetime would be nothing (heuristic_floor_s)."""
+    path = site.put(Route(body=BODY, headers={"Last-Modified": http_date(-2)}))
+    for _ in range(3):
+        replies = site.get_all([(path,)] * 20)
+        assert {(reply.status, reply.body == BODY) for reply in replies} == {(200, True)}
+    assert site.count(path) == 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
 
 from webproxy.caching.directives import NO_WISHES, RequestDirectives, request_directives
 from webproxy.caching.freshness import current_age
 from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
-from webproxy.caching.storability import has_content, has_validator
+from webproxy.caching.storability import has_content, has_validator, is_personal
 from webproxy.caching.stored import StoredResponse
 from webproxy.http.messages import Framing, RequestHead
 
@@ -81,6 +82,20 @@ def stale_allowed_on_error(
         return False
     if_error, if_disconnected = _stale_limits(request_directives(request.fields), stored, options)
     return now < (if_disconnected if status is None else if_error)
+
+
+def answers_waiting(request: RequestHead, stored: StoredResponse, asked_at: float) -> bool:
+    """Whether a response may serve a request that had come before it, at `asked_at`, and waited for it.
+
+    The origin made it after that, so it may be stale from the start. Not if it says that it must be validated, or if
+    the request is one user's, or wants more than that itself.
+    """
+    if asked_at > stored.response_time or stored.never_stale or stored.always_validate or is_personal(request):
+        return False
+    if stored.initial_age_s > stored.response_time - stored.request_time + 1:
+        return False  # another cache had it already
+    is_new = replace(stored, lifetime_s=stored.initial_age_s + 1)
+    return decide(request, is_new, stored.response_time).action is HIT
 
 
 def _miss(wishes: RequestDirectives, reason: bytes) -> Decision:

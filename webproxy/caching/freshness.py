@@ -57,13 +57,19 @@ def freshness_lifetime(
 
 
 def _heuristic_lifetime(response: ResponseHead, response_time: float, options: CachingOptions) -> int:
-    """A fraction of the time since the last modification (section 4.2.2); none without Last-Modified."""
+    """A fraction of the time since the last modification (section 4.2.2); none without Last-Modified.
+
+    What reports an absence has no floor: a newly published file should not stay missing.
+    """
     line = _first_line(response.fields, b"last-modified")
     modified = None if line is None else parse_http_date(line, response_time)
     if modified is None:
         return options.negative_lifetime_s if response.status in NEGATIVE else 0
     unchanged_s = date_value(response.fields, response_time) - modified
-    return min(_clipped(int(unchanged_s * options.heuristic_fraction)), options.heuristic_ceiling_s)
+    has_floor = options.heuristic_fraction > 0 and response.status not in NEGATIVE
+    floor_s = options.heuristic_floor_s if has_floor else 0
+    lifetime_s = max(floor_s, _clipped(int(unchanged_s * options.heuristic_fraction)))
+    return min(lifetime_s, options.heuristic_ceiling_s)
 
 
 def corrected_initial_age(fields: Fields, request_time: float, response_time: float) -> int:

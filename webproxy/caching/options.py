@@ -13,6 +13,8 @@ class CachingOptions:
     """Heuristic lifetime as a fraction of the time since Last-Modified (section 4.2.2)."""
     heuristic_ceiling_s: int = 86_400
     """The longest heuristic lifetime."""
+    heuristic_floor_s: int = 5
+    """The shortest, for what is there: the fraction of the age of a file that was just published is nothing."""
     negative_lifetime_s: int = 0
     """Lifetime of a 404, 405, 410, 414 or 501 without explicit freshness and without Last-Modified.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from webproxy.caching.directives import ResponseDirectives, request_directives, response_directives
-from webproxy.caching.freshness import HEURISTICALLY_CACHEABLE, corrected_initial_age, freshness_lifetime
+from webproxy.caching.freshness import HEURISTICALLY_CACHEABLE, NEGATIVE, corrected_initial_age, freshness_lifetime
 from webproxy.caching.hop_by_hop import hop_by_hop_names
 from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
 from webproxy.caching.stored import Selecting, StoredResponse
@@ -47,6 +47,29 @@ def takes_the_place(status: int) -> bool:
     A failure of the origin, a refusal of this particular request, and partial content do not.
     """
     return 200 <= status < 500 and status not in _OF_ONE_REQUEST and status not in (206, 408)
+
+
+def is_personal(request: RequestHead) -> bool:
+    """Whether the response may be meant for this user alone, although nothing in it says so."""
+    return b"authorization" in request.fields or b"cookie" in request.fields
+
+
+def is_common_failure(request: RequestHead, response: ResponseHead, options: CachingOptions = DEFAULT_OPTIONS) -> bool:
+    """Whether the response is a failure that everybody would meet, stored or not: it may serve who waited for it.
+
+    That is less than reuse: their requests had come before it. What forbids storing for the sake of a user holds.
+    """
+    status, directives = (
+        response.status,
+        response_directives(response.fields, targeted_control=options.targeted_control),
+    )
+    if (status not in NEGATIVE and not 500 <= status <= 599) or status in _OF_ONE_REQUEST:
+        return False
+    return not (
+        _refused_by_request(request)
+        or _refused_by_directives(request, directives)
+        or _refused_by_fields(response.fields, directives, options)
+    )
 
 
 def _refused_by_request(request: RequestHead) -> bytes:

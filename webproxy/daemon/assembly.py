@@ -190,6 +190,7 @@ def caching_options(config: ProxyConfig) -> CachingOptions:
     return CachingOptions(
         heuristic_fraction=config.heuristic_fraction,
         heuristic_ceiling_s=config.heuristic_ceiling_s,
+        heuristic_floor_s=config.heuristic_floor_s,
         negative_lifetime_s=config.negative_lifetime_s,
         stale_if_error_default_s=config.stale_if_error_default_s,
         stale_if_disconnected_s=config.stale_if_disconnected_s,

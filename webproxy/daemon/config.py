@@ -178,6 +178,9 @@ class ProxyConfig(DaemonConfig):
         formerly=("background_fetch_share",),
     )
     heuristic_ceiling_s: int = option(86_400, "maximum heuristic lifetime", low=0, high=31_536_000)
+    heuristic_floor_s: int = option(
+        5, "minimum heuristic lifetime of what has a Last-Modified, however new it is", low=0, high=31_536_000
+    )
     heuristic_fraction: float = option(
         0.1, "heuristic lifetime as a fraction of the time since Last-Modified; 0: no heuristic lifetime", low=0, high=1
     )

@@ -31,9 +31,8 @@ from dataclasses import replace
 from time import monotonic, time
 from typing import NamedTuple, TypeAlias
 
-from webproxy.caching.decision import Action, Decision, decide, stale_allowed_on_error
+from webproxy.caching.decision import Action, Decision, answers_waiting, decide, stale_allowed_on_error
 from webproxy.caching.options import CachingOptions
-from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import head_update
 from webproxy.caching.validators import Condition, evaluate_conditions
 from webproxy.caching.variants import matches, variant_id
@@ -404,7 +403,7 @@ class HttpRequestHandler:
                     return (yield from _in_steps(self._send_stale(context, found, decision, None, error)))
                 raise
             if isinstance(answer, Validated):
-                if not collapsed or (answer.is_shareable and self._may_share(context, answer.stored)):
+                if not collapsed or self._may_share(context, answer):
                     answering = self._send_validated(context, found, answer, decision, collapsed=collapsed)
                     return (yield from _in_steps(answering))
             else:
@@ -412,7 +411,7 @@ class HttpRequestHandler:
                 status_code = answer.response.status
                 if found is not None and self._may_serve_stale(context, found, status_code):
                     return (yield from _in_steps(self._send_stale(context, found, decision, status_code)))
-                if not collapsed or (answer.is_shareable and self._may_share(context, answer.stored)):
+                if not collapsed or self._may_share(context, answer):
                     return (yield from self._send_fetched(context, reader, answer, decision, collapsed=collapsed))
         finally:
             reader.close()
@@ -434,12 +433,15 @@ class HttpRequestHandler:
             return (yield from _in_steps(self._pass(context, b"request")))
         return (yield from send_fetched(context, reader, answer, decision, condition, collapsed=collapsed))
 
-    def _may_share(self, context: RequestContext, stored: StoredResponse) -> bool:
-        """Whether a response may serve requests that arrived during its fetch: as if it had been stored before."""
-        if not matches(stored.selecting, context.request):
+    def _may_share(self, context: RequestContext, answer: Head | Validated) -> bool:
+        """Whether a response may serve a request that arrived during its fetch: as if it had been stored before."""
+        stored, request = answer.stored, context.request
+        if not matches(stored.selecting, request):
             return False
         moment = max(context.now, stored.response_time)
-        return decide(context.request, stored, moment).action is Action.HIT
+        if answer.is_shareable and decide(request, stored, moment).action is Action.HIT:
+            return True
+        return isinstance(answer, Head) and answer.is_common and answers_waiting(request, stored, context.now)
 
     def _may_serve_stale(self, context: RequestContext, found: StoredHit, status: int | None) -> bool:
         return stale_allowed_on_error(context.request, found.stored, status, context.now, self._policy.caching)

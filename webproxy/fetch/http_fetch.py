@@ -16,7 +16,13 @@ from typing import Final
 
 from webproxy.caching.directives import request_directives
 from webproxy.caching.partial import continuation, is_worth_keeping
-from webproxy.caching.storability import store_response, storing_refused, takes_the_place
+from webproxy.caching.storability import (
+    is_common_failure,
+    is_personal,
+    store_response,
+    storing_refused,
+    takes_the_place,
+)
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
 from webproxy.caching.variants import VariantIndex, selecting_fields
@@ -210,8 +216,18 @@ class HttpPlan(Plan):
         """As Plan.answer()."""
         detail = draft.detail or fill.refusal
         return Head(
-            draft.response, draft.stored, draft.place is not None, not detail, detail, completes=draft.completes
+            draft.response,
+            draft.stored,
+            draft.place is not None,
+            not detail,
+            detail,
+            completes=draft.completes,
+            is_common=not is_personal(self._asked) and (draft.place is not None or self._is_common_failure(draft)),
         )
+
+    def _is_common_failure(self, draft: Draft) -> bool:
+        is_readable = selecting_fields(draft.stored.fields, self._asked) is not None
+        return is_readable and is_common_failure(self._asked, _head_of(draft.response), self.means.options)
 
     def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:
         """As Plan.keep()."""
@@ -291,7 +307,7 @@ class HttpFetches:
 
     def mark_unshareable(self, wanted: FetchRequest, answer: Head | Validated) -> None:
         """The response of a collapsed fetch is useless to this request, and so to the next one."""
-        if isinstance(answer, Head) and not answer.is_shareable and answer.response.status < 500:
+        if isinstance(answer, Head) and not (answer.is_shareable or answer.is_common or answer.response.status >= 500):
             self._hit_for_miss.note(wanted.fetch_key, monotonic())
 
     def open(self, wanted: FetchRequest, missed_at: float, *, bypass: bool = False) -> Opened | None:

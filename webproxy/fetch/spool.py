@@ -77,6 +77,8 @@ class Head:
     """Why it is not stored."""
     completes: bool = False
     """The origin sends only the rest: the prefix was stored as an incomplete response."""
+    is_common: bool = False
+    """It may serve requests that had come before it, though it is stale from the start, or a failure and not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,4 +430,6 @@ def _call_all(wakes: list[Callable[[], None]]) -> None:
 
 def _once_more(error: OriginError) -> OriginError:
     """A copy of the error: one raised by several threads would accumulate the frames of all of them."""
-    return type(error)(str(error), status=error.status, retryable=error.retryable)
+    twin = type(error).__new__(type(error), *error.args)
+    vars(twin).update(vars(error))
+    return twin

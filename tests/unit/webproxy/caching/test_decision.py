@@ -7,7 +7,7 @@ import pytest
 
 from tests.rfc9111.exchanges import ETAG, HOUR_AGO, decision_after, kept
 from tests.support.http_values import NOW, request
-from webproxy.caching.decision import Action, Decision, decide, stale_allowed_on_error
+from webproxy.caching.decision import Action, Decision, answers_waiting, decide, stale_allowed_on_error
 from webproxy.caching.options import CachingOptions
 from webproxy.caching.stored import StoredResponse
 from webproxy.http.messages import Framing
@@ -134,6 +134,31 @@ def test_other_statuses_are_no_errors(status: int) -> None:
 def test_the_limit_of_the_operator(limit_s: int, expected: bool) -> None:
     options = CachingOptions(stale_if_disconnected_s=limit_s)
     assert stale_allowed_on_error(request(), kept(MINUTE), None, NOW + 70, options) is expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"Cache-Control: max-age=60", True),
+        (b"Cache-Control: max-age=0", True),
+        (b"Expires: 0", True),
+        (b"X: no lifetime at all", True),
+        (b"Cache-Control: no-cache", False),
+        (b"Cache-Control: max-age=0, must-revalidate", False),
+        (b"Cache-Control: s-maxage=0", False),
+        (b"Age: 2", True),
+        (b"Age: 20", False),
+    ],
+)
+def test_what_serves_those_who_waited_for_it(line: bytes, expected: bool) -> None:
+    stored = kept(line, ETAG, delay_s=1.5)
+    assert answers_waiting(request(), stored, stored.response_time - 0.1) is expected
+    assert not answers_waiting(request(), stored, stored.response_time + 0.1)
+
+
+@pytest.mark.parametrize("line", [b"Cookie: a=b", b"Authorization: x", b"Cache-Control: max-age=0", b"Pragma: no-cache"])
+def test_who_waits_for_a_response_of_his_own(line: bytes) -> None:
+    assert not answers_waiting(request(line), kept(MINUTE, ETAG), NOW)
 
 
 @pytest.mark.parametrize("wish", [b"max-age=0", b"no-cache", b"no-store", b"min-fresh=4000000000", b"only-if-cached"])

@@ -11,6 +11,8 @@ from webproxy.caching.storability import (
     UNDERSTOOD,
     has_content,
     has_validator,
+    is_common_failure,
+    is_personal,
     store_response,
     storing_refused,
     takes_the_place,
@@ -54,6 +56,26 @@ def test_content_of_a_request(framing: Framing, length: int, expected: bool) -> 
 )
 def test_has_validator(lines: tuple[bytes, ...], expected: bool) -> None:
     assert has_validator(fields(*lines), NOW) is expected
+
+
+@pytest.mark.parametrize("status", [404, 405, 410, 414, 500, 501, 502, 503, 504, 599])
+def test_failures_that_everybody_would_meet(status: int) -> None:
+    assert is_common_failure(request(), response(status=status))
+    for line in (b"Cache-Control: no-store", b"Cache-Control: private", b"Set-Cookie: a=b", b"Vary: *"):
+        assert not is_common_failure(request(), response(line, status=status))
+    assert not is_common_failure(request(b"Authorization: x"), response(status=status))
+    assert not is_common_failure(request(b"Cache-Control: no-store"), response(status=status))
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 304, 400, 401, 403, 407, 412, 416, 429, 511, 600])
+def test_what_need_not_meet_everybody(status: int) -> None:
+    assert not is_common_failure(request(), response(status=status))
+
+
+def test_requests_of_one_user() -> None:
+    assert is_personal(request(b"Cookie: a=b"))
+    assert is_personal(request(b"Authorization: x"))
+    assert not is_personal(request(b"Accept: x"))
 
 
 @pytest.mark.parametrize("method", [b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PURGE", b"get"])

@@ -13,7 +13,9 @@ from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
 from webproxy.daemon.assembly import caching_options
 from webproxy.daemon.config import Protocol, ProxyConfig
 from webproxy.http.urls import split_target
+from webproxy.origin.health import HealthSettings
 from webproxy.origin.routing import Refused, Target
+from webproxy.origin.shares import ShareSettings
 
 FILE = """
 protocols = ["http"]
@@ -87,6 +89,7 @@ def test_what_the_operator_may_choose_of_caching_comes_from_the_settings(tmp_pat
     lines = (
         "heuristic_fraction = 0.5",
         "heuristic_ceiling_s = 1",
+        "heuristic_floor_s = 6",
         "negative_lifetime_s = 2",
         "stale_if_error_default_s = 3",
         "stale_if_disconnected_s = 4",
@@ -96,12 +99,40 @@ def test_what_the_operator_may_choose_of_caching_comes_from_the_settings(tmp_pat
     assert caching_options(loaded(tmp_path, "\n".join(lines)).config) == CachingOptions(
         heuristic_fraction=0.5,
         heuristic_ceiling_s=1,
+        heuristic_floor_s=6,
         negative_lifetime_s=2,
         stale_if_error_default_s=3,
         stale_if_disconnected_s=4,
         store_set_cookie=True,
         targeted_control=True,
     )
+
+
+def test_the_bounds_of_origins_come_from_the_settings(tmp_path: Path) -> None:
+    lines = (
+        "origin_connections_max = 9",
+        "origin_connections_each_max = 3",
+        "origin_line_max = 0",
+        "origin_line_s = 0.5",
+        "origin_failures_to_open = 0",
+        "origin_silence_s = 6",
+        "origin_pause_s = 7",
+        "origin_pause_max_s = 8",
+    )
+    config = loaded(tmp_path, "\n".join(lines), "-s", "http://h").config
+    assert config.origin_shares() == ShareSettings(connections_max=9, origin_connections_max=3, line_max=0, line_s=0.5)
+    rule = config.origin_table().choose(None, b"/").rule
+    assert rule is not None
+    assert rule.limits.health == HealthSettings(failures_to_open=0, silence_s=6.0, pause_s=7.0, pause_max_s=8.0)
+    with pytest.raises(SettingError, match="origin_pause_max_s"):
+        ProxyConfig(origin_pause_s=9.0, origin_pause_max_s=8.0)
+
+
+def test_nothing_else_than_the_defaults_of_the_machines_when_nothing_is_set() -> None:
+    assert ProxyConfig().origin_shares() == ShareSettings()
+    rule = ProxyConfig(origin_url="http://h").origin_table().choose(None, b"/").rule
+    assert rule is not None
+    assert rule.limits.health == HealthSettings()
 
 
 def test_lists_come_from_any_source(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from shmchannel.daemonkit.settings import SettingError
 from webproxy.daemon.origin_config import OriginConfig
+from webproxy.origin.health import HealthSettings
 from webproxy.origin.request import OriginLimits
 from webproxy.origin.routing import OriginRule, host_pattern
 
@@ -27,6 +28,10 @@ def test_everything_is_taken_over() -> None:
         connect_s=0.5,
         between_bytes_timeout_s=7.0,
         tries=1,
+        failures_to_open=2,
+        silence_s=3.0,
+        pause_s=4.0,
+        pause_max_s=5.0,
         headers=("Authorization: Bearer a b", "X-Empty:\tx"),
         ca_file=__file__,
     )
@@ -42,6 +47,7 @@ def test_everything_is_taken_over() -> None:
             between_bytes_timeout_s=7.0,
             redirects=7,
             object_bytes_max=99,
+            health=HealthSettings(failures_to_open=2, silence_s=3.0, pause_s=4.0, pause_max_s=5.0),
             add_fields=((b"Authorization", b"Bearer a b"), (b"X-Empty", b"x")),
             ca_file=__file__,
         ),

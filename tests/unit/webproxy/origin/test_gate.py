@@ -1,4 +1,4 @@
-"""The gate as the driver asks it: who gets a connection, waits or is refused, and what makes an origin a failing one."""
+"""The gate as the driver asks it: who gets a connection, waits or is refused, and when an origin is failing."""
 
 from __future__ import annotations
 
