@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.http.client import HttpClient
-from tests.http.site import Site
+from tests.http.site import Site, daemons, http_date, origin_of
 from tests.http.test_vary import by_field
 from tests.support.client import ask
 from tests.support.waiting import WATCHDOG_S
@@ -146,15 +149,16 @@ def test_a_reply_to_many_terms_at_once(site: Site) -> None:
 )
 def test_who_asked_before_the_head_came_shares_it(site: Site, route: Route) -> None:
     gate = threading.Event()
-    held = replace(route, hold=gate, hold_head=True)
-    path = site.put(held)
-    with ThreadPoolExecutor(20) as crew:
-        asked = [crew.submit(site.get, path) for _ in range(20)]
-        assert held.reached.wait(WATCHDOG_S)
-        wait_until(lambda: site.waiting() == 20, what="twenty requests at the proxy")
+    path = site.put(replace(route, hold=gate, hold_head=True, interim=[(103, {})]))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(HttpClient(site.port)) for _ in range(20)]
+        for client in clients:
+            client.send(path)
+        assert {client.head().status for client in clients} == {103}  # they are all waiting
         gate.set()
-        replies = [one.result(WATCHDOG_S) for one in asked]
-    assert {(reply.status, reply.body) for reply in replies} == {(route.status, b"x")}
+        assert {(reply.status, reply.body) for reply in (client.receive() for client in clients)} == {
+            (route.status, b"x")
+        }
     assert site.count(path) == 1
 
 
@@ -177,3 +181,19 @@ def test_what_was_just_published_is_fetched_once(site: Site) -> None:
         replies = site.get_all([(path,)] * 20)
         assert {(reply.status, reply.body == BODY) for reply in replies} == {(200, True)}
     assert site.count(path) == 1
+
+
+def test_twenty_equal_requests_for_a_failure_are_one(tmp_path: Path) -> None:
+    """Those too that come a moment after the answer; not after something was put there."""
+    with daemons(tmp_path, env={"WEBPROXY_FAILURES_SHARED_S": "30"}) as shared, origin_of(shared) as site:
+        for route in (Route(status=404, body=b"x"), Route(status=503, body=b"x"), Route(status=404, headers=FRESH)):
+            path = site.put(replace(route, methods={"GET", "PUT"}))
+            assert {reply.status for reply in site.get_all([(path,)] * 20)} == {route.status}
+            assert site.count(path) == 1
+        path = site.put(Route(status=404), Route(status=201, methods={"PUT"}), Route(body=b"made"))
+        assert (site.get(path).status, site.get(path).status) == (404, 404)
+        assert site.get(path, method="PUT", body=b"made").status == 201
+        assert site.get(path).body == b"made"
+        path = site.put(Route(status=404), Route(body=b"mine"))
+        assert site.get(path).status == 404
+        assert site.get(path, "Cookie: a=b").body == b"mine"

@@ -67,7 +67,11 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     demand = WorkerDemand(run_queue, listener, idle, idle_workers)
     resources.callback(demand.close)
     store: Store = NoStore() if cache is None else cache
-    table = FetchTable(threads=config.worker_threads, spool_directory=config.spool_directory)
+    table = FetchTable(
+        threads=config.worker_threads,
+        spool_directory=config.spool_directory,
+        failures_shared_s=config.failures_shared_s,
+    )
     heads = ResponseHeads(config.cache_status_name.encode())
     limits = ConnectionLimits(
         head_bytes=config.http_head_bytes,

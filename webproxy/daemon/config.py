@@ -187,6 +187,12 @@ class ProxyConfig(DaemonConfig):
     negative_lifetime_s: int = option(
         0, "lifetime of a 404, 405, 410, 414 or 501 without explicit freshness", low=0, high=31_536_000
     )
+    failures_shared_s: float = option(
+        1.0,
+        "how long a 404 or 5xx serves equal requests, beyond those that waited for it; 0: only these",
+        low=0,
+        high=60,
+    )
     stale_if_error_default_s: int = option(
         0,
         "how long a response without `stale-if-error` is served stale while its origin answers 500, 502, 503 or 504",

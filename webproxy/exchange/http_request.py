@@ -441,7 +441,10 @@ class HttpRequestHandler:
         moment = max(context.now, stored.response_time)
         if answer.is_shareable and decide(request, stored, moment).action is Action.HIT:
             return True
-        return isinstance(answer, Head) and answer.is_common and answers_waiting(request, stored, context.now)
+        if not isinstance(answer, Head) or not answer.is_common:
+            return False
+        # A failure serves who asks a moment later too; for how long is the table's matter.
+        return answers_waiting(request, stored, stored.response_time if answer.is_common_failure else context.now)
 
     def _may_serve_stale(self, context: RequestContext, found: StoredHit, status: int | None) -> bool:
         return stale_allowed_on_error(context.request, found.stored, status, context.now, self._policy.caching)

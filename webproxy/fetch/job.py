@@ -40,7 +40,7 @@ from typing import Final
 from webproxy.caching.partial import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
 from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginNotAsked, OriginUnreachable
 from webproxy.fetch.plan import NO_DRAFT, Answered, Plan
-from webproxy.fetch.spool import BodyMissing, Spool, SpooledPrefix
+from webproxy.fetch.spool import BodyMissing, Head, Spool, SpooledPrefix
 from webproxy.fetch.state import IS_TOLD, STEPS, TAKES_BODY, Action, Event, Progress, State, pause_before_try
 from webproxy.fetch.strand import Crew, Strand
 from webproxy.http.fields import Fields
@@ -102,6 +102,8 @@ class Fetch:
         """Whether the cache has the object: lookups made before should be repeated."""
         self.failure: OriginError | None = None
         """Why it failed, once it is over."""
+        self.tells_failure = False
+        """Its answer is a failure that serves others as well."""
         self._means = plan.means
         self._stopping = stopping
         self._on_over = on_over
@@ -437,9 +439,12 @@ class Fetch:
 
     def _tell(self) -> None:
         self._fill = self.plan.keep(self._draft, self.spool, self.token)
-        self.spool.answer(self.plan.answer(self._draft, self._fill, self.spool.written))
+        answer = self.plan.answer(self._draft, self._fill, self.spool.written)
+        self.tells_failure = isinstance(answer, Head) and answer.is_common_failure
+        self.spool.answer(answer)
 
     def _tell_absent(self) -> None:
+        self.tells_failure = True
         self.spool.answer(BodyMissing())
 
     def _confirm(self) -> None:

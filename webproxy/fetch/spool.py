@@ -80,6 +80,11 @@ class Head:
     is_common: bool = False
     """It may serve requests that had come before it, though it is stale from the start, or a failure and not stored."""
 
+    @property
+    def is_common_failure(self) -> bool:
+        """Whether whoever asks a moment later would probably be told the same."""
+        return self.is_common and self.response.status >= 400
+
 
 @dataclass(frozen=True, slots=True)
 class Validated:

@@ -13,9 +13,11 @@ it.
                a purge has to reach those too
     filled     the keys stored last, and when. A request that looked into the cache before that moment is sent back to
                it instead of fetching once more
+    lingering  fetches whose answer was a failure (404, 5xx), for a moment: requests of many at once spread over more
+               time than such an answer takes, and the origin need not say it to each
 
 A purge revokes the fetches of a URL: they continue for their readers, but nobody joins them, and nothing of them is
-stored (`StoreToken`).
+stored (`StoreToken`). So does an unsafe request: what it has made is not missing any longer.
 
 A fetch leaves `running` before its readers hear that it is over, so that a retry after a failure is not
 collapsed into that failure. The lock is never held while anything waits for an origin, a cache or a client.
@@ -45,6 +47,11 @@ LIVING_MAX = 4096
 """How many fetches there may be at once: each has a spool, and waits for its turn with the origin or the cache."""
 
 
+LINGERING_MAX = 64
+LINGERING_BYTES_MAX = 65_536
+"""The body of a failure that lingers."""
+
+
 class Opened(NamedTuple):
     """A reader of a fetch, and whether the fetch was already running."""
 
@@ -52,11 +59,19 @@ class Opened(NamedTuple):
     collapsed: bool
 
 
+class _Lingering(NamedTuple):
+    fetch: Fetch
+    reader: SpoolReader
+    """It keeps the body."""
+    until: float
+
+
 class FetchTable:
     """The running fetches, and the threads for what waits for the cache."""
 
-    def __init__(self, *, threads: int, spool_directory: str | None) -> None:
+    def __init__(self, *, threads: int, spool_directory: str | None, failures_shared_s: float = 0.0) -> None:
         self._spool_directory = spool_directory
+        self._failures_shared_s = failures_shared_s
         self._lock = threading.Lock()
         self._is_empty = threading.Condition(self._lock)
         self._crew = Crew(threads)
@@ -64,6 +79,8 @@ class FetchTable:
         self.living: set[Fetch] = set()
         """The fetches that are not over."""
         self._filled: OrderedDict[bytes, float] = OrderedDict()
+        self._lingering: OrderedDict[bytes, _Lingering] = OrderedDict()
+        """In the order of their ends."""
         self._stopping = threading.Event()
         self.fetched_total = 0
         self.collapsed_total = 0
@@ -84,7 +101,9 @@ class FetchTable:
                 raise OriginUnreachable("the daemon stops")
             if self._filled.get(plan.key, -math.inf) >= missed_at:
                 return None
-            running = self._running.get(plan.key)
+            self._let_go(monotonic())
+            lingering = self._lingering.get(plan.key)
+            running = self._running.get(plan.key) or (None if lingering is None else lingering.fetch)
             reader = running.spool.join() if running is not None and collapse else None
             if reader is not None:
                 self.collapsed_total += 1
@@ -114,8 +133,31 @@ class FetchTable:
                 if len(self._filled) > FILLED_MAX:
                     self._filled.popitem(last=False)
             self.failed_total += failure is not None
+            if fetch.tells_failure and failure is None:
+                self._let_linger(fetch)
         if failure is not None:
             log.info("fetch failed", extra={"url": fetch.plan.name, "reason": str(failure)})
+
+    def _let_linger(self, fetch: Fetch) -> None:
+        key, now = fetch.plan.key, monotonic()
+        self._let_go(now)
+        if self._failures_shared_s <= 0 or fetch.token.revoked or fetch.spool.written > LINGERING_BYTES_MAX:
+            return
+        reader = fetch.spool.join()
+        if reader is None:
+            return
+        self._drop_lingering([key] if key in self._lingering else [])
+        if len(self._lingering) == LINGERING_MAX:
+            self._drop_lingering([next(iter(self._lingering))])
+        self._lingering[key] = _Lingering(fetch, reader, now + self._failures_shared_s)
+
+    def _let_go(self, now: float) -> None:
+        """Forget those whose moment is over."""
+        self._drop_lingering([key for key, one in self._lingering.items() if one.until <= now])
+
+    def _drop_lingering(self, keys: list[bytes]) -> None:
+        for key in keys:
+            self._lingering.pop(key).reader.close()
 
     def revoke(self, object_key: bytes, deadline: Deadline) -> bool:
         """Fetches under way for the key serve only the requests already waiting: they are neither joined nor stored.
@@ -127,6 +169,9 @@ class FetchTable:
             for fetch in revoked:
                 if self._running.get(fetch.plan.key) is fetch:
                     del self._running[fetch.plan.key]
+            self._drop_lingering(
+                [key for key, one in self._lingering.items() if one.fetch.plan.object_key == object_key]
+            )
         in_time = [fetch.token.revoke(deadline.remaining()) for fetch in revoked]
         return all(in_time)
 
@@ -135,6 +180,7 @@ class FetchTable:
         self._stopping.set()
         with self._lock:
             living = list(self.living)
+            self._drop_lingering(list(self._lingering))
         for fetch in living:
             fetch.stop()
         give_up = monotonic() + seconds

@@ -156,7 +156,9 @@ def test_what_serves_those_who_waited_for_it(line: bytes, expected: bool) -> Non
     assert not answers_waiting(request(), stored, stored.response_time + 0.1)
 
 
-@pytest.mark.parametrize("line", [b"Cookie: a=b", b"Authorization: x", b"Cache-Control: max-age=0", b"Pragma: no-cache"])
+@pytest.mark.parametrize(
+    "line", [b"Cookie: a=b", b"Authorization: x", b"Cache-Control: max-age=0", b"Pragma: no-cache"]
+)
 def test_who_waits_for_a_response_of_his_own(line: bytes) -> None:
     assert not answers_waiting(request(line), kept(MINUTE, ETAG), NOW)
 
