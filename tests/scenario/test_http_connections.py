@@ -487,6 +487,7 @@ def origin() -> Iterator[OriginStub]:
         "/close": Route(body=b"k" * 1000, framing=Framing.CLOSE, headers={"Cache-Control": "no-store"}),
         "/stored-chunked": Route(body=b"s" * 5000, framing=Framing.CHUNKED, headers={"Cache-Control": "max-age=60"}),
         "/none": Route(status=204, headers={"Cache-Control": "max-age=60"}),
+        "/held": Route(hold=threading.Event(), hold_head=True),
     }
     with OriginStub(routes=routes) as stub:
         yield stub
@@ -510,6 +511,13 @@ def asker(fetching: DaemonProcess) -> Iterator[HttpClient]:
 
 def post(target: str, *lines: bytes, version: bytes = b"1.1") -> bytes:
     return request(target, *lines, method=b"POST", version=version)
+
+
+@pytest.mark.parametrize("lines", [(), (b"Cache-Control: no-store",)], ids=["fetched", "passed"])
+def test_who_closes_its_side_does_not_wait_for_an_origin(asker: HttpClient, lines: tuple[bytes, ...]) -> None:
+    """Nothing tells it from a client that has closed; the origin never answers."""
+    asker.send(request("/held", *lines)).end()
+    assert asker.rest() == b""
 
 
 def test_who_expects_to_be_told_is_told_and_then_sends(asker: HttpClient) -> None:

@@ -93,7 +93,12 @@ class ProxyConfig(DaemonConfig):
         high=201,
     )
     wire: Wire = option(Wire.CRLF, "format of getfile replies", flags=("--wire",))
-    request_timeout_s: float = option(10.0, "time limit for a client to send its request", low=0.05, high=3600)
+    request_timeout_s: float = option(
+        10.0,
+        "time limit for a client to send the head of its request, and for each next part of the body",
+        low=0.05,
+        high=3600,
+    )
     cache_timeout_s: float = option(
         10.0,
         "time limit for the first byte from the cache, and before that for a long transfer to get its turn; without an"
@@ -144,7 +149,7 @@ class ProxyConfig(DaemonConfig):
     )
     origin_pause_s: float = option(
         1.0,
-        "how long a failing origin is not asked; then one request tries, and doubles it in vain",
+        "how long a failing origin is not asked; then one request tries, and if it fails the time doubles",
         low=0.05,
         high=3600,
     )
@@ -162,10 +167,13 @@ class ProxyConfig(DaemonConfig):
     purge_from: tuple[str, ...] = option(("127.0.0.1", "::1"), "addresses and networks that are allowed to PURGE")
     object_bytes_max: int = option(8 << 30, "maximum size of an object fetched from an origin", low=1, high=1 << 50)
     spool_directory: str | None = option(
-        None, "directory for bodies that are being fetched; default: the system's temporary directory"
+        None, "directory for bodies on their way from and to origins; default: the system's temporary directory"
     )
     spool_window_bytes: int = option(
-        16 << 20, "how far a fetch may run ahead of its fastest reader", low=65_536, high=1 << 40
+        16 << 20,
+        "how far a body on its way from or to an origin may run ahead of its fastest reader",
+        low=65_536,
+        high=1 << 40,
     )
     http_head_bytes: int = option(8192, "maximum size of the head of an HTTP request", low=512, high=1 << 20)
     keepalive_s: float = option(60.0, "how long an HTTP connection may be idle between requests", low=0.05, high=3600)
