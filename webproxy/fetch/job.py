@@ -69,7 +69,7 @@ class _Exchange:
 
     def interim(self, status: int, fields: Fields) -> None:
         """As Sink.interim(): for readers only, never stored."""
-        self._fetch.spool.interim(status, fields)
+        self._fetch.interim(self, status, fields)
 
     def begin(self, response: OriginResponse) -> bool:
         """As Sink.begin()."""
@@ -140,11 +140,13 @@ class Fetch:
         with self._lock:
             if exchange is not self._exchange:
                 return
-            if self._is_busy:
+            was_busy, self._is_busy = self._is_busy, True
+            if was_busy:
                 self._inbox.append(call)
-                return
-            self._is_busy = True
-        self._take_steps(call, may_wait=False)
+        if not was_busy:
+            self._take_steps(call, may_wait=False)
+        elif self._is_copying:  # which waits for no room now
+            self._strand.post(self._copy_on)
 
     def _take_steps(self, call: _Call | None, *, may_wait: bool) -> None:
         """Until the fetch is idle or over, or the next step is the strand's."""
@@ -189,15 +191,18 @@ class Fetch:
         return True
 
     def _perform(self, action: Action) -> Event | None:
-        """An action that leads to another event is the last one of its step."""
+        """An action that leads to another event is the last one of its step, and so is one that fails."""
         try:
             return _PERFORM[action](self)
         except OriginError as error:
-            self._drop_transfer()
-            return self._fail(error)
+            return self._fail_action(error)
         except OSError as error:
-            self._drop_transfer()
-            return self._fail(OriginUnreachable(f"the body cannot be spooled: {error}"))
+            return self._fail_action(OriginUnreachable(f"the body cannot be spooled: {error}"))
+
+    def _fail_action(self, error: OriginError) -> Event:
+        self._actions.clear()
+        self._drop_transfer()
+        return self._fail(error)
 
     def _may_wait(self, action: Action) -> bool:
         if action is Action.FINISH:
@@ -230,14 +235,17 @@ class Fetch:
         self._pause_s = pause_before_try(number, random.random())
 
     def _ask(self) -> Event | None:
-        if self._stopping.is_set():
-            raise OriginUnreachable("the daemon stops")
         if not self._is_needed():
             raise FetchAborted(f"{self.plan.name}: no reader left")
         pause_s, self._pause_s = self._pause_s, 0.0
         self._exchange = exchange = _Exchange(self, self._request())
+        self._check_stopping()  # after stop() could see the exchange
         exchange.transfer.begin(pause_s)
         return None
+
+    def _check_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise OriginUnreachable("the daemon stops")
 
     def _request(self) -> OriginRequest:
         question = self._progress.state
@@ -280,6 +288,11 @@ class Fetch:
             raise OriginBadReply(f"{self.plan.name}: {self.spool.written} of {self._length} bytes", retryable=True)
 
     # -- for _Exchange, in the driver's thread -------------------------------------------------------------------
+    def interim(self, exchange: _Exchange, status: int, fields: Fields) -> None:
+        """As Sink.interim()."""
+        if exchange is self._exchange:
+            self.spool.interim(status, fields)
+
     def begin(self, exchange: _Exchange, response: OriginResponse) -> bool:
         """As Sink.begin(): the meaning of the response decides what follows."""
         if exchange is not self._exchange:
@@ -394,13 +407,17 @@ class Fetch:
         return Event.FIRST_COPIED if is_there else self._lose_copy()
 
     def _copy(self) -> Event | None:
-        """Until there is no room; then it goes on when the spool says that there is."""
+        """Until there is no room; then it goes on when the spool says that there is.
+
+        Once the exchange is over it waits for none: whatever comes next is behind the copy.
+        """
         held = self.plan.partial
         while self.spool.written < held.held_bytes:
             self._is_copying = True  # before it asks for room: the answer may come at once
-            if not self._has_room():
+            if not (self._inbox or self._has_room()):
                 return None
             self._is_copying = False
+            self._check_stopping()
             if not self._is_needed():
                 raise FetchAborted(f"{self.plan.name}: no reader left")
             if not held.copy(self.spool.written, self.spool.write):
@@ -413,7 +430,8 @@ class Fetch:
     def _copy_on(self) -> None:
         if self._is_copying:
             self._is_copying = False
-            self._take_steps(partial(self._perform, Action.COPY), may_wait=True)
+            self._actions.appendleft(Action.COPY)
+            self._take_steps(None, may_wait=True)
 
     def _lose_copy(self) -> Event:
         """The rest of it is of no use; the exchange ends here."""
@@ -485,9 +503,11 @@ class Fetch:
     def _end(self) -> None:
         """Leave the spool first, so that readers are told; then the cache."""
         self._on_over(self)
-        prefix = None if self.failure is None else self._prefix_to_keep()
-        self.spool.end(self.failure)
-        self._fill.cancel()
+        try:
+            prefix = None if self.failure is None else self._prefix_to_keep()
+        finally:
+            self.spool.end(self.failure)
+            self._fill.cancel()
         self.plan.end(self._draft, prefix, stored=self.stored)
 
     def _prefix_to_keep(self) -> SpooledPrefix | None:

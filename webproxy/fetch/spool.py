@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import tempfile
 import threading
@@ -39,6 +40,8 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
 from webproxy.http.fields import Fields
 from webproxy.origin.response_head import OriginResponse
+
+log = logging.getLogger(__name__)
 
 PUNCH_BYTES: Final = 4 << 20
 """Space is freed in aligned pieces of this size. Data taken by sendfile(2) is referenced by a socket until its client
@@ -413,6 +416,7 @@ class Spool:
         with self._lock:
             self._is_over = True
             self._error = None if error is None else _once_more(error)
+            self._room_window, self.on_room = None, _nothing  # which may refer to whoever owns this
             wakes = self._to_wake()
             self._close_if_unused()
         _call_all(wakes)
@@ -430,7 +434,10 @@ def _nothing() -> None:
 
 def _call_all(wakes: list[Callable[[], None]]) -> None:
     for wake in wakes:
-        wake()
+        try:
+            wake()
+        except Exception:  # the others are still to be called
+            log.exception("reader of a spool not woken")
 
 
 def _once_more(error: OriginError) -> OriginError:

@@ -30,6 +30,13 @@ class Crew:
         self._idle = 0
         self._stopping = False
 
+    def is_manned(self) -> bool:
+        """Whether there is a thread at all, started now if need be: without one no task would ever be run."""
+        with self._change:
+            if not self._threads:
+                self._grow()
+            return bool(self._threads)
+
     def run(self, task: Task) -> None:
         """Run the task soon; never blocks."""
         with self._change:
@@ -67,7 +74,7 @@ class Crew:
             self._stopping = True
             self._change.notify_all()
         give_up = monotonic() + seconds
-        for thread in self._threads:
+        for thread in tuple(self._threads):
             thread.join(max(0.0, give_up - monotonic()))
 
 

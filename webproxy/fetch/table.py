@@ -93,7 +93,7 @@ class FetchTable:
         then, so that it should be asked again.
 
         Raises:
-            Overloaded: too many fetches at once.
+            Overloaded: too many fetches at once, or no thread for any.
             OriginUnreachable: the daemon stops.
         """
         with self._lock:
@@ -110,6 +110,8 @@ class FetchTable:
                 return Opened(reader, collapsed=True)
             if len(self.living) >= LIVING_MAX:
                 raise Overloaded(f"{LIVING_MAX} fetches run")
+            if not self._crew.is_manned():
+                raise Overloaded("no thread for fetches")
             spool = Spool(self._spool_directory)
             reader = spool.reader()
             fetch = Fetch(plan, spool, self._crew, self._stopping, self._note_end)

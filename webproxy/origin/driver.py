@@ -20,11 +20,12 @@ calls the sink. Four times a second the thread looks for transfers that have bee
 is never silent: it waits for us. Silence ends a transfer for good: whatever takes the origin too long once would only
 burden it more if it were asked for again.
 
-**Invariants.** Only the thread touches libcurl. A sink is called by the thread alone, never after `ended`, which is
-called exactly once; it must not block, because everything else waits for it: a sink without room returns False from
-write(), and the same bytes come again after resume(). resume() before the pause is not lost. Connections belong to the
-multi handle, so that a transfer can use any idle one; each carries one transfer at a time, because libcurl would have
-to keep what arrives for a paused transfer that shares its connection.
+**Invariants.** Only the thread touches libcurl; close() takes its place once it has ended. A sink is called by the
+thread alone, never after `ended`, which is called exactly once unless the transfer is abandoned; it must not block,
+because everything else waits for it: a sink without room returns False from write(), and the same bytes come again
+after resume(). resume() before the pause is not lost. Connections belong to the multi handle, so that a transfer can
+use any idle one; each carries one transfer at a time, because libcurl would have to keep what arrives for a paused
+transfer that shares its connection.
 
 **Why not otherwise.** A thread for each transfer is what this replaces: as many silent origins as there were threads
 stopped all others. libcurl's perform() looks at every transfer each time; socket_action() looks at those that moved.
@@ -36,6 +37,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import threading
@@ -47,7 +49,7 @@ from typing import Final, TypeAlias
 
 import pycurl
 
-from webproxy.errors import OriginError, OriginRefused, OriginTimeout, OriginUnreachable
+from webproxy.errors import OriginError, OriginRefused, OriginUnreachable
 from webproxy.origin.addresses import may_redirect, origin_of
 from webproxy.origin.gate import OriginGate, Passage
 from webproxy.origin.health import Failure
@@ -77,12 +79,12 @@ class Transfer:
 
     def __init__(self, driver: OriginDriver, request: OriginRequest, sink: Sink, limits: OriginLimits) -> None:
         self.request = request
-        self.sink = sink
+        self.sink: Sink | None = sink
+        """None once it is over: nothing more is said, and a sink that refers to this object is no cycle."""
         self.limits = limits
         self.redirects_left = limits.redirects
         self.asked_at = 0.0
         """When the request was sent (seconds since the epoch)."""
-        self.is_over = False
         self.url = request.url
         """Of the hop that is under way, or about to begin."""
         self.passage: Passage[Transfer] | None = None
@@ -103,7 +105,10 @@ class Transfer:
         self._driver.call(partial(self._driver.cancel, self, error))
 
     def abandon(self) -> None:
-        """End it soon without a word to the sink, which may still be called until then."""
+        """End it soon without a word to the sink, which may still be called until then.
+
+        A sink that must know when it is called for the last time needs cancel().
+        """
         self._driver.call(partial(self._driver.abandon, self))
 
 
@@ -124,10 +129,13 @@ class OriginDriver:
         self._begun: set[Transfer] = set()
         """Those that are not over, the active ones included."""
         self._later: dict[Transfer, float] = {}
+        self._next_due = math.inf
+        """When the first of those begins."""
         self._gate: OriginGate[Transfer] = OriginGate(settings, self._pass, self._turn_away)
         self._handles: list[pycurl.Curl] = []
         self._timer_at: float | None = None
         self._stopping = False
+        self._is_closed = False
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -148,16 +156,21 @@ class OriginDriver:
         self.call(partial(self._begin, transfer, monotonic() + after_s if after_s > 0 else None))
 
     def call(self, function: _Call) -> None:
-        """Have the thread call a function soon; from any thread."""
+        """Have the thread call a function soon; from any thread. After close() nothing happens."""
         self._calls.append(function)
-        os.eventfd_write(self._wake_fd, 1)
+        if not self._is_closed:
+            os.eventfd_write(self._wake_fd, 1)
 
     def close(self) -> None:
-        """End every transfer, then the thread; blocks until it has ended."""
+        """End the thread, then every transfer, also those that are yet to begin; blocks until the thread has ended."""
         self._stopping = True
         os.eventfd_write(self._wake_fd, 1)
         if self._thread.ident is not None:
             self._thread.join()
+        self._do_calls()  # this thread has taken the other one's place
+        for transfer in tuple(self._begun):
+            self.cancel(transfer, OriginUnreachable("the daemon stops"))
+        self._is_closed = True
         self._multi.close()
         for handle in self._handles:
             handle.close()
@@ -175,12 +188,9 @@ class OriginDriver:
                     self._tick()
             except Exception:
                 log.exception("origin driver error")
-        self._do_calls()
-        for transfer in tuple(self._begun):
-            self.cancel(transfer, OriginUnreachable("the daemon stops"))
 
     def _turn(self, next_tick: float) -> None:
-        wake_at = min(next_tick, *self._later.values()) if self._later else next_tick
+        wake_at = min(next_tick, self._next_due)
         if self._timer_at is not None:
             wake_at = min(wake_at, self._timer_at)
         if (expiry := self._gate.next_expiry()) is not None:
@@ -192,7 +202,7 @@ class OriginDriver:
             else:
                 self._act(fd, _curl_events(mask))
         self._do_calls()
-        if self._later:
+        if monotonic() >= self._next_due:
             self._begin_due()
         if expiry is not None:
             self._gate.expire()
@@ -206,14 +216,18 @@ class OriginDriver:
 
     def _do_calls(self) -> None:
         while self._calls:
-            self._calls.popleft()()
+            try:
+                self._calls.popleft()()
+            except Exception:  # the others' calls are still due
+                log.exception("origin driver error")
 
     def _begin(self, transfer: Transfer, due: float | None = None) -> None:
-        if transfer.is_over:
+        if transfer.sink is None:
             return
         self._begun.add(transfer)
         if due is not None:
             self._later[transfer] = due
+            self._next_due = min(self._next_due, due)
             return
         self._enter_gate(transfer)
 
@@ -222,6 +236,7 @@ class OriginDriver:
         for transfer in [transfer for transfer, due in self._later.items() if due <= now]:
             del self._later[transfer]
             self._begin(transfer)
+        self._next_due = min(self._later.values(), default=math.inf)
 
     def _enter_gate(self, transfer: Transfer) -> None:
         """The hop to `url` begins now, or when there is a connection for it."""
@@ -243,7 +258,7 @@ class OriginDriver:
     def _begin_hop(self, transfer: Transfer, *, is_fresh: bool = False) -> None:
         """With the connection that is granted; `is_fresh` after a try that was unlucky, and as a part of it."""
         passage = transfer.passage
-        if transfer.is_over or passage is None:
+        if transfer.sink is None or passage is None:
             return
         on_head = partial(self._gate.answered, passage)
         hop = Hop(transfer.url, transfer.request, transfer.sink, transfer.limits, on_head, is_fresh=is_fresh)
@@ -252,8 +267,9 @@ class OriginDriver:
             hop.configure(handle)
             if not is_fresh:
                 self._gate.admit(passage)
-        except OriginError as error:
-            self._handles.append(handle)
+        except Exception as error:  # noqa: BLE001 - told to the sink; libcurl and pycurl refuse some requests too
+            hop.forget(handle)
+            self._keep(handle)
             self._tell(transfer, error)
             return
         if transfer.redirects_left == transfer.limits.redirects:
@@ -271,18 +287,20 @@ class OriginDriver:
                 self._end_hop(transfer, error.args)
             self._take_finished()
 
-    def cancel(self, transfer: Transfer, error: OriginError) -> None:
+    def cancel(self, transfer: Transfer, error: Exception) -> None:
         """For the thread."""
-        if not transfer.is_over:
-            self.abandon(transfer)
-            self._tell(transfer, error)
+        self._drop_hop(transfer)
+        self._tell(transfer, error)
 
     def abandon(self, transfer: Transfer) -> None:
         """For the thread."""
+        self._drop_hop(transfer)
+        self._end(transfer)
+
+    def _drop_hop(self, transfer: Transfer) -> None:
         self._later.pop(transfer, None)
         if transfer.hop is not None:
             transfer.hop.forget(self._take_back(transfer))
-        self._end(transfer)
 
     def _tick(self) -> None:
         now = monotonic()
@@ -292,11 +310,14 @@ class OriginDriver:
             is_given_up = silent_s > limits.between_bytes_timeout_s
             if transfer.passage is not None and (is_given_up or silent_s > limits.health.silence_s):
                 self._gate.failed(transfer.passage, Failure.SILENCE)
-            if is_given_up:
-                text = f"{transfer.url}: nothing for {limits.between_bytes_timeout_s:.1f} s"
-                self.cancel(transfer, OriginTimeout(text))
-            else:
-                transfer.sink.tick()
+            if is_given_up and transfer.hop is not None:
+                transfer.hop.give_up()
+                self._end_hop(transfer, (pycurl.E_ABORTED_BY_CALLBACK, "silent"))
+            elif transfer.sink is not None:
+                try:
+                    transfer.sink.tick()
+                except Exception as error:  # noqa: BLE001 - told to the sink, which has raised it
+                    self.cancel(transfer, error)
 
     def _take_finished(self) -> None:
         """Ask libcurl which hops have ended."""
@@ -351,24 +372,31 @@ class OriginDriver:
         self._multi.remove_handle(handle)
         del self._active[handle]
         transfer.hop = transfer.handle = None
+        self._keep(handle)
+        return handle
+
+    def _keep(self, handle: pycurl.Curl) -> None:
         if len(self._handles) < _HANDLES_KEPT_MAX:
             self._handles.append(handle)
-        return handle
 
     def _leave_gate(self, transfer: Transfer) -> None:
         passage, transfer.passage = transfer.passage, None
         if passage is not None:
             self._gate.leave(passage)
 
-    def _end(self, transfer: Transfer) -> None:
-        transfer.is_over = True
+    def _end(self, transfer: Transfer) -> Sink | None:
+        """Returns the sink, unless it is over already."""
+        sink, transfer.sink = transfer.sink, None
         self._begun.discard(transfer)
         self._leave_gate(transfer)
+        return sink
 
     def _tell(self, transfer: Transfer, outcome: OriginResponse | Exception) -> None:
-        self._end(transfer)
+        sink = self._end(transfer)
+        if sink is None:
+            return
         try:
-            transfer.sink.ended(outcome)
+            sink.ended(outcome)
         except Exception:
             log.exception("end of a transfer not handled", extra={"url": transfer.request.url})
 

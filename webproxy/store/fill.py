@@ -127,7 +127,7 @@ class _Phase(Enum):
 
 
 class CacheFill:
-    """One object being stored in the cache; used by the fetch's thread only."""
+    """One object being stored in the cache; used by one thread at a time, but any may look at `position`."""
 
     def __init__(self, store: CacheClient, request: FillRequest, source: Source) -> None:
         self.chunk_bytes = store.chunk_bytes
@@ -153,7 +153,8 @@ class CacheFill:
     @property
     def position(self) -> int | None:
         """How much of the body the cache has received, or None if no PUT is under way."""
-        return self._transfer.position if self._transfer is not None else None
+        transfer = self._transfer  # once: the thread that asks is not always the one that ends the PUT
+        return transfer.position if transfer is not None else None
 
     @property
     def is_coming(self) -> bool:
