@@ -11,11 +11,10 @@ from tests.support.waiting import WATCHDOG_S
 from webproxy.errors import FetchAborted
 from webproxy.http.fields import Fields
 from webproxy.origin.driver import OriginDriver, Transfer
+from webproxy.origin.health import HealthSettings
 from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.shares import ShareSettings
-
-_SHARES = ShareSettings()
 
 
 class CollectingSink:
@@ -90,16 +89,13 @@ class WaitingClient:
     def fetch(self, request: OriginRequest, sink: CollectingSink, limits: OriginLimits | None = None) -> OriginResponse:
         """The head, once all of the response has come; raises what the transfer ended with."""
         self.begin(request, sink, limits)
-        try:
-            return sink.wait()
-        finally:
-            sink.transfer = None
+        return sink.wait()
 
 
 @contextmanager
-def running_driver(settings: ShareSettings = _SHARES) -> Iterator[OriginDriver]:
+def running_driver(settings: ShareSettings | None = None) -> Iterator[OriginDriver]:
     """A driver that runs."""
-    driver = OriginDriver(settings)
+    driver = OriginDriver(settings or ShareSettings())
     driver.start()
     try:
         yield driver
@@ -107,6 +103,24 @@ def running_driver(settings: ShareSettings = _SHARES) -> Iterator[OriginDriver]:
         driver.close()
 
 
-def limits(**settings: Any) -> OriginLimits:
-    """Limits that no honest answer of a test reaches."""
-    return OriginLimits(**({"between_bytes_timeout_s": 20.0, "object_bytes_max": 1 << 30} | settings))
+def origin_limits(**settings: Any) -> OriginLimits:
+    """Limits that no honest answer of a test reaches, but for these; the origin is never taken for failing."""
+    usual: dict[str, Any] = {
+        "between_bytes_timeout_s": 20.0,
+        "object_bytes_max": 1 << 30,
+        "health": HealthSettings(failures_to_open=0),
+    }
+    return OriginLimits(**(usual | settings))
+
+
+@contextmanager
+def origin_client(**settings: Any) -> Iterator[WaitingClient]:
+    """A client with a driver of its own; the settings are those of origin_limits()."""
+    with running_driver() as driver:
+        yield WaitingClient(driver, origin_limits(**settings))
+
+
+def fetch(request: OriginRequest, sink: CollectingSink, **settings: Any) -> OriginResponse:
+    """As WaitingClient.fetch(), with a driver for this request alone."""
+    with origin_client(**settings) as client:
+        return client.fetch(request, sink)

@@ -162,7 +162,12 @@ class OriginDriver:
             os.eventfd_write(self._wake_fd, 1)
 
     def close(self) -> None:
-        """End the thread, then every transfer, also those that are yet to begin; blocks until the thread has ended."""
+        """End the thread, then every transfer, also those that are yet to begin; blocks until the thread has ended.
+
+        May be called twice.
+        """
+        if self._is_closed:
+            return
         self._stopping = True
         os.eventfd_write(self._wake_fd, 1)
         if self._thread.ident is not None:

@@ -1,16 +1,15 @@
-"""OriginClient for the HTTP front: any method, bodies both ways, and answers passed on as they are."""
+"""Hop for the HTTP front: any method, bodies both ways, and answers passed on as they are."""
 
 from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.support.rawserver import RawServer, Step
-from tests.support.sinks import CollectingSink, LimitedClient, origin_client
+from tests.support.sinks import CollectingSink, fetch, origin_client
 from tests.support.waiting import WATCHDOG_S
 from webproxy.errors import (
     BodyCutShort,
@@ -23,7 +22,7 @@ from webproxy.errors import (
     OriginUnreachable,
 )
 from webproxy.http.fields import Field, Fields
-from webproxy.origin.request import OriginLimits, OriginRequest
+from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from workloads.origin_stub import Framing, OriginStub, Route
 
@@ -51,7 +50,7 @@ class BytesBody:
 
 def asked(url: str, *lines: Field, **rest: Any) -> tuple[OriginResponse, CollectingSink]:
     sink = CollectingSink()
-    return origin_client().fetch(OriginRequest(url=url, fields=Fields(lines), **rest), sink), sink
+    return fetch(OriginRequest(url=url, fields=Fields(lines), **rest), sink), sink
 
 
 def answer(route: Route, *lines: Field, **rest: Any) -> tuple[OriginResponse, CollectingSink]:
@@ -110,19 +109,13 @@ def test_what_would_forge_a_line_is_refused_before_a_packet(field: Field) -> Non
 
 def test_the_rules_fields_are_added_and_only_for_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webproxy.origin.hop.may_connect", lambda address, *, named_by_operator: True)
-    limits = OriginLimits(
-        connect_s=5,
-        between_bytes_timeout_s=20,
-        redirects=3,
-        object_bytes_max=None,
-        add_fields=((b"Authorization", b"Bearer ours"),),
-    )
+    ours = ((b"Authorization", b"Bearer ours"),)
     with OriginStub({"/y": Route(body=b"there")}) as other:
         routes = {"/x": Route(redirect_to="/z"), "/z": Route(redirect_to=f"{other.url}/y")}
         with OriginStub(routes) as origin:
             fields = Fields(((b"authorization", b"Basic theirs"), (b"X-A", b"b")))
             request = OriginRequest(url=f"{origin.url}/x", fields=fields, follow_redirects=True)
-            LimitedClient(limits).fetch(request, CollectingSink())
+            fetch(request, CollectingSink(), add_fields=ours)
             assert [seen.headers["authorization"] for seen in origin.requests] == ["Bearer ours", "Bearer ours"]
         (seen,) = other.requests
     assert "authorization" not in seen.headers
@@ -258,12 +251,12 @@ def test_the_head_is_handed_over_before_the_body_has_come() -> None:
             return super().begin(response)
 
     gate, sink = threading.Event(), Waiting()
-    with OriginStub({"/x": Route(body=b"abc", hold=gate, hold_at=0)}) as origin, ThreadPoolExecutor(1) as crew:
-        running = crew.submit(origin_client().fetch, OriginRequest(url=f"{origin.url}/x"), sink)
+    with OriginStub({"/x": Route(body=b"abc", hold=gate, hold_at=0)}) as origin, origin_client() as client:
+        client.begin(OriginRequest(url=f"{origin.url}/x"), sink)
         assert sink.begun.wait(WATCHDOG_S)
         assert not gate.is_set()
         gate.set()
-        running.result(WATCHDOG_S)
+        sink.wait()
     assert sink.body == b"abc"
 
 
@@ -271,8 +264,8 @@ def test_the_head_is_handed_over_before_the_body_has_come() -> None:
 @pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"HEAD", 404), (b"GET", 204), (b"GET", 304)])
 def test_answers_without_a_body_leave_the_connection_usable(method: bytes, status: int, framing: Framing) -> None:
     headers = {"Content-Length": "9"} if status == 304 else {}
-    with OriginStub({"/x": Route(status=status, body=BODY, framing=framing, headers=headers)}) as origin:
-        client = origin_client()
+    route = Route(status=status, body=BODY, framing=framing, headers=headers)
+    with OriginStub({"/x": route}) as origin, origin_client() as client:
         for _ in range(2):
             sink = CollectingSink()
             response = client.fetch(OriginRequest(url=f"{origin.url}/x", method=method), sink)
@@ -288,8 +281,8 @@ def test_answers_without_a_body_leave_the_connection_usable(method: bytes, statu
 def test_bytes_behind_an_answer_are_never_the_next_answer() -> None:
     """A 204 has no body, whatever it says: what follows it must not be taken for what the next request gets."""
     forged = b"HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n" + OK + b"Content-Length: 6\r\n\r\nforged"
-    with RawServer([forged, threading.Event()], [OK + b"Content-Length: 4\r\n\r\ntrue"]) as server:
-        client = origin_client()
+    replies: tuple[list[Step], ...] = [forged, threading.Event()], [OK + b"Content-Length: 4\r\n\r\ntrue"]
+    with RawServer(*replies) as server, origin_client() as client:
         url = f"http://127.0.0.1:{server.port}/x"
         assert client.fetch(OriginRequest(url=url), CollectingSink()).status == 204
         sink = CollectingSink()
@@ -352,17 +345,16 @@ def test_an_answer_in_doubt_is_none(reply: bytes) -> None:
 
 
 def test_no_maximum_is_no_limit() -> None:
-    limits = OriginLimits(connect_s=5, between_bytes_timeout_s=20, redirects=0, object_bytes_max=None)
     sink = CollectingSink()
     with OriginStub({"/x": Route(body=BODY)}) as origin:
-        LimitedClient(limits).fetch(OriginRequest(url=f"{origin.url}/x"), sink)
+        fetch(OriginRequest(url=f"{origin.url}/x"), sink, object_bytes_max=None)
     assert sink.body == BODY
 
 
 def test_a_maximum_is_about_bodies_that_come() -> None:
     with OriginStub({"/x": Route(body=BODY)}) as origin:
         request = OriginRequest(url=f"{origin.url}/x", method=b"HEAD")
-        assert origin_client(object_bytes_max=5).fetch(request, CollectingSink()).length == 0
+        assert fetch(request, CollectingSink(), object_bytes_max=5).length == 0
 
 
 # -- what must not be sent twice ----------------------------------------------------------------------------------
@@ -383,8 +375,8 @@ def test_only_what_may_be_sent_twice_is_called_retryable(
     with OriginStub({"/x": routes[fault]}) as origin:
         request = OriginRequest(url=f"{origin.url}/x", method=method, body=source)
         with pytest.raises(OriginError) as caught:
-            origin_client(between_bytes_timeout_s=0.3 if fault == "silence" else 30.0).fetch(request, CollectingSink())
-    assert caught.value.retryable is retryable
+            fetch(request, CollectingSink(), between_bytes_timeout_s=0.3 if fault == "silence" else 30.0)
+    assert caught.value.retryable is (retryable and fault != "silence"), "silence only grows if it is asked again"
     assert isinstance(caught.value, OriginTimeout) is (fault == "silence")
 
 
@@ -407,8 +399,7 @@ def test_a_kept_connection_that_died_is_used_for_what_may_be_sent_twice_only(met
                 if script is self._scripts[0]:
                     self._read_request(connection)
 
-    with Dying([first], [OK + b"Content-Length: 1\r\n\r\n2"]) as server:
-        client = origin_client()
+    with Dying([first], [OK + b"Content-Length: 1\r\n\r\n2"]) as server, origin_client() as client:
         url = f"http://127.0.0.1:{server.port}/x"
         client.fetch(OriginRequest(url=url), CollectingSink())
         sink = CollectingSink()
@@ -420,11 +411,11 @@ def test_a_kept_connection_that_died_is_used_for_what_may_be_sent_twice_only(met
 def test_who_left_ends_an_upload_that_the_origin_does_not_take() -> None:
     gate = threading.Event()
     sink = CollectingSink()
-    with RawServer([gate], reads_request=False) as server, ThreadPoolExecutor(1) as crew:
+    with RawServer([gate], reads_request=False) as server, origin_client() as client:
         body = BytesBody(b"x" * 50_000_000, 50_000_000)
         request = OriginRequest(url=f"http://127.0.0.1:{server.port}/x", method=b"PUT", body=body)
-        running = crew.submit(origin_client().fetch, request, sink)
+        client.begin(request, sink)
         assert server.reached.wait(WATCHDOG_S)
         sink.leave()
         with pytest.raises(FetchAborted):
-            running.result(WATCHDOG_S)
+            sink.wait()

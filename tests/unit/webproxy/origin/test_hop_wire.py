@@ -1,11 +1,11 @@
-"""OriginClient against bytes that no honest origin sends: is each refused for what it is, and by nothing else?"""
+"""Hop against bytes that no honest origin sends: is each refused for what it is, and by nothing else?"""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.support.rawserver import RESET, RawServer, Step
-from tests.support.sinks import CollectingSink, origin_client
+from tests.support.sinks import CollectingSink, fetch
 from webproxy.errors import OriginBadReply, OriginError, OriginTooLarge
 from webproxy.origin.hop import UNWANTED_BYTES_MAX
 from webproxy.origin.request import getfile_request
@@ -17,14 +17,14 @@ OK = b"HTTP/1.1 200 OK\r\n"
 def answer(*script: Step, object_bytes_max: int = 1 << 30) -> tuple[int, int | None, bytes]:
     sink = CollectingSink()
     with RawServer(list(script)) as server:
-        client = origin_client(object_bytes_max=object_bytes_max)
-        response = client.fetch(getfile_request(f"http://127.0.0.1:{server.port}/x"), sink)
+        request = getfile_request(f"http://127.0.0.1:{server.port}/x")
+        response = fetch(request, sink, object_bytes_max=object_bytes_max)
     return response.status, response.length, sink.body
 
 
 def refused(*script: Step) -> OriginError:
     with RawServer(list(script)) as server, pytest.raises(OriginError) as caught:
-        origin_client().fetch(getfile_request(f"http://127.0.0.1:{server.port}/x"), CollectingSink())
+        fetch(getfile_request(f"http://127.0.0.1:{server.port}/x"), CollectingSink())
     return caught.value
 
 

@@ -1,4 +1,4 @@
-"""OriginClient over TLS: whom it trusts, and HTTP/2 where the origin speaks it."""
+"""Hop over TLS: whom it trusts, and HTTP/2 where the origin speaks it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import pytest
 
 from tests.support.certificates import Authority, needs_openssl
 from tests.support.h2server import H2Server
-from tests.support.sinks import CollectingSink, LimitedClient
+from tests.support.sinks import CollectingSink, WaitingClient, fetch, origin_client, origin_limits
 from webproxy.errors import OriginUnreachable
 from webproxy.http.fields import Fields
-from webproxy.origin.hop import OriginClient
-from webproxy.origin.request import OriginLimits, OriginRequest, getfile_request
+from webproxy.origin.request import OriginRequest, getfile_request
 from webproxy.origin.response_head import OriginResponse
 from workloads.origin_stub import OriginStub, Route
 
@@ -38,22 +37,16 @@ def origin(tls: ssl.SSLContext) -> Iterator[OriginStub]:
         yield made
 
 
-def client(**settings: Any) -> OriginClient:
-    return LimitedClient(
-        OriginLimits(
-            connect_s=5,
-            between_bytes_timeout_s=20,
-            redirects=3,
-            object_bytes_max=None,
-            **settings,
-        )
-    )
-
-
-def fetched(maker: OriginClient, url: str, *, body: BytesBody | None = None) -> tuple[OriginResponse, CollectingSink]:
+def ask(client: WaitingClient, url: str, *, body: BytesBody | None = None) -> tuple[OriginResponse, CollectingSink]:
     sink = CollectingSink()
     request = OriginRequest(url=url, method=b"GET" if body is None else b"POST", body=body)
-    return maker.fetch(request, sink), sink
+    return client.fetch(request, sink), sink
+
+
+def fetched(url: str, **settings: Any) -> bytes:
+    """The body, asked for with these limits."""
+    with origin_client(**settings) as client:
+        return ask(client, url)[1].body
 
 
 class BytesBody:
@@ -67,40 +60,38 @@ class BytesBody:
 
 
 def test_an_authority_of_the_operators(authority: Authority, origin: OriginStub) -> None:
-    _, sink = fetched(client(ca_file=authority.ca_file), f"{origin.url}/x")
-    assert sink.body == b"secret"
+    assert fetched(f"{origin.url}/x", ca_file=authority.ca_file) == b"secret"
 
 
 def test_an_unknown_authority_is_refused_and_not_tried_again(origin: OriginStub) -> None:
     with pytest.raises(OriginUnreachable) as caught:
-        fetched(client(), f"{origin.url}/x")
+        fetched(f"{origin.url}/x")
     assert not caught.value.retryable
     assert origin.requests == []
 
 
 def test_without_verification_anybody_will_do(origin: OriginStub) -> None:
-    assert fetched(client(tls_verify=False), f"{origin.url}/x")[1].body == b"secret"
+    assert fetched(f"{origin.url}/x", tls_verify=False) == b"secret"
 
 
 def test_the_limits_of_one_fetch_do_not_stay(origin: OriginStub) -> None:
-    maker = client(tls_verify=False)
-    strict = OriginLimits(connect_s=5, between_bytes_timeout_s=20, redirects=3, object_bytes_max=None)
-    assert fetched(maker, f"{origin.url}/x")[1].body == b"secret"
-    with pytest.raises(OriginUnreachable):
-        maker.fetch(OriginRequest(url=f"{origin.url}/x"), CollectingSink(), strict)
+    with origin_client(tls_verify=False) as client:
+        assert ask(client, f"{origin.url}/x")[1].body == b"secret"
+        with pytest.raises(OriginUnreachable):
+            client.fetch(OriginRequest(url=f"{origin.url}/x"), CollectingSink(), origin_limits())
 
 
 def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with OriginStub({"/x": Route()}, tls=authority.server_context("DNS:other.example")) as origin:
         with pytest.raises(OriginUnreachable):
-            fetched(client(ca_file=authority.ca_file), f"{origin.url}/x")
+            fetched(f"{origin.url}/x", ca_file=authority.ca_file)
         assert origin.requests == []
 
 
 def test_a_file_of_authorities_that_is_not_there(origin: OriginStub, tmp_path: Path) -> None:
     with pytest.raises(OriginUnreachable) as caught:
-        fetched(client(ca_file=str(tmp_path / "none")), f"{origin.url}/x")
+        fetched(f"{origin.url}/x", ca_file=str(tmp_path / "none"))
     assert not caught.value.retryable
 
 
@@ -110,21 +101,20 @@ def test_a_host_that_a_redirect_names_is_verified_whatever_the_operator_said(
     monkeypatch.setattr("webproxy.origin.hop.may_connect", lambda address, *, named_by_operator: True)
     with OriginStub({"/x": Route(redirect_to=f"{origin.url}/x")}) as first:
         with pytest.raises(OriginUnreachable):
-            client(tls_verify=False).fetch(getfile_request(f"{first.url}/x"), CollectingSink())
+            fetch(getfile_request(f"{first.url}/x"), CollectingSink(), tls_verify=False)
         assert origin.requests == []
 
 
 def test_http_2_where_the_origin_speaks_it(authority: Authority) -> None:
     head = [(b":status", b"200"), (b"content-length", b"3"), (b"x-a", b"1"), (b"x-a", b"2")]
     server = H2Server(authority.server_context(protocols=("h2", "http/1.1")), head, b"abc", [(b"digest", b"z")])
-    maker = client(ca_file=authority.ca_file)
-    with server:
+    with server, origin_client(ca_file=authority.ca_file) as client:
         for _ in range(2):
-            response, sink = fetched(maker, f"{server.url}/x")
+            response, sink = ask(client, f"{server.url}/x")
             assert (response.status, response.http_version, response.length) == (200, b"2", 3)
             assert response.fields.get_all(b"x-a") == [b"1", b"2"]
             assert (sink.body, response.trailers) == (b"abc", Fields(((b"digest", b"z"),)))
-        response, _ = fetched(maker, f"{server.url}/x", body=BytesBody(b"u" * 20_000))
+        response, _ = ask(client, f"{server.url}/x", body=BytesBody(b"u" * 20_000))
         assert response.status == 200
     assert server.protocols == ["h2", "h2"]
     assert len(server.streams) == 3
