@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias, TypeVar, cast
 
 import pytest
 
 from tests.support.http_values import stored_response
+from tests.support.sinks import origin_limits, running_driver
 from tests.support.waiting import WATCHDOG_S
 from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.caching.partial import continuation
@@ -20,11 +24,13 @@ from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.http_fetch import FetchRequest, HitForMiss, HttpFetches, HttpPlan
 from webproxy.fetch.partial_response import PartialStore, whole_response
 from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
-from webproxy.fetch.spool import Answer, BodyFound, Spool, SpooledPrefix, SpoolReader, Validated
+from webproxy.fetch.spool import Answer, BodyFound, Interim, Spool, SpooledPrefix, SpoolReader, Validated
 from webproxy.fetch.state import Event, State
+from webproxy.fetch.strand import Crew, Task
 from webproxy.fetch.table import FetchTable
 from webproxy.http.messages import RequestHead
-from webproxy.origin.client import OriginClient, Sink
+from webproxy.origin.driver import OriginDriver
+from webproxy.origin.hop import Sink
 from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginRule, OriginTable, Target
@@ -87,7 +93,7 @@ class FakeFills:
     def begin(self, request: FillRequest, source: Source) -> Fill:
         self.made.append(FakeFill(request, source))
         self.change(self.made[-1])
-        return self.made[-1]
+        return cast(Fill, self.made[-1])
 
 
 PARTIAL = stored_response(b'ETag: "a"', b"X: 1", body_bytes=1000, incomplete=True)
@@ -124,17 +130,140 @@ class FakePartials:
         self.calls.append(("drop", key))
 
 
-class ScriptedOrigin:
-    """As Origin: each request is answered by the next script, which plays the origin to the sink."""
+class PlayedTransfer:
+    """As Transfer: remembers what it is told; the test acts on it when it is the origin's turn."""
 
-    def __init__(self, *scripts: Callable[[Sink], None]) -> None:
+    def __init__(self, origin: ScriptedOrigin, request: OriginRequest, sink: Sink) -> None:
+        self.asked_at = 0.0
+        self.request = request
+        self.sink = sink
+        self.after_s = 0.0
+        self.awaits_resume = True
+        """Since its last write()."""
+        self.cancelled: OriginError | None = None
+        self.is_abandoned = False
+        self._origin = origin
+
+    def begin(self, after_s: float = 0.0) -> None:
+        self.after_s = after_s
+        self._origin.begun.append(self)
+
+    def resume(self) -> None:
+        self.awaits_resume = False
+
+    def resumed(self) -> bool:
+        """Whether it was resumed since its last write()."""
+        return not self.awaits_resume
+
+    def cancel(self, error: OriginError) -> None:
+        self.cancelled = self.cancelled or error
+
+    def abandon(self) -> None:
+        self.is_abandoned = True
+
+
+class _GivenUp(Exception):
+    """Nobody wants any more of what the script plays."""
+
+
+class Played:
+    """What a script says to the sink of one transfer; it ends with the script, or when it is given up."""
+
+    def __init__(self, transfer: PlayedTransfer) -> None:
+        self.transfer = transfer
+        self._sink = transfer.sink
+
+    @property
+    def is_given_up(self) -> bool:
+        return self.transfer.is_abandoned or self.transfer.cancelled is not None
+
+    def interim(self, status: int) -> None:
+        self._sink.interim(status, PLAIN_GET.fields)
+
+    def begin(self, response: OriginResponse) -> bool:
+        """Whether the body is wanted."""
+        self._check()
+        return self._sink.begin(response)
+
+    def write(self, data: bytes) -> bool:
+        """Whether there was room; if not, the same must be written once the transfer was resumed."""
+        self._check()
+        self.transfer.awaits_resume = True
+        return self._sink.write(data)
+
+    def send(self, data: bytes) -> None:
+        """Write it, in a second try if the first one met steps that were being taken."""
+        if not self.write(data):
+            self._check()
+            assert self.transfer.resumed(), "paused for ever"
+            assert self.write(data), "resumed without room"
+
+    def idle(self) -> bool:
+        """Let a moment pass; whether it is given up then."""
+        self._sink.tick()
+        return self.is_given_up
+
+    def _check(self) -> None:
+        if self.is_given_up:
+            raise _GivenUp
+
+
+Script: TypeAlias = Callable[[Played], object]
+
+
+class ScriptedOrigin:
+    """As OriginDriver: each request is answered by the next script, once the test lets the origins play."""
+
+    def __init__(self, *scripts: Script) -> None:
         self.scripts = list(scripts)
         self.requests: list[OriginRequest] = []
+        """Those that were sent."""
+        self.begun: deque[PlayedTransfer] = deque()
+        """Those that have begun and were not played yet."""
 
-    def fetch(self, request: OriginRequest, sink: Sink, limits: OriginLimits | None = None) -> OriginResponse:
-        self.requests.append(request)
-        self.scripts.pop(0)(sink)
-        return OriginResponse(status=200, fields=PLAIN_GET.fields)
+    def transfer(self, request: OriginRequest, sink: Sink, _limits: OriginLimits) -> PlayedTransfer:
+        return PlayedTransfer(self, request, sink)
+
+    def play(self) -> None:
+        """Play all transfers to their ends, those that begin meanwhile too."""
+        while self.begun:
+            self._play(self.begun.popleft())
+
+    def _play(self, transfer: PlayedTransfer) -> None:
+        played = Played(transfer)
+        outcome: OriginResponse | Exception = OriginResponse(status=200, fields=PLAIN_GET.fields)
+        if not played.is_given_up:
+            self.requests.append(transfer.request)
+            try:
+                self.scripts.pop(0)(played)
+            except _GivenUp:
+                pass
+            except Exception as error:  # noqa: BLE001 - as the driver does
+                outcome = error
+        if not transfer.is_abandoned:
+            transfer.sink.ended(transfer.cancelled or outcome)
+
+
+class HeldCrew:
+    """As Crew: runs each task at once or, while it is held, when the test says so."""
+
+    def __init__(self) -> None:
+        self.is_held = False
+        self._tasks: deque[Task] = deque()
+
+    def run(self, task: Task) -> None:
+        self._tasks.append(task)
+        if not self.is_held:
+            self.work()
+
+    def work(self) -> None:
+        """Run what has been posted."""
+        while self._tasks:
+            self._tasks.popleft()()
+
+
+def as_crew(crew: HeldCrew) -> Crew:
+    return cast(Crew, crew)
 
 
 class ScriptedPlan(Plan):
@@ -214,28 +343,28 @@ VIA = Via(b"us", b"0123")
 
 
 def fetch_means(
-    origin: OriginClient | ScriptedOrigin | None = None,
+    origin: OriginDriver | ScriptedOrigin | None = None,
     fills: Fills | FakeFills = NO_FILLS,
     window_bytes: int = 1 << 20,
     share: float = 0.0,
     partials: PartialStore | FakePartials | None = None,
 ) -> FetchMeans:
-    """The collaborators of fetches; without `fills` nothing is stored."""
+    """The collaborators of fetches; without `fills` nothing is stored, without `origin` nothing can be asked."""
     return FetchMeans(
-        origin=origin or OriginClient(),
+        origin=cast(OriginDriver, origin or ScriptedOrigin()),
         via=VIA,
         options=DEFAULT_OPTIONS,
-        fills=fills,
+        fills=cast(Fills, fills),
         updates=NO_UPDATES,
-        partials=partials or NO_PARTIALS,
+        partials=cast(PartialStore, partials or NO_PARTIALS),
         window_bytes=window_bytes,
         continue_after_share=share,
     )
 
 
-def http_fetches(table: FetchTable) -> HttpFetches:
+def http_fetches(table: FetchTable, origin: OriginDriver | None = None) -> HttpFetches:
     """HTTP fetches of a proxy that stores nothing."""
-    return HttpFetches(table, fetch_means())
+    return HttpFetches(table, fetch_means(origin))
 
 
 def http_plan(wanted: FetchRequest, partials: FakePartials | None = None) -> HttpPlan:
@@ -250,8 +379,7 @@ def table_of(threads: int = 8, directory: Path | None = None) -> Iterator[FetchT
     try:
         yield made
     finally:
-        made.stop()
-        made.join(WATCHDOG_S)
+        made.stop(WATCHDOG_S)
 
 
 @contextmanager
@@ -267,11 +395,42 @@ def running(
     object_bytes_max: int = 1 << 30,
 ) -> Iterator[RunningFetches]:
     """Getfile fetches from a stub; without `fills` nothing is stored."""
-    means = fetch_means(None, fills, window_bytes)
-    limits = OriginLimits(object_bytes_max=object_bytes_max)
+    limits = origin_limits(object_bytes_max=object_bytes_max)
     origins = OriginTable([OriginRule(url=origin.url, tries=tries, limits=limits)])
-    with table_of(threads, directory) as table:
-        yield RunningFetches(table, origins, means, variants)
+    with running_driver() as driver, table_of(threads, directory) as table:
+        yield RunningFetches(table, origins, fetch_means(driver, fills, window_bytes), variants)
+
+
+_T = TypeVar("_T")
+
+
+def _wait(reader: SpoolReader, take: Callable[[], _T | None]) -> _T:
+    """What `take` has, once it has something; the reader wakes this thread as it would wake a job."""
+    while (taken := take()) is None:
+        progress = threading.Event()
+        if reader.subscribe(progress.set):
+            assert progress.wait(WATCHDOG_S)
+    return taken
+
+
+def wait_news(reader: SpoolReader) -> Interim | Answer:
+    """The next interim response, or the answer."""
+    return _wait(reader, reader.news)
+
+
+def wait_answer(reader: SpoolReader) -> Answer:
+    """The answer, whatever interim responses come before it."""
+    while True:
+        news = wait_news(reader)
+        if not isinstance(news, Interim):
+            return news
+
+
+def wait_available(reader: SpoolReader) -> int:
+    """The number of bytes beyond the position of a reader, who knows the answer then; 0 at the end of the body."""
+    if not reader.is_told:
+        wait_answer(reader)
+    return _wait(reader, reader.available)
 
 
 def opened(fetches: GetfileFetches, key: bytes, missed_at: float = float("inf")) -> SpoolReader:
@@ -289,11 +448,11 @@ def joined(spool: Spool) -> SpoolReader:
 def read(reader: SpoolReader) -> bytes:
     """All of the body, as a getfile request reads it; closes the reader."""
     try:
-        answer = reader.wait_answer()
+        answer = wait_answer(reader)
         assert isinstance(answer, BodyFound), answer
         body = b""
         while len(body) < answer.length:
-            if reader.wait_available() <= 0:
+            if wait_available(reader) <= 0:
                 raise BodyCutShort("ended before its length")
             piece = os.pread(reader.fd, answer.length - len(body), len(body))
             body += piece
@@ -306,11 +465,11 @@ def read(reader: SpoolReader) -> bytes:
 def skip_to_the_end(reader: SpoolReader) -> None:
     """Take all that comes, until there is a failure."""
     while True:
-        reader.advance(reader.wait_available())
+        reader.advance(wait_available(reader))
 
 
 def failure(reader: SpoolReader) -> OriginError:
     with pytest.raises(OriginError) as caught:
-        reader.wait_answer()
+        wait_answer(reader)
     reader.close()
     return caught.value

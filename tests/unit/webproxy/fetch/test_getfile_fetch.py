@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.failing import failing, refusing
-from tests.support.fetching import failure, opened, read, running, skip_to_the_end
+from tests.support.fetching import failure, opened, read, running, skip_to_the_end, wait_answer, wait_available
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import BodyCutShort, OriginBadReply, OriginTooLarge, OriginUnreachable, Overloaded
 from webproxy.fetch import getfile_fetch as fetches_module
+from webproxy.fetch import table
 from webproxy.fetch.spool import BodyFound, BodyMissing
 from workloads.origin_stub import Framing, OriginStub, Route
 
@@ -46,14 +47,14 @@ def test_a_follower_is_served_while_the_leader_still_downloads() -> None:
         leader = opened(fetches, b"/x")
         assert route.reached.wait(WATCHDOG_S)
         follower = opened(fetches, b"/x")
-        assert follower.wait_answer() == BodyFound(len(BODY))
+        assert wait_answer(follower) == BodyFound(len(BODY))
         while follower.position < 200_000:
-            follower.advance(min(follower.wait_available(), 200_000 - follower.position))
+            follower.advance(min(wait_available(follower), 200_000 - follower.position))
         assert not gate.is_set()
         gate.set()
         assert read(leader) == BODY
         while follower.position < len(BODY):
-            follower.advance(follower.wait_available())
+            follower.advance(wait_available(follower))
         follower.close()
         assert origin.count("/x") == 1
 
@@ -88,13 +89,13 @@ def test_a_second_fetch_begins_when_the_first_bytes_are_gone(tmp_path: Path) -> 
     route = Route(body=body, hold=gate, hold_at=11 << 20)
     with OriginStub({"/x": route}) as origin, running(origin, directory=tmp_path) as fetches:
         leader = opened(fetches, b"/x")
-        leader.wait_answer()
+        wait_answer(leader)
         while leader.position < 10 << 20:
-            leader.advance(leader.wait_available())
+            leader.advance(wait_available(leader))
         gate.set()
         late = opened(fetches, b"/x")
         while leader.position < len(body):
-            leader.advance(leader.wait_available())
+            leader.advance(wait_available(leader))
         leader.close()
         assert read(late) == body
         assert origin.count("/x") == 2
@@ -106,7 +107,7 @@ def test_a_second_fetch_begins_when_the_first_bytes_are_gone(tmp_path: Path) -> 
 def test_the_declared_length_is_right_in_every_framing(framing: Framing, size: int) -> None:
     with OriginStub({"/x": Route(body=BODY[:size], framing=framing)}) as origin, running(origin) as fetches:
         reader = opened(fetches, b"/x")
-        assert reader.wait_answer() == BodyFound(size)
+        assert wait_answer(reader) == BodyFound(size)
         assert read(reader) == BODY[:size]
 
 
@@ -122,7 +123,7 @@ def test_not_found_is_said_before_the_page_about_it_has_come() -> None:
     route = Route(status=404, body=b"n" * 100, hold=threading.Event(), hold_at=50)
     with OriginStub({"/x": route}) as origin, running(origin) as fetches:
         reader = opened(fetches, b"/x")
-        assert reader.wait_answer() == BodyMissing()
+        assert wait_answer(reader) == BodyMissing()
         reader.close()
 
 
@@ -173,7 +174,7 @@ def test_a_body_of_unknown_length_is_tried_again_also_from_the_middle() -> None:
 def test_once_bytes_were_promised_there_is_no_second_try() -> None:
     with OriginStub({"/x": Route(body=BODY, truncate_at=300_000)}) as origin, running(origin) as fetches:
         reader = opened(fetches, b"/x")
-        assert reader.wait_answer() == BodyFound(len(BODY))
+        assert wait_answer(reader) == BodyFound(len(BODY))
         with pytest.raises(BodyCutShort):
             skip_to_the_end(reader)
         assert reader.position <= 300_000
@@ -198,20 +199,20 @@ def test_nobody_waits_any_more_so_nothing_is_tried_again() -> None:
 
 
 # -- bounds -------------------------------------------------------------------------------------------------------
-def test_beyond_the_bound_a_miss_is_refused_at_once() -> None:
+def test_beyond_the_bound_a_miss_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "LIVING_MAX", 4)
     gate = threading.Event()
     routes = {f"/{n}": Route(body=b"x", hold=gate, hold_head=True) for n in range(8)}
     with OriginStub(routes) as origin, running(origin, threads=2) as fetches:
-        readers = []
-        for n in range(2):
-            readers.append(opened(fetches, b"/%d" % n))
-            assert origin.wait_for(f"/{n}", 1)
-        readers += [opened(fetches, b"/%d" % n) for n in (2, 3)]
+        readers = [opened(fetches, b"/%d" % n) for n in range(4)]
+        for n in range(4):
+            assert origin.wait_for(f"/{n}", 1)  # whatever the number of threads is
         with pytest.raises(Overloaded):
             fetches.open(b"/4")
         readers.append(opened(fetches, b"/3"))  # an equal one needs no place
         gate.set()
         assert {read(reader) for reader in readers} == {b"x"}
+        wait_until(lambda: not fetches.table.living)
         assert read(opened(fetches, b"/4")) == b"x"
 
 
@@ -219,10 +220,10 @@ def test_the_fetch_stays_within_its_window_of_the_fastest_reader() -> None:
     body = os.urandom(8 << 20)
     with OriginStub({"/x": Route(body=body)}) as origin, running(origin, window_bytes=1 << 20) as fetches:
         reader = opened(fetches, b"/x")
-        reader.wait_answer()
-        wait_until(lambda: reader.wait_available() > 1 << 20)
+        wait_answer(reader)
+        wait_until(lambda: wait_available(reader) > 1 << 20)
         while reader.position < len(body):
-            available = reader.wait_available()
+            available = wait_available(reader)
             assert available <= (1 << 20) + 256 * 1024
             reader.advance(min(available, 100_000))
         reader.close()
@@ -235,10 +236,10 @@ def test_the_disk_holds_no_more_than_the_window_behind_a_steady_reader(tmp_path:
         running(origin, window_bytes=1 << 20, directory=tmp_path) as fetches,
     ):
         reader = opened(fetches, b"/x")
-        reader.wait_answer()
+        wait_answer(reader)
         most = 0
         while reader.position < len(body):
-            reader.advance(reader.wait_available())
+            reader.advance(wait_available(reader))
             most = max(most, os.fstat(reader.fd).st_blocks * 512)
         reader.close()
     assert most <= 12 << 20
@@ -277,7 +278,7 @@ def test_stop_ends_a_fetch_under_way_and_refuses_new_ones() -> None:
     with OriginStub({"/x": route}) as origin, running(origin) as fetches:
         reader = opened(fetches, b"/x")
         assert route.reached.wait(WATCHDOG_S)
-        fetches.table.stop()
+        fetches.table.stop(WATCHDOG_S)
         with pytest.raises(BodyCutShort):
             skip_to_the_end(reader)
         reader.close()
@@ -285,13 +286,23 @@ def test_stop_ends_a_fetch_under_way_and_refuses_new_ones() -> None:
             fetches.open(b"/y")
 
 
-def test_stop_fails_also_what_still_waits_for_a_thread() -> None:
-    route = Route(body=BODY, hold=threading.Event(), hold_head=True)
-    with OriginStub({"/x": route}) as origin, running(origin, threads=1) as fetches:
-        first = opened(fetches, b"/x")
-        assert origin.wait_for("/x", 1)
-        second = opened(fetches, b"/y")
-        fetches.table.stop()
-        failure(first)
-        failure(second)
-        assert origin.count("/y") == 0
+def test_stop_fails_also_what_waits_before_its_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.fetch.state.FIRST_PAUSE_SECONDS", 60.0)
+    with OriginStub({"/x": Route(status=503)}) as origin, running(origin) as fetches:
+        reader = opened(fetches, b"/x")
+        (fetch,) = fetches.table.living
+        wait_until(lambda: fetch._progress.tries_left < 2)
+        fetches.table.stop(WATCHDOG_S)
+        assert "stops" in str(failure(reader))
+        assert origin.count("/x") == 1
+
+
+def test_who_leaves_ends_also_what_waits_before_its_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.fetch.state.FIRST_PAUSE_SECONDS", 60.0)
+    with OriginStub({"/x": Route(status=503)}) as origin, running(origin) as fetches:
+        reader = opened(fetches, b"/x")
+        (fetch,) = fetches.table.living
+        wait_until(lambda: fetch._progress.tries_left < 2)
+        reader.close()
+        wait_until(lambda: not fetches.table.living)
+        assert origin.count("/x") == 1

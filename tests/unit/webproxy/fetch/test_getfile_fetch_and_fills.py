@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from time import monotonic
+from typing import cast
 
 import pytest
 
-from tests.support.fetching import FakeFill, FakeFills, opened, read, running
+from tests.support.fetching import FakeFill, FakeFills, opened, read, running, wait_available
 from tests.support.waiting import wait_until
 from webproxy.caching.stored import Selecting, StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
 from webproxy.fetch import table
+from webproxy.store.getfile_objects import GetfileVariants
 from workloads.origin_stub import OriginStub, Route
 
 BODY = os.urandom(400_001)
@@ -57,7 +59,7 @@ def test_a_fill_goes_on_without_any_client() -> None:
     route = Route(body=BODY, hold=gate, hold_at=200_000)
     with OriginStub({"/x": route}) as origin, running(origin, fills=fills) as fetches:
         reader = opened(fetches, b"/x")
-        reader.wait_available()
+        wait_available(reader)
         wait_until(lambda: fills.made[0].position)
         reader.close()
         gate.set()
@@ -88,7 +90,7 @@ def test_a_client_that_left_ends_the_fetch_when_no_cache_takes_it() -> None:
         running(origin, window_bytes=65_536, fills=fills) as fetches,
     ):
         reader = opened(fetches, b"/x")
-        reader.wait_available()
+        wait_available(reader)
         reader.close()
         wait_until(lambda: fills.made[0].cancelled)  # the last of its steps
         assert fetches.table.failed_total == 1
@@ -130,7 +132,7 @@ def test_what_varies_is_stored_where_it_is_found_and_entered_when_it_is_whole() 
     variants = Elsewhere(b"/x\0id")
     with (
         OriginStub({"/x": VARYING}) as origin,
-        running(origin, fills=fills, variants=variants) as fetches,
+        running(origin, fills=fills, variants=cast(GetfileVariants, variants)) as fetches,
     ):
         missed_at = monotonic()
         assert read(opened(fetches, b"/x")) == BODY
@@ -145,7 +147,7 @@ def test_what_has_no_place_is_not_stored() -> None:
     variants = Elsewhere(None)
     with (
         OriginStub({"/x": VARYING}) as origin,
-        running(origin, fills=fills, variants=variants) as fetches,
+        running(origin, fills=fills, variants=cast(GetfileVariants, variants)) as fetches,
     ):
         assert read(opened(fetches, b"/x")) == BODY
         wait_until(lambda: not fetches.table.living)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from webproxy.fetch.spool import Spool
 from webproxy.fetch.state import Event, State
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginRule, Target
-from webproxy.store.fill import FillRequest, StoreToken
+from webproxy.store.fill import Fill, FillRequest, StoreToken
 from webproxy.store.lookup import StoredHit
 
 RULE = OriginRule(url="http://o")
@@ -115,7 +115,7 @@ def test_where_an_answer_is_stored(lines: list[bytes], status: int, place: bytes
     else:
         assert draft.place is not None
         assert draft.place.startswith(place)
-    answer = plan().answer(draft, FakeFill(FillRequest(b"/x", stored_response()), Spool(None)), 0)
+    answer = plan().answer(draft, cast(Fill, FakeFill(FillRequest(b"/x", stored_response()), Spool(None))), 0)
     assert (answer.is_shareable, answer.is_stored, bool(answer.detail)) == (
         place is not None,
         place is not None,

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.fetching import http_fetches, table_of
+from tests.support.fetching import http_fetches, table_of, wait_answer
 from tests.support.http_values import request
+from tests.support.sinks import running_driver
 from tests.support.waiting import wait_until
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.spool import Head, SpoolReader
@@ -22,10 +23,10 @@ from workloads.origin_stub import OriginStub, Route
 
 @contextmanager
 def asking(route: Route) -> Iterator[tuple[HttpFetches, FetchTable, FetchRequest]]:
-    with OriginStub({"/x": route}) as origin, table_of() as table:
+    with OriginStub({"/x": route}) as origin, running_driver() as driver, table_of() as table:
         target = Target(b"/x", OriginRule(url=origin.url, tries=1), origin.url, b"/x", b"/x")
         yield (
-            http_fetches(table),
+            http_fetches(table, driver),
             table,
             FetchRequest(target, request()),
         )
@@ -38,7 +39,7 @@ def opened(fetches: HttpFetches, wanted: FetchRequest) -> Opened:
 
 
 def answer(reader: SpoolReader) -> Head:
-    head = reader.wait_answer()
+    head = wait_answer(reader)
     assert isinstance(head, Head)
     reader.close()
     return head

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -16,24 +17,37 @@ from tests.support.fetching import (
     FakeFill,
     FakeFills,
     FakePartials,
+    HeldCrew,
+    Played,
+    Script,
     ScriptedOrigin,
     ScriptedPlan,
+    as_crew,
     fetch_means,
     joined,
+    wait_answer,
+    wait_available,
 )
 from tests.support.http_values import fields, stored_response
-from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.errors import BodyCutShort, FetchAborted, OriginBadReply, OriginError, OriginTimeout, OriginUnreachable
+from webproxy.errors import (
+    BodyCutShort,
+    CacheUnavailable,
+    FetchAborted,
+    OriginBadReply,
+    OriginError,
+    OriginTimeout,
+    OriginUnreachable,
+)
 from webproxy.fetch.job import Fetch
-from webproxy.fetch.spool import PUNCH_BYTES, BodyFound, Spool
-from webproxy.fetch.state import Event
+from webproxy.fetch.plan import Answered, Draft
+from webproxy.fetch.spool import PUNCH_BYTES, Answer, BodyFound, Spool
+from webproxy.fetch.state import Event, State
 from webproxy.http.messages import RequestHead
-from webproxy.origin.client import Sink
+from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.store.lookup import StoredHit
 
 WINDOW = 1000
-Script: TypeAlias = Callable[[Sink], None]
 
 
 @pytest.fixture(autouse=True)
@@ -46,31 +60,39 @@ def head(length: int | None, *lines: bytes, status: int = 200) -> OriginResponse
 
 
 class Running:
-    """A fetch with one reader and an origin that the test plays."""
+    """A fetch with one reader, an origin that the test plays, and tasks that are run at once unless they are held."""
 
     def __init__(self, *events: Event, share: float, partials: FakePartials | None = None, **plan: Any) -> None:
         self.fills = FakeFills(lambda fill: setattr(fill, "position", 0))
-        self.stop = threading.Event()
+        self.stopping = threading.Event()
         self.origin = ScriptedOrigin()
+        self.crew = HeldCrew()
         self.spool = Spool(None)
-        self.reader = joined(self.spool)
+        self.reader = self.spool.reader()
+        self.over: list[Fetch] = []
         means = fetch_means(self.origin, self.fills, WINDOW, share, partials)
         self.plan = ScriptedPlan(means, *events, **plan)
-        self.fetch = Fetch(self.plan, self.spool, self.stop)
+        self.fetch = Fetch(self.plan, self.spool, as_crew(self.crew), self.stopping, self.over.append)
 
     @property
     def fill(self) -> FakeFill:
         return self.fills.made[-1]
 
+    def stop(self) -> None:
+        """As FetchTable.stop()."""
+        self.stopping.set()
+        self.fetch.stop()
+
     def run(self, *scripts: Script) -> OriginError | None:
         """Let the origin answer so, once for each request; then the fetch is over."""
         self.origin.scripts += scripts
-        failure = self.fetch.run()
-        self.fetch.end(failure)
+        self.fetch.start()
+        self.origin.play()
+        assert self.over == [self.fetch]
         self.reader.close()
         assert self.spool.fd == -1
         assert not self.origin.scripts, "it asked as often as there were answers"
-        return failure
+        return self.fetch.failure
 
 
 Make: TypeAlias = Callable[..., Running]
@@ -87,9 +109,9 @@ def make() -> Make:
 def body(length: int | None, then: Script) -> Script:
     """An answer with a body of this length, up to which the test plays it."""
 
-    def answer(sink: Sink) -> None:
-        assert sink.begin(head(length))
-        then(sink)
+    def answer(origin: Played) -> None:
+        assert origin.begin(head(length))
+        then(origin)
 
     return answer
 
@@ -106,11 +128,11 @@ def breaks(*, retryable: bool = True) -> Script:
 def test_it_goes_on_for_the_cache_from_its_share_on(make: Make, written: int, share: float, *, goes_on: bool) -> None:
     running = make(share=share)
 
-    def play(sink: Sink) -> None:
-        sink.write(bytes(written))
-        assert not sink.idle(), "somebody reads"
+    def play(origin: Played) -> None:
+        origin.send(bytes(written))
+        assert not origin.idle(), "somebody reads"
         running.reader.close()
-        assert sink.idle() is not goes_on
+        assert origin.idle() is not goes_on
         late = running.spool.join()
         assert (late is not None) is goes_on, "what has ended takes nobody in"
         if late is not None:
@@ -122,13 +144,13 @@ def test_it_goes_on_for_the_cache_from_its_share_on(make: Make, written: int, sh
 def test_below_its_share_a_second_client_keeps_it(make: Make) -> None:
     running = make(share=0.5)
 
-    def play(sink: Sink) -> None:
+    def play(origin: Played) -> None:
         second = joined(running.spool)
-        sink.write(bytes(100))
+        origin.send(bytes(100))
         running.reader.close()
-        assert not sink.idle()
+        assert not origin.idle()
         second.close()
-        assert sink.idle()
+        assert origin.idle()
 
     running.run(body(1000, play))
 
@@ -136,10 +158,10 @@ def test_below_its_share_a_second_client_keeps_it(make: Make) -> None:
 def test_a_reader_that_detaches_keeps_it_below_its_share(make: Make) -> None:
     running = make(share=0.5)
 
-    def play(sink: Sink) -> None:
-        sink.write(bytes(100))
+    def play(origin: Played) -> None:
+        origin.send(bytes(100))
         running.reader.detach()
-        assert not sink.idle()
+        assert not origin.idle()
 
     running.run(body(1000, play))
 
@@ -147,12 +169,12 @@ def test_a_reader_that_detaches_keeps_it_below_its_share(make: Make) -> None:
 def test_a_length_that_nobody_knows_has_no_share(make: Make) -> None:
     running = make(share=1.0)
 
-    def play(sink: Sink) -> None:
-        sink.write(bytes(100))
+    def play(origin: Played) -> None:
+        origin.send(bytes(100))
         running.reader.close()
-        assert not sink.idle(), "the cache takes it"
+        assert not origin.idle(), "the cache takes it"
         running.fill.position = None
-        assert sink.idle()
+        assert origin.idle()
 
     running.run(body(None, play))
 
@@ -160,10 +182,10 @@ def test_a_length_that_nobody_knows_has_no_share(make: Make) -> None:
 def test_without_a_cache_it_ends_whatever_its_share_is(make: Make) -> None:
     running = make(cache=False)
 
-    def play(sink: Sink) -> None:
-        sink.write(bytes(999))
+    def play(origin: Played) -> None:
+        origin.send(bytes(999))
         running.reader.close()
-        assert sink.idle()
+        assert origin.idle()
 
     running.run(body(1000, play))
 
@@ -172,13 +194,13 @@ def test_a_complete_body_is_for_the_cache_also_when_its_readers_have_left(make: 
     """The fill let go, the last byte has come, and the client is off before the origin client looks up."""
     running = make(share=1.0)
 
-    def play(sink: Sink) -> None:
+    def play(origin: Played) -> None:
         running.fill.takes, running.fill.position = False, None
-        sink.write(b"abc")
-        assert not sink.idle()
-        sink.write(b"def")
+        origin.send(b"abc")
+        assert not origin.idle()
+        origin.send(b"def")
         running.reader.close()
-        assert not sink.idle()
+        assert not origin.idle()
         assert not running.fetch.stored
 
     assert running.run(body(6, play)) is None
@@ -189,10 +211,10 @@ def test_a_complete_body_is_for_the_cache_also_when_its_readers_have_left(make: 
 def test_it_ends_at_once_when_the_daemon_stops(make: Make) -> None:
     running = make()
 
-    def play(sink: Sink) -> None:
-        assert not sink.idle()
-        running.stop.set()
-        assert sink.idle()
+    def play(origin: Played) -> None:
+        assert not origin.idle()
+        running.stop()
+        assert origin.idle()
 
     running.run(body(1000, play))
 
@@ -200,11 +222,11 @@ def test_it_ends_at_once_when_the_daemon_stops(make: Make) -> None:
 def test_the_fill_yields_when_a_hit_waits(make: Make) -> None:
     running = make()
 
-    def play(sink: Sink) -> None:
-        sink.write(bytes(100))
+    def play(origin: Played) -> None:
+        origin.send(bytes(100))
         assert running.fill.position == 100
         running.fill.waited_for = True
-        assert not sink.idle()
+        assert not origin.idle()
         assert running.fill.position is None
 
     running.run(body(1000, play))
@@ -218,71 +240,80 @@ def test_what_nobody_waits_for_is_not_asked_for(make: Make) -> None:
 
 
 # -- the window ------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("how", ["reader moves", "reader leaves", "reader detaches", "daemon stops"])
+@pytest.mark.parametrize("how", ["reader moves", "reader leaves", "reader detaches"])
 def test_it_waits_for_its_fastest_reader_until(make: Make, how: str) -> None:
     running = make(cache=False)
 
-    def play(sink: Sink) -> None:
-        with ThreadPoolExecutor(1) as crew:
-            writing = crew.submit(sink.write, bytes(WINDOW + 1))
-            wait_until(lambda: running.spool.written > WINDOW)
-            assert not writing.done()
-            if how == "reader moves":
-                running.reader.advance(1)
-            elif how == "reader leaves":
-                running.reader.close()
-            elif how == "reader detaches":
-                running.reader.detach()
-            else:
-                running.stop.set()
-            writing.result(WATCHDOG_S)
+    def play(origin: Played) -> None:
+        second = joined(running.spool)
+        assert origin.write(bytes(WINDOW + 1)), "up to a window there was room"
+        assert not origin.write(b"x")
+        assert not origin.idle()
+        assert not origin.transfer.resumed()
+        if how == "reader moves":
+            running.reader.advance(1)
+        elif how == "reader leaves":
+            second.close()
+            running.reader.close()
+        else:
+            running.reader.detach()
+        assert origin.transfer.resumed()
+        assert origin.write(b"x")
+        second.close()
+        running.reader.detach()
+        origin.send(bytes(10_000 - WINDOW - 2))
 
-    running.run(body(10_000, play))
+    assert running.run(body(10_000, play)) is None
 
 
 def test_it_does_not_wait_before_there_is_an_answer(make: Make) -> None:
     """Its length is unknown: the readers are told when all of it is there."""
     running = make(Event.BODY_AHEAD, cache=False)
 
-    def play(sink: Sink) -> None:
-        sink.write(bytes(10 * WINDOW))
-        assert running.spool.written == 10 * WINDOW
+    def play(origin: Played) -> None:
+        for _ in range(10):
+            assert origin.write(bytes(WINDOW))
         assert not running.spool.answered
 
-    assert running.run(body(None, play)) is None
-    assert running.reader.wait_answer() == BodyFound(10 * WINDOW)
+    running.origin.scripts.append(body(None, play))
+    running.fetch.start()
+    running.origin.play()
+    assert wait_answer(running.reader) == BodyFound(10 * WINDOW)
+    running.reader.close()
 
 
 def test_it_waits_for_a_cache_that_takes_it_when_the_clients_have_left(make: Make) -> None:
     """At least for a chunk: the fill moves in whole ones."""
     running = make()
 
-    def play(sink: Sink) -> None:
+    def play(origin: Played) -> None:
         fill = running.fill
         running.reader.close()
         fill.takes = False
-        sink.write(bytes(fill.chunk_bytes))  # within what a fill may hold back
-        with ThreadPoolExecutor(1) as crew:
-            writing = crew.submit(sink.write, b"x")
-            wait_until(lambda: running.spool.written > fill.chunk_bytes)
-            assert not writing.done()
-            fill.takes = True
-            writing.result(WATCHDOG_S)
+        assert origin.write(bytes(fill.chunk_bytes + 1))  # within what a fill may hold back
+        assert not origin.write(b"x")
+        assert not origin.idle()
+        assert not origin.transfer.resumed()
+        fill.takes = True
+        assert not origin.idle()
+        assert origin.transfer.resumed()
+        origin.send(bytes((1 << 20) - fill.chunk_bytes - 1))
 
-    running.run(body(1 << 20, play))
+    assert running.run(body(1 << 20, play)) is None
+    assert running.fetch.stored
 
 
 def test_a_fill_that_gave_up_lets_the_disk_be_freed(make: Make) -> None:
     running = make()
 
-    def play(sink: Sink) -> None:
+    def play(origin: Played) -> None:
         data = os.urandom(PUNCH_BYTES)
         running.reader.detach()
-        sink.write(data)
+        origin.send(data)
         joined(running.spool).close()  # all is there yet, for a fill that begins anew
         running.fill.given_up = True
         running.fill.position, running.fill.takes = None, False
-        sink.write(data)
+        origin.send(data)
         assert os.fstat(running.spool.fd).st_blocks * 512 < PUNCH_BYTES
         assert running.spool.join() is None
 
@@ -301,7 +332,7 @@ def test_nobody_waits_any_more_between_two_tries(make: Make, monkeypatch: pytest
     monkeypatch.setattr("webproxy.fetch.state.FIRST_PAUSE_SECONDS", 60.0)
     running = make(tries=2)
 
-    def play(_sink: Sink) -> None:
+    def play(_origin: Played) -> None:
         running.reader.close()
         raise OriginTimeout("slow", retryable=True)
 
@@ -312,8 +343,8 @@ def test_a_status_that_is_no_answer_is_an_error_of_the_origin(make: Make) -> Non
     running = make(Event.NO_ANSWER, Event.NO_ANSWER, tries=3)
 
     def refuse(status: int) -> Script:
-        def answer(sink: Sink) -> None:
-            assert not sink.begin(head(0, status=status))
+        def answer(origin: Played) -> None:
+            assert not origin.begin(head(0, status=status))
 
         return answer
 
@@ -336,19 +367,19 @@ ETAG = b'ETag: "a"'
 def begun(data: bytes, *lines: bytes, length: int = 10) -> Script:
     """A body that breaks off behind these bytes."""
 
-    def answer(sink: Sink) -> None:
-        assert sink.begin(head(length, *lines))
-        sink.write(data)
+    def answer(origin: Played) -> None:
+        assert origin.begin(head(length, *lines))
+        origin.send(data)
         raise OriginTimeout("stalled", retryable=True)
 
     return answer
 
 
 def rest(data: bytes, content_range: bytes, *lines: bytes, status: int = 206) -> Script:
-    def answer(sink: Sink) -> None:
+    def answer(origin: Played) -> None:
         response = head(len(data), ETAG, b"Content-Range: " + content_range, *lines, status=status)
-        assert sink.begin(response)
-        sink.write(data)
+        assert origin.begin(response)
+        origin.send(data)
 
     return answer
 
@@ -395,7 +426,7 @@ def test_only_the_rest_is_taken(make: Make, content_range: bytes, status: int, a
 
 def test_a_body_that_is_shorter_than_it_said(make: Make) -> None:
     running = make()
-    failure = running.run(body(4, lambda sink: sink.write(b"abc")))
+    failure = running.run(body(4, lambda origin: origin.send(b"abc")))
     assert isinstance(failure, OriginBadReply)
     assert "3 of 4" in str(failure)
     assert failure.retryable
@@ -404,9 +435,9 @@ def test_a_body_that_is_shorter_than_it_said(make: Make) -> None:
 def test_a_body_that_is_longer_than_it_said(make: Make) -> None:
     running = make()
 
-    def play(sink: Sink) -> None:
-        sink.write(b"abc")
-        sink.write(b"de")
+    def play(origin: Played) -> None:
+        origin.send(b"abc")
+        origin.send(b"de")
 
     assert "more than the announced 4 bytes" in str(running.run(body(4, play)))
     assert not running.fetch.stored
@@ -420,12 +451,12 @@ def test_an_end_in_mid_body_is_short_for_clients_and_cancelled_for_the_cache(mak
 
     def hear() -> None:
         with pytest.raises(BodyCutShort, match="stalled") as caught:
-            follower.wait_available()
+            wait_available(follower)
         told.append(str(caught.value))
         follower.close()
 
-    def play(sink: Sink) -> None:
-        sink.write(b"abc")
+    def play(origin: Played) -> None:
+        origin.send(b"abc")
         follower.advance(3)
         running.fill.on_cancel = hear
         raise OriginTimeout("stalled")
@@ -434,6 +465,335 @@ def test_an_end_in_mid_body_is_short_for_clients_and_cancelled_for_the_cache(mak
     assert told == ["stalled"], "before the cache"
     assert running.fill.cancelled
     assert running.plan.calls == [("end", False)]
+
+
+def test_a_bug_at_the_end_leaves_no_reader_waiting_and_no_fill(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = make()
+    monkeypatch.setattr(running.plan, "keeps", failing(ZeroDivisionError("a bug")))
+    running.origin.scripts.append(begun(b"abc"))
+    running.fetch.start()
+    running.origin.play()
+    assert read_what_came(running) == b"abc"
+    assert running.fill.cancelled
+    running.reader.close()
+    assert running.spool.fd == -1
+
+
+@pytest.mark.parametrize("method", ["request", "judge", "draft", "answer"])
+def test_a_bug_fails_the_fetch_alone(make: Make, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    running = make()
+    monkeypatch.setattr(running.plan, method, failing(ZeroDivisionError("a bug")))
+    running.origin.scripts.append(lambda origin: origin.begin(head(0)))
+    running.fetch.start()
+    running.origin.play()
+    with pytest.raises(OriginUnreachable, match="a bug"):
+        running.reader.news()
+    assert running.over == [running.fetch]
+    running.reader.close()
+
+
+def test_an_answer_that_cannot_be_understood_is_not_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was to follow the failed action does not happen: the readers know nothing, and it is tried again."""
+    running = make(tries=2)
+    draft, drafts = running.plan.draft, iter([True, False])
+
+    def once(answered: Answered) -> Draft:
+        if next(drafts):
+            raise OriginBadReply("what is this", retryable=True)
+        return draft(answered)
+
+    monkeypatch.setattr(running.plan, "draft", once)
+    told: list[Answer] = []
+    answer = running.spool.answer
+
+    def tell(said: Answer) -> None:
+        told.append(said)
+        answer(said)
+
+    monkeypatch.setattr(running.spool, "answer", tell)
+    assert running.run(lambda origin: origin.begin(head(9)), body(3, lambda origin: origin.send(b"abc"))) is None
+    assert told == [BodyFound(3)]
+
+
+def test_what_is_over_holds_nothing_alive(make: Make) -> None:
+    running = make()
+    gone = weakref.ref(running.fetch)
+    gc.collect()
+    gc.disable()  # the rest must not need it
+    try:
+        assert running.run(body(3, lambda origin: origin.send(b"abc"))) is None
+        running.over.clear()
+        del running.fetch
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+# -- steps that wait for the cache -----------------------------------------------------------------------------------
+def test_bytes_that_come_while_steps_are_taken_are_refused_and_come_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = make()
+    monkeypatch.setattr(running.plan, "keep_may_wait", lambda _draft: True)
+    running.crew.is_held = True
+
+    def play(origin: Played) -> None:
+        assert origin.begin(head(6))
+        assert not running.spool.answered
+        assert not origin.write(b"abc")
+        assert not origin.write(b"abc")
+        assert not origin.transfer.resumed()
+        running.crew.work()
+        assert origin.transfer.resumed()
+        assert origin.write(b"abc")
+        running.crew.is_held = False
+        assert origin.write(b"def")
+
+    assert running.run(play) is None
+    assert running.fetch.stored
+
+
+def test_the_first_bytes_wait_for_the_steps_that_they_cause(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = make(Event.BODY_AHEAD)
+    monkeypatch.setattr(running.plan, "keep_may_wait", lambda _draft: True)
+    running.crew.is_held = True
+
+    def play(origin: Played) -> None:
+        assert origin.begin(head(3))
+        assert not origin.write(b"abc")
+        assert running.spool.written == 0
+        running.crew.is_held = False
+        running.crew.work()
+        assert running.reader.news() == BodyFound(3)
+        assert origin.transfer.resumed()
+        assert origin.write(b"abc")
+
+    assert running.run(play) is None
+
+
+def test_an_end_that_comes_while_steps_are_taken_is_not_lost(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = make()
+    monkeypatch.setattr(running.plan, "keep_may_wait", lambda _draft: True)
+    running.crew.is_held = True
+    running.origin.scripts.append(lambda origin: origin.begin(head(0)))
+    running.fetch.start()
+    running.origin.play()
+    assert not running.over
+    assert running.reader.news() is None
+    running.crew.is_held = False
+    running.crew.work()
+    assert running.reader.news() == BodyFound(0)
+    assert running.over == [running.fetch]
+    running.reader.close()
+
+
+def test_stopping_while_it_prepares_its_question(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """stop() sees no exchange yet: nothing may be sent after it."""
+    running = make()
+    request = running.plan.request
+
+    def stopping(question: State, now: float) -> OriginRequest:
+        running.stop()
+        return request(question, now)
+
+    monkeypatch.setattr(running.plan, "request", stopping)
+    assert "stops" in str(running.run())
+    assert running.origin.requests == []
+
+
+def test_who_leaves_before_the_next_try_ends_it_with_the_next_tick(make: Make) -> None:
+    running = make(tries=2)
+    running.origin.scripts.append(breaks())
+    running.fetch.start()
+    running.origin._play(running.origin.begun.popleft())
+    (waiting,) = running.origin.begun
+    assert waiting.after_s > 0
+    waiting.sink.tick()
+    assert waiting.cancelled is None
+    running.reader.close()
+    waiting.sink.tick()
+    running.origin.play()
+    assert isinstance(running.fetch.failure, FetchAborted)
+    assert len(running.origin.requests) == 1
+
+
+# -- a partial response that is longer than the window ---------------------------------------------------------------
+WHOLE = os.urandom(6 * WINDOW)
+HELD_BYTES = 5 * WINDOW
+
+
+class Long(FakePartials):
+    """A partial response of several windows, in pieces that are none."""
+
+    def __init__(self) -> None:
+        super().__init__(stored_response(ETAG, body_bytes=len(WHOLE), incomplete=True))
+        assert self.part is not None
+        self.part.held_bytes = HELD_BYTES
+
+    def copy(self, part: StoredHit, offset: int, take: Callable[[memoryview], None]) -> int:
+        if not self.is_there:
+            raise CacheUnavailable("gone")
+        piece = WHOLE[offset : min(offset + 300, HELD_BYTES)]
+        take(memoryview(piece))
+        return len(piece)
+
+
+class Copying(Running):
+    """A fetch that copies its partial response ahead of the rest; its reader reads as the test says."""
+
+    def __init__(self, **plan: Any) -> None:
+        self.long = Long()
+        super().__init__(Event.REST, Event.REST, partials=self.long, first=Event.TO_COMPLETE, **plan)
+
+    def rest_of(self, origin: Played, position: int = HELD_BYTES) -> bool:
+        said = fields(ETAG, b"Content-Range: bytes %d-%d/%d" % (position, len(WHOLE) - 1, len(WHOLE)))
+        return origin.begin(OriginResponse(status=206, fields=said, length=len(WHOLE) - position))
+
+    def read(self, count: int) -> bytes:
+        if not self.reader.is_told:
+            assert self.reader.news() is not None
+        available = self.reader.available()
+        assert available
+        data = os.pread(self.reader.fd, min(count, available), self.reader.position)
+        self.reader.advance(len(data))
+        return data
+
+
+@pytest.mark.parametrize("step", [1, 299, WINDOW, 3 * WINDOW])
+def test_a_copy_waits_for_its_reader_without_a_thread(step: int) -> None:
+    """However often it waits, the rest stays behind it."""
+    running, got = Copying(share=1.0), bytearray()
+
+    def play(origin: Played) -> None:
+        assert running.rest_of(origin)
+        while running.spool.written < HELD_BYTES:
+            assert WINDOW < running.spool.written - len(got) <= WINDOW + 300, "it is not further ahead"
+            assert not origin.write(WHOLE[HELD_BYTES:])
+            assert not origin.transfer.resumed()
+            got.extend(running.read(step))
+        assert origin.transfer.resumed()
+        while not origin.write(WHOLE[HELD_BYTES:]):
+            got.extend(running.read(step))
+        while len(got) < len(WHOLE):
+            got.extend(running.read(step))
+
+    running.fills.change = lambda fill: setattr(fill, "takes", False)
+    assert running.run(play) is None
+    assert bytes(got) == WHOLE
+
+
+def test_a_copy_goes_on_for_the_cache_when_its_reader_has_left() -> None:
+    running = Copying(share=0.0)
+
+    def play(origin: Played) -> None:
+        assert running.rest_of(origin)
+        assert running.spool.written < HELD_BYTES
+        running.reader.close()
+        assert running.spool.written == HELD_BYTES
+        origin.send(WHOLE[HELD_BYTES:])
+
+    running.fills.change = lambda fill: setattr(fill, "position", 0)
+    assert running.run(play) is None
+    assert running.fetch.stored
+
+
+def parked(running: Copying, then: Callable[[], None]) -> Script:
+    """A copy that waits for its reader, and then something else."""
+
+    def play(origin: Played) -> None:
+        assert running.rest_of(origin)
+        assert running.spool.written < HELD_BYTES
+        then()
+
+    running.fills.change = lambda fill: setattr(fill, "takes", False)
+    return play
+
+
+def test_who_leaves_ends_a_copy_that_waits() -> None:
+    running = Copying(share=1.0)
+    assert isinstance(running.run(parked(running, lambda: running.reader.close())), FetchAborted)
+
+
+def test_stopping_ends_a_copy_that_waits() -> None:
+    running = Copying(share=1.0)
+    assert "stops" in str(running.run(parked(running, running.stop)))
+
+
+def test_an_origin_that_breaks_off_behind_a_copy_is_asked_for_the_rest() -> None:
+    """Nobody but the exchange looks after the fill: without it the copy does not wait."""
+    running = Copying(share=1.0, tries=2)
+
+    def resumed(origin: Played) -> None:
+        assert running.spool.written == HELD_BYTES
+        assert running.rest_of(origin)
+        running.reader.detach()
+        origin.send(WHOLE[HELD_BYTES:])
+
+    break_off = failing(OriginTimeout("stalled", retryable=True))
+    assert running.run(parked(running, break_off), resumed) is None
+    assert running.origin.requests[1].fields.get(b"range") == b"bytes=%d-" % HELD_BYTES
+    assert running.fetch.stored
+
+
+def test_a_copy_that_is_lost_while_it_waited_is_asked_for_instead() -> None:
+    running = Copying(share=1.0)
+
+    def lose() -> None:
+        running.long.is_there = False
+        running.reader.detach()
+
+    def resumed(origin: Played) -> None:
+        position = running.spool.written
+        assert running.rest_of(origin, position)
+        origin.send(WHOLE[position:])
+
+    assert running.run(parked(running, lose), resumed) is None
+
+
+def test_an_end_on_the_way_from_what_was_dropped_does_not_count() -> None:
+    """The first piece of the partial response is gone: whatever became of the exchange, the whole is asked for."""
+    running = Copying(share=1.0)
+
+    def play(origin: Played) -> None:
+        running.crew.is_held = True
+        assert running.rest_of(origin)
+        raise OriginTimeout("stalled", retryable=False)
+
+    def whole(origin: Played) -> None:
+        assert origin.begin(head(3))
+        running.reader.detach()
+        origin.send(b"abc")
+
+    running.long.is_there = True
+    running.origin.scripts += [play, whole]
+    running.fetch.start()
+    running.crew.work()
+    running.origin.play()
+    assert not running.over
+    running.long.is_there = False
+    running.crew.is_held = False
+    running.crew.work()
+    running.origin.play()
+    assert running.over == [running.fetch]
+    assert running.fetch.failure is None
+    assert [b"range" in request.fields for request in running.origin.requests] == [True, False]
+
+
+def test_what_an_exchange_says_after_it_was_dropped_is_nobodys() -> None:
+    running = Copying(share=1.0)
+
+    def play(origin: Played) -> None:
+        running.long.is_there = False
+        assert running.rest_of(origin)
+        assert origin.is_given_up
+        sink = origin.transfer.sink
+        sink.interim(103, fields())
+        assert not sink.begin(head(3))
+        assert sink.write(b"xyz")
+        sink.ended(OriginTimeout("stalled"))
+
+    assert running.run(play, body(3, lambda origin: origin.send(b"abc"))) is None
+    assert running.spool.written == 3
 
 
 # -- faults at each step ---------------------------------------------------------------------------------------------
@@ -468,7 +828,7 @@ def leave(running: Running) -> None:
 
 
 def stop(running: Running) -> None:
-    running.stop.set()
+    running.stop()
 
 
 def break_off(running: Running) -> None:
@@ -491,19 +851,19 @@ def test_a_fault_at_each_step(fault: Callable[[Running], None], step: str, tries
             left.clear()
             fault(running)
 
-    def play(sink: Sink) -> None:
+    def play(origin: Played) -> None:
         happens("asked")
         resumes = running.spool.answered
         position = running.spool.written if resumes else 3
         said = fields(ETAG, b"Content-Range: bytes %d-9/10" % position)
-        if not sink.begin(OriginResponse(status=206, fields=said, length=10 - position)):
+        if not origin.begin(OriginResponse(status=206, fields=said, length=10 - position)):
             return
         middle = max(position, 5)
-        sink.write(b"abcdefghij"[position:middle])
+        origin.send(b"abcdefghij"[position:middle])
         happens("half of it has come")
-        if sink.idle():
-            raise FetchAborted("nobody waits")
-        sink.write(b"abcdefghij"[middle:])
+        if origin.idle():
+            return
+        origin.send(b"abcdefghij"[middle:])
         happens("all has come")
 
     running = Running(
@@ -511,8 +871,10 @@ def test_a_fault_at_each_step(fault: Callable[[Running], None], step: str, tries
     )
     running.fills.change = lambda fill: setattr(fill, "on_finish", lambda: happens("filled"))
     running.origin.scripts += [play] * tries
-    failure = running.fetch.run()
-    running.fetch.end(failure)
+    running.fetch.start()
+    running.origin.play()
+    assert running.over == [running.fetch]
+    failure = running.fetch.failure
     assert not left or (fault in (break_off, fill_the_disk) and step in ("looked", "filled")), "it has happened"
     if fault is not leave:
         got = read_what_came(running)
@@ -530,7 +892,7 @@ def read_what_came(running: Running) -> bytes:
     """All that the reader gets, up to a failure or the end."""
     reader = running.reader
     with suppress(BodyCutShort, OriginError):
-        reader.wait_answer()
-        while reader.wait_available():
-            reader.advance(reader.wait_available())
+        wait_answer(reader)
+        while wait_available(reader):
+            reader.advance(wait_available(reader))
     return os.pread(reader.fd, reader.position, 0) if reader.position else b""

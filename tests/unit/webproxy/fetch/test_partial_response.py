@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from tests.support.fetching import NO_PARTIALS, PARTIAL, FakePartials
@@ -23,7 +25,7 @@ def partials() -> FakePartials:
 
 
 def in_hand(partials: PartialStore | FakePartials, validates: StoredHit | None = None) -> PartialResponse:
-    return PartialResponse(partials, b"/x", request(), validates)
+    return PartialResponse(cast(PartialStore, partials), b"/x", request(), validates)
 
 
 def rest(*lines: bytes, status: int = 206) -> OriginResponse:
@@ -81,7 +83,7 @@ def test_it_is_copied_as_long_as_it_is_there(partials: FakePartials) -> None:
     assert part.is_as_found()
     partials.is_there = False
     assert not part.copy(3, taken.extend)
-    assert (taken, part.is_as_found()) == (b"abc", False)
+    assert (bytes(taken), part.is_as_found()) == (b"abc", False)
 
 
 @pytest.mark.parametrize(

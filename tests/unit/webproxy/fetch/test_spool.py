@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.failing import failing
+from tests.support.fetching import wait_answer, wait_available, wait_news
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError, OriginTimeout
@@ -46,7 +48,7 @@ def joined(spool: Spool) -> SpoolReader:
 def read_all(reader: SpoolReader, length: int, step: int = 1 << 20) -> bytes:
     body = b""
     while len(body) < length:
-        available = reader.wait_available()
+        available = wait_available(reader)
         assert available > 0
         piece = os.pread(reader.fd, min(available, step), reader.position)
         body += piece
@@ -80,7 +82,7 @@ def test_one_that_joins_late_reads_from_the_first_byte(spool: Spool) -> None:
     assert read_all(first, 3) == b"abc"
     late = joined(spool)
     spool.write(b"def")
-    assert late.wait_answer() == BodyFound(6)
+    assert wait_answer(late) == BodyFound(6)
     assert read_all(late, 6) == b"abcdef"
 
 
@@ -88,21 +90,21 @@ def test_one_that_joins_late_reads_from_the_first_byte(spool: Spool) -> None:
 def test_an_answer_without_a_body_needs_no_file(spool: Spool, answer: BodyFound | BodyMissing) -> None:
     reader = joined(spool)
     spool.answer(answer)
-    assert reader.wait_answer() == answer
+    assert wait_answer(reader) == answer
     assert spool.fd == -1
 
 
 def test_a_waiting_reader_is_woken_by_answer_bytes_and_end(spool: Spool) -> None:
     reader = joined(spool)
     with ThreadPoolExecutor(1) as crew:
-        answer = crew.submit(reader.wait_answer)
+        answer = crew.submit(wait_answer, reader)
         spool.answer(BodyFound(2))
         assert answer.result(WATCHDOG_S) == BodyFound(2)
-        available = crew.submit(reader.wait_available)
+        available = crew.submit(wait_available, reader)
         spool.write(b"ab")
         assert available.result(WATCHDOG_S) == 2
         reader.advance(2)
-        at_end = crew.submit(reader.wait_available)
+        at_end = crew.submit(wait_available, reader)
         spool.end()
         assert at_end.result(WATCHDOG_S) == 0
 
@@ -113,7 +115,7 @@ def test_a_failure_before_the_answer_reaches_every_reader_as_an_error_of_its_own
     raised: list[OriginError] = []
     for reader in readers:
         with pytest.raises(OriginTimeout, match="too slow") as caught:
-            reader.wait_answer()
+            wait_answer(reader)
         raised.append(caught.value)
     assert [(error.status, error.retryable) for error in raised] == [(504, True)] * 3
     assert len({id(error) for error in raised}) == 3
@@ -124,10 +126,10 @@ def test_a_failure_in_mid_body_comes_after_the_bytes_that_are_there(spool: Spool
     spool.answer(BodyFound(10))
     spool.write(b"abcd")
     spool.end(OriginTimeout("stalled"))
-    assert reader.wait_answer() == BodyFound(10)
+    assert wait_answer(reader) == BodyFound(10)
     assert read_all(reader, 4) == b"abcd"
     with pytest.raises(BodyCutShort, match="stalled"):
-        reader.wait_available()
+        wait_available(reader)
 
 
 def test_nobody_joins_a_failed_an_ended_or_an_abandoned_fetch(tmp_path: Path) -> None:
@@ -182,19 +184,24 @@ def test_a_restart_forgets_the_body(spool: Spool) -> None:
     assert spool.written == 3
 
 
+def lead(spool: Spool, filled: int | None = None) -> int:
+    """How far the body is ahead: the smallest window in which there is room."""
+    return next(window for window in range(1000) if spool.has_room(window, filled))
+
+
 def test_the_lead_is_measured_from_the_fastest(spool: Spool) -> None:
-    assert spool.lead(None) == 0
+    assert lead(spool) == 0
     slow, fast = joined(spool), joined(spool)
     spool.write(b"x" * 100)
     slow.advance(10)
-    assert spool.lead(None) == 90
+    assert lead(spool) == 90
     fast.advance(60)
-    assert spool.lead(None) == 40
-    assert spool.lead(95) == 5
+    assert lead(spool) == 40
+    assert lead(spool, 95) == 5
     fast.close()
     slow.close()
-    assert spool.lead(None) == 0
-    assert spool.lead(20) == 80
+    assert lead(spool) == 0
+    assert lead(spool, 20) == 80
 
 
 def test_space_is_given_back_behind_the_slowest_and_then_nobody_joins(spool: Spool) -> None:
@@ -296,6 +303,201 @@ def test_readers_come_and_go_while_it_is_written(spool: Spool) -> None:
     wait_until(lambda: spool.fd == -1)
 
 
+# -- who is told of progress -----------------------------------------------------------------------------------------
+class Told:
+    """A wake that counts its calls."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self) -> None:
+        self._count += 1
+
+    def count(self) -> int:
+        return self._count
+
+
+def answered(spool: Spool) -> None:
+    spool.answer(BodyFound(10))
+
+
+PROGRESS: list[tuple[str, Callable[[Spool], None]]] = [
+    ("interim", lambda spool: spool.interim(103, Fields())),
+    ("answer", answered),
+    ("end", lambda spool: spool.end()),
+    ("failure", lambda spool: spool.end(OriginTimeout("stalled"))),
+]
+
+
+@pytest.mark.parametrize("progress", [happens for _, happens in PROGRESS], ids=[name for name, _ in PROGRESS])
+def test_who_waits_for_news_is_told_once(spool: Spool, progress: Callable[[Spool], None]) -> None:
+    reader, told = joined(spool), Told()
+    assert reader.news() is None
+    assert reader.subscribe(told)
+    spool.write(b"abc")
+    assert not told.count(), "there is no answer yet"
+    progress(spool)
+    assert told.count() == 1
+    assert not reader.subscribe(told), "there is something already"
+    spool.write(b"abc")
+    spool.end()
+    assert told.count() == 1
+
+
+@pytest.mark.parametrize("progress", [lambda spool: spool.write(b"x"), PROGRESS[2][1], PROGRESS[3][1]])
+def test_who_waits_for_the_body_is_told_once(spool: Spool, progress: Callable[[Spool], None]) -> None:
+    reader, told = joined(spool), Told()
+    answered(spool)
+    spool.write(b"abc")
+    assert (reader.news(), reader.available()) == (BodyFound(10), 3)
+    assert not reader.subscribe(told)
+    reader.advance(3)
+    assert reader.available() is None
+    assert reader.subscribe(told)
+    progress(spool)
+    assert told.count() == 1
+    spool.write(b"y")
+    spool.end()
+    assert told.count() == 1
+
+
+def test_who_has_left_is_not_told(spool: Spool) -> None:
+    reader, told = joined(spool), Told()
+    assert reader.subscribe(told)
+    reader.close()
+    answered(spool)
+    spool.end()
+    assert not told.count()
+
+
+def test_the_latest_subscription_counts(spool: Spool) -> None:
+    reader, first, second = joined(spool), Told(), Told()
+    assert reader.subscribe(first)
+    assert reader.subscribe(second)
+    answered(spool)
+    assert (first.count(), second.count()) == (0, 1)
+
+
+def test_a_wake_that_breaks_keeps_nobody_else_asleep(spool: Spool) -> None:
+    told = Told()
+    assert joined(spool).subscribe(failing(ZeroDivisionError("a bug")))
+    assert joined(spool).subscribe(told)
+    answered(spool)
+    assert told.count() == 1
+
+
+def test_a_wake_may_use_the_spool(spool: Spool) -> None:
+    """It is called without the lock."""
+    reader, again = joined(spool), Told()
+
+    def use() -> None:
+        assert reader.news() == BodyFound(10)
+        reader.advance(0)
+        assert reader.subscribe(again)
+
+    assert reader.subscribe(use)
+    answered(spool)
+    spool.write(b"x")
+    assert again.count() == 1
+
+
+def test_no_wake_is_lost_between_threads(spool: Spool) -> None:
+    """Readers that sleep whenever they have to, beside a writer that waits whenever there is no room, for each byte."""
+    body, window_bytes, count = os.urandom(3000), 7, 6
+    readers = [joined(spool) for _ in range(count)]
+    room = threading.Event()
+    spool.on_room = room.set
+    with ThreadPoolExecutor(count) as crew:
+        bodies = [crew.submit(read_all, reader, len(body), n + 1) for n, reader in enumerate(readers)]
+        answered(spool)
+        for start in range(0, len(body), 3):
+            room.clear()
+            while not spool.has_room(window_bytes, None):
+                assert room.wait(WATCHDOG_S), "the writer was not told"
+                room.clear()
+            spool.write(body[start : start + 3])
+        spool.end()
+        assert all(got.result(WATCHDOG_S) == body for got in bodies)
+
+
+# -- room ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("how", ["advances", "leaves", "detaches"])
+def test_the_writer_is_told_of_room_once(spool: Spool, how: str) -> None:
+    reader, told = joined(spool), Told()
+    spool.on_room = told
+    spool.write(bytes(100))
+    assert spool.has_room(100, None)
+    assert not spool.has_room(99, None)
+    if how == "advances":
+        reader.advance(1)
+        reader.advance(50)
+    elif how == "leaves":
+        reader.close()
+    else:
+        reader.detach()
+    assert told.count() == 1
+    reader.close()
+    spool.tell_room(None)
+    assert told.count() == 1
+
+
+def test_the_writer_is_not_told_of_less_room_than_it_waits_for(spool: Spool) -> None:
+    reader, told = joined(spool), Told()
+    spool.on_room = told
+    spool.write(bytes(100))
+    assert not spool.has_room(10, None)
+    reader.advance(89)
+    joined(spool).advance(80)
+    assert not told.count()
+    reader.advance(1)
+    assert told.count() == 1
+
+
+def test_the_fill_makes_room_too(spool: Spool) -> None:
+    joined(spool)
+    told = Told()
+    spool.on_room = told
+    spool.write(bytes(100))
+    assert not spool.has_room(10, 50)
+    spool.tell_room(89)
+    assert not told.count()
+    spool.tell_room(90)
+    spool.tell_room(100)
+    assert told.count() == 1
+
+
+def test_who_was_not_refused_is_not_told(spool: Spool) -> None:
+    reader, told = joined(spool), Told()
+    spool.on_room = told
+    spool.write(bytes(100))
+    reader.advance(100)
+    assert not told.count()
+
+
+def test_a_subscription_to_room_is_one_call(spool: Spool) -> None:
+    reader, told = joined(spool), Told()
+    assert not spool.subscribe_room(0, told)
+    spool.write(bytes(100))
+    assert not spool.subscribe_room(100, told)
+    assert spool.subscribe_room(50, told)
+    reader.advance(49)
+    assert not told.count()
+    reader.advance(1)
+    reader.advance(50)
+    assert told.count() == 1
+
+
+def test_the_end_lets_go_of_the_writer(spool: Spool) -> None:
+    reader, told = joined(spool), Told()
+    spool.on_room = told
+    spool.write(bytes(100))
+    assert not spool.has_room(0, None)
+    spool.end()
+    reader.advance(100)
+    assert not told.count()
+    assert spool.on_room is not told
+
+
 # -- detached readers ------------------------------------------------------------------------------------------------
 def test_a_reader_that_detaches_keeps_the_fetch_and_leaves_with_it(spool: Spool) -> None:
     joined(spool).detach()
@@ -314,7 +516,7 @@ def test_others_join_after_a_detached_reader_and_the_file_is_theirs_to_the_end(s
     late = joined(spool)
     spool.write(b"def")
     spool.end()
-    assert late.wait_answer() == BodyFound(6)
+    assert wait_answer(late) == BodyFound(6)
     assert read_all(late, 6) == b"abcdef"
     fd = late.fd
     assert is_open(fd)
@@ -326,8 +528,8 @@ def test_the_writer_never_waits_for_a_detached_reader(spool: Spool) -> None:
     reader = joined(spool)
     reader.detach()
     spool.write(bytes(1000))
-    assert spool.lead(None) <= 0
-    assert spool.lead(0) <= 0
+    assert spool.has_room(0, None)
+    assert spool.has_room(0, 0)
     reader.close()
     assert spool.wanted, "it stays, whatever becomes of its reader"
 
@@ -384,15 +586,15 @@ def test_an_http_answer_reaches_each_reader_as_it_is(spool: Spool, answer: Head 
     early = joined(spool)
     spool.answer(answer)
     assert spool.answered
-    assert early.wait_answer() is answer
-    assert joined(spool).wait_answer() is answer
+    assert wait_answer(early) is answer
+    assert wait_answer(joined(spool)) is answer
 
 
 def test_a_validated_answer_needs_no_file_and_nothing_comes_behind_it(spool: Spool) -> None:
     reader = joined(spool)
     spool.answer(http_answers()[2])
     spool.end()
-    assert reader.wait_available() == 0
+    assert wait_available(reader) == 0
     assert spool.fd == -1
 
 
@@ -402,29 +604,29 @@ def test_a_body_of_unknown_length_ends_where_the_fetch_does(spool: Spool) -> Non
     spool.write(b"abc")
     assert read_all(reader, 3) == b"abc"
     spool.end()
-    assert reader.wait_available() == 0
+    assert wait_available(reader) == 0
 
 
 def test_interim_answers_come_first_and_once_to_each_reader_that_wants_them(spool: Spool) -> None:
     hints, processing = Interim(103, Fields([(b"Link", b"</a.css>; rel=preload")])), Interim(102, Fields())
     reader, unconcerned = joined(spool), joined(spool)
     with ThreadPoolExecutor(1) as crew:
-        waiting = crew.submit(reader.wait_news)
+        waiting = crew.submit(wait_news, reader)
         spool.interim(hints.status, hints.fields)
         assert waiting.result(WATCHDOG_S) == hints
         spool.interim(processing.status, processing.fields)
         spool.answer(BodyFound(0))
-        assert [reader.wait_news() for _ in range(3)] == [processing, BodyFound(0), BodyFound(0)]
-    assert unconcerned.wait_answer() == BodyFound(0)
+        assert [wait_news(reader) for _ in range(3)] == [processing, BodyFound(0), BodyFound(0)]
+    assert wait_answer(unconcerned) == BodyFound(0)
 
 
 def test_interim_answers_come_also_before_a_failure(spool: Spool) -> None:
     reader = joined(spool)
     spool.interim(103, Fields())
     spool.end(OriginTimeout("stalled"))
-    assert reader.wait_news() == Interim(103, Fields())
+    assert wait_news(reader) == Interim(103, Fields())
     with pytest.raises(OriginTimeout):
-        reader.wait_news()
+        wait_news(reader)
 
 
 def test_the_beginning_outlives_the_fetch(spool: Spool) -> None:

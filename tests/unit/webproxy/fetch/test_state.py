@@ -17,7 +17,7 @@ REPORTS = {Action.LOOK, Action.ASK, Action.COPY_FIRST, Action.COPY, Action.FINIS
 
 def walk(*events: Event, tries: int = 1) -> list[Action]:
     """What is done on a path from the beginning of a fetch to its end."""
-    progress, done = Progress(tries - 1), []
+    progress, done = Progress(tries - 1), list[Action]()
     for event in events:
         progress, actions = progress.after(event)
         done += actions

@@ -5,50 +5,50 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from time import monotonic
+from typing import cast
 
 import pytest
 
 from shmchannel.deadline import Deadline
-from tests.support.fetching import failure, table_of
-from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.errors import FetchAborted, OriginError, OriginTimeout, OriginUnreachable, Overloaded
+from tests.support.failing import failing
+from tests.support.fetching import failure, table_of, wait_answer
+from tests.support.waiting import WATCHDOG_S
+from webproxy.errors import OriginError, OriginTimeout, OriginUnreachable, Overloaded
+from webproxy.fetch.plan import Plan
 from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
+from webproxy.fetch.strand import Crew
 from webproxy.fetch.table import FetchTable, Opened
 from webproxy.store.fill import StoreToken
 
 
 class Job:
-    """As Fetch: waits for the test, then answers with its key."""
+    """As Fetch: does nothing until the test finishes it, then answers with its key."""
 
-    def __init__(self, plan: Wanted, spool: Spool, stopping: threading.Event) -> None:
-        self._key = plan.key
+    def __init__(self, plan: Wanted, spool: Spool, stopping: threading.Event, on_over: Callable[[Job], None]) -> None:
         self.plan = plan
+        self.spool = spool
         self.token = StoreToken()
         self.stored = False
-        self.go = threading.Event()
-        self.begun = threading.Event()
-        self.ended = threading.Event()
-        self.error: Exception | None = None
-        self.spool = self._spool = spool
+        self.failure: OriginError | None = None
+        self.is_begun = False
         self._stopping = stopping
+        self._on_over = on_over
 
-    def run(self) -> OriginError | None:
-        if self._spool.abandon():
-            return FetchAborted("nobody waits")
-        self.begun.set()
-        while not (self.go.wait(0.01) or self._stopping.is_set()):
-            pass
+    def start(self) -> None:
+        self.is_begun = True
         if self._stopping.is_set():
-            return OriginTimeout("stopped")
-        if self.error is not None:
-            raise self.error
-        self._spool.answer(BodyFound(len(self._key)))
-        self._spool.write(self._key)
-        return None
+            self.finish(OriginTimeout("stopped"))
 
-    def end(self, error: OriginError | None) -> None:
-        self._spool.end(error)
-        self.ended.set()
+    def stop(self) -> None:
+        self.finish(OriginTimeout("stopped"))
+
+    def finish(self, failure: OriginError | None = None) -> None:
+        self.failure = failure
+        if failure is None:
+            self.spool.answer(BodyFound(len(self.plan.key)))
+            self.spool.write(self.plan.key)
+        self._on_over(self)
+        self.spool.end(failure)
 
 
 class Wanted:
@@ -60,8 +60,8 @@ class Wanted:
         self._opener = opener
         self._prepare = prepare
 
-    def start(self, spool: Spool, stopping: threading.Event) -> Job:
-        job = Job(self, spool, stopping)
+    def start(self, spool: Spool, _crew: Crew, stopping: threading.Event, on_over: Callable[[Job], None]) -> Job:
+        job = Job(self, spool, stopping, on_over)
         self._prepare(job)
         self._opener.made.append(job)
         return job
@@ -82,7 +82,8 @@ class Opener:
         collapse: bool = True,
         prepare: Callable[[Job], None] = lambda job: None,
     ) -> Opened | None:
-        return self.table.open(Wanted(self, key, prepare), missed_at, collapse=collapse)
+        plan = cast(Plan, Wanted(self, key, prepare))
+        return self.table.open(plan, missed_at, collapse=collapse)
 
     def new(self, key: bytes, *, collapse: bool = True) -> SpoolReader:
         opened = self(key, collapse=collapse)
@@ -105,7 +106,7 @@ def opener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener]:
 
 
 def length_of(reader: SpoolReader) -> int:
-    answer = reader.wait_answer()
+    answer = wait_answer(reader)
     assert isinstance(answer, BodyFound)
     reader.close()
     return answer.length
@@ -116,7 +117,7 @@ def test_the_first_one_begins_and_the_others_join(opener: Opener) -> None:
     first, second = opener.new(b"/x"), opener.joined(b"/x")
     other = opener.new(b"/other")
     for job in opener.made:
-        job.go.set()
+        job.finish()
     assert [length_of(reader) for reader in (first, second, other)] == [2, 2, 6]
     assert (opener.table.fetched_total, opener.table.collapsed_total) == (2, 1)
 
@@ -125,51 +126,52 @@ def test_who_does_not_want_to_join_has_a_fetch_of_its_own(opener: Opener) -> Non
     opener.new(b"/x")
     alone = opener.new(b"/x", collapse=False)
     assert len(opener.made) == 2
-    assert opener.made[1].begun.wait(WATCHDOG_S), "beside the first one, not behind it"
-    opener.made[1].go.set()
+    assert all(job.is_begun for job in opener.made), "beside the first one, not behind it"
+    opener.made[1].finish()
     assert length_of(alone) == 2
-    assert not opener.made[0].ended.is_set()
+    assert [fetch.spool for fetch in opener.table.living] == [opener.made[0].spool]
 
 
 def test_the_latest_fetch_is_joined_and_the_end_of_an_older_one_does_not_hide_it(opener: Opener) -> None:
     older = opener.new(b"/x")
     newer = opener.new(b"/x", collapse=False)
-    opener.made[0].go.set()
+    opener.made[0].finish()
     assert length_of(older) == 2
-    assert opener.made[0].ended.wait(WATCHDOG_S)  # the table has let go of it
     third = opener.joined(b"/x")
     assert len(opener.made) == 2
-    opener.made[1].go.set()
+    opener.made[1].finish()
     assert [length_of(reader) for reader in (newer, third)] == [2, 2]
 
 
 def test_a_fetch_that_ended_is_not_joined(opener: Opener) -> None:
     reader = opener.new(b"/x")
-    opener.made[0].go.set()
+    opener.made[0].finish()
     assert length_of(reader) == 2
-    wait_until(lambda: not opener.table.living)
+    assert not opener.table.living
     opener.new(b"/x")
 
 
-def test_a_fetch_that_nobody_waits_for_is_dropped_and_not_joined(opener: Opener) -> None:
-    blockers = [opener.new(b"/%d" % n) for n in range(4)]
-    for job in opener.made:
-        assert job.begun.wait(WATCHDOG_S)
-    opener.new(b"/x").close()  # before a thread has come to it
-    for job in opener.made[:4]:
-        job.go.set()
-    wait_until(lambda: opener.table.failed_total == 1)
-    assert not opener.made[4].begun.is_set()
-    assert [length_of(reader) for reader in blockers] == [2] * 4
+def test_a_fetch_leaves_the_table_before_its_readers_hear_of_its_end(opener: Opener) -> None:
+    """Whoever fails with it and asks again must not be collapsed into the same failure."""
+    reader = opener.new(b"/x")
+    assert reader.subscribe(lambda: opener.new(b"/x").close())
+    opener.made[0].finish(OriginTimeout("too slow"))
+    assert isinstance(failure(reader), OriginTimeout)
+    assert len(opener.made) == 2
+    assert opener.table.failed_total == 1
+
+
+def test_a_fetch_that_is_abandoned_is_not_joined(opener: Opener) -> None:
+    opener.new(b"/x").close()
+    assert opener.made[0].spool.abandon()
     opener.new(b"/x")
 
 
 def test_a_detached_reader_is_somebody_who_waits(opener: Opener) -> None:
     opener.new(b"/x").detach()
     joined = opener.joined(b"/x")
-    opener.made[0].go.set()
+    opener.made[0].finish()
     assert length_of(joined) == 2
-    assert opener.made[0].ended.wait(WATCHDOG_S)
     assert opener.table.failed_total == 0
 
 
@@ -186,9 +188,9 @@ def test_what_is_revoked_is_not_joined_and_storing_refused_nothing(opener: Opene
     assert len(opener.made) == 4
     opener.joined(b"/other").close()
     for job in opener.made:
-        job.go.set()
+        job.finish()
     assert [length_of(reader) for reader in (overtaken, latest, other, later)] == [2, 2, 6, 2]
-    wait_until(lambda: not opener.table.living)
+    assert not opener.table.living
 
 
 def test_a_revocation_waits_for_what_is_just_being_stored(opener: Opener) -> None:
@@ -202,15 +204,14 @@ def test_a_revocation_waits_for_what_is_just_being_stored(opener: Opener) -> Non
 # -- what is remembered ----------------------------------------------------------------------------------------------
 def stored(job: Job) -> None:
     job.stored = True
-    job.go.set()
 
 
 def test_who_asked_the_cache_before_the_fill_is_sent_back_to_it(opener: Opener) -> None:
     before = monotonic()
     opened = opener(b"/x", prepare=stored)
     assert opened is not None
+    opener.made[0].finish()
     assert length_of(opened.reader) == 2
-    wait_until(lambda: not opener.table.living)
     assert opener(b"/x", before) is None
     assert opener(b"/x", monotonic()) is not None
     assert opener(b"/y", before) is not None
@@ -219,45 +220,47 @@ def test_who_asked_the_cache_before_the_fill_is_sent_back_to_it(opener: Opener) 
 def test_what_was_not_stored_is_not_remembered(opener: Opener) -> None:
     before = monotonic()
     reader = opener.new(b"/x")
-    opener.made[0].go.set()
+    opener.made[0].finish()
     length_of(reader)
-    wait_until(lambda: not opener.table.living)
     assert opener(b"/x", before) is not None
 
 
-# -- failures ------------------------------------------------------------------------------------------------------
-def test_what_is_no_error_of_an_origin_fails_the_fetch_and_not_the_thread(opener: Opener) -> None:
-    def broken(job: Job) -> None:
-        job.error = ZeroDivisionError("a bug")
-        job.go.set()
-
-    for _ in range(6):  # more often than there are threads
-        opened = opener(b"/x", prepare=broken, collapse=False)
-        assert opened is not None
-        assert "a bug" in str(failure(opened.reader))
-    assert sum(thread.name.startswith("fetch-") for thread in threading.enumerate()) <= 4
-
-
 # -- bounds and the end ----------------------------------------------------------------------------------------------
-def test_as_many_wait_as_can_run_and_no_more(opener: Opener) -> None:
-    for n in range(4):
-        opener.new(b"/%d" % n)
-        assert opener.made[n].begun.wait(WATCHDOG_S)
-    waiting = [opener.new(b"/%d" % n) for n in range(4, 8)]
-    with pytest.raises(Overloaded):
-        opener(b"/8")
-    opener.joined(b"/7").close()
-    for job in opener.made:
-        job.go.set()
-    assert [length_of(reader) for reader in waiting] == [2] * 4
+def test_so_many_live_and_no_more(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.fetch.table.LIVING_MAX", 4)
+    readers = [opener.new(b"/%d" % n) for n in range(4)]
+    with pytest.raises(Overloaded, match="4 fetches"):
+        opener(b"/4")
+    opener.joined(b"/3").close()
+    opener.made[0].finish()
+    readers.append(opener.new(b"/4"))
+    for job in opener.made[1:]:
+        job.finish()
+    assert [length_of(reader) for reader in readers] == [2] * 5
 
 
-def test_stopping_is_told_to_jobs_and_refuses_new_ones(opener: Opener) -> None:
+def test_without_any_thread_a_fetch_is_refused(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is a task of one: its readers would wait for ever."""
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", failing(RuntimeError("can't start new thread")))
+        with pytest.raises(Overloaded, match="no thread"):
+            opener(b"/x")
+    opener.new(b"/x")
+
+
+def test_stopping_is_told_to_fetches_and_refuses_new_ones(opener: Opener) -> None:
     reader = opener.new(b"/x")
-    assert opener.made[0].begun.wait(WATCHDOG_S)
-    opener.table.stop()
+    opener.table.stop(WATCHDOG_S)
     assert isinstance(failure(reader), OriginTimeout)
     with pytest.raises(OriginUnreachable):
         opener(b"/x")
-    opener.table.join(WATCHDOG_S)
     assert not any(thread.name.startswith("fetch-") for thread in threading.enumerate())
+
+
+def test_stopping_waits_for_fetches_no_longer_than_it_is_told(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    opener.new(b"/x")
+    monkeypatch.setattr(Job, "stop", lambda _job: None)
+    opener.table.stop(0.01)
+    assert [fetch.spool for fetch in opener.table.living] == [opener.made[0].spool]
+    monkeypatch.undo()
+    opener.made[0].finish()
