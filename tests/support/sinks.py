@@ -103,14 +103,15 @@ def running_driver(settings: ShareSettings | None = None) -> Iterator[OriginDriv
         driver.close()
 
 
-def origin_limits(**settings: Any) -> OriginLimits:
-    """Limits that no honest answer of a test reaches, but for these; the origin is never taken for failing."""
-    usual: dict[str, Any] = {
-        "between_bytes_timeout_s": 20.0,
-        "object_bytes_max": 1 << 30,
-        "health": HealthSettings(failures_to_open=0),
-    }
+def limits(**settings: Any) -> OriginLimits:
+    """Limits that no honest answer of a test reaches, but for these."""
+    usual: dict[str, Any] = {"between_bytes_timeout_s": 20.0, "object_bytes_max": 1 << 30}
     return OriginLimits(**(usual | settings))
+
+
+def origin_limits(**settings: Any) -> OriginLimits:
+    """As limits(), of an origin that is never taken for failing."""
+    return limits(**({"health": HealthSettings(failures_to_open=0)} | settings))
 
 
 @contextmanager
