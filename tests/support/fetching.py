@@ -242,6 +242,7 @@ class ScriptedOrigin:
                 outcome = error
         if not transfer.is_abandoned:
             transfer.sink.ended(transfer.cancelled or outcome)
+        del transfer.sink
 
 
 class HeldCrew:
@@ -255,6 +256,11 @@ class HeldCrew:
         self._tasks.append(task)
         if not self.is_held:
             self.work()
+
+    def release(self) -> None:
+        """Run what has been posted, and from now on each task at once."""
+        self.is_held = False
+        self.work()
 
     def work(self) -> None:
         """Run what has been posted."""

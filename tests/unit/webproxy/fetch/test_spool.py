@@ -244,6 +244,7 @@ def test_bytes_that_wait_in_a_socket_outlive_their_space(spool: Spool) -> None:
 
 def test_a_full_disk_is_an_error_and_changes_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = joined(spool)
+    spool.answer(BodyFound(9))
     spool.write(b"abc")
     real = os.pwrite
 
@@ -264,6 +265,7 @@ def test_short_writes_go_on(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> No
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:7], offset))
     reader = joined(spool)
+    spool.answer(BodyFound(100))
     spool.write(bytes(range(100)))
     assert read_all(reader, 100) == bytes(range(100))
 
