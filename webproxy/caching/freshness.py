@@ -66,7 +66,7 @@ def _heuristic_lifetime(response: ResponseHead, response_time: float, options: C
     if modified is None:
         return options.negative_lifetime_s if response.status in NEGATIVE else 0
     unchanged_s = date_value(response.fields, response_time) - modified
-    has_floor = options.heuristic_fraction > 0 and response.status not in NEGATIVE
+    has_floor = unchanged_s >= 0 and options.heuristic_fraction > 0 and response.status not in NEGATIVE
     floor_s = options.heuristic_floor_s if has_floor else 0
     lifetime_s = max(floor_s, _clipped(int(unchanged_s * options.heuristic_fraction)))
     return min(lifetime_s, options.heuristic_ceiling_s)

@@ -68,9 +68,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     resources.callback(demand.close)
     store: Store = NoStore() if cache is None else cache
     table = FetchTable(
-        threads=config.worker_threads,
-        spool_directory=config.spool_directory,
-        failures_shared_s=config.failures_shared_s,
+        threads=config.worker_threads, spool_directory=config.spool_directory, failures_s=config.failures_shared_s
     )
     heads = ResponseHeads(config.cache_status_name.encode())
     limits = ConnectionLimits(

@@ -62,5 +62,5 @@ def status_for_stale(error: OriginError) -> int | None:
 def why_stale(error: OriginError | None) -> bytes:
     """Why a stale response is served, for the `detail` of Cache-Status; None: because of the origin's status."""
     if isinstance(error, OriginFailing):
-        return b"stale, origin fails: " + error.cause.encode()
-    return b"stale, origin busy" if isinstance(error, OriginBusy) else b"stale"
+        return b"stale: origin fails: " + error.cause.encode()
+    return b"stale: origin busy" if isinstance(error, OriginBusy) else b"stale"

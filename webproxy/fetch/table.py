@@ -69,9 +69,9 @@ class _Lingering(NamedTuple):
 class FetchTable:
     """The running fetches, and the threads for what waits for the cache."""
 
-    def __init__(self, *, threads: int, spool_directory: str | None, failures_shared_s: float = 0.0) -> None:
+    def __init__(self, *, threads: int, spool_directory: str | None, failures_s: float = 0.0) -> None:
         self._spool_directory = spool_directory
-        self._failures_shared_s = failures_shared_s
+        self._failures_s = failures_s
         self._lock = threading.Lock()
         self._is_empty = threading.Condition(self._lock)
         self._crew = Crew(threads)
@@ -143,7 +143,7 @@ class FetchTable:
     def _let_linger(self, fetch: Fetch) -> None:
         key, now = fetch.plan.key, monotonic()
         self._let_go(now)
-        if self._failures_shared_s <= 0 or fetch.token.revoked or fetch.spool.written > LINGERING_BYTES_MAX:
+        if self._failures_s <= 0 or fetch.token.revoked or fetch.spool.written > LINGERING_BYTES_MAX:
             return
         reader = fetch.spool.join()
         if reader is None:
@@ -151,7 +151,7 @@ class FetchTable:
         self._drop_lingering([key] if key in self._lingering else [])
         if len(self._lingering) == LINGERING_MAX:
             self._drop_lingering([next(iter(self._lingering))])
-        self._lingering[key] = _Lingering(fetch, reader, now + self._failures_shared_s)
+        self._lingering[key] = _Lingering(fetch, reader, now + self._failures_s)
 
     def _let_go(self, now: float) -> None:
         """Forget those whose moment is over."""

@@ -76,7 +76,7 @@ class Failure(Enum):
     RESET = "the connection broke before an answer"
     SILENCE = "no answer in time"
     BAD_ANSWER = "an answer that is not HTTP"
-    BAD_GATEWAY = "status 502, 503 or 504"
+    BAD_GATEWAY = "status 502 to 504"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
