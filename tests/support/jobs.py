@@ -20,6 +20,7 @@ class FakeJob:
         self.expires = 0.0
         self.is_watched = False
         self.in_head = False
+        self.has_left = False
         self._stream = client_stream(fd, limit)
 
     @property

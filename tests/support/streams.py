@@ -66,7 +66,7 @@ class ScriptedStream(ClientStream):
         """As send_memory()."""
         return self.send_memory(address_of(pointer), count, more)
 
-    def send_some(self, data: bytes) -> int:
+    def send_some(self, data: bytes, *, more: bool = False) -> int:
         """Take what the client still takes."""
         taken = min(len(data), self.allowance - len(self.received))
         if not taken and self.leaves:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.http_sockets import http_connection
 from tests.support.http_values import NOW, fields, request, stored_response
+from tests.support.steps import finish
 from tests.support.tcp import connected
 from webproxy.caching.decision import Action, Decision
 from webproxy.caching.validators import Condition, evaluate_conditions
@@ -56,7 +57,8 @@ def send(spool: Spool) -> Send:
             context = RequestContext(connection, request(*wishes), STAYS, NOW, HEADS, TARGET)
             try:
                 condition = evaluate_conditions(context.request, answered.stored, NOW)
-                outcome = send_fetched(context, reader, answered, DECISION, condition, collapsed=collapsed)
+                steps = send_fetched(context, reader, answered, DECISION, condition, collapsed=collapsed)
+                outcome = finish(steps, fd)
             finally:
                 reader.close()
                 sockets.close(fd)
@@ -116,5 +118,5 @@ def test_a_fetch_that_fails_in_mid_body(spool: Spool) -> None:
         connection = http_connection(fd)
         context = RequestContext(connection, request(), STAYS, NOW, HEADS, TARGET)
         with pytest.raises(BodyCutShort):
-            send_fetched(context, reader, head(length=None), DECISION, Condition.PROCEED, collapsed=False)
+            finish(send_fetched(context, reader, head(length=None), DECISION, Condition.PROCEED, collapsed=False))
     reader.close()

@@ -177,7 +177,7 @@ class AnyStream(ScriptedStream):
         self.received += ctypes.string_at(address, taken)
         return taken
 
-    def send_some(self, data: bytes) -> int:
+    def send_some(self, data: bytes, *, more: bool = False) -> int:
         """Likewise."""
         self.received += data[: self.memory_step]
         return min(len(data), self.memory_step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.failing import failing
 from tests.support.handlers import OneVariant, ScriptedFetches, getfile_handler
 from tests.support.http_values import stored_response
 from tests.support.pairs import DictCache, Entry, MemoryPair
+from tests.support.steps import wait_for
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S
 from webproxy.errors import (
@@ -39,7 +41,7 @@ from webproxy.getfile import Wire
 from webproxy.store.cache_client import CacheClient, Missing, NoStore, Store
 from webproxy.store.lookup import StoredHit
 from webproxy.transport import sockets
-from webproxy.transport.job import Done, Event, WaitsFor
+from webproxy.transport.job import Done, Event, Outcome, WaitsFor
 
 BODY = os.urandom(100_000)
 
@@ -88,7 +90,9 @@ def served(made: GetfileRequestHandler, path: bytes = b"/x", *, waited: list[Tic
         if waited is not None:
             asked.has_waited = True
             (asked.ticket,) = waited
-        assert asked.run() == Done(asked)
+        while isinstance(outcome := asked.run(), WaitsFor):
+            wait_for(outcome.event, fd)
+        assert outcome == Done(asked)
         sockets.end_sending(fd)
         return at_end(client)
 
@@ -361,3 +365,71 @@ def test_a_cache_that_is_lost_between_key_and_variant_is_a_miss() -> None:
             variants=OneVariant(failing(CacheUnavailable("gone")), expected=False),
         )
         assert served(made) == b"GETFILE OK 2\r\n\r\nok"
+
+
+# -- answers that wait ------------------------------------------------------------------------------------------------
+def test_an_answer_that_waits_goes_on_where_it_stopped_whoever_continues_it() -> None:
+    spool = Spool(None)
+    made = exchange(NoStore(), ScriptedFetches(spool.reader))
+    with connected(closing=True) as (fd, client):
+        asked = GetfileRequest(made, fd, b"/x")
+
+        def waits() -> bool:
+            outcomes: list[Outcome] = []
+            thread = threading.Thread(target=lambda: outcomes.append(asked.run()))
+            thread.start()
+            thread.join()
+            return isinstance(outcomes[0], WaitsFor)
+
+        assert [waits(), waits()] == [True] * 2, "also when it is woken in vain"
+        spool.answer(BodyFound(6))
+        assert waits()
+        for part in (b"abc", b"def"):
+            spool.write(part)
+            assert waits() is (part == b"abc")
+        spool.end()
+        sockets.end_sending(fd)
+        assert at_end(client) == b"GETFILE OK 6\r\n\r\nabcdef"
+    assert made.outcomes.totals() == {"fetched": 1}
+    assert spool.fd == -1
+
+
+@pytest.mark.parametrize("answer", [None, BodyFound(6)], ids=["before the answer", "in the body"])
+def test_a_client_that_leaves_while_it_waits_is_counted_once_and_its_reader_leaves(answer: BodyFound | None) -> None:
+    spool = Spool(None)
+    made = exchange(NoStore(), ScriptedFetches(spool.reader))
+    with connected(closing=True) as (fd, _client):
+        asked = GetfileRequest(made, fd, b"/x")
+        if answer is not None:
+            spool.answer(answer)
+        assert isinstance(asked.run(), WaitsFor)
+        asked.has_left = True
+        assert asked.run() == Done(asked)
+    assert made.outcomes.totals() == {"client gone": 1}
+    assert not spool.wanted
+
+
+def test_a_request_that_is_given_up_while_it_waits_leaves_its_fetch() -> None:
+    spool = Spool(None)
+    made = exchange(NoStore(), ScriptedFetches(spool.reader))
+    with connected() as (fd, client):
+        asked = GetfileRequest(made, fd, b"/x")
+        assert isinstance(asked.run(), WaitsFor)
+        assert spool.wanted
+        asked.close()
+        assert at_end(client) == b""
+    assert not spool.wanted
+
+
+def test_a_fetch_that_fails_after_a_wait_is_an_error() -> None:
+    spool = Spool(None)
+    made = exchange(NoStore(), ScriptedFetches(spool.reader))
+    with connected(closing=True) as (fd, client):
+        asked = GetfileRequest(made, fd, b"/x")
+        assert isinstance(asked.run(), WaitsFor)
+        spool.end(OriginTimeout("t"))
+        assert asked.run() == Done(asked)
+        sockets.end_sending(fd)
+        assert at_end(client) == b"GETFILE ERROR\r\n\r\n"
+    assert made.outcomes.totals() == {"error": 1}
+    assert made.failures.totals() == {"OriginTimeout": 1}

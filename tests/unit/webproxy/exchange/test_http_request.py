@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable
 from typing import cast
 
 import pytest
 
-from tests.support.fetching import NO_UPDATES, fetch_means, http_fetches
 from tests.support.http_sockets import http_connection
-from tests.support.sinks import origin_client
+from tests.support.small_proxy import http_handler, small_proxy
 from tests.support.streams import source_of
 from tests.support.tcp import connected
-from tests.support.waiting import WATCHDOG_S
-from webproxy.caching.options import DEFAULT_OPTIONS
+from tests.support.waiting import wait_until
 from webproxy.errors import ClientGone, OriginError, OriginRefused, OriginTimeout, OriginUnreachable, Overloaded
-from webproxy.exchange.deliver_stored import StoredDelivery
-from webproxy.exchange.fast_path import FastPath
-from webproxy.exchange.http_request import Answers, HttpRequestHandler, Policy
-from webproxy.exchange.pass_through import PassThrough
-from webproxy.exchange.response_heads import ResponseHeads
+from webproxy.exchange.body_transfer import BodyTransfer
+from webproxy.exchange.http_request import HttpRequestHandler
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
+from webproxy.fetch.plan import FetchMeans
 from webproxy.fetch.table import FetchTable, Opened
+from webproxy.origin.driver import OriginDriver
 from webproxy.origin.routing import OriginRule, OriginTable
-from webproxy.origin.via import Via
 from webproxy.store.cache_client import NoStore
-from webproxy.store.lookup import KEY_BYTES_MAX, ObjectLookup
+from webproxy.store.lookup import KEY_BYTES_MAX
 from webproxy.store.updates import CacheUpdater
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import Shutdown
-from webproxy.transport.job import KEEP_ALIVE, Done
-
-VIA = Via(b"us", b"0123")
-Ask = Callable[..., tuple[bool, bytes]]
+from webproxy.transport.job import KEEP_ALIVE, AnyOf, Done, WaitsFor
 
 
 class FailingFetches(HttpFetches):
     """No fetch begins."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(FetchTable(threads=1, spool_directory=None), fetch_means())
+        super().__init__(FetchTable(threads=1, spool_directory=None), cast("FetchMeans", None))
         self._error = error
 
     def open(self, wanted: FetchRequest, missed_at: float, *, bypass: bool = False) -> Opened | None:
@@ -51,21 +42,12 @@ def exchange(
     origins: OriginTable,
     fetches: HttpFetches | None = None,
     *,
-    updates: CacheUpdater = NO_UPDATES,
+    updates: CacheUpdater | None = None,
     purge_from: str = "10.0.0.0/8",
 ) -> HttpRequestHandler:
-    heads = ResponseHeads(b"us")
-    store = NoStore()
-    source = source_of(store)
-    shutdown = Shutdown()
-    answers = Answers(
-        FastPath(source, origins, heads, shutdown),
-        StoredDelivery(source),
-        PassThrough(origin_client(), VIA, updates, body_timeout_s=1.0),
-    )
-    fetches = fetches or http_fetches(FetchTable(threads=1, spool_directory=None))
-    policy = Policy(DEFAULT_OPTIONS, WATCHDOG_S, 2.0, (ipaddress.ip_network(purge_from),))
-    return HttpRequestHandler(heads, ObjectLookup(store), updates, origins, fetches, answers, policy, shutdown)
+    driver, table = OriginDriver(), FetchTable(threads=1, spool_directory=None)
+    driver.close()  # nothing here asks an origin
+    return http_handler(driver, table, origins, Shutdown(), fetches=fetches, updates=updates, purge_from=purge_from)
 
 
 def answer(made: HttpRequestHandler, data: bytes) -> tuple[bool, bytes]:
@@ -214,3 +196,138 @@ def test_a_purge_of_a_key_that_no_object_can_have() -> None:
     assert kept
     assert sent.endswith(b"0 objects removed\n")
     assert writer.purged == []
+
+
+# -- bodies that nobody has read --------------------------------------------------------------------------------------
+UNREAD = b"OPTIONS * HTTP/1.1\r\nHost: us\r\nContent-Length: 5\r\n\r\n"
+
+
+def test_a_body_that_nobody_wants_is_waited_for_without_a_worker() -> None:
+    with small_proxy(workers=1) as proxy:
+        slow = proxy.client(UNREAD + b"hel")
+        assert b"\r\nAllow: " in slow.until()
+        proxy.waits()
+        other = proxy.client(UNREAD + b"hello" + UNREAD)
+        assert [b"\r\nAllow: " in other.until() for _ in range(2)] == [True] * 2
+        slow.send(b"lo" + UNREAD)
+        assert b"\r\nAllow: " in slow.until()
+        assert other.rest() == slow.rest() == b"", "the rest does not come in time"
+        assert proxy.counted(4) == {"answered": 4}
+
+
+@pytest.mark.parametrize("leave", ["leave", "reset"])
+def test_a_client_that_leaves_when_it_has_its_response_is_counted_once(leave: str) -> None:
+    with small_proxy() as proxy:
+        client = proxy.client(UNREAD + b"hel")
+        client.until()
+        proxy.waits()
+        getattr(client, leave)()
+        assert proxy.counted() == {"answered": 1}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_unwanted_body_that_is_invalid_is_the_last_of_its_connection(at_once: bool) -> None:
+    head = b"OPTIONS * HTTP/1.1\r\nHost: us\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with small_proxy() as proxy:
+        client = proxy.client(head + (b"0x5\r\n" if at_once else b""))
+        assert b"\r\nAllow: " in client.until()
+        if not at_once:
+            proxy.waits()
+            client.send(b"0x5\r\n")
+        assert client.rest().startswith(b"HTTP/1.1 400 ")
+        assert proxy.counted() == {"answered": 1}
+
+
+def test_the_body_of_a_request_is_no_request_when_its_answer_has_paused() -> None:
+    """Whoever can put bytes into a body must not be able to put a request of its own before another client's."""
+    made = exchange(OriginTable())
+    with connected(closing=True) as (fd, client):
+        connection = http_connection(fd)
+        connection.feed(b"GET /x HTTP/1.1\r\nHost: us\r\nContent-Length: 5\r\n\r\nhel")
+        body = BodyTransfer(connection.stream, b"/x", 0, 1, source_of(NoStore()))
+        outcome = made.resume(connection, body)
+        assert isinstance(outcome, WaitsFor)
+        assert isinstance(outcome.event, AnyOf)
+        assert outcome.event.is_readable
+        client.sendall(b"lo")
+        wait_until(lambda: sockets.has_arrived(fd))
+        assert connection.paused is not None
+        assert made.resume(connection, connection.paused) is KEEP_ALIVE
+        assert made.outcomes.totals() == {"hit": 1}
+
+
+# -- answers that wait ------------------------------------------------------------------------------------------------
+GET = b"GET /x HTTP/1.1\r\nHost: us\r\n\r\n"
+
+
+def test_readers_of_one_fetch_wait_without_a_worker_and_all_get_it() -> None:
+    with small_proxy(workers=1) as proxy:
+        clients = [proxy.client(GET) for _ in range(12)]
+        origin = proxy.asked()
+        proxy.waits(12)
+        assert b"\r\nAllow: " in proxy.client(UNREAD + b"hello").until()
+        origin.until()
+        origin.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 6\r\n\r\nabc")
+        for client in clients:
+            client.until()
+            assert client.exactly(3) == b"abc"
+        proxy.waits(12)
+        origin.send(b"def")
+        for client in clients:
+            assert client.exactly(3) == b"def"
+        assert proxy.counted(13) == {"answered": 1, "fetched": 12}
+        assert not proxy.is_asked()
+
+
+@pytest.mark.parametrize("lines", [b"", b"Range: bytes=4-5\r\n"])
+def test_a_client_that_leaves_in_the_middle_of_a_fetch(lines: bytes) -> None:
+    with small_proxy() as proxy:
+        client = proxy.client(GET[:-2] + lines + b"\r\n")
+        origin = proxy.asked()
+        origin.until()
+        origin.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 6\r\n\r\nabc")
+        if not lines:
+            client.until(b"abc")
+        proxy.waits()
+        client.leave()
+        assert proxy.counted() == {"client gone": 1}
+        origin.rest()  # nobody needs it: the transfer ends
+
+
+def test_interim_responses_of_a_fetch_come_before_its_answer() -> None:
+    with small_proxy() as proxy:
+        client = proxy.client(GET)
+        origin = proxy.asked()
+        origin.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        assert client.until().startswith(b"HTTP/1.1 103 ")
+        origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        assert client.until(b"ok").startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_fetch_that_fails_after_a_wait_is_told() -> None:
+    with small_proxy() as proxy:
+        client = proxy.client(GET)
+        origin = proxy.asked()
+        proxy.waits()
+        origin.until()
+        origin.reset()
+        assert client.until().startswith(b"HTTP/1.1 502 ")
+        assert proxy.counted() == {"error": 1}
+        assert proxy.handler.failures.totals() == {"OriginUnreachable": 1}
+
+
+def test_steps_that_break_end_their_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """A defect of ours must not leave a client waiting for ever."""
+    with small_proxy() as proxy:
+        client = proxy.client(UNREAD + b"hel")
+        client.until()
+        proxy.waits()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("webproxy.http.parser.RequestParser.body", broken)
+            client.send(b"lo")
+            assert client.rest() == b""
+        assert "job failed" in [record.msg for record in caplog.records]
+
+
+def broken(*_: object) -> bytes:
+    raise RuntimeError("broken")

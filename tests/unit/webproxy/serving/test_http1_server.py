@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import pytest
 
-from shmchannel.streams.admission import Ticket
 from tests.support.handlers import LIMITS
 from tests.support.http_sockets import OpenFile
 from tests.support.tcp import at_end, connected
@@ -25,7 +24,7 @@ from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import client_stream, sockets
 from webproxy.transport.client_stream import Shutdown
-from webproxy.transport.http1_connection import HttpConnection, PausedBody
+from webproxy.transport.http1_connection import HttpConnection, PausedAnswer
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, IdleJob, Idles, Job, Outcome, RequestOutcome, WaitsFor
 
 Answerer = Callable[[HttpConnection, RequestHead], RequestOutcome]
@@ -57,7 +56,7 @@ class FakeHandler:
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
         return self.answers(connection, request.request if isinstance(request, MemoizedRequest) else request)
 
-    def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
+    def resume(self, connection: HttpConnection, body: PausedAnswer) -> RequestOutcome:
         return self.resumes(connection)
 
     def ends(self, connection: HttpConnection) -> RequestOutcome:
@@ -123,10 +122,10 @@ def desk() -> Iterator[Desk]:
 class Rest:
     """The rest of an answer, which the handler of the test knows what to do with."""
 
-    path = b"/a"
+    key = b"/a"
 
-    def resume(self, ticket: Ticket | None = None) -> Event | None:
-        return None
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def get(target: bytes, *lines: bytes) -> bytes:
@@ -327,7 +326,7 @@ def test_known_bytes_in_a_body_are_the_bodys(desk: Desk, known: MemoizedRequest)
     bodies: list[bytes] = []
 
     def reads(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
-        bodies.append(b"".join(iter(lambda: connection.read_body(WATCHDOG_S), b"")))
+        bodies.append(b"".join(iter(lambda: connection.body_part(), b"")))
         return echo_target(connection, request)
 
     with connected() as (fd, client):

@@ -24,7 +24,7 @@ from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import Shutdown
-from webproxy.transport.http1_connection import HttpConnection, PausedBody
+from webproxy.transport.http1_connection import HttpConnection, PausedAnswer
 from webproxy.transport.job import Done, Idles, RequestOutcome
 
 INVALID = b"GETFILE INVALID\r\n\r\n"
@@ -47,7 +47,7 @@ class Echo:
         connection.stream.send_all(b"[%s]" % request.target)
         return Done(connection)
 
-    def resume(self, connection: HttpConnection, body: PausedBody) -> RequestOutcome:
+    def resume(self, connection: HttpConnection, body: PausedAnswer) -> RequestOutcome:
         return Done(connection)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -17,7 +20,7 @@ from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import RateLimit, Shutdown
-from webproxy.transport.job import Done, Event, Idles, WaitsFor
+from webproxy.transport.job import AnyOf, Done, Event, Idles, WaitsFor, either
 
 
 @pytest.fixture
@@ -210,3 +213,175 @@ def test_closing_the_lot_closes_all_that_it_holds(run_queue: RunQueue, idle: Idl
         parking.settle(WaitsFor(FakeJob(pairs[1][0]), Event.WRITABLE))
         parking.close()
         assert not any(is_open(fd, inode) for (fd, _), inode in zip(pairs, inodes, strict=True))
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+class Bell:
+    """A signal that the test gives; by `rung` it is there already, and by `meanwhile` something happens first."""
+
+    def __init__(self, *, rung: bool = False, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.rung = rung
+        self.wakes: list[Callable[[], None]] = []
+        self._meanwhile = meanwhile
+
+    def subscribe(self, wake: Callable[[], None]) -> bool:
+        """As Signal.subscribe()."""
+        self.wakes.append(wake)
+        self._meanwhile()
+        return not self.rung
+
+    def ring(self) -> None:
+        """Wake whoever has subscribed last."""
+        self.wakes[-1]()
+
+
+def test_a_signal_puts_the_job_back_once(run_queue: RunQueue, parking: ParkingLot) -> None:
+    with connected(closing=True) as (fd, _client):
+        job, bell = FakeJob(fd), Bell()
+        parking.settle(WaitsFor(job, bell))
+        assert (parking.parked, parking.waiting, run_queue.take_back()) == (1, 1, None)
+        thread = threading.Thread(target=bell.ring)
+        thread.start()
+        thread.join()
+        bell.ring()
+        assert (run_queue.take_back(), run_queue.take_back()) == (job, None)
+        assert (parking.parked, job.has_left) == (0, False)
+
+
+def test_a_signal_that_is_there_already_puts_the_job_back_at_once(run_queue: RunQueue, parking: ParkingLot) -> None:
+    with connected(closing=True) as (fd, _client):
+        job = FakeJob(fd)
+        parking.settle(WaitsFor(job, AnyOf((Bell(rung=True), Bell(rung=True)))))
+        assert (run_queue.take_back(), run_queue.take_back()) == (job, None)
+
+
+def test_an_earlier_wait_does_not_end_a_later_one(run_queue: RunQueue, parking: ParkingLot) -> None:
+    with connected(closing=True) as (fd, _client):
+        job, first, second = FakeJob(fd), Bell(), Bell()
+        parking.settle(WaitsFor(job, AnyOf((first, second))))
+        first.ring()
+        assert run_queue.take_back() is job
+        parking.settle(WaitsFor(job, first))
+        second.ring()
+        first.wakes[0]()
+        assert run_queue.take_back() is None
+        first.ring()
+        assert run_queue.take_back() is job
+
+
+def test_nobody_runs_a_job_that_is_still_being_made_to_wait(run_queue: RunQueue, parking: ParkingLot) -> None:
+    """Otherwise it might wait again, or be over, before the first thread has subscribed to all that it waits for."""
+    with connected(closing=True) as (fd, client):
+        early: list[object] = []
+        first = Bell()
+
+        def second_is_asked() -> None:
+            client.sendall(b"x")
+            first.ring()
+            early.append(run_queue.take_back())
+
+        job = FakeJob(fd)
+        parking.settle(WaitsFor(job, AnyOf((first, Bell(meanwhile=second_is_asked)), is_readable=True)))
+        assert early == [None]
+        assert wait_until(run_queue.take_back) is job
+        assert run_queue.take_back() is None
+
+
+def test_what_may_be_read_is_not_the_clients_end(run_queue: RunQueue, parking: ParkingLot) -> None:
+    with connected(closing=True) as (fd, client):
+        job = FakeJob(fd)
+        parking.settle(WaitsFor(job, AnyOf((Bell(),), is_readable=True)))
+        client.sendall(b"x")
+        client.shutdown(socket.SHUT_WR)
+        assert wait_until(run_queue.take_back) is job
+        assert not job.has_left
+
+
+def test_room_for_the_client_ends_a_wait(run_queue: RunQueue, parking: ParkingLot) -> None:
+    with connected(closing=True) as (fd, _client):
+        job = FakeJob(fd)
+        parking.settle(WaitsFor(job, AnyOf((Bell(),), is_writable=True)))
+        assert wait_until(run_queue.take_back) is job
+        assert not job.has_left
+
+
+def test_a_wait_has_an_end(run_queue: RunQueue, parking: ParkingLot) -> None:
+    with connected(closing=True) as (fd, _client):
+        job = FakeJob(fd)
+        parking.settle(WaitsFor(job, AnyOf((Bell(),), is_readable=True, limit_s=0.1)))
+        assert wait_until(run_queue.take_back) is job
+        assert not job.has_left
+
+
+@pytest.mark.parametrize("how", ["closes", "closes its side", "resets"])
+def test_a_client_that_leaves_ends_a_wait(how: str, run_queue: RunQueue, parking: ParkingLot) -> None:
+    with connected(closing=True) as (fd, client):
+        job, bell = FakeJob(fd), Bell()
+        parking.settle(WaitsFor(job, bell))
+        client.sendall(b"the next request is not looked at")
+        assert run_queue.take_back() is None
+        if how == "closes its side":
+            client.shutdown(socket.SHUT_WR)
+        else:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", how == "resets", 0))
+            client.close()
+        assert wait_until(run_queue.take_back) is job
+        assert job.has_left
+        bell.ring()
+        assert run_queue.take_back() is None
+
+
+def test_an_event_of_an_earlier_connection_is_not_the_clients_end(
+    run_queue: RunQueue, parking: ParkingLot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor may have been given to another client since the kernel reported it."""
+    monkeypatch.setattr(sockets, "has_left", lambda fd: False)
+    with connected(closing=True) as (fd, client):
+        job = FakeJob(fd)
+        parking.settle(WaitsFor(job, Bell()))
+        client.close()
+        assert wait_until(run_queue.take_back) is job
+        assert not job.has_left
+
+
+def test_a_client_that_reads_too_slowly_while_its_job_waits_for_more_is_given_up(
+    run_queue: RunQueue, parking: ParkingLot
+) -> None:
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096, closing=True) as (fd, _client):
+        while sockets.send(fd, b"x" * 4096):
+            pass
+        job = FakeJob(fd, RateLimit(1000, 0.1))
+        parking.settle(WaitsFor(job, AnyOf((Bell(),), is_writable=True)))
+        assert wait_until(run_queue.take_back) is job
+        assert (job.has_left, parking.too_slow_total) == (True, 1)
+
+
+def test_a_client_that_cannot_be_watched_waits_all_the_same(
+    run_queue: RunQueue, idle: IdleConnections, caplog: pytest.LogCaptureFixture
+) -> None:
+    parking, job, bell = ParkingLot(run_queue, idle, None, Shutdown()), FakeJob(1 << 20), Bell()
+    parking.settle(WaitsFor(job, bell))
+    assert [record.msg for record in caplog.records] == ["client not watched"]
+    bell.ring()
+    assert run_queue.take_back() is job
+    parking.close()
+
+
+def test_what_waits_for_a_signal_is_closed_at_the_end(run_queue: RunQueue, idle: IdleConnections) -> None:
+    parking, bell = ParkingLot(run_queue, idle, None, Shutdown()), Bell()
+    with connected() as (fd, client):
+        parking.settle(WaitsFor(FakeJob(fd), bell))
+        parking.close()
+        assert at_end(client) == b""
+        bell.ring()
+        assert run_queue.take_back() is None
+
+
+# -- waits ------------------------------------------------------------------------------------------------------------
+def test_either_of_two_waits() -> None:
+    one, other = Bell(), Bell()
+    more = AnyOf((other,), is_readable=True, limit_s=2.0)
+    assert either(one, more) == AnyOf((one, other), is_readable=True, limit_s=2.0)
+    assert either(Event.WRITABLE, more) == AnyOf((other,), is_readable=True, is_writable=True, limit_s=2.0)
+    assert either(Event.TURN, more) is Event.TURN
+    assert either(AnyOf((one,), limit_s=1.0), more) == AnyOf((one, other), is_readable=True, limit_s=1.0)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import socket
 import struct
+from time import monotonic
 
 import pytest
 
-from shmchannel.streams.admission import Admission, Ticket
+from shmchannel.streams.admission import Admission
 from tests.support.http_sockets import http_connected
+from tests.support.steps import finish
 from tests.support.tcp import at_end
+from tests.support.waiting import wait_until
 from webproxy.errors import BodyCutShort, ClientGone
 from webproxy.http.messages import HttpError, RequestHead
-from webproxy.transport import sockets
-from webproxy.transport.http1_connection import UNREAD_BYTES_MAX, HttpConnection, RequestBody
-from webproxy.transport.job import Done, Event, WaitsFor
+from webproxy.transport import http1_connection, sockets
+from webproxy.transport.http1_connection import UNREAD_BYTES_MAX, HttpConnection
+from webproxy.transport.job import AnyOf, Done, Event, WaitsFor
 
 GET_A = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 GET_B = b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -103,7 +106,14 @@ def test_the_time_of_a_head_runs_from_its_first_bytes_on() -> None:
 
 # -- bodies -----------------------------------------------------------------------------------------------------------
 def body_of(connection: HttpConnection) -> bytes:
-    return b"".join(iter(lambda: connection.read_body(5.0), b""))
+    return b"".join(iter(lambda: body_part(connection), b""))
+
+
+def body_part(connection: HttpConnection) -> bytes:
+    """The next bytes of a body, once some have come."""
+    while (part := connection.body_part()) is None:
+        wait_until(lambda: sockets.has_arrived(connection.fd))
+    return part
 
 
 @pytest.mark.parametrize(
@@ -124,29 +134,17 @@ def test_a_body_ends_where_the_next_request_begins(line: bytes, sent: bytes, bod
         assert target(connection) == b"/b"
 
 
-def test_a_large_body_comes_in_pieces_of_any_wanted_size() -> None:
+def test_a_large_body_comes_as_it_arrives() -> None:
     with http_connected(closing=True) as (connection, client):
         client.sendall(post(b"Content-Length: 100000") + b"x" * 50_000)
-        request = next_request(connection)
-        assert request is not None
-        body = RequestBody(connection, request, 5.0)
-        assert body.length == 100_000
+        assert target(connection) == b"/p"
         pieces = []
         while sum(map(len, pieces)) < 50_000:
-            pieces.append(body.read(1000))
+            pieces.append(body_part(connection))
+        assert connection.body_part() is None
         client.sendall(b"x" * 50_000 + GET_B)
-        while piece := body.read(1000):
-            pieces.append(piece)
-        assert {len(piece) <= 1000 for piece in pieces} == {True}
-        assert b"".join(pieces) == b"x" * 100_000
+        assert b"".join(pieces) + body_of(connection) == b"x" * 100_000
         assert target(connection) == b"/b"
-
-
-def test_a_chunked_body_has_no_length() -> None:
-    with http_connected(closing=True) as (connection, _client):
-        request = connection.feed(post(b"Transfer-Encoding: chunked") + b"0\r\n\r\n")
-        assert request is not None
-        assert RequestBody(connection, request, 5.0).length is None
 
 
 def test_a_body_that_breaks_off_is_cut_short() -> None:
@@ -154,35 +152,27 @@ def test_a_body_that_breaks_off_is_cut_short() -> None:
         client.sendall(post(b"Content-Length: 5") + b"hel")
         client.shutdown(socket.SHUT_WR)
         next_request(connection)
-        assert connection.read_body(5.0) == b"hel"
+        assert body_part(connection) == b"hel"
         with pytest.raises(BodyCutShort, match="ended"):
-            connection.read_body(5.0)
+            body_part(connection)
 
 
-def test_a_body_that_does_not_come_is_cut_short() -> None:
+def test_a_body_that_does_not_come_is_waited_for_by_nobody_here() -> None:
     with http_connected(closing=True) as (connection, client):
         client.sendall(post(b"Content-Length: 5") + b"hel")
         next_request(connection)
-        assert connection.read_body(5.0) == b"hel"
-        with pytest.raises(BodyCutShort, match="nothing"):
-            connection.read_body(0.05)
+        assert body_part(connection) == b"hel"
+        assert [connection.body_part(), connection.body_part()] == [None, None]
 
 
-def test_who_expects_it_is_told_to_go_on_once_and_when_the_body_is_wanted() -> None:
+def test_who_expects_it_has_not_been_told_to_go_on() -> None:
     with http_connected(closing=True) as (connection, client):
-        client.sendall(post(b"Content-Length: 5", b"Expect: 100-continue"))
-        next_request(connection)
-        client.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            client.recv(100)
-        client.settimeout(5)
-        with pytest.raises(BodyCutShort):
-            connection.read_body(0.01)
-        client.sendall(b"hello")
-        assert connection.read_body(5.0) == b"hello"
-        assert connection.read_body(5.0) == b""
-        sockets.end_sending(connection.fd)
-        assert at_end(client) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        for lines, due in (((b"Expect: 100-continue",), True), ((), False)):
+            client.sendall(post(b"Content-Length: 5", *lines))
+            next_request(connection)
+            assert connection.continue_due is due
+            client.sendall(b"hello")
+            assert body_of(connection) == b"hello"
 
 
 # -- bodies that nobody wants -----------------------------------------------------------------------------------------
@@ -200,7 +190,7 @@ def test_a_body_that_is_there_is_skipped(line: bytes, sent: bytes) -> None:
         client.sendall(post(line))
         next_request(connection)
         client.sendall(sent + GET_B)
-        assert connection.skip_body()
+        assert finish(connection.skip_body(), connection.fd)
         assert target(connection) == b"/b"
 
 
@@ -218,7 +208,30 @@ def test_a_body_that_is_not_there_or_too_long_ends_the_connection(lines: tuple[b
     with http_connected(closing=True) as (connection, client):
         client.sendall(post(*lines) + sent)
         next_request(connection)
-        assert not connection.skip_body()
+        assert not finish(connection.skip_body(), connection.fd)
+
+
+def test_an_unwanted_body_that_trickles_is_waited_for_without_a_worker_and_not_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http1_connection, "UNREAD_SECONDS", 0.2)
+    with http_connected(closing=True) as (connection, client):
+        client.sendall(post(b"Content-Length: 1000000"))
+        next_request(connection)
+        steps = connection.skip_body()
+        began = monotonic()
+        for wait in steps:
+            assert wait == AnyOf(is_readable=True, limit_s=0.2)
+            client.sendall(b"x")
+        assert monotonic() - began >= 0.2
+
+
+def test_an_unwanted_body_whose_client_ends_it() -> None:
+    with http_connected(closing=True) as (connection, client):
+        client.sendall(post(b"Content-Length: 5") + b"hel")
+        next_request(connection)
+        client.shutdown(socket.SHUT_WR)
+        assert not finish(connection.skip_body(), connection.fd)
 
 
 def test_chunks_that_are_none_are_refused_also_when_nobody_wants_them() -> None:
@@ -226,7 +239,7 @@ def test_chunks_that_are_none_are_refused_also_when_nobody_wants_them() -> None:
         client.sendall(post(b"Transfer-Encoding: chunked") + b"0x5\r\nhello")
         next_request(connection)
         with pytest.raises(HttpError, match="400"):
-            connection.skip_body()
+            finish(connection.skip_body(), connection.fd)
 
 
 def test_what_a_log_line_names_it_by() -> None:
@@ -243,9 +256,11 @@ class Body:
     """The rest of an answer."""
 
     key = b"/body"
+    is_closed = False
 
-    def resume(self, ticket: Ticket | None = None) -> Event | None:
-        return None
+    def close(self) -> None:
+        """As PausedAnswer.close()."""
+        self.is_closed = True
 
 
 def test_what_it_waits_with_is_kept_and_a_ticket_is_taken_once() -> None:
@@ -260,6 +275,7 @@ def test_what_it_waits_with_is_kept_and_a_ticket_is_taken_once() -> None:
         assert connection.hold(request) == WaitsFor(connection, Event.WRITABLE)
         assert connection.held is request
         connection.close()
+        assert body.is_closed
 
 
 def test_its_server_runs_it() -> None:
