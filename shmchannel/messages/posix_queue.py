@@ -21,6 +21,7 @@ import posix_ipc
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, CommandError, LimitReached, NameMissing, NameTaken, PeerGone, os_errors
 from shmchannel.process.guard import GuardWatch, ProcessGuard, read_holder
+from shmchannel.process.identity import user_text
 from shmchannel.process.naming import (
     SHM_DIRECTORY,
     checked_queue_name,
@@ -83,7 +84,7 @@ def _make_queue(name: str) -> posix_ipc.MessageQueue:
         limit = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[0]
         held = ", ".join(_queues_of_this_user(but=name)) or "no queue that can be seen from here"
         raise LimitReached(
-            f"create message queue {name}: RLIMIT_MSGQUEUE, {limit} bytes for all queues of uid {os.geteuid()},"
+            f"create message queue {name}: RLIMIT_MSGQUEUE, {limit} bytes for all queues of {user_text(os.geteuid())},"
             f" is used up; held by {held}",
             error.errno,
             hint="stop one of those, remove what the dead left by scripts/clean-shm, or raise ulimit -q (systemd:"
@@ -267,7 +268,7 @@ class CommandSender:
 
         Raises:
             NameMissing: no living process is ready on this name.
-            AccessDenied: it is another user's.
+            AccessDenied: it is another user's, who is named in the text.
         """
         self.name = name
         absent = NameMissing(f"no process serves queue {name}", errno.ENOENT, says_why=True)
@@ -278,6 +279,7 @@ class CommandSender:
         try:
             if not self._watch.ready():
                 raise absent
+            self._watch.check_user()
             with os_errors(f"open message queue {name}"):
                 self._queue = posix_ipc.MessageQueue(name, read=False)
         except BaseException:

@@ -19,7 +19,7 @@ from typing import Self
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import AccessDenied, NameTaken, ResourceError, os_errors
-from shmchannel.process.identity import own_identity
+from shmchannel.process.identity import own_identity, user_text
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock on 64-bit Linux: type, whence, start, length, pid
 _OWNED, _READY = 0, 1
@@ -61,6 +61,26 @@ def _is_file(path: str, fd: int) -> bool:
     return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
 
 
+def _open(path: str, flags: int) -> int:
+    with os_errors(f"open guard {path}"):
+        try:
+            return os.open(path, flags, 0o600)
+        except PermissionError:
+            uid = os.stat(path, follow_symlinks=False).st_uid
+            if uid == os.geteuid():
+                raise
+            raise _denied(path, uid) from None
+
+
+def _denied(path: str, uid: int) -> AccessDenied:
+    return AccessDenied(
+        f"guard {path} belongs to {user_text(uid)}, and this process to {user_text(os.geteuid())}",
+        errno.EACCES,
+        hint="run both daemons as one user, or choose another queue name (-q)",
+        says_why=True,
+    )
+
+
 def read_holder(path: str) -> int | None:
     """The pid written in the guard file; None if there is none. It may be dead: see GuardWatch.alive()."""
     try:
@@ -97,7 +117,7 @@ class ProcessGuard:
         Raises:
             NameTaken: a living process holds it (the text names its pid).
             NameMissing: there is none, and it is not to be created.
-            AccessDenied: the file belongs to another user.
+            AccessDenied: the file belongs to another user, who is named in the text.
         """
         patience = Deadline.after(SWEEP_SECONDS if signed else 0)
         while True:
@@ -113,8 +133,7 @@ class ProcessGuard:
 
     @classmethod
     def _try_acquire(cls, path: str, *, signed: bool, create: bool) -> Self | None:
-        with os_errors(f"open guard {path}"):
-            fd = os.open(path, _OPEN_FLAGS | (os.O_CREAT if create else 0), 0o600)
+        fd = _open(path, _OPEN_FLAGS | (os.O_CREAT if create else 0))
         try:
             if cls._lock_linked(path, fd):
                 if signed:
@@ -138,7 +157,7 @@ class ProcessGuard:
     @staticmethod
     def _lock_linked(path: str, fd: int) -> bool:
         if os.fstat(fd).st_uid != os.geteuid():
-            raise AccessDenied(f"guard {path} belongs to uid {os.fstat(fd).st_uid}", errno.EACCES)
+            raise _denied(path, os.fstat(fd).st_uid)
         if not _try_lock(fd, _OWNED):
             raise NameTaken(
                 f"{path} is held by process {read_holder(path) or 'unknown'}",
@@ -189,11 +208,16 @@ class GuardWatch:
 
         Raises:
             NameMissing: there is none: no owner ever started, or it stopped cleanly.
-            AccessDenied: it belongs to another user.
+            AccessDenied: it belongs to another user, who is named in the text.
         """
         self.path = path
-        with os_errors(f"open guard {path}"):
-            self._fd = os.open(path, _OPEN_FLAGS)
+        self._fd = _open(path, _OPEN_FLAGS)
+
+    def check_user(self) -> None:
+        """Raise AccessDenied if the owner is another user, although this process may open the file, as root may."""
+        uid = os.fstat(self._fd).st_uid
+        if uid != os.geteuid():
+            raise _denied(self.path, uid)
 
     def alive(self) -> bool:
         """Whether the owner holds the guard, ready or not; one fcntl call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from typing import NamedTuple
 from uuid import UUID
 
@@ -30,3 +31,11 @@ def own_identity() -> ProcessIdentity:
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         boot_id = UUID(file.read().strip())
     return ProcessIdentity(os.getpid(), start_time_in(stat), boot_id.int)
+
+
+def user_text(uid: int) -> str:
+    """A user for messages: `alice (uid 1000)`, or `uid 1000` for one without a name."""
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"

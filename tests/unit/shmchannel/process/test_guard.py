@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,22 @@ def test_another_users_file(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AccessDenied, match="uid"):
         ProcessGuard.acquire(path)
     assert os.path.exists(path)
+
+
+def test_the_watch_of_another_users_guard(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may open it, others may not; both are told whose it is."""
+    guard = ProcessGuard.acquire(path)
+    uid = os.stat(path).st_uid
+    with closing(GuardWatch(path)) as watch:
+        watch.check_user()
+        monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+        with pytest.raises(AccessDenied, match=f"belongs to .*uid {uid}.*, and this process to uid {uid + 1}"):
+            watch.check_user()
+    monkeypatch.setattr(os, "open", failing(PermissionError(errno.EACCES, "denied")))
+    with pytest.raises(AccessDenied, match=f"belongs to .*uid {uid}"):
+        GuardWatch(path)
+    monkeypatch.undo()
+    guard.close()
 
 
 def test_link_is_not_followed(path: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Identity: a pid that comes back is not the same process."""
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shmchannel.process.identity import own_identity, start_time_in
+from shmchannel.process.identity import own_identity, start_time_in, user_text
 
 
 def test_own_identity() -> None:
@@ -34,3 +35,13 @@ def test_child_differs() -> None:
 def test_command_name_with_spaces_and_parentheses() -> None:
     fields = " ".join(["S", *map(str, range(4, 30))])
     assert start_time_in(f"77 (a) b) S (c 3 4 5) {fields}\n".encode()) == 22
+
+
+def test_users_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert user_text(0) == f"{pwd.getpwuid(0).pw_name} (uid 0)"
+
+    def unknown(uid: int) -> pwd.struct_passwd:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert user_text(4711) == "uid 4711"
