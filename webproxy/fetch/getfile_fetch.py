@@ -51,6 +51,11 @@ class GetfilePlan(Plan):
             continuation=continuation(response.status, response.fields, response.length, answered.response_time),
         )
 
+    @property
+    def draft_may_wait(self) -> bool:
+        """As Plan.draft_may_wait: place() asks for the index of a key that has variants."""
+        return self._variants.expects(self.object_key)
+
     def combine(self, draft: Draft, answered: Answered) -> Draft:
         """As Plan.combine(): the fields stay those of the first response."""
         return replace(draft, place=None) if forbids_storing(answered.response, self.means.options) else draft

@@ -207,6 +207,8 @@ class Fetch:
     def _may_wait(self, action: Action) -> bool:
         if action is Action.FINISH:
             return self._fill is not NO_FILL
+        if action is Action.DRAFT:
+            return self.plan.draft_may_wait
         if action is Action.TELL:
             return self.plan.keep_may_wait(self._draft)
         return action in _WAITS_FOR_CACHE

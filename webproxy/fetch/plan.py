@@ -118,6 +118,11 @@ class Plan:
         """The draft for a complete response."""
         raise NotImplementedError
 
+    @property
+    def draft_may_wait(self) -> bool:
+        """Whether draft() may have to wait for the cache."""
+        return False
+
     def completed(self, answered: Answered) -> Draft:
         """The draft for the partial response and its rest together."""
         raise NotImplementedError
