@@ -7,6 +7,7 @@ writes into memory that nobody reads.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -20,8 +21,29 @@ from shmchannel.streams.chunk_writer import ChunkWriter, ReadInto
 from shmchannel.streams.layout import LAST, OK
 from shmchannel.streams.pool import WIDEN_CHUNKS, Lease
 from shmchannel.streams.transfer import COMPLETE, STREAMING, TransferState
+from shmchannel.sync.semaphore import PeerLiveness
 
 log = logging.getLogger(__name__)
+
+
+class _WantedPeer:
+    """As PeerLiveness: a cache that its user may cease to wait for."""
+
+    __slots__ = ("_is_wanted", "_peer")
+
+    def __init__(self, peer: PeerLiveness, is_wanted: Callable[[], bool]) -> None:
+        self._peer = peer
+        self._is_wanted = is_wanted
+
+    def alive(self) -> bool:
+        """As PeerLiveness.alive(); raises ChannelTimeout, out of the wait, if it is no longer wanted."""
+        if not self._is_wanted():
+            raise ChannelTimeout(f"{self.describe()} is no longer waited for")
+        return self._peer.alive()
+
+    def describe(self) -> str:
+        """As PeerLiveness.describe()."""
+        return self._peer.describe()
 
 
 class _Leased:
@@ -69,6 +91,13 @@ class IncomingTransfer(ChunkReader, _Leased):
         self.lease = lease
         self.sender = sender
         self._clean = False
+
+    def wait_only_while(self, is_wanted: Callable[[], bool]) -> None:
+        """From now on a wait for the cache ends in ChannelTimeout at most 250 ms after `is_wanted` has become false.
+
+        It is called between the slices of a wait only: a cache that answers within one is not affected. Never blocks.
+        """
+        self._peer = _WantedPeer(self._peer, is_wanted)
 
     @property
     def found(self) -> bool:
@@ -185,6 +214,10 @@ class OutgoingTransfer(ChunkWriter, _Leased):
         self._size_bytes = size_bytes
         self._blocked_at = -1
         self._patience = self._look_at = Deadline(0)
+
+    def wait_only_while(self, is_wanted: Callable[[], bool]) -> None:
+        """As IncomingTransfer.wait_only_while()."""
+        self._peer = _WantedPeer(self._peer, is_wanted)
 
     @property
     def refused(self) -> bool:

@@ -121,7 +121,7 @@ def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyB
         config.queue_name, pool, between_bytes_timeout_s=config.between_bytes_timeout_s, on_step=on_step
     )
     resources.callback(client.close)
-    return CacheClient(client, patient=not _has_origin(config))
+    return CacheClient(client, patient=not _has_origin(config), silence_s=config.cache_first_byte_timeout_s)
 
 
 def _has_origin(config: ProxyConfig) -> bool:

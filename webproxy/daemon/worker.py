@@ -84,11 +84,16 @@ class ProxyService:
             "listening",
             extra={"host": host, "port": port, "threads": self.config.worker_threads, "swept": self.swept} | pool,
         )
+        self.store.look()
 
     def housekeep(self) -> None:
-        """Drop what has expired: cached replies, open files, requests that waited too long for a ticket."""
+        """Drop what has expired: cached replies, open files, requests that waited too long for a ticket.
+
+        And look for the cache, so that the log tells of its coming and going also while nobody asks for anything.
+        """
         self.http.fast_path.expire()
         self.store.expire()
+        self.store.look()
         cache = self.cache
         if cache is not None and cache.pool.admission is not None:
             cache.pool.admission.expire(self.config.cache_timeout_s)

@@ -2,6 +2,11 @@
 
 Callers need not check whether there is a cache: without one nothing is found and nothing is stored, which they handle
 like a miss and like an object that was refused. Every failure of the cache becomes CacheUnavailable.
+
+A cache that is dead is known by its guard, and costs no wait. One that hangs is known by its silence: two commands in a
+row that were not answered in time, and it counts as absent, as a dead one does. After a second one command asks whether
+it still hangs (Health), and waits for that; the others go to the origin at once. Who has no origin to ask waits for a
+cache that hangs, or is absent, until the deadline.
 """
 
 from __future__ import annotations
@@ -10,10 +15,22 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
+from time import monotonic
 from typing import NamedTuple, TypeAlias
 
 from shmchannel.deadline import Deadline
-from shmchannel.errors import NameMissing, PeerError, PeerGone, ShmChannelError, VersionMismatch
+from shmchannel.errors import (
+    AccessDenied,
+    ChannelTimeout,
+    LayoutMismatch,
+    NameMissing,
+    PeerError,
+    PeerGone,
+    PeerProtocolError,
+    ShmChannelError,
+    VersionMismatch,
+)
 from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.commands import FACTS_ONLY
 from shmchannel.objects.hot_table_files import FileName, HotTableFile
@@ -23,10 +40,16 @@ from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
 from shmchannel.streams.admission import Ticket
 from shmchannel.streams.transfer import TransferState
 from webproxy.errors import CacheUnavailable
+from webproxy.origin.health import Admitted, Failing, Failure, Health, HealthSettings, State
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.05
+SILENCE_SECONDS = 2.0
+"""How long a cache that answers may take to begin, unless the settings say otherwise."""
+FAILURES_TO_OPEN = 2
+PAUSE_SECONDS = 1.0
+"""How long a cache that hangs counts as absent before it is asked again."""
 
 
 class Missing(NamedTuple):
@@ -39,6 +62,9 @@ class Missing(NamedTuple):
 
 
 _NOTHING = Missing(nothing_below=True)
+_HANGS = "the cache does not answer"
+_OF_A_HOST = b"http://"
+"""Keys that begin so are URLs, of a host that can be asked instead, also when it is no configured origin."""
 
 
 class StoredFacts(NamedTuple):
@@ -50,21 +76,43 @@ class StoredFacts(NamedTuple):
     invalidated: bool
 
 
+class _Standing(Enum):
+    """What is known of the cache's process."""
+
+    PRESENT = auto()
+    ABSENT = auto()
+    OF_ANOTHER_VERSION = auto()
+    OF_ANOTHER_USER = auto()
+
+
 class CacheClient:
     """Sends commands to the cache, waits for an absent one if told to, and logs once when it comes and goes."""
 
     keeps = True
     """Whether anything can be stored at all."""
 
-    def __init__(self, client: ChannelClient, *, patient: bool) -> None:
-        """`patient`: there is no origin as an alternative, so an absent cache is waited for up to the deadline."""
+    def __init__(self, client: ChannelClient, *, patient: bool, silence_s: float = SILENCE_SECONDS) -> None:
+        """`patient`: no origin is configured as an alternative, so an absent cache is waited for up to the deadline.
+
+        `silence_s` is the longest time in which a cache that answers does so.
+        """
         self._client = client
         self.pool = client.pool
         self.chunk_bytes = client.pool.segment_bytes
         """The size of a segment, which is slightly more than a chunk."""
         self._patient = patient
-        self._present: bool | None = None
-        """None until the first command."""
+        self._standing: _Standing | None = None
+        """None until the first look."""
+        self._health = Health(
+            HealthSettings(
+                failures_to_open=FAILURES_TO_OPEN,
+                silence_s=silence_s,
+                pause_s=PAUSE_SECONDS,
+                pause_max_s=PAUSE_SECONDS,
+            )
+        )
+        self._has_been_silent = False
+        """Since the last answer: an answer is nothing new without this, and takes no lock."""
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self.unavailable_total = 0
@@ -77,13 +125,19 @@ class CacheClient:
         """A file held before, if it is still open."""
         self.watch: Callable[[bytes, HotTableEntry], EntryVersion | None] = client.watch
         """Tells whether an object found by peek() is still in the hot table."""
-        self.should_enqueue: Callable[[bytes], bool] = client.should_enqueue
+
+    def should_enqueue(self, key: bytes) -> bool:
         """Whether the key's object must wait for a ticket for long transfers."""
+        return self._client.should_enqueue(key) and self.answers()
+
+    def answers(self) -> bool:
+        """Whether nothing is known against a cache that lives; False for one that hangs. Never blocks."""
+        return self._health.state is State.CLOSED
 
     @property
     def connected(self) -> bool:
-        """Whether a living cache is available."""
-        return self._client.connected
+        """Whether a living cache is available, which does not hang as far as is known."""
+        return self.answers() and self._client.connected
 
     @property
     def object_bytes_max(self) -> int | None:
@@ -111,6 +165,12 @@ class CacheClient:
         A negative offset counts back from the end. The transfer must be used as a context manager. A `ticket` ends with
         it, or if there is none.
         """
+        is_awaited = self._patient and not key.startswith(_OF_A_HOST)
+        admission = self._admit()
+        if isinstance(admission, Failing) and not is_awaited:
+            if ticket is not None:
+                ticket.leave()
+            raise self._unavailable(_HANGS)
         while True:
             try:
                 transfer = self._client.get(
@@ -122,21 +182,16 @@ class CacheClient:
                     metadata_wanted=metadata_wanted,
                     ticket=ticket,
                 )
-            except (NameMissing, PeerGone) as error:
-                self._note(present=False, reason=error)
-                if not self._worth_waiting(deadline):
-                    raise self._unavailable(error) from error
-            except VersionMismatch as error:
-                self._note(present=False, reason=error)
-                raise self._unavailable(error) from error
             except ShmChannelError as error:
-                if isinstance(error, PeerError):
-                    log.warning("invalid answer from the cache", extra={"reason": str(error)})
-                raise self._unavailable(error) from error
-            else:
-                if not self._present:
-                    self._note(present=True)
-                return transfer if transfer.found else _missing(transfer)
+                self._note_failure(error)
+                if isinstance(error, NameMissing | PeerGone) and self._worth_waiting(deadline, is_awaited=is_awaited):
+                    continue
+                self._judge(error, admission)
+                raise self._unavailable(str(error)) from error
+            if self._standing is not _Standing.PRESENT:
+                self._note(_Standing.PRESENT)
+            self._note_answer()
+            return transfer if transfer.found else _missing(transfer)
 
     def facts(self, key: bytes, deadline: Deadline) -> StoredFacts | Missing:
         """An object's facts, without its body."""
@@ -152,15 +207,26 @@ class CacheClient:
     def put(
         self, key: bytes, size_bytes: int, metadata: bytes, deadline: Deadline, *, segments_max: int = 1, wait: bool
     ) -> OutgoingTransfer | None:
-        """Offer an object; must be used as a context manager. None without `wait` if no segment is free."""
-        with _as_unavailable():
+        """Offer an object; must be used as a context manager. None without `wait` if no segment is free.
+
+        The transfer ends when the cache turns out to hang. An offer is never the command that asks whether it does.
+        """
+        if not self.answers():
+            raise CacheUnavailable(_HANGS)
+        with self._asking():
             lease = self.pool.lease(deadline, segments_max) if wait else self.pool.try_lease(segments_max)
-            return None if lease is None else self._client.put(key, size_bytes, metadata, lease, deadline)
+            if lease is None:
+                return None
+            transfer = self._client.put(key, size_bytes, metadata, lease, deadline)
+        transfer.wait_only_while(self.answers)
+        return transfer
 
     def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
         """Replace the metadata of an object and keep its body; False if that version is gone."""
-        with _as_unavailable():
-            return self._client.update(key, version, metadata, deadline)
+        with self._asking():
+            is_updated = self._client.update(key, version, metadata, deadline)
+        self._note_answer()
+        return is_updated
 
     def purge(
         self, key: bytes, deadline: Deadline, *, prefix: bool = False, below: bool = False, invalidate: bool = False
@@ -169,54 +235,117 @@ class CacheClient:
 
         With `prefix` every object whose key begins with `key`, with `below` the object and everything below its key.
         """
-        with _as_unavailable():
-            return self._client.purge(key, deadline, prefix=prefix, below=below, invalidate=invalidate)
+        with self._asking():
+            count = self._client.purge(key, deadline, prefix=prefix, below=below, invalidate=invalidate)
+        self._note_answer()
+        return count
 
     def expire(self) -> None:
         """Close files that were not used again."""
         self._client.files.expire()
 
-    def _worth_waiting(self, deadline: Deadline) -> bool:
+    def look(self) -> None:
+        """See whether there is a cache, and log what has changed; never waits."""
+        try:
+            self._client.connect()
+        except ShmChannelError as error:
+            self._note_failure(error)
+        else:
+            self._note(_Standing.PRESENT)
+
+    def _worth_waiting(self, deadline: Deadline, *, is_awaited: bool) -> bool:
         """A cache that ended may have a successor already; an absent one is waited for if there is no alternative."""
         if deadline.expired or self._stopping.is_set():
             return False
         if self._client.connected:
             return True
-        if self._patient:
+        if is_awaited:
             self._stopping.wait(deadline.slice(LOOK_SECONDS))
-        return self._patient
+        return is_awaited
 
-    def _unavailable(self, error: ShmChannelError) -> CacheUnavailable:
+    # -- whether it answers --------------------------------------------------------------------------------------
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        admission = self._admit()
+        if isinstance(admission, Failing):
+            raise CacheUnavailable(_HANGS)
+        try:
+            yield
+        except ShmChannelError as error:
+            self._note_failure(error)
+            self._judge(error, admission)
+            raise CacheUnavailable(str(error)) from error
+
+    def _admit(self) -> Admitted | Failing:
+        with self._lock:
+            return self._health.admit(monotonic())
+
+    def _unavailable(self, reason: str) -> CacheUnavailable:
         with self._lock:
             self.unavailable_total += 1
-        return CacheUnavailable(str(error))
+        return CacheUnavailable(reason)
 
-    def _note(self, *, present: bool, reason: Exception | None = None) -> None:
-        with self._lock:
-            before, self._present = self._present, present
-        if before is present:
+    def _judge(self, error: ShmChannelError, admission: Admitted | Failing) -> None:
+        """A command was not answered, or not well."""
+        if isinstance(error, PeerError) and not isinstance(error, PeerGone):
+            self._note_answer()  # an answer of a kind
             return
-        facts = {"queue": self._client.queue_name} | ({} if present else {"reason": str(reason)})
-        if isinstance(reason, VersionMismatch):
+        if isinstance(admission, Failing):
+            return
+        now = monotonic()
+        with self._lock:
+            if isinstance(error, ChannelTimeout):
+                self._has_been_silent = True
+                change = self._health.failed(admission, Failure.SILENCE, now)
+            else:  # its end is told by its guard, and whatever else is wrong is on this side
+                self._health.abandoned(admission, now)
+                return
+        if change is not None and change.before is State.CLOSED:
+            facts = {"queue": self._client.queue_name, "reason": str(error), "unanswered": change.failures}
+            log.warning("cache does not answer", extra=facts)
+
+    def _note_answer(self) -> None:
+        if not self._has_been_silent:
+            return
+        with self._lock:
+            self._has_been_silent = False
+            change = self._health.succeeded(monotonic())
+        if change is not None:
+            facts = {"queue": self._client.queue_name, "silent_s": round(change.open_s, 1), "not_asked": change.refused}
+            log.info("cache answers again", extra=facts)
+
+    # -- whether it is there -------------------------------------------------------------------------------------
+    def _note_failure(self, error: ShmChannelError) -> None:
+        if isinstance(error, NameMissing | PeerGone):
+            self._note(_Standing.ABSENT, error)
+        elif isinstance(error, VersionMismatch):
+            self._note(_Standing.OF_ANOTHER_VERSION, error)
+        elif isinstance(error, AccessDenied):
+            self._note(_Standing.OF_ANOTHER_USER, error)
+        elif isinstance(error, LayoutMismatch | PeerProtocolError):
+            log.warning("invalid answer from the cache", extra={"reason": str(error)})
+
+    def _note(self, standing: _Standing, reason: ShmChannelError | None = None) -> None:
+        with self._lock:
+            before, self._standing = self._standing, standing
+        if before is standing:
+            return
+        facts = {"queue": self._client.queue_name} | ({} if reason is None else {"reason": str(reason)})
+        if standing is _Standing.OF_ANOTHER_VERSION:
             log.error("cache of another version", extra=facts)
-        elif before:
+        elif standing is _Standing.OF_ANOTHER_USER:
+            log.error("cache of another user", extra=facts)
+        elif standing is _Standing.PRESENT:
+            if before is not None:
+                log.info("cache found", extra=facts)
+        elif before is _Standing.PRESENT:
             log.warning("cache lost", extra=facts)
-        elif not present:
+        else:
             log.warning("cache not found", extra=facts)
-        elif before is not None:
-            log.info("cache found", extra=facts)
 
     def stop_waiting(self) -> None:
         """The daemon stops: no longer wait for an absent cache."""
         self._stopping.set()
-
-
-@contextmanager
-def _as_unavailable() -> Iterator[None]:
-    try:
-        yield
-    except ShmChannelError as error:
-        raise CacheUnavailable(str(error)) from error
 
 
 def _missing(transfer: IncomingTransfer) -> Missing:
@@ -248,6 +377,10 @@ class NoStore:
         """Nothing waits."""
         return False
 
+    def answers(self) -> bool:
+        """Nobody does."""
+        return False
+
     def get(self, *_: object, ticket: Ticket | None = None, **_options: object) -> Missing:
         """Nothing is there."""
         if ticket is not None:
@@ -271,6 +404,9 @@ class NoStore:
 
     def expire(self) -> None:
         """Nothing is held."""
+
+    def look(self) -> None:
+        """There is nothing to be seen."""
 
     def stop_waiting(self) -> None:
         """Nothing waits."""
