@@ -21,7 +21,7 @@ after it, except in its connection.
 
 **Why not otherwise.** All HTTP decisions are pure functions in caching/, which can be tested with plain values. The
 steps call each other instead of using a table: each has two or three successors, and the stack holds what must be
-undone on the way out.
+undone on the way out. Long because the way of a request is read in one place, from its head to what ends it.
 """
 
 from __future__ import annotations
