@@ -17,7 +17,6 @@ from webproxy.store.cache_client import NoStore, Store
 from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import StoredHit
 from webproxy.telemetry.step_times import LatencyBreakdown
-from webproxy.transport.client_stream import Shutdown
 
 LIMITS = ConnectionLimits(
     head_bytes=8192, request_s=WATCHDOG_S, keepalive_s=WATCHDOG_S, client=NO_LIMIT, connections=10, staying=0
@@ -85,6 +84,5 @@ def getfile_handler(
         cast("GetfileFetches", fetches or NoOrigin()),
         wire,
         NO_LIMIT,
-        Shutdown(),
         LatencyBreakdown(enabled=False),
     )

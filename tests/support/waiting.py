@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 WATCHDOG_S = 30.0
+WATCHDOG_MS = 30_000
 """Far above what anything here takes: it only ends a test that would hang."""
 
 _LOOK_AGAIN_S = 0.005

@@ -89,7 +89,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         config.wire,
         limits,
     )
-    acceptor = Acceptor(listener, run_queue, idle, protocols, config.worker_threads)
+    acceptor = Acceptor(listener, run_queue, idle, protocols, idle_workers)
     resources.callback(acceptor.close)
     return ProxyService(
         config=config,
@@ -168,7 +168,6 @@ def _handlers(
         GetfileFetches(table, origins, means, variants),
         config.wire,
         client,
-        shutdown,
         breakdown,
     )
     source = BodySource(store, policy.cache_wait_s, demand)

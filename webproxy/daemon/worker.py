@@ -56,13 +56,11 @@ class ProxyService:
         self._workers = WorkerPool("worker", self.config.worker_threads, self._step, idle=self.idle_workers)
 
     def _step(self, index: int) -> None:
-        idle, breakdown = self.idle_workers, self.breakdown
+        breakdown = self.breakdown
         began_ns = monotonic_ns() if breakdown.enabled else 0
-        idle[index] = True
         job = self.acceptor.take(index)
         if job is None:
             return
-        idle[index] = False
         if breakdown.enabled:
             breakdown.start(began_ns)
             breakdown.mark("accept")
@@ -107,7 +105,8 @@ class ProxyService:
 
     def is_busy(self) -> bool:
         """Return whether a request or a response is in progress."""
-        return bool(self.parking.waiting or not all(self.idle_workers))
+        # Looked at in the order in which a job goes round, which is in one of these places at any time.
+        return bool(not all(self.idle_workers) or self.parking.waiting or not all(self.idle_workers))
 
     def finish(self, drain: Drain) -> int:
         """Stop the threads; returns how many requests were cut off."""
@@ -117,8 +116,6 @@ class ProxyService:
         stuck = self._workers.join(deadline, interrupted=drain.interrupted)
         unfinished = stuck + self.parking.waiting
         self.table.stop(deadline.slice(1.0))
-        if stuck:
-            self.shutdown.stopping = True
         log.info("stopped", extra={"unfinished": unfinished, **self._counted()})
         return unfinished
 

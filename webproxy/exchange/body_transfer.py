@@ -2,23 +2,29 @@
 
 **States.** *Sending*, in begin_body() or resume(), with a transfer from the cache or an open file; *paused*, between
 two of these, when it is a descriptor and a few numbers and holds no segment, no worker of the cache and no thread; at
-its end. The rest of a last chunk is kept here while it is paused: the cache has finished with the object by then.
+its end. The rest of a last chunk is kept here while it is paused: the cache has finished with the object by then; so is
+the rest of a head. Several ranges are one body with several parts: at the end of one the head of the next is the rest.
 
-**Events** that pause it are what it waits for: WRITABLE (the client accepts nothing while others wait, or for long),
-TURN (its slice is over and others wait), TICKET (a long one, when tickets are short). It resumes with a new transfer
-from its offset, of the same version of the object; it also begins a new one where that gets more segments at once.
+**Events** that pause it are what it waits for: WRITABLE (the client accepts nothing while others wait, or for a
+moment), TURN (its slice is over and others wait), TICKET (a long one, when tickets are short). It resumes with a new
+transfer from its offset, of the same version of the object; it also begins a new one where that gets more segments at
+once.
 
 **Invariants.** `position` is exact whenever it pauses. Every transfer is ended cleanly, or by an exception that retires
 its segments. A ticket is left by whoever was given it, on every way out. Not one byte of another version is sent: a
-body whose object is gone ends short (BodyCutShort).
+body whose object is gone ends short (BodyCutShort). No send waits; a worker waits for a client for ROOM_MS, and only
+while no job waits for a worker, or a little longer while workers are idle.
 
 **Why not otherwise.** Keeping the transfer while the client is slow would let a few slow clients hold every segment.
-Looking at the clock and at who waits after each chunk costs more than small chunks do: it is done once in a batch.
+Parking as soon as a send is not accepted whole would send a client that reads quickly around through two other threads
+each time that it has emptied a third of its socket's buffer. Looking at the clock and at who waits after each chunk
+costs more than small chunks do: it is done once in a batch.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from time import monotonic_ns
 from typing import NamedTuple, Protocol
 
@@ -36,8 +42,13 @@ from webproxy.transport.job import Event
 SLICE_NS = 5_000_000
 """A response yields its worker after this time if others wait for it."""
 
+ROOM_MS, LOOK_MS = 2, 20
+"""A client that makes no room in its socket for ROOM_MS is slow, even if nobody waits for the worker. It is waited for
+longer only where a pause costs a new transfer, while other workers are idle, which is looked at each LOOK_MS.
+"""
+
 PATIENCE_NS = 1_000_000_000
-"""A client that reads nothing for this long is slow, even if nobody waits for the worker."""
+"""The limit of that."""
 
 TURN_BYTES, TURN_CHUNKS = 1 << 24, 64
 """A response gives up the segments or the ticket that others wait for after this many bytes and this many chunks:
@@ -49,10 +60,8 @@ BATCH_CHUNKS, BATCH_BYTES = 8, 1 << 21
 chunks or bytes were sent.
 """
 
-PIECE_BYTES_MIN, PIECE_BYTES, PIECE_BYTES_MAX = 1 << 18, 1 << 20, 1 << 22
-"""How much of a file is sent between two checks: PIECE_BYTES at first, then twice as much while the client accepts it
-at once, and the minimum if it does not.
-"""
+PIECE_BYTES = 1 << 22
+"""How much of a file is sent between two checks, if the client's socket takes it."""
 
 
 class Demand(Protocol):
@@ -60,6 +69,9 @@ class Demand(Protocol):
 
     def others_wait(self) -> bool:
         """Whether every worker is busy and another job waits for one; never blocks."""
+
+    def has_spare(self) -> bool:
+        """Whether workers are idle: the caller may wait with its own."""
 
 
 class BodySource(NamedTuple):
@@ -71,13 +83,21 @@ class BodySource(NamedTuple):
     demand: Demand
 
 
+class Part(NamedTuple):
+    """Bytes to send as they are, and then those of the object from `first` to `end`."""
+
+    head: bytes
+    first: int
+    end: int
+
+
 class BodyTransfer:
-    """`position` is the offset of the next byte to send."""
+    """`position` is the offset of the next byte to send, less what is left of the head before it."""
 
     __slots__ = (
+        "_parts",
         "_rest",
         "_source",
-        "_takes_turns",
         "end",
         "key",
         "position",
@@ -96,22 +116,20 @@ class BodyTransfer:
         first: int = 0,
         end: int | None = None,
         *,
-        takes_turns: bool = True,
+        head: bytes = b"",
+        parts: Iterable[Part] = (),
     ) -> None:
-        """The bytes from `first` on, up to `end`, of an object of `size_bytes`.
-
-        `takes_turns`: it waits for a ticket where others do; False for one that cannot pause.
-        """
+        """`head`, the bytes from `first` on, up to `end`, of an object of `size_bytes`, and `parts`."""
         self._source = source
         self.stream = stream
         self.key = key
         self.size_bytes = size_bytes
         self.version = version
-        self.position = first
+        self._rest = head
+        self.position = first - len(head)
         self.end = size_bytes if end is None else end
-        """The end of what the client is to receive."""
-        self._takes_turns = takes_turns
-        self._rest = b""
+        """The end of what the client is to receive of the object before the next part."""
+        self._parts = iter(parts)
 
     def resume(self, ticket: Ticket | None = None) -> Event | None:
         """Continue sending; returns None at the end, or what to wait for. The ticket is used and left.
@@ -121,7 +139,7 @@ class BodyTransfer:
             ClientGone: the connection is closed or broken.
         """
         event = None
-        while event is None and self.position < self.end:
+        while event is None and (self.position < self.end or self._begin_next_part()):
             try:
                 # The rest is sent first: a file available by now would give the same bytes.
                 event = self._send_rest() if self._rest else self._send_anew(ticket)
@@ -130,6 +148,13 @@ class BodyTransfer:
                     ticket.leave()
                     ticket = None
         return event
+
+    def _begin_next_part(self) -> bool:
+        part = next(self._parts, None)
+        if part is not None:
+            self._rest, first, self.end = part
+            self.position = first - len(self._rest)
+        return part is not None
 
     def _send_anew(self, ticket: Ticket | None) -> Event | None:
         try:
@@ -169,22 +194,22 @@ class BodyTransfer:
                     sent = self._send_patiently(transfer, sent)
                 self.position = transfer.position - transfer.length + sent
                 if sent < transfer.length:
-                    return self._pause(transfer, Event.WRITABLE, sent)
+                    return self.pause(transfer, Event.WRITABLE, sent)
                 if transfer.last:
                     _finish(transfer)
                     return None
                 if monotonic_ns() > slice_end_ns:
                     event = self._what_ends_its_turn(transfer, turn_over=self.position >= turn_ends_at)
                     if event is not None:
-                        return self._pause(transfer, event, sent)
+                        return self.pause(transfer, event, sent)
                     slice_end_ns = monotonic_ns() + SLICE_NS
                 left = self.end - self.position
                 if left >= long_bytes:
                     if transfer.could_widen(left):
                         self._rest = transfer.pause(sent)
                         return None
-                    if self._takes_turns and transfer.should_enqueue(left):
-                        return self._pause(transfer, Event.TICKET, sent)
+                    if transfer.should_enqueue(left):
+                        return self.pause(transfer, Event.TICKET, sent)
                 sent = transfer.drain(send_chunk, batch_chunks)
         except ClientGone:
             transfer.cancel_quietly()
@@ -202,33 +227,45 @@ class BodyTransfer:
 
     def _send_patiently(self, transfer: IncomingTransfer, sent: int) -> int:
         """Send the rest of a chunk, while nobody waits for what this response holds; returns what is sent of it."""
-        patience_ends_ns = monotonic_ns() + PATIENCE_NS
+        stream = self.stream
         while True:
-            taken = self.stream.send_memory(transfer.address + sent, transfer.length - sent, not transfer.last)
-            sent += taken
+            sent += stream.send_memory(transfer.address + sent, transfer.length - sent, not transfer.last)
             if sent == transfer.length:
                 return sent
-            # A stopping cache completes running transfers, and would not resume this one.
-            if (transfer.last or transfer.may_ask_again) and (
-                self._source.demand.others_wait() or transfer.others_wait
-            ):
-                return sent
-            now = monotonic_ns()
-            if taken:
-                patience_ends_ns = now + PATIENCE_NS
-            elif now > patience_ends_ns:
+            if not self._gets_room(transfer):
                 return sent
 
+    def _gets_room(self, transfer: IncomingTransfer) -> bool:
+        """Whether the client makes room while it may be waited for.
+
+        A cache that stops completes running transfers, and would not resume this one.
+        """
+        demand, wait_ms, ends_ns = self._source.demand, ROOM_MS, monotonic_ns() + PATIENCE_NS
+        while True:
+            if transfer.last or transfer.may_ask_again:
+                if demand.others_wait() or transfer.others_wait:
+                    return False
+                if wait_ms > ROOM_MS and not demand.has_spare():
+                    return False
+            if self.stream.has_room_within(wait_ms):
+                return True
+            if monotonic_ns() > ends_ns:
+                return False
+            wait_ms = LOOK_MS
+
     def _send_rest(self) -> Event | None:
-        """The copied rest of the last chunk, if its client did not accept all of it."""
-        taken = self.stream.send_some(self._rest)
+        """What is left of a head, or the copied rest of the last chunk."""
+        taken = self.stream.send_some(self._rest, more=self.position + len(self._rest) < self.end)
         self._rest = self._rest[taken:]
         self.position += taken
         return Event.WRITABLE if self._rest else None
 
-    def _pause(self, transfer: IncomingTransfer, event: Event, sent: int) -> Event:
-        """End the transfer. A cache that had handed all of it over keeps nothing for a resume: the rest stays here."""
-        self._rest = transfer.pause(sent)
+    def pause(self, transfer: IncomingTransfer, event: Event, sent: int) -> Event:
+        """End the transfer, of whose chunk `sent` bytes were sent; returns the event.
+
+        A cache that had handed all of it over keeps nothing for a resume: the rest stays here.
+        """
+        self._rest += transfer.pause(sent)
         return event
 
 
@@ -240,10 +277,9 @@ def begin_body(
     source: BodySource,
     first: int = 0,
     end: int | None = None,
-    *,
-    takes_turns: bool = True,
+    parts: Sequence[Part] = (),
 ) -> tuple[BodyTransfer, Event] | None:
-    """Send a header and a transfer that begins at `first`; returns the rest of it and what that waits for, if any.
+    """Send a header, a transfer that begins at `first`, and `parts`; returns the rest and what that waits for, if any.
 
     Raises:
         BodyCutShort, ClientGone: as BodyTransfer.resume().
@@ -254,12 +290,15 @@ def begin_body(
         except ClientGone:
             transfer.cancel_quietly()
             raise
-        if sent == transfer.length and transfer.last:
+        if sent == len(header) + transfer.length and transfer.last and not parts:
             _finish(transfer)
             return None
         size_bytes, version = transfer.facts[:2]
-        body = BodyTransfer(stream, key, size_bytes, version, source, first, end, takes_turns=takes_turns)
-        event = body.send(transfer, sent)
+        body = BodyTransfer(stream, key, size_bytes, version, source, first, end, head=header[sent:], parts=parts)
+        if sent >= len(header):
+            event: Event | None = body.send(transfer, sent - len(header))
+        else:
+            event = body.pause(transfer, Event.WRITABLE, 0)
     event = event or body.resume()
     return None if event is None else (body, event)
 
@@ -274,7 +313,7 @@ def _finish(transfer: IncomingTransfer) -> None:
 class FileResponse(BodyTransfer):
     """A body in a file that was found in the hot table; without the file it continues like any other."""
 
-    __slots__ = ("_name", "_piece_bytes")
+    __slots__ = ("_name",)
 
     def __init__(
         self,
@@ -284,42 +323,46 @@ class FileResponse(BodyTransfer):
         source: BodySource,
         first: int,
         end: int,
+        *,
+        head: bytes = b"",
+        parts: Iterable[Part] = (),
     ) -> None:
-        super().__init__(stream, key, file.size_bytes, file.name.version, source, first, end)
+        super().__init__(stream, key, file.size_bytes, file.name.version, source, first, end, head=head, parts=parts)
         self._name = file.name
-        self._piece_bytes = PIECE_BYTES
 
     def _send_anew(self, ticket: Ticket | None) -> Event | None:
         file = self._source.store.reopen_file(self._name)
         return super()._send_anew(ticket) if file is None else self.send_file(file)
 
+    def begin(self, file: HotTableFile) -> Event | None:
+        """Send from the file, if nothing is left of the head; otherwise as resume()."""
+        if self._rest:
+            file.keep_paused()
+            return Event.WRITABLE
+        return self.send_file(file) or self.resume()
+
     def send_file(self, file: HotTableFile) -> Event | None:
-        """Send from the file; otherwise as resume()."""
+        """Send from the file up to the end of the part; otherwise as resume()."""
         event = self._send_file(file.fd)
         if event is not None:
             file.keep_paused()
         return event
 
     def _send_file(self, fd: int) -> Event | None:
-        send_file = self.stream.send_file
-        now = monotonic_ns()
-        slice_end_ns, patience_ends_ns = now + SLICE_NS, now + PATIENCE_NS
+        stream, others_wait = self.stream, self._source.demand.others_wait
+        slice_end_ns = monotonic_ns() + SLICE_NS
         while True:
-            wanted = min(self.end - self.position, self._piece_bytes)
-            sent = send_file(fd, self.position, wanted)
+            wanted = min(self.end - self.position, PIECE_BYTES)
+            sent = stream.send_file(fd, self.position, wanted)
             self.position += sent
             if self.position >= self.end:
                 return None
-            before, now = now, monotonic_ns()
-            if sent:
-                patience_ends_ns = now + PATIENCE_NS
-            elif os.fstat(fd).st_size < self.end:  # somebody else's hand: the cache itself never changes it
-                raise BodyCutShort("the object's file was truncated")
-            elif now > patience_ends_ns:
-                return Event.WRITABLE
-            at_once = now - before <= SLICE_NS
-            self._piece_bytes = min(2 * self._piece_bytes, PIECE_BYTES_MAX) if at_once else PIECE_BYTES_MIN
-            if now > slice_end_ns:
-                if self._source.demand.others_wait():
-                    return Event.WRITABLE if sent < wanted else Event.TURN
-                slice_end_ns = now + SLICE_NS
+            if sent < wanted:
+                if not sent and os.fstat(fd).st_size < self.end:  # somebody else's hand: the cache never changes it
+                    raise BodyCutShort("the object's file was truncated")
+                if others_wait() or not stream.has_room_within(ROOM_MS):
+                    return Event.WRITABLE
+            elif monotonic_ns() > slice_end_ns:
+                if others_wait():
+                    return Event.TURN
+                slice_end_ns = monotonic_ns() + SLICE_NS

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from webproxy.exchange.response_heads import Connection, ResponseHeads
+from webproxy.exchange.spooled_body import send_data
 from webproxy.http.messages import RequestHead
 from webproxy.origin.routing import Target
 from webproxy.transport.http1_connection import HttpConnection
-from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome
+from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome, Steps
+
+Answering: TypeAlias = RequestOutcome | Steps[RequestOutcome]
+"""An answer that is complete or can be resumed, or one that has to wait."""
 
 NOWHERE = Target(b"", None, "", b"", b"")
 """The target of a request that has not been routed."""
@@ -34,16 +39,23 @@ class RequestContext:
         """The key for Cache-Status (RFC 9211 section 2.7), if it differs from the request's target."""
         return None if self.target.key == self.request.target else self.target.key
 
-    def answer(self, status: int, text: str, result: str, fields: bytes = b"") -> RequestOutcome:
+    def answer(self, status: int, text: str, result: str, fields: bytes = b"") -> Answering:
         """Send a complete response of the proxy's own; `fields` are further lines of its head.
 
         Raises:
             ClientGone: the connection is unusable.
         """
         with_body = self.request.method != b"HEAD"
-        self.connection.stream.send_all(
-            self.heads.local(status, self.said, self.now, text, fields, with_body=with_body)
-        )
+        return self.send(self.heads.local(status, self.said, self.now, text, fields, with_body=with_body), result)
+
+    def send(self, data: bytes, result: str) -> Answering:
+        """Send a complete response, nearly always at once: it fits a socket's buffer. Errors as answer()."""
+        sent = self.connection.stream.send_some(data)
+        return self.ended(result) if sent == len(data) else self._send_rest(data[sent:], result)
+
+    def _send_rest(self, data: bytes, result: str) -> Steps[RequestOutcome]:
+        yield Event.WRITABLE
+        yield from send_data(self.connection.stream, data)
         return self.ended(result)
 
     def ended(self, result: str) -> RequestOutcome:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from shmchannel.deadline import Deadline
 from webproxy.caching.partial import RangeKind, answer_range, lies_within
 from webproxy.caching.validators import Condition
 from webproxy.errors import CacheUnavailable
-from webproxy.exchange.body_transfer import BodySource, BodyTransfer, FileResponse, begin_body
-from webproxy.exchange.context import RequestContext
+from webproxy.exchange.body_transfer import BodySource, BodyTransfer, FileResponse, Part, begin_body
+from webproxy.exchange.context import Answering, RequestContext
 from webproxy.http.ranges import multipart_parts
 from webproxy.store.cache_client import Missing
 from webproxy.store.lookup import StoredHit
-from webproxy.transport.job import Event, RequestOutcome
+from webproxy.transport.client_stream import ClientStream
+from webproxy.transport.job import Event
 
 
 class ObjectGone(Exception):
@@ -35,39 +35,44 @@ class StoredDelivery:
         status: bytes | None,
         condition: Condition,
         result: str,
-    ) -> RequestOutcome:
+    ) -> Answering:
         """Answer with a stored response: 304, all of it, or the requested parts.
 
         Raises:
             ObjectGone: its body is gone; nothing has been sent to the client.
             ClientGone, BodyCutShort: the connection is unusable.
         """
-        stored, request, stream, said = found.stored, context.request, context.connection.stream, context.said
-        heads = context.heads
+        stored, request, heads, said = found.stored, context.request, context.heads, context.said
         if condition is Condition.NOT_MODIFIED:
-            stream.send_all(heads.not_modified(stored, age_s, said, status))
-            return context.ended(result)
+            return context.send(heads.not_modified(stored, age_s, said, status), result)
         answer = answer_range(request, stored, context.now)
         if stored.incomplete and not lies_within(answer, found.size_bytes):  # its validation has changed it
             raise ObjectGone
         if answer.kind is RangeKind.UNSATISFIABLE:
-            stream.send_all(heads.unsatisfiable(stored, age_s, said, status, context.now))
-            return context.ended(result)
+            return context.send(heads.unsatisfiable(stored, age_s, said, status, context.now), result)
         if request.method == b"HEAD":
-            stream.send_all(heads.hit(stored, age_s, said, status))
-            return context.ended(result)
-        ranges = answer.ranges or ((0, found.size_bytes),)
-        first, end = ranges[0]
+            return context.send(heads.hit(stored, age_s, said, status), result)
+        first, end = answer.ranges[0] if answer.ranges else (0, found.size_bytes)
+        further: list[Part] = []
         if not found.has(first, end):
             self._request_body(found, first, end)
         if answer.kind is RangeKind.SEVERAL:
-            self._send_parts(context, found, ranges, age_s, status)
-            return context.ended(result)
-        if answer.kind is RangeKind.ONE:
+            boundary = os.urandom(12).hex().encode()
+            content_type = stored.fields.get(b"content-type")
+            parts, tail, length = multipart_parts(answer.ranges, stored.body_bytes, content_type, boundary)
+            head = heads.parts(stored, age_s, said, status, boundary, length) + parts[0][0]
+            further = [*(Part(*part) for part in parts[1:]), Part(tail, 0, 0)]
+        elif answer.kind is RangeKind.ONE:
             head = heads.part(stored, age_s, said, status, first, end)
         else:
             head = heads.hit(stored, age_s, said, status)
-        rest = self._begin(context, found, head, first, end)
+        body = found.body
+        if body is not None:
+            first_part = Part(head, first, end)
+            return context.send(
+                b"".join(part.head + body[part.first : part.end] for part in (first_part, *further)), result
+            )
+        rest = self._begin(context.connection.stream, found, head, first, end, further)
         return context.ended(result) if rest is None else context.connection.pause(*rest, is_last=said.closes)
 
     def _request_body(self, found: StoredHit, first: int, end: int) -> None:
@@ -84,45 +89,14 @@ class StoredDelivery:
         found.transfer = transfer
 
     def _begin(
-        self, context: RequestContext, found: StoredHit, head: bytes, first: int, end: int, *, takes_turns: bool = True
+        self, stream: ClientStream, found: StoredHit, head: bytes, first: int, end: int, further: list[Part]
     ) -> tuple[BodyTransfer, Event] | None:
-        """Send a head and these bytes of the body; returns the rest of them and what that waits for, if any."""
-        stream, source, body = context.connection.stream, self._source, found.body
-        if body is not None:
-            stream.send_all(head + body[first:end])
-            return None
-        transfer, found.transfer = found.transfer, None
+        """Send a head, these bytes of the body and further parts; returns the rest and what that waits for, if any."""
+        source, (transfer, found.transfer) = self._source, (found.transfer, None)
         if transfer is not None:
-            return begin_body(stream, head, transfer, found.key, source, first, end, takes_turns=takes_turns)
-        stream.send_header(head)
-        if found.file is not None:
-            response = FileResponse(stream, found.key, found.file, source, first, end)
-            event = response.send_file(found.file)
-            return None if event is None else (response, event)
-        rest = BodyTransfer(  # another of several ranges
-            stream, found.key, found.size_bytes, found.version, source, first, end, takes_turns=takes_turns
-        )
-        event = rest.resume()
-        return None if event is None else (rest, event)
-
-    def _send_parts(
-        self,
-        context: RequestContext,
-        found: StoredHit,
-        ranges: Sequence[tuple[int, int]],
-        age_s: int,
-        status: bytes | None,
-    ) -> None:
-        """Between two parts nothing pauses: a client that reads slowly keeps this worker, down to the least rate."""
-        stored, stream = found.stored, context.connection.stream
-        boundary = os.urandom(12).hex().encode()
-        parts, tail, length = multipart_parts(ranges, stored.body_bytes, stored.fields.get(b"content-type"), boundary)
-        stream.send_header(context.heads.parts(stored, age_s, context.said, status, boundary, length))
-        for head, first, end in parts:
-            rest = self._begin(context, found, head, first, end, takes_turns=False)
-            event = None if rest is None else rest[1]
-            while rest is not None and event is not None:
-                if event is Event.WRITABLE:
-                    stream.wait_writable()
-                event = rest[0].resume()
-        stream.send_all(tail)
+            return begin_body(stream, head, transfer, found.key, source, first, end, further)
+        assert found.file is not None
+        sent = stream.send_some(head, more=True)
+        response = FileResponse(stream, found.key, found.file, source, first, end, head=head[sent:], parts=further)
+        event = response.begin(found.file)
+        return None if event is None else (response, event)

@@ -17,7 +17,7 @@ from shmchannel.objects.hot_table_reader import EntryVersion
 from webproxy.caching.freshness import current_age
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validators import CONDITIONS
-from webproxy.exchange.body_transfer import PIECE_BYTES, BodySource, FileResponse
+from webproxy.exchange.body_transfer import PIECE_BYTES, BodySource, BodyTransfer, FileResponse
 from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.urls import BadTarget, http_path
@@ -25,7 +25,7 @@ from webproxy.origin.routing import OriginTable
 from webproxy.store.lookup import stored_of_entry
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection
-from webproxy.transport.job import KEEP_ALIVE, Done, RequestOutcome
+from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
 
 KNOWN_MAX = 4096
 REPLY_BYTES_MAX = 8 << 20
@@ -107,22 +107,23 @@ class FastPath:
                 self._known.clear()
             self._known[data] = MemoizedRequest(request, reply)
 
-    def send(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
-        """Send a reply; the request is held if the client accepts nothing of it now.
+    def send(self, connection: HttpConnection, reply: CachedReply) -> RequestOutcome:
+        """Send a reply, or begin to: what the client does not accept now is paused.
 
         Raises:
             ClientGone, BodyCutShort: the connection is unusable.
         """
-        stream, file = connection.stream, reply.file
+        stream, data, file = connection.stream, reply.data, reply.file
+        sent = stream.send_some(data, more=file is not None)
         if file is None:
-            stream.send_all(reply.data)
-        elif not stream.begin_header(reply.data):
-            return connection.hold(request)
+            if sent != len(data):
+                rest = BodyTransfer(stream, reply.key, 0, 0, self._source, head=data[sent:])
+                return connection.pause(rest, Event.WRITABLE, is_last=reply.closes)
         else:
-            sent = stream.send_file(file.fd, 0, min(file.size_bytes, PIECE_BYTES))
-            if sent != file.size_bytes:  # hardly ever up to a piece: no body that can pause need be created
-                body = FileResponse(stream, reply.key, file, self._source, sent, file.size_bytes)
-                event = body.send_file(file)
+            body_sent = stream.send_file(file.fd, 0, min(file.size_bytes, PIECE_BYTES)) if sent == len(data) else 0
+            if body_sent != file.size_bytes:  # hardly ever up to a piece: no body that can pause need be created
+                body = FileResponse(stream, reply.key, file, self._source, body_sent, file.size_bytes, head=data[sent:])
+                event = body.begin(file)
                 if event is not None:
                     return connection.pause(body, event, is_last=reply.closes)
         return Done(connection) if reply.closes else KEEP_ALIVE

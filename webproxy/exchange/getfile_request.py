@@ -33,7 +33,7 @@ from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit, Shutdown
+from webproxy.transport.client_stream import ClientStream, RateLimit
 from webproxy.transport.job import Done, Event, Idles, Outcome, Steps, WaitsFor
 
 Answering: TypeAlias = Outcome | Steps[str]
@@ -87,7 +87,6 @@ class GetfileRequestHandler:
         fetches: GetfileFetches,
         wire: Wire,
         client_limit: RateLimit,
-        shutdown: Shutdown,
         breakdown: LatencyBreakdown,
     ) -> None:
         self._source = source
@@ -97,7 +96,6 @@ class GetfileRequestHandler:
         self._fetches = fetches
         self._wire = wire
         self._client_limit = client_limit
-        self._shutdown = shutdown
         self._breakdown = breakdown
         self.outcomes = Outcomes()
         self.failures = RequestFailures()
@@ -107,13 +105,12 @@ class GetfileRequestHandler:
         key = normalised_path(request.path)
         entry = self._peek(key)
         if entry is not None and entry.file is None:
-            self.outcomes.note(self._answer_from_hot_table(request.fd, entry.body))
-            return Done(request)
+            return self._answer_from_hot_table(request, entry.body)
         if not request.has_waited and self._store.should_enqueue(key):
             request.has_waited = True
             return WaitsFor(request, Event.TICKET)
         ticket = request.take_ticket()
-        request.stream = stream = ClientStream(request.fd, self._client_limit, self._shutdown)
+        request.stream = stream = ClientStream(request.fd, self._client_limit)
         try:
             answering = self._serve(request, stream, key, ticket)
         except _FAILURES as error:
@@ -173,25 +170,28 @@ class GetfileRequestHandler:
             if outcome is not None:
                 return outcome
         if not self._fetches.has_origin(key):
-            stream.send_all(refusal(Status.FILE_NOT_FOUND, self._wire))
+            stream.send_some(refusal(Status.FILE_NOT_FOUND, self._wire))
             return self._ended(request, "not found")
         reader = self._fetches.open(key, asked_at)
         if reader is None:  # filled since: the cache has it now
             return self._serve(request, stream, key, ticket)
         return self._answer_from_origin(stream, reader)
 
-    def _answer_from_hot_table(self, fd: int, body: bytes) -> str:
+    def _answer_from_hot_table(self, request: GetfileRequest, body: bytes) -> Outcome:
         """Send a small hit, nearly always with one call: it fits a socket's buffer."""
         reply = ok_header(len(body), self._wire) + body
         try:
-            sent = sockets.send(fd, reply)
-            if sent != len(reply):
-                ClientStream(fd, self._client_limit, self._shutdown).send_all(reply[sent:])
+            sent = sockets.send(request.fd, reply)
         except ClientGone:
-            return "client gone"
+            return self._ended(request, "client gone")
+        if sent != len(reply):
+            request.stream = stream = ClientStream(request.fd, self._client_limit)
+            rest = BodyTransfer(stream, request.path, 0, 0, self._source, head=reply[sent:])
+            return self._sent(request, (rest, Event.WRITABLE))
         if self._breakdown.enabled:
             self._breakdown.mark("send")
-        return "hit"
+        self.outcomes.note("hit")
+        return Done(request)
 
     # -- from the cache ------------------------------------------------------------------------------------------
     def _look_up(
@@ -218,7 +218,7 @@ class GetfileRequestHandler:
         if found is None:
             return None
         if found.body is not None:
-            return self._ended(request, self._answer_from_hot_table(stream.fd, found.body))
+            return self._answer_from_hot_table(request, found.body)
         transfer: IncomingTransfer | Missing | None
         transfer, found.transfer = found.transfer, None
         found.cancel_quietly()

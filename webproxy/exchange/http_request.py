@@ -2,7 +2,7 @@
 
 **States** that a request can pass, in this order:
 
-    cached reply (fast_path.py) ──▶ sent, or held when its client accepts nothing
+    cached reply (fast_path.py) ──▶ sent
     routed ──▶ answered here (OPTIONS, a refusal, PURGE), or only the origin's (other methods)
     looked up ──▶ decided (caching/decision.py) ──HIT, STALE_HIT──▶ delivered from the store
                      ├─PASS──▶ passed through        ├─ONLY_IF_CACHED_MISS, or no origin──▶ 504, 404
@@ -29,7 +29,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import replace
 from time import monotonic, time
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from webproxy.caching.decision import Action, Decision, answers_waiting, decide, stale_allowed_on_error
 from webproxy.caching.options import CachingOptions
@@ -43,7 +43,7 @@ from webproxy.errors import (
     OriginError,
 )
 from webproxy.exchange.body_transfer import BodyTransfer
-from webproxy.exchange.context import RequestContext
+from webproxy.exchange.context import Answering, RequestContext
 from webproxy.exchange.deliver_fetched import send_fetched
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
 from webproxy.exchange.failures import FAILURES, status_for_stale, told_of, why_stale
@@ -71,11 +71,8 @@ _ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE\r\n"
 LOOKUPS_MAX = 3
 """Maximum lookups per request before falling back to the origin."""
 _TOLD: tuple[type[Exception], ...] = (HttpError, *FAILURES)
-Answering: TypeAlias = RequestOutcome | Steps[RequestOutcome]
-"""An answer that is complete or can be resumed, or one that has to wait."""
 _ANSWERED = (KeepAlive, Done)
 _COMPLETE = (*_ANSWERED, WaitsFor)
-
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -162,12 +159,12 @@ class HttpRequestHandler:
         """
         try:
             if isinstance(request, MemoizedRequest):
-                return self._send_cached(connection, request.request, request.reply)
+                return self._send_cached(connection, request.reply)
             said = connection_for(request, may_stay=not self._shutdown.draining)
             reply = self.fast_path.reply(request, said)
             if reply is not None:
                 self.fast_path.memoize(connection.bytes_of(request), request, reply)
-                return self._send_cached(connection, request, reply)
+                return self._send_cached(connection, reply)
             context = RequestContext(connection, request, said, time(), self._heads)
             try:
                 answering = self._route(context)
@@ -201,8 +198,8 @@ class HttpRequestHandler:
         self.outcomes.note("hit")
         return Done(connection) if connection.is_last else self._answered(connection, answer.key)
 
-    def _send_cached(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
-        outcome = self.fast_path.send(connection, request, reply)
+    def _send_cached(self, connection: HttpConnection, reply: CachedReply) -> RequestOutcome:
+        outcome = self.fast_path.send(connection, reply)
         if not isinstance(outcome, WaitsFor):
             self.outcomes.note("hit")
         return outcome
@@ -231,7 +228,7 @@ class HttpRequestHandler:
                 except ObjectGone:
                     answering = self._again(context)
         except _TOLD as error:
-            return self._failed(context, error)
+            return (yield from _in_steps(self._failed(context, error)))
         return answering
 
     def _ended(self, context: RequestContext, outcome: RequestOutcome) -> RequestOutcome:
@@ -257,7 +254,7 @@ class HttpRequestHandler:
             return Done(connection)
         return connection.pause(body, wait, is_last=False)
 
-    def _failed(self, context: RequestContext, error: Exception) -> RequestOutcome:
+    def _failed(self, context: RequestContext, error: Exception) -> Answering:
         """Nothing has been sent yet: the client is told by a status."""
         if isinstance(error, HttpError):
             return self._refuse(context, error.status, error.text)
@@ -289,12 +286,12 @@ class HttpRequestHandler:
             return self._pass(context, b"method")
         return self._from_cache(context)
 
-    def _refuse(self, context: RequestContext, status: int, text: str, fields: bytes = b"") -> RequestOutcome:
+    def _refuse(self, context: RequestContext, status: int, text: str, fields: bytes = b"") -> Answering:
         stays = status not in (400, 501) and context.request.framing is Framing.NONE and not self._shutdown.draining
         context.said = connection_for(context.request, may_stay=stays)
         return context.answer(status, text, "refused" if status < 500 else "error", fields)
 
-    def _purge(self, context: RequestContext) -> RequestOutcome:
+    def _purge(self, context: RequestContext) -> Answering:
         """Remove everything stored for the URL, with all variants; with `X-Purge: soft` invalidate it instead."""
         address = peer_address(context.connection.fd)
         if address is None or not any(address in network for network in self._policy.purge_networks):
@@ -358,11 +355,11 @@ class HttpRequestHandler:
                 raise
             return Lookup()
 
-    def _without_origin(self, context: RequestContext, found: StoredHit | None, fwd: bytes) -> RequestOutcome:
+    def _without_origin(self, context: RequestContext, found: StoredHit | None, fwd: bytes) -> Answering:
         status, text = (504, "stale, and there is no origin to validate it") if found else (404, "no such object")
         return self._not_stored(context, status, text, fwd)
 
-    def _not_stored(self, context: RequestContext, status: int, text: str, lacking: bytes) -> RequestOutcome:
+    def _not_stored(self, context: RequestContext, status: int, text: str, lacking: bytes) -> Answering:
         """Nothing usable is stored and no origin is asked; `lacking` in the terms of `fwd`."""
         said = b"Cache-Status: %s\r\n" % self._heads.status(detail=lacking)
         return context.answer(status, text, "not found" if status == 404 else lacking.decode(), said)

@@ -6,7 +6,7 @@ from time import monotonic_ns
 
 from webproxy.caching.hop_by_hop import end_to_end
 from webproxy.errors import BodyCutShort
-from webproxy.exchange.body_transfer import PIECE_BYTES_MAX, SLICE_NS
+from webproxy.exchange.body_transfer import PIECE_BYTES, ROOM_MS, SLICE_NS
 from webproxy.fetch.spool import Interim, SpoolReader
 from webproxy.http.chunked import CHUNK_END, LAST_CHUNK, chunk_head
 from webproxy.http.messages import RequestHead, response_head
@@ -51,7 +51,7 @@ def send_body(stream: ClientStream, reader: SpoolReader, framing: bytes, length:
 def send_spooled(stream: ClientStream, reader: SpoolReader, end: int | None) -> Steps[None]:
     """Send a body as it arrives, up to `end` or, if its length is unknown, to its end. Errors as send_body().
 
-    A client that is as fast as its source gives up its worker from time to time.
+    A client may be waited for a moment; one that is as fast as its source gives up its worker from time to time.
     """
     slice_end_ns = monotonic_ns() + SLICE_NS
     while end is None or reader.position < end:
@@ -61,13 +61,14 @@ def send_spooled(stream: ClientStream, reader: SpoolReader, end: int | None) -> 
             stream.measure_anew()
             slice_end_ns = monotonic_ns() + SLICE_NS
         elif available > 0:
-            wanted = min(available, PIECE_BYTES_MAX)
+            wanted = min(available, PIECE_BYTES)
             if end is not None:
                 wanted = min(wanted, end - reader.position)
             sent = stream.send_file(reader.fd, reader.position, wanted)
             reader.advance(sent)
-            if sent < wanted or monotonic_ns() >= slice_end_ns:
-                yield Event.WRITABLE if sent < wanted else Event.TURN
+            is_slow = sent < wanted and not stream.has_room_within(ROOM_MS)
+            if is_slow or monotonic_ns() >= slice_end_ns:
+                yield Event.WRITABLE if is_slow else Event.TURN
                 slice_end_ns = monotonic_ns() + SLICE_NS
         elif end is None:
             return

@@ -82,20 +82,15 @@ class Hop:
         sink: Sink,
         limits: OriginLimits,
         on_head: Callable[[int], None],
-        on_body: Callable[[], None],
         *,
         is_fresh: bool = False,
     ) -> None:
-        """`on_head` is told the status of the final head; `on_body`, that there are bytes for deliver().
-
-        `is_fresh`: it does not use a kept connection.
-        """
+        """`on_head` is told the status of the final head; `is_fresh`: it does not use a kept connection."""
         self._is_fresh = is_fresh
         self.url = url
         self.failure: Failure | None = None
         """What it tells of the origin that it ended without a head; None while it has not, or for a reason of ours."""
         self._on_head = on_head
-        self._on_body = on_body
         self._request = request
         self._sink = sink
         self._limits = limits
@@ -108,10 +103,6 @@ class Hop:
         self._sent = 0
         self._last_progress = monotonic()
         self._is_paused = False
-        self._parts: list[bytes] = []
-        """What has arrived of the body, and was not delivered."""
-        self.verdict: tuple[tuple[int, str] | None] | None = None
-        """What libcurl said at the end of it, while the last of the body waits to be delivered."""
         self._failure: BaseException | None = None
         self._refusal: OriginError | None = None
         self._sockets: list[socket.socket] = []
@@ -136,29 +127,6 @@ class Hop:
         was_paused, self._is_paused = self._is_paused, False
         self._last_progress = monotonic()
         return was_paused
-
-    @property
-    def holds_body(self) -> bool:
-        """Whether a part of the body waits to be delivered."""
-        return bool(self._parts)
-
-    def deliver(self) -> bool:
-        """Offer the sink what has arrived of the body; False if it has no room, and libcurl is to pause.
-
-        libcurl hands over at most 16 KiB at a time, and each time somebody may have to be woken: it is collected for as
-        long as libcurl has more at once.
-
-        Raises:
-            What the sink raises.
-        """
-        if self._parts:
-            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-            self._parts = []
-            if not self._sink.write(data):
-                self._parts = [data]
-                self._is_paused = True
-                return False
-        return True
 
     def was_unlucky(self, handle: pycurl.Curl, error: tuple[int, str]) -> bool:
         """Whether all connections it tried were kept ones that the origin had closed: libcurl gives up after five."""
@@ -350,9 +318,9 @@ class Hop:
         most = self._limits.object_bytes_max
         if most is not None and self._received + len(data) > most:
             raise OriginTooLarge(f"{self.url}: more than {most} bytes")
-        if not self._parts:
-            self._on_body()
-        self._parts.append(data)
+        if not self._sink.write(data):
+            self._is_paused = True
+            return int(pycurl.WRITEFUNC_PAUSE)
         self._received += len(data)
         self._last_progress = monotonic()
         return None

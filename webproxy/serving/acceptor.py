@@ -31,10 +31,6 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.25
 BACKLOG = 1024
-STAY_MICROSECONDS = 20_000
-"""How long a worker waits for more data on a connection before it idles without a worker."""
-SEND_MICROSECONDS = 20_000
-"""How long one send() waits for the client: the longest time a slow client delays others."""
 
 _REMEDIES = {
     errno.EADDRINUSE: "another process listens there: choose another -p",
@@ -48,9 +44,9 @@ _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 def open_listener(host: str, port: int) -> socket.socket:
     """A non-blocking listening socket on an IPv4 or IPv6 address or name.
 
-    Accepted sockets inherit TCP_NODELAY and a kernel send timeout of SEND_MICROSECONDS. TCP_DEFER_ACCEPT makes the
-    kernel hold a connection until its request arrives, so the worker that accepts it can read the request at once
-    (tcp(7)). A silent connection is handed over after a second anyway.
+    Accepted sockets inherit TCP_NODELAY and a receive timeout of STAY_MS. TCP_DEFER_ACCEPT makes the kernel hold a
+    connection until its request arrives, so the worker that accepts it can read the request at once (tcp(7)). A silent
+    connection is handed over after a second anyway.
 
     Raises:
         StartupError: the address cannot be listened on.
@@ -70,8 +66,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, SEND_MICROSECONDS))
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, STAY_MICROSECONDS))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 1000 * sockets.STAY_MS))
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)
@@ -93,8 +88,9 @@ class Acceptor:
         run_queue: RunQueue,
         idle: IdleConnections,
         protocols: Protocols,
-        worker_count: int,
+        idle_workers: list[bool],
     ) -> None:
+        """`idle_workers` has an item for each worker: set to True while it only waits for work."""
         self._listener = listener
         self._listener_fd = listener.fileno()
         self._run_queue = run_queue
@@ -102,7 +98,8 @@ class Acceptor:
         self._protocols = protocols
         self._accepting = True
         self._back_first = False
-        self._waits = [self._new_wait() for _ in range(worker_count)]
+        self._idle_workers = idle_workers
+        self._waits = [self._new_wait() for _ in idle_workers]
         self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._reserve_lock = threading.Lock()
         self._is_short = False  # of descriptors, as of the last accept()
@@ -135,7 +132,9 @@ class Acceptor:
         if job is None:
             job = run_queue.take_back()
         if job is None:
+            self._idle_workers[index] = True
             self._waits[index].poll(WAIT_SECONDS, 1)
+            self._idle_workers[index] = False
         return job
 
     def _first_job(self, fd: int) -> Job | None:
@@ -250,6 +249,10 @@ class WorkerDemand:
         if any(self._idle_workers):
             return False
         return self._run_queue.waiting > 0 or bool(self._arrivals.poll(0, 1))
+
+    def has_spare(self) -> bool:
+        """True when at least two workers are idle: one may be about to take a job."""
+        return self._idle_workers.count(True) > 1
 
     def close(self) -> None:
         """Close the epoll; no further calls are allowed."""

@@ -1,7 +1,7 @@
 """Http1Server: runs HTTP connections, from the next request until the connection waits, idles or ends.
 
-**States** of a connection as a job (parking.py has the others): bytes *received* and not yet parsed, a *held* request
-whose client is not reading, a *paused* body, or none of these, when the next request is read from the socket.
+**States** of a connection as a job (parking.py has the others): bytes *received* and not yet parsed, a *paused*
+response, or none of these, when the next request is read from the socket.
 
 **Events.** run() first finishes a paused body, then answers requests as long as they follow each other. After each
 response it checks whether another idle connection has become readable, and if so switches to that one: with more busy
@@ -79,7 +79,7 @@ class Http1Server:
 
     def connect(self, fd: int, data: bytes) -> HttpConnection:
         """Take over a new connection whose first bytes speak HTTP; it is to be run."""
-        stream = ClientStream(fd, self._limits.client, self._shutdown)
+        stream = ClientStream(fd, self._limits.client)
         return HttpConnection(stream, self, head_bytes_max=self._limits.head_bytes, received=data)
 
     def refuse(self, fd: int, status: int, text: str = _UNFINISHED) -> None:
@@ -117,8 +117,7 @@ class Http1Server:
                 if request is None:
                     return self._without_request(connection)
                 is_large = isinstance(request, MemoizedRequest) and request.reply.file is not None
-                if not connection.stream.begin_answer(looks=not is_large):
-                    return connection.hold(request.request if isinstance(request, MemoizedRequest) else request)
+                connection.stream.measure_anew()
                 outcome = serve(connection, request)
                 if outcome is not KEEP_ALIVE:
                     return outcome
@@ -148,12 +147,9 @@ class Http1Server:
         return Done(connection)
 
     def _first_request(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:
-        """The request that was held, or the one that came with the connection."""
-        if connection.received:
-            data, connection.received = connection.received, b""
-            return self._parse(connection, data)
-        request, connection.held = connection.held, None
-        return request
+        """The one that came with the connection."""
+        data, connection.received = connection.received, b""
+        return self._parse(connection, data) if data else None
 
     def _next_request(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:
         """The next request, if its head is there: pipelined, or arrived by now. Never waits."""

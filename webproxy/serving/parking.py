@@ -261,7 +261,7 @@ class ParkingLot:
     @property
     def parked(self) -> int:
         """How many jobs wait here, for their clients to take what they have been sent or for a signal."""
-        return len(self._parked) + len(self._arriving) + len(self._waiting)
+        return len(self._arriving) + len(self._parked) + len(self._waiting)
 
     @property
     def waiting(self) -> int:
@@ -284,12 +284,14 @@ class ParkingLot:
             elif (waiting := self._waiting.get(fd)) is not None:
                 # The event may be of an earlier connection with this descriptor: it is looked at once more.
                 self._wake(waiting, is_broken=not waiting.is_served_by(mask) and sockets.has_left(fd))
-            elif (job := self._parked.pop(fd, None)) is not None:
+            elif (job := self._parked.get(fd)) is not None:
                 self._epoll.unregister(fd)
                 self._run_queue.put_back(job)  # also a broken one: its next send says so
+                del self._parked[fd]  # afterwards: at any time a drain finds it in one place
         while self._arriving:
-            job = self._arriving.popleft()
+            job = self._arriving[0]
             self._parked[job.fd] = job
+            self._arriving.popleft()
             self._epoll.register(job.fd, select.EPOLLOUT)
         now = monotonic()
         if now >= self._next_tick:  # not in each turn: these look at every connection that they keep

@@ -14,7 +14,7 @@ from webproxy.http.messages import RequestHead
 from webproxy.http.parser import RequestParser
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream
-from webproxy.transport.job import AnyOf, Event, Outcome, Steps, Wait, WaitsFor
+from webproxy.transport.job import AnyOf, Outcome, Steps, Wait, WaitsFor
 
 UNREAD_SECONDS = 0.5
 UNREAD_BYTES_MAX = 1 << 20
@@ -54,7 +54,6 @@ class HttpConnection:
         "expires",
         "fd",
         "has_left",
-        "held",
         "is_last",
         "is_watched",
         "parser",
@@ -84,8 +83,6 @@ class HttpConnection:
         self.is_watched = False
         """The epoll of idle connections knows the descriptor already."""
         self.served = 0
-        self.held: RequestHead | None = None
-        """The next request, while the client has not read the responses before it."""
         self.paused: PausedAnswer | None = None
         """The rest of the current response while it waits; with `is_last` the connection ends after it."""
         self.is_last = False
@@ -96,9 +93,7 @@ class HttpConnection:
     @property
     def path(self) -> bytes:
         """Its name in log lines."""
-        if self.paused is not None:
-            return self.paused.key
-        return b"" if self.held is None else self.held.target
+        return b"" if self.paused is None else self.paused.key
 
     # -- as a job ------------------------------------------------------------------------------------------------
     def run(self) -> Outcome:
@@ -115,11 +110,6 @@ class HttpConnection:
         if paused is not None:
             paused.close()
         sockets.close(self.fd)
-
-    def hold(self, request: RequestHead) -> WaitsFor:
-        """The client accepts nothing now: the request is answered once it does."""
-        self.held = request
-        return WaitsFor(self, Event.WRITABLE)
 
     def pause(self, answer: PausedAnswer, wait: Wait, *, is_last: bool) -> WaitsFor:
         """The rest of an answer follows after the event or signal; with `is_last` the connection ends after it."""
@@ -171,6 +161,8 @@ class HttpConnection:
         Raises:
             ClientGone: the connection is broken.
         """
+        if waits and self.stream.never_waits and not sockets.has_arrived(self.fd, sockets.STAY_MS):
+            return b""
         data = sockets.receive(self.fd, waits=waits)
         if not data:
             self.ended = data is not None

@@ -3,7 +3,7 @@
 A call that releases the GIL while seven other workers wait for it loses it: two context switches for a call of five
 microseconds. Measured with 8 clients and 8 KiB objects, these cost more than the rest of a request
 (docs/decisions/0003). Accepting, receiving, sending a small reply, shutting down and closing are therefore non-blocking
-and called through PyDLL, which keeps the GIL; only a send that may wait or copies much releases it (CDLL).
+and called through PyDLL, which keeps the GIL; only a send that copies much, and a wait, release it (CDLL).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _EpollEvent(ctypes.Structure):
 _keeps_gil = ctypes.PyDLL(None, use_errno=True)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
 _accept4, _recv, _shutdown, _close = _keeps_gil.accept4, _keeps_gil.recv, _keeps_gil.shutdown, _keeps_gil.close
-_recv_waiting = _drops_gil.recv
+_recv_waiting, _poll_waiting = _drops_gil.recv, _drops_gil.poll
 _connect = _keeps_gil.connect
 _epoll_ctl, _epoll_wait, _poll = _keeps_gil.epoll_ctl, _keeps_gil.epoll_wait, _keeps_gil.poll
 _send_small, _send_large = _keeps_gil.send, _drops_gil.send
@@ -73,7 +73,7 @@ _recv.argtypes = _recv_waiting.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes
 _recv_waiting.restype = ctypes.c_ssize_t
 _epoll_ctl.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
 _epoll_wait.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
-_poll.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int]
+_poll.argtypes = _poll_waiting.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int]
 _shutdown.argtypes = [ctypes.c_int, ctypes.c_int]
 _connect.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
 _close.argtypes = [ctypes.c_int]
@@ -82,14 +82,14 @@ for _send in (_send_small, _send_large):
     _send.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     _send.restype = ctypes.c_ssize_t
 
+STAY_MS = 20
+"""How long a worker waits for more data on a connection before it idles without a worker."""
 _RECEIVE_BYTES = 8192
 _NO_ADDRESS = struct.pack("@H14x", socket.AF_UNSPEC)  # a struct sockaddr
 _C_INT_MAX = (1 << 31) - 1
 _AGAIN = (errno.EAGAIN, errno.EINTR)
-_SMALL_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-_LARGE_FLAGS = int(socket.MSG_NOSIGNAL)
-_MORE = int(socket.MSG_MORE)
-_SMALL_FLAGS_MORE = _SMALL_FLAGS | _MORE
+_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_FLAGS_MORE = _FLAGS | int(socket.MSG_MORE)
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _CLOEXEC = int(socket.SOCK_CLOEXEC)
 
@@ -154,44 +154,41 @@ def send(fd: int, data: bytes) -> int:
     Raises:
         ClientGone: the connection is closed or broken.
     """
-    return _sent(_send_small(fd, data, len(data), _SMALL_FLAGS))
+    return _sent(_send_small(fd, data, len(data), _FLAGS))
 
 
 def send_memory(fd: int, address: int, count: int, more: bool = False) -> int:
-    """Send `count` bytes of memory, waiting up to the socket's send timeout; long or large sends release the GIL.
+    """Send `count` bytes of memory without waiting; large sends release the GIL.
 
     With `more` a small count may be held back to share a packet with the data that follows at once. The memory must
-    stay mapped until the call returns. Returns how many bytes the kernel accepted, 0 if none in time.
+    stay mapped until the call returns. Returns how many bytes the kernel accepted.
 
     Raises:
         ClientGone: the connection is closed or broken.
     """
     sent: int
     if count > SMALL_BYTES:  # it fills packets by itself: MSG_MORE would only delay them, and costs a quarter here
-        sent = _send_large(fd, address, count, _LARGE_FLAGS)
-        return sent if sent >= 0 else _sent(sent)
-    sent = _send_small(fd, address, count, _SMALL_FLAGS_MORE if more else _SMALL_FLAGS)
-    if sent == count:
-        return sent
-    sent = _sent(sent)
-    return sent + _sent(_send_large(fd, address + sent, count - sent, _LARGE_FLAGS | (_MORE if more else 0)))
+        sent = _send_large(fd, address, count, _FLAGS)
+    else:
+        sent = _send_small(fd, address, count, _FLAGS_MORE if more else _FLAGS)
+    return sent if sent >= 0 else _sent(sent)
 
 
 def send_chunk(fd: int, pointer: object, count: int, more: bool) -> int:
-    """As send_memory(), from the result of ctypes.byref(); may send only a part."""
+    """As send_memory(), from the result of ctypes.byref()."""
     sent: int
     if count > SMALL_BYTES:
         send_large = _send_large_brief if count <= _C_INT_MAX else _send_large  # an int of C, without its conversion
-        sent = send_large(fd, pointer, count, _LARGE_FLAGS)
-        # A call that failed is repeated, without waiting, by one that reports why.
-        return sent if sent >= 0 else _sent(_send_small(fd, pointer, count, _SMALL_FLAGS))
-    sent = _send_small_brief(fd, pointer, count, _SMALL_FLAGS_MORE if more else _SMALL_FLAGS)
-    return sent if sent > 0 else _sent(_send_large(fd, pointer, count, _LARGE_FLAGS | (_MORE if more else 0)))
+        sent = send_large(fd, pointer, count, _FLAGS)
+    else:
+        sent = _send_small_brief(fd, pointer, count, _FLAGS_MORE if more else _FLAGS)
+    # A call that failed is repeated by one that reports why.
+    return sent if sent >= 0 else _sent(_send_large(fd, pointer, count, _FLAGS))
 
 
 def send_header(fd: int, header: bytes) -> int:
     """Send a header that content follows at once, so that both share a packet; otherwise as send()."""
-    sent: int = _send_small(fd, header, len(header), _SMALL_FLAGS_MORE)
+    sent: int = _send_small(fd, header, len(header), _FLAGS_MORE)
     return sent if sent >= 0 else _sent(sent)
 
 
@@ -205,7 +202,7 @@ def send_with_header(fd: int, header: bytes, address: int, count: int) -> int:
     message.header_bytes = len(header)
     message.body = address
     message.body_bytes = count
-    return _sent(_sendmsg(fd, _local.message_address, _SMALL_FLAGS))
+    return _sent(_sendmsg(fd, _local.message_address, _FLAGS))
 
 
 def _sent(count: int) -> int:
@@ -228,26 +225,27 @@ def peer_address(fd: int) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def has_arrived(fd: int) -> bool:
-    """Whether there is something to read, including the end of stream; never waits."""
-    return _is_ready(fd, select.POLLIN)
+def has_arrived(fd: int, wait_ms: int = 0) -> bool:
+    """Whether there is something to read, including the end of stream; waits so long for it, without the GIL."""
+    return _is_ready(fd, select.POLLIN, wait_ms)
 
 
 def has_left(fd: int) -> bool:
     """Whether the client has closed its side, or the connection is broken; never waits."""
-    return _is_ready(fd, select.POLLRDHUP)
+    return _is_ready(fd, select.POLLRDHUP, 0)
 
 
-def has_room(fd: int) -> bool:
-    """Whether a good part of the kernel's send buffer is free, or the connection broken; never waits."""
-    return _is_ready(fd, select.POLLOUT)
+def has_room(fd: int, wait_ms: int = 0) -> bool:
+    """Whether a good part of the kernel's send buffer is free, or the connection broken; waits as has_arrived()."""
+    return _is_ready(fd, select.POLLOUT, wait_ms)
 
 
-def _is_ready(fd: int, events: int) -> bool:
+def _is_ready(fd: int, events: int, wait_ms: int) -> bool:
     watched = _local.watched
     watched.fd = fd
     watched.events = events
-    return bool(_poll(_local.watched_address, 1, 0) > 0)
+    poll = _poll_waiting if wait_ms else _poll
+    return bool(poll(_local.watched_address, 1, wait_ms) > 0)
 
 
 def end_sending(fd: int) -> bool:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import random
-import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 
@@ -27,12 +26,12 @@ from shmchannel.streams.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of
 from tests.support.handlers import getfile_handler
 from tests.support.pairs import DictCache, Entry, MemoryPair, Pair
-from tests.support.streams import ScriptedStream, client_stream, source_of
+from tests.support.streams import ScriptedDemand, ScriptedStream, client_stream, source_of
 from tests.support.tcp import at_end, connected
-from tests.support.waiting import WATCHDOG_S, wait_until
+from tests.support.waiting import WATCHDOG_MS, WATCHDOG_S, wait_until
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone
 from webproxy.exchange import body_transfer
-from webproxy.exchange.body_transfer import BodyTransfer
+from webproxy.exchange.body_transfer import LOOK_MS, ROOM_MS, BodySource, BodyTransfer
 from webproxy.exchange.getfile_request import GetfileRequest
 from webproxy.getfile import Wire
 from webproxy.store.cache_client import CacheClient
@@ -44,12 +43,6 @@ KEY = b"/x"
 BODY = body_of(5 * CAPACITY + 50)
 CHUNKS = 6
 NO_LIMIT = RateLimit(0, 1.0)
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scripted client that takes nothing is slow at once."""
-    monkeypatch.setattr(body_transfer, "PATIENCE_NS", -1)
 
 
 @pytest.fixture(params=[1, 4])
@@ -160,12 +153,9 @@ def test_slow_in_the_last_chunk(pair: Pair, heir: Entry | None) -> None:
     assert stream.received == BODY
 
 
-def test_a_client_that_takes_its_time_keeps_its_worker_while_nobody_waits(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_makes_room_keeps_its_worker_while_nobody_waits(pair: Pair) -> None:
     """Each send may take a part of a chunk; what others want ends that at the next one."""
-    monkeypatch.setattr(body_transfer, "PATIENCE_NS", 3_600_000_000_000)
-    stream = ScriptedStream(0)
+    stream = ScriptedStream(0, is_patient=True)
     grown = []
 
     def others_wait() -> bool:
@@ -182,11 +172,49 @@ def test_a_client_that_takes_its_time_keeps_its_worker_while_nobody_waits(
     assert is_clean(pair)
 
 
-def test_a_slow_client_gives_way_to_who_waits_for_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_transfer, "PATIENCE_NS", 3_600_000_000_000)
+class LateStream(ScriptedStream):
+    """A client that makes room when it has been waited for three times."""
+
+    waits_ms: ClassVar[list[int]] = []
+
+    def has_room_within(self, wait_ms: int) -> bool:
+        """Each third time."""
+        self.waits_ms.append(wait_ms)
+        if len(self.waits_ms) % 3:
+            return False
+        self.allowance += CAPACITY
+        return True
+
+
+@pytest.mark.parametrize("spare", [False, True])
+def test_a_client_that_takes_its_time_keeps_a_worker_that_nobody_needs(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, spare: bool
+) -> None:
+    monkeypatch.setattr(LateStream, "waits_ms", [])
+    source = BodySource(link_to(pair), WATCHDOG_S, ScriptedDemand(spare=spare))
+    stream = LateStream(5)
+    response = BodyTransfer(stream, KEY, len(BODY), 1, source)
+    assert begin(response, link_to(pair)) is (None if spare else Event.WRITABLE)
+    assert stream.received == (BODY if spare else BODY[:5])
+    assert stream.waits_ms[:3] == ([ROOM_MS, LOOK_MS, LOOK_MS] if spare else [ROOM_MS])
+    assert is_clean(pair)
+
+
+def test_a_stopping_cache_would_not_resume_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker waits for the client then, even if others wait for the worker."""
+    monkeypatch.setattr(LateStream, "waits_ms", [])
+    stream = LateStream(5)
+    with asked(link_to(pair)) as transfer:
+        pair.queue.set_stopping()
+        assert response_for(pair, stream, others_wait=lambda: True).send(transfer, 0) in (None, Event.WRITABLE)
+    assert len(stream.received) > 4 * CAPACITY
+    assert is_clean(pair)
+
+
+def test_a_slow_client_gives_way_to_who_waits_for_a_segment() -> None:
     with MemoryPair(segments=1) as alone:
         alone.cache.entries[KEY] = Entry(BODY)
-        link, stream = link_to(alone), ScriptedStream(10)
+        link, stream = link_to(alone), ScriptedStream(10, is_patient=True)
         response = response_for(alone, stream)
         with ThreadPoolExecutor(1) as threads, asked(link) as transfer:
             waiter = threads.submit(lambda: asked(link))
@@ -370,7 +398,6 @@ def test_real_sockets_and_segments() -> None:
         ThreadPoolExecutor(1) as crew,
     ):
         pair.cache.entries[KEY] = Entry(body)
-        set_patience(fd, 20_000)
         link, stream = link_to(pair), client_stream(fd, NO_LIMIT)
         response = response_for(pair, stream, body=body)
         pauses = [begin(response, link), response.resume()]
@@ -379,19 +406,12 @@ def test_real_sockets_and_segments() -> None:
         received = crew.submit(at_end, client)
         pause: Event | None = Event.WRITABLE
         while pause is not None:
-            stream.wait_writable()
+            assert stream.has_room_within(WATCHDOG_MS)
             pause = response.resume()
         sockets.end_sending(fd)
         assert received.result(WATCHDOG_S) == body
         assert response.position == len(body)
         assert is_clean(pair)
-
-
-def set_patience(fd: int, microseconds: int) -> None:
-    """How long one send waits for the client."""
-    connection = socket.socket(fileno=fd)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, microseconds))
-    connection.detach()
 
 
 # -- a client that is gone -------------------------------------------------------------------------------------------

@@ -87,16 +87,6 @@ def test_a_rest_that_is_not_worth_it_does_not_line_up(pair: Pair) -> None:
     taken.leave()
 
 
-def test_one_that_cannot_pause_does_not_line_up(pair: Pair) -> None:
-    stream = ScriptedStream()
-    response = BodyTransfer(stream, KEY, len(BODY), 1, source_of(link_to(pair)), takes_turns=False)
-    taken = admission_of(pair).try_enter()
-    assert taken is not None
-    assert begin(response, pair) is None
-    assert stream.received == BODY
-    taken.leave()
-
-
 def test_two_take_turns(pair: Pair) -> None:
     """Each gives its place up after its turn while the other waits, and stands behind it; the last has no turns."""
     streams = [ScriptedStream(), ScriptedStream()]
@@ -152,10 +142,9 @@ def test_nobody_waits_and_there_are_no_turns(pair: Pair) -> None:
     assert stream.received == BODY
 
 
-def test_a_slow_client_leaves_its_place_to_who_waits(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_transfer, "PATIENCE_NS", 3_600_000_000_000)
+def test_a_slow_client_leaves_its_place_to_who_waits(pair: Pair) -> None:
     pair.fetch(KEY)
-    stream = ScriptedStream(allowance=2 * CAPACITY)
+    stream = ScriptedStream(allowance=2 * CAPACITY, is_patient=True)
     response = response_for(pair, stream)
     tickets: list[Ticket | None] = []
     with link_to(pair).get(KEY, Deadline.after(WATCHDOG_S)) as transfer:
@@ -173,8 +162,7 @@ def ticket_of(pair: Pair) -> Ticket:
     return ticket
 
 
-def test_a_place_is_left_however_the_response_goes_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_transfer, "PATIENCE_NS", -1)
+def test_a_place_is_left_however_the_response_goes_on(pair: Pair) -> None:
     stream = ScriptedStream(allowance=len(BODY) - 5)
     slow = response_for(pair, stream)
     begin(slow, pair)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Generator
 from dataclasses import replace
 
 import pytest
 
+from shmchannel.objects.hot_table_files import FileName, HotTableFile, HotTableFiles
 from tests.support.http_sockets import http_connection
 from tests.support.http_values import NOW, request, stored_response
 from tests.support.pairs import MemoryPair
-from tests.support.streams import source_of
+from tests.support.streams import ScriptedStream, source_of
 from tests.support.tcp import connected
-from webproxy.caching.validators import evaluate_conditions
+from webproxy.caching.validators import Condition, evaluate_conditions
+from webproxy.exchange.body_transfer import BodyTransfer
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
 from webproxy.exchange.response_heads import STAYS, ResponseHeads
@@ -20,7 +23,7 @@ from webproxy.origin.routing import OriginRule, Target
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.lookup import StoredHit
 from webproxy.transport import sockets
-from webproxy.transport.job import KEEP_ALIVE, RequestOutcome
+from webproxy.transport.job import KEEP_ALIVE, Event, RequestOutcome, WaitsFor
 
 BODY = bytes(range(250)) * 400
 STORED = stored_response(b'ETag: "1"', body_bytes=len(BODY))
@@ -122,3 +125,83 @@ def test_an_incomplete_response_gives_nothing_that_it_has_not(
     with pytest.raises(ObjectGone):
         send(StoredHit(b"/x", PART, 1, held_bytes=len(BODY)), *lines)
     assert pair.is_whole()
+
+
+# -- a client that does not take all of it --------------------------------------------------------------------------
+RANGES = b"Range: bytes=0-9,30000-69999,90000-90009"
+
+
+def multipart_of(sent: bytes) -> list[bytes]:
+    """The contents of the parts, in order."""
+    head, _, body = sent.partition(b"\r\n\r\n")
+    boundary = head.partition(b"boundary=")[2].split(b"\r\n")[0]
+    assert int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0]) == len(body)
+    parts = body.split(b"--" + boundary)
+    assert parts[-1] == b"--\r\n"
+    return [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in parts[1:-1]]
+
+
+def file_of(pair: MemoryPair) -> HotTableFile:
+    fd = os.memfd_create("object")
+    os.write(fd, BODY)
+    file = HotTableFile(HotTableFiles(), 0, FileName(1, 2, 1), fd, len(BODY))
+    pair.client.files.keep(file)
+    return file
+
+
+@pytest.mark.parametrize("source", ["memory", "file", "transfer"])
+@pytest.mark.parametrize("step", [1, 7, 1000, 70_000])
+def test_several_ranges_wait_wherever_their_client_stops(pair: MemoryPair, source: str, step: int) -> None:
+    """No worker waits: the rest is continued when there is room, from that byte on."""
+    pair.store(b"/x", BODY)
+    found = StoredHit(b"/x", STORED, 1)
+    if source == "memory":
+        found.body = BODY
+    elif source == "file":
+        found.file = file_of(pair)
+    ranges = RANGES if step >= 1000 else b"Range: bytes=0-9,500-599,90000-90009"
+    stream = ScriptedStream(0)
+    with connected(closing=True) as (fd, _client):
+        connection = http_connection(fd)
+        connection.stream = stream
+        context = RequestContext(connection, request(ranges), STAYS, NOW, ResponseHeads(b"us"), TARGET)
+        answers = StoredDelivery(source_of(CacheClient(pair.client, patient=False)))
+        answering = answers.send(context, found, 11, None, evaluate_conditions(context.request, STORED, NOW), "hit")
+        found.cancel_quietly()
+        waits = 0
+        if isinstance(answering, Generator):
+            for wait in answering:
+                assert wait is Event.WRITABLE
+                stream.allowance += step
+                waits += 1
+        else:
+            assert answering == WaitsFor(connection, Event.WRITABLE)
+            body = connection.paused
+            assert isinstance(body, BodyTransfer)
+            while (wait := body.resume()) is not None:
+                assert wait is Event.WRITABLE
+                assert pair.is_whole(), "who is paused holds no segment"
+                stream.allowance += step
+                waits += 1
+    assert waits >= len(stream.received) // step
+    wanted = [BODY[:10], BODY[500:600] if step < 1000 else BODY[30_000:70_000], BODY[90_000:90_010]]
+    assert multipart_of(stream.received) == wanted
+    assert pair.is_whole()
+
+
+def test_a_small_answer_waits_in_steps(pair: MemoryPair) -> None:
+    stream = ScriptedStream(0)
+    with connected(closing=True) as (fd, _client):
+        connection = http_connection(fd)
+        connection.stream = stream
+        context = RequestContext(connection, request(method=b"HEAD"), STAYS, NOW, ResponseHeads(b"us"), TARGET)
+        answers = StoredDelivery(source_of(CacheClient(pair.client, patient=False)))
+        found = StoredHit(b"/x", STORED, 1)
+        answering = answers.send(context, found, 11, None, Condition.PROCEED, "hit")
+        assert isinstance(answering, Generator)
+        for wait in answering:
+            assert wait is Event.WRITABLE
+            assert not context.result
+            stream.allowance += 1
+        assert context.result == "hit"
+        assert stream.received == context.heads.hit(STORED, 11, STAYS)

@@ -17,7 +17,7 @@ from webproxy.errors import BodyCutShort, ClientGone
 from webproxy.exchange import body_transfer
 from webproxy.exchange.body_transfer import FileResponse
 from webproxy.store.cache_client import CacheClient
-from webproxy.transport.client_stream import ClientStream, Shutdown
+from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Event
 
 KEY = b"/x"
@@ -29,11 +29,12 @@ class ScriptedStream(ClientStream):
     """A client that takes `step` bytes at a time, and nothing each `slow_every` calls."""
 
     def __init__(self, step: int = 1 << 30, *, slow_every: int = 0, leaves_at: int = 1 << 30) -> None:
-        super().__init__(-1, NO_LIMIT, Shutdown())
+        super().__init__(-1, NO_LIMIT)
         self.step = step
         self.slow_every = slow_every
         self.leaves_at = leaves_at
         self.calls = 0
+        self.is_patient = False
         self.received = b""
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
@@ -47,6 +48,10 @@ class ScriptedStream(ClientStream):
         self.received += part
         return len(part)
 
+    def has_room_within(self, wait_ms: int) -> bool:
+        """What the test says."""
+        return self.is_patient
+
     def send_memory(self, address: int, count: int, more: bool = False) -> int:
         """Nothing comes from memory unless the file is gone."""
         raise AssertionError("sent from a segment")
@@ -57,11 +62,8 @@ class ScriptedStream(ClientStream):
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scripted client that takes nothing is slow at once, and pieces are small."""
-    monkeypatch.setattr(body_transfer, "PATIENCE_NS", -1)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_transfer, "PIECE_BYTES", 50)
-    monkeypatch.setattr(body_transfer, "PIECE_BYTES_MIN", 50)
 
 
 @pytest.fixture
@@ -146,14 +148,21 @@ def test_who_takes_a_part_only_is_slow_when_others_wait(
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     stream, file = ScriptedStream(7), hold(pair, source)
     response = response_of(pair, stream, file, others_wait=lambda: True)
+    stream.is_patient = True
     assert set(finish(response, response.send_file(file))) == {Event.WRITABLE}
     assert stream.received == BODY
 
 
-def test_keeps_its_worker_when_nobody_waits(pair: Pair, source: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", [7, 50])
+def test_keeps_its_worker_when_nobody_waits(
+    pair: Pair, source: int, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Whether the client takes whole pieces, or makes room soon."""
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
-    stream, file = ScriptedStream(50), hold(pair, source)
+    stream, file = ScriptedStream(step, slow_every=3), hold(pair, source)
+    stream.is_patient = True
     assert response_of(pair, stream, file).send_file(file) is None
+    assert stream.received == BODY
 
 
 def test_client_gone(pair: Pair, source: int) -> None:

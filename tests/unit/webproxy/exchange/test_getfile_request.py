@@ -202,10 +202,20 @@ def test_what_lies_on_the_hot_table_is_sent_without_a_question(wire: Wire, end: 
     assert made.outcomes.totals() == {"hit": 1}
 
 
-def test_a_reply_from_the_hot_table_that_the_socket_takes_in_parts_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webproxy.exchange.getfile_request.sockets.send", lambda fd, data: os.write(fd, data[:7]))
+def test_a_reply_from_the_hot_table_that_the_socket_takes_in_parts_waits_for_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = exchange(NoCache((b"/x", HotTableEntry(1, b"", BODY))), NO_ORIGIN)
-    assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY
+    with connected() as (fd, client):
+        asked = GetfileRequest(made, fd, b"/x")
+        with monkeypatch.context() as patch:
+            patch.setattr("webproxy.exchange.getfile_request.sockets.send", lambda fd, data: os.write(fd, data[:7]))
+            assert asked.run() == WaitsFor(asked, Event.WRITABLE)
+        assert made.outcomes.totals() == {}
+        assert asked.run() == Done(asked)
+        asked.close()
+        assert at_end(client) == b"GETFILE OK %d\r\n\r\n" % len(BODY) + BODY
+    assert made.outcomes.totals() == {"hit": 1}
 
 
 def test_a_client_that_left_before_its_reply_from_the_hot_table() -> None:

@@ -37,7 +37,7 @@ class Door:
         self.listener = open_listener("127.0.0.1", 0)
         self.address = self.listener.getsockname()
         self.protocols = Protocols(getfile_handler(), None, self.idle, Wire.CRLF, LIMITS)
-        self.acceptor = Acceptor(self.listener, self.run_queue, self.idle, self.protocols, 2)
+        self.acceptor = Acceptor(self.listener, self.run_queue, self.idle, self.protocols, [False] * 2)
 
     def client(self, sends: bytes) -> socket.socket:
         """A client that has sent so much."""

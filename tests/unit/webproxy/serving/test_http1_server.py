@@ -22,7 +22,7 @@ from webproxy.http.messages import HttpError, RequestHead
 from webproxy.serving.http1_server import REQUESTS_IN_A_ROW, Http1Server
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
-from webproxy.transport import client_stream, sockets
+from webproxy.transport import sockets
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedAnswer
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, IdleJob, Idles, Job, Outcome, RequestOutcome, WaitsFor
@@ -31,7 +31,7 @@ Answerer = Callable[[HttpConnection, RequestHead], RequestOutcome]
 
 
 def echo_target(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
-    connection.stream.send_all(b"[%s]" % request.target)
+    connection.stream.send_some(b"[%s]" % request.target)
     return KEEP_ALIVE if request.keep_alive else Done(connection)
 
 
@@ -229,30 +229,6 @@ def test_a_paused_answer_that_ends_its_connection(desk: Desk) -> None:
         assert at_end(client) == b""
 
 
-def test_answers_that_nobody_takes_are_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The request that has no room is held, and answered once, when there is room."""
-    monkeypatch.setattr(client_stream, "LOOK_BYTES", 1)  # the buffers here are far smaller than any real one
-
-    def large(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
-        sizes.append(connection.stream.send_some(b"x" * 40_000))
-        return KEEP_ALIVE
-
-    sizes: list[int] = []
-    desk.handler.answers = large
-    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
-        desk.begin(fd, get(b"/a") * 20)
-        wait_until(lambda: desk.parking.parked == 1)
-        before = len(sizes)
-        assert before < 20
-        received(client, sum(sizes))
-        connection = desk.next_back()
-        assert connection.held is not None
-        monkeypatch.undo()
-        desk.handler.answers = echo_target
-        desk.run(connection)
-        assert received(client, 4 * (20 - before)) == b"[/a]" * (20 - before)
-
-
 # -- requests that are known ------------------------------------------------------------------------------------------
 def known_reply(*, large: bool) -> CachedReply:
     """One that nobody asks for more than whether a file comes with it."""
@@ -290,18 +266,6 @@ def test_a_request_that_is_there_behind_a_known_one_is_taken(desk: Desk, known: 
         if desk.idle.count and known.reply.file is not None:
             assert isinstance(desk.run(desk.next_idle()), Idles)
         assert received(client, 8) == b"[/k][/b]"
-
-
-def test_who_takes_nothing_of_a_known_one_is_waited_for(desk: Desk, known: MemoizedRequest) -> None:
-    """What is held is the request: the reply may hold no more when there is room."""
-    desk.handler.answers = lambda connection, request: connection.hold(request)
-    with connected() as (fd, client):
-        assert isinstance(desk.begin(fd, get(b"/k")), WaitsFor)
-        connection = desk.next_back()
-        assert connection.held is known.request
-        desk.handler.answers = echo_target
-        assert isinstance(desk.run(connection), Idles)
-        assert received(client, 4) == b"[/k]"
 
 
 def test_known_bytes_that_did_not_come_alone_are_parsed(desk: Desk, known: MemoizedRequest) -> None:
@@ -384,7 +348,7 @@ def test_what_is_no_request_is_refused_behind_the_answers_before_it(desk: Desk, 
 
 def test_a_bad_body_that_nobody_wanted_is_refused_behind_its_answer(desk: Desk) -> None:
     def answers_and_skips(connection: HttpConnection, request: RequestHead) -> RequestOutcome:
-        connection.stream.send_all(b"[answer]")
+        connection.stream.send_some(b"[answer]")
         raise HttpError(400, "not a chunk size")
 
     desk.handler.answers = answers_and_skips

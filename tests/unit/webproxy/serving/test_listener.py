@@ -11,15 +11,16 @@ import pytest
 
 from tests.support.tcp import connected
 from webproxy.errors import StartupError
-from webproxy.serving.acceptor import SEND_MICROSECONDS, open_listener
+from webproxy.serving.acceptor import open_listener
+from webproxy.transport.sockets import STAY_MS
 
 
 def test_accepted_connections_are_patient_prompt_and_closed_at_exec() -> None:
     with connected() as (fd, _client), socket.socket(fileno=fd) as server:
         assert not server.get_inheritable()
         assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        wait = struct.unpack("@ll", server.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))
-        assert wait == (0, SEND_MICROSECONDS)
+        wait = struct.unpack("@ll", server.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16))
+        assert wait == (0, 1000 * STAY_MS)
         assert os.get_blocking(fd)
 
 

@@ -44,7 +44,7 @@ class Echo:
         return None
 
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
-        connection.stream.send_all(b"[%s]" % request.target)
+        connection.stream.send_some(b"[%s]" % request.target)
         return Done(connection)
 
     def resume(self, connection: HttpConnection, body: PausedAnswer) -> RequestOutcome:

@@ -114,7 +114,10 @@ def test_a_worker_that_idles_takes_whatever_comes(run_queue: RunQueue) -> None:
         demand = WorkerDemand(run_queue, listener, idle, workers)
         run_queue.put(FakeJob(-1))
         assert not demand.others_wait()
-        workers[1] = False
+        assert not demand.has_spare(), "it is about to take that"
+        workers[0] = True
+        assert demand.has_spare()
+        workers[:] = [False, False]
         assert demand.others_wait()
         run_queue.take()
         demand.close()

@@ -1,7 +1,8 @@
-"""ClientStream: all is sent to a client that takes it, and one that takes too little is given up."""
+"""ClientStream: sends what its client's socket takes without waiting; one that takes too little is found out."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import tempfile
 import threading
@@ -9,14 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.streams import client_stream
+from tests.support.streams import client_stream, send_all
 from tests.support.tcp import at_end, connected
-from tests.support.waiting import WATCHDOG_S
+from tests.support.waiting import WATCHDOG_MS, WATCHDOG_S
 from webproxy.errors import ClientGone, ClientTooSlow
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit, Shutdown
+from webproxy.transport.client_stream import ClientStream, RateLimit
 
-LENIENT = RateLimit(0, 1.0)
 BODY = os.urandom(2_000_000)
 
 
@@ -24,8 +24,8 @@ def test_everything_is_sent_at_the_clients_pace() -> None:
     with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client), ThreadPoolExecutor(1) as crew:
         stream = client_stream(fd)
         received = crew.submit(at_end, client)
-        stream.send_header(b"header ")
-        stream.send_all(BODY)
+        assert stream.send_some(b"header ", more=True) == 7
+        send_all(stream, BODY)
         sockets.end_sending(fd)
         assert received.result(WATCHDOG_S) == b"header " + BODY
         sockets.close(fd)
@@ -46,7 +46,7 @@ def test_a_file_is_sent_in_parts_and_never_beyond_what_was_said() -> None:
             sent = stream.send_file(file.fileno(), position, 1_000_000 - position)
             position += sent
             if not sent:
-                stream.wait_writable()
+                assert stream.has_room_within(WATCHDOG_MS)
         sockets.end_sending(fd)
         assert received.result(WATCHDOG_S) == BODY[10:1_000_000]
         sockets.close(fd)
@@ -58,20 +58,64 @@ def fill_up(stream: ClientStream) -> None:
         pass
 
 
+def test_who_takes_nothing_is_never_waited_for() -> None:
+    memory = ctypes.create_string_buffer(BODY)
+    address = ctypes.addressof(memory)
+    with (
+        tempfile.TemporaryFile() as file,
+        connected(client_buffer_bytes=4096, server_buffer_bytes=4096, closing=True) as (fd, _client),
+    ):
+        file.write(BODY)
+        file.flush()
+        stream = client_stream(fd)
+        fill_up(stream)
+        for count in (100, sockets.SMALL_BYTES + 1):
+            assert stream.send_memory(address, count) == 0
+            assert stream.send_chunk(ctypes.byref(memory), count, True) == 0
+            assert stream.send_with_header(b"header", address, count, False) == 0
+        assert stream.send_file(file.fileno(), 0, len(BODY)) == 0
+        assert not stream.has_room_within(1)
+
+
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("count", [100, sockets.SMALL_BYTES + 1])
+def test_a_header_and_memory_are_counted_together(count: int, more: bool) -> None:
+    memory = ctypes.create_string_buffer(BODY)
+    with connected() as (fd, client):
+        stream = client_stream(fd)
+        assert stream.send_with_header(b"header ", ctypes.addressof(memory), count, more) == 7 + count
+        sockets.close(fd)
+        assert at_end(client) == b"header " + BODY[:count]
+
+
+def wait_out(stream: ClientStream) -> None:
+    """Wait for a client as the parking thread does, until it is too slow or gone."""
+    while True:
+        stream.check_rate()
+        stream.has_room_within(20)
+
+
 def test_one_that_takes_nothing_is_too_slow() -> None:
     with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, _client):
         stream = client_stream(fd, RateLimit(100, 0.1))
         fill_up(stream)
         with pytest.raises(ClientTooSlow, match="0 bytes"):
-            stream.send_all(BODY)
+            wait_out(stream)
         sockets.close(fd)
 
 
 def test_one_that_keeps_the_minimum_rate_is_waited_for() -> None:
     """Slow, but steady: many windows pass, and it gets everything."""
+
+    def send() -> None:
+        data = BODY[:100_000]
+        while data := data[stream.send_some(data) :]:
+            while not stream.has_room_within(20):
+                stream.check_rate()
+
     with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client), ThreadPoolExecutor(1) as crew:
         stream = client_stream(fd, RateLimit(1, 0.3))
-        sending = crew.submit(stream.send_all, BODY[:100_000])
+        sending = crew.submit(send)
         received = b""
         while len(received) < 100_000:
             received += client.recv(4096)
@@ -81,27 +125,23 @@ def test_one_that_keeps_the_minimum_rate_is_waited_for() -> None:
         sockets.close(fd)
 
 
-def test_zero_switches_the_limit_off_and_a_stopping_daemon_does_not_wait() -> None:
-    shutdown = Shutdown()
-    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, _client), ThreadPoolExecutor(1) as crew:
-        stream = ClientStream(fd, RateLimit(0, 0.1), shutdown)
-        sending = crew.submit(stream.send_all, BODY)
-        with pytest.raises(TimeoutError):
-            sending.result(0.6)
-        shutdown.stopping = True
-        with pytest.raises(ClientGone, match="stops"):
-            sending.result(WATCHDOG_S)
-        sockets.close(fd)
+def test_zero_switches_the_limit_off() -> None:
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096, closing=True) as (fd, _client):
+        stream = client_stream(fd, RateLimit(0, 0.01))
+        fill_up(stream)
+        for _ in range(5):
+            stream.check_rate()
+            assert not stream.has_room_within(20)
 
 
 def test_a_client_that_leaves_while_it_is_waited_for_is_gone() -> None:
-    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client), ThreadPoolExecutor(1) as crew:
+    with connected(client_buffer_bytes=4096, server_buffer_bytes=4096) as (fd, client):
         stream = client_stream(fd)
         fill_up(stream)
-        sending = crew.submit(stream.send_all, BODY)
         client.close()
+        assert stream.has_room_within(WATCHDOG_MS)
         with pytest.raises(ClientGone):
-            sending.result(WATCHDOG_S)
+            send_all(stream, BODY)
         sockets.close(fd)
 
 
@@ -122,30 +162,11 @@ def test_a_file_for_a_client_that_left() -> None:
         sockets.close(fd)
 
 
-def test_before_another_answer_the_pace_begins_anew_and_untaken_bytes_are_seen() -> None:
-    with connected(client_buffer_bytes=65_536, server_buffer_bytes=65_536) as (fd, client):
+def test_before_another_answer_the_pace_begins_anew() -> None:
+    with connected(client_buffer_bytes=65_536, server_buffer_bytes=65_536, closing=True) as (fd, _client):
         stream = client_stream(fd, RateLimit(1_000_000, 0.05))
-        assert stream.begin_answer()
+        stream.measure_anew()
         stream.check_rate()  # a window opens, and ends unnoticed while the connection idles
         threading.Event().wait(0.1)
-        assert stream.begin_answer()
+        stream.measure_anew()
         stream.check_rate()
-        fill_up(stream)
-        assert not stream.begin_answer()
-        assert not stream.begin_answer()
-        while not stream.begin_answer():
-            client.recv(65_536)
-        sockets.close(fd)
-
-
-def test_an_answer_that_can_wait_later_is_begun_without_a_look() -> None:
-    with connected(client_buffer_bytes=65_536, server_buffer_bytes=65_536) as (fd, client):
-        stream = client_stream(fd)
-        assert stream.begin_header(b"head")
-        fill_up(stream)
-        assert not stream.begin_answer()
-        assert stream.begin_answer(looks=False)
-        assert not stream.begin_header(b"head")
-        while not stream.begin_header(b"head"):
-            client.recv(65_536)
-        sockets.close(fd)

@@ -74,8 +74,13 @@ def test_a_reset_is_a_client_that_is_gone() -> None:
             next_request(connection)
 
 
-def test_waiting_takes_what_comes_and_gives_up_soon() -> None:
+@pytest.mark.parametrize("after_a_file", [False, True])
+def test_waiting_takes_what_comes_and_gives_up_soon(after_a_file: bool) -> None:
     with http_connected(closing=True) as (connection, client):
+        if after_a_file:
+            with open(__file__, "rb") as file:
+                assert connection.stream.send_file(file.fileno(), 0, 10) == 10
+            assert client.recv(10)
         assert connection.receive(waits=True) == b""
         assert not connection.ended
         client.sendall(GET_A + GET_B)
@@ -245,10 +250,8 @@ def test_chunks_that_are_none_are_refused_also_when_nobody_wants_them() -> None:
 def test_what_a_log_line_names_it_by() -> None:
     with http_connected(closing=True) as (connection, _client):
         assert connection.path == b""
-        request = connection.feed(GET_A)
-        assert request is not None
-        connection.hold(request)
-        assert connection.path == b"/a"
+        connection.pause(Body(), Event.WRITABLE, is_last=False)
+        assert connection.path == b"/body"
 
 
 # -- as a job ---------------------------------------------------------------------------------------------------------
@@ -270,10 +273,6 @@ def test_what_it_waits_with_is_kept_and_a_ticket_is_taken_once() -> None:
         assert (connection.paused, connection.is_last, connection.path) == (body, True, b"/body")
         connection.ticket = ticket
         assert [connection.take_ticket(), connection.take_ticket()] == [ticket, None]
-        request = connection.feed(GET_A)
-        assert request is not None
-        assert connection.hold(request) == WaitsFor(connection, Event.WRITABLE)
-        assert connection.held is request
         connection.close()
         assert body.is_closed
 
@@ -295,7 +294,7 @@ def test_the_bytes_of_a_whole_request() -> None:
 
 
 def test_a_request_that_was_not_parsed_last_does_not_get_the_bytes_of_the_one_that_was() -> None:
-    """It may be held and served later: another's bytes must never stand for it."""
+    """Another's bytes must never stand for it."""
     with http_connected() as (connection, client):
         client.sendall(GET_A)
         first = next_request(connection)

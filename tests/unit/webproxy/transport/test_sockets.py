@@ -13,7 +13,7 @@ from typing import TypeAlias
 import pytest
 
 from tests.support.tcp import at_end, connected
-from tests.support.waiting import wait_until
+from tests.support.waiting import WATCHDOG_MS, wait_until
 from webproxy.errors import ClientGone
 from webproxy.serving.acceptor import open_listener
 from webproxy.transport import sockets
@@ -113,8 +113,10 @@ def test_has_arrived_and_has_room_look_and_take_nothing() -> None:
         while sockets.send(fd, b"x" * 4096):
             pass
         assert not sockets.has_room(fd)
+        assert not sockets.has_room(fd, 1)
         client.close()
-        wait_until(lambda: sockets.has_arrived(fd))
+        assert sockets.has_arrived(fd, WATCHDOG_MS)
+        assert sockets.has_room(fd, WATCHDOG_MS)
 
 
 def test_a_watched_descriptor_is_reported_once_for_each_watch_and_never_when_unwatched() -> None:
