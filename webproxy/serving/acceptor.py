@@ -31,6 +31,12 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.25
 BACKLOG = 1024
+UNSENT_BYTES = 1 << 19
+"""How much the kernel takes for a client beyond what its window allows to send.
+
+Without this limit it takes some MB for each, and a thousand slow readers bring all connections of the host into memory
+pressure (tcp_mem in tcp(7)).
+"""
 
 _REMEDIES = {
     errno.EADDRINUSE: "another process listens there: choose another -p",
@@ -44,9 +50,9 @@ _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 def open_listener(host: str, port: int) -> socket.socket:
     """A non-blocking listening socket on an IPv4 or IPv6 address or name.
 
-    Accepted sockets inherit TCP_NODELAY and a receive timeout of STAY_MS. TCP_DEFER_ACCEPT makes the kernel hold a
-    connection until its request arrives, so the worker that accepts it can read the request at once (tcp(7)). A silent
-    connection is handed over after a second anyway.
+    Accepted sockets inherit TCP_NODELAY, the limit of UNSENT_BYTES and a receive timeout of STAY_MS. TCP_DEFER_ACCEPT
+    makes the kernel hold a connection until its request arrives, so the worker that accepts it can read the request at
+    once (tcp(7)). A silent connection is handed over after a second anyway.
 
     Raises:
         StartupError: the address cannot be listened on.
@@ -66,6 +72,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 1000 * sockets.STAY_MS))
         listener.bind(address)
         listener.listen(BACKLOG)

@@ -122,7 +122,7 @@ def test_a_body_that_keeps_coming_lets_others_have_the_worker(
     spool: Spool, reader: SpoolReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spooled_body, "SLICE_NS", -1)
-    monkeypatch.setattr(spooled_body, "PIECE_BYTES_MAX", 2)
+    monkeypatch.setattr(spooled_body, "PIECE_BYTES", 2)
     spool.write(b"abcdef")
     stream = ScriptedStream()
     assert list(send_spooled(stream, reader, 6)) == [Event.TURN] * 3
