@@ -238,7 +238,7 @@ class Fetch:
 
     def _ask(self) -> Event | None:
         if not self._is_needed():
-            raise FetchAborted(f"{self.plan.name}: no reader left")
+            raise self._abortion()
         pause_s, self._pause_s = self._pause_s, 0.0
         self._exchange = exchange = _Exchange(self, self._request())
         self._check_stopping()  # after stop() could see the exchange
@@ -357,6 +357,8 @@ class Fetch:
         """A reader has come near."""
         if self._is_copying:
             self._strand.post(self._copy_on)
+        elif not self.spool.wanted:  # the last reader has left: bytes that nobody needs are not asked for
+            self._strand.post(self._resume_if_needed)
         elif (exchange := self._exchange) is not None:
             exchange.transfer.resume()
 
@@ -387,7 +389,19 @@ class Fetch:
             self.spool.forget_read()
         self.spool.tell_room(fill.position)
         if not self._is_needed():
-            exchange.transfer.cancel(FetchAborted(f"{self.plan.name}: no reader left"))
+            exchange.transfer.cancel(self._abortion())
+
+    def _resume_if_needed(self) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self._is_needed():
+            exchange.transfer.resume()
+        else:
+            exchange.transfer.cancel(self._abortion())
+
+    def _abortion(self) -> FetchAborted:
+        return FetchAborted(f"{self.plan.name}: no reader left")
 
     def _is_needed(self) -> bool:
         return self.spool.written == self._length or self._is_worth_continuing() or not self.spool.abandon()
@@ -421,7 +435,7 @@ class Fetch:
             self._is_copying = False
             self._check_stopping()
             if not self._is_needed():
-                raise FetchAborted(f"{self.plan.name}: no reader left")
+                raise self._abortion()
             if not held.copy(self.spool.written, self.spool.write):
                 if not self._can_resume:
                     raise OriginUnreachable(f"{self.plan.name}: its partial response was evicted while it was read")

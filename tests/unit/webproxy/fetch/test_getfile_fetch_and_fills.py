@@ -85,8 +85,9 @@ def test_a_client_that_left_ends_the_fetch_when_no_cache_takes_it() -> None:
     fills = FakeFills(lambda fill: setattr(fill, "takes", False))
 
     body = os.urandom(4 << 20)
+    gate = threading.Event()
     with (
-        OriginStub({"/x": Route(body=body)}) as origin,
+        OriginStub({"/x": Route(body=body, hold=gate, hold_at=1 << 20)}) as origin,
         running(origin, window_bytes=65_536, fills=fills) as fetches,
     ):
         reader = opened(fetches, b"/x")
@@ -95,6 +96,7 @@ def test_a_client_that_left_ends_the_fetch_when_no_cache_takes_it() -> None:
         wait_until(lambda: fills.made[0].cancelled)  # the last of its steps
         assert fetches.table.failed_total == 1
         assert not fills.made[0].stored
+        gate.set()
         assert read(opened(fetches, b"/x")) == body
 
 

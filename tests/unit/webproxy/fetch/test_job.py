@@ -239,7 +239,7 @@ def test_what_nobody_waits_for_is_not_asked_for(make: Make) -> None:
 
 
 # -- the window ------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("how", ["reader moves", "reader leaves", "reader detaches"])
+@pytest.mark.parametrize("how", ["reader moves", "the fastest leaves", "reader detaches"])
 def test_it_waits_for_its_fastest_reader_until(make: Make, how: str) -> None:
     running = make(cache=False)
 
@@ -251,9 +251,10 @@ def test_it_waits_for_its_fastest_reader_until(make: Make, how: str) -> None:
         assert not origin.transfer.resumed()
         if how == "reader moves":
             running.reader.advance(1)
-        elif how == "reader leaves":
+        elif how == "the fastest leaves":
+            second.advance(WINDOW)
             second.close()
-            running.reader.close()
+            running.reader.advance(1)
         else:
             running.reader.detach()
         assert origin.transfer.resumed()
@@ -263,6 +264,38 @@ def test_it_waits_for_its_fastest_reader_until(make: Make, how: str) -> None:
         origin.send(bytes(10_000 - WINDOW - 2))
 
     assert running.run(body(10_000, play)) is None
+
+
+def test_an_origin_that_waited_for_the_last_reader_is_not_resumed_for_nobody(make: Make) -> None:
+    running = make(cache=False)
+
+    def play(origin: Played) -> None:
+        assert origin.write(bytes(WINDOW + 1))
+        assert not origin.write(b"x")
+        running.reader.close()
+        assert origin.is_given_up
+        assert not origin.transfer.resumed()
+
+    assert isinstance(running.run(body(10_000, play)), FetchAborted)
+
+
+def test_an_origin_that_waited_for_the_last_reader_is_resumed_for_the_cache(make: Make) -> None:
+    running = make()
+
+    def play(origin: Played) -> None:
+        running.fill.takes, running.fill.chunk_bytes = False, 0
+        assert origin.write(bytes(WINDOW + 1))
+        assert not origin.write(b"x")
+        running.fill.position = WINDOW
+        running.reader.close()
+        assert not origin.is_given_up
+        running.fill.takes = True
+        origin.idle()
+        assert origin.transfer.resumed()
+        origin.send(bytes(10_000 - WINDOW - 1))
+
+    assert running.run(body(10_000, play)) is None
+    assert running.fetch.stored
 
 
 def test_it_does_not_wait_before_there_is_an_answer(make: Make) -> None:

@@ -29,6 +29,7 @@ class Job:
         self.spool = spool
         self.token = StoreToken()
         self.stored = False
+        self.tells_failure = False
         self.failure: OriginError | None = None
         self.is_begun = False
         self._stopping = stopping
@@ -223,6 +224,55 @@ def test_what_was_not_stored_is_not_remembered(opener: Opener) -> None:
     opener.made[0].finish()
     length_of(reader)
     assert opener(b"/x", before) is not None
+
+
+# -- failures that serve others --------------------------------------------------------------------------------------
+@pytest.fixture
+def sharing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener]:
+    """Failures are shared for longer than any test lasts, or until it says so."""
+    monkeypatch.setattr("webproxy.fetch.table.Fetch", Wanted.start)
+    table = FetchTable(threads=1, spool_directory=None, failures_shared_s=1000.0)
+    try:
+        yield Opener(table)
+    finally:
+        table.stop(WATCHDOG_S)
+
+
+def failed(opener: Opener, key: bytes) -> None:
+    """A fetch whose answer, which tells a failure, was read to its end."""
+    reader = opener.new(key)
+    opener.made[-1].tells_failure = True
+    opener.made[-1].finish()
+    assert length_of(reader) == len(key)
+
+
+def test_a_failure_serves_who_asks_a_moment_later(sharing: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed(sharing, b"/x")
+    for _ in range(3):
+        assert length_of(sharing.joined(b"/x")) == 2
+    spool = sharing.made[0].spool
+    assert spool.fd >= 0
+    monkeypatch.setattr("webproxy.fetch.table.monotonic", lambda: monotonic() + 2000.0)
+    sharing.new(b"/x")
+    assert spool.fd == -1
+
+
+def test_a_purge_ends_what_is_shared_of_a_failure(sharing: Opener) -> None:
+    failed(sharing, b"/x")
+    failed(sharing, b"/y")
+    assert sharing.table.revoke(b"/x", Deadline.after(WATCHDOG_S))
+    assert sharing.made[0].spool.fd == -1
+    sharing.new(b"/x")
+    assert length_of(sharing.joined(b"/y")) == 2
+
+
+def test_only_so_many_failures_are_kept(sharing: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.fetch.table.LINGERING_MAX", 2)
+    for key in (b"/0", b"/1", b"/2"):
+        failed(sharing, key)
+    assert [job.spool.fd == -1 for job in sharing.made] == [True, False, False]
+    sharing.table.stop(WATCHDOG_S)
+    assert all(job.spool.fd == -1 for job in sharing.made)
 
 
 # -- bounds and the end ----------------------------------------------------------------------------------------------
