@@ -165,6 +165,7 @@ def test_broad_excepts_are_at_the_edges() -> None:
         "shmchannel.workers",
         "webproxy.serving.parking",
         "webproxy.fetch.job",  # its readers are told, and would wait for ever otherwise
+        "webproxy.fetch.spool",  # one reader's wake-up is not the others'
         "webproxy.fetch.strand",
         "webproxy.serving.http1_server",  # only here it is known whose connection failed
         "webproxy.origin.driver",  # one transfer's failure is not the others'

@@ -227,9 +227,11 @@ class ScriptedOrigin:
     def play(self) -> None:
         """Play all transfers to their ends, those that begin meanwhile too."""
         while self.begun:
-            self._play(self.begun.popleft())
+            self.play_next()
 
-    def _play(self, transfer: PlayedTransfer) -> None:
+    def play_next(self) -> None:
+        """Play one transfer to its end."""
+        transfer = self.begun.popleft()
         played = Played(transfer)
         outcome: OriginResponse | Exception = OriginResponse(status=200, fields=PLAIN_GET.fields)
         if not played.is_given_up:

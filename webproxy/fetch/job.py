@@ -23,6 +23,8 @@ reader or the cache: write() refuses bytes, and room is told by the spool (a rea
 
 A fetch that nobody needs ends: all readers have left, and the cache is not receiving it, or has received less than the
 share from which on it is fetched for the cache alone. A complete body is always handed to the cache.
+
+Long because the steps share one state under the rule above: apart from each other they could not be checked against it.
 """
 
 from __future__ import annotations

@@ -286,23 +286,32 @@ def test_stop_ends_a_fetch_under_way_and_refuses_new_ones() -> None:
             fetches.open(b"/y")
 
 
-def test_stop_fails_also_what_waits_before_its_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webproxy.fetch.state.FIRST_PAUSE_SECONDS", 60.0)
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a fetch waits before its next try, for longer than any test lasts."""
+    waits = threading.Event()
+
+    def pause(_number: int, _jitter: float) -> float:
+        waits.set()
+        return 1000.0
+
+    monkeypatch.setattr("webproxy.fetch.job.pause_before_try", pause)
+    return waits
+
+
+def test_stop_fails_also_what_waits_before_its_next_try(pauses: threading.Event) -> None:
     with OriginStub({"/x": Route(status=503)}) as origin, running(origin) as fetches:
         reader = opened(fetches, b"/x")
-        (fetch,) = fetches.table.living
-        wait_until(lambda: fetch._progress.tries_left < 2)
+        assert pauses.wait(WATCHDOG_S)
         fetches.table.stop(WATCHDOG_S)
         assert "stops" in str(failure(reader))
         assert origin.count("/x") == 1
 
 
-def test_who_leaves_ends_also_what_waits_before_its_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webproxy.fetch.state.FIRST_PAUSE_SECONDS", 60.0)
+def test_who_leaves_ends_also_what_waits_before_its_next_try(pauses: threading.Event) -> None:
     with OriginStub({"/x": Route(status=503)}) as origin, running(origin) as fetches:
         reader = opened(fetches, b"/x")
-        (fetch,) = fetches.table.living
-        wait_until(lambda: fetch._progress.tries_left < 2)
+        assert pauses.wait(WATCHDOG_S)
         reader.close()
         wait_until(lambda: not fetches.table.living)
         assert origin.count("/x") == 1

@@ -119,6 +119,9 @@ class Elsewhere:
         self._place = place
         self.entered: list[tuple[bytes, bytes, Selecting]] = []
 
+    def expects(self, key: bytes) -> bool:
+        return False
+
     def place(self, key: bytes, stored: StoredResponse) -> bytes | None:
         return self._place
 

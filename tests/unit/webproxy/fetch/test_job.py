@@ -627,7 +627,7 @@ def test_who_leaves_before_the_next_try_ends_it_with_the_next_tick(make: Make) -
     running = make(tries=2)
     running.origin.scripts.append(breaks())
     running.fetch.start()
-    running.origin._play(running.origin.begun.popleft())
+    running.origin.play_next()
     (waiting,) = running.origin.begun
     assert waiting.after_s > 0
     waiting.sink.tick()

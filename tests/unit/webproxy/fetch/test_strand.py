@@ -105,21 +105,18 @@ def test_a_strand_that_waits_delays_no_other() -> None:
 
 
 def test_it_grows_as_it_is_needed_and_no_further() -> None:
-    gate, ran = threading.Event(), threading.Event()
+    gate = threading.Event()
+    done: list[bool] = []
     with crew_of() as crew:
         assert not threads_of_crews()
         for count in range(1, THREADS + 1):
-            crew.run(waiting(gate))
+            crew.run(waiting(gate, lambda: done.append(True)))
             assert len(threads_of_crews()) == count
         for _ in range(10):
-            crew.run(waiting(gate))
-        crew.run(ran.set)
+            crew.run(waiting(gate, lambda: done.append(True)))
         assert len(threads_of_crews()) == THREADS
         gate.set()
-        assert ran.wait(WATCHDOG_S)
-        wait_until(lambda: crew._idle == THREADS)
-        crew.run(lambda: None)
-        assert len(threads_of_crews()) == THREADS
+        wait_until(lambda: len(done) == THREADS + 10)
 
 
 def test_a_broken_task_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:

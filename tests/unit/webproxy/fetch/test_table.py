@@ -231,7 +231,7 @@ def test_what_was_not_stored_is_not_remembered(opener: Opener) -> None:
 def sharing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener]:
     """Failures are shared for longer than any test lasts, or until it says so."""
     monkeypatch.setattr("webproxy.fetch.table.Fetch", Wanted.start)
-    table = FetchTable(threads=1, spool_directory=None, failures_shared_s=1000.0)
+    table = FetchTable(threads=1, spool_directory=None, failures_s=1000.0)
     try:
         yield Opener(table)
     finally:
