@@ -17,6 +17,7 @@ from tests.faults.harness import (
     SEGMENTS,
     SMALL,
     ask,
+    asking,
     assert_ends_well,
     assert_serves,
     segments_of,
@@ -104,6 +105,25 @@ def test_a_purge_says_that_it_was_not_told(cache: DaemonProcess, proxy: DaemonPr
             return client.ask("/small", method="PURGE").status == 200
 
     wait_until(is_purged, what="a purge is told")
+    assert_ends_well(proxy, cache)
+
+
+def test_in_mid_body_it_holds_no_worker_for_long(yard: DaemonYard, content: Path, origin: OriginStub) -> None:
+    cache = yard.start_cache(content=content, env={"GFCACHE_FAULT": "cache.streaming:100:stop"})
+    for_ever = {**SILENCE, "WEBPROXY_BETWEEN_BYTES_TIMEOUT_S": "3600"}
+    proxy = yard.start_proxy(*POOL_FLAGS, "-s", origin.url, env=for_ever)
+    with asking(proxy.port, LARGE) as request:
+        wait_until(cache.is_stopped, what="the cache has stopped in mid-body")
+        while not proxy.events("cache does not answer"):
+            assert ask(proxy.port, SMALL).is_whole(CONTENT[SMALL])
+        request.result(WATCHDOG_S).assert_honest(CONTENT[LARGE])
+    cache.signal(signal.SIGCONT)
+
+    def is_asked_again() -> bool:
+        assert ask(proxy.port, SMALL).is_whole(CONTENT[SMALL])
+        return bool(proxy.events("cache answers again"))
+
+    wait_until(is_asked_again, what="the cache is asked again")
     assert_ends_well(proxy, cache)
 
 

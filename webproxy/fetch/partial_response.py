@@ -61,7 +61,6 @@ class PartialStore:
         )
         if isinstance(transfer, Missing):
             raise CacheUnavailable("a partial response was evicted")
-        transfer.wait_only_while(self._store.answers)
         with transfer:
             try:
                 if transfer.facts[:2] != (part.size_bytes, part.version):

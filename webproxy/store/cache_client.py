@@ -162,8 +162,8 @@ class CacheClient:
     ) -> IncomingTransfer | Missing:
         """Request `length` bytes of an object (0: all) from `offset` on, and wait; version 0 means any.
 
-        A negative offset counts back from the end. The transfer must be used as a context manager. A `ticket` ends with
-        it, or if there is none.
+        A negative offset counts back from the end. The transfer must be used as a context manager; with an origin as an
+        alternative it ends when the cache turns out to hang. A `ticket` ends with it, or if there is none.
         """
         is_awaited = self._patient and not key.startswith(_OF_A_HOST)
         admission = self._admit()
@@ -191,7 +191,11 @@ class CacheClient:
             if self._standing is not _Standing.PRESENT:
                 self._note(_Standing.PRESENT)
             self._note_answer()
-            return transfer if transfer.found else _missing(transfer)
+            if not transfer.found:
+                return _missing(transfer)
+            if not is_awaited:
+                transfer.wait_only_while(self.answers)
+            return transfer
 
     def facts(self, key: bytes, deadline: Deadline) -> StoredFacts | Missing:
         """An object's facts, without its body."""
@@ -375,10 +379,6 @@ class NoStore:
 
     def should_enqueue(self, _key: bytes) -> bool:
         """Nothing waits."""
-        return False
-
-    def answers(self) -> bool:
-        """Nobody does."""
         return False
 
     def get(self, *_: object, ticket: Ticket | None = None, **_options: object) -> Missing:
