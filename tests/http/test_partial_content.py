@@ -27,7 +27,6 @@ BREAKS = {
     AT_ONCE: replace(GOOD, truncate_at=0),
     "truncated at the last byte": replace(GOOD, truncate_at=SIZE - 1),
     "reset": replace(GOOD, reset_at=CUT),
-    "stalled": replace(GOOD, stall_at=CUT, stall_s=60.0),
 }
 
 
@@ -47,12 +46,23 @@ def test_a_body_that_breaks_off_goes_on(site: Site, how: str, protocol: str) -> 
         assert (answer.status, answer.body == BODY) == (Status.OK, True)
     assert site.count(path) == 2
     first = int(site.last(path).headers["range"].removeprefix("bytes=").removesuffix("-"))
-    cut = next(at for at in (BREAKS[how].truncate_at, BREAKS[how].reset_at, BREAKS[how].stall_at) if at is not None)
+    cut = next(at for at in (BREAKS[how].truncate_at, BREAKS[how].reset_at) if at is not None)
     assert first == cut or (how == "reset" and first < cut), "a reset may overtake bytes"
     assert site.last(path).headers["if-range"] == '"1"'
     site.settle(path)
     assert site.stored(path).body == BODY
     assert site.count(path) == 2
+
+
+def test_a_silent_origin_is_not_asked_once_more_for_the_same_request(site: Site) -> None:
+    """It would only have more to do. What has come is kept, and the next request asks for the rest."""
+    path = site.put(replace(GOOD, stall_at=CUT, stall_s=60.0), GOOD)
+    reply = site.get(path)
+    assert (reply.status, reply.whole, reply.body) == (200, False, BODY[:CUT])
+    assert site.count(path) == 1
+    wait_until(lambda: site.held_of(path) == CUT)
+    assert site.get(path).body == BODY
+    assert site.last(path).headers["range"] == f"bytes={CUT}-"
 
 
 def test_it_goes_on_as_often_as_there_are_tries(site: Site) -> None:
