@@ -228,6 +228,10 @@ class ChannelClient:
             and self._widths.width_for(key) >= self.pool.segments_per_transfer_max
         )
 
+    def is_large(self, key: bytes) -> bool:
+        """Whether the key's object came in more than one chunk, as far as is remembered; no lock."""
+        return self._widths.knows(key)
+
     def _ticket(self, width: int, ticket: Ticket | None) -> Ticket | None:
         """The ticket of a long transfer, waited for or free just now; one that is not needed is left."""
         admission = self.pool.admission

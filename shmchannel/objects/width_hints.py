@@ -11,7 +11,7 @@ LONG_CHUNKS = 2 * GROWTH_CHUNKS
 
 
 class WidthHints:
-    """How many segments to lease for a key, learned from its last response, for objects of many chunks only.
+    """How many segments to lease for a key, learned from its last response, for objects of more than one chunk.
 
     A lease is taken before the object's size is known. One segment is right for a small object; a large one is
     requested with as many as it can use from its second request on.
@@ -26,9 +26,13 @@ class WidthHints:
         """How many segments to lease, before the pool's own limits."""
         return max(1, self._chunks.get(key, 0) // GROWTH_CHUNKS)
 
+    def knows(self, key: bytes) -> bool:
+        """Whether the object of the key did not fit one chunk, when it was seen last."""
+        return key in self._chunks
+
     def remember(self, key: bytes, chunk_count: int) -> None:
-        """The object of the key has that many chunks. Nothing to do, and no lock, for a small one."""
-        if chunk_count < LONG_CHUNKS or self._chunks.get(key) == chunk_count:
+        """The object of the key does not fit one chunk, and fills that many. No lock if that is known."""
+        if self._chunks.get(key) == chunk_count:
             return
         with self._lock:
             self._chunks.pop(key, None)

@@ -25,6 +25,7 @@ _READS_THE_WALL_CLOCK = {
     "simplecached.stores.lru_store": "versions that are higher than those before a restart",
     "webproxy.exchange.fast_path": "the age of a hit",
     "webproxy.exchange.http_request": "when a request came, and when a HEAD was asked and answered",
+    "webproxy.exchange.origin_rest": "whether a Last-Modified is a strong validator by now",
     "webproxy.exchange.pass_through": "Date of a response that has none",
     "webproxy.fetch.job": "when the origin answered",
     "webproxy.origin.driver": "when the origin was asked",

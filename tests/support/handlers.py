@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable
 from typing import cast
 
+from tests.support.scripted_origin import ScriptedOrigin
 from tests.support.streams import NO_LIMIT, source_of
 from tests.support.waiting import WATCHDOG_S
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.spool import SpoolReader
 from webproxy.getfile import Wire
+from webproxy.origin.routing import OriginRule, Target
 from webproxy.serving.http1_server import ConnectionLimits
 from webproxy.store.cache_client import NoStore, Store
 from webproxy.store.getfile_objects import GetfileVariants
@@ -48,6 +50,11 @@ class ScriptedFetches:
         self._nobody_has = nobody_has
         self.asked: list[bytes] = []
 
+    def target(self, key: bytes) -> Target:
+        """As GetfileFetches.target()."""
+        rule = OriginRule(url="http://o") if self.has_origin(key) else None
+        return Target(key, rule, "http://o", key, key)
+
     def has_origin(self, key: bytes) -> bool:
         """As GetfileFetches.has_origin(): for all keys but the one that nobody has."""
         return key != self._nobody_has
@@ -60,6 +67,10 @@ class ScriptedFetches:
 
 class NoOrigin:
     """As GetfileFetches: there is nobody to ask."""
+
+    def target(self, key: bytes) -> Target:
+        """As GetfileFetches.target()."""
+        return Target(key, None, "", key, key)
 
     def has_origin(self, key: bytes) -> bool:
         """For no key."""
@@ -76,12 +87,14 @@ def getfile_handler(
     *,
     wire: Wire = Wire.CRLF,
     variants: OneVariant | None = None,
+    origin: ScriptedOrigin | None = None,
 ) -> GetfileRequestHandler:
     """One without anybody who waits for its workers; nobody has anything unless the test says so."""
     return GetfileRequestHandler(
         source_of(store or NoStore()),
         cast("GetfileVariants", variants or OneVariant(lambda: None, expected=False)),
         cast("GetfileFetches", fetches or NoOrigin()),
+        (origin or ScriptedOrigin()).rest(),
         wire,
         NO_LIMIT,
         LatencyBreakdown(enabled=False),

@@ -21,7 +21,9 @@ from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.exchange.deliver_stored import StoredDelivery
 from webproxy.exchange.fast_path import FastPath
 from webproxy.exchange.http_request import Answers, HttpRequestHandler, Policy
-from webproxy.exchange.pass_through import PassThrough, SpoolLimits
+from webproxy.exchange.origin_rest import OriginRest
+from webproxy.exchange.pass_through import PassThrough
+from webproxy.exchange.relay import SpoolLimits
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.http_fetch import HttpFetches
 from webproxy.fetch.partial_response import PartialStore
@@ -77,7 +79,7 @@ def http_handler(
     )
     answers = Answers(
         FastPath(source, origins, heads, shutdown),
-        StoredDelivery(source),
+        StoredDelivery(source, OriginRest(driver, spools), via),
         PassThrough(driver, via, updates, spools, body_timeout_s=body_timeout_s),
     )
     policy = Policy(DEFAULT_OPTIONS, WATCHDOG_S, 2.0, (ipaddress.ip_network(purge_from),))

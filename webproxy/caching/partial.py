@@ -133,23 +133,33 @@ def continuation(status: int, fields: Fields, size_bytes: int | None, now: float
     return None if validator is None else Continuation(fields, size_bytes, validator)
 
 
-def rest_request(fields: Fields, known: Continuation, position: int) -> Fields:
-    """The fields of a request for everything from `position` on, based on those of a request for the whole."""
+def rest_request(fields: Fields, known: Continuation, position: int, end: int | None = None) -> Fields:
+    """The fields of a request for [position, end), by default to the end of the body, based on one for the whole."""
     plain = fields.without((b"range", b"if-range"))
-    return plain.with_line(b"Range", b"bytes=%d-" % position).with_line(b"If-Range", known.validator)
+    last = b"" if end in (None, known.size_bytes) else b"%d" % (end - 1)
+    return plain.with_line(b"Range", b"bytes=%d-%s" % (position, last)).with_line(b"If-Range", known.validator)
 
 
-def is_rest(known: Continuation, position: int, status: int, fields: Fields, length: int | None, now: float) -> bool:
-    """True if a response contains exactly the bytes of the body from `position` to its end.
+def is_rest(
+    known: Continuation,
+    position: int,
+    status: int,
+    fields: Fields,
+    length: int | None,
+    now: float,
+    end: int | None = None,
+) -> bool:
+    """True if a response contains exactly the bytes [position, end) of the body, by default to its end.
 
     The validator alone is not trusted: some servers send a 206 of another content coding under the same ETag.
     """
     if status != 206 or len(fields.get_all(b"content-range")) != 1:
         return False
     said = parse_content_range(fields.get(b"content-range") or b"")
-    if said != ContentRange(position, known.size_bytes, known.size_bytes):
+    end = known.size_bytes if end is None else end
+    if said != ContentRange(position, end, known.size_bytes):
         return False
-    if length not in (None, known.size_bytes - position):
+    if length not in (None, end - position):
         return False
     if fields.get(b"content-encoding") != known.fields.get(b"content-encoding"):
         return False

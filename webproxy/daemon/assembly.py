@@ -16,7 +16,9 @@ from webproxy.exchange.deliver_stored import StoredDelivery
 from webproxy.exchange.fast_path import FastPath
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import Answers, HttpRequestHandler, Policy
-from webproxy.exchange.pass_through import PassThrough, SpoolLimits
+from webproxy.exchange.origin_rest import OriginRest
+from webproxy.exchange.pass_through import PassThrough
+from webproxy.exchange.relay import SpoolLimits
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.http_fetch import HttpFetches
@@ -161,11 +163,14 @@ def _handlers(
         continue_after_share=config.continue_fetch_after_share,
     )
     variants = GetfileVariants(lookup, updates)
+    spools = SpoolLimits(directory=config.spool_directory, window_bytes=config.spool_window_bytes)
+    origin_rest = OriginRest(driver, spools)
     wait_s = policy.cache_first_byte_s if _has_origin(config) else policy.cache_wait_s
     getfile = GetfileRequestHandler(
         BodySource(store, wait_s, demand),
         variants,
         GetfileFetches(table, origins, means, variants),
+        origin_rest,
         config.wire,
         client,
         breakdown,
@@ -174,12 +179,12 @@ def _handlers(
     fetches = HttpFetches(table, means)
     answers = Answers(
         FastPath(source, origins, heads, shutdown),
-        StoredDelivery(source),
+        StoredDelivery(source, origin_rest, means.via),
         PassThrough(
             driver,
             means.via,
             updates,
-            SpoolLimits(directory=config.spool_directory, window_bytes=config.spool_window_bytes),
+            spools,
             body_timeout_s=config.request_timeout_s,
         ),
     )

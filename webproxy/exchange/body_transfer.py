@@ -12,8 +12,9 @@ once.
 
 **Invariants.** `position` is exact whenever it pauses. Every transfer is ended cleanly, or by an exception that retires
 its segments. A ticket is left by whoever was given it, on every way out. Not one byte of another version is sent: a
-body whose object is gone ends short (BodyCutShort). No send waits; a worker waits for a client for ROOM_MS, and only
-while no job waits for a worker, or a little longer while workers are idle.
+body whose object is gone ends here (SourceLost), with `position` as exact, so that whoever can may send the rest. No
+send waits; a worker waits for a client for ROOM_MS, and only while no job waits for a worker, or a little longer while
+workers are idle.
 
 **Why not otherwise.** Keeping the transfer while the client is slow would let a few slow clients hold every segment.
 Parking as soon as a send is not accepted whole would send a client that reads quickly around through two other threads
@@ -29,7 +30,7 @@ from time import monotonic_ns
 from typing import NamedTuple, Protocol
 
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ShmChannelError
+from shmchannel.errors import PeerProtocolError, ShmChannelError
 from shmchannel.objects.hot_table_files import HotTableFile
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
@@ -91,6 +92,14 @@ class Part(NamedTuple):
     end: int
 
 
+class SourceLost(BodyCutShort):
+    """The cache does not give the rest: what the client has of `body`, up to its position, is exact."""
+
+    def __init__(self, text: str, body: BodyTransfer) -> None:
+        super().__init__(text)
+        self.body = body
+
+
 class BodyTransfer:
     """`position` is the offset of the next byte to send, less what is left of the head before it."""
 
@@ -135,7 +144,8 @@ class BodyTransfer:
         """Continue sending; returns None at the end, or what to wait for. The ticket is used and left.
 
         Raises:
-            BodyCutShort: no cache, or the object changed or was evicted in the meantime.
+            SourceLost: no cache, or the object changed or was evicted in the meantime.
+            BodyCutShort: what the cache sends is invalid.
             ClientGone: the connection is closed or broken.
         """
         event = None
@@ -167,12 +177,12 @@ class BodyTransfer:
                 ticket=ticket,
             )
         except CacheUnavailable as error:
-            raise BodyCutShort(str(error)) from error
+            raise SourceLost(str(error), self) from error
         if isinstance(transfer, Missing):
-            raise BodyCutShort("the object was replaced or evicted in mid-body")
+            raise SourceLost("the object was replaced or evicted in mid-body", self)
         with transfer:
             if transfer.facts[:2] != (self.size_bytes, self.version):
-                raise BodyCutShort("the cache sent another object than requested")
+                raise SourceLost("the cache sent another object than requested", self)
             return self.send(transfer, 0)
 
     def close(self) -> None:
@@ -196,7 +206,7 @@ class BodyTransfer:
                 if sent < transfer.length:
                     return self.pause(transfer, Event.WRITABLE, sent)
                 if transfer.last:
-                    _finish(transfer)
+                    self._finish(transfer)
                     return None
                 if monotonic_ns() > slice_end_ns:
                     event = self._what_ends_its_turn(transfer, turn_over=self.position >= turn_ends_at)
@@ -215,7 +225,19 @@ class BodyTransfer:
             transfer.cancel_quietly()
             raise
         except ShmChannelError as error:
-            raise BodyCutShort(str(error)) from error
+            raise self._cut_short(transfer, error) from error
+
+    def _cut_short(self, transfer: IncomingTransfer, error: ShmChannelError) -> BodyCutShort:
+        if isinstance(error, PeerProtocolError):  # it cannot be trusted with what it sent before, either
+            return BodyCutShort(str(error))
+        self.position = transfer.position  # each chunk is sent whole before the next one is waited for
+        return SourceLost(str(error), self)
+
+    def _finish(self, transfer: IncomingTransfer) -> None:
+        complete = transfer.state is TransferState.COMPLETE
+        transfer.finish()
+        if not complete:
+            raise SourceLost("the cache could not read the object to its end", self)
 
     def _what_ends_its_turn(self, transfer: IncomingTransfer, *, turn_over: bool) -> Event | None:
         """Whether a response that has used its time slice pauses, because others wait for its resources."""
@@ -282,7 +304,7 @@ def begin_body(
     """Send a header, a transfer that begins at `first`, and `parts`; returns the rest and what that waits for, if any.
 
     Raises:
-        BodyCutShort, ClientGone: as BodyTransfer.resume().
+        SourceLost, BodyCutShort, ClientGone: as BodyTransfer.resume().
     """
     with transfer:
         try:
@@ -290,8 +312,9 @@ def begin_body(
         except ClientGone:
             transfer.cancel_quietly()
             raise
-        if sent == len(header) + transfer.length and transfer.last and not parts:
-            _finish(transfer)
+        is_all = sent == len(header) + transfer.length and transfer.last and not parts
+        if is_all and transfer.state is TransferState.COMPLETE:
+            transfer.finish()
             return None
         size_bytes, version = transfer.facts[:2]
         body = BodyTransfer(stream, key, size_bytes, version, source, first, end, head=header[sent:], parts=parts)
@@ -301,13 +324,6 @@ def begin_body(
             event = body.pause(transfer, Event.WRITABLE, 0)
     event = event or body.resume()
     return None if event is None else (body, event)
-
-
-def _finish(transfer: IncomingTransfer) -> None:
-    complete = transfer.state is TransferState.COMPLETE
-    transfer.finish()
-    if not complete:
-        raise BodyCutShort("the cache could not read the object to its end")
 
 
 class FileResponse(BodyTransfer):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from webproxy.caching.stored import StoredResponse
+from webproxy.exchange.body_transfer import BodyTransfer
 from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.exchange.spooled_body import send_data
 from webproxy.http.messages import RequestHead
@@ -62,3 +64,20 @@ class RequestContext:
         """The client has received its response."""
         self.result = result
         return Done(self.connection) if self.said.closes else KEEP_ALIVE
+
+
+class PausedHit(NamedTuple):
+    """The rest of a stored response's body, while it waits, and what the origin can be asked for it by."""
+
+    body: BodyTransfer
+    request: RequestHead
+    stored: StoredResponse
+
+    @property
+    def key(self) -> bytes:
+        """Its name in log lines."""
+        return self.body.key
+
+    def close(self) -> None:
+        """It is given up."""
+        self.body.close()

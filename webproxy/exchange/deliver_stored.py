@@ -6,15 +6,20 @@ import os
 
 from shmchannel.deadline import Deadline
 from webproxy.caching.partial import RangeKind, answer_range, lies_within
+from webproxy.caching.stored import StoredResponse
+from webproxy.caching.validation import conditional_request
 from webproxy.caching.validators import Condition
-from webproxy.errors import CacheUnavailable
-from webproxy.exchange.body_transfer import BodySource, BodyTransfer, FileResponse, Part, begin_body
-from webproxy.exchange.context import Answering, RequestContext
+from webproxy.errors import BodyCutShort, CacheUnavailable
+from webproxy.exchange.body_transfer import BodySource, BodyTransfer, FileResponse, Part, SourceLost, begin_body
+from webproxy.exchange.context import Answering, PausedHit, RequestContext
+from webproxy.exchange.origin_rest import OriginRest
 from webproxy.http.ranges import multipart_parts
+from webproxy.origin.request import OriginRequest
+from webproxy.origin.via import Via
 from webproxy.store.cache_client import Missing
 from webproxy.store.lookup import StoredHit
 from webproxy.transport.client_stream import ClientStream
-from webproxy.transport.job import Event
+from webproxy.transport.job import Event, RequestOutcome, Steps
 
 
 class ObjectGone(Exception):
@@ -24,8 +29,10 @@ class ObjectGone(Exception):
 class StoredDelivery:
     """Shared by all workers."""
 
-    def __init__(self, source: BodySource) -> None:
+    def __init__(self, source: BodySource, origin_rest: OriginRest, via: Via) -> None:
         self._source = source
+        self._origin_rest = origin_rest
+        self._via = via
 
     def send(
         self,
@@ -72,8 +79,36 @@ class StoredDelivery:
             return context.send(
                 b"".join(part.head + body[part.first : part.end] for part in (first_part, *further)), result
             )
-        rest = self._begin(context.connection.stream, found, head, first, end, further)
-        return context.ended(result) if rest is None else context.connection.pause(*rest, is_last=said.closes)
+        try:
+            rest = self._begin(context.connection.stream, found, head, first, end, further)
+        except SourceLost as lost:
+            return self.go_on(context, stored, lost.body, str(lost), result)
+        if rest is None:
+            return context.ended(result)
+        return context.connection.pause(PausedHit(rest[0], request, stored), rest[1], is_last=said.closes)
+
+    def go_on(
+        self, context: RequestContext, stored: StoredResponse, body: BodyTransfer, why: str, result: str
+    ) -> Steps[RequestOutcome]:
+        """Send the rest of a body that the cache has lost, from the origin; `why` it was lost.
+
+        Raises:
+            BodyCutShort, ClientGone: as OriginRest.send().
+        """
+        target = context.target
+        if target.rule is None:
+            raise BodyCutShort(why)
+        fields = conditional_request(self._via.forwarded(context.request, target), None)
+        asked = OriginRequest(url=target.url, fields=fields, named_by_operator=target.named_by_operator)
+        while True:
+            yield from self._origin_rest.send(body, why, stored, asked, target.rule.limits)
+            try:  # further ranges: the cache is asked for each
+                while (event := body.resume(context.connection.take_ticket())) is not None:
+                    yield event
+            except SourceLost as lost:
+                why = str(lost)
+            else:
+                return context.ended(result)
 
     def _request_body(self, found: StoredHit, first: int, end: int) -> None:
         """Request these bytes of the body; once a head was sent it would be too late."""

@@ -18,6 +18,7 @@ from webproxy.caching.freshness import current_age
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validators import CONDITIONS
 from webproxy.exchange.body_transfer import PIECE_BYTES, BodySource, BodyTransfer, FileResponse
+from webproxy.exchange.context import PausedHit
 from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.urls import BadTarget, http_path
@@ -107,7 +108,7 @@ class FastPath:
                 self._known.clear()
             self._known[data] = MemoizedRequest(request, reply)
 
-    def send(self, connection: HttpConnection, reply: CachedReply) -> RequestOutcome:
+    def send(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
         """Send a reply, or begin to: what the client does not accept now is paused.
 
         Raises:
@@ -118,14 +119,15 @@ class FastPath:
         if file is None:
             if sent != len(data):
                 rest = BodyTransfer(stream, reply.key, 0, 0, self._source, head=data[sent:])
-                return connection.pause(rest, Event.WRITABLE, is_last=reply.closes)
+                paused = PausedHit(rest, request, reply.stored)
+                return connection.pause(paused, Event.WRITABLE, is_last=reply.closes)
         else:
             body_sent = stream.send_file(file.fd, 0, min(file.size_bytes, PIECE_BYTES)) if sent == len(data) else 0
             if body_sent != file.size_bytes:  # hardly ever up to a piece: no body that can pause need be created
                 body = FileResponse(stream, reply.key, file, self._source, body_sent, file.size_bytes, head=data[sent:])
                 event = body.begin(file)
                 if event is not None:
-                    return connection.pause(body, event, is_last=reply.closes)
+                    return connection.pause(PausedHit(body, request, reply.stored), event, is_last=reply.closes)
         return Done(connection) if reply.closes else KEEP_ALIVE
 
     def expire(self) -> None:

@@ -19,17 +19,22 @@ from time import monotonic
 from typing import TypeAlias
 
 from shmchannel.deadline import Deadline
+from shmchannel.objects.hot_table_files import HotTableFile
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
+from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
-from webproxy.exchange.body_transfer import BodySource, BodyTransfer, begin_body
+from webproxy.exchange.body_transfer import BodySource, BodyTransfer, FileResponse, SourceLost, begin_body
+from webproxy.exchange.origin_rest import OriginRest
 from webproxy.exchange.spooled_body import send_data, send_spooled
 from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.spool import BodyFound, BodyMissing, SpoolReader
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.http.urls import normalised_path
+from webproxy.origin.request import getfile_request
 from webproxy.store.cache_client import Missing
 from webproxy.store.getfile_objects import GetfileVariants
+from webproxy.store.lookup import stored_of_entry, stored_of_transfer
 from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
@@ -45,7 +50,7 @@ _FAILURES: tuple[type[Exception], ...] = (CacheUnavailable, OriginError, Overloa
 class GetfileRequest:
     """A job: one getfile request, which ends its connection."""
 
-    __slots__ = ("_handler", "fd", "has_left", "has_waited", "path", "paused", "stream", "ticket")
+    __slots__ = ("_handler", "fd", "has_left", "has_waited", "path", "paused", "stored", "stream", "ticket")
 
     stream: ClientStream
     """The client, once it is more than a lookup in the hot table that answers it."""
@@ -59,6 +64,8 @@ class GetfileRequest:
         """It has waited for a ticket, usually successfully, and does not wait a second time."""
         self.paused: BodyTransfer | Steps[str] | None = None
         """The rest of its response, while it waits."""
+        self.stored: StoredResponse | None = None
+        """What the origin can be asked by for the rest of a body that the cache loses; None if there is no origin."""
         self.has_left = False
 
     def run(self) -> Outcome:
@@ -85,6 +92,7 @@ class GetfileRequestHandler:
         source: BodySource,
         variants: GetfileVariants,
         fetches: GetfileFetches,
+        origin_rest: OriginRest,
         wire: Wire,
         client_limit: RateLimit,
         breakdown: LatencyBreakdown,
@@ -94,6 +102,7 @@ class GetfileRequestHandler:
         self._peek = source.store.peek
         self._variants = variants
         self._fetches = fetches
+        self._origin_rest = origin_rest
         self._wire = wire
         self._client_limit = client_limit
         self._breakdown = breakdown
@@ -106,12 +115,16 @@ class GetfileRequestHandler:
         entry = self._peek(key)
         if entry is not None and entry.file is None:
             return self._answer_from_hot_table(request, entry.body)
-        if not request.has_waited and self._store.should_enqueue(key):
+        file = None if entry is None else self._store.hold_file(key, entry)
+        if file is None and not request.has_waited and self._store.should_enqueue(key):
             request.has_waited = True
             return WaitsFor(request, Event.TICKET)
         ticket = request.take_ticket()
         request.stream = stream = ClientStream(request.fd, self._client_limit)
         try:
+            if entry is not None and file is not None:
+                request.stored = stored_of_entry(key, entry)
+                return self._answer_from_file(request, key, file)
             answering = self._serve(request, stream, key, ticket)
         except _FAILURES as error:
             return self._failed(request, error)
@@ -145,7 +158,9 @@ class GetfileRequestHandler:
         return WaitsFor(request, wait)
 
     def _failed(self, request: GetfileRequest, error: Exception) -> Outcome:
-        """The client is told, unless it is gone or has part of a body."""
+        """The client is told, unless it is gone or has part of a body, of which the origin may have the rest."""
+        if isinstance(error, SourceLost):
+            return self._take_step(request, self._go_on(request, error.body, str(error)))
         if isinstance(error, (ClientGone, BodyCutShort)):
             self.outcomes.note_broken_off(request.path, error)
             return Done(request)
@@ -206,7 +221,7 @@ class GetfileRequestHandler:
         outcome = self._answer_from_variant(request, stream, key) if varies else None
         nothing_below = False
         if outcome is None:
-            transfer = self._store.get(key, Deadline.after(self._source.wait_s), ticket=ticket)
+            transfer = self._get(key, ticket)
             nothing_below = isinstance(transfer, Missing) and transfer.nothing_below
             outcome = self._answer_from_cache(request, stream, key, transfer)
         if outcome is None and not varies and not nothing_below and self._fetches.has_origin(key):
@@ -219,12 +234,36 @@ class GetfileRequestHandler:
             return None
         if found.body is not None:
             return self._answer_from_hot_table(request, found.body)
-        transfer: IncomingTransfer | Missing | None
+        request.stored = found.stored
+        if found.file is not None:
+            return self._answer_from_file(request, found.key, found.file)
         transfer, found.transfer = found.transfer, None
-        found.cancel_quietly()
-        if transfer is None:  # its file is open already; chunks are sent as for any object
-            transfer = self._store.get(found.key, Deadline.after(self._source.wait_s))
+        assert transfer is not None  # getfile's request asks for all of the body
         return self._answer_from_cache(request, stream, found.key, transfer)
+
+    def _answer_from_file(self, request: GetfileRequest, key: bytes, file: HotTableFile) -> Outcome:
+        """Send a large hit of the hot table."""
+        stream = request.stream
+        head = ok_header(file.size_bytes, self._wire)
+        sent = stream.send_some(head, more=True)
+        body = FileResponse(stream, key, file, self._source, 0, file.size_bytes, head=head[sent:])
+        event = body.begin(file)
+        return self._sent(request, None if event is None else (body, event))
+
+    def _get(self, key: bytes, ticket: Ticket | None) -> IncomingTransfer | Missing:
+        """The key's object. What does not come in one chunk comes with its metadata, so that it can outlive the cache.
+
+        These take a chunk of their own, which a small object need not wait for; so the first time that an object turns
+        out to be large, it is asked for again.
+        """
+        wait_s, has_origin = self._source.wait_s, self._fetches.has_origin(key)
+        with_metadata = has_origin and self._store.is_large(key)
+        transfer = self._store.get(key, Deadline.after(wait_s), metadata_wanted=with_metadata, ticket=ticket)
+        if with_metadata or not has_origin or isinstance(transfer, Missing) or transfer.last:
+            return transfer
+        with transfer:
+            transfer.cancel_quietly()
+        return self._store.get(key, Deadline.after(wait_s), metadata_wanted=True)
 
     def _answer_from_cache(
         self, request: GetfileRequest, stream: ClientStream, key: bytes, transfer: IncomingTransfer | Missing
@@ -234,6 +273,8 @@ class GetfileRequestHandler:
             if transfer.unreadable and not self._fetches.has_origin(key):
                 raise CacheUnavailable("the cache cannot read the object")
             return None
+        if transfer.metadata and not transfer.last:
+            request.stored = stored_of_transfer(key, transfer)
         header = ok_header(transfer.facts[0], self._wire)
         return self._sent(request, begin_body(stream, header, transfer, key, self._source))
 
@@ -245,6 +286,14 @@ class GetfileRequestHandler:
             return self._ended(request, "hit")
         request.paused, event = rest
         return WaitsFor(request, event)
+
+    def _go_on(self, request: GetfileRequest, body: BodyTransfer, why: str) -> Steps[str]:
+        """The cache has lost a body: its origin may have the rest."""
+        stored, target = request.stored, self._fetches.target(normalised_path(request.path))
+        if stored is None or target.rule is None:
+            raise BodyCutShort(why)
+        yield from self._origin_rest.send(body, why, stored, getfile_request(target.url), target.rule.limits)
+        return "hit"
 
     # -- from the origin -----------------------------------------------------------------------------------------
     def _answer_from_origin(self, stream: ClientStream, reader: SpoolReader) -> Steps[str]:

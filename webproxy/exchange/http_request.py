@@ -42,8 +42,8 @@ from webproxy.errors import (
     ClientGone,
     OriginError,
 )
-from webproxy.exchange.body_transfer import BodyTransfer
-from webproxy.exchange.context import Answering, RequestContext
+from webproxy.exchange.body_transfer import SourceLost
+from webproxy.exchange.context import Answering, PausedHit, RequestContext
 from webproxy.exchange.deliver_fetched import send_fetched
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
 from webproxy.exchange.failures import FAILURES, status_for_stale, told_of, why_stale
@@ -54,9 +54,9 @@ from webproxy.exchange.spooled_body import send_interim
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.spool import Head, Interim, SpoolReader, Validated
 from webproxy.http.messages import Framing, HttpError, RequestHead, ResponseHead
-from webproxy.http.urls import split_target
+from webproxy.http.urls import BadTarget, split_target
 from webproxy.origin.response_head import OriginResponse
-from webproxy.origin.routing import OriginTable, Refused
+from webproxy.origin.routing import OriginTable, Refused, Target
 from webproxy.origin.via import ends_here
 from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
@@ -159,12 +159,12 @@ class HttpRequestHandler:
         """
         try:
             if isinstance(request, MemoizedRequest):
-                return self._send_cached(connection, request.reply)
+                return self._send_cached(connection, request.request, request.reply)
             said = connection_for(request, may_stay=not self._shutdown.draining)
             reply = self.fast_path.reply(request, said)
             if reply is not None:
                 self.fast_path.memoize(connection.bytes_of(request), request, reply)
-                return self._send_cached(connection, reply)
+                return self._send_cached(connection, request, reply)
             context = RequestContext(connection, request, said, time(), self._heads)
             try:
                 answering = self._route(context)
@@ -188,9 +188,11 @@ class HttpRequestHandler:
             return self._take_step(answer)
         if isinstance(answer, UnreadBody):
             return self._skip(connection, answer)
-        assert isinstance(answer, BodyTransfer)
+        assert isinstance(answer, PausedHit)
         try:
-            event = answer.resume(connection.take_ticket())
+            event = answer.body.resume(connection.take_ticket())
+        except SourceLost as lost:
+            return self._go_on(connection, answer, str(lost))
         except (ClientGone, BodyCutShort) as error:
             return self._broken_off(connection, answer.key, error)
         if event is not None:
@@ -198,8 +200,21 @@ class HttpRequestHandler:
         self.outcomes.note("hit")
         return Done(connection) if connection.is_last else self._answered(connection, answer.key)
 
-    def _send_cached(self, connection: HttpConnection, reply: CachedReply) -> RequestOutcome:
-        outcome = self.fast_path.send(connection, reply)
+    def _go_on(self, connection: HttpConnection, hit: PausedHit, why: str) -> RequestOutcome:
+        """The cache has lost a body that was paused: its origin may have the rest."""
+        request = hit.request
+        said = connection_for(request, may_stay=not connection.is_last)
+        context = RequestContext(connection, request, said, time(), self._heads)
+        try:
+            target = self._origins.find(split_target(request.target, request.fields.get(b"host")))
+        except BadTarget:  # the fast path does not ask which host is meant
+            return self._broken_off(connection, hit.key, BodyCutShort(why))
+        if isinstance(target, Target):
+            context.target = target
+        return self._take_step(UnfinishedAnswer(context, self._stored.go_on(context, hit.stored, hit.body, why, "hit")))
+
+    def _send_cached(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
+        outcome = self.fast_path.send(connection, request, reply)
         if not isinstance(outcome, WaitsFor):
             self.outcomes.note("hit")
         return outcome

@@ -21,14 +21,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from time import monotonic, time
 from typing import Protocol
 
 from webproxy.caching.validators import CACHE_CONDITIONS
 from webproxy.errors import BodyCutShort, OriginBadReply, OriginError, OriginUnreachable
 from webproxy.exchange.context import RequestContext
+from webproxy.exchange.relay import Relay, SpoolLimits
 from webproxy.exchange.response_heads import body_framing
 from webproxy.exchange.spooled_body import send_body, send_data, send_interim
 from webproxy.fetch.spool import Forwarded, Interim, Spool, SpoolReader
@@ -51,52 +50,6 @@ class HeadJudge(Protocol):
 
     def judge(self, response: OriginResponse) -> None:
         """Called once; raises OriginError if the client gets another response instead."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpoolLimits:
-    """Where bodies in transit lie, and how far they may be ahead of their readers."""
-
-    directory: str | None
-    window_bytes: int
-
-
-class _Response:
-    """As Sink: the origin's side of the response."""
-
-    def __init__(self, spool: Spool, window_bytes: int, *, is_conditional: bool) -> None:
-        self._spool = spool
-        self._window_bytes = window_bytes
-        self._is_conditional = is_conditional
-
-    def interim(self, status: int, fields: Fields) -> None:
-        """As Sink.interim()."""
-        self._spool.interim(status, fields)
-
-    def begin(self, response: OriginResponse) -> bool:
-        """As Sink.begin(); an unsolicited 304 is not a valid response."""
-        if response.status == 304 and not self._is_conditional:
-            raise OriginBadReply("a 304 to a request without a condition", status=304)
-        self._spool.answer(Forwarded(response))
-        return True
-
-    def write(self, data: bytes) -> bool:
-        """As Sink.write()."""
-        if not self._spool.has_room(self._window_bytes, None):
-            return False
-        self._spool.write(data)
-        self._spool.forget_read()
-        return True
-
-    def tick(self) -> None:
-        """As Sink.tick(): its reader sees to the client."""
-
-    def ended(self, outcome: OriginResponse | Exception) -> None:
-        """As Sink.ended()."""
-        if isinstance(outcome, OriginResponse):
-            self._spool.end()
-        else:
-            self._spool.end(outcome if isinstance(outcome, OriginError) else OriginUnreachable(str(outcome)))
 
 
 class _Upload:
@@ -222,34 +175,26 @@ class PassThrough:
             BodyCutShort: the response, or the request's body, ended in the middle.
             ClientGone: the connection is broken.
         """
-        request, spool, upload = context.request, Spool(self._spools.directory), None
+        request, upload = context.request, None
         if request.framing is not Framing.NONE:
             length = request.content_length if request.framing is Framing.LENGTH else None
             upload = _Upload(context.connection, length, self._spools, self._body_timeout_s)
-        transfer = self._transfer(context, spool, upload)
-        reader = spool.reader()
-        spool.on_room = transfer.resume
+        relay = self._relay(context, upload)
         try:
             if upload is not None:
                 while (wait := upload.receive()) is not None and upload.has_room:
                     yield wait
-            transfer.begin()
-            yield from self._answer(context, reader, upload, why, judge)
+            relay.transfer.begin()
+            yield from self._answer(context, relay.reader, upload, why, judge)
             if upload is not None:
-                yield from upload.finish(reader)
+                yield from upload.finish(relay.reader)
         finally:
-            self._origin.call(partial(self._end, transfer, spool, upload))
-            reader.close()
+            relay.close()
+            if upload is not None:
+                self._origin.call(upload.close)  # after the transfer has ended
         return context.ended("passed")
 
-    def _end(self, transfer: Transfer, spool: Spool, upload: _Upload | None) -> None:
-        """Release what the transfer uses; in the driver's thread."""
-        self._origin.abandon(transfer)
-        spool.end()
-        if upload is not None:
-            upload.close()
-
-    def _transfer(self, context: RequestContext, spool: Spool, upload: _Upload | None) -> Transfer:
+    def _relay(self, context: RequestContext, upload: _Upload | None) -> Relay:
         target, request = context.target, context.request
         assert target.rule is not None
         fields = self.via.forwarded(request, target)
@@ -262,12 +207,11 @@ class PassThrough:
             body=upload,
             named_by_operator=target.named_by_operator,
         )
-        is_conditional = not CACHE_CONDITIONS.isdisjoint(request.fields.names())
-        sink = _Response(spool, self._spools.window_bytes, is_conditional=is_conditional)
-        transfer = self._origin.transfer(asked, sink, target.rule.limits)
+        check = _accept if not CACHE_CONDITIONS.isdisjoint(request.fields.names()) else _check_unconditional
+        relay = Relay(self._origin, asked, target.rule.limits, self._spools, check)
         if upload is not None:
-            upload.transfer, upload.response = transfer, spool
-        return transfer
+            upload.transfer, upload.response = relay.transfer, relay.spool
+        return relay
 
     def _answer(
         self, context: RequestContext, reader: SpoolReader, upload: _Upload | None, why: bytes, judge: HeadJudge | None
@@ -298,6 +242,16 @@ class PassThrough:
             yield from body if upload is None else _beside(upload, body)
         except HttpError as error:
             raise BodyCutShort(str(error)) from error
+
+
+def _accept(_response: OriginResponse) -> None:
+    """The client is told whatever the origin says."""
+
+
+def _check_unconditional(response: OriginResponse) -> None:
+    """An unsolicited 304 is not a valid response."""
+    if response.status == 304:
+        raise OriginBadReply("a 304 to a request without a condition", status=304)
 
 
 def _beside(upload: _Upload, steps: Steps[None]) -> Steps[None]:

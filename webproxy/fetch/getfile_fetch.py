@@ -90,10 +90,14 @@ class GetfileFetches:
             Overloaded: too many fetches at once.
             OriginUnreachable: the daemon stops.
         """
-        plan = GetfilePlan(key, self._origins.choose(None, key), self._means, self._variants)
+        plan = GetfilePlan(key, self.target(key), self._means, self._variants)
         opened = self._table.open(plan, missed_at)
         return None if opened is None else opened.reader
 
+    def target(self, key: bytes) -> Target:
+        """Where the key's object is."""
+        return self._origins.choose(None, key)
+
     def has_origin(self, key: bytes) -> bool:
         """Whether there is an origin for the key."""
-        return self._origins.choose(None, key).rule is not None
+        return self.target(key).rule is not None

@@ -125,6 +125,8 @@ class CacheClient:
         """A file held before, if it is still open."""
         self.watch: Callable[[bytes, HotTableEntry], EntryVersion | None] = client.watch
         """Tells whether an object found by peek() is still in the hot table."""
+        self.is_large: Callable[[bytes], bool] = client.is_large
+        """Whether the key's object came in several chunks, as far as is known."""
 
     def should_enqueue(self, key: bytes) -> bool:
         """Whether the key's object must wait for a ticket for long transfers."""
@@ -379,6 +381,10 @@ class NoStore:
 
     def should_enqueue(self, _key: bytes) -> bool:
         """Nothing waits."""
+        return False
+
+    def is_large(self, _key: bytes) -> bool:
+        """Nothing is known."""
         return False
 
     def get(self, *_: object, ticket: Ticket | None = None, **_options: object) -> Missing:

@@ -251,8 +251,8 @@ class ObjectLookup:
         if isinstance(transfer, Missing):
             return transfer
         try:
-            size_bytes, version, _ = transfer.facts
-            stored = _stored(key, transfer.metadata, version, size_bytes, invalidated=transfer.invalidated)
+            version = transfer.facts.version
+            stored = stored_of_transfer(key, transfer)
             if offset == FACTS_ONLY:
                 transfer.finish()
             elif stored is not None:
@@ -273,6 +273,12 @@ def _unless_missing(found: StoredHit | Missing) -> StoredHit | None:
 def stored_of_entry(key: bytes, entry: HotTableEntry) -> StoredResponse | None:
     """An object from the hot table as a stored response; None if it cannot be used."""
     return _stored(key, entry.metadata, entry.version, entry.size_bytes, invalidated=False)
+
+
+def stored_of_transfer(key: bytes, transfer: IncomingTransfer) -> StoredResponse | None:
+    """An object that comes with its metadata as a stored response; None if it cannot be used."""
+    size_bytes, version, _ = transfer.facts
+    return _stored(key, transfer.metadata, version, size_bytes, invalidated=transfer.invalidated)
 
 
 def _stored(key: bytes, metadata: bytes, version: int, size_bytes: int, *, invalidated: bool) -> StoredResponse | None:

@@ -31,7 +31,7 @@ from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_MS, WATCHDOG_S, wait_until
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone
 from webproxy.exchange import body_transfer
-from webproxy.exchange.body_transfer import LOOK_MS, ROOM_MS, BodySource, BodyTransfer
+from webproxy.exchange.body_transfer import LOOK_MS, ROOM_MS, BodySource, BodyTransfer, SourceLost
 from webproxy.exchange.getfile_request import GetfileRequest
 from webproxy.getfile import Wire
 from webproxy.store.cache_client import CacheClient
@@ -477,10 +477,11 @@ def test_a_cache_that_answers_with_another_object(pair: Pair, size: int, version
 def test_cache_gone_while_paused(pair: Pair) -> None:
     response, stream = paused_in_mid_body(pair)
     pair.kill_cache()
-    with pytest.raises(BodyCutShort) as caught:
+    with pytest.raises(SourceLost) as caught:
         response.resume()
     assert isinstance(caught.value.__cause__, CacheUnavailable)
     assert stream.received == BODY[: 2 * CAPACITY + 5]
+    assert (caught.value.body, response.position) == (response, 2 * CAPACITY + 5)
     assert is_clean(pair)
 
 
@@ -533,9 +534,10 @@ def test_the_cache_ends_in_mid_body(pair: Pair, status: int, flags: int) -> None
     """With any final status, no more can be sent than has come; the transfer itself ended cleanly."""
     pair.handler = posting(status, 0, 0, flags)
     stream = ScriptedStream()
-    with pytest.raises(BodyCutShort, match="to its end"):
+    with pytest.raises(SourceLost, match="to its end") as caught:
         begin(response_for(pair, stream), link_to(pair))
     assert stream.received == BODY[:CAPACITY]
+    assert caught.value.body.position == CAPACITY
     assert is_clean(pair)
 
 
@@ -558,8 +560,9 @@ def test_the_cache_breaks_the_protocol_in_mid_body(pair: Pair) -> None:
     """A chunk that claims another place is not sent, and its segments are not used again."""
     pair.handler = posting(OK, CAPACITY, 3 * CAPACITY, 0)
     stream = ScriptedStream()
-    with pytest.raises(BodyCutShort, match="expected offset"):
+    with pytest.raises(BodyCutShort, match="expected offset") as caught:
         begin(response_for(pair, stream), link_to(pair))
+    assert not isinstance(caught.value, SourceLost), "what it sent before is not to be completed"
     assert stream.received == BODY[:CAPACITY]
     assert pair.is_whole()
     assert pair.pool.stats().retired_total > 0
@@ -568,10 +571,11 @@ def test_the_cache_breaks_the_protocol_in_mid_body(pair: Pair) -> None:
 def test_the_cache_dies_in_mid_body(pair: Pair) -> None:
     """Its last whole chunk is sent; the wait for the next one ends with its life."""
     stream = ScriptedStream()
-    with falling_silent() as pair.handler, pytest.raises(BodyCutShort) as caught:
+    with falling_silent() as pair.handler, pytest.raises(SourceLost) as caught:
         begin(response_for(pair, stream), link_to(pair), first=pair.kill_cache)
     assert isinstance(caught.value.__cause__, PeerGone)
     assert stream.received == BODY[:CAPACITY]
+    assert caught.value.body.position == CAPACITY
     assert pair.is_whole()
     assert pair.pool.stats().retired_total > 0
 

@@ -12,14 +12,15 @@ from shmchannel.objects.hot_table_files import FileName, HotTableFile, HotTableF
 from tests.support.http_sockets import http_connection
 from tests.support.http_values import NOW, request, stored_response
 from tests.support.pairs import MemoryPair
+from tests.support.scripted_origin import ScriptedOrigin
 from tests.support.streams import ScriptedStream, source_of
 from tests.support.tcp import connected
 from webproxy.caching.validators import Condition, evaluate_conditions
-from webproxy.exchange.body_transfer import BodyTransfer
-from webproxy.exchange.context import RequestContext
+from webproxy.exchange.context import PausedHit, RequestContext
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
 from webproxy.exchange.response_heads import STAYS, ResponseHeads
 from webproxy.origin.routing import OriginRule, Target
+from webproxy.origin.via import Via
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.lookup import StoredHit
 from webproxy.transport import sockets
@@ -31,10 +32,16 @@ TARGET = Target(b"/x", OriginRule(url="http://o"), "http://o", b"/x", b"/x")
 Send = Callable[..., tuple[RequestOutcome, bytes]]
 
 
+def delivery(pair: MemoryPair) -> StoredDelivery:
+    """From the pair's cache, and from no origin."""
+    source = source_of(CacheClient(pair.client, patient=False))
+    return StoredDelivery(source, ScriptedOrigin().rest(), Via(b"us", b"0"))
+
+
 @pytest.fixture
 def send(pair: MemoryPair) -> Send:
     """Answer a request of these fields by what was found; the result, and all that the client got."""
-    answers = StoredDelivery(source_of(CacheClient(pair.client, patient=False)))
+    answers = delivery(pair)
 
     def answer(found: StoredHit, *fields: bytes, method: bytes = b"GET") -> tuple[RequestOutcome, bytes]:
         with connected(server_buffer_bytes=4 * len(BODY), client_buffer_bytes=4 * len(BODY)) as (fd, client):
@@ -165,7 +172,7 @@ def test_several_ranges_wait_wherever_their_client_stops(pair: MemoryPair, sourc
         connection = http_connection(fd)
         connection.stream = stream
         context = RequestContext(connection, request(ranges), STAYS, NOW, ResponseHeads(b"us"), TARGET)
-        answers = StoredDelivery(source_of(CacheClient(pair.client, patient=False)))
+        answers = delivery(pair)
         answering = answers.send(context, found, 11, None, evaluate_conditions(context.request, STORED, NOW), "hit")
         found.cancel_quietly()
         waits = 0
@@ -176,8 +183,9 @@ def test_several_ranges_wait_wherever_their_client_stops(pair: MemoryPair, sourc
                 waits += 1
         else:
             assert answering == WaitsFor(connection, Event.WRITABLE)
-            body = connection.paused
-            assert isinstance(body, BodyTransfer)
+            paused = connection.paused
+            assert isinstance(paused, PausedHit)
+            body = paused.body
             while (wait := body.resume()) is not None:
                 assert wait is Event.WRITABLE
                 assert pair.is_whole(), "who is paused holds no segment"
@@ -195,7 +203,7 @@ def test_a_small_answer_waits_in_steps(pair: MemoryPair) -> None:
         connection = http_connection(fd)
         connection.stream = stream
         context = RequestContext(connection, request(method=b"HEAD"), STAYS, NOW, ResponseHeads(b"us"), TARGET)
-        answers = StoredDelivery(source_of(CacheClient(pair.client, patient=False)))
+        answers = delivery(pair)
         found = StoredHit(b"/x", STORED, 1)
         answering = answers.send(context, found, 11, None, Condition.PROCEED, "hit")
         assert isinstance(answering, Generator)

@@ -10,12 +10,12 @@ import pytest
 from shmchannel.objects.hot_table_files import FileName, HotTableFile, HotTableFiles
 from shmchannel.objects.hot_table_reader import EntryVersion
 from tests.support.http_sockets import http_connected
-from tests.support.http_values import stored_response
+from tests.support.http_values import request, stored_response
 from tests.support.pairs import MemoryPair
 from tests.support.streams import ScriptedStream, source_of
 from tests.support.tcp import at_end
 from webproxy.exchange import body_transfer
-from webproxy.exchange.body_transfer import BodyTransfer
+from webproxy.exchange.context import PausedHit
 from webproxy.exchange.fast_path import CachedReply, FastPath
 from webproxy.exchange.response_heads import ResponseHeads
 from webproxy.origin.routing import OriginTable
@@ -50,7 +50,7 @@ def fast_path(pair: MemoryPair) -> FastPath:
 def test_a_whole_reply(pair: MemoryPair, file: HotTableFile, large: bool) -> None:
     reply = quick(HEAD, file) if large else quick(HEAD + BODY)
     with http_connected(server_buffer_bytes=4 * len(BODY), client_buffer_bytes=4 * len(BODY)) as (connection, client):
-        assert fast_path(pair).send(connection, reply) is KEEP_ALIVE
+        assert fast_path(pair).send(connection, request(), reply) is KEEP_ALIVE
         sockets.close(connection.fd)
         assert at_end(client) == HEAD + BODY
 
@@ -60,10 +60,11 @@ def test_a_whole_reply_that_pauses(pair: MemoryPair, file: HotTableFile, monkeyp
     monkeypatch.setattr(body_transfer, "SLICE_NS", -1)
     made = fast_path(pair)
     with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, client):
-        outcome = made.send(connection, quick(HEAD, file))
+        outcome = made.send(connection, request(), quick(HEAD, file))
         assert isinstance(outcome, WaitsFor)
-        body = connection.paused
-        assert body is not None
+        paused = connection.paused
+        assert isinstance(paused, PausedHit)
+        body = paused.body
         assert (outcome.job, connection.is_last, connection.path) == (connection, False, b"/x")
         pair.client.files.keep(file)
         got = client.recv(1 << 20)
@@ -75,7 +76,7 @@ def test_a_whole_reply_that_pauses(pair: MemoryPair, file: HotTableFile, monkeyp
 
 def test_a_whole_reply_that_pauses_and_closes(pair: MemoryPair, file: HotTableFile) -> None:
     with http_connected(server_buffer_bytes=4096, client_buffer_bytes=4096) as (connection, _client):
-        outcome = fast_path(pair).send(connection, quick(HEAD, file, closes=True))
+        outcome = fast_path(pair).send(connection, request(), quick(HEAD, file, closes=True))
         assert isinstance(outcome, WaitsFor)
         assert connection.is_last
         sockets.close(connection.fd)
@@ -89,9 +90,10 @@ def test_a_whole_reply_without_room(pair: MemoryPair, file: HotTableFile, large:
         while sent := sockets.send(connection.fd, bytes(65_536)):
             before += sent
         reply = quick(HEAD, file) if large else quick(HEAD + BODY)
-        assert fast_path(pair).send(connection, reply) == WaitsFor(connection, Event.WRITABLE)
-        body = connection.paused
-        assert isinstance(body, BodyTransfer)
+        assert fast_path(pair).send(connection, request(), reply) == WaitsFor(connection, Event.WRITABLE)
+        paused = connection.paused
+        assert isinstance(paused, PausedHit)
+        body = paused.body
         pair.client.files.keep(file)
         got = client.recv(1 << 20)
         while body.resume() is not None:
@@ -106,9 +108,10 @@ def test_a_head_that_is_accepted_in_part(pair: MemoryPair, file: HotTableFile, a
         stream = ScriptedStream(accepted)
         connection.stream = stream
         pair.client.files.keep(file)
-        assert isinstance(fast_path(pair).send(connection, quick(HEAD, file)), WaitsFor)
-        body = connection.paused
-        assert isinstance(body, BodyTransfer)
+        assert isinstance(fast_path(pair).send(connection, request(), quick(HEAD, file)), WaitsFor)
+        paused = connection.paused
+        assert isinstance(paused, PausedHit)
+        body = paused.body
         assert (stream.received, body.position) == (HEAD[:accepted], accepted - len(HEAD))
         stream.allowance = 1 << 30
         assert body.resume() is None

@@ -10,20 +10,24 @@ from pathlib import Path
 import pytest
 
 from shmchannel.deadline import Deadline
-from shmchannel.objects.commands import Command
-from shmchannel.objects.hot_table_layout import HotTableEntry
+from shmchannel.objects.commands import METADATA_WANTED, Command
+from shmchannel.objects.hot_table_files import HotTableFile
+from shmchannel.objects.hot_table_layout import FileRef, HotTableEntry
 from shmchannel.streams.admission import Ticket
 from shmchannel.streams.chunk_writer import ChunkWriter
+from shmchannel.streams.layout import ERROR, FAILED, LAST, OK, ObjectFacts
 from shmchannel.streams.pool import GROWTH_CHUNKS
 from shmchannel.streams.transfer import TransferState
 from tests.support.channels import CAPACITY, body_of
 from tests.support.failing import failing
 from tests.support.handlers import OneVariant, ScriptedFetches, getfile_handler
-from tests.support.http_values import stored_response
+from tests.support.http_values import fields, stored_response
 from tests.support.pairs import DictCache, Entry, MemoryPair
+from tests.support.scripted_origin import OriginAnswer, ScriptedOrigin
 from tests.support.steps import wait_for
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_S
+from webproxy.caching.stored_codec import encode
 from webproxy.errors import (
     CacheUnavailable,
     FetchAborted,
@@ -38,6 +42,7 @@ from webproxy.errors import (
 from webproxy.exchange.getfile_request import GetfileRequest, GetfileRequestHandler
 from webproxy.fetch.spool import BodyFound, BodyMissing, Spool, SpoolReader
 from webproxy.getfile import Wire
+from webproxy.origin.response_head import OriginResponse
 from webproxy.store.cache_client import CacheClient, Missing, NoStore, Store
 from webproxy.store.lookup import StoredHit
 from webproxy.transport import sockets
@@ -323,6 +328,20 @@ VARIANT_KEY = b"/x\0id"
 STORED = stored_response(body_bytes=len(BODY))
 
 
+def held_file(pair: MemoryPair) -> HotTableFile:
+    """BODY in a file, as found on the hot table."""
+    fd = os.memfd_create("object")
+    try:
+        os.write(fd, BODY)
+        status = os.fstat(fd)
+        reference = FileRef(fd, status.st_dev, status.st_ino, len(BODY))
+        file = pair.client.files.hold(os.getpid(), reference, 1, lambda: True)
+    finally:
+        os.close(fd)
+    assert file is not None
+    return file
+
+
 def with_variant(pair: MemoryPair, form: str, *, expected: bool) -> GetfileRequestHandler:
     """A cache with a variant, which is found `form`."""
     link = CacheClient(pair.client, patient=False)
@@ -331,15 +350,16 @@ def with_variant(pair: MemoryPair, form: str, *, expected: bool) -> GetfileReque
     def found() -> StoredHit:
         if form == "on the hot table":
             return StoredHit(VARIANT_KEY, STORED, 1, body=BODY)
-        transfer = link.get(VARIANT_KEY, Deadline.after(WATCHDOG_S)) if form == "by a question" else None
-        return StoredHit(VARIANT_KEY, STORED, 1, transfer=transfer)
+        if form == "in a file":
+            return StoredHit(VARIANT_KEY, STORED, 1, file=held_file(pair))
+        return StoredHit(VARIANT_KEY, STORED, 1, transfer=link.get(VARIANT_KEY, Deadline.after(WATCHDOG_S)))
 
     variants = OneVariant(found, expected=expected)
     return exchange(link, ScriptedFetches(failing(OriginError("not asked"))), variants=variants)
 
 
 @pytest.mark.parametrize("expected", [False, True])
-@pytest.mark.parametrize("form", ["by a question", "on the hot table", "without its body"])
+@pytest.mark.parametrize("form", ["by a question", "on the hot table", "in a file"])
 def test_a_variant_is_a_hit(form: str, expected: bool) -> None:
     with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
         made = with_variant(pair, form, expected=expected)
@@ -443,3 +463,54 @@ def test_a_fetch_that_fails_after_a_wait_is_an_error() -> None:
         assert at_end(client) == b"GETFILE ERROR\r\n\r\n"
     assert made.outcomes.totals() == {"error": 1}
     assert made.failures.totals() == {"OriginTimeout": 1}
+
+
+# -- a body that outlives its cache ----------------------------------------------------------------------------------
+LONG = body_of(3 * CAPACITY + 10)
+METADATA = encode(stored_response(b'ETag: "1"', body_bytes=len(LONG)))
+
+
+class HalfReadable(DictCache):
+    """Cannot read more than the first chunk."""
+
+    def get(self, command: Command, writer: ChunkWriter) -> TransferState:
+        """Send one chunk, and fail."""
+        metadata = METADATA if command.flags & METADATA_WANTED else b""
+        writer.begin(ObjectFacts(len(LONG), 1, len(metadata)))
+        if metadata:
+            writer.send_preamble(metadata)
+        assert writer.take_turn(WATCHDOG_S)
+        writer.ring[0].chunk[:] = LONG[:CAPACITY]
+        writer.post(OK, CAPACITY, 0, 0)
+        if writer.take_turn(WATCHDOG_S):
+            writer.post(FAILED, 0, 0, LAST | ERROR)
+        return writer.state
+
+
+def test_a_large_object_is_asked_for_with_its_metadata() -> None:
+    """Once it is known to be large; a small one never is."""
+    with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
+        pair.cache.entries[b"/x"] = Entry(LONG, metadata=METADATA)
+        pair.cache.entries[b"/small"] = Entry(b"small", metadata=METADATA)
+        made = exchange(CacheClient(pair.client, patient=False), ScriptedFetches())
+        for path, body, asked in ((b"/x", LONG, [0, 1]), (b"/x", LONG, [1]), (b"/small", b"small", [0])):
+            pair.cache.commands.clear()
+            assert served(made, path) == b"GETFILE OK %d\r\n\r\n" % len(body) + body
+            assert [command.flags & METADATA_WANTED for command in pair.cache.commands] == asked
+        assert pair.is_whole()
+
+
+def test_the_rest_of_a_body_comes_from_the_origin() -> None:
+    """Whatever it was that the cache had, the origin is asked with the fields of getfile."""
+    position = CAPACITY
+    content_range = b"Content-Range: bytes %d-%d/%d" % (position, len(LONG) - 1, len(LONG))
+    head = OriginResponse(status=206, fields=fields(b'ETag: "1"', content_range), length=len(LONG) - position)
+    origin = ScriptedOrigin(OriginAnswer(head, (LONG[position:],)))
+    with MemoryPair(segments=2, segments_per_transfer_max=1) as pair:
+        pair.handler = HalfReadable()
+        made = getfile_handler(CacheClient(pair.client, patient=False), ScriptedFetches(), origin=origin)
+        assert served(made) == b"GETFILE OK %d\r\n\r\n" % len(LONG) + LONG
+        assert made.outcomes.totals() == {"hit": 1}
+    assert origin.asked[0].url == "http://o/x"
+    assert origin.asked[0].fields.get(b"range") == b"bytes=%d-" % position
+    assert origin.asked[0].follow_redirects

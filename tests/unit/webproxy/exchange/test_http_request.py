@@ -7,12 +7,14 @@ from typing import cast
 import pytest
 
 from tests.support.http_sockets import http_connection
+from tests.support.http_values import request, stored_response
 from tests.support.small_proxy import http_handler, small_proxy
 from tests.support.streams import source_of
 from tests.support.tcp import connected
 from tests.support.waiting import wait_until
 from webproxy.errors import ClientGone, OriginError, OriginRefused, OriginTimeout, OriginUnreachable, Overloaded
 from webproxy.exchange.body_transfer import BodyTransfer
+from webproxy.exchange.context import PausedHit
 from webproxy.exchange.http_request import HttpRequestHandler
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.plan import FetchMeans
@@ -245,7 +247,7 @@ def test_the_body_of_a_request_is_no_request_when_its_answer_has_paused() -> Non
         connection = http_connection(fd)
         connection.feed(b"GET /x HTTP/1.1\r\nHost: us\r\nContent-Length: 5\r\n\r\nhel")
         body = BodyTransfer(connection.stream, b"/x", 0, 1, source_of(NoStore()))
-        outcome = made.resume(connection, body)
+        outcome = made.resume(connection, PausedHit(body, request(), stored_response()))
         assert isinstance(outcome, WaitsFor)
         assert isinstance(outcome.event, AnyOf)
         assert outcome.event.is_readable

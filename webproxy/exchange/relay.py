@@ -1,0 +1,78 @@
+"""Relay: one answer of an origin on its way to one client alone, through a spool as far as its window allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from webproxy.errors import FetchAborted, OriginError, OriginUnreachable
+from webproxy.fetch.spool import Forwarded, Spool
+from webproxy.http.fields import Fields
+from webproxy.origin.driver import OriginDriver
+from webproxy.origin.request import OriginLimits, OriginRequest
+from webproxy.origin.response_head import OriginResponse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolLimits:
+    """Where bodies in transit lie, and how far they may be ahead of their readers."""
+
+    directory: str | None
+    window_bytes: int
+
+
+class Relay:
+    """The client's steps use `reader`, whose answer is a Forwarded; begin the `transfer`, and close() the relay.
+
+    The transfer's Sink is the relay itself.
+    """
+
+    def __init__(
+        self,
+        origin: OriginDriver,
+        request: OriginRequest,
+        limits: OriginLimits,
+        spools: SpoolLimits,
+        check: Callable[[OriginResponse], None],
+    ) -> None:
+        """`check` is called with the head, by the driver's thread; if it raises an OriginError, that is the answer."""
+        self.spool = Spool(spools.directory)
+        self.reader = self.spool.reader()
+        self.transfer = origin.transfer(request, self, limits)
+        self.spool.on_room = self.transfer.resume
+        self._window_bytes = spools.window_bytes
+        self._check = check
+
+    def close(self) -> None:
+        """Its client has what it wanted, or has left."""
+        self.transfer.cancel(FetchAborted("no reader left"))  # ended() closes the spool then, or has done so
+        self.reader.close()
+
+    # -- as Sink, in the driver's thread -------------------------------------------------------------------------
+    def interim(self, status: int, fields: Fields) -> None:
+        """As Sink.interim()."""
+        self.spool.interim(status, fields)
+
+    def begin(self, response: OriginResponse) -> bool:
+        """As Sink.begin()."""
+        self._check(response)
+        self.spool.answer(Forwarded(response))
+        return True
+
+    def write(self, data: bytes) -> bool:
+        """As Sink.write()."""
+        if not self.spool.has_room(self._window_bytes, None):
+            return False
+        self.spool.write(data)
+        self.spool.forget_read()
+        return True
+
+    def tick(self) -> None:
+        """As Sink.tick(): its reader sees to the client."""
+
+    def ended(self, outcome: OriginResponse | Exception) -> None:
+        """As Sink.ended()."""
+        if isinstance(outcome, OriginResponse):
+            self.spool.end()
+        else:
+            self.spool.end(outcome if isinstance(outcome, OriginError) else OriginUnreachable(str(outcome)))
