@@ -13,8 +13,8 @@ once.
 **Invariants.** `position` is exact whenever it pauses. Every transfer is ended cleanly, or by an exception that retires
 its segments. A ticket is left by whoever was given it, on every way out. Not one byte of another version is sent: a
 body whose object is gone ends here (SourceLost), with `position` as exact, so that whoever can may send the rest. No
-send waits; a worker waits for a client for ROOM_MS, and only while no job waits for a worker, or a little longer while
-workers are idle.
+send waits; a worker waits for a client for ROOM_MS, but not for one that made no room the last time while jobs wait for
+a worker; a little longer while workers are idle.
 
 **Why not otherwise.** Keeping the transfer while the client is slow would let a few slow clients hold every segment.
 Parking as soon as a send is not accepted whole would send a client that reads quickly around through two other threads
@@ -43,7 +43,7 @@ from webproxy.transport.job import Event
 SLICE_NS = 5_000_000
 """A response yields its worker after this time if others wait for it."""
 
-ROOM_MS, LOOK_MS = 2, 20
+ROOM_MS, LOOK_MS = 5, 20
 """A client that makes no room in its socket for ROOM_MS is slow, even if nobody waits for the worker. It is waited for
 longer only where a pause costs a new transfer, while other workers are idle, which is looked at each LOOK_MS.
 """
@@ -265,7 +265,7 @@ class BodyTransfer:
         demand, wait_ms, ends_ns = self._source.demand, ROOM_MS, monotonic_ns() + PATIENCE_NS
         while True:
             if transfer.last or transfer.may_ask_again:
-                if demand.others_wait() or transfer.others_wait:
+                if transfer.others_wait or (demand.others_wait() and not self.stream.is_quick):
                     return False
                 if wait_ms > ROOM_MS and not demand.has_spare():
                     return False
@@ -376,9 +376,9 @@ class FileResponse(BodyTransfer):
             if sent < wanted:
                 if not sent and os.fstat(fd).st_size < self.end:  # somebody else's hand: the cache never changes it
                     raise BodyCutShort("the object's file was truncated")
-                if others_wait() or not stream.has_room_within(ROOM_MS):
+                if (others_wait() and not stream.is_quick) or not stream.has_room_within(ROOM_MS):
                     return Event.WRITABLE
-            elif monotonic_ns() > slice_end_ns:
+            if monotonic_ns() > slice_end_ns:
                 if others_wait():
                     return Event.TURN
                 slice_end_ns = monotonic_ns() + SLICE_NS

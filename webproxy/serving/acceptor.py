@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 WAIT_SECONDS = 0.25
 BACKLOG = 1024
 UNSENT_BYTES = 1 << 19
-"""How much the kernel takes for a client beyond what its window allows to send.
+"""How much the kernel takes for a client beyond what its window allows to send, until it has been quick once.
 
 Without this limit it takes some MB for each, and a thousand slow readers bring all connections of the host into memory
 pressure (tcp_mem in tcp(7)).

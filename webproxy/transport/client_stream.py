@@ -36,12 +36,14 @@ class ClientStream:
     as they are, because a worker that waits for a client's next request does so in recv(2).
     """
 
-    __slots__ = ("_limit", "_sent_bytes", "_window_end", "_window_taken", "fd", "never_waits")
+    __slots__ = ("_limit", "_sent_bytes", "_window_end", "_window_taken", "fd", "is_quick", "never_waits")
 
     def __init__(self, fd: int, limit: RateLimit) -> None:
         self.fd = fd
         self.never_waits = False
         """The socket is non-blocking: receiving does not wait either."""
+        self.is_quick = False
+        """It made room within the time when it was waited for last."""
         self._limit = limit
         self._sent_bytes = 0
         self._window_end = 0.0
@@ -99,8 +101,14 @@ class ClientStream:
         return sent
 
     def has_room_within(self, wait_ms: int) -> bool:
-        """Wait so long for the client to make room, or for the connection to break; whether it did."""
-        return sockets.has_room(self.fd, wait_ms)
+        """Wait so long for the client to make room, or for the connection to break; whether it did.
+
+        For one that did so once the kernel takes as much as its buffer holds: fewer waits.
+        """
+        was_quick, self.is_quick = self.is_quick, sockets.has_room(self.fd, wait_ms)
+        if self.is_quick and not was_quick:
+            sockets.lift_unsent_limit(self.fd)
+        return self.is_quick
 
     def check_rate(self) -> None:
         """Called regularly while waiting for the client.

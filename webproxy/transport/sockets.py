@@ -59,7 +59,7 @@ _keeps_gil = ctypes.PyDLL(None, use_errno=True)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
 _accept4, _recv, _shutdown, _close = _keeps_gil.accept4, _keeps_gil.recv, _keeps_gil.shutdown, _keeps_gil.close
 _recv_waiting, _poll_waiting = _drops_gil.recv, _drops_gil.poll
-_connect = _keeps_gil.connect
+_connect, _setsockopt = _keeps_gil.connect, _keeps_gil.setsockopt
 _epoll_ctl, _epoll_wait, _poll = _keeps_gil.epoll_ctl, _keeps_gil.epoll_wait, _keeps_gil.poll
 _send_small, _send_large = _keeps_gil.send, _drops_gil.send
 # For chunks: without errno and without argument conversion, each of which costs as much as the rest of a call.
@@ -77,6 +77,7 @@ _poll.argtypes = _poll_waiting.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctyp
 _shutdown.argtypes = [ctypes.c_int, ctypes.c_int]
 _connect.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
 _close.argtypes = [ctypes.c_int]
+_setsockopt.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
 _recv.restype = ctypes.c_ssize_t
 for _send in (_send_small, _send_large):
     _send.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -86,6 +87,7 @@ STAY_MS = 20
 """How long a worker waits for more data on a connection before it idles without a worker."""
 _RECEIVE_BYTES = 8192
 _NO_ADDRESS = struct.pack("@H14x", socket.AF_UNSPEC)  # a struct sockaddr
+_NO_LIMIT = struct.pack("@i", 0)
 _C_INT_MAX = (1 << 31) - 1
 _AGAIN = (errno.EAGAIN, errno.EINTR)
 _FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -246,6 +248,11 @@ def _is_ready(fd: int, events: int, wait_ms: int) -> bool:
     watched.events = events
     poll = _poll_waiting if wait_ms else _poll
     return bool(poll(_local.watched_address, 1, wait_ms) > 0)
+
+
+def lift_unsent_limit(fd: int) -> None:
+    """Let the kernel take as much for this client as its buffer holds, whatever its window allows to send (tcp(7))."""
+    _setsockopt(fd, socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NO_LIMIT, len(_NO_LIMIT))
 
 
 def end_sending(fd: int) -> bool:

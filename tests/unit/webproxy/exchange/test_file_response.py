@@ -165,6 +165,14 @@ def test_keeps_its_worker_when_nobody_waits(
     assert stream.received == BODY
 
 
+def test_a_quick_client_keeps_its_worker_for_its_slice(pair: Pair, source: int) -> None:
+    """Others wait, and it makes room."""
+    stream, file = ScriptedStream(7), hold(pair, source)
+    stream.is_patient = stream.is_quick = True
+    assert response_of(pair, stream, file, others_wait=lambda: True).send_file(file) is None
+    assert stream.received == BODY
+
+
 def test_client_gone(pair: Pair, source: int) -> None:
     stream, file = ScriptedStream(50, leaves_at=100), hold(pair, source)
     with pytest.raises(ClientGone):

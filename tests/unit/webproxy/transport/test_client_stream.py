@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from tests.support.streams import client_stream, send_all
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_MS, WATCHDOG_S
 from webproxy.errors import ClientGone, ClientTooSlow
+from webproxy.serving.acceptor import UNSENT_BYTES
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream, RateLimit
 
@@ -170,3 +172,20 @@ def test_before_another_answer_the_pace_begins_anew() -> None:
         threading.Event().wait(0.1)
         stream.measure_anew()
         stream.check_rate()
+
+
+def test_the_kernel_takes_little_for_a_client_until_it_was_quick_once() -> None:
+    with connected(server_buffer_bytes=8 << 20, client_buffer_bytes=4096, closing=True) as (fd, client):
+        stream, sent = client_stream(fd), 0
+        while taken := stream.send_some(b"x" * 65_536):
+            sent += taken
+        assert sent < 2 * UNSENT_BYTES
+        assert not stream.has_room_within(1)
+        assert not stream.is_quick
+        received = len(client.recv(1 << 20, socket.MSG_WAITALL))
+        while not stream.has_room_within(20):
+            received += len(client.recv(1 << 20))
+        assert stream.is_quick
+        while taken := stream.send_some(b"x" * 65_536):
+            sent += taken
+        assert sent - received > 2 * UNSENT_BYTES
