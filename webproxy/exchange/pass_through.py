@@ -19,7 +19,6 @@ one closes may be somebody else's file by then.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from time import monotonic, time
 from typing import Protocol
@@ -149,7 +148,7 @@ class _Upload:
                 return None
         if not available:
             return b""
-        data = os.pread(reader.fd, min(size, available), reader.position)
+        data = reader.read(min(size, available))
         reader.advance(len(data))
         return data
 

@@ -64,7 +64,7 @@ def send_spooled(stream: ClientStream, reader: SpoolReader, end: int | None) -> 
             wanted = min(available, PIECE_BYTES)
             if end is not None:
                 wanted = min(wanted, end - reader.position)
-            sent = stream.send_file(reader.fd, reader.position, wanted)
+            sent = reader.send(stream, wanted)
             reader.advance(sent)
             is_slow = sent < wanted and not stream.has_room_within(ROOM_MS)
             if is_slow or monotonic_ns() >= slice_end_ns:

@@ -336,8 +336,10 @@ class Fetch:
         if not self._has_room():
             return False
         self.spool.write(data)
-        if self._fill is not NO_FILL:
-            self._tend_soon()
+        fill = self._fill
+        if fill is not NO_FILL:
+            if self.spool.written - (fill.position or 0) >= fill.chunk_bytes:  # it takes whole chunks
+                self._tend_soon()
         elif self.spool.answered:
             self.spool.forget_read()
         return True

@@ -3,9 +3,10 @@
 Theory of operation
 ===================
 
-The body lies in an unlinked temporary file, so that memory stays constant, a slow reader slows nobody, and nothing is
-left after a kill. The file is made with the first byte, and closed by whoever is the last to leave: the writer, when
-the fetch is over, or a reader. Bytes that were written never change, so they may be sent with sendfile(2).
+A small body lies in memory, a larger one in a temporary file without a name, so that memory stays bounded, a slow
+reader slows nobody, and nothing is left after a kill. The file is made when the body outgrows the memory, and closed by
+whoever is the last to leave: the writer, when the fetch is over, or a reader. Bytes that were written never change, so
+they may be sent with sendfile(2).
 
 The writer goes through three phases, told apart by two values that are each set once:
 
@@ -28,11 +29,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,9 +42,12 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
 from webproxy.http.fields import Fields
 from webproxy.origin.response_head import OriginResponse
+from webproxy.transport.client_stream import ClientStream
 
 log = logging.getLogger(__name__)
 
+MEMORY_BYTES_MAX: Final = 16_384
+"""A body up to this size needs no file, which would cost more than its transfer."""
 PUNCH_BYTES: Final = 4 << 20
 """Space is freed in aligned pieces of this size. Data taken by sendfile(2) is referenced by a socket until its client
 has read it, and a hole that cuts a page (or a large folio) zeroes part of it in place, under that client.
@@ -129,6 +134,10 @@ class SpooledPrefix:
     fd: int
     written: int
 
+    def read_into(self, views: Sequence[memoryview], offset: int) -> int:
+        """As Spool.read_into()."""
+        return os.preadv(self.fd, views, offset)
+
     def close(self) -> None:
         """Release the file."""
         os.close(self.fd)
@@ -145,10 +154,19 @@ class SpoolReader:
         self.wake: Callable[[], None] | None = None
         self.position = 0
 
-    @property
-    def fd(self) -> int:
-        """The file to send from."""
-        return self._spool.fd
+    def read(self, count: int) -> bytes:
+        """Up to so many of the bytes that are available."""
+        data = self._spool.in_memory(self.position, count)
+        return os.pread(self._spool.fd, count, self.position) if data is None else data
+
+    def send(self, stream: ClientStream, count: int) -> int:
+        """Send so many of the bytes that are available; returns how many the client accepted.
+
+        Raises:
+            ClientGone: the connection is closed or broken.
+        """
+        data = self._spool.in_memory(self.position, count)
+        return stream.send_file(self._spool.fd, self.position, count) if data is None else stream.send_some(data)
 
     def news(self) -> Interim | Answer | None:
         """The next interim response, or the answer; None while there is neither.
@@ -186,9 +204,12 @@ class SpoolReader:
 class Spool:
     """Shared by the fetch that writes and the readers."""
 
-    def __init__(self, directory: str | None) -> None:
+    def __init__(self, directory: str | None, memory_bytes_max: int = MEMORY_BYTES_MAX) -> None:
+        """A body of more than `memory_bytes_max` lies in a file in `directory`."""
         self.fd = -1
         self._directory = directory
+        self._memory = bytearray()
+        self._memory_bytes_max = memory_bytes_max
         self._lock = threading.Lock()
         self._readers: list[SpoolReader] = []
         self._answer: Answer | None = None
@@ -333,16 +354,44 @@ class Spool:
         Raises:
             OSError: the disk is full, or there is no descriptor left.
         """
-        if self.fd < 0:
-            with tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
-                self.fd = os.dup(file.fileno())
-        view = memoryview(data)
-        while view:
-            view = view[os.pwrite(self.fd, view, self._written + len(data) - len(view)) :]
+        is_small = self.fd < 0 and self._written + len(data) <= self._memory_bytes_max
+        if not is_small:
+            self._to_file()
+            _write_at(self.fd, data, self._written)
         with self._lock:
+            if is_small:
+                self._memory += data
             self._written += len(data)
             wakes = self._to_wake()
         _call_all(wakes)
+
+    def _to_file(self) -> None:
+        if self.fd < 0:
+            fd = _open_unnamed(self._directory or tempfile.gettempdir())
+            try:
+                _write_at(fd, self._memory, 0)
+            except OSError:
+                os.close(fd)
+                raise
+            with self._lock:
+                self.fd, self._memory = fd, bytearray()
+
+    def read_into(self, views: Sequence[memoryview], offset: int) -> int:
+        """Read from the body into the views; returns how many bytes. As os.preadv()."""
+        with self._lock:
+            if self.fd < 0:
+                position = offset
+                for view in views:
+                    piece = self._memory[position : position + len(view)]
+                    view[: len(piece)] = piece
+                    position += len(piece)
+                return position - offset
+        return os.preadv(self.fd, views, offset)
+
+    def in_memory(self, position: int, count: int) -> bytes | None:
+        """These bytes of the body, if it lies in memory."""
+        with self._lock:
+            return bytes(self._memory[position : position + count]) if self.fd < 0 else None
 
     def prefix(self) -> SpooledPrefix | None:
         """The bytes received so far, for use after the end; None if part of them is gone already.
@@ -350,13 +399,17 @@ class Spool:
         Raises:
             OSError: no descriptor is left.
         """
-        return None if self.fd < 0 or self._punched else SpooledPrefix(os.dup(self.fd), self._written)
+        if not self._written or self._punched:
+            return None
+        self._to_file()
+        return SpooledPrefix(os.dup(self.fd), self._written)
 
     def restart(self) -> None:
         """Discard the body: the fetch is tried again, and no reader knows of it yet."""
         with self._lock:
             assert self._answer is None, "readers know the answer already"
             self._written = 0
+            self._memory.clear()
 
     def has_room(self, window_bytes: int, filled: int | None) -> bool:
         """Whether the body is at most a window ahead of its fastest reader; if not, on_room() follows when it is.
@@ -426,6 +479,24 @@ class Spool:
             fd, self.fd = self.fd, -1
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+def _write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    with memoryview(data) as view:
+        written = 0
+        while written < len(view):
+            written += os.pwrite(fd, view[written:], offset + written)
+
+
+def _open_unnamed(directory: str) -> int:
+    """A new file without a name (O_TMPFILE, open(2)), on any file system."""
+    try:
+        return os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+            raise
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        return os.dup(file.fileno())
 
 
 def _nothing() -> None:

@@ -35,7 +35,6 @@ Sources: curl_multi_socket_action(3), curl_easy_pause(3), epoll(7).
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -57,6 +56,7 @@ from webproxy.origin.hop import Hop, Sink
 from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.shares import ShareSettings
+from webproxy.transport import sockets
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,8 @@ class Transfer:
 
         A sink that must know when it is called for the last time needs cancel().
         """
-        self._driver.call(partial(self._driver.abandon, self))
+        if self.sink is not None:
+            self._driver.call(partial(self._driver.abandon, self))
 
 
 _Call: TypeAlias = Callable[[], None]
@@ -159,7 +160,7 @@ class OriginDriver:
         """Have the thread call a function soon; from any thread. After close() nothing happens."""
         self._calls.append(function)
         if not self._is_closed:
-            os.eventfd_write(self._wake_fd, 1)
+            sockets.raise_event(self._wake_fd)
 
     def close(self) -> None:
         """End the thread, then every transfer, also those that are yet to begin; blocks until the thread has ended.
@@ -169,7 +170,7 @@ class OriginDriver:
         if self._is_closed:
             return
         self._stopping = True
-        os.eventfd_write(self._wake_fd, 1)
+        sockets.raise_event(self._wake_fd)
         if self._thread.ident is not None:
             self._thread.join()
         self._do_calls()  # this thread has taken the other one's place
@@ -202,8 +203,7 @@ class OriginDriver:
             wake_at = min(wake_at, expiry)
         for fd, mask in self._epoll.poll(max(0.0, wake_at - monotonic()), _EVENTS_MAX):
             if fd == self._wake_fd:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(fd)
+                sockets.lower_event(fd)
             else:
                 self._act(fd, _curl_events(mask))
         self._do_calls()
@@ -408,13 +408,9 @@ class OriginDriver:
     # -- called by libcurl, from within the thread's calls -------------------------------------------------------
     def _watch(self, what: int, fd: int, _multi: object, _data: object) -> None:
         if what == pycurl.POLL_REMOVE:
-            with contextlib.suppress(OSError):  # libcurl may have closed it
-                self._epoll.unregister(fd)
+            sockets.unwatch(self._epoll.fileno(), fd)  # which libcurl may have closed
             return
-        try:
-            self._epoll.modify(fd, _EPOLL_OF[what])
-        except FileNotFoundError:
-            self._epoll.register(fd, _EPOLL_OF[what])
+        sockets.watch(self._epoll.fileno(), fd, _EPOLL_OF[what])
 
     def _set_timer(self, after_ms: int) -> None:
         self._timer_at = None if after_ms < 0 else monotonic() + after_ms / 1000

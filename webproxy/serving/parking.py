@@ -185,6 +185,7 @@ class ParkingLot:
         self._waiting: dict[int, _Waiting] = {}
         self._lingering: deque[tuple[float, int]] = deque()
         self._epoll = select.epoll()
+        self._epoll_fd = self._epoll.fileno()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
         self._stopping = False
@@ -206,7 +207,7 @@ class ParkingLot:
             job, event = outcome
             if event is Event.WRITABLE:
                 self._arriving.append(job)
-                os.eventfd_write(self._wake_fd, 1)
+                sockets.raise_event(self._wake_fd)
             elif event is Event.TICKET and self._admission is not None:
                 self._admission.enqueue(partial(self._admit, job))
             elif isinstance(event, Event):
@@ -219,7 +220,7 @@ class ParkingLot:
         waiting = _Waiting(job, wait)
         self._waiting[job.fd] = waiting
         try:
-            self._epoll.register(job.fd, waiting.events)
+            sockets.watch(self._epoll_fd, job.fd, waiting.events)
         except OSError as error:  # no room for another watch
             log.error("client not watched", extra={"path": job.path, "reason": str(error)})
         wake = partial(self._wake, waiting)
@@ -233,8 +234,7 @@ class ParkingLot:
         if job is None:
             return
         del self._waiting[job.fd]
-        with contextlib.suppress(OSError):
-            self._epoll.unregister(job.fd)
+        sockets.unwatch(self._epoll_fd, job.fd)
         job.has_left = is_broken
         self._run_queue.put_back(job)
 
@@ -340,7 +340,7 @@ class ParkingLot:
     def close(self) -> None:
         """Stop the thread and close what it holds."""
         self._stopping = True
-        os.eventfd_write(self._wake_fd, 1)
+        sockets.raise_event(self._wake_fd)
         if self._thread.ident is not None:
             self._thread.join()
         waiting = [waiting.claim() for waiting in list(self._waiting.values())]

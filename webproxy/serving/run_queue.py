@@ -21,10 +21,10 @@ accepted passes through no queue at all: the worker that accepts it serves it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import deque
 
+from webproxy.transport import sockets
 from webproxy.transport.job import Job
 
 
@@ -42,12 +42,12 @@ class RunQueue:
 
     def put(self, job: Job) -> None:
         """Add a new job and wake one worker."""
-        os.eventfd_write(self._fd, 1)
+        sockets.raise_event(self._fd)
         self._new.append(job)
 
     def put_back(self, job: Job) -> None:
         """Add a job that has waited for something and wake one worker."""
-        os.eventfd_write(self._fd, 1)
+        sockets.raise_event(self._fd)
         self._back.append(job)
 
     def take(self) -> Job | None:
@@ -63,14 +63,13 @@ class RunQueue:
             job = line.popleft()
         except IndexError:  # another worker was faster
             return None
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._fd)
+        sockets.lower_event(self._fd)
         return job
 
     def wake(self, workers: int) -> None:
         """Wake so many workers though there is nothing to take, to see that they shall end; it stays readable."""
         for _ in range(workers):  # each write wakes one of those that wait exclusively
-            os.eventfd_write(self._fd, 1)
+            sockets.raise_event(self._fd)
 
     @property
     def waiting(self) -> int:

@@ -22,7 +22,6 @@ No method raises for what a cache does. Whatever goes wrong here costs no more t
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,11 +49,11 @@ STILL_SECONDS = 0.25
 
 
 class Source(Protocol):
-    """The source of the body: a file whose first `written` bytes never change."""
+    """The source of the body, whose first `written` bytes never change."""
 
-    @property
-    def fd(self) -> int:
-        """The file; may be missing while nothing is written."""
+    def read_into(self, views: Sequence[memoryview], offset: int) -> int:
+        """Read from the offset on; returns how many bytes. As os.preadv()."""
+        ...
 
     @property
     def written(self) -> int:
@@ -302,7 +301,7 @@ class CacheFill:
             return b""
 
     def _read_into(self, views: Sequence[memoryview], offset: int) -> int:
-        return os.preadv(self._source.fd, views, offset)
+        return self._source.read_into(views, offset)
 
     def _abort(self) -> None:
         assert self._transfer is not None

@@ -273,6 +273,26 @@ def close(fd: int) -> None:
     _close(fd)
 
 
+_write, _read = _keeps_gil.write, _keeps_gil.read
+_write.argtypes = _read.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+_write.restype = _read.restype = ctypes.c_ssize_t
+_EVENT = ctypes.c_uint64(1)
+_EVENT_ADDRESS = ctypes.addressof(_EVENT)
+
+
+def raise_event(eventfd: int) -> None:
+    """Add one to an eventfd(2), and wake whoever waits for it.
+
+    The GIL is kept: a thread that wakes sees what its waker did next without the GIL changing hands several times.
+    """
+    _write(eventfd, _EVENT_ADDRESS, 8)
+
+
+def lower_event(eventfd: int) -> None:
+    """Take from a non-blocking eventfd(2): one if it is a semaphore, or everything."""
+    _read(eventfd, ctypes.byref(ctypes.c_uint64()), 8)
+
+
 _EPOLL_CTL_ADD, _EPOLL_CTL_DEL, _EPOLL_CTL_MOD = 1, 2, 3
 _ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 
@@ -287,6 +307,15 @@ def watch_once(epoll_fd: int, fd: int, *, again: bool) -> None:
     if _epoll_ctl(epoll_fd, _EPOLL_CTL_MOD if again else _EPOLL_CTL_ADD, fd, ctypes.byref(event)):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def watch(epoll_fd: int, fd: int, events: int) -> None:
+    """Let an epoll report these events of a descriptor, whether it knows it or not. Errors as watch_once()."""
+    event = ctypes.byref(_EpollEvent(events, fd))
+    if _epoll_ctl(epoll_fd, _EPOLL_CTL_ADD, fd, event):
+        code = ctypes.get_errno()
+        if code != errno.EEXIST or _epoll_ctl(epoll_fd, _EPOLL_CTL_MOD, fd, event):
+            raise OSError(code, os.strerror(code))
 
 
 def unwatch(epoll_fd: int, fd: int) -> None:
