@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -462,7 +461,7 @@ def read(reader: SpoolReader) -> bytes:
         while len(body) < answer.length:
             if wait_available(reader) <= 0:
                 raise BodyCutShort("ended before its length")
-            piece = os.pread(reader.fd, answer.length - len(body), len(body))
+            piece = reader.read(answer.length - len(body))
             body += piece
             reader.advance(len(piece))
         return body

@@ -102,11 +102,14 @@ def served(made: GetfileRequestHandler, path: bytes = b"/x", *, waited: list[Tic
         return at_end(client)
 
 
+SPOOLS: list[Spool] = []
+
+
 def reader(answer: BodyFound | BodyMissing | None, body: bytes = b"", error: OriginError | None = None) -> SpoolReader:
     """A reader of a fetch that came to its end like this."""
-    spool = Spool(None)
-    made = spool.join()
-    assert made is not None
+    spool = Spool(None, memory_bytes_max=0)
+    SPOOLS[:] = [spool]
+    made = spool.reader()
     if answer is not None:
         spool.answer(answer)
     if body:
@@ -193,7 +196,7 @@ def test_a_client_that_left_is_counted_and_its_reader_leaves(tmp_path: Path) -> 
         assert asked.run() == Done(asked)
         asked.close()
     assert made.outcomes.totals() == {"client gone": 1}
-    assert readers[0].fd == -1
+    assert SPOOLS[0].fd == -1, "its only reader has left"
 
 
 # -- the hot table ---------------------------------------------------------------------------------------------------

@@ -681,7 +681,7 @@ class Copying(Running):
             assert self.reader.news() is not None
         available = self.reader.available()
         assert available
-        data = os.pread(self.reader.fd, min(count, available), self.reader.position)
+        data = self.reader.read(min(count, available))
         self.reader.advance(len(data))
         return data
 
@@ -921,4 +921,6 @@ def read_what_came(running: Running) -> bytes:
         wait_answer(reader)
         while wait_available(reader):
             reader.advance(wait_available(reader))
-    return os.pread(reader.fd, reader.position, 0) if reader.position else b""
+    body = bytearray(reader.position)
+    running.spool.read_into([memoryview(body)], 0)
+    return bytes(body)

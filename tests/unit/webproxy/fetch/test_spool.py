@@ -28,7 +28,7 @@ READERS: list[SpoolReader] = []
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool(str(tmp_path))
+    made = Spool(str(tmp_path), memory_bytes_max=0)
     yield made
     made.end()
     for reader in READERS:
@@ -50,7 +50,7 @@ def read_all(reader: SpoolReader, length: int, step: int = 1 << 20) -> bytes:
     while len(body) < length:
         available = wait_available(reader)
         assert available > 0
-        piece = os.pread(reader.fd, min(available, step), reader.position)
+        piece = reader.read(min(available, step))
         body += piece
         reader.advance(len(piece))
     return body
@@ -133,7 +133,7 @@ def test_a_failure_in_mid_body_comes_after_the_bytes_that_are_there(spool: Spool
 
 
 def test_nobody_joins_a_failed_an_ended_or_an_abandoned_fetch(tmp_path: Path) -> None:
-    failed, ended, abandoned = (Spool(str(tmp_path)) for _ in range(3))
+    failed, ended, abandoned = (Spool(str(tmp_path), memory_bytes_max=0) for _ in range(3))
     failed.end(OriginTimeout("x"))
     ended.end()
     assert abandoned.abandon()
@@ -151,7 +151,7 @@ def test_a_fetch_that_is_read_cannot_be_abandoned(spool: Spool) -> None:
 
 def test_the_file_closes_when_the_last_one_leaves_whoever_that_is(tmp_path: Path) -> None:
     for writer_first in (True, False):
-        spool = Spool(str(tmp_path))
+        spool = Spool(str(tmp_path), memory_bytes_max=0)
         readers = [joined(spool), joined(spool)]
         spool.write(b"abc")
         fd = spool.fd
@@ -219,7 +219,7 @@ def test_space_is_given_back_behind_the_slowest_and_then_nobody_joins(spool: Spo
     spool.forget_read()
     assert os.fstat(spool.fd).st_blocks * 512 <= 2 * PUNCH_BYTES
     assert spool.join() is None
-    assert os.pread(slow.fd, len(body), slow.position) == body[slow.position :]
+    assert slow.read(len(body)) == body[slow.position :]
 
 
 def test_bytes_that_wait_in_a_socket_outlive_their_space(spool: Spool) -> None:
@@ -234,7 +234,7 @@ def test_bytes_that_wait_in_a_socket_outlive_their_space(spool: Spool) -> None:
         server, _ = listener.accept()
         with server:
             client.settimeout(WATCHDOG_S)
-            sent = os.sendfile(server.fileno(), reader.fd, reader.position, 22_001)
+            sent = os.sendfile(server.fileno(), spool.fd, reader.position, 22_001)
             reader.advance(sent)
             spool.forget_read()
             server.shutdown(socket.SHUT_WR)
@@ -271,7 +271,7 @@ def test_short_writes_go_on(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_directory_that_cannot_be_written_to_is_an_error_of_the_first_write(tmp_path: Path) -> None:
-    spool = Spool(str(tmp_path / "missing"))
+    spool = Spool(str(tmp_path / "missing"), memory_bytes_max=0)
     with pytest.raises(FileNotFoundError):
         spool.write(b"x")
     spool.end()
@@ -300,7 +300,7 @@ def test_readers_come_and_go_while_it_is_written(spool: Spool) -> None:
         spool.end()
         done.set()
         assert all(count.result(WATCHDOG_S) for count in counts)
-    assert is_open(keeper.fd)
+    assert is_open(spool.fd)
     keeper.close()
     wait_until(lambda: spool.fd == -1)
 
@@ -520,7 +520,7 @@ def test_others_join_after_a_detached_reader_and_the_file_is_theirs_to_the_end(s
     spool.end()
     assert wait_answer(late) == BodyFound(6)
     assert read_all(late, 6) == b"abcdef"
-    fd = late.fd
+    fd = spool.fd
     assert is_open(fd)
     late.close()
     assert not is_open(fd)
@@ -646,3 +646,30 @@ def test_a_beginning_whose_first_bytes_are_gone_is_none(spool: Spool) -> None:
     spool.write(bytes(PUNCH_BYTES))
     spool.forget_read()
     assert spool.prefix() is None
+
+
+@pytest.mark.parametrize("sizes", [[1], [16_384], [16_383, 1], [16_384, 1], [1, 16_384], [100_000], [5_000] * 7])
+def test_a_small_body_lies_in_memory_and_a_larger_one_in_a_file(tmp_path: Path, sizes: list[int]) -> None:
+    spool = Spool(str(tmp_path))
+    early, late, body = spool.reader(), spool.reader(), b""
+    spool.answer(BodyFound(sum(sizes)))
+    wait_answer(early)
+    for size in sizes:
+        piece = os.urandom(size)
+        body += piece
+        spool.write(piece)
+        assert (spool.fd < 0) == (len(body) <= 16_384)
+        assert early.read(size) == piece
+        early.advance(size)
+        copy = bytearray(len(body))
+        assert spool.read_into([memoryview(copy)], 0) == len(body)
+        assert copy == body
+    assert late.read(len(body)) == body
+    prefix = spool.prefix()
+    assert prefix is not None
+    assert os.pread(prefix.fd, len(body), 0) == body
+    prefix.close()
+    spool.end()
+    early.close()
+    late.close()
+    assert spool.fd == -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import monotonic
 from typing import cast
 
@@ -231,6 +232,7 @@ def test_what_was_not_stored_is_not_remembered(opener: Opener) -> None:
 def sharing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener]:
     """Failures are shared for longer than any test lasts, or until it says so."""
     monkeypatch.setattr("webproxy.fetch.table.Fetch", Wanted.start)
+    monkeypatch.setattr("webproxy.fetch.table.Spool", partial(Spool, memory_bytes_max=0))  # a file shows who keeps it
     table = FetchTable(threads=1, spool_directory=None, failures_s=1000.0)
     try:
         yield Opener(table)
