@@ -144,8 +144,11 @@ class ProxyConfig(DaemonConfig):
         low=0,
         high=1000,
     )
-    origin_silence_s: float = option(
-        30.0, "time without an answer that counts as a failure of the origin", low=0.05, high=3600
+    origin_silence_s: float | None = option(
+        None,
+        "time without an answer that counts as a failure of the origin; default: `origin_between_bytes_timeout_s`",
+        low=0.05,
+        high=3600,
     )
     origin_pause_s: float = option(
         1.0,
@@ -265,6 +268,7 @@ class ProxyConfig(DaemonConfig):
             known.add((rule.host, rule.path))
 
     def _defaults(self, url: str = "") -> OriginRule:
+        silence_s = self.origin_silence_s
         limits = OriginLimits(
             connect_s=self.origin_connect_s,
             between_bytes_timeout_s=self.origin_between_bytes_timeout_s,
@@ -272,7 +276,7 @@ class ProxyConfig(DaemonConfig):
             object_bytes_max=self.object_bytes_max,
             health=HealthSettings(
                 failures_to_open=self.origin_failures_to_open,
-                silence_s=self.origin_silence_s,
+                silence_s=self.origin_between_bytes_timeout_s if silence_s is None else silence_s,
                 pause_s=self.origin_pause_s,
                 pause_max_s=self.origin_pause_max_s,
             ),

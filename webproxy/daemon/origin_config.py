@@ -46,7 +46,11 @@ class OriginConfig:
         None, "failures in a row after which it is not asked; default: `origin_failures_to_open`", low=0, high=1000
     )
     silence_s: float | None = option(
-        None, "time without an answer that counts as a failure; default: `origin_silence_s`", low=0.05, high=3600
+        None,
+        "time without an answer that counts as a failure; default: this table's `between_bytes_timeout_s`, if it has"
+        " one, otherwise `origin_silence_s`",
+        low=0.05,
+        high=3600,
     )
     pause_s: float | None = option(
         None, "how long it is not asked when it fails; default: `origin_pause_s`", low=0.05, high=3600
@@ -75,6 +79,8 @@ class OriginConfig:
     def rule(self, defaults: OriginRule) -> OriginRule:
         """Return the rule, with the limits of `defaults` where the table has none."""
         limits = defaults.limits
+        patience = {} if self.between_bytes_timeout_s is None else {"silence_s": self.between_bytes_timeout_s}
+        own_health = patience | self._given("failures_to_open", "silence_s", "pause_s", "pause_max_s")
         return OriginRule(
             url=self.url,
             host=self._pattern(),
@@ -85,7 +91,7 @@ class OriginConfig:
             limits=replace(
                 limits,
                 **self._given("connect_s", "between_bytes_timeout_s"),
-                health=replace(limits.health, **self._given("failures_to_open", "silence_s", "pause_s", "pause_max_s")),
+                health=replace(limits.health, **own_health),
                 add_fields=tuple(_field(header) for header in self.headers),
                 tls_verify=self.tls_verify,
                 ca_file=self.ca_file,

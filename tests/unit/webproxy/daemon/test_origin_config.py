@@ -54,6 +54,13 @@ def test_everything_is_taken_over() -> None:
     )
 
 
+def test_who_waits_longer_for_an_origin_takes_its_silence_for_a_failure_later() -> None:
+    assert OriginConfig(url="http://h", between_bytes_timeout_s=90.0).rule(DEFAULTS).limits.health.silence_s == 90.0
+    both = OriginConfig(url="http://h", between_bytes_timeout_s=90.0, silence_s=5.0)
+    assert both.rule(DEFAULTS).limits.health.silence_s == 5.0
+    assert OriginConfig(url="http://h").rule(DEFAULTS).limits.health == LIMITS.health
+
+
 def test_certificates_may_go_unchecked() -> None:
     assert not OriginConfig(url="https://h", tls_verify=False).rule(DEFAULTS).limits.tls_verify
 
