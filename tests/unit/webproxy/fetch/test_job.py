@@ -814,6 +814,7 @@ def test_what_an_exchange_says_after_it_was_dropped_is_nobodys() -> None:
         assert origin.is_given_up
         sink = origin.transfer.sink
         sink.interim(103, fields())
+        assert running.reader.news() is None
         assert not sink.begin(head(3))
         assert sink.write(b"xyz")
         sink.ended(OriginTimeout("stalled"))
