@@ -6,6 +6,7 @@ The test plays both ends itself: the clients, and the origin behind the proxy, c
 from __future__ import annotations
 
 import ipaddress
+import os
 import select
 import socket
 import threading
@@ -207,6 +208,9 @@ class SmallProxy:
         connection.connect(self._listener.getsockname())
         fd = wait_until(lambda: sockets.accept(self._listener.fileno()), what="the connection")
         assert fd is not None
+        if buffer_bytes:
+            with socket.socket(fileno=os.dup(fd)) as served:
+                served.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
         peer = Peer(connection)
         peer.send(request)
         self.parking.settle(Idles(self.server.connect(fd, b""), WATCHDOG_S))
