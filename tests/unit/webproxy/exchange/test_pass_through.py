@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.small_proxy import Peer, SmallProxy, small_proxy
-from tests.support.waiting import wait_until
+from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.http.messages import CONTINUE
 from webproxy.origin.request import OriginLimits
 
@@ -446,20 +447,24 @@ def test_a_client_that_leaves_in_the_middle_of_the_answer(lines: bytes, tmp_path
 
 
 def test_a_client_that_leaves_while_it_does_not_read(tmp_path: Path) -> None:
+    data = bytes(16 << 20)  # more than all sockets on the way hold
+
+    def send() -> None:
+        with contextlib.suppress(OSError):
+            origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+
     with small_proxy(spool_directory=tmp_path) as proxy:
         client = proxy.client(head(b"DELETE"), buffer_bytes=4096)
         origin = proxy.asked()
         origin.until()
-        sender = threading.Thread(
-            target=lambda: origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY))
-        )
+        sender = threading.Thread(target=send)
         sender.start()
-        sender.join()
         client.until()
         proxy.waits()
         client.reset()
         assert proxy.counted() == {"client gone": 1}
         wait_until(lambda: spools(tmp_path) == 0, what="the end of the spool")
+        sender.join(WATCHDOG_S)
 
 
 def test_a_client_that_has_closed_its_side_alone_counts_as_one_that_left() -> None:
