@@ -26,6 +26,7 @@ _HITS_PER_S = 200.0
 _HIT_TIMEOUT_S = 3.0
 _SETTLE_S = 1.0  # between the opening of the parties and the first hit beside them
 _PATIENCE_S = 8.0
+_MEASURED_MAX = 3
 _OVERLOAD_FACTOR = 3.0
 _OVERLOAD_CONNECTIONS = 4000
 _MISS_S = 2.0
@@ -58,9 +59,21 @@ class Pace:
 def measure_row(row: Row, directory: str, pace: Pace) -> Result:
     """Measure a row with daemons and helpers of its own. Blocks for less than half a minute, a killed cache's longer.
 
+    A row that misses by the latency of hits alone is measured again, at most `_MEASURED_MAX` times in all: other load
+    of the machine makes a few hits slow, now and then; a worker that is held, many and each time.
+
     Raises:
         DaemonFailed, HelperFailed, RowFailed: it could not be measured.
     """
+    times = 1
+    while report.only_latency_misses(result := _measure_once(row, directory, pace)) and times < _MEASURED_MAX:
+        times += 1
+    if times > 1:
+        result.notes.append(f"measured {times} times")
+    return result
+
+
+def _measure_once(row: Row, directory: str, pace: Pace) -> Result:
     result = Result(name=row.name, title=row.title)
     measure = {
         Kind.CROWD: _measure_crowd,

@@ -18,6 +18,7 @@ from scripts.stress.rows import (
 )
 
 _HEADINGS = ("row", "idle p50/p99", "beside p50/p99", "failed", "refused (p95)", "KiB each", "besides", "verdict")
+_LATENCY_REASON = "p99 above"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +62,15 @@ def judge_hits(idle: HitTimes, beside: HitTimes) -> list[str]:
     limit_ms = max(HIT_LATENCY_FACTOR * idle.p99_ms, HIT_LATENCY_ALLOWED_MS)
     reasons = []
     if beside.p99_ms > limit_ms:
-        reasons.append(f"p99 above {limit_ms:.0f} ms")
+        reasons.append(f"{_LATENCY_REASON} {limit_ms:.0f} ms")
     if beside.failed:
         reasons.append("hits fail")
     return reasons
+
+
+def only_latency_misses(result: Result) -> bool:
+    """Whether nothing but the latency of hits is not as it should be."""
+    return bool(result.reasons) and all(reason.startswith(_LATENCY_REASON) for reason in result.reasons)
 
 
 def judge_memory(kib: float, parties: int) -> list[str]:

@@ -26,6 +26,12 @@ class TestJudge:
     def test_no_hit_may_fail(self):
         assert report.judge_hits(times(1), times(1, ok=99)) == ["hits fail"]
 
+    def test_what_only_a_noisy_machine_may_have_caused(self):
+        late = report.judge_hits(times(1), times(100))
+        assert report.only_latency_misses(Result(name="a", title="a", reasons=late))
+        assert not report.only_latency_misses(Result(name="a", title="a", reasons=[*late, "hits fail"]))
+        assert not report.only_latency_misses(Result(name="a", title="a"))
+
     def test_memory_is_judged_when_the_parties_are_many(self):
         assert report.judge_memory(31, parties=1000) == ["above 30 KiB"]
         assert report.judge_memory(30, parties=1000) == []
