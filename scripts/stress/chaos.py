@@ -1,7 +1,8 @@
 """`scripts/chaos`: kills (SIGKILL) and stops (SIGSTOP) both daemons at random under clients that check every byte.
 
 What is done to the daemons, in which order and for how long, follows from the seed, which is printed. The origin stays,
-and is faulty on some paths. Exit status 1 on any wrong byte, hang or name that is left.
+and is faulty on some paths. Exit status 1 on any wrong byte or hang, a request that a living proxy leaves without an
+answer, or a name that is left.
 """
 
 import argparse
@@ -28,7 +29,10 @@ _PAUSE_WITHOUT_PROXY_S = 0.05
 _BETWEEN_S = (0.2, 2.0)
 _STOPPED_S = (0.05, 3.0)  # longer than the time limit for the first byte from a cache
 _DOWN_S = (0.0, 0.5)
-_COLUMNS = (WHOLE, CUT, NO_ANSWER, NO_CONNECTION, "status 5xx", "other", HANG, WRONG)
+_CUT_ALIVE = "cut, proxy alive"
+_NO_ANSWER_ALIVE = "NO ANSWER, PROXY ALIVE"
+_COLUMNS = (WHOLE, CUT, _CUT_ALIVE, NO_ANSWER, NO_CONNECTION, "status 5xx", _NO_ANSWER_ALIVE, HANG, WRONG)
+_MUST_NOT_BE = (_NO_ANSWER_ALIVE, HANG, WRONG)
 _SERVES_AGAIN_S = 20.0
 
 
@@ -47,27 +51,49 @@ class Record:
         with self.lock:
             self.slowest_s[kind] = max(self.slowest_s.get(kind, 0.0), took_s)
             self.outcomes.setdefault(kind, Counter())[outcome] += 1
-            if outcome in (WRONG, HANG):
+            if outcome in _MUST_NOT_BE:
                 self.details.append(f"{outcome} after {took_s:.1f} s: {request}")
+
+
+@dataclass(slots=True)
+class ProxyLife:
+    """How often the proxy began to die and was started again; the supervisor counts, the clients compare."""
+
+    deaths: int = 0
+    starts: int = 0
+
+    @property
+    def now(self) -> tuple[int, bool]:
+        """The number of its lives, and whether it is alive."""
+        deaths = self.deaths
+        return deaths, deaths == self.starts
+
+
+_DURING_A_LIFE = {CUT: _CUT_ALIVE, NO_ANSWER: _NO_ANSWER_ALIVE}
 
 
 class _Client(threading.Thread):
     """Requests one thing after the other until the end."""
 
-    def __init__(self, port: int, seed: str, record: Record, hang_s: float, ending: threading.Event) -> None:
+    def __init__(
+        self, port: int, seed: str, record: Record, life: ProxyLife, hang_s: float, ending: threading.Event
+    ) -> None:
         super().__init__(name=f"client-{seed}")
         self._port = port
         self._choice = random.Random(seed)
         self._record = record
+        self._life = life
         self._hang_s = hang_s
         self._ending = ending
 
     def run(self) -> None:
         """Never raises."""
         while not self._ending.is_set():
-            began = time.monotonic()
             checked = any_request(self._choice)
+            began, life = time.monotonic(), self._life.now
             outcome = outcome_of(self._port, checked, self._hang_s)
+            if life[1] and life == self._life.now:
+                outcome = _DURING_A_LIFE.get(outcome, outcome)
             asked = f"{checked.asked.method} {checked.asked.target} {dict(checked.asked.fields)} ({checked.kind})"
             self._record.note(checked.kind, asked, outcome, time.monotonic() - began)
             if outcome == NO_CONNECTION:
@@ -82,6 +108,7 @@ class Supervisor:
         self._choice = random.Random(seed)
         self._stores = stores
         self.done: Counter[str] = Counter()
+        self.proxy_life = ProxyLife()
 
     def harm_until(self, end: float) -> None:
         """Block until that time of the monotonic clock; both daemons run then."""
@@ -101,16 +128,18 @@ class Supervisor:
 
     def _kill_proxy(self) -> None:
         self.done["proxy killed"] += 1
+        self.proxy_life.deaths += 1
         kill(self._rig.proxy)
         self._down()
-        self._rig.start_proxy()
+        self._start_proxy()
 
     def _kill_both(self) -> None:
         self.done["both killed"] += 1
+        self.proxy_life.deaths += 1
         kill(self._rig.cache)
         kill(self._rig.proxy)
         self._down()
-        self._rig.start_proxy()
+        self._start_proxy()
         self._start_cache()
 
     def _stop_cache(self) -> None:
@@ -128,6 +157,10 @@ class Supervisor:
 
     def _down(self) -> None:
         time.sleep(self._choice.uniform(*_DOWN_S))
+
+    def _start_proxy(self) -> None:
+        self._rig.start_proxy()
+        self.proxy_life.starts += 1
 
     def _start_cache(self) -> None:
         self._rig.start_cache(store=self._choice.choice(self._stores))
@@ -156,7 +189,8 @@ def run(seed: int, seconds: float, clients: int, hang_s: float, directory: str) 
     record, ending = Record(), threading.Event()
     with running_rig(directory, PairOptions(), "gfchaos") as rig:
         supervisor = Supervisor(rig, seed, ("memory", store))
-        crew = [_Client(rig.port, f"{seed}-{number}", record, hang_s, ending) for number in range(clients)]
+        life = supervisor.proxy_life
+        crew = [_Client(rig.port, f"{seed}-{number}", record, life, hang_s, ending) for number in range(clients)]
         for client in crew:
             client.start()
         try:
@@ -193,7 +227,8 @@ def as_text(outcome: Outcome) -> str:
     rows.append(("all", *(str(_in_column(all_counts, column)) for column in _COLUMNS), ""))
     lines = [*aligned(rows), "", ", ".join(f"{what}: {count}" for what, count in sorted(outcome.done.items()))]
     lines.append(
-        f"wrong bytes: {all_counts[WRONG]}, hangs: {all_counts[HANG]}, names left: {len(outcome.left)}, "
+        f"wrong bytes: {all_counts[WRONG]}, hangs: {all_counts[HANG]}, "
+        f"closed without an answer by a living proxy: {all_counts[_NO_ANSWER_ALIVE]}, names left: {len(outcome.left)}, "
         f"tracebacks in logs: {outcome.tracebacks}, serves again: {'yes' if outcome.serves_again else 'NO'}"
     )
     return "\n".join([*lines, *outcome.record.details[:20], *outcome.left, "ok" if outcome.holds else "FAILED"])
@@ -202,13 +237,11 @@ def as_text(outcome: Outcome) -> str:
 def _in_column(counts: Counter[str], column: str) -> int:
     if column == "status 5xx":
         return sum(count for outcome, count in counts.items() if outcome.startswith("status "))
-    if column == "other":
-        return sum(count for what, count in counts.items() if what not in _COLUMNS and not what.startswith("status "))
     return counts[column]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the counts. Exit status: 0 all is well, 1 a wrong byte, hang, name left or no service, 130 interrupted."""
+    """Print the counts. Exit status: 0 all is well, 1 something happened that must not, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--seed", type=int, help="of what is done (default: a random one, which is printed)")
     parser.add_argument("--minutes", type=float, default=1.0, help="default: %(default)s")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from scripts.stress import chaos
-from scripts.stress.chaos import Record
+from scripts.stress.chaos import ProxyLife, Record
 from scripts.stress.checked import CUT, HANG, NO_ANSWER, NO_CONNECTION, WHOLE, WRONG, Checked, any_request, outcome_of
 from scripts.stress.origin import content, routes
 from workloads.origin_stub import OriginStub, Route
@@ -94,7 +94,17 @@ def test_the_same_seed_asks_the_same():
     assert [any_request(first).asked for _ in range(50)] == [any_request(second).asked for _ in range(50)]
 
 
-@pytest.mark.parametrize("bad", [WRONG, HANG])
+def test_a_request_during_one_life_of_the_proxy_has_no_excuse():
+    life = ProxyLife()
+    before = life.now
+    assert before == (0, True)
+    life.deaths += 1
+    assert life.now == (1, False)
+    life.starts += 1
+    assert life.now == (1, True) != before
+
+
+@pytest.mark.parametrize("bad", [WRONG, HANG, "NO ANSWER, PROXY ALIVE"])
 def test_what_must_not_be_fails_the_run(bad):
     record = Record()
     for outcome in (WHOLE, CUT, "status 503", NO_CONNECTION):
