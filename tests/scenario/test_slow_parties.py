@@ -1,0 +1,47 @@
+"""Nothing that waits holds a worker: short forms of the rows of `scripts/slow_parties`, 12 parties on 8 workers."""
+
+import pytest
+
+from scripts.stress.measure import Pace, measure_row
+from scripts.stress.rows import ROWS, Kind, Row
+
+pytestmark = pytest.mark.slow
+
+PARTIES = 12
+PACE = Pace(parties=PARTIES, windows=2, idle_s=0.3, beside_s=0.5, load_s=5.0, tries=5)
+
+HELD = [row for row in ROWS if row.kind in (Kind.CROWD, Kind.RUNNERS)]
+KILLED = [row for row in ROWS if row.kind is Kind.KILLED_CACHE]
+
+
+def by_name(row: Row) -> str:
+    return row.name
+
+
+@pytest.mark.parametrize("row", HELD, ids=by_name)
+def test_a_hit_comes_beside(tmp_path, row):
+    """All of them, exact and within the limit: how soon is for a quiet machine to measure."""
+    result = measure_row(row, str(tmp_path), PACE)
+    assert result.beside is not None
+    assert result.beside.count > 0
+    assert result.beside.failed == 0, result
+    assert not [reason for reason in result.reasons if "p99" not in reason], result
+
+
+@pytest.mark.alone
+def test_overload_is_refused_quickly_and_the_rest_is_done(tmp_path):
+    result = measure_row(next(row for row in ROWS if row.kind is Kind.OVERLOAD), str(tmp_path), PACE)
+    assert not [reason for reason in result.reasons if "refusals" not in reason], result
+
+
+@pytest.mark.alone
+def test_a_cache_that_hangs_costs_little_more_than_a_dead_one(tmp_path):
+    result = measure_row(next(row for row in ROWS if row.kind is Kind.STOPPED_CACHE), str(tmp_path), PACE)
+    assert result.reasons == [], result
+
+
+@pytest.mark.parametrize("row", KILLED, ids=by_name)
+def test_a_body_outlives_its_cache(tmp_path, row):
+    result = measure_row(row, str(tmp_path), PACE)
+    assert result.notes == [f"{PACE.tries} of {PACE.tries} complete and exact"]
+    assert result.reasons == [], result
