@@ -69,12 +69,15 @@ def test_clients_that_leave_during_a_validation_leave_no_segment_behind(
     assert proxy.wait_event("stopped")["leased"] == 0
 
 
-def test_no_second_head_is_sent_into_a_body_when_an_upload_turns_bad(proxy: DaemonProcess, origin: OriginStub) -> None:
+def test_no_second_head_is_sent_into_a_body_when_an_upload_turns_bad(yard: DaemonYard, origin: OriginStub) -> None:
+    """The origin is asked once the upload has filled the spool's window."""
+    proxy = yard.start_proxy("--no-cache", "-s", origin.url, env={"WEBPROXY_SPOOL_WINDOW_BYTES": "65536"})
     gate = threading.Event()
     route = Route(methods={"POST"}, reads_body=False, body=b"o" * 100_000, hold=gate, hold_at=50_000)
     origin.add("/early", route)
     with HttpClient(proxy.port) as client:
-        client.send(request("/early", b"Transfer-Encoding: chunked", method=b"POST") + b"5\r\nhello\r\n")
+        chunk = b"10001\r\n%s\r\n" % bytes(0x10001)
+        client.send(request("/early", b"Transfer-Encoding: chunked", method=b"POST") + chunk)
         assert route.reached.wait(WATCHDOG_S)
 
         def has_come() -> bool:

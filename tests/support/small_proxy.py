@@ -5,6 +5,7 @@ The test plays both ends itself: the clients, and the origin behind the proxy, c
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import select
@@ -99,6 +100,17 @@ class Peer:
     def send(self, data: bytes) -> None:
         """Send all of it."""
         self.socket.sendall(data)
+
+    def send_beside(self, data: bytes) -> threading.Thread:
+        """Send it in a thread, as far as the other side takes it."""
+
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                self.socket.sendall(data)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        return thread
 
     def until(self, mark: bytes = b"\r\n\r\n") -> bytes:
         """What comes up to and with the mark."""

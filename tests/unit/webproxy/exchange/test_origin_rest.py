@@ -149,5 +149,9 @@ def test_a_client_that_is_gone_is_told_apart() -> None:
             """As ClientStream.send_file()."""
             raise ClientGone("reset")
 
+        def send_some(self, data: bytes, *, more: bool = False) -> int:
+            """As ClientStream.send_some()."""
+            raise ClientGone("reset")
+
     with pytest.raises(ClientGone):
         send(ScriptedOrigin(OriginAnswer(rest_of(), (BODY[POSITION:],))), lost_body(GoneStream()))

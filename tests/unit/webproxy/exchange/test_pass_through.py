@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from pathlib import Path
@@ -10,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.small_proxy import Peer, SmallProxy, small_proxy
-from tests.support.waiting import WATCHDOG_S, wait_until
+from tests.support.waiting import wait_until
 from webproxy.http.messages import CONTINUE
 from webproxy.origin.request import OriginLimits
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BODY = os.urandom(200_000)
+MANY = os.urandom(16 << 20)
+"""More than the kernel's buffers take for a client that does not read."""
 
 
 def head(method: bytes = b"POST", *lines: bytes, path: bytes = b"/x", version: bytes = b"1.1") -> bytes:
@@ -183,18 +184,14 @@ def test_no_response_is_told_and_the_connection_stays() -> None:
 
 
 def test_a_slow_reader_holds_up_the_origin_and_gets_every_byte(tmp_path: Path) -> None:
-    body = os.urandom(8 << 20)
     with small_proxy(spool_directory=tmp_path) as proxy:
         client = proxy.client(head(b"DELETE"), buffer_bytes=4096)
         origin = proxy.asked()
         origin.until()
-        sender = threading.Thread(
-            target=origin.send, args=(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body),)
-        )
-        sender.start()
+        sender = origin.send_beside(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(MANY), MANY))
         proxy.waits()
         answered(client)
-        assert client.exactly(len(body)) == body
+        assert client.exactly(len(MANY)) == MANY
         sender.join()
         assert proxy.counted() == {"passed": 1}
         wait_until(lambda: spools(tmp_path) == 0, what="the end of the spool")
@@ -302,8 +299,7 @@ def test_an_upload_waits_for_a_slow_origin_without_a_limit() -> None:
     big = os.urandom(16 << 20)
     with small_proxy(body_timeout_s=0.3, limits=OriginLimits(between_bytes_timeout_s=30.0)) as proxy:
         client = proxy.client(head(b"POST", b"Content-Length: %d" % len(big)))
-        sender = threading.Thread(target=client.send, args=(big,))
-        sender.start()
+        sender = client.send_beside(big)
         origin = proxy.asked()
         origin.until()
         begun = proxy.handler.outcomes.totals()
@@ -447,24 +443,17 @@ def test_a_client_that_leaves_in_the_middle_of_the_answer(lines: bytes, tmp_path
 
 
 def test_a_client_that_leaves_while_it_does_not_read(tmp_path: Path) -> None:
-    data = bytes(16 << 20)  # more than all sockets on the way hold
-
-    def send() -> None:
-        with contextlib.suppress(OSError):
-            origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
-
     with small_proxy(spool_directory=tmp_path) as proxy:
         client = proxy.client(head(b"DELETE"), buffer_bytes=4096)
         origin = proxy.asked()
         origin.until()
-        sender = threading.Thread(target=send)
-        sender.start()
+        sender = origin.send_beside(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(MANY), MANY))
         client.until()
         proxy.waits()
         client.reset()
         assert proxy.counted() == {"client gone": 1}
         wait_until(lambda: spools(tmp_path) == 0, what="the end of the spool")
-        sender.join(WATCHDOG_S)
+        sender.join()
 
 
 def test_a_client_that_has_closed_its_side_alone_counts_as_one_that_left() -> None:
@@ -512,12 +501,13 @@ def test_every_step_may_be_taken_by_another_thread() -> None:
         origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (4 * len(BODY)))
         take_step()
         answered(client)
-        threading.Thread(target=origin.send, args=(4 * BODY,)).start()
+        sender = origin.send_beside(4 * BODY)
         received = 0
         while received < 4 * len(BODY):
             if not client.has_more():
                 take_step()
             received += len(client.socket.recv(65_536))
+        sender.join()
         while proxy.parking.waiting:
             take_step()
         assert proxy.counted() == {"passed": 1}
