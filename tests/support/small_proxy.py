@@ -95,7 +95,7 @@ class Peer:
     def __init__(self, connection: socket.socket) -> None:
         connection.settimeout(WATCHDOG_S)
         self.socket = connection
-        self._received = b""
+        self._received = bytearray()
 
     def send(self, data: bytes) -> None:
         """Send all of it."""
@@ -116,16 +116,13 @@ class Peer:
         """What comes up to and with the mark."""
         while mark not in self._received:
             self._more()
-        end = self._received.index(mark) + len(mark)
-        data, self._received = self._received[:end], self._received[end:]
-        return data
+        return self._take(self._received.index(mark) + len(mark))
 
     def exactly(self, count: int) -> bytes:
         """The next bytes."""
         while len(self._received) < count:
             self._more()
-        data, self._received = self._received[:count], self._received[count:]
-        return data
+        return self._take(count)
 
     def rest(self) -> bytes:
         """All that comes until the end of the connection, clean or not."""
@@ -134,7 +131,7 @@ class Peer:
                 self._received += data
         except ConnectionError:
             pass
-        return self._received
+        return bytes(self._received)
 
     def has_more(self) -> bool:
         """Whether there is anything to read now, the end included."""
@@ -148,6 +145,11 @@ class Peer:
         """Close it so that the other side's next send fails."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.socket.close()
+
+    def _take(self, count: int) -> bytes:
+        data = bytes(self._received[:count])
+        del self._received[:count]
+        return data
 
     def _more(self) -> None:
         data = self.socket.recv(65_536)
