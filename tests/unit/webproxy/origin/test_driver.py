@@ -441,6 +441,25 @@ def test_what_is_over_holds_nothing_alive(end: str) -> None:
         gc.enable()
 
 
+def test_a_request_that_was_refused_holds_nothing_alive() -> None:
+    """A field that pycurl does not take, after it was given the callbacks: the handle is kept, without them."""
+    sink = CollectingSink()
+    gone = weakref.ref(sink)
+    gc.collect()
+    gc.disable()  # the rest must not need it
+    try:
+        with origin_client(ca_file="no\0file") as client:
+            transfer = client.begin(OriginRequest(url="http://127.0.0.1:1/x"), sink)
+            assert sink.has_ended.wait(WATCHDOG_S)
+            assert isinstance(sink.outcome, ValueError)
+            sink.outcome = sink.transfer = None
+            del sink
+            wait_until(lambda: gone() is None)
+            transfer.resume()
+    finally:
+        gc.enable()
+
+
 # -- connections that died while they were kept ----------------------------------------------------------------------
 class Dying(RawServer):
     """Each connection answers one request; those before the last script read another one, and close."""
