@@ -23,6 +23,8 @@ for, and holds no disk space.
 Readers never wait in a thread: a reader without progress leaves a callback, which is called once, by whoever makes the
 progress. Nor does the writer, which is told in the same way when there is room. Everything is under one lock, which is
 never held while anything waits, nor while a callback is called.
+
+Long because the answers that pass through it are here too: they mean nothing without it.
 """
 
 from __future__ import annotations
