@@ -35,6 +35,7 @@ Sources: curl_multi_socket_action(3), curl_easy_pause(3), epoll(7).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -129,6 +130,8 @@ class OriginDriver:
         self._active: dict[pycurl.Curl, Transfer] = {}
         self._begun: set[Transfer] = set()
         """Those that are not over, the active ones included."""
+        self._receiving: list[Transfer] = []
+        """Those for which something has arrived since the last delivery."""
         self._later: dict[Transfer, float] = {}
         self._next_due = math.inf
         """When the first of those begins."""
@@ -217,7 +220,27 @@ class OriginDriver:
 
     def _act(self, fd: int, events: int) -> None:
         self._multi.socket_action(fd, events)
+        self._deliver()
         self._take_finished()
+
+    def _deliver(self) -> None:
+        """Pass on what has arrived."""
+        while self._receiving:
+            transfer = self._receiving.pop()
+            if transfer.hop is None or transfer.handle is None or transfer.hop.is_full:
+                continue
+            if not self._has_delivered(transfer):
+                with contextlib.suppress(pycurl.error):  # libcurl has all of it already
+                    transfer.handle.pause(pycurl.PAUSE_RECV)
+
+    def _has_delivered(self, transfer: Transfer) -> bool:
+        """Whether the sink has taken everything, or does not want it any longer."""
+        assert transfer.hop is not None
+        try:
+            return transfer.hop.deliver()
+        except Exception as failure:  # noqa: BLE001 - told to the sink, whose it is
+            self.cancel(transfer, failure)
+            return True
 
     def _do_calls(self) -> None:
         while self._calls:
@@ -266,7 +289,8 @@ class OriginDriver:
         if transfer.sink is None or passage is None:
             return
         on_head = partial(self._gate.answered, passage)
-        hop = Hop(transfer.url, transfer.request, transfer.sink, transfer.limits, on_head, is_fresh=is_fresh)
+        on_body = partial(self._receiving.append, transfer)
+        hop = Hop(transfer.url, transfer.request, transfer.sink, transfer.limits, on_head, on_body, is_fresh=is_fresh)
         handle = self._handles.pop() if self._handles else pycurl.Curl()
         try:
             hop.configure(handle)
@@ -285,12 +309,19 @@ class OriginDriver:
 
     def resume(self, transfer: Transfer) -> None:
         """For the thread."""
-        if transfer.hop is not None and transfer.handle is not None and transfer.hop.unpause():
-            try:
-                transfer.handle.pause(pycurl.PAUSE_CONT)
-            except pycurl.error as error:  # of a callback that was called at once
-                self._end_hop(transfer, error.args)
-            self._take_finished()
+        hop = transfer.hop
+        if hop is None or not hop.unpause() or not self._has_delivered(transfer) or transfer.hop is not hop:
+            return
+        if hop.verdict is not None:
+            self._end_hop(transfer, *hop.verdict)
+            return
+        assert transfer.handle is not None
+        try:
+            transfer.handle.pause(pycurl.PAUSE_CONT)
+        except pycurl.error as error:  # of a callback that was called at once
+            self._end_hop(transfer, error.args)
+        self._deliver()
+        self._take_finished()
 
     def cancel(self, transfer: Transfer, error: Exception) -> None:
         """For the thread."""
@@ -338,6 +369,9 @@ class OriginDriver:
         hop = transfer.hop
         assert hop is not None
         assert transfer.handle is not None
+        if hop.holds_body:
+            hop.verdict = (error,)
+            return
         if error is not None and hop.was_unlucky(transfer.handle, error):
             hop.forget(self._take_back(transfer))
             self._begin_hop(transfer, is_fresh=True)

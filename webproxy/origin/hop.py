@@ -82,15 +82,20 @@ class Hop:
         sink: Sink,
         limits: OriginLimits,
         on_head: Callable[[int], None],
+        on_body: Callable[[], None],
         *,
         is_fresh: bool = False,
     ) -> None:
-        """`on_head` is told the status of the final head; `is_fresh`: it does not use a kept connection."""
+        """`on_head` is told the status of the final head; `on_body`, that there are bytes for deliver().
+
+        `is_fresh`: it does not use a kept connection.
+        """
         self._is_fresh = is_fresh
         self.url = url
         self.failure: Failure | None = None
         """What it tells of the origin that it ended without a head; None while it has not, or for a reason of ours."""
         self._on_head = on_head
+        self._on_body = on_body
         self._request = request
         self._sink = sink
         self._limits = limits
@@ -102,7 +107,15 @@ class Hop:
         self._received = 0
         self._sent = 0
         self._last_progress = monotonic()
-        self._is_paused = False
+        self._is_starved = False
+        """The body of the request has no bytes now."""
+        self.is_full = False
+        """The sink has no room now."""
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+        """What has arrived of the body, and was not delivered."""
+        self.verdict: tuple[tuple[int, str] | None] | None = None
+        """What libcurl said at the end of it, while the last of the body waits to be delivered."""
         self._failure: BaseException | None = None
         self._refusal: OriginError | None = None
         self._sockets: list[socket.socket] = []
@@ -116,17 +129,36 @@ class Hop:
 
     def silent_s(self, now: float) -> float:
         """For how long the origin has been silent; while it is paused, it waits for us."""
-        return 0.0 if self._is_paused else now - self._last_progress
-
-    def give_up(self) -> None:
-        """The origin has been silent for too long: that is what it ends with, if its body is wanted."""
-        self._failure = OriginTimeout(f"{self.url}: nothing for {self._limits.between_bytes_timeout_s:.1f} s")
+        return 0.0 if self._is_starved or self.is_full else now - self._last_progress
 
     def unpause(self) -> bool:
         """There is room for the response, or more of the request's body; True if libcurl is to continue."""
-        was_paused, self._is_paused = self._is_paused, False
+        was_paused, self._is_starved, self.is_full = self._is_starved or self.is_full, False, False
         self._last_progress = monotonic()
         return was_paused
+
+    @property
+    def holds_body(self) -> bool:
+        """Whether a part of the body waits to be delivered."""
+        return bool(self._parts)
+
+    def deliver(self) -> bool:
+        """Offer the sink what has arrived of the body; False if it has no room, and libcurl is to pause.
+
+        libcurl hands over at most 16 KiB at a time, and each time somebody may have to be woken: it is collected for as
+        long as libcurl has more at once.
+
+        Raises:
+            What the sink raises.
+        """
+        if self._parts:
+            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts, self._parts_bytes = [], 0
+            if not self._sink.write(data):
+                self._parts, self._parts_bytes = [data], len(data)
+                self.is_full = True
+                return False
+        return True
 
     def was_unlucky(self, handle: pycurl.Curl, error: tuple[int, str]) -> bool:
         """Whether all connections it tried were kept ones that the origin had closed: libcurl gives up after five."""
@@ -266,7 +298,7 @@ class Hop:
         source = self._request.body
         data = source.read(size) if source is not None else b""
         if data is None:
-            self._is_paused = True
+            self._is_starved = True
             return int(pycurl.READFUNC_PAUSE)
         self._sent += len(data)
         if not data and source is not None and source.length is not None and self._sent < source.length:
@@ -318,9 +350,12 @@ class Hop:
         most = self._limits.object_bytes_max
         if most is not None and self._received + len(data) > most:
             raise OriginTooLarge(f"{self.url}: more than {most} bytes")
-        if not self._sink.write(data):
-            self._is_paused = True
+        if not self._parts:
+            self._on_body()
+        elif self._parts_bytes + len(data) > BUFFER_BYTES and not self.deliver():
             return int(pycurl.WRITEFUNC_PAUSE)
+        self._parts.append(data)
+        self._parts_bytes += len(data)
         self._received += len(data)
         self._last_progress = monotonic()
         return None
