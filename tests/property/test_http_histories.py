@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from shmchannel.deadline import Deadline
 from tests.http.client import Reply
+from tests.http.conftest import EACH_REQUEST_ITS_OWN
 from tests.http.site import Site, daemons, origin_of
 from tests.support.examples import examples
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -402,7 +403,7 @@ class History:
 
 def test_histories(tmp_path: Path) -> None:
     numbers = itertools.count()
-    with daemons(tmp_path, env={"WEBPROXY_ORIGIN_TRIES": "1"}) as living, origin_of(living) as site:
+    with daemons(tmp_path, env=EACH_REQUEST_ITS_OWN) as living, origin_of(living) as site:
         # Without shrinking: what fails by waiting in vain would be waited for again and again.
         @given(st.booleans(), st.lists(STEPS, min_size=2, max_size=14))
         @example(has_etag=True, steps=VARY_WITH_A_304)
@@ -427,7 +428,7 @@ def test_histories_over_a_restart_of_the_cache(tmp_path: Path, keeps: bool) -> N
     numbers = itertools.count()
     where = ("--store", str(tmp_path / "store")) if keeps else ()
 
-    with daemons(tmp_path, cache=where, env={"WEBPROXY_ORIGIN_TRIES": "1"}) as living, origin_of(living) as site:
+    with daemons(tmp_path, cache=where, env=EACH_REQUEST_ITS_OWN) as living, origin_of(living) as site:
         holders = [living.holder]
 
         @given(st.lists(st.tuples(st.lists(STEPS, max_size=4), st.lists(STEPS, max_size=4)), min_size=8, max_size=12))

@@ -131,6 +131,10 @@ class Hop:
         """For how long the origin has been silent; while it is paused, it waits for us."""
         return 0.0 if self._is_starved or self.is_full else now - self._last_progress
 
+    def give_up(self) -> None:
+        """The origin has been silent for too long: that is what it ends with, if its body is wanted."""
+        self._failure = OriginTimeout(f"{self.url}: nothing for {self._limits.between_bytes_timeout_s:.1f} s")
+
     def unpause(self) -> bool:
         """There is room for the response, or more of the request's body; True if libcurl is to continue."""
         was_paused, self._is_starved, self.is_full = self._is_starved or self.is_full, False, False
