@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import wait_until
 from workloads.origin_stub import Framing, OriginStub, Route
 
 BODY = bytes(range(256)) * 2000
@@ -90,6 +91,7 @@ def test_the_peak_of_connections_is_remembered() -> None:
             for connection in (first, second):
                 connection.request("GET", "/a")
                 connection.getresponse().read()
+        wait_until(lambda: not origin.connection_count)
         get(origin, "/a")
         assert origin.connections_peak == 2
 
