@@ -112,7 +112,7 @@ def test_a_restart_of_the_cache(yard: DaemonYard, origin: OriginStub, tmp_path: 
     origin.add("/v", Route(body=b"varying", headers={**FRESH, "Vary": "A"}))
     origin.add("/gone", Route(status=410, body=b"gone", headers=FRESH))
     cache = yard.start_cache(*where)
-    port = yard.start_proxy("-s", origin.url).port
+    port = yard.start_proxy("-s", origin.url, env={"WEBPROXY_FAILURES_SHARED_S": "0"}).port
     paths = ("/x", "/v", "/gone")
     for path in paths:
         wait_hit(port, path)

@@ -256,10 +256,10 @@ class GetfileRequestHandler:
         These take a chunk of their own, which a small object need not wait for; so the first time that an object turns
         out to be large, it is asked for again.
         """
-        wait_s, has_origin = self._source.wait_s, self._fetches.has_origin(key)
-        with_metadata = has_origin and self._store.is_large(key)
+        wait_s = self._source.wait_s
+        with_metadata = self._store.is_large(key) and self._fetches.has_origin(key)
         transfer = self._store.get(key, Deadline.after(wait_s), metadata_wanted=with_metadata, ticket=ticket)
-        if with_metadata or not has_origin or isinstance(transfer, Missing) or transfer.last:
+        if with_metadata or isinstance(transfer, Missing) or transfer.last or not self._fetches.has_origin(key):
             return transfer
         with transfer:
             transfer.cancel_quietly()
@@ -273,7 +273,7 @@ class GetfileRequestHandler:
             if transfer.unreadable and not self._fetches.has_origin(key):
                 raise CacheUnavailable("the cache cannot read the object")
             return None
-        if transfer.metadata and not transfer.last:
+        if not transfer.last and transfer.metadata:
             request.stored = stored_of_transfer(key, transfer)
         header = ok_header(transfer.facts[0], self._wire)
         return self._sent(request, begin_body(stream, header, transfer, key, self._source))

@@ -195,7 +195,7 @@ class CacheClient:
             self._note_answer()
             if not transfer.found:
                 return _missing(transfer)
-            if not is_awaited:
+            if not is_awaited and not transfer.last:  # otherwise there is nothing to wait for
                 transfer.wait_only_while(self.answers)
             return transfer
 
