@@ -51,14 +51,15 @@ def test_clients_that_leave_during_a_validation_leave_no_segment_behind(
 ) -> None:
     headers = {"ETag": '"a"', "Cache-Control": "max-age=0"}
     origin.add("/x", Route(body=BODY, headers=headers))
-    with HttpClient(proxy.port) as client:
-        assert client.ask("/x").body == BODY
-    for _ in range(4):
-        gate = threading.Event()
+    for number in range(4):  # a URL each: a request could share the validation that the client before it has left
+        path, gate = f"/{number}", threading.Event()
         route = Route(body=BODY, headers=headers, hold=gate, hold_head=True)
-        origin.add("/x", route)
+        origin.add(path, Route(body=BODY, headers=headers))
         with HttpClient(proxy.port) as client:
-            client.send(request("/x", b"Range: " + asked_range))
+            assert client.ask(path).body == BODY
+        origin.add(path, route)
+        with HttpClient(proxy.port) as client:
+            client.send(request(path, b"Range: " + asked_range))
             assert route.reached.wait(WATCHDOG_S)
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
         gate.set()
