@@ -8,7 +8,7 @@ from scripts.stress.rows import ROWS, Kind, Row
 pytestmark = pytest.mark.slow
 
 PARTIES = 12
-PACE = Pace(parties=PARTIES, windows=2, idle_s=0.3, beside_s=0.5, load_s=5.0, tries=5)
+PACE = Pace(parties=PARTIES, windows=1, idle_s=0.3, beside_s=0.5, load_s=3.0, tries=3)
 
 HELD = [row for row in ROWS if row.kind in (Kind.CROWD, Kind.RUNNERS)]
 SOME = (
