@@ -103,7 +103,8 @@ class Transfer:
 
     def cancel(self, error: OriginError) -> None:
         """End it soon with this error, unless it ends before."""
-        self._driver.call(partial(self._driver.cancel, self, error))
+        if self.sink is not None:
+            self._driver.call(partial(self._driver.cancel, self, error))
 
     def abandon(self) -> None:
         """End it soon without a word to the sink, which may still be called until then.
