@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -316,10 +317,12 @@ def test_from_its_share_on_a_fetch_goes_on_though_its_client_has_left(yard: Daem
               "/nearly": Route(body=body, hold=gate, hold_at=len(body) * 3 // 4)}  # fmt: skip
     for path, route in routes.items():
         origin.add(path, route)
-        with connect(proxy.port, receive_buffer_bytes=4096) as client:
+        with connect(proxy.port) as client:
             client.sendall(request_bytes(path.encode()))
-            assert client.recv(1000)
-            assert route.reached.wait(WATCHDOG_S)  # it leaves with most of its body unread
+            assert route.reached.wait(WATCHDOG_S)
+            assert route.hold_at is not None
+            for _ in range(route.hold_at // 65_536):  # what a client has, the proxy has received
+                assert client.recv(65_536, socket.MSG_WAITALL)
     failed = wait_until(lambda: proxy.events("fetch failed"))
     assert [event["url"] for event in failed] == [f"{origin.url}/begun"]
     gate.set()

@@ -473,6 +473,7 @@ class Fetch:
     def _combine(self) -> None:
         self._draft = self.plan.combine(self._draft, self._answered)
         if self._draft.place is None:
+            self.spool.seal()  # who asks from now on must ask the origin: the rest may not serve a later request
             self._strand.post(self._fill.cancel)
 
     def _tell(self) -> None:

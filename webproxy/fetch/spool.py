@@ -16,7 +16,8 @@ The writer goes through three phases, told apart by two values that are each set
                  and BodyCutShort behind them, or the error itself if there was no answer
 
 Readers may join at any time at which they can still get every byte: not once disk space was given back behind the
-slowest reader, not after abandon(), which says that the fetch will be dropped because nobody reads, not after an error.
+slowest reader, not after abandon(), which says that the fetch will be dropped because nobody reads, not after seal(),
+which says that only those may have it who asked before, not after an error.
 A reader that detaches leaves the fetch running in its stead: it counts as somebody who wants the body, is never waited
 for, and holds no disk space.
 
@@ -226,6 +227,7 @@ class Spool:
         """Called, by any thread, once there is room after has_room() was False."""
         self._error: OriginError | None = None
         self._is_abandoned = False
+        self._is_sealed = False
         self._is_detached = False
         """A reader left the fetch running without it."""
 
@@ -233,7 +235,7 @@ class Spool:
     def join(self) -> SpoolReader | None:
         """A reader from the first byte on; None if those bytes are gone, or will not arrive."""
         with self._lock:
-            is_closed = self._is_over and not self._readers
+            is_closed = self._is_sealed or (self._is_over and not self._readers)
             if is_closed or self._is_abandoned or self._punched or self._error is not None:
                 return None
             reader = SpoolReader(self)
@@ -335,6 +337,11 @@ class Spool:
         with self._lock:
             self._is_abandoned = self._is_abandoned or not self.wanted
             return self._is_abandoned
+
+    def seal(self) -> None:
+        """Nobody may join any more."""
+        with self._lock:
+            self._is_sealed = True
 
     def interim(self, status: int, fields: Fields) -> None:
         """Pass an interim response to the readers."""

@@ -165,6 +165,14 @@ def test_the_file_closes_when_the_last_one_leaves_whoever_that_is(tmp_path: Path
         assert spool.fd == -1
 
 
+def test_nobody_joins_a_sealed_fetch_and_who_reads_it_reads_on(spool: Spool) -> None:
+    reader = joined(spool)
+    spool.seal()
+    assert spool.join() is None
+    spool.write(b"abc")
+    assert reader.read(3) == b"abc"
+
+
 def test_a_finished_body_is_joined_while_somebody_still_reads(spool: Spool) -> None:
     first = joined(spool)
     spool.answer(BodyFound(3))
