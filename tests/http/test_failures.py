@@ -17,7 +17,7 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.getfile import Status
 from workloads.origin_stub import Framing, OriginStub, Route
 
-PROXY_ENV = {"WEBPROXY_ORIGIN_BETWEEN_BYTES_TIMEOUT_S": "2"}
+PROXY_ENV = {"WEBPROXY_ORIGIN_STALL_S": "2"}
 FRESH = {"Cache-Control": "max-age=600", "ETag": '"1"'}
 BODY = bytes(range(256)) * 4000
 

@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 from webproxy.getfile import Status
 from workloads.origin_stub import Framing, Route
 
-PROXY_ENV = {"WEBPROXY_ORIGIN_TRIES": "3", "WEBPROXY_ORIGIN_BETWEEN_BYTES_TIMEOUT_S": "2"}
+PROXY_ENV = {"WEBPROXY_ORIGIN_TRIES": "3", "WEBPROXY_ORIGIN_STALL_S": "2"}
 BODY = bytes(range(256)) * 4000
 SIZE = len(BODY)
 CUT = 300_001

@@ -17,7 +17,7 @@ from tests.support.rawserver import RESET, RawServer
 from tests.support.waiting import WATCHDOG_S, wait_until
 from workloads.origin_stub import OriginStub, Route
 
-PROXY_ENV = {"WEBPROXY_ORIGIN_BETWEEN_BYTES_TIMEOUT_S": "2", "WEBPROXY_ORIGIN_CONNECT_S": "2"}
+PROXY_ENV = {"WEBPROXY_ORIGIN_STALL_S": "2", "WEBPROXY_ORIGIN_CONNECT_S": "2"}
 OutOfOrder: TypeAlias = Callable[[int], AbstractContextManager[None]]
 BODY = bytes(range(256)) * 400
 

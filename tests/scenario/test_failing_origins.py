@@ -62,7 +62,7 @@ def test_one_request_tries_whether_an_origin_answers_again(yard: DaemonYard) -> 
 def test_a_slow_first_byte_is_asked_for_once(yard: DaemonYard) -> None:
     route = Route(body=b"late", hold=threading.Event(), hold_head=True)
     with OriginStub({"/x": route, "/y": route}) as origin:
-        settings = {"WEBPROXY_ORIGIN_BETWEEN_BYTES_TIMEOUT_S": "0.5"}
+        settings = {"WEBPROXY_ORIGIN_STALL_S": "0.5"}
         proxy = yard.start_proxy("-s", origin.url, "--no-cache", env=settings)
         assert fetch(proxy.port, "/x").status == 504
         assert ask(proxy.port, "/y").status is Status.ERROR

@@ -20,7 +20,7 @@ from workloads.origin_stub import Framing, OriginStub, Route
 
 BODY = os.urandom(700_001)
 QUICK = {
-    "WEBPROXY_ORIGIN_BETWEEN_BYTES_TIMEOUT_S": "2",
+    "WEBPROXY_ORIGIN_STALL_S": "2",
     "WEBPROXY_ORIGIN_TRIES": "3",
     "WEBPROXY_ORIGIN_FAILURES_TO_OPEN": "0",
     "WEBPROXY_LOG_LEVEL": "debug",
@@ -272,9 +272,7 @@ def test_sigterm_does_not_wait_for_a_silent_origin_beyond_the_drain_limit(yard: 
 
 
 def test_clients_that_leave_end_the_fetch(yard: DaemonYard, origin: OriginStub) -> None:
-    proxy = yard.start_proxy(
-        "-s", origin.url, "--no-cache", env=QUICK | {"WEBPROXY_ORIGIN_BETWEEN_BYTES_TIMEOUT_S": "60"}
-    )
+    proxy = yard.start_proxy("-s", origin.url, "--no-cache", env=QUICK | {"WEBPROXY_ORIGIN_STALL_S": "60"})
     route = Route(body=BODY * 20, hold=threading.Event(), hold_at=len(BODY) * 10)
     origin.add("/x", route)
     with connect(proxy.port) as client:

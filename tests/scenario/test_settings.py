@@ -92,7 +92,6 @@ RENAMED = [
     ("webproxy", "deadline_s", "cache_timeout_s"),
     ("webproxy", "drop_parameters", "ignored_query_parameters"),
     ("webproxy", "queue_wait_s", "cache_first_byte_timeout_s"),
-    ("webproxy", "origin_stall_s", "origin_between_bytes_timeout_s"),
     ("webproxy", "stall_s", "between_bytes_timeout_s"),
     ("webproxy", "stripe", "segments_per_transfer_max"),
 ]

@@ -105,7 +105,7 @@ def running_driver(settings: ShareSettings | None = None) -> Iterator[OriginDriv
 
 def limits(**settings: Any) -> OriginLimits:
     """Limits that no honest answer of a test reaches, but for these."""
-    usual: dict[str, Any] = {"between_bytes_timeout_s": 20.0, "object_bytes_max": 1 << 30}
+    usual: dict[str, Any] = {"stall_s": 20.0, "object_bytes_max": 1 << 30}
     return OriginLimits(**(usual | settings))
 
 

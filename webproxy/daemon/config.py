@@ -122,8 +122,8 @@ class ProxyConfig(DaemonConfig):
     )
     client_rate_window_s: float = option(30.0, "time over which the rate of a client is measured", low=0.1, high=3600)
     origin_connect_s: float = option(5.0, "time limit for connecting to an origin", low=0.05, high=600)
-    origin_between_bytes_timeout_s: float = option(
-        30.0, "longest time without a byte from an origin", low=0.05, high=3600, formerly=("origin_stall_s",)
+    origin_stall_s: float = option(
+        30.0, "longest time without a byte from an origin, the first one included", low=0.05, high=3600
     )
     origin_tries: int = option(4, "attempts per fetch, to start a body or to resume one that broke off", low=1, high=20)
     origin_connections_max: int = option(256, "connections to all origins in use at once", low=1, high=65_536)
@@ -146,7 +146,7 @@ class ProxyConfig(DaemonConfig):
     )
     origin_silence_s: float | None = option(
         None,
-        "time without an answer that counts as a failure of the origin; default: `origin_between_bytes_timeout_s`",
+        "time without an answer that counts as a failure of the origin; default: `origin_stall_s`",
         low=0.05,
         high=3600,
     )
@@ -271,12 +271,12 @@ class ProxyConfig(DaemonConfig):
         silence_s = self.origin_silence_s
         limits = OriginLimits(
             connect_s=self.origin_connect_s,
-            between_bytes_timeout_s=self.origin_between_bytes_timeout_s,
+            stall_s=self.origin_stall_s,
             redirects=self.origin_redirects,
             object_bytes_max=self.object_bytes_max,
             health=HealthSettings(
                 failures_to_open=self.origin_failures_to_open,
-                silence_s=self.origin_between_bytes_timeout_s if silence_s is None else silence_s,
+                silence_s=self.origin_stall_s if silence_s is None else silence_s,
                 pause_s=self.origin_pause_s,
                 pause_max_s=self.origin_pause_max_s,
             ),

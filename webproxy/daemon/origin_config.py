@@ -34,20 +34,14 @@ class OriginConfig:
     strip_prefix: bool = option(False, "remove that prefix from the path")
     preserve_host: bool = option(False, "send the client's Host instead of the URL's; needs `host`")
     connect_s: float | None = option(None, "time limit for connecting; default: `origin_connect_s`", low=0.05, high=600)
-    between_bytes_timeout_s: float | None = option(
-        None,
-        "longest time without a byte; default: `origin_between_bytes_timeout_s`",
-        low=0.05,
-        high=3600,
-        formerly=("stall_s",),
-    )
+    stall_s: float | None = option(None, "longest time without a byte; default: `origin_stall_s`", low=0.05, high=3600)
     tries: int | None = option(None, "attempts per fetch; default: `origin_tries`", low=1, high=20)
     failures_to_open: int | None = option(
         None, "failures in a row after which it is not asked; default: `origin_failures_to_open`", low=0, high=1000
     )
     silence_s: float | None = option(
         None,
-        "time without an answer that counts as a failure; default: this table's `between_bytes_timeout_s`, if it has"
+        "time without an answer that counts as a failure; default: this table's `stall_s`, if it has"
         " one, otherwise `origin_silence_s`",
         low=0.05,
         high=3600,
@@ -79,7 +73,7 @@ class OriginConfig:
     def rule(self, defaults: OriginRule) -> OriginRule:
         """Return the rule, with the limits of `defaults` where the table has none."""
         limits = defaults.limits
-        patience = {} if self.between_bytes_timeout_s is None else {"silence_s": self.between_bytes_timeout_s}
+        patience = {} if self.stall_s is None else {"silence_s": self.stall_s}
         own_health = patience | self._given("failures_to_open", "silence_s", "pause_s", "pause_max_s")
         return OriginRule(
             url=self.url,
@@ -90,7 +84,7 @@ class OriginConfig:
             tries=defaults.tries if self.tries is None else self.tries,
             limits=replace(
                 limits,
-                **self._given("connect_s", "between_bytes_timeout_s"),
+                **self._given("connect_s", "stall_s"),
                 health=replace(limits.health, **own_health),
                 add_fields=tuple(_field(header) for header in self.headers),
                 tls_verify=self.tls_verify,

@@ -344,7 +344,7 @@ class OriginDriver:
         for transfer in tuple(self._begun):
             limits = transfer.limits
             silent_s = 0.0 if transfer.hop is None else transfer.hop.silent_s(now)
-            is_given_up = silent_s > limits.between_bytes_timeout_s
+            is_given_up = silent_s > limits.stall_s
             if transfer.passage is not None and (is_given_up or silent_s > limits.health.silence_s):
                 self._gate.failed(transfer.passage, Failure.SILENCE)
             if is_given_up and transfer.hop is not None:

@@ -133,7 +133,7 @@ class Hop:
 
     def give_up(self) -> None:
         """The origin has been silent for too long: that is what it ends with, if its body is wanted."""
-        self._failure = OriginTimeout(f"{self.url}: nothing for {self._limits.between_bytes_timeout_s:.1f} s")
+        self._failure = OriginTimeout(f"{self.url}: nothing for {self._limits.stall_s:.1f} s")
 
     def unpause(self) -> bool:
         """There is room for the response, or more of the request's body; True if libcurl is to continue."""

@@ -77,7 +77,7 @@ class OriginLimits:
     """How one origin is asked, and the limits of one try in seconds, bytes and hops."""
 
     connect_s: float = 5.0
-    between_bytes_timeout_s: float = 30.0
+    stall_s: float = 30.0
     redirects: int = 5
     object_bytes_max: int | None = None
     """None: a body of any length is accepted."""

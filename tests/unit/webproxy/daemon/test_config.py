@@ -133,7 +133,7 @@ def test_nothing_else_than_the_defaults_of_the_machines_when_nothing_is_set() ->
     rule = ProxyConfig(origin_url="http://h").origin_table().choose(None, b"/").rule
     assert rule is not None
     assert rule.limits.health == HealthSettings()
-    patient = ProxyConfig(origin_url="http://h", origin_between_bytes_timeout_s=90.0).origin_table().choose(None, b"/")
+    patient = ProxyConfig(origin_url="http://h", origin_stall_s=90.0).origin_table().choose(None, b"/")
     assert patient.rule is not None
     assert patient.rule.limits.health.silence_s == 90.0
 

@@ -10,7 +10,7 @@ from webproxy.origin.health import HealthSettings
 from webproxy.origin.request import OriginLimits
 from webproxy.origin.routing import OriginRule, host_pattern
 
-LIMITS = OriginLimits(connect_s=1.5, between_bytes_timeout_s=2.5, redirects=7, object_bytes_max=99)
+LIMITS = OriginLimits(connect_s=1.5, stall_s=2.5, redirects=7, object_bytes_max=99)
 DEFAULTS = OriginRule(url="", tries=3, limits=LIMITS)
 
 
@@ -26,7 +26,7 @@ def test_everything_is_taken_over() -> None:
         strip_prefix=True,
         preserve_host=True,
         connect_s=0.5,
-        between_bytes_timeout_s=7.0,
+        stall_s=7.0,
         tries=1,
         failures_to_open=2,
         silence_s=3.0,
@@ -44,7 +44,7 @@ def test_everything_is_taken_over() -> None:
         tries=1,
         limits=OriginLimits(
             connect_s=0.5,
-            between_bytes_timeout_s=7.0,
+            stall_s=7.0,
             redirects=7,
             object_bytes_max=99,
             health=HealthSettings(failures_to_open=2, silence_s=3.0, pause_s=4.0, pause_max_s=5.0),
@@ -55,8 +55,8 @@ def test_everything_is_taken_over() -> None:
 
 
 def test_who_waits_longer_for_an_origin_takes_its_silence_for_a_failure_later() -> None:
-    assert OriginConfig(url="http://h", between_bytes_timeout_s=90.0).rule(DEFAULTS).limits.health.silence_s == 90.0
-    both = OriginConfig(url="http://h", between_bytes_timeout_s=90.0, silence_s=5.0)
+    assert OriginConfig(url="http://h", stall_s=90.0).rule(DEFAULTS).limits.health.silence_s == 90.0
+    both = OriginConfig(url="http://h", stall_s=90.0, silence_s=5.0)
     assert both.rule(DEFAULTS).limits.health.silence_s == 5.0
     assert OriginConfig(url="http://h").rule(DEFAULTS).limits.health == LIMITS.health
 
@@ -72,7 +72,7 @@ REFUSED: list[tuple[str, object]] = [
     *[("headers", (line,)) for line in ("A", "A b: c", ": b", "A:", "A: b\r\nB: c", "A: \0", "A: é", "Host: a")],
     *[("headers", (line,)) for line in ("content-length: 1", "Transfer-Encoding: chunked", "CONNECTION: close")],
     ("connect_s", 0.0),
-    ("between_bytes_timeout_s", 3601.0),
+    ("stall_s", 3601.0),
     ("tries", 21),
     *[("ca_file", name) for name in ("", "/nowhere.pem", "/")],
 ]

@@ -297,7 +297,7 @@ def test_a_client_that_stalls_is_given_up() -> None:
 def test_an_upload_waits_for_a_slow_origin_without_a_limit() -> None:
     """A client cannot send while there is no room: that time is not counted as its silence."""
     big = os.urandom(16 << 20)
-    with small_proxy(body_timeout_s=0.3, limits=OriginLimits(between_bytes_timeout_s=30.0)) as proxy:
+    with small_proxy(body_timeout_s=0.3, limits=OriginLimits(stall_s=30.0)) as proxy:
         client = proxy.client(head(b"POST", b"Content-Length: %d" % len(big)))
         sender = client.send_beside(big)
         origin = proxy.asked()

@@ -111,7 +111,7 @@ def test_resuming_what_is_not_paused_does_nothing() -> None:
 
 def test_a_paused_origin_is_not_silent() -> None:
     sink = PausingSink(nothing, pauses_max=1)
-    with OriginStub({"/x": Route(body=BODY)}) as origin, origin_client(between_bytes_timeout_s=0.3) as client:
+    with OriginStub({"/x": Route(body=BODY)}) as origin, origin_client(stall_s=0.3) as client:
         client.begin(getfile_request(f"{origin.url}/x"), sink)
         assert sink.is_paused.wait(WATCHDOG_S)
         seen = sink.ticks
@@ -209,7 +209,7 @@ def test_a_body_that_does_not_come_is_no_silence_of_the_origin() -> None:
     body, sink = Trickling(b"abc", 3), PausingSink(nothing, pauses_max=0)
     with (
         OriginStub({"/x": Route(methods={"PUT"})}) as origin,
-        origin_client(between_bytes_timeout_s=0.3) as client,
+        origin_client(stall_s=0.3) as client,
     ):
         transfer = client.begin(OriginRequest(url=f"{origin.url}/x", method=b"PUT", body=body), sink)
         assert body.waits.wait(WATCHDOG_S)

@@ -210,7 +210,7 @@ def test_who_gives_up_is_no_failure(stack: ExitStack, hold: threading.Event) -> 
 
 def test_a_slow_first_byte_is_asked_for_once(stack: ExitStack, hold: threading.Event) -> None:
     origin = stack.enter_context(OriginStub({"/a": held(hold)}))
-    asker = client(stack, between_bytes_timeout_s=0.3, health=HealthSettings(failures_to_open=1, pause_s=30.0))
+    asker = client(stack, stall_s=0.3, health=HealthSettings(failures_to_open=1, pause_s=30.0))
     error = failure(ask(asker, f"{origin.url}/a"))
     assert isinstance(error, OriginTimeout)
     assert not error.retryable

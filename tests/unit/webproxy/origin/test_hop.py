@@ -133,14 +133,14 @@ def test_bytes_beyond_the_length_belong_to_nobody() -> None:
 
 def test_a_silent_origin_times_out_in_the_header() -> None:
     hold = threading.Event()
-    error = failure(Route(body=b"x", hold=hold, hold_head=True), between_bytes_timeout_s=0.3)
+    error = failure(Route(body=b"x", hold=hold, hold_head=True), stall_s=0.3)
     assert isinstance(error, OriginTimeout)
     assert not error.retryable
 
 
 def test_a_silent_origin_times_out_in_mid_body() -> None:
     sink = CollectingSink()
-    error = failure(Route(body=BODY, hold=threading.Event(), hold_at=1000), sink, between_bytes_timeout_s=2.0)
+    error = failure(Route(body=BODY, hold=threading.Event(), hold_at=1000), sink, stall_s=2.0)
     assert isinstance(error, OriginTimeout)
     assert sink.body == BODY[:1000]
 
@@ -148,7 +148,7 @@ def test_a_silent_origin_times_out_in_mid_body() -> None:
 def test_an_origin_that_is_silent_behind_what_was_wanted_has_answered() -> None:
     sink = CollectingSink(wanted=False)
     with OriginStub({"/x": Route(status=404, body=BODY, hold=threading.Event(), hold_at=1000)}) as origin:
-        assert fetch(getfile_request(f"{origin.url}/x"), sink, between_bytes_timeout_s=0.3).status == 404
+        assert fetch(getfile_request(f"{origin.url}/x"), sink, stall_s=0.3).status == 404
 
 
 @pytest.mark.parametrize("framing", list(Framing))

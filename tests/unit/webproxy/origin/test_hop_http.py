@@ -375,7 +375,7 @@ def test_only_what_may_be_sent_twice_is_called_retryable(
     with OriginStub({"/x": routes[fault]}) as origin:
         request = OriginRequest(url=f"{origin.url}/x", method=method, body=source)
         with pytest.raises(OriginError) as caught:
-            fetch(request, CollectingSink(), between_bytes_timeout_s=0.3 if fault == "silence" else 30.0)
+            fetch(request, CollectingSink(), stall_s=0.3 if fault == "silence" else 30.0)
     assert caught.value.retryable is (retryable and fault != "silence"), "silence only grows if it is asked again"
     assert isinstance(caught.value, OriginTimeout) is (fault == "silence")
 
