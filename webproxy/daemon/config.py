@@ -126,10 +126,10 @@ class ProxyConfig(DaemonConfig):
         30.0, "longest time without a byte from an origin, the first one included", low=0.05, high=3600
     )
     origin_tries: int = option(4, "attempts per fetch, to start a body or to resume one that broke off", low=1, high=20)
-    origin_connections_max: int = option(256, "connections to all origins in use at once", low=1, high=65_536)
+    origin_connections_max: int = option(256, "connections to all origins, idle ones included", low=1, high=65_536)
     origin_connections_each_max: int = option(
         64,
-        "connections to one origin in use at once, so that a slow one leaves some for the others",
+        "the same to one origin, so that a slow one leaves some for the others",
         low=1,
         high=65_536,
     )

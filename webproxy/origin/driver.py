@@ -123,7 +123,7 @@ class OriginDriver:
     """Owns the thread and the connections to origins. start() it, and close() it at the end."""
 
     def __init__(self, settings: ShareSettings = _SHARES) -> None:
-        """`settings` bound its connections; as many may be kept idle."""
+        """`settings` bound its connections, those that are kept idle included."""
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
@@ -145,7 +145,10 @@ class OriginDriver:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_PIPELINING, 0)
+        # Idle connections count: one of them makes way for a new one that cannot use it.
         self._multi.setopt(pycurl.M_MAXCONNECTS, settings.connections_max)
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, settings.connections_max)
+        self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, settings.origin_connections_max)
         self._thread = threading.Thread(target=self._run, name="origins", daemon=True)
 
     def start(self) -> None:

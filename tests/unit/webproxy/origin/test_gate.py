@@ -16,7 +16,7 @@ from tests.support.sinks import CollectingSink, WaitingClient, limits, running_d
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import OriginBusy, OriginError, OriginFailing, OriginSilent, OriginTimeout, OriginUnreachable
 from webproxy.origin.health import HealthSettings
-from webproxy.origin.request import getfile_request
+from webproxy.origin.request import OriginRequest, getfile_request
 from webproxy.origin.shares import ShareSettings
 from workloads.origin_stub import OriginStub, Route
 
@@ -37,7 +37,7 @@ def hold() -> threading.Event:
 
 def held(hold: threading.Event) -> Route:
     """An answer that comes when the test lets it."""
-    return Route(body=b"late", hold=hold, hold_head=True)
+    return Route(body=b"late", hold=hold, hold_head=True, methods=("GET", "POST"))
 
 
 def client(stack: ExitStack, settings: ShareSettings = ONE_EACH, **limited: Any) -> WaitingClient:
@@ -95,6 +95,29 @@ def test_a_full_line_refuses_at_once(stack: ExitStack, hold: threading.Event) ->
     assert isinstance(failure(sinks[2]), OriginBusy)
     hold.set()
     assert [sink.wait().status for sink in sinks[:2]] == [200, 200]
+
+
+def test_idle_connections_count(stack: ExitStack, hold: threading.Event) -> None:
+    """Those that may be sent once do not use an idle connection: it makes way."""
+    settings = ShareSettings(connections_max=3, origin_connections_max=2)
+    origins = [stack.enter_context(OriginStub({"/a": held(hold)})) for _ in range(2)]
+    asker = client(stack, settings)
+    for origin in origins:
+        sinks = [ask(asker, f"{origin.url}/a") for _ in range(2)]
+        assert origin.wait_for("/a", 2)
+        hold.set()
+        assert [sink.wait().status for sink in sinks] == [200, 200]
+        hold.clear()
+    wait_until(lambda: sum(origin.connection_count for origin in origins) == 3)
+    sinks = []
+    for origin in origins:
+        for _ in range(2):
+            sinks.append(CollectingSink())
+            asker.begin(OriginRequest(url=f"{origin.url}/a", method=b"POST"), sinks[-1])
+    wait_until(lambda: [origin.count("/a") for origin in origins] == [4, 3])
+    wait_until(lambda: [origin.connection_count for origin in origins] == [2, 1])
+    hold.set()
+    assert [sink.wait().status for sink in sinks] == [200] * 4
 
 
 def test_the_wait_in_line_ends(stack: ExitStack, hold: threading.Event) -> None:
