@@ -69,6 +69,31 @@ def test_calls_that_bite() -> None:
     assert found == []
 
 
+_CHARACTER_CLASS = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]")
+_POSSESSIVE_GROUP = re.compile(r"(?<!\()\)(?:[*+?]|\{[0-9,]*\})\+|\(\?>")
+
+
+def _has_possessive_group(pattern: str) -> bool:
+    return _POSSESSIVE_GROUP.search(_CHARACTER_CLASS.sub("x", pattern)) is not None
+
+
+def test_no_group_is_possessive() -> None:
+    """Before CPython 3.11.5 (its issue 106052), one that could backtrack inside matched what it must not match."""
+    found = []
+    for module in modules():
+        for node in nodes(module.tree):
+            value = node.value if isinstance(node, ast.Constant) else None
+            text = value.decode("latin-1") if isinstance(value, bytes) else value
+            if isinstance(text, str) and _has_possessive_group(text):
+                found.append(f"{module.path}:{node.lineno}: {text}")
+    assert found == []
+
+
+def test_a_possessive_group_is_seen() -> None:
+    assert all(map(_has_possessive_group, ("(?:a|b)*+", "(a)?+", "(?:ab){1,3}+", "(?>a)", "[()]*+(a)++")))
+    assert not any(map(_has_possessive_group, ("[!()*+,;]", "!()*+", "[a-z]*+", r"(a)* +", r"[\])*+]")))
+
+
 def _private_imports(module: Module) -> list[str]:
     """The names that a module has from another module of ours by reaching for what begins with an underscore."""
     wanted = [*imports(module.tree), *(name for name, _ in references(module))]

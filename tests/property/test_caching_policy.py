@@ -193,7 +193,11 @@ def lifetime(answer: Answer) -> int:
     if answer.expires is not None:
         return max(0, answer.expires - made)
     if answer.modified is not None and (answer.status in (200, 404) or says(answer.control, "public")):
-        return max(0, made - answer.modified) // 10
+        unchanged = made - answer.modified
+        floor = (
+            0 if unchanged < 0 or answer.status == 404 else 5
+        )  # heuristic_floor_s; what is missing may come at any time
+        return max(floor, unchanged // 10)
     return 0
 
 

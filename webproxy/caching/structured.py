@@ -13,13 +13,13 @@ from webproxy.http.syntax import STRUCTURED_TOKEN, unquote
 
 _KEY = rb"[a-z*][a-z0-9_.*-]*+"
 _NUMBER = rb"-?(?:[0-9]{1,12}\.[0-9]{1,3}|[0-9]{1,15})"
-_STRING = rb'"(?:[ !#-\[\]-~]|\\["\\])*+"'
+_STRING = rb'"(?:[ !#-\[\]-~]++|\\["\\])*"'
 _BYTES = rb":[A-Za-z0-9+/]*+={0,2}:"
 _BOOLEAN = rb"\?[01]"
 _BARE = rb"(?:%s|%s|%s|%s|%s)" % (_NUMBER, _STRING, STRUCTURED_TOKEN, _BYTES, _BOOLEAN)
-_PARAMETERS = rb"(?:; *+%s(?:=%s)?)*+" % (_KEY, _BARE)
-_INNER_LIST = rb"\( *+(?:%s%s(?: ++|(?=\))))*+\)" % (_BARE, _PARAMETERS)
-_member = re.compile(rb"(%s)(?:=(?:(%s)|%s))?+%s" % (_KEY, _BARE, _INNER_LIST, _PARAMETERS)).match
+_PARAMETERS = rb"(?:; *+%s(?:=%s)?)*" % (_KEY, _BARE)
+_INNER_LIST = rb"\( *+(?:%s%s(?: ++|(?=\))))*\)" % (_BARE, _PARAMETERS)
+_member = re.compile(rb"(%s)(?:=(?:(%s)|%s))?%s" % (_KEY, _BARE, _INNER_LIST, _PARAMETERS)).match
 _separator = re.compile(rb"[ \t]*+,[ \t]*+").match
 _is_integer = re.compile(rb"-?[0-9]++").fullmatch
 

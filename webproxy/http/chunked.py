@@ -15,8 +15,8 @@ EXTENSION_BYTES_MAX = 8192
 CHUNK_END = b"\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
-_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
-_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)((?:;%s(?:=(?:%s|%s))?)*+)\r\n" % (TOKEN, TOKEN, _QUOTED)).fullmatch
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]++|\\[\t -~\x80-\xff])*"'
+_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)((?:;%s(?:=(?:%s|%s))?)*)\r\n" % (TOKEN, TOKEN, _QUOTED)).fullmatch
 _is_trailer_line = re.compile(FIELD_LINE).fullmatch
 
 

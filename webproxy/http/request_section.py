@@ -16,7 +16,7 @@ from webproxy.http.syntax import BLANKS, FIELD_LINE, LENGTH_MAX, split_list
 # A tab is white space like a space, but not every parser strips it from a length or a transfer coding.
 _UNCLEAR = rb"(?i:content-length|transfer-encoding):[^\r]*\t"
 _FIELD_LINE = rb"(?!%s)%s" % (_UNCLEAR, FIELD_LINE)
-_is_block = re.compile(rb"(?:%s)*+" % _FIELD_LINE).fullmatch
+_is_block = re.compile(rb"(?:%s)*" % _FIELD_LINE).fullmatch
 _names_and_values = re.compile(rb"([^:]++):([^\r]*+)\r\n").findall
 is_field_line = re.compile(_FIELD_LINE).fullmatch
 """A field line, including its CR LF (RFC 9112 section 5).

@@ -25,7 +25,7 @@ FIELD_LINE: Final = rb"%s:[\t -~\x80-\xff]*+\r\n" % TOKEN
 """A field line as a client may send it: the only control character in its value is the tab (RFC 9110 section 5.5)."""
 STRUCTURED_TOKEN: Final = rb"[A-Za-z*][!#-'*+\-./0-:A-Z^-z|~]*+"
 """A token of structured fields (RFC 8941 section 3.3.4)."""
-_UNCLOSED: Final = rb'"(?:[^"\\]++|\\.)*+'
+_UNCLOSED: Final = rb'"(?:[^"\\]++|\\.)*'
 _QUOTED_STRING: Final = _UNCLOSED + b'"'
 
 is_token = re.compile(TOKEN).fullmatch
@@ -33,12 +33,12 @@ is_token = re.compile(TOKEN).fullmatch
 is_structured_token = re.compile(STRUCTURED_TOKEN).fullmatch
 is_line_text = re.compile(rb"[^\0\r\n]*+").fullmatch
 """Text within a line: anything but CR, LF and NUL (RFC 9110 section 5.5)."""
-is_field_block = re.compile(rb"(?:%s: [^\0\r\n]*+\r\n)*+" % TOKEN).fullmatch
+is_field_block = re.compile(rb"(?:%s: [^\0\r\n]*+\r\n)*" % TOKEN).fullmatch
 """Field lines in the form that we write: one space after the colon, CR LF at the end of each."""
-match_http_url = re.compile(rb"(https?)://([^/?#]*+)([/?#].*)?+", re.IGNORECASE | re.DOTALL).fullmatch
+match_http_url = re.compile(rb"(https?)://([^/?#]*+)([/?#].*)?", re.IGNORECASE | re.DOTALL).fullmatch
 """Scheme, authority and the rest of an absolute URL, without any further check."""
 
-_elements = re.compile(rb'(?:[^,"]++|%s"?)++' % _UNCLOSED, re.DOTALL).findall
+_elements = re.compile(rb'(?:[^,"]++|%s"?)+' % _UNCLOSED, re.DOTALL).findall
 _is_quoted = re.compile(_QUOTED_STRING, re.DOTALL).fullmatch
 _without_quoted = re.compile(_QUOTED_STRING, re.DOTALL).sub
 _without_escapes = re.compile(rb"\\(.)", re.DOTALL).sub

@@ -24,7 +24,7 @@ _UNSAFE = re.compile(rb"[^!-~]|[\"#<>\\^`{|}]|%(?![0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 _REFUSED = re.compile(rb"[\x00-\x20#\x7f]")
 # Most targets: nothing escaped, nothing to escape, no segment that starts with a dot.
-_is_plain = re.compile(rb"(?:/(?!\.)[!$&-.0-;=@-\[\]_a-z~]*+)++(?:\?[!$&-;=?-\[\]_a-z~]*+)?").fullmatch
+_is_plain = re.compile(rb"(?:/(?!\.)[!$&-.0-;=@-\[\]_a-z~]*+)+(?:\?[!$&-;=?-\[\]_a-z~]*+)?").fullmatch
 _LABEL = rb"[A-Za-z0-9_-]{1,63}"
 _HOST = rb"\[([0-9A-Fa-f:.]{2,45})\]|(%s(?:\.%s)*\.?)" % (_LABEL, _LABEL)
 _match_authority = re.compile(rb"(?:%s)(?::([0-9]{0,5}))?" % _HOST).fullmatch

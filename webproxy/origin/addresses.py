@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from typing import Final
 from urllib.parse import urlsplit
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NOT_PUBLIC: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in ("192.0.0.0/24", "64:ff9b:1::/48", "2001::/23", "2002::/16", "3fff::/20", "5f00::/16")
+)
+"""Special-purpose addresses (RFC 6890) that `is_global` takes for public in one of the supported versions of Python."""
 _PLAIN_URL = re.compile(r"[!-\[\]-~]+")  # printable ASCII without the backslash
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -37,15 +43,13 @@ def may_connect(address: Address, *, named_by_operator: bool) -> bool:
 
 
 def _is_public(address: Address) -> bool:
-    """Whether it is an address of the public internet; an IPv4 address embedded in an IPv6 one must be public too."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address.is_global
+    """Whether it is an address of the public internet; an IPv4 address behind NAT64 must be public too."""
     if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF).is_global
-    carried = [address.sixtofour, *(address.teredo or ())]
-    if any(one is not None and not one.is_global for one in carried):
+        return _is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    if any(address in network for network in _NOT_PUBLIC):
         return False
-    return address.is_global and not address.is_site_local and not address.is_reserved
+    is_local = isinstance(address, ipaddress.IPv6Address) and (address.is_site_local or address.is_reserved)
+    return address.is_global and not is_local
 
 
 def same_host(url: str, other: str) -> bool:

@@ -12,7 +12,6 @@ PUBLIC = [
     "2606:4700:4700::1111",
     "::ffff:8.8.8.8",
     "64:ff9b::8.8.8.8",  # NAT64 of a public one
-    "2002:0808:0808::1",  # 6to4 of a public one
 ]
 INWARDS = [
     "127.0.0.1",
@@ -39,6 +38,11 @@ INWARDS = [
     "::ffff:10.0.0.1",
     "64:ff9b::7f00:1",
     "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::7f00:1",  # NAT64 of a local network
+    "64:ff9b::c000:8",  # NAT64 of 192.0.0.8
+    "192.0.0.8",
+    "3fff::1",
+    "2002:0808:0808::1",  # 6to4 is no longer routed, RFC 7526
     "2002:7f00:0001::1",
     "2002:a9fe:a9fe::1",
     "2002:0a00:0001::1",
