@@ -278,7 +278,8 @@ def test_thousands_of_idle_connections_are_held_while_others_are_served(served: 
     assert proxy.stop() == 0
 
 
-def test_beyond_the_most_connections_the_answer_is_503(served: DaemonYard) -> None:
+def test_beyond_the_most_connections_the_answer_is_503_or_error(served: DaemonYard) -> None:
+    """Whatever is wanted: also a request that arrives whole, and an upload that goes on being sent."""
     proxy = served.start_proxy(env={"WEBPROXY_CONNECTIONS_MAX": "3", "WEBPROXY_KEEPALIVE_S": "3600"})
     with ExitStack() as stack:
         for _ in range(3):
@@ -289,11 +290,24 @@ def test_beyond_the_most_connections_the_answer_is_503(served: DaemonYard) -> No
             """A connection idles a moment after its answer."""
             with HttpClient(proxy.port) as client:
                 answer = client.ask("/n1")
-                return answer.status == 503 and answer.closes and client.rest() == b""
+                if answer.status != 503:
+                    return False
+                assert (answer.closes, answer.get(b"retry-after"), client.rest()) == (True, b"1", b"")
+                return True
 
         wait_until(refused)
+        for _ in range(300):
+            assert ask(proxy.port, "/n1").status is Status.ERROR
+            assert refused()
+        with HttpClient(proxy.port) as client:
+            client.send(request("/n1", b"Content-Length: 1000000", method=b"PUT") + bytes(60_000))
+            assert client.answer().status == 503
+            client.send(bytes(60_000))
+            assert client.rest() == b"", "no reset"
         assert kept.ask("/n1").status == 200, "the others stay"
     wait_until(lambda: not refused())
+    (event,) = proxy.events("connection refused")
+    assert event["reason"] == "too many connections"
     assert proxy.stop() == 0
 
 
@@ -438,7 +452,7 @@ def test_only_http(served: DaemonYard, cut: int) -> None:
 
 
 def test_only_http_a_silent_client_is_closed_without_a_word(served: DaemonYard) -> None:
-    proxy = served.start_proxy("--protocols", "http", env={"WEBPROXY_REQUEST_TIMEOUT_S": "0.2"})
+    proxy = served.start_proxy("--protocols", "http", env={"WEBPROXY_KEEPALIVE_S": "0.2"})
     with HttpClient(proxy.port) as client:
         assert client.rest() == b""
     assert proxy.stop() == 0

@@ -78,7 +78,7 @@ def proxy(request: pytest.FixtureRequest, yard_with_cache: DaemonYard) -> Iterat
 @pytest.fixture(scope="module", params=MODES, ids="-".join)
 def impatient(request: pytest.FixtureRequest, yard_with_cache: DaemonYard) -> LiveProxy:
     """A proxy for each form that soon loses patience with a request that does not come."""
-    env = {"WEBPROXY_REQUEST_TIMEOUT_S": SHORT_S}
+    env = {"WEBPROXY_REQUEST_TIMEOUT_S": SHORT_S, "WEBPROXY_KEEPALIVE_S": SHORT_S}
     wire, protocols = request.param
     daemon = yard_with_cache.start_proxy("-t", "3", "--wire", wire, "--protocols", protocols, env=env)
     return LiveProxy(daemon, daemon.port, wire, "http" in protocols)

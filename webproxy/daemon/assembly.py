@@ -87,11 +87,10 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     protocols = Protocols(
         getfile if Protocol.GETFILE in config.protocols else None,
         server if Protocol.HTTP in config.protocols else None,
-        idle,
         config.wire,
         limits,
     )
-    acceptor = Acceptor(listener, run_queue, idle, protocols, idle_workers)
+    acceptor = Acceptor(listener, run_queue, idle, parking, protocols, idle_workers)
     resources.callback(acceptor.close)
     return ProxyService(
         config=config,

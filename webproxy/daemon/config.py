@@ -95,7 +95,8 @@ class ProxyConfig(DaemonConfig):
     wire: Wire = option(Wire.CRLF, "format of getfile replies", flags=("--wire",))
     request_timeout_s: float = option(
         10.0,
-        "time limit for a client to send the head of its request, and for each next part of the body",
+        "time limit for a client to send the head of its request, from the first byte on, and for each next part of the"
+        " body",
         low=0.05,
         high=3600,
     )
@@ -179,8 +180,10 @@ class ProxyConfig(DaemonConfig):
         high=1 << 40,
     )
     http_head_bytes: int = option(8192, "maximum size of the head of an HTTP request", low=512, high=1 << 20)
-    keepalive_s: float = option(60.0, "how long an HTTP connection may be idle between requests", low=0.05, high=3600)
-    connections_max: int = option(10_000, "maximum number of client connections", low=1, high=1_000_000)
+    keepalive_s: float = option(60.0, "how long a connection may be idle before a request begins", low=0.05, high=3600)
+    connections_max: int = option(
+        10_000, "maximum number of client connections; beyond that 503 or ERROR", low=1, high=1_000_000
+    )
     continue_fetch_after_share: float = option(
         0.5,
         "fraction of a body after which its fetch continues for the cache when all clients have left",

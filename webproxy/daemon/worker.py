@@ -128,6 +128,7 @@ class ProxyService:
         facts |= {f"failed_{kind}": count for kind, count in failures.items()}
         facts |= {
             "invalid": self.protocols.invalid_total,
+            "connections_refused": self.acceptor.refused_total,
             "clients_dropped": self.parking.too_slow_total,
             "fetches": self.table.fetched_total,
             "fetches_collapsed": self.table.collapsed_total,

@@ -6,6 +6,10 @@ waits: under load no wait is needed at all.
 
 Accepted connections inherit the listener's options; open_listener() sets them. WorkerDemand looks at the same sources
 as the workers do, and takes nothing.
+
+Beyond the bound of connections a new one is told so at once by the worker that accepts it, and lingers. Without
+descriptors it is told so in the place of a reserved one. If not even that works, nobody accepts for a moment: what
+waits in the listener's queue would wake the workers in vain.
 """
 
 from __future__ import annotations
@@ -13,16 +17,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import select
 import socket
 import struct
 import threading
+from time import monotonic
 
 from webproxy.errors import ClientGone, StartupError
 from webproxy.getfile import RemoteProtocolError
 from webproxy.serving.new_connection import NewConnection, Protocols
-from webproxy.serving.parking import IdleConnections
+from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.job import Job
@@ -30,7 +36,9 @@ from webproxy.transport.job import Job
 log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.25
+PAUSE_SECONDS = 0.25
 BACKLOG = 1024
+QUIET_SECONDS = 60.0
 UNSENT_BYTES = 1 << 19
 """How much the kernel takes for a client beyond what its window allows to send, until it has been quick once.
 
@@ -94,6 +102,7 @@ class Acceptor:
         listener: socket.socket,
         run_queue: RunQueue,
         idle: IdleConnections,
+        parking: ParkingLot,
         protocols: Protocols,
         idle_workers: list[bool],
     ) -> None:
@@ -102,16 +111,21 @@ class Acceptor:
         self._listener_fd = listener.fileno()
         self._run_queue = run_queue
         self._idle = idle
+        self._parking = parking
         self._protocols = protocols
+        self._connections_max = protocols.limits.connections
         self._accepting = True
+        self._pauses_until = math.inf
+        """When accepting goes on while it pauses; never after stop_accepting()."""
         self._back_first = False
         self._idle_workers = idle_workers
         self._waits = [self._new_wait() for _ in idle_workers]
         self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._reserve_lock = threading.Lock()
+        """Also held while accepting pauses, goes on or stops."""
         self._is_short = False  # of descriptors, as of the last accept()
-        self._pause = threading.Event()
-        self.shed_total = 0
+        self._quiet_until: dict[str, float] = {}
+        self.refused_total = 0
 
     def _new_wait(self) -> select.epoll:
         wait = select.epoll()
@@ -132,7 +146,7 @@ class Acceptor:
         job = (run_queue.take_back() if back_first else None) or run_queue.take()
         if job is None and not back_first:
             job = self._idle.take()
-        if job is None and self._accepting and (fd := self._accept()) is not None:
+        if job is None and (self._accepting or self._goes_on()) and (fd := self._accept()) is not None:
             return self._first_job(fd)
         if job is None and back_first:
             job = self._idle.take()
@@ -149,6 +163,11 @@ class Acceptor:
             data = sockets.receive(fd)
         except ClientGone:
             sockets.close(fd)
+            return None
+        if self._parking.connections >= self._connections_max:
+            self._protocols.refuse_overload(fd, data or b"")
+            self._parking.linger(fd, drains=True)
+            self._note_refused("too many connections", "raise connections_max")
             return None
         try:
             job = self._protocols.job_for(fd, data) if data else None
@@ -176,57 +195,82 @@ class Acceptor:
         Otherwise the connection would stay in the queue, and every wait would end at once, forever.
         """
         with self._reserve_lock:
-            self.shed_total += 1
-            if self.shed_total in (1, 100, 10_000):
-                log.error(
-                    "connection refused",
-                    extra={"reason": str(error), "shed": self.shed_total, "remedy": "raise ulimit -n"},
-                )
+            is_stuck = False
             if self._reserve_fd >= 0:
-                self._reserve_fd = self._refuse_one(self._reserve_fd)
+                try:
+                    self._reserve_fd = self._refuse_one(self._reserve_fd, str(error))
+                except OSError:  # of memory, or it is the whole system that is out of descriptors
+                    self._reserve_fd, is_stuck = -1, True
             if self._reserve_fd < 0:
                 try:
                     self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-                except OSError:  # taken by another thread: new clients wait until one is free
-                    self._pause.wait(WAIT_SECONDS)
+                except OSError:  # taken by another thread
+                    is_stuck = True
+            if is_stuck and self._accepting:
+                self._accepting, self._pauses_until = False, monotonic() + PAUSE_SECONDS
+                self._ignore_listener()
 
-    def _refuse_one(self, reserve_fd: int) -> int:
+    def _refuse_one(self, reserve_fd: int, reason: str) -> int:
         """Accept in the reserved descriptor's place, refuse, and put a reserved one in the connection's place again.
 
         Closing and accepting keep the GIL and dup2(2) is one step, so that hardly ever another thread gets between.
-        Returns the new reserved descriptor, -1 when the place was lost.
+        Returns the new reserved descriptor, -1 if nobody was waiting.
+
+        Raises:
+            OSError: the place was lost, and the connection still waits.
         """
         sockets.close(reserve_fd)
-        try:
-            fd = sockets.accept(self._listener_fd)
-        except OSError:
-            return -1
+        fd = sockets.accept(self._listener_fd)
         if fd is None:
             return -1
         with contextlib.suppress(ClientGone):
             data = sockets.receive(fd)  # left unread, the request would turn the end into a reset
             self._protocols.refuse_overload(fd, data or b"")
         sockets.end_sending(fd)
-        return os.dup2(self._run_queue.fileno(), fd, inheritable=False)
+        reserve_fd = os.dup2(self._run_queue.fileno(), fd, inheritable=False)
+        self._note_refused(reason, "raise ulimit -n")
+        return reserve_fd
+
+    def _note_refused(self, reason: str, remedy: str) -> None:
+        """Count it; one line a minute for each reason."""
+        self.refused_total += 1
+        now = monotonic()
+        if now >= self._quiet_until.get(reason, 0.0):
+            self._quiet_until[reason] = now + QUIET_SECONDS
+            log.warning("connection refused", extra={"reason": reason, "refused": self.refused_total, "remedy": remedy})
+
+    def _goes_on(self) -> bool:
+        """Whether accepting goes on after a pause."""
+        if monotonic() < self._pauses_until:
+            return False
+        with self._reserve_lock:
+            if not self._accepting and monotonic() >= self._pauses_until:
+                self._accepting, self._pauses_until = True, math.inf
+                for wait in self._waits:
+                    wait.register(self._listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        return self._accepting
+
+    def _ignore_listener(self) -> None:
+        for wait in self._waits:
+            with contextlib.suppress(OSError):
+                wait.unregister(self._listener)
 
     def stop_accepting(self) -> None:
         """Take what clients have sent already, then close the listener: from now on nothing new comes.
 
         What waits in the listener's queue would be reset. One queue of it is all: who goes on connecting delays no end.
         """
-        self._accepting = False
+        with self._reserve_lock:
+            self._accepting, self._pauses_until = False, math.inf
         for _ in range(BACKLOG + 1):  # the kernel queues one more than listen() was told
             if (fd := self._accept()) is None:
                 break
             job = self._first_job(fd)
             if isinstance(job, NewConnection) and not job.in_head:  # no request has begun, so nobody waits for a reply
-                self._idle.put(job, self._protocols.limits.request_s)
+                self._idle.put(job, self._protocols.limits.keepalive_s)
             elif job is not None:
                 self._run_queue.put(job)
-        self._pause.set()
-        for wait in self._waits:
-            with contextlib.suppress(OSError):
-                wait.unregister(self._listener)
+        self._ignore_listener()
         self._listener.close()
 
     def close(self) -> None:

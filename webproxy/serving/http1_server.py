@@ -47,8 +47,9 @@ class ConnectionLimits:
 
     head_bytes: int
     request_s: float
+    """From the first byte of a head to its last."""
     keepalive_s: float
-    """Between two requests."""
+    """Before a request begins."""
     client: RateLimit
     """The minimum rate at which a client must read."""
     connections: int
@@ -77,15 +78,16 @@ class Http1Server:
         self._limits = limits
         self._staying = 0
 
-    def connect(self, fd: int, data: bytes) -> HttpConnection:
-        """Take over a new connection whose first bytes speak HTTP; it is to be run."""
+    def connect(self, fd: int, data: bytes, head_since: float = 0.0) -> HttpConnection:
+        """Take over a new connection whose first bytes speak HTTP, and began to arrive then; it is to be run."""
         stream = ClientStream(fd, self._limits.client)
-        return HttpConnection(stream, self, head_bytes_max=self._limits.head_bytes, received=data)
+        head_bytes = self._limits.head_bytes
+        return HttpConnection(stream, self, head_bytes_max=head_bytes, received=data, head_since=head_since)
 
-    def refuse(self, fd: int, status: int, text: str = _UNFINISHED) -> None:
+    def refuse(self, fd: int, status: int, text: str = _UNFINISHED, fields: bytes = b"") -> None:
         """Tell a client why its request is not answered. Never blocks."""
         with contextlib.suppress(ClientGone):
-            sockets.send(fd, self._heads.local(status, CLOSES, time(), text))
+            sockets.send(fd, self._heads.local(status, CLOSES, time(), text, fields))
 
     def run(self, connection: HttpConnection) -> Outcome:
         """Continue a paused response, and then serve the connection's next requests."""
@@ -96,8 +98,6 @@ class Http1Server:
                 return self._failed(connection, error)
             if outcome is not KEEP_ALIVE:
                 return outcome
-        elif connection.received and self._idle.count + self._parking.parked >= self._limits.connections:
-            return self._refuse(connection, 503, "too many connections")
         return self._serve(connection)
 
     def expire(self, connection: HttpConnection) -> Outcome:

@@ -1,7 +1,8 @@
 """NewConnection: a client's connection until it is known what it asks for; Protocols says who serves that then.
 
 A worker that accepts a connection mostly finds the whole request there, and no NewConnection is made. One that has sent
-too little to tell idles like any other connection, for as long as a request may take to come.
+too little to tell idles like any other connection, for as long as the head of a request may take to come, from its
+first byte on; one that has sent nothing yet, as long as between two requests.
 """
 
 from __future__ import annotations
@@ -17,13 +18,11 @@ from webproxy.exchange.getfile_request import GetfileRequest, GetfileRequestHand
 from webproxy.getfile import SCHEME, RemoteProtocolError, Status, Wire, parse_request, refusal
 from webproxy.http.syntax import METHOD
 from webproxy.serving.http1_server import ConnectionLimits, Http1Server
-from webproxy.serving.parking import IdleConnections
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Done, Idles, Job, Outcome
 
-_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-"""With fewer descriptors there is no other way to answer."""
+_RETRY_AFTER = b"Retry-After: 1\r\n"
 UNDECIDED_BYTES_MAX = 8192
 """A longer first line is not a getfile request, and HTTP has a response for it."""
 
@@ -66,26 +65,26 @@ class Protocols:
         self,
         getfile: GetfileRequestHandler | None,
         http: Http1Server | None,
-        idle: IdleConnections,
         wire: Wire,
         limits: ConnectionLimits,
     ) -> None:
         self._getfile = getfile
         self._http = http
-        self._idle = idle
         self._wire = wire
         self.limits = limits
         self.invalid_total = 0
 
-    def job_for(self, fd: int, data: bytes) -> Job | None:
-        """The job for a connection with these first bytes; None while undecided, or while the request is incomplete.
+    def job_for(self, fd: int, data: bytes, since: float = 0.0) -> Job | None:
+        """The job for a connection with these first bytes, which began to arrive then if they came in parts.
+
+        None while undecided, or while the request is incomplete.
 
         Raises:
             RemoteProtocolError: no protocol matches.
         """
         spoken = self._spoken_by(data)
         if spoken is Spoken.HTTP and self._http is not None:
-            return self._http.connect(fd, data)
+            return self._http.connect(fd, data, since)
         if spoken is Spoken.GETFILE and self._getfile is not None:
             path = parse_request(data)
             return None if path is None else GetfileRequest(self._getfile, fd, path)
@@ -95,11 +94,6 @@ class Protocols:
         if self._http is None:
             return Spoken.GETFILE
         return spoken_by(data) if self._getfile is not None else Spoken.HTTP
-
-    @property
-    def are_full(self) -> bool:
-        """True while no connection can be kept for a request that is still to come."""
-        return self._idle.count >= self.limits.connections
 
     def refuse(self, fd: int, data: bytes, status: int) -> None:
         """The rest of the request does not come; `status` says why to a client of HTTP. Never blocks."""
@@ -115,8 +109,10 @@ class Protocols:
 
     def refuse_overload(self, fd: int, data: bytes) -> None:
         """The limit of connections is reached. Never blocks."""
-        is_http = self._spoken_by(data) is Spoken.HTTP or (self._http is not None and leans_to_http(data))
-        self._send(fd, _UNAVAILABLE if is_http else refusal(Status.ERROR, self._wire))
+        if self._http is not None and (self._spoken_by(data) is Spoken.HTTP or leans_to_http(data)):
+            self._http.refuse(fd, 503, "too many connections", _RETRY_AFTER)
+        elif self._getfile is not None:
+            self._send(fd, refusal(Status.ERROR, self._wire))
 
     def _send(self, fd: int, data: bytes) -> None:
         with contextlib.suppress(ClientGone):
@@ -126,13 +122,13 @@ class Protocols:
 class NewConnection:
     """A job that becomes another one as soon as its first bytes tell which."""
 
-    __slots__ = ("_data", "_protocols", "_until", "expires", "fd", "has_left", "is_watched", "ticket")
+    __slots__ = ("_data", "_protocols", "_since", "expires", "fd", "has_left", "is_watched", "ticket")
 
     def __init__(self, protocols: Protocols, fd: int, data: bytes) -> None:
         self._protocols = protocols
         self.fd = fd
         self._data = data
-        self._until = monotonic() + protocols.limits.request_s
+        self._since = monotonic()
         self.expires = 0.0
         self.is_watched = False
         self.ticket: Ticket | None = None
@@ -158,8 +154,10 @@ class NewConnection:
         protocols = self._protocols
         try:
             received = sockets.receive(self.fd)
+            if received and not self._data:
+                self._since = monotonic()
             self._data += received or b""
-            job = protocols.job_for(self.fd, self._data) if self._data else None
+            job = protocols.job_for(self.fd, self._data, self._since) if self._data else None
         except ClientGone:
             return Done(self)
         except RemoteProtocolError:
@@ -170,10 +168,9 @@ class NewConnection:
         if received == b"":
             protocols.refuse(self.fd, self._data, 400)
             return Done(self)
-        if protocols.are_full:
-            protocols.refuse_overload(self.fd, self._data)
-            return Done(self)
-        return Idles(self, self._until - monotonic())
+        limits = protocols.limits
+        limit_s = limits.request_s if self._data else limits.keepalive_s
+        return Idles(self, self._since + limit_s - monotonic())
 
     def expire(self) -> Outcome:
         """The rest has not arrived in time."""

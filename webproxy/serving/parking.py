@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 LINGER_SECONDS = 2.0
 LINGERING_MAX = 128
 _TICK_SECONDS = 0.25
+_DRAINED_PARTS_MAX = 16
 
 
 class IdleConnections:
@@ -183,7 +184,7 @@ class ParkingLot:
         self._arriving: deque[Job] = deque()
         self._parked: dict[int, Job] = {}
         self._waiting: dict[int, _Waiting] = {}
-        self._lingering: deque[tuple[float, int]] = deque()
+        self._lingering: deque[tuple[float, int, bool]] = deque()
         self._epoll = select.epoll()
         self._epoll_fd = self._epoll.fileno()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -243,25 +244,34 @@ class ParkingLot:
         job.ticket = ticket
         self._run_queue.put_back(job)
 
-    def linger(self, fd: int) -> None:
+    def linger(self, fd: int, *, drains: bool = False) -> None:
         """Take over an answered connection: no more comes from us, and it closes when the client has closed too.
 
-        Costs no wake-up: the thread looks at these now and then. Past the bound the oldest closes at once.
+        Costs no wake-up: the thread looks at these now and then. Past the bound the oldest closes at once. One that
+        `drains` has sent more than was read, which would make a reset of its end: that is read before.
         """
         if not sockets.end_sending(fd):  # the client was faster
             sockets.close(fd)
             return
-        self._lingering.append((monotonic(), fd))
+        self._lingering.append((monotonic(), fd, drains))
         if len(self._lingering) > LINGERING_MAX:
             try:
-                sockets.close(self._lingering.popleft()[1])
+                _, oldest, drains = self._lingering.popleft()
             except IndexError:  # another thread took the last one
-                pass
+                return
+            if drains:
+                _has_ended(oldest)
+            sockets.close(oldest)
 
     @property
     def parked(self) -> int:
         """How many jobs wait here, for their clients to take what they have been sent or for a signal."""
         return len(self._arriving) + len(self._parked) + len(self._waiting)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are, but for those that a worker has or that only linger."""
+        return self._idle.count + self.waiting
 
     @property
     def waiting(self) -> int:
@@ -329,11 +339,11 @@ class ParkingLot:
         now = monotonic()
         for _ in range(len(self._lingering)):
             try:
-                since, fd = self._lingering.popleft()
+                since, fd, drains = self._lingering.popleft()
             except IndexError:
                 return
             if now - since < LINGER_SECONDS and not _has_ended(fd):
-                self._lingering.append((since, fd))
+                self._lingering.append((since, fd, drains))
             else:
                 sockets.close(fd)
 
@@ -347,17 +357,19 @@ class ParkingLot:
         for job in (*self._parked.values(), *self._arriving, *waiting):
             if job is not None:
                 job.close()
-        for _, fd in self._lingering:
+        for _, fd, _ in self._lingering:
             sockets.close(fd)
         self._epoll.close()
         os.close(self._wake_fd)
 
 
 def _has_ended(fd: int) -> bool:
-    """True when the client closed its side; what it still sends is read and forgotten."""
+    """True when the client closed its side; what it still sends is read and forgotten, some of it at a time."""
     try:
-        while data := sockets.receive(fd):
-            pass
+        for _ in range(_DRAINED_PARTS_MAX):
+            data = sockets.receive(fd)
+            if not data:
+                return data is not None
     except ClientGone:
         return True
-    return data is not None
+    return False

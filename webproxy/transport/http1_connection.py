@@ -65,9 +65,15 @@ class HttpConnection:
     )
 
     def __init__(
-        self, stream: ClientStream, server: ConnectionServer, *, head_bytes_max: int, received: bytes = b""
+        self,
+        stream: ClientStream,
+        server: ConnectionServer,
+        *,
+        head_bytes_max: int,
+        received: bytes = b"",
+        head_since: float = 0.0,
     ) -> None:
-        """`received` has the bytes that have already arrived."""
+        """`received` has the bytes that have already arrived, from `head_since` on if they took several parts."""
         self.stream = stream
         self._server = server
         self.received = received
@@ -88,7 +94,7 @@ class HttpConnection:
         self.is_last = False
         self.ticket: Ticket | None = None
         self.has_left = False
-        self._head_since = 0.0
+        self._head_since = head_since
 
     @property
     def path(self) -> bytes:

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
+from time import monotonic
 
 import pytest
 
@@ -22,22 +24,25 @@ from webproxy.exchange.getfile_request import GetfileRequest
 from webproxy.getfile import Wire, request_bytes
 from webproxy.serving.acceptor import Acceptor, open_listener
 from webproxy.serving.new_connection import NewConnection, Protocols
-from webproxy.serving.parking import IdleConnections
+from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
+from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.job import Idles
 
 
 class Door:
     """Listener, queue, idle connections and acceptor, as the daemon joins them; getfile is spoken."""
 
-    def __init__(self) -> None:
+    def __init__(self, connections_max: int = 10) -> None:
         self.run_queue = RunQueue()
         self.idle = IdleConnections()
+        self.parking = ParkingLot(self.run_queue, self.idle, None, Shutdown())
         self.listener = open_listener("127.0.0.1", 0)
         self.address = self.listener.getsockname()
-        self.protocols = Protocols(getfile_handler(), None, self.idle, Wire.CRLF, LIMITS)
-        self.acceptor = Acceptor(self.listener, self.run_queue, self.idle, self.protocols, [False] * 2)
+        limits = replace(LIMITS, connections=connections_max)
+        self.protocols = Protocols(getfile_handler(), None, Wire.CRLF, limits)
+        self.acceptor = Acceptor(self.listener, self.run_queue, self.idle, self.parking, self.protocols, [False] * 2)
 
     def client(self, sends: bytes) -> socket.socket:
         """A client that has sent so much."""
@@ -54,6 +59,7 @@ class Door:
     def close(self) -> None:
         """In the daemon's order."""
         self.acceptor.close()
+        self.parking.close()
         self.idle.close()
         self.run_queue.close()
 
@@ -176,7 +182,7 @@ def test_without_descriptors_a_client_is_told_and_the_next_one_is_served(door: D
                 taken_fds.append(os.dup(0))
         except OSError:
             pass
-        wait_until(lambda: (door.acceptor.take(0), door.acceptor.shed_total)[1])
+        wait_until(lambda: (door.acceptor.take(0), door.acceptor.refused_total)[1])
         assert door.acceptor.take(0) is None
     finally:
         for fd in taken_fds:
@@ -218,9 +224,62 @@ def test_nobody_takes_the_descriptor_that_is_given_up_for_a_refusal(
     monkeypatch.setattr(sockets, "close", gives_up)
     with ThreadPoolExecutor(1) as crew:
         assert door.acceptor.take(0) is None
-    assert door.acceptor.shed_total == 1
+    assert door.acceptor.refused_total == 1
     assert at_end(client) == b"GETFILE ERROR\r\n\r\n"
     client.close()
+
+
+@pytest.mark.parametrize("sent", [request_bytes(b"/a"), b"GETF", b""])
+def test_beyond_the_bound_of_connections_a_new_one_is_told_so(sent: bytes) -> None:
+    door = Door(connections_max=1)
+    with door.client(request_bytes(b"/a")[:7]), door.client(sent) as refused:
+        wait_until(lambda: all_queued(door.listener, 2))
+        half = door.acceptor.take(0)
+        assert isinstance(half, NewConnection)
+        door.parking.settle(half.run())
+        assert door.acceptor.take(0) is None
+        refused.sendall(b"more than is read")
+        assert refused.recv(100) == b"GETFILE ERROR\r\n\r\n"
+        assert (door.acceptor.refused_total, door.parking.connections) == (1, 1)
+    door.close()
+
+
+def test_when_nobody_can_even_be_refused_accepting_pauses(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory, for example, is nothing of which some can be reserved. No worker is woken in vain, and none waits."""
+    accept, asked = sockets.accept, 0
+
+    def fails(listener_fd: int) -> int | None:
+        nonlocal asked
+        asked += 1
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    with door.client(request_bytes(b"/a")):
+        wait_until(lambda: all_queued(door.listener, 1))
+        monkeypatch.setattr("webproxy.serving.acceptor.PAUSE_SECONDS", 1800.0)
+        monkeypatch.setattr(sockets, "accept", fails)
+        assert door.acceptor.take(0) is None
+        assert asked == 2
+        for _ in range(5):
+            assert door.acceptor.take(1) is None
+        assert (asked, door.acceptor.refused_total) == (2, 0)
+        monkeypatch.setattr("webproxy.serving.acceptor.monotonic", lambda: monotonic() + 3600.0)
+        assert door.acceptor.take(1) is None
+        assert asked == 4
+        monkeypatch.setattr(sockets, "accept", accept)
+        monkeypatch.setattr("webproxy.serving.acceptor.monotonic", lambda: monotonic() + 7200.0)
+        door.taken().close()
+
+
+def test_the_stop_ends_the_pause_for_good(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(listener_fd: int) -> int | None:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    monkeypatch.setattr("webproxy.serving.acceptor.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(sockets, "accept", fails)
+    assert door.acceptor.take(0) is None
+    door.acceptor.stop_accepting()
+    for _ in range(3):
+        assert door.acceptor.take(0) is None
 
 
 def test_new_connections_and_old_ones_take_turns(door: Door) -> None:

@@ -68,7 +68,7 @@ class FakeHandler:
 class Desk:
     """A server with all that it hands connections to, and no workers: the test is the worker."""
 
-    def __init__(self, *, request_timeout_s: float = 60.0, connections_max: int = 10) -> None:
+    def __init__(self, *, request_timeout_s: float = 60.0) -> None:
         self.handler = FakeHandler()
         self.idle = IdleConnections()
         self.run_queue = RunQueue()
@@ -79,7 +79,7 @@ class Desk:
             self.parking,
             self.idle,
             ResponseHeads(b"gf"),
-            replace(LIMITS, request_s=request_timeout_s, keepalive_s=60.0, connections=connections_max),
+            replace(LIMITS, request_s=request_timeout_s, keepalive_s=60.0),
             self.shutdown,
         )
         self.parking.start()
@@ -377,16 +377,6 @@ def test_a_request_that_does_not_come_to_its_end_is_told_so(desk: Desk, status: 
         desk.server.refuse(fd, status)
         sockets.end_sending(fd)
         assert at_end(client).startswith(b"HTTP/1.1 %d " % status)
-
-
-def test_too_many_connections(desk: Desk) -> None:
-    full = Desk(connections_max=1)
-    with connected() as (kept, _client), connected() as (fd, client):
-        full.begin(kept, get(b"/a"))
-        full.begin(fd, get(b"/a"))
-        assert at_end(client).startswith(b"HTTP/1.1 503 ")
-        assert full.idle.count == 1
-    full.close()
 
 
 # -- time -------------------------------------------------------------------------------------------------------------

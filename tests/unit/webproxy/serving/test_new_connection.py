@@ -54,9 +54,11 @@ class Echo:
 class Port:
     """The server of a port's connections; the test is worker and parking thread."""
 
-    def __init__(self, *, getfile: bool = True, http: bool = True, connections_max: int = 10) -> None:
+    def __init__(
+        self, *, getfile: bool = True, http: bool = True, request_s: float = 60.0, keepalive_s: float = 60.0
+    ) -> None:
         self.idle, self.run_queue = IdleConnections(), RunQueue()
-        shutdown, limits = Shutdown(), replace(LIMITS, request_s=60.0, connections=connections_max)
+        shutdown, limits = Shutdown(), replace(LIMITS, request_s=request_s, keepalive_s=keepalive_s)
         self.parking = ParkingLot(self.run_queue, self.idle, None, shutdown)
         server = Http1Server(
             Echo(),
@@ -69,7 +71,6 @@ class Port:
         self.protocols = Protocols(
             getfile_handler() if getfile else None,
             server if http else None,
-            self.idle,
             Wire.CRLF,
             limits,
         )
@@ -204,16 +205,69 @@ def test_a_reset_closes_without_an_answer(port: Port) -> None:
     assert port.protocols.invalid_total == 0
 
 
+ERROR = b"GETFILE ERROR\r\n\r\n"
+UNAVAILABLE = b"HTTP/1.1 503 "
+
+
 @pytest.mark.parametrize(
     ("data", "answer"),
-    [(b"GETF", b"GETFILE ERROR\r\n\r\n"), (b"GET /a HT", b"HTTP/1.1 503 "), (b"GET /a HTTP/1.1\r\n", b"HTTP/1.1 503 ")],
+    [
+        (b"", ERROR),
+        (b"GETF", ERROR),
+        (REQUEST, ERROR),
+        (b"GET /a HT", UNAVAILABLE),
+        (b"GET /a HTTP/1.1\r\n", UNAVAILABLE),
+        (HTTP, UNAVAILABLE),
+    ],
 )
-def test_beyond_the_bound_the_answer_is_error(data: bytes, answer: bytes) -> None:
-    full = Port(connections_max=0)
+def test_beyond_the_bound_each_protocol_has_its_answer(port: Port, data: bytes, answer: bytes) -> None:
     with connected() as (fd, client):
-        full.run(full.connection(fd, data))
-        assert at_end(client).startswith(answer)
-    full.close()
+        port.protocols.refuse_overload(fd, data)
+        sockets.end_sending(fd)
+        told = at_end(client)
+        assert told.startswith(answer)
+        assert (b"\r\nRetry-After: 1\r\n" in told) is (answer is UNAVAILABLE)
+
+
+def test_a_port_without_getfile_refuses_in_http(port: Port) -> None:
+    only_http = Port(getfile=False)
+    with connected() as (fd, client):
+        only_http.protocols.refuse_overload(fd, b"")
+        sockets.end_sending(fd)
+        assert at_end(client).startswith(UNAVAILABLE)
+    only_http.close()
+
+
+def test_the_time_for_a_head_begins_with_its_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it the connection is merely idle; the rest of the head, whoever reads it, has what is left."""
+    now = 1000.0
+    monkeypatch.setattr("webproxy.serving.new_connection.monotonic", lambda: now)
+    monkeypatch.setattr("webproxy.transport.http1_connection.monotonic", lambda: now)
+    port = Port(request_s=10.0, keepalive_s=60.0)
+    with connected() as (fd, client):
+        job = port.connection(fd)
+
+        def left() -> float:
+            outcome = job.run()
+            assert isinstance(outcome, Idles)
+            return outcome.limit_s
+
+        assert left() == 60.0
+        now += 50.0
+        assert left() == 10.0
+        client.sendall(b"GET")
+        wait_until(lambda: sockets.has_arrived(fd))
+        assert left() == 10.0
+        now += 4.0
+        client.sendall(b" /a HT")
+        wait_until(lambda: sockets.has_arrived(fd))
+        assert left() == 6.0
+        now += 3.0
+        client.sendall(b"TP/1.1\r\nHost")
+        wait_until(lambda: sockets.has_arrived(fd))
+        assert left() == 3.0
+        job.close()
+    port.close()
 
 
 def test_closing_it_closes_its_connection(port: Port) -> None:
