@@ -5,7 +5,8 @@ from __future__ import annotations
 from shmchannel.streams.admission import Ticket
 from tests.support.streams import NO_LIMIT, client_stream
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.client_rate import RateLimit
+from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Done, Outcome
 
 

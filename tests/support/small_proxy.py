@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.support.handlers import LIMITS
-from tests.support.streams import source_of
+from tests.support.streams import NO_LIMIT, source_of
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.caching.options import DEFAULT_OPTIONS
 from webproxy.exchange.deliver_stored import StoredDelivery
@@ -45,10 +45,12 @@ from webproxy.store.fill import Fills
 from webproxy.store.lookup import ObjectLookup
 from webproxy.store.updates import CacheUpdater
 from webproxy.transport import sockets
+from webproxy.transport.client_rate import UploadLimits
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.job import Idles, Job
 
 SPOOLS = SpoolLimits(directory=None, window_bytes=1 << 16)
+PATIENT = UploadLimits(WATCHDOG_S, NO_LIMIT)
 
 
 def http_handler(
@@ -58,7 +60,7 @@ def http_handler(
     shutdown: Shutdown,
     *,
     spools: SpoolLimits = SPOOLS,
-    body_timeout_s: float = WATCHDOG_S,
+    uploads: UploadLimits = PATIENT,
     fetches: HttpFetches | None = None,
     updates: CacheUpdater | None = None,
     purge_from: str = "127.0.0.0/8",
@@ -82,7 +84,7 @@ def http_handler(
     answers = Answers(
         FastPath(source, origins, heads, shutdown),
         StoredDelivery(source, OriginRest(driver, spools), via),
-        PassThrough(driver, via, updates, spools, body_timeout_s=body_timeout_s),
+        PassThrough(driver, via, updates, spools, uploads),
     )
     policy = Policy(DEFAULT_OPTIONS, WATCHDOG_S, 2.0, (ipaddress.ip_network(purge_from),))
     fetches = fetches or HttpFetches(table, means)
@@ -166,7 +168,7 @@ class SmallProxy:
         *,
         workers: int = 2,
         window_bytes: int = 1 << 16,
-        body_timeout_s: float = WATCHDOG_S,
+        uploads: UploadLimits = PATIENT,
         spool_directory: Path | None = None,
         limits: OriginLimits | None = None,
     ) -> None:
@@ -194,7 +196,7 @@ class SmallProxy:
             OriginTable([OriginRule(url=url, tries=1, limits=limits)]),
             self.shutdown,
             spools=SpoolLimits(directory=directory, window_bytes=window_bytes),
-            body_timeout_s=body_timeout_s,
+            uploads=uploads,
         )
         self.server = Http1Server(
             self.handler,
@@ -280,7 +282,7 @@ def small_proxy(
     *,
     workers: int = 2,
     window_bytes: int = 1 << 16,
-    body_timeout_s: float = WATCHDOG_S,
+    uploads: UploadLimits = PATIENT,
     spool_directory: Path | None = None,
     limits: OriginLimits | None = None,
 ) -> Iterator[SmallProxy]:
@@ -290,7 +292,7 @@ def small_proxy(
             resources,
             workers=workers,
             window_bytes=window_bytes,
-            body_timeout_s=body_timeout_s,
+            uploads=uploads,
             spool_directory=spool_directory,
             limits=limits,
         )

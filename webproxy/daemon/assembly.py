@@ -39,7 +39,8 @@ from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import ObjectLookup
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.step_times import LatencyBreakdown
-from webproxy.transport.client_stream import RateLimit, Shutdown
+from webproxy.transport.client_rate import RateLimit, UploadLimits
+from webproxy.transport.client_stream import Shutdown
 
 
 def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
@@ -184,7 +185,7 @@ def _handlers(
             means.via,
             updates,
             spools,
-            body_timeout_s=config.request_timeout_s,
+            UploadLimits(config.request_timeout_s, client),
         ),
     )
     return getfile, HttpRequestHandler(heads, lookup, updates, origins, fetches, answers, policy, shutdown)

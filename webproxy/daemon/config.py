@@ -119,7 +119,11 @@ class ProxyConfig(DaemonConfig):
         30.0, "time limit for the next chunk of a body from the cache", low=0.1, high=3600, formerly=("stall_s",)
     )
     client_min_rate_bytes_per_s: int = option(
-        1024, "lowest rate at which a client must read", low=0, high=1 << 30, formerly=("client_rate_bytes",)
+        1024,
+        "lowest rate at which a client must read, and send the body of a request; 0: none",
+        low=0,
+        high=1 << 30,
+        formerly=("client_rate_bytes",),
     )
     client_rate_window_s: float = option(30.0, "time over which the rate of a client is measured", low=0.1, high=3600)
     origin_connect_s: float = option(5.0, "time limit for connecting to an origin", low=0.05, high=600)

@@ -38,7 +38,8 @@ from webproxy.store.lookup import stored_of_entry, stored_of_transfer
 from webproxy.telemetry.outcomes import Outcomes, RequestFailures
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.client_rate import RateLimit
+from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Done, Event, Idles, Outcome, Steps, WaitsFor
 
 Answering: TypeAlias = Outcome | Steps[str]

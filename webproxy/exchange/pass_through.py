@@ -38,6 +38,7 @@ from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.via import Via
 from webproxy.store.updates import CacheUpdater
+from webproxy.transport.client_rate import TooSlow, UploadLimits, UploadRate
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import AnyOf, RequestOutcome, Steps, either
 
@@ -54,15 +55,15 @@ class HeadJudge(Protocol):
 class _Upload:
     """The body of a request: received by the steps, read by the transfer (as origin.request.BodySource)."""
 
-    def __init__(self, connection: HttpConnection, length: int | None, limits: SpoolLimits, timeout_s: float) -> None:
+    def __init__(
+        self, connection: HttpConnection, length: int | None, spools: SpoolLimits, limits: UploadLimits
+    ) -> None:
         self.length = length
         self.transfer: Transfer | None = None
         self._connection = connection
-        self._spool = Spool(limits.directory)
-        self._window_bytes = limits.window_bytes
-        self._timeout_s = timeout_s
-        self._silent_since: float | None = None
-        """Since when there is room, and nothing comes."""
+        self._spool = Spool(spools.directory)
+        self._window_bytes = spools.window_bytes
+        self._rate = UploadRate(limits, connection.body_received)
         self._reader = self._spool.reader()
         self._reader.is_told = True  # there is no answer here: it waits for bytes
         self.is_received = False
@@ -76,33 +77,27 @@ class _Upload:
         """Spool what has arrived; returns what to wait for, or None if the client need not be waited for.
 
         Raises:
-            HttpError: invalid chunks.
+            HttpError: invalid chunks, or it comes too slowly (408).
             OriginError: it cannot be spooled.
-            BodyCutShort: the client closed before the end, or sent nothing for too long.
+            BodyCutShort: the client closed before the end.
             ClientGone: the connection is broken.
         """
         while not self.is_received and not self.is_held:
             if not self.has_room:
-                self._silent_since = None
+                self._rate.pause(monotonic())
                 return AnyOf((self,))
             part = self._connection.body_part()
             if part is None:
-                return AnyOf(is_readable=True, limit_s=self._time_left())
-            self._silent_since = None
+                left_s = self._rate.wait(monotonic(), self._connection.body_received)
+                if isinstance(left_s, TooSlow):
+                    raise HttpError(408, left_s.why)
+                return AnyOf(is_readable=True, limit_s=left_s)
             if part:
                 self._keep(part)
             else:
                 self._spool.end()
                 self.is_received = True
         return None
-
-    def _time_left(self) -> float:
-        now = monotonic()
-        self._silent_since = self._silent_since or now
-        left_s = self._silent_since + self._timeout_s - now
-        if left_s <= 0:
-            raise BodyCutShort(f"the client sent nothing of its request's body for {self._timeout_s:.0f} s")
-        return left_s
 
     def _keep(self, part: bytes) -> None:
         try:
@@ -157,27 +152,27 @@ class PassThrough:
     """Shared by all workers."""
 
     def __init__(
-        self, origin: OriginDriver, via: Via, updates: CacheUpdater, spools: SpoolLimits, *, body_timeout_s: float
+        self, origin: OriginDriver, via: Via, updates: CacheUpdater, spools: SpoolLimits, uploads: UploadLimits
     ) -> None:
         self._origin = origin
         self.via = via
         self._updates = updates
         self._spools = spools
-        self._body_timeout_s = body_timeout_s
+        self._uploads = uploads
 
     def serve(self, context: RequestContext, why: bytes, judge: HeadJudge | None = None) -> Steps[RequestOutcome]:
         """Forward the request to the target's origin, and answer the client.
 
         Raises:
-            OriginError, HttpError: no response, one that the judge keeps from the client, or an invalid request body;
-                nothing has been sent to the client.
+            OriginError, HttpError: no response, one that the judge keeps from the client, or a request body that is
+                invalid or comes too slowly; nothing has been sent to the client.
             BodyCutShort: the response, or the request's body, ended in the middle.
             ClientGone: the connection is broken.
         """
         request, upload = context.request, None
         if request.framing is not Framing.NONE:
             length = request.content_length if request.framing is Framing.LENGTH else None
-            upload = _Upload(context.connection, length, self._spools, self._body_timeout_s)
+            upload = _Upload(context.connection, length, self._spools, self._uploads)
         relay = self._relay(context, upload)
         try:
             if upload is not None:

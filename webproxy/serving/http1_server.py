@@ -30,7 +30,8 @@ from webproxy.exchange.response_heads import CLOSES, ResponseHeads
 from webproxy.http.messages import HttpError, RequestHead
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit, Shutdown
+from webproxy.transport.client_rate import RateLimit
+from webproxy.transport.client_stream import ClientStream, Shutdown
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, Idles, Outcome, WaitsFor
 

@@ -6,19 +6,11 @@ import array
 import fcntl
 import os
 import termios
-from dataclasses import dataclass
 from time import monotonic
 
 from webproxy.errors import ClientGone, ClientTooSlow
 from webproxy.transport import sockets
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """The minimum rate of a client: `bytes_per_s` over `window_s` seconds; 0 disables it."""
-
-    bytes_per_s: int
-    window_s: float
+from webproxy.transport.client_rate import RateLimit
 
 
 class Shutdown:

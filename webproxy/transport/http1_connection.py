@@ -49,6 +49,7 @@ class HttpConnection:
         "_head_since",
         "_parsed",
         "_server",
+        "body_received",
         "continue_due",
         "ended",
         "expires",
@@ -81,6 +82,8 @@ class HttpConnection:
         self.fd = stream.fd
         self.parser = RequestParser(head_bytes_max=head_bytes_max)
         self._parsed: RequestHead | None = None
+        self.body_received = 0
+        """Bytes received for bodies, framing included."""
         self.continue_due = False
         """The client waits for 100 (Continue) before it sends the body."""
         self.ended = False
@@ -200,6 +203,7 @@ class HttpConnection:
                 return None
             if not received:
                 raise BodyCutShort("the client ended in the middle of its request's body")
+            self.body_received += len(received)
             data = parser.body(received)
         return data
 

@@ -36,7 +36,8 @@ from webproxy.exchange.getfile_request import GetfileRequest
 from webproxy.getfile import Wire
 from webproxy.store.cache_client import CacheClient
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.client_rate import RateLimit
+from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Done, Event
 
 KEY = b"/x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.small_proxy import Peer, SmallProxy, small_proxy
-from tests.support.waiting import wait_until
+from tests.support.streams import NO_LIMIT
+from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.http.messages import CONTINUE
 from webproxy.origin.request import OriginLimits
+from webproxy.transport.client_rate import RateLimit, UploadLimits
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BODY = os.urandom(200_000)
@@ -286,18 +289,77 @@ def test_a_refused_upload_is_skipped() -> None:
         assert proxy.counted(2) == {"passed": 1, "answered": 1}
 
 
-def test_a_client_that_stalls_is_given_up() -> None:
-    with small_proxy(body_timeout_s=0.1) as proxy:
-        client = proxy.client(head(b"POST", b"Content-Length: 5") + b"hel")
-        assert client.rest() == b""
+STALLS = UploadLimits(0.1, NO_LIMIT)
+DRIPS = UploadLimits(WATCHDOG_S, RateLimit(1000, 0.3))
+UNFINISHED = {
+    "length": head(b"POST", b"Content-Length: 500") + b"hel",
+    "chunks": head(b"POST", b"Transfer-Encoding: chunked") + chunk(b"hel"),
+    "framing": head(b"POST", b"Transfer-Encoding: chunked") + b"5;a",
+    "trailers": head(b"POST", b"Transfer-Encoding: chunked") + b"0\r\nT: ",
+    "GET": head(b"GET", b"Content-Length: 500") + b"hel",
+}
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_a_client_that_stalls_is_told_so(name: str) -> None:
+    with small_proxy(uploads=STALLS) as proxy:
+        client = proxy.client(UNFINISHED[name])
+        assert b"\r\nConnection: close\r\n" in answered(client, 408)
+        assert client.rest().startswith(b"nothing of the request's body for ")
         assert not proxy.is_asked()
-        assert proxy.counted() == {"cut short": 1}
+        assert proxy.counted() == {"refused": 1}
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_a_client_that_sends_too_slowly_is_told_so(name: str) -> None:
+    with small_proxy(uploads=DRIPS) as proxy:
+        client = proxy.client(UNFINISHED[name])
+        told = threading.Event()
+
+        def drip() -> None:
+            with contextlib.suppress(OSError):
+                while not told.wait(0.02):
+                    client.send(b"1" if name != "chunks" else chunk(b"x"))
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            assert b"\r\nConnection: close\r\n" in answered(client, 408)
+        finally:
+            told.set()
+            dripping.join()
+        assert not proxy.is_asked()
+        assert proxy.counted() == {"refused": 1}
+
+
+def test_who_was_told_to_continue_and_does_not_is_told_so() -> None:
+    with small_proxy(uploads=STALLS) as proxy:
+        client = proxy.client(head(b"POST", b"Content-Length: 5", b"Expect: 100-continue"))
+        origin = proxy.asked()
+        origin.until()
+        origin.send(CONTINUE)
+        assert client.until() == CONTINUE
+        answered(client, 408)
+        assert origin.rest() == b""
+        assert proxy.counted() == {"refused": 1}
+
+
+def test_a_client_that_stalls_after_the_head_of_the_response_gets_no_more_of_it() -> None:
+    with small_proxy(uploads=STALLS) as proxy:
+        client = proxy.client(head(b"POST", b"Transfer-Encoding: chunked") + chunk(BODY))
+        origin = proxy.asked()
+        origin.until()
+        origin.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"abc"))
+        # Either the head was sent before the client had stalled, or not.
+        told = client.rest()
+        assert told.startswith(b"HTTP/1.1 408 ") or (told.startswith(b"HTTP/1.1 200 ") and LAST not in told)
+        origin.rest()  # ends
 
 
 def test_an_upload_waits_for_a_slow_origin_without_a_limit() -> None:
     """A client cannot send while there is no room: that time is not counted as its silence."""
     big = os.urandom(16 << 20)
-    with small_proxy(body_timeout_s=0.3, limits=OriginLimits(stall_s=30.0)) as proxy:
+    with small_proxy(uploads=UploadLimits(0.3, RateLimit(1, 0.3)), limits=OriginLimits(stall_s=30.0)) as proxy:
         client = proxy.client(head(b"POST", b"Content-Length: %d" % len(big)))
         sender = client.send_beside(big)
         origin = proxy.asked()

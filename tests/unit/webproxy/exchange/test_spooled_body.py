@@ -18,7 +18,7 @@ from webproxy.fetch.spool import BodyFound, Interim, Spool, SpoolReader
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import RateLimit
+from webproxy.transport.client_rate import RateLimit
 from webproxy.transport.job import Event
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"

@@ -19,7 +19,8 @@ from webproxy.serving import parking as parking_module
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import RateLimit, Shutdown
+from webproxy.transport.client_rate import RateLimit
+from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.job import AnyOf, Done, Event, Idles, WaitsFor, either
 
 

@@ -17,7 +17,8 @@ from tests.support.waiting import WATCHDOG_MS, WATCHDOG_S
 from webproxy.errors import ClientGone, ClientTooSlow
 from webproxy.serving.acceptor import UNSENT_BYTES
 from webproxy.transport import sockets
-from webproxy.transport.client_stream import ClientStream, RateLimit
+from webproxy.transport.client_rate import RateLimit
+from webproxy.transport.client_stream import ClientStream
 
 BODY = os.urandom(2_000_000)
 
