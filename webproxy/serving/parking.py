@@ -174,7 +174,13 @@ class ParkingLot:
     """Owns the jobs handed to settle() until they are queued again or closed."""
 
     def __init__(
-        self, run_queue: RunQueue, idle: IdleConnections, admission: Admission | None, shutdown: Shutdown
+        self,
+        run_queue: RunQueue,
+        idle: IdleConnections,
+        admission: Admission | None,
+        shutdown: Shutdown,
+        *,
+        lingering_max: int = LINGERING_MAX,
     ) -> None:
         """Without an `admission` nobody needs a ticket."""
         self._run_queue = run_queue
@@ -184,6 +190,7 @@ class ParkingLot:
         self._arriving: deque[Job] = deque()
         self._parked: dict[int, Job] = {}
         self._waiting: dict[int, _Waiting] = {}
+        self._lingering_max = lingering_max
         self._lingering: deque[tuple[float, int, bool]] = deque()
         self._epoll = select.epoll()
         self._epoll_fd = self._epoll.fileno()
@@ -254,7 +261,7 @@ class ParkingLot:
             sockets.close(fd)
             return
         self._lingering.append((monotonic(), fd, drains))
-        if len(self._lingering) > LINGERING_MAX:
+        if len(self._lingering) > self._lingering_max:
             try:
                 _, oldest, drains = self._lingering.popleft()
             except IndexError:  # another thread took the last one
