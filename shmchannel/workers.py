@@ -28,13 +28,13 @@ class WorkerPool:
         step: Callable[[int], object],
         *,
         wake: Callable[[], object] = lambda: None,
-        idle: list[bool] | None = None,
+        idle: list[bool] | bytearray | None = None,
     ) -> None:
         """`idle` has an item for each worker, where others look at them too."""
         self._step = step
         self._wake = wake
         self._stopping = threading.Event()
-        self.idle = [False] * count if idle is None else idle
+        self.idle: list[bool] | bytearray = [False] * count if idle is None else idle
         # Daemon threads: one that is stuck past the drain limit must not keep the process from ending.
         self._threads = [
             threading.Thread(target=self._run, args=(index,), name=f"{name}-{index}", daemon=True)

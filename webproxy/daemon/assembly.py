@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import resource
 import secrets
 from contextlib import ExitStack
-from dataclasses import asdict
 
 from shmchannel.objects.client import ChannelClient
 from shmchannel.process import reaper
 from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
 from webproxy.daemon.config import Protocol, ProxyConfig
-from webproxy.daemon.descriptors import DescriptorPlan, plan_descriptors
 from webproxy.daemon.worker import ProxyService
 from webproxy.exchange.body_transfer import BodySource
 from webproxy.exchange.deliver_stored import StoredDelivery
@@ -34,6 +30,7 @@ from webproxy.origin.routing import OriginTable
 from webproxy.origin.via import Via
 from webproxy.serving.acceptor import Acceptor, WorkerDemand, open_listener
 from webproxy.serving.http1_server import ConnectionLimits, Http1Server
+from webproxy.serving.idle_workers import AWAKE_MIN, IdleWorkers
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
@@ -46,18 +43,6 @@ from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_rate import RateLimit, UploadLimits
 from webproxy.transport.client_stream import Shutdown
 
-log = logging.getLogger(__name__)
-
-
-def shortages(config: ProxyConfig) -> list[str]:
-    """What the limits of this process make of the settings, a line for each.
-
-    Raises:
-        StartupError: they do not suffice for a start.
-    """
-    shortage = _plan(config).shortage(config)
-    return [] if shortage is None else [shortage]
-
 
 def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     """Build the proxy; `resources` releases what it acquires, in reverse. No thread runs yet.
@@ -65,7 +50,6 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     Raises:
         StartupError, ResourceError: something required at startup is not available.
     """
-    config, lingering_max = _within_limits(config)
     breakdown = LatencyBreakdown(enabled=config.step_times)
     shutdown = Shutdown()
     listener = open_listener(config.host, config.port)
@@ -81,11 +65,11 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     if admission is not None:
         resources.callback(admission.close)  # jobs waiting there go to the run queue, which closes them at its end
     resources.callback(idle.close)
-    parking = ParkingLot(run_queue, idle, admission, shutdown, lingering_max=lingering_max)
+    parking = ParkingLot(run_queue, idle, admission, shutdown)
     resources.callback(parking.close)
-    idle_workers = [False] * config.worker_threads
-    demand = WorkerDemand(run_queue, listener, idle, idle_workers)
-    resources.callback(demand.close)
+    workers = IdleWorkers(config.worker_threads)
+    resources.callback(workers.close)
+    demand = WorkerDemand(workers)
     store: Store = NoStore() if cache is None else cache
     table = FetchTable(
         threads=config.worker_threads, spool_directory=config.spool_directory, failures_s=config.failures_shared_s
@@ -97,7 +81,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         keepalive_s=config.keepalive_s,
         client=RateLimit(config.client_min_rate_bytes_per_s, config.client_rate_window_s),
         connections=config.connections_max,
-        staying=config.worker_threads - 1,
+        staying=min(config.worker_threads, AWAKE_MIN) - 1,
     )
     origins = config.origin_table(own=_own_authorities(*address))
     getfile, http = _handlers(config, origins, store, driver, table, demand, heads, limits.client, shutdown, breakdown)
@@ -108,7 +92,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         config.wire,
         limits,
     )
-    acceptor = Acceptor(listener, run_queue, idle, parking, protocols, idle_workers)
+    acceptor = Acceptor(listener, run_queue, idle, parking, protocols, workers)
     resources.callback(acceptor.close)
     return ProxyService(
         config=config,
@@ -124,24 +108,10 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         acceptor=acceptor,
         run_queue=run_queue,
         parking=parking,
-        idle_workers=idle_workers,
+        workers=workers,
         shutdown=shutdown,
         breakdown=breakdown,
     )
-
-
-def _plan(config: ProxyConfig) -> DescriptorPlan:
-    return plan_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0], config)
-
-
-def _within_limits(config: ProxyConfig) -> tuple[ProxyConfig, int]:
-    """The settings as far as the limit of descriptors allows, and how many connections may linger."""
-    plan = _plan(config)
-    shortage = plan.shortage(config)
-    if shortage is None:
-        return config, plan.lingering_max
-    log.warning("few descriptors", extra={**asdict(plan), "reason": shortage})
-    return plan.applied(config), plan.lingering_max
 
 
 def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdown) -> CacheClient:

@@ -20,6 +20,7 @@ from webproxy.exchange.http_request import HttpRequestHandler
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.driver import OriginDriver
 from webproxy.serving.acceptor import Acceptor
+from webproxy.serving.idle_workers import IdleWorkers
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue
@@ -48,12 +49,12 @@ class ProxyService:
     acceptor: Acceptor
     run_queue: RunQueue
     parking: ParkingLot
-    idle_workers: list[bool]
+    workers: IdleWorkers
     shutdown: Shutdown
     breakdown: LatencyBreakdown
 
     def __post_init__(self) -> None:
-        self._workers = WorkerPool("worker", self.config.worker_threads, self._step, idle=self.idle_workers)
+        self._pool = WorkerPool("worker", self.config.worker_threads, self._step, idle=self.workers.sleeping)
 
     def _step(self, index: int) -> None:
         breakdown = self.breakdown
@@ -75,7 +76,8 @@ class ProxyService:
         """Accept connections and serve them."""
         self.parking.start()
         self.driver.start()
-        self._workers.start()
+        self.workers.start()
+        self._pool.start()
         host, port = self.address
         pool = {} if self.cache is None else {"pool": self.cache.pool.name}
         log.info(
@@ -105,15 +107,19 @@ class ProxyService:
 
     def is_busy(self) -> bool:
         """Return whether a request or a response is in progress."""
-        # Looked at in the order in which a job goes round, which is in one of these places at any time.
-        return bool(not all(self.idle_workers) or self.parking.waiting or not all(self.idle_workers))
+        # Without a worker, what waits can only get into the queue, and it is looked at in that order. If no worker was
+        # awake before and after, and none has slept once more, none has taken anything or made it wait in between.
+        workers, sleeps = self.workers, list(self.workers.sleeps)
+        return bool(
+            workers.awake or self.parking.waiting or workers.work_waits() or workers.awake or sleeps != workers.sleeps
+        )
 
     def finish(self, drain: Drain) -> int:
         """Stop the threads; returns how many requests were cut off."""
-        self._workers.request_stop()
-        self.run_queue.wake(self.config.worker_threads)
+        self._pool.request_stop()
+        self.workers.end()
         deadline = Deadline(drain.expires_ns)
-        stuck = self._workers.join(deadline, interrupted=drain.interrupted)
+        stuck = self._pool.join(deadline, interrupted=drain.interrupted)
         unfinished = stuck + self.parking.waiting
         self.table.stop(deadline.slice(1.0))
         log.info("stopped", extra={"unfinished": unfinished, **self._counted()})

@@ -1,8 +1,7 @@
 """Acceptor: finds an idle worker's next job: in the run queue, among idle connections, or at the listener.
 
-Every worker waits on an epoll of its own in which these are registered, queue and listener with EPOLLEXCLUSIVE, so that
-the kernel wakes one worker for a connection instead of all. A worker that has just finished tries to accept before it
-waits: under load no wait is needed at all.
+A worker that has just finished looks at all of them before it sleeps (idle_workers.py): under load no sleep is needed
+at all.
 
 Accepted connections inherit the listener's options; open_listener() sets them. WorkerDemand looks at the same sources
 as the workers do, and takes nothing.
@@ -19,7 +18,6 @@ import errno
 import logging
 import math
 import os
-import select
 import socket
 import struct
 import threading
@@ -27,6 +25,7 @@ from time import monotonic
 
 from webproxy.errors import ClientGone, StartupError
 from webproxy.getfile import RemoteProtocolError
+from webproxy.serving.idle_workers import SLEEP_SECONDS, IdleWorkers
 from webproxy.serving.new_connection import NewConnection, Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
@@ -35,7 +34,6 @@ from webproxy.transport.job import Job
 
 log = logging.getLogger(__name__)
 
-WAIT_SECONDS = 0.25
 PAUSE_SECONDS = 0.25
 BACKLOG = 1024
 QUIET_SECONDS = 60.0
@@ -104,9 +102,8 @@ class Acceptor:
         idle: IdleConnections,
         parking: ParkingLot,
         protocols: Protocols,
-        idle_workers: list[bool],
+        workers: IdleWorkers,
     ) -> None:
-        """`idle_workers` has an item for each worker: set to True while it only waits for work."""
         self._listener = listener
         self._listener_fd = listener.fileno()
         self._run_queue = run_queue
@@ -118,8 +115,9 @@ class Acceptor:
         self._pauses_until = math.inf
         """When accepting goes on while it pauses; never after stop_accepting()."""
         self._back_first = False
-        self._idle_workers = idle_workers
-        self._waits = [self._new_wait() for _ in idle_workers]
+        self._workers = workers
+        for source in (self._listener_fd, run_queue.fileno(), idle.fileno()):
+            workers.add(source)
         self._reserve_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._reserve_lock = threading.Lock()
         """Also held while accepting pauses, goes on or stops."""
@@ -127,16 +125,17 @@ class Acceptor:
         self._quiet_until: dict[str, float] = {}
         self.refused_total = 0
 
-    def _new_wait(self) -> select.epoll:
-        wait = select.epoll()
-        wait.register(self._listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-        wait.register(self._run_queue.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
-        # An epoll within an epoll cannot be exclusive: all sleeping workers wake.
-        wait.register(self._idle.fileno(), select.EPOLLIN)
-        return wait
-
     def take(self, index: int) -> Job | None:
-        """The next job for worker `index`, waiting a short while; None if there was none.
+        """The next job for worker `index`, waiting a short while; None if there was none."""
+        job = self._look()
+        if job is None:
+            self._workers.sleep(index, SLEEP_SECONDS if self._accepting else min(SLEEP_SECONDS, PAUSE_SECONDS))
+            job = self._look()
+            self._workers.share()
+        return job
+
+    def _look(self) -> Job | None:
+        """The next job, if there is one.
 
         New jobs come first, except that every other time one that has waited does; idle connections with new requests
         and new connections alternate, so that none starves another.
@@ -152,10 +151,6 @@ class Acceptor:
             job = self._idle.take()
         if job is None:
             job = run_queue.take_back()
-        if job is None:
-            self._idle_workers[index] = True
-            self._waits[index].poll(WAIT_SECONDS, 1)
-            self._idle_workers[index] = False
         return job
 
     def _first_job(self, fd: int) -> Job | None:
@@ -246,14 +241,12 @@ class Acceptor:
         with self._reserve_lock:
             if not self._accepting and monotonic() >= self._pauses_until:
                 self._accepting, self._pauses_until = True, math.inf
-                for wait in self._waits:
-                    wait.register(self._listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+                self._workers.add(self._listener_fd)
         return self._accepting
 
     def _ignore_listener(self) -> None:
-        for wait in self._waits:
-            with contextlib.suppress(OSError):
-                wait.unregister(self._listener)
+        with contextlib.suppress(OSError):
+            self._workers.remove(self._listener_fd)
 
     def stop_accepting(self) -> None:
         """Take what clients have sent already, then close the listener: from now on nothing new comes.
@@ -274,10 +267,8 @@ class Acceptor:
         self._listener.close()
 
     def close(self) -> None:
-        """Close the listener and the workers' epolls; no worker may be in take()."""
+        """Close the listener; no worker may be in take()."""
         self._listener.close()
-        for wait in self._waits:
-            wait.close()
         if self._reserve_fd >= 0:
             os.close(self._reserve_fd)
 
@@ -285,26 +276,13 @@ class Acceptor:
 class WorkerDemand:
     """Tells a job that could yield whether others need its worker. It looks only, and takes nothing in."""
 
-    def __init__(
-        self, run_queue: RunQueue, listener: socket.socket, idle: IdleConnections, idle_workers: list[bool]
-    ) -> None:
-        """`idle_workers` has an item for each worker: True while it only waits for work."""
-        self._run_queue = run_queue
-        self._idle_workers = idle_workers
-        self._arrivals = select.epoll()
-        self._arrivals.register(listener, select.EPOLLIN)
-        self._arrivals.register(idle.fileno(), select.EPOLLIN)
+    def __init__(self, workers: IdleWorkers) -> None:
+        self._workers = workers
 
     def others_wait(self) -> bool:
-        """True when every worker is busy, and a job in the queue, a new connection or a next request needs one."""
-        if any(self._idle_workers):
-            return False
-        return self._run_queue.waiting > 0 or bool(self._arrivals.poll(0, 1))
+        """True when no worker can be woken, and a job in the queue, a new connection or a next request needs one."""
+        return self._workers.spare <= 0 and self._workers.work_waits()
 
     def has_spare(self) -> bool:
-        """True when at least two workers are idle: one may be about to take a job."""
-        return self._idle_workers.count(True) > 1
-
-    def close(self) -> None:
-        """Close the epoll; no further calls are allowed."""
-        self._arrivals.close()
+        """True when at least two workers could be woken: one may be about to take a job."""
+        return self._workers.spare > 1

@@ -17,7 +17,8 @@ time ends: idle connections, parked clients below the minimum rate, time limits,
 given by whoever makes the progress. A client that has closed its side while its job waits for a signal counts as one
 that has left (nginx does the same), because a connection that is half closed looks like one that is closed.
 
-**Invariants.** Every job is in exactly one place, and its descriptor is closed by the owner of that place. settle()
+**Invariants.** Every job is in exactly one place, and its descriptor is closed by the owner of that place. One that
+moves is counted in the next place before it leaves the last: who counts in this order misses none. settle()
 never blocks and needs no reply from the thread. A parked job holds no segment, no cache worker and no thread. The lot
 knows no protocol: it reads from a connection only to see it end.
 
@@ -174,13 +175,7 @@ class ParkingLot:
     """Owns the jobs handed to settle() until they are queued again or closed."""
 
     def __init__(
-        self,
-        run_queue: RunQueue,
-        idle: IdleConnections,
-        admission: Admission | None,
-        shutdown: Shutdown,
-        *,
-        lingering_max: int = LINGERING_MAX,
+        self, run_queue: RunQueue, idle: IdleConnections, admission: Admission | None, shutdown: Shutdown
     ) -> None:
         """Without an `admission` nobody needs a ticket."""
         self._run_queue = run_queue
@@ -190,7 +185,8 @@ class ParkingLot:
         self._arriving: deque[Job] = deque()
         self._parked: dict[int, Job] = {}
         self._waiting: dict[int, _Waiting] = {}
-        self._lingering_max = lingering_max
+        self._on_the_way: set[object] = set()
+        """Waits for a ticket, and those that have ended and whose jobs are not in the run queue yet."""
         self._lingering: deque[tuple[float, int, bool]] = deque()
         self._epoll = select.epoll()
         self._epoll_fd = self._epoll.fileno()
@@ -217,7 +213,9 @@ class ParkingLot:
                 self._arriving.append(job)
                 sockets.raise_event(self._wake_fd)
             elif event is Event.TICKET and self._admission is not None:
-                self._admission.enqueue(partial(self._admit, job))
+                wait = object()
+                self._on_the_way.add(wait)
+                self._admission.enqueue(partial(self._admit, job, wait))
             elif isinstance(event, Event):
                 self._run_queue.put_back(job)
             else:
@@ -241,15 +239,18 @@ class ParkingLot:
         job = waiting.claim()
         if job is None:
             return
+        self._on_the_way.add(waiting)
         del self._waiting[job.fd]
         sockets.unwatch(self._epoll_fd, job.fd)
         job.has_left = is_broken
         self._run_queue.put_back(job)
+        self._on_the_way.discard(waiting)  # last, so that a drain sees it in one place at any time
 
-    def _admit(self, job: Job, ticket: Ticket | None) -> None:
+    def _admit(self, job: Job, wait: object, ticket: Ticket | None) -> None:
         """Its turn has come; called by the thread that gives a ticket back."""
         job.ticket = ticket
         self._run_queue.put_back(job)
+        self._on_the_way.discard(wait)
 
     def linger(self, fd: int, *, drains: bool = False) -> None:
         """Take over an answered connection: no more comes from us, and it closes when the client has closed too.
@@ -261,7 +262,7 @@ class ParkingLot:
             sockets.close(fd)
             return
         self._lingering.append((monotonic(), fd, drains))
-        if len(self._lingering) > self._lingering_max:
+        if len(self._lingering) > LINGERING_MAX:
             try:
                 _, oldest, drains = self._lingering.popleft()
             except IndexError:  # another thread took the last one
@@ -283,7 +284,7 @@ class ParkingLot:
     @property
     def waiting(self) -> int:
         """How many jobs wait for anything but a client's next request: what a drain waits for."""
-        return self.parked + self._run_queue.waiting + (0 if self._admission is None else self._admission.waiting)
+        return self.parked + len(self._on_the_way) + self._run_queue.waiting  # in the order in which a job moves
 
     # -- the thread ----------------------------------------------------------------------------------------------
     def _run(self) -> None:

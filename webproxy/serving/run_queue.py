@@ -66,11 +66,6 @@ class RunQueue:
         sockets.lower_event(self._fd)
         return job
 
-    def wake(self, workers: int) -> None:
-        """Wake so many workers though there is nothing to take, to see that they shall end; it stays readable."""
-        for _ in range(workers):  # each write wakes one of those that wait exclusively
-            sockets.raise_event(self._fd)
-
     @property
     def waiting(self) -> int:
         """How many jobs no worker has taken yet."""

@@ -309,6 +309,14 @@ def watch_once(epoll_fd: int, fd: int, *, again: bool) -> None:
         raise OSError(code, os.strerror(code))
 
 
+_ARMED_EVENTS = select.EPOLLIN | select.EPOLLONESHOT
+
+
+def arm_once(epoll_fd: int, fd: int) -> None:
+    """Let an epoll report once more that a descriptor which it knows is readable, at once if it is already."""
+    _epoll_ctl(epoll_fd, _EPOLL_CTL_MOD, fd, ctypes.byref(_EpollEvent(_ARMED_EVENTS, fd)))
+
+
 def watch(epoll_fd: int, fd: int, events: int) -> None:
     """Let an epoll report these events of a descriptor, whether it knows it or not. Errors as watch_once()."""
     event = ctypes.byref(_EpollEvent(events, fd))

@@ -23,6 +23,7 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.exchange.getfile_request import GetfileRequest
 from webproxy.getfile import Wire, request_bytes
 from webproxy.serving.acceptor import Acceptor, open_listener
+from webproxy.serving.idle_workers import IdleWorkers
 from webproxy.serving.new_connection import NewConnection, Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
@@ -42,7 +43,8 @@ class Door:
         self.address = self.listener.getsockname()
         limits = replace(LIMITS, connections=connections_max)
         self.protocols = Protocols(getfile_handler(), None, Wire.CRLF, limits)
-        self.acceptor = Acceptor(self.listener, self.run_queue, self.idle, self.parking, self.protocols, [False] * 2)
+        self.workers = IdleWorkers(2)
+        self.acceptor = Acceptor(self.listener, self.run_queue, self.idle, self.parking, self.protocols, self.workers)
 
     def client(self, sends: bytes) -> socket.socket:
         """A client that has sent so much."""
@@ -59,9 +61,16 @@ class Door:
     def close(self) -> None:
         """In the daemon's order."""
         self.acceptor.close()
+        self.workers.close()
         self.parking.close()
         self.idle.close()
         self.run_queue.close()
+
+
+@pytest.fixture(autouse=True)
+def short_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that finds nothing says so soon."""
+    monkeypatch.setattr("webproxy.serving.acceptor.SLEEP_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -107,10 +116,10 @@ def test_nothing_to_do_is_none(door: Door) -> None:
 
 
 def test_woken_workers_come_back_without_a_job(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webproxy.serving.acceptor.WAIT_SECONDS", 2 * WATCHDOG_S)
+    monkeypatch.setattr("webproxy.serving.acceptor.SLEEP_SECONDS", 2 * WATCHDOG_S)
     with ThreadPoolExecutor(2) as crew:
         jobs = [crew.submit(door.acceptor.take, index) for index in range(2)]
-        door.run_queue.wake(2)
+        door.workers.end()
         assert [job.result(WATCHDOG_S) for job in jobs] == [None, None]
 
 

@@ -21,7 +21,7 @@ from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.client_rate import RateLimit
 from webproxy.transport.client_stream import Shutdown
-from webproxy.transport.job import AnyOf, Done, Event, Idles, WaitsFor, either
+from webproxy.transport.job import AnyOf, Done, Event, Idles, Job, WaitsFor, either
 
 
 @pytest.fixture
@@ -150,12 +150,11 @@ def test_a_client_that_never_closes_is_closed_at_the_limit(
 
 
 def test_of_too_many_lingering_connections_the_oldest_closes_first(
-    run_queue: RunQueue, idle: IdleConnections, monkeypatch: pytest.MonkeyPatch
+    parking: ParkingLot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(parking_module, "LINGERING_MAX", 2)
     monkeypatch.setattr(parking_module, "LINGER_SECONDS", 3600.0)
     with ExitStack() as connections:
-        parking = ParkingLot(run_queue, idle, None, Shutdown(), lingering_max=2)
-        connections.callback(parking.close)
         pairs = [connections.enter_context(connected()) for _ in range(4)]
         inodes = [os.fstat(fd).st_ino for fd, _ in pairs]
         for fd, _ in pairs:
@@ -387,3 +386,41 @@ def test_either_of_two_waits() -> None:
     assert either(Event.WRITABLE, more) == AnyOf((other,), is_readable=True, is_writable=True, limit_s=2.0)
     assert either(Event.TURN, more) is Event.TURN
     assert either(AnyOf((one,), limit_s=1.0), more) == AnyOf((one, other), is_readable=True, limit_s=1.0)
+
+
+# -- a drain ----------------------------------------------------------------------------------------------------------
+class CountingQueue(RunQueue):
+    """Notes how much a drain would wait for at the moment at which a job is put back, before it is there."""
+
+    parking: ParkingLot
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def put_back(self, job: Job) -> None:
+        self.seen.append(self.parking.waiting)
+        super().put_back(job)
+
+
+@pytest.mark.parametrize("wait", [Bell(), Event.TICKET, Event.WRITABLE], ids=["signal", "ticket", "writable"])
+def test_a_drain_counts_a_job_on_its_way_to_the_queue(
+    wait: Bell | Event, idle: IdleConnections, admission: Admission
+) -> None:
+    run_queue = CountingQueue()
+    run_queue.parking = parking = ParkingLot(run_queue, idle, admission, Shutdown())
+    parking.start()
+    ticket = admission.try_enter()
+    assert ticket is not None
+    with connected() as (fd, _):
+        parking.settle(WaitsFor(FakeJob(fd), wait))
+        if isinstance(wait, Bell):
+            wait.ring()
+        ticket.leave()
+        wait_until(lambda: run_queue.seen, what="it is put back")
+        assert run_queue.seen == [1]
+        wait_until(lambda: parking.waiting == 1, what="it is only in the queue")
+        assert run_queue.take_back() is not None
+        assert parking.waiting == 0
+    parking.close()
+    run_queue.close()

@@ -1,21 +1,15 @@
-"""RunQueue: is its descriptor readable once for each entry, and does nothing that waits in it outlive it? Demand."""
+"""RunQueue: is its descriptor readable once for each entry, and does nothing that waits in it outlive it?"""
 
 from __future__ import annotations
 
 import os
 import select
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from tests.support.http_sockets import http_connected
 from tests.support.jobs import FakeJob
 from tests.support.tcp import at_end, connected
-from tests.support.waiting import wait_until
-from webproxy.serving.acceptor import WorkerDemand, open_listener
-from webproxy.serving.parking import IdleConnections
 from webproxy.serving.run_queue import RunQueue
 
 
@@ -76,61 +70,3 @@ def test_closing_the_queue_closes_what_waits_in_it() -> None:
         run_queue.close()
         assert at_end(client) == b""
         assert at_end(other) == b""
-
-
-@contextmanager
-def connecting(address: tuple[str, int]) -> Iterator[None]:
-    """A client that has sent something."""
-    with socket.create_connection(address) as client:
-        client.sendall(b"x")
-        yield
-
-
-# -- Demand -----------------------------------------------------------------------------------------------------------
-def test_others_wait_in_the_queue_at_the_listener_and_on_idle_connections(run_queue: RunQueue) -> None:
-    idle, workers = IdleConnections(), [False, False]
-    with open_listener("127.0.0.1", 0) as listener, http_connected() as (connection, client):
-        demand = WorkerDemand(run_queue, listener, idle, workers)
-        assert not demand.others_wait()
-        run_queue.put_back(FakeJob(-1))
-        assert demand.others_wait()
-        run_queue.take_back()
-        idle.put(connection, 3600.0)
-        assert not demand.others_wait()
-        client.sendall(b"x")
-        wait_until(demand.others_wait)
-        assert idle.take() is connection, "it has only looked"
-        assert not demand.others_wait()
-        connection.close()
-        with connecting(listener.getsockname()):
-            wait_until(demand.others_wait)
-        demand.close()
-    idle.close()
-
-
-def test_a_worker_that_idles_takes_whatever_comes(run_queue: RunQueue) -> None:
-    idle, workers = IdleConnections(), [False, True]
-    with open_listener("127.0.0.1", 0) as listener:
-        demand = WorkerDemand(run_queue, listener, idle, workers)
-        run_queue.put(FakeJob(-1))
-        assert not demand.others_wait()
-        assert not demand.has_spare(), "it is about to take that"
-        workers[0] = True
-        assert demand.has_spare()
-        workers[:] = [False, False]
-        assert demand.others_wait()
-        run_queue.take()
-        demand.close()
-    idle.close()
-
-
-def test_a_listener_that_was_closed_brings_nobody(run_queue: RunQueue) -> None:
-    idle = IdleConnections()
-    listener = open_listener("127.0.0.1", 0)
-    demand = WorkerDemand(run_queue, listener, idle, [False])
-    with connecting(listener.getsockname()):
-        wait_until(demand.others_wait)
-        listener.close()
-        assert not demand.others_wait()
-    demand.close()
-    idle.close()
