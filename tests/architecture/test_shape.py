@@ -70,7 +70,6 @@ _FOR_OTHERS = {
     "MemoryAttachments": "shmchannel.testing, for the tests of programs that use the library",
     "MemoryQueue": "shmchannel.testing, for the tests of programs that use the library",
     "MemorySender": "shmchannel.testing, for the tests of programs that use the library",
-    "ping": "the library's: whether a cache answers",
     "serve_one": "the library's: a program that serves without a pool of workers",
 }
 

@@ -124,7 +124,9 @@ def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyB
         config.queue_name, pool, between_bytes_timeout_s=config.between_bytes_timeout_s, on_step=on_step
     )
     resources.callback(client.close)
-    return CacheClient(client, patient=not _has_origin(config), silence_s=config.cache_first_byte_timeout_s)
+    cache = CacheClient(client, patient=not _has_origin(config), silence_s=config.cache_first_byte_timeout_s)
+    resources.callback(cache.close)
+    return cache
 
 
 def _has_origin(config: ProxyConfig) -> bool:

@@ -157,10 +157,16 @@ class Health:
         """The state after the latest call; a pause that is over is still OPEN until somebody asks."""
         return self._state
 
+    @property
+    def admitted_to_all(self) -> Admitted | None:
+        """What admit() returns to everybody until the next change of state; None unless CLOSED."""
+        return Admitted(self._period, is_probe=False) if self._state is State.CLOSED else None
+
     def admit(self, now: float) -> Admitted | Failing:
         """Whether a request may be sent now; it is the probe if `is_probe`, a change to HALF_OPEN."""
-        if self._state is State.CLOSED:
-            return Admitted(self._period, is_probe=False)
+        admitted = self.admitted_to_all
+        if admitted is not None:
+            return admitted
         failing = self.refusal(now)
         if failing is not None:
             return failing

@@ -4,9 +4,10 @@ Callers need not check whether there is a cache: without one nothing is found an
 like a miss and like an object that was refused. Every failure of the cache becomes CacheUnavailable.
 
 A cache that is dead is known by its guard, and costs no wait. One that hangs is known by its silence: two commands in a
-row that were not answered in time, and it counts as absent, as a dead one does. After a second one command asks whether
-it still hangs (Health), and waits for that; the others go to the origin at once. Who has no origin to ask waits for a
-cache that hangs, or is absent, until the deadline.
+row that were not answered in time, and it counts as absent, as a dead one does (Health). A thread pings it then, once a
+second, and holds no worker. When a ping is answered, or the cache has ended, one command asks whether it still hangs,
+and waits for that: a cache whose disk hangs may answer pings. The others go to the origin at once. Who has no origin to
+ask waits for a cache that hangs, or is absent, until the deadline.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ SILENCE_SECONDS = 2.0
 FAILURES_TO_OPEN = 2
 PAUSE_SECONDS = 1.0
 """How long a cache that hangs counts as absent before it is asked again."""
+PING_SECONDS = 0.5
+"""How long a ping may take."""
 
 
 class Missing(NamedTuple):
@@ -111,6 +114,12 @@ class CacheClient:
                 pause_max_s=PAUSE_SECONDS,
             )
         )
+        self._healthy = self._health.admitted_to_all
+        """While nothing is known against it: one read instead of a lock for each command."""
+        self._ping_s = min(silence_s, PING_SECONDS)
+        self.is_due = True
+        """If it hangs: a command may ask whether it still does."""
+        self._pinging: threading.Thread | None = None
         self._has_been_silent = False
         """Since the last answer: an answer is nothing new without this, and takes no lock."""
         self._lock = threading.Lock()
@@ -134,7 +143,7 @@ class CacheClient:
 
     def answers(self) -> bool:
         """Whether nothing is known against a cache that lives; False for one that hangs. Never blocks."""
-        return self._health.state is State.CLOSED
+        return self._healthy is not None
 
     @property
     def connected(self) -> bool:
@@ -168,7 +177,7 @@ class CacheClient:
         alternative it ends when the cache turns out to hang. A `ticket` ends with it, or if there is none.
         """
         is_awaited = self._patient and not key.startswith(_OF_A_HOST)
-        admission = self._admit()
+        admission = self._healthy or self._admit()
         if isinstance(admission, Failing) and not is_awaited:
             if ticket is not None:
                 ticket.leave()
@@ -272,7 +281,7 @@ class CacheClient:
     # -- whether it answers --------------------------------------------------------------------------------------
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        admission = self._admit()
+        admission = self._healthy or self._admit()
         if isinstance(admission, Failing):
             raise CacheUnavailable(_HANGS)
         try:
@@ -284,7 +293,8 @@ class CacheClient:
 
     def _admit(self) -> Admitted | Failing:
         with self._lock:
-            return self._health.admit(monotonic())
+            now = monotonic()
+            return self._health.admit(now) if self.is_due or self._healthy is not None else self._health.refuse(now)
 
     def _unavailable(self, reason: str) -> CacheUnavailable:
         with self._lock:
@@ -303,6 +313,9 @@ class CacheClient:
             if isinstance(error, ChannelTimeout):
                 self._has_been_silent = True
                 change = self._health.failed(admission, Failure.SILENCE, now)
+                self._healthy = self._health.admitted_to_all
+                if change is not None:
+                    self._begin_to_ping()
             else:  # its end is told by its guard, and whatever else is wrong is on this side
                 self._health.abandoned(admission, now)
                 return
@@ -316,9 +329,30 @@ class CacheClient:
         with self._lock:
             self._has_been_silent = False
             change = self._health.succeeded(monotonic())
+            self._healthy = self._health.admitted_to_all
         if change is not None:
             facts = {"queue": self._client.queue_name, "silent_s": round(change.open_s, 1), "not_asked": change.refused}
             log.info("cache answers again", extra=facts)
+
+    def _begin_to_ping(self) -> None:
+        """It hangs, or has just been found to hang still; the lock is held."""
+        self.is_due = False
+        self._pinging = threading.Thread(target=self._ping, name="cache-ping", daemon=True)
+        try:
+            self._pinging.start()
+        except RuntimeError:  # the system refused another thread: a command has to do
+            self.is_due, self._pinging = True, None
+
+    def _ping(self) -> None:
+        while not self._stopping.wait(PAUSE_SECONDS):
+            try:
+                self._client.ping(Deadline.after(self._ping_s))
+            except ChannelTimeout:
+                continue
+            except ShmChannelError:
+                pass  # nothing that has to be waited for: whoever asks next will say
+            self.is_due = True
+            return
 
     # -- whether it is there -------------------------------------------------------------------------------------
     def _note_failure(self, error: ShmChannelError) -> None:
@@ -352,6 +386,12 @@ class CacheClient:
     def stop_waiting(self) -> None:
         """The daemon stops: no longer wait for an absent cache."""
         self._stopping.set()
+
+    def close(self) -> None:
+        """End the thread that pings, which takes as long as a ping; the client belongs to its owner."""
+        self._stopping.set()
+        if self._pinging is not None:
+            self._pinging.join()
 
 
 def _missing(transfer: IncomingTransfer) -> Missing:

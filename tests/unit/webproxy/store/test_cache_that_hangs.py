@@ -1,8 +1,9 @@
-"""CacheClient: a cache that hangs counts as absent, one command asks whether it still does, and both are told once."""
+"""CacheClient: a cache that hangs counts as absent, no worker waits for its pings, and both ends are told once."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,6 +40,7 @@ def is_found(store: CacheClient, limit_s: float = WATCHDOG_S, key: bytes = b"/a"
 
 
 def goes_unanswered(store: CacheClient) -> None:
+    wait_until(lambda: store.is_due, what="a command may ask")
     with pytest.raises(CacheUnavailable, match=r"nothing from|became free"):
         is_found(store, IN_TIME_S)
 
@@ -70,9 +72,11 @@ def pair() -> Iterator[MemoryPair]:
 
 
 @pytest.fixture
-def store(pair: MemoryPair, caplog: pytest.LogCaptureFixture) -> CacheClient:
+def store(pair: MemoryPair, caplog: pytest.LogCaptureFixture) -> Iterator[CacheClient]:
     caplog.set_level(logging.INFO)
-    return CacheClient(pair.client, patient=False, silence_s=IN_TIME_S)
+    made = CacheClient(pair.client, patient=False, silence_s=IN_TIME_S)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -129,6 +133,7 @@ def test_the_first_answer_ends_it(
     hang(pair, store)
     goes_unanswered(store)
     pair.cache.hold.set()
+    wait_until(lambda: store.is_due, what="a ping is answered")
     assert is_found(store)
     assert store.connected
     assert news(caplog) == ["cache does not answer", "cache answers again"]
@@ -139,6 +144,7 @@ def test_the_first_answer_ends_it(
 
 def test_while_one_asks_the_others_do_not_wait(no_pause: None, pair: MemoryPair, store: CacheClient) -> None:
     hang(pair, store)
+    wait_until(lambda: store.is_due, what="a ping is answered")
     asked = len(pair.cache.commands)
     with ThreadPoolExecutor(1) as crew:
         probe = crew.submit(is_found, store)
@@ -153,8 +159,39 @@ def test_while_one_asks_the_others_do_not_wait(no_pause: None, pair: MemoryPair,
 def test_a_purge_may_be_what_asks(no_pause: None, pair: MemoryPair, store: CacheClient) -> None:
     hang(pair, store)
     pair.cache.hold.set()
+    wait_until(lambda: store.is_due, what="a ping is answered")
     assert store.purge(b"/a", Deadline.after(WATCHDOG_S)) == 1
     assert store.answers()
+
+
+def test_while_no_ping_is_answered_no_command_asks(
+    no_pause: None, pair: MemoryPair, store: CacheClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold a worker for as long as a cache that answers may take, again and again."""
+    pinged, goes_on = threading.Semaphore(0), threading.Event()
+
+    def ping(_deadline: Deadline) -> None:
+        pinged.release()
+        if not goes_on.is_set():
+            raise ChannelTimeout("nothing")
+
+    monkeypatch.setattr(pair.client, "ping", ping)
+    hang(pair, store)
+    pair.cache.hold.set()
+    for _ in range(3):
+        assert pinged.acquire(timeout=WATCHDOG_S)
+        is_refused(lambda: is_found(store))
+    goes_on.set()
+    wait_until(lambda: store.is_due, what="a ping is answered")
+    assert is_found(store)
+    assert store.answers()
+
+
+def test_closing_ends_the_pings(long_pause: None, pair: MemoryPair, store: CacheClient) -> None:
+    hang(pair, store)
+    pair.cache.hold.set()
+    store.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "cache-ping" and thread.is_alive()]
 
 
 def test_the_end_of_its_process_is_no_silence(
@@ -181,6 +218,7 @@ def test_without_an_origin_it_is_waited_for_all_the_same(long_pause: None, pair:
         pair.cache.hold.set()
         assert waiting.result(WATCHDOG_S)
     assert store.answers(), "an answer is an answer, whoever asked"
+    store.close()
 
 
 def test_where_the_url_names_a_host_an_absent_cache_is_not_waited_for(pair: MemoryPair) -> None:
