@@ -29,6 +29,7 @@ from simplecached.stores.memory_store import MemoryStore
 log = logging.getLogger(__name__)
 
 _STORE_BYTES = 1 << 30
+_REMEDY = f"raise ulimit -n to {LIMIT_ENOUGH} or more, or use fewer threads"
 """The budget of the store unless the operator chooses another."""
 
 
@@ -148,16 +149,27 @@ class CacheService:
         return stuck
 
 
-def _plan_descriptors(config: CacheConfig) -> DescriptorPlan:
-    plan = plan_descriptors(
+def shortages(config: CacheConfig) -> list[str]:
+    """What the limits of this process make of the settings, a line for each."""
+    plan = _plan_of(config)
+    if not plan.is_short:
+        return []
+    return [f"the limit of {plan.limit} descriptors leaves parts of the cache fewer than they could use: {_REMEDY}"]
+
+
+def _plan_of(config: CacheConfig) -> DescriptorPlan:
+    return plan_descriptors(
         resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         worker_threads=config.worker_threads,
         has_static=config.content is not None,
         in_memory=config.store == MEMORY,
     )
+
+
+def _plan_descriptors(config: CacheConfig) -> DescriptorPlan:
+    plan = _plan_of(config)
     if plan.is_short:
-        remedy = f"raise ulimit -n to {LIMIT_ENOUGH} or more, or use fewer threads"
-        log.warning("few descriptors", extra={**asdict(plan), "remedy": remedy})
+        log.warning("few descriptors", extra={**asdict(plan), "remedy": _REMEDY})
     return plan
 
 

@@ -6,7 +6,7 @@ from shmchannel.daemonkit.daemon import Daemon, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.errors import NameTaken, ShmChannelError
 from simplecached import version
-from simplecached.app import CacheService
+from simplecached.app import CacheService, shortages
 from simplecached.config import CacheConfig
 from simplecached.errors import ConfigError, SimpleCachedError
 
@@ -16,6 +16,7 @@ DAEMON = Daemon(
     version=version,
     config_type=CacheConfig,
     build=CacheService,
+    shortages=shortages,
     exit_codes={
         ConfigError: ExitCode.USAGE,
         NameTaken: ExitCode.LOCK_HELD,

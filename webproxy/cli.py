@@ -9,7 +9,7 @@ from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.errors import ShmChannelError
 from webproxy import version
 from webproxy.daemon import purge_command
-from webproxy.daemon.assembly import build
+from webproxy.daemon.assembly import build, shortages
 from webproxy.daemon.config import ProxyConfig
 from webproxy.errors import WebProxyError
 
@@ -20,6 +20,7 @@ DAEMON = Daemon(
     version=version,
     config_type=ProxyConfig,
     build=build,
+    shortages=shortages,
     exit_codes={ShmChannelError: ExitCode.CANNOT_START, WebProxyError: ExitCode.CANNOT_START},
 )
 

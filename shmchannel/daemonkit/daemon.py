@@ -97,7 +97,10 @@ C = TypeVar("C", bound="DaemonConfig")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon(Generic[C]):
-    """The declaration of a daemon; `build` pushes the release of what it acquires onto the stack."""
+    """The declaration of a daemon; `build` pushes the release of what it acquires onto the stack.
+
+    `shortages` says what the limits of the process make of the settings, for --check-config; `build` logs it.
+    """
 
     prog: str
     description: str
@@ -105,6 +108,7 @@ class Daemon(Generic[C]):
     config_type: type[C]
     build: Callable[[C, ExitStack], Service]
     exit_codes: Mapping[type[Exception], ExitCode]
+    shortages: Callable[[C], Sequence[str]]
 
 
 def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
@@ -121,7 +125,7 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
         refuse(daemon.prog, error)
     if loaded.check_only:
         sys.stdout.write(loaded.describe() + "\n")
-        return int(ExitCode.OK)
+        return int(_check(daemon, loaded.config))
     config = loaded.config
     logs.configure(config.log_level, prog=daemon.prog, form=config.log_format)
     for warning in loaded.warnings:
@@ -140,6 +144,18 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
         log.exception("failed")
         code = ExitCode.SOFTWARE
     return int(code)
+
+
+def _check(daemon: Daemon[C], config: C) -> ExitCode:
+    """Say what a start would say of the limits of this process."""
+    raise_file_limit()
+    try:
+        for shortage in daemon.shortages(config):
+            sys.stderr.write(f"{daemon.prog}: {shortage}\n")
+    except tuple(daemon.exit_codes) as error:
+        sys.stderr.write(f"{daemon.prog}: cannot start: {error}\n")
+        return exit_code_of(error, daemon.exit_codes)
+    return ExitCode.OK
 
 
 def _serve(daemon: Daemon[C], config: C) -> ExitCode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from tests.faults.harness import (
     pool_of,
 )
 from tests.support import names
-from tests.support.client import connect
+from tests.support.client import connect, receive_to_end
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.programs import require_program
 from tests.support.waiting import wait_until
@@ -110,15 +111,20 @@ def test_no_more_message_queues(prlimit: str, yard: DaemonYard) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "limit"), [("simplecached", 6), ("webproxy", 7), ("webproxy", 12), ("webproxy", 20)]
+    ("program", "limit", "reason"),
+    [
+        ("simplecached", 6, "Too many open files"),
+        ("webproxy", 7, "the limit of 7 descriptors is too low"),
+        ("webproxy", 79, "the limit of 79 descriptors is too low for 8 threads and 8 segments"),
+    ],
 )
-def test_no_descriptors_at_the_start(program: str, limit: int, prlimit: str, yard: DaemonYard) -> None:
+def test_no_descriptors_at_the_start(program: str, limit: int, reason: str, prlimit: str, yard: DaemonYard) -> None:
     wrap = (prlimit, f"--nofile={limit}:{limit}")
     start = yard.start_cache if program == "simplecached" else yard.start_proxy
     daemon = start(wait=False, wrap=wrap)
     assert daemon.wait_exit() == ExitCode.CANNOT_START
     (failure,) = daemon.events("cannot start")
-    assert "Too many open files" in failure["reason"]
+    assert reason in failure["reason"]
     assert "ulimit" in failure["reason"]
     assert names.names_of({daemon.pid}) == []
 
@@ -213,11 +219,13 @@ def crowd() -> Iterator[list[socket.socket]]:
         client.close()
 
 
-def test_proxy_without_descriptors(prlimit: str, content: Path, yard: DaemonYard, crowd: list[socket.socket]) -> None:
+def test_proxy_without_descriptors(content: Path, yard: DaemonYard, crowd: list[socket.socket]) -> None:
+    """The limit is lowered while it runs: nobody has planned for that."""
     cache = yard.start_cache(content=content)
-    env = {"WEBPROXY_REQUEST_TIMEOUT_S": "300"}
-    proxy = yard.start_proxy("-t", "4", "-n", "4", env=env, wrap=(prlimit, "--nofile=64:64"))
+    proxy = yard.start_proxy("-t", "4", "-n", "4", env={"WEBPROXY_REQUEST_TIMEOUT_S": "300"})
     assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
+    soft, hard = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (64, hard))
 
     def join_the_crowd() -> None:
         crowd.append(connect(proxy.port))
@@ -229,7 +237,7 @@ def test_proxy_without_descriptors(prlimit: str, content: Path, yard: DaemonYard
 
     for _ in range(100):
         join_the_crowd()
-    proxy.wait_event("connection refused")
+    assert "Too many open files" in proxy.wait_event("connection refused")["reason"]
     before, window = cpu_seconds(proxy), Deadline.after(1.0)
     wait_until(lambda: window.expired, what="a while without descriptors")
     assert cpu_seconds(proxy) - before < 0.5, "out of descriptors it turns in a loop"
@@ -238,7 +246,51 @@ def test_proxy_without_descriptors(prlimit: str, content: Path, yard: DaemonYard
         crowd.pop().close()
     wait_until(lambda: ask(proxy.port, SMALL).is_whole(CONTENT[SMALL]), what="service when the crowd has left")
     assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
+    assert len(proxy.events("connection refused")) == 1
+    resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (soft, hard))
     assert_ends_well(proxy, cache)
+
+
+def test_a_proxy_plans_for_a_low_limit(
+    prlimit: str, content: Path, yard: DaemonYard, crowd: list[socket.socket]
+) -> None:
+    """More come than it may have, with large bodies on their way: each is served or told so, and no limit is felt."""
+    cache = yard.start_cache(content=content)
+    big = os.urandom(1 << 20)
+    with OriginStub({f"/b{number}": Route(body=big) for number in range(20)}) as origin:
+        env = {"WEBPROXY_REQUEST_TIMEOUT_S": "2"}
+        proxy = yard.start_proxy("-t", "4", "-n", "4", "-s", origin.url, env=env, wrap=(prlimit, "--nofile=128:128"))
+        (event,) = proxy.events("few descriptors")
+        assert (event["limit"], event["connections_max"]) == (128, 30)
+        assert "connections_max is 30 instead of 10000" in event["reason"]
+        for number in range(20):
+            crowd.append(connect(proxy.port, receive_buffer_bytes=4096))
+            crowd[-1].sendall(b"GET /b%d HTTP/1.1\r\nHost: h\r\n\r\n" % number)
+        wait_until(lambda: all(origin.count(f"/b{number}") for number in range(20)), what="all are asked for")
+        for _ in range(100):
+            crowd.append(connect(proxy.port))
+            crowd[-1].sendall(b"GETFILE")
+        assert proxy.wait_event("connection refused")["reason"] == "too many connections"
+        assert proxy.descriptor_count() <= 128
+        received = [receive_to_end(client) for client in crowd[60:]]
+        # One that a worker has at the moment is not counted; in its place another one is let in, and does not end.
+        assert set(received) <= {b"GETFILE ERROR\r\n\r\n", b"GETFILE INVALID\r\n\r\n"}
+        assert received.count(b"GETFILE ERROR\r\n\r\n") >= 60 - 4
+        while crowd:
+            crowd.pop().close()
+        wait_until(lambda: ask(proxy.port, SMALL).is_whole(CONTENT[SMALL]), what="service when the crowd has left")
+        assert {event["reason"] for event in proxy.events("connection refused")} == {"too many connections"}
+        assert not proxy.events("request failed")
+        assert_ends_well(proxy, cache)
+
+
+def test_a_check_of_the_settings_tells_of_a_low_limit(prlimit: str, yard: DaemonYard) -> None:
+    proxy = yard.start_proxy("--check-config", wrap=(prlimit, "--nofile=60:60"), wait=False)
+    assert proxy.wait_exit() == ExitCode.CANNOT_START
+    assert "webproxy: cannot start: the limit of 60 descriptors is too low for 8 threads" in proxy.log_text()
+    proxy = yard.start_proxy("--check-config", wrap=(prlimit, "--nofile=512:1024"), wait=False)
+    assert proxy.wait_exit() == 0
+    assert "webproxy: the limit of 1024 descriptors is too low for the settings: connections_max is" in proxy.log_text()
 
 
 def test_cache_with_few_descriptors_and_many_files(prlimit: str, tmp_path: Path, yard: DaemonYard) -> None:

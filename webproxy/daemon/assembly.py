@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import resource
 import secrets
 from contextlib import ExitStack
+from dataclasses import asdict
 
 from shmchannel.objects.client import ChannelClient
 from shmchannel.process import reaper
 from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
 from webproxy.daemon.config import Protocol, ProxyConfig
+from webproxy.daemon.descriptors import DescriptorPlan, plan_descriptors
 from webproxy.daemon.worker import ProxyService
 from webproxy.exchange.body_transfer import BodySource
 from webproxy.exchange.deliver_stored import StoredDelivery
@@ -43,6 +47,18 @@ from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_rate import RateLimit, UploadLimits
 from webproxy.transport.client_stream import Shutdown
 
+log = logging.getLogger(__name__)
+
+
+def shortages(config: ProxyConfig) -> list[str]:
+    """What the limits of this process make of the settings, a line for each.
+
+    Raises:
+        StartupError: they do not suffice for a start.
+    """
+    shortage = _plan(config).shortage(config)
+    return [] if shortage is None else [shortage]
+
 
 def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     """Build the proxy; `resources` releases what it acquires, in reverse. No thread runs yet.
@@ -50,6 +66,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     Raises:
         StartupError, ResourceError: something required at startup is not available.
     """
+    config, lingering_max = _within_limits(config)
     breakdown = LatencyBreakdown(enabled=config.step_times)
     shutdown = Shutdown()
     listener = open_listener(config.host, config.port)
@@ -65,7 +82,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     if admission is not None:
         resources.callback(admission.close)  # jobs waiting there go to the run queue, which closes them at its end
     resources.callback(idle.close)
-    parking = ParkingLot(run_queue, idle, admission, shutdown)
+    parking = ParkingLot(run_queue, idle, admission, shutdown, lingering_max=lingering_max)
     resources.callback(parking.close)
     workers = IdleWorkers(config.worker_threads)
     resources.callback(workers.close)
@@ -112,6 +129,20 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         shutdown=shutdown,
         breakdown=breakdown,
     )
+
+
+def _plan(config: ProxyConfig) -> DescriptorPlan:
+    return plan_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0], config)
+
+
+def _within_limits(config: ProxyConfig) -> tuple[ProxyConfig, int]:
+    """The settings as far as the limit of descriptors allows, and how many connections may linger."""
+    plan = _plan(config)
+    shortage = plan.shortage(config)
+    if shortage is None:
+        return config, plan.lingering_max
+    log.warning("few descriptors", extra={**asdict(plan), "reason": shortage})
+    return plan.applied(config), plan.lingering_max
 
 
 def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdown) -> CacheClient:

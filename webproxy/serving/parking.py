@@ -175,7 +175,13 @@ class ParkingLot:
     """Owns the jobs handed to settle() until they are queued again or closed."""
 
     def __init__(
-        self, run_queue: RunQueue, idle: IdleConnections, admission: Admission | None, shutdown: Shutdown
+        self,
+        run_queue: RunQueue,
+        idle: IdleConnections,
+        admission: Admission | None,
+        shutdown: Shutdown,
+        *,
+        lingering_max: int = LINGERING_MAX,
     ) -> None:
         """Without an `admission` nobody needs a ticket."""
         self._run_queue = run_queue
@@ -187,6 +193,7 @@ class ParkingLot:
         self._waiting: dict[int, _Waiting] = {}
         self._on_the_way: set[object] = set()
         """Waits for a ticket, and those that have ended and whose jobs are not in the run queue yet."""
+        self._lingering_max = lingering_max
         self._lingering: deque[tuple[float, int, bool]] = deque()
         self._epoll = select.epoll()
         self._epoll_fd = self._epoll.fileno()
@@ -262,7 +269,7 @@ class ParkingLot:
             sockets.close(fd)
             return
         self._lingering.append((monotonic(), fd, drains))
-        if len(self._lingering) > LINGERING_MAX:
+        if len(self._lingering) > self._lingering_max:
             try:
                 _, oldest, drains = self._lingering.popleft()
             except IndexError:  # another thread took the last one

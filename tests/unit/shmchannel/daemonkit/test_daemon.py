@@ -52,6 +52,12 @@ class RecordingService:
             raise self.fails
         return self
 
+    def shortages(self, _config: Config) -> list[str]:
+        """The limits suffice, or do not."""
+        if self.fails is not None:
+            raise self.fails
+        return ["little is left"]
+
     def start(self) -> None:
         """Ask for the end."""
         self.calls.append("start")
@@ -84,6 +90,7 @@ def run(service: RecordingService, *argv: str) -> int:
         config_type=Config,
         build=service.build,
         exit_codes={Refused: ExitCode.CANNOT_START, RefusedPort: ExitCode.LOCK_HELD, LookupError: ExitCode.USAGE},
+        shortages=service.shortages,
     )
     return run_daemon(daemon, argv)
 
@@ -161,7 +168,14 @@ def test_settings_that_are_only_checked_are_printed(capsys: pytest.CaptureFixtur
     service = RecordingService()
     assert run(service, "--check-config", "--drain", "5") == ExitCode.OK
     assert service.calls == []
-    assert "drain_s = 5  [flag --drain]" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "drain_s = 5  [flag --drain]" in said.out
+    assert said.err == "sample-d: little is left\n"
+
+
+def test_limits_that_allow_no_start_are_told_by_a_check_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(RecordingService(fails=Refused("nothing is left")), "--check-config") == ExitCode.CANNOT_START
+    assert capsys.readouterr().err == "sample-d: cannot start: nothing is left\n"
 
 
 def test_an_ignored_variable_is_logged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

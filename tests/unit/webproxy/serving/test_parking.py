@@ -150,11 +150,12 @@ def test_a_client_that_never_closes_is_closed_at_the_limit(
 
 
 def test_of_too_many_lingering_connections_the_oldest_closes_first(
-    parking: ParkingLot, monkeypatch: pytest.MonkeyPatch
+    run_queue: RunQueue, idle: IdleConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking_module, "LINGERING_MAX", 2)
     monkeypatch.setattr(parking_module, "LINGER_SECONDS", 3600.0)
     with ExitStack() as connections:
+        parking = ParkingLot(run_queue, idle, None, Shutdown(), lingering_max=2)
+        connections.callback(parking.close)
         pairs = [connections.enter_context(connected()) for _ in range(4)]
         inodes = [os.fstat(fd).st_ino for fd, _ in pairs]
         for fd, _ in pairs:

@@ -1,0 +1,65 @@
+"""The plan of descriptors: the parts stay below the limit, and a limit that is too low is told with the remedy."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+
+from webproxy.daemon.config import ProxyConfig
+from webproxy.daemon.descriptors import DescriptorPlan, plan_descriptors
+from webproxy.errors import StartupError
+
+CONFIG = ProxyConfig(worker_threads=8, segment_count=8)
+AT_THE_START = 36  # measured with these settings
+
+
+def in_use_at_most(plan: DescriptorPlan) -> int:
+    """With eight workers that have a connection each, and everything else at its bound."""
+    origins = 2 * plan.origin_connections_max
+    return AT_THE_START + 8 + plan.connections_max + origins + plan.body_files + plan.lingering_max
+
+
+@pytest.mark.parametrize("limit", [*range(80, 1000, 7), 1024, 4096, 20_000, 65_536, 1_048_576])
+def test_all_parts_together_stay_below_the_limit(limit: int) -> None:
+    assert in_use_at_most(plan_descriptors(limit, CONFIG)) <= limit
+
+
+@pytest.mark.parametrize(
+    ("limit", "connections_max"), [(80, 6), (256, 72), (1024, 360), (4096, 2384), (16_384, 10_000)]
+)
+def test_connections_get_what_the_others_leave(limit: int, connections_max: int) -> None:
+    assert plan_descriptors(limit, CONFIG).connections_max == connections_max
+
+
+def test_from_some_limit_on_the_settings_hold() -> None:
+    wanted = plan_descriptors(1024, CONFIG).wanted
+    for limit in (wanted, 1 << 20, resource.RLIM_INFINITY):
+        plan = plan_descriptors(limit, CONFIG)
+        assert plan.applied(CONFIG) == CONFIG
+        assert plan.shortage(CONFIG) is None
+    assert plan_descriptors(resource.RLIM_INFINITY, CONFIG).lingering_max == 128
+
+
+def test_a_low_limit_is_told_with_numbers_and_the_remedy() -> None:
+    plan = plan_descriptors(1024, CONFIG)
+    lowered = plan.applied(CONFIG)
+    assert (lowered.connections_max, lowered.origin_connections_max) == (360, 120)
+    assert plan.shortage(CONFIG) == (
+        "the limit of 1024 descriptors is too low for the settings: connections_max is 360 instead of 10000,"
+        f" origin_connections_max is 120 instead of 256; raise it to {plan.wanted} (LimitNOFILE, ulimit -n),"
+        " or lower these"
+    )
+    assert plan.shortage(lowered) is None
+
+
+def test_what_is_lowered_fits() -> None:
+    modest = ProxyConfig(worker_threads=8, segment_count=8, connections_max=100, origin_connections_max=20)
+    assert plan_descriptors(1024, modest).applied(modest) == modest
+
+
+def test_a_limit_below_the_least_is_refused() -> None:
+    with pytest.raises(StartupError, match=r"of 79 descriptors is too low for 8 threads and 8 segments.* need 80 at"):
+        plan_descriptors(79, CONFIG)
+    without_cache = ProxyConfig(use_cache=False, origin_url="http://origin.example", worker_threads=8)
+    assert plan_descriptors(79, without_cache).connections_max >= 6
