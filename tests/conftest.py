@@ -16,6 +16,7 @@ _THREADS_WATCHDOG_S = 10.0
 
 settings.register_profile("patient", settings(), deadline=None)  # how long an example takes is no fault of the code
 settings.register_profile("few", deadline=None, max_examples=10)
+settings.register_profile("many", deadline=None, max_examples=1500)  # by hand, after a change of the rules
 settings.load_profile("patient")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pwd
 from pathlib import Path
 
 import pytest
@@ -59,7 +57,7 @@ class Machine:
             "Dir::Etc": home / "etc",
             "Dir::Etc::SourceParts": "/dev/null",
             "Dir::Log": home,
-            "APT::Sandbox::User": pwd.getpwuid(os.geteuid()).pw_name,
+            "APT::Sandbox::User": "root",  # which is no sandbox: whoever runs it reads the archive
             "Acquire::Languages": "none",
             "Acquire::http::Proxy": proxy or "DIRECT",
         }

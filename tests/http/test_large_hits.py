@@ -25,26 +25,28 @@ def site(shared: Daemons) -> Iterator[Site]:
         yield living
 
 
-def open_objects(pid: int) -> list[str]:
-    """The files of stored objects that a process has open."""
-    found = []
+def open_objects(pid: int) -> set[int]:
+    """The inodes of the files of stored objects that a process has open."""
+    found = set()
     for number in os.listdir(f"/proc/{pid}/fd"):
         try:
-            found.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+            path = os.readlink(f"/proc/{pid}/fd/{number}")
+            if "gfcache-object" in path or re.search(r"/objects?/", path):
+                found.add(os.stat(f"/proc/{pid}/fd/{number}").st_ino)
         except FileNotFoundError:
             continue
-    return [path for path in found if "gfcache-object" in path or re.search(r"/objects?/", path)]
+    return found
 
 
 def make_hot(site: Site, *routes: Route) -> str:
     """Store it, and ask until the proxy sends from the file; returns the path."""
     path = site.fill(*routes)
     pid = site.daemons.proxy.pid
-    before = len(open_objects(pid))
+    before = open_objects(pid)
 
     def is_file() -> bool:
         assert site.get(path).is_hit
-        return len(open_objects(pid)) > before
+        return not open_objects(pid) <= before  # others may be closed meanwhile
 
     wait_until(is_file, what="the file in the proxy")
     return path

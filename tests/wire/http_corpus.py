@@ -240,6 +240,7 @@ REFUSED = [
     HttpCase("target-of-another-scheme", _get(b"Host: h", line=b"GET file:///etc/passwd HTTP/1.1"), refused=400),
     HttpCase("target-with-a-user", _get(b"Host: h", line=b"GET http://u@h/a HTTP/1.1"), refused=400),
     HttpCase("target-without-a-host", _get(b"Host: h", line=b"GET http:///a HTTP/1.1"), refused=400),
+    HttpCase("target-with-a-fragment-for-a-path", _get(b"Host: h", line=b"GET http://h#.b:81/ HTTP/1.1"), refused=400),
     HttpCase("asterisk-with-get", _get(b"Host: h", line=b"GET * HTTP/1.1"), refused=400),
     HttpCase("authority-with-get", _get(b"Host: h", line=b"GET h:443 HTTP/1.1"), refused=400),
     HttpCase("connect-with-a-path", _get(b"Host: h", line=b"CONNECT /a HTTP/1.1"), refused=400),

@@ -198,7 +198,7 @@ def _check_target(method: bytes, target: bytes) -> None:
     if method == b"CONNECT":
         valid = is_authority(target) is not None and target.rpartition(b":")[2].isdigit()
     elif absolute is not None:
-        valid = is_authority(absolute[2]) is not None
+        valid = is_authority(absolute[2]) is not None and b"#" not in target
     else:
         valid = target == b"*" and method == b"OPTIONS"
     if not valid:
