@@ -81,7 +81,9 @@ class CacheHandler(Handler):
         state = TransferState.FAILED
         try:
             state = self._send(command, found, writer)
-            if token is not None and hot is not None and state is TransferState.COMPLETE:
+            # Also for who pauses: slow readers would otherwise keep on asking by a command, one after the other.
+            is_read = state is TransferState.COMPLETE or writer.paused
+            if token is not None and hot is not None and is_read:
                 hot.publish(token, command.key, found)
         finally:
             if writer.paused:

@@ -539,6 +539,17 @@ def test_second_request_puts_it_on_the_hot_table(store: MemoryStore) -> None:
     assert store.stats().pinned_count == 0
 
 
+def test_readers_that_all_pause_put_it_there_too(store: MemoryStore) -> None:
+    """Or each of them would take a command and segments, and none of them the file."""
+    put(store, b"/large", bytes(16_385))
+    with on_a_hot_table(store) as (client, hot_table):
+        pause(client, b"/large")
+        pause(client, b"/large")
+        large = wait_until(lambda: hot_table.reader.get(b"/large"), what="the hot table has it")
+        assert large is not None
+        assert large.file is not None
+
+
 def published(client: ChannelClient, hot_table: HotTable, key: bytes) -> HotTableEntry:
     """Ask until the object lies on the hot table."""
 
