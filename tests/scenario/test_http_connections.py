@@ -29,6 +29,7 @@ SIZES = {"small": 500, "middle": 16_000, "big": 10 << 20, "huge": 48 << 20, "emp
 WORKERS = 8
 SMALL_BUFFER_BYTES = 4096
 CONTINUE = HttpAnswer(100, (), b"", "none")
+CONTINUED = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def body(name: str) -> bytes:
@@ -217,6 +218,68 @@ def test_a_head_that_comes_byte_by_byte_has_the_same_limit(served: DaemonYard) -
         finally:
             told.set()
             dripping.join()
+
+
+def dripped(client: HttpClient, drip: bytes) -> bytes:
+    """All that comes until the end while the client goes on sending these, one every 20 ms."""
+    told = threading.Event()
+
+    def drips() -> None:
+        try:
+            while not told.wait(0.02):
+                client.socket.send(drip)
+        except OSError:  # it was told, and went on
+            pass
+
+    dripping = threading.Thread(target=drips)
+    dripping.start()
+    try:
+        return client.rest()
+    finally:
+        told.set()
+        dripping.join()
+
+
+SLOW_BODIES = {
+    "length": (request("/x", b"Content-Length: 5000", method=b"PUT"), b"x", b"HTTP/1.1 408 "),
+    "chunks": (request("/x", b"Transfer-Encoding: chunked", method=b"PUT"), b"1\r\nx\r\n", b"HTTP/1.1 408 "),
+    "framing": (request("/x", b"Transfer-Encoding: chunked", method=b"PUT") + b"5;", b"x", b"HTTP/1.1 408 "),
+    "continue": (
+        request("/x", b"Content-Length: 5000", b"Expect: 100-continue", method=b"PUT"),
+        b"x",
+        CONTINUED + b"HTTP/1.1 408 ",
+    ),
+    "GET": (request("/x", b"Content-Length: 5000"), b"x", b"HTTP/1.1 408 "),
+    "PURGE": (request("/x", b"Content-Length: 5000", method=b"PURGE"), b"x", b"HTTP/1.1 200 "),
+    "OPTIONS": (request("*", b"Content-Length: 5000", method=b"OPTIONS"), b"x", b"HTTP/1.1 200 "),
+    "refused": (request("/x", b"Content-Length: 5000", method=b"TRACE"), b"x", b"HTTP/1.1 501 "),
+    "getfile": (b"GETFILE GET /", b"x", b"GETFILE INVALID"),
+}
+
+
+@pytest.fixture(scope="module")
+def impatient(served: DaemonYard) -> Iterator[DaemonProcess]:
+    """A proxy that wants 1,000 bytes in half a second, and an origin that wants every body."""
+    env = {
+        "WEBPROXY_CLIENT_MIN_RATE_BYTES_PER_S": "2000",
+        "WEBPROXY_CLIENT_RATE_WINDOW_S": "0.5",
+        "WEBPROXY_REQUEST_TIMEOUT_S": "1",
+        "WEBPROXY_KEEPALIVE_S": "3600",
+    }
+    route = Route(body=b"done", methods=("GET", "PUT"))
+    with OriginStub({"/x": route}) as origin:
+        daemon = served.start_proxy("-s", origin.url, env=env)
+        yield daemon
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("name", SLOW_BODIES)
+def test_a_body_that_comes_byte_by_byte_ends_its_connection(impatient: DaemonProcess, name: str) -> None:
+    """Nothing here is silent for long."""
+    head, drip, answer = SLOW_BODIES[name]
+    with HttpClient(impatient.port) as client:
+        client.send(head)
+        assert dripped(client, drip).startswith(answer)
 
 
 def test_an_idle_connection_is_closed_without_a_word(served: DaemonYard) -> None:

@@ -15,7 +15,7 @@ from webproxy.errors import StartupError
 from webproxy.serving.parking import LINGERING_MAX
 
 _BASE = 32  # streams, listener, queue, guards, hot table, epolls; half as many again as a proxy has at its start
-_PER_WORKER = 3  # its epoll, its connection, and a file that is being opened
+_PER_WORKER = 3  # its connection, a file, and one that is being opened or closed
 _PER_ORIGIN_CONNECTION = 2  # the socket, and libcurl's duplicate of it
 _SHARES = 8
 

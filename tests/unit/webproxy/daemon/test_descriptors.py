@@ -11,7 +11,7 @@ from webproxy.daemon.descriptors import DescriptorPlan, plan_descriptors
 from webproxy.errors import StartupError
 
 CONFIG = ProxyConfig(worker_threads=8, segment_count=8)
-AT_THE_START = 36  # measured with these settings
+AT_THE_START = 36  # at most, as measured with these settings
 
 
 def in_use_at_most(plan: DescriptorPlan) -> int:
