@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+TOO_MANY_WAIT = "too many requests wait"
+"""Why one more is refused."""
+
 
 class WebProxyError(Exception):
     """Base of all errors of the proxy."""

@@ -82,15 +82,13 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     if admission is not None:
         resources.callback(admission.close)  # jobs waiting there go to the run queue, which closes them at its end
     resources.callback(idle.close)
-    parking = ParkingLot(run_queue, idle, admission, shutdown, lingering_max=lingering_max)
+    parking = ParkingLot(
+        run_queue, idle, admission, shutdown, lingering_max=lingering_max, waiting_max=config.requests_waiting_max
+    )
     resources.callback(parking.close)
     workers = IdleWorkers(config.worker_threads)
     resources.callback(workers.close)
-    demand = WorkerDemand(workers)
-    store: Store = NoStore() if cache is None else cache
-    table = FetchTable(
-        threads=config.worker_threads, spool_directory=config.spool_directory, failures_s=config.failures_shared_s
-    )
+    store, table = cache or NoStore(), _fetch_table(config, parking)
     heads = ResponseHeads(config.cache_status_name.encode())
     limits = ConnectionLimits(
         head_bytes=config.http_head_bytes,
@@ -101,7 +99,10 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         staying=min(config.worker_threads, AWAKE_MIN) - 1,
     )
     origins = config.origin_table(own=_own_authorities(*address))
-    getfile, http = _handlers(config, origins, store, driver, table, demand, heads, limits.client, shutdown, breakdown)
+    demand = WorkerDemand(workers)
+    getfile, http = _handlers(
+        config, origins, store, driver, table, parking, demand, heads, limits.client, shutdown, breakdown
+    )
     server = Http1Server(http, parking, idle, heads, limits, shutdown)
     protocols = Protocols(
         getfile if Protocol.GETFILE in config.protocols else None,
@@ -160,6 +161,15 @@ def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyB
     return cache
 
 
+def _fetch_table(config: ProxyConfig, parking: ParkingLot) -> FetchTable:
+    return FetchTable(
+        threads=config.worker_threads,
+        spool_directory=config.spool_directory,
+        failures_s=config.failures_shared_s,
+        is_full=parking.is_full,
+    )
+
+
 def _has_origin(config: ProxyConfig) -> bool:
     return bool(config.origin_url or config.origin)
 
@@ -170,6 +180,7 @@ def _handlers(
     store: Store,
     driver: OriginDriver,
     table: FetchTable,
+    parking: ParkingLot,
     demand: WorkerDemand,
     heads: ResponseHeads,
     client: RateLimit,
@@ -220,6 +231,7 @@ def _handlers(
             updates,
             spools,
             UploadLimits(config.request_timeout_s, client),
+            parking.is_full,
         ),
     )
     return getfile, HttpRequestHandler(heads, lookup, updates, origins, fetches, answers, policy, shutdown)

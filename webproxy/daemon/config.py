@@ -185,6 +185,12 @@ class ProxyConfig(DaemonConfig):
     )
     http_head_bytes: int = option(8192, "maximum size of the head of an HTTP request", low=512, high=1 << 20)
     keepalive_s: float = option(60.0, "how long a connection may be idle before a request begins", low=0.05, high=3600)
+    requests_waiting_max: int = option(
+        16_384,
+        "requests that may wait for an origin or a client; beyond that 503 or ERROR for one that would have to",
+        low=1,
+        high=1_000_000,
+    )
     connections_max: int = option(
         10_000, "maximum number of client connections; beyond that 503 or ERROR", low=1, high=1_000_000
     )

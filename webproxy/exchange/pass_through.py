@@ -24,7 +24,7 @@ from time import monotonic, time
 from typing import Protocol
 
 from webproxy.caching.validators import CACHE_CONDITIONS
-from webproxy.errors import BodyCutShort, OriginBadReply, OriginError, OriginUnreachable
+from webproxy.errors import TOO_MANY_WAIT, BodyCutShort, OriginBadReply, OriginError, OriginUnreachable, Overloaded
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.relay import Relay, SpoolLimits
 from webproxy.exchange.response_heads import body_framing
@@ -152,8 +152,16 @@ class PassThrough:
     """Shared by all workers."""
 
     def __init__(
-        self, origin: OriginDriver, via: Via, updates: CacheUpdater, spools: SpoolLimits, uploads: UploadLimits
+        self,
+        origin: OriginDriver,
+        via: Via,
+        updates: CacheUpdater,
+        spools: SpoolLimits,
+        uploads: UploadLimits,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`is_full` tells whether no more requests may wait."""
+        self._is_full = is_full
         self._origin = origin
         self.via = via
         self._updates = updates
@@ -164,11 +172,14 @@ class PassThrough:
         """Forward the request to the target's origin, and answer the client.
 
         Raises:
+            Overloaded: too many requests wait.
             OriginError, HttpError: no response, one that the judge keeps from the client, or a request body that is
                 invalid or comes too slowly; nothing has been sent to the client.
             BodyCutShort: the response, or the request's body, ended in the middle.
             ClientGone: the connection is broken.
         """
+        if self._is_full():
+            raise Overloaded(TOO_MANY_WAIT)
         request, upload = context.request, None
         if request.framing is not Framing.NONE:
             length = request.content_length if request.framing is Framing.LENGTH else None

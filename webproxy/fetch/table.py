@@ -29,11 +29,12 @@ import logging
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
 
 from shmchannel.deadline import Deadline
-from webproxy.errors import OriginUnreachable, Overloaded
+from webproxy.errors import TOO_MANY_WAIT, OriginUnreachable, Overloaded
 from webproxy.fetch.job import Fetch
 from webproxy.fetch.plan import Plan
 from webproxy.fetch.spool import Spool, SpoolReader
@@ -69,7 +70,16 @@ class _Lingering(NamedTuple):
 class FetchTable:
     """The running fetches, and the threads for what waits for the cache."""
 
-    def __init__(self, *, threads: int, spool_directory: str | None, failures_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int,
+        spool_directory: str | None,
+        failures_s: float = 0.0,
+        is_full: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_full` tells whether no more requests may wait."""
+        self._is_full = is_full
         self._spool_directory = spool_directory
         self._failures_s = failures_s
         self._lock = threading.Lock()
@@ -93,9 +103,11 @@ class FetchTable:
         then, so that it should be asked again.
 
         Raises:
-            Overloaded: too many fetches at once, or no thread for any.
+            Overloaded: too many requests wait, or fetches run, or there is no thread for any.
             OriginUnreachable: the daemon stops.
         """
+        if self._is_full():
+            raise Overloaded(TOO_MANY_WAIT)
         with self._lock:
             if self._stopping.is_set():
                 raise OriginUnreachable("the daemon stops")

@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 
 LINGER_SECONDS = 2.0
 LINGERING_MAX = 128
+WAITING_MAX = 16_384
 _TICK_SECONDS = 0.25
 _DRAINED_PARTS_MAX = 16
 
@@ -182,8 +183,10 @@ class ParkingLot:
         shutdown: Shutdown,
         *,
         lingering_max: int = LINGERING_MAX,
+        waiting_max: int = WAITING_MAX,
     ) -> None:
         """Without an `admission` nobody needs a ticket."""
+        self._waiting_max = waiting_max
         self._run_queue = run_queue
         self._idle = idle
         self._admission = admission
@@ -282,6 +285,10 @@ class ParkingLot:
     def parked(self) -> int:
         """How many jobs wait here, for their clients to take what they have been sent or for a signal."""
         return len(self._arriving) + len(self._parked) + len(self._waiting)
+
+    def is_full(self) -> bool:
+        """Whether no request that would have to wait may begin; those that have begun may, whatever they wait for."""
+        return self.parked >= self._waiting_max
 
     @property
     def connections(self) -> int:

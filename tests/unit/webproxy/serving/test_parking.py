@@ -425,3 +425,16 @@ def test_a_drain_counts_a_job_on_its_way_to_the_queue(
         assert parking.waiting == 0
     parking.close()
     run_queue.close()
+
+
+def test_the_lot_is_full_when_so_many_wait(run_queue: RunQueue, idle: IdleConnections) -> None:
+    parking, bell = ParkingLot(run_queue, idle, None, Shutdown(), waiting_max=1), Bell()
+    with connected(closing=True) as (fd, _client), connected() as (idle_fd, _other):
+        parking.settle(Idles(FakeJob(idle_fd), 3600.0))
+        assert not parking.is_full(), "who has asked for nothing does not wait"
+        parking.settle(WaitsFor(FakeJob(fd), bell))
+        assert parking.is_full()
+        bell.ring()
+        assert not parking.is_full()
+        assert run_queue.take_back() is not None
+    parking.close()
