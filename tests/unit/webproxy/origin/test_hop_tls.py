@@ -11,11 +11,13 @@ import pytest
 
 from tests.support.certificates import Authority, needs_openssl
 from tests.support.h2server import H2Server
-from tests.support.sinks import CollectingSink, WaitingClient, fetch, origin_client, origin_limits
+from tests.support.sinks import CollectingSink, WaitingClient, fetch, origin_client, origin_limits, running_driver
+from tests.support.waiting import wait_until
 from webproxy.errors import OriginUnreachable
 from webproxy.http.fields import Fields
 from webproxy.origin.request import OriginRequest, getfile_request
 from webproxy.origin.response_head import OriginResponse
+from webproxy.origin.shares import ShareSettings
 from workloads.origin_stub import OriginStub, Route
 
 pytestmark = needs_openssl
@@ -103,6 +105,23 @@ def test_a_host_that_a_redirect_names_is_verified_whatever_the_operator_said(
         with pytest.raises(OriginUnreachable):
             fetch(getfile_request(f"{first.url}/x"), CollectingSink(), tls_verify=False)
         assert origin.requests == []
+
+
+def test_idle_connections_count_over_tls_too(tls: ssl.SSLContext) -> None:
+    """Connections with other settings are of another kind: none can be used for the other, and one makes way."""
+    route = Route(methods=("GET", "POST"))
+    with (
+        OriginStub({"/x": route}, tls=tls) as origin,
+        running_driver(ShareSettings(origin_connections_max=1)) as driver,
+    ):
+        client = WaitingClient(driver, origin_limits(tls_verify=False))
+        for _ in range(3):
+            assert ask(client, f"{origin.url}/x")[0].status == 200
+            assert ask(client, f"{origin.url}/x", body=BytesBody(b"u"))[0].status == 200
+        with pytest.raises(OriginUnreachable):
+            client.fetch(OriginRequest(url=f"{origin.url}/x"), CollectingSink(), origin_limits())
+        assert ask(client, f"{origin.url}/x")[0].status == 200
+        wait_until(lambda: origin.connection_count == 1, what="one connection")
 
 
 def test_http_2_where_the_origin_speaks_it(authority: Authority) -> None:
