@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ from tests.faults.harness import (
 from tests.support import names
 from tests.support.client import connect, receive_to_end
 from tests.support.daemons import DaemonProcess, DaemonYard
+from tests.support.http_wire import HttpClient, request
 from tests.support.programs import require_program
 from tests.support.waiting import wait_until
 from webproxy.getfile import Status
@@ -248,6 +251,38 @@ def test_proxy_without_descriptors(content: Path, yard: DaemonYard, crowd: list[
     assert ask(proxy.port, LARGE).is_whole(CONTENT[LARGE])
     assert len(proxy.events("connection refused")) == 1
     resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert_ends_well(proxy, cache)
+
+
+def test_bodies_and_origins_without_descriptors(content: Path, yard: DaemonYard) -> None:
+    """Whoever needs one is told so at once, hits go on, and all is well when there are some again."""
+    cache = yard.start_cache(content=content)
+    big = os.urandom(1 << 20)
+    hold = threading.Event()
+    routes = {f"/b{number}": Route(body=big, methods=("GET", "PUT")) for number in range(6)}
+    routes["/held"] = Route(body=b"held", hold=hold, hold_head=True)
+    with OriginStub(routes) as origin, ExitStack() as clients:
+        proxy = yard.start_proxy("-t", "4", "-n", "4", "-s", origin.url)
+        kept = [clients.enter_context(HttpClient(proxy.port)) for _ in range(7)]
+        for client in kept:
+            assert client.ask(SMALL).body == CONTENT[SMALL]
+        kept[6].send(request("/held"))
+        assert origin.wait_for("/held", 1)
+        soft, hard = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (16, hard))  # all of these are taken
+        assert kept[0].ask("/b0").status >= 500
+        kept[1].send(request("/b1", b"Content-Length: %d" % len(big), method=b"PUT") + big)
+        assert kept[1].answer().status >= 500
+        assert kept[2].ask(SMALL).body == CONTENT[SMALL]
+        before, window = cpu_seconds(proxy), Deadline.after(1.0)
+        wait_until(lambda: window.expired, what="a while without descriptors")
+        assert cpu_seconds(proxy) - before < 0.5, "out of descriptors it turns in a loop"
+        hold.set()
+        assert kept[6].answer().body == b"held"
+        resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        wait_until(lambda: ask(proxy.port, "/b2").is_whole(big), what="service when there are some again")
+        kept[3].send(request("/b3", b"Content-Length: %d" % len(big), method=b"PUT") + big)
+        assert kept[3].answer().body == big
     assert_ends_well(proxy, cache)
 
 
