@@ -77,7 +77,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     admission = None if cache is None else cache.pool.admission
     driver = OriginDriver(config.origin_shares())
     resources.callback(driver.close)  # after the jobs that are given up, which release their transfers
-    run_queue, idle = RunQueue(), IdleConnections()
+    run_queue, idle = RunQueue(config.queue()), IdleConnections()
     resources.callback(run_queue.close)
     if admission is not None:
         resources.callback(admission.close)  # jobs waiting there go to the run queue, which closes them at its end

@@ -23,6 +23,7 @@ from webproxy.origin.health import HealthSettings
 from webproxy.origin.request import OriginLimits
 from webproxy.origin.routing import HostPattern, OriginRule, OriginTable
 from webproxy.origin.shares import ShareSettings
+from webproxy.serving.run_queue import QueueSettings, Schedule
 
 PORT_DEFAULT = 25362
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -185,6 +186,15 @@ class ProxyConfig(DaemonConfig):
     )
     http_head_bytes: int = option(8192, "maximum size of the head of an HTTP request", low=512, high=1 << 20)
     keepalive_s: float = option(60.0, "how long a connection may be idle before a request begins", low=0.05, high=3600)
+    schedule: Schedule = option(
+        Schedule.FIFO,
+        "which new request is served first when more come than can be served: the oldest, or the newest",
+        flags=("--schedule",),
+    )
+    run_queue_max: int = option(
+        4096, "new connections that wait for a worker under overload; beyond that 503 or ERROR", low=1, high=1_000_000
+    )
+    run_queue_s: float = option(5.0, "longest such wait, then 503 or ERROR", low=0.05, high=3600)
     requests_waiting_max: int = option(
         16_384,
         "requests that may wait for an origin or a client; beyond that 503 or ERROR for one that would have to",
@@ -319,6 +329,10 @@ class ProxyConfig(DaemonConfig):
             line_max=self.origin_line_max,
             line_s=self.origin_line_s,
         )
+
+    def queue(self) -> QueueSettings:
+        """Return the schedule and the bounds of the run queue."""
+        return QueueSettings(self.schedule, self.run_queue_max, self.run_queue_s)
 
     def purge_networks(self) -> tuple[Network, ...]:
         """Return the networks of `purge_from`; an address is a network of one. Raises SettingError."""

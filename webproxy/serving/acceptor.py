@@ -35,6 +35,9 @@ from webproxy.transport.job import Job
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.25
+GATHER_SECONDS = 0.002
+GATHER_DEPTH = 64
+_GATHER_MAX = 128
 BACKLOG = 1024
 QUIET_SECONDS = 60.0
 UNSENT_BYTES = 1 << 19
@@ -115,6 +118,7 @@ class Acceptor:
         self._pauses_until = math.inf
         """When accepting goes on while it pauses; never after stop_accepting()."""
         self._back_first = False
+        self._gathers_at = 0.0
         self._workers = workers
         for source in (self._listener_fd, run_queue.fileno(), idle.fileno()):
             workers.add(source)
@@ -141,6 +145,11 @@ class Acceptor:
         and new connections alternate, so that none starves another.
         """
         run_queue = self._run_queue
+        now = monotonic()
+        if now >= self._gathers_at:
+            self._gathers_at = now + GATHER_SECONDS
+            if self._accepting and self._workers.spare <= 0:
+                self._gather()
         self._back_first = back_first = not self._back_first
         job = (run_queue.take_back() if back_first else None) or run_queue.take()
         if job is None and not back_first:
@@ -153,6 +162,38 @@ class Acceptor:
             job = run_queue.take_back()
         return job
 
+    def _gather(self) -> None:
+        """All are busy. If the listener's line is long, accept what is in it, so that all can be served or refused.
+
+        In the kernel's line nobody could be refused, and beyond its end a client tries again after a second.
+        """
+        run_queue, connections_max = self._run_queue, self._connections_max
+        while (late := run_queue.take_late()) is not None:
+            self._turn_away(late.fd, "waited for a worker for too long")
+        if not run_queue.has_new and sockets.backlog(self._listener) <= GATHER_DEPTH:
+            return
+        for _ in range(_GATHER_MAX):
+            if (fd := self._accept()) is None:
+                return
+            if self._parking.connections >= connections_max:
+                self._turn_away(fd, "too many connections", "raise connections_max")
+            elif (refused := run_queue.put_bounded(NewConnection(self._protocols, fd, b""))) is not None:
+                self._turn_away(refused.fd, "too many requests wait for a worker")
+
+    def _turn_away(self, fd: int, reason: str, remedy: str = "see Overload in docs/operations.md") -> None:
+        """Tell the client of a connection of which nothing has been read."""
+        try:
+            data = sockets.receive(fd)
+        except ClientGone:
+            sockets.close(fd)
+            return
+        self._refuse(fd, data, reason, remedy)
+
+    def _refuse(self, fd: int, data: bytes | None, reason: str, remedy: str) -> None:
+        self._protocols.refuse_overload(fd, data or b"", reason)
+        self._parking.linger(fd, drains=True)
+        self._note_refused(reason, remedy)
+
     def _first_job(self, fd: int) -> Job | None:
         try:
             data = sockets.receive(fd)
@@ -160,9 +201,7 @@ class Acceptor:
             sockets.close(fd)
             return None
         if self._parking.connections >= self._connections_max:
-            self._protocols.refuse_overload(fd, data or b"")
-            self._parking.linger(fd, drains=True)
-            self._note_refused("too many connections", "raise connections_max")
+            self._refuse(fd, data, "too many connections", "raise connections_max")
             return None
         try:
             job = self._protocols.job_for(fd, data) if data else None

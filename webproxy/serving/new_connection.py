@@ -107,10 +107,10 @@ class Protocols:
         self.invalid_total += 1
         self._send(fd, refusal(Status.INVALID, self._wire))
 
-    def refuse_overload(self, fd: int, data: bytes) -> None:
-        """The limit of connections is reached. Never blocks."""
+    def refuse_overload(self, fd: int, data: bytes, text: str = "too many connections") -> None:
+        """A limit is reached; `text` says which to a client of HTTP. Never blocks."""
         if self._http is not None and (self._spoken_by(data) is Spoken.HTTP or leans_to_http(data)):
-            self._http.refuse(fd, 503, "too many connections", _RETRY_AFTER)
+            self._http.refuse(fd, 503, text, _RETRY_AFTER)
         elif self._getfile is not None:
             self._send(fd, refusal(Status.ERROR, self._wire))
 

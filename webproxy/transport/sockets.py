@@ -131,6 +131,11 @@ def accept(listener_fd: int) -> int | None:
     raise OSError(code, os.strerror(code))
 
 
+def backlog(listener: socket.socket) -> int:
+    """How many connections wait to be accepted: tcpi_unacked of a listening socket counts them (tcp(7))."""
+    return int.from_bytes(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[24:28], "little")
+
+
 def receive(fd: int, *, waits: bool = False) -> bytes | None:
     """The bytes that have arrived, at most 8 KiB; b"" at the client's end of stream, None if there are none.
 

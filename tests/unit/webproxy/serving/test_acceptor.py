@@ -26,7 +26,7 @@ from webproxy.serving.acceptor import Acceptor, open_listener
 from webproxy.serving.idle_workers import IdleWorkers
 from webproxy.serving.new_connection import NewConnection, Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
-from webproxy.serving.run_queue import RunQueue
+from webproxy.serving.run_queue import DEFAULTS, QueueSettings, RunQueue, Schedule
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.job import Idles
@@ -35,8 +35,8 @@ from webproxy.transport.job import Idles
 class Door:
     """Listener, queue, idle connections and acceptor, as the daemon joins them; getfile is spoken."""
 
-    def __init__(self, connections_max: int = 10) -> None:
-        self.run_queue = RunQueue()
+    def __init__(self, connections_max: int = 10, queue: QueueSettings = DEFAULTS) -> None:
+        self.run_queue = RunQueue(queue)
         self.idle = IdleConnections()
         self.parking = ParkingLot(self.run_queue, self.idle, None, Shutdown())
         self.listener = open_listener("127.0.0.1", 0)
@@ -173,9 +173,8 @@ def test_at_the_stop_no_more_than_a_queue_of_them_is_taken(door: Door, monkeypat
 
 
 def all_queued(listener: socket.socket, count: int) -> bool:
-    """Whether so many connections wait to be accepted: tcpi_unacked of a listening socket counts them (tcp(7))."""
-    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    return int.from_bytes(info[24:28], "little") >= count
+    """Whether so many connections wait to be accepted."""
+    return sockets.backlog(listener) >= count
 
 
 def test_without_descriptors_a_client_is_told_and_the_next_one_is_served(door: Door) -> None:
@@ -306,3 +305,48 @@ def test_new_connections_and_old_ones_take_turns(door: Door) -> None:
         for job in jobs:
             assert job is not None
             job.close()
+
+
+# -- overload ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("schedule", Schedule)
+def test_under_overload_who_cannot_be_served_in_time_is_told_at_once(
+    schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webproxy.serving.acceptor.GATHER_DEPTH", 4)
+    door = Door(queue=QueueSettings(schedule, length_max=3))
+    clients = [door.client(request_bytes(b"/%d" % n)) for n in range(5)]
+    wait_until(lambda: sockets.backlog(door.listener) == 5)
+    served = []
+    while isinstance(job := door.acceptor.take(0), NewConnection):
+        served.append(job)
+        job.close()
+    refused = clients[3:] if schedule is Schedule.FIFO else clients[:2]
+    assert [client.recv(100) for client in refused] == [b"GETFILE ERROR\r\n\r\n"] * 2
+    assert (len(served), door.acceptor.refused_total) == (3, 2)
+    for client in clients:
+        client.close()
+    door.close()
+
+
+def test_while_a_worker_can_be_woken_nothing_is_gathered(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.serving.acceptor.GATHER_DEPTH", 1)
+    door.workers.sleeping[1] = 1
+    clients = [door.client(request_bytes(b"/%d" % n)) for n in range(3)]
+    wait_until(lambda: sockets.backlog(door.listener) == 3)
+    for _ in clients:
+        door.taken().close()
+        assert door.run_queue.waiting == 0
+    for client in clients:
+        client.close()
+
+
+def test_who_has_waited_too_long_for_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.serving.acceptor.GATHER_SECONDS", 0.0)
+    door = Door(queue=QueueSettings(limit_s=0.0))
+    with door.client(request_bytes(b"/a")) as client:
+        job = wait_until(lambda: door.acceptor.take(0))
+        door.run_queue.put(job)
+        assert door.acceptor.take(0) is None
+        assert client.recv(100) == b"GETFILE ERROR\r\n\r\n"
+        assert door.acceptor.refused_total == 1
+    door.close()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from tests.support.jobs import FakeJob
 from tests.support.tcp import at_end, connected
-from webproxy.serving.run_queue import RunQueue
+from webproxy.serving.run_queue import LIFO_DEPTH, QueueSettings, RunQueue, Schedule
 
 
 @pytest.fixture
@@ -70,3 +71,64 @@ def test_closing_the_queue_closes_what_waits_in_it() -> None:
         run_queue.close()
         assert at_end(client) == b""
         assert at_end(other) == b""
+
+
+# -- overload ---------------------------------------------------------------------------------------------------------
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextmanager
+def bounded(schedule: Schedule, length_max: int = 1000, limit_s: float = 5.0) -> Iterator[tuple[RunQueue, Clock]]:
+    clock = Clock()
+    run_queue = RunQueue(QueueSettings(schedule, length_max, limit_s), clock)
+    yield run_queue, clock
+    while run_queue.take() or run_queue.take_back():
+        pass
+    run_queue.close()
+
+
+def jobs_of(count: int) -> list[FakeJob]:
+    return [FakeJob(-1) for _ in range(count)]
+
+
+def test_fifo_refuses_the_newest_and_serves_the_oldest() -> None:
+    jobs = jobs_of(4)
+    with bounded(Schedule.FIFO, length_max=3) as (run_queue, _):
+        assert [run_queue.put_bounded(job) for job in jobs] == [None, None, None, jobs[3]]
+        assert [run_queue.take() for _ in range(4)] == [*jobs[:3], None]
+        assert not readable(run_queue)
+
+
+def test_lifo_refuses_the_oldest() -> None:
+    jobs = jobs_of(4)
+    with bounded(Schedule.LIFO, length_max=3) as (run_queue, _):
+        assert [run_queue.put_bounded(job) for job in jobs] == [None, None, None, jobs[0]]
+        assert [run_queue.take() for _ in range(4)] == [*jobs[1:], None], "a short line is served in order"
+        assert not readable(run_queue)
+
+
+def test_lifo_serves_the_newest_of_a_long_line_first() -> None:
+    jobs = jobs_of(LIFO_DEPTH + 2)
+    with bounded(Schedule.LIFO) as (run_queue, _):
+        for job in jobs:
+            run_queue.put(job)
+        assert [run_queue.take() for _ in jobs] == [jobs[-1], jobs[-2], *jobs[:-2]]
+
+
+@pytest.mark.parametrize("schedule", Schedule)
+def test_who_has_waited_too_long_is_late(schedule: Schedule) -> None:
+    old, new, back = jobs_of(3)
+    with bounded(schedule, limit_s=5.0) as (run_queue, clock):
+        run_queue.put(old)
+        run_queue.put_back(back)
+        clock.now = 4.0
+        run_queue.put(new)
+        assert run_queue.take_late() is None
+        clock.now = 5.0
+        assert [run_queue.take_late(), run_queue.take_late()] == [old, None]
+        assert [run_queue.take(), run_queue.take_back()] == [new, back], "what has begun is never late"
+        assert not readable(run_queue)
