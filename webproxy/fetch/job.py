@@ -21,8 +21,10 @@ The body is written by the origin's thread and read by the fill in the strand, s
 handed to the cache at the same time. The origin waits as long as the body is a window ahead of its fastest consumer, a
 reader or the cache: write() refuses bytes, and room is told by the spool (a reader has moved) or found by the fill.
 
-A fetch that nobody needs ends: all readers have left, and the cache is not receiving it, or has received less than the
-share from which on it is fetched for the cache alone. A complete body is always handed to the cache.
+A fetch that nobody needs ends: all readers have left, and the body is neither small nor has the cache received the
+share from which on it is fetched for the cache alone. Once the origin was asked, its head is waited for all the same:
+an origin that does not notice would have more to do at once than its bound. Who asks again meanwhile joins. A complete
+body is always handed to the cache.
 
 Long because the steps share one state under the rule above: apart from each other they could not be checked against it.
 """
@@ -56,7 +58,10 @@ _WAITS_FOR_CACHE: Final = frozenset(
     {Action.LOOK, Action.COPY_FIRST, Action.COPY, Action.CONFIRM, Action.SETTLE, Action.REPLACE}
 )
 _WANTS_BODY: Final = TAKES_BODY | {State.COPY_FIRST}
+_AWAITS_HEAD: Final = frozenset({State.VALIDATE, State.COMPLETE, State.WHOLE})
 _IS_OVER: Final = frozenset({State.DONE, State.FAILED})
+SMALL_BYTES: Final = 65_536
+"""A body of this size is fetched for the cache alone: to break it off would cost the origin its connection."""
 _Call = Callable[[], Event | None]
 
 
@@ -408,13 +413,20 @@ class Fetch:
         return FetchAborted(f"{self.plan.name}: no reader left")
 
     def _is_needed(self) -> bool:
-        return self.spool.written == self._length or self._is_worth_continuing() or not self.spool.abandon()
+        if self.spool.wanted or self.spool.written == self._length:
+            return True
+        exchange = self._exchange
+        is_asked = exchange is not None and exchange.transfer.asked_at > 0
+        if is_asked and self._progress.state in _AWAITS_HEAD:
+            return True
+        return self._is_worth_continuing() or not self.spool.abandon()
 
     def _is_worth_continuing(self) -> bool:
-        """Whether the cache is receiving it, and has received so much that readers are not required."""
-        if not self._fill.is_coming:
+        """Whether the cache is receiving it, and it is small or so far that readers are not required."""
+        length = self._length
+        if length is None or not self._fill.is_coming:
             return False
-        return self._length is None or self.spool.written >= self._means.continue_after_share * self._length
+        return length <= SMALL_BYTES or self.spool.written >= self._means.continue_after_share * length
 
     # -- the partial response ------------------------------------------------------------------------------------
     def _look(self) -> Event:

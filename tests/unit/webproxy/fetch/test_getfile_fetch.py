@@ -194,6 +194,7 @@ def test_nobody_waits_any_more_so_nothing_is_tried_again() -> None:
         reader = opened(fetches, b"/x")
         assert origin.wait_for("/x", 1)
         reader.close()
+        gate.set()
         wait_until(lambda: fetches.table.failed_total == 1)
         assert origin.count("/x") == 1
 

@@ -97,6 +97,11 @@ class Running:
 Make: TypeAlias = Callable[..., Running]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.fetch.job.SMALL_BYTES", 0)
+
+
 @pytest.fixture
 def make() -> Make:
     def made(*events: Event, share: float = 0.0, cache: bool = True, **plan: Any) -> Running:
@@ -166,16 +171,47 @@ def test_a_reader_that_detaches_keeps_it_below_its_share(make: Make) -> None:
 
 
 def test_a_length_that_nobody_knows_has_no_share(make: Make) -> None:
-    running = make(share=1.0)
+    running = make(share=0.0)
 
     def play(origin: Played) -> None:
         origin.send(bytes(100))
         running.reader.close()
-        assert not origin.idle(), "the cache takes it"
-        running.fill.position = None
-        assert origin.idle()
+        assert origin.idle(), "the cache takes it only when it is complete"
 
-    running.run(body(None, play))
+    assert isinstance(running.run(body(None, play)), FetchAborted)
+
+
+def test_a_small_body_is_fetched_for_the_cache_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.fetch.job.SMALL_BYTES", 1000)
+    running = make(share=1.0)
+
+    def play(origin: Played) -> None:
+        running.reader.close()
+        origin.send(bytes(500))
+        assert not origin.idle()
+        origin.send(bytes(500))
+
+    assert running.run(body(1000, play)) is None
+    assert running.fetch.stored
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_the_head_is_waited_for_once_the_origin_was_asked(make: Make, *, is_asked: bool) -> None:
+    """Else it would be free for the next request, while the origin may still have this one to do."""
+    running = make(share=1.0)
+
+    def play(origin: Played) -> None:
+        origin.transfer.asked_at = 1.0 if is_asked else 0.0
+        running.reader.close()
+        assert origin.idle() is not is_asked
+        late = running.spool.join()
+        assert (late is not None) is is_asked
+        if late is not None:
+            late.close()
+            assert origin.begin(head(1000))
+            assert origin.idle(), "it is neither small nor far"
+
+    assert isinstance(running.run(play), FetchAborted)
 
 
 def test_without_a_cache_it_ends_whatever_its_share_is(make: Make) -> None:
@@ -223,6 +259,7 @@ def test_the_fill_yields_when_a_hit_waits(make: Make) -> None:
 
     def play(origin: Played) -> None:
         origin.send(bytes(100))
+        assert not origin.idle()
         assert running.fill.position == 100
         running.fill.waited_for = True
         assert not origin.idle()
