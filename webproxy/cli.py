@@ -21,6 +21,18 @@ DAEMON = Daemon(
     config_type=ProxyConfig,
     build=build,
     shortages=shortages,
+    changes=frozenset(
+        (
+            "cache found",
+            "cache lost",
+            "cache not found",
+            "cache does not answer",
+            "cache answers again",
+            "origin fails, not asked for now",
+            "origin still fails",
+            "origin answers again",
+        )
+    ),
     exit_codes={ShmChannelError: ExitCode.CANNOT_START, WebProxyError: ExitCode.CANNOT_START},
 )
 

@@ -45,6 +45,12 @@ class DaemonConfig:
         logs.LogLevel.INFO, "lowest level of events that are logged", flags=("--log-level",), metavar="L"
     )
     log_format: logs.LogForm = option(logs.LogForm.CONSOLE, "format of log events")
+    log_limit_s: float = option(
+        60.0,
+        "time in which equal log events are written once, with a count of the others; 0: no limit",
+        low=0,
+        high=3600,
+    )
     drain_s: float = option(10.0, "how long running requests may continue after SIGTERM", low=0, high=3600)
 
 
@@ -99,7 +105,8 @@ C = TypeVar("C", bound="DaemonConfig")
 class Daemon(Generic[C]):
     """The declaration of a daemon; `build` pushes the release of what it acquires onto the stack.
 
-    `shortages` says what the limits of the process make of the settings, for --check-config; `build` logs it.
+    `shortages` says what the limits of the process make of the settings, for --check-config; `build` logs it. Each of
+    the `changes` is logged: a later event of another name is no longer true after it.
     """
 
     prog: str
@@ -109,6 +116,7 @@ class Daemon(Generic[C]):
     build: Callable[[C, ExitStack], Service]
     exit_codes: Mapping[type[Exception], ExitCode]
     shortages: Callable[[C], Sequence[str]]
+    changes: frozenset[str] = frozenset()
 
 
 def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
@@ -127,7 +135,13 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(loaded.describe() + "\n")
         return int(_check(daemon, loaded.config))
     config = loaded.config
-    logs.configure(config.log_level, prog=daemon.prog, form=config.log_format)
+    logs.configure(
+        config.log_level,
+        prog=daemon.prog,
+        form=config.log_format,
+        limit_s=config.log_limit_s,
+        unlimited=daemon.changes,
+    )
     for warning in loaded.warnings:
         log.warning("setting ignored", extra={"reason": warning})
     try:
@@ -143,6 +157,8 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
     except Exception:
         log.exception("failed")
         code = ExitCode.SOFTWARE
+    if left_out := logs.suppressed():
+        log.info("events left out", extra={"events": left_out})
     return int(code)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 HEAD_NAMES = ("timestamp", "level", "prog", "pid", "logger", "event")
 RESERVED_NAMES = frozenset((*HEAD_NAMES, "exception", "stack"))
 
+TEXT_MAX = 500
+"""Characters of a field's text that are written."""
 _NO_WORD = re.compile(r"\W+", re.ASCII)
 _NEEDS_QUOTES = frozenset(' "=\\')
 _QUERY = re.compile(r"""(/[^\s?]*\?)\S+?(?=[:,)'"]*(?:\s|$))""")
@@ -27,16 +29,23 @@ def field_name(name: str) -> str:
 
 
 def field_value(value: object) -> object:
-    """Return the value of a fact with bytes, and numbers that JSON cannot express, turned into text without queries."""
+    """Return the value of a fact with bytes, and numbers that JSON cannot express, turned into text without queries.
+
+    Text is cut: of a URL of some kilobytes its beginning tells enough.
+    """
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
     if isinstance(value, str):
-        return without_queries(value)
+        return _cut(without_queries(value))
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, (list, tuple)):
         return [field_value(item) for item in value]
     return value
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}... ({len(text)} characters)"
 
 
 def without_queries(text: str) -> str:

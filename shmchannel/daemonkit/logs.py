@@ -12,10 +12,14 @@ import json
 import logging
 import os
 import sys
+import threading
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from enum import StrEnum
+from time import monotonic
 from typing import Any, TextIO
 
+from shmchannel.daemonkit.log_limit import TRACEBACKS, LineLimit
 from shmchannel.daemonkit.log_lines import RESERVED_NAMES, console_line, field_name, field_value, without_queries
 
 _PLAIN_RECORD_NAMES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -42,16 +46,51 @@ class _DaemonHandler(logging.StreamHandler[TextIO]):
     """The handler that `configure` installs; its type lets the next call find and replace it."""
 
 
-def configure(level: str, *, prog: str, form: str = LogForm.CONSOLE, stream: TextIO | None = None) -> logging.Handler:
+class _LimitFilter(logging.Filter):
+    """Leaves out what a LineLimit does not admit; debug events, and changes of state, are not limited."""
+
+    def __init__(self, period_s: float, unlimited: AbstractSet[str]) -> None:
+        super().__init__()
+        self._limit = LineLimit(period_s)
+        self._unlimited = unlimited
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """As logging.Filter.filter(): the line of an event tells how many like it were left out before."""
+        if record.levelno <= logging.DEBUG or record.msg in self._unlimited:
+            return True
+        lines = TRACEBACKS if record.exc_info else 1
+        with self._lock:
+            suppressed = self._limit.admit(record.msg, getattr(record, "kind", None), monotonic(), lines=lines)
+        if suppressed:
+            record.suppressed = suppressed
+        return suppressed is not None
+
+    def rest(self) -> dict[str, int]:
+        """As LineLimit.rest()."""
+        with self._lock:
+            return self._limit.rest()
+
+
+def configure(
+    level: str,
+    *,
+    prog: str,
+    form: str = LogForm.CONSOLE,
+    stream: TextIO | None = None,
+    limit_s: float = 0.0,
+    unlimited: AbstractSet[str] = frozenset(),
+) -> logging.Handler:
     """Write all events of the process at or above `level` to a stream, and return the handler.
 
     `level` and `form` are values of `LogLevel` and `LogForm`; anything else raises `ValueError`. The stream defaults
-    to the error stream and is never closed here. May be called again to change level and format. Other handlers on
-    the root logger are left alone.
+    to the error stream and is never closed here. Of equal events one is written in `limit_s` seconds, and all of those
+    in `unlimited`. May be called again to change all this. Other handlers on the root logger are left alone.
     """
     number = logging.getLevelNamesMapping()[LogLevel(level).name]
     handler = _DaemonHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(_LineFormatter(prog, LogForm(form)))
+    handler.addFilter(_LimitFilter(limit_s, unlimited))
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, _DaemonHandler)]:
         root.removeHandler(old)
@@ -59,6 +98,12 @@ def configure(level: str, *, prog: str, form: str = LogForm.CONSOLE, stream: Tex
     root.addHandler(handler)
     root.setLevel(number)
     return handler
+
+
+def suppressed() -> dict[str, int]:
+    """How many lines of each event were left out since a line said so."""
+    filters = [one for handler in logging.getLogger().handlers for one in handler.filters]
+    return {event: count for one in filters if isinstance(one, _LimitFilter) for event, count in one.rest().items()}
 
 
 class _LineFormatter(logging.Formatter):

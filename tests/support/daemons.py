@@ -53,7 +53,7 @@ class DaemonProcess:
         self.command = [*wrap, sys.executable, "-m", program, *arguments]
         self._log_path = log_path
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_PREFIXES)}
-        json_log = {f"{program.upper()}_LOG_FORMAT": "json"}
+        json_log = {f"{program.upper()}_LOG_FORMAT": "json", f"{program.upper()}_LOG_LIMIT_S": "0"}
         with open(log_path, "wb") as log:
             self._process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**inherited, **json_log, **env}

@@ -24,7 +24,15 @@ from time import monotonic, time
 from typing import Protocol
 
 from webproxy.caching.validators import CACHE_CONDITIONS
-from webproxy.errors import TOO_MANY_WAIT, BodyCutShort, OriginBadReply, OriginError, OriginUnreachable, Overloaded
+from webproxy.errors import (
+    TOO_MANY_WAIT,
+    BodyCutShort,
+    ClientGone,
+    OriginBadReply,
+    OriginError,
+    OriginUnreachable,
+    Overloaded,
+)
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.relay import Relay, SpoolLimits
 from webproxy.exchange.response_heads import body_framing
@@ -79,8 +87,7 @@ class _Upload:
         Raises:
             HttpError: invalid chunks, or it comes too slowly (408).
             OriginError: it cannot be spooled.
-            BodyCutShort: the client closed before the end.
-            ClientGone: the connection is broken.
+            ClientGone: the connection is broken, or the client closed before the end.
         """
         while not self.is_received and not self.is_held:
             if not self.has_room:
@@ -109,7 +116,7 @@ class _Upload:
     def finish(self, answer: SpoolReader) -> Steps[None]:
         """The client has its response: an origin that answered early gets the rest, unless it refuses it."""
         # What is wrong with the body by now is seen where the rest of it is skipped.
-        with contextlib.suppress(HttpError, OriginError, BodyCutShort):
+        with contextlib.suppress(HttpError, OriginError, ClientGone):
             while not self.is_held and answer.available() is None:
                 wait = self.receive()
                 yield answer if wait is None else either(answer, wait)
@@ -175,7 +182,7 @@ class PassThrough:
             Overloaded: too many requests wait.
             OriginError, HttpError: no response, one that the judge keeps from the client, or a request body that is
                 invalid or comes too slowly; nothing has been sent to the client.
-            BodyCutShort: the response, or the request's body, ended in the middle.
+            BodyCutShort: the response ended in the middle.
             ClientGone: the connection is broken.
         """
         if self._is_full():
@@ -264,7 +271,11 @@ def _beside(upload: _Upload, steps: Steps[None]) -> Steps[None]:
     for wait in steps:
         try:
             more = upload.receive()
-        except (HttpError, OriginError, BodyCutShort) as error:
+        except ClientGone as error:  # it may still read, and must not take a part for the whole
+            with contextlib.suppress(BodyCutShort):
+                steps.throw(BodyCutShort(str(error)))
+            raise
+        except (HttpError, OriginError) as error:
             steps.throw(BodyCutShort(str(error)))
             raise
         yield wait if more is None else either(wait, more)

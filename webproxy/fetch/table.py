@@ -34,7 +34,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from shmchannel.deadline import Deadline
-from webproxy.errors import TOO_MANY_WAIT, OriginUnreachable, Overloaded
+from webproxy.errors import TOO_MANY_WAIT, FetchAborted, OriginUnreachable, Overloaded
 from webproxy.fetch.job import Fetch
 from webproxy.fetch.plan import Plan
 from webproxy.fetch.spool import Spool, SpoolReader
@@ -150,7 +150,11 @@ class FetchTable:
             if fetch.tells_failure and failure is None:
                 self._let_linger(fetch)
         if failure is not None:
-            log.info("fetch failed", extra={"url": fetch.plan.name, "reason": str(failure)})
+            facts = {"url": fetch.plan.name, "reason": str(failure)}
+            if isinstance(failure, FetchAborted) or self._stopping.is_set():
+                log.info("fetch failed", extra=facts)
+            else:
+                log.warning("fetch failed", extra=facts)
 
     def _let_linger(self, fetch: Fetch) -> None:
         key, now = fetch.plan.key, monotonic()

@@ -66,4 +66,4 @@ class RequestFailures:
         if quiet:
             log.debug("request failed", extra=facts)
         else:
-            log.info("request failed", extra=facts)
+            log.warning("request failed", extra=facts)

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Protocol
 
 from shmchannel.streams.admission import Ticket
-from webproxy.errors import BodyCutShort
+from webproxy.errors import ClientGone
 from webproxy.http.messages import RequestHead
 from webproxy.http.parser import RequestParser
 from webproxy.transport import sockets
@@ -192,8 +192,7 @@ class HttpConnection:
 
         Raises:
             HttpError: invalid chunks.
-            BodyCutShort: the client closed before the end.
-            ClientGone: the connection is broken.
+            ClientGone: the connection is broken, or the client closed before the end.
         """
         parser = self.parser
         data = parser.body()
@@ -202,7 +201,7 @@ class HttpConnection:
             if received is None:
                 return None
             if not received:
-                raise BodyCutShort("the client ended in the middle of its request's body")
+                raise ClientGone("the client ended in the middle of its request's body")
             self.body_received += len(received)
             data = parser.body(received)
         return data
@@ -218,7 +217,7 @@ class HttpConnection:
         while left_bytes > 0:
             try:
                 data = self.body_part()
-            except BodyCutShort:
+            except ClientGone:
                 return False
             if data is None:
                 if monotonic() >= expires:

@@ -20,7 +20,7 @@ def test_one_line_a_minute_for_each_kind(caplog: pytest.LogCaptureFixture) -> No
     now += QUIET_SECONDS
     failures.note(b"/c", CacheUnavailable("still gone"))
     assert {record.message for record in caplog.records} == {"request failed"}
-    told = [vars(record) for record in caplog.records if record.levelno == logging.INFO]
+    told = [vars(record) for record in caplog.records if record.levelno == logging.WARNING]
     assert [(facts["path"], facts["reason"], facts["kind"], facts["failed"]) for facts in told] == [
         (b"/a", "gone", "CacheUnavailable", 1),
         (b"/b", "late", "OriginTimeout", 1),

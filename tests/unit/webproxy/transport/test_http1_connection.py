@@ -13,7 +13,7 @@ from tests.support.http_sockets import http_connected
 from tests.support.steps import finish
 from tests.support.tcp import at_end
 from tests.support.waiting import wait_until
-from webproxy.errors import BodyCutShort, ClientGone
+from webproxy.errors import ClientGone
 from webproxy.http.messages import HttpError, RequestHead
 from webproxy.transport import http1_connection, sockets
 from webproxy.transport.http1_connection import UNREAD_BYTES_MAX, HttpConnection
@@ -152,13 +152,13 @@ def test_a_large_body_comes_as_it_arrives() -> None:
         assert target(connection) == b"/b"
 
 
-def test_a_body_that_breaks_off_is_cut_short() -> None:
+def test_a_client_that_ends_in_mid_body_is_gone() -> None:
     with http_connected(closing=True) as (connection, client):
         client.sendall(post(b"Content-Length: 5") + b"hel")
         client.shutdown(socket.SHUT_WR)
         next_request(connection)
         assert body_part(connection) == b"hel"
-        with pytest.raises(BodyCutShort, match="ended"):
+        with pytest.raises(ClientGone, match="ended"):
             body_part(connection)
 
 
