@@ -33,8 +33,8 @@ from webproxy.origin.driver import OriginDriver
 from webproxy.origin.routing import OriginTable
 from webproxy.origin.via import Via
 from webproxy.serving.acceptor import Acceptor, WorkerDemand, open_listener
-from webproxy.serving.http1_server import ConnectionLimits, Http1Server
-from webproxy.serving.idle_workers import AWAKE_MIN, IdleWorkers
+from webproxy.serving.http1_server import STAYING_MAX, ConnectionLimits, Http1Server
+from webproxy.serving.idle_workers import IdleWorkers
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
@@ -96,7 +96,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         keepalive_s=config.keepalive_s,
         client=RateLimit(config.client_min_rate_bytes_per_s, config.client_rate_window_s),
         connections=config.connections_max,
-        staying=min(config.worker_threads, AWAKE_MIN) - 1,
+        staying=min(config.worker_threads - 1, STAYING_MAX),
     )
     origins = config.origin_table(own=_own_authorities(*address))
     demand = WorkerDemand(workers)
