@@ -54,6 +54,7 @@ class FakeFill:
         self.waited_for = False
         self.cancelled = False
         self.given_up = False
+        self.is_bound = False
         self.stored = False
         self.chunk_bytes = 65_536
         self.refusal = b""
@@ -63,6 +64,20 @@ class FakeFill:
     @property
     def is_coming(self) -> bool:
         return not self.given_up and self.position is not None
+
+    @property
+    def may_begin_anew(self) -> bool:
+        return not (self.is_bound or self.given_up)
+
+    @property
+    def needs_from(self) -> int | None:
+        if self.given_up:
+            return None
+        return (self.position or 0) if self.is_bound else 0
+
+    def bind(self) -> None:
+        self.is_bound = True
+        self.given_up = self.given_up or self.position is None
 
     def pump(self) -> None:
         if self.takes and self.request.size_bytes is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import secrets
+import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
 
@@ -28,6 +30,7 @@ from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.http_fetch import HttpFetches
 from webproxy.fetch.partial_response import PartialStore
 from webproxy.fetch.plan import FetchMeans
+from webproxy.fetch.spool_budget import SpoolBudget
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.driver import OriginDriver
 from webproxy.origin.routing import OriginTable
@@ -165,9 +168,22 @@ def _fetch_table(config: ProxyConfig, parking: ParkingLot) -> FetchTable:
     return FetchTable(
         threads=config.worker_threads,
         spool_directory=config.spool_directory,
+        budget=_spool_budget(config),
         failures_s=config.failures_shared_s,
         is_full=parking.is_full,
     )
+
+
+def _spool_budget(config: ProxyConfig) -> SpoolBudget:
+    """As large as it is set, but at most half of what is free, with a line in the log."""
+    directory = config.spool_directory or tempfile.gettempdir()
+    found = os.statvfs(directory)
+    free_bytes = found.f_bavail * found.f_frsize
+    if free_bytes // 2 >= config.spool_bytes_max:
+        return SpoolBudget(config.spool_bytes_max)
+    facts = {"directory": directory, "free_bytes": free_bytes, "spool_bytes_max": config.spool_bytes_max}
+    log.warning("little room for spools", extra={**facts, "remedy": "set spool_directory, or a lower spool_bytes_max"})
+    return SpoolBudget(free_bytes // 2)
 
 
 def _has_origin(config: ProxyConfig) -> bool:
@@ -208,7 +224,7 @@ def _handlers(
         continue_after_share=config.continue_fetch_after_share,
     )
     variants = GetfileVariants(lookup, updates)
-    spools = SpoolLimits(directory=config.spool_directory, window_bytes=config.spool_window_bytes)
+    spools = SpoolLimits(directory=config.spool_directory, window_bytes=config.spool_window_bytes, budget=table.budget)
     origin_rest = OriginRest(driver, spools)
     wait_s = policy.cache_first_byte_s if _has_origin(config) else policy.cache_wait_s
     getfile = GetfileRequestHandler(

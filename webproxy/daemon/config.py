@@ -180,9 +180,12 @@ class ProxyConfig(DaemonConfig):
     )
     spool_window_bytes: int = option(
         16 << 20,
-        "how far a body on its way from or to an origin may run ahead of its fastest reader",
+        "how far each body on its way from or to an origin may always run ahead of its fastest reader",
         low=65_536,
         high=1 << 40,
+    )
+    spool_bytes_max: int = option(
+        4 << 30, "room for all such bodies together beyond their windows", low=0, high=1 << 50
     )
     http_head_bytes: int = option(8192, "maximum size of the head of an HTTP request", low=512, high=1 << 20)
     keepalive_s: float = option(60.0, "how long a connection may be idle before a request begins", low=0.05, high=3600)

@@ -11,7 +11,7 @@ once the body is complete, or fills the spool's window. A client that waits for 
 when the origin wants it (RFC 9110 section 10.1.1), or has said nothing for a second. An origin may answer before it has
 read everything: both directions move on, and the request lasts until the origin has got, or refused, the rest.
 
-The body of the response is spooled as far as the window allows, and sent as the client reads. A client that leaves ends
+The body of the response is spooled as far as there is room, and sent as the client reads. A client that leaves ends
 the transfer. What the driver's thread uses is released by that thread, after the last use: a descriptor that another
 one closes may be somebody else's file by then.
 """
@@ -69,7 +69,7 @@ class _Upload:
         self.length = length
         self.transfer: Transfer | None = None
         self._connection = connection
-        self._spool = Spool(spools.directory)
+        self._spool = spools.new()
         self._window_bytes = spools.window_bytes
         self._rate = UploadRate(limits, connection.body_received)
         self._reader = self._spool.reader()
@@ -124,11 +124,16 @@ class _Upload:
     @property
     def has_room(self) -> bool:
         """Whether more of it may be received."""
-        return self._spool.has_room(self._window_bytes, None)
+        return self._spool.has_room(self._window_bytes)
 
     def subscribe(self, wake: Callable[[], None]) -> bool:
         """As Signal.subscribe(): there is room again."""
         return self._spool.subscribe_room(self._window_bytes, wake)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the origin need not know of it yet."""
+        return self._spool.written <= self._window_bytes
 
     def release(self) -> None:
         """The origin wants it."""
@@ -194,7 +199,7 @@ class PassThrough:
         relay = self._relay(context, upload)
         try:
             if upload is not None:
-                while (wait := upload.receive()) is not None and upload.has_room:
+                while (wait := upload.receive()) is not None and upload.is_small:
                     yield wait
             relay.transfer.begin()
             yield from self._answer(context, relay.reader, upload, why, judge)

@@ -1,4 +1,4 @@
-"""Relay: one answer of an origin on its way to one client alone, through a spool as far as its window allows."""
+"""Relay: one answer of an origin on its way to one client alone, through a spool as far as there is room."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from webproxy.errors import FetchAborted, OriginError, OriginUnreachable
 from webproxy.fetch.spool import Forwarded, Spool
+from webproxy.fetch.spool_budget import NO_BUDGET, SpoolBudget
 from webproxy.http.fields import Fields
 from webproxy.origin.driver import OriginDriver
 from webproxy.origin.request import OriginLimits, OriginRequest
@@ -19,6 +20,11 @@ class SpoolLimits:
 
     directory: str | None
     window_bytes: int
+    budget: SpoolBudget = NO_BUDGET
+
+    def new(self) -> Spool:
+        """A spool within these limits."""
+        return Spool(self.directory, budget=self.budget)
 
 
 class Relay:
@@ -36,7 +42,7 @@ class Relay:
         check: Callable[[OriginResponse], None],
     ) -> None:
         """`check` is called with the head, by the driver's thread; if it raises an OriginError, that is the answer."""
-        self.spool = Spool(spools.directory)
+        self.spool = spools.new()
         self.reader = self.spool.reader()
         self.transfer = origin.transfer(request, self, limits)
         self.spool.on_room = self.transfer.resume
@@ -61,7 +67,7 @@ class Relay:
 
     def write(self, data: bytes) -> bool:
         """As Sink.write()."""
-        if not self.spool.has_room(self._window_bytes, None):
+        if not self.spool.has_room(self._window_bytes):
             return False
         self.spool.write(data)
         self.spool.forget_read()

@@ -18,8 +18,8 @@ Between two steps the rule is: a step that may wait is never taken by the thread
 tells which do.
 
 The body is written by the origin's thread and read by the fill in the strand, so that a large body is received and
-handed to the cache at the same time. The origin waits as long as the body is a window ahead of its fastest consumer, a
-reader or the cache: write() refuses bytes, and room is told by the spool (a reader has moved) or found by the fill.
+handed to the cache at the same time. The spool decides how far it may run ahead of them: without room, write() refuses
+bytes, and the spool tells when there is some. If all spools are full, what the cache has received once is forgotten.
 
 A fetch that nobody needs ends: all readers have left, and the body is neither small nor has the cache received the
 share from which on it is fetched for the cache alone. Once the origin was asked, its head is waited for all the same:
@@ -355,12 +355,31 @@ class Fetch:
             return self._is_busy
 
     def _has_room(self) -> bool:
-        """Whether the fastest consumer is near; if not, the spool tells when it is."""
-        if not self.spool.answered:
+        """Whether the spool takes more; if not, it tells when it does, or what others have passed makes room."""
+        fill, is_answered = self._fill, self.spool.answered
+        is_kept = not is_answered or fill.may_begin_anew
+        if self.spool.has_room(self._window_bytes, is_kept=is_kept, filled=fill.needs_from):
             return True
+        if not is_answered:
+            raise OriginUnreachable(
+                f"{self.plan.name}: the spools are full, and its length is unknown", retryable=False
+            )
+        if is_kept:
+            self._strand.post(self._make_room)
+        return False
+
+    def _make_room(self) -> None:
+        """The spools are full: the cache has to do without the bytes that it has received once."""
         fill = self._fill
-        window_bytes = max(self._means.window_bytes, fill.chunk_bytes)
-        return self.spool.has_room(window_bytes, fill.position)
+        fill.bind()
+        self.spool.forget_read(fill.needs_from)
+        if self.spool.has_room(self._window_bytes, filled=fill.needs_from):
+            self._on_room()
+
+    @property
+    def _window_bytes(self) -> int:
+        """The fill proceeds in whole chunks."""
+        return max(self._means.window_bytes, self._fill.chunk_bytes)
 
     def _on_room(self) -> None:
         """A reader has come near."""
@@ -394,9 +413,9 @@ class Fetch:
             return
         fill.yield_turn()
         fill.pump()
-        if fill.given_up and self.spool.answered:  # otherwise it may restart from the first byte
-            self.spool.forget_read()
-        self.spool.tell_room(fill.position)
+        if self.spool.answered and not fill.may_begin_anew:
+            self.spool.forget_read(fill.needs_from)
+        self.spool.tell_room(fill.needs_from)
         if not self._is_needed():
             exchange.transfer.cancel(self._abortion())
 

@@ -38,7 +38,7 @@ class FetchMeans:
     updates: CacheUpdater
     partials: PartialStore
     window_bytes: int
-    """How far the body may be ahead of its fastest consumer."""
+    """How far the body may be ahead of its fastest reader whatever room the spools have."""
     continue_after_share: float
     """From this share of the body on it is fetched for the cache even if its readers have left."""
 

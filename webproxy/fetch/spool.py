@@ -21,6 +21,9 @@ which says that only those may have it who asked before, not after an error.
 A reader that detaches leaves the fetch running in its stead: it counts as somebody who wants the body, is never waited
 for, and holds no disk space.
 
+Each spool may run a window ahead of its fastest reader, and beyond that, ahead of all of them, as far as it gets room
+from the budget of all spools (spool_budget.py). So a slow reader keeps no origin waiting while there is room.
+
 Readers never wait in a thread: a reader without progress leaves a callback, which is called once, by whoever makes the
 progress. Nor does the writer, which is told in the same way when there is room. Everything is under one lock, which is
 never held while anything waits, nor while a callback is called.
@@ -43,6 +46,7 @@ from typing import Final
 
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
+from webproxy.fetch.spool_budget import GRANT_BYTES, NO_BUDGET, SpoolBudget
 from webproxy.http.fields import Fields
 from webproxy.origin.response_head import OriginResponse
 from webproxy.transport.client_stream import ClientStream
@@ -207,9 +211,16 @@ class SpoolReader:
 class Spool:
     """Shared by the fetch that writes and the readers."""
 
-    def __init__(self, directory: str | None, memory_bytes_max: int = MEMORY_BYTES_MAX) -> None:
+    def __init__(
+        self, directory: str | None, memory_bytes_max: int = MEMORY_BYTES_MAX, budget: SpoolBudget = NO_BUDGET
+    ) -> None:
         """A body of more than `memory_bytes_max` lies in a file in `directory`."""
         self.fd = -1
+        self._budget = budget
+        self._granted = 0
+        """Taken from the budget."""
+        self._others: list[Callable[[], None]] = []
+        """To be called without the lock: other spools whose turn it is."""
         self._directory = directory
         self._memory = bytearray()
         self._memory_bytes_max = memory_bytes_max
@@ -222,7 +233,8 @@ class Spool:
         self._is_over = False
         self._room_window: int | None = None
         """Somebody waits for the body to be at most so far ahead."""
-        self._room_filled: int | None = None
+        self._is_kept = False
+        self._filled: int | None = None
         self.on_room: Callable[[], None] = _nothing
         """Called, by any thread, once there is room after has_room() was False."""
         self._error: OriginError | None = None
@@ -300,7 +312,8 @@ class Spool:
         """See SpoolReader."""
         with self._lock:
             reader.position += count
-            tells = self._is_room_now(self._room_filled)
+            tells = self._is_room_now()
+        self._wake_others()
         if tells:
             self.on_room()
 
@@ -311,10 +324,11 @@ class Spool:
             if reader in self._readers:
                 self._readers.remove(reader)
                 self._is_detached = self._is_detached or detached
-            tells = self._is_room_now(self._room_filled)
-            self._close_if_unused()
+            tells = self._is_room_now()
+            wakes = self._close_if_unused()
         if tells:
             self.on_room()
+        _call_all(wakes)
 
     # -- the writer ----------------------------------------------------------------------------------------------
     @property
@@ -420,58 +434,100 @@ class Spool:
             self._written = 0
             self._memory.clear()
 
-    def has_room(self, window_bytes: int, filled: int | None) -> bool:
-        """Whether the body is at most a window ahead of its fastest reader; if not, on_room() follows when it is.
+    def has_room(self, window_bytes: int, *, is_kept: bool = False, filled: int | None = None) -> bool:
+        """Whether more may be written; if not, on_room() follows when it may.
 
-        `filled` is the fill's position, if there is one: it counts as a reader. Without any, nobody needs to be waited
-        for.
+        `is_kept`: the bytes that all readers have passed are needed, so that they take room as well. `filled` is the
+        fill's position, if there is one: it is waited for when no reader is left.
         """
         with self._lock:
-            if self._lead(filled) <= window_bytes:
-                return True
-            self._room_window, self._room_filled = window_bytes, filled
-            return False
+            self._filled = filled
+            has_room = self._has_room(window_bytes, is_kept=is_kept)
+            if not has_room:
+                self._room_window, self._is_kept = window_bytes, is_kept
+                self._others += self._budget.wait(self, self._to_take(window_bytes), self._on_turn)
+        self._wake_others()
+        return has_room
 
     def subscribe_room(self, window_bytes: int, wake: Callable[[], None]) -> bool:
         """Call `wake` once there is room; False if there is, and no call follows."""
         with self._lock:
-            if self._lead(None) <= window_bytes:
-                return False
-            self._room_window, self._room_filled, self.on_room = window_bytes, None, wake
-            return True
+            has_room = self._has_room(window_bytes, is_kept=False)
+            if not has_room:
+                self._room_window, self._is_kept, self.on_room = window_bytes, False, wake
+                self._others += self._budget.wait(self, self._to_take(window_bytes), self._on_turn)
+        self._wake_others()
+        return not has_room
 
-    def tell_room(self, filled: int | None) -> None:
-        """Call on_room() if somebody waits for it, and the fill has made room."""
+    def _wake_others(self) -> None:
+        while self._others:
+            self._others.pop()()
+
+    def _on_turn(self) -> None:
+        """The budget keeps for it what it waited for."""
         with self._lock:
-            tells = self._is_room_now(filled)
+            is_waiting = self._room_window is not None
+            tells = self._is_room_now()
+        self._wake_others()
+        if tells:
+            self.on_room()
+        elif not is_waiting:
+            _call_all(self._budget.forget(self))
+
+    def tell_room(self, filled: int | None = None) -> None:
+        """Call on_room() if somebody waits for it, and there is room; `filled` as in has_room()."""
+        with self._lock:
+            self._filled = filled
+            tells = self._is_room_now()
+        self._wake_others()
         if tells:
             self.on_room()
 
-    def _is_room_now(self, filled: int | None) -> bool:
+    def _is_room_now(self) -> bool:
         """Whether somebody waits for room that is there now; told once."""
-        if self._room_window is None or self._lead(filled) > self._room_window:
+        if self._room_window is None or not self._has_room(self._room_window, is_kept=self._is_kept):
             return False
         self._room_window = None
         return True
 
-    def _lead(self, filled: int | None) -> int:
+    def _has_room(self, window_bytes: int, *, is_kept: bool) -> bool:
+        wanted = self._to_take(window_bytes)
+        if wanted <= 0:
+            return True
+        wakes = self._budget.take(self, wanted)
+        if wakes is not None:
+            self._granted += wanted
+            self._others += wakes
+            return True
+        return not is_kept and self._lead() <= window_bytes
+
+    def _to_take(self, window_bytes: int) -> int:
+        """What is missing of the room for what is held."""
+        missing = self._written - self._punched - window_bytes - self._granted
+        return missing - missing % -GRANT_BYTES
+
+    def _lead(self) -> int:
+        """How far the body is ahead of its fastest reader or, without any, of the fill."""
         if self._is_detached:
             return 0
-        fastest = max((reader.position for reader in self._readers), default=None if filled is None else 0)
-        if fastest is None:
-            return 0
-        return self._written - max(fastest, filled or 0)
+        if not self._readers:
+            return 0 if self._filled is None else self._written - self._filled
+        return self._written - max(reader.position for reader in self._readers)
 
-    def forget_read(self) -> None:
-        """Free the disk space that all readers have passed; nobody can join after that."""
+    def forget_read(self, needed_from: int | None = None) -> None:
+        """Free the disk space that all readers have passed, up to `needed_from`; nobody can join after that."""
         with self._lock:
             slowest = min((reader.position for reader in self._readers), default=self._written)
-            slowest = min(slowest, self._written)
+            slowest = min(slowest, self._written if needed_from is None else needed_from)
             start, end = self._punched, slowest - slowest % PUNCH_BYTES
             if end <= start:
                 return
             self._punched = end
+            back = min(self._granted, end - start)  # PUNCH_BYTES is a multiple of what is granted
+            self._granted -= back
         _libc.fallocate(self.fd, _PUNCH_HOLE_KEEP_SIZE, start, end - start)  # best effort: not every file system can
+        if back:
+            _call_all(self._budget.give_back(back))
 
     def end(self, error: OriginError | None = None) -> None:
         """The fetch is over; the writer leaves."""
@@ -479,15 +535,18 @@ class Spool:
             self._is_over = True
             self._error = None if error is None else _once_more(error)
             self._room_window, self.on_room = None, _nothing  # which may refer to whoever owns this
-            wakes = self._to_wake()
-            self._close_if_unused()
-        _call_all(wakes)
+            wakes = self._to_wake() + self._close_if_unused()
+        _call_all(wakes + self._budget.forget(self))
 
-    def _close_if_unused(self) -> None:
-        if self._is_over and not self._readers and self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            with contextlib.suppress(OSError):
-                os.close(fd)
+    def _close_if_unused(self) -> list[Callable[[], None]]:
+        """Whom to wake, without the lock."""
+        if not self._is_over or self._readers or self.fd < 0:
+            return []
+        fd, self.fd = self.fd, -1
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        granted, self._granted = self._granted, 0
+        return self._budget.give_back(granted) if granted else []
 
 
 def _write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:

@@ -38,6 +38,7 @@ from webproxy.errors import TOO_MANY_WAIT, FetchAborted, OriginUnreachable, Over
 from webproxy.fetch.job import Fetch
 from webproxy.fetch.plan import Plan
 from webproxy.fetch.spool import Spool, SpoolReader
+from webproxy.fetch.spool_budget import NO_BUDGET, SpoolBudget
 from webproxy.fetch.strand import Crew
 
 log = logging.getLogger(__name__)
@@ -75,12 +76,14 @@ class FetchTable:
         *,
         threads: int,
         spool_directory: str | None,
+        budget: SpoolBudget = NO_BUDGET,
         failures_s: float = 0.0,
         is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         """`is_full` tells whether no more requests may wait."""
         self._is_full = is_full
         self._spool_directory = spool_directory
+        self.budget = budget
         self._failures_s = failures_s
         self._lock = threading.Lock()
         self._is_empty = threading.Condition(self._lock)
@@ -124,7 +127,7 @@ class FetchTable:
                 raise Overloaded(f"{LIVING_MAX} fetches run")
             if not self._crew.is_manned():
                 raise Overloaded("no thread for fetches")
-            spool = Spool(self._spool_directory)
+            spool = Spool(self._spool_directory, budget=self.budget)
             reader = spool.reader()
             fetch = Fetch(plan, spool, self._crew, self._stopping, self._note_end)
             self._running[plan.key] = fetch

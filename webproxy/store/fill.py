@@ -137,6 +137,7 @@ class CacheFill:
         self._size = request.size_bytes
         self._phase = _Phase.EARLY
         self._transfer: OutgoingTransfer | None = None
+        self._is_bound = False
         self._next_look = self._moved_at = 0.0
         self._refusal = b""
         self._metadata = self._encode()
@@ -166,6 +167,24 @@ class CacheFill:
     def given_up(self) -> bool:
         """Whether the cache no longer needs the spool."""
         return self._phase is _Phase.OVER
+
+    @property
+    def may_begin_anew(self) -> bool:
+        """Whether it may need all of the body once more."""
+        return not (self._is_bound or self.given_up)
+
+    @property
+    def needs_from(self) -> int | None:
+        """The first byte of the body that is still needed; None if the cache no longer needs it."""
+        if self.given_up:
+            return None
+        return (self.position or 0) if self._is_bound else 0
+
+    def bind(self) -> None:
+        """Need nothing twice, because the spools are full: the PUT under way does not begin anew, and none begins."""
+        if not self.given_up and self._transfer is None:
+            self._refuse(b"spools full", "no room to spool it until the cache takes it")
+        self._is_bound = True
 
     @property
     def refusal(self) -> bytes:
@@ -231,7 +250,7 @@ class CacheFill:
             self._let_go()
 
     def _let_go(self) -> None:
-        self._phase = _Phase.LATE
+        self._phase = _Phase.OVER if self._is_bound else _Phase.LATE
         self._abort()
 
     def finish(self) -> bool:
@@ -330,6 +349,8 @@ class NoFill:
     """As CacheFill, but stores nothing."""
 
     position: None = None
+    needs_from: None = None
+    may_begin_anew = False
     is_coming = False
     given_up = True
     chunk_bytes = 0
@@ -337,6 +358,9 @@ class NoFill:
 
     def pump(self) -> None:
         """Nothing is handed over."""
+
+    def bind(self) -> None:
+        """Nothing is needed."""
 
     def yield_turn(self) -> None:
         """Nothing is held."""

@@ -40,6 +40,7 @@ from webproxy.errors import (
 )
 from webproxy.fetch.job import Fetch
 from webproxy.fetch.spool import PUNCH_BYTES, BodyFound, Spool
+from webproxy.fetch.spool_budget import GRANT_BYTES, NO_BUDGET, SpoolBudget
 from webproxy.fetch.state import Event, State
 from webproxy.http.messages import RequestHead
 from webproxy.origin.request import OriginRequest
@@ -61,12 +62,19 @@ def head(length: int | None, *lines: bytes, status: int = 200) -> OriginResponse
 class Running:
     """A fetch with one reader, an origin that the test plays, and tasks that are run at once unless they are held."""
 
-    def __init__(self, *events: Event, share: float, partials: FakePartials | None = None, **plan: Any) -> None:
+    def __init__(
+        self,
+        *events: Event,
+        share: float,
+        partials: FakePartials | None = None,
+        budget: SpoolBudget = NO_BUDGET,
+        **plan: Any,
+    ) -> None:
         self.fills = FakeFills(lambda fill: setattr(fill, "position", 0))
         self.stopping = threading.Event()
         self.origin = ScriptedOrigin()
         self.crew = HeldCrew()
-        self.spool = Spool(None)
+        self.spool = Spool(None, budget=budget)
         self.reader = self.spool.reader()
         self.over: list[Fetch] = []
         means = fetch_means(self.origin, self.fills, WINDOW, share, partials)
@@ -335,9 +343,10 @@ def test_an_origin_that_waited_for_the_last_reader_is_resumed_for_the_cache(make
     assert running.fetch.stored
 
 
-def test_it_does_not_wait_before_there_is_an_answer(make: Make) -> None:
-    """Its length is unknown: the readers are told when all of it is there."""
-    running = make(Event.BODY_AHEAD, cache=False)
+@pytest.mark.parametrize("is_full", [False, True])
+def test_it_does_not_wait_before_there_is_an_answer(make: Make, *, is_full: bool) -> None:
+    """Its length is unknown: the readers are told when all of it is there, or that there is no room for it."""
+    running = make(Event.BODY_AHEAD, cache=False, budget=NO_BUDGET if is_full else SpoolBudget(GRANT_BYTES))
 
     def play(origin: Played) -> None:
         for _ in range(10):
@@ -347,7 +356,10 @@ def test_it_does_not_wait_before_there_is_an_answer(make: Make) -> None:
     running.origin.scripts.append(body(None, play))
     running.fetch.start()
     running.origin.play()
-    assert wait_answer(running.reader) == BodyFound(10 * WINDOW)
+    if is_full:
+        assert "spools are full" in str(running.fetch.failure)
+    else:
+        assert wait_answer(running.reader) == BodyFound(10 * WINDOW)
     running.reader.close()
 
 

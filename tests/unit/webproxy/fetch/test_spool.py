@@ -19,6 +19,7 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError, OriginTimeout
 from webproxy.fetch.spool import PUNCH_BYTES, BodyFound, BodyMissing, Head, Interim, Spool, SpoolReader, Validated
+from webproxy.fetch.spool_budget import GRANT_BYTES, SpoolBudget
 from webproxy.http.fields import Fields
 from webproxy.origin.response_head import OriginResponse
 
@@ -192,9 +193,9 @@ def test_a_restart_forgets_the_body(spool: Spool) -> None:
     assert spool.written == 3
 
 
-def lead(spool: Spool, filled: int | None = None) -> int:
+def lead(spool: Spool) -> int:
     """How far the body is ahead: the smallest window in which there is room."""
-    return next(window for window in range(1000) if spool.has_room(window, filled))
+    return next(window for window in range(1000) if spool.has_room(window))
 
 
 def test_the_lead_is_measured_from_the_fastest(spool: Spool) -> None:
@@ -205,11 +206,9 @@ def test_the_lead_is_measured_from_the_fastest(spool: Spool) -> None:
     assert lead(spool) == 90
     fast.advance(60)
     assert lead(spool) == 40
-    assert lead(spool, 95) == 5
     fast.close()
     slow.close()
     assert lead(spool) == 0
-    assert lead(spool, 20) == 80
 
 
 def test_space_is_given_back_behind_the_slowest_and_then_nobody_joins(spool: Spool) -> None:
@@ -422,7 +421,7 @@ def test_no_wake_is_lost_between_threads(spool: Spool) -> None:
         answered(spool)
         for start in range(0, len(body), 3):
             room.clear()
-            while not spool.has_room(window_bytes, None):
+            while not spool.has_room(window_bytes):
                 assert room.wait(WATCHDOG_S), "the writer was not told"
                 room.clear()
             spool.write(body[start : start + 3])
@@ -436,8 +435,8 @@ def test_the_writer_is_told_of_room_once(spool: Spool, how: str) -> None:
     reader, told = joined(spool), Told()
     spool.on_room = told
     spool.write(bytes(100))
-    assert spool.has_room(100, None)
-    assert not spool.has_room(99, None)
+    assert spool.has_room(100)
+    assert not spool.has_room(99)
     if how == "advances":
         reader.advance(1)
         reader.advance(50)
@@ -447,7 +446,7 @@ def test_the_writer_is_told_of_room_once(spool: Spool, how: str) -> None:
         reader.detach()
     assert told.count() == 1
     reader.close()
-    spool.tell_room(None)
+    spool.tell_room()
     assert told.count() == 1
 
 
@@ -455,7 +454,7 @@ def test_the_writer_is_not_told_of_less_room_than_it_waits_for(spool: Spool) -> 
     reader, told = joined(spool), Told()
     spool.on_room = told
     spool.write(bytes(100))
-    assert not spool.has_room(10, None)
+    assert not spool.has_room(10)
     reader.advance(89)
     joined(spool).advance(80)
     assert not told.count()
@@ -463,17 +462,53 @@ def test_the_writer_is_not_told_of_less_room_than_it_waits_for(spool: Spool) -> 
     assert told.count() == 1
 
 
-def test_the_fill_makes_room_too(spool: Spool) -> None:
-    joined(spool)
-    told = Told()
+def test_what_is_kept_takes_room_though_all_have_read_it(spool: Spool) -> None:
+    reader, told = joined(spool), Told()
     spool.on_room = told
     spool.write(bytes(100))
-    assert not spool.has_room(10, 50)
-    spool.tell_room(89)
+    reader.advance(100)
+    assert not spool.has_room(10, is_kept=True)
+    spool.tell_room()
     assert not told.count()
-    spool.tell_room(90)
-    spool.tell_room(100)
+    assert spool.has_room(10)
+
+
+def test_a_slow_reader_lets_it_run_ahead_while_there_is_room_for_all(tmp_path: Path) -> None:
+    """Of two spools one gets the room, and the other gets it when the first is closed."""
+    budget = SpoolBudget(GRANT_BYTES)
+    first, second = (Spool(str(tmp_path), budget=budget) for _ in range(2))
+    readers, told = [first.reader(), second.reader()], Told()
+    second.on_room = told
+    for spool in (first, second):
+        spool.write(bytes(100_000))
+    assert first.has_room(50_000)
+    assert not second.has_room(50_000)
+    assert budget.used_bytes == GRANT_BYTES
+    first.end()
+    assert not told.count(), "its reader may still want it"
+    readers[0].close()
     assert told.count() == 1
+    assert second.has_room(50_000)
+    second.end()
+    readers[1].close()
+    assert budget.used_bytes == 0
+
+
+def test_what_is_forgotten_makes_room_for_others(tmp_path: Path) -> None:
+    budget = SpoolBudget(PUNCH_BYTES)
+    spool = Spool(str(tmp_path), budget=budget)
+    reader = spool.reader()
+    spool.write(bytes(PUNCH_BYTES + 100))
+    assert spool.has_room(100)
+    assert budget.used_bytes == PUNCH_BYTES
+    reader.advance(PUNCH_BYTES)
+    spool.forget_read(0)
+    assert budget.used_bytes == PUNCH_BYTES
+    spool.forget_read()
+    assert budget.used_bytes == 0
+    spool.end()
+    reader.close()
+    assert budget.used_bytes == 0
 
 
 def test_who_was_not_refused_is_not_told(spool: Spool) -> None:
@@ -501,7 +536,7 @@ def test_the_end_lets_go_of_the_writer(spool: Spool) -> None:
     reader, told = joined(spool), Told()
     spool.on_room = told
     spool.write(bytes(100))
-    assert not spool.has_room(0, None)
+    assert not spool.has_room(0)
     spool.end()
     reader.advance(100)
     assert not told.count()
@@ -538,8 +573,7 @@ def test_the_writer_never_waits_for_a_detached_reader(spool: Spool) -> None:
     reader = joined(spool)
     reader.detach()
     spool.write(bytes(1000))
-    assert spool.has_room(0, None)
-    assert spool.has_room(0, 0)
+    assert spool.has_room(0)
     reader.close()
     assert spool.wanted, "it stays, whatever becomes of its reader"
 

@@ -1,0 +1,105 @@
+"""SpoolBudget: the room that all spools share beyond the window that each of them always has.
+
+Theory of operation
+===================
+
+A spool may hold a window of bytes whatever others do, so that every transfer goes on. What it holds beyond that it
+takes from the budget, in pieces of GRANT_BYTES, and gives back as its readers move or when it is closed:
+
+    room       take() succeeds at once
+    none left  the spool waits in a line, and nobody who comes later passes it. As bytes are given back, they are kept
+               for those in front, who are woken to take them
+
+A spool that is woken and has no use for it calls forget(), which wakes the next. Nothing waits in a thread. What
+take(), wait(), give_back() and forget() return is to be called without any lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+
+log = logging.getLogger(__name__)
+
+GRANT_BYTES: Final = 1 << 20
+
+Wake: TypeAlias = Callable[[], None]
+
+
+class _Waits(NamedTuple):
+    wake: Wake
+    wanted: int
+
+
+class SpoolBudget:
+    """Shared by all spools. Thread-safe; nothing blocks."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self._lock = threading.Lock()
+        self._free = bytes_max
+        self._line: dict[object, _Waits] = {}
+        """In the order in which they came."""
+        self._woken: dict[object, int] = {}
+        """How much is kept for whom."""
+
+    @property
+    def used_bytes(self) -> int:
+        """How much has been taken."""
+        return self.bytes_max - self._free
+
+    def take(self, owner: object, count: int) -> list[Wake] | None:
+        """Take so many bytes, and return whom to wake; None if they are not there, or for those who came before."""
+        with self._lock:
+            kept = sum(self._woken.values()) - self._woken.get(owner, 0)
+            if (self._line and owner not in self._woken) or count > self._free - kept:
+                return None
+            self._free -= count
+            return self._to_wake() if self._woken.pop(owner, count) > count else []
+
+    def wait(self, owner: object, count: int, wake: Wake) -> list[Wake]:
+        """Join the line for so many bytes, unless the owner is in it: `wake` is called once, when they are there.
+
+        Returns whom to wake at once. More than there is in all is not waited for.
+        """
+        with self._lock:
+            self._woken.pop(owner, None)
+            is_first = not self._line
+            if count <= self.bytes_max:
+                self._line.setdefault(owner, _Waits(wake, count))
+            wakes = self._to_wake()
+        if is_first and self.bytes_max:
+            log.warning("spools full", extra={"spool_bytes_max": self.bytes_max})
+        return wakes
+
+    def give_back(self, count: int) -> list[Wake]:
+        """Return bytes that were taken; returns whom to wake."""
+        with self._lock:
+            self._free += count
+            return self._to_wake()
+
+    def forget(self, owner: object) -> list[Wake]:
+        """The owner no longer waits; returns whom to wake in its stead."""
+        with self._lock:
+            self._line.pop(owner, None)
+            self._woken.pop(owner, None)
+            return self._to_wake()
+
+    def _to_wake(self) -> list[Wake]:
+        wakes = []
+        room = self._free - sum(self._woken.values())
+        while self._line:
+            owner, (wake, count) = next(iter(self._line.items()))
+            if count > room:
+                break
+            room -= count
+            del self._line[owner]
+            self._woken[owner] = count
+            wakes.append(wake)
+        return wakes
+
+
+NO_BUDGET: Final = SpoolBudget(0)
+"""Each spool has its window, and no more."""
