@@ -114,6 +114,8 @@ class Acceptor:
         self._parking = parking
         self._protocols = protocols
         self._connections_max = protocols.limits.connections
+        self._room = 0
+        """How many more connections may be accepted before they are counted again, which costs as much as parsing."""
         self._accepting = True
         self._pauses_until = math.inf
         """When accepting goes on while it pauses; never after stop_accepting()."""
@@ -148,6 +150,7 @@ class Acceptor:
         now = monotonic()
         if now >= self._gathers_at:
             self._gathers_at = now + GATHER_SECONDS
+            self._room = 0  # those that have left give room again
             if self._accepting and self._workers.spare <= 0:
                 self._gather()
         self._back_first = back_first = not self._back_first
@@ -200,9 +203,12 @@ class Acceptor:
         except ClientGone:
             sockets.close(fd)
             return None
-        if self._parking.connections >= self._connections_max:
-            self._refuse(fd, data, "too many connections", "raise connections_max")
-            return None
+        if self._room <= 0:
+            self._room = self._connections_max - self._parking.connections
+            if self._room <= 0:
+                self._refuse(fd, data, "too many connections", "raise connections_max")
+                return None
+        self._room -= 1
         try:
             job = self._protocols.job_for(fd, data) if data else None
         except RemoteProtocolError:
