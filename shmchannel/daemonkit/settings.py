@@ -243,6 +243,9 @@ class Setting:
                 raise refusal
             single = dataclasses.replace(self, many=False, low=None if self.columns else 1, high=None)
             value = tuple(single._checked(single._parsed(item), refusal) for item in value)
+        elif self.secret and isinstance(value, str) and value.rpartition(" ")[2] == HIDDEN:
+            text = f"the value itself: {HIDDEN} stands for one that was hidden, --print-config=secrets shows it"
+            raise SettingError(self.name, value, text)
         # By its very type: a bool is no number here.
         elif type(value) is not self.kind and not (self.kind is float and type(value) is int):
             raise refusal
