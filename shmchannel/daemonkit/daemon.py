@@ -129,8 +129,12 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
         loaded = load(
             daemon.config_type, prog=daemon.prog, description=daemon.description, version=daemon.version, argv=argv
         )
+        text = loaded.toml() if loaded.print_only else ""
     except SettingError as error:
         refuse(daemon.prog, error)
+    if text:
+        sys.stdout.buffer.write(text.encode())  # TOML is UTF-8, whatever the locale
+        return int(ExitCode.OK)
     if loaded.check_only:
         sys.stdout.write(loaded.describe() + "\n")
         return int(_check(daemon, loaded.config))

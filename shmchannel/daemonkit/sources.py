@@ -25,6 +25,7 @@ from shmchannel.daemonkit.settings import (
     environment_prefix,
     settings_of,
 )
+from shmchannel.daemonkit.toml_text import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,9 @@ C = TypeVar("C", bound="DataclassInstance")
 _CONFIG = "config"
 """The setting that names the file with the others: `--config FILE`, `WEBPROXY_CONFIG`."""
 
+_DEFAULT = "default"
+_PRINTS = ("settings", "secrets")
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[C]):
@@ -49,6 +53,9 @@ class Loaded(Generic[C]):
 
     config: C
     check_only: bool
+    print_only: bool
+    with_secrets: bool
+    """Secrets are printed too."""
     sources: Mapping[str, str]
     warnings: tuple[str, ...]
 
@@ -58,6 +65,11 @@ class Loaded(Generic[C]):
             f"{setting.name} = {setting.format(getattr(self.config, setting.name))}  [{self.sources[setting.name]}]"
             for setting in settings_of(type(self.config))
         )
+
+    def toml(self) -> str:
+        """Return the settings as `--print-config` prints them. Raises `SettingError` for text that TOML cannot have."""
+        notes = {name: source for name, source in self.sources.items() if source != _DEFAULT}
+        return render(self.config, hide_secrets=not self.with_secrets, notes=notes)
 
 
 def load(
@@ -84,6 +96,7 @@ def load(
         sys.stdout.write(f"{prog} {version()}\n")
         raise SystemExit(int(ExitCode.OK))
     check_only = flags.pop("check_only")
+    printed = flags.pop("print_config")
     environment, warnings = _from_environment(settings, prefix, os.environ if environ is None else environ)
     config_file, config_variable = flags.pop(_CONFIG, None), environment.pop(_CONFIG, None)
     if config_file is None and config_variable is not None and config_variable.value:
@@ -94,7 +107,7 @@ def load(
         check_names(settings, layer, "the name of a setting")
     origins = {
         setting.name: next(
-            (layer[setting.name] for layer in layers if setting.name in layer), Given(setting.default, "default")
+            (layer[setting.name] for layer in layers if setting.name in layer), Given(setting.default, _DEFAULT)
         )
         for setting in settings
     }
@@ -102,6 +115,8 @@ def load(
     return Loaded(
         config=_construct(config_type, values, origins),
         check_only=check_only,
+        print_only=printed is not None,
+        with_secrets=printed == "secrets",
         sources={name: given.source for name, given in origins.items()},
         warnings=warnings,
     )
@@ -168,6 +183,17 @@ def _parser(settings: Sequence[Setting], prog: str, description: str) -> _Parser
         action="store_true",
         default=False,
         help="print the effective settings with their sources and exit: 0, or 2 if one is refused",
+    )
+    parser.add_argument(
+        "--print-config",
+        dest="print_config",
+        nargs="?",
+        choices=_PRINTS,
+        const=_PRINTS[0],
+        default=None,
+        metavar="secrets",
+        help="print the effective settings as TOML for --config and exit: 0, or 2 if one is refused;"
+        " secrets are shown as ***, which no start accepts, unless --print-config=secrets is asked for",
     )
     parser.add_argument("--version", action="store_true", default=False, help="print the version and exit")
     return parser

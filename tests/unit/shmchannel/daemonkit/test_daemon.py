@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from shmchannel.daemonkit.settings import option
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +173,20 @@ def test_settings_that_are_only_checked_are_printed(capsys: pytest.CaptureFixtur
     said = capsys.readouterr()
     assert "drain_s = 5  [flag --drain]" in said.out
     assert said.err == "sample-d: little is left\n"
+
+
+def test_settings_that_are_only_printed_can_be_fed_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    service = RecordingService()
+    assert run(service, "--print-config", "--drain", "5") == ExitCode.OK
+    assert service.calls == []
+    printed = capsys.readouterr().out
+    assert "drain_s = 5.0  # flag --drain\n" in printed
+    file = tmp_path / "sample.toml"
+    file.write_text(printed)
+    assert run(service, "--print-config=secrets", "--config", str(file)) == ExitCode.OK
+    again = capsys.readouterr().out
+    assert f"drain_s = 5.0  # file {file}\n" in again
+    assert tomllib.loads(again) == tomllib.loads(printed)
 
 
 def test_limits_that_allow_no_start_are_told_by_a_check_too(capsys: pytest.CaptureFixture[str]) -> None:
