@@ -3,7 +3,7 @@
 import os
 import tomllib
 
-from tests.architecture.tree import PACKAGES, ROOT, files, modules, read
+from tests.architecture.tree import PACKAGES, ROOT, files, is_program, modules, read
 
 _TOP = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", *PACKAGES, "tests", "scripts", "docs"}
 
@@ -30,7 +30,7 @@ def test_commands_can_be_executed() -> None:
     """Scripts without an extension, and .ci/run, are programs."""
     programs = [path for path in files() if path.startswith("scripts/") and "." not in os.path.basename(path)]
     assert len(programs) >= 5
-    assert [path for path in [*programs, ".ci/run"] if not os.access(ROOT / path, os.X_OK)] == []
+    assert [path for path in [*programs, ".ci/run"] if not is_program(ROOT / path)] == []
 
 
 def test_packages_are_typed() -> None:

@@ -4,6 +4,7 @@ import ast
 import functools
 import os
 import re
+import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -73,6 +74,11 @@ def documents() -> tuple[str, ...]:
 def read(path: str) -> str:
     """The text of one file of the project."""
     return (ROOT / path).read_text(encoding="utf-8")
+
+
+def is_program(path: Path) -> bool:
+    """By its mode: access(2) would say whether this user may run it, and another one may have made the clone."""
+    return path.is_file() and bool(path.stat().st_mode & stat.S_IXUSR)
 
 
 @functools.cache
