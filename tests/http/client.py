@@ -57,8 +57,8 @@ class Reply:
 class HttpClient:
     """One connection; a context manager."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = connect(port)
+    def __init__(self, port: int, *, receive_buffer_bytes: int = 0) -> None:
+        self._socket = connect(port, receive_buffer_bytes=receive_buffer_bytes)
         self._received = b""
 
     def __enter__(self) -> HttpClient:
