@@ -15,6 +15,7 @@ from shmchannel.objects.hot_table_writer import HotTableWriter, is_supported, re
 from shmchannel.objects.server import ChannelServer
 from shmchannel.process import reaper
 from shmchannel.process.memory import available_memory, require_memory
+from shmchannel.registry import Presence
 from shmchannel.streams.attachments import AttachmentTable
 from shmchannel.workers import WorkerPool
 from simplecached.config import MEMORY, CacheConfig
@@ -78,6 +79,8 @@ class CacheService:
         )
         resources.callback(self._server.close)
         self._workers = WorkerPool("cache-worker", config.worker_threads, self._step, wake=queue.wake)
+        self._presence = Presence("cache", config.queue_name[1:], queue_name=config.queue_name)
+        resources.callback(self._presence.close)
 
     def _step(self, index: int) -> None:
         idle = self._workers.idle
@@ -92,6 +95,7 @@ class CacheService:
         self._workers.start()
         self._queue.set_ready()
         config = self._config
+        self._presence.announce(facts={"store": config.store})
         log.info(
             "ready",
             extra={
@@ -105,12 +109,14 @@ class CacheService:
         )
 
     def housekeep(self) -> None:
-        """Drop what has expired: segments of proxies that ended, paused transfers."""
+        """Drop what has expired: segments of proxies that ended, paused transfers. And say that this process lives."""
+        self._presence.beat(self._queue.waiting + sum(not idle for idle in self._workers.idle))
         self._server.sweep()
         self._handler.expire()
 
     def stop_accepting(self) -> None:
         """Tell proxies to send nothing new; commands on the queue are still served, without the lookup delay."""
+        self._presence.set_stopping()
         self._queue.set_stopping()
         self._handler.stop_delaying()
 

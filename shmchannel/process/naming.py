@@ -5,6 +5,8 @@ gf-<pid>-<nonce>.guard             the guard of that pool                       
 /cache_request_q                   a command queue, named by its user               (message queue)
 gf-queue-cache_request_q.guard     the guard of that queue
 /gf-hot-table-cache_request_q      the hot table of the cache on that queue         (shared memory)
+/gf-entry-<role>.<name>            what a process announces of itself               (shared memory)
+gf-registry-<role>.<name>.guard    the guard of that entry                          (lock file beside it)
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ _SEGMENT = re.compile(rf"/(?P<pool>{_POOL})-(0|[1-9][0-9]{{0,18}})")
 _POOL_GUARD = re.compile(rf"(?P<pool>{_POOL})\.guard")
 _QUEUE = re.compile(r"/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _HOT_TABLE = re.compile(r"/gf-hot-table-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})")
+_MEMBER = r"(?P<role>[a-z][a-z0-9-]{0,31})\.(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})"
+_ENTRY = re.compile(rf"/gf-entry-{_MEMBER}")
+_ENTRY_GUARD = re.compile(rf"gf-registry-{_MEMBER}\.guard")
 _QUEUE_GUARD = re.compile(r"gf-queue-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})\.guard")
 
 
@@ -71,6 +76,39 @@ def parse_hot_table_name(name: str) -> str | None:
     """The queue name (with slash) that a hot table belongs to; None if it is not a hot table's name."""
     match = _HOT_TABLE.fullmatch(name)
     return f"/{match['queue']}" if match else None
+
+
+def entry_name(role: str, name: str) -> str:
+    """The name of a registry entry, with the leading slash of shared-memory names.
+
+    Raises:
+        UsageError: the role is not a lower-case word of at most 32 letters, digits and `-`, or the name is not 1 to
+            200 letters, digits, `_`, `.` or `-`.
+    """
+    entry = f"/gf-entry-{role}.{name}"
+    if parse_entry_name(entry) != (role, name):
+        raise UsageError(
+            f"role {role!r} with name {name!r} is not valid",
+            hint="a role has 1 to 32 of a-z, 0-9 and '-', a name 1 to 200 letters, digits, '_', '.' or '-'",
+        )
+    return entry
+
+
+def parse_entry_name(name: str) -> tuple[str, str] | None:
+    """The role and name that a registry entry belongs to; None if it is not an entry's name."""
+    match = _ENTRY.fullmatch(name)
+    return (match["role"], match["name"]) if match else None
+
+
+def entry_guard_path(role: str, name: str) -> str:
+    """The path of the guard of a registry entry; errors as entry_name()."""
+    return f"{SHM_DIRECTORY}/{entry_name(role, name).replace('/gf-entry-', 'gf-registry-', 1)}.guard"
+
+
+def parse_entry_guard(file_name: str) -> tuple[str, str] | None:
+    """The role and name that a guard's file name belongs to; None if it is not the guard of a registry entry."""
+    match = _ENTRY_GUARD.fullmatch(file_name)
+    return (match["role"], match["name"]) if match else None
 
 
 def checked_queue_name(name: str) -> str:

@@ -18,6 +18,9 @@ from shmchannel.errors import ResourceError
 from shmchannel.process.guard import GuardWatch, ProcessGuard, read_holder
 from shmchannel.process.naming import (
     SHM_DIRECTORY,
+    entry_guard_path,
+    parse_entry_guard,
+    parse_entry_name,
     parse_hot_table_name,
     parse_pool_guard,
     parse_queue_guard,
@@ -35,7 +38,7 @@ _DIRECTORIES = {"queue": "/dev/mqueue"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundName:
-    """One of our OS names: `path` is its location, `kind` is segment, table, queue or guard."""
+    """One of our OS names: `path` is its location, `kind` is segment, hot table, queue, entry or guard."""
 
     path: str
     name: str
@@ -144,10 +147,13 @@ def _groups() -> Iterable[_Group]:
         name = f"/{file_name}"
         pool = parse_segment_name(name) or parse_pool_guard(file_name)
         queue = parse_queue_guard(file_name) or parse_hot_table_name(name)
+        member = parse_entry_name(name) or parse_entry_guard(file_name)
         if pool is not None:
             guard_path, pid, kind = pool_guard_path(pool), pid_of_pool(pool), "segment"
         elif queue is not None:
             guard_path, pid, kind = queue_guard_path(queue), None, "hot table"
+        elif member is not None:
+            guard_path, pid, kind = entry_guard_path(*member), None, "entry"
         else:
             continue
         group = groups.setdefault(guard_path, _Group(guard_path, pid))

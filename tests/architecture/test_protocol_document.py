@@ -1,5 +1,6 @@
 """docs/protocol.md is normative: its offsets, codes and limits are what the code writes on the wire."""
 
+import os
 import re
 import struct
 import zlib
@@ -10,7 +11,8 @@ from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX
 from shmchannel.objects import commands, hot_table_layout
 from shmchannel.objects.commands import Command, CommandKind, Priority, encode
 from shmchannel.process.identity import ProcessIdentity
-from shmchannel.process.naming import DEFAULT_QUEUE_NAME, SHM_DIRECTORY, hot_table_name
+from shmchannel.process.naming import DEFAULT_QUEUE_NAME, SHM_DIRECTORY, entry_name, hot_table_name
+from shmchannel.registry import announce, entry_layout
 from shmchannel.streams import layout
 from shmchannel.streams.layout import SegmentHeader, SegmentRef
 from tests.architecture.tree import generated_part, read, table_rows
@@ -145,6 +147,41 @@ def test_hot_table_fields_lie_where_the_document_says() -> None:
     ]
 
 
+def test_registry_entry_fields_lie_where_the_document_says() -> None:
+    """An entry as its process wrote it, and nothing beside its fields."""
+    name = f"document-{os.getpid()}"
+    with announce("test", name, queue_name="/q", address="a:80", load=2.5, facts={"k": "v"}) as announcement:
+        memory = Path(SHM_DIRECTORY + entry_name("test", name)).read_bytes()
+        entry = announcement.entry
+    fields = _fields("layout: registry entry")
+    found = {field: _number(memory, place) for field, place in fields.items()}
+    assert found.pop("heartbeat_ns") >= entry.announced_ns
+    pid, start_time, boot_id = entry.identity
+    assert found == {
+        "magic": entry_layout.MAGIC,
+        "layout_version": entry_layout.LAYOUT_VERSION,
+        "entry_bytes": len(memory),
+        "pid": pid,
+        "start_time": start_time,
+        "boot_id": boot_id,
+        "announced_ns": entry.announced_ns,
+        "load": 2500,
+        "stuck_after_ns": entry.stuck_after_ns,
+        "role_bytes": 4,
+        "name_bytes": len(name),
+        "queue_bytes": 2,
+        "address_bytes": 4,
+        "facts_bytes": 4,
+    }
+    assert f"{entry_layout.MAGIC:#x}".upper().replace("0X", "0x") in read(_DOCUMENT)
+    text = f"test{name}/qa:80k=v\n".encode()
+    assert memory[entry_layout.TEXT_OFFSET :] == text.ljust(len(memory) - entry_layout.TEXT_OFFSET, b"\0")
+    rest = bytearray(memory[: entry_layout.TEXT_OFFSET])
+    for offset, size in fields.values():
+        rest[offset : offset + size] = bytes(size)
+    assert not any(rest)
+
+
 def test_metadata_fields_lie_where_the_document_says() -> None:
     """A stored response and an index, as they are written: each field of the tables, and nothing between them."""
     selecting = ((b"accept", b"a/b"), (b"cookie", None))
@@ -211,7 +248,7 @@ def test_codes_are_the_ones_of_the_code() -> None:
 
 def test_limits_are_the_ones_of_the_code() -> None:
     """The table of section 8, and the numbers in the text."""
-    section = read(_DOCUMENT).partition("## 8. Limits")[2]
+    section = read(_DOCUMENT).partition("## 8. Limits")[2].partition("\n## ")[0]
     limits = {row[0]: int(row[1]) for row in table_rows(section)}
     assert limits == {
         "getfile path": PATH_BYTES_MAX,
@@ -228,6 +265,9 @@ def test_limits_are_the_ones_of_the_code() -> None:
         "hot table, largest": hot_table_layout.HOT_TABLE_BYTES_MAX,
         "cell of a hot table": hot_table_layout.CELL_BYTES,
         "body on a hot table": hot_table_layout.BODY_BYTES_MAX,
+        "registry entry": entry_layout.ENTRY_BYTES,
+        "address in a registry entry": entry_layout.ADDRESS_BYTES_MAX,
+        "facts in a registry entry": entry_layout.FACTS_BYTES_MAX,
     }
     text = read(_DOCUMENT)
     assert f"at most {LENGTH_MAX}" in text

@@ -31,6 +31,7 @@ def _of_the_guide(part: str) -> str:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("examples")
     found = {"shout": _of_the_package(), "poem": _of_the_guide("example"), "store": _of_the_guide("example: store")}
+    found["registry"] = _of_the_guide("example: registry")
     for name, text in found.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.py" for name in found}
@@ -52,6 +53,7 @@ def test_examples_pass_the_strictest_type_check(programs: dict[str, Path]) -> No
     ("name", "lines"),
     [
         ("shout", ["HELLO"]),
+        ("registry", ["JOINED basho", "JOINED issa", "{'basho': 0.5, 'issa': 0.0}", "[True, True]", "True"]),
         ("store", ["stored: True", "are red", "updated: False", "removed: 1"]),
         ("poem", ["equal: True", "the other side is gone", "segments back in the pool: True"]),
     ],

@@ -12,6 +12,7 @@ from dataclasses import asdict
 
 from shmchannel.objects.client import ChannelClient
 from shmchannel.process import reaper
+from shmchannel.registry import Presence
 from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
 from webproxy.daemon.config import Protocol, ProxyConfig
@@ -93,14 +94,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     resources.callback(workers.close)
     store, table = cache or NoStore(), _fetch_table(config, parking)
     heads = ResponseHeads(config.cache_status_name.encode())
-    limits = ConnectionLimits(
-        head_bytes=config.http_head_bytes,
-        request_s=config.request_timeout_s,
-        keepalive_s=config.keepalive_s,
-        client=RateLimit(config.client_min_rate_bytes_per_s, config.client_rate_window_s),
-        connections=config.connections_max,
-        staying=min(config.worker_threads - 1, STAYING_MAX),
-    )
+    limits = _connection_limits(config)
     origins = config.origin_table(own=_own_authorities(*address))
     demand = WorkerDemand(workers)
     getfile, http = _handlers(
@@ -115,6 +109,8 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     )
     acceptor = Acceptor(listener, run_queue, idle, parking, protocols, workers)
     resources.callback(acceptor.close)
+    presence = Presence("proxy", queue_name=config.queue_name if config.use_cache else "")
+    resources.callback(presence.close)
     return ProxyService(
         config=config,
         address=address,
@@ -132,6 +128,18 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         workers=workers,
         shutdown=shutdown,
         breakdown=breakdown,
+        presence=presence,
+    )
+
+
+def _connection_limits(config: ProxyConfig) -> ConnectionLimits:
+    return ConnectionLimits(
+        head_bytes=config.http_head_bytes,
+        request_s=config.request_timeout_s,
+        keepalive_s=config.keepalive_s,
+        client=RateLimit(config.client_min_rate_bytes_per_s, config.client_rate_window_s),
+        connections=config.connections_max,
+        staying=min(config.worker_threads - 1, STAYING_MAX),
     )
 
 

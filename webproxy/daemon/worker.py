@@ -13,6 +13,7 @@ from time import monotonic_ns
 
 from shmchannel.daemonkit.daemon import Drain
 from shmchannel.deadline import Deadline
+from shmchannel.registry import Presence
 from shmchannel.workers import WorkerPool
 from webproxy.daemon.config import ProxyConfig
 from webproxy.exchange.getfile_request import GetfileRequestHandler
@@ -52,6 +53,7 @@ class ProxyService:
     workers: IdleWorkers
     shutdown: Shutdown
     breakdown: LatencyBreakdown
+    presence: Presence
 
     def __post_init__(self) -> None:
         self._pool = WorkerPool("worker", self.config.worker_threads, self._step, idle=self.workers.sleeping)
@@ -80,6 +82,8 @@ class ProxyService:
         self._pool.start()
         host, port = self.address
         pool = {} if self.cache is None else {"pool": self.cache.pool.name}
+        shown = f"[{host}]" if ":" in host else host
+        self.presence.announce(address=f"{shown}:{port}", facts=pool)
         log.info(
             "listening",
             extra={"host": host, "port": port, "threads": self.config.worker_threads, "swept": self.swept} | pool,
@@ -91,6 +95,7 @@ class ProxyService:
 
         And look for the cache, so that the log tells of its coming and going also while nobody asks for anything.
         """
+        self.presence.beat(self.workers.awake + self.parking.waiting)
         self.http.fast_path.expire()
         self.store.expire()
         self.store.look()
@@ -100,6 +105,7 @@ class ProxyService:
 
     def stop_accepting(self) -> None:
         """Close the listener and idle connections; requests in progress continue."""
+        self.presence.set_stopping()
         self.shutdown.draining = True
         self.http.fast_path.forget()
         self.acceptor.stop_accepting()

@@ -6,7 +6,11 @@ from shmchannel.errors import UsageError
 from shmchannel.process.naming import (
     DEFAULT_QUEUE_NAME,
     checked_queue_name,
+    entry_guard_path,
+    entry_name,
     hot_table_name,
+    parse_entry_guard,
+    parse_entry_name,
     parse_hot_table_name,
     parse_pool_guard,
     parse_queue_guard,
@@ -108,3 +112,24 @@ def test_queue_name(name: str) -> None:
 def test_unusable_queue_name(name: str) -> None:
     with pytest.raises(UsageError, match="letters, digits"):
         checked_queue_name(name)
+
+
+def test_registry_names() -> None:
+    assert entry_name("cache", "a.guard") == "/gf-entry-cache.a.guard"
+    assert entry_guard_path("cache", "a.guard") == "/dev/shm/gf-registry-cache.a.guard.guard"
+    assert parse_entry_name("/gf-entry-cache.a.guard") == ("cache", "a.guard")
+    assert parse_entry_guard("gf-registry-cache.a.guard.guard") == ("cache", "a.guard")
+
+
+@pytest.mark.parametrize(
+    "name", ["gf-entry-a.b", "/gf-entry-a", "/gf-entry-.b", "/gf-entry-A.b", "/gf-entry-a.b/c", "/gf-entry-a.b\n"]
+)
+def test_names_that_are_no_registry_entry(name: str) -> None:
+    assert parse_entry_name(name) is None
+    assert parse_entry_guard(name) is None
+
+
+@pytest.mark.parametrize(("role", "name"), [("", "a"), ("A", "a"), ("a", ""), ("a.b", "c"), ("a", ".b"), ("a", "b/c")])
+def test_registry_names_that_are_refused(role: str, name: str) -> None:
+    with pytest.raises(UsageError, match="is not valid"):
+        entry_name(role, name)
