@@ -67,6 +67,7 @@ def test_every_package_has_its_unit_tests() -> None:
 
 # Public names that nothing in the packages and scripts mentions, and why they are there.
 _FOR_OTHERS = {
+    "until_first_byte_ns": "for observers of requests",
     "MemoryAttachments": "shmchannel.testing, for the tests of programs that use the library",
     "MemoryQueue": "shmchannel.testing, for the tests of programs that use the library",
     "MemorySender": "shmchannel.testing, for the tests of programs that use the library",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from tests.support.scripted_origin import ScriptedOrigin
@@ -18,6 +18,7 @@ from webproxy.serving.http1_server import ConnectionLimits
 from webproxy.store.cache_client import NoStore, Store
 from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import StoredHit
+from webproxy.telemetry.requests import RequestObserver
 from webproxy.telemetry.step_times import LatencyBreakdown
 
 LIMITS = ConnectionLimits(
@@ -88,6 +89,7 @@ def getfile_handler(
     wire: Wire = Wire.CRLF,
     variants: OneVariant | None = None,
     origin: ScriptedOrigin | None = None,
+    observers: Sequence[RequestObserver] = (),
 ) -> GetfileRequestHandler:
     """One without anybody who waits for its workers; nobody has anything unless the test says so."""
     return GetfileRequestHandler(
@@ -98,4 +100,5 @@ def getfile_handler(
         wire,
         NO_LIMIT,
         LatencyBreakdown(enabled=False),
+        observers,
     )

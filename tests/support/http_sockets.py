@@ -25,6 +25,9 @@ class NoServer:
         """As ConnectionServer.expire()."""
         return Done(connection)
 
+    def given_up(self, connection: HttpConnection) -> None:
+        """As ConnectionServer.given_up()."""
+
 
 def http_connection(fd: int, received: bytes = b"") -> HttpConnection:
     """The server's side of a connection that nobody serves but the test."""

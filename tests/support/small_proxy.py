@@ -11,7 +11,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,7 @@ from webproxy.store.cache_client import NoStore
 from webproxy.store.fill import Fills
 from webproxy.store.lookup import ObjectLookup
 from webproxy.store.updates import CacheUpdater
+from webproxy.telemetry.requests import RequestObserver
 from webproxy.transport import sockets
 from webproxy.transport.client_rate import UploadLimits
 from webproxy.transport.client_stream import Shutdown
@@ -64,6 +65,7 @@ def http_handler(
     fetches: HttpFetches | None = None,
     updates: CacheUpdater | None = None,
     purge_from: str = "127.0.0.0/8",
+    observers: Sequence[RequestObserver] = (),
 ) -> HttpRequestHandler:
     """What answers requests in a proxy without a cache."""
     store = NoStore()
@@ -88,7 +90,7 @@ def http_handler(
     )
     policy = Policy(DEFAULT_OPTIONS, WATCHDOG_S, 2.0, (ipaddress.ip_network(purge_from),))
     fetches = fetches or HttpFetches(table, means)
-    return HttpRequestHandler(heads, lookup, updates, origins, fetches, answers, policy, shutdown)
+    return HttpRequestHandler(heads, lookup, updates, origins, fetches, answers, policy, shutdown, observers)
 
 
 class Peer:
@@ -171,6 +173,7 @@ class SmallProxy:
         uploads: UploadLimits = PATIENT,
         spool_directory: Path | None = None,
         limits: OriginLimits | None = None,
+        observers: Sequence[RequestObserver] = (),
     ) -> None:
         self._resources = resources
         self.origin = resources.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -197,6 +200,7 @@ class SmallProxy:
             self.shutdown,
             spools=SpoolLimits(directory=directory, window_bytes=window_bytes),
             uploads=uploads,
+            observers=observers,
         )
         self.server = Http1Server(
             self.handler,
@@ -285,6 +289,7 @@ def small_proxy(
     uploads: UploadLimits = PATIENT,
     spool_directory: Path | None = None,
     limits: OriginLimits | None = None,
+    observers: Sequence[RequestObserver] = (),
 ) -> Iterator[SmallProxy]:
     """One that runs; see SmallProxy."""
     with ExitStack() as resources:
@@ -295,4 +300,5 @@ def small_proxy(
             uploads=uploads,
             spool_directory=spool_directory,
             limits=limits,
+            observers=observers,
         )

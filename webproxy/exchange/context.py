@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from webproxy.caching.stored import StoredResponse
@@ -11,6 +11,7 @@ from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.exchange.spooled_body import send_data
 from webproxy.http.messages import RequestHead
 from webproxy.origin.routing import Target
+from webproxy.telemetry.requests import RequestRecord
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome, Steps
 
@@ -35,11 +36,18 @@ class RequestContext:
     """How often the cache was asked."""
     result: str = ""
     """How it ended, for the counts; none while it has not."""
+    record: RequestRecord = field(default_factory=RequestRecord)
+    """What observers are told of it at its end."""
 
     @property
     def key_to_tell(self) -> bytes | None:
         """The key for Cache-Status (RFC 9211 section 2.7), if it differs from the request's target."""
         return None if self.target.key == self.request.target else self.target.key
+
+    def begins(self, head: bytes) -> bytes:
+        """The head of the answer, maybe with all of the body, which is about to be sent."""
+        self.record.answered(head)
+        return head
 
     def answer(self, status: int, text: str, result: str, fields: bytes = b"") -> Answering:
         """Send a complete response of the proxy's own; `fields` are further lines of its head.
@@ -52,7 +60,7 @@ class RequestContext:
 
     def send(self, data: bytes, result: str) -> Answering:
         """Send a complete response, nearly always at once: it fits a socket's buffer. Errors as answer()."""
-        sent = self.connection.stream.send_some(data)
+        sent = self.connection.stream.send_some(self.begins(data))
         return self.ended(result) if sent == len(data) else self._send_rest(data[sent:], result)
 
     def _send_rest(self, data: bytes, result: str) -> Steps[RequestOutcome]:

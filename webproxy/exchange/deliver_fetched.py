@@ -12,6 +12,7 @@ from webproxy.exchange.context import RequestContext
 from webproxy.exchange.response_heads import body_framing
 from webproxy.exchange.spooled_body import send_body, send_data, send_spooled
 from webproxy.fetch.spool import Head, SpoolReader
+from webproxy.telemetry.requests import CacheResult
 from webproxy.transport.job import RequestOutcome, Steps
 
 
@@ -30,6 +31,7 @@ def send_fetched(
         ClientGone, BodyCutShort: the connection is unusable.
     """
     response, request, stream = answer.response, context.request, context.connection.stream
+    context.record.cache = CacheResult.COLLAPSED if collapsed else CacheResult.MISS
     status = context.heads.status(
         fwd=b"partial" if answer.completes else decision.reason,
         fwd_status=206 if answer.completes else response.status,
@@ -47,7 +49,7 @@ def send_fetched(
         response = replace(response, fields=fields)
     framing, context.said = body_framing(request, response, context.said)
     head = context.heads.forwarded(response, context.said, status, framing, context.now)
-    yield from send_data(stream, head, more=response.length != 0)
+    yield from send_data(stream, context.begins(head), more=response.length != 0)
     yield from send_body(stream, reader, framing, response.length)
     return context.ended("fetched")
 
@@ -63,12 +65,13 @@ def _send_part(
     age_s = stored.initial_age_s
     ranges = WHOLE if answer.response.length is None else answer_range(context.request, stored, context.now)
     if is_known:
-        yield from send_data(stream, heads.not_modified(stored, age_s, said, status))
+        yield from send_data(stream, context.begins(heads.not_modified(stored, age_s, said, status)))
     elif ranges.kind is RangeKind.UNSATISFIABLE:
-        yield from send_data(stream, heads.unsatisfiable(stored, age_s, said, status, context.now))
+        yield from send_data(stream, context.begins(heads.unsatisfiable(stored, age_s, said, status, context.now)))
     elif ranges.kind is RangeKind.ONE:
         first, end = ranges.ranges[0]
-        yield from send_data(stream, heads.part(stored, age_s, said, status, first, end), more=True)
+        head = context.begins(heads.part(stored, age_s, said, status, first, end))
+        yield from send_data(stream, head, more=True)
         while reader.position < first:  # the fetch need not wait for a reader that skips
             available = reader.available()
             if available is None:

@@ -80,7 +80,7 @@ class StoredDelivery:
                 b"".join(part.head + body[part.first : part.end] for part in (first_part, *further)), result
             )
         try:
-            rest = self._begin(context.connection.stream, found, head, first, end, further)
+            rest = self._begin(context.connection.stream, found, context.begins(head), first, end, further)
         except SourceLost as lost:
             return self.go_on(context, stored, lost.body, str(lost), result)
         if rest is None:

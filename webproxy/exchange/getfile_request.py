@@ -15,7 +15,8 @@ left before an origin is waited for or the worker is given up.
 from __future__ import annotations
 
 import contextlib
-from time import monotonic
+from collections.abc import Sequence
+from time import monotonic, monotonic_ns
 from typing import TypeAlias
 
 from shmchannel.deadline import Deadline
@@ -35,7 +36,8 @@ from webproxy.origin.request import getfile_request
 from webproxy.store.cache_client import Missing
 from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import stored_of_entry, stored_of_transfer
-from webproxy.telemetry.outcomes import Outcomes, RequestFailures
+from webproxy.telemetry.outcomes import Outcomes, RequestFailures, broken_off
+from webproxy.telemetry.requests import GETFILE, CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
 from webproxy.transport.client_rate import RateLimit
@@ -51,7 +53,7 @@ _FAILURES: tuple[type[Exception], ...] = (CacheUnavailable, OriginError, Overloa
 class GetfileRequest:
     """A job: one getfile request, which ends its connection."""
 
-    __slots__ = ("_handler", "fd", "has_left", "has_waited", "path", "paused", "stored", "stream", "ticket")
+    __slots__ = ("_handler", "fd", "has_left", "has_waited", "path", "paused", "record", "stored", "stream", "ticket")
 
     stream: ClientStream
     """The client, once it is more than a lookup in the hot table that answers it."""
@@ -68,6 +70,8 @@ class GetfileRequest:
         self.stored: StoredResponse | None = None
         """What the origin can be asked by for the rest of a body that the cache loses; None if there is no origin."""
         self.has_left = False
+        self.record: RequestRecord | None = None
+        """Until it has ended; never for one that the hot table answers, if nobody observes."""
 
     def run(self) -> Outcome:
         """Answer it, or continue the response."""
@@ -82,6 +86,8 @@ class GetfileRequest:
         """As Job.close()."""
         if self.paused is not None:
             self.paused.close()
+        if self.record is not None:
+            self._handler.give_up(self)
         sockets.close(self.fd)
 
 
@@ -97,7 +103,9 @@ class GetfileRequestHandler:
         wire: Wire,
         client_limit: RateLimit,
         breakdown: LatencyBreakdown,
+        observers: Sequence[RequestObserver] = (),
     ) -> None:
+        """The `observers` are told of the end of each request."""
         self._source = source
         self._store = source.store
         self._peek = source.store.peek
@@ -107,15 +115,19 @@ class GetfileRequestHandler:
         self._wire = wire
         self._client_limit = client_limit
         self._breakdown = breakdown
+        self._observers = observers
         self.outcomes = Outcomes()
         self.failures = RequestFailures()
 
     def serve(self, request: GetfileRequest) -> Outcome:
         """Answer one request; never raises for failures of client, cache or origin."""
         key = normalised_path(request.path)
+        if self._observers:
+            self._begin(request)
         entry = self._peek(key)
         if entry is not None and entry.file is None:
             return self._answer_from_hot_table(request, entry.body)
+        self._begin(request)
         file = None if entry is None else self._store.hold_file(key, entry)
         if file is None and not request.has_waited and self._store.should_enqueue(key):
             request.has_waited = True
@@ -163,17 +175,43 @@ class GetfileRequestHandler:
         if isinstance(error, SourceLost):
             return self._take_step(request, self._go_on(request, error.body, str(error)))
         if isinstance(error, (ClientGone, BodyCutShort)):
-            self.outcomes.note_broken_off(request.path, error)
-            return Done(request)
+            return self._ended(request, broken_off(request.path, error))
         self.failures.note(request.path, error)
         with contextlib.suppress(ClientGone):
-            request.stream.send_some(refusal(Status.ERROR, self._wire))
+            request.stream.send_some(_answered(request, 500, refusal(Status.ERROR, self._wire)))
         return self._ended(request, "error")
 
-    def _ended(self, request: GetfileRequest, result: str) -> Outcome:
+    def _ended(self, request: GetfileRequest, result: str, sent_bytes: int | None = None) -> Outcome:
         """The client has received its response, or receives no more of it."""
         self.outcomes.note(result)
+        record, request.record = request.record, None
+        if record is not None:
+            sent_bytes = request.stream.sent_bytes if sent_bytes is None else sent_bytes
+            end_request(record, result, sent_bytes, self._observers)
         return Done(request)
+
+    def _begin(self, request: GetfileRequest) -> None:
+        """Make the record, unless it is there."""
+        if request.record is None:
+            origin = self._fetches.target(normalised_path(request.path)).base
+            client = sockets.peer_name(request.fd)
+            request.record = RequestRecord(
+                b"GET", request.path, GETFILE, client=client, began_ns=monotonic_ns(), origin=origin
+            )
+
+    def give_up(self, request: GetfileRequest) -> None:
+        """It is not answered any further: the client is too slow, or the process ends."""
+        self._ended(request, "given up")
+
+    def note_refused(self, fd: int, status: int) -> None:
+        """A client was told why its request is not looked at; `status` is what HTTP would say."""
+        if self._observers:
+            now_ns = monotonic_ns()
+            client = sockets.peer_name(fd)
+            record = RequestRecord(
+                protocol=GETFILE, client=client, began_ns=now_ns, status=status, first_byte_ns=now_ns
+            )
+            end_request(record, "refused", 0, self._observers)
 
     def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Answering:
         asked_at = monotonic()
@@ -186,28 +224,31 @@ class GetfileRequestHandler:
             if outcome is not None:
                 return outcome
         if not self._fetches.has_origin(key):
-            stream.send_some(refusal(Status.FILE_NOT_FOUND, self._wire))
+            stream.send_some(_answered(request, 404, refusal(Status.FILE_NOT_FOUND, self._wire)))
             return self._ended(request, "not found")
         reader = self._fetches.open(key, asked_at)
         if reader is None:  # filled since: the cache has it now
             return self._serve(request, stream, key, ticket)
-        return self._answer_from_origin(stream, reader)
+        return self._answer_from_origin(request, reader)
 
     def _answer_from_hot_table(self, request: GetfileRequest, body: bytes) -> Outcome:
         """Send a small hit, nearly always with one call: it fits a socket's buffer."""
-        reply = ok_header(len(body), self._wire) + body
+        header = ok_header(len(body), self._wire)
+        reply = header + body
+        if request.record is not None:
+            _answered(request, 200, header, CacheResult.HIT)
         try:
             sent = sockets.send(request.fd, reply)
         except ClientGone:
-            return self._ended(request, "client gone")
+            return self._ended(request, "client gone", 0)
         if sent != len(reply):
             request.stream = stream = ClientStream(request.fd, self._client_limit)
+            stream.sent_bytes = sent
             rest = BodyTransfer(stream, request.path, 0, 0, self._source, head=reply[sent:])
             return self._sent(request, (rest, Event.WRITABLE))
         if self._breakdown.enabled:
             self._breakdown.mark("send")
-        self.outcomes.note("hit")
-        return Done(request)
+        return self._ended(request, "hit", sent)
 
     # -- from the cache ------------------------------------------------------------------------------------------
     def _look_up(
@@ -245,7 +286,7 @@ class GetfileRequestHandler:
     def _answer_from_file(self, request: GetfileRequest, key: bytes, file: HotTableFile) -> Outcome:
         """Send a large hit of the hot table."""
         stream = request.stream
-        head = ok_header(file.size_bytes, self._wire)
+        head = _answered(request, 200, ok_header(file.size_bytes, self._wire), CacheResult.HIT)
         sent = stream.send_some(head, more=True)
         body = FileResponse(stream, key, file, self._source, 0, file.size_bytes, head=head[sent:])
         event = body.begin(file)
@@ -276,7 +317,7 @@ class GetfileRequestHandler:
             return None
         if not transfer.last and transfer.metadata:
             request.stored = stored_of_transfer(key, transfer)
-        header = ok_header(transfer.facts[0], self._wire)
+        header = _answered(request, 200, ok_header(transfer.facts[0], self._wire), CacheResult.HIT)
         return self._sent(request, begin_body(stream, header, transfer, key, self._source))
 
     def _sent(self, request: GetfileRequest, rest: tuple[BodyTransfer, Event] | None) -> Outcome:
@@ -297,15 +338,31 @@ class GetfileRequestHandler:
         return "hit"
 
     # -- from the origin -----------------------------------------------------------------------------------------
-    def _answer_from_origin(self, stream: ClientStream, reader: SpoolReader) -> Steps[str]:
+    def _answer_from_origin(self, request: GetfileRequest, reader: SpoolReader) -> Steps[str]:
+        stream, asked_ns = request.stream, monotonic_ns()
         try:
-            while not isinstance(answer := reader.news(), BodyFound):
-                if isinstance(answer, BodyMissing):
-                    yield from send_data(stream, refusal(Status.FILE_NOT_FOUND, self._wire))
-                    return "not found"
-                yield reader
-            yield from send_data(stream, ok_header(answer.length, self._wire), more=True)
+            try:
+                while not isinstance(answer := reader.news(), (BodyFound, BodyMissing)):
+                    yield reader
+            finally:
+                if request.record is not None:
+                    request.record.upstream_ns += monotonic_ns() - asked_ns
+            if isinstance(answer, BodyMissing):
+                refused = _answered(request, 404, refusal(Status.FILE_NOT_FOUND, self._wire), CacheResult.MISS)
+                yield from send_data(stream, refused)
+                return "not found"
+            header = _answered(request, 200, ok_header(answer.length, self._wire), CacheResult.MISS)
+            yield from send_data(stream, header, more=True)
             yield from send_spooled(stream, reader, answer.length)
             return "fetched"
         finally:
             reader.close()
+
+
+def _answered(request: GetfileRequest, status: int, header: bytes, cache: CacheResult = CacheResult.NONE) -> bytes:
+    """The header of the answer, which is about to be sent; `status` is what HTTP would say."""
+    record = request.record
+    if record is not None:
+        record.status, record.head_bytes, record.cache = status, len(header), cache
+        record.first_byte_ns = monotonic_ns()
+    return header

@@ -27,8 +27,9 @@ undone on the way out. Long because the way of a request is read in one place, f
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import replace
-from time import monotonic, time
+from time import monotonic, monotonic_ns, time
 from typing import NamedTuple
 
 from webproxy.caching.decision import Action, Decision, answers_waiting, decide, stale_allowed_on_error
@@ -49,7 +50,7 @@ from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
 from webproxy.exchange.failures import FAILURES, status_for_stale, told_of, why_stale
 from webproxy.exchange.fast_path import CachedReply, FastPath, MemoizedRequest
 from webproxy.exchange.pass_through import PassThrough
-from webproxy.exchange.response_heads import ResponseHeads, connection_for
+from webproxy.exchange.response_heads import Connection, ResponseHeads, connection_for
 from webproxy.exchange.spooled_body import send_interim
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
 from webproxy.fetch.spool import Head, Interim, SpoolReader, Validated
@@ -60,11 +61,12 @@ from webproxy.origin.routing import OriginTable, Refused, Target
 from webproxy.origin.via import ends_here
 from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
-from webproxy.telemetry.outcomes import Outcomes, RequestFailures
+from webproxy.telemetry.outcomes import Outcomes, RequestFailures, broken_off
+from webproxy.telemetry.requests import CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedAnswer
 from webproxy.transport.job import KEEP_ALIVE, Done, KeepAlive, RequestOutcome, Steps, WaitsFor
-from webproxy.transport.sockets import peer_address
+from webproxy.transport.sockets import peer_address, peer_name
 
 _NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
 _ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE\r\n"
@@ -73,6 +75,7 @@ LOOKUPS_MAX = 3
 _TOLD: tuple[type[Exception], ...] = (HttpError, *FAILURES)
 _ANSWERED = (KeepAlive, Done)
 _COMPLETE = (*_ANSWERED, WaitsFor)
+_CACHE_RESULTS = {Action.HIT: CacheResult.HIT, Action.STALE_HIT: CacheResult.STALE}
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -138,7 +141,9 @@ class HttpRequestHandler:
         answers: Answers,
         policy: Policy,
         shutdown: Shutdown,
+        observers: Sequence[RequestObserver] = (),
     ) -> None:
+        """The `observers` are told of the end of each request but those that the fast path answers at once."""
         self._heads = heads
         self._lookup = lookup
         self._updates = updates
@@ -148,6 +153,7 @@ class HttpRequestHandler:
         self._via = self._passing.via
         self._policy = policy
         self._shutdown = shutdown
+        self._observers = observers
         self.outcomes = Outcomes()
         self.failures = RequestFailures()
 
@@ -165,7 +171,7 @@ class HttpRequestHandler:
             if reply is not None:
                 self.fast_path.memoize(connection.bytes_of(request), request, reply)
                 return self._send_cached(connection, request, reply)
-            context = RequestContext(connection, request, said, time(), self._heads)
+            context = self._context(connection, request, said)
             try:
                 answering = self._route(context)
             except _TOLD as error:
@@ -176,7 +182,7 @@ class HttpRequestHandler:
             return answering
         if not isinstance(answering, _ANSWERED):
             return self._take_step(UnfinishedAnswer(context, self._guarded(context, answering)))
-        self.outcomes.note(context.result)
+        self._finish(connection, context.result)
         if request.framing is Framing.NONE or isinstance(answering, Done):
             return answering
         return self._answered(connection, request.target)
@@ -197,14 +203,14 @@ class HttpRequestHandler:
             return self._broken_off(connection, answer.key, error)
         if event is not None:
             return connection.pause(answer, event, is_last=connection.is_last)
-        self.outcomes.note("hit")
+        self._finish(connection, "hit")
         return Done(connection) if connection.is_last else self._answered(connection, answer.key)
 
     def _go_on(self, connection: HttpConnection, hit: PausedHit, why: str) -> RequestOutcome:
         """The cache has lost a body that was paused: its origin may have the rest."""
         request = hit.request
         said = connection_for(request, may_stay=not connection.is_last)
-        context = RequestContext(connection, request, said, time(), self._heads)
+        context = self._context(connection, request, said)
         try:
             target = self._origins.find(split_target(request.target, request.fields.get(b"host")))
         except BadTarget:  # the fast path does not ask which host is meant
@@ -217,7 +223,51 @@ class HttpRequestHandler:
         outcome = self.fast_path.send(connection, request, reply)
         if not isinstance(outcome, WaitsFor):
             self.outcomes.note("hit")
+            return outcome
+        paused = connection.paused
+        assert isinstance(paused, PausedHit)
+        record = self._begun(connection, request)
+        record.answered(reply.data)
+        record.sent_bytes -= len(reply.data) + paused.body.position  # which this request has sent already
+        record.cache = CacheResult.HIT
         return outcome
+
+    def _begun(self, connection: HttpConnection, request: RequestHead) -> RequestRecord:
+        """The record of a connection's current request."""
+        record = connection.record
+        if record is None:
+            connection.client = connection.client or peer_name(connection.fd)
+            record = connection.record = RequestRecord(
+                method=request.method,
+                target=request.target,
+                protocol=b"HTTP/%d.%d" % request.version,
+                fields=request.fields,
+                client=connection.client,
+                began_ns=monotonic_ns(),
+                sent_bytes=connection.stream.sent_bytes,
+            )
+        return record
+
+    def _context(self, connection: HttpConnection, request: RequestHead, said: Connection) -> RequestContext:
+        return RequestContext(connection, request, said, time(), self._heads, record=self._begun(connection, request))
+
+    def _finish(self, connection: HttpConnection, outcome: str) -> None:
+        """The current request of a connection has ended; it is counted, and told to the observers."""
+        self.outcomes.note(outcome)
+        record, connection.record = connection.record, None
+        if record is not None:
+            end_request(record, outcome, connection.stream.sent_bytes, self._observers)
+
+    def give_up(self, connection: HttpConnection) -> None:
+        """Its request, `http_given_up`, is not answered any further: the client is too slow, or the process ends."""
+        self._finish(connection, "given up")
+
+    def note_refused(self, fd: int, answer: bytes, sent_bytes: int) -> None:
+        """A client was told why no request of its is answered: there was none, or a limit is reached."""
+        if self._observers:
+            record = RequestRecord(client=peer_name(fd), began_ns=monotonic_ns())
+            record.answered(answer)
+            end_request(record, "refused", sent_bytes, self._observers)
 
     def _take_step(self, answer: UnfinishedAnswer) -> RequestOutcome:
         """Continue an answer in steps until it must wait again."""
@@ -250,7 +300,7 @@ class HttpRequestHandler:
         """The steps have come to their end."""
         if isinstance(outcome, WaitsFor):
             return outcome
-        self.outcomes.note(context.result)
+        self._finish(context.connection, context.result)
         return outcome if isinstance(outcome, Done) else self._answered(context.connection, context.request.target)
 
     def _answered(self, connection: HttpConnection, path: bytes) -> RequestOutcome:
@@ -279,7 +329,7 @@ class HttpRequestHandler:
         return self._refuse(context, *told)
 
     def _broken_off(self, connection: HttpConnection, path: bytes, error: ClientGone | BodyCutShort) -> Done:
-        self.outcomes.note_broken_off(path, error)
+        self._finish(connection, broken_off(path, error))
         return Done(connection)
 
     # -- what is asked for ---------------------------------------------------------------------------------------
@@ -295,6 +345,7 @@ class HttpRequestHandler:
         if isinstance(target, Refused):
             return self._refuse(context, target.status, target.reason)
         context.target = target
+        context.record.origin = target.base
         if request.method == b"PURGE":
             return self._purge(context)
         if request.method not in (b"GET", b"HEAD"):
@@ -341,7 +392,7 @@ class HttpRequestHandler:
                 if action is Action.STALE_HIT:
                     wanted = _fetch_request(context, lookup, found.without_body())
                     self._fetches.validate_in_background(wanted, monotonic())
-                return self._send_stored(context, found, decision.age_s, None, "hit")
+                return self._send_stored(context, found, decision.age_s, None, "hit", _CACHE_RESULTS[action])
             if action is Action.ONLY_IF_CACHED_MISS:
                 return self._not_stored(context, 504, "not cached (only-if-cached)", decision.reason)
             if context.target.rule is None:
@@ -380,8 +431,15 @@ class HttpRequestHandler:
         return context.answer(status, text, "not found" if status == 404 else lacking.decode(), said)
 
     def _send_stored(
-        self, context: RequestContext, found: StoredHit, age_s: int, status: bytes | None, result: str
+        self,
+        context: RequestContext,
+        found: StoredHit,
+        age_s: int,
+        status: bytes | None,
+        result: str,
+        cache: CacheResult,
     ) -> Answering:
+        context.record.cache = cache
         condition = evaluate_conditions(context.request, found.stored, context.now)
         if condition is Condition.ASK_ORIGIN and context.target.rule is not None:
             found.cancel_quietly()
@@ -403,6 +461,7 @@ class HttpRequestHandler:
         if opened is None:  # filled since: the cache has it now
             return (yield from _in_steps(self._from_cache(context)))
         reader, collapsed = opened
+        asked_ns = monotonic_ns()
         try:
             try:
                 while (answer := reader.news()) is None or isinstance(answer, Interim):
@@ -410,7 +469,9 @@ class HttpRequestHandler:
                         yield reader
                     else:
                         yield from send_interim(context.connection.stream, context.request, answer)
+                context.record.upstream_ns += monotonic_ns() - asked_ns
             except OriginError as error:
+                context.record.upstream_ns += monotonic_ns() - asked_ns
                 if found is not None and self._may_serve_stale(context, found, status_for_stale(error)):
                     return (yield from _in_steps(self._send_stale(context, found, decision, None, error)))
                 raise
@@ -498,7 +559,7 @@ class HttpRequestHandler:
         """The origin failed, or was not asked: serve the stale response, and say so."""
         ttl, key, detail = found.stored.lifetime_s - decision.age_s, context.key_to_tell, why_stale(error)
         status = self._heads.status(fwd=decision.reason, fwd_status=fwd_status, ttl=ttl, key=key, detail=detail)
-        return self._send_stored(context, found, decision.age_s, status, "stale")
+        return self._send_stored(context, found, decision.age_s, status, "stale", CacheResult.STALE)
 
     def _send_validated(
         self,
@@ -522,7 +583,8 @@ class HttpRequestHandler:
             key=context.key_to_tell,
         )
         try:
-            return self._send_stored(context, fresh, stored.initial_age_s, status, "validated")
+            age_s, cache = stored.initial_age_s, CacheResult.REVALIDATED
+            return self._send_stored(context, fresh, age_s, status, "validated", cache)
         finally:
             fresh.cancel_quietly()
 

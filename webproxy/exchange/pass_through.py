@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from time import monotonic, time
+from time import monotonic, monotonic_ns, time
 from typing import Protocol
 
 from webproxy.caching.validators import CACHE_CONDITIONS
@@ -46,6 +46,7 @@ from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.via import Via
 from webproxy.store.updates import CacheUpdater
+from webproxy.telemetry.requests import CacheResult
 from webproxy.transport.client_rate import TooSlow, UploadLimits, UploadRate
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import AnyOf, RequestOutcome, Steps, either
@@ -233,7 +234,7 @@ class PassThrough:
     def _answer(
         self, context: RequestContext, reader: SpoolReader, upload: _Upload | None, why: bytes, judge: HeadJudge | None
     ) -> Steps[None]:
-        stream, request = context.connection.stream, context.request
+        stream, request, asked_ns = context.connection.stream, context.request, monotonic_ns()
         while not isinstance(news := reader.news(), Forwarded):
             if isinstance(news, Interim):
                 if news.status == 100 and upload is not None and upload.is_held:
@@ -243,6 +244,8 @@ class PassThrough:
                 continue
             wait = None if upload is None else upload.receive()
             yield reader if wait is None else either(reader, wait)
+        context.record.upstream_ns += monotonic_ns() - asked_ns
+        context.record.cache = CacheResult.PASS
         response = news.response
         if judge is not None:
             judge.judge(response)
@@ -254,7 +257,7 @@ class PassThrough:
         status = context.heads.status(fwd=why, fwd_status=response.status)
         try:
             head_lines = context.heads.forwarded(response, context.said, status, framing, time())
-            yield from send_data(stream, head_lines)
+            yield from send_data(stream, context.begins(head_lines))
             body = send_body(stream, reader, framing, response.length)
             yield from body if upload is None else _beside(upload, body)
         except HttpError as error:

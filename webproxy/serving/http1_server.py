@@ -93,8 +93,10 @@ class Http1Server:
 
     def refuse(self, fd: int, status: int, text: str = _UNFINISHED, fields: bytes = b"") -> None:
         """Tell a client why its request is not answered. Never blocks."""
+        answer, sent_bytes = self._heads.local(status, CLOSES, time(), text, fields), 0
         with contextlib.suppress(ClientGone):
-            sockets.send(fd, self._heads.local(status, CLOSES, time(), text, fields))
+            sent_bytes = sockets.send(fd, answer)
+        self._handler.note_refused(fd, answer, sent_bytes)
 
     def run(self, connection: HttpConnection) -> Outcome:
         """Continue a paused response, and then serve the connection's next requests."""
@@ -110,6 +112,10 @@ class Http1Server:
     def expire(self, connection: HttpConnection) -> Outcome:
         """It has been idle too long."""
         return self._refuse(connection, 408, _UNFINISHED) if connection.in_head else Done(connection)
+
+    def given_up(self, connection: HttpConnection) -> None:
+        """As ConnectionServer.given_up()."""
+        self._handler.give_up(connection)
 
     def _serve(self, connection: HttpConnection) -> Outcome:
         """Answer requests as long as they follow each other, on this connection and others."""

@@ -105,18 +105,20 @@ class Protocols:
     def refuse_invalid(self, fd: int) -> None:
         """The bytes are not a request of any protocol. Never blocks."""
         self.invalid_total += 1
-        self._send(fd, refusal(Status.INVALID, self._wire))
+        self._refuse(fd, Status.INVALID, 400)
 
     def refuse_overload(self, fd: int, data: bytes, text: str = "too many connections") -> None:
         """A limit is reached; `text` says which to a client of HTTP. Never blocks."""
         if self._http is not None and (self._spoken_by(data) is Spoken.HTTP or leans_to_http(data)):
             self._http.refuse(fd, 503, text, _RETRY_AFTER)
         elif self._getfile is not None:
-            self._send(fd, refusal(Status.ERROR, self._wire))
+            self._refuse(fd, Status.ERROR, 503)
 
-    def _send(self, fd: int, data: bytes) -> None:
+    def _refuse(self, fd: int, said: Status, status: int) -> None:
         with contextlib.suppress(ClientGone):
-            sockets.send(fd, data)
+            sockets.send(fd, refusal(said, self._wire))
+        if self._getfile is not None:
+            self._getfile.note_refused(fd, status)
 
 
 class NewConnection:

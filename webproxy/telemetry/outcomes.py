@@ -29,16 +29,18 @@ class Outcomes:
             self._totals[outcome] += 1
             return self._totals[outcome]
 
-    def note_broken_off(self, path: bytes, error: ClientGone | BodyCutShort) -> None:
-        """Count a request whose response did not reach its end; the source's fault is also logged."""
-        if isinstance(error, BodyCutShort):
-            log.warning("body cut short", extra={"path": path, "reason": str(error)})
-        self.note("cut short" if isinstance(error, BodyCutShort) else "client gone")
-
     def totals(self) -> dict[str, int]:
         """The counts by outcome."""
         with self._lock:
             return dict(self._totals)
+
+
+def broken_off(path: bytes, error: ClientGone | BodyCutShort) -> str:
+    """The outcome of a request whose response did not reach its end; the source's fault is also logged."""
+    if not isinstance(error, BodyCutShort):
+        return "client gone"
+    log.warning("body cut short", extra={"path": path, "reason": str(error)})
+    return "cut short"
 
 
 class RequestFailures:

@@ -28,7 +28,7 @@ class ClientStream:
     as they are, because a worker that waits for a client's next request does so in recv(2).
     """
 
-    __slots__ = ("_limit", "_sent_bytes", "_window_end", "_window_taken", "fd", "is_quick", "never_waits")
+    __slots__ = ("_limit", "_window_end", "_window_taken", "fd", "is_quick", "never_waits", "sent_bytes")
 
     def __init__(self, fd: int, limit: RateLimit) -> None:
         self.fd = fd
@@ -37,7 +37,8 @@ class ClientStream:
         self.is_quick = False
         """It made room within the time when it was waited for last."""
         self._limit = limit
-        self._sent_bytes = 0
+        self.sent_bytes = 0
+        """What the kernel has accepted on this connection."""
         self._window_end = 0.0
         self._window_taken = 0
 
@@ -54,13 +55,13 @@ class ClientStream:
             ClientGone: the connection is closed or broken.
         """
         sent = sockets.send_memory(self.fd, address, count, more)
-        self._sent_bytes += sent
+        self.sent_bytes += sent
         return sent
 
     def send_chunk(self, pointer: object, count: int, more: bool) -> int:
         """As send_memory(), from a ctypes pointer."""
         sent = sockets.send_chunk(self.fd, pointer, count, more)
-        self._sent_bytes += sent
+        self.sent_bytes += sent
         return sent
 
     def send_with_header(self, header: bytes, address: int, count: int, more: bool) -> int:
@@ -69,13 +70,13 @@ class ClientStream:
             sent = self.send_some(header, more=True)
             return sent if sent < len(header) else sent + self.send_memory(address, count, more)
         sent = sockets.send_with_header(self.fd, header, address, count)
-        self._sent_bytes += sent
+        self.sent_bytes += sent
         return sent
 
     def send_some(self, data: bytes, *, more: bool = False) -> int:
         """As send_memory()."""
         sent = sockets.send_header(self.fd, data) if more else sockets.send(self.fd, data)
-        self._sent_bytes += sent
+        self.sent_bytes += sent
         return sent
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
@@ -89,7 +90,7 @@ class ClientStream:
             return 0
         except OSError as error:
             raise ClientGone(str(error)) from error
-        self._sent_bytes += sent
+        self.sent_bytes += sent
         return sent
 
     def has_room_within(self, wait_ms: int) -> bool:
@@ -131,4 +132,4 @@ class ClientStream:
             fcntl.ioctl(self.fd, termios.TIOCOUTQ, queued)
         except OSError as error:
             raise ClientGone(str(error)) from error
-        return self._sent_bytes - queued[0]
+        return self.sent_bytes - queued[0]

@@ -12,6 +12,7 @@ from shmchannel.streams.admission import Ticket
 from webproxy.errors import ClientGone
 from webproxy.http.messages import RequestHead
 from webproxy.http.parser import RequestParser
+from webproxy.telemetry.requests import RequestRecord
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import AnyOf, Outcome, Steps, Wait, WaitsFor
@@ -41,6 +42,9 @@ class ConnectionServer(Protocol):
     def expire(self, connection: HttpConnection) -> Outcome:
         """As IdleJob.expire()."""
 
+    def given_up(self, connection: HttpConnection) -> None:
+        """The request that it has a record of is not answered any further."""
+
 
 class HttpConnection:
     """Used by one thread at a time: a worker, or the keeper of waiting jobs."""
@@ -50,6 +54,7 @@ class HttpConnection:
         "_parsed",
         "_server",
         "body_received",
+        "client",
         "continue_due",
         "ended",
         "expires",
@@ -60,6 +65,7 @@ class HttpConnection:
         "parser",
         "paused",
         "received",
+        "record",
         "served",
         "stream",
         "ticket",
@@ -82,6 +88,8 @@ class HttpConnection:
         self.fd = stream.fd
         self.parser = RequestParser(head_bytes_max=head_bytes_max)
         self._parsed: RequestHead | None = None
+        self.client = b""
+        """The address of the client, once somebody has asked for it."""
         self.body_received = 0
         """Bytes received for bodies, framing included."""
         self.continue_due = False
@@ -95,6 +103,8 @@ class HttpConnection:
         self.paused: PausedAnswer | None = None
         """The rest of the current response while it waits; with `is_last` the connection ends after it."""
         self.is_last = False
+        self.record: RequestRecord | None = None
+        """Of the current request, unless that is answered at once."""
         self.ticket: Ticket | None = None
         self.has_left = False
         self._head_since = head_since
@@ -118,6 +128,8 @@ class HttpConnection:
         paused, self.paused = self.paused, None
         if paused is not None:
             paused.close()
+        if self.record is not None:
+            self._server.given_up(self)
         sockets.close(self.fd)
 
     def pause(self, answer: PausedAnswer, wait: Wait, *, is_last: bool) -> WaitsFor:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import select
 import socket
 import struct
+import sys
 import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -74,6 +76,8 @@ _recv_waiting.restype = ctypes.c_ssize_t
 _epoll_ctl.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
 _epoll_wait.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
 _poll.argtypes = _poll_waiting.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int]
+_getpeername = _keeps_gil.getpeername
+_getpeername.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
 _shutdown.argtypes = [ctypes.c_int, ctypes.c_int]
 _connect.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
 _close.argtypes = [ctypes.c_int]
@@ -86,6 +90,8 @@ for _send in (_send_small, _send_large):
 STAY_MS = 20
 """How long a worker waits for more data on a connection before it idles without a worker."""
 _RECEIVE_BYTES = 8192
+_NAME_BYTES = 28
+"""Of a struct sockaddr_in6."""
 _NO_ADDRESS = struct.pack("@H14x", socket.AF_UNSPEC)  # a struct sockaddr
 _NO_LIMIT = struct.pack("@i", 0)
 _C_INT_MAX = (1 << 31) - 1
@@ -105,6 +111,9 @@ class _OfThread(threading.local):
         self.event_address = ctypes.addressof(self.event)
         self.watched = _PollFd()
         self.watched_address = ctypes.addressof(self.watched)
+        self.name: Any = ctypes.create_string_buffer(_NAME_BYTES)
+        self.name_bytes = ctypes.c_uint32()
+        self.name_bytes_address = ctypes.addressof(self.name_bytes)
         self.message = _Message()
         self.message_address = ctypes.addressof(self.message)
         self.message.parts = self.message_address + _Message.header.offset
@@ -230,6 +239,27 @@ def peer_address(fd: int) -> IPv4Address | IPv6Address | None:
     except (OSError, ValueError, IndexError, TypeError):
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def peer_name(fd: int) -> bytes:
+    """The peer's address as text, an IPv4-mapped one as IPv4; empty if the connection is gone or has none."""
+    local = _local
+    local.name_bytes.value = _NAME_BYTES
+    if _getpeername(fd, local.name, local.name_bytes_address) != 0:
+        return b""
+    return _address_text(local.name[:2] + b"\0\0" + local.name[4:])
+
+
+@functools.lru_cache(maxsize=4096)
+def _address_text(name: bytes) -> bytes:
+    """Of a struct sockaddr_in or sockaddr_in6; without its port, so that one answer serves a client's connections."""
+    family = int.from_bytes(name[:2], sys.byteorder)
+    if family == socket.AF_INET:
+        return b"%d.%d.%d.%d" % tuple(name[4:8])
+    if family != socket.AF_INET6:
+        return b""
+    address = IPv6Address(name[8:24])
+    return str(address.ipv4_mapped or address).encode()
 
 
 def has_arrived(fd: int, wait_ms: int = 0) -> bool:

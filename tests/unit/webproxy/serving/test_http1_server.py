@@ -59,6 +59,9 @@ class FakeHandler:
     def resume(self, connection: HttpConnection, body: PausedAnswer) -> RequestOutcome:
         return self.resumes(connection)
 
+    def note_refused(self, fd: int, answer: bytes, sent_bytes: int) -> None:
+        """Nobody observes."""
+
     def ends(self, connection: HttpConnection) -> RequestOutcome:
         """The paused body comes to its end."""
         connection.paused = None

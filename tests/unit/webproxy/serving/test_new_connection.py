@@ -43,6 +43,9 @@ class Echo:
     def recognise(self, data: bytes) -> MemoizedRequest | None:
         return None
 
+    def note_refused(self, fd: int, answer: bytes, sent_bytes: int) -> None:
+        """Nobody observes."""
+
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
         connection.stream.send_some(b"[%s]" % request.target)
         return Done(connection)
