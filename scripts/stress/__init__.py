@@ -1,1 +1,1 @@
-"""The pair under slow, stuck and vanishing parties, and under kills: `scripts/slow_parties` and `scripts/chaos`."""
+"""The pair under slow, stuck and vanishing parties, kills and load: `scripts/slow_parties`, `chaos` and `soak`."""

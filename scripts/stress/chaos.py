@@ -16,11 +16,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from scripts.benchmark.report import aligned
 from scripts.daemons import Daemon, DaemonFailed, PairOptions, interrupt_on_ending_signals
 from scripts.stress.checked import CUT, HANG, NO_ANSWER, NO_CONNECTION, WHOLE, WRONG, any_request, outcome_of
+from scripts.stress.clients import Client, Perform, Performed, Record, running_clients
 from scripts.stress.helper import HelperFailed
 from scripts.stress.rig import Rig, kill, raise_descriptor_limit, running_rig, send_signal
 
@@ -32,27 +33,8 @@ _DOWN_S = (0.0, 0.5)
 _CUT_ALIVE = "cut, proxy alive"
 _NO_ANSWER_ALIVE = "NO ANSWER, PROXY ALIVE"
 _COLUMNS = (WHOLE, CUT, _CUT_ALIVE, NO_ANSWER, NO_CONNECTION, "status 5xx", _NO_ANSWER_ALIVE, HANG, WRONG)
-_MUST_NOT_BE = (_NO_ANSWER_ALIVE, HANG, WRONG)
+MUST_NOT_BE = (_NO_ANSWER_ALIVE, HANG, WRONG)
 _SERVES_AGAIN_S = 20.0
-
-
-@dataclass(slots=True)
-class Record:
-    """What the clients saw. Shared by their threads under `lock`."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    outcomes: dict[str, Counter[str]] = field(default_factory=dict)
-    slowest_s: dict[str, float] = field(default_factory=dict)
-    details: list[str] = field(default_factory=list)
-    """Of what must not be, each with its request."""
-
-    def note(self, kind: str, request: str, outcome: str, took_s: float) -> None:
-        """Count one request."""
-        with self.lock:
-            self.slowest_s[kind] = max(self.slowest_s.get(kind, 0.0), took_s)
-            self.outcomes.setdefault(kind, Counter())[outcome] += 1
-            if outcome in _MUST_NOT_BE:
-                self.details.append(f"{outcome} after {took_s:.1f} s: {request}")
 
 
 @dataclass(slots=True)
@@ -72,32 +54,20 @@ class ProxyLife:
 _DURING_A_LIFE = {CUT: _CUT_ALIVE, NO_ANSWER: _NO_ANSWER_ALIVE}
 
 
-class _Client(threading.Thread):
-    """Requests one thing after the other until the end."""
+def _performer(port: int, life: ProxyLife, hang_s: float, ending: threading.Event) -> Perform:
+    """One request after the other; what happens within one life of the proxy has no excuse."""
 
-    def __init__(
-        self, port: int, seed: str, record: Record, life: ProxyLife, hang_s: float, ending: threading.Event
-    ) -> None:
-        super().__init__(name=f"client-{seed}")
-        self._port = port
-        self._choice = random.Random(seed)
-        self._record = record
-        self._life = life
-        self._hang_s = hang_s
-        self._ending = ending
+    def perform(choice: random.Random) -> Performed:
+        checked = any_request(choice)
+        before = life.now
+        outcome = outcome_of(port, checked, hang_s)
+        if before[1] and before == life.now:
+            outcome = _DURING_A_LIFE.get(outcome, outcome)
+        if outcome == NO_CONNECTION:
+            ending.wait(_PAUSE_WITHOUT_PROXY_S)
+        return Performed(checked.kind, checked.as_text, outcome)
 
-    def run(self) -> None:
-        """Never raises."""
-        while not self._ending.is_set():
-            checked = any_request(self._choice)
-            began, life = time.monotonic(), self._life.now
-            outcome = outcome_of(self._port, checked, self._hang_s)
-            if life[1] and life == self._life.now:
-                outcome = _DURING_A_LIFE.get(outcome, outcome)
-            asked = f"{checked.asked.method} {checked.asked.target} {dict(checked.asked.fields)} ({checked.kind})"
-            self._record.note(checked.kind, asked, outcome, time.monotonic() - began)
-            if outcome == NO_CONNECTION:
-                self._ending.wait(_PAUSE_WITHOUT_PROXY_S)
+    return perform
 
 
 class Supervisor:
@@ -186,19 +156,14 @@ def run(seed: int, seconds: float, clients: int, hang_s: float, directory: str) 
     """Run the rig, the clients and the supervisor. Blocks. Raises DaemonFailed, HelperFailed."""
     store = os.path.join(directory, "store")
     os.mkdir(store)
-    record, ending = Record(), threading.Event()
+    record, ending = Record(MUST_NOT_BE), threading.Event()
     with running_rig(directory, PairOptions(), "gfchaos") as rig:
         supervisor = Supervisor(rig, seed, ("memory", store))
         life = supervisor.proxy_life
-        crew = [_Client(rig.port, f"{seed}-{number}", record, life, hang_s, ending) for number in range(clients)]
-        for client in crew:
-            client.start()
-        try:
+        perform = _performer(rig.port, life, hang_s, ending)
+        crew = [Client(f"{seed}-{number}", perform, record, ending) for number in range(clients)]
+        with running_clients(crew, ending):
             supervisor.harm_until(time.monotonic() + seconds)
-        finally:
-            ending.set()
-            for client in crew:
-                client.join()
         serves_again = _serves_again(rig.port, seed)
     tracebacks = rig.logs().count("Traceback (most recent call last)")
     return Outcome(record=record, done=supervisor.done, left=rig.left, tracebacks=tracebacks, serves_again=serves_again)
@@ -223,7 +188,7 @@ def as_text(outcome: Outcome) -> str:
     for kind, counts in sorted(outcome.record.outcomes.items()):
         slowest = f"{outcome.record.slowest_s[kind]:.1f} s"
         rows.append((kind, *(str(_in_column(counts, column)) for column in _COLUMNS), slowest))
-    all_counts: Counter[str] = sum(outcome.record.outcomes.values(), Counter())
+    all_counts = outcome.record.all_counts
     rows.append(("all", *(str(_in_column(all_counts, column)) for column in _COLUMNS), ""))
     lines = [*aligned(rows), "", ", ".join(f"{what}: {count}" for what, count in sorted(outcome.done.items()))]
     lines.append(

@@ -20,7 +20,8 @@ NO_ANSWER = "closed without an answer"
 _STORED = ("/small", "/small", "/middle", "/four", "/twenty")
 _FAULTY = ("/short", "/reset", "/busy", "/tardy", "/chunked")
 _OBJECTS = 6  # of each stored path: all fit in the store, and come again and again
-_MANY = 10**9
+MANY = 10**9
+"""Numbers of objects of which hardly any comes twice."""
 _BOUNDARY = re.compile(r"multipart/byteranges; boundary=(\S+)")
 _PART_RANGE = re.compile(rb"content-range: bytes (\d+)-(\d+)/(\d+)", re.IGNORECASE)
 
@@ -35,6 +36,11 @@ class Checked:
     """Whether a complete answer of a status below 500 is right."""
     wanted: Mapping[int, bytes] = field(default_factory=dict)
     """By its status what an answer that was cut must be a beginning of; other statuses are not checked."""
+
+    @property
+    def as_text(self) -> str:
+        """The request for a reader."""
+        return f"{self.asked.method} {self.asked.target} {dict(self.asked.fields)} ({self.kind})"
 
 
 def any_request(choice: random.Random) -> Checked:
@@ -78,15 +84,15 @@ def _received(exchange: Exchange, checked: Checked) -> str:
 
 
 def _whole(choice: random.Random) -> Checked:
-    return _object("HTTP whole", Asked(target=_stored_target(choice)))
+    return whole_object("HTTP whole", Asked(target=stored_target(choice)))
 
 
 def _getfile(choice: random.Random) -> Checked:
-    return _object("getfile", Asked(target=_stored_target(choice), getfile=True))
+    return whole_object("getfile", Asked(target=stored_target(choice), getfile=True))
 
 
 def _head(choice: random.Random) -> Checked:
-    target = _stored_target(choice)
+    target = stored_target(choice)
     size = str(len(content(target)))
 
     def is_exact(got: Exchange) -> bool:
@@ -96,25 +102,25 @@ def _head(choice: random.Random) -> Checked:
 
 
 def _conditional(choice: random.Random) -> Checked:
-    target = _stored_target(choice)
+    target = stored_target(choice)
     etag = etag_of(target, len(content(target)))
 
     def is_exact(got: Exchange) -> bool:
-        return (got.status == 304 and not got.body) or _is_whole(got, target)
+        return (got.status == 304 and not got.body) or is_whole(got, target)
 
     asked = Asked(target=target, fields=(("If-None-Match", etag),))
     return Checked("conditional", asked, is_exact, {200: content(target)})
 
 
 def _range(choice: random.Random) -> Checked:
-    target = _stored_target(choice)
+    target = stored_target(choice)
     whole = content(target)
     first, last = sorted(choice.randrange(len(whole)) for _ in range(2))
     wanted = whole[first : last + 1]
 
     def is_exact(got: Exchange) -> bool:
         if got.status != 206:
-            return _is_whole(got, target)
+            return is_whole(got, target)
         return got.fields.get("content-range") == f"bytes {first}-{last}/{len(whole)}" and got.body == wanted
 
     asked = Asked(target=target, fields=(("Range", f"bytes={first}-{last}"),))
@@ -122,13 +128,13 @@ def _range(choice: random.Random) -> Checked:
 
 
 def _ranges(choice: random.Random) -> Checked:
-    target = _stored_target(choice)
+    target = stored_target(choice)
     whole = content(target)
     a, b, c, d = sorted(choice.sample(range(len(whole)), 4))
 
     def is_exact(got: Exchange) -> bool:
         if got.status != 206:
-            return _is_whole(got, target)
+            return is_whole(got, target)
         found = _BOUNDARY.fullmatch(got.fields.get("content-type", ""))
         if found is None:  # both were made one
             return bytes(got.body) in whole
@@ -168,23 +174,25 @@ def _post(choice: random.Random) -> Checked:
 
 
 def _faulty(choice: random.Random) -> Checked:
-    target = f"{choice.choice(_FAULTY)}?{choice.randrange(_MANY)}"
-    return _object("miss, faulty origin", Asked(target=target, getfile=choice.random() < 0.3))
+    target = f"{choice.choice(_FAULTY)}?{choice.randrange(MANY)}"
+    return whole_object("miss, faulty origin", Asked(target=target, getfile=choice.random() < 0.3))
 
 
 def _uncached(choice: random.Random) -> Checked:
-    return _object("not stored", Asked(target=f"/uncached?{choice.randrange(_MANY)}"))
+    return whole_object("not stored", Asked(target=f"/uncached?{choice.randrange(MANY)}"))
 
 
-def _object(kind: str, asked: Asked) -> Checked:
+def whole_object(kind: str, asked: Asked) -> Checked:
     """A request whose complete answer is the whole object."""
-    return Checked(kind, asked, lambda got: _is_whole(got, asked.target), {200: content(asked.target)})
+    return Checked(kind, asked, lambda got: is_whole(got, asked.target), {200: content(asked.target)})
 
 
-def _stored_target(choice: random.Random) -> str:
+def stored_target(choice: random.Random) -> str:
+    """The target of an object that is asked for again and again."""
     path = choice.choice(_STORED)
     return f"{path}?{choice.randrange(1 if path == '/twenty' else _OBJECTS)}"
 
 
-def _is_whole(got: Exchange, target: str) -> bool:
+def is_whole(got: Exchange, target: str) -> bool:
+    """Whether an answer is the whole object."""
     return got.status == 200 and got.body == content(target)

@@ -2,13 +2,14 @@
 
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from types import TracebackType
 from typing import Self
 
-from webproxy.getfile import ReplyParser, request_bytes
+from webproxy.getfile import RemoteProtocolError, ReplyParser, request_bytes
 
 _BLOCK_BYTES = 1 << 16
 _BUFFER_BYTES = 1 << 18  # what is under way when a client pauses: little of a body of megabytes
@@ -21,7 +22,8 @@ class Asked:
     target: str
     method: str = "GET"
     fields: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
+    body: bytes | Iterable[bytes] = b""
+    """Pieces are sent as they come: chunked, unless the fields say the length."""
     getfile: bool = False
 
 
@@ -73,7 +75,10 @@ class Exchange:
             piece = self._piece()
             if not piece:
                 raise EOFError("closed without an answer")
-            reply = parser.receive_data(piece)
+            try:
+                reply = parser.receive_data(piece)
+            except RemoteProtocolError as error:
+                raise EOFError(repr(error)) from error
         self.status = {"OK": 200, "FILE_NOT_FOUND": 404, "INVALID": 400}.get(reply.status, 503)
         self.length = reply.length
         self.body += parser.rest

@@ -1,4 +1,4 @@
-"""A helper: the scripted origin with the paths of `slow_parties` and `chaos`. Answers `{}` with its URL and counts.
+"""A helper: the scripted origin of `slow_parties`, `chaos` and `soak`. Answers `{}` with its URL and counts.
 
 A query makes as many objects of a path as are wanted; each target has bytes of its own (scripts.stress.contents).
 """
@@ -32,6 +32,9 @@ SIZES = {
     "/busy": 5_000,
     "/tardy": 5_000,
     "/uncached": 40_000,
+    "/torn": 200_000,
+    "/brief": 20_000,
+    "/language": 30_000,
 }
 """Bytes of the objects of each path."""
 
@@ -51,6 +54,29 @@ def _stored(**behaviour: object) -> Callable[[Request], Route]:
         return Route(**{"body": content(target), "headers": headers, **behaviour})  # type: ignore[arg-type]
 
     return choose
+
+
+def content_in(language: str, target: str) -> bytes:
+    """The whole object of a target that has one for each language."""
+    return body_of(f"{language} {target}", SIZES["/language"])
+
+
+def _in_language(request: Request) -> Route:
+    language = request.headers.get("accept-language", "")
+    etag = etag_of(f"{language} {request.path}", SIZES["/language"])
+    headers = {"Cache-Control": "max-age=3600", "ETag": etag, "Vary": "Accept-Language"}
+    return Route(body=content_in(language, request.path), headers=headers)
+
+
+def _brief(request: Request) -> Route:
+    """Stale at once, so that the next request validates it."""
+    etag = etag_of(request.path, SIZES["/brief"])
+    return Route(body=content(request.path), headers={"Cache-Control": "max-age=0", "ETag": etag})
+
+
+def _torn(request: Request) -> Route:
+    """Breaks off, and has no validator by which the rest could be asked for."""
+    return Route(body=content(request.path), truncate_at=90_000, headers={"Cache-Control": "max-age=3600"})
 
 
 def _uncached(request: Request) -> Route:
@@ -81,6 +107,9 @@ _BEHAVIOURS: dict[str, Callable[[Request], Route]] = {
     "/busy": lambda _: Route(status=503, body=b"busy\n"),
     "/tardy": _stored(delay_s=0.4),
     "/uncached": _uncached,
+    "/torn": _torn,
+    "/brief": _brief,
+    "/language": _in_language,
 }
 
 
@@ -93,7 +122,9 @@ def routes() -> dict[str, Route]:
 async def _main() -> None:
     with OriginStub(routes()) as origin:
 
-        async def handle(_: Answer) -> Answer:
+        async def handle(command: Answer) -> Answer:
+            if command.get("do") == "forget":
+                origin.forget_requests()
             counts = Counter(urlsplit(request.path).path for request in origin.requests)
             return {"url": origin.url, "requests": counts, "connections_peak": origin.connections_peak}
 

@@ -1,4 +1,4 @@
-"""`scripts/slow_parties` and `scripts/chaos` measure what they say, and leave nothing behind, also when interrupted."""
+"""`scripts/slow_parties`, `chaos` and `soak` measure what they say, and leave nothing behind, also when interrupted."""
 
 import os
 import signal
@@ -33,7 +33,11 @@ def command(module: str, *arguments: str, directory: os.PathLike[str]):
 
 @pytest.mark.parametrize(
     ("module", "tag", "arguments", "stream"),
-    [("slow_parties", "gfslow", ("--rows", "silent-one"), "stderr"), ("chaos", "gfchaos", ("--seed", "3"), "stdout")],
+    [
+        ("slow_parties", "gfslow", ("--rows", "silent-one"), "stderr"),
+        ("chaos", "gfchaos", ("--seed", "3"), "stdout"),
+        ("soak", "gfsoak", ("--seed", "3"), "stdout"),
+    ],
 )
 def test_interrupted_it_leaves_nothing(tmp_path, module, tag, arguments, stream):
     with command(module, *arguments, directory=tmp_path) as process:

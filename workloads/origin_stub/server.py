@@ -102,6 +102,12 @@ class OriginStub:
         with self._lock:
             return self._counts[path]
 
+    def forget_requests(self) -> None:
+        """Forget the requests so far, and their counts: for those who ask for hours."""
+        with self._lock:
+            self._requests.clear()
+            self._counts.clear()
+
     def wait_for(self, path: str, count: int, timeout_s: float = 30.0) -> bool:
         """Block until there were `count` requests for `path`; False when that did not happen in time."""
         with self._lock:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from scripts.stress import chaos
-from scripts.stress.chaos import ProxyLife, Record
+from scripts.stress.chaos import MUST_NOT_BE, ProxyLife
 from scripts.stress.checked import CUT, HANG, NO_ANSWER, NO_CONNECTION, WHOLE, WRONG, Checked, any_request, outcome_of
+from scripts.stress.clients import Performed, Record
 from scripts.stress.origin import content, routes
 from workloads.origin_stub import OriginStub, Route
 
@@ -106,12 +107,12 @@ def test_a_request_during_one_life_of_the_proxy_has_no_excuse():
 
 @pytest.mark.parametrize("bad", [WRONG, HANG, "NO ANSWER, PROXY ALIVE"])
 def test_what_must_not_be_fails_the_run(bad):
-    record = Record()
+    record = Record(MUST_NOT_BE)
     for outcome in (WHOLE, CUT, "status 503", NO_CONNECTION):
-        record.note("getfile", "/a", outcome, 0.1)
+        record.note(Performed("getfile", "/a", outcome), 0.1)
     ended = chaos.Outcome(record=record, done=Counter(), left=[], tracebacks=0, serves_again=True)
     assert ended.holds
-    record.note("getfile", "/b", bad, 31.0)
+    record.note(Performed("getfile", "/b", bad), 31.0)
     assert not ended.holds
     text = chaos.as_text(ended)
     assert f"{bad} after 31.0 s: /b" in text
