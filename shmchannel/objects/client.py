@@ -76,6 +76,7 @@ class ChannelClient:
         self._sender: MessageSender | None = None
         self._replaced: MessageSender | None = None
         self._hot_table: tuple[MessageSender, HotTableReader] | None = None
+        self._is_hot_table_wanted = True
         self.files = HotTableFiles()
         self._ids = itertools.count(1)
         self._trace_prefix = os.urandom(8)
@@ -103,6 +104,7 @@ class ChannelClient:
             if self._replaced is not None:
                 self._replaced.close()  # two caches ago: no thread of ours waits on it
             self._replaced, self._sender = self._sender, fresh
+            self.files.forget()
             self._change_hot_table(fresh)
             return fresh
 
@@ -111,14 +113,23 @@ class ChannelClient:
         if self._hot_table is not None:
             hot_table, self._hot_table = self._hot_table[1], None
             hot_table.close()
-            self.files.forget()
-        if sender is not None:
+        if sender is not None and self._is_hot_table_wanted:
             try:
                 # It existed before its cache was ready. One that belongs to another cache by now is never used, because
                 # its sender is found not to be ready.
                 self._hot_table = (sender, self._open_hot_table(self.queue_name))
             except ShmChannelError:
                 return  # a cache without a hot table, or of another version: everything is sent by the queue
+
+    def use_hot_table(self, *, is_wanted: bool) -> None:
+        """Use the hot table, as at first, or not: then peek() finds nothing, and no watch() holds. Never waits.
+
+        For a user who knows that the cache has not been told yet to remove some of it.
+        """
+        with self._lock:
+            if self._is_hot_table_wanted is not is_wanted:
+                self._is_hot_table_wanted = is_wanted
+                self._change_hot_table(self._sender)
 
     def peek(self, key: bytes) -> HotTableEntry | None:
         """The object, if it is in the hot table of a ready cache; costs no message. Never blocks or raises.
@@ -299,25 +310,36 @@ class ChannelClient:
         return transfer
 
     def purge(
-        self, key: bytes, deadline: Deadline, *, prefix: bool = False, below: bool = False, invalidate: bool = False
+        self,
+        key: bytes,
+        deadline: Deadline,
+        *,
+        prefix: bool = False,
+        below: bool = False,
+        invalidate: bool = False,
+        is_wanted: Callable[[], bool] | None = None,
     ) -> int:
-        """Remove an object; returns the number of objects. Errors as get().
+        """Remove an object; returns the number of objects. Errors as get(); ChannelTimeout also when `is_wanted` ends.
 
         With `prefix` every object whose key begins with `key`; with `below` first everything below it (`key NUL ...`),
         then the object. With `invalidate` they are kept, and IncomingTransfer.invalidated is true for them until they
         are stored or updated again; one without metadata, which cannot report it, is removed.
         """
         flags = (PREFIX if prefix else 0) | (BELOW if below else 0) | (INVALIDATE if invalidate else 0)
-        return self._ask(CommandKind.PURGE, key, flags, deadline)
+        return self._ask(CommandKind.PURGE, key, flags, deadline, is_wanted)
 
     def ping(self, deadline: Deadline) -> None:
         """Return once a worker of the cache has answered. Errors as get()."""
         self._ask(CommandKind.PING, b"", 0, deadline)
 
-    def _ask(self, kind: CommandKind, key: bytes, flags: int, deadline: Deadline) -> int:
+    def _ask(
+        self, kind: CommandKind, key: bytes, flags: int, deadline: Deadline, is_wanted: Callable[[], bool] | None = None
+    ) -> int:
         sender = self.connect()
         lease = self.pool.lease(deadline, 1)
         with IncomingTransfer(lease, sender, self._between_bytes_timeout_s) as transfer:
+            if is_wanted is not None:
+                transfer.wait_only_while(is_wanted)
             self._send(sender, lease, deadline, kind, key, int(Priority.URGENT), flags)
             transfer.begin(deadline)
             if transfer.state is STREAMING:
@@ -353,4 +375,5 @@ class ChannelClient:
                 if sender is not None:
                     sender.close()
             self._sender = self._replaced = None
+            self.files.forget()
             self._change_hot_table(None)

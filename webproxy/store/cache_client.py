@@ -8,6 +8,9 @@ row that were not answered in time, and it counts as absent, as a dead one does 
 second, and holds no worker. When a ping is answered, or the cache has ended, one command asks whether it still hangs,
 and waits for that: a cache whose disk hangs may answer pings. The others go to the origin at once. Who has no origin to
 ask waits for a cache that hangs, or is absent, until the deadline.
+
+A purge that the cache could not be told is told later (UntoldPurges). Until then its objects under that key count as
+absent.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from shmchannel.errors import (
     PeerGone,
     PeerProtocolError,
     ShmChannelError,
+    UsageError,
     VersionMismatch,
 )
 from shmchannel.objects.client import ChannelClient
@@ -42,6 +46,8 @@ from shmchannel.streams.admission import Ticket
 from shmchannel.streams.transfer import TransferState
 from webproxy.errors import CacheUnavailable
 from webproxy.origin.health import Admitted, Failing, Failure, Health, HealthSettings, State
+from webproxy.store.pending_purges import Obstacle, Purge
+from webproxy.store.untold_purges import UntoldPurges
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +72,7 @@ class Missing(NamedTuple):
 
 _NOTHING = Missing(nothing_below=True)
 _HANGS = "the cache does not answer"
+_PENDING = "the cache has not been told yet to purge this"
 _OF_A_HOST = b"http://"
 """Keys that begin so are URLs, of a host that can be asked instead, also when it is no configured origin."""
 
@@ -117,6 +124,10 @@ class CacheClient:
         self._healthy = self._health.admitted_to_all
         """While nothing is known against it: one read instead of a lock for each command."""
         self._ping_s = min(silence_s, PING_SECONDS)
+        self._untold = UntoldPurges(client, self._ping_s, self._note_answer)
+        self._withholds: Callable[[bytes], bool] = self._untold.withholds
+        self.purge_later: Callable[[Purge, Obstacle | None], None] = self._untold.add
+        """Withhold the objects under a key from now on, until the cache was told a purge; see UntoldPurges.add()."""
         self.is_due = True
         """If it hangs: a command may ask whether it still does."""
         self._pinging: threading.Thread | None = None
@@ -183,6 +194,13 @@ class CacheClient:
                 ticket.leave()
             raise self._unavailable(_HANGS)
         while True:
+            # By version, a body continues that was begun before the purge.
+            while version == 0 and self._withholds(key):
+                if not is_awaited or deadline.expired or self._stopping.is_set():
+                    if ticket is not None:
+                        ticket.leave()
+                    raise self._unavailable(_PENDING)
+                self._stopping.wait(deadline.slice(LOOK_SECONDS))
             try:
                 transfer = self._client.get(
                     key,
@@ -228,6 +246,8 @@ class CacheClient:
         """
         if not self.answers():
             raise CacheUnavailable(_HANGS)
+        if self._withholds(key):
+            raise CacheUnavailable(_PENDING)
         with self._asking():
             lease = self.pool.lease(deadline, segments_max) if wait else self.pool.try_lease(segments_max)
             if lease is None:
@@ -238,6 +258,8 @@ class CacheClient:
 
     def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
         """Replace the metadata of an object and keep its body; False if that version is gone."""
+        if self._withholds(key):
+            raise CacheUnavailable(_PENDING)
         with self._asking():
             is_updated = self._client.update(key, version, metadata, deadline)
         self._note_answer()
@@ -249,9 +271,15 @@ class CacheClient:
         """Remove an object, or invalidate it; returns the number of objects.
 
         With `prefix` every object whose key begins with `key`, with `below` the object and everything below its key.
+        If this raises, the objects are not used any more, and the purge is repeated until the cache has answered.
         """
-        with self._asking():
-            count = self._client.purge(key, deadline, prefix=prefix, below=below, invalidate=invalidate)
+        try:
+            with self._asking():
+                count = self._client.purge(key, deadline, prefix=prefix, below=below, invalidate=invalidate)
+        except CacheUnavailable as error:
+            if not isinstance(error.__cause__, UsageError):
+                self._untold.add(Purge(key, prefix, below, invalidate))
+            raise
         self._note_answer()
         return count
 
@@ -261,6 +289,7 @@ class CacheClient:
 
     def look(self) -> None:
         """See whether there is a cache, and log what has changed; never waits."""
+        self._untold.look()
         try:
             self._client.connect()
         except ShmChannelError as error:
@@ -390,6 +419,7 @@ class CacheClient:
     def close(self) -> None:
         """End the thread that pings, which takes as long as a ping; the client belongs to its owner."""
         self._stopping.set()
+        self._untold.close()
         if self._pinging is not None:
             self._pinging.join()
 
@@ -447,6 +477,9 @@ class NoStore:
     def purge(self, *_: object, **_options: object) -> int:
         """There is nothing to remove."""
         return 0
+
+    def purge_later(self, _purge: Purge, _obstacle: Obstacle | None = None) -> None:
+        """There is nothing to remove."""
 
     def expire(self) -> None:
         """Nothing is held."""

@@ -30,6 +30,7 @@ from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.origin.routing import Target
 from webproxy.store.cache_client import Missing, Store
 from webproxy.store.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
+from webproxy.store.pending_purges import Purge
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +114,8 @@ class CacheUpdater:
 
         With `invalidate` (a soft purge) they stay, and are validated before each use from now on.
         """
-        try:
+        with contextlib.suppress(CacheUnavailable):  # it is told later
             self._store.purge(key, Deadline.after(WRITE_SECONDS), prefix=prefix, invalidate=invalidate)
-        except CacheUnavailable as error:
-            log.info("object not purged", extra={"key": key, "reason": str(error)})
 
     def purge(self, key: bytes, *, soft: bool = False) -> int:
         """Remove, or invalidate, everything stored for a key, including its variants; returns the number of objects.
@@ -124,16 +123,24 @@ class CacheUpdater:
         Responses being fetched were requested before this, and are not stored.
 
         Raises:
-            CacheUnavailable: the cache cannot be told.
+            CacheUnavailable: the cache cannot be told now. It will be, and what it has is not used before.
         """
-        is_certain = self._fetches is None or self._fetches.revoke(key, Deadline.after(WRITE_SECONDS))
+        is_certain = self._revoke(key, WRITE_SECONDS)
+        if not is_certain:
+            self._store.purge_later(Purge(key, below=True, invalidate=soft), lambda: self._revoke(key, 0.0))
         count = self._store.purge(key, Deadline.after(WRITE_SECONDS), below=True, invalidate=soft)
         if not is_certain:
             raise CacheUnavailable("the cache is still storing an object to be purged")
         return count
 
+    def _revoke(self, key: bytes, limit_s: float) -> bool:
+        return self._fetches is None or self._fetches.revoke(key, Deadline.after(limit_s))
+
     def invalidate(self, target: Target, method: bytes, response: ResponseHead, authority: bytes | None = None) -> None:
-        """Remove what a response to an unsafe method invalidates; `authority` is the host named by the client."""
+        """Remove what a response to an unsafe method invalidates; `authority` is the host named by the client.
+
+        What the cache cannot be told now is not used before it was told.
+        """
         own = target.url.encode()
         urls = invalidated_targets(method, own, response)
         keys = [target.key if url == own else key_of(target, url) for url in urls]

@@ -141,6 +141,27 @@ def test_peek_follows_the_connection(client: ChannelClient, queue_name: str) -> 
     assert client.peek(KEY) is None
 
 
+def test_a_hot_table_that_is_not_wanted_is_not_read_also_not_the_next_one(
+    client: ChannelClient, queue_name: str
+) -> None:
+    cache = HotTableCache(queue_name, 1)
+    client.connect()
+    watch = client.watch(KEY, entry(1, b"body"))
+    assert watch is not None
+    assert watch.holds()
+    client.use_hot_table(is_wanted=False)
+    assert not watch.holds()
+    assert client.peek(KEY) is None
+    cache.close()
+    cache = HotTableCache(queue_name, 2)
+    client.connect()
+    assert client.peek(KEY) is None
+    client.use_hot_table(is_wanted=True)
+    assert client.peek(KEY) == entry(2, b"body")
+    assert not watch.holds()
+    cache.close()
+
+
 def test_hot_table_of_a_killed_cache_is_not_read(client: ChannelClient, queue_name: str) -> None:
     """Its memory is still mapped, and every byte of it looks well."""
     cache = HotTableCache(queue_name, 1)

@@ -8,6 +8,7 @@ from tests.support.http_values import request, stored_response
 from webproxy.store.cache_client import Missing, NoStore, Store
 from webproxy.store.fill import FillRequest, Fills
 from webproxy.store.lookup import Lookup, ObjectLookup
+from webproxy.store.pending_purges import Purge
 from webproxy.store.updates import CacheUpdater
 
 NEVER = Deadline(0)
@@ -21,6 +22,7 @@ def test_nothing_is_found_and_nothing_is_kept() -> None:
     assert store.put(b"/x", 3, b"", NEVER, wait=True) is None
     assert not store.update(b"/x", 0, b"", NEVER)
     assert store.purge(b"/x", NEVER) == 0
+    store.purge_later(Purge(b"/x"))
 
 
 def test_a_ticket_ends_with_the_miss() -> None:
