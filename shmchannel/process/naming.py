@@ -7,6 +7,8 @@ gf-queue-cache_request_q.guard     the guard of that queue
 /gf-hot-table-cache_request_q      the hot table of the cache on that queue         (shared memory)
 /gf-entry-<role>.<name>            what a process announces of itself               (shared memory)
 gf-registry-<role>.<name>.guard    the guard of that entry                          (lock file beside it)
+/gf-stats-<pid>-<nonce>-<index>    a stats page of the set `gf-stats-<pid>-<nonce>` (shared memory)
+gf-stats-<pid>-<nonce>.guard       the guard of that set
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ DEFAULT_QUEUE_NAME = "/cache_request_q"
 _POOL = r"gf-[1-9][0-9]{0,9}-[0-9a-f]{8}"
 _SEGMENT = re.compile(rf"/(?P<pool>{_POOL})-(0|[1-9][0-9]{{0,18}})")
 _POOL_GUARD = re.compile(rf"(?P<pool>{_POOL})\.guard")
+_STATS_SET = r"gf-stats-[1-9][0-9]{0,9}-[0-9a-f]{8}"
+_STATS_PAGE = re.compile(rf"/(?P<set>{_STATS_SET})-(0|[1-9][0-9]{{0,18}})")
+_STATS_GUARD = re.compile(rf"(?P<set>{_STATS_SET})\.guard")
 _QUEUE = re.compile(r"/[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _HOT_TABLE = re.compile(r"/gf-hot-table-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})")
 _MEMBER = r"(?P<role>[a-z][a-z0-9-]{0,31})\.(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199})"
@@ -111,6 +116,33 @@ def parse_entry_guard(file_name: str) -> tuple[str, str] | None:
     return (match["role"], match["name"]) if match else None
 
 
+def stats_set_name(pid: int, nonce: str) -> str:
+    """The prefix of the names of the stats pages of one owner, and of their guard."""
+    return f"gf-stats-{pid}-{nonce}"
+
+
+def stats_page_name(set_name: str, index: int) -> str:
+    """The name of page `index` of a set, with the leading slash of shared-memory names."""
+    return f"/{set_name}-{index}"
+
+
+def parse_stats_page_name(name: str) -> str | None:
+    """The set that a stats page belongs to; None if it is not a stats page's name."""
+    match = _STATS_PAGE.fullmatch(name)
+    return match["set"] if match else None
+
+
+def stats_guard_path(set_name: str) -> str:
+    """The path of the guard of a set of stats pages."""
+    return f"{SHM_DIRECTORY}/{set_name}.guard"
+
+
+def parse_stats_guard(file_name: str) -> str | None:
+    """The set that a guard's file name belongs to; None if it is not the guard of stats pages."""
+    match = _STATS_GUARD.fullmatch(file_name)
+    return match["set"] if match else None
+
+
 def checked_queue_name(name: str) -> str:
     """Return `name` if it is a valid name of a message queue.
 
@@ -125,5 +157,5 @@ def checked_queue_name(name: str) -> str:
 
 
 def pid_of_pool(pool: str) -> int:
-    """The pid in a pool's name."""
-    return int(pool.split("-")[1])
+    """The pid in the name of a pool, or of a set of stats pages."""
+    return int(pool.split("-")[-2])

@@ -25,9 +25,12 @@ from shmchannel.process.naming import (
     parse_pool_guard,
     parse_queue_guard,
     parse_segment_name,
+    parse_stats_guard,
+    parse_stats_page_name,
     pid_of_pool,
     pool_guard_path,
     queue_guard_path,
+    stats_guard_path,
 )
 
 log = logging.getLogger(__name__)
@@ -38,7 +41,7 @@ _DIRECTORIES = {"queue": "/dev/mqueue"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundName:
-    """One of our OS names: `path` is its location, `kind` is segment, hot table, queue, entry or guard."""
+    """One of our OS names: `path` is its location, `kind` is segment, hot table, stats page, queue, entry or guard."""
 
     path: str
     name: str
@@ -148,8 +151,11 @@ def _groups() -> Iterable[_Group]:
         pool = parse_segment_name(name) or parse_pool_guard(file_name)
         queue = parse_queue_guard(file_name) or parse_hot_table_name(name)
         member = parse_entry_name(name) or parse_entry_guard(file_name)
+        stats = parse_stats_page_name(name) or parse_stats_guard(file_name)
         if pool is not None:
             guard_path, pid, kind = pool_guard_path(pool), pid_of_pool(pool), "segment"
+        elif stats is not None:
+            guard_path, pid, kind = stats_guard_path(stats), pid_of_pool(stats), "stats page"
         elif queue is not None:
             guard_path, pid, kind = queue_guard_path(queue), None, "hot table"
         elif member is not None:

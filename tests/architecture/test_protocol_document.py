@@ -1,22 +1,30 @@
 """docs/protocol.md is normative: its offsets, codes and limits are what the code writes on the wire."""
 
+import json
 import os
 import re
 import struct
 import zlib
 from pathlib import Path
 
+import pytest
+
 from shmchannel.deadline import PEER_CHECK_SECONDS
 from shmchannel.messages.posix_queue import MESSAGE_BYTES_MAX, MESSAGES_MAX
 from shmchannel.objects import commands, hot_table_layout
 from shmchannel.objects.commands import Command, CommandKind, Priority, encode
-from shmchannel.process.identity import ProcessIdentity
+from shmchannel.process.identity import ProcessIdentity, own_identity
 from shmchannel.process.naming import DEFAULT_QUEUE_NAME, SHM_DIRECTORY, entry_name, hot_table_name
 from shmchannel.registry import announce, entry_layout
+from shmchannel.stats_pages import Buckets, Metric, MetricKind, Schema, Table
+from shmchannel.stats_pages import layout as stats_layout
+from shmchannel.stats_pages.reader import STUCK_NS
+from shmchannel.stats_pages.schema import CELLS_MAX
 from shmchannel.streams import layout
 from shmchannel.streams.layout import SegmentHeader, SegmentRef
 from tests.architecture.tree import generated_part, read, table_rows
 from tests.support.hot_tables import LONG_NS, open_hot_table
+from tests.support.stats_pages import open_pages
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import encode as encode_response
 from webproxy.caching.stored_codec import encode_index
@@ -74,13 +82,18 @@ def test_segment_fields_lie_where_the_document_says() -> None:
     assert not any(rest)
 
 
-def test_each_line_of_the_segment_has_one_writer() -> None:
+@pytest.mark.parametrize("part", ["layout: segment", "layout: stats page"])
+def test_each_line_has_one_writer(part: str) -> None:
     """Fields that share 64 bytes are written by the same side; the semaphores have a line for themselves."""
     writers: dict[int, set[str]] = {}
-    for row in table_rows(generated_part(_DOCUMENT, "layout: segment")):
+    for row in table_rows(generated_part(_DOCUMENT, part)):
         writer = re.sub(r"^the ", "", re.split(r"[;,]", row[3])[0])
         writers.setdefault(int(row[0]) // layout.CACHE_LINE_BYTES, set()).add(writer)
+    assert len(writers) > 2
     assert all(len(sides) == 1 for sides in writers.values())
+
+
+def test_the_header_of_a_segment_is_as_documented() -> None:
     assert layout.HEADER_BYTES == 384
     assert f"{layout.MAGIC:#x}".upper().replace("0X", "0x") in read(_DOCUMENT)
 
@@ -180,6 +193,72 @@ def test_registry_entry_fields_lie_where_the_document_says() -> None:
     for offset, size in fields.values():
         rest[offset : offset + size] = bytes(size)
     assert not any(rest)
+
+
+def _filled_page() -> tuple[bytes, bytes, dict[str, int]]:
+    """A stats page with a value in each part, its schema, and what its fields hold by the names of the document."""
+    schema = Schema(
+        (
+            Metric(name="a_total", kind=MetricKind.COUNTER, help="A.", labels=("x",), rows=(("1",), ("2",))),
+            Metric(name="b", kind=MetricKind.GAUGE, help="B.", labels=("y",), table="rows"),
+            Metric(name="c", kind=MetricKind.HISTOGRAM, help="C.", buckets=Buckets(shift=2, octaves=3)),
+        ),
+        (Table(name="rows", label="y", rows=3),),
+    )
+    with open_pages("proxy", "who") as pages:
+        page = pages.add(7, schema)
+        page.begin(ProcessIdentity(pid=81, start_time=82, boot_id=0), started_ns=83)
+        page.beat(84)
+        page.counter("a_total", "2").add(91)
+        page.gauge("b", page.row("rows", "name")).set(92)
+        page.histogram("c").observe(100)
+        memory = Path(SHM_DIRECTORY + page.name).read_bytes()
+    owner = own_identity()
+    values = {"magic": stats_layout.MAGIC, "layout_version": stats_layout.LAYOUT_VERSION, "page_bytes": len(memory)}
+    values |= {"schema_bytes": len(schema.encoded), "schema_crc32": zlib.crc32(schema.encoded)}
+    values |= {"cell_count": 2 + 3 + 1 + 8 * 4 + 1, "slot": 7, "boot_id": owner.boot_id}
+    values |= {"owner_pid": owner.pid, "owner_start_time": owner.start_time}
+    values |= {"role": int.from_bytes(b"proxy", "little"), "instance": int.from_bytes(b"who", "little")}
+    values |= {"writer_pid": 81, "writer_start_time": 82, "started_ns": 83, "heartbeat_ns": 84, "writers_total": 1}
+    return memory, schema.encoded, values
+
+
+def test_stats_page_fields_lie_where_the_document_says() -> None:
+    """Header, schema, names and cells, read as a program in another language reads them by the document alone."""
+    fields = _fields("layout: stats page")
+    memory, schema, values = _filled_page()
+    found = {name: _number(memory, place) for name, place in fields.items()}
+    places = {name: found.pop(name) for name in ("schema_offset", "names_offset", "cells_offset")}
+    assert found == values
+    assert places["schema_offset"] == stats_layout.HEADER_BYTES == 320
+    assert all(place % 64 == 0 for place in places.values())
+    assert memory[places["schema_offset"] :][: len(schema)] == schema
+    said = json.loads(schema)
+    table = said["tables"][0]
+    names = [memory[places["names_offset"] + 256 * (table["first_row"] + row) :][:256] for row in range(table["rows"])]
+    assert [name[8:][: int.from_bytes(name[:8], "little")] for name in names] == [b"name", b"", b"other"]
+    cells = struct.unpack(f"{values['cell_count']}Q", memory[places["cells_offset"] :][: 8 * values["cell_count"]])
+    metrics = {metric["name"]: metric for metric in said["metrics"]}
+    rows = metrics["a_total"]["rows"]
+    assert cells[metrics["a_total"]["first_cell"] + rows.index(["2"]) * metrics["a_total"]["row_cells"]] == 91
+    assert cells[metrics["b"]["first_cell"]] == 92
+    histogram = cells[metrics["c"]["first_cell"] :][: metrics["c"]["row_cells"]]
+    steps = 100 >> metrics["c"]["shift"]
+    octave = steps.bit_length() - 1 - 3
+    assert (histogram[0], histogram[1 + 8 * octave + (steps >> octave)], sum(histogram[1:])) == (100, 1, 1)
+    assert sum(cells) == 91 + 92 + 100 + 1
+
+
+def test_limits_of_stats_pages_are_the_ones_of_the_code() -> None:
+    section = read(_DOCUMENT).partition("## 10. Stats pages")[2].partition("\n## ")[0]
+    for limit in (stats_layout.PAGE_BYTES_MAX, stats_layout.SCHEMA_BYTES_MAX, CELLS_MAX, stats_layout.ROW_TEXT_BYTES):
+        assert f"at most {limit}" in section
+    assert f"{stats_layout.MAGIC:#x}".upper().replace("0X", "0x") in section
+    assert STUCK_NS == 5 * 10**9
+    assert "less than five seconds" in section
+    members = {row[0] for row in table_rows(section) if row[0].startswith("`")}
+    known = set(json.loads(_filled_page()[1])["metrics"][0]) | {"table", "shift", "octaves"}
+    assert set(re.findall(r"`(\w+)`", " ".join(members))) == known
 
 
 def test_metadata_fields_lie_where_the_document_says() -> None:

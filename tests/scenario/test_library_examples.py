@@ -32,6 +32,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("examples")
     found = {"shout": _of_the_package(), "poem": _of_the_guide("example"), "store": _of_the_guide("example: store")}
     found["registry"] = _of_the_guide("example: registry")
+    found["counting"] = _of_the_guide("example: counting")
     for name, text in found.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.py" for name in found}
@@ -55,6 +56,7 @@ def test_examples_pass_the_strictest_type_check(programs: dict[str, Path]) -> No
         ("shout", ["HELLO"]),
         ("registry", ["JOINED basho", "JOINED issa", "{'basho': 0.5, 'issa': 0.0}", "[True, True]", "True"]),
         ("store", ["stored: True", "are red", "updated: False", "removed: 1"]),
+        ("counting", ["100 poems, half of them within 48 ms"]),
         ("poem", ["equal: True", "the other side is gone", "segments back in the pool: True"]),
     ],
 )

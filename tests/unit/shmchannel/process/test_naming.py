@@ -15,11 +15,16 @@ from shmchannel.process.naming import (
     parse_pool_guard,
     parse_queue_guard,
     parse_segment_name,
+    parse_stats_guard,
+    parse_stats_page_name,
     pid_of_pool,
     pool_guard_path,
     pool_name,
     queue_guard_path,
     segment_name,
+    stats_guard_path,
+    stats_page_name,
+    stats_set_name,
 )
 
 
@@ -101,6 +106,24 @@ def test_a_hot_table_is_taken_for_nothing_else(queue: str) -> None:
     name = hot_table_name(f"/{queue}")
     assert parse_hot_table_name(name) == f"/{queue}"
     assert (parse_segment_name(name), parse_pool_guard(name[1:]), parse_queue_guard(name[1:])) == (None, None, None)
+
+
+def test_stats_page_names() -> None:
+    pages = stats_set_name(4711, "00c0ffee")
+    assert stats_page_name(pages, 3) == "/gf-stats-4711-00c0ffee-3"
+    assert parse_stats_page_name("/gf-stats-4711-00c0ffee-3") == pages
+    assert parse_stats_guard(stats_guard_path(pages).removeprefix("/dev/shm/")) == pages
+    assert pid_of_pool(pages) == 4711
+    assert (parse_segment_name(stats_page_name(pages, 3)), parse_pool_guard(f"{pages}.guard")) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gf-stats-1-00000000-0", "/gf-stats-1-00000000", "/gf-stats-0-00000000-0", "/gf-1-00000000-0", "/gf-stats-x"],
+)
+def test_no_stats_page_name(name: str) -> None:
+    assert parse_stats_page_name(name) is None
+    assert parse_stats_guard(name) is None
 
 
 @pytest.mark.parametrize("name", ["/q", "/_q", "/q.1-a_B", "/" + "x" * 200])

@@ -1,0 +1,111 @@
+"""Counter, Gauge, SampledTotal and HistogramCells: counting in the cells of a page, from any thread, without a lock.
+
+**Why no lock.** `cells[i] += n` reads a word, adds, and writes it back. CPython 3.11 to 3.13 hands the GIL to another
+thread, runs a signal handler or collects garbage only where it checks for that: at calls, at backward jumps, and at the
+beginning of a function. Between the read and the write of that statement there is none of these, provided that `cells`
+is a memoryview (its subscripts run no Python code and allocate no container) and that `i` and `n` are a local variable,
+a constant or an attribute in a slot, not a call. So no thread's count is lost, and a process that is killed leaves the
+old value or the new one. A tracer that stops at single instructions would break this, and so would an interpreter
+without GIL: is_reliable() says whether there is one. One process writes a page at a time; nothing makes two of them
+agree.
+
+A count is one call and costs 0.11 µs with CPython 3.11 (0.07 µs of it for the addition itself), a value in a histogram
+0.35 µs. Cells are unsigned: what would make one negative or greater than 64 bits raises ValueError and changes nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from shmchannel.stats_pages.histogram import SUB_BITS, Buckets
+
+
+def is_reliable() -> bool:
+    """Whether counts of several threads are added up exactly: the interpreter has a GIL, and is switched by it."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
+class Counter:
+    """A number of events or bytes; it only rises."""
+
+    __slots__ = ("_at", "_cells")
+
+    def __init__(self, cells: memoryview[int], at: int) -> None:
+        self._cells = cells
+        self._at = at
+
+    def add(self, count: int = 1) -> None:
+        """Count `count` more. Atomic; never blocks."""
+        self._cells[self._at] += count
+
+    @property
+    def value(self) -> int:
+        """The value now."""
+        return self._cells[self._at]
+
+
+class Gauge:
+    """A value of now: one thread sets it, or many add and subtract."""
+
+    __slots__ = ("_at", "_cells")
+
+    def __init__(self, cells: memoryview[int], at: int) -> None:
+        self._cells = cells
+        self._at = at
+
+    def set(self, value: int) -> None:
+        """Replace the value, which is not negative."""
+        self._cells[self._at] = value
+
+    def add(self, count: int) -> None:
+        """Change the value by `count`, which may be negative. Atomic; never blocks."""
+        self._cells[self._at] += count
+
+    @property
+    def value(self) -> int:
+        """The value now."""
+        return self._cells[self._at]
+
+
+class SampledTotal:
+    """A counter whose events somebody else counts already, from 0 at the start of this process.
+
+    What earlier writers of the page have counted stays in it.
+    """
+
+    __slots__ = ("_at", "_base", "_cells")
+
+    def __init__(self, cells: memoryview[int], at: int) -> None:
+        self._cells = cells
+        self._at = at
+        self._base = cells[at]
+
+    def set(self, total: int) -> None:
+        """So many so far in this process. For one thread at a time."""
+        self._cells[self._at] = self._base + total
+
+
+class HistogramCells:
+    """A row of a histogram: the sum, and then the buckets."""
+
+    __slots__ = ("_cells", "_first", "_last", "_shift", "_sum")
+
+    def __init__(self, cells: memoryview[int], at: int, buckets: Buckets) -> None:
+        self._cells = cells
+        self._sum = at
+        self._first = at + 1
+        self._last = at + buckets.size
+        self._shift = buckets.shift
+
+    def observe(self, value: int) -> None:
+        """Count a whole number, a negative one as 0. Atomic but for a reader, see Histogram; never blocks."""
+        if value < 0:
+            value = 0
+        steps = value >> self._shift
+        octave = steps.bit_length() - SUB_BITS - 1
+        at = self._first + (steps if octave < 0 else (octave << SUB_BITS) + (steps >> octave))
+        if at > self._last:
+            at = self._last
+        cells = self._cells
+        cells[at] += 1
+        cells[self._sum] += value

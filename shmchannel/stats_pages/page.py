@@ -1,0 +1,299 @@
+"""StatsPages and StatsPage: pages of shared memory that one process counts in, and any other of this user reads.
+
+Theory of operation. A page outlives its writer, so that a worker that is replaced goes on counting where the last one
+ended. Its name therefore belongs to somebody else: an owner (StatsPages), which is the supervisor of the workers or the
+writing process itself. A guard tells whether the owner lives, and without it the reaper removes the pages.
+
+    owner   StatsPages.create() ── add(slot) ──▶ page published, no writer ── close() ──▶ names gone
+    writer  StatsPage.open(name) ── begin() ──▶ writing: counts, beat() ── ends or is killed ──▶ the next begin()
+
+* begin() says who writes now and since when, and sets the gauges to 0, as those of the last writer mean nothing; the
+  counters and histograms keep their values. Only one process may write at a time, and its owner sees to that: it begins
+  a new writer only when the last one has ended.
+* A page is never unmapped by its writer: threads that still run at the end of a process may count until it is gone.
+* A writer with another schema is refused, after an update for example; its owner adds a new page for the slot.
+* A process that gets no page counts in memory of its own (StatsPage.private()) and is otherwise the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from time import monotonic_ns
+from typing import Self
+
+import posix_ipc
+
+from shmchannel.errors import AccessDenied, LayoutMismatch, UsageError, os_errors
+from shmchannel.process.guard import ProcessGuard
+from shmchannel.process.identity import ProcessIdentity, own_identity
+from shmchannel.process.naming import stats_guard_path, stats_page_name, stats_set_name
+from shmchannel.process.reaper import unlink_memory
+from shmchannel.stats_pages import layout
+from shmchannel.stats_pages.counting import Counter, Gauge, HistogramCells, SampledTotal
+from shmchannel.stats_pages.schema import OTHER, Metric, MetricKind, Schema
+
+_LOW_64 = (1 << 64) - 1
+
+
+class StatsPage:
+    """The writer's side of a page. Thread-safe; the counting itself is described in counting.py."""
+
+    def __init__(self, name: str, schema: Schema, memory: mmap.mmap | bytearray) -> None:
+        """Take over the memory of a page with this schema, published or empty."""
+        self.name = name
+        """Empty for one in memory of its own."""
+        self.schema = schema
+        self._octets = memoryview(memory)
+        self._words = self._octets.cast("Q")
+        places = layout.places_for(schema)
+        self._names_at = places.names
+        self._cells: memoryview[int] = self._words[places.cells // 8 : places.cells // 8 + places.cell_count]
+        self._lock = threading.Lock()
+        self._rows: dict[str, dict[str, int]] = {}
+        self.read_rows()
+
+    @classmethod
+    def private(cls, schema: Schema) -> Self:
+        """A page that nobody else sees."""
+        memory = bytearray(layout.places_for(schema).page_bytes)
+        page = cls("", schema, memory)
+        page.name_last_rows()
+        return page
+
+    @classmethod
+    def open(cls, name: str, schema: Schema) -> Self:
+        """Map a published page in order to write it; begin() makes this process its writer.
+
+        Raises:
+            NameMissing, AccessDenied: there is none, or it is another user's.
+            LayoutMismatch: it is not published, or has another layout or schema.
+        """
+        with os_errors(f"open stats page {name}"):
+            memory = posix_ipc.SharedMemory(name)
+            try:
+                status = os.fstat(memory.fd)
+                if status.st_uid != os.geteuid():
+                    raise AccessDenied(f"stats page {name} belongs to uid {status.st_uid}", errno.EACCES)
+                if status.st_size != layout.places_for(schema).page_bytes:
+                    raise LayoutMismatch(f"stats page {name} of {status.st_size} bytes has another schema")
+                mapping = mmap.mmap(memory.fd, status.st_size)
+            finally:
+                memory.close_fd()
+        _check_same(name, mapping, schema)
+        return cls(name, schema, mapping)
+
+    def begin(self, identity: ProcessIdentity | None = None, started_ns: int | None = None) -> None:
+        """This process writes the page from now on, or the one of `identity` (for tests); before any thread counts."""
+        identity = identity or own_identity()
+        words, now = self._words, started_ns or monotonic_ns()
+        words[layout.WRITER_PID] = 0  # until all is written: a reader sees a page without a writer
+        for metric in self.schema.metrics:
+            if metric.kind is MetricKind.GAUGE:
+                first = self.schema.first_cells[metric.name]
+                for at in range(first, first + self.schema.row_count(metric)):
+                    self._cells[at] = 0
+        words[layout.WRITER_START] = identity.start_time
+        words[layout.STARTED] = words[layout.HEARTBEAT] = now
+        words[layout.WRITER_COUNT] += 1
+        words[layout.WRITER_PID] = identity.pid
+
+    def beat(self, now_ns: int | None = None) -> None:
+        """The writer makes progress: to be called about once a second, while it does."""
+        self._words[layout.HEARTBEAT] = now_ns or monotonic_ns()
+
+    def counter(self, name: str, *labels: str) -> Counter:
+        """The counter of this row.
+
+        Raises:
+            UsageError: there is no such counter or row.
+        """
+        return Counter(self._cells, self._cell(self._metric(name, MetricKind.COUNTER), labels))
+
+    def sampled(self, name: str, *labels: str) -> SampledTotal:
+        """As counter(), for events that somebody else counts."""
+        return SampledTotal(self._cells, self._cell(self._metric(name, MetricKind.COUNTER), labels))
+
+    def gauge(self, name: str, *labels: str) -> Gauge:
+        """As counter(), of a gauge."""
+        return Gauge(self._cells, self._cell(self._metric(name, MetricKind.GAUGE), labels))
+
+    def histogram(self, name: str, *labels: str) -> HistogramCells:
+        """As counter(), of a histogram."""
+        metric = self._metric(name, MetricKind.HISTOGRAM)
+        return HistogramCells(self._cells, self._cell(metric, labels), metric.buckets)
+
+    def value(self, name: str, *labels: str) -> int:
+        """The value of a counter or gauge now; errors as counter()."""
+        return self._cells[self._cell(self.schema.metric(name), labels)]
+
+    def row(self, table: str, name: str) -> str:
+        """The label of a table's row for this name: the name itself, made now if there is room, or `other`.
+
+        Raises:
+            UsageError: there is no such table.
+        """
+        rows = self._rows.get(table)
+        if rows is None:
+            raise UsageError(f"no table {table!r}")
+        label = layout.row_name(name).decode()
+        if label in rows:
+            return label
+        with self._lock:
+            if label not in rows:
+                size = next(found.rows for found in self.schema.tables if found.name == table)
+                free = next((row for row in range(size - 1) if row not in rows.values()), None)
+                if free is None:
+                    return OTHER
+                self._write_name(self.schema.first_rows[table] + free, label)
+                rows[label] = free
+        return label
+
+    def _metric(self, name: str, kind: MetricKind) -> Metric:
+        metric = self.schema.metric(name)
+        if metric.kind is not kind:
+            raise UsageError(f"metric {name!r} is a {metric.kind}, not a {kind}")
+        return metric
+
+    def _cell(self, metric: Metric, labels: tuple[str, ...]) -> int:
+        if metric.table:
+            row = self._rows[metric.table].get(labels[0], -1) if len(labels) == 1 else -1
+        else:
+            row = metric.rows.index(labels) if labels in metric.rows else -1
+        if row < 0:
+            raise UsageError(f"metric {metric.name!r} has no row {labels}")
+        return self.schema.first_cells[metric.name] + row * metric.row_cells
+
+    # -- the names of rows ---------------------------------------------------------------------------------------
+    def _write_name(self, row: int, label: str) -> None:
+        at, text = self._names_at + row * layout.ROW_NAME_BYTES, label.encode()
+        self._octets[at + 8 : at + 8 + len(text)] = text
+        self._words[at // 8] = len(text)
+
+    def name_last_rows(self) -> None:
+        """Name the last row of each table: for whoever makes a page."""
+        for table in self.schema.tables:
+            self._write_name(self.schema.first_rows[table.name] + table.rows - 1, OTHER)
+        self.read_rows()
+
+    def read_rows(self) -> None:
+        """Look up which rows have names already."""
+        for table in self.schema.tables:
+            names = row_names(self._octets, self._names_at, self.schema.first_rows[table.name], table.rows)
+            self._rows[table.name] = dict(names)
+
+
+def row_names(octets: memoryview, names_at: int, first_row: int, count: int) -> Iterator[tuple[str, int]]:
+    """The names in a page, each with its row in the table; rows without a (valid) name are left out."""
+    for row in range(count):
+        at = names_at + (first_row + row) * layout.ROW_NAME_BYTES
+        length = int.from_bytes(octets[at : at + 8], "little")
+        if 0 < length <= layout.ROW_TEXT_BYTES:
+            yield bytes(octets[at + 8 : at + 8 + length]).decode(errors="replace"), row
+
+
+def _check_same(name: str, mapping: mmap.mmap, schema: Schema) -> None:
+    with memoryview(mapping) as octets, octets.cast("Q") as words:
+        same = words[layout.MAGIC_WORD] == layout.MAGIC and all(
+            words[index] == value for index, value in layout.header_words(schema).items()
+        )
+        start = layout.HEADER_BYTES
+        same = same and bytes(octets[start : start + len(schema.encoded)]) == schema.encoded
+    if not same:
+        mapping.close()
+        raise LayoutMismatch(f"stats page {name} is not published, or has another layout or schema")
+
+
+class StatsPages:
+    """The owner's side: makes pages and removes their names. For one thread."""
+
+    def __init__(self, name: str, role: str, instance: str, guard: ProcessGuard) -> None:
+        """Take over the guard; use create()."""
+        self.name = name
+        self._role = role
+        self._instance = instance
+        self._guard = guard
+        self._names: dict[int, str] = {}
+        self._made = 0
+
+    @classmethod
+    def create(cls, role: str, instance: str = "") -> Self:
+        """Become the owner of pages of this role (`proxy`, `cache`); `instance` tells it from others, to people.
+
+        Raises:
+            LimitReached, AccessDenied: the system refused.
+        """
+        name = stats_set_name(os.getpid(), secrets.token_hex(4))
+        return cls(name, role, instance, ProcessGuard.acquire(stats_guard_path(name)))
+
+    def add(self, slot: int, schema: Schema) -> StatsPage:
+        """Make the page of a slot, and remove the name of the one it had; nobody writes it yet.
+
+        Raises:
+            UsageError: the schema is too large.
+            LimitReached, AccessDenied: the system refused; the slot keeps what it had.
+        """
+        name = stats_page_name(self.name, self._made)
+        self._made += 1
+        places = layout.places_for(schema)
+        with ExitStack() as undo, os_errors(f"create stats page {name}", existential=errno.EEXIST):
+            memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=0)
+            undo.callback(unlink_memory, name)
+            try:
+                os.posix_fallocate(memory.fd, 0, places.page_bytes)  # a full /dev/shm says so here, not by SIGBUS later
+                mapping = mmap.mmap(memory.fd, places.page_bytes)
+            finally:
+                memory.close_fd()
+            page = StatsPage(name, schema, mapping)
+            self._describe(mapping, slot, schema)
+            page.name_last_rows()
+            with _words_of(mapping) as words:
+                words[layout.MAGIC_WORD] = layout.MAGIC
+            undo.pop_all()
+        old = self._names.get(slot)
+        self._names[slot] = name
+        if old is not None:
+            unlink_memory(old)
+        return page
+
+    def _describe(self, mapping: mmap.mmap, slot: int, schema: Schema) -> None:
+        owner, places = own_identity(), layout.places_for(schema)
+        mapping[places.schema : places.schema + places.schema_bytes] = schema.encoded
+        for at, room, text in (
+            (layout.ROLE_OFFSET, layout.ROLE_BYTES, self._role),
+            (layout.INSTANCE_OFFSET, layout.INSTANCE_BYTES, self._instance),
+        ):
+            mapping[at : at + room] = layout.padded(text, room)
+        facts = layout.header_words(schema) | {
+            layout.OWNER_PID: owner.pid,
+            layout.OWNER_START: owner.start_time,
+            layout.BOOT_LOW: owner.boot_id & _LOW_64,
+            layout.BOOT_HIGH: owner.boot_id >> 64,
+            layout.SLOT_WORD: slot,
+        }
+        with _words_of(mapping) as words:
+            for index, value in facts.items():
+                words[index] = value
+
+    def remove(self, slot: int) -> None:
+        """Remove the name of a slot's page: there will be no other writer. Whoever has it mapped keeps it."""
+        name = self._names.pop(slot, None)
+        if name is not None:
+            unlink_memory(name)
+
+    def close(self) -> None:
+        """Remove all names; may be called twice."""
+        for slot in list(self._names):
+            self.remove(slot)
+        self._guard.close()
+
+
+@contextmanager
+def _words_of(mapping: mmap.mmap) -> Iterator[memoryview[int]]:
+    with memoryview(mapping) as octets, octets.cast("Q") as words:
+        yield words
