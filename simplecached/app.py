@@ -7,7 +7,8 @@ import resource
 from contextlib import ExitStack
 from dataclasses import asdict
 
-from shmchannel.daemonkit.daemon import Drain
+from shmchannel.daemonkit.daemon import Drain, Settings
+from shmchannel.daemonkit.signals import Wish
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ResourceError
 from shmchannel.messages.posix_queue import CommandQueue
@@ -123,6 +124,15 @@ class CacheService:
     def is_busy(self) -> bool:
         """Whether commands are waiting on the queue."""
         return self._queue.waiting > 0
+
+    def hear(self, wish: Wish, settings: Settings[CacheConfig]) -> None:
+        """Nothing is reloaded, and there is no log file to reopen; the signals for that do no harm."""
+        del settings
+        log.debug("wish not known", extra={"wish": wish.value})
+
+    def is_replaced(self) -> bool:
+        """No other cache can serve the same queue."""
+        return False
 
     def finish(self, drain: Drain) -> int:
         """End the workers; returns how many are still in a transfer."""

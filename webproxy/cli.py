@@ -9,7 +9,7 @@ from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.errors import ShmChannelError
 from webproxy import version
 from webproxy.daemon import purge_command
-from webproxy.daemon.assembly import build, shortages
+from webproxy.daemon.assembly import build, run_workers, shortages
 from webproxy.daemon.config import ProxyConfig
 from webproxy.errors import WebProxyError
 
@@ -21,6 +21,7 @@ DAEMON = Daemon(
     config_type=ProxyConfig,
     build=build,
     shortages=shortages,
+    supervise=run_workers,
     changes=frozenset(
         (
             "cache found",
@@ -28,6 +29,12 @@ DAEMON = Daemon(
             "cache not found",
             "cache does not answer",
             "cache answers again",
+            "worker ready",
+            "worker ended",
+            "worker retired",
+            "reloading",
+            "reloaded",
+            "reload refused",
             "origin fails, not asked for now",
             "origin still fails",
             "origin answers again",

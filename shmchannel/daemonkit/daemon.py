@@ -1,12 +1,14 @@
 """Runs a daemon from its command line to its exit code; both daemons share this code.
 
-    settings -> log -> build -> start, READY -> [signal] -> STOPPING -> drain -> finish -> exit code
+    settings -> log -> build -> start, READY -> [wish] -> STOPPING -> drain -> finish -> exit code
 
 A daemon is declared as a `Daemon` and builds a `Service`; `run_daemon` does the rest, in the main thread. Before the
 signal trap is set, SIGINT raises `KeyboardInterrupt`, which is left to the caller. From then on signals are collected
-and acted on between the steps above, including those that arrive while the service is being built. The first signal
-starts the drain: the service accepts no new work, and work in progress may take up to `drain_s`. A second signal cuts
-the drain short. Whatever the service acquired is on the `ExitStack` it was given and is released on every way out.
+and acted on between the steps above, including those that arrive while the service is being built. The first one that
+asks to stop starts the drain: the service accepts no new work, and work in progress may take up to `drain_s`. A second
+one cuts the drain short. All other wishes are for the service, which may say that another process has taken its place:
+then it drains as well. A daemon may also run as several processes: what it declares as `supervise` does so. Whatever
+the service acquired is on the `ExitStack` it was given and is released on every way out.
 
 Errors are mapped to exit codes here and nowhere else, by `Daemon.exit_codes`; the nearest base class counts.
 """
@@ -18,15 +20,15 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from shmchannel.daemonkit import logs
 from shmchannel.daemonkit.exits import ExitCode, exit_code_of
 from shmchannel.daemonkit.limits import raise_file_limit
-from shmchannel.daemonkit.readiness import READY, STOPPING, notify
+from shmchannel.daemonkit.readiness import READY, STOPPING, WATCHDOG, notify
 from shmchannel.daemonkit.settings import SettingError, option
-from shmchannel.daemonkit.signals import SignalTrap, ending_signals, insist, trapped
-from shmchannel.daemonkit.sources import load, refuse
+from shmchannel.daemonkit.signals import SIGNALS, SignalTrap, Wish, Wishes, ignores_hangup, insist, trapped
+from shmchannel.daemonkit.sources import Loaded, load, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -88,6 +90,12 @@ class Service(Protocol):
     def housekeep(self) -> None:
         """Do periodic work; called every `HOUSEKEEPING_SECONDS` while the service runs."""
 
+    def hear(self, wish: Wish, settings: Settings[Any]) -> None:
+        """Act on a wish that is not to stop; `settings` are the daemon's own."""
+
+    def is_replaced(self) -> bool:
+        """Return whether another process has taken the place of this one."""
+
     def stop_accepting(self) -> None:
         """Accept no new work; work in progress continues."""
 
@@ -101,12 +109,26 @@ class Service(Protocol):
 C = TypeVar("C", bound="DaemonConfig")
 
 
+@dataclass(frozen=True, slots=True)
+class Settings(Generic[C]):
+    """The settings in effect.
+
+    `again()` reads them once more, and raises `SettingError` if they are refused now. `log_as()` has the log written as
+    a configuration says.
+    """
+
+    config: C
+    again: Callable[[], C]
+    log_as: Callable[[C], object]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon(Generic[C]):
     """The declaration of a daemon; `build` pushes the release of what it acquires onto the stack.
 
     `shortages` says what the limits of the process make of the settings, for --check-config; `build` logs it. Each of
-    the `changes` is logged: a later event of another name is no longer true after it.
+    the `changes` is logged: a later event of another name is no longer true after it. `supervise` runs the daemon as
+    several processes and returns how it ended, or None if this process shall serve.
     """
 
     prog: str
@@ -117,6 +139,7 @@ class Daemon(Generic[C]):
     exit_codes: Mapping[type[Exception], ExitCode]
     shortages: Callable[[C], Sequence[str]]
     changes: frozenset[str] = frozenset()
+    supervise: Callable[[Settings[C], Wishes, ExitStack], ExitCode | None] = lambda *_: None
 
 
 def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
@@ -125,10 +148,14 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
     `argv` defaults to the process's own arguments. Raises `SystemExit` with code 2 after one line on the error stream
     if the settings are refused, and with code 0 after `--help` and `--version`.
     """
-    try:
-        loaded = load(
+
+    def read() -> Loaded[C]:
+        return load(
             daemon.config_type, prog=daemon.prog, description=daemon.description, version=daemon.version, argv=argv
         )
+
+    try:
+        loaded = read()
         text = loaded.toml() if loaded.print_only else ""
     except SettingError as error:
         refuse(daemon.prog, error)
@@ -138,18 +165,21 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
     if loaded.check_only:
         sys.stdout.write(loaded.describe() + "\n")
         return int(_check(daemon, loaded.config))
-    config = loaded.config
-    logs.configure(
-        config.log_level,
-        prog=daemon.prog,
-        form=config.log_format,
-        limit_s=config.log_limit_s,
-        unlimited=daemon.changes,
-    )
+
+    def log_as(config: C) -> None:
+        logs.configure(
+            config.log_level,
+            prog=daemon.prog,
+            form=config.log_format,
+            limit_s=config.log_limit_s,
+            unlimited=daemon.changes,
+        )
+
+    log_as(loaded.config)
     for warning in loaded.warnings:
         log.warning("setting ignored", extra={"reason": warning})
     try:
-        code = _serve(daemon, config)
+        code = _serve(daemon, Settings(loaded.config, lambda: read().config, log_as))
     except tuple(daemon.exit_codes) as error:
         code = exit_code_of(error, daemon.exit_codes)
         if code is ExitCode.USAGE:
@@ -178,17 +208,33 @@ def _check(daemon: Daemon[C], config: C) -> ExitCode:
     return ExitCode.OK
 
 
-def _serve(daemon: Daemon[C], config: C) -> ExitCode:
+def _serve(daemon: Daemon[C], settings: Settings[C]) -> ExitCode:
     raise_file_limit()
     with ExitStack() as resources:
-        signals = resources.enter_context(trapped(*ending_signals()))
-        service = daemon.build(config, resources)
+        survives_hangup = ignores_hangup()
+        signals = resources.enter_context(trapped(*SIGNALS))
+        wishes = Wishes(signals, survives_hangup=survives_hangup)
+        if (code := daemon.supervise(settings, wishes, resources)) is not None:
+            return code
+        service = daemon.build(settings.config, resources)
         service.start()
         notify(READY)
-        while not signals.wait(HOUSEKEEPING_SECONDS):
-            service.housekeep()
+        _run(service, wishes, settings)
         notify(STOPPING)
         service.stop_accepting()
-        drain = Drain(signals, config.drain_s)
+        drain = Drain(signals, settings.config.drain_s)
         drain.wait_while(service.is_busy)
         return ExitCode.INTERRUPTED if service.finish(drain) else ExitCode.OK
+
+
+def _run(service: Service, wishes: Wishes, settings: Settings[C]) -> None:
+    """Run until somebody wishes an end, or has taken over."""
+    while not service.is_replaced():
+        heard = wishes.wait(HOUSEKEEPING_SECONDS)
+        if Wish.STOP in heard:
+            return
+        for wish in heard:
+            service.hear(wish, settings)
+        if not heard:
+            service.housekeep()
+            notify(WATCHDOG)

@@ -91,6 +91,7 @@ class _Declared(TypedDict, total=False):
     high: float
     secret: bool
     formerly: tuple[str, ...]
+    words: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +113,7 @@ class Setting:
     high: float | None = None
     secret: bool = False
     formerly: tuple[str, ...] = ()
+    words: Mapping[str, int] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -142,7 +144,7 @@ class Setting:
         elif self.kind is str:
             text = "text" if self.high is None else f"text of {self.low} to {self.high} characters"
         else:
-            text = f"{self.low} to {self.high} {self.unit}".rstrip()
+            text = " or ".join((f"{self.low} to {self.high} {self.unit}".rstrip(), *self.words))
         return f"{text}, or empty for none" if self.optional else text
 
     @property
@@ -192,7 +194,7 @@ class Setting:
             return f"{value:g}"
         if self.unit == "bytes" and isinstance(value, int):
             return _format_bytes(value)
-        return str(value)
+        return next((word for word, number in self.words.items() if number == value), str(value))
 
     def _format_table(self, table: object) -> str:
         """Format a table as `{key=value key=value}`, without the keys that have their default."""
@@ -211,6 +213,8 @@ class Setting:
         if self.many:
             return [item.strip() for item in given.split(",")] if given.strip() else []
         word = given.strip().lower()
+        if word in self.words:
+            return self.words[word]
         if self.kind is bool:
             return _SWITCH_WORDS.get(word, given)
         if self.choices:
@@ -249,6 +253,8 @@ class Setting:
         # By its very type: a bool is no number here.
         elif type(value) is not self.kind and not (self.kind is float and type(value) is int):
             raise refusal
+        if value in self.words.values():
+            return int(value)
         size = len(value) if isinstance(value, (str, tuple)) else value
         # Nan compares false.
         in_bounds = (self.low is None or size >= self.low) and (self.high is None or size <= self.high)
@@ -276,6 +282,7 @@ def option(default: T, meaning: str, **declared: Unpack[_Declared]) -> T:
     the list is an array of tables, `[[name]]`, and comes from the file only.
 
     `metavar`: what stands for the value in `--help`. `secret`: values may contain credentials and are never shown.
+    `words`: texts that stand for numbers, which may be out of bounds.
     `formerly`: earlier names of the setting; each is refused with the new name in the message.
     """
     return dataclasses.field(default=default, metadata={_DECLARED: {"meaning": meaning, **declared}})

@@ -1,8 +1,9 @@
-"""Lets the main loop wait for signals instead of acting on them in handlers.
+"""Lets the main loop wait for signals instead of acting on them in handlers, and says what they mean.
 
-    with trapped(*ending_signals()) as signals:
+    with trapped(*SIGNALS) as signals:
+        wishes = Wishes(signals)
         while not stopping:
-            for signum in signals.wait(timeout_s=1.0):
+            for wish in wishes.wait(timeout_s=1.0):
                 ...
 
 The interpreter writes the number of each signal into a pipe when it arrives, in whichever thread the kernel chose.
@@ -14,7 +15,8 @@ from __future__ import annotations
 import os
 import select
 import signal
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,12 +27,39 @@ _PIPE_BYTES = 65_536
 """What a pipe holds: one octet for each signal. A full one may lose further signals silently."""
 
 
+class Wish(Enum):
+    """What an operator asks of a running daemon by a signal."""
+
+    STOP = "stop"
+    """SIGTERM, SIGINT, or SIGHUP because the terminal has closed."""
+    RELOAD = "reload"
+    """SIGHUP otherwise."""
+    REOPEN_LOGS = "reopen logs"
+    """SIGUSR1."""
+    UPGRADE = "upgrade"
+    """SIGUSR2."""
+
+
+_WISHES = {
+    signal.SIGTERM: Wish.STOP,
+    signal.SIGINT: Wish.STOP,
+    signal.SIGUSR1: Wish.REOPEN_LOGS,
+    signal.SIGUSR2: Wish.UPGRADE,
+}
+SIGNALS = (*_WISHES, signal.SIGHUP)
+"""Those that mean something to a daemon."""
+
+
 class SignalTrap:
     """The signals that have arrived since the trap was set; belongs to the main thread of one process."""
 
     def __init__(self, signums: Collection[int], read_fd: int) -> None:
         self._signums = signums
         self._read_fd = read_fd
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while signals wait to be taken."""
+        return self._read_fd
 
     def wait(self, timeout_s: float) -> list[int]:
         """Return the signals that arrived, oldest first, each as often as it arrived; an empty list on timeout.
@@ -63,15 +92,50 @@ def trapped(*signums: int) -> Iterator[SignalTrap]:
         yield SignalTrap(signums, read_fd)
 
 
-def ending_signals() -> tuple[int, ...]:
-    """Return the signals that stop a daemon; SIGHUP (the terminal closed) only if it is not ignored, as under nohup."""
-    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-    return (signal.SIGTERM, signal.SIGINT, *hangup)
-
-
 def insist(signums: Iterable[int]) -> bool:
-    """Return whether signals after the first one end the drain; SIGHUP does not: a closing terminal sends it twice."""
-    return any(signum != signal.SIGHUP for signum in signums)
+    """Return whether signals after the first one end the drain: no wish but a second one to stop does."""
+    return any(_WISHES.get(signal.Signals(signum)) is Wish.STOP for signum in signums)
+
+
+class Wishes:
+    """The meaning of the signals in a trap that was set for `SIGNALS`.
+
+    SIGHUP means two things: an operator wants the settings to be read again, or the terminal has closed. A daemon that
+    has a terminal when this is made, and none when the signal comes, was told of its end, and stops; under `nohup`,
+    which has SIGHUP ignored, it does not.
+    """
+
+    def __init__(self, signals: SignalTrap, *, survives_hangup: bool) -> None:
+        """`survives_hangup`: SIGHUP was ignored before the trap was set."""
+        self.signals = signals
+        self._survives_hangup = survives_hangup
+        self._has_terminal = _has_terminal()
+
+    def wait(self, timeout_s: float) -> list[Wish]:
+        """Return the wishes of the signals that arrived, oldest first; blocks as `SignalTrap.wait` does."""
+        wishes = [self._wish(signum) for signum in self.signals.wait(timeout_s)]
+        return [wish for wish in wishes if wish is not None]
+
+    def _wish(self, signum: int) -> Wish | None:
+        if signum != signal.SIGHUP:
+            return _WISHES.get(signal.Signals(signum))
+        if not self._has_terminal or _has_terminal():
+            return Wish.RELOAD
+        self._has_terminal = False
+        return None if self._survives_hangup else Wish.STOP
+
+
+def ignores_hangup() -> bool:
+    """Return whether SIGHUP is ignored now, as under `nohup`."""
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal (tty(4)): the kernel takes it away before it sends SIGHUP."""
+    with suppress(OSError):
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK))
+        return True
+    return False
 
 
 def _ignore(_signum: int, _frame: FrameType | None) -> None:

@@ -34,7 +34,7 @@ def files(tmp_path_factory):
     return directory, write_files(directory, {"big": BIG_BYTES, "small": 500})
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_at_rest_both_end_with_0_and_leave_nothing(yard, files, signum):
     cache, proxy = yard.start_cache(content=files[0]), yard.start_proxy()
     assert ask(proxy.port, "/small").body == files[1]["/small"]
@@ -59,13 +59,6 @@ def test_a_wall_clock_that_is_set_back_holds_up_no_end(yard, files, tmp_path):
         assert names_of({daemon.pid}) == []
 
 
-def test_a_closed_terminal_is_nothing_to_a_daemon_under_nohup(yard):
-    proxy = yard.start_proxy("--no-cache", "-s", "http://192.0.2.1", wrap=("nohup",))
-    assert proxy.port
-    assert proxy.ignores(signal.SIGHUP)
-    assert proxy.stop() == OK
-
-
 @pytest.mark.parametrize("side", ["cache", "proxy"])
 def test_a_running_transfer_is_finished(yard, files, side):
     cache, proxy = yard.start_cache(content=files[0], env=LONG_DRAIN), yard.start_proxy(*ONE_TRANSFER, env=LONG_DRAIN)
@@ -73,7 +66,7 @@ def test_a_running_transfer_is_finished(yard, files, side):
     body = files[1]["/big"]
     port = proxy.port
     with PacedDownload(port, b"/big") as download:
-        for signum in (signal.SIGHUP, signal.SIGHUP):  # as a terminal that closes does it: not two wishes
+        for signum in (signal.SIGTERM, signal.SIGHUP):  # which is not a second wish for the end
             daemons[side].signal(signum)
         wait_until(lambda: not yard.has_cache() if side == "cache" else refuses_connections(port))
         assert daemons[side].running

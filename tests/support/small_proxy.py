@@ -36,7 +36,6 @@ from webproxy.origin.health import HealthSettings
 from webproxy.origin.request import OriginLimits
 from webproxy.origin.routing import OriginRule, OriginTable
 from webproxy.origin.via import Via
-from webproxy.serving.acceptor import open_listener
 from webproxy.serving.http1_server import Http1Server
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
@@ -49,6 +48,7 @@ from webproxy.transport import sockets
 from webproxy.transport.client_rate import UploadLimits
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.job import Idles, Job
+from webproxy.transport.listener import open_listener
 
 SPOOLS = SpoolLimits(directory=None, window_bytes=1 << 16)
 PATIENT = UploadLimits(WATCHDOG_S, NO_LIMIT)

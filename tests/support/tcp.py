@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.support.waiting import WATCHDOG_S
-from webproxy.serving.acceptor import open_listener
 from webproxy.transport import sockets
+from webproxy.transport.listener import open_listener
 
 
 @contextmanager

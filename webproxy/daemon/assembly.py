@@ -10,6 +10,9 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
 
+from shmchannel.daemonkit.daemon import Settings
+from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.signals import Wishes
 from shmchannel.objects.client import ChannelClient
 from shmchannel.process import reaper
 from shmchannel.registry import Presence
@@ -17,6 +20,8 @@ from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
 from webproxy.daemon.config import Protocol, ProxyConfig
 from webproxy.daemon.descriptors import DescriptorPlan, plan_descriptors
+from webproxy.daemon.handover import inherit, is_worker
+from webproxy.daemon.supervisor import supervise
 from webproxy.daemon.worker import ProxyService
 from webproxy.exchange.body_transfer import BodySource
 from webproxy.exchange.deliver_stored import StoredDelivery
@@ -36,7 +41,7 @@ from webproxy.fetch.table import FetchTable
 from webproxy.origin.driver import OriginDriver
 from webproxy.origin.routing import OriginTable
 from webproxy.origin.via import Via
-from webproxy.serving.acceptor import Acceptor, WorkerDemand, open_listener
+from webproxy.serving.acceptor import Acceptor, WorkerDemand
 from webproxy.serving.http1_server import STAYING_MAX, ConnectionLimits, Http1Server
 from webproxy.serving.idle_workers import IdleWorkers
 from webproxy.serving.new_connection import Protocols
@@ -50,6 +55,7 @@ from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_rate import RateLimit, UploadLimits
 from webproxy.transport.client_stream import Shutdown
+from webproxy.transport.listener import open_listener
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +79,8 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     config, lingering_max = _within_limits(config)
     breakdown = LatencyBreakdown(enabled=config.step_times)
     shutdown = Shutdown()
-    listener = open_listener(config.host, config.port)
+    inherited = inherit()
+    listener = inherited.listener or open_listener(config.host, config.port)
     resources.callback(listener.close)
     address: tuple[str, int] = listener.getsockname()[:2]
     swept = len(reaper.sweep())
@@ -129,6 +136,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         shutdown=shutdown,
         breakdown=breakdown,
         presence=presence,
+        inherited=inherited,
     )
 
 
@@ -141,6 +149,18 @@ def _connection_limits(config: ProxyConfig) -> ConnectionLimits:
         connections=config.connections_max,
         staying=min(config.worker_threads - 1, STAYING_MAX),
     )
+
+
+def run_workers(settings: Settings[ProxyConfig], wishes: Wishes, resources: ExitStack) -> ExitCode | None:
+    """Run the proxy as a supervisor with its workers; None if this process is a worker, or there shall be one process.
+
+    Raises:
+        StartupError: the port cannot be listened on.
+    """
+    config = settings.config
+    if is_worker() or config.worker_count() == 1:
+        return None
+    return supervise(settings, wishes, resources, inherit())
 
 
 def _plan(config: ProxyConfig) -> DescriptorPlan:

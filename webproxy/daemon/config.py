@@ -56,6 +56,21 @@ class ProxyConfig(DaemonConfig):
         flags=("--protocols",),
         low=1,
     )
+    workers: int = option(
+        1,
+        "worker processes behind one port, each with its own threads and segments; 1: one process, without a"
+        " supervisor; auto: one for each processor",
+        flags=("--workers",),
+        low=1,
+        high=64,
+        words={"auto": 0},
+    )
+    worker_timeout_s: float = option(
+        30.0, "longest silence of a worker process, after which it is killed and replaced", low=3, high=3600
+    )
+    worker_start_timeout_s: float = option(
+        60.0, "longest time for a worker process, or the successor of this one, to be ready", low=0.1, high=3600
+    )
     worker_threads: int = option(
         8,
         "threads that serve requests; more threads than segments are allowed and take turns",
@@ -332,6 +347,10 @@ class ProxyConfig(DaemonConfig):
             line_max=self.origin_line_max,
             line_s=self.origin_line_s,
         )
+
+    def worker_count(self) -> int:
+        """Return the number of worker processes."""
+        return self.workers or len(os.sched_getaffinity(0))
 
     def queue(self) -> QueueSettings:
         """Return the schedule and the bounds of the run queue."""

@@ -11,11 +11,15 @@ from collections import Counter
 from dataclasses import dataclass
 from time import monotonic_ns
 
-from shmchannel.daemonkit.daemon import Drain
+from shmchannel.daemonkit.daemon import Drain, Settings
+from shmchannel.daemonkit.settings import SettingError
+from shmchannel.daemonkit.signals import Wish
 from shmchannel.deadline import Deadline
 from shmchannel.registry import Presence
 from shmchannel.workers import WorkerPool
 from webproxy.daemon.config import ProxyConfig
+from webproxy.daemon.handover import Inherited
+from webproxy.daemon.successor import Succession, Successor
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import HttpRequestHandler
 from webproxy.fetch.table import FetchTable
@@ -54,8 +58,11 @@ class ProxyService:
     shutdown: Shutdown
     breakdown: LatencyBreakdown
     presence: Presence
+    inherited: Inherited
 
     def __post_init__(self) -> None:
+        self._successor: Successor | None = None
+        self._is_replaced = False
         self._pool = WorkerPool("worker", self.config.worker_threads, self._step, idle=self.workers.sleeping)
 
     def _step(self, index: int) -> None:
@@ -82,13 +89,42 @@ class ProxyService:
         self._pool.start()
         host, port = self.address
         pool = {} if self.cache is None else {"pool": self.cache.pool.name}
+        facts = {"host": host, "port": port, "threads": self.config.worker_threads, "swept": self.swept} | pool
+        role = self.inherited.worker
         shown = f"[{host}]" if ":" in host else host
-        self.presence.announce(address=f"{shown}:{port}", facts=pool)
-        log.info(
-            "listening",
-            extra={"host": host, "port": port, "threads": self.config.worker_threads, "swept": self.swept} | pool,
+        self.presence.announce(
+            address=f"{shown}:{port}", facts=pool if role is None else pool | {"slot": str(role.slot)}
         )
+        if role is None:
+            log.info("listening", extra=facts)
+        else:
+            log.info("worker started", extra=facts | {"slot": role.slot})
+        self.inherited.say_ready()
         self.store.look()
+
+    def hear(self, wish: Wish, settings: Settings[ProxyConfig]) -> None:
+        """A worker retires when its supervisor says so; a process of its own has a successor started."""
+        if wish is Wish.REOPEN_LOGS:
+            return
+        if self.inherited.worker is not None:
+            self._is_replaced = self._is_replaced or wish is Wish.UPGRADE
+        elif self._successor is not None:
+            log.warning("wish refused", extra={"wish": wish.value, "reason": "a successor is still being started"})
+        else:
+            try:
+                settings.again()
+                self._successor = Successor(self.acceptor.fileno(), self.config.worker_start_timeout_s)
+            except (SettingError, OSError) as error:
+                log.error("reload refused", extra={"reason": str(error)})
+
+    def is_replaced(self) -> bool:
+        """Return whether another process has taken over."""
+        if self._successor is not None:
+            progress = self._successor.look()
+            if progress is not Succession.RUNNING:
+                self._successor = None
+            self._is_replaced = progress is Succession.DONE
+        return self._is_replaced
 
     def housekeep(self) -> None:
         """Drop what has expired: cached replies, open files, requests that waited too long for a ticket.
@@ -104,15 +140,25 @@ class ProxyService:
             cache.pool.admission.expire(self.config.cache_timeout_s)
 
     def stop_accepting(self) -> None:
-        """Close the listener and idle connections; requests in progress continue."""
+        """Close the listener; requests in progress continue.
+
+        Idle connections are closed too, unless another process has taken over: then there is time, and the next request
+        on each is still answered, so that no client sends one to a connection that is just being closed.
+        """
         self.presence.set_stopping()
+        if self._successor is not None:
+            self._successor.end()
         self.shutdown.draining = True
+        self.shutdown.closes_idle = not self._is_replaced
         self.http.fast_path.forget()
-        self.acceptor.stop_accepting()
-        self.store.stop_waiting()
+        self.acceptor.stop_accepting(takes_waiting=not self._is_replaced)
+        if not self._is_replaced:
+            self.store.stop_waiting()
 
     def is_busy(self) -> bool:
-        """Return whether a request or a response is in progress."""
+        """Return whether a request or a response is in progress, or could still come on a connection that is kept."""
+        if self._is_replaced and self.parking.connections:
+            return True
         # Without a worker, what waits can only get into the queue, and it is looked at in that order. If no worker was
         # awake before and after, and none has slept once more, none has taken anything or made it wait in between.
         workers, sleeps = self.workers, list(self.workers.sleeps)

@@ -3,7 +3,7 @@
 A worker that has just finished looks at all of them before it sleeps (idle_workers.py): under load no sleep is needed
 at all.
 
-Accepted connections inherit the listener's options; open_listener() sets them. WorkerDemand looks at the same sources
+Accepted connections inherit the listener's options (listener.py). WorkerDemand looks at the same sources
 as the workers do, and takes nothing.
 
 Beyond the bound of connections a new one is told so at once by the worker that accepts it, and lingers. Without
@@ -19,11 +19,10 @@ import logging
 import math
 import os
 import socket
-import struct
 import threading
 from time import monotonic
 
-from webproxy.errors import ClientGone, StartupError
+from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError
 from webproxy.serving.idle_workers import SLEEP_SECONDS, IdleWorkers
 from webproxy.serving.new_connection import NewConnection, Protocols
@@ -31,6 +30,7 @@ from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.job import Job
+from webproxy.transport.listener import BACKLOG
 
 log = logging.getLogger(__name__)
 
@@ -38,61 +38,8 @@ PAUSE_SECONDS = 0.25
 GATHER_SECONDS = 0.002
 GATHER_DEPTH = 64
 _GATHER_MAX = 128
-BACKLOG = 1024
 QUIET_SECONDS = 60.0
-UNSENT_BYTES = 1 << 19
-"""How much the kernel takes for a client beyond what its window allows to send, until it has been quick once.
-
-Without this limit it takes some MB for each, and a thousand slow readers bring all connections of the host into memory
-pressure (tcp_mem in tcp(7)).
-"""
-
-_REMEDIES = {
-    errno.EADDRINUSE: "another process listens there: choose another -p",
-    errno.EACCES: "a port this low needs a privilege: give the process CAP_NET_BIND_SERVICE (systemd:"
-    " AmbientCapabilities=CAP_NET_BIND_SERVICE), lower net.ipv4.ip_unprivileged_port_start by sysctl,"
-    " or choose -p 1024 or above",
-}
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-def open_listener(host: str, port: int) -> socket.socket:
-    """A non-blocking listening socket on an IPv4 or IPv6 address or name.
-
-    Accepted sockets inherit TCP_NODELAY, the limit of UNSENT_BYTES and a receive timeout of STAY_MS. TCP_DEFER_ACCEPT
-    makes the kernel hold a connection until its request arrives, so the worker that accepts it can read the request at
-    once (tcp(7)). A silent connection is handed over after a second anyway.
-
-    Raises:
-        StartupError: the address cannot be listened on.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise StartupError(f"host {host!r} is not an address to listen on: {error.strerror or error}") from error
-    except UnicodeError as error:
-        raise StartupError(
-            f"host {host!r} is not an address to listen on: a part of it is empty or too long"
-        ) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 1000 * sockets.STAY_MS))
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        remedy = _REMEDIES.get(error.errno or 0, "check --host and -p")
-        raise StartupError(
-            f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)} ({remedy})"
-        ) from error
-    return listener
 
 
 class Acceptor:
@@ -130,6 +77,10 @@ class Acceptor:
         self._is_short = False  # of descriptors, as of the last accept()
         self._quiet_until: dict[str, float] = {}
         self.refused_total = 0
+
+    def fileno(self) -> int:
+        """The listening socket, for a process that shall inherit it."""
+        return self._listener_fd
 
     def take(self, index: int) -> Job | None:
         """The next job for worker `index`, waiting a short while; None if there was none."""
@@ -293,14 +244,15 @@ class Acceptor:
         with contextlib.suppress(OSError):
             self._workers.remove(self._listener_fd)
 
-    def stop_accepting(self) -> None:
-        """Take what clients have sent already, then close the listener: from now on nothing new comes.
+    def stop_accepting(self, *, takes_waiting: bool) -> None:
+        """Close the listener: from now on nothing new comes.
 
-        What waits in the listener's queue would be reset. One queue of it is all: who goes on connecting delays no end.
+        With `takes_waiting` take what clients have sent already first, because what waits in the listener's queue would
+        be reset; one queue of it is all: who goes on connecting delays no end. Without, another process takes it.
         """
         with self._reserve_lock:
             self._accepting, self._pauses_until = False, math.inf
-        for _ in range(BACKLOG + 1):  # the kernel queues one more than listen() was told
+        for _ in range(BACKLOG + 1 if takes_waiting else 0):  # the kernel queues one more than listen() was told
             if (fd := self._accept()) is None:
                 break
             job = self._first_job(fd)

@@ -10,7 +10,8 @@ connection, provided enough workers are left for the others. expire() ends a con
 
 **Invariants.** The outcome is that of the connection the worker ended with; the ones it left on the way are idle or
 settled. After an HttpError nothing more is read: the response that reports it is the last. At most REQUESTS_IN_A_ROW
-requests are answered before the worker looks at the queue and the listener again. While draining no connection idles.
+requests are answered before the worker looks at the queue and the listener again. A process that stops lets no
+connection idle.
 
 **Why not otherwise.** Returning the worker after each response would put a wake-up of 15 to 30 microseconds between two
 requests. Leaving the switch to the acceptor would cost a pass through queue and listener for each request.
@@ -138,7 +139,7 @@ class Http1Server:
                 # Others go first, without a way through the acceptor: one that is as busy is looked at soon enough.
                 other = None if connection.parser.buffered else self._idle.take()
                 if isinstance(other, HttpConnection):
-                    if connection.ended or self._shutdown.draining:
+                    if connection.ended or self._shutdown.closes_idle:
                         self._parking.settle(Done(connection))
                     else:  # straight there: under load this is done for each request
                         self._idle.put(connection, self._limits.keepalive_s)
@@ -197,7 +198,7 @@ class Http1Server:
             if connection.ended:
                 return self._refuse(connection, 400, _UNFINISHED)
             return Idles(connection, connection.head_time_left(self._limits.request_s))
-        if connection.ended or self._shutdown.draining:
+        if connection.ended or self._shutdown.closes_idle:
             return Done(connection)
         return Idles(connection, self._limits.keepalive_s)
 

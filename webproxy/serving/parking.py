@@ -331,7 +331,7 @@ class ParkingLot:
             self._end_lingering()
             self._drop_too_slow()
             self._wake_expired(now)
-            for idle in self._idle.expire(quiet_too=self._shutdown.draining):
+            for idle in self._idle.expire(quiet_too=self._shutdown.closes_idle):
                 self.settle(idle.expire())
 
     def _drop_too_slow(self) -> None:

@@ -18,7 +18,9 @@ class Shutdown:
 
     def __init__(self) -> None:
         self.draining = False
-        """Running requests complete, and no connection is kept open."""
+        """Running requests complete, and each response says that its connection ends."""
+        self.closes_idle = False
+        """Connections between two requests are closed at once; otherwise their next request is answered first."""
 
 
 class ClientStream:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shmchannel.daemonkit.daemon import Daemon, DaemonConfig, Drain, run_daemon
+from shmchannel.daemonkit.daemon import Daemon, DaemonConfig, Drain, Settings, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.logs import LogForm
 from shmchannel.daemonkit.settings import option
+from shmchannel.daemonkit.signals import Wish, Wishes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,7 @@ class RecordingService:
     fails: Exception | None = None
     unfinished: int = 0
     busy: Callable[[], bool] = lambda: False
+    replaced: Callable[[], bool] = lambda: False
     on_start: Callable[[], None] = lambda: signal.raise_signal(signal.SIGTERM)
 
     def build(self, _config: Config, resources: ExitStack) -> RecordingService:
@@ -70,6 +72,15 @@ class RecordingService:
         self.calls.append("housekeep")
         signal.raise_signal(signal.SIGTERM)
 
+    def hear(self, wish: Wish, settings: Settings[Config]) -> None:
+        """Note it, and read the settings again."""
+        self.calls.append(f"{wish.value}, drain_s {settings.again().drain_s:g}")
+        settings.log_as(settings.config)
+
+    def is_replaced(self) -> bool:
+        """Say what the test says."""
+        return self.replaced()
+
     def stop_accepting(self) -> None:
         """Note it."""
         self.calls.append("stop_accepting")
@@ -84,7 +95,11 @@ class RecordingService:
         return self.unfinished
 
 
-def run(service: RecordingService, *argv: str) -> int:
+def run(
+    service: RecordingService,
+    *argv: str,
+    supervise: Callable[[Settings[Config], Wishes, ExitStack], ExitCode | None] = lambda *_: None,
+) -> int:
     daemon = Daemon(
         prog="sample-d",
         description="A sample.",
@@ -93,6 +108,7 @@ def run(service: RecordingService, *argv: str) -> int:
         build=service.build,
         exit_codes={Refused: ExitCode.CANNOT_START, RefusedPort: ExitCode.LOCK_HELD, LookupError: ExitCode.USAGE},
         shortages=service.shortages,
+        supervise=supervise,
     )
     return run_daemon(daemon, argv)
 
@@ -112,6 +128,34 @@ def test_housekeeping_until_the_signal() -> None:
     service = RecordingService(on_start=lambda: None)
     assert run(service) == ExitCode.OK
     assert service.calls == ["start", "housekeep", "stop_accepting", "finish", "undone"]
+
+
+@pytest.mark.parametrize(
+    ("signum", "wish"),
+    [(signal.SIGHUP, "reload"), (signal.SIGUSR1, "reopen logs"), (signal.SIGUSR2, "upgrade")],
+)
+def test_other_wishes_are_for_the_service(signum: int, wish: str) -> None:
+    service = RecordingService(on_start=lambda: signal.raise_signal(signum))
+    assert run(service, "--drain", "5") == ExitCode.OK
+    assert service.calls == ["start", f"{wish}, drain_s 5", "housekeep", "stop_accepting", "finish", "undone"]
+
+
+def test_a_service_that_is_replaced_drains() -> None:
+    service = RecordingService(on_start=lambda: None, replaced=lambda: True)
+    assert run(service) == ExitCode.OK
+    assert service.calls == ["start", "stop_accepting", "finish", "undone"]
+
+
+def test_a_daemon_of_several_processes_builds_no_service_in_the_first() -> None:
+    service = RecordingService()
+
+    def supervise(settings: Settings[Config], _wishes: Wishes, resources: ExitStack) -> ExitCode:
+        resources.callback(service.calls.append, "ended")
+        service.calls.append(f"supervise, drain_s {settings.config.drain_s:g}")
+        return ExitCode.INTERRUPTED
+
+    assert run(service, supervise=supervise) == ExitCode.INTERRUPTED
+    assert service.calls == ["supervise, drain_s 60", "ended"]
 
 
 def test_the_drain_lasts_as_long_as_work_does() -> None:

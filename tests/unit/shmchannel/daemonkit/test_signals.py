@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shmchannel.daemonkit.signals import ending_signals, insist, trapped
+from shmchannel.daemonkit.signals import insist, trapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 LONG_S = 60.0
+PREAMBLE = "import os, signal\nfrom shmchannel.daemonkit.signals import trapped\n"
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +118,7 @@ def start() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def run(program: str) -> subprocess.Popen[str]:
-        text = "import os, signal\nfrom shmchannel.daemonkit.signals import trapped\n" + textwrap.dedent(program)
+        text = PREAMBLE + textwrap.dedent(program)
         process = subprocess.Popen([sys.executable, "-u", "-c", text], stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert line_of(process) == "ready"
@@ -162,19 +165,64 @@ def test_default_action_is_back_after_the_trap(start: Callable[[str], subprocess
     assert daemon.wait(60) == -signal.SIGTERM
 
 
+HEARS_WISHES = """
+    import sys
+    from shmchannel.daemonkit.signals import SIGNALS, Wishes, ignores_hangup
+
+    def say(text):
+        with open(sys.argv[1] if sys.argv[1:] else "/dev/stdout", "w") as heard:
+            print(text, file=heard)
+
+    survives_hangup = ignores_hangup()
+    with trapped(*SIGNALS) as signals:
+        wishes = Wishes(signals, survives_hangup=survives_hangup)
+        say("ready")
+        while True:
+            say(*[wish.value for wish in wishes.wait(60)] or ["nothing"])
+"""
+
+
 @pytest.mark.parametrize(
-    ("handler", "expected"),
+    ("signum", "wish"),
     [
-        (signal.SIG_DFL, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)),
-        (signal.SIG_IGN, (signal.SIGTERM, signal.SIGINT)),
+        (signal.SIGTERM, "stop"),
+        (signal.SIGINT, "stop"),
+        (signal.SIGUSR1, "reopen logs"),
+        (signal.SIGUSR2, "upgrade"),
     ],
 )
-def test_what_ends_a_daemon(handler: signal.Handlers, expected: tuple[int, ...]) -> None:
-    before = signal.signal(signal.SIGHUP, handler)
+def test_what_signals_mean(start: Callable[[str], subprocess.Popen[str]], signum: int, wish: str) -> None:
+    daemon = start(HEARS_WISHES)
+    daemon.send_signal(signum)
+    assert line_of(daemon) == wish
+
+
+def test_without_a_terminal_a_hangup_is_a_wish_to_reload(start: Callable[[str], subprocess.Popen[str]]) -> None:
+    daemon = start("    os.setsid()" + HEARS_WISHES)
+    for _ in range(2):
+        daemon.send_signal(signal.SIGHUP)
+        assert line_of(daemon) == "reload"
+
+
+@pytest.mark.parametrize(("wrap", "wish"), [((), "stop"), (("nohup",), "nothing")], ids=["", "under nohup"])
+def test_a_terminal_that_closes_ends_a_daemon(wrap: tuple[str, ...], wish: str, tmp_path: Path) -> None:
+    """As long as the terminal is there, a hangup is a wish to reload."""
+    heard = tmp_path / "heard"
+    os.mkfifo(heard)
+    command = [*wrap, sys.executable, "-c", PREAMBLE + textwrap.dedent(HEARS_WISHES), str(heard)]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)  # where nohup keeps what is printed
+        os.execvp(command[0], command)
     try:
-        assert ending_signals() == expected
+        assert heard.read_text() == "ready\n"
+        os.kill(child, signal.SIGHUP)
+        assert heard.read_text() == "reload\n"
+        os.close(terminal)
+        assert heard.read_text() == f"{wish}\n"
     finally:
-        signal.signal(signal.SIGHUP, before)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize(

@@ -412,7 +412,7 @@ def test_in_the_end_quiet_connections_end_and_begun_requests_are_answered(desk: 
     with connected() as (fd, quiet), connected() as (other, client):
         desk.begin(fd, get(b"/a"))
         desk.begin(other, get(b"/b")[:20])
-        desk.shutdown.draining = True
+        desk.shutdown.draining = desk.shutdown.closes_idle = True
         quiet.settimeout(WATCHDOG_S)
         assert at_end(quiet) == b"[/a]"
         client.sendall(get(b"/b")[20:])

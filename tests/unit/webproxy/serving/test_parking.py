@@ -120,7 +120,7 @@ def test_in_a_drain_a_quiet_connection_ends_and_a_begun_request_may_come(
         begun.in_head = True
         parking.settle(Idles(FakeJob(fd), 3600.0))
         parking.settle(Idles(begun, 3600.0))
-        shutdown.draining = True
+        shutdown.draining = shutdown.closes_idle = True
         assert at_end(quiet) == b"too late"
         assert idle.count == 1
 

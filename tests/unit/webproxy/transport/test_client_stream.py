@@ -15,10 +15,10 @@ from tests.support.streams import client_stream, send_all
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_MS, WATCHDOG_S
 from webproxy.errors import ClientGone, ClientTooSlow
-from webproxy.serving.acceptor import UNSENT_BYTES
 from webproxy.transport import sockets
 from webproxy.transport.client_rate import RateLimit
 from webproxy.transport.client_stream import ClientStream
+from webproxy.transport.listener import UNSENT_BYTES
 
 BODY = os.urandom(2_000_000)
 

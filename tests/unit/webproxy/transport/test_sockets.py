@@ -15,8 +15,8 @@ import pytest
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import WATCHDOG_MS, wait_until
 from webproxy.errors import ClientGone
-from webproxy.serving.acceptor import open_listener
 from webproxy.transport import sockets
+from webproxy.transport.listener import open_listener
 
 
 def test_nothing_has_arrived_then_bytes_then_the_end() -> None:

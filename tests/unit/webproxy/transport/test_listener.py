@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.tcp import connected
 from webproxy.errors import StartupError
-from webproxy.serving.acceptor import open_listener
+from webproxy.transport.listener import open_listener
 from webproxy.transport.sockets import STAY_MS
 
 

@@ -1,0 +1,136 @@
+"""What one process of the proxy gives another that it starts: sockets, settings, and whom to tell that it is ready.
+
+Descriptors are inherited, and a variable of the environment says which they are and what for. A *worker* belongs to a
+supervisor; a *successor* is a process like this one that shall take its place. Neither is told by flags: these are the
+user's, and a successor has the same ones. The variables are removed as soon as they are read, so that no further
+process takes them for its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from dataclasses import asdict, dataclass
+
+from shmchannel.daemonkit import parent
+from shmchannel.daemonkit.readiness import READY, send
+from shmchannel.daemonkit.toml_text import render
+from webproxy.daemon.config import ProxyConfig
+from webproxy.errors import StartupError
+from webproxy.transport.listener import activated_listener, adopt_listener
+
+_WORKER_VARIABLE = "GFCACHE_WORKER"
+_SUCCESSOR_VARIABLE = "GFCACHE_SUCCESSOR"
+_OWN_PREFIX = "WEBPROXY_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRole:
+    """What a worker is told: its slot, its share, and the inherited socket; `supervisor` is a pid."""
+
+    slot: int
+    listener_fd: int
+    supervisor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuccessorRole:
+    """What a successor is told: the inherited socket, and the address (sd_notify(3)) of its predecessor."""
+
+    listener_fd: int
+    notify_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What this process was given: a role, or two Nones; and a listening socket, its own from now on."""
+
+    worker: WorkerRole | None = None
+    successor: SuccessorRole | None = None
+    listener: socket.socket | None = None
+
+    def say_ready(self) -> None:
+        """Tell the predecessor that this process serves, if it has one. A supervisor is told by notify()."""
+        if self.successor is not None:
+            send(self.successor.notify_address, READY)
+
+
+def is_worker() -> bool:
+    """Return whether this process is a supervisor's."""
+    return _WORKER_VARIABLE in os.environ
+
+
+def inherit() -> Inherited:
+    """Take over what this process was given; a worker also gets a name, and ends with its supervisor from now on.
+
+    The variables that say so are removed: no process that this one starts is meant.
+
+    Raises:
+        StartupError: what was given is of no use, or the supervisor has ended.
+    """
+    match _taken(_WORKER_VARIABLE):
+        case None:
+            pass
+        case {"slot": int(slot), "listener_fd": int(listener_fd), "supervisor": int(supervisor)}:
+            parent.name_process(f"webproxy:{slot}")
+            if not parent.end_with(supervisor):
+                raise StartupError("the supervisor of this worker has ended")
+            role = WorkerRole(slot=slot, listener_fd=listener_fd, supervisor=supervisor)
+            return Inherited(role, None, adopt_listener(listener_fd))
+        case _:
+            raise StartupError(f"{_WORKER_VARIABLE} is set by the proxy for its own processes: unset it")
+    match _taken(_SUCCESSOR_VARIABLE):
+        case None:
+            return Inherited(listener=activated_listener(os.environ))
+        case {"listener_fd": int(listener_fd), "notify_address": str(notify_address)}:
+            successor = SuccessorRole(listener_fd=listener_fd, notify_address=notify_address)
+            return Inherited(None, successor, adopt_listener(listener_fd))
+    raise StartupError(f"{_SUCCESSOR_VARIABLE} is set by the proxy for its own processes: unset it")
+
+
+def _taken(variable: str) -> object:
+    text = os.environ.pop(variable, None)
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text
+
+
+def worker_environment(role: WorkerRole, notify_address: str) -> dict[str, str]:
+    """The environment of a worker: its settings come from the supervisor and from nowhere else."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_PREFIX)}
+    return {**inherited, "NOTIFY_SOCKET": notify_address, _WORKER_VARIABLE: json.dumps(asdict(role))}
+
+
+def successor_environment(role: SuccessorRole) -> dict[str, str]:
+    """The environment of a successor: that of this process."""
+    return {**os.environ, _SUCCESSOR_VARIABLE: json.dumps(asdict(role))}
+
+
+def settings_file(config: ProxyConfig) -> int:
+    """The settings as a file in memory, for `--config /dev/fd/N`; returns its descriptor, which the caller closes.
+
+    Raises:
+        OSError: no memory or descriptor for it.
+    """
+    fd = os.memfd_create("gfcache-settings", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(render(config).encode())
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def worker_command(settings_fd: int) -> list[str]:
+    """The command line of a worker: the same program, with the same idea of where modules are found."""
+    safe_path = [] if sys.path[:1] in ([""], [os.getcwd()]) else ["-P"]
+    return [sys.executable, *safe_path, "-m", "webproxy", "--config", f"/dev/fd/{settings_fd}"]
+
+
+def successor_command() -> list[str]:
+    """The command line of this process: where it leads to other program files by now, these are run."""
+    return [*sys.orig_argv]
