@@ -80,8 +80,8 @@ def whole_pair(*, hot: bool = True, **settings: Any) -> Iterator[WholePair]:
         cache = CacheService(store, resources)
         cache.start()
         resources.callback(cache.finish, cast("Drain", _Drain()))
-        chosen = {"worker_threads": 2, "origin_tries": 1, "origin_failures_to_open": 0, "failures_shared_s": 0.0}
-        config = ProxyConfig(queue_name=queue_name, port=0, origin_url=origin.url, **{**chosen, **settings})
+        usual = {"worker_threads": 2, "origin_tries": 1, "origin_failures_to_open": 0, "failures_shared_s": 0.0}
+        config = ProxyConfig(queue_name=queue_name, port=0, **{"origin_url": origin.url, **usual, **settings})
         proxy = build(config, resources)
         proxy.start()
         try:
