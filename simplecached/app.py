@@ -17,13 +17,16 @@ from shmchannel.objects.server import ChannelServer
 from shmchannel.process import reaper
 from shmchannel.process.memory import available_memory, require_memory
 from shmchannel.registry import Presence
+from shmchannel.stats_pages import own_page
 from shmchannel.streams.attachments import AttachmentTable
 from shmchannel.workers import WorkerPool
+from simplecached.cache_stats import CacheStats
 from simplecached.config import MEMORY, CacheConfig
 from simplecached.content.static import open_static
 from simplecached.descriptors import LIMIT_ENOUGH, DescriptorPlan, Descriptors, plan_descriptors
 from simplecached.handler import CacheHandler
 from simplecached.hot_table import FILE_SECONDS, STORED_SECONDS, HotObjects
+from simplecached.metrics import ROLE, SCHEMA
 from simplecached.stores.directory_store import DirectoryStore
 from simplecached.stores.lru_store import LruStore
 from simplecached.stores.memory_store import MemoryStore
@@ -51,6 +54,7 @@ class CacheService:
         resources.callback(queue.close)
         self._swept = len(reaper.sweep())
         store_bytes = _store_bytes(config)
+        self._stats = stats = CacheStats(own_page(ROLE, config.queue_name, SCHEMA, resources))
         static = None
         if config.content is not None:
             static = open_static(config.content, plan.static_files_max, descriptors=descriptors)
@@ -77,6 +81,7 @@ class CacheService:
             between_bytes_timeout_s=config.between_bytes_timeout_s,
             puts_at_once=max(1, config.worker_threads // 2),
             attachments=AttachmentTable(plan.segments_max, descriptors.free),
+            on_end=stats.ended,
         )
         resources.callback(self._server.close)
         self._workers = WorkerPool("cache-worker", config.worker_threads, self._step, wake=queue.wake)
@@ -93,6 +98,9 @@ class CacheService:
 
     def start(self) -> None:
         """Start serving commands; proxies may open the queue from now on."""
+        cells = self._hot_table.cell_count if self._hot_table is not None else 0
+        self._stats.set_sizes(threads=self._config.worker_threads, hot_table_cells=cells)
+        self._sample()
         self._workers.start()
         self._queue.set_ready()
         config = self._config
@@ -104,7 +112,7 @@ class CacheService:
                 "threads": config.worker_threads,
                 "content": config.content,
                 "objects_max": self._plan.objects_max,
-                "hot_table_cells": self._hot_table.cell_count if self._hot_table is not None else 0,
+                "hot_table_cells": cells,
                 "swept": self._swept,
             },
         )
@@ -114,6 +122,17 @@ class CacheService:
         self._presence.beat(self._queue.waiting + sum(not idle for idle in self._workers.idle))
         self._server.sweep()
         self._handler.expire()
+        self._sample()
+        self._stats.beat()
+
+    def _sample(self) -> None:
+        self._stats.sample(
+            self._server.stats(),
+            self._store.stats(),
+            self._hot_table.stats() if self._hot_table is not None else None,
+            waiting=self._queue.waiting,
+            busy=sum(not idle for idle in self._workers.idle),
+        )
 
     def stop_accepting(self) -> None:
         """Tell proxies to send nothing new; commands on the queue are still served, without the lookup delay."""
@@ -138,6 +157,7 @@ class CacheService:
         """End the workers; returns how many are still in a transfer."""
         self._workers.request_stop()
         stuck = self._workers.join(Deadline(drain.expires_ns), interrupted=drain.interrupted)
+        self._sample()
         stats = self._server.stats()
         hot_table = self._hot_table.stats() if self._hot_table is not None else None
         store = self._store.stats()

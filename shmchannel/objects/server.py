@@ -24,9 +24,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic_ns
+from typing import TypeAlias
 
 from shmchannel import faults
 from shmchannel.deadline import PEER_CHECK_SECONDS
@@ -83,6 +84,13 @@ class Handler:
         raise NotImplementedError(f"{type(self).__name__} takes no PURGE: it has no method purge()")
 
 
+CommandObserver: TypeAlias = Callable[[CommandKind | None, str, int], None]
+"""Is told of the end of each command: its kind if that is known, what became of it, and how many nanoseconds it took.
+
+It is called by the thread that served it, and must not block or raise.
+"""
+
+
 class ChannelServer:
     """Serves one command at a time for each thread that calls serve_one()."""
 
@@ -94,6 +102,7 @@ class ChannelServer:
         between_bytes_timeout_s: float = BETWEEN_BYTES_TIMEOUT_SECONDS,
         puts_at_once: int = 1,
         attachments: AttachmentTable | None = None,
+        on_end: CommandObserver | None = None,
     ) -> None:
         """`puts_at_once`: fewer than the threads, so that PUTs never occupy all of them."""
         self._queue = queue
@@ -102,6 +111,7 @@ class ChannelServer:
         self._between_bytes_timeout_s = between_bytes_timeout_s
         self._identity = own_identity()
         self._attachments = attachments or AttachmentTable()
+        self._on_end = on_end
         self._counts = {"malformed": 0, "expired": 0, "broken": 0, "failed": 0}
         self._puts = Admission(puts_at_once)
         self._puts_ready: deque[tuple[Command, Ticket]] = deque()
@@ -128,6 +138,7 @@ class ChannelServer:
             command = decode(message)
         except CommandError as error:
             self._count("malformed")
+            self._tell_end(None, "malformed")
             theirs = other_version(message)
             if theirs is None:
                 self._log_now_and_then("command dropped", error)
@@ -171,11 +182,13 @@ class ChannelServer:
         def ready(ticket: Ticket | None) -> None:
             if ticket is None:
                 self._count("expired")
+                self._tell_end(_PUT, "expired")
             else:
                 self._puts_ready.append((command, ticket))
 
         if self._puts.waiting >= PUTS_WAITING_MAX:
             self._count("expired")
+            self._tell_end(_PUT, "expired")
             return
         self._puts.enqueue(ready)
         while self._puts_ready:
@@ -189,9 +202,18 @@ class ChannelServer:
                 ticket.leave()
 
     def _answer(self, command: Command) -> None:
-        if 0 < command.deadline_ns <= monotonic_ns():
+        began_ns = monotonic_ns()
+        self._tell_end(command.kind, self._execute(command, began_ns), began_ns)
+
+    def _tell_end(self, kind: CommandKind | None, result: str, began_ns: int = 0) -> None:
+        if self._on_end is not None:
+            self._on_end(kind, result, monotonic_ns() - began_ns if began_ns else 0)
+
+    def _execute(self, command: Command, now_ns: int) -> str:
+        """Returns what became of it."""
+        if 0 < command.deadline_ns <= now_ns:
             self._count("expired")
-            return
+            return "expired"
         try:
             if not command.segments:
                 raise CommandError(f"{command.kind.name} without a segment for the answer")
@@ -209,6 +231,8 @@ class ChannelServer:
         except ShmChannelError as error:
             self._count("broken")
             self._log_now_and_then("transfer broken", error)
+            return "broken"
+        return "served" if clean else "failed"
 
     def _handle(self, command: Command, segments: Sequence[Segment], peer: PeerLiveness) -> bool:
         """Have the handler execute the command; returns whether it did."""

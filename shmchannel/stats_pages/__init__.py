@@ -12,9 +12,9 @@
 docs/protocol.md has the layout, for programs in other languages.
 """
 
-from shmchannel.stats_pages.counting import Counter, Gauge, HistogramCells, SampledTotal, is_reliable
+from shmchannel.stats_pages.counting import Counter, Gauge, HistogramCells, SampledTotal, TimedEvent, is_reliable
 from shmchannel.stats_pages.histogram import LATENCY, Buckets, Histogram
-from shmchannel.stats_pages.page import StatsPage, StatsPages
+from shmchannel.stats_pages.page import StatsPage, StatsPages, own_page
 from shmchannel.stats_pages.reader import MetricValues, PageReading, PageState, list_pages, read_page, read_pages
 from shmchannel.stats_pages.schema import NANOSECONDS, OTHER, Metric, MetricKind, Schema, Table
 
@@ -37,8 +37,10 @@ __all__ = [
     "StatsPage",
     "StatsPages",
     "Table",
+    "TimedEvent",
     "is_reliable",
     "list_pages",
+    "own_page",
     "read_page",
     "read_pages",
 ]

@@ -1,4 +1,4 @@
-"""Counter, Gauge, SampledTotal and HistogramCells: counting in the cells of a page, from any thread, without a lock.
+"""Counters, gauges and histograms of a page as its writer has them: counting from any thread, without a lock.
 
 **Why no lock.** `cells[i] += n` reads a word, adds, and writes it back. CPython 3.11 to 3.13 hands the GIL to another
 thread, runs a signal handler or collects garbage only where it checks for that: at calls, at backward jumps, and at the
@@ -107,5 +107,36 @@ class HistogramCells:
         if at > self._last:
             at = self._last
         cells = self._cells
+        cells[at] += 1
+        cells[self._sum] += value
+
+
+class TimedEvent:
+    """An event that is counted, weighed and timed by one call, which costs half of what three would."""
+
+    __slots__ = ("_amount", "_cells", "_count", "_first", "_last", "_shift", "_sum")
+
+    def __init__(self, cells: memoryview[int], count_at: int, amount_at: int, times_at: int, buckets: Buckets) -> None:
+        """The cells of a counter, of another one for amounts, and of a histogram's row."""
+        self._cells = cells
+        self._count = count_at
+        self._amount = amount_at
+        self._sum = times_at
+        self._first = times_at + 1
+        self._last = times_at + buckets.size
+        self._shift = buckets.shift
+
+    def note(self, amount: int, value: int) -> None:
+        """Count it, with the amount, and `value` in the histogram as HistogramCells.observe() does; never blocks."""
+        cells = self._cells
+        cells[self._count] += 1
+        cells[self._amount] += amount
+        if value < 0:
+            value = 0
+        steps = value >> self._shift
+        octave = steps.bit_length() - SUB_BITS - 1
+        at = self._first + (steps if octave < 0 else (octave << SUB_BITS) + (steps >> octave))
+        if at > self._last:
+            at = self._last
         cells[at] += 1
         cells[self._sum] += value

@@ -18,6 +18,7 @@ writing process itself. A guard tells whether the owner lives, and without it th
 from __future__ import annotations
 
 import errno
+import logging
 import mmap
 import os
 import secrets
@@ -25,18 +26,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic_ns
-from typing import Self
+from typing import Self, TypeAlias
 
 import posix_ipc
 
-from shmchannel.errors import AccessDenied, LayoutMismatch, UsageError, os_errors
+from shmchannel.errors import AccessDenied, LayoutMismatch, ShmChannelError, UsageError, os_errors
 from shmchannel.process.guard import ProcessGuard
 from shmchannel.process.identity import ProcessIdentity, own_identity
 from shmchannel.process.naming import stats_guard_path, stats_page_name, stats_set_name
 from shmchannel.process.reaper import unlink_memory
 from shmchannel.stats_pages import layout
-from shmchannel.stats_pages.counting import Counter, Gauge, HistogramCells, SampledTotal
+from shmchannel.stats_pages.counting import Counter, Gauge, HistogramCells, SampledTotal, TimedEvent
 from shmchannel.stats_pages.schema import OTHER, Metric, MetricKind, Schema
+
+log = logging.getLogger(__name__)
+
+Row: TypeAlias = tuple[str, ...]
+"""The name of a metric and the labels of its row."""
 
 _LOW_64 = (1 << 64) - 1
 
@@ -127,6 +133,17 @@ class StatsPage:
         """As counter(), of a histogram."""
         metric = self._metric(name, MetricKind.HISTOGRAM)
         return HistogramCells(self._cells, self._cell(metric, labels), metric.buckets)
+
+    def timed_event(self, count: Row, amount: Row, times: Row) -> TimedEvent:
+        """An event over two counters and a histogram, each given as its name and labels; errors as counter()."""
+        metric = self._metric(times[0], MetricKind.HISTOGRAM)
+        return TimedEvent(
+            self._cells,
+            self._cell(self._metric(count[0], MetricKind.COUNTER), count[1:]),
+            self._cell(self._metric(amount[0], MetricKind.COUNTER), amount[1:]),
+            self._cell(metric, times[1:]),
+            metric.buckets,
+        )
 
     def value(self, name: str, *labels: str) -> int:
         """The value of a counter or gauge now; errors as counter()."""
@@ -297,3 +314,20 @@ class StatsPages:
 def _words_of(mapping: mmap.mmap) -> Iterator[memoryview[int]]:
     with memoryview(mapping) as octets, octets.cast("Q") as words:
         yield words
+
+
+def own_page(role: str, instance: str, schema: Schema, resources: ExitStack) -> StatsPage:
+    """A page that this process owns and writes from now on; `resources` removes its name.
+
+    If the system refuses one, that is logged, and the process counts where nobody else sees it: it has other things to
+    do than to be watched.
+    """
+    try:
+        pages = StatsPages.create(role, instance)
+        resources.callback(pages.close)
+        page = pages.add(0, schema)
+    except ShmChannelError as error:
+        log.warning("no stats page", extra={"role": role, "reason": str(error)})
+        page = StatsPage.private(schema)
+    page.begin()
+    return page

@@ -188,6 +188,8 @@ class LruStore(ABC):
     def stats(self) -> StoreStats:
         """Return the current counts."""
         with self._lock:
+            oldest = next(iter(self._index.oldest(1)), None)
+            stored_ns = 0 if oldest is None else oldest.version  # whose version is the time when it was stored
             return StoreStats(
                 objects_count=len(self._visible),
                 pinned_count=self._index.pinned_count - len(self._writing),
@@ -200,6 +202,7 @@ class LruStore(ABC):
                 evicted_total=self._evicted,
                 removed_total=self._removed,
                 refused_total=self._refused,
+                oldest_age_s=max(0, time.time_ns() - stored_ns) / 1e9 if stored_ns else 0.0,
             )
 
     def _pin_visible(self, key: bytes) -> Record | None:

@@ -74,7 +74,10 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
-    """If evicted_total grows as fast as stored_total, the budget is too small for the working set."""
+    """If evicted_total grows as fast as stored_total, the budget is too small for the working set.
+
+    `oldest_age_s` is the age of the object that is evicted next, since it was stored; 0 if there is none.
+    """
 
     objects_count: int
     pinned_count: int
@@ -87,6 +90,7 @@ class StoreStats:
     evicted_total: int
     removed_total: int
     refused_total: int
+    oldest_age_s: float
 
 
 class ObjectSource(Protocol):

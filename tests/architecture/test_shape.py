@@ -72,7 +72,7 @@ _FOR_OTHERS = {
     "MemoryQueue": "shmchannel.testing, for the tests of programs that use the library",
     "MemorySender": "shmchannel.testing, for the tests of programs that use the library",
     **dict.fromkeys(
-        ("heartbeat_age_s", "mean", "observe", "sampled", "uptime_s"),
+        ("heartbeat_age_s", "mean", "timed_event", "uptime_s"),
         "shmchannel.stats_pages, for programs that count or that show the counts",
     ),
     "serve_one": "the library's: a program that serves without a pool of workers",

@@ -168,3 +168,26 @@ def test_a_put_whose_time_is_over_is_not_served(
         cache.go_on.set()
         again.result(WATCHDOG_S)
     assert cache.begun == [b"/1", b"/2", b"/1"]
+
+
+def test_the_end_of_each_command_is_told() -> None:
+    """With its kind and what became of it; the time that it took, if it was begun."""
+    ends: list[tuple[CommandKind | None, str, bool]] = []
+    queue = MemoryQueue.create(unique_queue())
+    queue.set_ready()
+    sender = MemorySender(queue.name)
+    server = ChannelServer(
+        queue,
+        DictCache(),
+        attachments=MemoryAttachments(),
+        on_end=lambda kind, result, took_ns: ends.append((kind, result, took_ns > 0)),
+    )
+    gone = (SegmentRef(b"/gf-1-00000000-0", 1, 4096),)
+    expired = Command(kind=CommandKind.GET, key=b"/x", segments=gone, deadline_ns=1)
+    broken = Command(kind=CommandKind.PUT, key=b"/x", segments=gone)
+    for message in (b"nonsense", encode(expired), encode(broken)):
+        sender.send(message, 1, Deadline.after(WATCHDOG_S))
+        assert server.serve_one(WATCHDOG_S)
+    assert ends == [(None, "malformed", False), (CommandKind.GET, "expired", True), (CommandKind.PUT, "broken", True)]
+    server.close()
+    queue.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from shmchannel.stats_pages import Buckets, Counter, Gauge, HistogramCells, SampledTotal, is_reliable
+from shmchannel.stats_pages import Buckets, Counter, Gauge, HistogramCells, SampledTotal, TimedEvent, is_reliable
 from tests.support.waiting import WATCHDOG_S
 
 THREADS = 4
@@ -66,7 +66,7 @@ def test_no_count_is_lost() -> None:
     assert (room[2], room[3 + buckets.index_of(9)]) == (9 * total, total)
 
 
-@pytest.mark.parametrize("add", [Counter.add, Gauge.add, HistogramCells.observe])
+@pytest.mark.parametrize("add", [Counter.add, Gauge.add, HistogramCells.observe, TimedEvent.note])
 def test_nothing_lets_other_threads_run_within_an_addition(add: Callable[..., None]) -> None:
     """Between a cell's read and its write are only the operand and the addition: no call, no jump, no attribute.
 
@@ -79,6 +79,17 @@ def test_nothing_lets_other_threads_run_within_an_addition(add: Callable[..., No
         operand, addition, write = steps[at + 1 : at + 4]
         assert operand.opname in ("LOAD_FAST", "LOAD_CONST")
         assert (addition.opname, addition.argrepr, write.opname) == ("BINARY_OP", "+=", "STORE_SUBSCR")
+
+
+@pytest.mark.parametrize("value", [-7, 0, 5, 9, 31, 10**9])
+def test_an_event_is_counted_as_by_its_parts(value: int) -> None:
+    buckets = Buckets(shift=0, octaves=2)
+    one, three = cells(64), cells(64)
+    TimedEvent(one, 0, 1, 2, buckets).note(70, value)
+    Counter(three, 0).add()
+    Counter(three, 1).add(70)
+    HistogramCells(three, 2, buckets).observe(value)
+    assert one.tolist() == three.tolist()
 
 
 @pytest.mark.usefixtures("hasty")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from shmchannel.errors import LayoutMismatch, NameMissing, UsageError
 from shmchannel.process.identity import ProcessIdentity, own_identity
 from shmchannel.process.naming import SHM_DIRECTORY, parse_stats_page_name, stats_guard_path
 from shmchannel.process.reaper import survey, sweep
-from shmchannel.stats_pages import OTHER, PageReading, PageState, Schema, StatsPage, read_page
+from shmchannel.stats_pages import OTHER, PageReading, PageState, Schema, StatsPage, own_page, read_page
 from tests.support.channels import in_thread
 from tests.support.holders import free_lock
 from tests.support.stats_pages import SCHEMA, open_pages
@@ -227,3 +228,34 @@ def test_a_page_that_is_refused_leaves_no_name(monkeypatch: pytest.MonkeyPatch) 
         mine = [name for name in os.listdir(SHM_DIRECTORY) if parse_stats_page_name(f"/{name}") == pages.name]
         assert mine == [page.name[1:]]
         assert reading_of(page).state is PageState.NO_WRITER
+
+
+def test_a_daemon_does_without_a_page(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It says so, and counts where nobody else sees it; nothing is left behind."""
+
+    def refuse(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with ExitStack() as resources:
+        monkeypatch.setattr(os, "posix_fallocate", refuse)
+        page = own_page("test", "", SCHEMA, resources)
+        page.counter("things_total", "red", "big").add()
+        assert (page.name, page.value("things_total", "red", "big")) == ("", 1)
+    assert [record.message for record in caplog.records] == ["no stats page"]
+
+
+def test_a_daemon_owns_its_page() -> None:
+    with ExitStack() as resources:
+        page = own_page("test", "me", SCHEMA, resources)
+        assert (reading_of(page).state, reading_of(page).instance) == (PageState.LIVE, "me")
+    assert read_page(page.name) is None
+
+
+def test_an_event_needs_rows_of_its_kinds() -> None:
+    page = StatsPage.private(SCHEMA)
+    counter, times = ("things_total", "red", "big"), ("taken_seconds",)
+    page.timed_event(counter, ("things_total", "blue", "big"), times).note(5, 7)
+    assert (page.value(*counter), page.value("things_total", "blue", "big")) == (1, 5)
+    for rows in ((times, counter, times), (counter, counter, counter), (counter, ("things_total",), times)):
+        with pytest.raises(UsageError):
+            page.timed_event(*rows)
