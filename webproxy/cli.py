@@ -1,4 +1,4 @@
-"""Command line of webproxy: the daemon's declaration for `run_daemon`, and the command `webproxy purge`."""
+"""Command line of webproxy: the daemon's declaration for `run_daemon`, and the commands beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shmchannel.daemonkit.daemon import Daemon, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.errors import ShmChannelError
 from webproxy import version
-from webproxy.daemon import purge_command
+from webproxy.daemon import purge_command, steering_command
 from webproxy.daemon.assembly import build, run_workers, shortages
 from webproxy.daemon.config import ProxyConfig
 from webproxy.errors import WebProxyError
@@ -16,7 +16,8 @@ from webproxy.errors import WebProxyError
 DAEMON = Daemon(
     prog="webproxy",
     description="The proxy daemon: serves clients from the cache, and from the origin on a miss."
-    " `webproxy purge --help`: how to remove objects from the cache.",
+    " Commands: `webproxy purge` (objects from the cache), `webproxy reload` (the settings), `webproxy upgrade` (the"
+    " program); each has --help.",
     version=version,
     config_type=ProxyConfig,
     build=build,
@@ -45,7 +46,9 @@ DAEMON = Daemon(
 
 
 def main() -> int:
-    """Run the daemon or `webproxy purge`; return the exit code."""
+    """Run the daemon, or one of the commands beside it; return the exit code."""
     if sys.argv[1:2] == ["purge"]:
         return purge_command.main(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in steering_command.COMMANDS:
+        return steering_command.main(sys.argv[1], sys.argv[2:])
     return run_daemon(DAEMON)

@@ -47,6 +47,8 @@ class Successor:
             self._notices.close()
             raise
         self.pid = self._process.pid
+        self.refusal = ""
+        """Why it was refused."""
         log.info("successor started", extra={"successor": self.pid})
 
     def look(self) -> Succession:
@@ -60,9 +62,11 @@ class Successor:
             return Succession.DONE
         if status is None and monotonic() < self._expires:
             return Succession.RUNNING
-        reason = f"not ready after {self._limit_s:g} s" if status is None else f"ended with status {status}"
+        self.refusal = f"not ready after {self._limit_s:g} s" if status is None else f"ended with status {status}"
         self.end()
-        log.error("successor refused", extra={"successor": self.pid, "reason": reason, "remedy": "see its log lines"})
+        log.error(
+            "successor refused", extra={"successor": self.pid, "reason": self.refusal, "remedy": "see its log lines"}
+        )
         return Succession.REFUSED
 
     def end(self) -> None:

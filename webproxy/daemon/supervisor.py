@@ -32,6 +32,7 @@ from shmchannel.daemonkit.readiness import READY, STOPPING, WATCHDOG, NotifySock
 from shmchannel.daemonkit.settings import SettingError
 from shmchannel.daemonkit.signals import Wish, Wishes
 from shmchannel.process import reaper
+from shmchannel.registry import Presence
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.fleet import Fleet, FleetLimits, Generation, Progress
 from webproxy.daemon.handover import (
@@ -41,6 +42,7 @@ from webproxy.daemon.handover import (
     worker_command,
     worker_environment,
 )
+from webproxy.daemon.steering import SUPERVISOR, Steering
 from webproxy.daemon.successor import Succession, Successor
 from webproxy.errors import StartupError
 from webproxy.transport.listener import open_listener
@@ -48,6 +50,7 @@ from webproxy.transport.listener import open_listener
 log = logging.getLogger(__name__)
 
 _TURN_S = 0.5
+_BUSY = "workers, or a successor, are still being started"
 _LATE_S = 2.0
 """A turn that began so late was not due to the workers."""
 _END_GRACE_S = 5.0
@@ -94,6 +97,8 @@ class Supervisor:
         """By pid: a descriptor that is readable once that worker has ended (pidfd_open(2))."""
         self._successor: Successor | None = None
         self._refused_status: int | None = None
+        self._presence = Presence(SUPERVISOR)
+        self._steering = Steering(self._presence)
         self._cut = 0
 
     # -- the loop ----------------------------------------------------------------------------------------------------
@@ -169,6 +174,7 @@ class Supervisor:
                     self._ends[process.pid] = os.pidfd_open(process.pid)
                 self._fleet.started(post, slot, process.pid, monotonic())
         notify(WATCHDOG)
+        self._presence.beat(len(self._processes))
 
     def _spawn(self, settled: _Settled, slot: int) -> subprocess.Popen[bytes]:
         listener_fd = settled.listener.fileno()
@@ -214,7 +220,8 @@ class Supervisor:
             for pid in self._processes:
                 self._signal(pid, signal.SIGUSR1)
         elif self._fleet.candidates is not None or self._successor is not None:
-            log.warning("wish refused", extra={"wish": wish.value, "reason": "workers are still being started"})
+            log.warning("wish refused", extra={"wish": wish.value, "reason": _BUSY})
+            self._steering.refused(_BUSY)
         elif wish is Wish.RELOAD:
             self._reload()
         elif wish is Wish.UPGRADE:
@@ -222,6 +229,7 @@ class Supervisor:
                 self._successor = Successor(self._serving.listener.fileno(), self._fleet.limits.start_s)
             except OSError as error:
                 log.error("successor refused", extra={"reason": str(error)})
+                self._steering.refused(str(error))
 
     def _reload(self) -> None:
         try:
@@ -233,6 +241,7 @@ class Supervisor:
             self._candidates = _Settled(config, config.worker_count(), listener)
         except (SettingError, StartupError, OSError) as error:
             log.error("reload refused", extra={"reason": str(error)})
+            self._steering.refused(str(error))
             return
         self._fleet.begin(self._candidates.workers, monotonic())
         log.info("reloading", extra={"workers": self._candidates.workers})
@@ -250,6 +259,7 @@ class Supervisor:
             self._discard(old)
             self._settings.log_as(settled.config)
             log.info("reloaded", extra={"generation": candidates.number, "workers": settled.workers})
+            self._steering.fulfilled("reloaded", generation=str(candidates.number), workers=str(settled.workers))
         elif progress is Progress.REFUSED:
             self._candidates = None
             for pid in self._fleet.abandon(monotonic()):
@@ -257,6 +267,7 @@ class Supervisor:
             self._discard(settled)
             reason = f"a worker with the new settings ended with status {_shown(self._refused_status)}"
             log.error("reload refused", extra={"reason": reason, "remedy": "see its log lines"})
+            self._steering.refused(f"{reason}: see its log lines")
 
     def _discard(self, settled: _Settled) -> None:
         """The settings of a generation that is not served any more."""
@@ -271,12 +282,16 @@ class Supervisor:
         progress = successor.look()
         if progress is not Succession.RUNNING:
             self._successor = None
+        if progress is Succession.REFUSED:
+            self._steering.refused(successor.refusal)
         return progress is Succession.DONE
 
     def _say_ready(self) -> None:
         host, port = self._serving.listener.getsockname()[:2]
         given_up = sum(post.given_up for post in self._fleet.serving.posts)
         facts = {"host": host, "port": port, "workers": self._serving.workers - given_up}
+        shown = f"[{host}]" if ":" in host else host
+        self._steering.announce(f"{shown}:{port}", {"workers": str(facts["workers"])})
         log.info("listening", extra=facts)
         notify(READY)
         self._inherited.say_ready()
@@ -285,6 +300,7 @@ class Supervisor:
     def _stop(self, wishes: Wishes, *, by: int = signal.SIGTERM) -> ExitCode:
         """Have all workers complete what they have begun; a second wish for the end cuts that short."""
         notify(STOPPING)
+        self._presence.set_stopping()
         if self._successor is not None:
             self._successor.end()
         for pid in self._fleet.stop(monotonic()):
@@ -324,6 +340,7 @@ class Supervisor:
                 settled.close()
             settled.listener.close()
         self._notices.close()
+        self._presence.close()
 
 
 def supervise(settings: Settings[ProxyConfig], wishes: Wishes, resources: ExitStack, inherited: Inherited) -> ExitCode:

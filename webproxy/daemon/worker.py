@@ -19,6 +19,7 @@ from shmchannel.registry import Presence
 from shmchannel.workers import WorkerPool
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.handover import Inherited
+from webproxy.daemon.steering import SLOT, Steering
 from webproxy.daemon.successor import Succession, Successor
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import HttpRequestHandler
@@ -34,6 +35,8 @@ from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_stream import Shutdown
 
 log = logging.getLogger(__name__)
+
+_BUSY = "a successor is still being started"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -63,6 +66,7 @@ class ProxyService:
     def __post_init__(self) -> None:
         self._successor: Successor | None = None
         self._is_replaced = False
+        self._steering = Steering(self.presence)
         self._pool = WorkerPool("worker", self.config.worker_threads, self._step, idle=self.workers.sleeping)
 
     def _step(self, index: int) -> None:
@@ -92,9 +96,7 @@ class ProxyService:
         facts = {"host": host, "port": port, "threads": self.config.worker_threads, "swept": self.swept} | pool
         role = self.inherited.worker
         shown = f"[{host}]" if ":" in host else host
-        self.presence.announce(
-            address=f"{shown}:{port}", facts=pool if role is None else pool | {"slot": str(role.slot)}
-        )
+        self._steering.announce(f"{shown}:{port}", pool if role is None else pool | {SLOT: str(role.slot)})
         if role is None:
             log.info("listening", extra=facts)
         else:
@@ -109,18 +111,22 @@ class ProxyService:
         if self.inherited.worker is not None:
             self._is_replaced = self._is_replaced or wish is Wish.UPGRADE
         elif self._successor is not None:
-            log.warning("wish refused", extra={"wish": wish.value, "reason": "a successor is still being started"})
+            log.warning("wish refused", extra={"wish": wish.value, "reason": _BUSY})
+            self._steering.refused(_BUSY)
         else:
             try:
                 settings.again()
                 self._successor = Successor(self.acceptor.fileno(), self.config.worker_start_timeout_s)
             except (SettingError, OSError) as error:
                 log.error("reload refused", extra={"reason": str(error)})
+                self._steering.refused(str(error))
 
     def is_replaced(self) -> bool:
         """Return whether another process has taken over."""
         if self._successor is not None:
             progress = self._successor.look()
+            if progress is Succession.REFUSED:
+                self._steering.refused(self._successor.refusal)
             if progress is not Succession.RUNNING:
                 self._successor = None
             self._is_replaced = progress is Succession.DONE
