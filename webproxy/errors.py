@@ -77,6 +77,10 @@ class OriginBusy(OriginNotAsked):
         super().__init__(text, status=503)
 
 
+class SpoolFailed(OriginError):
+    """A body cannot be kept on its way: neither in a file nor in memory. No fault of the origin."""
+
+
 class OriginTimeout(OriginError):
     """No connection or no bytes within the limit; only the former is worth another try."""
 

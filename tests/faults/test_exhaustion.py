@@ -359,6 +359,40 @@ def test_a_full_store_is_bypassed(private_mounts: tuple[str, ...], tmp_path: Pat
         assert_ends_well(proxy, cache)
 
 
+@pytest.mark.parametrize("cache_control", ["max-age=600", "no-store"])
+def test_bodies_come_all_the_same_when_no_spool_can_be_written(yard: DaemonYard, cache_control: str) -> None:
+    """A limit of the size of files stands for a full disk."""
+    body = os.urandom(6_000_001)
+    paths = [f"/{number}" for number in range(5)]
+    route = Route(body=body, headers={"Cache-Control": cache_control}, methods=("GET", "POST"))
+    with OriginStub(dict.fromkeys(paths, route)) as origin:
+        cache = yard.start_cache()
+        proxy = yard.start_proxy("-s", origin.url)
+        soft, hard = resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (1_000_000, hard))
+        assert ask(proxy.port, paths[0]).is_whole(body), "getfile"
+        with HttpClient(proxy.port) as client:
+            assert client.ask(paths[1]).body == body
+            assert client.ask(paths[2], method=b"POST").body == body
+            client.send(request(paths[3], b"Content-Length: %d" % len(body), method=b"POST") + body)
+            assert client.answer().body == body, "an upload, and its response"
+            resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (soft, hard))
+            assert client.ask(paths[4]).body == body
+        assert not proxy.events("fetch failed")
+        assert len(proxy.events("spool not written")) >= 4
+        told = proxy.wait_event("spool not written")
+        assert (told["kind"], told["remedy"]) == ("EFBIG", "make room there, or set spool_directory")
+        if cache_control != "no-store":
+            wait_until(lambda: is_hit(proxy, paths[4], body, origin), what="with room again, it is stored")
+        assert_ends_well(proxy, cache)
+
+
+def is_hit(proxy: DaemonProcess, path: str, body: bytes, origin: OriginStub) -> bool:
+    before = origin.count(path)
+    assert ask(proxy.port, path).is_whole(body)
+    return origin.count(path) == before
+
+
 def _is_hit(proxy: DaemonProcess, origin: OriginStub) -> bool:
     before = origin.count(SMALL)
     assert ask(proxy.port, SMALL).is_whole(CONTENT[SMALL])

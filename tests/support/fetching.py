@@ -79,6 +79,9 @@ class FakeFill:
         self.is_bound = True
         self.given_up = self.given_up or self.position is None
 
+    def drop(self, refusal: bytes, _reason: str) -> None:
+        self.refusal, self.given_up, self.position = refusal, True, None
+
     def pump(self) -> None:
         if self.takes and self.request.size_bytes is not None:
             self.position = self.source.written

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import secrets
-import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
 
@@ -21,6 +19,7 @@ from webproxy.caching.options import CachingOptions
 from webproxy.daemon.config import Protocol, ProxyConfig
 from webproxy.daemon.descriptors import DescriptorPlan, plan_descriptors
 from webproxy.daemon.handover import inherit, is_worker
+from webproxy.daemon.spool_room import SpoolRoom
 from webproxy.daemon.supervisor import supervise
 from webproxy.daemon.worker import ProxyService
 from webproxy.exchange.body_transfer import BodySource
@@ -76,7 +75,8 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     Raises:
         StartupError, ResourceError: something required at startup is not available.
     """
-    config, lingering_max = _within_limits(config)
+    config, plan = _within_limits(config)
+    spool_room = SpoolRoom(config.spool_directory, config.spool_bytes_max, plan.spool_files_max)
     breakdown = LatencyBreakdown(enabled=config.step_times)
     shutdown = Shutdown()
     inherited = inherit()
@@ -94,12 +94,12 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         resources.callback(admission.close)  # jobs waiting there go to the run queue, which closes them at its end
     resources.callback(idle.close)
     parking = ParkingLot(
-        run_queue, idle, admission, shutdown, lingering_max=lingering_max, waiting_max=config.requests_waiting_max
+        run_queue, idle, admission, shutdown, lingering_max=plan.lingering_max, waiting_max=config.requests_waiting_max
     )
     resources.callback(parking.close)
     workers = IdleWorkers(config.worker_threads)
     resources.callback(workers.close)
-    store, table = cache or NoStore(), _fetch_table(config, parking)
+    store, table = cache or NoStore(), _fetch_table(config, parking, spool_room.budget)
     heads = ResponseHeads(config.cache_status_name.encode())
     limits = _connection_limits(config)
     origins = config.origin_table(own=_own_authorities(*address))
@@ -137,6 +137,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         breakdown=breakdown,
         presence=presence,
         inherited=inherited,
+        spool_room=spool_room,
     )
 
 
@@ -167,14 +168,14 @@ def _plan(config: ProxyConfig) -> DescriptorPlan:
     return plan_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0], config)
 
 
-def _within_limits(config: ProxyConfig) -> tuple[ProxyConfig, int]:
-    """The settings as far as the limit of descriptors allows, and how many connections may linger."""
+def _within_limits(config: ProxyConfig) -> tuple[ProxyConfig, DescriptorPlan]:
+    """The settings as far as the limit of descriptors allows, and its plan."""
     plan = _plan(config)
     shortage = plan.shortage(config)
     if shortage is None:
-        return config, plan.lingering_max
+        return config, plan
     log.warning("few descriptors", extra={**asdict(plan), "reason": shortage})
-    return plan.applied(config), plan.lingering_max
+    return plan.applied(config), plan
 
 
 def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdown) -> CacheClient:
@@ -192,26 +193,14 @@ def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyB
     return cache
 
 
-def _fetch_table(config: ProxyConfig, parking: ParkingLot) -> FetchTable:
+def _fetch_table(config: ProxyConfig, parking: ParkingLot, budget: SpoolBudget) -> FetchTable:
     return FetchTable(
         threads=config.worker_threads,
         spool_directory=config.spool_directory,
-        budget=_spool_budget(config),
+        budget=budget,
         failures_s=config.failures_shared_s,
         is_full=parking.is_full,
     )
-
-
-def _spool_budget(config: ProxyConfig) -> SpoolBudget:
-    """As large as it is set, but at most half of what is free, with a line in the log."""
-    directory = config.spool_directory or tempfile.gettempdir()
-    found = os.statvfs(directory)
-    free_bytes = found.f_bavail * found.f_frsize
-    if free_bytes // 2 >= config.spool_bytes_max:
-        return SpoolBudget(config.spool_bytes_max)
-    facts = {"directory": directory, "free_bytes": free_bytes, "spool_bytes_max": config.spool_bytes_max}
-    log.warning("little room for spools", extra={**facts, "remedy": "set spool_directory, or a lower spool_bytes_max"})
-    return SpoolBudget(free_bytes // 2)
 
 
 def _has_origin(config: ProxyConfig) -> bool:

@@ -35,6 +35,11 @@ class DescriptorPlan:
     body_files: int
     lingering_max: int
 
+    @property
+    def spool_files_max(self) -> int:
+        """How many of `body_files` spools may have; the others wait for their readers, without one."""
+        return max(self.body_files - FILES_MAX, self.body_files // 2, 1)
+
     def shortage(self, config: ProxyConfig) -> str | None:
         """What the limit makes of the settings, and the remedy, in a line; None if it is high enough for them."""
         lowered = [

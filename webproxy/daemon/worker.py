@@ -19,6 +19,7 @@ from shmchannel.registry import Presence
 from shmchannel.workers import WorkerPool
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.handover import Inherited
+from webproxy.daemon.spool_room import SpoolRoom
 from webproxy.daemon.steering import SLOT, Steering
 from webproxy.daemon.successor import Succession, Successor
 from webproxy.exchange.getfile_request import GetfileRequestHandler
@@ -62,6 +63,7 @@ class ProxyService:
     breakdown: LatencyBreakdown
     presence: Presence
     inherited: Inherited
+    spool_room: SpoolRoom
 
     def __post_init__(self) -> None:
         self._successor: Successor | None = None
@@ -139,6 +141,7 @@ class ProxyService:
         """
         self.presence.beat(self.workers.awake + self.parking.waiting)
         self.http.fast_path.expire()
+        self.spool_room.look()
         self.store.expire()
         self.store.look()
         cache = self.cache

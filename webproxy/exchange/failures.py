@@ -15,6 +15,7 @@ from webproxy.errors import (
     OriginSilent,
     OriginTimeout,
     Overloaded,
+    SpoolFailed,
 )
 from webproxy.http.urls import BadTarget
 
@@ -28,6 +29,7 @@ _STATUS_OF_ERROR: dict[type[Exception], tuple[int, str]] = {
     OriginFailing: (503, "the origin has been failing for some time"),
     OriginBusy: (503, "too many requests wait for the origin"),
     OriginRefused: (403, _NO_ANSWER),
+    SpoolFailed: (503, "no room for the body on its way"),
     OriginError: (502, _NO_ANSWER),
 }
 """The status for each failure, and its text; without one the error's own."""
@@ -51,7 +53,9 @@ def told_of(error: Exception) -> Told:
     status, text = next(told for kind, told in _STATUS_OF_ERROR.items() if isinstance(error, kind))
     if isinstance(error, OriginNotAsked):
         return Told(status, text, b"Retry-After: %d\r\n" % math.ceil(error.retry_after_s))
-    return Told(status, text or str(error), b"Retry-After: 1\r\n" if isinstance(error, Overloaded) else b"")
+    return Told(
+        status, text or str(error), b"Retry-After: 1\r\n" if isinstance(error, Overloaded | SpoolFailed) else b""
+    )
 
 
 def status_for_stale(error: OriginError) -> int | None:

@@ -30,8 +30,8 @@ from webproxy.errors import (
     ClientGone,
     OriginBadReply,
     OriginError,
-    OriginUnreachable,
     Overloaded,
+    SpoolFailed,
 )
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.relay import Relay, SpoolLimits
@@ -111,7 +111,7 @@ class _Upload:
         try:
             self._spool.write(part)
         except OSError as error:
-            raise OriginUnreachable(f"the body of the request cannot be spooled: {error}") from error
+            raise SpoolFailed(f"the body of the request cannot be spooled: {error}") from error
         self._spool.forget_read()
 
     def finish(self, answer: SpoolReader) -> Steps[None]:
@@ -134,7 +134,7 @@ class _Upload:
     @property
     def is_small(self) -> bool:
         """Whether the origin need not know of it yet."""
-        return self._spool.written <= self._window_bytes
+        return self._spool.written <= self._window_bytes and not self._spool.is_in_memory
 
     def release(self) -> None:
         """The origin wants it."""

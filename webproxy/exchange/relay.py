@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from webproxy.errors import FetchAborted, OriginError, OriginUnreachable
+from webproxy.errors import FetchAborted, OriginError, OriginUnreachable, SpoolFailed
 from webproxy.fetch.spool import Forwarded, Spool
 from webproxy.fetch.spool_budget import NO_BUDGET, SpoolBudget
 from webproxy.http.fields import Fields
@@ -81,4 +81,12 @@ class Relay:
         if isinstance(outcome, OriginResponse):
             self.spool.end()
         else:
-            self.spool.end(outcome if isinstance(outcome, OriginError) else OriginUnreachable(str(outcome)))
+            self.spool.end(_as_origin_error(outcome))
+
+
+def _as_origin_error(error: Exception) -> OriginError:
+    if isinstance(error, OriginError):
+        return error
+    if isinstance(error, OSError):
+        return SpoolFailed(f"the body cannot be spooled: {error}")
+    return OriginUnreachable(str(error))

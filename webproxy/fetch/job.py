@@ -19,7 +19,8 @@ tells which do.
 
 The body is written by the origin's thread and read by the fill in the strand, so that a large body is received and
 handed to the cache at the same time. The spool decides how far it may run ahead of them: without room, write() refuses
-bytes, and the spool tells when there is some. If all spools are full, what the cache has received once is forgotten.
+bytes, and the spool tells when there is some. If all spools are full, what the cache has received once is forgotten. If
+the spool cannot be written, it is for the readers alone.
 
 A fetch that nobody needs ends: all readers have left, and the body is neither small nor has the cache received the
 share from which on it is fetched for the cache alone. Once the origin was asked, its head is waited for all the same:
@@ -42,7 +43,7 @@ from time import time
 from typing import Final
 
 from webproxy.caching.partial import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
-from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginNotAsked, OriginUnreachable
+from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginNotAsked, OriginUnreachable, SpoolFailed
 from webproxy.fetch.plan import NO_DRAFT, Answered, Plan
 from webproxy.fetch.spool import BodyMissing, Head, Spool, SpooledPrefix
 from webproxy.fetch.state import IS_TOLD, STEPS, TAKES_BODY, Action, Event, Progress, State, pause_before_try
@@ -204,7 +205,7 @@ class Fetch:
         except OriginError as error:
             return self._fail_action(error)
         except OSError as error:
-            return self._fail_action(OriginUnreachable(f"the body cannot be spooled: {error}"))
+            return self._fail_action(SpoolFailed(f"the body cannot be spooled: {error}"))
 
     def _fail_action(self, error: OriginError) -> Event:
         self._actions.clear()
@@ -283,7 +284,7 @@ class Fetch:
         if isinstance(outcome, OriginError):
             return self._fail(outcome)
         if isinstance(outcome, OSError):
-            return self._fail(OriginUnreachable(f"the body cannot be spooled: {outcome}"))
+            return self._fail(SpoolFailed(f"the body cannot be spooled: {outcome}"))
         raise outcome
 
     def _check_end(self) -> None:
@@ -361,17 +362,18 @@ class Fetch:
         if self.spool.has_room(self._window_bytes, is_kept=is_kept, filled=fill.needs_from):
             return True
         if not is_answered:
-            raise OriginUnreachable(
-                f"{self.plan.name}: the spools are full, and its length is unknown", retryable=False
-            )
-        if is_kept:
+            raise SpoolFailed(f"{self.plan.name}: the spools are full, and its length is unknown")
+        if is_kept or (self.spool.is_in_memory and not fill.given_up):
             self._strand.post(self._make_room)
         return False
 
     def _make_room(self) -> None:
         """The spools are full: the cache has to do without the bytes that it has received once."""
         fill = self._fill
-        fill.bind()
+        if self.spool.is_in_memory:
+            fill.drop(b"spools full", "it cannot be spooled until the cache takes it")
+        else:
+            fill.bind()
         self.spool.forget_read(fill.needs_from)
         if self.spool.has_room(self._window_bytes, filled=fill.needs_from):
             self._on_room()

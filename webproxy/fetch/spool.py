@@ -24,6 +24,10 @@ for, and holds no disk space.
 Each spool may run a window ahead of its fastest reader, and beyond that, ahead of all of them, as far as it gets room
 from the budget of all spools (spool_budget.py). So a slow reader keeps no origin waiting while there is room.
 
+If the file cannot be made or written (a full disk, no descriptor), what comes from then on stays in memory, and goes
+with its last reader: there is room for IN_MEMORY_BYTES, ahead of the slowest reader, and nobody can join once a byte is
+gone. So the readers get all of it, at the pace of the slowest, and the cache gets what fits.
+
 Readers never wait in a thread: a reader without progress leaves a callback, which is called once, by whoever makes the
 progress. Nor does the writer, which is told in the same way when there is room. Everything is under one lock, which is
 never held while anything waits, nor while a callback is called.
@@ -44,6 +48,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from shmchannel.errors import OUT_OF_DESCRIPTORS
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
 from webproxy.fetch.spool_budget import GRANT_BYTES, NO_BUDGET, SpoolBudget
@@ -55,6 +60,8 @@ log = logging.getLogger(__name__)
 
 MEMORY_BYTES_MAX: Final = 16_384
 """A body up to this size needs no file, which would cost more than its transfer."""
+IN_MEMORY_BYTES: Final = 131_072
+"""Room for a body whose file cannot be written; a piece more may be there."""
 PUNCH_BYTES: Final = 4 << 20
 """Space is freed in aligned pieces of this size. Data taken by sendfile(2) is referenced by a socket until its client
 has read it, and a hole that cuts a page (or a large folio) zeroes part of it in place, under that client.
@@ -223,6 +230,12 @@ class Spool:
         """To be called without the lock: other spools whose turn it is."""
         self._directory = directory
         self._memory = bytearray()
+        self._memory_start = 0
+        """The position in the body of the first byte in memory, if there are any; the file has those before it."""
+        self.is_in_memory = False
+        """The file cannot be written."""
+        self._is_trimmed = False
+        """The first bytes in memory are gone."""
         self._memory_bytes_max = memory_bytes_max
         self._lock = threading.Lock()
         self._readers: list[SpoolReader] = []
@@ -248,7 +261,8 @@ class Spool:
         """A reader from the first byte on; None if those bytes are gone, or will not arrive."""
         with self._lock:
             is_closed = self._is_sealed or (self._is_over and not self._readers)
-            if is_closed or self._is_abandoned or self._punched or self._error is not None:
+            is_gone = self._punched or self._is_trimmed
+            if is_closed or self._is_abandoned or is_gone or self._error is not None:
                 return None
             reader = SpoolReader(self)
             self._readers.append(reader)
@@ -278,7 +292,8 @@ class Spool:
         with self._lock:
             available = self._written - reader.position
             if available > 0:
-                return available
+                in_file = self._memory_start - reader.position
+                return min(available, in_file) if self.is_in_memory and in_file > 0 else available
             if not self._is_over:
                 return None
             if self._error is None:
@@ -375,46 +390,95 @@ class Spool:
         """Append to the body.
 
         Raises:
-            OSError: the disk is full, or there is no descriptor left.
+            OSError: the file cannot be written, and too many others are in memory for that reason.
         """
         is_small = self.fd < 0 and self._written + len(data) <= self._memory_bytes_max
-        if not is_small:
-            self._to_file()
-            _write_at(self.fd, data, self._written)
+        if not (is_small or self.is_in_memory):
+            try:
+                self._to_file()
+                _write_at(self.fd, data, self._written)
+            except OSError as error:
+                self._stay_in_memory(error)
         with self._lock:
-            if is_small:
+            if is_small or self.is_in_memory:
                 self._memory += data
             self._written += len(data)
             wakes = self._to_wake()
         _call_all(wakes)
 
     def _to_file(self) -> None:
-        if self.fd < 0:
-            fd = _open_unnamed(self._directory or tempfile.gettempdir())
-            try:
-                _write_at(fd, self._memory, 0)
-            except OSError:
+        if self.fd >= 0:
+            return
+        if not self._budget.take_file():
+            raise OSError(errno.EMFILE, "as many bodies have a file as there are descriptors planned for")
+        fd = -1
+        try:
+            fd = _open_unnamed(self._place)
+            _write_at(fd, self._memory, 0)
+        except OSError:
+            self._budget.give_back_file()
+            if fd >= 0:
                 os.close(fd)
-                raise
-            with self._lock:
-                self.fd, self._memory = fd, bytearray()
+            raise
+        with self._lock:
+            self.fd, self._memory = fd, bytearray()
+
+    @property
+    def _place(self) -> str:
+        return self._directory or tempfile.gettempdir()
+
+    def _stay_in_memory(self, error: OSError) -> None:
+        """The file cannot be written; raises the error if memory may not do either."""
+        kind = errno.errorcode.get(error.errno or 0, "unknown")
+        remedy = "raise ulimit -n" if error.errno in OUT_OF_DESCRIPTORS else "make room there, or set spool_directory"
+        facts = {"kind": kind, "directory": self._place, "reason": str(error), "remedy": remedy}
+        log.warning("spool not written", extra=facts)
+        if not self._budget.take_memory():
+            raise error
+        with self._lock:
+            self.is_in_memory = True
+            if self.fd >= 0:
+                self._memory_start = self._written
 
     def read_into(self, views: Sequence[memoryview], offset: int) -> int:
         """Read from the body into the views; returns how many bytes. As os.preadv()."""
         with self._lock:
-            if self.fd < 0:
-                position = offset
-                for view in views:
-                    piece = self._memory[position : position + len(view)]
-                    view[: len(piece)] = piece
-                    position += len(piece)
-                return position - offset
-        return os.preadv(self.fd, views, offset)
+            in_file = self._in_file(offset)
+            if in_file == 0:
+                return self._copy(views, offset)
+        if in_file is None:
+            return os.preadv(self.fd, views, offset)
+        there = []  # from here on the rest stays in memory
+        behind = []
+        for view in views:
+            there.append(view[:in_file])
+            behind.append(view[in_file:])
+            in_file -= len(there[-1])
+        read = os.preadv(self.fd, there, offset)
+        with self._lock:
+            return read + (0 if in_file else self._copy(behind, offset + read))
+
+    def _copy(self, views: Sequence[memoryview], offset: int) -> int:
+        at = offset - self._memory_start
+        for view in views:
+            piece = self._memory[at : at + len(view)]
+            view[: len(piece)] = piece
+            at += len(piece)
+        return at + self._memory_start - offset
+
+    def _in_file(self, position: int) -> int | None:
+        """How many bytes from there on are in the file, and the others in memory; None: all are."""
+        if self.fd < 0:
+            return 0
+        return max(0, self._memory_start - position) if self.is_in_memory else None
 
     def in_memory(self, position: int, count: int) -> bytes | None:
-        """These bytes of the body, if it lies in memory."""
+        """These bytes of the body, if they lie in memory."""
         with self._lock:
-            return bytes(self._memory[position : position + count]) if self.fd < 0 else None
+            if self._in_file(position) != 0:
+                return None
+            at = position - self._memory_start
+            return bytes(self._memory[at : at + count])
 
     def prefix(self) -> SpooledPrefix | None:
         """The bytes received so far, for use after the end; None if part of them is gone already.
@@ -422,7 +486,7 @@ class Spool:
         Raises:
             OSError: no descriptor is left.
         """
-        if not self._written or self._punched:
+        if not self._written or self._punched or self.is_in_memory:
             return None
         self._to_file()
         return SpooledPrefix(os.dup(self.fd), self._written)
@@ -431,8 +495,9 @@ class Spool:
         """Discard the body: the fetch is tried again, and no reader knows of it yet."""
         with self._lock:
             assert self._answer is None, "readers know the answer already"
-            self._written = 0
+            self._written = self._memory_start = 0
             self._memory.clear()
+            self._leave_memory()  # it may be written by now
 
     def has_room(self, window_bytes: int, *, is_kept: bool = False, filled: int | None = None) -> bool:
         """Whether more may be written; if not, on_room() follows when it may.
@@ -445,7 +510,7 @@ class Spool:
             has_room = self._has_room(window_bytes, is_kept=is_kept)
             if not has_room:
                 self._room_window, self._is_kept = window_bytes, is_kept
-                self._others += self._budget.wait(self, self._to_take(window_bytes), self._on_turn)
+                self._wait_for_turn(window_bytes)
         self._wake_others()
         return has_room
 
@@ -455,9 +520,13 @@ class Spool:
             has_room = self._has_room(window_bytes, is_kept=False)
             if not has_room:
                 self._room_window, self._is_kept, self.on_room = window_bytes, False, wake
-                self._others += self._budget.wait(self, self._to_take(window_bytes), self._on_turn)
+                self._wait_for_turn(window_bytes)
         self._wake_others()
         return not has_room
+
+    def _wait_for_turn(self, window_bytes: int) -> None:
+        if not self.is_in_memory:
+            self._others += self._budget.wait(self, self._to_take(window_bytes), self._on_turn)
 
     def _wake_others(self) -> None:
         while self._others:
@@ -491,6 +560,10 @@ class Spool:
         return True
 
     def _has_room(self, window_bytes: int, *, is_kept: bool) -> bool:
+        if self.is_in_memory:
+            if not is_kept:
+                self._trim()
+            return len(self._memory) < IN_MEMORY_BYTES
         wanted = self._to_take(window_bytes)
         if wanted <= 0:
             return True
@@ -500,6 +573,23 @@ class Spool:
             self._others += wakes
             return True
         return not is_kept and self._lead() <= window_bytes
+
+    def _trim(self) -> None:
+        """Forget what nobody needs of the bytes in memory."""
+        positions = [reader.position for reader in self._readers]
+        needed_from = min(positions, default=self._written)
+        if self._filled is not None:
+            needed_from = min(needed_from, self._filled)
+        passed = needed_from - self._memory_start
+        if passed > 0:
+            del self._memory[:passed]
+            self._memory_start = needed_from
+            self._is_trimmed = True
+
+    def _leave_memory(self) -> None:
+        if self.is_in_memory:
+            self.is_in_memory = False
+            self._budget.give_back_memory()
 
     def _to_take(self, window_bytes: int) -> int:
         """What is missing of the room for what is held."""
@@ -519,6 +609,8 @@ class Spool:
         with self._lock:
             slowest = min((reader.position for reader in self._readers), default=self._written)
             slowest = min(slowest, self._written if needed_from is None else needed_from)
+            if self.is_in_memory:
+                slowest = min(slowest, self._memory_start if self.fd >= 0 else 0)
             start, end = self._punched, slowest - slowest % PUNCH_BYTES
             if end <= start:
                 return
@@ -540,11 +632,15 @@ class Spool:
 
     def _close_if_unused(self) -> list[Callable[[], None]]:
         """Whom to wake, without the lock."""
-        if not self._is_over or self._readers or self.fd < 0:
+        if not self._is_over or self._readers:
+            return []
+        self._leave_memory()
+        if self.fd < 0:
             return []
         fd, self.fd = self.fd, -1
         with contextlib.suppress(OSError):
             os.close(fd)
+        self._budget.give_back_file()
         granted, self._granted = self._granted, 0
         return self._budget.give_back(granted) if granted else []
 

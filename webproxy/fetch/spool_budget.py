@@ -11,12 +11,16 @@ takes from the budget, in pieces of GRANT_BYTES, and gives back as its readers m
                for those in front, who are woken to take them
 
 A spool that is woken and has no use for it calls forget(), which wakes the next. Nothing waits in a thread. What
-take(), wait(), give_back() and forget() return is to be called without any lock.
+take(), wait(), give_back(), forget() and resize() return is to be called without any lock.
+
+Files are bounded too, by the descriptors that are planned for them, and so is the number of spools that have to do with
+memory because they get no file, or no room in theirs. These are never waited for.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
@@ -24,6 +28,8 @@ from typing import Final, NamedTuple, TypeAlias
 log = logging.getLogger(__name__)
 
 GRANT_BYTES: Final = 1 << 20
+IN_MEMORY_MAX: Final = 512
+"""How many spools may lie in memory for want of a file, each with a part of its body."""
 
 Wake: TypeAlias = Callable[[], None]
 
@@ -36,8 +42,10 @@ class _Waits(NamedTuple):
 class SpoolBudget:
     """Shared by all spools. Thread-safe; nothing blocks."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, files_max: int = sys.maxsize) -> None:
         self.bytes_max = bytes_max
+        self._files_left = files_max
+        self._in_memory_left = IN_MEMORY_MAX
         self._lock = threading.Lock()
         self._free = bytes_max
         self._line: dict[object, _Waits] = {}
@@ -79,6 +87,37 @@ class SpoolBudget:
         with self._lock:
             self._free += count
             return self._to_wake()
+
+    def resize(self, bytes_max: int) -> list[Wake]:
+        """Change how much there is in all, which may be less than is taken; returns whom to wake."""
+        with self._lock:
+            self._free += bytes_max - self.bytes_max
+            self.bytes_max = bytes_max
+            return self._to_wake()
+
+    def take_file(self) -> bool:
+        """Whether one more spool may have a file; give_back_file() follows."""
+        with self._lock:
+            is_free = self._files_left > 0
+            self._files_left -= is_free
+            return is_free
+
+    def give_back_file(self) -> None:
+        """It is closed."""
+        with self._lock:
+            self._files_left += 1
+
+    def take_memory(self) -> bool:
+        """Whether one more spool may lie in memory; give_back_memory() follows."""
+        with self._lock:
+            is_free = self._in_memory_left > 0
+            self._in_memory_left -= is_free
+            return is_free
+
+    def give_back_memory(self) -> None:
+        """It does no longer."""
+        with self._lock:
+            self._in_memory_left += 1
 
     def forget(self, owner: object) -> list[Wake]:
         """The owner no longer waits; returns whom to wake in its stead."""

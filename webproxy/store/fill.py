@@ -186,6 +186,12 @@ class CacheFill:
             self._refuse(b"spools full", "no room to spool it until the cache takes it")
         self._is_bound = True
 
+    def drop(self, refusal: bytes, reason: str) -> None:
+        """The body cannot be kept for the cache."""
+        if not self.given_up:
+            self._refuse(refusal, reason)
+            self.cancel()
+
     @property
     def refusal(self) -> bytes:
         """Why nothing will be stored, as far as known, for Cache-Status; empty if nothing prevents it."""
@@ -360,6 +366,9 @@ class NoFill:
         """Nothing is handed over."""
 
     def bind(self) -> None:
+        """Nothing is needed."""
+
+    def drop(self, _refusal: bytes, _reason: str) -> None:
         """Nothing is needed."""
 
     def yield_turn(self) -> None:

@@ -63,3 +63,9 @@ def test_a_limit_below_the_least_is_refused() -> None:
         plan_descriptors(79, CONFIG)
     without_cache = ProxyConfig(use_cache=False, origin_url="http://origin.example", worker_threads=8)
     assert plan_descriptors(79, without_cache).connections_max >= 6
+
+
+@pytest.mark.parametrize("limit", [-1, 100, 200, 1000, 30_000])
+def test_spools_have_files_within_the_plan(limit: int) -> None:
+    plan = plan_descriptors(limit, ProxyConfig())
+    assert 1 <= plan.spool_files_max <= max(1, plan.body_files)

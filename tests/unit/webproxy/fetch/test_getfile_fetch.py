@@ -13,7 +13,7 @@ import pytest
 from tests.support.failing import failing, refusing
 from tests.support.fetching import failure, opened, read, running, skip_to_the_end, wait_answer, wait_available
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.errors import BodyCutShort, OriginBadReply, OriginTooLarge, OriginUnreachable, Overloaded
+from webproxy.errors import BodyCutShort, OriginBadReply, OriginTooLarge, OriginUnreachable, Overloaded, SpoolFailed
 from webproxy.fetch import getfile_fetch as fetches_module
 from webproxy.fetch import table
 from webproxy.fetch.spool import BodyFound, BodyMissing
@@ -255,13 +255,21 @@ def test_the_disk_holds_no_more_than_the_window_behind_a_steady_reader(tmp_path:
     assert most <= 12 << 20
 
 
-def test_a_full_disk_fails_the_fetch_and_the_next_one_may_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_full_disk_a_body_of_unknown_length_fails_and_the_next_one_may_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with OriginStub({"/x": Route(body=BODY, framing=Framing.CHUNKED)}) as origin, running(origin) as fetches:
         monkeypatch.setattr(os, "pwrite", refusing(errno.ENOSPC))
         error = failure(opened(fetches, b"/x"))
-        assert isinstance(error, OriginUnreachable)
-        assert "No space left" in str(error)
+        assert isinstance(error, SpoolFailed)
+        assert "its length is unknown" in str(error)
         monkeypatch.undo()
+        assert read(opened(fetches, b"/x")) == BODY
+
+
+def test_on_a_full_disk_a_body_of_known_length_comes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    with OriginStub({"/x": Route(body=BODY)}) as origin, running(origin) as fetches:
+        monkeypatch.setattr(os, "pwrite", refusing(errno.ENOSPC))
         assert read(opened(fetches, b"/x")) == BODY
 
 

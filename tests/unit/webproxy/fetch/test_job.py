@@ -37,6 +37,7 @@ from webproxy.errors import (
     OriginError,
     OriginTimeout,
     OriginUnreachable,
+    SpoolFailed,
 )
 from webproxy.fetch.job import Fetch
 from webproxy.fetch.spool import PUNCH_BYTES, BodyFound, Spool
@@ -434,10 +435,10 @@ def test_a_status_that_is_no_answer_is_an_error_of_the_origin(make: Make) -> Non
     assert (failure.status, failure.retryable) == (400, False)
 
 
-def test_a_full_disk_fails_the_fetch(make: Make) -> None:
+def test_a_spool_that_takes_nothing_fails_the_fetch(make: Make) -> None:
     running = make()
     failure = running.run(body(10, failing(OSError(28, "No space left on device"))))
-    assert isinstance(failure, OriginUnreachable)
+    assert isinstance(failure, SpoolFailed)
     assert "No space left" in str(failure)
 
 

@@ -28,10 +28,11 @@ KEY = b"/x\0partial"
 
 
 @pytest.fixture
-def store(pair: MemoryPair) -> PartialStore:
+def store(pair: MemoryPair) -> Iterator[PartialStore]:
     cache = CacheClient(pair.client, patient=False)
     lookup = ObjectLookup(cache)
-    return PartialStore(cache, lookup, CacheUpdater(cache, lookup), Fills(cache))
+    yield PartialStore(cache, lookup, CacheUpdater(cache, lookup), Fills(cache))
+    cache.close()
 
 
 @contextmanager

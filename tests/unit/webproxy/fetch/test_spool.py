@@ -18,7 +18,18 @@ from tests.support.fetching import wait_answer, wait_available, wait_news
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError, OriginTimeout
-from webproxy.fetch.spool import PUNCH_BYTES, BodyFound, BodyMissing, Head, Interim, Spool, SpoolReader, Validated
+from webproxy.fetch import spool_budget
+from webproxy.fetch.spool import (
+    IN_MEMORY_BYTES,
+    PUNCH_BYTES,
+    BodyFound,
+    BodyMissing,
+    Head,
+    Interim,
+    Spool,
+    SpoolReader,
+    Validated,
+)
 from webproxy.fetch.spool_budget import GRANT_BYTES, SpoolBudget
 from webproxy.http.fields import Fields
 from webproxy.origin.response_head import OriginResponse
@@ -249,23 +260,113 @@ def test_bytes_that_wait_in_a_socket_outlive_their_space(spool: Spool) -> None:
     assert received == body[sent_from : sent_from + sent]
 
 
-def test_a_full_disk_is_an_error_and_changes_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = joined(spool)
-    spool.answer(BodyFound(9))
-    spool.write(b"abc")
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch, after: int = 0) -> None:
+    """No file takes more than so many bytes."""
     real = os.pwrite
 
     def full(fd: int, data: bytes, offset: int) -> int:
-        if offset >= 5:
+        if offset >= after:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(fd, data[:2], offset)  # short first, as a nearly full disk is
+        return real(fd, data[: after - offset], offset)  # short first, as a nearly full disk is
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(OSError, match="No space left"):
-        spool.write(b"defghi")
-    assert spool.written == 3
-    monkeypatch.undo()
-    assert read_all(reader, 3) == b"abc"
+
+
+@pytest.mark.parametrize("in_file", [0, 5, 40_000])
+def test_what_a_full_disk_does_not_take_stays_in_memory_until_all_have_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, in_file: int
+) -> None:
+    spool = Spool(str(tmp_path), memory_bytes_max=3)
+    body = os.urandom(3 * IN_MEMORY_BYTES)
+    fast, slow = spool.reader(), joined(spool)
+    spool.answer(BodyFound(len(body)))
+    told: list[int] = []
+    spool.on_room = lambda: told.append(spool.written)
+    fill_the_disk(monkeypatch, in_file)
+    got = {fast: bytearray(), slow: bytearray()}
+
+    def take(reader: SpoolReader, most: int) -> None:
+        while most > 0 and (available := reader.available()):
+            data = reader.read(min(most, available))
+            reader.advance(len(data))
+            got[reader] += data
+            most -= len(data)
+
+    while spool.written < len(body):
+        while spool.written < len(body) and spool.has_room(1 << 30):
+            spool.write(body[spool.written :][:10_007])
+        assert spool.written - max(in_file, slow.position) <= IN_MEMORY_BYTES + 20_014, "memory is bounded"
+        take(fast, len(body))
+        take(slow, 30_011)
+    spool.end()
+    for reader in (fast, slow):
+        take(reader, len(body))
+        reader.close()
+    assert [data == body for data in got.values()] == [True, True]
+    assert told, "the writer was told of room"
+    assert spool.join() is None
+    assert [record.message for record in caplog.records] == ["spool not written"]
+
+
+def test_a_body_that_fits_memory_can_be_read_for_the_cache_as_well(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = os.urandom(60_000)
+    spool.answer(BodyFound(len(body)))
+    fill_the_disk(monkeypatch, 25_000)
+    for position in range(0, len(body), 20_000):
+        assert spool.has_room(1 << 30, is_kept=True, filled=0)
+        spool.write(body[position : position + 20_000])
+    assert spool.is_in_memory
+    reader = joined(spool)  # nothing is gone yet
+    assert read_all(reader, len(body), 7_001) == body
+    for first, sizes in ((0, (60_000,)), (19_999, (1, 1, 1, 39_998)), (10_000, (30_000, 20_000)), (30_000, (30_000,))):
+        views = [memoryview(bytearray(size)) for size in sizes]
+        assert spool.read_into(views, first) == sum(sizes)
+        assert b"".join(views) == body[first : first + sum(sizes)]
+    assert spool.prefix() is None
+    reader.close()
+
+
+def test_a_restart_tries_the_file_again(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as full:
+        fill_the_disk(full)
+        spool.write(bytes(20_000))
+    assert spool.is_in_memory
+    spool.restart()
+    spool.write(b"x" * 20_000)
+    assert not spool.is_in_memory
+    reader = joined(spool)
+    spool.answer(BodyFound(20_000))
+    assert read_all(reader, 20_000) == b"x" * 20_000
+    reader.close()
+
+
+def test_too_many_in_memory_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_budget, "IN_MEMORY_MAX", 1)
+    budget = SpoolBudget(0)
+    spools = [Spool(str(tmp_path / "missing"), memory_bytes_max=0, budget=budget) for _ in range(3)]
+    spools[0].write(b"x")
+    with pytest.raises(FileNotFoundError):
+        spools[1].write(b"x")
+    assert spools[1].written == 0
+    spools[0].end()
+    spools[2].write(b"x")
+    spools[1].end()
+    spools[2].end()
+
+
+def test_beyond_the_planned_files_a_spool_lies_in_memory(tmp_path: Path) -> None:
+    budget = SpoolBudget(0, files_max=1)
+    spools = [Spool(str(tmp_path), memory_bytes_max=0, budget=budget) for _ in range(3)]
+    spools[0].write(b"x")
+    spools[1].write(b"x")
+    assert [spool.fd >= 0 for spool in spools[:2]] == [True, False]
+    spools[0].end()
+    spools[2].write(b"x")
+    assert spools[2].fd >= 0
+    spools[1].end()
+    spools[2].end()
 
 
 def test_short_writes_go_on(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,13 +376,6 @@ def test_short_writes_go_on(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> No
     spool.answer(BodyFound(100))
     spool.write(bytes(range(100)))
     assert read_all(reader, 100) == bytes(range(100))
-
-
-def test_a_directory_that_cannot_be_written_to_is_an_error_of_the_first_write(tmp_path: Path) -> None:
-    spool = Spool(str(tmp_path / "missing"), memory_bytes_max=0)
-    with pytest.raises(FileNotFoundError):
-        spool.write(b"x")
-    spool.end()
 
 
 def test_readers_come_and_go_while_it_is_written(spool: Spool) -> None:

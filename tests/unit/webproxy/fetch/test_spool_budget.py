@@ -72,3 +72,17 @@ class Budget(RuleBasedStateMachine):
 
 
 TestBudget = Budget.TestCase
+
+
+def test_a_budget_that_shrinks_takes_back_nothing_and_lends_no_more() -> None:
+    budget, woken = SpoolBudget(MAX), []
+    assert budget.take(1, MAX) == []
+    assert budget.resize(GRANT_BYTES) == []
+    assert budget.give_back(2 * GRANT_BYTES) == []
+    assert budget.take(2, GRANT_BYTES) is None, "more than there is in all is taken"
+    assert budget.wait(2, GRANT_BYTES, lambda: woken.append(2)) == []
+    for wake in budget.resize(MAX):
+        wake()
+    assert woken == [2]
+    assert budget.take(2, GRANT_BYTES) == []
+    assert budget.used_bytes == 3 * GRANT_BYTES
