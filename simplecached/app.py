@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from dataclasses import asdict
 
 from shmchannel.daemonkit.daemon import Drain, Settings
+from shmchannel.daemonkit.settings import SettingError
 from shmchannel.daemonkit.signals import Wish
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
-from shmchannel.errors import ResourceError
+from shmchannel.errors import ResourceError, ShmChannelError
 from shmchannel.messages.posix_queue import CommandQueue
 from shmchannel.objects.hot_table_writer import HotTableWriter, is_supported, require_room
 from shmchannel.objects.server import ChannelServer
@@ -22,11 +23,13 @@ from shmchannel.streams.attachments import AttachmentTable
 from shmchannel.workers import WorkerPool
 from simplecached.cache_stats import CacheStats
 from simplecached.config import MEMORY, CacheConfig
-from simplecached.content.static import open_static
+from simplecached.content.static import StaticSource, open_static
 from simplecached.descriptors import LIMIT_ENOUGH, DescriptorPlan, Descriptors, plan_descriptors
+from simplecached.errors import SimpleCachedError
 from simplecached.handler import CacheHandler
 from simplecached.hot_table import FILE_SECONDS, STORED_SECONDS, HotObjects
 from simplecached.metrics import ROLE, SCHEMA
+from simplecached.reload import needing_restart, taken_over
 from simplecached.stores.directory_store import DirectoryStore
 from simplecached.stores.lru_store import LruStore
 from simplecached.stores.memory_store import MemoryStore
@@ -49,7 +52,7 @@ class CacheService:
     def __init__(self, config: CacheConfig, resources: ExitStack) -> None:
         self._config = config
         self._plan = plan = _plan_descriptors(config)
-        descriptors = Descriptors()
+        self._descriptors = descriptors = Descriptors()
         self._queue = queue = CommandQueue.create(config.queue_name)
         resources.callback(queue.close)
         self._swept = len(reaper.sweep())
@@ -58,7 +61,9 @@ class CacheService:
         static = None
         if config.content is not None:
             static = open_static(config.content, plan.static_files_max, descriptors=descriptors)
-            resources.callback(static.close)
+        self._statics: list[StaticSource | None] = [static]
+        """The one in use is the last."""
+        resources.callback(self._close_statics)
         self._store = store = _open_store(config, store_bytes, plan, descriptors)
         resources.callback(store.close)
         self._hot_table = hot_table = _open_hot_table(config, plan)
@@ -87,6 +92,13 @@ class CacheService:
         self._workers = WorkerPool("cache-worker", config.worker_threads, self._step, wake=queue.wake)
         self._presence = Presence("cache", config.queue_name[1:], queue_name=config.queue_name)
         resources.callback(self._presence.close)
+
+    def _close_statics(self, *, but_last: bool = False) -> None:
+        in_use = self._statics[-1:] if but_last else []
+        for static in self._statics[: len(self._statics) - len(in_use)]:
+            if static is not None:
+                static.close()
+        self._statics = in_use
 
     def _step(self, index: int) -> None:
         idle = self._workers.idle
@@ -122,6 +134,7 @@ class CacheService:
         self._presence.beat(self._queue.waiting + sum(not idle for idle in self._workers.idle))
         self._server.sweep()
         self._handler.expire()
+        self._close_statics(but_last=True)
         self._sample()
         self._stats.beat()
 
@@ -145,9 +158,40 @@ class CacheService:
         return self._queue.waiting > 0
 
     def hear(self, wish: Wish, settings: Settings[CacheConfig]) -> None:
-        """Nothing is reloaded, and there is no log file to reopen; the signals for that do no harm."""
-        del settings
-        log.debug("wish not known", extra={"wish": wish.value})
+        """Take over changed settings as far as that is possible while it runs; there is no log file to reopen."""
+        if wish is not Wish.RELOAD:
+            log.debug("wish not known", extra={"wish": wish.value})
+            return
+        try:
+            wanted = settings.again()
+            self._take_over(wanted)
+        except (SettingError, SimpleCachedError, ShmChannelError) as error:
+            log.error("reload refused", extra={"reason": str(error)})
+            return
+        settings.log_as(wanted)
+        log.info("reloaded", extra={"needs_restart": needing_restart(self._config, wanted)})
+
+    def _take_over(self, wanted: CacheConfig) -> None:
+        """Change nothing, or all of it.
+
+        Raises:
+            SimpleCachedError, ShmChannelError: the content cannot be served, or the memory is not there.
+        """
+        config = taken_over(self._config, wanted)
+        store_bytes = self._store.stats().budget_bytes
+        if config.store_bytes != self._config.store_bytes:
+            store_bytes = _store_bytes(config)
+        if config.content != self._config.content:
+            files_max = _plan_of(config).static_files_max
+            static = None
+            if config.content is not None:
+                static = open_static(config.content, files_max, descriptors=self._descriptors)
+            self._handler.set_static(static, STORED_SECONDS if static is None else FILE_SECONDS)
+            self._statics.append(static)  # the former one is closed when no lookup can be in it any longer
+        evicted = self._store.set_budget(store_bytes)
+        if evicted:
+            log.info("objects evicted for a smaller budget", extra={"objects": evicted, "store_bytes": store_bytes})
+        self._config = config
 
     def is_replaced(self) -> bool:
         """No other cache can serve the same queue."""

@@ -49,6 +49,12 @@ class CacheHandler(Handler):
         self._stopping = threading.Event()
         self.object_bytes_max = store.stats().budget_bytes
 
+    def set_static(self, static: ObjectSource | None, hot_life_s: float) -> None:
+        """Serve files from another source from now on; lookups that have begun may still use the former one."""
+        self._static = static
+        if self._hot is not None:  # after the change: what is published from here on was found in the new source
+            self._hot.start_over(hot_life_s)
+
     def stop_delaying(self) -> None:
         """End the delay of waiting lookups, because the daemon stops."""
         self._stopping.set()

@@ -92,6 +92,11 @@ class HotObjects:
         if not flags & PREFIX:
             self._hot_table.drop(key)
 
+    def start_over(self, life_s: float) -> None:
+        """Remove everything, and publish with another life from now on."""
+        self._life_ns = round(life_s * 1e9)
+        self._hot_table.drop_prefix(b"")
+
     def expire(self) -> None:
         """Close the files of expired references; called regularly."""
         self._hot_table.expire()

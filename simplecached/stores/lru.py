@@ -91,6 +91,18 @@ class LruIndex(Generic[K]):
                 break
         return victims
 
+    def surplus(self) -> list[K]:
+        """Return what must be evicted for the budget to hold, as far as it is not pinned; nothing is changed."""
+        surplus_bytes = self._used_bytes - self.budget_bytes
+        victims: list[K] = []
+        for name, slot in self._slots.items():
+            if surplus_bytes <= 0:
+                break
+            if not slot.pins:
+                victims.append(name)
+                surplus_bytes -= slot.size_bytes
+        return victims
+
     def oldest(self, count: int) -> list[K]:
         """Return up to this many unpinned entries, the least recently used first; nothing is changed."""
         return list(islice((name for name, slot in self._slots.items() if not slot.pins), count))

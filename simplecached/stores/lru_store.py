@@ -118,6 +118,20 @@ class LruStore(ABC):
             abort=partial(self._abort, record),
         )
 
+    def set_budget(self, budget_bytes: int) -> int:
+        """Change the budget, evict what is beyond it, and return how many objects that were; blocks for the medium.
+
+        Objects that are being sent or written stay, and count until they are not.
+        """
+        with self._lock:
+            self._index.budget_bytes = budget_bytes
+            victims = self._index.surplus()
+            for victim in victims:
+                self._detach(victim, [])
+            self._evicted += len(victims)
+        self._forget(victims, victims)
+        return len(victims)
+
     def has_below(self, key: bytes) -> bool:
         """Return whether an object is visible whose key is this one, NUL, and anything; one look, without the lock."""
         return key in self._below
