@@ -31,12 +31,14 @@ class ScriptedOrigin:
 
     def __init__(self, *answers: OriginAnswer) -> None:
         self.asked: list[OriginRequest] = []
+        self.pauses_s: list[float] = []
+        """Before each of them."""
         self._answers = list(answers)
 
     def transfer(self, request: OriginRequest, sink: Sink, limits: OriginLimits) -> _ScriptedTransfer:
         """As OriginDriver.transfer()."""
         self.asked.append(request)
-        return _ScriptedTransfer(self._answers.pop(0), sink)
+        return _ScriptedTransfer(self._answers.pop(0), sink, self.pauses_s)
 
     def rest(self) -> OriginRest:
         """The rests of bodies, from this origin."""
@@ -44,7 +46,8 @@ class ScriptedOrigin:
 
 
 class _ScriptedTransfer:
-    def __init__(self, answer: OriginAnswer, sink: Sink) -> None:
+    def __init__(self, answer: OriginAnswer, sink: Sink, pauses_s: list[float]) -> None:
+        self._pauses_s = pauses_s
         self._answer = answer
         self._sink = sink
         self._is_over = False
@@ -52,6 +55,7 @@ class _ScriptedTransfer:
     def begin(self, after_s: float = 0.0) -> None:
         """As Transfer.begin()."""
         answer, sink = self._answer, self._sink
+        self._pauses_s.append(after_s)
         self._is_over = True
         try:
             if answer.response is not None and sink.begin(answer.response):

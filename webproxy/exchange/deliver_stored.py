@@ -101,7 +101,7 @@ class StoredDelivery:
         fields = conditional_request(self._via.forwarded(context.request, target), None)
         asked = OriginRequest(url=target.url, fields=fields, named_by_operator=target.named_by_operator)
         while True:
-            yield from self._origin_rest.send(body, why, stored, asked, target.rule.limits)
+            yield from self._origin_rest.send(body, why, stored, asked, target.rule)
             try:  # further ranges: the cache is asked for each
                 while (event := body.resume(context.connection.take_ticket())) is not None:
                     yield event

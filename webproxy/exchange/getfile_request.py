@@ -334,7 +334,7 @@ class GetfileRequestHandler:
         stored, target = request.stored, self._fetches.target(normalised_path(request.path))
         if stored is None or target.rule is None:
             raise BodyCutShort(why)
-        yield from self._origin_rest.send(body, why, stored, getfile_request(target.url), target.rule.limits)
+        yield from self._origin_rest.send(body, why, stored, getfile_request(target.url), target.rule)
         return "hit"
 
     # -- from the origin -----------------------------------------------------------------------------------------

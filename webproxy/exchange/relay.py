@@ -48,6 +48,8 @@ class Relay:
         self.spool.on_room = self.transfer.resume
         self._window_bytes = spools.window_bytes
         self._check = check
+        self.failure: OriginError | None = None
+        """Why the answer ended early, once its reader has met that."""
 
     def close(self) -> None:
         """Its client has what it wanted, or has left."""
@@ -81,7 +83,8 @@ class Relay:
         if isinstance(outcome, OriginResponse):
             self.spool.end()
         else:
-            self.spool.end(_as_origin_error(outcome))
+            self.failure = _as_origin_error(outcome)
+            self.spool.end(self.failure)
 
 
 def _as_origin_error(error: Exception) -> OriginError:

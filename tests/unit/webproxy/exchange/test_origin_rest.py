@@ -8,11 +8,12 @@ from tests.support.http_values import fields, stored_response
 from tests.support.scripted_origin import OriginAnswer, ScriptedOrigin
 from tests.support.streams import ScriptedStream, source_of
 from webproxy.caching.stored import StoredResponse
-from webproxy.errors import BodyCutShort, ClientGone, OriginUnreachable
+from webproxy.errors import BodyCutShort, ClientGone, OriginFailing, OriginTimeout, OriginUnreachable
 from webproxy.exchange.body_transfer import BodyTransfer, SourceLost
 from webproxy.http.fields import Fields
-from webproxy.origin.request import OriginLimits, OriginRequest
+from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
+from webproxy.origin.routing import OriginRule
 from webproxy.store.cache_client import NoStore
 
 BODY = bytes(range(250)) * 40
@@ -41,9 +42,9 @@ def lost_body(stream: ScriptedStream, first: int = POSITION, end: int = SIZE) ->
     return body
 
 
-def send(origin: ScriptedOrigin, body: BodyTransfer, stored: StoredResponse = STORED) -> int:
+def send(origin: ScriptedOrigin, body: BodyTransfer, stored: StoredResponse = STORED, tries: int = 1) -> int:
     """Send the rest of the body; returns how often it had to wait."""
-    steps = origin.rest().send(body, "lost", stored, ASKED, OriginLimits())
+    steps = origin.rest().send(body, "lost", stored, ASKED, OriginRule(url="http://o", tries=tries))
     return sum(1 for _ in steps)
 
 
@@ -72,7 +73,7 @@ def test_a_body_that_is_all_there_needs_no_origin() -> None:
 
 def test_a_client_that_does_not_read_is_waited_for() -> None:
     origin, stream = ScriptedOrigin(OriginAnswer(rest_of(), (BODY[POSITION:],))), ScriptedStream(2000)
-    steps = origin.rest().send(lost_body(stream), "lost", STORED, ASKED, OriginLimits())
+    steps = origin.rest().send(lost_body(stream), "lost", STORED, ASKED, OriginRule(url="http://o"))
     next(steps)
     assert stream.received == BODY[POSITION : POSITION + 2000]
     stream.allowance = SIZE
@@ -107,12 +108,58 @@ def test_of_what_is_not_the_rest_not_one_byte_is_sent(answer: OriginAnswer) -> N
     assert stream.received == b""
 
 
-@pytest.mark.parametrize("error", [None, OriginUnreachable("reset")], ids=["ends", "fails"])
-def test_a_rest_that_breaks_off_ends_the_body(error: OriginUnreachable | None) -> None:
-    origin, stream = ScriptedOrigin(OriginAnswer(rest_of(), (BODY[POSITION:4000],), error)), ScriptedStream()
-    with pytest.raises(BodyCutShort):
-        send(origin, lost_body(stream))
+BREAKS = OriginUnreachable("reset", retryable=True)
+SILENT = OriginTimeout("stalled")
+
+
+@pytest.mark.parametrize("error", [None, BREAKS], ids=["ends", "breaks"])
+@pytest.mark.parametrize("tries", [1, 2])
+def test_a_rest_that_breaks_off_at_the_last_try_ends_the_body(error: OriginUnreachable | None, tries: int) -> None:
+    answers = [OriginAnswer(rest_of(), (BODY[POSITION:4000],), error), OriginAnswer(rest_of(4000), (), error)]
+    origin, stream = ScriptedOrigin(*answers), ScriptedStream()
+    body = lost_body(stream)
+    with pytest.raises(BodyCutShort, match=r"^lost; from the origin: "):
+        send(origin, body, tries=tries)
     assert stream.received == BODY[POSITION:4000]
+    assert body.position == 4000
+    assert len(origin.asked) == tries
+
+
+def test_a_rest_that_breaks_off_is_asked_for_again_from_there_on() -> None:
+    answers = (
+        OriginAnswer(rest_of(), (BODY[POSITION:4000],), BREAKS),
+        OriginAnswer(None, (), OriginUnreachable("refused", retryable=True)),
+        OriginAnswer(None, (), OriginFailing("fails", cause="refused", status=503)),
+        OriginAnswer(head(503, Fields(), 0)),
+        OriginAnswer(rest_of(4000), (BODY[4000:6000],)),
+        OriginAnswer(rest_of(6000), (BODY[6000:],)),
+    )
+    origin, stream = ScriptedOrigin(*answers), ScriptedStream()
+    send(origin, lost_body(stream), tries=len(answers))
+    assert stream.received == BODY[POSITION:]
+    ranges = [asked.fields.get(b"range") for asked in origin.asked]
+    assert ranges == [b"bytes=3000-", *[b"bytes=4000-"] * 4, b"bytes=6000-"]
+    assert {asked.fields.get(b"if-range") for asked in origin.asked} == {b'"1"'}
+    assert origin.pauses_s[0] == 0.0
+    assert 0.0 < origin.pauses_s[1] < origin.pauses_s[3] < origin.pauses_s[5], "the pauses grow"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param(OriginAnswer(rest_of(4000), (BODY[4000:5000],), SILENT), id="silent"),
+        pytest.param(OriginAnswer(rest_of(4000, SIZE, b'ETag: "2"'), (BODY[4000:],)), id="another validator"),
+        pytest.param(OriginAnswer(head(404, Fields(), 0)), id="404"),
+        pytest.param(OriginAnswer(rest_of(), (BODY[POSITION:],)), id="the first rest again"),
+    ],
+)
+def test_what_another_try_does_not_help_ends_it(second: OriginAnswer) -> None:
+    first = OriginAnswer(rest_of(), (BODY[POSITION:4000],), BREAKS)
+    origin, stream = ScriptedOrigin(first, second), ScriptedStream()
+    with pytest.raises(BodyCutShort):
+        send(origin, lost_body(stream), tries=9)
+    assert BODY[POSITION:].startswith(stream.received)
+    assert len(origin.asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -135,7 +182,7 @@ def test_what_cannot_be_told_to_be_the_same_is_not_asked_for(stored: StoredRespo
 def test_a_client_that_leaves_ends_it() -> None:
     origin = ScriptedOrigin(OriginAnswer(rest_of(), (BODY[POSITION:],)))
     stream = ScriptedStream(0)
-    steps = origin.rest().send(lost_body(stream), "lost", STORED, ASKED, OriginLimits())
+    steps = origin.rest().send(lost_body(stream), "lost", STORED, ASKED, OriginRule(url="http://o"))
     next(steps)
     steps.close()
     assert stream.received == b""

@@ -40,7 +40,7 @@ from webproxy.errors import (
     SpoolFailed,
 )
 from webproxy.fetch.job import Fetch
-from webproxy.fetch.spool import PUNCH_BYTES, BodyFound, Spool
+from webproxy.fetch.spool import IN_MEMORY_BYTES, PUNCH_BYTES, BodyFound, Spool
 from webproxy.fetch.spool_budget import GRANT_BYTES, NO_BUDGET, SpoolBudget
 from webproxy.fetch.state import Event, State
 from webproxy.http.messages import RequestHead
@@ -400,6 +400,25 @@ def test_a_fill_that_gave_up_lets_the_disk_be_freed(make: Make) -> None:
         assert running.spool.join() is None
 
     running.run(body(8 * PUNCH_BYTES, play))
+
+
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_no_cache_is_waited_for_when_the_spool_cannot_be_written(
+    make: Make, monkeypatch: pytest.MonkeyPatch, is_bound: bool
+) -> None:
+    running = make()
+
+    def play(origin: Played) -> None:
+        running.fill.takes, running.fill.is_bound = False, is_bound
+        monkeypatch.setattr(os, "pwrite", failing(OSError(28, "No space left on device")))
+        for _ in range(5):
+            origin.send(bytes(IN_MEMORY_BYTES))
+            while available := running.reader.available():
+                running.reader.advance(available)
+        assert running.fill.given_up
+        assert running.fill.refusal == b"spools full"
+
+    assert running.run(body(5 * IN_MEMORY_BYTES, play)) is None
 
 
 # -- tries -----------------------------------------------------------------------------------------------------------
