@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 
@@ -33,11 +33,14 @@ from scripts.stress.slow_clients import SlowClients
 STORES = ("directory", "memory")
 _EXIT_INTERRUPTED = 130
 _HANG_S = 30.0
+_LONG_S = 300.0
 _STORE_BYTES = 24_000_000
 _LEVEL_TARGETS = tuple(f"/middle?level-{number}" for number in range(84))
 """More than the store holds, so that nothing else is in it behind them."""
 _ORIGIN_CONNECTIONS_MAX = 48
 _LOOK_INTERVAL_S = 0.25
+_WARM_UP_PATHS = ("/small", "/brief", "/uncached")
+_DISTINCT_URLS = 2000
 _WARM_UP_FACTOR = 5
 """So many times as many quick clients come in the first period: later ones need no more threads than that."""
 _SETTINGS = (
@@ -63,6 +66,8 @@ class Pace:
     quick_clients: int = 8
     slow_clients: int = 10
     memory_allowed_mb: float = 2.0
+    distinct_urls: int = 0
+    """So many are requested first: the proxy remembers what it learned of the last few thousand."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,12 +99,31 @@ class _Soak:
 
     def run(self) -> None:
         """Load and pause in turn. Blocks. Raises HelperFailed, psutil.Error and OSError if a daemon has ended."""
+        self._warm_up()
         period = 0
         while time.monotonic() < self._began + self._pace.load_s or period < QUARTERS:
             self._load(period)
             period += 1
             is_last = time.monotonic() >= self._began + self._pace.load_s and period >= QUARTERS
             self._outcome.samples.append(self._settle(is_last=is_last))
+
+    def _warm_up(self) -> None:
+        """Request distinct URLs once, stored and not stored ones, by as many clients as there are quick ones."""
+        ending = threading.Event()
+        targets = [f"{path}?warm-up-{number}" for number in range(self._pace.distinct_urls) for path in _WARM_UP_PATHS]
+
+        def take(_: random.Random) -> Performed:
+            try:
+                checked = whole_object("warm-up", Asked(target=targets.pop()))
+            except IndexError:
+                ending.set()
+                return Performed("warm-up", "", WHOLE)
+            return Performed(checked.kind, checked.as_text, outcome_of(self._rig.port, checked, _HANG_S))
+
+        numbers = range(self._pace.quick_clients)
+        crew = [Client(f"warm-up-{number}", take, self._outcome.record, ending, is_fault) for number in numbers]
+        with running_clients(crew, ending):
+            ending.wait()
 
     def _load(self, period: int) -> None:
         """Let all clients come for some time."""
@@ -195,6 +219,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     seed = secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed
     seconds = arguments.minutes * 60
     pace = Pace(load_s=seconds, period_s=max(2.0, seconds / 24), settle_s=max(2.0, min(40.0, seconds / 15)))
+    if seconds >= _LONG_S:
+        pace = replace(pace, distinct_urls=_DISTINCT_URLS)
     raise_descriptor_limit()
     interrupt_on_ending_signals()
     print(f"soak: seed {seed}, {arguments.minutes:g} minutes, store: {arguments.store}", flush=True)

@@ -15,28 +15,30 @@ class WidthHints:
 
     A lease is taken before the object's size is known. One segment is right for a small object; a large one is
     requested with as many as it can use from its second request on.
+
+    Keys are known by their hashes: they may be long, and one that is taken for another gets the wrong number once.
     """
 
     def __init__(self, keys_max: int = 4096) -> None:
-        self._chunks: dict[bytes, int] = {}
+        self._chunks: dict[int, int] = {}
         self._keys_max = keys_max
         self._lock = threading.Lock()
 
     def width_for(self, key: bytes) -> int:
         """How many segments to lease, before the pool's own limits."""
-        return max(1, self._chunks.get(key, 0) // GROWTH_CHUNKS)
+        return max(1, self._chunks.get(hash(key), 0) // GROWTH_CHUNKS)
 
     def knows(self, key: bytes) -> bool:
         """Whether the object of the key did not fit one chunk, when it was seen last."""
-        return key in self._chunks
+        return hash(key) in self._chunks
 
     def remember(self, key: bytes, chunk_count: int) -> None:
         """The object of the key does not fit one chunk, and fills that many. No lock if that is known."""
-        if self._chunks.get(key) == chunk_count:
+        if self._chunks.get(hash(key)) == chunk_count:
             return
         with self._lock:
-            self._chunks.pop(key, None)
-            self._chunks[key] = chunk_count
+            self._chunks.pop(hash(key), None)
+            self._chunks[hash(key)] = chunk_count
             if len(self._chunks) > self._keys_max:
                 del self._chunks[next(iter(self._chunks))]
 
@@ -46,4 +48,4 @@ class WidthHints:
             self.remember(key, chunk_count)
             return
         with self._lock:
-            self._chunks.pop(key, None)
+            self._chunks.pop(hash(key), None)

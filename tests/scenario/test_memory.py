@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable
+from http.client import HTTPConnection
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.support.client import ask_all
 from tests.support.contents import write_files
 from tests.support.daemons import NO_HOT_TABLE, DaemonProcess, Resources
 from tests.support.waiting import wait_until
+from workloads.origin_stub import Route
 
 REQUESTS = 100_000
 WARM_UP = 10_000
@@ -18,6 +20,14 @@ CLIENTS = 8
 GROWTH_BYTES_MAX = 1 << 20  # ten bytes a request: less than the smallest Python object that could be forgotten in each
 DESCRIPTORS_SPARE = 2 * CLIENTS  # connections that are being closed
 SIZES = {f"file-{number}": size for number, size in enumerate((0, 1, 700, 8_192, 20_000))}
+URLS = 700
+LONG_URL_BYTES = 3_900
+ANSWERS = {
+    "/stored": {"Cache-Control": "max-age=60"},
+    "/refused": {"Cache-Control": "no-store"},
+    "/varying": {"Cache-Control": "max-age=60", "Vary": "Accept-Language"},
+}
+LONG_URLS_GROWTH_BYTES_MAX = len(ANSWERS) * URLS * LONG_URL_BYTES // 2
 PATHS = [f"/{name}" for name in SIZES]
 
 
@@ -69,3 +79,25 @@ def test_a_hundred_thousand_requests_leave_nothing(yard, tmp_path, run_load):
     assert (stopped["hit"], stopped["not_found"]) == ((WARM_UP + REQUESTS) // 2, (WARM_UP + REQUESTS) // 2)
     assert stopped["retired"] == 0
     assert cache.wait_event("stopped")["served"] == WARM_UP + REQUESTS
+
+
+@pytest.mark.slow
+def test_urls_as_long_as_clients_like_leave_nothing(yard, origin):
+    """What is remembered of requests does not depend on the length of their URLs, be they stored, refused or absent."""
+    yard.start_cache("--store-bytes", "100k", env=NO_HOT_TABLE)
+    proxy = yard.start_proxy("-s", origin.url)
+
+    def ask(path: str, url_bytes: int) -> None:
+        connection = HTTPConnection("127.0.0.1", proxy.port)
+        for number in range(URLS):
+            connection.request("GET", f"{path}?{number}-{'x' * url_bytes}")
+            assert connection.getresponse().read() == b"x"
+        connection.close()
+
+    for path, headers in ANSWERS.items():
+        origin.add(path, Route(body=b"x", headers=headers))
+        ask(path, 0)
+    warm = proxy.resident_bytes()
+    for path in ANSWERS:
+        ask(path, LONG_URL_BYTES)
+    assert proxy.resident_bytes() - warm < LONG_URLS_GROWTH_BYTES_MAX

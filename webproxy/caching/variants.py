@@ -30,6 +30,7 @@ VARIANT_ID_BYTES = 16
 # limit for metadata, so that an index can always be written.
 _INDEX_COST_MAX = 60_000
 _PART_COST = 32
+_REMEMBERED_BYTES_MAX = 1_024
 
 _CASELESS = frozenset((b"accept-encoding", b"accept-language", b"accept-charset"))
 _NEGOTIATING = _CASELESS | {b"accept"}
@@ -156,12 +157,16 @@ def _varying_names(vary: bytes) -> tuple[bytes, ...] | None:
 
 def _selecting_value(fields: Fields, name: bytes) -> bytes | None:
     value = fields.get(name)
-    return value if value is None or name not in _NEGOTIATING else _normalised(name, value)
+    if value is None or name not in _NEGOTIATING:
+        return value
+    return _normalised_remembered(name, value) if len(value) <= _REMEMBERED_BYTES_MAX else _normalised(name, value)
 
 
-# Clients of one kind send the same value, so most values have been seen before.
-@functools.lru_cache(maxsize=256)
 def _normalised(name: bytes, value: bytes) -> bytes:
     members = [member if b'"' in member else _around_semicolons(b";", member) for member in split_list(value)]
     joined = b",".join(members)
     return joined.lower() if name in _CASELESS else joined
+
+
+# Clients of one kind send the same value, so most values have been seen before.
+_normalised_remembered = functools.lru_cache(maxsize=256)(_normalised)

@@ -29,6 +29,8 @@ from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
 
 KNOWN_MAX = 4096
+KNOWN_TARGET_BYTES_MAX = 512
+"""The key of a longer target is found anew each time: the memory of those kept is not for clients to choose."""
 REPLY_BYTES_MAX = 8 << 20
 """The maximum memory of all replies kept; beyond it all are dropped, and those in use are built again."""
 TERMS = CONDITIONS | {b"cache-control", b"pragma", b"range", b"if-range", b"expect"}
@@ -76,7 +78,7 @@ class FastPath:
         self._origins = origins
         self._heads = heads
         self._shutdown = shutdown
-        self._find_key = lru_cache(maxsize=KNOWN_MAX)(self._key_of)
+        self._known_key_of = lru_cache(maxsize=KNOWN_MAX)(self._key_of)
         self._known: dict[bytes, MemoizedRequest] = {}
         self._replies: dict[tuple[bytes, bytes], CachedReply] = {}
         self._reply_bytes = 0
@@ -90,7 +92,8 @@ class FastPath:
         """The complete reply to a plain GET, or None if the handler must answer."""
         if request.method != b"GET" or request.framing is not Framing.NONE:
             return None
-        key = self._find_key(request.target)
+        target = request.target
+        key = self._known_key_of(target) if len(target) <= KNOWN_TARGET_BYTES_MAX else self._key_of(target)
         if key is None or not TERMS.isdisjoint(request.fields.names()):
             return None
         asked = key, connection.line

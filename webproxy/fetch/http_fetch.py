@@ -53,24 +53,27 @@ class HitForMiss:
 
     The next request for one of these goes to the origin at once, instead of waiting for another request's response only
     to learn that it must. Shared by all workers; losing an entry costs one wait.
+
+    URLs are known by their hashes: a URL that is as long as a client likes costs no more than a short one, and one that
+    is taken for another is fetched alone for a minute.
     """
 
     def __init__(self) -> None:
-        self._until: OrderedDict[bytes, float] = OrderedDict()
+        self._until: OrderedDict[int, float] = OrderedDict()
 
     def note(self, key: bytes, now: float) -> None:
         """A response under this key could not be shared; `now` is monotonic."""
-        self._until[key] = now + HIT_FOR_MISS_SECONDS
+        self._until[hash(key)] = now + HIT_FOR_MISS_SECONDS
         if len(self._until) > HIT_FOR_MISS_MAX:
             self._until.popitem(last=False)
 
     def forget(self, key: bytes) -> None:
         """A response under this key can be shared."""
-        self._until.pop(key, None)
+        self._until.pop(hash(key), None)
 
     def holds(self, key: bytes, now: float) -> bool:
         """Whether waiting for another request's response under this key is probably useless."""
-        until = self._until.get(key)
+        until = self._until.get(hash(key))
         return until is not None and now < until
 
 

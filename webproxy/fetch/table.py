@@ -91,7 +91,8 @@ class FetchTable:
         self._running: dict[bytes, Fetch] = {}
         self.living: set[Fetch] = set()
         """The fetches that are not over."""
-        self._filled: OrderedDict[bytes, float] = OrderedDict()
+        self._filled: OrderedDict[int, float] = OrderedDict()
+        """By the hashes of keys, which may be long; for one that is taken for another the cache is asked once more."""
         self._lingering: OrderedDict[bytes, _Lingering] = OrderedDict()
         """In the order of their ends."""
         self._stopping = threading.Event()
@@ -114,7 +115,7 @@ class FetchTable:
         with self._lock:
             if self._stopping.is_set():
                 raise OriginUnreachable("the daemon stops")
-            if self._filled.get(plan.key, -math.inf) >= missed_at:
+            if self._filled.get(hash(plan.key), -math.inf) >= missed_at:
                 return None
             self._let_go(monotonic())
             lingering = self._lingering.get(plan.key)
@@ -145,8 +146,8 @@ class FetchTable:
             if not self.living:
                 self._is_empty.notify_all()
             if fetch.stored:
-                self._filled[key] = monotonic()
-                self._filled.move_to_end(key)
+                self._filled[hash(key)] = monotonic()
+                self._filled.move_to_end(hash(key))
                 if len(self._filled) > FILLED_MAX:
                     self._filled.popitem(last=False)
             self.failed_total += failure is not None

@@ -131,7 +131,8 @@ class ObjectLookup:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._peek = store.peek
-        self._varying: OrderedDict[bytes, None] = OrderedDict()
+        self._varying: OrderedDict[int, None] = OrderedDict()
+        """The hashes of keys, which may be long; one that is taken for another costs a command."""
 
     def find(self, key: bytes, request: RequestHead, wait_s: float, *, names_files: bool = False) -> Lookup:
         """Look up a key for a request.
@@ -142,11 +143,11 @@ class ObjectLookup:
         Raises:
             CacheUnavailable: no cache, or none that answers in time.
         """
-        if key in self._varying:
+        if hash(key) in self._varying:
             lookup = self._find_varying(key, request, wait_s)
             if lookup is not None:
                 return self._or_part(lookup, key, request, wait_s)
-            self._varying.pop(key, None)
+            self._varying.pop(hash(key), None)
         found = self._open(key, request, wait_s)
         if not isinstance(found, Missing):
             if matches(found.stored.selecting, request):
@@ -199,17 +200,17 @@ class ObjectLookup:
 
     def is_varying(self, key: bytes) -> bool:
         """Whether the key is known to have an index."""
-        return key in self._varying
+        return hash(key) in self._varying
 
     def note_varying(self, key: bytes) -> None:
         """The key has an index now."""
-        self._varying[key] = None
+        self._varying[hash(key)] = None
         if len(self._varying) > VARYING_KEYS_MAX:
             self._varying.popitem(last=False)
 
     def forget_varying(self, key: bytes) -> None:
         """The key has no index left."""
-        self._varying.pop(key, None)
+        self._varying.pop(hash(key), None)
 
     def index_of(self, key: bytes, wait_s: float) -> VariantIndex | None:
         """The index of a key, if it has one. Errors as find()."""
@@ -226,7 +227,7 @@ class ObjectLookup:
         index = self.index_of(key, wait_s)
         if index is None:
             return None
-        if key not in self._varying:
+        if hash(key) not in self._varying:
             self.note_varying(key)
         variant = choose(index, request)
         if variant is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from shmchannel.objects.width_hints import WidthHints
@@ -49,3 +50,11 @@ def test_width_hints_of_many_threads() -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(remember, range(4)))
     assert sum(hints.width_for(b"/%d" % number) > 1 for number in range(20)) == 8
+
+
+def test_a_long_key_costs_no_more_than_a_short_one() -> None:
+    hints, key = WidthHints(), bytes(4000)
+    references = sys.getrefcount(key)
+    hints.remember(key, 5 * GROWTH_CHUNKS)
+    assert hints.width_for(key) == 5
+    assert sys.getrefcount(key) == references

@@ -352,3 +352,14 @@ def test_nothing_is_known_without_a_cache(shutdown: Shutdown) -> None:
     quick = FastPath(source_of(NoStore()), OriginTable(), REPLIES, shutdown)
     assert answered(quick, get(), RAW) is None
     assert quick.recognise(RAW) is None
+
+
+def test_a_long_target_is_answered_and_not_kept(quick: FastPath, hot_table: HotTable) -> None:
+    for size, kept in ((fast_path.KNOWN_TARGET_BYTES_MAX, True), (fast_path.KNOWN_TARGET_BYTES_MAX + 1, False)):
+        target = b"/" + b"x" * (size - 1)
+        request = get(target)
+        references = sys.getrefcount(target)
+        assert quick.reply(request, STAYS) is None
+        assert (sys.getrefcount(target) > references) is kept
+        hot_table.entries[target] = hot_table.entries[b"/x"]
+        assert reply_of(quick, get(bytes(bytearray(target)))).endswith(BODY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from webproxy.fetch import http_fetch
@@ -33,3 +35,11 @@ def test_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in (b"/1", b"/2", b"/3"):
         known.note(key, NOW)
     assert [known.holds(key, NOW) for key in (b"/1", b"/2", b"/3")] == [False, True, True]
+
+
+def test_a_long_url_costs_no_more_than_a_short_one() -> None:
+    known, key = HitForMiss(), bytes(4000)
+    references = sys.getrefcount(key)
+    known.note(key, NOW)
+    assert known.holds(key, NOW)
+    assert sys.getrefcount(key) == references

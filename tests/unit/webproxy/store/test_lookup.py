@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -266,3 +267,11 @@ def test_what_lies_below_is_asked_for_only_where_something_does(pair: MemoryPair
     pair.cache.entries[b"/x\0other"] = Entry(b"")
     find(lookup, b"Range: bytes=0-9")
     assert [command.key for command in pair.cache.commands] == [b"/x", b"/x\0", b"/x\0partial"]
+
+
+def test_a_long_key_that_varies_costs_no_more_than_a_short_one(lookup: ObjectLookup) -> None:
+    key = bytes(4000)
+    references = sys.getrefcount(key)
+    lookup.note_varying(key)
+    assert lookup.is_varying(key)
+    assert sys.getrefcount(key) == references
