@@ -85,6 +85,17 @@ class ObjectFacts(NamedTuple):
     preamble_bytes: int
 
 
+class SegmentSight(NamedTuple):
+    """What a bystander sees of a segment's last or running transfer."""
+
+    generation: int
+    producer_pid: int
+    done_bytes: int
+    object_bytes: int
+    has_ended: bool
+    """The last chunk, or the end of the transfer, was written."""
+
+
 class SegmentHeader:
     """The header's fields over `words`, the segment's first 384 bytes cast to 64-bit words.
 
@@ -143,6 +154,14 @@ class SegmentHeader:
         words[_CONSUMER_FLAGS] = 0
         words[_GENERATION] = generation = words[_GENERATION] + 1
         return generation
+
+    def sight(self) -> SegmentSight:
+        """Anybody: what the fields say now; they may be a chunk apart from each other."""
+        words = self._words
+        status, flags = words[_STATUS], words[_FLAGS]
+        done_bytes = 0 if flags & PREAMBLE else words[_OFFSET] + words[_LENGTH]
+        has_ended = status not in (0, OK) or bool(flags & (LAST | ERROR | RELEASED))
+        return SegmentSight(words[_GENERATION], words[_WORKER_PID], done_bytes, words[_OBJECT_SIZE], has_ended)
 
     @property
     def generation(self) -> int:

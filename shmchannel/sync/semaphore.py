@@ -99,6 +99,17 @@ def next_look() -> bytes:
     return _timespec(until_ns // _SECOND_NS, until_ns % _SECOND_NS)
 
 
+def value_in(copy: bytes) -> int:
+    """The count in a copy of a sem_t; for monitors."""
+    return _value_at(ctypes.addressof(ctypes.create_string_buffer(copy, _SEMAPHORE_BYTES)))
+
+
+def _value_at(address: int) -> int:
+    count = ctypes.c_int()
+    _sem_getvalue(address, ctypes.byref(count))
+    return count.value
+
+
 class Semaphore:
     """A sem_t at `address`; the memory's owner keeps it mapped while this object lives.
 
@@ -128,9 +139,7 @@ class Semaphore:
     @property
     def value(self) -> int:
         """The current count; for monitors and tests."""
-        count = ctypes.c_int()
-        _sem_getvalue(self._address, ctypes.byref(count))
-        return count.value
+        return _value_at(self._address)
 
     def take(self, limit_s: float, peer: PeerLiveness) -> None:
         """Take one, waiting up to `limit_s` seconds in slices, between which the peer's guard is checked.
