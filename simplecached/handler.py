@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from time import monotonic
 
 from shmchannel import faults
 from shmchannel.deadline import Deadline
-from shmchannel.errors import PeerProtocolError
-from shmchannel.objects.commands import BELOW, INVALIDATE, METADATA_WANTED, PREFIX, Command, CommandKind
+from shmchannel.errors import PeerProtocolError, ResourceError
+from shmchannel.objects.commands import BELOW, INVALIDATE, LEASE, METADATA_WANTED, PREFIX, Command, CommandKind
 from shmchannel.objects.server import Handler
+from shmchannel.process.guard import GuardWatch
+from shmchannel.process.naming import parse_segment_name, pool_guard_path, pool_word
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import ObjectFacts
@@ -20,6 +25,7 @@ from shmchannel.streams.transfer import TransferState
 from simplecached.descriptors import PAUSED_MAX
 from simplecached.errors import SimpleCachedError, StoreUnavailable
 from simplecached.hot_table import HotObjects
+from simplecached.leases import NUMBER_BITS, Lease, LeaseTable
 from simplecached.stores.lru_store import LruStore
 from simplecached.stores.paused_objects import PausedObjects
 from simplecached.stores.store import BodyWriter, ObjectSource, StoredObject
@@ -27,8 +33,19 @@ from simplecached.stores.store import BodyWriter, ObjectSource, StoredObject
 log = logging.getLogger(__name__)
 
 
+def is_alive(pool: str) -> bool:
+    """Whether the process that owns this pool lives; never blocks."""
+    try:
+        with closing(GuardWatch(pool_guard_path(pool))) as watch:
+            return watch.alive()
+    except ResourceError:
+        return False
+
+
 class CacheHandler(Handler):
     """Looks up keys in the static source first, then in the store. Thread-safe."""
+
+    grants_leases = True
 
     def __init__(
         self,
@@ -39,6 +56,7 @@ class CacheHandler(Handler):
         between_bytes_timeout_s: float,
         hot: HotObjects | None = None,
         paused_max: int = PAUSED_MAX,
+        is_holder_alive: Callable[[str], bool] = is_alive,
     ) -> None:
         self._static = static
         self._store = store
@@ -46,6 +64,9 @@ class CacheHandler(Handler):
         self._between_bytes_timeout_s = between_bytes_timeout_s
         self._hot = hot
         self._paused = PausedObjects(paused_max=paused_max)
+        self._leases = LeaseTable(1 + secrets.randbits(NUMBER_BITS))
+        self._leases_lock = threading.Lock()
+        self._is_holder_alive = is_holder_alive
         self._stopping = threading.Event()
         self.object_bytes_max = store.stats().budget_bytes
 
@@ -60,8 +81,17 @@ class CacheHandler(Handler):
         self._stopping.set()
 
     def expire(self) -> None:
-        """Release what is held for a limited time: paused objects, files of the hot table; called regularly."""
+        """Release what is held for a limited time: paused objects, files of the hot table, leases of the dead.
+
+        To be called regularly.
+        """
         self._paused.expire(monotonic())
+        with self._leases_lock:
+            holders = self._leases.holders()
+        dead = [holder for holder in holders if not self._is_holder_alive(holder)]
+        if dead:
+            with self._leases_lock:
+                self._leases.end_those_of(dead)
         if self._hot is not None:
             self._hot.expire()
 
@@ -76,13 +106,12 @@ class CacheHandler(Handler):
         hot = self._hot
         token = hot.begin(command) if hot is not None else None
         try:
-            found = self._find(command)
+            found = self._find(command) or self._refuse_get(command, writer)
         except StoreUnavailable as error:
             log.warning("object unreadable", extra={"key": command.key, "reason": str(error)})
             writer.fail()
             return writer.state
         if found is None:
-            writer.refuse(flagged=not self._store.has_below(command.key))
             return writer.state
         state = TransferState.FAILED
         try:
@@ -98,7 +127,37 @@ class CacheHandler(Handler):
                 found.release()
         return state
 
+    def _refuse_get(self, command: Command, writer: ChunkWriter) -> StoredObject | None:
+        """Say that there is no such object, and who fetches it if that is asked; returns one stored in the meantime."""
+        key, words = command.key, (0, 0)
+        nothing_below = not self._store.has_below(key)
+        if command.flags & LEASE and nothing_below:
+            lease, is_new = self._lease(command)
+            # What was stored before the lease was granted ended the one before: then nothing is missing.
+            if is_new and (found := self._find(command)) is not None:
+                with self._leases_lock:
+                    self._leases.end(key)
+                return found
+            words = pool_word(lease.holder), lease.number
+        writer.refuse(flagged=nothing_below, words=words)
+        return None
+
+    def _lease(self, command: Command) -> tuple[Lease, bool]:
+        """The lease of a missing key, and whether it was granted just now; never that of a process that has ended."""
+        asker = parse_segment_name(command.segments[0].name.decode())
+        assert asker is not None  # its segments are attached
+        key, void = command.key, command.version
+        while True:
+            with self._leases_lock:
+                first = self._leases.next_number
+                lease = self._leases.ask(key, asker, void)
+            if lease.holder == asker or self._is_holder_alive(lease.holder):
+                return lease, lease.number >= first
+            void = lease.number
+
     def _find(self, command: Command) -> StoredObject | None:
+        if command.flags & LEASE:  # its version is the number of a lease
+            command = command._replace(version=0)
         if command.version and (paused := self._paused.take(command.key, command.version)) is not None:
             if paused.is_unchanged():
                 return paused
@@ -186,6 +245,8 @@ class CacheHandler(Handler):
             if faults.ARMED:
                 faults.reach("cache.put_uncommitted")
             writer.commit()
+            with self._leases_lock:
+                self._leases.end(command.key)
             if self._hot is not None:
                 self._hot.drop(command.key)
         except SimpleCachedError as error:
@@ -211,6 +272,8 @@ class CacheHandler(Handler):
             count += remove_prefix(key if flags & PREFIX else key + b"\0")
         if not flags & PREFIX:
             count += remove(key)
+        with self._leases_lock:
+            (self._leases.end_prefix if flags & PREFIX else self._leases.end)(key)
         if self._hot is not None:
             self._hot.drop_purged(command)
         return count

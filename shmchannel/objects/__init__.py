@@ -4,11 +4,13 @@ from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.commands import (
     INVALIDATE,
     KEY_BYTES_MAX,
+    LEASE,
     METADATA_BYTES_MAX,
     METADATA_WANTED,
     PREFIX,
     Command,
     CommandKind,
+    FetchLease,
     Priority,
 )
 from shmchannel.objects.hot_table_files import HotTableFile
@@ -21,6 +23,7 @@ from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
 __all__ = [
     "INVALIDATE",
     "KEY_BYTES_MAX",
+    "LEASE",
     "METADATA_BYTES_MAX",
     "METADATA_WANTED",
     "PREFIX",
@@ -29,6 +32,7 @@ __all__ = [
     "Command",
     "CommandKind",
     "EntryVersion",
+    "FetchLease",
     "Handler",
     "HotTableEntry",
     "HotTableFile",

@@ -26,6 +26,7 @@ from shmchannel.objects.commands import (
     FACTS_ONLY,
     FROM_END,
     INVALIDATE,
+    LEASE,
     METADATA_BYTES_MAX,
     METADATA_WANTED,
     PREFIX,
@@ -33,6 +34,7 @@ from shmchannel.objects.commands import (
     Command,
     CommandKind,
     Priority,
+    announced_leases,
     announced_object_bytes,
     announced_version,
     encode,
@@ -186,12 +188,16 @@ class ChannelClient:
         metadata_wanted: bool = False,
         priority: int = int(Priority.NORMAL),
         ticket: Ticket | None = None,
+        void_lease: int | None = None,
     ) -> IncomingTransfer:
         """Request [offset, offset + length) of an object (length 0: to its end; version 0: any), and wait.
 
         A negative offset counts back from the end; FACTS_ONLY requests only facts and metadata. The transfer holds a
         lease: use it as a context manager. Blocks until the first chunk or the deadline. A `ticket` waited for gives a
         long transfer the full width; it is left when the transfer ends, has no use for it, or this raises.
+
+        With a `void_lease`, and of any version: if there is no such object, ask who fetches it (`fetch_lease`), unless
+        the cache does not know. It is the number of a lease whose holder does not fetch the object, or 0.
 
         Raises:
             NameMissing, PeerGone: there is no cache, or it has ended; a new attempt may find a new one.
@@ -213,6 +219,8 @@ class ChannelClient:
         transfer = IncomingTransfer(lease, sender, self._between_bytes_timeout_s)
         try:
             flags = (METADATA_WANTED if metadata_wanted else 0) | (FROM_END if offset < 0 else 0)
+            if void_lease is not None and announced_leases(sender.announced):
+                flags, version = flags | LEASE, void_lease
             self._send(sender, lease, deadline, CommandKind.GET, key, priority, flags, abs(offset), length, version)
             if on_step is not None:
                 on_step("queue")
@@ -223,7 +231,8 @@ class ChannelClient:
             transfer.close()
             raise
         if width > 1:  # possibly learned from an answer that was longer
-            self._widths.correct(key, transfer.facts.size_bytes // transfer.chunk_capacity)
+            size_bytes = transfer.facts.size_bytes if transfer.found else 0
+            self._widths.correct(key, size_bytes // transfer.chunk_capacity)
         elif not transfer.last:
             self._widths.remember(key, transfer.facts.size_bytes // transfer.chunk_capacity)
         if on_step is not None:

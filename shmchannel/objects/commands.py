@@ -11,7 +11,7 @@ off  size  field
  32     8  deadline, CLOCK_MONOTONIC nanoseconds
  40     8  offset in the object
  48     8  length in bytes, 0 = to the end (PUT: the object's size; UPDATE: 0)
- 56     8  object version that must match, 0 = any
+ 56     8  object version that must match, 0 = any; of a GET that asks for a lease, the number of one found void
  64     2  count of segments
  66     2  length of the key
  68   ...  segments: name length (1), name, generation (8), segment size (8)
@@ -65,6 +65,8 @@ METADATA_WANTED = 1
 """Flag of GET: send the object's metadata ahead of its body."""
 FROM_END = 2
 """Flag of GET: the offset counts back from the object's end."""
+LEASE = 4
+"""Flag of GET: if there is no such object, and nothing below its key, say who fetches it: the asker, or who does."""
 FACTS_ONLY = (1 << 64) - 1
 """The offset of a GET that wants no byte of the body: it is beyond the end of any object."""
 PREFIX = 1
@@ -75,9 +77,18 @@ BELOW = 4
 """Flag of PURGE: first everything below the key (`key NUL ...`), then the key."""
 
 _KINDS = {int(kind): kind for kind in CommandKind}
-_FLAGS_KNOWN = {CommandKind.GET: METADATA_WANTED | FROM_END, CommandKind.PURGE: PREFIX | INVALIDATE | BELOW}
+_FLAGS_KNOWN = {CommandKind.GET: METADATA_WANTED | FROM_END | LEASE, CommandKind.PURGE: PREFIX | INVALIDATE | BELOW}
 _FLAGS_REFUSED = {int(kind): ~_FLAGS_KNOWN.get(kind, 0) for kind in CommandKind}
 _PRIORITY_MAX = int(Priority.URGENT)
+
+
+class FetchLease(NamedTuple):
+    """Who fetches an object that the cache lacks."""
+
+    number: int
+    """Never 0; no two leases of one cache have the same."""
+    holder: str
+    """The pool of the process that fetches it."""
 
 
 class Command(NamedTuple):
@@ -129,9 +140,10 @@ def encode(command: Command) -> bytes:
     return b"".join(parts)
 
 
-def announcement(object_bytes_max: int | None) -> str:
-    """The announcement of a cache on its queue: its version, and the largest object that it stores, if limited."""
-    return ANNOUNCEMENT if object_bytes_max is None else f"{ANNOUNCEMENT} object {object_bytes_max}"
+def announcement(object_bytes_max: int | None, *, grants_leases: bool = False) -> str:
+    """The announcement of a cache on its queue: its version, the largest object that it stores, if limited, leases."""
+    said = ANNOUNCEMENT if object_bytes_max is None else f"{ANNOUNCEMENT} object {object_bytes_max}"
+    return f"{said} leases 1" if grants_leases else said
 
 
 def announced_version(text: str) -> int:
@@ -143,6 +155,11 @@ def announced_version(text: str) -> int:
 def announced_object_bytes(text: str) -> int | None:
     """The largest object that a cache stores, by its announcement; None if it does not say."""
     return _announced(text, "object")
+
+
+def announced_leases(text: str) -> bool:
+    """Whether a cache answers a GET with LEASE, by its announcement; others drop such a command."""
+    return _announced(text, "leases") == 1
 
 
 def _announced(text: str, word: str) -> int | None:

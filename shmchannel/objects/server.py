@@ -64,6 +64,9 @@ class Handler:
     object_bytes_max: int | None = None
     """The largest object that put() keeps, announced to clients; None if there is no limit."""
 
+    grants_leases = False
+    """Whether get() knows what to answer to a GET with LEASE, announced to clients."""
+
     def get(self, command: Command, writer: ChunkWriter) -> TransferState | None:
         """Answer a GET: writer.begin() and send(), refuse() if there is no such object, or fail().
 
@@ -106,7 +109,7 @@ class ChannelServer:
     ) -> None:
         """`puts_at_once`: fewer than the threads, so that PUTs never occupy all of them."""
         self._queue = queue
-        queue.announce(announcement(handler.object_bytes_max))
+        queue.announce(announcement(handler.object_bytes_max, grants_leases=handler.grants_leases))
         self._handler = handler
         self._between_bytes_timeout_s = between_bytes_timeout_s
         self._identity = own_identity()

@@ -15,7 +15,9 @@ from shmchannel import faults
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ChannelTimeout, PeerGone, ShmChannelError, UsageError
 from shmchannel.messages.posix_queue import MessageSender
+from shmchannel.objects.commands import FetchLease
 from shmchannel.process.identity import ProcessIdentity
+from shmchannel.process.naming import pool_of_word
 from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter, ReadInto
 from shmchannel.streams.layout import LAST, OK
@@ -109,6 +111,14 @@ class IncomingTransfer(ChunkReader, _Leased):
     def nothing_below(self) -> bool:
         """For a missing object: nothing is stored below its key either (`key NUL ...`)."""
         return self.flagged and self.state is TransferState.NOT_FOUND
+
+    @property
+    def fetch_lease(self) -> FetchLease | None:
+        """For a missing object: who fetches it, if that was asked for and the cache has said so."""
+        if self.state is not TransferState.NOT_FOUND or not self.facts.version:
+            return None
+        holder = pool_of_word(self.facts.size_bytes)
+        return None if holder is None else FetchLease(self.facts.version, holder)
 
     @property
     def metadata(self) -> bytes:

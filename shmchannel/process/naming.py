@@ -21,6 +21,7 @@ SHM_DIRECTORY = "/dev/shm"  # noqa: S108 - where the kernel keeps the names; not
 DEFAULT_QUEUE_NAME = "/cache_request_q"
 
 _POOL = r"gf-[1-9][0-9]{0,9}-[0-9a-f]{8}"
+_is_pool = re.compile(_POOL).fullmatch
 _SEGMENT = re.compile(rf"/(?P<pool>{_POOL})-(0|[1-9][0-9]{{0,18}})")
 _POOL_GUARD = re.compile(rf"(?P<pool>{_POOL})\.guard")
 _STATS_SET = r"gf-stats-[1-9][0-9]{0,9}-[0-9a-f]{8}"
@@ -37,6 +38,18 @@ _QUEUE_GUARD = re.compile(r"gf-queue-(?P<queue>[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}
 def pool_name(pid: int, nonce: str) -> str:
     """The prefix of the names of a pool's segments and guard."""
     return f"gf-{pid}-{nonce}"
+
+
+def pool_word(pool: str) -> int:
+    """The name of a pool as one 64-bit word: the pid, of which Linux has 22 bits, in its upper half, then the nonce."""
+    _, pid, nonce = pool.split("-")
+    return (int(pid) << 32 | int(nonce, 16)) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def pool_of_word(word: int) -> str | None:
+    """The pool that pool_word() made the word of; None if it is of none."""
+    pool = pool_name(word >> 32, f"{word & 0xFFFF_FFFF:08x}")
+    return pool if _is_pool(pool) else None
 
 
 def segment_name(pool: str, index: int) -> str:

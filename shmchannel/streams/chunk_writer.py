@@ -128,8 +128,13 @@ class ChunkWriter(ProducerTransfer[Segment]):
         self.post(OK, length, offset, LAST)
         return self.state
 
-    def refuse(self, *, flagged: bool = False) -> None:
-        """Answer that there is no such object: one terminal chunk and no body, with the user flag or without."""
+    def refuse(self, *, flagged: bool = False, words: tuple[int, int] = (0, 0)) -> None:
+        """Answer that there is no such object: one terminal chunk and no body, with the user flag or without.
+
+        `words` travel in the places of the object's size and version.
+        """
+        if any(words):
+            self.begin(ObjectFacts(*words, 0))
         self._end(NOT_FOUND, LAST | FLAGGED if flagged else LAST)
 
     def refuse_version(self) -> None:

@@ -127,6 +127,14 @@ def test_command_fields_lie_where_the_document_says() -> None:
     assert message[commands.HEAD_BYTES :] == tail
 
 
+def test_the_flags_of_commands_are_as_documented() -> None:
+    text = read(_DOCUMENT)
+    wanted, from_end, lease = commands.METADATA_WANTED, commands.FROM_END, commands.LEASE
+    assert f"{wanted}: metadata wanted; {from_end}: the offset counts back from the end; {lease}: lease wanted" in text
+    assert "`leases` with 1" in text
+    assert commands.announced_leases("commands 2 leases 1")
+
+
 def test_hot_table_fields_lie_where_the_document_says() -> None:
     """Header and cell of a hot table with one object, as its publisher wrote them, and nothing beside them."""
     key, metadata, body = b"/some/key", b"facts", b"body"

@@ -37,7 +37,7 @@ from shmchannel.errors import (
     VersionMismatch,
 )
 from shmchannel.objects.client import ChannelClient
-from shmchannel.objects.commands import FACTS_ONLY
+from shmchannel.objects.commands import FACTS_ONLY, FetchLease
 from shmchannel.objects.hot_table_files import FileName, HotTableFile
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.hot_table_reader import EntryVersion
@@ -68,6 +68,8 @@ class Missing(NamedTuple):
     """The object exists but cannot be read."""
     nothing_below: bool = False
     """Nothing is stored below its key either: no variants and no incomplete response."""
+    lease: FetchLease | None = None
+    """Who fetches it, if that was asked for and the cache has said so."""
 
 
 _NOTHING = Missing(nothing_below=True)
@@ -181,11 +183,13 @@ class CacheClient:
         version: int = 0,
         metadata_wanted: bool = False,
         ticket: Ticket | None = None,
+        void_lease: int | None = None,
     ) -> IncomingTransfer | Missing:
         """Request `length` bytes of an object (0: all) from `offset` on, and wait; version 0 means any.
 
         A negative offset counts back from the end. The transfer must be used as a context manager; with an origin as an
-        alternative it ends when the cache turns out to hang. A `ticket` ends with it, or if there is none.
+        alternative it ends when the cache turns out to hang. A `ticket` ends with it, or if there is none. `void_lease`
+        as in ChannelClient.get().
         """
         is_awaited = self._patient and not key.startswith(_OF_A_HOST)
         admission = self._healthy or self._admit()
@@ -210,6 +214,7 @@ class CacheClient:
                     version=version,
                     metadata_wanted=metadata_wanted,
                     ticket=ticket,
+                    void_lease=void_lease,
                 )
             except ShmChannelError as error:
                 self._note_failure(error)
@@ -427,7 +432,7 @@ class CacheClient:
 def _missing(transfer: IncomingTransfer) -> Missing:
     with transfer:
         transfer.finish()
-        return Missing(transfer.state is TransferState.FAILED, transfer.nothing_below)
+        return Missing(transfer.state is TransferState.FAILED, transfer.nothing_below, transfer.fetch_lease)
 
 
 class NoStore:

@@ -4,7 +4,7 @@ Long because every command meets every kind of source."""
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,19 +21,19 @@ from shmchannel import (
     SegmentPool,
     TransferState,
 )
-from shmchannel.objects.commands import FACTS_ONLY
+from shmchannel.objects.commands import FACTS_ONLY, FetchLease
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.transfers import OutgoingTransfer
 from shmchannel.streams.layout import FLAGGED, LAST, OK, PREAMBLE
 from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
 from simplecached.content.static import StaticDirectory
 from simplecached.errors import StoreUnavailable
-from simplecached.handler import CacheHandler
+from simplecached.handler import CacheHandler, is_alive
 from simplecached.hot_table import HotObjects
 from simplecached.stores.memory_store import MemoryStore
 from simplecached.stores.paused_objects import PausedObjects
 from simplecached.stores.store import ObjectSource, StoredObject
-from tests.support.channels import ChannelBench
+from tests.support.channels import ChannelBench, reading
 from tests.support.failing import failing
 from tests.support.hot_tables import HotTable, open_hot_table
 from tests.support.stores import InterruptedMemoryStore, objects_in, open_fds, put
@@ -75,12 +75,12 @@ class ShortFile:
 
 
 @contextmanager
-def served(handler: CacheHandler) -> Iterator[ChannelClient]:
+def served(handler: CacheHandler, pool_name: str = "gf-1-0000000a") -> Iterator[ChannelClient]:
     """A client whose commands one thread answers by the handler."""
     with ExitStack() as undo:
         queue = MemoryQueue.create(_QUEUE)
         undo.callback(queue.close)
-        pool = SegmentPool("gf-1-0000000a", None, 4, _SEGMENT_BYTES, create=MemorySegment.create)
+        pool = SegmentPool(pool_name, None, 4, _SEGMENT_BYTES, create=MemorySegment.create)
         undo.callback(pool.close)
         server = ChannelServer(queue, handler, between_bytes_timeout_s=10, attachments=MemoryAttachments())
         undo.callback(server.close)
@@ -123,9 +123,17 @@ def store() -> Iterator[InterruptedMemoryStore]:
     made.close()
 
 
-def handler_of(store: MemoryStore, static: ObjectSource | None = None, *, delay_s: float = 0.0) -> CacheHandler:
+def handler_of(
+    store: MemoryStore,
+    static: ObjectSource | None = None,
+    *,
+    delay_s: float = 0.0,
+    is_holder_alive: Callable[[str], bool] = is_alive,
+) -> CacheHandler:
     """A handler with limits that no test comes to."""
-    return CacheHandler(static, store, lookup_delay_s=delay_s, between_bytes_timeout_s=10)
+    return CacheHandler(
+        static, store, lookup_delay_s=delay_s, between_bytes_timeout_s=10, is_holder_alive=is_holder_alive
+    )
 
 
 def fetch(
@@ -256,6 +264,108 @@ def test_a_miss_says_whether_something_lies_below(store: MemoryStore) -> None:
             with client.get(key, Deadline.after(10)) as transfer:
                 transfer.finish()
                 assert (transfer.found, transfer.nothing_below) == (False, nothing_below)
+
+
+def leased(client: ChannelClient, key: bytes, void: int = 0) -> FetchLease | None:
+    """Ask for a missing key and who fetches it."""
+    with client.get(key, Deadline.after(10), void_lease=void) as transfer:
+        transfer.finish()
+        assert not transfer.found
+        return transfer.fetch_lease
+
+
+ALICE, BOB = "gf-1-0000000a", "gf-2-0000000b"
+
+
+def test_one_of_all_that_miss_a_key_fetches_it(store: MemoryStore) -> None:
+    handler = handler_of(store, is_holder_alive=lambda _pool: True)
+    with served(handler, ALICE) as client:
+        first = leased(client, b"/x")
+        assert first is not None
+        assert first.holder == ALICE
+        assert leased(client, b"/x") == first
+        other = leased(client, b"/y")
+        assert other is not None
+        assert other.number != first.number
+        with client.get(b"/x", Deadline.after(10)) as transfer:  # who does not ask is told nothing
+            transfer.finish()
+            assert transfer.fetch_lease is None
+    with served(handler, BOB) as client:
+        assert leased(client, b"/x") == first
+        assert leased(client, b"/x", void=first.number + 100) == first
+        second = leased(client, b"/x", void=first.number)
+        assert second is not None
+        assert second.holder == BOB
+        assert leased(client, b"/x", void=first.number) == second, "the same number is void only once"
+
+
+def test_the_lease_of_a_process_that_has_ended_passes_on(store: MemoryStore) -> None:
+    dead: set[str] = set()
+    handler = handler_of(store, is_holder_alive=lambda pool: pool not in dead)
+    with served(handler, ALICE) as client:
+        assert [leased(client, key).holder for key in (b"/x", b"/y")] == [ALICE] * 2  # type: ignore[union-attr]
+    dead.add(ALICE)
+    with served(handler, BOB) as client:
+        lease = leased(client, b"/x")
+        assert lease is not None
+        assert lease.holder == BOB
+        handler.expire()
+        dead.clear()
+        lease = leased(client, b"/y")
+        assert lease is not None
+        assert lease.holder == BOB
+
+
+@pytest.mark.parametrize("below", [b"", b"\0001", b"\0partial"])
+def test_what_is_stored_ends_the_lease(store: MemoryStore, below: bytes) -> None:
+    with served(handler_of(store, is_holder_alive=lambda _pool: True)) as client:
+        first = leased(client, b"/x")
+        lease = client.pool.lease(Deadline.after(10), 1)
+        with client.put(b"/x" + below, 1, b"facts", lease, Deadline.after(10)) as transfer:
+            transfer.pump(reading(b"x"), 1, wait=True)
+            assert transfer.commit()
+        if below:
+            assert leased(client, b"/x") is None, "something lies below: the index decides"
+        store.remove(b"/x" + below)
+        again = leased(client, b"/x")
+        assert again != first
+        assert again is not None
+
+
+@pytest.mark.parametrize(
+    ("purged", "how"),
+    [(b"/x", {}), (b"/x", {"below": True}), (b"/", {"prefix": True}), (b"/x\0", {"prefix": True}),
+     (b"/x", {"invalidate": True, "below": True})],
+)  # fmt: skip
+def test_a_purge_ends_the_lease(store: MemoryStore, purged: bytes, how: dict[str, bool]) -> None:
+    """What its holder receives was asked for before."""
+    with served(handler_of(store, is_holder_alive=lambda _pool: True)) as client:
+        first = leased(client, b"/x")
+        client.purge(purged, Deadline.after(10), **how)
+        again = leased(client, b"/x")
+        assert again is not None
+        assert again != first
+
+
+def test_what_was_stored_before_the_lease_is_granted_is_found(store: MemoryStore) -> None:
+    """Between the look and the grant."""
+    handler = handler_of(store)
+    has_below = store.has_below
+
+    def stores_meanwhile(key: bytes) -> bool:
+        put(store, key, _BODY)
+        return has_below(key)
+
+    store.has_below = stores_meanwhile  # type: ignore[method-assign]
+    with served(handler) as client, client.get(b"/x", Deadline.after(10), void_lease=0) as transfer:
+        assert transfer.found
+        transfer.cancel_quietly()
+    store.remove(b"/x")
+    store.has_below = has_below  # type: ignore[method-assign]
+    with served(handler, BOB) as client:
+        lease = leased(client, b"/x")
+        assert lease is not None
+        assert lease.holder == BOB, "nobody holds a lease for what was there"
 
 
 @pytest.mark.parametrize("invalidate", [False, True])

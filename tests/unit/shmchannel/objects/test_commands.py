@@ -21,6 +21,7 @@ from shmchannel.objects.commands import (
     Command,
     CommandKind,
     Priority,
+    announced_leases,
     announced_object_bytes,
     announced_version,
     announcement,
@@ -138,7 +139,7 @@ def test_most_that_a_client_sends_fits_a_message() -> None:
         changed(5, b"\x00"),
         changed(5, b"\x06"),
         changed(6, b"\x04"),
-        changed(7, b"\x04"),
+        changed(7, b"\x08"),
         changed(7, b"\xff"),
         changed(64, struct.pack("<H", 3)),
         changed(64, struct.pack("<H", 1)),
@@ -157,7 +158,7 @@ def test_refused(message: bytes) -> None:
 @pytest.mark.parametrize(
     ("kind", "flags"),
     [
-        (CommandKind.GET, 4),
+        (CommandKind.GET, 8),
         (CommandKind.PUT, 1),
         (CommandKind.PURGE, 8),
         (CommandKind.PING, 1),
@@ -199,6 +200,13 @@ def test_what_another_version_sent_is_told_apart() -> None:
 )
 def test_what_a_cache_announces(text: str, version: int) -> None:
     assert announced_version(text) == version
+
+
+def test_a_cache_announces_whether_it_grants_leases() -> None:
+    texts = [announcement(size, grants_leases=grants) for grants in (True, False) for size in (None, 5)]
+    assert [announced_leases(text) for text in texts] == [True, True, False, False]
+    assert [announced_object_bytes(text) for text in texts] == [None, 5] * 2
+    assert not any(announced_leases(text) for text in ("", "leases", "commands 2 leases 2", "commands 2 leases x"))
 
 
 def test_a_cache_announces_the_largest_object_that_it_stores() -> None:

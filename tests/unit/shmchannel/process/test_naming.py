@@ -20,6 +20,8 @@ from shmchannel.process.naming import (
     pid_of_pool,
     pool_guard_path,
     pool_name,
+    pool_of_word,
+    pool_word,
     queue_guard_path,
     segment_name,
     stats_guard_path,
@@ -156,3 +158,15 @@ def test_names_that_are_no_registry_entry(name: str) -> None:
 def test_registry_names_that_are_refused(role: str, name: str) -> None:
     with pytest.raises(UsageError, match="is not valid"):
         entry_name(role, name)
+
+
+@pytest.mark.parametrize(("pid", "nonce"), [(1, "00000000"), (4_194_304, "ffffffff"), (4711, "00c0ffee")])
+def test_a_pool_is_named_by_one_word(pid: int, nonce: str) -> None:
+    word = pool_word(pool_name(pid, nonce))
+    assert word == pid << 32 | int(nonce, 16)
+    assert pool_of_word(word) == pool_name(pid, nonce)
+
+
+def test_a_word_without_a_pid_names_no_pool() -> None:
+    assert [pool_of_word(word) for word in (0, 0xFFFF_FFFF)] == [None, None]
+    assert pool_word(pool_name(9_999_999_999, "00000001")) < 1 << 64
