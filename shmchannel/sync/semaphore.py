@@ -101,7 +101,8 @@ def next_look() -> bytes:
 
 def value_in(copy: bytes) -> int:
     """The count in a copy of a sem_t; for monitors."""
-    return _value_at(ctypes.addressof(ctypes.create_string_buffer(copy, _SEMAPHORE_BYTES)))
+    buffer = ctypes.create_string_buffer(copy, _SEMAPHORE_BYTES)  # which lives as long as its address is used
+    return _value_at(ctypes.addressof(buffer))
 
 
 def _value_at(address: int) -> int:
