@@ -292,8 +292,7 @@ class Fetch:
         state = self._progress.state
         if state is State.REFUSED:
             status = self._answered.response.status
-            again = status >= 500 or status in AGAIN_MAY_HELP
-            raise OriginBadReply(f"status {status}", status=status, retryable=again)
+            raise OriginBadReply(f"status {status}", status=status, retryable=status in AGAIN_MAY_HELP)
         if state is State.BODY and self._length is not None and self.spool.written < self._length:
             raise OriginBadReply(f"{self.plan.name}: {self.spool.written} of {self._length} bytes", retryable=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tests.support.failing import failing, refusing
 from tests.support.fetching import failure, opened, read, running, skip_to_the_end, wait_answer, wait_available
 from tests.support.waiting import WATCHDOG_S, wait_until
+from webproxy.caching.partial import AGAIN_MAY_HELP
 from webproxy.errors import BodyCutShort, OriginBadReply, OriginTooLarge, OriginUnreachable, Overloaded, SpoolFailed
 from webproxy.fetch import getfile_fetch as fetches_module
 from webproxy.fetch import table
@@ -143,6 +145,17 @@ def test_a_failing_origin_is_tried_again_until_it_answers(status: int) -> None:
     with OriginStub({"/x": route}) as origin, running(origin, tries=3) as fetches:
         assert read(opened(fetches, b"/x")) == BODY
         assert origin.count("/x") == 3
+
+
+@pytest.mark.parametrize("status", [*sorted(AGAIN_MAY_HELP), 400, 418, 501, 505, 508, 511])
+def test_which_statuses_are_tried_again_is_what_the_document_says(status: int) -> None:
+    text = Path("docs/operations.md").read_text(encoding="utf-8")
+    listed = re.search(r"status ([\d, or]+) where nothing but the object will do", " ".join(text.split()))
+    assert listed is not None
+    is_listed = str(status) in listed[1]
+    with OriginStub({"/x": Route(status=status)}) as origin, running(origin, tries=2) as fetches:
+        assert failure(opened(fetches, b"/x")).status == status
+        assert origin.count("/x") == (2 if is_listed else 1)
 
 
 def test_after_the_last_try_all_readers_fail_and_the_next_request_tries_anew() -> None:
