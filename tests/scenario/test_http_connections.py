@@ -369,8 +369,9 @@ def test_beyond_the_most_connections_the_answer_is_503_or_error(served: DaemonYa
             assert client.rest() == b"", "no reset"
         assert kept.ask("/n1").status == 200, "the others stay"
     wait_until(lambda: not refused())
-    (event,) = proxy.events("connection refused")
-    assert event["reason"] == "too many connections"
+    told = proxy.events("connection refused")
+    assert {(event["kind"], event["reason"]) for event in told} == {("connections", "too many connections")}
+    assert told[-1]["refused"] == len(told), "each is counted"
     assert proxy.stop() == 0
 
 

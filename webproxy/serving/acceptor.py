@@ -21,6 +21,7 @@ import os
 import socket
 import threading
 from time import monotonic
+from typing import NamedTuple
 
 from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError
@@ -38,8 +39,18 @@ PAUSE_SECONDS = 0.25
 GATHER_SECONDS = 0.002
 GATHER_DEPTH = 64
 _GATHER_MAX = 128
-QUIET_SECONDS = 60.0
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class _Refusal(NamedTuple):
+    """Why a connection is refused; of equal kinds the log has one line in a while."""
+
+    kind: str
+    reason: str
+    remedy: str = "see Overload in docs/operations.md"
+
+
+_TOO_MANY = _Refusal("connections", "too many connections", "raise connections_max")
 
 
 class Acceptor:
@@ -75,7 +86,6 @@ class Acceptor:
         self._reserve_lock = threading.Lock()
         """Also held while accepting pauses, goes on or stops."""
         self._is_short = False  # of descriptors, as of the last accept()
-        self._quiet_until: dict[str, float] = {}
         self.refused_total = 0
 
     def fileno(self) -> int:
@@ -123,30 +133,30 @@ class Acceptor:
         """
         run_queue, connections_max = self._run_queue, self._connections_max
         while (late := run_queue.take_late()) is not None:
-            self._turn_away(late.fd, "waited for a worker for too long")
+            self._turn_away(late.fd, _Refusal("workers", "waited for a worker for too long"))
         if not run_queue.has_new and sockets.backlog(self._listener) <= GATHER_DEPTH:
             return
         for _ in range(_GATHER_MAX):
             if (fd := self._accept()) is None:
                 return
             if self._parking.connections >= connections_max:
-                self._turn_away(fd, "too many connections", "raise connections_max")
+                self._turn_away(fd, _TOO_MANY)
             elif (refused := run_queue.put_bounded(NewConnection(self._protocols, fd, b""))) is not None:
-                self._turn_away(refused.fd, "too many requests wait for a worker")
+                self._turn_away(refused.fd, _Refusal("workers", "too many requests wait for a worker"))
 
-    def _turn_away(self, fd: int, reason: str, remedy: str = "see Overload in docs/operations.md") -> None:
+    def _turn_away(self, fd: int, refusal: _Refusal) -> None:
         """Tell the client of a connection of which nothing has been read."""
         try:
             data = sockets.receive(fd)
         except ClientGone:
             sockets.close(fd)
             return
-        self._refuse(fd, data, reason, remedy)
+        self._refuse(fd, data, refusal)
 
-    def _refuse(self, fd: int, data: bytes | None, reason: str, remedy: str) -> None:
-        self._protocols.refuse_overload(fd, data or b"", reason)
+    def _refuse(self, fd: int, data: bytes | None, refusal: _Refusal) -> None:
+        self._protocols.refuse_overload(fd, data or b"", refusal.reason)
         self._parking.linger(fd, drains=True)
-        self._note_refused(reason, remedy)
+        self._note_refused(refusal)
 
     def _first_job(self, fd: int) -> Job | None:
         try:
@@ -157,7 +167,7 @@ class Acceptor:
         if self._room <= 0:
             self._room = self._connections_max - self._parking.connections
             if self._room <= 0:
-                self._refuse(fd, data, "too many connections", "raise connections_max")
+                self._refuse(fd, data, _TOO_MANY)
                 return None
         self._room -= 1
         try:
@@ -219,16 +229,12 @@ class Acceptor:
             self._protocols.refuse_overload(fd, data or b"")
         sockets.end_sending(fd)
         reserve_fd = os.dup2(self._run_queue.fileno(), fd, inheritable=False)
-        self._note_refused(reason, "raise ulimit -n")
+        self._note_refused(_Refusal("descriptors", reason, "raise ulimit -n"))
         return reserve_fd
 
-    def _note_refused(self, reason: str, remedy: str) -> None:
-        """Count it; one line a minute for each reason."""
+    def _note_refused(self, refusal: _Refusal) -> None:
         self.refused_total += 1
-        now = monotonic()
-        if now >= self._quiet_until.get(reason, 0.0):
-            self._quiet_until[reason] = now + QUIET_SECONDS
-            log.warning("connection refused", extra={"reason": reason, "refused": self.refused_total, "remedy": remedy})
+        log.warning("connection refused", extra={**refusal._asdict(), "refused": self.refused_total})
 
     def _goes_on(self) -> bool:
         """Whether accepting goes on after a pause."""

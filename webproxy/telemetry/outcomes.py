@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import Counter
-from collections.abc import Callable
-from time import monotonic
 
 from webproxy.errors import BodyCutShort, ClientGone
 
@@ -44,28 +41,17 @@ def broken_off(path: bytes, error: ClientGone | BodyCutShort) -> str:
 
 
 class RequestFailures:
-    """A cache or origin that is down fails every request: one line a minute for each kind of error, with its count.
+    """A cache or origin that is down fails every request: each is counted, and the log limits its lines by `kind`.
 
-    Each request has a line of its own at debug level. Thread-safe.
+    Thread-safe.
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
+    def __init__(self) -> None:
         self._counts = Outcomes()
-        self._quiet_until: dict[str, float] = {}
         self.totals = self._counts.totals
 
     def note(self, path: bytes, error: Exception) -> None:
-        """Count one failed request for this path."""
+        """Count one failed request for this path, and log it."""
         kind = type(error).__name__
-        now = self._clock()
         facts = {"path": path, "reason": str(error), "kind": kind, "failed": self._counts.note(kind)}
-        with self._lock:
-            quiet = now < self._quiet_until.get(kind, -math.inf)
-            if not quiet:
-                self._quiet_until[kind] = now + QUIET_SECONDS
-        if quiet:
-            log.debug("request failed", extra=facts)
-        else:
-            log.warning("request failed", extra=facts)
+        log.warning("request failed", extra=facts)
