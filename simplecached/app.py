@@ -193,9 +193,13 @@ class CacheService:
             log.info("objects evicted for a smaller budget", extra={"objects": evicted, "store_bytes": store_bytes})
         self._config = config
 
-    def is_replaced(self) -> bool:
+    def is_replaced(self, settings: Settings[CacheConfig]) -> bool:
         """No other cache can serve the same queue."""
+        del settings
         return False
+
+    def hurry(self) -> None:
+        """Never called: it is never replaced."""
 
     def finish(self, drain: Drain) -> int:
         """End the workers; returns how many are still in a transfer."""

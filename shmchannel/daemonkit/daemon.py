@@ -7,8 +7,9 @@ signal trap is set, SIGINT raises `KeyboardInterrupt`, which is left to the call
 and acted on between the steps above, including those that arrive while the service is being built. The first one that
 asks to stop starts the drain: the service accepts no new work, and work in progress may take up to `drain_s`. A second
 one cuts the drain short. All other wishes are for the service, which may say that another process has taken its place:
-then it drains as well. A daemon may also run as several processes: what it declares as `supervise` does so. Whatever
-the service acquired is on the `ExitStack` it was given and is released on every way out.
+then it drains as well, and may wait for more until the first signal that asks to stop. A daemon may also run as several
+processes: what it declares as `supervise` does so. Whatever the service acquired is on the `ExitStack` it was given and
+is released on every way out.
 
 Errors are mapped to exit codes here and nowhere else, by `Daemon.exit_codes`; the nearest base class counts.
 """
@@ -19,7 +20,7 @@ import logging
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from shmchannel.daemonkit import logs
@@ -59,8 +60,10 @@ class DaemonConfig:
 class Drain:
     """The time left for work in progress after a daemon was asked to stop."""
 
-    def __init__(self, signals: SignalTrap, limit_s: float) -> None:
+    def __init__(self, signals: SignalTrap, limit_s: float, *, forewarn: Callable[[], None] | None = None) -> None:
+        """`forewarn` is called at the first signal that would end the drain, and that one does not."""
         self._signals = signals
+        self._forewarn = forewarn
         self._interrupted = False
         self.expires_ns = monotonic_ns() + int(limit_s * 1e9)
         """The end of the drain on CLOCK_MONOTONIC, in nanoseconds."""
@@ -72,7 +75,12 @@ class Drain:
 
     def interrupted(self, wait_s: float = 0.0) -> bool:
         """Return whether a second signal has ended the drain; wait up to `wait_s` seconds for one."""
-        self._interrupted = self._interrupted or insist(self._signals.wait(wait_s))
+        if not self._interrupted and (insisting := insist(self._signals.wait(wait_s))):
+            if self._forewarn is not None:
+                self._forewarn()
+                self._forewarn = None
+                insisting -= 1
+            self._interrupted = insisting > 0
         return self._interrupted
 
     def wait_while(self, busy: Callable[[], bool]) -> None:
@@ -93,11 +101,14 @@ class Service(Protocol):
     def hear(self, wish: Wish, settings: Settings[Any]) -> None:
         """Act on a wish that is not to stop; `settings` are the daemon's own."""
 
-    def is_replaced(self) -> bool:
-        """Return whether another process has taken the place of this one."""
+    def is_replaced(self, settings: Settings[Any]) -> bool:
+        """Return whether another process has taken the place of this one; called at least once a second."""
 
     def stop_accepting(self) -> None:
         """Accept no new work; work in progress continues."""
+
+    def hurry(self) -> None:
+        """The service was replaced and drains, and is now asked to stop: what is not in progress need not come."""
 
     def is_busy(self) -> bool:
         """Return whether work is in progress."""
@@ -219,22 +230,26 @@ def _serve(daemon: Daemon[C], settings: Settings[C]) -> ExitCode:
         service = daemon.build(settings.config, resources)
         service.start()
         notify(READY)
-        _run(service, wishes, settings)
-        notify(STOPPING)
+        is_replaced = _run(service, wishes, settings)
+        if not is_replaced:  # otherwise the manager would take it for the end of the service
+            notify(STOPPING)
         service.stop_accepting()
-        drain = Drain(signals, settings.config.drain_s)
+        drain = Drain(signals, settings.config.drain_s, forewarn=service.hurry if is_replaced else None)
         drain.wait_while(service.is_busy)
         return ExitCode.INTERRUPTED if service.finish(drain) else ExitCode.OK
 
 
-def _run(service: Service, wishes: Wishes, settings: Settings[C]) -> None:
-    """Run until somebody wishes an end, or has taken over."""
-    while not service.is_replaced():
-        heard = wishes.wait(HOUSEKEEPING_SECONDS)
+def _run(service: Service, wishes: Wishes, settings: Settings[C]) -> bool:
+    """Run until somebody wishes an end, or has taken over, which is returned."""
+    due = monotonic() + HOUSEKEEPING_SECONDS
+    while not service.is_replaced(settings):
+        heard = wishes.wait(max(0.0, due - monotonic()))
         if Wish.STOP in heard:
-            return
+            return False
         for wish in heard:
             service.hear(wish, settings)
-        if not heard:
+        if (now := monotonic()) >= due:  # also while one wish follows the other
             service.housekeep()
             notify(WATCHDOG)
+            due = now + HOUSEKEEPING_SECONDS
+    return True

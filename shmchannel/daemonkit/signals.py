@@ -92,9 +92,9 @@ def trapped(*signums: int) -> Iterator[SignalTrap]:
         yield SignalTrap(signums, read_fd)
 
 
-def insist(signums: Iterable[int]) -> bool:
-    """Return whether signals after the first one end the drain: no wish but a second one to stop does."""
-    return any(_WISHES.get(signal.Signals(signum)) is Wish.STOP for signum in signums)
+def insist(signums: Iterable[int]) -> int:
+    """Return how many of the signals during a drain ask for its end: no wish but a second one to stop does."""
+    return sum(_WISHES.get(signal.Signals(signum)) is Wish.STOP for signum in signums)
 
 
 class Wishes:

@@ -54,7 +54,6 @@ from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_rate import RateLimit, UploadLimits
 from webproxy.transport.client_stream import Shutdown
-from webproxy.transport.listener import open_listener
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     breakdown = LatencyBreakdown(enabled=config.step_times)
     shutdown = Shutdown()
     inherited = inherit()
-    listener = inherited.listener or open_listener(config.host, config.port)
+    listener = inherited.listener_for(config.host, config.port)
     resources.callback(listener.close)
     address: tuple[str, int] = listener.getsockname()[:2]
     swept = len(reaper.sweep())

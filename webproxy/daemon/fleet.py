@@ -13,7 +13,8 @@ said that it cannot start. A worker starts, is ready, or retires: then it only c
 each further one at its post and is forgotten once a worker has lived for FORGIVEN_AFTER_S. While no other worker is
 there, the pause is the shortest: a proxy that serves now and then is better than none. A worker that says that it
 cannot start is not replaced, for it would say so again. A worker that is silent is to be killed. Candidates get one try
-each: if one of them ends before it is ready, the generation is refused, and the old one has never stopped.
+each: if one of them ends before all are ready, the generation is refused, and the old one has never stopped. Each
+worker is judged by the limits of its own generation, also once another serves: its settings are those of that time.
 
 **Slots.** Each worker has the lowest number that no other has, retiring ones included. What is kept for a slot (its
 page of figures) so has one writer at a time, and the worker that replaces another continues there.
@@ -66,6 +67,8 @@ class Post:
 
     due_s: float | None
     """When to fill it; None while it is filled or given up."""
+    limits: FleetLimits
+    """Of its generation."""
     ended: int = 0
     """Workers in a row that have ended here unasked."""
     exit_status: int | None = None
@@ -83,6 +86,10 @@ class Worker:
     began_s: float
     seen_s: float
     phase: Phase = Phase.STARTING
+    is_killed: bool = False
+    """It was overdue."""
+    was_starting: bool = False
+    """It retires, and was not ready before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +112,7 @@ class Generation:
 class Fleet:
     """Times are seconds of one monotonic clock. Not thread-safe."""
 
-    def __init__(self, limits: FleetLimits) -> None:
-        self.limits = limits
+    def __init__(self) -> None:
         self.serving = Generation(0)
         self.candidates: Generation | None = None
         self.workers: dict[int, Worker] = {}
@@ -115,11 +121,11 @@ class Fleet:
         self._number = 0
 
     # -- the operator ------------------------------------------------------------------------------------------------
-    def begin(self, size: int, now_s: float) -> Generation:
-        """A generation of `size` workers shall be started; it becomes the candidates, in place of earlier ones."""
+    def begin(self, size: int, limits: FleetLimits, now_s: float) -> Generation:
+        """A generation of `size` workers shall be started; it becomes the candidates, of which there are none yet."""
         assert self.candidates is None
         self._number += 1
-        self.candidates = Generation(self._number, [Post(now_s) for _ in range(size)])
+        self.candidates = Generation(self._number, [Post(now_s, limits) for _ in range(size)])
         return self.candidates
 
     def promote(self, now_s: float) -> list[int]:
@@ -147,7 +153,8 @@ class Fleet:
         posts = [post for post in generation.posts if not post.given_up]
         if not posts:
             return Progress.REFUSED
-        if generation is self.candidates and self.serving.posts and any(post.ended for post in generation.posts):
+        is_reload = generation is self.candidates and bool(self.serving.posts)
+        if is_reload and any(post.ended or post.given_up for post in generation.posts):
             return Progress.REFUSED
         ready = {worker.post for worker in self.workers.values() if worker.phase is Phase.READY}
         return Progress.READY if ready.issuperset(posts) else Progress.STARTING
@@ -198,10 +205,15 @@ class Fleet:
         return Exit(worker=worker, unasked=True, pause_s=self._pause(post, now_s))
 
     def overdue(self, now_s: float) -> list[Worker]:
-        """The workers that have been silent for too long, or take too long to be ready or to end."""
-        limits = self.limits
-        longest = {Phase.STARTING: limits.start_s, Phase.READY: limits.silence_s, Phase.RETIRING: limits.retire_s}
-        return [worker for worker in self.workers.values() if now_s - self._since(worker) > longest[worker.phase]]
+        """The workers that have been silent for too long, or take too long to be ready or to end: each once."""
+        late = [worker for worker in self.workers.values() if not worker.is_killed and self._is_late(worker, now_s)]
+        for worker in late:
+            worker.is_killed = True
+        return late
+
+    def retire_s(self) -> float:
+        """The longest that one of the workers may take to end, from when it retires."""
+        return max((worker.post.limits.retire_s for worker in self.workers.values()), default=0.0)
 
     def forgive_silence(self, seconds: float) -> None:
         """The supervisor itself did not run for so long, in which nobody could be heard."""
@@ -223,6 +235,7 @@ class Fleet:
     def _retire(self, workers: list[Worker], now_s: float) -> list[int]:
         for worker in workers:
             if worker.phase is not Phase.RETIRING:
+                worker.was_starting = worker.phase is Phase.STARTING
                 worker.phase, worker.seen_s = Phase.RETIRING, now_s
         return [worker.pid for worker in workers]
 
@@ -234,5 +247,12 @@ class Fleet:
         return pause_s
 
     @staticmethod
-    def _since(worker: Worker) -> float:
-        return worker.began_s if worker.phase is Phase.STARTING else worker.seen_s
+    def _is_late(worker: Worker, now_s: float) -> bool:
+        limits = worker.post.limits
+        match worker.phase:
+            case Phase.STARTING:
+                return now_s - worker.began_s > limits.start_s
+            case Phase.READY:
+                return now_s - worker.seen_s > limits.silence_s
+            case Phase.RETIRING:
+                return now_s - worker.seen_s > limits.retire_s

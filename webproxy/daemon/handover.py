@@ -8,6 +8,7 @@ process takes them for its own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -19,7 +20,7 @@ from shmchannel.daemonkit.readiness import READY, send
 from shmchannel.daemonkit.toml_text import render
 from webproxy.daemon.config import ProxyConfig
 from webproxy.errors import StartupError
-from webproxy.transport.listener import activated_listener, adopt_listener
+from webproxy.transport.listener import activated_listener, adopt_listener, open_listener
 
 _WORKER_VARIABLE = "GFCACHE_WORKER"
 _SUCCESSOR_VARIABLE = "GFCACHE_SUCCESSOR"
@@ -28,18 +29,21 @@ _OWN_PREFIX = "WEBPROXY_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRole:
-    """What a worker is told: its slot, its share, and the inherited socket; `supervisor` is a pid."""
+    """What a worker is told: its slot, and descriptors of the socket and of its settings; `supervisor` is a pid."""
 
     slot: int
     listener_fd: int
+    settings_fd: int
     supervisor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuccessorRole:
-    """What a successor is told: the inherited socket, and the address (sd_notify(3)) of its predecessor."""
+    """What a successor is told: the inherited socket, its address in the settings, and whom to tell (sd_notify(3))."""
 
     listener_fd: int
+    host: str
+    port: int
     notify_address: str
 
 
@@ -50,6 +54,20 @@ class Inherited:
     worker: WorkerRole | None = None
     successor: SuccessorRole | None = None
     listener: socket.socket | None = None
+
+    def listener_for(self, host: str, port: int) -> socket.socket:
+        """The inherited socket, or a new one: without any, and if the settings want another than the predecessor's.
+
+        Raises:
+            StartupError: the address cannot be listened on.
+        """
+        successor = self.successor
+        if self.listener is None:
+            return open_listener(host, port)
+        if successor is None or (successor.host, successor.port) == (host, port):
+            return self.listener
+        self.listener.close()
+        return open_listener(host, port)
 
     def say_ready(self) -> None:
         """Tell the predecessor that this process serves, if it has one. A supervisor is told by notify()."""
@@ -73,19 +91,31 @@ def inherit() -> Inherited:
     match _taken(_WORKER_VARIABLE):
         case None:
             pass
-        case {"slot": int(slot), "listener_fd": int(listener_fd), "supervisor": int(supervisor)}:
+        case {
+            "slot": int(slot),
+            "listener_fd": int(listener_fd),
+            "settings_fd": int(settings_fd),
+            "supervisor": int(supervisor),
+        }:
             parent.name_process(f"webproxy:{slot}")
             if not parent.end_with(supervisor):
                 raise StartupError("the supervisor of this worker has ended")
-            role = WorkerRole(slot=slot, listener_fd=listener_fd, supervisor=supervisor)
+            with contextlib.suppress(OSError):
+                os.close(settings_fd)  # it has been read
+            role = WorkerRole(slot=slot, listener_fd=listener_fd, settings_fd=settings_fd, supervisor=supervisor)
             return Inherited(role, None, adopt_listener(listener_fd))
         case _:
             raise StartupError(f"{_WORKER_VARIABLE} is set by the proxy for its own processes: unset it")
     match _taken(_SUCCESSOR_VARIABLE):
         case None:
             return Inherited(listener=activated_listener(os.environ))
-        case {"listener_fd": int(listener_fd), "notify_address": str(notify_address)}:
-            successor = SuccessorRole(listener_fd=listener_fd, notify_address=notify_address)
+        case {
+            "listener_fd": int(listener_fd),
+            "host": str(host),
+            "port": int(port),
+            "notify_address": str(notify_address),
+        }:
+            successor = SuccessorRole(listener_fd=listener_fd, host=host, port=port, notify_address=notify_address)
             return Inherited(None, successor, adopt_listener(listener_fd))
     raise StartupError(f"{_SUCCESSOR_VARIABLE} is set by the proxy for its own processes: unset it")
 
@@ -93,9 +123,10 @@ def inherit() -> Inherited:
 def _taken(variable: str) -> object:
     text = os.environ.pop(variable, None)
     try:
-        return None if text is None else json.loads(text)
+        value = None if text is None else json.loads(text)
     except ValueError:
         return text
+    return text if value is None else value
 
 
 def worker_environment(role: WorkerRole, notify_address: str) -> dict[str, str]:

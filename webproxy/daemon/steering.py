@@ -29,13 +29,14 @@ class Steering:
 
     def __init__(self, presence: Presence) -> None:
         self._presence = presence
-        self._address = ""
+        self.address = ""
+        """Where this process listens; a change is announced with the next result."""
         self._facts: dict[str, str] = {}
         self._answered = 0
 
     def announce(self, address: str, facts: Mapping[str, str]) -> None:
         """Announce this process, which is ready."""
-        self._address, self._facts = address, {**self._facts, **facts}
+        self.address, self._facts = address, {**self._facts, **facts}
         self._presence.announce(address=address, facts=self._facts)
 
     def fulfilled(self, result: str, **facts: str) -> None:
@@ -50,4 +51,4 @@ class Steering:
         self._answered += 1
         self._facts |= {ANSWERED: str(self._answered), RESULT: result[:_RESULT_CHARACTERS_MAX], **facts}
         self._presence.close()
-        self._presence.announce(address=self._address, facts=self._facts)
+        self._presence.announce(address=self.address, facts=self._facts)

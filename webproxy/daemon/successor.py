@@ -2,20 +2,29 @@
 
 It runs the same command line. So it reads the settings again, and runs the program files that are found there now. Only
 once it has said that it is ready does this process stop accepting; if it ends before or takes too long, nothing has
-happened but a line in the log.
+happened but a line in the log. One that shall not take over after all is told to end, not killed: it may have accepted
+requests by then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
+import socket
 import subprocess
 from enum import Enum
 from time import monotonic
 
 from shmchannel.daemonkit.readiness import READY, NotifySocket, main_pid, notify
+from shmchannel.daemonkit.signals import Wish
+from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.handover import SuccessorRole, successor_command, successor_environment
 
 log = logging.getLogger(__name__)
+
+END_GRACE_S = 5.0
+"""How much longer than `drain_s` a process may take to end."""
 
 
 class Succession(Enum):
@@ -27,21 +36,25 @@ class Succession(Enum):
 
 
 class Successor:
-    """Belongs to the main thread; `start_s` is how long it may take to be ready."""
+    """Belongs to the main thread."""
 
-    def __init__(self, listener_fd: int, start_s: float) -> None:
-        """Start it.
+    def __init__(self, listener: socket.socket, config: ProxyConfig) -> None:
+        """Start it; `config` is what this process runs with.
 
         Raises:
             OSError: the program cannot be started.
         """
         self._notices = NotifySocket()
-        self._limit_s = start_s
-        self._expires = monotonic() + start_s
-        role = SuccessorRole(listener_fd=listener_fd, notify_address=self._notices.address)
+        self._limit_s = config.worker_start_timeout_s
+        self._end_s = config.drain_s + END_GRACE_S
+        self._expires = monotonic() + self._limit_s
+        self._is_ending = False
+        role = SuccessorRole(
+            listener_fd=listener.fileno(), host=config.host, port=config.port, notify_address=self._notices.address
+        )
         try:
             self._process = subprocess.Popen(
-                successor_command(), env=successor_environment(role), pass_fds=(listener_fd,)
+                successor_command(), env=successor_environment(role), pass_fds=(listener.fileno(),)
             )
         except OSError:
             self._notices.close()
@@ -53,6 +66,11 @@ class Successor:
 
     def look(self) -> Succession:
         """See how far it has come; never blocks. Once it is done, the service manager knows the new main process."""
+        if self._is_ending:
+            if self.is_running and monotonic() < self._expires:
+                return Succession.RUNNING
+            self.kill()
+            return Succession.REFUSED
         is_ready = any(notice.pid == self.pid and READY in notice.messages for notice in self._notices.take())
         status = self._process.poll()
         if is_ready and status is None:
@@ -63,15 +81,34 @@ class Successor:
         if status is None and monotonic() < self._expires:
             return Succession.RUNNING
         self.refusal = f"not ready after {self._limit_s:g} s" if status is None else f"ended with status {status}"
-        self.end()
         log.error(
             "successor refused", extra={"successor": self.pid, "reason": self.refusal, "remedy": "see its log lines"}
         )
-        return Succession.REFUSED
+        self.end()
+        return Succession.RUNNING if status is None else Succession.REFUSED
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def wish(self, wish: Wish) -> None:
+        """It has taken over: whatever this process was still to do is for it. Never blocks."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGUSR2 if wish is Wish.UPGRADE else signal.SIGHUP)
 
     def end(self) -> None:
-        """It shall not take over: kill it, if it still runs."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        """It shall not take over: have it complete what it has accepted, and end. Never blocks."""
+        if self._is_ending:
+            return
+        self._is_ending = True
+        self._expires = monotonic() + self._end_s
         self._notices.close()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """Kill it, if it has not ended, and wait for that."""
+        self.end()
+        self._process.kill()
+        self._process.wait()

@@ -10,7 +10,8 @@ A worker says that it is ready, and that it lives, with the datagrams of sd_noti
 `worker_timeout_s` is killed, and its names are swept.
 
 Reload: the settings are read again, a second generation of workers is started with them on the same socket, and only
-when all of it is ready do the old workers retire. Upgrade: the same with another supervisor (`successor.py`).
+when all of it is ready do the old workers retire. Upgrade: the same with another supervisor (`successor.py`). A wish
+that comes while another is being fulfilled is heard afterwards, once however often it came.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from shmchannel.daemonkit.signals import Wish, Wishes
 from shmchannel.process import reaper
 from shmchannel.registry import Presence
 from webproxy.daemon.config import ProxyConfig
-from webproxy.daemon.fleet import Fleet, FleetLimits, Generation, Progress
+from webproxy.daemon.fleet import Fleet, FleetLimits, Generation, Phase, Progress
 from webproxy.daemon.handover import (
     Inherited,
     WorkerRole,
@@ -43,18 +44,15 @@ from webproxy.daemon.handover import (
     worker_environment,
 )
 from webproxy.daemon.steering import SUPERVISOR, Steering
-from webproxy.daemon.successor import Succession, Successor
+from webproxy.daemon.successor import END_GRACE_S, Succession, Successor
 from webproxy.errors import StartupError
 from webproxy.transport.listener import open_listener
 
 log = logging.getLogger(__name__)
 
 _TURN_S = 0.5
-_BUSY = "workers, or a successor, are still being started"
 _LATE_S = 2.0
 """A turn that began so late was not due to the workers."""
-_END_GRACE_S = 5.0
-"""How much longer than `drain_s` a worker may take to end."""
 
 
 def share_of(config: ProxyConfig, workers: int) -> ProxyConfig:
@@ -89,14 +87,20 @@ class Supervisor:
         self._inherited = inherited
         config = settings.config
         self._notices = NotifySocket()
-        self._fleet = Fleet(_limits(config))
+        self._fleet = Fleet()
         self._serving = _Settled(config, config.worker_count(), listener)
         self._candidates: _Settled | None = None
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._ends: dict[int, int] = {}
         """By pid: a descriptor that is readable once that worker has ended (pidfd_open(2))."""
         self._successor: Successor | None = None
-        self._refused_status: int | None = None
+        self._deferred: dict[Wish, None] = {}
+        """Wishes that wait, each once, oldest first."""
+        self._told_to_end: set[int] = set()
+        """The workers that were sent SIGTERM: a second one would cut what they have."""
+        self._reopen_when_ready: set[int] = set()
+        self._failed_status: int | None = None
+        """With which the last worker ended that ended unasked."""
         self._presence = Presence(SUPERVISOR)
         self._steering = Steering(self._presence)
         self._cut = 0
@@ -104,7 +108,7 @@ class Supervisor:
     # -- the loop ----------------------------------------------------------------------------------------------------
     def run(self, wishes: Wishes) -> ExitCode:
         """Start the workers, and keep them running until somebody wishes the end."""
-        self._fleet.begin(self._serving.workers, monotonic())
+        self._fleet.begin(self._serving.workers, _limits(self._serving.config), monotonic())
         is_started, last = False, monotonic()
         while True:
             for wish in self._wait(wishes):
@@ -120,7 +124,7 @@ class Supervisor:
                 match self._fleet.progress(self._fleet.candidates or self._fleet.serving):
                     case Progress.REFUSED:
                         self._stop(wishes)
-                        return _exit_code(self._refused_status)
+                        return _exit_code(self._failed_status)
                     case Progress.READY:
                         is_started = True
                         self._fleet.promote(now)
@@ -128,11 +132,15 @@ class Supervisor:
             elif self._fleet.candidates is not None:
                 self._judge(self._fleet.candidates)
             elif self._fleet.progress(self._fleet.serving) is Progress.REFUSED:
-                log.error("no worker can start", extra={"status": self._refused_status})
+                log.error("no worker can start", extra={"status": self._failed_status})
                 self._stop(wishes)
-                return _exit_code(self._refused_status)
+                return _exit_code(self._failed_status)
             if self._is_replaced():
-                return self._stop(wishes, by=signal.SIGUSR2)
+                return self._stop(wishes, is_replaced=True)
+            if self._deferred and is_started and not self._is_changing():
+                wish = next(iter(self._deferred))
+                del self._deferred[wish]
+                self._hear(wish)
 
     def _wait(self, wishes: Wishes) -> list[Wish]:
         """Until something happens, or is due."""
@@ -153,6 +161,9 @@ class Supervisor:
             worker = self._fleet.beat(notice.pid, monotonic(), is_ready=is_ready)
             if worker is not None:
                 log.info("worker ready", extra={"worker": notice.pid, "slot": worker.slot})
+                if notice.pid in self._reopen_when_ready:
+                    self._reopen_when_ready.remove(notice.pid)
+                    self._signal(notice.pid, signal.SIGUSR1)
         self._reap()
         for worker in self._fleet.overdue(monotonic()):
             log.error(
@@ -178,7 +189,7 @@ class Supervisor:
 
     def _spawn(self, settled: _Settled, slot: int) -> subprocess.Popen[bytes]:
         listener_fd = settled.listener.fileno()
-        role = WorkerRole(slot=slot, listener_fd=listener_fd, supervisor=os.getpid())
+        role = WorkerRole(slot=slot, listener_fd=listener_fd, settings_fd=settled.fd, supervisor=os.getpid())
         return subprocess.Popen(
             worker_command(settled.fd),
             env=worker_environment(role, self._notices.address),
@@ -195,6 +206,8 @@ class Supervisor:
             if status is None:
                 continue
             del self._processes[pid]
+            self._told_to_end.discard(pid)
+            self._reopen_when_ready.discard(pid)
             if (end_fd := self._ends.pop(pid, None)) is not None:
                 os.close(end_fd)
             is_unclean = is_unclean or status != ExitCode.OK
@@ -204,12 +217,15 @@ class Supervisor:
                 continue
             facts = {"worker": pid, "slot": found.worker.slot, "status": _shown(status)}
             if not found.unasked:
-                log.info("worker retired", extra=facts)
-            elif found.pause_s is None:
-                self._refused_status = status
+                if status == ExitCode.OK or found.worker.was_starting:
+                    log.info("worker retired", extra=facts)
+                else:
+                    log.warning("worker retired", extra=facts)
+                continue
+            self._failed_status = status
+            if found.pause_s is None:
                 log.error("worker cannot start", extra=facts)
             else:
-                self._refused_status = status
                 log.error("worker ended", extra={**facts, "replaced_in_s": found.pause_s})
         if is_unclean:
             reaper.sweep()
@@ -217,19 +233,26 @@ class Supervisor:
     # -- wishes ------------------------------------------------------------------------------------------------------
     def _hear(self, wish: Wish) -> None:
         if wish is Wish.REOPEN_LOGS:
-            for pid in self._processes:
-                self._signal(pid, signal.SIGUSR1)
-        elif self._fleet.candidates is not None or self._successor is not None:
-            log.warning("wish refused", extra={"wish": wish.value, "reason": _BUSY})
-            self._steering.refused(_BUSY)
+            for worker in self._fleet.workers.values():
+                if worker.phase is Phase.STARTING:  # the signal would end it, if it came very early
+                    self._reopen_when_ready.add(worker.pid)
+                else:
+                    self._signal(worker.pid, signal.SIGUSR1)
+        elif self._is_changing():
+            if wish not in self._deferred:
+                log.info("wish deferred", extra={"wish": wish.value})
+            self._deferred[wish] = None
         elif wish is Wish.RELOAD:
             self._reload()
         elif wish is Wish.UPGRADE:
             try:
-                self._successor = Successor(self._serving.listener.fileno(), self._fleet.limits.start_s)
+                self._successor = Successor(self._serving.listener, self._serving.config)
             except OSError as error:
                 log.error("successor refused", extra={"reason": str(error)})
                 self._steering.refused(str(error))
+
+    def _is_changing(self) -> bool:
+        return self._fleet.candidates is not None or self._successor is not None
 
     def _reload(self) -> None:
         try:
@@ -243,7 +266,7 @@ class Supervisor:
             log.error("reload refused", extra={"reason": str(error)})
             self._steering.refused(str(error))
             return
-        self._fleet.begin(self._candidates.workers, monotonic())
+        self._fleet.begin(self._candidates.workers, _limits(config), monotonic())
         log.info("reloading", extra={"workers": self._candidates.workers})
 
     def _judge(self, candidates: Generation) -> None:
@@ -255,17 +278,19 @@ class Supervisor:
             old, self._serving, self._candidates = self._serving, settled, None
             for pid in self._fleet.promote(monotonic()):
                 self._signal(pid, signal.SIGUSR2)
-            self._fleet.limits = _limits(settled.config)
             self._discard(old)
             self._settings.log_as(settled.config)
             log.info("reloaded", extra={"generation": candidates.number, "workers": settled.workers})
+            self._steering.address = self._address()
             self._steering.fulfilled("reloaded", generation=str(candidates.number), workers=str(settled.workers))
         elif progress is Progress.REFUSED:
             self._candidates = None
             for pid in self._fleet.abandon(monotonic()):
-                self._signal(pid, signal.SIGTERM)
+                self._tell_to_end(pid)
             self._discard(settled)
-            reason = f"a worker with the new settings ended with status {_shown(self._refused_status)}"
+            statuses = [post.exit_status for post in candidates.posts if post.exit_status is not None]
+            how = f"ended with status {_shown(statuses[0])}" if statuses else "could not be started"
+            reason = f"a worker with the new settings {how}"
             log.error("reload refused", extra={"reason": reason, "remedy": "see its log lines"})
             self._steering.refused(f"{reason}: see its log lines")
 
@@ -280,39 +305,59 @@ class Supervisor:
         if successor is None:
             return False
         progress = successor.look()
+        if progress is Succession.DONE:
+            for wish in self._deferred:
+                successor.wish(wish)
+        elif progress is Succession.REFUSED:
+            self._steering.refused(successor.refusal)
         if progress is not Succession.RUNNING:
             self._successor = None
-        if progress is Succession.REFUSED:
-            self._steering.refused(successor.refusal)
         return progress is Succession.DONE
 
     def _say_ready(self) -> None:
         host, port = self._serving.listener.getsockname()[:2]
         given_up = sum(post.given_up for post in self._fleet.serving.posts)
         facts = {"host": host, "port": port, "workers": self._serving.workers - given_up}
-        shown = f"[{host}]" if ":" in host else host
-        self._steering.announce(f"{shown}:{port}", {"workers": str(facts["workers"])})
+        self._steering.announce(self._address(), {"workers": str(facts["workers"])})
         log.info("listening", extra=facts)
         notify(READY)
         self._inherited.say_ready()
 
+    def _address(self) -> str:
+        host, port = self._serving.listener.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
     # -- the end -----------------------------------------------------------------------------------------------------
-    def _stop(self, wishes: Wishes, *, by: int = signal.SIGTERM) -> ExitCode:
-        """Have all workers complete what they have begun; a second wish for the end cuts that short."""
-        notify(STOPPING)
+    def _stop(self, wishes: Wishes, *, is_replaced: bool = False) -> ExitCode:
+        """Have all workers complete what they have begun; a second wish for the end cuts that short.
+
+        If this process is replaced, the first wish only ends the patience with idle connections. The service manager
+        is told nothing then: it would take it for the end of the service.
+        """
         self._presence.set_stopping()
         if self._successor is not None:
             self._successor.end()
-        for pid in self._fleet.stop(monotonic()):
-            self._signal(pid, by)
-        limit = monotonic() + self._serving.config.drain_s + _END_GRACE_S
-        while self._processes and monotonic() < limit:
-            if Wish.STOP in self._wait(wishes):
-                limit = min(limit, monotonic() + _END_GRACE_S)
-                for pid in self._processes:
-                    self._signal(pid, signal.SIGTERM)
+        workers = self._fleet.stop(monotonic())
+        limit = monotonic() + self._fleet.retire_s()
+        if is_replaced:
+            for pid in workers:
+                self._signal(pid, signal.SIGUSR2)
+        else:
+            notify(STOPPING)
+            self._tell_all_to_end()
+        is_told = not is_replaced
+        while (self._processes or self._successor_runs()) and monotonic() < limit:
+            for wish in self._wait(wishes):
+                if wish is not Wish.STOP:
+                    continue
+                if is_told:
+                    limit = min(limit, monotonic() + END_GRACE_S)
+                self._tell_all_to_end(insist=is_told)
+                is_told = True
             self._notices.take()
             self._reap()
+        if self._successor is not None:
+            self._successor.kill()
         for pid, process in list(self._processes.items()):
             self._cut += 1
             self._signal(pid, signal.SIGKILL)
@@ -320,6 +365,19 @@ class Supervisor:
         self._reap()
         log.info("stopped", extra={"workers_cut": self._cut, "restarts": self._fleet.restarts_total})
         return ExitCode.INTERRUPTED if self._cut else ExitCode.OK
+
+    def _successor_runs(self) -> bool:
+        return self._successor is not None and self._successor.is_running
+
+    def _tell_all_to_end(self, *, insist: bool = False) -> None:
+        for pid in self._processes:
+            self._tell_to_end(pid, insist=insist)
+
+    def _tell_to_end(self, pid: int, *, insist: bool = False) -> None:
+        """Have a worker complete what it has begun; with `insist` at once, whatever it has."""
+        if insist or pid not in self._told_to_end:
+            self._told_to_end.add(pid)
+            self._signal(pid, signal.SIGTERM)
 
     def _signal(self, pid: int, signum: int) -> None:
         process = self._processes.get(pid)
@@ -350,15 +408,14 @@ def supervise(settings: Settings[ProxyConfig], wishes: Wishes, resources: ExitSt
         StartupError: the port cannot be listened on.
     """
     config = settings.config
-    listener = inherited.listener or open_listener(config.host, config.port)
-    supervisor = Supervisor(settings, listener, inherited)
+    supervisor = Supervisor(settings, inherited.listener_for(config.host, config.port), inherited)
     resources.callback(supervisor.close)
     return supervisor.run(wishes)
 
 
 def _limits(config: ProxyConfig) -> FleetLimits:
     return FleetLimits(
-        start_s=config.worker_start_timeout_s, silence_s=config.worker_timeout_s, retire_s=config.drain_s + _END_GRACE_S
+        start_s=config.worker_start_timeout_s, silence_s=config.worker_timeout_s, retire_s=config.drain_s + END_GRACE_S
     )
 
 

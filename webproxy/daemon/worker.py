@@ -7,14 +7,16 @@ settled.
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from dataclasses import dataclass
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 
 from shmchannel.daemonkit.daemon import Drain, Settings
 from shmchannel.daemonkit.settings import SettingError
 from shmchannel.daemonkit.signals import Wish
 from shmchannel.deadline import Deadline
+from shmchannel.process import reaper
 from shmchannel.registry import Presence
 from shmchannel.workers import WorkerPool
 from webproxy.daemon.config import ProxyConfig
@@ -37,7 +39,8 @@ from webproxy.transport.client_stream import Shutdown
 
 log = logging.getLogger(__name__)
 
-_BUSY = "a successor is still being started"
+_IDLE_GRACE_S = 1.0
+"""So long before the drain of a process that is replaced must end it closes the connections that are still idle."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -68,6 +71,9 @@ class ProxyService:
     def __post_init__(self) -> None:
         self._successor: Successor | None = None
         self._is_replaced = False
+        self._patient_until = 0.0
+        """Until then a process that is replaced waits for the next request on each idle connection."""
+        self._deferred: dict[Wish, None] = {}
         self._steering = Steering(self.presence)
         self._pool = WorkerPool("worker", self.config.worker_threads, self._step, idle=self.workers.sleeping)
 
@@ -113,25 +119,31 @@ class ProxyService:
         if self.inherited.worker is not None:
             self._is_replaced = self._is_replaced or wish is Wish.UPGRADE
         elif self._successor is not None:
-            log.warning("wish refused", extra={"wish": wish.value, "reason": _BUSY})
-            self._steering.refused(_BUSY)
+            if wish not in self._deferred:
+                log.info("wish deferred", extra={"wish": wish.value})
+            self._deferred[wish] = None
         else:
             try:
                 settings.again()
-                self._successor = Successor(self.acceptor.fileno(), self.config.worker_start_timeout_s)
+                self._successor = Successor(self.acceptor.listener, self.config)
             except (SettingError, OSError) as error:
                 log.error("reload refused", extra={"reason": str(error)})
                 self._steering.refused(str(error))
 
-    def is_replaced(self) -> bool:
+    def is_replaced(self, settings: Settings[ProxyConfig]) -> bool:
         """Return whether another process has taken over."""
-        if self._successor is not None:
-            progress = self._successor.look()
-            if progress is Succession.REFUSED:
-                self._steering.refused(self._successor.refusal)
-            if progress is not Succession.RUNNING:
-                self._successor = None
+        successor = self._successor
+        if successor is not None and (progress := successor.look()) is not Succession.RUNNING:
+            self._successor = None
             self._is_replaced = progress is Succession.DONE
+            if progress is Succession.REFUSED:
+                self._steering.refused(successor.refusal)
+            deferred, self._deferred = self._deferred, {}
+            for wish in deferred:
+                if self._is_replaced:
+                    successor.wish(wish)
+                else:
+                    self.hear(wish, settings)
         return self._is_replaced
 
     def housekeep(self) -> None:
@@ -159,20 +171,31 @@ class ProxyService:
             self._successor.end()
         self.shutdown.draining = True
         self.shutdown.closes_idle = not self._is_replaced
+        self._patient_until = monotonic() + self.config.drain_s - _IDLE_GRACE_S
         self.http.fast_path.forget()
-        self.acceptor.stop_accepting(takes_waiting=not self._is_replaced)
+        self.acceptor.stop_accepting()
         if not self._is_replaced:
             self.store.stop_waiting()
 
+    def hurry(self) -> None:
+        """This process is replaced and drains, and is now told to end: no longer wait for idle connections."""
+        self._patient_until = 0.0
+
     def is_busy(self) -> bool:
         """Return whether a request or a response is in progress, or could still come on a connection that is kept."""
-        if self._is_replaced and self.parking.connections:
-            return True
+        if self._is_replaced and monotonic() >= self._patient_until:
+            self.shutdown.closes_idle = True  # a request that has arrived is still answered
         # Without a worker, what waits can only get into the queue, and it is looked at in that order. If no worker was
         # awake before and after, and none has slept once more, none has taken anything or made it wait in between.
         workers, sleeps = self.workers, list(self.workers.sleeps)
         return bool(
-            workers.awake or self.parking.waiting or workers.work_waits() or workers.awake or sleeps != workers.sleeps
+            workers.awake
+            or self.parking.waiting
+            or workers.work_waits()
+            or (self._is_replaced and self.parking.connections)
+            or (self._successor is not None and self._successor.is_running)
+            or workers.awake
+            or sleeps != workers.sleeps
         )
 
     def finish(self, drain: Drain) -> int:
@@ -181,10 +204,19 @@ class ProxyService:
         self.workers.end()
         deadline = Deadline(drain.expires_ns)
         stuck = self._pool.join(deadline, interrupted=drain.interrupted)
+        if self._successor is not None:
+            self._successor.kill()
         unfinished = stuck + self.parking.waiting
+        self._clean_up_after_supervisor()
         self.table.stop(deadline.slice(1.0))
         log.info("stopped", extra={"unfinished": unfinished, **self._counted()})
         return unfinished
+
+    def _clean_up_after_supervisor(self) -> None:
+        """One that was killed has left its announcement."""
+        role = self.inherited.worker
+        if role is not None and os.getppid() != role.supervisor:
+            reaper.sweep()
 
     def _counted(self) -> dict[str, object]:
         """The totals for the last log line: operations.md explains it."""

@@ -166,7 +166,7 @@ class HttpRequestHandler:
         try:
             if isinstance(request, MemoizedRequest):
                 return self._send_cached(connection, request.request, request.reply)
-            said = connection_for(request, may_stay=not self._shutdown.draining)
+            said = connection_for(request, may_stay=self._may_stay(connection, request))
             reply = self.fast_path.reply(request, said)
             if reply is not None:
                 self.fast_path.memoize(connection.bytes_of(request), request, reply)
@@ -352,8 +352,14 @@ class HttpRequestHandler:
             return self._pass(context, b"method")
         return self._from_cache(context)
 
+    def _may_stay(self, connection: HttpConnection, request: RequestHead) -> bool:
+        """While the process drains, only for a request that has arrived behind this one, and would be lost."""
+        return not self._shutdown.draining or (request.framing is Framing.NONE and connection.has_arrived())
+
     def _refuse(self, context: RequestContext, status: int, text: str, fields: bytes = b"") -> Answering:
-        stays = status not in (400, 501) and context.request.framing is Framing.NONE and not self._shutdown.draining
+        request = context.request
+        stays = status not in (400, 501) and request.framing is Framing.NONE
+        stays = stays and self._may_stay(context.connection, request)
         context.said = connection_for(context.request, may_stay=stays)
         return context.answer(status, text, "refused" if status < 500 else "error", fields)
 

@@ -65,7 +65,8 @@ class Acceptor:
         protocols: Protocols,
         workers: IdleWorkers,
     ) -> None:
-        self._listener = listener
+        self.listener = listener
+        """Also for a process that shall inherit it."""
         self._listener_fd = listener.fileno()
         self._run_queue = run_queue
         self._idle = idle
@@ -87,10 +88,6 @@ class Acceptor:
         """Also held while accepting pauses, goes on or stops."""
         self._is_short = False  # of descriptors, as of the last accept()
         self.refused_total = 0
-
-    def fileno(self) -> int:
-        """The listening socket, for a process that shall inherit it."""
-        return self._listener_fd
 
     def take(self, index: int) -> Job | None:
         """The next job for worker `index`, waiting a short while; None if there was none."""
@@ -134,7 +131,7 @@ class Acceptor:
         run_queue, connections_max = self._run_queue, self._connections_max
         while (late := run_queue.take_late()) is not None:
             self._turn_away(late.fd, _Refusal("workers", "waited for a worker for too long"))
-        if not run_queue.has_new and sockets.backlog(self._listener) <= GATHER_DEPTH:
+        if not run_queue.has_new and sockets.backlog(self.listener) <= GATHER_DEPTH:
             return
         for _ in range(_GATHER_MAX):
             if (fd := self._accept()) is None:
@@ -155,7 +152,7 @@ class Acceptor:
 
     def _refuse(self, fd: int, data: bytes | None, refusal: _Refusal) -> None:
         self._protocols.refuse_overload(fd, data or b"", refusal.reason)
-        self._parking.linger(fd, drains=True)
+        self._parking.linger(fd)
         self._note_refused(refusal)
 
     def _first_job(self, fd: int) -> Job | None:
@@ -250,15 +247,15 @@ class Acceptor:
         with contextlib.suppress(OSError):
             self._workers.remove(self._listener_fd)
 
-    def stop_accepting(self, *, takes_waiting: bool) -> None:
-        """Close the listener: from now on nothing new comes.
+    def stop_accepting(self) -> None:
+        """Take what clients have sent already, then close the listener: from now on nothing new comes.
 
-        With `takes_waiting` take what clients have sent already first, because what waits in the listener's queue would
-        be reset; one queue of it is all: who goes on connecting delays no end. Without, another process takes it.
+        What waits in the listener's queue would be reset, unless another process has the same socket, which cannot be
+        known here. One queue of it is all: who goes on connecting delays no end.
         """
         with self._reserve_lock:
             self._accepting, self._pauses_until = False, math.inf
-        for _ in range(BACKLOG + 1 if takes_waiting else 0):  # the kernel queues one more than listen() was told
+        for _ in range(BACKLOG + 1):  # the kernel queues one more than listen() was told
             if (fd := self._accept()) is None:
                 break
             job = self._first_job(fd)
@@ -267,11 +264,11 @@ class Acceptor:
             elif job is not None:
                 self._run_queue.put(job)
         self._ignore_listener()
-        self._listener.close()
+        self.listener.close()
 
     def close(self) -> None:
         """Close the listener; no worker may be in take()."""
-        self._listener.close()
+        self.listener.close()
         if self._reserve_fd >= 0:
             os.close(self._reserve_fd)
 

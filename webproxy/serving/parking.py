@@ -197,7 +197,7 @@ class ParkingLot:
         self._on_the_way: set[object] = set()
         """Waits for a ticket, and those that have ended and whose jobs are not in the run queue yet."""
         self._lingering_max = lingering_max
-        self._lingering: deque[tuple[float, int, bool]] = deque()
+        self._lingering: deque[tuple[float, int]] = deque()
         self._epoll = select.epoll()
         self._epoll_fd = self._epoll.fileno()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -262,24 +262,21 @@ class ParkingLot:
         self._run_queue.put_back(job)
         self._on_the_way.discard(wait)
 
-    def linger(self, fd: int, *, drains: bool = False) -> None:
+    def linger(self, fd: int) -> None:
         """Take over an answered connection: no more comes from us, and it closes when the client has closed too.
 
-        Costs no wake-up: the thread looks at these now and then. Past the bound the oldest closes at once. One that
-        `drains` has sent more than was read, which would make a reset of its end: that is read before.
+        Costs no wake-up: the thread looks at these now and then. Past the bound the oldest closes at once.
         """
         if not sockets.end_sending(fd):  # the client was faster
             sockets.close(fd)
             return
-        self._lingering.append((monotonic(), fd, drains))
+        self._lingering.append((monotonic(), fd))
         if len(self._lingering) > self._lingering_max:
             try:
-                _, oldest, drains = self._lingering.popleft()
+                _, oldest = self._lingering.popleft()
             except IndexError:  # another thread took the last one
                 return
-            if drains:
-                _has_ended(oldest)
-            sockets.close(oldest)
+            _end(oldest)
 
     @property
     def parked(self) -> int:
@@ -361,13 +358,13 @@ class ParkingLot:
         now = monotonic()
         for _ in range(len(self._lingering)):
             try:
-                since, fd, drains = self._lingering.popleft()
+                since, fd = self._lingering.popleft()
             except IndexError:
                 return
             if now - since < LINGER_SECONDS and not _has_ended(fd):
-                self._lingering.append((since, fd, drains))
+                self._lingering.append((since, fd))
             else:
-                sockets.close(fd)
+                _end(fd)
 
     def close(self) -> None:
         """Stop the thread and close what it holds."""
@@ -379,10 +376,16 @@ class ParkingLot:
         for job in (*self._parked.values(), *self._arriving, *waiting):
             if job is not None:
                 job.close()
-        for _, fd, _ in self._lingering:
-            sockets.close(fd)
+        for _, fd in self._lingering:
+            _end(fd)
         self._epoll.close()
         os.close(self._wake_fd)
+
+
+def _end(fd: int) -> None:
+    """Close it. What the client has sent is read before: otherwise it would be reset, with what is still on its way."""
+    _has_ended(fd)
+    sockets.close(fd)
 
 
 def _has_ended(fd: int) -> bool:

@@ -114,6 +114,10 @@ class HttpConnection:
         """Its name in log lines."""
         return b"" if self.paused is None else self.paused.key
 
+    def has_arrived(self) -> bool:
+        """Return whether more than the current request has arrived, or the client's end."""
+        return bool(self.parser.buffered) or sockets.has_arrived(self.fd)
+
     # -- as a job ------------------------------------------------------------------------------------------------
     def run(self) -> Outcome:
         """Answer the requests that have arrived, or continue a response."""

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shmchannel.daemonkit import daemon
 from shmchannel.daemonkit.daemon import Daemon, DaemonConfig, Drain, Settings, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.logs import LogForm
+from shmchannel.daemonkit.readiness import NotifySocket
 from shmchannel.daemonkit.settings import option
 from shmchannel.daemonkit.signals import Wish, Wishes
 
@@ -77,9 +79,14 @@ class RecordingService:
         self.calls.append(f"{wish.value}, drain_s {settings.again().drain_s:g}")
         settings.log_as(settings.config)
 
-    def is_replaced(self) -> bool:
+    def is_replaced(self, settings: Settings[Config]) -> bool:
         """Say what the test says."""
+        assert isinstance(settings.config, Config)
         return self.replaced()
+
+    def hurry(self) -> None:
+        """Note it."""
+        self.calls.append("hurry")
 
     def stop_accepting(self) -> None:
         """Note it."""
@@ -100,7 +107,7 @@ def run(
     *argv: str,
     supervise: Callable[[Settings[Config], Wishes, ExitStack], ExitCode | None] = lambda *_: None,
 ) -> int:
-    daemon = Daemon(
+    declared = Daemon(
         prog="sample-d",
         description="A sample.",
         version=lambda: "1.2",
@@ -110,7 +117,7 @@ def run(
         shortages=service.shortages,
         supervise=supervise,
     )
-    return run_daemon(daemon, argv)
+    return run_daemon(declared, argv)
 
 
 def last_event(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -144,6 +151,56 @@ def test_a_service_that_is_replaced_drains() -> None:
     service = RecordingService(on_start=lambda: None, replaced=lambda: True)
     assert run(service) == ExitCode.OK
     assert service.calls == ["start", "stop_accepting", "finish", "undone"]
+
+
+@pytest.mark.parametrize(
+    ("signals", "end"), [(1, ["hurry", "finish"]), (2, ["hurry", "interrupted"]), (3, ["hurry", "interrupted"])]
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_one_that_is_replaced_hurries_at_the_first_signal_and_ends_at_the_second(
+    signals: int, end: list[str], at_once: bool
+) -> None:
+    looks = 0
+
+    def busy() -> bool:
+        nonlocal looks
+        looks += 1
+        for _ in range(signals if at_once and looks == 1 else 0 if at_once else looks <= signals):
+            signal.raise_signal(signal.SIGTERM)
+        return looks < 4
+
+    service = RecordingService(on_start=lambda: None, replaced=lambda: True, busy=busy)
+    assert run(service) == ExitCode.OK
+    assert service.calls == ["start", "stop_accepting", *end, "undone"]
+
+
+@pytest.mark.parametrize(("replaced", "expected"), [(False, ["READY=1", "STOPPING=1"]), (True, ["READY=1"])])
+def test_the_service_manager_hears_of_the_end_of_the_service_and_not_of_one_that_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, replaced: bool, expected: list[str]
+) -> None:
+    manager = NotifySocket()
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
+    assert run(RecordingService(replaced=lambda: replaced)) == ExitCode.OK
+    assert [message for notice in manager.take() for message in notice.messages] == expected
+    manager.close()
+
+
+def test_housekeeping_comes_in_between_however_many_signals_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each signal is followed by another before the second is over."""
+    monkeypatch.setattr(daemon, "HOUSEKEEPING_SECONDS", 0.05)
+    manager = NotifySocket()
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
+
+    def again() -> bool:
+        signal.raise_signal(signal.SIGUSR1)
+        return False
+
+    service = RecordingService(on_start=lambda: None, replaced=again)
+    assert run(service) == ExitCode.OK
+    assert "housekeep" in service.calls
+    assert service.calls.count("reopen logs, drain_s 60") > 1
+    assert [message for notice in manager.take() for message in notice.messages].count("WATCHDOG=1") == 1
+    manager.close()
 
 
 def test_a_daemon_of_several_processes_builds_no_service_in_the_first() -> None:

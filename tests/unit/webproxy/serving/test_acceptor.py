@@ -136,7 +136,7 @@ def test_new_jobs_and_those_that_have_waited_take_turns(door: Door) -> None:
 def test_at_the_stop_what_was_sent_is_still_taken_and_nothing_new(door: Door) -> None:
     clients = [door.client(request_bytes(b"/%d" % n)) for n in range(5)]
     wait_until(lambda: all_queued(door.listener, 5))
-    door.acceptor.stop_accepting(takes_waiting=True)
+    door.acceptor.stop_accepting()
     paths = set()
     for _ in clients:
         job = door.taken()
@@ -154,7 +154,7 @@ def test_at_the_stop_who_has_sent_nothing_is_no_work(door: Door) -> None:
     """A drain waits for what is queued."""
     with door.client(b"") as client:
         wait_until(lambda: all_queued(door.listener, 1))
-        door.acceptor.stop_accepting(takes_waiting=True)
+        door.acceptor.stop_accepting()
         assert (door.run_queue.waiting, door.idle.count) == (0, 1)
         door.idle.close()
         assert at_end(client) == b""
@@ -165,7 +165,7 @@ def test_at_the_stop_no_more_than_a_queue_of_them_is_taken(door: Door, monkeypat
     monkeypatch.setattr("webproxy.serving.acceptor.BACKLOG", 2)
     clients = [door.client(request_bytes(b"/%d" % n)) for n in range(5)]
     wait_until(lambda: all_queued(door.listener, 5))
-    door.acceptor.stop_accepting(takes_waiting=True)
+    door.acceptor.stop_accepting()
     for _ in range(3):
         door.taken().close()
     assert door.acceptor.take(0) is None
@@ -286,7 +286,7 @@ def test_the_stop_ends_the_pause_for_good(door: Door, monkeypatch: pytest.Monkey
     monkeypatch.setattr("webproxy.serving.acceptor.PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(sockets, "accept", fails)
     assert door.acceptor.take(0) is None
-    door.acceptor.stop_accepting(takes_waiting=True)
+    door.acceptor.stop_accepting()
     for _ in range(3):
         assert door.acceptor.take(0) is None
 

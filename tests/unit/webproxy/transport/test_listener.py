@@ -6,12 +6,14 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from tests.support.tcp import connected
 from webproxy.errors import StartupError
-from webproxy.transport.listener import open_listener
+from webproxy.transport.listener import activated_listener, adopt_listener, open_listener
 from webproxy.transport.sockets import STAY_MS
 
 
@@ -58,3 +60,93 @@ def test_a_port_that_needs_a_privilege_says_which(monkeypatch: pytest.MonkeyPatc
 def test_an_address_that_is_not_ours_is_refused(host: str) -> None:
     with pytest.raises(StartupError, match=host):
         open_listener(host, 0)
+
+
+@contextmanager
+def given(make: Callable[[ExitStack], int]) -> Iterator[int]:
+    """A descriptor that the receiver refuses, and so leaves open."""
+    with ExitStack() as stack:
+        fd = make(stack)
+        yield fd
+        os.close(fd)
+
+
+def test_a_socket_that_was_handed_over_has_our_options() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        fd = os.dup(foreign.fileno())
+        os.set_inheritable(fd, True)
+        with adopt_listener(fd) as listener:
+            assert listener.fileno() == fd
+            assert not listener.get_inheritable()
+            assert not listener.getblocking()
+            assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
+
+
+def _udp(stack: ExitStack) -> int:
+    receiver = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    receiver.bind(("127.0.0.1", 0))
+    return os.dup(receiver.fileno())
+
+
+def _unix(stack: ExitStack) -> int:
+    server = stack.enter_context(socket.socket(socket.AF_UNIX))
+    server.bind("")
+    server.listen()
+    return os.dup(server.fileno())
+
+
+def _not_listening(stack: ExitStack) -> int:
+    return os.dup(stack.enter_context(socket.socket()).fileno())
+
+
+def _connected(stack: ExitStack) -> int:
+    server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    return os.dup(stack.enter_context(socket.create_connection(server.getsockname())).fileno())
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda _: os.memfd_create("none"), "is not a socket"),
+        (_udp, "is not a listening TCP socket"),
+        (_unix, "is not a listening TCP socket"),
+        (_not_listening, "is not a listening TCP socket"),
+        (_connected, "is not a listening TCP socket"),
+    ],
+    ids=["file", "UDP", "Unix", "not listening", "connected"],
+)
+def test_what_is_no_listening_socket_is_refused(make: Callable[[ExitStack], int], reason: str) -> None:
+    with given(make) as fd, pytest.raises(StartupError, match=rf"^descriptor {fd}, which was handed over, {reason}$"):
+        adopt_listener(fd)
+
+
+def test_a_descriptor_that_is_not_there_is_refused() -> None:
+    with pytest.raises(StartupError, match="descriptor 987654, which was handed over, is of no use: Bad file desc"):
+        adopt_listener(987_654)
+
+
+OURS = str(os.getpid())
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"LISTEN_FDS": "1"},
+        {"LISTEN_PID": "1", "LISTEN_FDS": "1"},
+        {"LISTEN_PID": OURS},
+        {"LISTEN_PID": OURS, "LISTEN_FDS": "0"},
+        {"LISTEN_PID": OURS, "LISTEN_FDS": "-1"},
+        {"LISTEN_PID": OURS, "LISTEN_FDS": "x"},
+    ],
+)
+def test_sockets_for_nobody_or_for_another_process_are_left_alone(variables: dict[str, str]) -> None:
+    environ = {**variables, "LISTEN_FDNAMES": "http", "OTHER": "1"}
+    assert activated_listener(environ) is None
+    assert environ == {"OTHER": "1"}
+
+
+def test_several_sockets_are_refused() -> None:
+    with pytest.raises(StartupError, match=r"hands over 2 sockets; one ListenStream= is supported"):
+        activated_listener({"LISTEN_PID": OURS, "LISTEN_FDS": "2"})
