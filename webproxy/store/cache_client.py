@@ -11,6 +11,8 @@ ask waits for a cache that hangs, or is absent, until the deadline.
 
 A purge that the cache could not be told is told later (UntoldPurges). Until then its objects under that key count as
 absent.
+
+Long because each command is read together with what its failure says of the cache, and NoStore with what it stands for.
 """
 
 from __future__ import annotations
@@ -203,6 +205,7 @@ class CacheClient:
                 if not is_awaited or deadline.expired or self._stopping.is_set():
                     if ticket is not None:
                         ticket.leave()
+                    self._judge(None, admission)
                     raise self._unavailable(_PENDING)
                 self._stopping.wait(deadline.slice(LOOK_SECONDS))
             try:
@@ -335,8 +338,8 @@ class CacheClient:
             self.unavailable_total += 1
         return CacheUnavailable(reason)
 
-    def _judge(self, error: ShmChannelError, admission: Admitted | Failing) -> None:
-        """A command was not answered, or not well."""
+    def _judge(self, error: ShmChannelError | None, admission: Admitted | Failing) -> None:
+        """A command was not answered, or not well; None if it was not sent after all, so that another one may ask."""
         if isinstance(error, PeerError) and not isinstance(error, PeerGone):
             self._note_answer()  # an answer of a kind
             return
@@ -371,6 +374,8 @@ class CacheClient:
     def _begin_to_ping(self) -> None:
         """It hangs, or has just been found to hang still; the lock is held."""
         self.is_due = False
+        if self._pinging is not None:  # since the last time that it hung
+            return
         self._pinging = threading.Thread(target=self._ping, name="cache-ping", daemon=True)
         try:
             self._pinging.start()
@@ -385,7 +390,8 @@ class CacheClient:
                 continue
             except ShmChannelError:
                 pass  # nothing that has to be waited for: whoever asks next will say
-            self.is_due = True
+            with self._lock:
+                self.is_due, self._pinging = True, None
             return
 
     # -- whether it is there -------------------------------------------------------------------------------------
@@ -425,8 +431,9 @@ class CacheClient:
         """End the thread that pings, which takes as long as a ping; the client belongs to its owner."""
         self._stopping.set()
         self._untold.close()
-        if self._pinging is not None:
-            self._pinging.join()
+        pinging = self._pinging
+        if pinging is not None:
+            pinging.join()
 
 
 def _missing(transfer: IncomingTransfer) -> Missing:

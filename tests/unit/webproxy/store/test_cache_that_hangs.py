@@ -21,6 +21,7 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import CacheUnavailable
 from webproxy.store import cache_client
 from webproxy.store.cache_client import CacheClient, Missing
+from webproxy.store.pending_purges import Purge
 
 IN_TIME_S = 0.1
 NEWS = ("cache does not answer", "cache answers again")
@@ -153,6 +154,18 @@ def test_while_one_asks_the_others_do_not_wait(no_pause: None, pair: MemoryPair,
             is_refused(lambda: is_found(store))
         pair.cache.hold.set()
         assert probe.result(WATCHDOG_S)
+    assert is_found(store)
+
+
+def test_who_may_not_use_what_is_stored_leaves_it_to_another_to_ask(
+    no_pause: None, pair: MemoryPair, store: CacheClient
+) -> None:
+    hang(pair, store)
+    store.purge_later(Purge(b"/purged"), lambda: False)
+    wait_until(lambda: store.is_due, what="a ping is answered")
+    with pytest.raises(CacheUnavailable, match="not been told"):
+        is_found(store, key=b"/purged")
+    pair.cache.hold.set()
     assert is_found(store)
 
 
