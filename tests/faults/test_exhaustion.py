@@ -319,6 +319,29 @@ def test_a_proxy_plans_for_a_low_limit(
         assert_ends_well(proxy, cache)
 
 
+def test_spools_take_no_more_descriptors_than_planned(prlimit: str, yard: DaemonYard) -> None:
+    """A request that is passed through has two spools; those that get no file go through memory."""
+    body = os.urandom(1_500_000)
+    routes = {f"/{number}": Route(body=body, methods=("POST",)) for number in range(20)}
+    with OriginStub(routes) as origin, ExitStack() as clients:
+        limits = (prlimit, "--nofile=128:128")
+        proxy = yard.start_proxy("-t", "4", "-n", "4", "--no-cache", "-s", origin.url, wrap=limits)
+        asking = [clients.enter_context(HttpClient(proxy.port, receive_buffer_bytes=4096)) for _ in range(20)]
+        with ThreadPoolExecutor(20) as crew:
+            uploads = [
+                crew.submit(client.send, request(path, b"Content-Length: %d" % len(body), method=b"POST") + body)
+                for client, path in zip(asking, routes, strict=True)
+            ]
+            wait_until(lambda: proxy.events("spool not written"), what="more spools than files")
+            assert proxy.descriptor_count() <= 128
+            answers = list(crew.map(lambda client: client.answer(b"POST"), asking))
+            assert all(upload.result() for upload in uploads)
+        assert {event["kind"] for event in proxy.events("spool not written")} == {"EMFILE"}
+        assert "planned" in proxy.events("spool not written")[0]["reason"]
+        assert [answer.body == body for answer in answers] == [True] * 20
+        assert_ends_well(proxy)
+
+
 def test_a_check_of_the_settings_tells_of_a_low_limit(prlimit: str, yard: DaemonYard) -> None:
     proxy = yard.start_proxy("--check-config", wrap=(prlimit, "--nofile=60:60"), wait=False)
     assert proxy.wait_exit() == ExitCode.CANNOT_START

@@ -25,7 +25,8 @@ class DescriptorPlan:
     """How many of each kind there may be.
 
     `body_files` are spools, and files of the cache from which hits are sent: a large body on its way has one, for all
-    of its clients. `wanted` is the limit from which on the settings hold as they are.
+    of its clients, and a request that is passed through may have two. Spools keep to `spool_files_max` of them; one
+    that gets none goes through memory (spool.py). `wanted` is the limit from which on the settings hold as they are.
     """
 
     limit: int
