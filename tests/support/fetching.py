@@ -34,10 +34,10 @@ from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginRule, OriginTable, Target
 from webproxy.origin.via import Via
-from webproxy.store.cache_client import NoStore
 from webproxy.store.fill import Fill, FillRequest, Fills, Source, StoreToken
 from webproxy.store.getfile_objects import PLAIN_GET, GetfileVariants
 from webproxy.store.lookup import ObjectLookup, StoredHit
+from webproxy.store.store import NoStore
 from webproxy.store.updates import CacheUpdater
 from workloads.origin_stub import OriginStub
 

@@ -15,9 +15,9 @@ from webproxy.fetch.spool import SpoolReader
 from webproxy.getfile import Wire
 from webproxy.origin.routing import OriginRule, Target
 from webproxy.serving.http1_server import ConnectionLimits
-from webproxy.store.cache_client import NoStore, Store
 from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import StoredHit
+from webproxy.store.store import NoStore, Store
 from webproxy.telemetry.requests import RequestObserver
 from webproxy.telemetry.step_times import LatencyBreakdown
 

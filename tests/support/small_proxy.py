@@ -39,9 +39,9 @@ from webproxy.origin.via import Via
 from webproxy.serving.http1_server import Http1Server
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
-from webproxy.store.cache_client import NoStore
 from webproxy.store.fill import Fills
 from webproxy.store.lookup import ObjectLookup
+from webproxy.store.store import NoStore
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.requests import RequestObserver
 from webproxy.transport import sockets

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from tests.support.waiting import WATCHDOG_MS, WATCHDOG_S
 from webproxy.errors import ClientGone
 from webproxy.exchange.body_transfer import BodySource
-from webproxy.store.cache_client import Store
+from webproxy.store.store import Store
 from webproxy.transport.client_rate import RateLimit
 from webproxy.transport.client_stream import ClientStream
 

@@ -13,7 +13,7 @@ from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.signals import Wishes
 from shmchannel.objects.client import ChannelClient
 from shmchannel.process import reaper
-from shmchannel.registry import Presence
+from shmchannel.registry import Presence, Registry
 from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
 from webproxy.daemon.config import Protocol, ProxyConfig
@@ -46,10 +46,12 @@ from webproxy.serving.idle_workers import IdleWorkers
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.run_queue import RunQueue
-from webproxy.store.cache_client import CacheClient, NoStore, Store
+from webproxy.store.cache_client import CacheClient
+from webproxy.store.cache_spread import CacheSpread
 from webproxy.store.fill import Fills
 from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import ObjectLookup
+from webproxy.store.store import NoStore, Store
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_rate import RateLimit, UploadLimits
@@ -83,7 +85,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     resources.callback(listener.close)
     address: tuple[str, int] = listener.getsockname()[:2]
     swept = len(reaper.sweep())
-    cache = _cache_client(config, resources, breakdown) if config.use_cache else None
+    cache = _caches(config, resources, breakdown) if config.use_cache else None
     admission = None if cache is None else cache.pool.admission
     driver = OriginDriver(config.origin_shares())
     resources.callback(driver.close)  # after the jobs that are given up, which release their transfers
@@ -115,7 +117,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     )
     acceptor = Acceptor(listener, run_queue, idle, parking, protocols, workers)
     resources.callback(acceptor.close)
-    presence = Presence("proxy", queue_name=config.queue_name if config.use_cache else "")
+    presence = Presence("proxy", queue_name=config.queue_name if config.use_cache and not config.caches else "")
     resources.callback(presence.close)
     return ProxyService(
         config=config,
@@ -177,19 +179,34 @@ def _within_limits(config: ProxyConfig) -> tuple[ProxyConfig, DescriptorPlan]:
     return plan.applied(config), plan
 
 
-def _cache_client(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdown) -> CacheClient:
+def _caches(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdown) -> CacheClient | CacheSpread:
     pool = SegmentPool.create(
         config.segment_count, config.segment_bytes, segments_per_transfer_max=config.segments_per_transfer_max
     )
     resources.callback(pool.close)
     on_step = breakdown.mark if breakdown.enabled else None
-    client = ChannelClient(
-        config.queue_name, pool, between_bytes_timeout_s=config.between_bytes_timeout_s, on_step=on_step
+
+    def open_cache(queue_name: str, release: ExitStack, *, patient: bool = False) -> CacheClient:
+        client = ChannelClient(
+            queue_name, pool, between_bytes_timeout_s=config.between_bytes_timeout_s, on_step=on_step
+        )
+        release.callback(client.close)
+        cache = CacheClient(client, patient=patient, silence_s=config.cache_first_byte_timeout_s)
+        release.callback(cache.close)
+        return cache
+
+    patient = not _has_origin(config)
+    if not config.caches:
+        return open_cache(config.queue_name, resources, patient=patient)
+    spread = CacheSpread(
+        pool,
+        open_cache,
+        names=() if config.finds_caches else config.caches,
+        watch=Registry().watch("cache") if config.finds_caches else None,
+        patient=patient,
     )
-    resources.callback(client.close)
-    cache = CacheClient(client, patient=not _has_origin(config), silence_s=config.cache_first_byte_timeout_s)
-    resources.callback(cache.close)
-    return cache
+    resources.callback(spread.close)
+    return spread
 
 
 def _fetch_table(config: ProxyConfig, parking: ParkingLot, budget: SpoolBudget) -> FetchTable:

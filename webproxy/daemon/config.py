@@ -26,6 +26,8 @@ from webproxy.origin.shares import ShareSettings
 from webproxy.serving.run_queue import QueueSettings, Schedule
 
 PORT_DEFAULT = 25362
+AUTO = "auto"
+CACHES_MAX = 64
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _is_parameter_name = re.compile(r"[!\"$%'-<>-~]+").fullmatch  # printable, without # & =
 
@@ -107,6 +109,13 @@ class ProxyConfig(DaemonConfig):
         metavar="NAME",
         low=2,
         high=201,
+    )
+    caches: tuple[str, ...] = option(
+        (),
+        "several caches among which the keys are spread, instead of the one of `queue_name`: their queue names, or"
+        " `auto` for all of this user",
+        flags=("--caches",),
+        metavar="auto|NAME,...",
     )
     wire: Wire = option(Wire.CRLF, "format of getfile replies", flags=("--wire",))
     request_timeout_s: float = option(
@@ -268,6 +277,7 @@ class ProxyConfig(DaemonConfig):
             checked_queue_name(self.queue_name)
         except UsageError as error:
             raise SettingError("queue_name", self.queue_name, error.hint) from None
+        self._check_caches()
         if self.host.startswith("["):
             raise SettingError("host", self.host, "an address without brackets, such as ::1")
         if self.origin_url is not None:
@@ -290,6 +300,24 @@ class ProxyConfig(DaemonConfig):
                 raise SettingError("ignored_query_parameters", name, "names as they appear in a query, without & = #")
         if not is_structured_token(self.cache_status_name.encode(errors="surrogatepass")):
             raise SettingError("cache_status_name", self.cache_status_name, "a word that begins with a letter")
+
+    def _check_caches(self) -> None:
+        if self.caches and not self.use_cache:
+            raise SettingError("caches", ",".join(self.caches), "none if use_cache is false")
+        if self.finds_caches:
+            return
+        if len(self.caches) > CACHES_MAX or len(set(self.caches)) != len(self.caches):
+            raise SettingError("caches", ",".join(self.caches), f"each name once, and at most {CACHES_MAX}")
+        for name in self.caches:
+            try:
+                checked_queue_name(name)
+            except UsageError as error:
+                raise SettingError("caches", name, f"{AUTO}, or queue names: {error.hint}") from None
+
+    @property
+    def finds_caches(self) -> bool:
+        """Whether the caches are those that the registry finds."""
+        return self.caches == (AUTO,)
 
     def _check_not_itself(self, name: str, url: str) -> None:
         """Refuse the proxy itself as an origin: a miss would ask for itself."""

@@ -17,6 +17,8 @@ from webproxy.serving.parking import LINGERING_MAX
 _BASE = 32  # streams, listener, queue, guards, hot table, epolls; half as many again as a proxy has at its start
 _PER_WORKER = 3  # its connection, a file, and one that is being opened or closed
 _PER_ORIGIN_CONNECTION = 2  # the socket, and libcurl's duplicate of it
+_PER_CACHE = 6  # guard, queue and hot table, and those of the cache before it
+_CACHES_FOUND = 8  # so many, if they are found
 _SHARES = 8
 
 
@@ -70,9 +72,10 @@ def plan_descriptors(limit: int, config: ProxyConfig) -> DescriptorPlan:
         StartupError: it does not suffice for the least that a proxy with these settings needs.
     """
     segments = config.segment_count if config.use_cache else 0
-    fixed = _BASE + _PER_WORKER * config.worker_threads + segments
+    caches = 0 if not config.use_cache else _CACHES_FOUND if config.finds_caches else len(config.caches) or 1
+    fixed = _BASE + _PER_WORKER * config.worker_threads + segments + _PER_CACHE * max(0, caches - 1)
     clients, origins = config.connections_max, _PER_ORIGIN_CONNECTION * config.origin_connections_max
-    bodies = config.connections_max + (FILES_MAX if config.use_cache else 0)
+    bodies = config.connections_max + FILES_MAX * caches
     lingering = LINGERING_MAX
     wanted = fixed + clients + origins + bodies + lingering
     if 0 <= limit < wanted:

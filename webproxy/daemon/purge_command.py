@@ -7,10 +7,12 @@ path, or a URL where Host selects the origin, and is normalised as the proxy nor
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from shmchannel.daemonkit.exits import ExitCode, exit_code_of
@@ -20,6 +22,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, ResourceError, ShmChannelError
 from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.commands import KEY_BYTES_MAX
+from shmchannel.registry import Registry
 from shmchannel.streams.pool import SegmentPool
 from webproxy import version
 from webproxy.daemon.config import ProxyConfig
@@ -113,8 +116,6 @@ def main(arguments: Sequence[str]) -> int:
     try:
         count = purge(config, orders, soft=given.soft)
     except ShmChannelError as error:
-        if isinstance(error, NameMissing):
-            error.hint = f"start simplecached -q {config.queue_name}"
         sys.stderr.write(f"{PROG}: {error}\n")
         return int(exit_code_of(error, _EXIT_CODES))
     except KeyboardInterrupt:
@@ -125,31 +126,56 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def purge(config: ProxyConfig, orders: Sequence[PurgeRequest], *, soft: bool) -> int:
-    """Send the commands to the cache on the configured queue; returns the number of objects they matched.
+    """Send the commands to the configured caches; returns the number of objects they matched.
+
+    With several caches all are told before an error of one of them is raised.
 
     Raises:
         ResourceError: there is no cache, or no shared memory for its answer.
         ShmChannelError: the cache died, or did not answer before the deadline.
     """
-    deadline = Deadline.after(config.cache_timeout_s)
+    count, failure = 0, None
     with ExitStack() as resources:
         pool = SegmentPool.create(1, _SEGMENT_BYTES)
         resources.callback(pool.close)
-        client = ChannelClient(config.queue_name, pool)
-        resources.callback(client.close)
-        return sum(
-            client.purge(order.key, deadline, prefix=order.prefix, below=not order.prefix, invalidate=soft)
-            for order in orders
-        )
+        for queue_name in _queue_names(config):
+            client = ChannelClient(queue_name, pool)
+            resources.callback(client.close)
+            try:
+                count += _purge_one(client, orders, Deadline.after(config.cache_timeout_s), soft=soft)
+            except ShmChannelError as error:
+                if isinstance(error, NameMissing):
+                    error.hint = f"start simplecached -q {queue_name}"
+                failure = failure or error
+    if failure is not None:
+        raise failure
+    return count
+
+
+def _purge_one(client: ChannelClient, orders: Sequence[PurgeRequest], deadline: Deadline, *, soft: bool) -> int:
+    return sum(
+        client.purge(order.key, deadline, prefix=order.prefix, below=not order.prefix, invalidate=soft)
+        for order in orders
+    )
+
+
+def _queue_names(config: ProxyConfig) -> Sequence[str]:
+    if not config.finds_caches:
+        return config.caches or (config.queue_name,)
+    names = [member.entry.queue_name for member in Registry().find("cache") if member.entry.queue_name]
+    if not names:
+        raise NameMissing("no cache of this user is announced", errno.ENOENT, hint="start simplecached", says_why=True)
+    return names
 
 
 def _config(given: argparse.Namespace) -> ProxyConfig:
     """The daemon's own settings: its file may hold any of them."""
-    flags = [*given.queue, *(() if given.config is None else [f"--config={given.config}"])]
+    flags = [*given.queue, *given.caches, *(() if given.config is None else [f"--config={given.config}"])]
     try:
-        return load(ProxyConfig, prog=DAEMON, description=_DESCRIPTION, version=version, argv=flags).config
+        config = load(ProxyConfig, prog=DAEMON, description=_DESCRIPTION, version=version, argv=flags).config
     except SettingError as error:
         refuse(DAEMON, error)
+    return replace(config, caches=()) if given.queue and not given.caches else config
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,6 +184,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-q", "--queue", action=_AsTyped, default=(), metavar="NAME",
         help="name of the cache's command queue, if not the daemon's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--caches", action=_AsTyped, default=(), metavar="auto|NAME,...",
+        help="names of several caches' command queues, or auto for all of this user, if not the daemon's",
     )  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="the daemon's file of settings")
     parser.add_argument("--soft", action="store_true", help="invalidate the objects instead of removing them")

@@ -33,7 +33,9 @@ from webproxy.serving.idle_workers import IdleWorkers
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import ParkingLot
 from webproxy.serving.run_queue import RunQueue
-from webproxy.store.cache_client import CacheClient, Store
+from webproxy.store.cache_client import CacheClient
+from webproxy.store.cache_spread import CacheSpread
+from webproxy.store.store import Store
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_stream import Shutdown
 
@@ -51,7 +53,7 @@ class ProxyService:
     address: tuple[str, int]
     swept: int
     """The number of names of dead processes removed."""
-    cache: CacheClient | None
+    cache: CacheClient | CacheSpread | None
     store: Store
     driver: OriginDriver
     table: FetchTable

@@ -36,7 +36,7 @@ from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
 from shmchannel.streams.transfer import TransferState
 from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone
-from webproxy.store.cache_client import Missing, Store
+from webproxy.store.store import Missing, Store
 from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Event
 

@@ -16,8 +16,8 @@ from webproxy.exchange.origin_rest import OriginRest
 from webproxy.http.ranges import multipart_parts
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.via import Via
-from webproxy.store.cache_client import Missing
 from webproxy.store.lookup import StoredHit
+from webproxy.store.store import Missing
 from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Event, RequestOutcome, Steps
 

@@ -33,9 +33,9 @@ from webproxy.fetch.spool import BodyFound, BodyMissing, SpoolReader
 from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.http.urls import normalised_path
 from webproxy.origin.request import getfile_request
-from webproxy.store.cache_client import Missing
 from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import stored_of_entry, stored_of_transfer
+from webproxy.store.store import Missing
 from webproxy.telemetry.outcomes import Outcomes, RequestFailures, broken_off
 from webproxy.telemetry.requests import GETFILE, CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.telemetry.step_times import LatencyBreakdown

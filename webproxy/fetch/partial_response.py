@@ -22,9 +22,9 @@ from webproxy.fetch.spool import SpooledPrefix
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.origin.response_head import OriginResponse
-from webproxy.store.cache_client import Missing, Store
 from webproxy.store.fill import FillRequest, Fills
 from webproxy.store.lookup import PART_SUFFIX, ObjectLookup, StoredHit
+from webproxy.store.store import Missing, Store
 from webproxy.store.updates import CacheUpdater
 
 log = logging.getLogger(__name__)

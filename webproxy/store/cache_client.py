@@ -1,7 +1,4 @@
-"""CacheClient: the cache as the proxy sees it; NoStore stands in its place in a proxy without a cache.
-
-Callers need not check whether there is a cache: without one nothing is found and nothing is stored, which they handle
-like a miss and like an object that was refused. Every failure of the cache becomes CacheUnavailable.
+"""CacheClient: one cache as the proxy sees it; a Store. Every failure of the cache becomes CacheUnavailable.
 
 A cache that is dead is known by its guard, and costs no wait. One that hangs is known by its silence: two commands in a
 row that were not answered in time, and it counts as absent, as a dead one does (Health). A thread pings it then, once a
@@ -23,7 +20,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from time import monotonic
-from typing import NamedTuple, TypeAlias
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import (
@@ -39,7 +35,7 @@ from shmchannel.errors import (
     VersionMismatch,
 )
 from shmchannel.objects.client import ChannelClient
-from shmchannel.objects.commands import FACTS_ONLY, FetchLease
+from shmchannel.objects.commands import FACTS_ONLY
 from shmchannel.objects.hot_table_files import FileName, HotTableFile
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.hot_table_reader import EntryVersion
@@ -49,6 +45,7 @@ from shmchannel.streams.transfer import TransferState
 from webproxy.errors import CacheUnavailable
 from webproxy.origin.health import Admitted, Failing, Failure, Health, HealthSettings, State
 from webproxy.store.pending_purges import Obstacle, Purge
+from webproxy.store.store import Missing, StoredFacts
 from webproxy.store.untold_purges import UntoldPurges
 
 log = logging.getLogger(__name__)
@@ -63,31 +60,10 @@ PING_SECONDS = 0.5
 """How long a ping may take."""
 
 
-class Missing(NamedTuple):
-    """The result if there is no usable object."""
-
-    unreadable: bool = False
-    """The object exists but cannot be read."""
-    nothing_below: bool = False
-    """Nothing is stored below its key either: no variants and no incomplete response."""
-    lease: FetchLease | None = None
-    """Who fetches it, if that was asked for and the cache has said so."""
-
-
-_NOTHING = Missing(nothing_below=True)
 _HANGS = "the cache does not answer"
 _PENDING = "the cache has not been told yet to purge this"
-_OF_A_HOST = b"http://"
+OF_A_HOST = b"http://"
 """Keys that begin so are URLs, of a host that can be asked instead, also when it is no configured origin."""
-
-
-class StoredFacts(NamedTuple):
-    """An object's facts without its body; `invalidated`: a soft purge has arrived since it was stored."""
-
-    size_bytes: int
-    version: int
-    metadata: bytes
-    invalidated: bool
 
 
 class _Standing(Enum):
@@ -97,6 +73,9 @@ class _Standing(Enum):
     ABSENT = auto()
     OF_ANOTHER_VERSION = auto()
     OF_ANOTHER_USER = auto()
+
+
+_MAY_BE_THERE = (None, _Standing.PRESENT)
 
 
 class CacheClient:
@@ -160,6 +139,20 @@ class CacheClient:
         """Whether nothing is known against a cache that lives; False for one that hangs. Never blocks."""
         return self._healthy is not None
 
+    def of(self, _key: bytes) -> CacheClient:
+        """The cache that has a key."""
+        return self
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is there, as far as is known, be it that it hangs. Never blocks."""
+        return self._standing in _MAY_BE_THERE
+
+    @property
+    def is_present(self) -> bool:
+        """Whether it is worth a command: it is alive, and answers, or is to be asked whether it does. Never blocks."""
+        return self._standing in _MAY_BE_THERE and (self._healthy is not None or self.is_due)
+
     @property
     def connected(self) -> bool:
         """Whether a living cache is available, which does not hang as far as is known."""
@@ -193,7 +186,7 @@ class CacheClient:
         alternative it ends when the cache turns out to hang. A `ticket` ends with it, or if there is none. `void_lease`
         as in ChannelClient.get().
         """
-        is_awaited = self._patient and not key.startswith(_OF_A_HOST)
+        is_awaited = self._patient and not key.startswith(OF_A_HOST)
         admission = self._healthy or self._admit()
         if isinstance(admission, Failing) and not is_awaited:
             if ticket is not None:
@@ -440,67 +433,3 @@ def _missing(transfer: IncomingTransfer) -> Missing:
     with transfer:
         transfer.finish()
         return Missing(transfer.state is TransferState.FAILED, transfer.nothing_below, transfer.fetch_lease)
-
-
-class NoStore:
-    """The null object: nothing is found, and nothing is stored."""
-
-    keeps = connected = others_wait = False
-    chunk_bytes = 0
-    object_bytes_max = None
-
-    def peek(self, _key: bytes) -> None:
-        """Nothing."""
-
-    def hold_file(self, _key: bytes, _entry: HotTableEntry) -> None:
-        """Nothing."""
-
-    def reopen_file(self, _name: FileName) -> None:
-        """Nothing."""
-
-    def watch(self, _key: bytes, _entry: HotTableEntry) -> None:
-        """Nothing."""
-
-    def should_enqueue(self, _key: bytes) -> bool:
-        """Nothing waits."""
-        return False
-
-    def is_large(self, _key: bytes) -> bool:
-        """Nothing is known."""
-        return False
-
-    def get(self, *_: object, ticket: Ticket | None = None, **_options: object) -> Missing:
-        """Nothing is there."""
-        if ticket is not None:
-            ticket.leave()
-        return _NOTHING
-
-    def facts(self, _key: bytes, _deadline: Deadline) -> Missing:
-        """Nothing is there."""
-        return _NOTHING
-
-    def put(self, *_: object, **_options: object) -> None:
-        """Nothing is kept."""
-
-    def update(self, _key: bytes, _version: int, _metadata: bytes, _deadline: Deadline) -> bool:
-        """There is nothing to update."""
-        return False
-
-    def purge(self, *_: object, **_options: object) -> int:
-        """There is nothing to remove."""
-        return 0
-
-    def purge_later(self, _purge: Purge, _obstacle: Obstacle | None = None) -> None:
-        """There is nothing to remove."""
-
-    def expire(self) -> None:
-        """Nothing is held."""
-
-    def look(self) -> None:
-        """There is nothing to be seen."""
-
-    def stop_waiting(self) -> None:
-        """Nothing waits."""
-
-
-Store: TypeAlias = CacheClient | NoStore

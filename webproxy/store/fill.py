@@ -36,7 +36,7 @@ from shmchannel.objects.transfers import OutgoingTransfer
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
 from webproxy.errors import CacheUnavailable
-from webproxy.store.cache_client import CacheClient, NoStore, Store
+from webproxy.store.store import NoStore, OneStore, Store
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class _Phase(Enum):
 class CacheFill:
     """One object being stored in the cache; used by one thread at a time, but any may look at `position`."""
 
-    def __init__(self, store: CacheClient, request: FillRequest, source: Source) -> None:
+    def __init__(self, store: OneStore, request: FillRequest, source: Source) -> None:
         self.chunk_bytes = store.chunk_bytes
         """The fill proceeds in whole chunks, which are smaller than this."""
         self._store = store
@@ -394,4 +394,5 @@ class Fills:
 
     def begin(self, request: FillRequest, source: Source) -> Fill:
         """A fill from a source that may still be empty."""
-        return NO_FILL if isinstance(self._store, NoStore) else CacheFill(self._store, request, source)
+        store = self._store.of(request.key)
+        return NO_FILL if isinstance(store, NoStore) else CacheFill(store, request, source)

@@ -29,7 +29,7 @@ from webproxy.http.dates import format_http_date
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.http.ranges import single_range
-from webproxy.store.cache_client import Missing, Store
+from webproxy.store.store import Missing, Store
 
 INDEX_SUFFIX = b"\0"
 PART_SUFFIX = b"\0partial"

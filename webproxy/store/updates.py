@@ -28,9 +28,9 @@ from webproxy.caching.variants import (
 from webproxy.errors import CacheUnavailable
 from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.origin.routing import Target
-from webproxy.store.cache_client import Missing, Store
 from webproxy.store.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
 from webproxy.store.pending_purges import Purge
+from webproxy.store.store import Missing, Store
 
 log = logging.getLogger(__name__)
 

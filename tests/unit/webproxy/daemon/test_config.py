@@ -163,6 +163,13 @@ def test_without_a_cache_there_must_be_an_origin(tmp_path: Path) -> None:
         loaded(tmp_path, "", "--no-cache")
 
 
+def test_several_caches_are_named_or_found(tmp_path: Path) -> None:
+    assert not ProxyConfig().finds_caches
+    named = loaded(tmp_path, "", "--caches", "/a,/b").config
+    assert (named.caches, named.finds_caches) == (("/a", "/b"), False)
+    assert loaded(tmp_path, "", "--caches", "auto").config.finds_caches
+
+
 ORIGIN = '[[origin]]\nurl = "http://h"\n'
 
 
@@ -190,6 +197,14 @@ ORIGIN = '[[origin]]\nurl = "http://h"\n'
         ("negative_lifetime_s = -1", ("negative_lifetime_s", "-1", "0 to 31536000")),
         ("stale_if_error_default_s = -1", ("stale_if_error_default_s", "-1", "0 to 31536000")),
         ('stale_if_disconnected_s = "x"', ("stale_if_disconnected_s", "'x'", "0 to 31536000")),
+        ('caches = ["a"]', ("caches", "'a'", "auto, or queue names")),
+        ('caches = ["auto", "/a"]', ("caches", "'auto'", "queue names")),
+        ('caches = ["/a", "/a"]', ("caches", "'/a,/a'", "each name once")),
+        (f"caches = {[f'/{n}' for n in range(65)]}", ("caches", "at most 64")),
+        (
+            'caches = "auto"\nuse_cache = false\norigin_url = "http://o"',
+            ("caches", "'auto'", "none if use_cache is false"),
+        ),
         ('store_set_cookie = "maybe"', ("store_set_cookie", "'maybe'", "true or false")),
     ],
 )

@@ -69,3 +69,21 @@ def test_a_limit_below_the_least_is_refused() -> None:
 def test_spools_have_files_within_the_plan(limit: int) -> None:
     plan = plan_descriptors(limit, ProxyConfig())
     assert 1 <= plan.spool_files_max <= max(1, plan.body_files)
+
+
+def test_each_further_cache_has_its_descriptors() -> None:
+    """Its guard, queue and hot table, and the files that hits are sent from."""
+
+    def wanted(*caches: str, use_cache: bool = True) -> int:
+        origin = None if use_cache else "http://origin"
+        return plan_descriptors(
+            1024,
+            ProxyConfig(worker_threads=8, segment_count=8, caches=caches, use_cache=use_cache, origin_url=origin),
+        ).wanted
+
+    assert wanted() == wanted("/a")
+    further = wanted("/a", "/b") - wanted("/a")
+    assert further == 6 + 64
+    assert wanted("/a", "/b", "/c") == wanted("/a") + 2 * further
+    assert wanted("auto") == wanted("/a") + 7 * further
+    assert wanted(use_cache=False) < wanted()

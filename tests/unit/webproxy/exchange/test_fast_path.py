@@ -34,7 +34,8 @@ from webproxy.exchange.response_heads import CLOSES, STAYS, STAYS_AND_SAYS_SO, C
 from webproxy.http.fields import Fields
 from webproxy.http.messages import Framing, RequestHead
 from webproxy.origin.routing import OriginRule, OriginTable, host_pattern
-from webproxy.store.cache_client import CacheClient, NoStore
+from webproxy.store.cache_client import CacheClient
+from webproxy.store.store import NoStore
 from webproxy.transport.client_stream import Shutdown
 
 BODY = b"0123456789"

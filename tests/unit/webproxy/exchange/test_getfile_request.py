@@ -43,8 +43,9 @@ from webproxy.exchange.getfile_request import GetfileRequest, GetfileRequestHand
 from webproxy.fetch.spool import BodyFound, BodyMissing, Spool, SpoolReader
 from webproxy.getfile import Wire
 from webproxy.origin.response_head import OriginResponse
-from webproxy.store.cache_client import CacheClient, Missing, NoStore, Store
+from webproxy.store.cache_client import CacheClient
 from webproxy.store.lookup import StoredHit
+from webproxy.store.store import Missing, NoStore, Store
 from webproxy.transport import sockets
 from webproxy.transport.job import Done, Event, Outcome, WaitsFor
 

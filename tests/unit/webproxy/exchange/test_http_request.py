@@ -21,8 +21,8 @@ from webproxy.fetch.plan import FetchMeans
 from webproxy.fetch.table import FetchTable, Opened
 from webproxy.origin.driver import OriginDriver
 from webproxy.origin.routing import OriginRule, OriginTable
-from webproxy.store.cache_client import NoStore
 from webproxy.store.lookup import KEY_BYTES_MAX
+from webproxy.store.store import NoStore
 from webproxy.store.updates import CacheUpdater
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import Shutdown

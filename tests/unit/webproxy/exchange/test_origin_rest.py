@@ -14,7 +14,7 @@ from webproxy.http.fields import Fields
 from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginRule
-from webproxy.store.cache_client import NoStore
+from webproxy.store.store import NoStore
 
 BODY = bytes(range(250)) * 40
 SIZE, POSITION = len(BODY), 3000

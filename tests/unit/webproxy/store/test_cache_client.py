@@ -16,7 +16,8 @@ from tests.support.daemons import DaemonYard
 from tests.support.pairs import Entry, MemoryPair
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import CacheUnavailable
-from webproxy.store.cache_client import CacheClient, Missing
+from webproxy.store.cache_client import CacheClient
+from webproxy.store.store import Missing
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from tests.support.pairs import DictCache, Entry, MemoryPair
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import CacheUnavailable
 from webproxy.store import cache_client
-from webproxy.store.cache_client import CacheClient, Missing
+from webproxy.store.cache_client import CacheClient
 from webproxy.store.pending_purges import Purge
+from webproxy.store.store import Missing
 
 IN_TIME_S = 0.1
 NEWS = ("cache does not answer", "cache answers again")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from shmchannel.deadline import Deadline
 from shmchannel.streams.admission import Admission
 from tests.support.http_values import request, stored_response
-from webproxy.store.cache_client import Missing, NoStore, Store
 from webproxy.store.fill import FillRequest, Fills
 from webproxy.store.lookup import Lookup, ObjectLookup
 from webproxy.store.pending_purges import Purge
+from webproxy.store.store import Missing, NoStore, Store
 from webproxy.store.updates import CacheUpdater
 
 NEVER = Deadline(0)

@@ -15,8 +15,9 @@ from tests.support.pairs import Entry, MemoryPair
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import CacheUnavailable
 from webproxy.store import pending_purges, untold_purges
-from webproxy.store.cache_client import CacheClient, Missing
+from webproxy.store.cache_client import CacheClient
 from webproxy.store.pending_purges import Purge
+from webproxy.store.store import Missing
 
 IN_TIME_S = 0.1
 NEWS = ("purges wait for the cache", "too many purges wait for the cache", "purges told to the cache", "purges lost")
