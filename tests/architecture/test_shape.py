@@ -67,12 +67,11 @@ def test_every_package_has_its_unit_tests() -> None:
 
 # Public names that nothing in the packages and scripts mentions, and why they are there.
 _FOR_OTHERS = {
-    "until_first_byte_ns": "for observers of requests",
     "MemoryAttachments": "shmchannel.testing, for the tests of programs that use the library",
     "MemoryQueue": "shmchannel.testing, for the tests of programs that use the library",
     "MemorySender": "shmchannel.testing, for the tests of programs that use the library",
     **dict.fromkeys(
-        ("heartbeat_age_s", "mean", "timed_event", "uptime_s"),
+        ("heartbeat_age_s", "mean", "uptime_s"),
         "shmchannel.stats_pages, for programs that count or that show the counts",
     ),
     "serve_one": "the library's: a program that serves without a pool of workers",

@@ -14,6 +14,7 @@ from shmchannel.daemonkit.signals import Wishes
 from shmchannel.objects.client import ChannelClient
 from shmchannel.process import reaper
 from shmchannel.registry import Presence, Registry
+from shmchannel.stats_pages import StatsPage, own_page
 from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
 from webproxy.daemon.config import Protocol, ProxyConfig
@@ -53,6 +54,9 @@ from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import ObjectLookup
 from webproxy.store.store import NoStore, Store
 from webproxy.store.updates import CacheUpdater
+from webproxy.telemetry.metrics import ROLE, SCHEMA
+from webproxy.telemetry.origin_counts import OriginCounts
+from webproxy.telemetry.request_counts import RequestCounts
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_rate import RateLimit, UploadLimits
 from webproxy.transport.client_stream import Shutdown
@@ -85,9 +89,10 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     resources.callback(listener.close)
     address: tuple[str, int] = listener.getsockname()[:2]
     swept = len(reaper.sweep())
+    page = own_page(ROLE, f"{address[0]}:{address[1]}", SCHEMA, resources)
     cache = _caches(config, resources, breakdown) if config.use_cache else None
     admission = None if cache is None else cache.pool.admission
-    driver = OriginDriver(config.origin_shares())
+    driver = OriginDriver(config.origin_shares(), OriginCounts(page))
     resources.callback(driver.close)  # after the jobs that are given up, which release their transfers
     run_queue, idle = RunQueue(config.queue()), IdleConnections()
     resources.callback(run_queue.close)
@@ -106,15 +111,10 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     origins = config.origin_table(own=_own_authorities(*address))
     demand = WorkerDemand(workers)
     getfile, http = _handlers(
-        config, origins, store, driver, table, parking, demand, heads, limits.client, shutdown, breakdown
+        config, origins, store, driver, table, parking, demand, heads, limits.client, shutdown, breakdown, page
     )
     server = Http1Server(http, parking, idle, heads, limits, shutdown)
-    protocols = Protocols(
-        getfile if Protocol.GETFILE in config.protocols else None,
-        server if Protocol.HTTP in config.protocols else None,
-        config.wire,
-        limits,
-    )
+    protocols = _protocols(config, getfile, server, limits)
     acceptor = Acceptor(listener, run_queue, idle, parking, protocols, workers)
     resources.callback(acceptor.close)
     presence = Presence("proxy", queue_name=config.queue_name if config.use_cache and not config.caches else "")
@@ -123,6 +123,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         config=config,
         address=address,
         swept=swept,
+        page=page,
         cache=cache,
         store=store,
         driver=driver,
@@ -139,6 +140,17 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         presence=presence,
         inherited=inherited,
         spool_room=spool_room,
+    )
+
+
+def _protocols(
+    config: ProxyConfig, getfile: GetfileRequestHandler, server: Http1Server, limits: ConnectionLimits
+) -> Protocols:
+    return Protocols(
+        getfile if Protocol.GETFILE in config.protocols else None,
+        server if Protocol.HTTP in config.protocols else None,
+        config.wire,
+        limits,
     )
 
 
@@ -235,6 +247,7 @@ def _handlers(
     client: RateLimit,
     shutdown: Shutdown,
     breakdown: LatencyBreakdown,
+    page: StatsPage,
 ) -> tuple[GetfileRequestHandler, HttpRequestHandler]:
     """The request handlers of the two protocols, over what they share."""
     policy = Policy(
@@ -268,6 +281,7 @@ def _handlers(
         config.wire,
         client,
         breakdown,
+        counts=RequestCounts(page, "getfile"),
     )
     source = BodySource(store, policy.cache_wait_s, demand)
     fetches = HttpFetches(table, means)
@@ -283,7 +297,10 @@ def _handlers(
             parking.is_full,
         ),
     )
-    return getfile, HttpRequestHandler(heads, lookup, updates, origins, fetches, answers, policy, shutdown)
+    counts = RequestCounts(page, "http")
+    return getfile, HttpRequestHandler(
+        heads, lookup, updates, origins, fetches, answers, policy, shutdown, counts=counts
+    )
 
 
 def caching_options(config: ProxyConfig) -> CachingOptions:

@@ -18,9 +18,11 @@ from shmchannel.daemonkit.signals import Wish
 from shmchannel.deadline import Deadline
 from shmchannel.process import reaper
 from shmchannel.registry import Presence
+from shmchannel.stats_pages import StatsPage
 from shmchannel.workers import WorkerPool
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.handover import Inherited
+from webproxy.daemon.sampling import Sampler
 from webproxy.daemon.spool_room import SpoolRoom
 from webproxy.daemon.steering import SLOT, Steering
 from webproxy.daemon.successor import Succession, Successor
@@ -67,6 +69,7 @@ class ProxyService:
     shutdown: Shutdown
     breakdown: LatencyBreakdown
     presence: Presence
+    page: StatsPage
     inherited: Inherited
     spool_room: SpoolRoom
 
@@ -77,6 +80,7 @@ class ProxyService:
         """Until then a process that is replaced waits for the next request on each idle connection."""
         self._deferred: dict[Wish, None] = {}
         self._steering = Steering(self.presence)
+        self._sampler = Sampler(self.page, self)
         self._pool = WorkerPool("worker", self.config.worker_threads, self._step, idle=self.workers.sleeping)
 
     def _step(self, index: int) -> None:
@@ -154,6 +158,7 @@ class ProxyService:
         And look for the cache, so that the log tells of its coming and going also while nobody asks for anything.
         """
         self.presence.beat(self.workers.awake + self.parking.waiting)
+        self._sampler.sample()
         self.http.fast_path.expire()
         self.spool_room.look()
         self.store.expire()
@@ -211,6 +216,7 @@ class ProxyService:
         unfinished = stuck + self.parking.waiting
         self._clean_up_after_supervisor()
         self.table.stop(deadline.slice(1.0))
+        self._sampler.sample()
         log.info("stopped", extra={"unfinished": unfinished, **self._counted()})
         return unfinished
 

@@ -7,7 +7,7 @@ it is valid, at most for the second of its age; a request byte-identical to an e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from time import time
 from typing import NamedTuple
@@ -50,6 +50,11 @@ class CachedReply:
     age_s: int
     watch: EntryVersion
     """Reports on the object in the hot table."""
+    sent_bytes: int = field(init=False)
+    """Head and body, wherever it is."""
+
+    def __post_init__(self) -> None:
+        self.sent_bytes = len(self.data) + (self.file.size_bytes if self.file is not None else 0)
 
     def holds(self) -> bool:
         """Whether it would be built the same way again: the object is there, and the age in the head is its age."""

@@ -36,7 +36,8 @@ from webproxy.origin.request import getfile_request
 from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import stored_of_entry, stored_of_transfer
 from webproxy.store.store import Missing
-from webproxy.telemetry.outcomes import Outcomes, RequestFailures, broken_off
+from webproxy.telemetry.outcomes import RequestFailures, broken_off
+from webproxy.telemetry.request_counts import RequestCounts
 from webproxy.telemetry.requests import GETFILE, CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
@@ -104,6 +105,7 @@ class GetfileRequestHandler:
         client_limit: RateLimit,
         breakdown: LatencyBreakdown,
         observers: Sequence[RequestObserver] = (),
+        counts: RequestCounts | None = None,
     ) -> None:
         """The `observers` are told of the end of each request."""
         self._source = source
@@ -116,17 +118,18 @@ class GetfileRequestHandler:
         self._client_limit = client_limit
         self._breakdown = breakdown
         self._observers = observers
-        self.outcomes = Outcomes()
+        self.outcomes = counts or RequestCounts.private("getfile")
         self.failures = RequestFailures()
 
     def serve(self, request: GetfileRequest) -> Outcome:
         """Answer one request; never raises for failures of client, cache or origin."""
+        began_ns = monotonic_ns()
         key = normalised_path(request.path)
         if self._observers:
             self._begin(request)
         entry = self._peek(key)
         if entry is not None and entry.file is None:
-            return self._answer_from_hot_table(request, entry.body)
+            return self._answer_from_hot_table(request, entry.body, began_ns)
         self._begin(request)
         file = None if entry is None else self._store.hold_file(key, entry)
         if file is None and not request.has_waited and self._store.should_enqueue(key):
@@ -183,11 +186,13 @@ class GetfileRequestHandler:
 
     def _ended(self, request: GetfileRequest, result: str, sent_bytes: int | None = None) -> Outcome:
         """The client has received its response, or receives no more of it."""
-        self.outcomes.note(result)
         record, request.record = request.record, None
-        if record is not None:
+        if record is None:
+            self.outcomes.note_unrecorded(result)
+        else:
             sent_bytes = request.stream.sent_bytes if sent_bytes is None else sent_bytes
             end_request(record, result, sent_bytes, self._observers)
+            self.outcomes.note(record)
         return Done(request)
 
     def _begin(self, request: GetfileRequest) -> None:
@@ -205,6 +210,7 @@ class GetfileRequestHandler:
 
     def note_refused(self, fd: int, status: int) -> None:
         """A client was told why its request is not looked at; `status` is what HTTP would say."""
+        self.outcomes.note_not_looked_at(status)
         if self._observers:
             now_ns = monotonic_ns()
             client = sockets.peer_name(fd)
@@ -231,8 +237,11 @@ class GetfileRequestHandler:
             return self._serve(request, stream, key, ticket)
         return self._answer_from_origin(request, reader)
 
-    def _answer_from_hot_table(self, request: GetfileRequest, body: bytes) -> Outcome:
-        """Send a small hit, nearly always with one call: it fits a socket's buffer."""
+    def _answer_from_hot_table(self, request: GetfileRequest, body: bytes, began_ns: int = 0) -> Outcome:
+        """Send a small hit, nearly always with one call: it fits a socket's buffer.
+
+        With `began_ns` it was there at once. Then it is counted so, and needs a record only for observers.
+        """
         header = ok_header(len(body), self._wire)
         reply = header + body
         if request.record is not None:
@@ -244,11 +253,20 @@ class GetfileRequestHandler:
         if sent != len(reply):
             request.stream = stream = ClientStream(request.fd, self._client_limit)
             stream.sent_bytes = sent
+            if request.record is None:
+                self._begin(request)
+                _answered(request, 200, header, CacheResult.HIT)
             rest = BodyTransfer(stream, request.path, 0, 0, self._source, head=reply[sent:])
             return self._sent(request, (rest, Event.WRITABLE))
         if self._breakdown.enabled:
             self._breakdown.mark("send")
-        return self._ended(request, "hit", sent)
+        if not began_ns:
+            return self._ended(request, "hit", sent)
+        self.outcomes.note_hot(200, sent, monotonic_ns() - began_ns)
+        if request.record is not None:
+            record, request.record = request.record, None
+            end_request(record, "hit", sent, self._observers)
+        return Done(request)
 
     # -- from the cache ------------------------------------------------------------------------------------------
     def _look_up(

@@ -61,7 +61,8 @@ from webproxy.origin.routing import OriginTable, Refused, Target
 from webproxy.origin.via import ends_here
 from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
-from webproxy.telemetry.outcomes import Outcomes, RequestFailures, broken_off
+from webproxy.telemetry.outcomes import RequestFailures, broken_off
+from webproxy.telemetry.request_counts import RequestCounts
 from webproxy.telemetry.requests import CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedAnswer
@@ -142,6 +143,7 @@ class HttpRequestHandler:
         policy: Policy,
         shutdown: Shutdown,
         observers: Sequence[RequestObserver] = (),
+        counts: RequestCounts | None = None,
     ) -> None:
         """The `observers` are told of the end of each request but those that the fast path answers at once."""
         self._heads = heads
@@ -154,7 +156,7 @@ class HttpRequestHandler:
         self._policy = policy
         self._shutdown = shutdown
         self._observers = observers
-        self.outcomes = Outcomes()
+        self.outcomes = counts or RequestCounts.private("http")
         self.failures = RequestFailures()
 
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
@@ -163,14 +165,15 @@ class HttpRequestHandler:
         Raises:
             HttpError: an unwanted body is invalid; the response was sent.
         """
+        began_ns = monotonic_ns()
         try:
             if isinstance(request, MemoizedRequest):
-                return self._send_cached(connection, request.request, request.reply)
+                return self._send_cached(connection, request.request, request.reply, began_ns)
             said = connection_for(request, may_stay=self._may_stay(connection, request))
             reply = self.fast_path.reply(request, said)
             if reply is not None:
                 self.fast_path.memoize(connection.bytes_of(request), request, reply)
-                return self._send_cached(connection, request, reply)
+                return self._send_cached(connection, request, reply, began_ns)
             context = self._context(connection, request, said)
             try:
                 answering = self._route(context)
@@ -219,10 +222,12 @@ class HttpRequestHandler:
             context.target = target
         return self._take_step(UnfinishedAnswer(context, self._stored.go_on(context, hit.stored, hit.body, why, "hit")))
 
-    def _send_cached(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
+    def _send_cached(
+        self, connection: HttpConnection, request: RequestHead, reply: CachedReply, began_ns: int
+    ) -> RequestOutcome:
         outcome = self.fast_path.send(connection, request, reply)
         if not isinstance(outcome, WaitsFor):
-            self.outcomes.note("hit")
+            self.outcomes.note_hot(reply.stored.status, reply.sent_bytes, monotonic_ns() - began_ns)
             return outcome
         paused = connection.paused
         assert isinstance(paused, PausedHit)
@@ -253,10 +258,12 @@ class HttpRequestHandler:
 
     def _finish(self, connection: HttpConnection, outcome: str) -> None:
         """The current request of a connection has ended; it is counted, and told to the observers."""
-        self.outcomes.note(outcome)
         record, connection.record = connection.record, None
-        if record is not None:
-            end_request(record, outcome, connection.stream.sent_bytes, self._observers)
+        if record is None:
+            self.outcomes.note_unrecorded(outcome)
+            return
+        end_request(record, outcome, connection.stream.sent_bytes, self._observers)
+        self.outcomes.note(record)
 
     def give_up(self, connection: HttpConnection) -> None:
         """Its request, `http_given_up`, is not answered any further: the client is too slow, or the process ends."""
@@ -264,6 +271,7 @@ class HttpRequestHandler:
 
     def note_refused(self, fd: int, answer: bytes, sent_bytes: int) -> None:
         """A client was told why no request of its is answered: there was none, or a limit is reached."""
+        self.outcomes.note_not_looked_at(int(answer[9:12]))
         if self._observers:
             record = RequestRecord(client=peer_name(fd), began_ns=monotonic_ns())
             record.answered(answer)

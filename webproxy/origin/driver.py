@@ -57,6 +57,7 @@ from webproxy.origin.hop import Hop, Sink
 from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.shares import ShareSettings
+from webproxy.telemetry.origin_counts import OriginCounts
 from webproxy.transport import sockets
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ _SHARES: Final = ShareSettings()
 class OriginDriver:
     """Owns the thread and the connections to origins. start() it, and close() it at the end."""
 
-    def __init__(self, settings: ShareSettings = _SHARES) -> None:
+    def __init__(self, settings: ShareSettings = _SHARES, counts: OriginCounts | None = None) -> None:
         """`settings` bound its connections, those that are kept idle included."""
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -136,9 +137,11 @@ class OriginDriver:
         self._later: dict[Transfer, float] = {}
         self._next_due = math.inf
         """When the first of those begins."""
-        self._gate: OriginGate[Transfer] = OriginGate(settings, self._pass, self._turn_away)
+        self._gate: OriginGate[Transfer] = OriginGate(settings, self._pass, self._turn_away, counts)
         self._handles: list[pycurl.Curl] = []
         self._timer_at: float | None = None
+        self.turns = 0
+        """How often the thread has turned: it does so four times a second at least, unless something holds it up."""
         self._stopping = False
         self._is_closed = False
         self._multi = pycurl.CurlMulti()
@@ -203,6 +206,7 @@ class OriginDriver:
                 log.exception("origin driver error")
 
     def _turn(self, next_tick: float) -> None:
+        self.turns += 1
         wake_at = min(next_tick, self._next_due)
         if self._timer_at is not None:
             wake_at = min(wake_at, self._timer_at)
@@ -343,6 +347,7 @@ class OriginDriver:
             transfer.hop.forget(self._take_back(transfer))
 
     def _tick(self) -> None:
+        self._gate.report()
         now = monotonic()
         for transfer in tuple(self._begun):
             limits = transfer.limits

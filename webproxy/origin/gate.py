@@ -25,7 +25,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import Generic, TypeVar
 
 from webproxy.errors import OriginBusy, OriginFailing, OriginNotAsked, OriginSilent
@@ -41,10 +41,14 @@ from webproxy.origin.health import (
     State,
 )
 from webproxy.origin.shares import Granted, LineFull, Shares, ShareSettings
+from webproxy.telemetry.origin_counts import OriginCounts
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+"""As they are counted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +62,8 @@ class Passage(Generic[T]):
     is_granted: bool = False
     admitted: Admitted | None = None
     """What a failure is reported with; None before it is admitted, and after the first word about it."""
+    asked_ns: int = 0
+    """When its request was sent; 0 again once there is an answer."""
 
 
 class OriginGate(Generic[T]):
@@ -68,6 +74,7 @@ class OriginGate(Generic[T]):
         settings: ShareSettings,
         on_turn: Callable[[T], None],
         on_refusal: Callable[[T, OriginNotAsked], None],
+        counts: OriginCounts | None = None,
     ) -> None:
         """`on_turn`: the connection that was waited for is there. `on_refusal`: it will not come.
 
@@ -77,6 +84,7 @@ class OriginGate(Generic[T]):
         self._healths = HealthTable()
         self._on_turn = on_turn
         self._on_refusal = on_refusal
+        self._counts = counts or OriginCounts.private()
         self.next_expiry = self._shares.next_expiry
         self.stats = self._shares.stats
 
@@ -87,6 +95,13 @@ class OriginGate(Generic[T]):
             OriginFailing: the origin fails.
             OriginBusy: too many wait for it.
         """
+        try:
+            return self._enter(holder, origin, settings)
+        except OriginNotAsked:
+            self._counts.refused(origin)
+            raise
+
+    def _enter(self, holder: T, origin: str, settings: HealthSettings) -> Passage[T]:
         now = monotonic()
         passage = Passage(holder, origin, self._healths.find(origin, settings, now))
         failing = passage.health.refusal(now)
@@ -110,11 +125,17 @@ class OriginGate(Generic[T]):
         """
         admitted = passage.health.admit(monotonic())
         if isinstance(admitted, Failing):
+            self._counts.refused(passage.origin)
             raise _failing(passage.origin, admitted)
         passage.admitted = admitted
+        passage.asked_ns = monotonic_ns()
+        self._counts.asked(passage.origin)
 
     def answered(self, passage: Passage[T], status: int) -> None:
         """The head of an answer has come."""
+        asked_ns, passage.asked_ns = passage.asked_ns, 0
+        if asked_ns:
+            self._counts.answered(passage.origin, monotonic_ns() - asked_ns)
         if status in BAD_GATEWAY_STATUSES:
             self.failed(passage, Failure.BAD_GATEWAY)
             return
@@ -126,11 +147,13 @@ class OriginGate(Generic[T]):
         admitted, passage.admitted = passage.admitted, None
         if admitted is None:
             return
+        self._counts.failed(passage.origin)
         now = monotonic()
         change = passage.health.failed(admitted, failure, now)
         _tell(passage.origin, change)
         if change is not None:
             for waiting in self._shares.dismiss(passage.origin):
+                self._counts.refused(passage.origin)
                 self._on_refusal(waiting.holder, _failing(waiting.origin, waiting.health.refuse(now)))
 
     def leave(self, passage: Passage[T]) -> None:
@@ -150,8 +173,16 @@ class OriginGate(Generic[T]):
     def expire(self) -> None:
         """Refuse those that have waited for too long."""
         for passage in self._shares.expire(monotonic()):
+            self._counts.refused(passage.origin)
             text = f"{passage.origin}: no connection became free in time"
             self._on_refusal(passage.holder, OriginBusy(text))
+
+    def report(self) -> None:
+        """Write the state and the load of the origins that are counted; to be called now and then."""
+        for origin in self._counts.named:
+            connections, line = self._shares.load_of(origin)
+            state = _STATES[self._healths.state_of(origin)]
+            self._counts.set_now(origin, state=state, connections=connections, line=line)
 
 
 def _failing(origin: str, failing: Failing) -> OriginFailing:

@@ -236,6 +236,11 @@ class HealthTable:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def state_of(self, authority: str) -> State:
+        """The state of an origin, CLOSED of one that nothing is known of; not a look that keeps its row."""
+        row = self._rows.get(authority)
+        return State.CLOSED if row is None else row[0].state
+
     def find(self, authority: str, settings: HealthSettings, now: float) -> Health:
         """The health of this origin; new, with these settings, when nothing is known of it."""
         while self._rows and next(iter(self._rows.values()))[1] + self._idle_s <= now:

@@ -173,6 +173,11 @@ class Shares(Generic[E]):
         """When `waiting` stays above 0, an origin is slower than it is asked, or a bound is too low for it."""
         return SharesStats(self._in_flight, len(self._waits), len(self._shares))
 
+    def load_of(self, origin: str) -> tuple[int, int]:
+        """How many entries of this origin are in flight, and how many wait."""
+        share = self._shares.get(origin)
+        return (0, 0) if share is None else (share.in_flight, len(share.line))
+
     def _reached(self, share: _Share[E]) -> Bound | None:
         if share.in_flight >= self._settings.origin_connections_max:
             return Bound.ORIGIN

@@ -159,6 +159,11 @@ class CacheClient:
         return self.answers() and self._client.connected
 
     @property
+    def ready_count(self) -> int:
+        """How many caches are available: this one, or none."""
+        return int(self.connected)
+
+    @property
     def object_bytes_max(self) -> int | None:
         """The largest object that the cache stores, as it announced; None if it did not."""
         return self._client.object_bytes_max

@@ -104,6 +104,11 @@ class CacheSpread:
         self._has_purged = False
         self._follow_registry()
 
+    @property
+    def ready_count(self) -> int:
+        """How many living caches are available, which do not hang as far as is known."""
+        return sum(client.connected for client in self._caches.clients.values())
+
     # -- which cache ---------------------------------------------------------------------------------------------
     def of(self, key: bytes) -> CacheClient | NoStore:
         """The cache that has a key now; the one that will have it, if none is present."""

@@ -1,0 +1,204 @@
+"""PURE: what a proxy counts in its stats page: each metric with its meaning, and what an operator does about it."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Final
+
+from shmchannel.stats_pages.schema import NANOSECONDS, Metric, MetricKind, Schema, Table
+
+ROLE: Final = "proxy"
+ORIGINS_MAX: Final = 32
+"""Origins with figures of their own; the others share a row."""
+
+PROTOCOLS: Final = ("http", "getfile")
+HOT: Final = "hot"
+NOT_LOOKED_AT: Final = "not_looked_at"
+OUTCOMES: Final = {
+    HOT: "answered from the hot table at once",
+    "hit": "answered from the cache, by a command or from the cache's file",
+    "revalidated": "answered from the cache after the origin had confirmed the stored response",
+    "stale": "answered with a stale response because the origin failed",
+    "miss": "answered by the origin with a response that is stored or could be",
+    "collapsed": "answered by a fetch that another request had begun",
+    "pass": "passed through to the origin",
+    "purged": "PURGE",
+    "answered": "OPTIONS answered by the proxy itself",
+    "not_found": "not stored, and no origin",
+    "not_cached": "not cached (only-if-cached), or stale without an origin to validate it",
+    "refused": "4xx of the proxy's own",
+    "error": "5xx of the proxy's own, or ERROR",
+    "given_up": "the proxy closed the connection: the client was too slow, or the drain was over",
+    "client_gone": "the client disconnected",
+    "cut_short": "the client got a truncated body, or did not send all of its request's",
+    NOT_LOOKED_AT: "refused before there was a request: none that can be read, or too many connections",
+}
+"""What became of requests; those of the cache, of origins, of the proxy itself, and those that broke off."""
+FROM_CACHE: Final = frozenset((HOT, "hit", "revalidated", "stale"))
+FROM_ORIGIN: Final = frozenset(("miss", "collapsed", "pass"))
+STATUSES: Final = ("2xx", "3xx", "4xx", "5xx", "none")
+
+REQUESTS: Final = "gfcache_proxy_requests_total"
+REQUEST_TIMES: Final = "gfcache_proxy_request_seconds"
+FIRST_BYTE_TIMES: Final = "gfcache_proxy_first_byte_seconds"
+SENT_BYTES: Final = "gfcache_proxy_sent_bytes_total"
+
+_TIMED = tuple(product(PROTOCOLS, (outcome for outcome in OUTCOMES if outcome != NOT_LOOKED_AT)))
+_BEGUN = tuple((protocol, outcome) for protocol, outcome in _TIMED if outcome != HOT)
+
+
+def _counter(name: str, text: str, advice: str = "", unit: str = "") -> Metric:
+    return Metric(name=f"gfcache_proxy_{name}_total", kind=MetricKind.COUNTER, help=text, advice=advice, unit=unit)
+
+
+def _gauge(name: str, text: str, advice: str = "", unit: str = "") -> Metric:
+    return Metric(name=f"gfcache_proxy_{name}", kind=MetricKind.GAUGE, help=text, advice=advice, unit=unit)
+
+
+def _by(label: str, values: tuple[str, ...], name: str, text: str, advice: str = "", unit: str = "") -> Metric:
+    return Metric(
+        name=f"gfcache_proxy_{name}_total",
+        kind=MetricKind.COUNTER,
+        help=text,
+        advice=advice,
+        unit=unit,
+        labels=(label,),
+        rows=tuple((value,) for value in values),
+    )
+
+
+def _times(name: str, text: str, advice: str, rows: tuple[tuple[str, str], ...]) -> Metric:
+    return Metric(
+        name=name,
+        kind=MetricKind.HISTOGRAM,
+        help=text,
+        advice=advice,
+        unit="seconds",
+        per_unit=NANOSECONDS,
+        labels=("protocol", "outcome"),
+        rows=rows,
+    )
+
+
+def _of_origin(kind: MetricKind, name: str, text: str, advice: str = "", unit: str = "", per_unit: int = 1) -> Metric:
+    return Metric(
+        name=f"gfcache_proxy_origin_{name}",
+        kind=kind,
+        help=text,
+        advice=advice,
+        unit=unit,
+        per_unit=per_unit,
+        labels=("origin",),
+        table="origins",
+    )
+
+
+_REQUESTS = (
+    Metric(
+        name=REQUESTS,
+        kind=MetricKind.COUNTER,
+        help="Requests by what became of them and by the status of the response, if there was one.",
+        advice="Without 4xx and 5xx it is what the cache is worth: (hot + hit + revalidated + stale) / all."
+        " error: see failures in the log. cut_short: a source broke off, see the log."
+        " given_up: clients are too slow, see client_min_rate_bytes_per_s.",
+        labels=("protocol", "outcome", "status"),
+        rows=tuple(product(PROTOCOLS, OUTCOMES, STATUSES)),
+    ),
+    _times(
+        REQUEST_TIMES,
+        "Time from the head of a request to the last byte handed to the kernel.",
+        "hit: the cache is slow, see its command_seconds and queue_depth. miss: the origin is, or clients read slowly.",
+        _TIMED,
+    ),
+    _times(
+        FIRST_BYTE_TIMES,
+        "Time from the head of a request to the head of its answer; of what is hot it is that to the last byte.",
+        "miss: the origin is slow, or requests wait in its line, see origin_line.",
+        _BEGUN,
+    ),
+    _by(
+        "source",
+        ("cache", "origin", "proxy"),
+        "sent_bytes",
+        "Bytes sent to clients, heads included, by where the bodies came from.",
+        "cache / all is the byte hit ratio.",
+        "bytes",
+    ),
+)
+_CONNECTIONS = (
+    _gauge("connections", "Connections that wait for their client, or whose requests wait.", "See connections_max."),
+    _gauge(
+        "requests_waiting",
+        "Requests that wait for an origin, another request's fetch, or a client that reads slowly.",
+        "Near requests_waiting_max new ones get 503.",
+    ),
+    _gauge("run_queue", "Jobs that wait for a thread.", "If it stays above 0, the processor is too slow, or raise -t."),
+    _gauge("threads", "Threads that serve requests."),
+    _gauge("threads_busy", "Those that serve one now."),
+    _counter("connections_refused", "Connections beyond connections_max, or for which no descriptor was left."),
+    _counter("requests_invalid", "What was received and is no request of any protocol."),
+    _counter("clients_dropped", "Clients that read less than client_min_rate_bytes_per_s."),
+)
+_FETCHES = (
+    _by(
+        "result",
+        ("begun", "collapsed", "failed"),
+        "fetches",
+        "Fetches from origins, requests collapsed into a running one, and fetches that failed.",
+        "failed: check the origins.",
+    ),
+    _gauge("spool_bytes", "Room that spools take beyond their windows.", unit="bytes"),
+    _gauge("spool_budget_bytes", "The bound of spool_bytes.", "Raise spool_bytes_max if it is reached.", "bytes"),
+)
+_SEGMENTS = (
+    _gauge("segments", "Segments for transfers with the cache."),
+    _gauge("segments_leased", "Those in use.", "If it stays near segments, raise segment_count."),
+    _gauge("segments_waiting", "Transfers that wait for a segment.", "If it stays above 0, raise segment_count."),
+    _counter("leases", "Transfers that got segments."),
+    _by("reason", ("timeout", "refused"), "leases_failed", "Transfers that got none.", "Raise segment_count."),
+    _counter("segments_retired", "Segments that were replaced after a broken transfer.", "See the log of the cache."),
+    _gauge("caches_ready", "Caches that are there and answer.", "0: start or restart the cache."),
+    _counter(
+        "cache_unavailable",
+        "Look-ups that the cache did not answer, or was not asked because it hangs.",
+        "The log says why: cache lost, cache does not answer.",
+    ),
+)
+_ORIGINS = (
+    _of_origin(MetricKind.COUNTER, "requests_total", "Requests sent to the origin, redirects included."),
+    _of_origin(
+        MetricKind.COUNTER,
+        "failures_total",
+        "Requests that it did not answer usefully: no connection, none in time, 502 to 504.",
+        "Check the origin; the log has the reason.",
+    ),
+    _of_origin(
+        MetricKind.COUNTER,
+        "refused_total",
+        "Requests that were not sent, because it is known as failing or its line is full.",
+        "Check the origin, or raise origin_connections_each_max.",
+    ),
+    _of_origin(
+        MetricKind.HISTOGRAM,
+        "head_seconds",
+        "Time from sending a request to the head of the answer.",
+        "The origin or the way to it is slow.",
+        "seconds",
+        NANOSECONDS,
+    ),
+    _of_origin(
+        MetricKind.GAUGE,
+        "state",
+        "0: asked as usual, 1: one request tries whether it answers again, 2: known as failing and not asked.",
+        "1, 2: check the origin.",
+    ),
+    _of_origin(MetricKind.GAUGE, "connections", "Requests under way.", "See origin_connections_each_max."),
+    _of_origin(
+        MetricKind.GAUGE, "line", "Requests that wait for a connection to it.", "Raise origin_connections_each_max."
+    ),
+)
+
+SCHEMA: Final = Schema(
+    (*_REQUESTS, *_CONNECTIONS, *_FETCHES, *_SEGMENTS, *_ORIGINS),
+    (Table(name="origins", label="origin", rows=ORIGINS_MAX + 1),),
+)
