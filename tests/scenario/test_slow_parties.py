@@ -20,6 +20,10 @@ SOME = (
 KILLED = [row for row in ROWS if row.name in SOME]
 
 
+ANSWERED = {"upload-expect": [f"{PARTIES} x 100"], "upload-purge": [f"{PARTIES} x 200"]}
+"""What parties have been told by now: a PURGE is done before its body is here. All others wait, or show nothing."""
+
+
 def by_name(row: Row) -> str:
     return row.name
 
@@ -32,6 +36,10 @@ def test_a_hit_comes_beside(tmp_path, row):
     assert result.beside.count > 0
     assert result.beside.failed == 0, result
     assert not [reason for reason in result.reasons if "p99" not in reason], result
+    if row.parties is not None and row.parties.arrivals_per_s is None:
+        assert result.refused == 0, result
+        assert [note for note in result.notes if " x " in note] == ANSWERED.get(row.name, []), result
+        assert not [note for note in result.notes if "not asked" in note], result
 
 
 @pytest.mark.alone
