@@ -14,7 +14,7 @@ docs/protocol.md has the layout, for programs in other languages.
 
 from shmchannel.stats_pages.counting import Counter, Gauge, HistogramCells, SampledTotal, TimedEvent, is_reliable
 from shmchannel.stats_pages.histogram import LATENCY, Buckets, Histogram
-from shmchannel.stats_pages.page import StatsPage, StatsPages, own_page
+from shmchannel.stats_pages.page import SlotPages, StatsPage, StatsPages, own_page
 from shmchannel.stats_pages.reader import MetricValues, PageReading, PageState, list_pages, read_page, read_pages
 from shmchannel.stats_pages.schema import NANOSECONDS, OTHER, Metric, MetricKind, Schema, Table
 
@@ -34,6 +34,7 @@ __all__ = [
     "PageState",
     "SampledTotal",
     "Schema",
+    "SlotPages",
     "StatsPage",
     "StatsPages",
     "Table",

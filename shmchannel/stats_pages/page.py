@@ -316,18 +316,59 @@ def _words_of(mapping: mmap.mmap) -> Iterator[memoryview[int]]:
         yield words
 
 
-def own_page(role: str, instance: str, schema: Schema, resources: ExitStack) -> StatsPage:
-    """A page that this process owns and writes from now on; `resources` removes its name.
+class SlotPages:
+    """The pages of a supervisor's workers, made when a slot has its first; without them the workers have their own.
 
-    If the system refuses one, that is logged, and the process counts where nobody else sees it: it has other things to
-    do than to be watched.
+    For one thread.
     """
+
+    def __init__(self, role: str, instance: str, schema: Schema) -> None:
+        self._role = role
+        self._instance = instance
+        self._schema = schema
+        self._pages: StatsPages | None = None
+        self._names: dict[int, str] = {}
+
+    def name_of(self, slot: int) -> str:
+        """The name of the page for the worker of this slot, which is the only one; empty if the system refuses one."""
+        name = self._names.get(slot)
+        if name is None:
+            try:
+                self._pages = self._pages or StatsPages.create(self._role, self._instance)
+                name = self._names[slot] = self._pages.add(slot, self._schema).name
+            except ShmChannelError as error:
+                log.warning("no stats page", extra={"role": self._role, "slot": slot, "reason": str(error)})
+                return ""
+        return name
+
+    def close(self) -> None:
+        """Remove all names; may be called twice."""
+        if self._pages is not None:
+            self._pages.close()
+
+
+def own_page(role: str, instance: str, schema: Schema, resources: ExitStack, *, given: str = "") -> StatsPage:
+    """A page that this process writes from now on: the one it was `given`, or its own, with a name until `resources`.
+
+    A page that was made for another schema, by a supervisor of another release, is left alone. If the system refuses
+    one, that is logged, and the process counts where nobody else sees it: it has other things to do than to be watched.
+    """
+    try:
+        page = StatsPage.open(given, schema) if given else None
+    except ShmChannelError as error:
+        log.info("stats page not taken over", extra={"role": role, "reason": str(error)})
+        page = None
+    if page is None:
+        page = _made_page(role, instance, schema, resources)
+    page.begin()
+    return page
+
+
+def _made_page(role: str, instance: str, schema: Schema, resources: ExitStack) -> StatsPage:
     try:
         pages = StatsPages.create(role, instance)
         resources.callback(pages.close)
-        page = pages.add(0, schema)
+        return pages.add(0, schema)
     except ShmChannelError as error:
         log.warning("no stats page", extra={"role": role, "reason": str(error)})
-        page = StatsPage.private(schema)
-    page.begin()
-    return page
+        return StatsPage.private(schema)

@@ -115,3 +115,31 @@ def test_a_proxy_that_hangs_is_seen(tmp_path: Path) -> None:
         proxy.kill()
         found = page_of(proxy)
         assert found is None or found.state is PageState.OWNER_DEAD
+
+
+def test_a_worker_that_is_replaced_is_counted_on(tmp_path: Path) -> None:
+    """Each worker has a page of its own; the pages are the supervisor's, and go with it."""
+    (tmp_path / "file").write_bytes(BODY)
+    with DaemonYard(tmp_path) as yard:
+        yard.start_cache(content=tmp_path)
+        proxy = yard.start_proxy("--workers", "2")
+
+        def pages() -> dict[int, PageReading]:
+            return {page.slot: page for page in read_pages("proxy") if page.owner and page.owner.pid == proxy.pid}
+
+        def answered() -> dict[int, int]:
+            name = "gfcache_proxy_requests_total"
+            return {slot: sum(page.metrics[name].numbers.values()) for slot, page in pages().items()}
+
+        wait_until(lambda: [page.state for page in pages().values()] == [PageState.LIVE] * 2)
+        for _ in range(20):
+            assert fetch(proxy.port, "/file").body == BODY
+        wait_until(lambda: sum(answered().values()) == 20)
+        slot, before = max(answered().items(), key=lambda item: item[1])
+        writer = pages()[slot].writer
+        assert writer is not None
+        os.kill(writer.pid, signal.SIGKILL)
+        wait_until(lambda: pages()[slot].writers_total == 2 and pages()[slot].state is PageState.LIVE)
+        assert answered()[slot] >= before
+        assert proxy.stop() == 0
+        assert pages() == {}

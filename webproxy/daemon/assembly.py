@@ -89,7 +89,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     resources.callback(listener.close)
     address: tuple[str, int] = listener.getsockname()[:2]
     swept = len(reaper.sweep())
-    page = own_page(ROLE, f"{address[0]}:{address[1]}", SCHEMA, resources)
+    page = own_page(ROLE, f"{address[0]}:{address[1]}", SCHEMA, resources, given=inherited.page)
     cache = _caches(config, resources, breakdown) if config.use_cache else None
     admission = None if cache is None else cache.pool.admission
     driver = OriginDriver(config.origin_shares(), OriginCounts(page))

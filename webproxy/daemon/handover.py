@@ -29,12 +29,16 @@ _OWN_PREFIX = "WEBPROXY_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRole:
-    """What a worker is told: its slot, and descriptors of the socket and of its settings; `supervisor` is a pid."""
+    """What a worker is told: its slot, and descriptors of the socket and of its settings; `supervisor` is a pid.
+
+    `page` is the name of the stats page of its slot; empty if there is none.
+    """
 
     slot: int
     listener_fd: int
     settings_fd: int
     supervisor: int
+    page: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,11 @@ class Inherited:
         self.listener.close()
         return open_listener(host, port)
 
+    @property
+    def page(self) -> str:
+        """The name of the stats page that its supervisor keeps for it; empty without one."""
+        return self.worker.page if self.worker is not None else ""
+
     def say_ready(self) -> None:
         """Tell the predecessor that this process serves, if it has one. A supervisor is told by notify()."""
         if self.successor is not None:
@@ -96,13 +105,16 @@ def inherit() -> Inherited:
             "listener_fd": int(listener_fd),
             "settings_fd": int(settings_fd),
             "supervisor": int(supervisor),
+            "page": str(page),
         }:
             parent.name_process(f"webproxy:{slot}")
             if not parent.end_with(supervisor):
                 raise StartupError("the supervisor of this worker has ended")
             with contextlib.suppress(OSError):
                 os.close(settings_fd)  # it has been read
-            role = WorkerRole(slot=slot, listener_fd=listener_fd, settings_fd=settings_fd, supervisor=supervisor)
+            role = WorkerRole(
+                slot=slot, listener_fd=listener_fd, settings_fd=settings_fd, supervisor=supervisor, page=page
+            )
             return Inherited(role, None, adopt_listener(listener_fd))
         case _:
             raise StartupError(f"{_WORKER_VARIABLE} is set by the proxy for its own processes: unset it")

@@ -3,7 +3,8 @@
 It opens the socket, starts the workers and waits: for their signs of life, for their ends, for signals. What to do then
 is decided by `fleet.py`; here it is done. Workers are spawned, never forked, and inherit the socket and a file with the
 settings in effect, so that a worker that replaces another has the settings of its generation whatever the user's file
-says by now. The supervisor serves nobody, has no threads and holds no names, so that there is little that could end it;
+says by now. The supervisor serves nobody, has no threads, and no names but those of
+the pages that its workers count in, which outlive them, so that there is little that could end it;
 if it is killed the kernel tells the workers (PR_SET_PDEATHSIG), which complete what they have begun and end.
 
 A worker says that it is ready, and that it lives, with the datagrams of sd_notify(3). One that says nothing for
@@ -34,6 +35,7 @@ from shmchannel.daemonkit.settings import SettingError
 from shmchannel.daemonkit.signals import Wish, Wishes
 from shmchannel.process import reaper
 from shmchannel.registry import Presence
+from shmchannel.stats_pages import SlotPages
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.fleet import Fleet, FleetLimits, Generation, Phase, Progress
 from webproxy.daemon.handover import (
@@ -46,6 +48,7 @@ from webproxy.daemon.handover import (
 from webproxy.daemon.steering import SUPERVISOR, Steering
 from webproxy.daemon.successor import END_GRACE_S, Succession, Successor
 from webproxy.errors import StartupError
+from webproxy.telemetry.metrics import ROLE, SCHEMA
 from webproxy.transport.listener import open_listener
 
 log = logging.getLogger(__name__)
@@ -87,6 +90,8 @@ class Supervisor:
         self._inherited = inherited
         config = settings.config
         self._notices = NotifySocket()
+        host, port = listener.getsockname()[:2]
+        self._pages = SlotPages(ROLE, f"{host}:{port}", SCHEMA)
         self._fleet = Fleet()
         self._serving = _Settled(config, config.worker_count(), listener)
         self._candidates: _Settled | None = None
@@ -189,7 +194,13 @@ class Supervisor:
 
     def _spawn(self, settled: _Settled, slot: int) -> subprocess.Popen[bytes]:
         listener_fd = settled.listener.fileno()
-        role = WorkerRole(slot=slot, listener_fd=listener_fd, settings_fd=settled.fd, supervisor=os.getpid())
+        role = WorkerRole(
+            slot=slot,
+            listener_fd=listener_fd,
+            settings_fd=settled.fd,
+            supervisor=os.getpid(),
+            page=self._pages.name_of(slot),
+        )
         return subprocess.Popen(
             worker_command(settled.fd),
             env=worker_environment(role, self._notices.address),
@@ -398,6 +409,7 @@ class Supervisor:
                 settled.close()
             settled.listener.close()
         self._notices.close()
+        self._pages.close()
         self._presence.close()
 
 

@@ -13,7 +13,7 @@ from shmchannel.errors import LayoutMismatch, NameMissing, UsageError
 from shmchannel.process.identity import ProcessIdentity, own_identity
 from shmchannel.process.naming import SHM_DIRECTORY, parse_stats_page_name, stats_guard_path
 from shmchannel.process.reaper import survey, sweep
-from shmchannel.stats_pages import OTHER, PageReading, PageState, Schema, StatsPage, own_page, read_page
+from shmchannel.stats_pages import OTHER, PageReading, PageState, Schema, SlotPages, StatsPage, own_page, read_page
 from tests.support.channels import in_thread
 from tests.support.holders import free_lock
 from tests.support.stats_pages import SCHEMA, open_pages
@@ -259,3 +259,38 @@ def test_an_event_needs_rows_of_its_kinds() -> None:
     for rows in ((times, counter, times), (counter, counter, counter), (counter, ("things_total",), times)):
         with pytest.raises(UsageError):
             page.timed_event(*rows)
+
+
+def test_workers_go_on_in_the_page_of_their_slot() -> None:
+    """Each slot has one; a worker of another release leaves it alone and has its own."""
+    slots = SlotPages("test", "me", SCHEMA)
+    try:
+        given = slots.name_of(1)
+        assert slots.name_of(1) == given != slots.name_of(0)
+        with ExitStack() as resources:
+            for writer in (1, 2):
+                page = own_page("test", "me", SCHEMA, resources, given=given)
+                page.counter("things_total", "red", "big").add()
+                assert (page.name, reading_of(page).writers_total, reading_of(page).slot) == (given, writer, 1)
+            assert page.value("things_total", "red", "big") == 2
+            other = own_page("test", "me", Schema(SCHEMA.metrics[:2]), resources, given=given)
+            assert other.name not in (given, "")
+        assert reading_of(page).state is PageState.LIVE, "it is the supervisor's to remove"
+    finally:
+        slots.close()
+    assert read_page(given) is None
+
+
+def test_a_supervisor_without_room_names_no_page(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    slots = SlotPages("test", "", SCHEMA)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", refuse)
+        assert slots.name_of(0) == ""
+    assert [record.message for record in caplog.records] == ["no stats page"]
+    assert slots.name_of(0) != ""
+    slots.close()

@@ -59,11 +59,13 @@ def test_a_worker_takes_its_role_and_its_socket_and_leaves_no_variable(
     monkeypatch: pytest.MonkeyPatch, listener: socket.socket, not_adopted: list[tuple[int | str, ...]]
 ) -> None:
     settings_fd = settings_file(ProxyConfig())
-    role = WorkerRole(slot=3, listener_fd=os.dup(listener.fileno()), settings_fd=settings_fd, supervisor=os.getppid())
+    role = WorkerRole(
+        slot=3, listener_fd=os.dup(listener.fileno()), settings_fd=settings_fd, supervisor=os.getppid(), page="/p"
+    )
     monkeypatch.setattr(os, "environ", worker_environment(role, "@notices"))
     assert is_worker()
     inherited = inherit()
-    assert (inherited.worker, inherited.successor) == (role, None)
+    assert (inherited.worker, inherited.successor, inherited.page) == (role, None, "/p")
     assert inherited.listener is not None
     with inherited.listener as adopted:
         assert adopted.getsockname() == listener.getsockname()
@@ -160,5 +162,11 @@ def test_a_worker_s_settings_come_from_its_supervisor_alone(monkeypatch: pytest.
     environment = worker_environment(role, "@notices")
     assert "WEBPROXY_DRAIN_S" not in environment
     assert environment["NOTIFY_SOCKET"] == "@notices"
-    assert json.loads(environment[WORKER]) == {"slot": 0, "listener_fd": 3, "settings_fd": 4, "supervisor": 5}
+    assert json.loads(environment[WORKER]) == {
+        "slot": 0,
+        "listener_fd": 3,
+        "settings_fd": 4,
+        "supervisor": 5,
+        "page": "",
+    }
     assert environment["PATH"] == os.environ["PATH"]
