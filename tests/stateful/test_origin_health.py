@@ -1,4 +1,7 @@
-"""The health of an origin under any history of requests: at most one probe, no pause that is ignored or never ends."""
+"""The health of an origin under any history of requests: at most one probe, no pause that is ignored or never ends.
+
+And the table of them: bounded, and whoever is looked for often enough keeps what is known of it.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.support.examples import examples
-from webproxy.origin.health import Admitted, Change, Failing, Failure, Health, HealthSettings, State
+from webproxy.origin.health import Admitted, Change, Failing, Failure, Health, HealthSettings, HealthTable, State
 
 SILENCE_S = 8.0
 PROBE_LOST_S = 2 * SILENCE_S
+IDLE_S = 600.0
 
 
 @dataclass(eq=False)
@@ -159,5 +163,36 @@ class HealthMachine(RuleBasedStateMachine):
             assert isinstance(self.health.admit(self.now), Admitted)
 
 
+class HealthTableMachine(RuleBasedStateMachine):
+    """The model is a list in the order of the latest looks."""
+
+    @initialize(rows_max=st.integers(1, 4))
+    def begin(self, rows_max: int) -> None:
+        self.rows_max = rows_max
+        self.table = HealthTable(rows_max=rows_max, idle_s=IDLE_S)
+        self.now = 1000.0
+        self.known: list[tuple[str, Health, float]] = []
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, IDLE_S - 1.0, IDLE_S]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(authority=st.sampled_from("abcdef"))
+    def look(self, authority: str) -> None:
+        kept = [row for row in self.known if self.now < row[2] + IDLE_S]
+        before = [row[1] for row in kept if row[0] == authority]
+        health = self.table.find(authority, HealthSettings(), self.now)
+        if before:
+            assert [health] == before, "what is known of an origin in use is not forgotten"
+        else:
+            assert all(health is not row[1] for row in self.known), "one that was forgotten begins anew, as its own"
+        others = [row for row in kept if row[0] != authority]
+        self.known = [*others, (authority, health, self.now)][-self.rows_max :]
+        assert len(self.table) == len(self.known)
+
+
 TestHealth = HealthMachine.TestCase
 TestHealth.settings = examples(40, stateful_step_count=50, deadline=None)
+
+TestHealthTable = HealthTableMachine.TestCase
+TestHealthTable.settings = examples(40, stateful_step_count=40, deadline=None)
