@@ -23,6 +23,8 @@ class Held:
     pss_mb: float
     own_mb: float
     """Neither shared nor of files: RssAnon."""
+    shared_mb: float
+    """Mapped shared memory that it has touched: RssShmem."""
     threads: int
     descriptors: int
     clients: int
@@ -81,6 +83,7 @@ def _held(pid: int, store: str | None, port: int) -> Held:
         rss_mb=process.memory_info().rss / 1e6,
         pss_mb=process.memory_full_info().pss / 1e6,
         own_mb=own_memory_kib(pid) / _KIB_PER_MB,
+        shared_mb=_shared_mb(pid),
         threads=process.num_threads(),
         descriptors=len(links),
         clients=len(clients),
@@ -89,6 +92,11 @@ def _held(pid: int, store: str | None, port: int) -> Held:
         unlinked=len(unlinked),
         segments=segments,
     )
+
+
+def _shared_mb(pid: int) -> float:
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as lines:
+        return float(next(line.split()[1] for line in lines if line.startswith("RssShmem"))) / _KIB_PER_MB
 
 
 def _is_below(link: str, store: str | None) -> bool:
