@@ -23,6 +23,7 @@ _WALL_CLOCK = frozenset([f"time.{name}" for name in _TIME.split()] + [f"datetime
 _READS_THE_WALL_CLOCK = {
     "simplecached.content.static": "how long ago a file changed, which the file system dates by this clock",
     "simplecached.stores.lru_store": "versions that are higher than those before a restart",
+    "webproxy.admin.overview": "when an overview was taken, for people",
     "webproxy.exchange.fast_path": "the age of a hit",
     "webproxy.exchange.http_request": "when a request came, and when a HEAD was asked and answered",
     "webproxy.exchange.origin_rest": "whether a Last-Modified is a strong validator by now",

@@ -71,9 +71,10 @@ _FOR_OTHERS = {
     "MemoryQueue": "shmchannel.testing, for the tests of programs that use the library",
     "MemorySender": "shmchannel.testing, for the tests of programs that use the library",
     **dict.fromkeys(
-        ("heartbeat_age_s", "mean", "uptime_s"),
+        ("mean",),
         "shmchannel.stats_pages, for programs that count or that show the counts",
     ),
+    "handle_error": "the standard library's server calls it",
     "serve_one": "the library's: a program that serves without a pool of workers",
 }
 

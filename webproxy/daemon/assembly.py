@@ -17,6 +17,7 @@ from shmchannel.registry import Presence, Registry
 from shmchannel.stats_pages import StatsPage, own_page
 from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
+from webproxy.daemon.admin_process import open_admin
 from webproxy.daemon.config import Protocol, ProxyConfig
 from webproxy.daemon.descriptors import DescriptorPlan, plan_descriptors
 from webproxy.daemon.handover import inherit, is_worker
@@ -87,6 +88,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     inherited = inherit()
     listener = inherited.listener_for(config.host, config.port)
     resources.callback(listener.close)
+    admin = open_admin(config, inherited)
     address: tuple[str, int] = listener.getsockname()[:2]
     swept = len(reaper.sweep())
     page = own_page(ROLE, f"{address[0]}:{address[1]}", SCHEMA, resources, given=inherited.page)
@@ -139,6 +141,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         breakdown=breakdown,
         presence=presence,
         inherited=inherited,
+        admin=admin,
         spool_room=spool_room,
     )
 

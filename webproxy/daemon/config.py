@@ -16,6 +16,7 @@ from shmchannel.errors import UsageError
 from shmchannel.process.naming import DEFAULT_QUEUE_NAME, checked_queue_name
 from shmchannel.streams.layout import SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX
 from shmchannel.streams.pool import SEGMENTS_PER_TRANSFER_DEFAULT
+from webproxy.admin.address import is_address
 from webproxy.daemon.origin_config import OriginConfig, check_origin_url, checked_pattern
 from webproxy.getfile import Wire
 from webproxy.http.syntax import is_structured_token
@@ -268,6 +269,12 @@ class ProxyConfig(DaemonConfig):
     )
     targeted_cache_control: bool = option(False, "let CDN-Cache-Control override Cache-Control and Expires")
     cache_status_name: str = option("gfcache", "name of the proxy in Cache-Status", high=64)
+    admin: str | None = option(
+        None,
+        "address for operators, `HOST:PORT` or the path of a Unix socket: health, metrics, statistics and a page",
+        flags=("--admin",),
+        metavar="ADDR",
+    )
     step_times: bool = option(False, "measure the latency of each step of a request, and log the totals at the end")
 
     def __post_init__(self) -> None:
@@ -292,6 +299,8 @@ class ProxyConfig(DaemonConfig):
         directory = self.spool_directory
         if directory is not None and not (os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)):
             raise SettingError("spool_directory", directory, "a directory that can be written to")
+        if self.admin is not None and not is_address(self.admin):
+            raise SettingError("admin", self.admin, "HOST:PORT, such as 127.0.0.1:25363, or a path with a slash")
         self._check_origins()
         _patterns(self.forward_hosts)
         self.purge_networks()

@@ -43,12 +43,15 @@ class WorkerRole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuccessorRole:
-    """What a successor is told: the inherited socket, its address in the settings, and whom to tell (sd_notify(3))."""
+    """What a successor is told: the inherited sockets, their addresses in the settings, and whom to tell."""
 
     listener_fd: int
     host: str
     port: int
     notify_address: str
+    admin_address: str = ""
+    admin_fd: int = -1
+    """-1: there is no admin server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,18 @@ class Inherited:
     def page(self) -> str:
         """The name of the stats page that its supervisor keeps for it; empty without one."""
         return self.worker.page if self.worker is not None else ""
+
+    def admin_listener(self, address: str) -> socket.socket | None:
+        """The socket of the predecessor's admin server, if it listens at this address; otherwise it is closed."""
+        role = self.successor
+        if role is None or role.admin_fd < 0:
+            return None
+        listener = socket.socket(fileno=role.admin_fd)
+        listener.set_inheritable(False)
+        if role.admin_address == address:
+            return listener
+        listener.close()
+        return None
 
     def say_ready(self) -> None:
         """Tell the predecessor that this process serves, if it has one. A supervisor is told by notify()."""
@@ -126,8 +141,17 @@ def inherit() -> Inherited:
             "host": str(host),
             "port": int(port),
             "notify_address": str(notify_address),
+            "admin_address": str(admin_address),
+            "admin_fd": int(admin_fd),
         }:
-            successor = SuccessorRole(listener_fd=listener_fd, host=host, port=port, notify_address=notify_address)
+            successor = SuccessorRole(
+                listener_fd=listener_fd,
+                host=host,
+                port=port,
+                notify_address=notify_address,
+                admin_address=admin_address,
+                admin_fd=admin_fd,
+            )
             return Inherited(None, successor, adopt_listener(listener_fd))
     raise StartupError(f"{_SUCCESSOR_VARIABLE} is set by the proxy for its own processes: unset it")
 
@@ -169,9 +193,14 @@ def settings_file(config: ProxyConfig) -> int:
 
 
 def worker_command(settings_fd: int) -> list[str]:
-    """The command line of a worker: the same program, with the same idea of where modules are found."""
+    """The command line of a worker."""
+    return module_command("webproxy", "--config", f"/dev/fd/{settings_fd}")
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command line of another process that runs a module, found where this process finds modules."""
     safe_path = [] if sys.path[:1] in ([""], [os.getcwd()]) else ["-P"]
-    return [sys.executable, *safe_path, "-m", "webproxy", "--config", f"/dev/fd/{settings_fd}"]
+    return [sys.executable, *safe_path, "-m", module, *arguments]
 
 
 def successor_command() -> list[str]:

@@ -18,6 +18,7 @@ from time import monotonic
 
 from shmchannel.daemonkit.readiness import READY, NotifySocket, main_pid, notify
 from shmchannel.daemonkit.signals import Wish
+from webproxy.daemon.admin_process import AdminProcess
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.handover import SuccessorRole, successor_command, successor_environment
 
@@ -38,8 +39,8 @@ class Succession(Enum):
 class Successor:
     """Belongs to the main thread."""
 
-    def __init__(self, listener: socket.socket, config: ProxyConfig) -> None:
-        """Start it; `config` is what this process runs with.
+    def __init__(self, listener: socket.socket, config: ProxyConfig, admin: AdminProcess | None = None) -> None:
+        """Start it; `config` is what this process runs with. It also takes over the socket of the admin server.
 
         Raises:
             OSError: the program cannot be started.
@@ -50,12 +51,16 @@ class Successor:
         self._expires = monotonic() + self._limit_s
         self._is_ending = False
         role = SuccessorRole(
-            listener_fd=listener.fileno(), host=config.host, port=config.port, notify_address=self._notices.address
+            listener_fd=listener.fileno(),
+            host=config.host,
+            port=config.port,
+            notify_address=self._notices.address,
+            admin_address="" if admin is None else admin.address,
+            admin_fd=-1 if admin is None else admin.fileno(),
         )
+        inherited = [listener.fileno()] if admin is None else [listener.fileno(), admin.fileno()]
         try:
-            self._process = subprocess.Popen(
-                successor_command(), env=successor_environment(role), pass_fds=(listener.fileno(),)
-            )
+            self._process = subprocess.Popen(successor_command(), env=successor_environment(role), pass_fds=inherited)
         except OSError:
             self._notices.close()
             raise

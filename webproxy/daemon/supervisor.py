@@ -36,6 +36,7 @@ from shmchannel.daemonkit.signals import Wish, Wishes
 from shmchannel.process import reaper
 from shmchannel.registry import Presence
 from shmchannel.stats_pages import SlotPages
+from webproxy.daemon.admin_process import AdminProcess, open_admin
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.fleet import Fleet, FleetLimits, Generation, Phase, Progress
 from webproxy.daemon.handover import (
@@ -106,6 +107,9 @@ class Supervisor:
         self._reopen_when_ready: set[int] = set()
         self._failed_status: int | None = None
         """With which the last worker ended that ended unasked."""
+        self._admin = open_admin(config, inherited)
+        self._new_admin: AdminProcess | None = None
+        """Of the candidates, if it is another one."""
         self._presence = Presence(SUPERVISOR)
         self._steering = Steering(self._presence)
         self._cut = 0
@@ -190,6 +194,8 @@ class Supervisor:
                     self._ends[process.pid] = os.pidfd_open(process.pid)
                 self._fleet.started(post, slot, process.pid, monotonic())
         notify(WATCHDOG)
+        if self._admin is not None:
+            self._admin.look()
         self._presence.beat(len(self._processes))
 
     def _spawn(self, settled: _Settled, slot: int) -> subprocess.Popen[bytes]:
@@ -257,7 +263,7 @@ class Supervisor:
             self._reload()
         elif wish is Wish.UPGRADE:
             try:
-                self._successor = Successor(self._serving.listener, self._serving.config)
+                self._successor = Successor(self._serving.listener, self._serving.config, self._admin)
             except OSError as error:
                 log.error("successor refused", extra={"reason": str(error)})
                 self._steering.refused(str(error))
@@ -272,6 +278,8 @@ class Supervisor:
             serving = self._serving
             is_same = address == (serving.config.host, serving.config.port)
             listener = serving.listener if is_same else open_listener(config.host, config.port)
+            if config.admin not in (None, serving.config.admin):
+                self._new_admin = AdminProcess(config.admin or "")
             self._candidates = _Settled(config, config.worker_count(), listener)
         except (SettingError, StartupError, OSError) as error:
             log.error("reload refused", extra={"reason": str(error)})
@@ -290,6 +298,7 @@ class Supervisor:
             for pid in self._fleet.promote(monotonic()):
                 self._signal(pid, signal.SIGUSR2)
             self._discard(old)
+            self._change_admin(settled.config.admin != old.config.admin)
             self._settings.log_as(settled.config)
             log.info("reloaded", extra={"generation": candidates.number, "workers": settled.workers})
             self._steering.address = self._address()
@@ -299,11 +308,21 @@ class Supervisor:
             for pid in self._fleet.abandon(monotonic()):
                 self._tell_to_end(pid)
             self._discard(settled)
+            if self._new_admin is not None:
+                self._new_admin.close()
+                self._new_admin = None
             statuses = [post.exit_status for post in candidates.posts if post.exit_status is not None]
             how = f"ended with status {_shown(statuses[0])}" if statuses else "could not be started"
             reason = f"a worker with the new settings {how}"
             log.error("reload refused", extra={"reason": reason, "remedy": "see its log lines"})
             self._steering.refused(f"{reason}: see its log lines")
+
+    def _change_admin(self, is_changed: bool) -> None:
+        if is_changed and self._admin is not None:
+            self._admin.close()
+            self._admin = None
+        if self._new_admin is not None:
+            self._admin, self._new_admin = self._new_admin, None
 
     def _discard(self, settled: _Settled) -> None:
         """The settings of a generation that is not served any more."""
@@ -346,6 +365,8 @@ class Supervisor:
         is told nothing then: it would take it for the end of the service.
         """
         self._presence.set_stopping()
+        if self._admin is not None:
+            self._admin.close(is_handed_over=is_replaced)
         if self._successor is not None:
             self._successor.end()
         workers = self._fleet.stop(monotonic())
@@ -408,6 +429,8 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 settled.close()
             settled.listener.close()
+        for admin in filter(None, (self._admin, self._new_admin)):
+            admin.close()
         self._notices.close()
         self._pages.close()
         self._presence.close()

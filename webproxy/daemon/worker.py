@@ -20,11 +20,12 @@ from shmchannel.process import reaper
 from shmchannel.registry import Presence
 from shmchannel.stats_pages import StatsPage
 from shmchannel.workers import WorkerPool
+from webproxy.daemon.admin_process import AdminProcess
 from webproxy.daemon.config import ProxyConfig
-from webproxy.daemon.handover import Inherited
+from webproxy.daemon.handover import Inherited, WorkerRole
 from webproxy.daemon.sampling import Sampler
 from webproxy.daemon.spool_room import SpoolRoom
-from webproxy.daemon.steering import SLOT, Steering
+from webproxy.daemon.steering import SLOT, SUPERVISOR, Steering
 from webproxy.daemon.successor import Succession, Successor
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import HttpRequestHandler
@@ -71,6 +72,7 @@ class ProxyService:
     presence: Presence
     page: StatsPage
     inherited: Inherited
+    admin: AdminProcess | None
     spool_room: SpoolRoom
 
     def __post_init__(self) -> None:
@@ -110,11 +112,13 @@ class ProxyService:
         facts = {"host": host, "port": port, "threads": self.config.worker_threads, "swept": self.swept} | pool
         role = self.inherited.worker
         shown = f"[{host}]" if ":" in host else host
-        self._steering.announce(f"{shown}:{port}", pool if role is None else pool | {SLOT: str(role.slot)})
+        self._steering.announce(f"{shown}:{port}", pool | _place(role))
         if role is None:
             log.info("listening", extra=facts)
         else:
             log.info("worker started", extra=facts | {"slot": role.slot})
+        if self.admin is not None:
+            self.admin.look()
         self.inherited.say_ready()
         self.store.look()
 
@@ -131,7 +135,7 @@ class ProxyService:
         else:
             try:
                 settings.again()
-                self._successor = Successor(self.acceptor.listener, self.config)
+                self._successor = Successor(self.acceptor.listener, self.config, self.admin)
             except (SettingError, OSError) as error:
                 log.error("reload refused", extra={"reason": str(error)})
                 self._steering.refused(str(error))
@@ -163,6 +167,8 @@ class ProxyService:
         self.spool_room.look()
         self.store.expire()
         self.store.look()
+        if self.admin is not None:
+            self.admin.look()
         cache = self.cache
         if cache is not None and cache.pool.admission is not None:
             cache.pool.admission.expire(self.config.cache_timeout_s)
@@ -176,6 +182,8 @@ class ProxyService:
         self.presence.set_stopping()
         if self._successor is not None:
             self._successor.end()
+        if self.admin is not None:
+            self.admin.close(is_handed_over=self._is_replaced)
         self.shutdown.draining = True
         self.shutdown.closes_idle = not self._is_replaced
         self._patient_until = monotonic() + self.config.drain_s - _IDLE_GRACE_S
@@ -256,3 +264,8 @@ class ProxyService:
         if self.breakdown.enabled:
             facts["step_times"] = self.breakdown.total()
         return facts
+
+
+def _place(role: WorkerRole | None) -> dict[str, str]:
+    """What a worker announces of its place."""
+    return {} if role is None else {SLOT: str(role.slot), SUPERVISOR: str(role.supervisor)}

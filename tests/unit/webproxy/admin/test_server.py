@@ -1,0 +1,118 @@
+"""The admin server answers its paths, and outlives clients that are slow, rude or many."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+
+import pytest
+
+from webproxy.admin.address import open_admin_listener
+from webproxy.admin.overview import Overview, ProcessView
+from webproxy.admin.server import CONNECTIONS_MAX, AdminServer, Pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROXY = ProcessView(role="proxy", name="1", pid=1, state="live", accepts=True)
+
+
+class Site:
+    """A server whose overview the test says."""
+
+    def __init__(self) -> None:
+        self.processes: tuple[ProcessView, ...] = (PROXY,)
+        self.now = 0.0
+        self.taken = 0
+        listener = open_admin_listener("127.0.0.1:0")
+        self.address: tuple[str, int] = listener.getsockname()
+        self.server = AdminServer(listener, Pages(self._take, clock=lambda: self.now))
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def _take(self) -> Overview:
+        self.taken += 1
+        return Overview(taken_s=0.0, processes=self.processes, pages=(), segments=())
+
+    def ask(self, path: str, method: str = "GET") -> tuple[int, bytes]:
+        connection = HTTPConnection(*self.address, timeout=30)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    yield site
+    site.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/metrics", "/stats", "/segments", "/ready?verbose"])
+def test_every_path_is_answered(site: Site, path: str) -> None:
+    status, body = site.ask(path)
+    assert (status, bool(body)) == (200, True)
+    assert site.ask(path, "HEAD") == (200, b"")
+
+
+def test_an_unknown_path_is_told_what_there_is(site: Site) -> None:
+    status, body = site.ask("/nothing")
+    assert (status, b"/metrics" in body) == (404, True)
+
+
+def test_other_methods_are_refused(site: Site) -> None:
+    assert site.ask("/stats", "POST")[0] == 501
+
+
+@pytest.mark.parametrize(
+    ("processes", "live", "ready"),
+    [
+        ((PROXY,), 200, 200),
+        ((ProcessView(role="proxy", name="1", pid=1, state="live"),), 200, 503),
+        ((ProcessView(role="proxy", name="1", pid=1, state="stuck"), PROXY), 200, 200),
+        ((ProcessView(role="proxy", name="1", pid=1, state="stuck"),), 503, 503),
+        ((ProcessView(role="cache", name="1", pid=1, state="live", accepts=True),), 503, 503),
+        ((), 503, 503),
+    ],
+    ids=["serves", "stops", "one of two hangs", "hangs", "only a cache", "nobody"],
+)
+def test_health_and_readiness(site: Site, processes: tuple[ProcessView, ...], live: int, ready: int) -> None:
+    site.processes = processes
+    assert (site.ask("/health")[0], site.ask("/ready")[0]) == (live, ready)
+
+
+def test_many_who_ask_at_once_cost_one_look(site: Site) -> None:
+    for _ in range(3):
+        assert json.loads(site.ask("/stats")[1])["processes"][0]["pid"] == 1
+    assert site.taken == 1
+    site.now += 1
+    site.ask("/stats")
+    assert site.taken == 2
+
+
+def test_clients_that_say_nothing_take_no_more_than_the_places_there_are(site: Site) -> None:
+    silent = [socket.create_connection(site.address) for _ in range(CONNECTIONS_MAX)]
+    try:
+        with socket.create_connection(site.address, timeout=30) as one_more:
+            assert one_more.recv(1) == b""
+        silent.pop().close()
+        while True:  # until its place is free again
+            try:
+                assert site.ask("/health")[0] == 200
+                break
+            except ConnectionError:
+                continue
+    finally:
+        for client in silent:
+            client.close()

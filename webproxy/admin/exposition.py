@@ -1,0 +1,102 @@
+"""The metrics of an overview in the exposition format of Prometheus, written by its own client library.
+
+Each page is a time series of its own, told apart by `role`, `instance` and `slot`, which a replaced worker continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shmchannel.stats_pages import Histogram, MetricKind, PageReading, PageState
+from shmchannel.stats_pages import Metric as Declared
+from webproxy.admin.overview import Overview, ProcessView
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_PAGE_LABELS = ("role", "instance", "slot")
+_LIVE = (PageState.LIVE, PageState.STUCK)
+
+
+def exposition(overview: Overview) -> bytes:
+    """The text that a scraper gets, in CONTENT_TYPE."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Overview(overview))
+    return generate_latest(registry)
+
+
+class _Overview(Collector):
+    def __init__(self, overview: Overview) -> None:
+        self._overview = overview
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for page in self._overview.pages:
+            for values in page.metrics.values():
+                metric = values.metric
+                if metric.kind is MetricKind.GAUGE and page.state not in _LIVE:
+                    continue
+                family = families.get(metric.name)
+                if family is None:
+                    family = families[metric.name] = _family(metric)
+                own = (page.role, page.instance, str(page.slot))
+                for labels, number in values.numbers.items():
+                    family.add_metric([*own, *labels], number / metric.per_unit)  # type: ignore[attr-defined]
+                for labels, histogram in values.histograms.items():
+                    family.add_metric(  # type: ignore[attr-defined]
+                        [*own, *labels], _cumulated(histogram, metric.per_unit), histogram.total / metric.per_unit
+                    )
+        yield from families.values()
+        yield _states(self._overview.pages)
+        yield from _of_processes(self._overview.processes)
+
+
+def _family(metric: Declared) -> Metric:
+    labels = [*_PAGE_LABELS, *metric.labels]
+    if metric.kind is MetricKind.COUNTER:
+        return CounterMetricFamily(metric.name, metric.help, labels=labels)
+    if metric.kind is MetricKind.HISTOGRAM:
+        return HistogramMetricFamily(metric.name, metric.help, labels=labels)
+    return GaugeMetricFamily(metric.name, metric.help, labels=labels)
+
+
+def _cumulated(histogram: Histogram, per_unit: int) -> list[tuple[str, float]]:
+    """Counts up to each power of two: an eighth of the buckets, so that a scrape stays small."""
+    buckets, seen = [], 0
+    for index, count in enumerate(histogram.counts[:-1]):
+        seen += count
+        if (index + 1) % 8 == 0:
+            buckets.append((f"{histogram.buckets.lower(index + 1) / per_unit:.9g}", float(seen)))
+    return [*buckets, ("+Inf", float(histogram.count))]
+
+
+def _states(pages: Iterable[PageReading]) -> Metric:
+    family = GaugeMetricFamily(
+        "gfcache_page_state", "1 for the state that the writer of a stats page is in.", labels=[*_PAGE_LABELS, "state"]
+    )
+    for page in pages:
+        for state in PageState:
+            family.add_metric([page.role, page.instance, str(page.slot), state], float(page.state is state))
+    return family
+
+
+def _of_processes(processes: Iterable[ProcessView]) -> Iterator[Metric]:
+    kinds = {
+        "resident_bytes": "Resident memory of a process.",
+        "descriptors": "Open descriptors of a process.",
+        "threads": "Threads of a process.",
+    }
+    known = list(processes)
+    for name, text in kinds.items():
+        family = GaugeMetricFamily(f"gfcache_process_{name}", text, labels=["role", "name", "pid"])
+        for process in known:
+            family.add_metric([process.role, process.name, str(process.pid)], float(getattr(process, name)))
+        yield family
+    cpu = CounterMetricFamily(
+        "gfcache_process_cpu_seconds_total", "Processor time of a process.", labels=["role", "name", "pid"]
+    )
+    for process in known:
+        cpu.add_metric([process.role, process.name, str(process.pid)], process.cpu_s)
+    yield cpu

@@ -1,0 +1,151 @@
+"""AdminServer: answers operators, probes and scrapers over HTTP, on an address of its own.
+
+It runs in a small process without any part in the serving, reads shared memory for each answer, and keeps an overview
+for OVERVIEW_SECONDS, so that many who ask cost no more than one. It answers GET and HEAD only, one request for each
+connection, CONNECTIONS_MAX at a time; a client that is slow is dropped after CLIENT_SECONDS.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from time import monotonic
+from typing import Any, NamedTuple
+
+from webproxy.admin.exposition import CONTENT_TYPE, exposition
+from webproxy.admin.overview import Overview, as_json, segment_as_json
+
+OVERVIEW_SECONDS = 0.2
+CONNECTIONS_MAX = 32
+CLIENT_SECONDS = 5.0
+_JSON = "application/json"
+_LIVE = "live"
+
+
+class Answer(NamedTuple):
+    """What a path is answered with."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+class Pages:
+    """The answers by path; thread-safe."""
+
+    def __init__(self, take: Callable[[], Overview], clock: Callable[[], float] = monotonic) -> None:
+        """`take` looks at everything."""
+        self._take = take
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: tuple[float, Overview] | None = None
+        self._paths: dict[str, Callable[[Overview], Answer]] = {
+            "/": lambda _: Answer(HTTPStatus.OK, "text/html; charset=utf-8", _page()),
+            "/health": health,
+            "/ready": ready,
+            "/metrics": lambda overview: Answer(HTTPStatus.OK, CONTENT_TYPE, exposition(overview)),
+            "/stats": lambda overview: _json(as_json(overview)),
+            "/segments": lambda overview: _json([segment_as_json(segment) for segment in overview.segments]),
+        }
+
+    def answer(self, path: str) -> Answer:
+        """The answer for a path, whose query is ignored."""
+        found = self._paths.get(path.partition("?")[0])
+        if found is None:
+            known = " ".join(self._paths)
+            return Answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", f"not here; there are: {known}\n".encode())
+        return found(self._overview())
+
+    def _overview(self) -> Overview:
+        with self._lock:
+            now = self._clock()
+            if self._kept is None or now - self._kept[0] > OVERVIEW_SECONDS:
+                self._kept = now, self._take()
+            return self._kept[1]
+
+
+def health(overview: Overview) -> Answer:
+    """200 while a process of the proxy lives and makes progress, one that is about to end included."""
+    states = {process.pid: process.state for process in overview.processes if process.role == "proxy"}
+    lives = _LIVE in states.values()
+    return _json({"live": lives, "processes": states}, is_fine=lives)
+
+
+def ready(overview: Overview) -> Answer:
+    """200 while a process of the proxy accepts requests and makes progress."""
+    accepting = [process.pid for process in overview.processes if process.role == "proxy" and process.accepts]
+    return _json({"ready": bool(accepting), "accepting": accepting}, is_fine=bool(accepting))
+
+
+def _json(value: object, *, is_fine: bool = True) -> Answer:
+    status = HTTPStatus.OK if is_fine else HTTPStatus.SERVICE_UNAVAILABLE
+    return Answer(status, _JSON, json.dumps(value).encode() + b"\n")
+
+
+def _page() -> bytes:
+    return importlib.resources.files("webproxy.admin").joinpath("page.html").read_bytes()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_version = "gfcache-admin"
+    sys_version = ""
+    protocol_version = "HTTP/1.1"
+    timeout = CLIENT_SECONDS
+    server: AdminServer
+
+    def do_GET(self) -> None:
+        answer = self.server.pages.answer(self.path)
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+        self.close_connection = True
+
+    do_HEAD = do_GET  # noqa: N815 - the name is the protocol of the base class
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+        """Nothing is logged: scrapers come every few seconds."""
+
+    def address_string(self) -> str:
+        return "local"  # a client of a Unix socket has no address
+
+
+class AdminServer(socketserver.ThreadingTCPServer):
+    """Serves `pages` on a listening socket, TCP or Unix, which it takes over."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, listener: socket.socket, pages: Pages) -> None:
+        super().__init__(("", 0), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.pages = pages
+        self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for each connection, as long as there is a place; the others are closed at once."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """As the base class, and give the place back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that left, or was too slow."""
