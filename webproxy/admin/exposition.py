@@ -45,6 +45,8 @@ class _Overview(Collector):
                 for labels, number in values.numbers.items():
                     family.add_metric([*own, *labels], number / metric.per_unit)  # type: ignore[attr-defined]
                 for labels, histogram in values.histograms.items():
+                    if not histogram.count:
+                        continue  # hundreds of lines of zeros
                     family.add_metric(  # type: ignore[attr-defined]
                         [*own, *labels], _cumulated(histogram, metric.per_unit), histogram.total / metric.per_unit
                     )
