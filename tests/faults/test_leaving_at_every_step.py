@@ -20,7 +20,7 @@ from tests.support.client import ask, connect
 from tests.support.descriptors import open_descriptors
 from tests.support.waiting import WATCHDOG_S, wait_until
 from tests.support.whole_pair import WholePair, whole_pair
-from webproxy.daemon import assembly
+from webproxy.daemon import handover
 from webproxy.exchange import body_transfer
 from webproxy.getfile import request_bytes
 from webproxy.serving import parking
@@ -108,7 +108,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """At its end all that a client could have left behind is looked for."""
     monkeypatch.setattr(body_transfer, "PATIENCE_NS", 0)
     monkeypatch.setattr(parking, "LINGER_SECONDS", 0.0)
-    listen = assembly.open_listener
+    listen = handover.open_listener
 
     def listener(host: str, port: int) -> socket.socket:
         made = listen(host, port)
@@ -116,7 +116,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 0)
         return made
 
-    monkeypatch.setattr(assembly, "open_listener", listener)
+    monkeypatch.setattr(handover, "open_listener", listener)
     with whole_pair(origin_connections_each_max=1, spool_window_bytes=65_536) as pair:
         made = Scene(pair)
         pair.fill("/hit", Route(body=BODY, headers=FRESH))

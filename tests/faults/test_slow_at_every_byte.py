@@ -17,7 +17,7 @@ from tests.support.client import connect, parse_answer, receive_to_end
 from tests.support.rationed import Ration, ration
 from tests.support.waiting import wait_until
 from tests.support.whole_pair import WholePair, whole_pair
-from webproxy.daemon import assembly
+from webproxy.daemon import handover
 from webproxy.exchange import body_transfer
 from webproxy.getfile import Wire, request_bytes
 from workloads.origin_stub import Framing, Route
@@ -219,14 +219,14 @@ REAL = {
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel takes a small part of an answer, and its sender waits again and again while the client reads."""
     monkeypatch.setattr(body_transfer, "PATIENCE_NS", 0)
-    listen = assembly.open_listener
+    listen = handover.open_listener
 
     def listener(host: str, port: int) -> socket.socket:
         made = listen(host, port)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LITTLE)
         return made
 
-    monkeypatch.setattr(assembly, "open_listener", listener)
+    monkeypatch.setattr(handover, "open_listener", listener)
 
 
 def big_routes(pair: WholePair) -> None:
