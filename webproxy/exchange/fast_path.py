@@ -24,6 +24,7 @@ from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.urls import BadTarget, http_path
 from webproxy.origin.routing import OriginTable
 from webproxy.store.lookup import stored_of_entry
+from webproxy.telemetry.request_counts import status_class
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
@@ -52,8 +53,11 @@ class CachedReply:
     """Reports on the object in the hot table."""
     sent_bytes: int = field(init=False)
     """Head and body, wherever it is."""
+    status_class: int = field(init=False)
+    """As it is counted."""
 
     def __post_init__(self) -> None:
+        self.status_class = status_class(self.stored.status)
         self.sent_bytes = len(self.data) + (self.file.size_bytes if self.file is not None else 0)
 
     def holds(self) -> bool:

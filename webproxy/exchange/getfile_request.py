@@ -37,7 +37,7 @@ from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import stored_of_entry, stored_of_transfer
 from webproxy.store.store import Missing
 from webproxy.telemetry.outcomes import RequestFailures, broken_off
-from webproxy.telemetry.request_counts import RequestCounts
+from webproxy.telemetry.request_counts import RequestCounts, status_class
 from webproxy.telemetry.requests import GETFILE, CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
@@ -119,6 +119,7 @@ class GetfileRequestHandler:
         self._breakdown = breakdown
         self._observers = observers
         self.outcomes = counts or RequestCounts.private("getfile")
+        self._note_hot = self.outcomes.note_hot[status_class(200)]
         self.failures = RequestFailures()
 
     def serve(self, request: GetfileRequest) -> Outcome:
@@ -262,7 +263,7 @@ class GetfileRequestHandler:
             self._breakdown.mark("send")
         if not began_ns:
             return self._ended(request, "hit", sent)
-        self.outcomes.note_hot(200, sent, monotonic_ns() - began_ns)
+        self._note_hot(sent, monotonic_ns() - began_ns)
         if request.record is not None:
             record, request.record = request.record, None
             end_request(record, "hit", sent, self._observers)

@@ -157,6 +157,7 @@ class HttpRequestHandler:
         self._shutdown = shutdown
         self._observers = observers
         self.outcomes = counts or RequestCounts.private("http")
+        self._note_hot = self.outcomes.note_hot
         self.failures = RequestFailures()
 
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
@@ -227,7 +228,7 @@ class HttpRequestHandler:
     ) -> RequestOutcome:
         outcome = self.fast_path.send(connection, request, reply)
         if not isinstance(outcome, WaitsFor):
-            self.outcomes.note_hot(reply.stored.status, reply.sent_bytes, monotonic_ns() - began_ns)
+            self._note_hot[reply.status_class](reply.sent_bytes, monotonic_ns() - began_ns)
             return outcome
         paused = connection.paused
         assert isinstance(paused, PausedHit)

@@ -77,20 +77,19 @@ class RequestCounts:
             outcome: page.histogram(FIRST_BYTE_TIMES, protocol, outcome) for outcome in self._times if outcome != HOT
         }
         self._bytes = {source: page.counter(SENT_BYTES, source) for source in ("cache", "origin", "proxy")}
-        self._hot = tuple(
-            page.timed_event((REQUESTS, protocol, HOT, status), (SENT_BYTES, "cache"), (REQUEST_TIMES, protocol, HOT))
+        self.note_hot = tuple(
+            page.timed_event(
+                (REQUESTS, protocol, HOT, status), (SENT_BYTES, "cache"), (REQUEST_TIMES, protocol, HOT)
+            ).note
             for status in STATUSES
         )
+        """By status class: count a response that the hot table had, with the bytes sent and the nanoseconds it took."""
         self._before = self._values()
 
     @classmethod
     def private(cls, protocol: str) -> RequestCounts:
         """Counts that nobody else sees."""
         return cls(StatsPage.private(SCHEMA), protocol)
-
-    def note_hot(self, status: int, sent_bytes: int, took_ns: int) -> None:
-        """Count a response that the hot table had at once, with the bytes sent and the nanoseconds it took."""
-        self._hot[status_class(status)].note(sent_bytes, took_ns)
 
     def note(self, record: RequestRecord) -> None:
         """Count a request whose record is complete."""

@@ -73,12 +73,12 @@ def test_nothing_lets_other_threads_run_within_an_addition(add: Callable[..., No
     The stress test above could pass by luck; the bytecode of this interpreter cannot.
     """
     steps = [step for step in dis.get_instructions(add) if step.opname not in _HARMLESS]
-    reads = [at for at, step in enumerate(steps) if step.opname == "BINARY_SUBSCR"]
-    assert reads
-    for at in reads:
-        operand, addition, write = steps[at + 1 : at + 4]
+    writes = [at for at, step in enumerate(steps) if step.opname == "STORE_SUBSCR"]
+    assert writes
+    for at in writes:
+        read, operand, addition = steps[at - 3 : at]
+        assert (read.opname, addition.opname, addition.argrepr) == ("BINARY_SUBSCR", "BINARY_OP", "+=")
         assert operand.opname in ("LOAD_FAST", "LOAD_CONST")
-        assert (addition.opname, addition.argrepr, write.opname) == ("BINARY_OP", "+=", "STORE_SUBSCR")
 
 
 @pytest.mark.parametrize("value", [-7, 0, 5, 9, 31, 10**9])

@@ -236,7 +236,7 @@ def test_a_paused_answer_that_ends_its_connection(desk: Desk) -> None:
 # -- requests that are known ------------------------------------------------------------------------------------------
 def known_reply(*, large: bool) -> CachedReply:
     """One that nobody asks for more than whether a file comes with it."""
-    anything = cast("Any", SimpleNamespace(size_bytes=0))
+    anything = cast("Any", SimpleNamespace(size_bytes=0, status=200))
     return CachedReply(b"/k", b"", anything if large else None, False, anything, 0, anything)
 
 

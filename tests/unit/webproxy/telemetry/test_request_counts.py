@@ -89,8 +89,8 @@ def test_requests_with_a_record(page: StatsPage) -> None:
 def test_requests_without_a_record(page: StatsPage) -> None:
     """What is hot, what has gone at once, and what is not looked at, which is no request of the line `stopped`."""
     counts = RequestCounts(page, "getfile")
-    counts.note_hot(200, 90, 5_000)
-    counts.note_hot(404, 10, 5_000)
+    counts.note_hot[status_class(200)](90, 5_000)
+    counts.note_hot[status_class(404)](10, 5_000)
     counts.note_unrecorded("client gone")
     counts.note_not_looked_at(503)
     assert requests_in(page, "getfile") == {
