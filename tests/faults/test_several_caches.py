@@ -172,6 +172,24 @@ def test_a_cache_that_hangs_moves_only_its_keys_and_gets_them_back(several: Seve
     assert several.asked() == moved
 
 
+def test_all_workers_of_a_proxy_agree(several: Several, yard: DaemonYard, origin: OriginStub) -> None:
+    """What one has stored the others find, with a cache lost too."""
+    several.proxy.stop()
+    several.proxy = yard.start_proxy("--workers", "2", "--caches", ",".join(several.queues), "-s", origin.url)
+    before = several.asked()
+    for _ in range(3):
+        several.wait_hits()
+    assert several.asked() == before
+    lost = several.queues[0]
+    several.caches[lost].kill()
+    several.wait_hits()
+    moved = several.asked()
+    assert several.asked_since(before) == set(several.paths_of(lost))
+    for _ in range(3):
+        assert all(several.get(path) for path in PATHS)
+    assert several.asked() == moved
+
+
 def test_without_any_cache_the_origin_serves(several: Several) -> None:
     for cache in several.caches.values():
         cache.kill()

@@ -70,7 +70,7 @@ def test_a_second_cache_on_the_queue_is_refused(yard, files):
 def test_the_queue_of_a_dead_cache_is_taken_over(yard, files):
     dead = yard.start_cache(content=files[0])
     dead.kill()
-    assert {row.kind for row in names_of({dead.pid})} == {"queue", "guard", "hot table", "entry"}
+    assert {row.kind for row in names_of({dead.pid})} == {"queue", "guard", "hot table", "entry", "stats page"}
     heir = yard.start_cache(content=files[0])
     assert names_of({dead.pid}) == []
     assert {row.kind for row in names_of({heir.pid})} == {"queue", "guard", "hot table"}
