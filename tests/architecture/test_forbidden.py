@@ -31,6 +31,7 @@ _READS_THE_WALL_CLOCK = {
     "webproxy.fetch.job": "when the origin answered",
     "webproxy.origin.driver": "when the origin was asked",
     "webproxy.serving.http1_server": "Date of a refusal before there is a request",
+    "webproxy.telemetry.access_log": "when a request ended",
     "webproxy.store.lookup": "when a file of the cache was first seen: it came with no Date",
 }
 _SLEEPS = {"shmchannel.process.guard": "a sweeper lets go of a guard without telling anybody"}

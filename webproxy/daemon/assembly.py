@@ -7,6 +7,7 @@ import resource
 import secrets
 from contextlib import ExitStack
 from dataclasses import asdict
+from typing import NamedTuple
 
 from shmchannel.daemonkit.daemon import Settings
 from shmchannel.daemonkit.exits import ExitCode
@@ -55,9 +56,12 @@ from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import ObjectLookup
 from webproxy.store.store import NoStore, Store
 from webproxy.store.updates import CacheUpdater
+from webproxy.telemetry.access_log import AccessLog
+from webproxy.telemetry.line_file import LineFile
 from webproxy.telemetry.metrics import ROLE, SCHEMA
 from webproxy.telemetry.origin_counts import OriginCounts
 from webproxy.telemetry.request_counts import RequestCounts
+from webproxy.telemetry.request_ids import RequestIds
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_rate import RateLimit, UploadLimits
 from webproxy.transport.client_stream import Shutdown
@@ -76,7 +80,7 @@ def shortages(config: ProxyConfig) -> list[str]:
 
 
 def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
-    """Build the proxy; `resources` releases what it acquires, in reverse. No thread runs yet.
+    """Build the proxy; `resources` releases what it acquires, in reverse. No thread runs yet but that of the log.
 
     Raises:
         StartupError, ResourceError: something required at startup is not available.
@@ -85,6 +89,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     spool_room = SpoolRoom(config.spool_directory, config.spool_bytes_max, plan.spool_files_max)
     breakdown = LatencyBreakdown(enabled=config.step_times)
     shutdown = Shutdown()
+    log_file = _log_file(config, resources)
     inherited = inherit()
     listener = inherited.listener_for(config.host, config.port)
     resources.callback(listener.close)
@@ -108,12 +113,11 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     workers = IdleWorkers(config.worker_threads)
     resources.callback(workers.close)
     store, table = cache or NoStore(), _fetch_table(config, parking, spool_room.budget)
-    heads = ResponseHeads(config.cache_status_name.encode())
-    limits = _connection_limits(config)
+    heads, limits = ResponseHeads(config.cache_status_name.encode()), _connection_limits(config)
     origins = config.origin_table(own=_own_authorities(*address))
-    demand = WorkerDemand(workers)
+    demand, seen = WorkerDemand(workers), _telemetry(config, breakdown, page, log_file)
     getfile, http = _handlers(
-        config, origins, store, driver, table, parking, demand, heads, limits.client, shutdown, breakdown, page
+        config, origins, store, driver, table, parking, demand, heads, limits.client, shutdown, seen
     )
     server = Http1Server(http, parking, idle, heads, limits, shutdown)
     protocols = _protocols(config, getfile, server, limits)
@@ -143,6 +147,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         inherited=inherited,
         admin=admin,
         spool_room=spool_room,
+        access_log=log_file,
     )
 
 
@@ -238,6 +243,32 @@ def _has_origin(config: ProxyConfig) -> bool:
     return bool(config.origin_url or config.origin)
 
 
+class _Telemetry(NamedTuple):
+    """What requests are counted and logged by."""
+
+    breakdown: LatencyBreakdown
+    page: StatsPage
+    access_log: AccessLog | None
+    ids: RequestIds
+
+
+def _telemetry(
+    config: ProxyConfig, breakdown: LatencyBreakdown, page: StatsPage, log_file: LineFile | None
+) -> _Telemetry:
+    ids = RequestIds(from_client=config.request_id_from_client)
+    access_log = None if log_file is None else AccessLog(config.access_log_format, log_file, ids)
+    return _Telemetry(breakdown, page, access_log, ids)
+
+
+def _log_file(config: ProxyConfig, resources: ExitStack) -> LineFile | None:
+    """To be made before what gives requests up at its end: these have their lines."""
+    if config.access_log is None:
+        return None
+    log_file = LineFile(config.access_log)
+    resources.callback(log_file.close)
+    return log_file
+
+
 def _handlers(
     config: ProxyConfig,
     origins: OriginTable,
@@ -249,16 +280,10 @@ def _handlers(
     heads: ResponseHeads,
     client: RateLimit,
     shutdown: Shutdown,
-    breakdown: LatencyBreakdown,
-    page: StatsPage,
+    seen: _Telemetry,
 ) -> tuple[GetfileRequestHandler, HttpRequestHandler]:
     """The request handlers of the two protocols, over what they share."""
-    policy = Policy(
-        caching=caching_options(config),
-        cache_wait_s=config.cache_timeout_s,
-        cache_first_byte_s=min(config.cache_timeout_s, config.cache_first_byte_timeout_s),
-        purge_networks=config.purge_networks(),
-    )
+    policy = _policy(config)
     lookup = ObjectLookup(store)
     updates = CacheUpdater(store, lookup, table)
     fills = Fills(store)
@@ -283,8 +308,10 @@ def _handlers(
         origin_rest,
         config.wire,
         client,
-        breakdown,
-        counts=RequestCounts(page, "getfile"),
+        seen.breakdown,
+        observers=() if seen.access_log is None else (seen.access_log,),
+        counts=RequestCounts(seen.page, "getfile"),
+        ids=seen.ids,
     )
     source = BodySource(store, policy.cache_wait_s, demand)
     fetches = HttpFetches(table, means)
@@ -292,17 +319,31 @@ def _handlers(
         FastPath(source, origins, heads, shutdown),
         StoredDelivery(source, origin_rest, means.via),
         PassThrough(
-            driver,
-            means.via,
-            updates,
-            spools,
-            UploadLimits(config.request_timeout_s, client),
-            parking.is_full,
+            driver, means.via, updates, spools, UploadLimits(config.request_timeout_s, client), parking.is_full
         ),
     )
-    counts = RequestCounts(page, "http")
-    return getfile, HttpRequestHandler(
-        heads, lookup, updates, origins, fetches, answers, policy, shutdown, counts=counts
+    http = HttpRequestHandler(
+        heads,
+        lookup,
+        updates,
+        origins,
+        fetches,
+        answers,
+        policy,
+        shutdown,
+        counts=RequestCounts(seen.page, "http"),
+        access_log=seen.access_log,
+        ids=seen.ids,
+    )
+    return getfile, http
+
+
+def _policy(config: ProxyConfig) -> Policy:
+    return Policy(
+        caching=caching_options(config),
+        cache_wait_s=config.cache_timeout_s,
+        cache_first_byte_s=min(config.cache_timeout_s, config.cache_first_byte_timeout_s),
+        purge_networks=config.purge_networks(),
     )
 
 

@@ -25,6 +25,8 @@ from webproxy.origin.request import OriginLimits
 from webproxy.origin.routing import HostPattern, OriginRule, OriginTable
 from webproxy.origin.shares import ShareSettings
 from webproxy.serving.run_queue import QueueSettings, Schedule
+from webproxy.telemetry.line_file import STANDARD_OUTPUT
+from webproxy.telemetry.log_line import LogFormat
 
 PORT_DEFAULT = 25362
 AUTO = "auto"
@@ -275,6 +277,16 @@ class ProxyConfig(DaemonConfig):
         flags=("--admin",),
         metavar="ADDR",
     )
+    access_log: str | None = option(
+        None,
+        "file that gets a line for each request that has ended; - for the standard output",
+        flags=("--access-log",),
+        metavar="PATH|-",
+    )
+    access_log_format: LogFormat = option(LogFormat.COMBINED, "format of these lines", flags=("--access-log-format",))
+    request_id_from_client: bool = option(
+        False, "let clients name their requests by X-Request-Id; otherwise it is ignored"
+    )
     step_times: bool = option(False, "measure the latency of each step of a request, and log the totals at the end")
 
     def __post_init__(self) -> None:
@@ -301,6 +313,7 @@ class ProxyConfig(DaemonConfig):
             raise SettingError("spool_directory", directory, "a directory that can be written to")
         if self.admin is not None and not is_address(self.admin):
             raise SettingError("admin", self.admin, "HOST:PORT, such as 127.0.0.1:25363, or a path with a slash")
+        self._check_access_log()
         self._check_origins()
         _patterns(self.forward_hosts)
         self.purge_networks()
@@ -327,6 +340,13 @@ class ProxyConfig(DaemonConfig):
     def finds_caches(self) -> bool:
         """Whether the caches are those that the registry finds."""
         return self.caches == (AUTO,)
+
+    def _check_access_log(self) -> None:
+        path = self.access_log
+        if path is None or path == STANDARD_OUTPUT:
+            return
+        if os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+            raise SettingError("access_log", path, "a file in a directory that is there, or -")
 
     def _check_not_itself(self, name: str, url: str) -> None:
         """Refuse the proxy itself as an origin: a miss would ask for itself."""

@@ -39,6 +39,7 @@ from webproxy.serving.run_queue import RunQueue
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.cache_spread import CacheSpread
 from webproxy.store.store import Store
+from webproxy.telemetry.line_file import LineFile
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_stream import Shutdown
 
@@ -74,6 +75,7 @@ class ProxyService:
     inherited: Inherited
     admin: AdminProcess | None
     spool_room: SpoolRoom
+    access_log: LineFile | None
 
     def __post_init__(self) -> None:
         self._successor: Successor | None = None
@@ -125,6 +127,8 @@ class ProxyService:
     def hear(self, wish: Wish, settings: Settings[ProxyConfig]) -> None:
         """A worker retires when its supervisor says so; a process of its own has a successor started."""
         if wish is Wish.REOPEN_LOGS:
+            if self.access_log is not None:
+                self.access_log.reopen()
             return
         if self.inherited.worker is not None:
             self._is_replaced = self._is_replaced or wish is Wish.UPGRADE
@@ -261,6 +265,8 @@ class ProxyService:
                 "lease_timeouts": stats.timeouts_total,
                 "leases_refused": stats.refused_total,
             }
+        if self.access_log is not None:
+            facts["access_log_dropped"] = self.access_log.dropped_total
         if self.breakdown.enabled:
             facts["step_times"] = self.breakdown.total()
         return facts

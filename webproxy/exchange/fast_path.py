@@ -70,6 +70,8 @@ class MemoizedRequest(NamedTuple):
 
     request: RequestHead
     reply: CachedReply
+    log_part: bytes = b""
+    """As AccessLog.hit_part(), if there is one."""
 
     @property
     def target(self) -> bytes:
@@ -113,12 +115,12 @@ class FastPath:
                 self._keep(asked, reply)
         return reply
 
-    def memoize(self, data: bytes, request: RequestHead, reply: CachedReply) -> None:
+    def memoize(self, data: bytes, request: RequestHead, reply: CachedReply, log_part: bytes = b"") -> None:
         """Let recognise() know a request by its bytes; without them it did not arrive alone, or identifies a person."""
         if data and not self._shutdown.draining:
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
-            self._known[data] = MemoizedRequest(request, reply)
+            self._known[data] = MemoizedRequest(request, reply, log_part)
 
     def send(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
         """Send a reply, or begin to: what the client does not accept now is paused.

@@ -38,6 +38,7 @@ from webproxy.store.lookup import stored_of_entry, stored_of_transfer
 from webproxy.store.store import Missing
 from webproxy.telemetry.outcomes import RequestFailures, broken_off
 from webproxy.telemetry.request_counts import RequestCounts, status_class
+from webproxy.telemetry.request_ids import RequestIds
 from webproxy.telemetry.requests import GETFILE, CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport import sockets
@@ -106,6 +107,7 @@ class GetfileRequestHandler:
         breakdown: LatencyBreakdown,
         observers: Sequence[RequestObserver] = (),
         counts: RequestCounts | None = None,
+        ids: RequestIds | None = None,
     ) -> None:
         """The `observers` are told of the end of each request."""
         self._source = source
@@ -118,6 +120,7 @@ class GetfileRequestHandler:
         self._client_limit = client_limit
         self._breakdown = breakdown
         self._observers = observers
+        self._ids = ids or RequestIds()
         self.outcomes = counts or RequestCounts.private("getfile")
         self._note_hot = self.outcomes.note_hot[status_class(200)]
         self.failures = RequestFailures()
@@ -202,7 +205,13 @@ class GetfileRequestHandler:
             origin = self._fetches.target(normalised_path(request.path)).base
             client = sockets.peer_name(request.fd)
             request.record = RequestRecord(
-                b"GET", request.path, GETFILE, client=client, began_ns=monotonic_ns(), origin=origin
+                b"GET",
+                request.path,
+                GETFILE,
+                client=client,
+                request_id=self._ids.next(),
+                began_ns=monotonic_ns(),
+                origin=origin,
             )
 
     def give_up(self, request: GetfileRequest) -> None:
@@ -216,7 +225,12 @@ class GetfileRequestHandler:
             now_ns = monotonic_ns()
             client = sockets.peer_name(fd)
             record = RequestRecord(
-                protocol=GETFILE, client=client, began_ns=now_ns, status=status, first_byte_ns=now_ns
+                protocol=GETFILE,
+                client=client,
+                request_id=self._ids.next(),
+                began_ns=now_ns,
+                status=status,
+                first_byte_ns=now_ns,
             )
             end_request(record, "refused", 0, self._observers)
 

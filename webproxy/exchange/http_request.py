@@ -61,8 +61,10 @@ from webproxy.origin.routing import OriginTable, Refused, Target
 from webproxy.origin.via import ends_here
 from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
+from webproxy.telemetry.access_log import AccessLog
 from webproxy.telemetry.outcomes import RequestFailures, broken_off
 from webproxy.telemetry.request_counts import RequestCounts
+from webproxy.telemetry.request_ids import RequestIds
 from webproxy.telemetry.requests import CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedAnswer
@@ -144,8 +146,13 @@ class HttpRequestHandler:
         shutdown: Shutdown,
         observers: Sequence[RequestObserver] = (),
         counts: RequestCounts | None = None,
+        access_log: AccessLog | None = None,
+        ids: RequestIds | None = None,
     ) -> None:
-        """The `observers` are told of the end of each request but those that the fast path answers at once."""
+        """The `observers` are told of the end of each request but those that the fast path answers at once.
+
+        The `access_log` is told of these too.
+        """
         self._heads = heads
         self._lookup = lookup
         self._updates = updates
@@ -155,7 +162,9 @@ class HttpRequestHandler:
         self._via = self._passing.via
         self._policy = policy
         self._shutdown = shutdown
-        self._observers = observers
+        self._observers = observers if access_log is None else (*observers, access_log)
+        self._access_log = access_log
+        self._ids = ids or RequestIds()
         self.outcomes = counts or RequestCounts.private("http")
         self._note_hot = self.outcomes.note_hot
         self.failures = RequestFailures()
@@ -169,18 +178,20 @@ class HttpRequestHandler:
         began_ns = monotonic_ns()
         try:
             if isinstance(request, MemoizedRequest):
-                return self._send_cached(connection, request.request, request.reply, began_ns)
+                return self._send_cached(connection, request.request, request.reply, began_ns, request.log_part)
             said = connection_for(request, may_stay=self._may_stay(connection, request))
             reply = self.fast_path.reply(request, said)
             if reply is not None:
-                self.fast_path.memoize(connection.bytes_of(request), request, reply)
-                return self._send_cached(connection, request, reply, began_ns)
+                log_part = b"" if self._access_log is None else self._log_part(self._access_log, request, reply)
+                self.fast_path.memoize(connection.bytes_of(request), request, reply, log_part)
+                return self._send_cached(connection, request, reply, began_ns, log_part)
             context = self._context(connection, request, said)
             try:
                 answering = self._route(context)
             except _TOLD as error:
                 answering = self._failed(context, error)
         except (ClientGone, BodyCutShort) as error:
+            self._begun(connection, request.request if isinstance(request, MemoizedRequest) else request)
             return self._broken_off(connection, request.target, error)
         if isinstance(answering, WaitsFor):
             return answering
@@ -223,12 +234,22 @@ class HttpRequestHandler:
             context.target = target
         return self._take_step(UnfinishedAnswer(context, self._stored.go_on(context, hit.stored, hit.body, why, "hit")))
 
+    def _log_part(self, access_log: AccessLog, request: RequestHead, reply: CachedReply) -> bytes:
+        stored, origin = reply.stored, self._origins.choose(None, reply.key).base
+        return access_log.hit_part(request, stored.status, stored.body_bytes, origin)
+
     def _send_cached(
-        self, connection: HttpConnection, request: RequestHead, reply: CachedReply, began_ns: int
+        self, connection: HttpConnection, request: RequestHead, reply: CachedReply, began_ns: int, log_part: bytes
     ) -> RequestOutcome:
+        access_log = self._access_log
+        if access_log is not None and not connection.client:
+            connection.client = peer_name(connection.fd)  # the next request of the connection finds it there
         outcome = self.fast_path.send(connection, request, reply)
-        if not isinstance(outcome, WaitsFor):
-            self._note_hot[reply.status_class](reply.sent_bytes, monotonic_ns() - began_ns)
+        if outcome is KEEP_ALIVE or not isinstance(outcome, WaitsFor):
+            took_ns = monotonic_ns() - began_ns
+            self._note_hot[reply.status_class](reply.sent_bytes, took_ns)
+            if access_log is not None:
+                access_log.hit(log_part, connection.client, took_ns)
             return outcome
         paused = connection.paused
         assert isinstance(paused, PausedHit)
@@ -238,17 +259,23 @@ class HttpRequestHandler:
         record.cache = CacheResult.HIT
         return outcome
 
+    def _client_of(self, connection: HttpConnection) -> bytes:
+        """Ask who it is; the next request of the connection finds it there."""
+        connection.client = peer_name(connection.fd)
+        return connection.client
+
     def _begun(self, connection: HttpConnection, request: RequestHead) -> RequestRecord:
         """The record of a connection's current request."""
         record = connection.record
         if record is None:
-            connection.client = connection.client or peer_name(connection.fd)
+            client = connection.client or self._client_of(connection)
             record = connection.record = RequestRecord(
                 method=request.method,
                 target=request.target,
                 protocol=b"HTTP/%d.%d" % request.version,
                 fields=request.fields,
-                client=connection.client,
+                client=client,
+                request_id=self._ids.of_request(request.fields.get(b"x-request-id")),
                 began_ns=monotonic_ns(),
                 sent_bytes=connection.stream.sent_bytes,
             )
@@ -274,7 +301,7 @@ class HttpRequestHandler:
         """A client was told why no request of its is answered: there was none, or a limit is reached."""
         self.outcomes.note_not_looked_at(int(answer[9:12]))
         if self._observers:
-            record = RequestRecord(client=peer_name(fd), began_ns=monotonic_ns())
+            record = RequestRecord(client=peer_name(fd), request_id=self._ids.next(), began_ns=monotonic_ns())
             record.answered(answer)
             end_request(record, "refused", sent_bytes, self._observers)
 

@@ -239,13 +239,13 @@ def test_what_was_answered_is_recognised_while_its_reply_holds(
     assert quick.recognise(RAW) is None
     request = get()
     reply = answered(quick, request, RAW)
-    assert quick.recognise(RAW) == (request, reply)
+    assert quick.recognise(RAW) == (request, reply, b"")
     assert quick.recognise(RAW[:-1]) is None
     clock[0] += 1
     assert quick.recognise(RAW) is None
     again = answered(quick, request, RAW)
     assert again is not reply
-    assert quick.recognise(RAW) == (request, again)
+    assert quick.recognise(RAW) == (request, again, b"")
     hot_table.entries[b"/x"] = HotTableEntry(2, encode(STORED), BODY)
     assert quick.recognise(RAW) is None
 
