@@ -78,6 +78,49 @@ def test_sigusr1_ends_neither_daemon_and_reopens_the_log(yard, files, tmp_path):
     assert (proxy.stop(), cache.stop()) == (0, 0)
 
 
+def test_the_id_is_in_each_response_and_in_the_log(yard, files, tmp_path):
+    log = tmp_path / "access.log"
+    yard.start_cache(content=files[0])
+    env = {"WEBPROXY_REQUEST_ID_HEADER": "true", "WEBPROXY_REQUEST_ID_FROM_CLIENT": "true"}
+    proxy = yard.start_proxy("--access-log", str(log), "--access-log-format", "json", env=env)
+    told = []
+    for target in ("/small", "/small", "/small", "/large", "/large", "/nothing"):
+        for name in ("", f"client-{target[1:]}"):
+            wish = ("-H", f"X-Request-Id: {name}") if name else ()
+            command = [
+                "curl",
+                "-sS",
+                "-D-",
+                "-o",
+                str(tmp_path / "body"),
+                *wish,
+                f"http://127.0.0.1:{proxy.port}{target}",
+            ]
+            head = subprocess.run(command, check=True, capture_output=True, text=True, timeout=WATCHDOG_S).stdout
+            (said,) = [line.partition(": ")[2] for line in head.splitlines() if line.startswith("X-Request-Id: ")]
+            assert said == name or not name
+            assert (tmp_path / "body").read_bytes() == files[1].get(target, b"no such object\n")
+            told.append(said)
+    assert [json.loads(line)["id"] for line in lines_of(log, len(told))] == told
+
+
+def test_workers_share_a_file_and_reopen_it(yard, files, tmp_path):
+    log, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+    yard.start_cache(content=files[0])
+    proxy = yard.start_proxy("--workers", "2", "--access-log", str(log), "--access-log-format", "json")
+    for _ in range(40):
+        get(proxy.port, "/small")
+    lines_of(log, 40)
+    log.rename(moved)
+    proxy.signal(signal.SIGUSR1)
+    proxy.wait_event("access log reopened", count=2)
+    for _ in range(40):
+        get(proxy.port, "/small")
+    told = [json.loads(line) for line in (*lines_of(moved, 40), *lines_of(log, 40))]
+    assert len({one["id"] for one in told}) == len(told) == 80
+    assert proxy.stop() == 0
+
+
 @pytest.mark.skipif(shutil.which("logrotate") is None, reason="logrotate is not installed")
 def test_logrotate(yard, files, tmp_path):
     log, settings = tmp_path / "access.log", tmp_path / "rotate.conf"

@@ -43,6 +43,7 @@ from webproxy.store.fill import Fills
 from webproxy.store.lookup import ObjectLookup
 from webproxy.store.store import NoStore
 from webproxy.store.updates import CacheUpdater
+from webproxy.telemetry.request_ids import RequestIds
 from webproxy.telemetry.requests import RequestObserver
 from webproxy.transport import sockets
 from webproxy.transport.client_rate import UploadLimits
@@ -66,6 +67,7 @@ def http_handler(
     updates: CacheUpdater | None = None,
     purge_from: str = "127.0.0.0/8",
     observers: Sequence[RequestObserver] = (),
+    ids: RequestIds | None = None,
 ) -> HttpRequestHandler:
     """What answers requests in a proxy without a cache."""
     store = NoStore()
@@ -90,7 +92,7 @@ def http_handler(
     )
     policy = Policy(DEFAULT_OPTIONS, WATCHDOG_S, 2.0, (ipaddress.ip_network(purge_from),))
     fetches = fetches or HttpFetches(table, means)
-    return HttpRequestHandler(heads, lookup, updates, origins, fetches, answers, policy, shutdown, observers)
+    return HttpRequestHandler(heads, lookup, updates, origins, fetches, answers, policy, shutdown, observers, ids=ids)
 
 
 class Peer:
@@ -174,6 +176,7 @@ class SmallProxy:
         spool_directory: Path | None = None,
         limits: OriginLimits | None = None,
         observers: Sequence[RequestObserver] = (),
+        ids: RequestIds | None = None,
     ) -> None:
         self._resources = resources
         self.origin = resources.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -201,6 +204,7 @@ class SmallProxy:
             spools=SpoolLimits(directory=directory, window_bytes=window_bytes),
             uploads=uploads,
             observers=observers,
+            ids=ids,
         )
         self.server = Http1Server(
             self.handler,
@@ -290,6 +294,7 @@ def small_proxy(
     spool_directory: Path | None = None,
     limits: OriginLimits | None = None,
     observers: Sequence[RequestObserver] = (),
+    ids: RequestIds | None = None,
 ) -> Iterator[SmallProxy]:
     """One that runs; see SmallProxy."""
     with ExitStack() as resources:
@@ -301,4 +306,5 @@ def small_proxy(
             spool_directory=spool_directory,
             limits=limits,
             observers=observers,
+            ids=ids,
         )

@@ -255,7 +255,7 @@ class _Telemetry(NamedTuple):
 def _telemetry(
     config: ProxyConfig, breakdown: LatencyBreakdown, page: StatsPage, log_file: LineFile | None
 ) -> _Telemetry:
-    ids = RequestIds(from_client=config.request_id_from_client)
+    ids = RequestIds(from_client=config.request_id_from_client, in_heads=config.request_id_header)
     access_log = None if log_file is None else AccessLog(config.access_log_format, log_file, ids)
     return _Telemetry(breakdown, page, access_log, ids)
 

@@ -287,6 +287,7 @@ class ProxyConfig(DaemonConfig):
     request_id_from_client: bool = option(
         False, "let clients name their requests by X-Request-Id; otherwise it is ignored"
     )
+    request_id_header: bool = option(False, "send the id of a request in X-Request-Id, to the client and to the origin")
     step_times: bool = option(False, "measure the latency of each step of a request, and log the totals at the end")
 
     def __post_init__(self) -> None:

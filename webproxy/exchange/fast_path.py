@@ -7,7 +7,7 @@ it is valid, at most for the second of its age; a request byte-identical to an e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from time import time
 from typing import NamedTuple
@@ -59,6 +59,11 @@ class CachedReply:
     def __post_init__(self) -> None:
         self.status_class = status_class(self.stored.status)
         self.sent_bytes = len(self.data) + (self.file.size_bytes if self.file is not None else 0)
+
+    def saying(self, line: bytes) -> CachedReply:
+        """The reply to one request, with a line for it in the head."""
+        end = self.data.index(b"\r\n\r\n") + 2
+        return replace(self, data=self.data[:end] + line + self.data[end:])
 
     def holds(self) -> bool:
         """Whether it would be built the same way again: the object is there, and the age in the head is its age."""

@@ -64,7 +64,7 @@ from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.access_log import AccessLog
 from webproxy.telemetry.outcomes import RequestFailures, broken_off
 from webproxy.telemetry.request_counts import RequestCounts
-from webproxy.telemetry.request_ids import RequestIds
+from webproxy.telemetry.request_ids import FIELD, RequestIds
 from webproxy.telemetry.requests import CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedAnswer
@@ -244,12 +244,16 @@ class HttpRequestHandler:
         access_log = self._access_log
         if access_log is not None and not connection.client:
             connection.client = peer_name(connection.fd)  # the next request of the connection finds it there
+        request_id = b""
+        if self._ids.in_heads:
+            request_id = self._ids.of_request(request.fields.get(b"x-request-id"))
+            reply = reply.saying(self._ids.in_head(request_id))
         outcome = self.fast_path.send(connection, request, reply)
         if outcome is KEEP_ALIVE or not isinstance(outcome, WaitsFor):
             took_ns = monotonic_ns() - began_ns
             self._note_hot[reply.status_class](reply.sent_bytes, took_ns)
             if access_log is not None:
-                access_log.hit(log_part, connection.client, took_ns)
+                access_log.hit(log_part, connection.client, took_ns, request_id)
             return outcome
         paused = connection.paused
         assert isinstance(paused, PausedHit)
@@ -282,7 +286,12 @@ class HttpRequestHandler:
         return record
 
     def _context(self, connection: HttpConnection, request: RequestHead, said: Connection) -> RequestContext:
-        return RequestContext(connection, request, said, time(), self._heads, record=self._begun(connection, request))
+        record = self._begun(connection, request)
+        if self._ids.in_heads:
+            said = said.saying(self._ids.in_head(record.request_id))
+            fields = request.fields.without((b"x-request-id",)).with_line(FIELD, record.request_id)
+            request = replace(request, fields=fields)  # as it is forwarded
+        return RequestContext(connection, request, said, time(), self._heads, record=record)
 
     def _finish(self, connection: HttpConnection, outcome: str) -> None:
         """The current request of a connection has ended; it is counted, and told to the observers."""
@@ -396,7 +405,8 @@ class HttpRequestHandler:
         request = context.request
         stays = status not in (400, 501) and request.framing is Framing.NONE
         stays = stays and self._may_stay(context.connection, request)
-        context.said = connection_for(context.request, may_stay=stays)
+        said = connection_for(context.request, may_stay=stays)
+        context.said = said.saying(self._ids.in_head(context.record.request_id)) if self._ids.in_heads else said
         return context.answer(status, text, "refused" if status < 500 else "error", fields)
 
     def _purge(self, context: RequestContext) -> Answering:

@@ -21,7 +21,15 @@ class Connection(NamedTuple):
 
     closes: bool
     line: bytes
-    """The field with its line end, or nothing."""
+    """The field with its line end, or nothing; and what else each response of the request says, in lines."""
+
+    def closing(self) -> Connection:
+        """The same for a response after which it closes."""
+        return self if self.closes else Connection(True, CLOSES.line + self.line.removeprefix(STAYS_AND_SAYS_SO.line))
+
+    def saying(self, line: bytes) -> Connection:
+        """The same with another line."""
+        return Connection(self.closes, self.line + line)
 
 
 STAYS = Connection(closes=False, line=b"")
@@ -47,7 +55,7 @@ def body_framing(request: RequestHead, response: OriginResponse, connection: Con
         return b"Content-Length: %d\r\n" % response.length, connection
     if request.version == (1, 1):
         return b"Transfer-Encoding: chunked\r\n", connection
-    return b"", CLOSES
+    return b"", connection.closing()
 
 
 class ResponseHeads:

@@ -39,9 +39,9 @@ class AccessLog:
         record.status, record.cache, record.outcome = status, CacheResult.HIT, "hit"
         return fixed_part(self._form, record, body_bytes)
 
-    def hit(self, part: bytes, client: bytes, took_ns: int) -> None:
-        """A request was answered at once; it gets an id if lines have these."""
-        self._add((self._line_of_hit, (part, client, time(), took_ns)))
+    def hit(self, part: bytes, client: bytes, took_ns: int, request_id: bytes = b"") -> None:
+        """A request was answered at once; it gets an id if lines have these and it has none."""
+        self._add((self._line_of_hit, (part, client, time(), took_ns, request_id)))
 
     # -- in the file's thread ------------------------------------------------------------------------------------
     def _line_of_record(self, record: RequestRecord, now: float) -> bytes:
@@ -56,11 +56,11 @@ class AccessLog:
             record.upstream_ns,
         )
 
-    def _long_line_of_hit(self, part: bytes, client: bytes, now: float, total_ns: int) -> bytes:
-        moment = self._moment(now)
-        return whole_line(self._form, part, client, moment, self._next_id(), total_ns, total_ns, 0)
+    def _long_line_of_hit(self, part: bytes, client: bytes, now: float, total_ns: int, request_id: bytes) -> bytes:
+        moment, request_id = self._moment(now), request_id or self._next_id()
+        return whole_line(self._form, part, client, moment, request_id, total_ns, total_ns, 0)
 
-    def _short_line_of_hit(self, part: bytes, client: bytes, now: float, _total_ns: int) -> bytes:
+    def _short_line_of_hit(self, part: bytes, client: bytes, now: float, _total_ns: int, _id: bytes) -> bytes:
         return b"%s - - [%s] %s" % (client or b"-", self._moment(now), part)
 
     def _moment(self, now: float) -> bytes:

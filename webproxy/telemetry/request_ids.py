@@ -11,6 +11,7 @@ import re
 import secrets
 from typing import Final
 
+FIELD: Final = b"X-Request-Id"
 ID_BYTES_MAX: Final = 64
 _is_id = re.compile(rb"[A-Za-z0-9._~+/=:-]{1,64}").fullmatch
 
@@ -18,8 +19,10 @@ _is_id = re.compile(rb"[A-Za-z0-9._~+/=:-]{1,64}").fullmatch
 class RequestIds:
     """Thread-safe."""
 
-    def __init__(self, *, from_client: bool = False) -> None:
+    def __init__(self, *, from_client: bool = False, in_heads: bool = False) -> None:
         """`from_client`: a client may name its requests."""
+        self.in_heads = in_heads
+        """Responses and requests to origins say the id."""
         self._from_client = from_client
         self._token = secrets.token_hex(4).encode()
         self._numbers = itertools.count(1)
@@ -27,6 +30,10 @@ class RequestIds:
     def next(self) -> bytes:
         """An id that nobody has had."""
         return b"%s-%x" % (self._token, next(self._numbers))
+
+    def in_head(self, request_id: bytes) -> bytes:
+        """The line for a head."""
+        return b"%s: %s\r\n" % (FIELD, request_id)
 
     def of_request(self, sent: bytes | None) -> bytes:
         """The id of a request whose X-Request-Id is `sent`."""

@@ -10,6 +10,7 @@ from tests.support.small_proxy import SmallProxy, small_proxy
 from tests.support.tcp import at_end, connected
 from tests.support.waiting import wait_until
 from webproxy.exchange.getfile_request import GetfileRequest
+from webproxy.telemetry.request_ids import RequestIds
 from webproxy.telemetry.requests import GETFILE, CacheResult, RequestRecord
 from webproxy.transport import sockets
 from webproxy.transport.job import Done
@@ -138,3 +139,21 @@ def test_a_getfile_request() -> None:
         reply = at_end(client)
     assert (seen.only.method, seen.only.target, seen.only.protocol) == (b"GET", b"/x", GETFILE)
     assert (seen.only.status, seen.only.outcome, seen.only.sent_bytes) == (404, "not found", len(reply))
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize("length", [b"Content-Length: 5\r\n\r\n", b"\r\n"], ids=["length", "to-the-end"])
+def test_the_id_is_told_to_the_origin_and_the_client(version: bytes, length: bytes) -> None:
+    seen = Recording()
+    with small_proxy(observers=(seen,), ids=RequestIds(in_heads=True)) as proxy:
+        client = proxy.client(b"GET /x HTTP/%s\r\nHost: us\r\nX-Request-Id: theirs\r\n\r\n" % version)
+        origin = proxy.asked()
+        asked = origin.until()
+        origin.send(b"HTTP/1.1 200 OK\r\n" + length + b"hello")
+        origin.leave()
+        head = client.until()
+        (record,) = told(proxy, seen)
+        client.leave()
+    line = b"\r\nX-Request-Id: %s\r\n" % record.request_id
+    assert (asked.count(line), head.count(line)) == (1, 1)
+    assert b"theirs" not in asked
