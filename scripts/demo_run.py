@@ -30,7 +30,7 @@ from scripts.daemons import (
 )
 from scripts.file_digests import digest, wanted_digests
 from scripts.http_files import HttpFailed, fetch_over_http, plain_paths
-from scripts.ipc_leaks import leaks_of
+from shmchannel.tools.leaks import leaks_of
 
 _CACHE_THREADS, _SEGMENT_COUNT, _SEGMENT_BYTES = 4, 8, 8192
 _CLIENT_THREADS = 8

@@ -44,7 +44,7 @@ class ResourceError(ShmChannelError):
 class NameTaken(ResourceError):
     """The name exists already."""
 
-    hint = "another process owns it, or a dead one left it: scripts/clean-shm removes what the dead left"
+    hint = "another process owns it, or a dead one left it: gfcache-clean removes what the dead left"
 
 
 class NameMissing(ResourceError):
@@ -54,7 +54,7 @@ class NameMissing(ResourceError):
 class LimitReached(ResourceError):
     """A limit of the system or of this user is reached."""
 
-    hint = "see df /dev/shm, ulimit -n -q and /proc/sys/fs/mqueue; scripts/check-ipc-leaks shows what is held"
+    hint = "see df /dev/shm, ulimit -n -q and /proc/sys/fs/mqueue; gfcache-leaks shows what is held"
 
 
 class AccessDenied(ResourceError):

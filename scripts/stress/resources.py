@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import psutil
 
-from scripts.ipc_leaks import leaks_of
 from scripts.stress.rig import Rig, own_memory_kib
 from shmchannel.process.naming import SHM_DIRECTORY
+from shmchannel.tools.leaks import leaks_of
 
 _KIB_PER_MB = 1000 / 1.024
 _DELETED = " (deleted)"

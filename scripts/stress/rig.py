@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from scripts.daemons import Daemon, PairOptions, running_daemon
-from scripts.ipc_leaks import leaks_of
 from scripts.stress.helper import Helper
 from shmchannel.process.reaper import sweep
+from shmchannel.tools.leaks import leaks_of
 
 _SOON_S = (("WEBPROXY_DRAIN_S", "1"), ("SIMPLECACHED_DRAIN_S", "1"))  # who waits at the end of a row waits for nothing
 

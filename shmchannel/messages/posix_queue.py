@@ -87,7 +87,7 @@ def _make_queue(name: str) -> posix_ipc.MessageQueue:
             f"create message queue {name}: RLIMIT_MSGQUEUE, {limit} bytes for all queues of {user_text(os.geteuid())},"
             f" is used up; held by {held}",
             error.errno,
-            hint="stop one of those, remove what the dead left by scripts/clean-shm, or raise ulimit -q (systemd:"
+            hint="stop one of those, remove what the dead left by gfcache-clean, or raise ulimit -q (systemd:"
             " LimitMSGQUEUE=)",
             says_why=True,
         ) from error

@@ -18,8 +18,8 @@ from scripts.benchmark.load import Group, NativeLoad
 from scripts.benchmark.native import build
 from scripts.benchmark.rows import DEFAULT_SEGMENT_BYTES, LARGE_BYTES, SMALL_BYTES
 from scripts.daemons import Daemon
-from scripts.ipc_leaks import leaks_of
 from shmchannel.process.naming import SHM_DIRECTORY
+from shmchannel.tools.leaks import leaks_of
 from tests.support.programs import require_program
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

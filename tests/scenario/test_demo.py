@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from scripts.ipc_leaks import leaks_of
+from shmchannel.tools.leaks import leaks_of
 from workloads.origin_stub import OriginStub, Route
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -1,4 +1,4 @@
-"""check-ipc-leaks and clean-shm, on what really killed processes left behind."""
+"""gfcache-leaks and gfcache-clean, and the scripts in front of them, on what really killed processes left behind."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from scripts import clean_shm, ipc_leaks
 from shmchannel.process.reaper import FoundName
+from shmchannel.tools import clean, leaks
 from tests.support import names
 from tests.support.programs import require_program
 
@@ -45,7 +45,7 @@ class Owner:
     @property
     def names(self) -> list[FoundName]:
         """The parts of it that exist now."""
-        return ipc_leaks.leaks_of([self.process.pid], self.queue_name)
+        return leaks.leaks_of([self.process.pid], self.queue_name)
 
     def kill(self) -> None:
         """SIGKILL it, and wait until it is gone."""
@@ -66,8 +66,8 @@ def owner() -> Iterator[Owner]:
         finally:
             process.kill()
             process.wait(WATCHDOG_S)
-            names.remove(ipc_leaks.leaks_of([process.pid], queue_name))
-            assert ipc_leaks.leaks_of([process.pid], queue_name) == []
+            names.remove(leaks.leaks_of([process.pid], queue_name))
+            assert leaks.leaks_of([process.pid], queue_name) == []
 
 
 def run_script(name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -87,16 +87,16 @@ class TestDeadOwner:
         with owner() as dead:
             dead.kill()
             assert kinds(dead.names) == ["guard", "guard", "queue", "segment", "segment"]
-            assert ipc_leaks.main([]) == 1
+            assert leaks.main([]) == 1
             text = capsys.readouterr().out
             for found in dead.names:
                 line = next(line for line in text.splitlines() if line.startswith(found.path))
                 assert f"pid {dead.process.pid}" in line
                 assert "dead" in line
-                assert "scripts/clean-shm" in line
+                assert "gfcache-clean" in line
 
             paths = {found.path for found in dead.names}
-            assert clean_shm.main([]) == 0
+            assert clean.main([]) == 0
             removed = {line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("removed ")}
             assert paths <= removed
             assert dead.names == []
@@ -106,14 +106,14 @@ class TestDeadOwner:
         with owner() as dead:
             dead.kill()
             before = dead.names
-            assert clean_shm.main(["--dry-run"]) == 0
+            assert clean.main(["--dry-run"]) == 0
             assert "would remove " in capsys.readouterr().out
             assert dead.names == before
 
     def test_json(self, capsys):
         with owner() as dead:
             dead.kill()
-            assert ipc_leaks.main(["--json"]) == 1
+            assert leaks.main(["--json"]) == 1
             document = json.loads(capsys.readouterr().out)
             mine = [name for name in document["names"] if name["owner_pid"] == dead.process.pid]
             assert document["leaks"] >= len(mine) == 5
@@ -123,12 +123,12 @@ class TestDeadOwner:
 class TestLivingOwner:
     def test_is_listed_as_in_use_and_never_swept(self, capsys):
         with owner() as living:
-            ipc_leaks.main([])
+            leaks.main([])
             lines = capsys.readouterr().out.splitlines()
             for found in living.names:
                 assert "alive" in next(line for line in lines if line.startswith(found.path))
             before = living.names
-            clean_shm.main([])
+            clean.main([])
             assert f"pid {living.process.pid})" not in capsys.readouterr().out
             assert living.names == before
             assert all(found.alive for found in before)
@@ -143,29 +143,29 @@ class TestLivingOwner:
 
 class TestQueueListing:
     def test_root_or_a_mount_shows_the_queue(self):
-        listing = ipc_leaks.list_queues()
+        listing = leaks.list_queues()
         if listing.names is None:
             pytest.skip(listing.how)
         with owner() as living:
-            names = ipc_leaks.list_queues().names
+            names = leaks.list_queues().names
             assert names is not None
             assert living.queue_name in names
 
     def test_without_mount_and_root_says_so(self, monkeypatch):
-        monkeypatch.setattr(ipc_leaks, "mounted_at", lambda: None)
+        monkeypatch.setattr(leaks, "mounted_at", lambda: None)
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
-        listing = ipc_leaks.list_queues()
+        listing = leaks.list_queues()
         assert listing.names is None
         assert "guard files" in listing.how
 
     def test_a_default_queue_without_guard_is_a_leak(self, monkeypatch):
-        listing = ipc_leaks.QueueListing(names=("/cache_request_q", "/other"), how="listed")
-        monkeypatch.setattr(ipc_leaks, "list_queues", lambda: listing)
-        monkeypatch.setattr(ipc_leaks, "survey", list)
-        findings = ipc_leaks.examine()
+        listing = leaks.QueueListing(names=("/cache_request_q", "/other"), how="listed")
+        monkeypatch.setattr(leaks, "list_queues", lambda: listing)
+        monkeypatch.setattr(leaks, "survey", list)
+        findings = leaks.examine()
         assert findings.leak_count == 1
         assert findings.other_queues == ("/other",)
-        assert "takes it over" in ipc_leaks.as_text(findings)
+        assert "takes it over" in leaks.as_text(findings)
 
 
 @pytest.mark.alone  # as above
@@ -175,10 +175,13 @@ def test_commands_run_from_anywhere():
         seen = run_script("check-ipc-leaks")
         assert (seen.returncode, seen.stderr) == (1, "")
         assert str(dead.process.pid) in seen.stdout
+        assert "remedy: scripts/clean-shm removes" in seen.stdout
         swept = run_script("clean-shm")
         assert (swept.returncode, swept.stderr) == (0, "")
         assert dead.names == []
-    assert run_script("clean-shm", "--nonsense").returncode == 2
+    refused = run_script("clean-shm", "--nonsense")
+    assert refused.returncode == 2
+    assert "clean-shm: error: " in refused.stderr
 
 
 def test_an_environment_that_is_a_symbolic_link_is_not_touched(tmp_path):

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from scripts.ipc_leaks import leaks_of
 from scripts.stress.measure import Pace, measure_row
 from scripts.stress.rows import ROWS
+from shmchannel.tools.leaks import leaks_of
 from tests.support.waiting import wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

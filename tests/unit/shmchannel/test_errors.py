@@ -101,7 +101,7 @@ def test_other_errors_pass() -> None:
 def test_text_and_hint() -> None:
     assert str(ShmChannelError("text")) == "text"
     assert str(ShmChannelError("text", hint="do that")) == "text (do that)"
-    assert "clean-shm" in str(NameTaken("take /x", errno.EEXIST))
+    assert "gfcache-clean" in str(NameTaken("take /x", errno.EEXIST))
     assert str(NameTaken("take /x", errno.EEXIST, hint="")) == "take /x: File exists"
     assert str(NameTaken("process 7 has /x", errno.EEXIST, hint="", says_why=True)) == "process 7 has /x"
     assert issubclass(ChannelTimeout, TimeoutError)

@@ -1,16 +1,17 @@
-"""The scripts about leaks, for a user who may not see the names."""
+"""The commands about leaks, for a user who may not see the names."""
 
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from scripts import clean_shm, ipc_leaks
 from shmchannel.process import reaper
+from shmchannel.tools import clean, leaks
 
 
-@pytest.mark.parametrize("main", [clean_shm.main, ipc_leaks.main], ids=["clean-shm", "check-ipc-leaks"])
+@pytest.mark.parametrize("main", [clean.main, leaks.main], ids=["gfcache-clean", "gfcache-leaks"])
 def test_without_rights_there_is_a_line_that_says_so(
     main: Callable[[list[str]], int],
     tmp_path: Path,
@@ -29,3 +30,13 @@ def test_without_rights_there_is_a_line_that_says_so(
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert f"{reaper.SHM_DIRECTORY}: Permission denied" in told
+
+
+@pytest.mark.parametrize(("main", "prog"), [(clean.main, "gfcache-clean"), (leaks.main, "gfcache-leaks")])
+def test_version_is_that_of_the_distribution(
+    main: Callable[[list[str]], int], prog: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"{prog} {version('gfcache')}\n"
