@@ -1,8 +1,8 @@
 """Sampler: once a second, what the parts of a proxy have counted goes into its stats page, and its sign of life.
 
-Requests are counted as they end (request_counts.py, origin_counts.py). Everything else has its own counter or length
-already, which is read here; so it costs nothing where it happens. The heartbeat is given only if the threads that
-everything passes through, which turn at least four times a second, have turned since the last one.
+Requests are counted as they end (request_counts.py, origin_counts.py), the hot ones in memory first. Everything else
+has its own counter or length already, which is read here; so it costs nothing where it happens. The heartbeat is given
+only if the threads that everything passes through, which turn at least four times a second, have turned since the last.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Protocol
 
 from shmchannel.stats_pages import StatsPage
 from webproxy.daemon.config import ProxyConfig
+from webproxy.exchange.getfile_request import GetfileRequestHandler
+from webproxy.exchange.http_request import HttpRequestHandler
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.driver import OriginDriver
 from webproxy.serving.acceptor import Acceptor
@@ -27,6 +29,8 @@ class Parts(Protocol):
 
     config: ProxyConfig
     cache: CacheClient | CacheSpread | None
+    getfile: GetfileRequestHandler
+    http: HttpRequestHandler
     driver: OriginDriver
     table: FetchTable
     protocols: Protocols
@@ -63,6 +67,8 @@ class Sampler:
     def sample(self) -> None:
         """Write the values of now, and the heartbeat."""
         parts = self._parts
+        parts.getfile.outcomes.flush()
+        parts.http.outcomes.flush()
         self._set_totals(
             connections_refused=parts.acceptor.refused_total,
             requests_invalid=parts.protocols.invalid_total,

@@ -1,7 +1,7 @@
 """RequestCounts: the ends of one protocol's requests, counted in the stats page by the threads that answer them.
 
-A request that has a record is counted from it. One that the hot table answers at once has none and costs one call,
-without a lock and with no more clock than it takes to measure it.
+A request that has a record is counted from it. One that the hot table answers at once has none, and costs one call
+without a lock; these reach the page once a second.
 """
 
 from __future__ import annotations
@@ -77,12 +77,9 @@ class RequestCounts:
             outcome: page.histogram(FIRST_BYTE_TIMES, protocol, outcome) for outcome in self._times if outcome != HOT
         }
         self._bytes = {source: page.counter(SENT_BYTES, source) for source in ("cache", "origin", "proxy")}
-        self.note_hot = tuple(
-            page.timed_event(
-                (REQUESTS, protocol, HOT, status), (SENT_BYTES, "cache"), (REQUEST_TIMES, protocol, HOT)
-            ).note
-            for status in STATUSES
-        )
+        sent, times = (SENT_BYTES, "cache"), (REQUEST_TIMES, protocol, HOT)
+        self._hot = tuple(page.timed_event((REQUESTS, protocol, HOT, status), sent, times) for status in STATUSES)
+        self.note_hot = tuple(event.note for event in self._hot)
         """By status class: count a response that the hot table had, with the bytes sent and the nanoseconds it took."""
         self._before = self._values()
 
@@ -108,8 +105,14 @@ class RequestCounts:
         """Count a client that was told why its request, if there is one, is not looked at."""
         self._counters[NOT_LOOKED_AT][status_class(status)].add()
 
+    def flush(self) -> None:
+        """Bring the page up to date with what was hot; for one thread at a time."""
+        for event in self._hot:
+            event.flush()
+
     def totals(self) -> dict[str, int]:
-        """The requests since this process began, by the words for their ends, as in the line `stopped`."""
+        """The requests since this process began, by the words of the line `stopped`; for the thread of flush()."""
+        self.flush()
         totals: dict[str, int] = {}
         for outcome, value in self._values().items():
             count = value - self._before[outcome]

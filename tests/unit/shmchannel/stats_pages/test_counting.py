@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shmchannel.stats_pages import Buckets, Counter, Gauge, HistogramCells, SampledTotal, TimedEvent, is_reliable
+from tests.support.channels import in_thread
 from tests.support.waiting import WATCHDOG_S
 
 THREADS = 4
@@ -81,11 +82,39 @@ def test_nothing_lets_other_threads_run_within_an_addition(add: Callable[..., No
         assert operand.opname in ("LOAD_FAST", "LOAD_CONST")
 
 
+@pytest.mark.usefixtures("hasty")
+def test_no_event_is_lost() -> None:
+    """Also of those that come during a flush, and beside another counter on the same cells."""
+    room, buckets = cells(64), Buckets(shift=0, octaves=2)
+    event, bytes_total = TimedEvent(room, 0, 1, 2, buckets), Counter(room, 1)
+    ended = threading.Event()
+
+    def flush() -> None:
+        while not ended.is_set():
+            event.flush()
+
+    def work() -> None:
+        event.note(3, 9)
+        bytes_total.add()
+
+    with in_thread(flush):
+        try:
+            in_threads(work)
+        finally:
+            ended.set()
+    event.flush()
+    total = THREADS * COUNTS
+    assert (room[0], room[1], room[2], room[3 + buckets.index_of(9)]) == (total, 4 * total, 9 * total, total)
+
+
 @pytest.mark.parametrize("value", [-7, 0, 5, 9, 31, 10**9])
 def test_an_event_is_counted_as_by_its_parts(value: int) -> None:
     buckets = Buckets(shift=0, octaves=2)
     one, three = cells(64), cells(64)
-    TimedEvent(one, 0, 1, 2, buckets).note(70, value)
+    event = TimedEvent(one, 0, 1, 2, buckets)
+    event.note(70, value)
+    event.flush()
+    event.flush()
     Counter(three, 0).add()
     Counter(three, 1).add(70)
     HistogramCells(three, 2, buckets).observe(value)

@@ -254,7 +254,9 @@ def test_a_daemon_owns_its_page() -> None:
 def test_an_event_needs_rows_of_its_kinds() -> None:
     page = StatsPage.private(SCHEMA)
     counter, times = ("things_total", "red", "big"), ("taken_seconds",)
-    page.timed_event(counter, ("things_total", "blue", "big"), times).note(5, 7)
+    event = page.timed_event(counter, ("things_total", "blue", "big"), times)
+    event.note(5, 7)
+    event.flush()
     assert (page.value(*counter), page.value("things_total", "blue", "big")) == (1, 5)
     for rows in ((times, counter, times), (counter, counter, counter), (counter, ("things_total",), times)):
         with pytest.raises(UsageError):

@@ -13,6 +13,7 @@ from shmchannel.stats import PoolStats
 from shmchannel.stats_pages import StatsPage, own_page, read_page
 from webproxy.daemon.sampling import Sampler
 from webproxy.telemetry.metrics import SCHEMA
+from webproxy.telemetry.request_counts import RequestCounts
 
 
 @pytest.fixture
@@ -37,6 +38,8 @@ def parts() -> Any:
     return SimpleNamespace(
         config=SimpleNamespace(worker_threads=8),
         cache=SimpleNamespace(pool=SimpleNamespace(stats=lambda: pool_stats), unavailable_total=9, ready_count=1),
+        getfile=SimpleNamespace(outcomes=RequestCounts.private("getfile")),
+        http=SimpleNamespace(outcomes=RequestCounts.private("http")),
         driver=SimpleNamespace(turns=10),
         table=SimpleNamespace(
             budget=SimpleNamespace(bytes_max=1000, used_bytes=200),
@@ -88,6 +91,16 @@ def test_what_the_parts_have_counted(page: StatsPage) -> None:
     assert fetches == {"begun": 11, "collapsed": 12, "failed": 13}
     assert page.value("gfcache_proxy_leases_failed_total", "timeout") == 6
     assert page.value("gfcache_proxy_leases_failed_total", "refused") == 7
+
+
+def test_what_was_hot_reaches_the_page(page: StatsPage) -> None:
+    made = parts()
+    made.http.outcomes = RequestCounts(page, "http")
+    sampler = Sampler(page, made)
+    made.http.outcomes.note_hot[0](100, 5_000)
+    sampler.sample()
+    sampler.sample()
+    assert page.value("gfcache_proxy_requests_total", "http", "hot", "2xx") == 1
 
 
 def test_a_proxy_without_a_cache(page: StatsPage) -> None:

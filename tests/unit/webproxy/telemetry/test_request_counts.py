@@ -93,6 +93,7 @@ def test_requests_without_a_record(page: StatsPage) -> None:
     counts.note_hot[status_class(404)](10, 5_000)
     counts.note_unrecorded("client gone")
     counts.note_not_looked_at(503)
+    counts.flush()
     assert requests_in(page, "getfile") == {
         ("hot", "2xx"): 1,
         ("hot", "4xx"): 1,
