@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Final
 
-from shmchannel.stats_pages.schema import NANOSECONDS, Metric, MetricKind, Schema
+from shmchannel.stats_pages.schema import NANOSECONDS, Metric, MetricKind, OverPages, Schema
 
 ROLE: Final = "cache"
 KINDS: Final = ("get", "put", "update", "purge", "ping")
@@ -18,8 +18,8 @@ def _counter(name: str, text: str, advice: str = "", unit: str = "") -> Metric:
     return Metric(name=name, kind=MetricKind.COUNTER, help=text, advice=advice, unit=unit)
 
 
-def _gauge(name: str, text: str, advice: str = "", unit: str = "", per_unit: int = 1) -> Metric:
-    return Metric(name=name, kind=MetricKind.GAUGE, help=text, advice=advice, unit=unit, per_unit=per_unit)
+def _gauge(name: str, text: str, advice: str = "", unit: str = "") -> Metric:
+    return Metric(name=name, kind=MetricKind.GAUGE, help=text, advice=advice, unit=unit)
 
 
 SCHEMA: Final = Schema(
@@ -57,12 +57,14 @@ SCHEMA: Final = Schema(
         _gauge("gfcache_cache_objects_writing", "Objects that are being stored."),
         _gauge("gfcache_cache_bytes", "Bytes of all objects, those that are being stored included.", unit="bytes"),
         _gauge("gfcache_cache_budget_bytes", "The budget, store_bytes.", unit="bytes"),
-        _gauge(
-            "gfcache_cache_oldest_seconds",
-            "Age of the object that is evicted next.",
-            "If it is short, objects leave before they are asked for again: raise store_bytes.",
-            "seconds",
-            NANOSECONDS,
+        Metric(
+            name="gfcache_cache_oldest_seconds",
+            kind=MetricKind.GAUGE,
+            help="Age of the object that is evicted next.",
+            advice="If it is short, objects leave before they are asked for again: raise store_bytes.",
+            unit="seconds",
+            per_unit=NANOSECONDS,
+            over_pages=OverPages.MAX,
         ),
         _counter("gfcache_cache_stored_total", "Objects stored."),
         _counter(

@@ -16,7 +16,7 @@ from shmchannel.stats_pages.counting import Counter, Gauge, HistogramCells, Samp
 from shmchannel.stats_pages.histogram import LATENCY, Buckets, Histogram
 from shmchannel.stats_pages.page import SlotPages, StatsPage, StatsPages, own_page
 from shmchannel.stats_pages.reader import MetricValues, PageReading, PageState, list_pages, read_page, read_pages
-from shmchannel.stats_pages.schema import NANOSECONDS, OTHER, Metric, MetricKind, Schema, Table
+from shmchannel.stats_pages.schema import NANOSECONDS, OTHER, Metric, MetricKind, OverPages, Schema, Table
 
 __all__ = [
     "LATENCY",
@@ -30,6 +30,7 @@ __all__ = [
     "Metric",
     "MetricKind",
     "MetricValues",
+    "OverPages",
     "PageReading",
     "PageState",
     "SampledTotal",

@@ -33,6 +33,14 @@ class MetricKind(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class OverPages(StrEnum):
+    """What the values of one gauge in several pages are together; counters and histograms are always added."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One metric, named by the rules of Prometheus; what its cells count is 1/`per_unit` of its unit.
@@ -51,6 +59,8 @@ class Metric:
     labels: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ((),)
     table: str = ""
+    over_pages: OverPages = OverPages.SUM
+    """Of a gauge: a state is no sum."""
     buckets: Buckets = LATENCY
     """Of a histogram."""
 
@@ -185,6 +195,8 @@ def _metric_as_json(metric: Metric, first_cell: int) -> dict[str, Any]:
         "row_cells": metric.row_cells,
     }
     facts |= {"table": metric.table} if metric.table else {"rows": metric.rows}
+    if metric.over_pages is not OverPages.SUM:
+        facts["over_pages"] = str(metric.over_pages)
     if metric.kind is MetricKind.HISTOGRAM:
         facts |= {"shift": metric.buckets.shift, "octaves": metric.buckets.octaves}
     return facts
@@ -223,5 +235,6 @@ def _metric_of(facts: dict[str, Any]) -> Metric:
         labels=tuple(map(str, facts["labels"])),
         rows=tuple(tuple(map(str, row)) for row in facts.get("rows", ((),))),
         table=str(facts.get("table", "")),
+        over_pages=OverPages(facts.get("over_pages", OverPages.SUM)),
         buckets=Buckets(int(facts["shift"]), int(facts["octaves"])) if "shift" in facts else LATENCY,
     )

@@ -265,7 +265,7 @@ def test_limits_of_stats_pages_are_the_ones_of_the_code() -> None:
     assert STUCK_NS == 5 * 10**9
     assert "less than five seconds" in section
     members = {row[0] for row in table_rows(section) if row[0].startswith("`")}
-    known = set(json.loads(_filled_page()[1])["metrics"][0]) | {"table", "shift", "octaves"}
+    known = set(json.loads(_filled_page()[1])["metrics"][0]) | {"table", "over_pages", "shift", "octaves"}
     assert set(re.findall(r"`(\w+)`", " ".join(members))) == known
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from shmchannel.registry import Member, Registry
-from shmchannel.stats_pages import Histogram, Metric, MetricKind, PageReading, PageState, read_pages
+from shmchannel.stats_pages import Histogram, Metric, MetricKind, OverPages, PageReading, PageState, read_pages
 from shmchannel.streams.survey import SegmentView, survey
 
 _PERCENTILES = (50.0, 90.0, 99.0)
@@ -109,7 +109,7 @@ def totals_of(pages: Iterable[PageReading]) -> dict[str, Total]:
                 continue
             sums = numbers.setdefault(name, {})
             for labels, number in values.numbers.items():
-                sums[labels] = sums.get(labels, 0) + number / metric.per_unit
+                sums[labels] = _together(metric.over_pages, sums.get(labels), number / metric.per_unit)
             merged = histograms.setdefault(name, {})
             for labels, histogram in values.histograms.items():
                 known = merged.get(labels)
@@ -119,6 +119,18 @@ def totals_of(pages: Iterable[PageReading]) -> dict[str, Total]:
         name: Total(metric=metric, numbers=numbers.get(name, {}), histograms=histograms.get(name, {}))
         for name, metric in metrics.items()
     }
+
+
+def _together(over_pages: OverPages, known: float | None, number: float) -> float:
+    if known is None:
+        return number
+    match over_pages:
+        case OverPages.SUM:
+            return known + number
+        case OverPages.MAX:
+            return max(known, number)
+        case OverPages.MIN:
+            return min(known, number)
 
 
 def _processes(members: Iterable[Member], pages: Iterable[PageReading]) -> Iterable[ProcessView]:
@@ -191,11 +203,21 @@ def as_json(overview: Overview) -> dict[str, Any]:
                 "writer_pid": page.writer.pid if page.writer is not None else None,
                 "writers": page.writers_total,
                 "heartbeat_age_s": page.heartbeat_age_s,
+                "numbers": _plain_numbers(page),
             }
             for page in overview.pages
         ],
         "metrics": {name: total_as_json(total) for name, total in overview.totals().items()},
         "segments": [segment_as_json(segment) for segment in overview.segments],
+    }
+
+
+def _plain_numbers(page: PageReading) -> dict[str, float]:
+    """The counters and gauges without labels of one page: what a single cache or worker has."""
+    return {
+        name: values.numbers[()] / values.metric.per_unit
+        for name, values in page.metrics.items()
+        if () in values.numbers
     }
 
 
@@ -219,8 +241,15 @@ def total_as_json(total: Total) -> dict[str, Any]:
 
 
 def histogram_as_json(histogram: Histogram, per_unit: int) -> dict[str, Any]:
-    """Count, sum and percentiles in the unit of its metric; without values there are no percentiles."""
+    """Count, sum and percentiles in the unit of its metric; without values there are no percentiles.
+
+    `buckets` has the lower bound and the count of each bucket that is not empty: what is between two readings can be
+    told from them, and has percentiles of its own.
+    """
     facts: dict[str, Any] = {"count": histogram.count, "sum": histogram.total / per_unit}
+    facts["buckets"] = [
+        [histogram.buckets.lower(index) / per_unit, count] for index, count in enumerate(histogram.counts) if count
+    ]
     for percent in _PERCENTILES:
         value = histogram.percentile(percent)
         facts[f"p{percent:g}"] = None if value is None else value / per_unit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Final
 
-from shmchannel.stats_pages.schema import NANOSECONDS, Metric, MetricKind, Schema, Table
+from shmchannel.stats_pages.schema import NANOSECONDS, Metric, MetricKind, OverPages, Schema, Table
 
 ROLE: Final = "proxy"
 ORIGINS_MAX: Final = 32
@@ -80,14 +80,18 @@ def _times(name: str, text: str, advice: str, rows: tuple[tuple[str, str], ...])
     )
 
 
-def _of_origin(kind: MetricKind, name: str, text: str, advice: str = "", unit: str = "", per_unit: int = 1) -> Metric:
+def _of_origin(
+    kind: MetricKind, name: str, text: str, advice: str = "", *, over_pages: OverPages = OverPages.SUM
+) -> Metric:
+    is_time = kind is MetricKind.HISTOGRAM
     return Metric(
         name=f"gfcache_proxy_origin_{name}",
         kind=kind,
         help=text,
         advice=advice,
-        unit=unit,
-        per_unit=per_unit,
+        unit="seconds" if is_time else "",
+        per_unit=NANOSECONDS if is_time else 1,
+        over_pages=over_pages,
         labels=("origin",),
         table="origins",
     )
@@ -157,7 +161,13 @@ _SEGMENTS = (
     _counter("leases", "Transfers that got segments."),
     _by("reason", ("timeout", "refused"), "leases_failed", "Transfers that got none.", "Raise segment_count."),
     _counter("segments_retired", "Segments that were replaced after a broken transfer.", "See the log of the cache."),
-    _gauge("caches_ready", "Caches that are there and answer.", "0: start or restart the cache."),
+    Metric(
+        name="gfcache_proxy_caches_ready",
+        kind=MetricKind.GAUGE,
+        help="Caches that are there and answer.",
+        advice="0: start or restart the cache.",
+        over_pages=OverPages.MIN,
+    ),
     _counter(
         "cache_unavailable",
         "Look-ups that the cache did not answer, or was not asked because it hangs.",
@@ -183,14 +193,13 @@ _ORIGINS = (
         "head_seconds",
         "Time from sending a request to the head of the answer.",
         "The origin or the way to it is slow.",
-        "seconds",
-        NANOSECONDS,
     ),
     _of_origin(
         MetricKind.GAUGE,
         "state",
         "0: asked as usual, 1: one request tries whether it answers again, 2: known as failing and not asked.",
         "1, 2: check the origin.",
+        over_pages=OverPages.MAX,
     ),
     _of_origin(MetricKind.GAUGE, "connections", "Requests under way.", "See origin_connections_each_max."),
     _of_origin(

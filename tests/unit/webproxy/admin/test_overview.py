@@ -13,6 +13,7 @@ from shmchannel.stats_pages import (
     NANOSECONDS,
     Metric,
     MetricKind,
+    OverPages,
     PageReading,
     PageState,
     Schema,
@@ -41,6 +42,10 @@ SCHEMA = Schema(
             unit="seconds",
             per_unit=NANOSECONDS,
         ),
+        *(
+            Metric(name=f"gfcache_sample_{of}", kind=MetricKind.GAUGE, help="State.", over_pages=of)
+            for of in (OverPages.MAX, OverPages.MIN)
+        ),
         Metric(
             name="gfcache_sample_seconds",
             kind=MetricKind.HISTOGRAM,
@@ -62,6 +67,8 @@ def pages() -> Iterator[list[PageReading]]:
             page.begin()
             page.counter("gfcache_sample_things_total", "red").add(2 + slot)
             page.gauge("gfcache_sample_age_seconds").set(1_500_000_000)
+            for of in (OverPages.MAX, OverPages.MIN):
+                page.gauge(f"gfcache_sample_{of}").set(1 + slot)
             for took_ns in (1_000_000, 3_000_000):
                 page.histogram("gfcache_sample_seconds").observe(took_ns)
         own = os.getpid()
@@ -79,6 +86,25 @@ def test_totals_are_sums(pages: list[PageReading]) -> None:
     assert totals["gfcache_sample_things_total"].numbers == {("red",): 5, ("blue",): 0}
     assert totals["gfcache_sample_age_seconds"].numbers == {(): 3.0}
     assert totals["gfcache_sample_seconds"].histograms[()].count == 4
+
+
+def test_a_state_is_no_sum(pages: list[PageReading]) -> None:
+    totals = totals_of(pages)
+    assert totals["gfcache_sample_max"].numbers == {(): 2}
+    assert totals["gfcache_sample_min"].numbers == {(): 1}
+
+
+def test_each_page_has_its_own_numbers_in_the_statistics(pages: list[PageReading]) -> None:
+    numbers = [page["numbers"] for page in as_json(overview_of(pages))["pages"]]
+    assert [own["gfcache_sample_max"] for own in numbers] == [1, 2]
+    assert numbers[0]["gfcache_sample_age_seconds"] == 1.5
+
+
+def test_the_statistics_have_what_percentiles_between_two_readings_need(pages: list[PageReading]) -> None:
+    row = as_json(overview_of(pages))["metrics"]["gfcache_sample_seconds"]["rows"][0]
+    assert sum(count for _, count in row["buckets"]) == row["count"] == 4
+    assert [count for _, count in row["buckets"]] == [2, 2]
+    assert [at < took <= 1.13 * at for (at, _), took in zip(row["buckets"], (0.001, 0.003), strict=True)] == [True] * 2
 
 
 def test_of_the_dead_only_what_has_happened_counts(pages: list[PageReading]) -> None:
