@@ -13,7 +13,9 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from time import monotonic
@@ -40,6 +42,23 @@ class LogForm(StrEnum):
 
     CONSOLE = "console"
     JSON = "json"
+
+
+class _Subject(threading.local):
+    request = ""
+
+
+_subject = _Subject()
+
+
+@contextmanager
+def about(request: str) -> Iterator[None]:
+    """Have each event that this thread logs in the block say in `request` which request it is about."""
+    before, _subject.request = _subject.request, request
+    try:
+        yield
+    finally:
+        _subject.request = before
 
 
 class _DaemonHandler(logging.StreamHandler[TextIO]):
@@ -131,6 +150,8 @@ def describe(record: logging.LogRecord, prog: str, text: str) -> dict[str, Any]:
         "logger": record.name,
         "event": without_queries(text),
     }
+    if _subject.request:
+        event["request"] = _subject.request
     for name, value in vars(record).items():
         if name not in _PLAIN_RECORD_NAMES:
             event[f"{name}_" if name in RESERVED_NAMES else field_name(name)] = field_value(value)

@@ -6,6 +6,7 @@ Every transfer holds a lease (transfers.py): use it as a context manager.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -51,6 +52,8 @@ from shmchannel.streams.pool import Lease, SegmentPool
 from shmchannel.streams.transfer import COMPLETE, STREAMING
 
 BETWEEN_BYTES_TIMEOUT_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class ChannelClient:
@@ -373,6 +376,8 @@ class ChannelClient:
         trace_id = self._trace_prefix + request_id.to_bytes(8, "little")
         expires_ns = expires_ns or deadline.expires_ns
         command = Command(kind, key, refs, expires_ns, offset, length, version, flags, priority, request_id, trace_id)
+        if log.isEnabledFor(logging.DEBUG):  # the cache's line has the same trace
+            log.debug("command sent", extra={"command": kind.name, "key": key, "trace": trace_id.hex()})
         sender.send(encode(command), priority, deadline)
         if faults.ARMED:
             faults.reach("proxy.sent")

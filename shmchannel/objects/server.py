@@ -206,7 +206,11 @@ class ChannelServer:
 
     def _answer(self, command: Command) -> None:
         began_ns = monotonic_ns()
-        self._tell_end(command.kind, self._execute(command, began_ns), began_ns)
+        result = self._execute(command, began_ns)
+        self._tell_end(command.kind, result, began_ns)
+        if log.isEnabledFor(logging.DEBUG):
+            facts = {"command": command.kind.name, "key": command.key, "trace": command.trace_id.hex()}
+            log.debug("command served", extra=facts | {"result": result, "us": (monotonic_ns() - began_ns) // 1000})
 
     def _tell_end(self, kind: CommandKind | None, result: str, began_ns: int = 0) -> None:
         if self._on_end is not None:

@@ -27,11 +27,13 @@ undone on the way out. Long because the way of a request is read in one place, f
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic, monotonic_ns, time
 from typing import NamedTuple
 
+from shmchannel.daemonkit.logs import about
 from webproxy.caching.decision import Action, Decision, answers_waiting, decide, stale_allowed_on_error
 from webproxy.caching.options import CachingOptions
 from webproxy.caching.validation import head_update
@@ -70,6 +72,8 @@ from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection, PausedAnswer
 from webproxy.transport.job import KEEP_ALIVE, Done, KeepAlive, RequestOutcome, Steps, WaitsFor
 from webproxy.transport.sockets import peer_address, peer_name
+
+log = logging.getLogger(__name__)
 
 _NOT_PASSED = frozenset((b"CONNECT", b"TRACE"))
 _ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, PURGE\r\n"
@@ -186,10 +190,13 @@ class HttpRequestHandler:
                 self.fast_path.memoize(connection.bytes_of(request), request, reply, log_part)
                 return self._send_cached(connection, request, reply, began_ns, log_part)
             context = self._context(connection, request, said)
-            try:
-                answering = self._route(context)
-            except _TOLD as error:
-                answering = self._failed(context, error)
+            with about(context.record.request_id.decode()):
+                if log.isEnabledFor(logging.DEBUG):
+                    log.debug("request begins", extra={"method": request.method, "path": request.target})
+                try:
+                    answering = self._route(context)
+                except _TOLD as error:
+                    answering = self._failed(context, error)
         except (ClientGone, BodyCutShort) as error:
             self._begun(connection, request.request if isinstance(request, MemoizedRequest) else request)
             return self._broken_off(connection, request.target, error)
@@ -300,6 +307,10 @@ class HttpRequestHandler:
             self.outcomes.note_unrecorded(outcome)
             return
         end_request(record, outcome, connection.stream.sent_bytes, self._observers)
+        if log.isEnabledFor(logging.DEBUG):
+            with about(record.request_id.decode()):
+                facts = {"outcome": outcome, "status": record.status, "sent_bytes": record.sent_bytes}
+                log.debug("request ends", extra=facts | {"us": record.total_ns // 1000})
         self.outcomes.note(record)
 
     def give_up(self, connection: HttpConnection) -> None:
@@ -319,10 +330,11 @@ class HttpRequestHandler:
         context, steps = answer
         connection = context.connection
         try:
-            if connection.has_left:
-                steps.close()
-                raise ClientGone("left while it waited")
-            wait = next(steps)
+            with about(context.record.request_id.decode()):
+                if connection.has_left:
+                    steps.close()
+                    raise ClientGone("left while it waited")
+                wait = next(steps)
         except StopIteration as end:
             return self._ended(context, end.value)
         except (ClientGone, BodyCutShort) as error:
@@ -374,7 +386,10 @@ class HttpRequestHandler:
         return self._refuse(context, *told)
 
     def _broken_off(self, connection: HttpConnection, path: bytes, error: ClientGone | BodyCutShort) -> Done:
-        self._finish(connection, broken_off(path, error))
+        record = connection.record
+        with about("" if record is None else record.request_id.decode()):
+            outcome = broken_off(path, error)
+        self._finish(connection, outcome)
         return Done(connection)
 
     # -- what is asked for ---------------------------------------------------------------------------------------
@@ -440,6 +455,7 @@ class HttpRequestHandler:
             stored = found.stored if found is not None else None
             decision = decide(context.request, stored, context.now, other_variants=lookup.index is not None)
             action = decision.action
+            log.debug("looked up", extra={"key": context.target.key, "decision": action.name})
             if found is not None and action in (Action.HIT, Action.STALE_HIT):
                 if action is Action.STALE_HIT:
                     wanted = _fetch_request(context, lookup, found.without_body())
@@ -513,6 +529,7 @@ class HttpRequestHandler:
         if opened is None:  # filled since: the cache has it now
             return (yield from _in_steps(self._from_cache(context)))
         reader, collapsed = opened
+        log.debug("waits for the origin", extra={"key": wanted.target.key, "collapsed": collapsed})
         asked_ns = monotonic_ns()
         try:
             try:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
+
 import pytest
 
+from shmchannel.daemonkit.logs import LogForm, configure
 from tests.support.handlers import getfile_handler
 from tests.support.observers import Recording
 from tests.support.small_proxy import SmallProxy, small_proxy
@@ -157,3 +161,24 @@ def test_the_id_is_told_to_the_origin_and_the_client(version: bytes, length: byt
     line = b"\r\nX-Request-Id: %s\r\n" % record.request_id
     assert (asked.count(line), head.count(line)) == (1, 1)
     assert b"theirs" not in asked
+
+
+def test_events_say_which_request_they_are_about(capsys: pytest.CaptureFixture[str]) -> None:
+    """At level debug each step of a request has its line; all of them, and failures, have its id."""
+    seen = Recording()
+    handler = configure("debug", prog="us", form=LogForm.JSON)
+    try:
+        with small_proxy(observers=(seen,)) as proxy:
+            client = proxy.client(GET)
+            origin = proxy.asked()
+            origin.send(FRESH[:-3])
+            client.until(b"he")
+            origin.leave()
+            client.rest()
+            (record,) = told(proxy, seen)
+            events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    finally:
+        logging.getLogger().removeHandler(handler)
+        logging.getLogger().setLevel(logging.WARNING)
+    about = [event["event"] for event in events if event.get("request") == record.request_id.decode()]
+    assert about == ["request begins", "looked up", "waits for the origin", "body cut short", "request ends"]
