@@ -97,5 +97,17 @@ class OriginRefused(OriginError):
     """The request is not allowed: its address, its scheme or the number of redirects."""
 
 
+class NotFollowed(OriginError):
+    """Another process does not give what it fetches; nothing is known of the origin."""
+
+
+class LeaseVoid(NotFollowed):
+    """It does not fetch it, or not any longer: the cache is to be asked again."""
+
+
+class NotShared(NotFollowed):
+    """Its response is for its own client alone: everybody else asks the origin."""
+
+
 class FetchAborted(OriginError):
     """No reader is left, or the daemon stops."""

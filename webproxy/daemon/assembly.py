@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import resource
 import secrets
+import socket
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 from shmchannel.daemonkit.daemon import Settings
@@ -16,6 +17,7 @@ from shmchannel.objects.client import ChannelClient
 from shmchannel.process import reaper
 from shmchannel.registry import Presence, Registry
 from shmchannel.stats_pages import StatsPage, own_page
+from shmchannel.streams.admission import Admission
 from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
 from webproxy.daemon.admin_process import open_admin
@@ -28,12 +30,14 @@ from webproxy.daemon.worker import ProxyService
 from webproxy.exchange.body_transfer import BodySource
 from webproxy.exchange.deliver_stored import StoredDelivery
 from webproxy.exchange.fast_path import FastPath
+from webproxy.exchange.follower_request import FollowerRequestHandler
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import Answers, HttpRequestHandler, Policy
 from webproxy.exchange.origin_rest import OriginRest
 from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.relay import SpoolLimits
 from webproxy.exchange.response_heads import ResponseHeads
+from webproxy.fetch.follow_messages import HEAD_BYTES_MAX as FOLLOW_HEAD_BYTES_MAX
 from webproxy.fetch.getfile_fetch import GetfileFetches
 from webproxy.fetch.http_fetch import HttpFetches
 from webproxy.fetch.partial_response import PartialStore
@@ -48,6 +52,7 @@ from webproxy.serving.http1_server import STAYING_MAX, ConnectionLimits, Http1Se
 from webproxy.serving.idle_workers import IdleWorkers
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
+from webproxy.serving.private_acceptor import FOLLOWER_RATE, PrivateAcceptor
 from webproxy.serving.run_queue import RunQueue
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.cache_spread import CacheSpread
@@ -65,6 +70,7 @@ from webproxy.telemetry.request_ids import RequestIds
 from webproxy.telemetry.step_times import LatencyBreakdown
 from webproxy.transport.client_rate import RateLimit, UploadLimits
 from webproxy.transport.client_stream import Shutdown
+from webproxy.transport.listener import open_private_listener
 
 log = logging.getLogger(__name__)
 
@@ -99,27 +105,23 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     page = own_page(ROLE, f"{address[0]}:{address[1]}", SCHEMA, resources, given=inherited.page)
     cache = _caches(config, resources, breakdown) if config.use_cache else None
     admission = None if cache is None else cache.pool.admission
+    private_listener = None if cache is None else _private_listener(config, cache.pool.name, resources)
     driver = OriginDriver(config.origin_shares(), OriginCounts(page))
     resources.callback(driver.close)  # after the jobs that are given up, which release their transfers
-    run_queue, idle = RunQueue(config.queue()), IdleConnections()
-    resources.callback(run_queue.close)
-    if admission is not None:
-        resources.callback(admission.close)  # jobs waiting there go to the run queue, which closes them at its end
-    resources.callback(idle.close)
-    parking = ParkingLot(
-        run_queue, idle, admission, shutdown, lingering_max=plan.lingering_max, waiting_max=config.requests_waiting_max
-    )
-    resources.callback(parking.close)
+    run_queue, idle, parking = _places_to_wait(config, plan, admission, shutdown, resources)
     workers = IdleWorkers(config.worker_threads)
     resources.callback(workers.close)
-    store, table = cache or NoStore(), _fetch_table(config, parking, spool_room.budget)
+    store, table = cache or NoStore(), _fetch_table(config, parking, spool_room.budget, private_listener)
     heads, limits = ResponseHeads(config.cache_status_name.encode()), _connection_limits(config)
     origins = config.origin_table(own=_own_authorities(*address))
     demand, seen = WorkerDemand(workers), _telemetry(config, breakdown, page, log_file)
-    getfile, http = _handlers(
+    getfile, http, followers = _handlers(
         config, origins, store, driver, table, parking, demand, heads, limits.client, shutdown, seen
     )
     server = Http1Server(http, parking, idle, heads, limits, shutdown)
+    follower_server = Http1Server(followers, parking, idle, heads, _follower_limits(limits), shutdown)
+    private = PrivateAcceptor(private_listener, run_queue, parking, follower_server, config.connections_max)
+    resources.callback(private.close)
     protocols = _protocols(config, getfile, server, limits)
     acceptor = Acceptor(listener, run_queue, idle, parking, protocols, workers)
     resources.callback(acceptor.close)
@@ -138,6 +140,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         http=http,
         protocols=protocols,
         acceptor=acceptor,
+        private=private,
         run_queue=run_queue,
         parking=parking,
         workers=workers,
@@ -149,6 +152,25 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
         spool_room=spool_room,
         access_log=log_file,
     )
+
+
+def _places_to_wait(
+    config: ProxyConfig,
+    plan: DescriptorPlan,
+    admission: Admission | None,
+    shutdown: Shutdown,
+    resources: ExitStack,
+) -> tuple[RunQueue, IdleConnections, ParkingLot]:
+    run_queue, idle = RunQueue(config.queue()), IdleConnections()
+    resources.callback(run_queue.close)
+    if admission is not None:
+        resources.callback(admission.close)  # jobs waiting there go to the run queue, which closes them at its end
+    resources.callback(idle.close)
+    parking = ParkingLot(
+        run_queue, idle, admission, shutdown, lingering_max=plan.lingering_max, waiting_max=config.requests_waiting_max
+    )
+    resources.callback(parking.close)
+    return run_queue, idle, parking
 
 
 def _protocols(
@@ -229,13 +251,35 @@ def _caches(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdo
     return spread
 
 
-def _fetch_table(config: ProxyConfig, parking: ParkingLot, budget: SpoolBudget) -> FetchTable:
+def _private_listener(config: ProxyConfig, pool: str, resources: ExitStack) -> socket.socket | None:
+    """Where other processes follow the fetches of this one; None if nothing is shared between processes."""
+    if not config.share_fetches:
+        return None
+    try:
+        listener = open_private_listener(pool)
+    except OSError as error:
+        log.warning("fetches not shared with other processes", extra={"reason": str(error)})
+        return None
+    resources.callback(listener.close)
+    return listener
+
+
+def _follower_limits(limits: ConnectionLimits) -> ConnectionLimits:
+    return replace(limits, head_bytes=FOLLOW_HEAD_BYTES_MAX, client=FOLLOWER_RATE)
+
+
+def _fetch_table(
+    config: ProxyConfig, parking: ParkingLot, budget: SpoolBudget, private: socket.socket | None
+) -> FetchTable:
+    """The private socket, if there is one, has the name by which caches know this process."""
+    process = "" if private is None else private.getsockname()[1:].decode()
     return FetchTable(
         threads=config.worker_threads,
         spool_directory=config.spool_directory,
         budget=budget,
         failures_s=config.failures_shared_s,
         is_full=parking.is_full,
+        process=process,
     )
 
 
@@ -281,8 +325,8 @@ def _handlers(
     client: RateLimit,
     shutdown: Shutdown,
     seen: _Telemetry,
-) -> tuple[GetfileRequestHandler, HttpRequestHandler]:
-    """The request handlers of the two protocols, over what they share."""
+) -> tuple[GetfileRequestHandler, HttpRequestHandler, FollowerRequestHandler]:
+    """The request handlers of the two protocols and of other processes, over what they share."""
     policy = _policy(config)
     lookup = ObjectLookup(store)
     updates = CacheUpdater(store, lookup, table)
@@ -314,7 +358,7 @@ def _handlers(
         ids=seen.ids,
     )
     source = BodySource(store, policy.cache_wait_s, demand)
-    fetches = HttpFetches(table, means)
+    fetches = HttpFetches(table, means, config.holder_timeout_s)
     answers = Answers(
         FastPath(source, origins, heads, shutdown),
         StoredDelivery(source, origin_rest, means.via),
@@ -322,20 +366,14 @@ def _handlers(
             driver, means.via, updates, spools, UploadLimits(config.request_timeout_s, client), parking.is_full
         ),
     )
+    parts = heads, lookup, updates, origins, fetches, answers, policy, shutdown
     http = HttpRequestHandler(
-        heads,
-        lookup,
-        updates,
-        origins,
-        fetches,
-        answers,
-        policy,
-        shutdown,
+        *parts,
         counts=RequestCounts(seen.page, "http"),
         access_log=seen.access_log,
         ids=seen.ids,
     )
-    return getfile, http
+    return getfile, http, FollowerRequestHandler(*parts)
 
 
 def _policy(config: ProxyConfig) -> Policy:

@@ -105,6 +105,18 @@ class ProxyConfig(DaemonConfig):
         None, "HTTP origin for objects that are not in the cache", flags=("-s", "--origin"), metavar="ORIGIN_URL"
     )
     use_cache: bool = option(True, "use the cache", flags=("--no-cache",))
+    share_fetches: bool = option(
+        True,
+        "one fetch for equal misses over all worker processes and proxies that use the cache",
+        flags=("--no-shared-fetches",),
+    )
+    holder_timeout_s: float = option(
+        5.0,
+        "longest silence of another process that fetches an object for this one too, until the origin has answered it;"
+        " then this one takes the fetch over",
+        low=2,
+        high=3600,
+    )
     queue_name: str = option(
         DEFAULT_QUEUE_NAME,
         "name of the cache's command queue",

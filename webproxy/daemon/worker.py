@@ -35,6 +35,7 @@ from webproxy.serving.acceptor import Acceptor
 from webproxy.serving.idle_workers import IdleWorkers
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import ParkingLot
+from webproxy.serving.private_acceptor import PrivateAcceptor
 from webproxy.serving.run_queue import RunQueue
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.cache_spread import CacheSpread
@@ -65,6 +66,7 @@ class ProxyService:
     http: HttpRequestHandler
     protocols: Protocols
     acceptor: Acceptor
+    private: PrivateAcceptor
     run_queue: RunQueue
     parking: ParkingLot
     workers: IdleWorkers
@@ -107,6 +109,7 @@ class ProxyService:
         """Accept connections and serve them."""
         self.parking.start()
         self.driver.start()
+        self.private.start()
         self.workers.start()
         self._pool.start()
         host, port = self.address
@@ -219,6 +222,7 @@ class ProxyService:
 
     def finish(self, drain: Drain) -> int:
         """Stop the threads; returns how many requests were cut off."""
+        self.private.close()  # until now others could follow what is still fetched here
         self._pool.request_stop()
         self.workers.end()
         deadline = Deadline(drain.expires_ns)
@@ -250,6 +254,7 @@ class ProxyService:
             "connections_refused": self.acceptor.refused_total,
             "clients_dropped": self.parking.too_slow_total,
             "fetches": self.table.fetched_total,
+            "fetches_followed": self.table.followed_total,
             "fetches_collapsed": self.table.collapsed_total,
             "fetches_failed": self.table.failed_total,
         }

@@ -34,6 +34,8 @@ class RequestContext:
     target: Target = NOWHERE
     lookups: int = 0
     """How often the cache was asked."""
+    void_lease: int | None = 0
+    """The number of a lease whose holder does not fetch; None if the cache is not to be asked who does any longer."""
     result: str = ""
     """How it ended, for the counts; none while it has not."""
     record: RequestRecord = field(default_factory=RequestRecord)

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic, monotonic_ns, time
 from typing import NamedTuple
@@ -43,6 +43,8 @@ from webproxy.errors import (
     BodyCutShort,
     CacheUnavailable,
     ClientGone,
+    NotFollowed,
+    NotShared,
     OriginError,
 )
 from webproxy.exchange.body_transfer import SourceLost
@@ -55,6 +57,7 @@ from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.response_heads import Connection, ResponseHeads, connection_for
 from webproxy.exchange.spooled_body import send_interim
 from webproxy.fetch.http_fetch import FetchRequest, HttpFetches
+from webproxy.fetch.lease_book import Asking
 from webproxy.fetch.spool import Head, Interim, SpoolReader, Validated
 from webproxy.http.messages import Framing, HttpError, RequestHead, ResponseHead
 from webproxy.http.urls import BadTarget, split_target
@@ -163,6 +166,8 @@ class HttpRequestHandler:
         self._origins = origins
         self._fetches = fetches
         self.fast_path, self._stored, self._passing = answers
+        self.recognise: Callable[[bytes], MemoizedRequest | None] = self.fast_path.recognise
+        """See FastPath.recognise()."""
         self._via = self._passing.via
         self._policy = policy
         self._shutdown = shutdown
@@ -449,9 +454,11 @@ class HttpRequestHandler:
 
     def _decide(self, context: RequestContext) -> Answering:
         asked_at = monotonic()
-        lookup = self._look_up(context)
-        found = lookup.found
+        asking = None if context.void_lease is None else self._fetches.asking(context.target, context.request)
+        found = None
         try:
+            lookup = self._look_up(context, None if asking is None else context.void_lease)
+            found = lookup.found
             stored = found.stored if found is not None else None
             decision = decide(context.request, stored, context.now, other_variants=lookup.index is not None)
             action = decision.action
@@ -472,18 +479,23 @@ class HttpRequestHandler:
             if context.request.method == b"HEAD":
                 return self._ask_about(context, found, decision)
             validates = found.without_body() if found is not None and action is Action.REVALIDATE else None
-            return self._fetch(context, _fetch_request(context, lookup, validates), found, decision, asked_at)
+            wanted, asking_on, asking = _fetch_request(context, lookup, validates), asking, None
+            return self._fetch(context, wanted, found, decision, asked_at, asking=asking_on)
         finally:
+            if asking is not None:
+                asking.end()
             if found is not None:
                 found.cancel_quietly()
 
-    def _look_up(self, context: RequestContext) -> Lookup:
+    def _look_up(self, context: RequestContext, void_lease: int | None) -> Lookup:
         if len(context.target.key) > KEY_BYTES_MAX:
             return Lookup()
         has_origin = context.target.rule is not None
         wait_s = self._policy.cache_first_byte_s if has_origin else self._policy.cache_wait_s
         try:
-            return self._lookup.find(context.target.key, context.request, wait_s, names_files=not has_origin)
+            return self._lookup.find(
+                context.target.key, context.request, wait_s, names_files=not has_origin, void_lease=void_lease
+            )
         except CacheUnavailable:
             if not has_origin:
                 raise
@@ -524,8 +536,13 @@ class HttpRequestHandler:
         asked_at: float,
         *,
         bypass: bool = False,
+        asking: Asking | None = None,
     ) -> Steps[RequestOutcome]:
-        opened = self._fetches.open(wanted, asked_at, bypass=bypass)
+        try:
+            opened = self._fetches.open(wanted, asked_at, bypass=bypass)
+        finally:
+            if asking is not None:
+                asking.end()
         if opened is None:  # filled since: the cache has it now
             return (yield from _in_steps(self._from_cache(context)))
         reader, collapsed = opened
@@ -539,6 +556,9 @@ class HttpRequestHandler:
                     else:
                         yield from send_interim(context.connection.stream, context.request, answer)
                 context.record.upstream_ns += monotonic_ns() - asked_ns
+            except NotFollowed as error:
+                context.record.upstream_ns += monotonic_ns() - asked_ns
+                return (yield from self._without_holder(context, wanted, decision, asked_at, error))
             except OriginError as error:
                 context.record.upstream_ns += monotonic_ns() - asked_ns
                 if found is not None and self._may_serve_stale(context, found, status_for_stale(error)):
@@ -562,8 +582,20 @@ class HttpRequestHandler:
         self._fetches.mark_unshareable(wanted, answer)
         variant = variant_id(answer.stored.selecting, context.request)
         bypass = variant in (b"", wanted.variant)
-        wanted = replace(wanted, variant=variant)
+        wanted = replace(wanted, variant=variant, lease=None)
         return (yield from self._fetch(context, wanted, found, decision, asked_at, bypass=bypass))
+
+    def _without_holder(
+        self, context: RequestContext, wanted: FetchRequest, decision: Decision, asked_at: float, error: NotFollowed
+    ) -> Steps[RequestOutcome]:
+        """Another process was to fetch it for this one too, and does not."""
+        if isinstance(error, NotShared):
+            self._fetches.note_unshared(wanted)
+            return (yield from self._fetch(context, replace(wanted, lease=None), None, decision, asked_at, bypass=True))
+        # It may have stored it; otherwise the lease is for whoever is the first to say that it is void.
+        is_last = context.lookups >= LOOKUPS_MAX or wanted.lease is None
+        context.void_lease = None if is_last or wanted.lease is None else wanted.lease.number
+        return (yield from _in_steps(self._from_cache(context)))
 
     def _send_fetched(
         self, context: RequestContext, reader: SpoolReader, answer: Head, decision: Decision, *, collapsed: bool
@@ -690,7 +722,7 @@ def _fetch_request(context: RequestContext, lookup: Lookup, validates: StoredHit
     replaces = lookup.found.key if lookup.found is not None else b""
     variant = variant_id(likely, context.request)
     return FetchRequest(
-        context.target, context.request, validates, lookup.index, replaces, variant, lookup.nothing_below
+        context.target, context.request, validates, lookup.index, replaces, variant, lookup.nothing_below, lookup.lease
     )
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final
 
+from shmchannel.objects.commands import FetchLease
 from webproxy.caching.directives import request_directives
 from webproxy.caching.partial import continuation, is_worth_keeping
 from webproxy.caching.storability import (
@@ -26,14 +28,25 @@ from webproxy.caching.storability import (
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
 from webproxy.caching.variants import VariantIndex, selecting_fields
-from webproxy.errors import OriginBadReply, WebProxyError
+from webproxy.errors import (
+    LeaseVoid,
+    NotFollowed,
+    OriginBadReply,
+    OriginError,
+    OriginUnreachable,
+    SpoolFailed,
+    WebProxyError,
+)
+from webproxy.fetch.follow_messages import Followed, follow_request, followed
+from webproxy.fetch.lease_book import Asking, Standing
 from webproxy.fetch.partial_response import whole_response
 from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
-from webproxy.fetch.spool import Head, Spool, SpooledPrefix, Validated
+from webproxy.fetch.spool import Head, Spool, SpooledPrefix, SpoolReader, Validated
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable, Opened
 from webproxy.http.messages import RequestHead, ResponseHead
-from webproxy.origin.request import OriginRequest
+from webproxy.origin.health import HealthSettings
+from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import Target
 from webproxy.store.fill import NO_FILL, Fill, StoreToken
@@ -43,6 +56,8 @@ from webproxy.store.updates import place_of
 log = logging.getLogger(__name__)
 
 _BODY_FIELDS: Final = (b"content-length",)
+HOLDER_TIMEOUT_SECONDS = 5.0
+HOLDER_SLACK_SECONDS = 2.0
 HIT_FOR_MISS_MAX = 4096
 HIT_FOR_MISS_SECONDS = 60.0
 """How long requests do not wait. A response that has become shareable is stored by its first request anyway."""
@@ -92,6 +107,8 @@ class FetchRequest:
     """Distinguishes requests that cannot share a response, as far as known before it arrives."""
     nothing_below: bool = False
     """The lookup has found that there is no partial response."""
+    lease: FetchLease | None = None
+    """Who fetches what is missing, by the cache."""
 
     @property
     def fetch_key(self) -> bytes:
@@ -113,6 +130,7 @@ class HttpPlan(Plan):
         self._wanted = wanted
         self._updates = means.updates
         self._hit_for_miss = hit_for_miss
+        self.lease = 0 if wanted.lease is None else wanted.lease.number
 
     # -- questions and answers -----------------------------------------------------------------------------------
     def first(self) -> Event:
@@ -296,6 +314,105 @@ class HttpPlan(Plan):
             self.partial.leave_behind(prefix, draft.combined or draft.stored, size_bytes, began_with_it=draft.completes)
 
 
+class FollowPlan(HttpPlan):
+    """The response is the one that another process fetches, which stores it; who follows reads it as it comes.
+
+    Without a word from that process for `holder_timeout_s` before the head, or if it ends before, the cache is asked
+    again. Behind the head its end is that of an origin: the origin has the rest.
+    """
+
+    follows = True
+
+    def __init__(
+        self, wanted: FetchRequest, lease: FetchLease, means: FetchMeans, hit_for_miss: HitForMiss, timeout_s: float
+    ) -> None:
+        super().__init__(wanted, means, hit_for_miss)
+        self._held = lease
+        self._timeout_s = timeout_s
+        self.tries += 1  # the origin has all of its own
+        self._heard_at = monotonic()
+        self._followed: Followed | None = None
+        self._said: OriginError | None = None
+        """The holder tells of a failure."""
+        self._is_left = False
+        """The origin is asked instead."""
+
+    def first(self) -> Event:
+        """As Plan.first()."""
+        return Event.TO_FETCH
+
+    def request(self, question: State, now: float) -> OriginRequest:
+        """As Plan.request()."""
+        if question is State.WHOLE:
+            self._heard_at = monotonic()
+            return follow_request(self._held, self.key)
+        self._is_left = True
+        return super().request(question, now)
+
+    def limits_of(self, request: OriginRequest) -> OriginLimits:
+        """As Plan.limits_of(): the holder is silent for as long as its origin may be, and gives up before."""
+        limits = self.limits
+        if not request.holder:
+            return limits
+        return OriginLimits(
+            connect_s=limits.connect_s,
+            stall_s=limits.stall_s + HOLDER_SLACK_SECONDS,
+            redirects=0,
+            object_bytes_max=limits.object_bytes_max,
+            health=HealthSettings(failures_to_open=0),
+        )
+
+    def hears(self, status: int) -> bool:  # noqa: ARG002
+        """As Plan.hears()."""
+        self._heard_at = monotonic()
+        return not self._is_left
+
+    def overdue(self) -> OriginError | None:
+        """As Plan.overdue()."""
+        is_awaited = self._followed is None and not self._is_left
+        if not is_awaited or monotonic() - self._heard_at <= self._timeout_s:
+            return None
+        return LeaseVoid(f"{self.name}: nothing from the holder of its lease for {self._timeout_s:.1f} s")
+
+    def failed(self, error: OriginError, *, is_told: bool) -> OriginError:
+        """As Plan.failed()."""
+        if self._is_left or error is self._said or isinstance(error, NotFollowed | SpoolFailed):
+            return error
+        text = f"{self.name}: the process that fetches it has ended: {error}"
+        return OriginUnreachable(text, retryable=True) if is_told else LeaseVoid(text)
+
+    def judge(self, question: State, answered: Answered) -> Event:  # noqa: ARG002
+        """As Plan.judge()."""
+        try:
+            self._followed = followed(answered.response)
+        except OriginError as error:
+            self._said = error
+            raise
+        return Event.ANSWER
+
+    def draft(self, answered: Answered) -> Draft:
+        """As Plan.draft(). The holder stores it, nobody else."""
+        assert self._followed is not None
+        stored, length = self._followed.stored, answered.response.length
+        response = OriginResponse(status=stored.status, fields=stored.fields, length=length, reason=stored.reason)
+        return Draft(
+            response=response,
+            stored=stored,
+            place=None,
+            continuation=continuation(stored.status, stored.fields, length, answered.response_time),
+        )
+
+    def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:  # noqa: ARG002
+        """As Plan.keep()."""
+        return NO_FILL
+
+    def answer(self, draft: Draft, fill: Fill, written: int) -> Head:  # noqa: ARG002
+        """As Plan.answer()."""
+        assert self._followed is not None
+        _, is_shareable, is_common = self._followed
+        return Head(draft.response, draft.stored, is_shareable, is_stored=False, is_common=is_common)
+
+
 def _head_of(response: OriginResponse) -> ResponseHead:
     return ResponseHead(response.status, response.fields, response.reason)
 
@@ -303,10 +420,29 @@ def _head_of(response: OriginResponse) -> ResponseHead:
 class HttpFetches:
     """Fetches for HTTP clients."""
 
-    def __init__(self, table: FetchTable, means: FetchMeans) -> None:
+    def __init__(self, table: FetchTable, means: FetchMeans, holder_timeout_s: float = HOLDER_TIMEOUT_SECONDS) -> None:
+        """`holder_timeout_s`: the longest silence of a process whose fetch is followed, before it has a head."""
         self._table = table
         self._means = means
         self._hit_for_miss = HitForMiss()
+        self._holder_timeout_s = holder_timeout_s
+        self.leases = table.leases
+        self.follow: Callable[[int, bytes], SpoolReader | Standing] = table.follow
+        """See FetchTable.follow()."""
+
+    def asking(self, target: Target, request: RequestHead) -> Asking | None:
+        """The cache is about to be asked; None if it is not to say who fetches: the response may be for one alone."""
+        if not self.leases.process or target.rule is None or request.method != b"GET" or is_personal(request):
+            return None
+        key = FetchRequest(target, request).fetch_key
+        directives = request_directives(request.fields)
+        if directives.no_cache or directives.no_store or directives.only_if_cached:
+            return None
+        return None if self._hit_for_miss.holds(key, monotonic()) else self.leases.asking(key)
+
+    def note_unshared(self, wanted: FetchRequest) -> None:
+        """The response that another process fetches is for one client alone, and so will be the next one."""
+        self._hit_for_miss.note(wanted.fetch_key, monotonic())
 
     def mark_unshareable(self, wanted: FetchRequest, answer: Head | Validated) -> None:
         """The response of a collapsed fetch is useless to this request, and so to the next one."""
@@ -323,7 +459,11 @@ class HttpFetches:
             or request_directives(wanted.request.fields).no_cache
             or self._hit_for_miss.holds(wanted.fetch_key, monotonic())
         )
-        plan = HttpPlan(wanted, self._means, self._hit_for_miss)
+        lease = wanted.lease
+        if lease is None or bypass or lease.holder == self.leases.process:
+            plan = HttpPlan(wanted, self._means, self._hit_for_miss)
+        else:
+            plan = FollowPlan(wanted, lease, self._means, self._hit_for_miss, self._holder_timeout_s)
         return self._table.open(plan, missed_at, collapse=not bypass)
 
     def validate_in_background(self, wanted: FetchRequest, now: float) -> None:

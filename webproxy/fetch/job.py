@@ -73,7 +73,8 @@ class _Exchange:
 
     def __init__(self, fetch: Fetch, request: OriginRequest) -> None:
         self._fetch = fetch
-        self.transfer = fetch.plan.means.origin.transfer(request, self, fetch.plan.limits)
+        plan = fetch.plan
+        self.transfer = plan.means.origin.transfer(request, self, plan.limits_of(request))
 
     def interim(self, status: int, fields: Fields) -> None:
         """As Sink.interim(): for readers only, never stored."""
@@ -112,6 +113,8 @@ class Fetch:
         """Why it failed, once it is over."""
         self.tells_failure = False
         """Its answer is a failure that serves others as well."""
+        self.is_unshared = False
+        """Its answer serves nobody else."""
         self._means = plan.means
         self._stopping = stopping
         self._on_over = on_over
@@ -223,6 +226,7 @@ class Fetch:
 
     def _fail(self, error: OriginError) -> Event:
         """The event of a failure. Readers who know the answer have no other source: an origin may recover for them."""
+        error = self.plan.failed(error, is_told=self._progress.state in IS_TOLD)
         is_retryable = error.retryable or (isinstance(error, OriginNotAsked) and self._progress.state in IS_TOLD)
         may_help = is_retryable and not self._stopping.is_set()
         event = self._progress.failure(may_help=may_help, can_resume=self._can_resume)
@@ -299,7 +303,7 @@ class Fetch:
     # -- for _Exchange, in the driver's thread -------------------------------------------------------------------
     def interim(self, exchange: _Exchange, status: int, fields: Fields) -> None:
         """As Sink.interim()."""
-        if exchange is self._exchange:
+        if exchange is self._exchange and not self.plan.hears(status):
             self.spool.interim(status, fields)
 
     def begin(self, exchange: _Exchange, response: OriginResponse) -> bool:
@@ -392,7 +396,10 @@ class Fetch:
             exchange.transfer.resume()
 
     def tick(self) -> None:
-        """As Sink.tick(): see to the fill, and whether anybody needs the body."""
+        """As Sink.tick(): see to the fill, and whether anybody needs the body, or it has taken too long."""
+        exchange, overdue = self._exchange, self.plan.overdue()
+        if exchange is not None and overdue is not None:
+            exchange.transfer.cancel(overdue)
         if self._fill is not NO_FILL or not self.spool.wanted:
             self._tend_soon()
 
@@ -512,6 +519,7 @@ class Fetch:
         self._fill = self.plan.keep(self._draft, self.spool, self.token)
         answer = self.plan.answer(self._draft, self._fill, self.spool.written)
         self.tells_failure = isinstance(answer, Head) and answer.is_common_failure
+        self.is_unshared = isinstance(answer, Head) and not (answer.is_shareable or answer.is_common)
         self.spool.answer(answer)
 
     def _tell_absent(self) -> None:

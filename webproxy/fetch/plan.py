@@ -12,13 +12,14 @@ from typing import Final
 from webproxy.caching.options import CachingOptions
 from webproxy.caching.partial import Continuation
 from webproxy.caching.stored import StoredResponse
+from webproxy.errors import OriginError
 from webproxy.fetch.partial_response import PartialResponse, PartialStore
 from webproxy.fetch.spool import Answer, Spool, SpooledPrefix, Validated
 from webproxy.fetch.state import Event, State
 from webproxy.http.fields import Fields
 from webproxy.http.messages import RequestHead
 from webproxy.origin.driver import OriginDriver
-from webproxy.origin.request import OriginRequest
+from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import Target
 from webproxy.origin.via import Via
@@ -84,6 +85,11 @@ NO_DRAFT: Final = Draft(
 class Plan:
     """By itself it neither validates nor completes anything, and leaves nothing behind but what it stores."""
 
+    lease = 0
+    """The number of the lease of its key, whoever holds that; 0: none is known."""
+    follows = False
+    """Another process fetches it, which is asked instead of the origin."""
+
     def __init__(
         self, key: bytes, target: Target, means: FetchMeans, request: RequestHead, validates: StoredHit | None = None
     ) -> None:
@@ -105,6 +111,22 @@ class Plan:
     def request(self, question: State, now: float) -> OriginRequest:
         """The request to the origin, without the range that RESUME adds."""
         raise NotImplementedError
+
+    def limits_of(self, request: OriginRequest) -> OriginLimits:  # noqa: ARG002
+        """The limits of a request of this plan."""
+        return self.limits
+
+    def hears(self, status: int) -> bool:  # noqa: ARG002
+        """An interim response has arrived; whether it is for this plan alone, and not for the readers."""
+        return False
+
+    def overdue(self) -> OriginError | None:
+        """Why the exchange is to end now, if it has taken too long; called a few times a second while it lasts."""
+        return None
+
+    def failed(self, error: OriginError, *, is_told: bool) -> OriginError:  # noqa: ARG002
+        """What the failure of an exchange means; `is_told`: the readers know the answer."""
+        return error
 
     def judge(self, question: State, answered: Answered) -> Event:
         """The meaning of a response to a question other than RESUME.

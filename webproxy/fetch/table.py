@@ -16,6 +16,9 @@ it.
     lingering  fetches whose answer was a failure (404, 5xx), for a moment: requests of many at once spread over more
                time than such an answer takes, and the origin need not say it to each
 
+A fetch may hold leases (lease_book.py): then other processes have readers of it too. One that follows another process's
+fetch is joined only by requests that were told of the same lease: a purge, or the end of that process, makes a new one.
+
 A purge revokes the fetches of a URL: they continue for their readers, but nobody joins them, and nothing of them is
 stored (`StoreToken`). So does an unsafe request: what it has made is not missing any longer.
 
@@ -34,8 +37,9 @@ from time import monotonic
 from typing import NamedTuple
 
 from shmchannel.deadline import Deadline
-from webproxy.errors import TOO_MANY_WAIT, FetchAborted, OriginUnreachable, Overloaded
+from webproxy.errors import TOO_MANY_WAIT, FetchAborted, NotFollowed, OriginUnreachable, Overloaded
 from webproxy.fetch.job import Fetch
+from webproxy.fetch.lease_book import LeaseBook, Standing
 from webproxy.fetch.plan import Plan
 from webproxy.fetch.spool import Spool, SpoolReader
 from webproxy.fetch.spool_budget import NO_BUDGET, SpoolBudget
@@ -79,8 +83,10 @@ class FetchTable:
         budget: SpoolBudget = NO_BUDGET,
         failures_s: float = 0.0,
         is_full: Callable[[], bool] = lambda: False,
+        process: str = "",
     ) -> None:
-        """`is_full` tells whether no more requests may wait."""
+        """`is_full` tells whether no more requests may wait. `process` as LeaseBook()."""
+        self.leases: LeaseBook[Fetch] = LeaseBook(process)
         self._is_full = is_full
         self._spool_directory = spool_directory
         self.budget = budget
@@ -97,6 +103,7 @@ class FetchTable:
         """In the order of their ends."""
         self._stopping = threading.Event()
         self.fetched_total = 0
+        self.followed_total = 0
         self.collapsed_total = 0
         self.failed_total = 0
 
@@ -118,24 +125,52 @@ class FetchTable:
             if self._filled.get(hash(plan.key), -math.inf) >= missed_at:
                 return None
             self._let_go(monotonic())
-            lingering = self._lingering.get(plan.key)
-            running = self._running.get(plan.key) or (None if lingering is None else lingering.fetch)
-            reader = running.spool.join() if running is not None and collapse else None
-            if reader is not None:
+            running = self._joinable(plan) if collapse else None
+            reader = None if running is None else running.spool.join()
+            if running is not None and reader is not None:
                 self.collapsed_total += 1
-                return Opened(reader, collapsed=True)
-            if len(self.living) >= LIVING_MAX:
-                raise Overloaded(f"{LIVING_MAX} fetches run")
-            if not self._crew.is_manned():
-                raise Overloaded("no thread for fetches")
-            spool = Spool(self._spool_directory, budget=self.budget)
-            reader = spool.reader()
-            fetch = Fetch(plan, spool, self._crew, self._stopping, self._note_end)
-            self._running[plan.key] = fetch
-            self.living.add(fetch)
+                fetch, is_new = running, False
+            else:
+                (fetch, reader), is_new = self._begin(plan), True
+            tell = _nothing
+            if plan.lease and not (plan.follows or fetch.plan.follows):
+                tell = self.leases.hold(plan.lease, plan.key, fetch)
+        tell()
+        if is_new:
+            fetch.start()
+        return Opened(reader, collapsed=plan.follows or not is_new)
+
+    def _joinable(self, plan: Plan) -> Fetch | None:
+        """The fetch that a request with this plan may share, if any."""
+        lingering = self._lingering.get(plan.key)
+        running = self._running.get(plan.key) or (None if lingering is None else lingering.fetch)
+        if running is None or (running.plan.follows and plan.lease not in (0, running.plan.lease)):
+            return None
+        return running
+
+    def _begin(self, plan: Plan) -> tuple[Fetch, SpoolReader]:
+        """A fetch that is yet to be started, and its first reader."""
+        if len(self.living) >= LIVING_MAX:
+            raise Overloaded(f"{LIVING_MAX} fetches run")
+        if not self._crew.is_manned():
+            raise Overloaded("no thread for fetches")
+        spool = Spool(self._spool_directory, budget=self.budget)
+        reader = spool.reader()
+        fetch = Fetch(plan, spool, self._crew, self._stopping, self._note_end)
+        self._running[plan.key] = fetch
+        self.living.add(fetch)
+        if plan.follows:
+            self.followed_total += 1
+        else:
             self.fetched_total += 1
-        fetch.start()
-        return Opened(reader, collapsed=False)
+        return fetch, reader
+
+    def follow(self, number: int, key: bytes) -> SpoolReader | Standing:
+        """A reader for another process, of the fetch that runs under this lease and this key."""
+        found = self.leases.find(number, key)
+        if isinstance(found, Standing):
+            return found
+        return (None if found.token.revoked else found.spool.join()) or Standing.GONE
 
     def _note_end(self, fetch: Fetch) -> None:
         key, failure = fetch.plan.key, fetch.failure
@@ -150,12 +185,16 @@ class FetchTable:
                 self._filled.move_to_end(hash(key))
                 if len(self._filled) > FILLED_MAX:
                     self._filled.popitem(last=False)
-            self.failed_total += failure is not None
+            self.failed_total += failure is not None and not isinstance(failure, NotFollowed)
             if fetch.tells_failure and failure is None:
                 self._let_linger(fetch)
+            if key not in self._lingering or self._lingering[key].fetch is not fetch:
+                self.leases.drop(fetch, unshared=fetch.is_unshared)
         if failure is not None:
             facts = {"url": fetch.plan.name, "reason": str(failure)}
-            if isinstance(failure, FetchAborted) or self._stopping.is_set():
+            if isinstance(failure, NotFollowed):
+                log.debug("fetch not followed", extra=facts)
+            elif isinstance(failure, FetchAborted) or self._stopping.is_set():
                 log.info("fetch failed", extra=facts)
             else:
                 log.warning("fetch failed", extra=facts)
@@ -179,7 +218,9 @@ class FetchTable:
 
     def _drop_lingering(self, keys: list[bytes]) -> None:
         for key in keys:
-            self._lingering.pop(key).reader.close()
+            lingering = self._lingering.pop(key)
+            self.leases.drop(lingering.fetch)
+            lingering.reader.close()
 
     def revoke(self, object_key: bytes, deadline: Deadline) -> bool:
         """Fetches under way for the key serve only the requests already waiting: they are neither joined nor stored.
@@ -209,3 +250,7 @@ class FetchTable:
         with self._lock:  # their ends are tasks of the threads
             self._is_empty.wait_for(lambda: not self.living, seconds)
         self._crew.stop(max(0.0, give_up - monotonic()))
+
+
+def _nothing() -> None:
+    """There is nobody to tell."""

@@ -32,6 +32,7 @@ from webproxy.origin.addresses import may_connect, parse_address, same_host
 from webproxy.origin.health import Failure
 from webproxy.origin.request import OriginLimits, OriginRequest, fields_for, header_lines
 from webproxy.origin.response_head import HeadReader, OriginResponse
+from webproxy.transport import sockets
 
 BUFFER_BYTES = 256 * 1024
 UNWANTED_BYTES_MAX = 65_536
@@ -48,6 +49,10 @@ _BAD_CERTIFICATE = frozenset({pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CA
 _NOT_CONNECTED = frozenset({pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_SSL_CONNECT_ERROR})
 _BROKEN = frozenset({pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING})
 _CUT_SHORT = frozenset({pycurl.E_PARTIAL_FILE, pycurl.E_HTTP2})
+
+
+def _is_connected(_socket: object, _purpose: int) -> int:
+    return int(pycurl.SOCKOPT_ALREADY_CONNECTED)
 
 
 class Sink(Protocol):
@@ -241,9 +246,30 @@ class Hop:
             pycurl.OPENSOCKETFUNCTION: self._guarded(self._make_socket, pycurl.SOCKET_BAD),
             **self._tls_options(),
             **self._method_options(),
+            **self._holder_options(),
         }
         for option, value in options.items():
             handle.setopt(option, value)
+
+    def _holder_options(self) -> dict[int, Any]:
+        """A connection to the private socket of another process; libcurl is handed one that is connected already."""
+        if not self._request.holder:
+            return {}
+        return {
+            pycurl.UNIX_SOCKET_PATH: self._request.holder,
+            pycurl.OPENSOCKETFUNCTION: self._guarded(self._connect_holder, pycurl.SOCKET_BAD),
+            pycurl.SOCKOPTFUNCTION: _is_connected,
+            pycurl.FRESH_CONNECT: 1,
+            pycurl.FORBID_REUSE: 1,
+        }
+
+    def _connect_holder(self, _purpose: int, _address: object) -> Any:
+        try:
+            self._sockets.append(sockets.connect_private(self._request.holder))
+        except OSError as error:
+            self._refusal = OriginUnreachable(f"{self.url}: {error.strerror or error}")
+            return pycurl.SOCKET_BAD
+        return self._sockets[-1]
 
     def _tls_options(self) -> dict[int, Any]:
         """Certificate verification; the operator's settings apply to the origin's own host only."""

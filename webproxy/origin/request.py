@@ -55,6 +55,8 @@ class OriginRequest:
     """For a GET without a body only; otherwise a redirect is a response like any other."""
     named_by_operator: bool = True
     """The host is named in the settings, so its addresses need not be public."""
+    holder: str = ""
+    """Another process of this user is asked, over its private socket of this name, whatever host the URL names."""
 
     @property
     def repeatable(self) -> bool:

@@ -78,7 +78,7 @@ class Http1Server:
         shutdown: Shutdown,
     ) -> None:
         self._handler = handler
-        self._recognise = handler.fast_path.recognise
+        self._recognise = handler.recognise
         self._parking = parking
         self._idle = idle
         self._heads = heads

@@ -36,6 +36,7 @@ import os
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
@@ -202,6 +203,9 @@ class ParkingLot:
         self._epoll_fd = self._epoll.fileno()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._listener_fd = -1
+        self._accept: Callable[[], bool] = lambda: True
+        self._is_accepting_late = False
         self._stopping = False
         self._next_tick = 0.0
         self._thread = threading.Thread(target=self._run, name="parking", daemon=True)
@@ -212,6 +216,26 @@ class ParkingLot:
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def listen(self, fd: int, accept: Callable[[], bool]) -> None:
+        """Have the thread call `accept` when a connection waits at this listener.
+
+        If that returns False, it is called again after a moment only.
+        """
+        self._listener_fd, self._accept = fd, accept
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def unlisten(self) -> None:
+        """Not from now on; the listener's owner closes it."""
+        fd, self._listener_fd = self._listener_fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError, ValueError):
+                self._epoll.unregister(fd)
+
+    def _listen_on(self) -> None:
+        self._is_accepting_late = False
+        with contextlib.suppress(OSError):  # the listener may just have been closed
+            self._epoll.modify(self._listener_fd, select.EPOLLIN | select.EPOLLONESHOT)
 
     def settle(self, outcome: Outcome) -> None:
         """Take over the job whose outcome this is; never blocks."""
@@ -313,6 +337,11 @@ class ParkingLot:
             if fd == self._wake_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(fd)
+            elif fd == self._listener_fd:
+                if self._accept():
+                    self._listen_on()
+                else:
+                    self._is_accepting_late = True
             elif (waiting := self._waiting.get(fd)) is not None:
                 # The event may be of an earlier connection with this descriptor: it is looked at once more.
                 self._wake(waiting, is_broken=not waiting.is_served_by(mask) and sockets.has_left(fd))
@@ -331,6 +360,8 @@ class ParkingLot:
             self._end_lingering()
             self._drop_too_slow()
             self._wake_expired(now)
+            if self._is_accepting_late:
+                self._listen_on()
             for idle in self._idle.expire(quiet_too=self._shutdown.closes_idle):
                 self.settle(idle.expire())
 

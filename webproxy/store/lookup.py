@@ -16,7 +16,7 @@ from time import time
 from urllib.parse import unquote_to_bytes
 
 from shmchannel.deadline import Deadline
-from shmchannel.objects.commands import FACTS_ONLY
+from shmchannel.objects.commands import FACTS_ONLY, FetchLease
 from shmchannel.objects.hot_table_files import HotTableFile
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.transfers import IncomingTransfer
@@ -108,6 +108,8 @@ class Lookup:
     index: VariantIndex | None = None
     nothing_below: bool = False
     """There is neither an index nor an incomplete response: nothing below the key need be looked up."""
+    lease: FetchLease | None = None
+    """Who fetches what is missing, if that was asked for and the cache has said so."""
 
 
 def body_wanted(request: RequestHead) -> tuple[int, int]:
@@ -134,8 +136,16 @@ class ObjectLookup:
         self._varying: OrderedDict[int, None] = OrderedDict()
         """The hashes of keys, which may be long; one that is taken for another costs a command."""
 
-    def find(self, key: bytes, request: RequestHead, wait_s: float, *, names_files: bool = False) -> Lookup:
-        """Look up a key for a request.
+    def find(
+        self,
+        key: bytes,
+        request: RequestHead,
+        wait_s: float,
+        *,
+        names_files: bool = False,
+        void_lease: int | None = None,
+    ) -> Lookup:
+        """Look up a key for a request; `void_lease` as in Store.get(): if nothing is found, ask who fetches it.
 
         `names_files`: no origin is responsible for the key, so it is one of the cache's own files, which is named by
         plain bytes and has no query.
@@ -148,7 +158,7 @@ class ObjectLookup:
             if lookup is not None:
                 return self._or_part(lookup, key, request, wait_s)
             self._varying.pop(hash(key), None)
-        found = self._open(key, request, wait_s)
+        found = self._open(key, request, wait_s, void_lease)
         if not isinstance(found, Missing):
             if matches(found.stored.selecting, request):
                 return Lookup(found)
@@ -156,7 +166,7 @@ class ObjectLookup:
             found.cancel_quietly()
             own = VariantIndex((new_variant(found.stored.selecting, None),))
             return self._find_varying(key, request, wait_s) or Lookup(index=own)
-        nothing_below = Lookup(nothing_below=True) if found.nothing_below else None
+        nothing_below = Lookup(nothing_below=True, lease=found.lease) if found.nothing_below else None
         lookup = nothing_below or self._find_varying(key, request, wait_s) or Lookup()
         if names_files and lookup.found is None:
             name = unquote_to_bytes(key.partition(b"?")[0])
@@ -238,7 +248,9 @@ class ObjectLookup:
             found = None
         return Lookup(found, index)
 
-    def _open(self, key: bytes, request: RequestHead, wait_s: float) -> StoredHit | Missing:
+    def _open(
+        self, key: bytes, request: RequestHead, wait_s: float, void_lease: int | None = None
+    ) -> StoredHit | Missing:
         entry = self._peek(key)
         if entry is not None:
             file = self._store.hold_file(key, entry) if entry.file is not None else None
@@ -248,7 +260,9 @@ class ObjectLookup:
                     return _UNUSABLE
                 return StoredHit(key, stored, entry.version, None if file is not None else entry.body, file=file)
         offset, length = body_wanted(request)
-        transfer = self._store.get(key, Deadline.after(wait_s), offset=offset, length=length, metadata_wanted=True)
+        transfer = self._store.get(
+            key, Deadline.after(wait_s), offset=offset, length=length, metadata_wanted=True, void_lease=void_lease
+        )
         if isinstance(transfer, Missing):
             return transfer
         try:

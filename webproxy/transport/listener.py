@@ -67,6 +67,25 @@ def open_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
+def open_private_listener(name: str) -> socket.socket:
+    """A non-blocking socket for other processes of this user, in the abstract namespace: no file is ever left.
+
+    Whoever accepts checks whose connection it is (sockets.is_of_own_user).
+
+    Raises:
+        OSError: the name is taken, or the system refused.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind("\0" + name)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
 def adopt_listener(fd: int) -> socket.socket:
     """The listening socket that another process handed over under this descriptor, with our options.
 

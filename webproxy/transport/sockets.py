@@ -94,6 +94,8 @@ _NAME_BYTES = 28
 """Of a struct sockaddr_in6."""
 _NO_ADDRESS = struct.pack("@H14x", socket.AF_UNSPEC)  # a struct sockaddr
 _NO_LIMIT = struct.pack("@i", 0)
+_CREDENTIALS = struct.Struct("@iII")
+"""struct ucred: pid, uid, gid."""
 _C_INT_MAX = (1 << 31) - 1
 _AGAIN = (errno.EAGAIN, errno.EINTR)
 _FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -239,6 +241,38 @@ def peer_address(fd: int) -> IPv4Address | IPv6Address | None:
     except (OSError, ValueError, IndexError, TypeError):
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def connect_private(name: str) -> socket.socket:
+    """A non-blocking connection to the private socket of this name (listener.py); never waits.
+
+    Raises:
+        OSError: nobody listens, too many wait to be accepted, or whoever listens is another user.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        made.connect("\0" + name)
+        if not is_own_user(made):
+            raise PermissionError(errno.EACCES, f"the socket {name} belongs to another user")
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def is_of_own_user(fd: int) -> bool:
+    """As is_own_user(), of a descriptor."""
+    with socket.socket(fileno=os.dup(fd)) as duplicate:
+        return is_own_user(duplicate)
+
+
+def is_own_user(connected: socket.socket) -> bool:
+    """Whether the other end of a connection of a private socket is a process of this user, or of root.
+
+    By SO_PEERCRED (unix(7)), which nobody can forge: anybody may listen on an abstract name, and connect to one.
+    """
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return _CREDENTIALS.unpack(credentials)[1] in (0, os.geteuid())
 
 
 def peer_name(fd: int) -> bytes:

@@ -15,6 +15,7 @@ from tests.support.failing import failing
 from tests.support.fetching import failure, table_of, wait_answer
 from tests.support.waiting import WATCHDOG_S
 from webproxy.errors import OriginError, OriginTimeout, OriginUnreachable, Overloaded
+from webproxy.fetch.lease_book import Standing
 from webproxy.fetch.plan import Plan
 from webproxy.fetch.spool import BodyFound, Spool, SpoolReader
 from webproxy.fetch.strand import Crew
@@ -31,6 +32,7 @@ class Job:
         self.token = StoreToken()
         self.stored = False
         self.tells_failure = False
+        self.is_unshared = False
         self.failure: OriginError | None = None
         self.is_begun = False
         self._stopping = stopping
@@ -56,8 +58,12 @@ class Job:
 class Wanted:
     """As Plan: remembers the job that was made of it."""
 
-    def __init__(self, opener: Opener, key: bytes, prepare: Callable[[Job], None]) -> None:
+    def __init__(
+        self, opener: Opener, key: bytes, prepare: Callable[[Job], None], lease: int = 0, *, follows: bool = False
+    ) -> None:
         self.key = self.object_key = key
+        self.lease = lease
+        self.follows = follows
         self.name = key.decode()
         self._opener = opener
         self._prepare = prepare
@@ -83,8 +89,10 @@ class Opener:
         *,
         collapse: bool = True,
         prepare: Callable[[Job], None] = lambda job: None,
+        lease: int = 0,
+        follows: bool = False,
     ) -> Opened | None:
-        plan = cast(Plan, Wanted(self, key, prepare))
+        plan = cast(Plan, Wanted(self, key, prepare, lease, follows=follows))
         return self.table.open(plan, missed_at, collapse=collapse)
 
     def new(self, key: bytes, *, collapse: bool = True) -> SpoolReader:
@@ -316,3 +324,81 @@ def test_stopping_waits_for_fetches_no_longer_than_it_is_told(opener: Opener, mo
     assert [fetch.spool for fetch in opener.table.living] == [opener.made[0].spool]
     monkeypatch.undo()
     opener.made[0].finish()
+
+
+# -- leases ----------------------------------------------------------------------------------------------------------
+def test_another_process_reads_what_is_fetched_under_a_lease(opener: Opener) -> None:
+    opened = opener(b"a", lease=7)
+    assert opened is not None
+    reader = opener.table.follow(7, b"a")
+    assert isinstance(reader, SpoolReader)
+    assert opener.table.follow(8, b"a") is Standing.GONE
+    opener.made[0].finish()
+    assert length_of(reader) == 1
+    assert opener.table.follow(7, b"a") is Standing.GONE, "the cache has it now, or it was not stored"
+    reader.close()
+    opened.reader.close()
+
+
+def test_a_request_that_joins_brings_a_lease_to_the_fetch(opener: Opener) -> None:
+    """The cache has forgotten the first one."""
+    readers = [opener.new(b"a")]
+    for number in (7, 8):
+        opened = opener(b"a", lease=number)
+        assert opened is not None
+        assert opened.collapsed
+        readers.append(opened.reader)
+        found = opener.table.follow(number, b"a")
+        assert isinstance(found, SpoolReader)
+        readers.append(found)
+    opener.made[0].finish()
+    assert [length_of(reader) for reader in readers] == [1] * 5
+
+
+def test_a_response_for_one_alone_is_remembered(opener: Opener) -> None:
+    opened = opener(b"a", lease=7)
+    assert opened is not None
+    opener.made[0].is_unshared = True
+    opener.made[0].finish()
+    assert opener.table.follow(7, b"a") is Standing.UNSHARED
+
+
+def test_a_revoked_fetch_is_not_followed(opener: Opener) -> None:
+    opened = opener(b"a", lease=7)
+    assert opened is not None
+    assert opener.table.revoke(b"a", Deadline.after(WATCHDOG_S))
+    assert opener.table.follow(7, b"a") is Standing.GONE
+
+
+def test_a_fetch_that_follows_is_no_holder(opener: Opener) -> None:
+    """Nothing is forwarded twice. Its first request counts as collapsed: the fetch is another process's."""
+    opened = opener(b"a", lease=7, follows=True)
+    assert opened is not None
+    assert opened.collapsed
+    assert opener.table.follow(7, b"a") is Standing.GONE
+    assert (opener.table.fetched_total, opener.table.followed_total) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("lease", "follows", "joins"), [(7, True, True), (0, False, True), (8, True, False), (8, False, False)]
+)
+def test_who_joins_a_fetch_that_follows(opener: Opener, lease: int, follows: bool, joins: bool) -> None:
+    """Another lease means that the one that is followed was purged, or has passed on."""
+    opener(b"a", lease=7, follows=True)
+    opener(b"a", lease=lease, follows=follows)
+    assert len(opener.made) == (1 if joins else 2)
+
+
+def test_a_failure_that_lingers_serves_followers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webproxy.fetch.table.Fetch", Wanted.start)
+    opener = Opener(FetchTable(threads=1, spool_directory=None, failures_s=60.0))
+    opened = opener(b"a", lease=7)
+    assert opened is not None
+    opener.made[0].tells_failure = True
+    opener.made[0].finish()
+    reader = opener.table.follow(7, b"a")
+    assert isinstance(reader, SpoolReader)
+    reader.close()
+    opener.table.revoke(b"a", Deadline.after(WATCHDOG_S))
+    assert opener.table.follow(7, b"a") is Standing.GONE
+    opener.table.stop(WATCHDOG_S)

@@ -53,6 +53,7 @@ class FakeHandler:
         self.answers: Answerer = echo_target
         self.resumes: Callable[[HttpConnection], RequestOutcome] = self.ends
         self.fast_path = Known()
+        self.recognise = self.fast_path.recognise
 
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
         return self.answers(connection, request.request if isinstance(request, MemoizedRequest) else request)
