@@ -145,3 +145,10 @@ def test_long_values_are_cut(form: LogFormat) -> None:
     told = line(form, record(target=b"/" + b"x" * 9000))
     assert b"/" + b"x" * 2047 + b"..." in told
     assert b"x" * 2048 not in told
+
+
+@pytest.mark.parametrize("before", [b"/", b"/a", b"/ab", b"/abc"])
+def test_no_escape_is_cut_in_two(before: bytes) -> None:
+    told = line(LogFormat.COMBINED, record(target=before + b"\xff" * 1000))
+    assert re.search(rb"\\(?!x[0-9A-F]{2})", told) is None
+    assert rb"\xFF... HTTP/1.1" in told
