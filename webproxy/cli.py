@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 
-from shmchannel.daemonkit.daemon import Daemon, run_daemon
+from shmchannel.daemonkit.daemon import Daemon, Service, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.errors import ShmChannelError
 from webproxy import version
 from webproxy.daemon import purge_command, steering_command
-from webproxy.daemon.assembly import build, run_workers, shortages
 from webproxy.daemon.config import ProxyConfig
+from webproxy.daemon.supervisor import run_workers
 from webproxy.errors import WebProxyError
+
+
+def _build(config: ProxyConfig, resources: ExitStack) -> Service:
+    # Imported here: a supervisor serves nobody, and starts its workers sooner without what only they need.
+    from webproxy.daemon import assembly
+
+    return assembly.build(config, resources)
+
+
+def _shortages(config: ProxyConfig) -> Sequence[str]:
+    from webproxy.daemon import assembly
+
+    return assembly.shortages(config)
+
 
 DAEMON = Daemon(
     prog="webproxy",
@@ -20,8 +36,8 @@ DAEMON = Daemon(
     " program); each has --help.",
     version=version,
     config_type=ProxyConfig,
-    build=build,
-    shortages=shortages,
+    build=_build,
+    shortages=_shortages,
     supervise=run_workers,
     changes=frozenset(
         (

@@ -1,4 +1,4 @@
-"""A helper: the scripted origin of `slow_parties`, `chaos` and `soak`. Answers `{}` with its URL and counts.
+"""A helper: the scripted origin of the commands in this folder. Answers `{}` with its URL and counts.
 
 A query makes as many objects of a path as are wanted; each target has bytes of its own (scripts.stress.contents).
 """

@@ -1,4 +1,4 @@
-"""`scripts/slow_parties`, `chaos` and `soak` measure what they say, and leave nothing behind, also when interrupted."""
+"""The commands of `scripts/stress` measure what they say, and leave nothing behind, also when interrupted."""
 
 import os
 import signal
@@ -37,6 +37,7 @@ def command(module: str, *arguments: str, directory: os.PathLike[str]):
         ("slow_parties", "gfslow", ("--rows", "silent-one"), "stderr"),
         ("chaos", "gfchaos", ("--seed", "3"), "stdout"),
         ("soak", "gfsoak", ("--seed", "3"), "stdout"),
+        ("reload_under_load", "gfreload", (), "stdout"),
     ],
 )
 def test_interrupted_it_leaves_nothing(tmp_path, module, tag, arguments, stream):

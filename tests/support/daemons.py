@@ -1,7 +1,8 @@
 """Whole daemons for tests: started as a user starts them, watched through their log, ended by pid.
 
 A DaemonYard owns what it started: at its end every daemon is killed and the names it left are removed. A daemon that
-ended by itself must have left none: if it did, the yard's end fails the test.
+ended by itself must have left none: if it did, the yard's end fails the test. Its workers and successors, which write
+into the same log, count as it does.
 """
 
 import json
@@ -10,7 +11,8 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -128,6 +130,27 @@ class DaemonProcess:
         self._process.kill()
         self.wait_exit()
 
+    def workers(self, of: int = 0) -> list[int]:
+        """The pids of its worker processes, or of those of its successor `of`; one that is just starting included."""
+        try:
+            with open(f"/proc/{of or self.pid}/task/{of or self.pid}/children", encoding="ascii") as children:
+                return [pid for pid in map(int, children.read().split()) if is_alive(pid) and _is_worker(pid)]
+        except OSError:
+            return []
+
+    def ready_workers(self, of: int = 0) -> list[int]:
+        """Those that have said that they are ready."""
+        said = {event["worker"] for event in self.events("worker ready")}
+        return [pid for pid in self.workers(of) if pid in said]
+
+    def all_pids(self) -> set[int]:
+        """Its own pid, and those of its workers and successors, as far as they have said something."""
+        return {self.pid, *self.workers(), *(event["pid"] for event in self.events())}
+
+    def wait_all_ended(self) -> None:
+        """Wait until neither it nor a worker or successor of it is there."""
+        wait_until(lambda: not [pid for pid in self.all_pids() if is_alive(pid)], what="the end of all its processes")
+
     def wait_exit(self, watchdog_s: float = WATCHDOG_S) -> int:
         """Wait for its end; returns the exit code, negative for the signal that killed it."""
         return self._process.wait(watchdog_s)
@@ -173,6 +196,31 @@ class DaemonProcess:
             return {name: value.strip() for name, value in (line.split(":", 1) for line in status)}
 
 
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of that pid that has not ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def _is_worker(pid: int) -> bool:
+    """Whether it is none of its parent's successors."""
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as command:
+        return b"/dev/fd/" in command.read()
+    return False
+
+
+def _kill(pids: Collection[int]) -> None:
+    """Kill processes that are not ours to wait for, and wait for their end."""
+    for pid in pids:
+        with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as command:
+            if b"webproxy" in command.read():  # the pid may be another's by now
+                os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not [pid for pid in pids if is_alive(pid)], what="the end of workers and successors")
+
+
 class DaemonYard:
     """Starts daemons on a queue name of its own; a context manager. For one test, or for a module that shares them."""
 
@@ -209,9 +257,13 @@ class DaemonYard:
         env: Mapping[str, str] | None = None,
         wait: bool = True,
         wrap: Sequence[str] = (),
+        has_port: bool = True,
     ) -> DaemonProcess:
-        """Start a proxy on the yard's queue and a free port (unless -q and -p are given); `wait` until it listens."""
-        port = () if "-p" in arguments else ("-p", "0")
+        """Start a proxy on the yard's queue and a free port (unless -q and -p are given); `wait` until it listens.
+
+        Without `has_port` it has the port of a settings file.
+        """
+        port = () if "-p" in arguments or not has_port else ("-p", "0")
         return self._start("webproxy", (*self._queue_flag(arguments), *port, *arguments), env, wait, wrap)
 
     def _queue_flag(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
@@ -236,12 +288,15 @@ class DaemonYard:
 
     def end(self) -> None:
         """Kill what runs and remove what it left; may be called twice. Fails for names of one that ended by itself."""
-        stopped_by_itself = set()
+        stopped_by_itself: set[int] = set()
+        pids: set[int] = set()
         for daemon in self.started:
-            if not daemon.running and daemon.wait_exit() >= 0:
-                stopped_by_itself.add(daemon.pid)
+            own = daemon.all_pids()
+            if not daemon.running and daemon.wait_exit() >= 0 and not any(map(is_alive, own)):
+                stopped_by_itself |= own
             daemon.kill()
-        pids = {daemon.pid for daemon in self.started}
+            _kill(own - {daemon.pid})
+            pids |= own
         found = names.names_of(pids)
         names.remove(found)
         for pid in pids:

@@ -10,9 +10,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
-from shmchannel.daemonkit.daemon import Settings
-from shmchannel.daemonkit.exits import ExitCode
-from shmchannel.daemonkit.signals import Wishes
 from shmchannel.objects.client import ChannelClient
 from shmchannel.process import reaper
 from shmchannel.registry import Presence, Registry
@@ -23,9 +20,8 @@ from webproxy.caching.options import CachingOptions
 from webproxy.daemon.admin_process import open_admin
 from webproxy.daemon.config import Protocol, ProxyConfig
 from webproxy.daemon.descriptors import DescriptorPlan, plan_descriptors
-from webproxy.daemon.handover import inherit, is_worker
+from webproxy.daemon.handover import inherit
 from webproxy.daemon.spool_room import SpoolRoom
-from webproxy.daemon.supervisor import supervise
 from webproxy.daemon.worker import ProxyService
 from webproxy.exchange.body_transfer import BodySource
 from webproxy.exchange.deliver_stored import StoredDelivery
@@ -193,18 +189,6 @@ def _connection_limits(config: ProxyConfig) -> ConnectionLimits:
         connections=config.connections_max,
         staying=min(config.worker_threads - 1, STAYING_MAX),
     )
-
-
-def run_workers(settings: Settings[ProxyConfig], wishes: Wishes, resources: ExitStack) -> ExitCode | None:
-    """Run the proxy as a supervisor with its workers; None if this process is a worker, or there shall be one process.
-
-    Raises:
-        StartupError: the port cannot be listened on.
-    """
-    config = settings.config
-    if is_worker() or config.worker_count() == 1:
-        return None
-    return supervise(settings, wishes, resources, inherit())
 
 
 def _plan(config: ProxyConfig) -> DescriptorPlan:

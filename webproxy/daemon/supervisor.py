@@ -42,6 +42,8 @@ from webproxy.daemon.fleet import Fleet, FleetLimits, Generation, Phase, Progres
 from webproxy.daemon.handover import (
     Inherited,
     WorkerRole,
+    inherit,
+    is_worker,
     settings_file,
     worker_command,
     worker_environment,
@@ -55,6 +57,8 @@ from webproxy.transport.listener import open_listener
 log = logging.getLogger(__name__)
 
 _TURN_S = 0.5
+_WATCHDOG_S = 1.0
+"""Not in each turn: the queue of a service manager that is slow holds ten datagrams (net.unix.max_dgram_qlen)."""
 _LATE_S = 2.0
 """A turn that began so late was not due to the workers."""
 
@@ -112,6 +116,7 @@ class Supervisor:
         """Of the candidates, if it is another one."""
         self._presence = Presence(SUPERVISOR)
         self._steering = Steering(self._presence)
+        self._watchdog_due_s = 0.0
         self._cut = 0
 
     # -- the loop ----------------------------------------------------------------------------------------------------
@@ -193,7 +198,9 @@ class Supervisor:
                 with contextlib.suppress(OSError):  # otherwise its end is seen at the next turn
                     self._ends[process.pid] = os.pidfd_open(process.pid)
                 self._fleet.started(post, slot, process.pid, monotonic())
-        notify(WATCHDOG)
+        if (now := monotonic()) >= self._watchdog_due_s:
+            self._watchdog_due_s = now + _WATCHDOG_S
+            notify(WATCHDOG)
         if self._admin is not None:
             self._admin.look()
         self._presence.beat(len(self._processes))
@@ -365,6 +372,9 @@ class Supervisor:
         is told nothing then: it would take it for the end of the service.
         """
         self._presence.set_stopping()
+        # First of all: once the last worker has closed it too, clients are refused instead of waiting for nobody.
+        for settled in self._all_settled():
+            settled.listener.close()
         if self._admin is not None:
             self._admin.close(is_handed_over=is_replaced)
         if self._successor is not None:
@@ -411,6 +421,9 @@ class Supervisor:
             self._told_to_end.add(pid)
             self._signal(pid, signal.SIGTERM)
 
+    def _all_settled(self) -> list[_Settled]:
+        return [self._serving] if self._candidates is None else [self._serving, self._candidates]
+
     def _signal(self, pid: int, signum: int) -> None:
         process = self._processes.get(pid)
         if process is not None:
@@ -425,9 +438,8 @@ class Supervisor:
             process.wait()
         for end_fd in self._ends.values():
             os.close(end_fd)
-        for settled in filter(None, (self._serving, self._candidates)):
-            with contextlib.suppress(OSError):
-                settled.close()
+        for settled in self._all_settled():
+            settled.close()
             settled.listener.close()
         for admin in filter(None, (self._admin, self._new_admin)):
             admin.close()
@@ -436,13 +448,16 @@ class Supervisor:
         self._presence.close()
 
 
-def supervise(settings: Settings[ProxyConfig], wishes: Wishes, resources: ExitStack, inherited: Inherited) -> ExitCode:
-    """Run the proxy as several processes; returns how it ended.
+def run_workers(settings: Settings[ProxyConfig], wishes: Wishes, resources: ExitStack) -> ExitCode | None:
+    """Run the proxy as a supervisor with its workers; None if this process is a worker, or there shall be one process.
 
     Raises:
         StartupError: the port cannot be listened on.
     """
     config = settings.config
+    if is_worker() or config.worker_count() == 1:
+        return None
+    inherited = inherit()
     supervisor = Supervisor(settings, inherited.listener_for(config.host, config.port), inherited)
     resources.callback(supervisor.close)
     return supervisor.run(wishes)
