@@ -11,15 +11,19 @@ from scripts.benchmark import measure
 from scripts.benchmark.client_load import ClientLoad
 from scripts.benchmark.http_measure import measure_http
 from scripts.benchmark.http_report import http_as_json, http_as_text
+from scripts.benchmark.http_rows import PACKAGES
 from scripts.benchmark.load import Load, LoadFailed, NativeLoad
 from scripts.benchmark.measure import FULL, QUICK, Bench, Pace, say
 from scripts.benchmark.native import BuildFailed, build
 from scripts.benchmark.peer_servers import find_server
 from scripts.benchmark.report import Results, as_json, as_markdown, as_text
 from scripts.benchmark.rows import FAIRNESS_ROW, ROWS
+from scripts.benchmark.worker_measure import measure_workers, missing_programs
+from scripts.benchmark.worker_report import workers_as_json, workers_as_text
 from scripts.daemons import DaemonFailed, interrupt_on_ending_signals
 
 _EXIT_INTERRUPTED = 130
+_WORKERS_MAX = 64
 
 
 def run(bench: Bench) -> Results:
@@ -66,11 +70,23 @@ def _http_table(directory: str, pace: Pace, form: str) -> str:
     return http_as_json(results, _machine()) if form == "json" else http_as_text(results, _machine())
 
 
+def _workers_table(directory: str, pace: Pace, form: str, workers: int) -> str:
+    results = measure_workers(directory, pace, workers)
+    if results is None:
+        missing = missing_programs()
+        packages = " ".join(PACKAGES[name] for name in missing)
+        raise LoadFailed(f"not installed: {', '.join(missing)} (apt-get install {packages})")
+    return workers_as_json(results, _machine()) if form == "json" else workers_as_text(results, _machine())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table. Exit status: 0 measured, 1 a reply was wrong or a daemon failed, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short rounds: about a minute, wider spread")
     parser.add_argument("--http", action="store_true", help="our HTTP hits against nginx's cache and varnish instead")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="with --http: N worker processes, nginx with as many"
+    )
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", dest="form", action="store_const", const="json", help="print one JSON object")
     forms.add_argument(
@@ -80,12 +96,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.http and arguments.form == "markdown":
         parser.error("--markdown prints the getfile table only: leave out --http")
+    if arguments.workers != 1 and not arguments.http:
+        parser.error("--workers measures HTTP hits: add --http")
+    if not 1 <= arguments.workers <= _WORKERS_MAX:
+        parser.error(f"--workers {arguments.workers} is not from 1 to {_WORKERS_MAX}")
     interrupt_on_ending_signals()
     try:
         with tempfile.TemporaryDirectory(prefix="gfbench-") as directory:
             pace = QUICK if arguments.quick else FULL
-            table = _http_table if arguments.http else _getfile_table
-            text = table(directory, pace, arguments.form)
+            if arguments.workers > 1:
+                text = _workers_table(directory, pace, arguments.form, arguments.workers)
+            else:
+                table = _http_table if arguments.http else _getfile_table
+                text = table(directory, pace, arguments.form)
     except (BuildFailed, DaemonFailed, LoadFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -9,7 +9,7 @@ from scripts.benchmark.http_rows import HTTP_ROWS, NGINX, PACKAGES, POLICY_TARGE
 from scripts.benchmark.report import aligned
 from scripts.benchmark.stats import Comparison
 
-_LOAD = (
+LOAD = (
     "load: wrk, 2 threads, several objects of each size in turn; every request a hit. New connections are wrk's too\n"
     "(`Connection: close`): ab has one thread, speaks HTTP/1.0, and would be the bottleneck."
 )
@@ -22,7 +22,7 @@ def http_as_text(results: HttpResults, machine: str) -> str:
     cells = [_cells(row, measured.get(row.key), results.missing) for row in HTTP_ROWS]
     decision, target = results.decision_us, POLICY_TARGET
     policy = f"{POLICY_TITLE}: {decision:.1f} µs (target {target.text('µs')}) {target.verdict(decision)}"
-    lines = [f"HTTP; machine: {machine}", _LOAD, "", *aligned([_HEADINGS, *cells]), "", policy]
+    lines = [f"HTTP; machine: {machine}", LOAD, "", *aligned([_HEADINGS, *cells]), "", policy]
     if results.missing:
         packages = " ".join(PACKAGES[name] for name in results.missing)
         lines += ["", f"not installed: {', '.join(results.missing)} (apt-get install {packages})"]

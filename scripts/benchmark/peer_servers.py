@@ -6,19 +6,21 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 
 from scripts.daemons import running_daemon
 
 _NGINX = """
 daemon off;
 master_process on;
-worker_processes 2;
+worker_processes {workers};
 pid {work}/nginx.pid;
 error_log {work}/nginx-error.log;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 1024; accept_mutex {accept_mutex}; }}
 http {{
     access_log off;
     sendfile on;
+    {open_files}
     keepalive_requests 1000000000;
     client_body_temp_path {work}/body;
     proxy_temp_path {work}/proxy;
@@ -33,7 +35,7 @@ http {{
         access_log {origin_log};
     }}
     server {{
-        listen 127.0.0.1:{cache_port} backlog=1024;
+        listen 127.0.0.1:{cache_port} backlog=1024{reuseport};
         location / {{
             proxy_pass http://127.0.0.1:{origin_port};
             proxy_cache bench;
@@ -42,50 +44,95 @@ http {{
     }}
 }}
 """
+_OPEN_FILES = "open_file_cache max=10000 inactive=10m; open_file_cache_valid 10m;"
 _VARNISH_STORE = "malloc,256m"
+
+
+class Accepting(Enum):
+    """How the workers of nginx share new connections."""
+
+    SHARED = "one socket that wakes one worker"
+    MUTEX = "accept_mutex"
+    REUSEPORT = "reuseport"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NginxTuning:
+    """The settings in which runs differ."""
+
+    workers: int = 2
+    caches_open_files: bool = False
+    accepting: Accepting = Accepting.SHARED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NginxPorts:
-    """Its ports: `origin` serves files that are fresh for a day, `cache` caches them."""
+    """Its ports: `origin` serves files that are fresh for a day, `cache` caches them; and the master process."""
 
     origin: int
     cache: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VarnishPort:
+    """Its port, and its first process."""
+
+    port: int
+    pid: int
+
+
+DEFAULT_TUNING = NginxTuning()
 
 
 @contextmanager
-def running_nginx(program: str, root: str, work: str, *, origin_log: str = "off") -> Iterator[NginxPorts]:
-    """Run nginx for the files below `root`; its own files go below `work`. Raises DaemonFailed.
+def running_nginx(
+    program: str,
+    root: str,
+    work: str,
+    *,
+    origin_log: str = "off",
+    tuning: NginxTuning = DEFAULT_TUNING,
+    name: str = "nginx",
+) -> Iterator[NginxPorts]:
+    """Run nginx for the files below `root`; its own files go below `work`/`name`. Raises DaemonFailed.
 
     `origin_log` is a file to which the origin writes a line for each request it answers.
     """
-    home = _home(work, "nginx", root)
-    origin_port, cache_port = _free_ports(2)
+    home = _home(work, name, root)
+    origin_port, cache_port = free_ports(2)
     configuration = os.path.join(home, "nginx.conf")
     with open(configuration, "w", encoding="utf-8") as file:
         file.write(
-            _NGINX.format(work=home, root=root, origin_port=origin_port, cache_port=cache_port, origin_log=origin_log)
+            _NGINX.format(
+                work=home,
+                root=root,
+                origin_port=origin_port,
+                cache_port=cache_port,
+                origin_log=origin_log,
+                workers=tuning.workers,
+                accept_mutex="on" if tuning.accepting is Accepting.MUTEX else "off",
+                reuseport=" reuseport" if tuning.accepting is Accepting.REUSEPORT else "",
+                open_files=_OPEN_FILES if tuning.caches_open_files else "",
+            )
         )
     command = [program, "-p", home, "-c", configuration]
     with running_daemon("nginx", command, os.path.join(home, "log")) as daemon:
         for port in (origin_port, cache_port):
             daemon.wait_until_accepting(port)
-        yield NginxPorts(origin=origin_port, cache=cache_port)
+        yield NginxPorts(origin=origin_port, cache=cache_port, pid=daemon.pid)
 
 
 @contextmanager
-def running_varnish(program: str, origin_port: int, work: str) -> Iterator[int]:
-    """Run varnish in front of an origin on the loopback address, with its store in memory; yields its port.
-
-    Raises DaemonFailed.
-    """
+def running_varnish(program: str, origin_port: int, work: str) -> Iterator[VarnishPort]:
+    """Run varnish in front of an origin on the loopback address, with its store in memory. Raises DaemonFailed."""
     home = _home(work, "varnish")
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     places = ["-a", f"127.0.0.1:{port}", "-b", f"127.0.0.1:{origin_port}", "-T", "127.0.0.1:0"]
     command = [program, "-F", "-n", os.path.join(home, "state"), "-s", _VARNISH_STORE, *places]
     with running_daemon("varnish", command, os.path.join(home, "log")) as daemon:
         daemon.wait_until_accepting(port)
-        yield port
+        yield VarnishPort(port=port, pid=daemon.pid)
 
 
 def find_server(name: str) -> str | None:
@@ -103,7 +150,7 @@ def _home(work: str, name: str, *others: str) -> str:
     return home
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago, because neither program can report one chosen by the kernel."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(probe.getsockname()[1]) for probe in probes]

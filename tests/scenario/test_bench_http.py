@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from scripts.benchmark.http_measure import Contest, make_http_objects, measure_row, paths_of
-from scripts.benchmark.http_rows import HTTP_ROWS, KIB8, NGINX, OBJECT_COUNTS, OURS
+from scripts.benchmark.http_rows import HTTP_ROWS, KIB8, NGINX, OBJECT_COUNTS, OURS, VARNISH
 from scripts.benchmark.load import Figures, LoadFailed
-from scripts.benchmark.measure import QUICK
-from scripts.benchmark.peer_servers import NginxPorts, running_nginx
+from scripts.benchmark.measure import QUICK, Pace
+from scripts.benchmark.peer_servers import Accepting, NginxPorts, running_nginx
+from scripts.benchmark.worker_measure import Programs, measure_with
+from scripts.benchmark.worker_rows import LOG_ROWS, LOGGED, ONE_WORKER
 from scripts.benchmark.wrk import Wrk
 from tests.support.programs import require_program
 
@@ -93,3 +95,20 @@ def test_a_wrong_body_is_found_before_measuring(place: str, nginx: NginxPorts) -
     with pytest.raises(LoadFailed, match=f"nginx: {path} came with status 200 and a wrong body"):
         measure_row(contest(place, **{NGINX: nginx.cache}), load, ROW, QUICK)
     assert load.ports == []
+
+
+def test_short_form_with_workers_has_every_row(place: str) -> None:
+    """The daemons and nginx run; only the load is one pass, so that the figures are of no use."""
+    once = Pace(rounds=1, round_s=0.1, fairness_round_s=0.1, step_run_s=0.1)
+    programs = Programs(nginx=require_program("nginx"), varnish=None, load=OnePass(place))
+    results = measure_with(programs, place, once, 2, [ROW])
+    compared = [(line.load, line.against) for line in results.lines]
+    assert compared[:3] == [(ROW.title, against) for against in (ONE_WORKER, NGINX, "nginx, CPU time")]
+    assert [against for _, against in compared[3:]] == [LOGGED] * len(LOG_ROWS)
+    cpu = results.lines[2].comparison
+    assert min(cpu.ours, cpu.other) > 0
+    assert results.accepting in {way.value for way in Accepting}
+    assert results.start_s > 0
+    assert results.missing == [VARNISH]
+    with open(f"{place}/contest/access.log", encoding="utf-8") as log:
+        assert len(log.readlines()) >= OBJECT_COUNTS[KIB8]
