@@ -144,8 +144,9 @@ class DaemonProcess:
         return [pid for pid in self.workers(of) if pid in said]
 
     def all_pids(self) -> set[int]:
-        """Its own pid, and those of its workers and successors, as far as they have said something."""
-        return {self.pid, *self.workers(), *(event["pid"] for event in self.events())}
+        """Its own pid, and those of its workers and successors, as far as one has said something or it of them."""
+        said = [event.get(name) for event in self.events() for name in ("pid", "worker", "successor")]
+        return {self.pid, *self.workers(), *(pid for pid in said if isinstance(pid, int))}
 
     def wait_all_ended(self) -> None:
         """Wait until neither it nor a worker or successor of it is there."""
@@ -295,8 +296,10 @@ class DaemonYard:
             if not daemon.running and daemon.wait_exit() >= 0 and not any(map(is_alive, own)):
                 stopped_by_itself |= own
             daemon.kill()
-            _kill(own - {daemon.pid})
-            pids |= own
+            while own - pids:  # those that were killed last may have started others before
+                _kill(own - pids - {daemon.pid})
+                pids |= own
+                own = daemon.all_pids()
         found = names.names_of(pids)
         names.remove(found)
         for pid in pids:
