@@ -39,7 +39,7 @@ def test_plain_pip_installs_commands_that_run(tmp_path):
         skip_for_want_of(f"pip cannot reach the package index: {installed.stderr.strip().splitlines()[-1]}")
     assert installed.returncode == 0, installed.stderr
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert set(declared) == {"simplecached", "webproxy", "gfclient", "gfcache-leaks", "gfcache-clean"}
+    assert set(declared) == {"simplecached", "webproxy", "gfclient", "gfmon", "gfcache-leaks", "gfcache-clean"}
     for command in declared:
         shown = run(str(environment / "bin" / command), "--version")
         assert (shown.returncode, shown.stdout) == (0, f"{command} {version('gfcache')}\n"), shown.stderr

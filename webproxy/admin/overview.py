@@ -113,8 +113,10 @@ def totals_of(pages: Iterable[PageReading]) -> dict[str, Total]:
             merged = histograms.setdefault(name, {})
             for labels, histogram in values.histograms.items():
                 known = merged.get(labels)
-                if known is None or known.buckets == histogram.buckets:
-                    merged[labels] = histogram if known is None else known.merged(histogram)
+                if known is None:
+                    merged[labels] = histogram
+                elif known.buckets == histogram.buckets and any(histogram.counts):
+                    merged[labels] = known.merged(histogram)
     return {
         name: Total(metric=metric, numbers=numbers.get(name, {}), histograms=histograms.get(name, {}))
         for name, metric in metrics.items()

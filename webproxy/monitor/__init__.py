@@ -1,0 +1,1 @@
+"""gfmon: shows in a terminal what the daemons write to shared memory, also while they hang."""
