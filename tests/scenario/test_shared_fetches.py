@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.http.client import HttpClient, Reply, fetch
+from tests.support.client import Answer, ask, connect
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import WATCHDOG_S, wait_until
+from webproxy.getfile import Status, request_bytes
 from workloads.origin_stub import Framing, OriginStub, Request, Route
 
 SMALL, LARGE = os.urandom(8192), os.urandom(3_000_000)
@@ -152,11 +154,11 @@ def test_a_holder_that_hangs(yard: DaemonYard, origin: OriginStub, crew: ThreadP
     held = Route(body=SMALL, headers=FRESH, hold=threading.Event(), hold_head=True)
     origin.add("/x", [held, Route(body=SMALL, headers=FRESH)])
     yard.start_cache("--store-bytes", "64m")
-    holder, other = [yard.start_proxy("-s", origin.url, env={"WEBPROXY_HOLDER_TIMEOUT_S": "2"}) for _ in range(2)]
+    holder, *others = [yard.start_proxy("-s", origin.url, env={"WEBPROXY_HOLDER_TIMEOUT_S": "2"}) for _ in range(3)]
     first = crew.submit(fetch, holder.port, "/x")
     assert held.reached.wait(WATCHDOG_S)
-    asked = misses(crew, [other], "/x", 10)
-    wait_until(lambda: connections_at(holder) >= 1, what="a follower")
+    asked = misses(crew, others, "/x", 10)
+    wait_until(lambda: connections_at(holder) >= 2, what="followers")
     holder.signal(signal.SIGSTOP)
     try:
         assert {(reply.status, reply.body) for reply in replies(asked)} == {(200, SMALL)}
@@ -164,7 +166,7 @@ def test_a_holder_that_hangs(yard: DaemonYard, origin: OriginStub, crew: ThreadP
         holder.signal(signal.SIGCONT)
         held.hold.set()  # type: ignore[union-attr]
     assert first.result(WATCHDOG_S).body == SMALL
-    assert origin.count("/x") == 2
+    assert origin.count("/x") == 2, "one of the two says first that the lease is void, and the other follows it"
 
 
 def test_a_slow_origin_is_waited_for(yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor) -> None:
@@ -243,6 +245,90 @@ def test_switched_off(yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExec
     leader = crew.submit(fetch, first.port, "/x")
     assert held.reached.wait(WATCHDOG_S)
     assert fetch(second.port, "/x").body == LARGE
+    held.hold.set()  # type: ignore[union-attr]
+    assert leader.result(WATCHDOG_S).body == LARGE
+    assert origin.count("/x") == 2
+
+
+# -- getfile ---------------------------------------------------------------------------------------------------------
+def asks(crew: ThreadPoolExecutor, proxies: list[DaemonProcess], path: str, count: int) -> list[Future[Answer]]:
+    """So many getfile requests at each proxy, at once."""
+    ports = [proxy.port for proxy in proxies]
+    return [crew.submit(ask, port, path) for _ in range(count) for port in ports]
+
+
+def test_getfile_shares_its_fetches_too(yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor) -> None:
+    route = held_route(LARGE)
+    origin.add("/x", [route])
+    proxies = two(yard, origin)
+    asked = asks(crew, proxies, "/x", 50)
+    assert route.reached.wait(WATCHDOG_S)
+    wait_until(lambda: sum(map(connections_at, proxies)) >= 1, what="a follower")
+    route.hold.set()  # type: ignore[union-attr]
+    assert {future.result(WATCHDOG_S).body for future in asked} == {LARGE}
+    assert origin.count("/x") == 1
+
+
+def test_getfile_follows_a_holder_that_is_killed(
+    yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor
+) -> None:
+    route = held_route(LARGE)
+    origin.add("/x", [route, Route(body=LARGE, headers=FRESH)])
+    holder, *others = two(yard, origin, count=3)
+    with connect(holder.port) as client:
+        client.sendall(request_bytes(b"/x"))
+        assert route.reached.wait(WATCHDOG_S)
+        asked = asks(crew, others, "/x", 10)
+        wait_until(lambda: connections_at(holder) >= 2, what="followers")
+        holder.kill()
+    route.hold.set()  # type: ignore[union-attr]
+    assert {future.result(WATCHDOG_S).body for future in asked} == {LARGE}
+
+
+def test_getfile_follows_a_holder_that_is_killed_before_the_head(
+    yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor
+) -> None:
+    held = Route(body=SMALL, headers=FRESH, hold=threading.Event(), hold_head=True)
+    again = Route(body=SMALL, headers=FRESH, hold=threading.Event(), hold_head=True)
+    origin.add("/x", [held, again])
+    holder, *others = two(yard, origin, count=3)
+    with connect(holder.port) as client:
+        client.sendall(request_bytes(b"/x"))
+        assert held.reached.wait(WATCHDOG_S)
+        asked = asks(crew, others, "/x", 10)
+        wait_until(lambda: connections_at(holder) >= 2, what="followers")
+        holder.kill()
+    assert again.reached.wait(WATCHDOG_S)
+    again.hold.set()  # type: ignore[union-attr]
+    held.hold.set()  # type: ignore[union-attr]
+    assert {future.result(WATCHDOG_S).body for future in asked} == {SMALL}
+    assert origin.count("/x") == 2
+
+
+def test_a_missing_file_is_one_question_for_all(yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor) -> None:
+    held = Route(status=404, hold=threading.Event(), hold_head=True)
+    origin.add("/x", [held])
+    first, second = two(yard, origin)
+    leader = crew.submit(ask, first.port, "/x")
+    assert held.reached.wait(WATCHDOG_S)
+    asked = asks(crew, [second], "/x", 5)
+    wait_until(lambda: connections_at(first) >= 1, what="a follower")
+    held.hold.set()  # type: ignore[union-attr]
+    statuses = {future.result(WATCHDOG_S).status for future in (leader, *asked)}
+    assert statuses == {Status.FILE_NOT_FOUND}
+    assert origin.count("/x") == 1
+
+
+def test_the_two_protocols_do_not_wait_for_each_other(
+    yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor
+) -> None:
+    """Each has its own fetch, as in one process."""
+    held = held_route(LARGE)
+    origin.add("/x", [held, Route(body=LARGE, headers=FRESH)])
+    first, second = two(yard, origin)
+    leader = crew.submit(fetch, first.port, "/x")
+    assert held.reached.wait(WATCHDOG_S)
+    assert ask(second.port, "/x").body == LARGE
     held.hold.set()  # type: ignore[union-attr]
     assert leader.result(WATCHDOG_S).body == LARGE
     assert origin.count("/x") == 2

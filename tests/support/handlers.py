@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from shmchannel.objects.commands import FetchLease
 from tests.support.scripted_origin import ScriptedOrigin
 from tests.support.streams import NO_LIMIT, source_of
 from tests.support.waiting import WATCHDOG_S
@@ -60,7 +61,10 @@ class ScriptedFetches:
         """As GetfileFetches.has_origin(): for all keys but the one that nobody has."""
         return key != self._nobody_has
 
-    def open(self, key: bytes, missed_at: float = math.inf) -> SpoolReader | None:
+    def asking(self, _key: bytes) -> None:
+        """Nobody else fetches."""
+
+    def open(self, key: bytes, missed_at: float = math.inf, lease: FetchLease | None = None) -> SpoolReader | None:
         """As GetfileFetches.open()."""
         self.asked.append(key)
         return self._opens.pop(0)()
@@ -77,7 +81,10 @@ class NoOrigin:
         """For no key."""
         return False
 
-    def open(self, key: bytes, missed_at: float = math.inf) -> SpoolReader | None:
+    def asking(self, _key: bytes) -> None:
+        """Nobody else fetches."""
+
+    def open(self, key: bytes, missed_at: float = math.inf, lease: FetchLease | None = None) -> SpoolReader | None:
         """Nobody asks for what has no origin."""
         raise AssertionError(key)
 

@@ -332,7 +332,7 @@ def _handlers(
     getfile = GetfileRequestHandler(
         BodySource(store, wait_s, demand),
         variants,
-        GetfileFetches(table, origins, means, variants),
+        GetfileFetches(table, origins, means, variants, config.holder_timeout_s),
         origin_rest,
         config.wire,
         client,

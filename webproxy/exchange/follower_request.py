@@ -14,10 +14,11 @@ from webproxy.caching.stored_codec import MetadataError
 from webproxy.errors import OriginError
 from webproxy.exchange.context import RequestContext
 from webproxy.exchange.http_request import HttpRequestHandler, UnfinishedAnswer
-from webproxy.exchange.response_heads import CLOSES, body_framing
+from webproxy.exchange.response_heads import CLOSES
 from webproxy.exchange.spooled_body import send_body, send_data
 from webproxy.fetch.follow_messages import (
     GONE,
+    NO_SUCH_OBJECT,
     NOT_SHARED,
     Asked,
     Followed,
@@ -26,7 +27,7 @@ from webproxy.fetch.follow_messages import (
     status_of_failure,
 )
 from webproxy.fetch.lease_book import Standing
-from webproxy.fetch.spool import Head, Interim, SpoolReader
+from webproxy.fetch.spool import Answer, BodyFound, BodyMissing, Head, Interim, SpoolReader
 from webproxy.http.fields import Fields
 from webproxy.http.messages import HttpError, RequestHead, response_head
 from webproxy.transport.http1_connection import HttpConnection
@@ -37,6 +38,7 @@ HEARTBEAT_SECONDS: Final = 1.0
 AWAITED_SECONDS: Final = 10.0
 """Longest wait for a request of this process that may open the fetch."""
 _HEARTBEAT: Final = response_head(102, Fields())
+_CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
 
 
 class FollowerRequestHandler(HttpRequestHandler):
@@ -76,21 +78,37 @@ class FollowerRequestHandler(HttpRequestHandler):
                     yield from send_data(stream, _HEARTBEAT)
         except OriginError as error:
             return (yield from self._refuse_follower(context, status_of_failure(error)))
-        if not isinstance(answer, Head):
-            return (yield from self._refuse_follower(context, GONE))
-        if not (answer.is_shareable or answer.is_common):
-            return (yield from self._refuse_follower(context, NOT_SHARED))
-        try:
-            told = response_lines(Followed(answer.stored, answer.is_shareable, answer.is_common))
-        except MetadataError:
-            return (yield from self._refuse_follower(context, NOT_SHARED))
-        framing, _ = body_framing(context.request, answer.response, context.said)
-        head = b"HTTP/1.1 200 OK\r\n" + told + (framing or b"Content-Length: 0\r\n") + b"Connection: close\r\n\r\n"
+        told = _told(answer)
+        if isinstance(told, int):
+            return (yield from self._refuse_follower(context, told))
+        lines, length = told
+        framing = _CHUNKED if length is None else b"Content-Length: %d\r\n" % length
+        head = b"HTTP/1.1 200 OK\r\n" + lines + framing + b"Connection: close\r\n\r\n"
         yield from send_data(stream, context.begins(head), more=True)
-        yield from send_body(stream, reader, framing or b"Content-Length: 0\r\n", answer.response.length)
+        yield from send_body(stream, reader, framing, length)
         return context.ended("followed")
 
     def _refuse_follower(self, context: RequestContext, status: int) -> Steps[RequestOutcome]:
         head = b"HTTP/1.1 %d \r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status
         yield from send_data(context.connection.stream, context.begins(head))
         return context.ended("not followed")
+
+
+def _told(answer: Answer) -> tuple[bytes, int | None] | int:
+    """The lines that tell of a response, and the length of its body if that is known; or the status of a refusal."""
+    if isinstance(answer, BodyMissing):
+        return NO_SUCH_OBJECT
+    length: int | None
+    if isinstance(answer, BodyFound) and answer.stored is not None:  # getfile has no users: it serves them all
+        followed, length = Followed(answer.stored, is_shareable=True, is_common=True), answer.length
+    elif isinstance(answer, Head):
+        followed = Followed(answer.stored, answer.is_shareable, answer.is_common)
+        length = answer.response.length
+    else:
+        return GONE
+    if not (followed.is_shareable or followed.is_common):
+        return NOT_SHARED
+    try:
+        return response_lines(followed), length
+    except MetadataError:
+        return NOT_SHARED

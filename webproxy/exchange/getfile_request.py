@@ -20,11 +20,20 @@ from time import monotonic, monotonic_ns
 from typing import TypeAlias
 
 from shmchannel.deadline import Deadline
+from shmchannel.objects.commands import FetchLease
 from shmchannel.objects.hot_table_files import HotTableFile
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
 from webproxy.caching.stored import StoredResponse
-from webproxy.errors import BodyCutShort, CacheUnavailable, ClientGone, OriginError, Overloaded
+from webproxy.errors import (
+    BodyCutShort,
+    CacheUnavailable,
+    ClientGone,
+    NotFollowed,
+    NotShared,
+    OriginError,
+    Overloaded,
+)
 from webproxy.exchange.body_transfer import BodySource, BodyTransfer, FileResponse, SourceLost, begin_body
 from webproxy.exchange.origin_rest import OriginRest
 from webproxy.exchange.spooled_body import send_data, send_spooled
@@ -46,16 +55,33 @@ from webproxy.transport.client_rate import RateLimit
 from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Done, Event, Idles, Outcome, Steps, WaitsFor
 
-Answering: TypeAlias = Outcome | Steps[str]
+_Rest: TypeAlias = Steps[str | Outcome]
+Answering: TypeAlias = Outcome | _Rest
 """An answer that is complete or can be resumed, or one that waits for a fetch."""
 _OUTCOMES = (Done, Idles, WaitsFor)
+LOOKUPS_MAX = 3
+"""Maximum lookups per request before it is fetched whatever other processes fetch."""
 _FAILURES: tuple[type[Exception], ...] = (CacheUnavailable, OriginError, Overloaded, ClientGone, BodyCutShort)
 
 
 class GetfileRequest:
     """A job: one getfile request, which ends its connection."""
 
-    __slots__ = ("_handler", "fd", "has_left", "has_waited", "path", "paused", "record", "stored", "stream", "ticket")
+    __slots__ = (
+        "_handler",
+        "fd",
+        "has_left",
+        "has_waited",
+        "lease",
+        "lookups",
+        "path",
+        "paused",
+        "record",
+        "stored",
+        "stream",
+        "ticket",
+        "void_lease",
+    )
 
     stream: ClientStream
     """The client, once it is more than a lookup in the hot table that answers it."""
@@ -67,11 +93,17 @@ class GetfileRequest:
         self.ticket: Ticket | None = None
         self.has_waited = False
         """It has waited for a ticket, usually successfully, and does not wait a second time."""
-        self.paused: BodyTransfer | Steps[str] | None = None
+        self.paused: BodyTransfer | _Rest | None = None
         """The rest of its response, while it waits."""
         self.stored: StoredResponse | None = None
         """What the origin can be asked by for the rest of a body that the cache loses; None if there is no origin."""
         self.has_left = False
+        self.lookups = 0
+        """How often it was looked up to be fetched."""
+        self.void_lease: int | None = 0
+        """As that of a RequestContext."""
+        self.lease: FetchLease | None = None
+        """Who fetches what is missing, by the cache's last answer."""
         self.record: RequestRecord | None = None
         """Until it has ended; never for one that the hot table answers, if nobody observes."""
 
@@ -153,7 +185,7 @@ class GetfileRequestHandler:
                 ticket.leave()
         return answering if isinstance(answering, _OUTCOMES) else self._take_step(request, answering)
 
-    def resume(self, request: GetfileRequest, rest: BodyTransfer | Steps[str]) -> Outcome:
+    def resume(self, request: GetfileRequest, rest: BodyTransfer | _Rest) -> Outcome:
         """Continue a paused response; as serve()."""
         if not isinstance(rest, BodyTransfer):
             return self._take_step(request, rest)
@@ -163,7 +195,7 @@ class GetfileRequestHandler:
             return self._failed(request, error)
         return self._sent(request, None if event is None else (rest, event))
 
-    def _take_step(self, request: GetfileRequest, steps: Steps[str]) -> Outcome:
+    def _take_step(self, request: GetfileRequest, steps: _Rest) -> Outcome:
         """Continue a response in steps until it must wait again."""
         try:
             if request.has_left:
@@ -171,7 +203,8 @@ class GetfileRequestHandler:
                 raise ClientGone("left while it waited")
             wait = next(steps)
         except StopIteration as end:
-            return self._ended(request, end.value)
+            result = end.value
+            return result if isinstance(result, _OUTCOMES) else self._ended(request, result)
         except _FAILURES as error:
             return self._failed(request, error)
         request.paused = steps
@@ -235,7 +268,21 @@ class GetfileRequestHandler:
             end_request(record, "refused", 0, self._observers)
 
     def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Answering:
+        asking = None if request.void_lease is None else self._fetches.asking(key)
+        if asking is None:
+            request.void_lease = None
+        try:
+            return self._look_up_or_fetch(request, stream, key, ticket)
+        finally:
+            if asking is not None:
+                asking.end()
+
+    def _look_up_or_fetch(
+        self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None
+    ) -> Answering:
         asked_at = monotonic()
+        request.lookups += 1
+        request.lease = None
         try:
             outcome = self._look_up(request, stream, key, ticket)
         except CacheUnavailable:
@@ -247,10 +294,10 @@ class GetfileRequestHandler:
         if not self._fetches.has_origin(key):
             stream.send_some(_answered(request, 404, refusal(Status.FILE_NOT_FOUND, self._wire)))
             return self._ended(request, "not found")
-        reader = self._fetches.open(key, asked_at)
+        reader = self._fetches.open(key, asked_at, request.lease)
         if reader is None:  # filled since: the cache has it now
             return self._serve(request, stream, key, ticket)
-        return self._answer_from_origin(request, reader)
+        return self._answer_from_origin(request, reader, key)
 
     def _answer_from_hot_table(self, request: GetfileRequest, body: bytes, began_ns: int = 0) -> Outcome:
         """Send a small hit, nearly always with one call: it fits a socket's buffer.
@@ -296,8 +343,9 @@ class GetfileRequestHandler:
         outcome = self._answer_from_variant(request, stream, key) if varies else None
         nothing_below = False
         if outcome is None:
-            transfer = self._get(key, ticket)
+            transfer = self._get(key, ticket, request.void_lease)
             nothing_below = isinstance(transfer, Missing) and transfer.nothing_below
+            request.lease = transfer.lease if isinstance(transfer, Missing) else None
             outcome = self._answer_from_cache(request, stream, key, transfer)
         if outcome is None and not varies and not nothing_below and self._fetches.has_origin(key):
             outcome = self._answer_from_variant(request, stream, key)
@@ -325,7 +373,7 @@ class GetfileRequestHandler:
         event = body.begin(file)
         return self._sent(request, None if event is None else (body, event))
 
-    def _get(self, key: bytes, ticket: Ticket | None) -> IncomingTransfer | Missing:
+    def _get(self, key: bytes, ticket: Ticket | None, void_lease: int | None) -> IncomingTransfer | Missing:
         """The key's object. What does not come in one chunk comes with its metadata, so that it can outlive the cache.
 
         These take a chunk of their own, which a small object need not wait for; so the first time that an object turns
@@ -333,12 +381,14 @@ class GetfileRequestHandler:
         """
         wait_s = self._source.wait_s
         with_metadata = self._store.is_large(key) and self._fetches.has_origin(key)
-        transfer = self._store.get(key, Deadline.after(wait_s), metadata_wanted=with_metadata, ticket=ticket)
+        transfer = self._store.get(
+            key, Deadline.after(wait_s), metadata_wanted=with_metadata, ticket=ticket, void_lease=void_lease
+        )
         if with_metadata or isinstance(transfer, Missing) or transfer.last or not self._fetches.has_origin(key):
             return transfer
         with transfer:
             transfer.cancel_quietly()
-        return self._store.get(key, Deadline.after(wait_s), metadata_wanted=True)
+        return self._store.get(key, Deadline.after(wait_s), metadata_wanted=True, void_lease=void_lease)
 
     def _answer_from_cache(
         self, request: GetfileRequest, stream: ClientStream, key: bytes, transfer: IncomingTransfer | Missing
@@ -362,7 +412,7 @@ class GetfileRequestHandler:
         request.paused, event = rest
         return WaitsFor(request, event)
 
-    def _go_on(self, request: GetfileRequest, body: BodyTransfer, why: str) -> Steps[str]:
+    def _go_on(self, request: GetfileRequest, body: BodyTransfer, why: str) -> _Rest:
         """The cache has lost a body: its origin may have the rest."""
         stored, target = request.stored, self._fetches.target(normalised_path(request.path))
         if stored is None or target.rule is None:
@@ -371,12 +421,14 @@ class GetfileRequestHandler:
         return "hit"
 
     # -- from the origin -----------------------------------------------------------------------------------------
-    def _answer_from_origin(self, request: GetfileRequest, reader: SpoolReader) -> Steps[str]:
+    def _answer_from_origin(self, request: GetfileRequest, reader: SpoolReader, key: bytes) -> _Rest:
         stream, asked_ns = request.stream, monotonic_ns()
         try:
             try:
                 while not isinstance(answer := reader.news(), (BodyFound, BodyMissing)):
                     yield reader
+            except NotFollowed as error:
+                return (yield from self._without_holder(request, key, error))
             finally:
                 if request.record is not None:
                     request.record.upstream_ns += monotonic_ns() - asked_ns
@@ -390,6 +442,13 @@ class GetfileRequestHandler:
             return "fetched"
         finally:
             reader.close()
+
+    def _without_holder(self, request: GetfileRequest, key: bytes, error: NotFollowed) -> _Rest:
+        """Another process was to fetch it for this one too, and does not."""
+        is_last = isinstance(error, NotShared) or request.lookups >= LOOKUPS_MAX or request.lease is None
+        request.void_lease = None if is_last or request.lease is None else request.lease.number
+        answering = self._serve(request, request.stream, key, None)
+        return answering if isinstance(answering, _OUTCOMES) else (yield from answering)
 
 
 def _answered(request: GetfileRequest, status: int, header: bytes, cache: CacheResult = CacheResult.NONE) -> bytes:

@@ -35,7 +35,7 @@ RESPONSE_FIELD: Final = b"GFCache-Response"
 SHARING_FIELD: Final = b"GFCache-Sharing"
 HEAD_BYTES_MAX: Final = 16_384
 """Of a request: a key has at most 4096 bytes."""
-GONE, NOT_SHARED, ORIGIN_FAILED, ORIGIN_SILENT = 410, 409, 502, 504
+GONE, NOT_SHARED, NO_SUCH_OBJECT, ORIGIN_FAILED, ORIGIN_SILENT = 410, 409, 404, 502, 504
 _SHAREABLE, _COMMON = b"shareable", b"common"
 
 
@@ -90,8 +90,8 @@ def status_of_failure(error: OriginError) -> int:
     return ORIGIN_SILENT if isinstance(error, OriginTimeout) else ORIGIN_FAILED
 
 
-def followed(response: OriginResponse) -> Followed:
-    """The response that the holder tells of.
+def followed(response: OriginResponse) -> Followed | None:
+    """The response that the holder tells of; None: the origin has no such object, in terms of getfile.
 
     Raises:
         LeaseVoid: it does not fetch the object.
@@ -99,6 +99,8 @@ def followed(response: OriginResponse) -> Followed:
         OriginError: the origin has failed.
     """
     status = response.status
+    if status == NO_SUCH_OBJECT:
+        return None
     if status == NOT_SHARED:
         raise NotShared("the response is not shared")
     if status == ORIGIN_SILENT:

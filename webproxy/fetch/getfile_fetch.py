@@ -10,13 +10,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from shmchannel.objects.commands import FetchLease
 from webproxy.caching.partial import continuation
-from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
+from webproxy.fetch.follow_messages import Followed
+from webproxy.fetch.holder import TIMEOUT_SECONDS, Holder
+from webproxy.fetch.lease_book import Asking
+from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan, followed_draft
 from webproxy.fetch.spool import BodyFound, SpoolReader
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.hop import ABSENT_STATUSES
-from webproxy.origin.request import OriginRequest, getfile_request
+from webproxy.origin.request import OriginLimits, OriginRequest, getfile_request
 from webproxy.origin.routing import OriginTable, Target
 from webproxy.store.fill import Fill
 from webproxy.store.getfile_objects import PLAIN_GET, GetfileVariants, forbids_storing, stored_for_getfile
@@ -63,7 +67,7 @@ class GetfilePlan(Plan):
     def answer(self, draft: Draft, fill: Fill, written: int) -> BodyFound:  # noqa: ARG002
         """As Plan.answer()."""
         length = draft.response.length
-        return BodyFound(written if length is None else length)
+        return BodyFound(written if length is None else length, draft.stored)
 
     def settle(self, draft: Draft) -> None:
         """As Plan.settle()."""
@@ -71,17 +75,80 @@ class GetfilePlan(Plan):
             self._variants.enter(self.object_key, draft.place, draft.stored)
 
 
+class FollowGetfilePlan(GetfilePlan):
+    """The body is the one that another process fetches for getfile, and stores."""
+
+    follows = True
+
+    def __init__(
+        self,
+        key: bytes,
+        target: Target,
+        means: FetchMeans,
+        variants: GetfileVariants,
+        lease: FetchLease,
+        timeout_s: float,
+    ) -> None:
+        super().__init__(key, target, means, variants)
+        self.lease = lease.number
+        self._holder = Holder(lease, self.name, timeout_s)
+        self.hears = self._holder.hears
+        self.overdue = self._holder.overdue
+        self.failed = self._holder.failed
+        self.tries += 1  # the origin has all of its own
+        self._followed: Followed
+
+    def request(self, question: State, now: float) -> OriginRequest:
+        """As Plan.request()."""
+        if question is State.WHOLE:
+            return self._holder.request(self.key)
+        self._holder.leave()
+        return super().request(question, now)
+
+    def limits_of(self, request: OriginRequest) -> OriginLimits:
+        """As Plan.limits_of()."""
+        return self._holder.limits(self.limits) if request.holder else self.limits
+
+    def judge(self, question: State, answered: Answered) -> Event:  # noqa: ARG002
+        """As Plan.judge()."""
+        answer = self._holder.answer(answered.response)
+        if answer is None:
+            return Event.NOTHING_THERE
+        self._followed = answer
+        return Event.ANSWER
+
+    def draft(self, answered: Answered) -> Draft:
+        """As Plan.draft()."""
+        return followed_draft(self._followed.stored, answered)
+
+    draft_may_wait = False
+
+
 class GetfileFetches:
     """Fetches for getfile clients."""
 
-    def __init__(self, table: FetchTable, origins: OriginTable, means: FetchMeans, variants: GetfileVariants) -> None:
+    def __init__(
+        self,
+        table: FetchTable,
+        origins: OriginTable,
+        means: FetchMeans,
+        variants: GetfileVariants,
+        holder_timeout_s: float = TIMEOUT_SECONDS,
+    ) -> None:
+        """`holder_timeout_s` as HttpFetches()."""
+        self._holder_timeout_s = holder_timeout_s
         self._table = table
         self._origins = origins
         self._means = means
         self._variants = variants
 
-    def open(self, key: bytes, missed_at: float = math.inf) -> SpoolReader | None:
-        """A reader of the key's body: of the running fetch, or of a new one.
+    def asking(self, key: bytes) -> Asking | None:
+        """As HttpFetches.asking()."""
+        leases = self._table.leases
+        return leases.asking(key) if leases.process and self.has_origin(key) else None
+
+    def open(self, key: bytes, missed_at: float = math.inf, lease: FetchLease | None = None) -> SpoolReader | None:
+        """A reader of the key's body: of the running fetch, or of a new one; `lease`: who fetches it, by the cache.
 
         `missed_at` is the time (monotonic) before the cache was asked: None if the cache was filled with the key since
         then, so that it should be asked again.
@@ -90,7 +157,12 @@ class GetfileFetches:
             Overloaded: too many fetches at once.
             OriginUnreachable: the daemon stops.
         """
-        plan = GetfilePlan(key, self.target(key), self._means, self._variants)
+        target = self.target(key)
+        if lease is None or lease.holder == self._table.leases.process:
+            plan = GetfilePlan(key, target, self._means, self._variants)
+            plan.lease = 0 if lease is None else lease.number
+        else:
+            plan = FollowGetfilePlan(key, target, self._means, self._variants, lease, self._holder_timeout_s)
         opened = self._table.open(plan, missed_at)
         return None if opened is None else opened.reader
 

@@ -29,23 +29,18 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
 from webproxy.caching.variants import VariantIndex, selecting_fields
 from webproxy.errors import (
-    LeaseVoid,
-    NotFollowed,
     OriginBadReply,
-    OriginError,
-    OriginUnreachable,
-    SpoolFailed,
     WebProxyError,
 )
-from webproxy.fetch.follow_messages import Followed, follow_request, followed
+from webproxy.fetch.follow_messages import Followed
+from webproxy.fetch.holder import TIMEOUT_SECONDS, Holder
 from webproxy.fetch.lease_book import Asking, Standing
 from webproxy.fetch.partial_response import whole_response
-from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
+from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan, followed_draft
 from webproxy.fetch.spool import Head, Spool, SpooledPrefix, SpoolReader, Validated
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable, Opened
 from webproxy.http.messages import RequestHead, ResponseHead
-from webproxy.origin.health import HealthSettings
 from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import Target
@@ -56,8 +51,6 @@ from webproxy.store.updates import place_of
 log = logging.getLogger(__name__)
 
 _BODY_FIELDS: Final = (b"content-length",)
-HOLDER_TIMEOUT_SECONDS = 5.0
-HOLDER_SLACK_SECONDS = 2.0
 HIT_FOR_MISS_MAX = 4096
 HIT_FOR_MISS_SECONDS = 60.0
 """How long requests do not wait. A response that has become shareable is stored by its first request anyway."""
@@ -315,11 +308,7 @@ class HttpPlan(Plan):
 
 
 class FollowPlan(HttpPlan):
-    """The response is the one that another process fetches, which stores it; who follows reads it as it comes.
-
-    Without a word from that process for `holder_timeout_s` before the head, or if it ends before, the cache is asked
-    again. Behind the head its end is that of an origin: the origin has the rest.
-    """
+    """The response is the one that another process fetches, which stores it; who follows reads it as it comes."""
 
     follows = True
 
@@ -327,15 +316,12 @@ class FollowPlan(HttpPlan):
         self, wanted: FetchRequest, lease: FetchLease, means: FetchMeans, hit_for_miss: HitForMiss, timeout_s: float
     ) -> None:
         super().__init__(wanted, means, hit_for_miss)
-        self._held = lease
-        self._timeout_s = timeout_s
+        self._holder = Holder(lease, self.name, timeout_s)
+        self.hears = self._holder.hears
+        self.overdue = self._holder.overdue
+        self.failed = self._holder.failed
         self.tries += 1  # the origin has all of its own
-        self._heard_at = monotonic()
-        self._followed: Followed | None = None
-        self._said: OriginError | None = None
-        """The holder tells of a failure."""
-        self._is_left = False
-        """The origin is asked instead."""
+        self._followed: Followed
 
     def first(self) -> Event:
         """As Plan.first()."""
@@ -344,63 +330,25 @@ class FollowPlan(HttpPlan):
     def request(self, question: State, now: float) -> OriginRequest:
         """As Plan.request()."""
         if question is State.WHOLE:
-            self._heard_at = monotonic()
-            return follow_request(self._held, self.key)
-        self._is_left = True
+            return self._holder.request(self.key)
+        self._holder.leave()
         return super().request(question, now)
 
     def limits_of(self, request: OriginRequest) -> OriginLimits:
-        """As Plan.limits_of(): the holder is silent for as long as its origin may be, and gives up before."""
-        limits = self.limits
-        if not request.holder:
-            return limits
-        return OriginLimits(
-            connect_s=limits.connect_s,
-            stall_s=limits.stall_s + HOLDER_SLACK_SECONDS,
-            redirects=0,
-            object_bytes_max=limits.object_bytes_max,
-            health=HealthSettings(failures_to_open=0),
-        )
-
-    def hears(self, status: int) -> bool:  # noqa: ARG002
-        """As Plan.hears()."""
-        self._heard_at = monotonic()
-        return not self._is_left
-
-    def overdue(self) -> OriginError | None:
-        """As Plan.overdue()."""
-        is_awaited = self._followed is None and not self._is_left
-        if not is_awaited or monotonic() - self._heard_at <= self._timeout_s:
-            return None
-        return LeaseVoid(f"{self.name}: nothing from the holder of its lease for {self._timeout_s:.1f} s")
-
-    def failed(self, error: OriginError, *, is_told: bool) -> OriginError:
-        """As Plan.failed()."""
-        if self._is_left or error is self._said or isinstance(error, NotFollowed | SpoolFailed):
-            return error
-        text = f"{self.name}: the process that fetches it has ended: {error}"
-        return OriginUnreachable(text, retryable=True) if is_told else LeaseVoid(text)
+        """As Plan.limits_of()."""
+        return self._holder.limits(self.limits) if request.holder else self.limits
 
     def judge(self, question: State, answered: Answered) -> Event:  # noqa: ARG002
         """As Plan.judge()."""
-        try:
-            self._followed = followed(answered.response)
-        except OriginError as error:
-            self._said = error
-            raise
+        answer = self._holder.answer(answered.response)
+        if answer is None:
+            raise OriginBadReply(f"{self.name}: the holder of its lease speaks of another protocol")
+        self._followed = answer
         return Event.ANSWER
 
     def draft(self, answered: Answered) -> Draft:
         """As Plan.draft(). The holder stores it, nobody else."""
-        assert self._followed is not None
-        stored, length = self._followed.stored, answered.response.length
-        response = OriginResponse(status=stored.status, fields=stored.fields, length=length, reason=stored.reason)
-        return Draft(
-            response=response,
-            stored=stored,
-            place=None,
-            continuation=continuation(stored.status, stored.fields, length, answered.response_time),
-        )
+        return followed_draft(self._followed.stored, answered)
 
     def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:  # noqa: ARG002
         """As Plan.keep()."""
@@ -408,7 +356,6 @@ class FollowPlan(HttpPlan):
 
     def answer(self, draft: Draft, fill: Fill, written: int) -> Head:  # noqa: ARG002
         """As Plan.answer()."""
-        assert self._followed is not None
         _, is_shareable, is_common = self._followed
         return Head(draft.response, draft.stored, is_shareable, is_stored=False, is_common=is_common)
 
@@ -420,7 +367,7 @@ def _head_of(response: OriginResponse) -> ResponseHead:
 class HttpFetches:
     """Fetches for HTTP clients."""
 
-    def __init__(self, table: FetchTable, means: FetchMeans, holder_timeout_s: float = HOLDER_TIMEOUT_SECONDS) -> None:
+    def __init__(self, table: FetchTable, means: FetchMeans, holder_timeout_s: float = TIMEOUT_SECONDS) -> None:
         """`holder_timeout_s`: the longest silence of a process whose fetch is followed, before it has a head."""
         self._table = table
         self._means = means

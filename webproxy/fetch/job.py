@@ -303,7 +303,7 @@ class Fetch:
     # -- for _Exchange, in the driver's thread -------------------------------------------------------------------
     def interim(self, exchange: _Exchange, status: int, fields: Fields) -> None:
         """As Sink.interim()."""
-        if exchange is self._exchange and not self.plan.hears(status):
+        if exchange is self._exchange and not self.plan.hears():
             self.spool.interim(status, fields)
 
     def begin(self, exchange: _Exchange, response: OriginResponse) -> bool:

@@ -76,7 +76,8 @@ class LeaseBook(Generic[T]):
         self._lock = threading.Lock()
         self._asking: dict[bytes, int] = {}
         self._wakes: dict[bytes, _Wakes] = {}
-        self._held: dict[int, tuple[bytes, T]] = {}
+        self._held: dict[int, dict[bytes, T]] = {}
+        """By the keys of fetches: each protocol has its own."""
         self._numbers: dict[T, list[int]] = {}
         self._unshared: OrderedDict[int, None] = OrderedDict()
 
@@ -108,12 +109,12 @@ class LeaseBook(Generic[T]):
         """The fetch runs under this lease; returns what is to be called once the caller has released its locks."""
         with self._lock:
             self._unshared.pop(number, None)
-            before = self._held.get(number)
-            if before is not None and before[1] is not fetch:
-                self._numbers[before[1]].remove(number)
-            if before is None or before[1] is not fetch:
+            by_key = self._held.setdefault(number, {})
+            before, by_key[key] = by_key.get(key), fetch
+            if before is not fetch:
+                if before is not None:
+                    self._numbers[before].remove(number)
                 self._numbers.setdefault(fetch, []).append(number)
-            self._held[number] = (key, fetch)
             wakes = self._wakes.pop(key, [])
         return lambda: _call_all(wakes)
 
@@ -121,8 +122,10 @@ class LeaseBook(Generic[T]):
         """The fetch is over, and serves nobody else."""
         with self._lock:
             for number in self._numbers.pop(fetch, ()):
-                del self._held[number]
-                if unshared:
+                by_key = {key: held for key, held in self._held.pop(number).items() if held is not fetch}
+                if by_key:
+                    self._held[number] = by_key
+                elif unshared:
                     self._unshared[number] = None
                     if len(self._unshared) > UNSHARED_MAX:
                         self._unshared.popitem(last=False)
@@ -130,10 +133,10 @@ class LeaseBook(Generic[T]):
     def find(self, number: int, key: bytes) -> T | Standing:
         """The fetch that another process may follow, if it is shared under this key."""
         with self._lock:
-            held = self._held.get(number)
-            if held is not None:
-                return held[1] if held[0] == key else Standing.UNSHARED
-            if number in self._unshared:
+            by_key = self._held.get(number, {})
+            if key in by_key:
+                return by_key[key]
+            if by_key or number in self._unshared:
                 return Standing.UNSHARED
             return Standing.AWAITED if key in self._asking else Standing.GONE
 

@@ -6,11 +6,12 @@ what is stored (`confirm`, `settle`, `replace`, `end`), it waits for the cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from webproxy.caching.options import CachingOptions
-from webproxy.caching.partial import Continuation
+from webproxy.caching.partial import Continuation, continuation
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import OriginError
 from webproxy.fetch.partial_response import PartialResponse, PartialStore
@@ -73,6 +74,17 @@ class Draft:
     """The result of the heads of later rests for `stored`."""
 
 
+class FailureMeaning(Protocol):
+    """What the failure of an exchange means."""
+
+    def __call__(self, error: OriginError, *, is_told: bool) -> OriginError:
+        """The error itself, or another one."""
+
+
+def _as_it_is(error: OriginError, *, is_told: bool) -> OriginError:  # noqa: ARG001
+    return error
+
+
 NO_DRAFT: Final = Draft(
     response=OriginResponse(status=0, fields=Fields()),
     stored=StoredResponse(status=0, fields=Fields(), request_time=0, response_time=0, initial_age_s=0, lifetime_s=0),
@@ -80,6 +92,17 @@ NO_DRAFT: Final = Draft(
     continuation=None,
 )
 """Before a response with a body has arrived: there is nothing to tell, to store or to resume."""
+
+
+def followed_draft(stored: StoredResponse, answered: Answered) -> Draft:
+    """The draft for a response that another process fetches and stores: nobody else does."""
+    length = answered.response.length
+    return Draft(
+        response=OriginResponse(status=stored.status, fields=stored.fields, length=length, reason=stored.reason),
+        stored=stored,
+        place=None,
+        continuation=continuation(stored.status, stored.fields, length, answered.response_time),
+    )
 
 
 class Plan:
@@ -101,6 +124,12 @@ class Plan:
         self.tries = target.rule.tries
         self.limits = target.rule.limits
         self.means = means
+        self.hears: Callable[[], bool] = lambda: False
+        """An interim response has arrived; whether it is for this plan alone, and not for the readers."""
+        self.overdue: Callable[[], OriginError | None] = lambda: None
+        """Why the exchange is to end now, if it has taken too long; called a few times a second while it lasts."""
+        self.failed: FailureMeaning = _as_it_is
+        """What the failure of an exchange means; `is_told`: the readers know the answer."""
         self.partial = PartialResponse(means.partials, target.key, request, validates)
         """What the cache has of the body already."""
 
@@ -115,18 +144,6 @@ class Plan:
     def limits_of(self, request: OriginRequest) -> OriginLimits:  # noqa: ARG002
         """The limits of a request of this plan."""
         return self.limits
-
-    def hears(self, status: int) -> bool:  # noqa: ARG002
-        """An interim response has arrived; whether it is for this plan alone, and not for the readers."""
-        return False
-
-    def overdue(self) -> OriginError | None:
-        """Why the exchange is to end now, if it has taken too long; called a few times a second while it lasts."""
-        return None
-
-    def failed(self, error: OriginError, *, is_told: bool) -> OriginError:  # noqa: ARG002
-        """What the failure of an exchange means; `is_told`: the readers know the answer."""
-        return error
 
     def judge(self, question: State, answered: Answered) -> Event:
         """The meaning of a response to a question other than RESUME.

@@ -45,7 +45,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from shmchannel.errors import OUT_OF_DESCRIPTORS
@@ -77,6 +77,8 @@ class BodyFound:
     """The origin has the object; its length in bytes is known by now."""
 
     length: int
+    stored: StoredResponse | None = field(default=None, compare=False)
+    """What it is stored with, or would be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class NoCache(NoStore):
         version: int = 0,
         metadata_wanted: bool = False,
         ticket: Ticket | None = None,
+        void_lease: int | None = None,
     ) -> Missing:
         self.asked.append(key)
         raise CacheUnavailable("no cache")

@@ -108,3 +108,8 @@ def test_a_response_that_is_not_understood(value: bytes) -> None:
 def test_what_a_follower_is_told_of_a_failure(error: OriginError, status: int) -> None:
     """A bound of this process is no failure of the origin."""
     assert status_of_failure(error) == status
+
+
+def test_there_is_no_such_object() -> None:
+    """In terms of getfile, which knows no other failure."""
+    assert followed(said(b"", 404)) is None
