@@ -9,10 +9,10 @@ import argparse
 import signal
 import socket
 import sys
-import threading
 from functools import partial
 
 from shmchannel.daemonkit import parent
+from webproxy.admin.address import own_names
 from webproxy.admin.overview import take
 from webproxy.admin.server import AdminServer, Pages
 
@@ -22,18 +22,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="webproxy.admin", description=__doc__)
     parser.add_argument("--listener-fd", type=int, required=True)
     parser.add_argument("--owner", type=int, required=True, help="the pid of the proxy's main process")
+    parser.add_argument("--address", help="the address of the socket, as it was configured")
     given = parser.parse_args()
     parent.name_process("webproxy:admin")
     if not parent.end_with(given.owner):
         return 0
-    server = AdminServer(socket.socket(fileno=given.listener_fd), Pages(partial(take, owner_pid=given.owner)))
+    names = None if given.address is None else own_names(given.address)
+    server = AdminServer(socket.socket(fileno=given.listener_fd), Pages(partial(take, owner_pid=given.owner)), names)
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: threading.Thread(target=server.shutdown).start())
+        signal.signal(signum, _end)
     for signum in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
     server.serve_forever()
-    server.server_close()
     return 0
+
+
+def _end(_signum: int, _frame: object) -> None:
+    """End at once: nothing is kept, and whoever waits for this process shall not wait for its next look at sockets."""
+    raise SystemExit(0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""The address of the admin server: `HOST:PORT`, or the path of a Unix socket; for the daemons, which serve none."""
+"""The address of the admin server: `HOST:PORT`, or the path of a Unix socket, and what the server is called there.
+
+For the daemons too, which serve none.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import stat
@@ -12,6 +16,30 @@ def is_address(text: str) -> bool:
     """Return whether it says where to listen: `HOST:PORT`, or a path with a slash."""
     host, colon, port = text.rpartition(":")
     return "/" in text or (bool(host and colon) and port.isdecimal() and int(port) < 1 << 16)
+
+
+def own_names(address: str) -> frozenset[str] | None:
+    """The host names by which clients may call a server at this address; None: any, because browsers cannot reach it.
+
+    Numbers need no name. A name that a stranger has made point here is not among them: his pages, in a browser that can
+    connect, would otherwise read what only that browser's user may (DNS rebinding).
+    """
+    if "/" in address:
+        return None
+    host = address.rpartition(":")[0]
+    return frozenset(name.lower() for name in ("localhost", socket.gethostname(), host) if name)
+
+
+def is_own(host: str, names: frozenset[str]) -> bool:
+    """Whether the value of a Host field is a number, or one of the names."""
+    name, colon, port = host.strip().rpartition(":")
+    if not colon or not port.isdecimal():
+        name = host.strip()
+    name = name.lower().removesuffix(".")
+    with suppress(ValueError):
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+        return True
+    return name in names
 
 
 def open_admin_listener(address: str) -> socket.socket:

@@ -7,17 +7,23 @@ connection, CONNECTIONS_MAX at a time; a client that is slow is dropped after CL
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.resources
 import json
+import re
 import socket
 import socketserver
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from webproxy.admin.address import is_own
 from webproxy.admin.exposition import CONTENT_TYPE, exposition
 from webproxy.admin.overview import Overview, as_json, segment_as_json
 
@@ -34,6 +40,7 @@ class Answer(NamedTuple):
     status: HTTPStatus
     content_type: str
     body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Pages:
@@ -46,7 +53,7 @@ class Pages:
         self._lock = threading.Lock()
         self._kept: tuple[float, Overview] | None = None
         self._paths: dict[str, Callable[[Overview], Answer]] = {
-            "/": lambda _: Answer(HTTPStatus.OK, "text/html; charset=utf-8", _page()),
+            "/": lambda _: page(),
             "/health": health,
             "/ready": ready,
             "/metrics": lambda overview: Answer(HTTPStatus.OK, CONTENT_TYPE, exposition(overview)),
@@ -58,8 +65,7 @@ class Pages:
         """The answer for a path, whose query is ignored."""
         found = self._paths.get(path.partition("?")[0])
         if found is None:
-            known = " ".join(self._paths)
-            return Answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", f"not here; there are: {known}\n".encode())
+            return _text(HTTPStatus.NOT_FOUND, f"not here; there are: {' '.join(self._paths)}")
         return found(self._overview())
 
     def _overview(self) -> Overview:
@@ -88,8 +94,30 @@ def _json(value: object, *, is_fine: bool = True) -> Answer:
     return Answer(status, _JSON, json.dumps(value).encode() + b"\n")
 
 
-def _page() -> bytes:
-    return importlib.resources.files("webproxy.admin").joinpath("page.html").read_bytes()
+def _text(status: HTTPStatus, text: str) -> Answer:
+    return Answer(status, "text/plain; charset=utf-8", f"{text}\n".encode())
+
+
+@cache
+def page() -> Answer:
+    """The page for a browser, which may use nothing but what is in it, and ask nobody but this server."""
+    body = importlib.resources.files("webproxy.admin").joinpath("page.html").read_bytes()
+    policy = (
+        "default-src 'none'",
+        f"script-src {_hash(body, b'script')}",
+        f"style-src {_hash(body, b'style')}",
+        "img-src data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+    return Answer(HTTPStatus.OK, "text/html; charset=utf-8", body, {"Content-Security-Policy": "; ".join(policy)})
+
+
+def _hash(body: bytes, element: bytes) -> str:
+    [text] = re.findall(b"<%b>(.*?)</%b>" % (element, element), body, re.DOTALL)
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -100,16 +128,31 @@ class _Handler(BaseHTTPRequestHandler):
     server: AdminServer
 
     def do_GET(self) -> None:
-        answer = self.server.pages.answer(self.path)
+        answer = self._answer()
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))
         self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Referrer-Policy", "no-referrer")
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
         self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.body)
         self.close_connection = True
+
+    def _answer(self) -> Answer:
+        names = self.server.names
+        if names is not None and not all(is_own(host, names) for host in self.headers.get_all("Host", [])):
+            return _text(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"not called so here; ask by an IP address or one of: {' '.join(sorted(names))}."
+                " Another name can be given in --admin NAME:PORT.",
+            )
+        return self.server.pages.answer(self.path)
 
     do_HEAD = do_GET  # noqa: N815 - the name is the protocol of the base class
 
@@ -126,11 +169,13 @@ class AdminServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, listener: socket.socket, pages: Pages) -> None:
+    def __init__(self, listener: socket.socket, pages: Pages, names: frozenset[str] | None = None) -> None:
+        """`names` are those of own_names(); None: it may be called anything."""
         super().__init__(("", 0), _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self.pages = pages
+        self.names = names
         self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -54,7 +54,8 @@ class AdminProcess:
         if monotonic() < self._due_s:
             return
         fd = self._listener.fileno()
-        command = module_command("webproxy.admin", "--listener-fd", str(fd), "--owner", str(os.getpid()))
+        flags = ("--listener-fd", str(fd), "--owner", str(os.getpid()), "--address", self.address)
+        command = module_command("webproxy.admin", *flags)
         try:
             self._process = subprocess.Popen(command, pass_fds=(fd,), stdin=subprocess.DEVNULL, process_group=0)
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from webproxy.admin.address import is_address, open_admin_listener
+from webproxy.admin.address import is_address, is_own, open_admin_listener, own_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,3 +55,36 @@ def test_nor_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="in use"):
         open_admin_listener(str(path))
     assert path.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1:25363",
+        "[::1]:1",
+        "[::1]",
+        "localhost",
+        "LocalHost:1",
+        "localhost.",
+        "me.example:9",
+    ],
+)
+def test_what_a_server_is_called(host: str) -> None:
+    assert is_own(host, own_names("me.example:25363") or frozenset())
+
+
+def test_it_may_be_called_by_the_name_of_its_machine() -> None:
+    assert is_own(socket.gethostname(), own_names("127.0.0.1:25363") or frozenset())
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "evil.example", "evil.example:25363", "127.0.0.1.evil.example", "localhost.evil.example", "1.2.3", "a b"],
+)
+def test_what_it_is_not_called(host: str) -> None:
+    assert not is_own(host, own_names("127.0.0.1:25363") or frozenset())
+
+
+def test_a_unix_socket_may_be_called_anything() -> None:
+    assert own_names("/run/admin.sock") is None

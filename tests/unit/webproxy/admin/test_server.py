@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from http.client import HTTPConnection
@@ -12,7 +13,7 @@ import pytest
 
 from webproxy.admin.address import open_admin_listener
 from webproxy.admin.overview import Overview, ProcessView
-from webproxy.admin.server import CONNECTIONS_MAX, AdminServer, Pages
+from webproxy.admin.server import CONNECTIONS_MAX, AdminServer, Pages, page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,8 @@ class Site:
         self.taken = 0
         listener = open_admin_listener("127.0.0.1:0")
         self.address: tuple[str, int] = listener.getsockname()
-        self.server = AdminServer(listener, Pages(self._take, clock=lambda: self.now))
+        pages = Pages(self._take, clock=lambda: self.now)
+        self.server = AdminServer(listener, pages, frozenset(("localhost",)))
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
 
@@ -37,10 +39,10 @@ class Site:
         self.taken += 1
         return Overview(taken_s=0.0, processes=self.processes, pages=(), segments=())
 
-    def ask(self, path: str, method: str = "GET") -> tuple[int, bytes]:
+    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
         connection = HTTPConnection(*self.address, timeout=30)
         try:
-            connection.request(method, path)
+            connection.request(method, path, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -69,6 +71,30 @@ def test_every_path_is_answered(site: Site, path: str) -> None:
 def test_an_unknown_path_is_told_what_there_is(site: Site) -> None:
     status, body = site.ask("/nothing")
     assert (status, b"/metrics" in body) == (404, True)
+
+
+@pytest.mark.parametrize("path", ["/", "/stats", "/nothing"])
+def test_by_a_strange_name_nothing_is_answered(site: Site, path: str) -> None:
+    status, body = site.ask(path, Host="evil.example")
+    assert (status, b"localhost" in body, b"evil" in body) == (421, True, False)
+    assert site.taken == 0
+
+
+def test_a_request_without_a_name_is_answered(site: Site) -> None:
+    """As probes send it; browsers always say one."""
+    with socket.create_connection(site.address, timeout=30) as client:
+        client.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_page_may_use_nothing_but_what_is_in_it() -> None:
+    policy = page().headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    text = page().body.decode()
+    assert " style=" not in text  # the policy forbids them, as it does handlers
+    assert not re.search(r"\son[a-z]+=", text)
+    assert set(re.findall(r"https?://[^\s'\"]+", text)) == {"http://www.w3.org/2000/svg"}  # a name of a language
 
 
 def test_other_methods_are_refused(site: Site) -> None:
