@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from shmchannel.daemonkit.daemon import Daemon, run_daemon
+from typing import TYPE_CHECKING
+
+from shmchannel.daemonkit.daemon import Daemon, parser_of, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.errors import NameTaken, ShmChannelError
 from simplecached import version
 from simplecached.app import CacheService, shortages
 from simplecached.config import CacheConfig
 from simplecached.errors import ConfigError, SimpleCachedError
+
+if TYPE_CHECKING:
+    import argparse
 
 DAEMON = Daemon(
     prog="simplecached",
@@ -24,6 +29,11 @@ DAEMON = Daemon(
         SimpleCachedError: ExitCode.CANNOT_START,
     },
 )
+
+
+def command_lines() -> tuple[argparse.ArgumentParser]:
+    """The command line, for what is generated from it."""
+    return (parser_of(DAEMON),)
 
 
 def main() -> int:

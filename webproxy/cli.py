@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from shmchannel.daemonkit.daemon import Daemon, Service, run_daemon
+from shmchannel.daemonkit.daemon import Daemon, Service, parser_of, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.errors import ShmChannelError
 from webproxy import version
@@ -33,7 +34,7 @@ DAEMON = Daemon(
     prog="webproxy",
     description="The proxy daemon: serves clients from the cache, and from the origin on a miss."
     " Commands: `webproxy purge` (objects from the cache), `webproxy reload` (the settings), `webproxy upgrade` (the"
-    " program); each has --help.",
+    " program), `webproxy install-units` (units of systemd, man pages, completions); each has --help.",
     version=version,
     config_type=ProxyConfig,
     build=_build,
@@ -67,10 +68,22 @@ DAEMON = Daemon(
 )
 
 
+def command_lines() -> Sequence[argparse.ArgumentParser]:
+    """The command line and those of the commands beside it, for what is generated from them."""
+    from webproxy.daemon import install_command  # needed only here and for that command
+
+    steering = [steering_command.parser(command) for command in steering_command.COMMANDS]
+    return parser_of(DAEMON), purge_command.parser(), *steering, install_command.parser()
+
+
 def main() -> int:
     """Run the daemon, or one of the commands beside it; return the exit code."""
     if sys.argv[1:2] == ["purge"]:
         return purge_command.main(sys.argv[2:])
     if sys.argv[1:2] and sys.argv[1] in steering_command.COMMANDS:
         return steering_command.main(sys.argv[1], sys.argv[2:])
+    if sys.argv[1:2] == ["install-units"]:
+        from webproxy.daemon import install_command
+
+        return install_command.main(sys.argv[2:])
     return run_daemon(DAEMON)

@@ -29,14 +29,17 @@ from shmchannel.daemonkit.limits import raise_file_limit
 from shmchannel.daemonkit.readiness import READY, STOPPING, WATCHDOG, notify
 from shmchannel.daemonkit.settings import SettingError, option
 from shmchannel.daemonkit.signals import SIGNALS, SignalTrap, Wish, Wishes, ignores_hangup, insist, trapped
-from shmchannel.daemonkit.sources import Loaded, load, refuse
+from shmchannel.daemonkit.sources import Loaded, load, refuse, settings_parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from shmchannel.daemonkit.command_line import SettingsParser
+
 log = logging.getLogger(__name__)
 
 HOUSEKEEPING_SECONDS = 1.0
+"""Also how often the service manager is given a sign of life, at least."""
 _LOOK_AGAIN_SECONDS = 0.02
 
 
@@ -151,6 +154,11 @@ class Daemon(Generic[C]):
     shortages: Callable[[C], Sequence[str]]
     changes: frozenset[str] = frozenset()
     supervise: Callable[[Settings[C], Wishes, ExitStack], ExitCode | None] = lambda *_: None
+
+
+def parser_of(daemon: Daemon[C]) -> SettingsParser:
+    """Return the parser of a daemon's command line."""
+    return settings_parser(daemon.config_type, prog=daemon.prog, description=daemon.description)
 
 
 def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:

@@ -367,6 +367,17 @@ def environment_prefix(prog: str) -> str:
     return prog.upper().replace("-", "_") + "_"
 
 
+def described(setting: Setting, prefix: str) -> str:
+    """Describe a setting for `--help`: meaning, default, what is allowed, the environment variable."""
+    variable = setting.environment_name(prefix)
+    if setting.kind is bool and setting.flags:
+        # The meaning describes the setting when it is on.
+        meaning, turned = (f"do not {setting.meaning}", "false") if setting.default else (setting.meaning, "true")
+        return f"{meaning} ({variable}={turned})"
+    source = "" if setting.columns else f"; {variable}"
+    return f"{setting.meaning} (default {setting.format(setting.default)}; {setting.allowed}{source})"
+
+
 def settings_table(config_type: type[DataclassInstance], prefix: str | None) -> str:
     """Return a Markdown table with one row per setting, for `docs/operations.md`.
 

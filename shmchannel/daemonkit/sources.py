@@ -15,12 +15,14 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from shmchannel.daemonkit.command_line import SettingsParser
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.settings import (
     Given,
     Setting,
     SettingError,
     check_names,
+    described,
     did_you_mean,
     environment_prefix,
     settings_of,
@@ -90,7 +92,7 @@ def load(
     """
     settings = settings_of(config_type)
     prefix = environment_prefix(prog)
-    parser = _parser(settings, prog, description)
+    parser = settings_parser(config_type, prog=prog, description=description)
     flags = _parsed(parser, sys.argv[1:] if argv is None else argv)
     if flags.pop("version"):
         sys.stdout.write(f"{prog} {version()}\n")
@@ -143,14 +145,16 @@ class _Keep(argparse.Action):
         setattr(namespace, self.dest, Given(value, f"flag {option_string}", f"change or leave out {option_string}"))
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(SettingsParser):
     """A parser that reports errors in one line, as for a refused setting."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(ExitCode.USAGE, f"{self.prog}: {message} (try {self.prog} --help)\n")
 
 
-def _parser(settings: Sequence[Setting], prog: str, description: str) -> _Parser:
+def settings_parser(config_type: type[DataclassInstance], *, prog: str, description: str) -> SettingsParser:
+    """Return the parser of a daemon's flags; also what its man page and its completion are made from."""
+    settings = settings_of(config_type)
     prefix = environment_prefix(prog)
     parser = _Parser(
         prog=prog,
@@ -160,10 +164,11 @@ def _parser(settings: Sequence[Setting], prog: str, description: str) -> _Parser
         argument_default=argparse.SUPPRESS,  # a flag that was not given leaves no trace: the next source is asked
         allow_abbrev=False,
     )
+    parser.settings, parser.prefix = settings, prefix
     for setting in settings:
         if setting.flags:
             switch: dict[str, Any] = {"nargs": 0, "const": not setting.default} if setting.kind is bool else {}
-            text = _described(setting, prefix).replace("%", "%%")
+            text = described(setting, prefix).replace("%", "%%")
             parser.add_argument(
                 *setting.flags, dest=setting.name, action=_Keep, metavar=setting.placeholder, help=text, **switch
             )
@@ -199,22 +204,12 @@ def _parser(settings: Sequence[Setting], prog: str, description: str) -> _Parser
     return parser
 
 
-def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
+def _parsed(parser: SettingsParser, argv: Sequence[str]) -> dict[str, Any]:
     namespace, unknown = parser.parse_known_args(list(argv))
     if unknown:
         known = [flag for action in parser._actions for flag in action.option_strings]
         parser.error(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0].partition('=')[0], known)}")
     return vars(namespace)
-
-
-def _described(setting: Setting, prefix: str) -> str:
-    variable = setting.environment_name(prefix)
-    if setting.kind is bool and setting.flags:
-        # The meaning describes the setting when it is on.
-        meaning, turned = (f"do not {setting.meaning}", "false") if setting.default else (setting.meaning, "true")
-        return f"{meaning} ({variable}={turned})"
-    source = "" if setting.columns else f"; {variable}"
-    return f"{setting.meaning} (default {setting.format(setting.default)}; {setting.allowed}{source})"
 
 
 def _epilog(settings: Sequence[Setting], prefix: str) -> str:
@@ -224,7 +219,7 @@ def _epilog(settings: Sequence[Setting], prefix: str) -> str:
     lines = ["settings without a flag, for the environment or the file:"]
     for setting in settings:
         lines.append(f"  {setting.name}")
-        lines += textwrap.wrap(_described(setting, prefix), 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        lines += textwrap.wrap(described(setting, prefix), 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
 
 

@@ -37,6 +37,7 @@ _FOREIGN = {
     "TimeoutStopSec",
     "CacheDirectory",
     "DynamicUser",
+    "ReadWritePaths",
     "enableServiceLinks",
     "RLIMIT_MSGQUEUE",
     "TCP_CORK",

@@ -46,3 +46,13 @@ def test_console_commands_exist() -> None:
     for target in tomllib.loads(read("pyproject.toml"))["project"]["scripts"].values():
         module, _, function = target.partition(":")
         assert any(getattr(node, "name", None) == function for node in defined[module].tree.body), target
+
+
+def test_console_commands_declare_their_command_lines() -> None:
+    """Otherwise `webproxy install-units` would have neither page nor completion for one."""
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    assert set(project["entry-points"]["gfcache.command_lines"]) == set(project["scripts"])
+    defined = {module.name: module for module in modules()}
+    for target in project["entry-points"]["gfcache.command_lines"].values():
+        module, _, function = target.partition(":")
+        assert any(getattr(node, "name", None) == function for node in defined[module].tree.body), target

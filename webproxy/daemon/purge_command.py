@@ -107,7 +107,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Raises SystemExit with 2, and prints the reason on standard error, for invalid arguments or settings.
     """
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         orders = orders_for(os.fsencode(given.key))
     except BadKey as error:
@@ -178,17 +178,18 @@ def _config(given: argparse.Namespace) -> ProxyConfig:
     return replace(config, caches=()) if given.queue and not given.caches else config
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROG, description=_DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("key", metavar="KEY", help=_KEY_HELP)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The command line after `purge`."""
+    found = argparse.ArgumentParser(prog=PROG, description=_DESCRIPTION, allow_abbrev=False)
+    found.add_argument("key", metavar="KEY", help=_KEY_HELP)
+    found.add_argument(
         "-q", "--queue", action=_AsTyped, default=(), metavar="NAME",
         help="name of the cache's command queue, if not the daemon's",
     )  # fmt: skip
-    parser.add_argument(
+    found.add_argument(
         "--caches", action=_AsTyped, default=(), metavar="auto|NAME,...",
         help="names of several caches' command queues, or auto for all of this user, if not the daemon's",
     )  # fmt: skip
-    parser.add_argument("--config", metavar="FILE", help="the daemon's file of settings")
-    parser.add_argument("--soft", action="store_true", help="invalidate the objects instead of removing them")
-    return parser
+    found.add_argument("--config", metavar="FILE", help="the daemon's file of settings")
+    found.add_argument("--soft", action="store_true", help="invalidate the objects instead of removing them")
+    return found

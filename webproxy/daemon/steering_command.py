@@ -29,7 +29,7 @@ COMMANDS = tuple(_SIGNALS)
 def main(command: str, arguments: Sequence[str]) -> int:
     """Run one of COMMANDS with the arguments after it; returns the exit code: 0 if the wish was fulfilled."""
     prog = f"webproxy {command}"
-    given = _parser(prog, command).parse_args(arguments)
+    given = parser(command).parse_args(arguments)
     running = running_proxies(Registry(), given.port)
     if len(running) != 1:
         sys.stderr.write(f"{prog}: {_which(running, given.port)}\n")
@@ -96,10 +96,11 @@ def _which(running: Sequence[Member], port: int | None) -> str:
     return f"{len(running)} proxies run: {addresses}. Choose one by -p PORT"
 
 
-def _parser(prog: str, command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=_DESCRIPTIONS[command], allow_abbrev=False)
-    parser.add_argument("-p", "--port", type=int, metavar="PORT", help="the port that the proxy listens on")
-    parser.add_argument(
+def parser(command: str) -> argparse.ArgumentParser:
+    """The command line after one of COMMANDS."""
+    found = argparse.ArgumentParser(prog=f"webproxy {command}", description=_DESCRIPTIONS[command], allow_abbrev=False)
+    found.add_argument("-p", "--port", type=int, metavar="PORT", help="the port that the proxy listens on")
+    found.add_argument(
         "--wait-s", type=float, default=90.0, metavar="S", help="longest wait for the result (default 90)"
     )
-    return parser
+    return found

@@ -28,7 +28,7 @@ NO_OWNER = "No proxy of this user has the pid {0}, or listens on port {0}."
 
 def main(argv: list[str] | None = None) -> int:
     """Run gfmon; returns the exit code. argparse exits by itself with 2 on bad arguments."""
-    parser = _parser()
+    parser = command_lines()[0]
     given = parser.parse_args(argv)
     if given.json and not given.once:
         parser.error("--json prints one reading: give --once with it")
@@ -97,7 +97,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_lines() -> tuple[argparse.ArgumentParser]:
+    """The command line, for the command itself and for what is generated from it."""
     parser = argparse.ArgumentParser(
         prog="gfmon",
         description="Show what proxies and caches of this user do, from shared memory: throughput, hit ratio, queues,"
@@ -119,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         "--owner", type=_number, metavar="PID|PORT", help="one proxy, its workers and the caches that it uses"
     )
     parser.add_argument("--version", nargs=0, action=_Version, help="print the version and end")
-    return parser
+    return (parser,)
 
 
 def _interval(text: str) -> float:

@@ -55,7 +55,7 @@ class _Ended(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run gfclient and return its exit code; argparse exits by itself with 2 on bad arguments."""
-    arguments = _parser().parse_args(argv)
+    arguments = command_lines()[0].parse_args(argv)
     try:
         with _ending_signals():
             return int(arguments.run(arguments))
@@ -163,7 +163,8 @@ def _ending_signals() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_lines() -> tuple[argparse.ArgumentParser]:
+    """The command line, for the command itself and for what is generated from it."""
     parser = argparse.ArgumentParser(
         prog="gfclient", description="Download from a GETFILE server, measure it, or warm its cache."
     )
@@ -194,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     warm = commands.add_parser("warm", help="request each path once and discard the content, to fill the cache")
     _add_common(warm)
     warm.set_defaults(run=_run_warm)
-    return parser
+    return (parser,)
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
