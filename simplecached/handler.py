@@ -197,6 +197,10 @@ class CacheHandler(Handler):
             self._refuse(command, reader, error)
             return
         try:
+            if command.version and self._leases.is_purged(command.version):
+                log.info("object not stored", extra={"key": command.key, "reason": "purged while it was fetched"})
+                reader.refuse()
+                return
             self._receive(command, reader, writer)
         finally:
             writer.abort()  # nothing to abort after a commit
@@ -266,14 +270,15 @@ class CacheHandler(Handler):
         remove, remove_prefix = store.remove, store.remove_prefix
         if flags & INVALIDATE:
             remove, remove_prefix = store.invalidate, store.invalidate_prefix
+        # Before the objects: a PUT that does not see this has begun, and what has begun is removed with them.
+        with self._leases_lock:
+            (self._leases.purge_prefix if flags & PREFIX else self._leases.purge)(key)
         count = 0
         if flags & (PREFIX | BELOW):
             # Before the key itself: a proxy that completes an incomplete response checks that this is still there.
             count += remove_prefix(key if flags & PREFIX else key + b"\0")
         if not flags & PREFIX:
             count += remove(key)
-        with self._leases_lock:
-            (self._leases.end_prefix if flags & PREFIX else self._leases.end)(key)
         if self._hot is not None:
             self._hot.drop_purged(command)
         return count

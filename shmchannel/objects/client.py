@@ -264,8 +264,19 @@ class ChannelClient:
             ticket.leave()
         return None
 
-    def put(self, key: bytes, size_bytes: int, metadata: bytes, lease: Lease, deadline: Deadline) -> OutgoingTransfer:
+    def put(
+        self,
+        key: bytes,
+        size_bytes: int,
+        metadata: bytes,
+        lease: Lease,
+        deadline: Deadline,
+        *,
+        fetched_under: int = 0,
+    ) -> OutgoingTransfer:
         """Offer an object of `size_bytes` bytes to the cache through a lease of the caller's (SegmentPool.try_lease).
+
+        It was `fetched_under` the fetch lease of this number, if any: the cache refuses it after a purge of that.
 
         Waits for space in the queue up to the deadline. The transfer owns the lease from here on, even if this raises.
 
@@ -273,7 +284,9 @@ class ChannelClient:
             UsageError: the metadata is longer than a cache accepts.
             NameMissing, PeerGone, ChannelTimeout: as get().
         """
-        return self._offer(CommandKind.PUT, key, 0, size_bytes, metadata, lease, deadline, int(Priority.LOW))
+        return self._offer(
+            CommandKind.PUT, key, fetched_under, size_bytes, metadata, lease, deadline, int(Priority.LOW)
+        )
 
     def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
         """Replace the metadata of a stored object of this version (0: any) and end its invalidation; the body is kept.

@@ -11,7 +11,8 @@ off  size  field
  32     8  deadline, CLOCK_MONOTONIC nanoseconds
  40     8  offset in the object
  48     8  length in bytes, 0 = to the end (PUT: the object's size; UPDATE: 0)
- 56     8  object version that must match, 0 = any; of a GET that asks for a lease, the number of one found void
+ 56     8  object version that must match, 0 = any; of a GET that asks for a lease, the number of one found void;
+           of a PUT, the number of the lease under which the object was fetched
  64     2  count of segments
  66     2  length of the key
  68   ...  segments: name length (1), name, generation (8), segment size (8)

@@ -22,6 +22,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.model: dict[bytes, Lease] = {}
         self.numbers: list[int] = []
         """Of all that were ever granted."""
+        self.purged: set[int] = set()
 
     @rule(key=KEYS, asker=ASKERS, data=st.data())
     def ask(self, key: bytes, asker: str, data: st.DataObject) -> None:
@@ -44,13 +45,19 @@ class LeaseMachine(RuleBasedStateMachine):
         self.table.end(key + below)
         self.model.pop(key, None)
 
+    @rule(key=KEYS, below=st.sampled_from([b"", b"\0", b"\0partial"]))
+    def purge(self, key: bytes, below: bytes) -> None:
+        self.table.purge(key + below)
+        if key in self.model:
+            self.purged.add(self.model.pop(key).number)
+
     @rule(prefix=st.sampled_from([b"", b"/", b"/b", b"/a", b"/ab\0"]))
-    def end_prefix(self, prefix: bytes) -> None:
+    def purge_prefix(self, prefix: bytes) -> None:
         """Of a prefix that lies below a key, everything there goes: what the holder receives would come back."""
-        self.table.end_prefix(prefix)
+        self.table.purge_prefix(prefix)
         for key in list(self.model):
             if key.startswith(prefix) or (b"\0" in prefix and key == prefix.partition(b"\0")[0]):
-                del self.model[key]
+                self.purged.add(self.model.pop(key).number)
 
     @rule(dead=st.sets(ASKERS))
     def end_those_of(self, dead: set[str]) -> None:
@@ -60,6 +67,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @invariant()
     def agrees_with_the_model(self) -> None:
         assert len(self.table) == len(self.model) <= self.leases_max
+        assert {number for number in self.numbers if self.table.is_purged(number)} == self.purged
         assert self.table.holders() == {lease.holder for lease in self.model.values()}
 
 

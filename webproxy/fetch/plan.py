@@ -179,7 +179,7 @@ class Plan:
         if draft.place is None:
             return NO_FILL
         made_of = self.partial if draft.completes else None
-        request = FillRequest(draft.place, draft.stored, draft.response.length, token, made_of)
+        request = FillRequest(draft.place, draft.stored, draft.response.length, token, made_of, self.lease)
         return self.means.fills.begin(request, spool)
 
     def keep_may_wait(self, draft: Draft) -> bool:  # noqa: ARG002

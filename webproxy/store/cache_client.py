@@ -244,7 +244,15 @@ class CacheClient:
         return facts
 
     def put(
-        self, key: bytes, size_bytes: int, metadata: bytes, deadline: Deadline, *, segments_max: int = 1, wait: bool
+        self,
+        key: bytes,
+        size_bytes: int,
+        metadata: bytes,
+        deadline: Deadline,
+        *,
+        segments_max: int = 1,
+        wait: bool,
+        fetched_under: int = 0,
     ) -> OutgoingTransfer | None:
         """Offer an object; must be used as a context manager. None without `wait` if no segment is free.
 
@@ -258,7 +266,7 @@ class CacheClient:
             lease = self.pool.lease(deadline, segments_max) if wait else self.pool.try_lease(segments_max)
             if lease is None:
                 return None
-            transfer = self._client.put(key, size_bytes, metadata, lease, deadline)
+            transfer = self._client.put(key, size_bytes, metadata, lease, deadline, fetched_under=fetched_under)
         transfer.wait_only_while(self.answers)
         return transfer
 

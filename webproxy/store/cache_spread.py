@@ -215,10 +215,20 @@ class CacheSpread:
         return self._try_each(key, deadline, lambda client: client.facts(key, deadline))
 
     def put(
-        self, key: bytes, size_bytes: int, metadata: bytes, deadline: Deadline, *, segments_max: int = 1, wait: bool
+        self,
+        key: bytes,
+        size_bytes: int,
+        metadata: bytes,
+        deadline: Deadline,
+        *,
+        segments_max: int = 1,
+        wait: bool,
+        fetched_under: int = 0,
     ) -> OutgoingTransfer | None:
         """Offer an object to its cache, as CacheClient.put()."""
-        return self.of(key).put(key, size_bytes, metadata, deadline, segments_max=segments_max, wait=wait)
+        return self.of(key).put(
+            key, size_bytes, metadata, deadline, segments_max=segments_max, wait=wait, fetched_under=fetched_under
+        )
 
     def update(self, key: bytes, version: int, metadata: bytes, deadline: Deadline) -> bool:
         """Replace the metadata of an object in its cache and keep its body; False if that version is not there."""

@@ -117,6 +117,8 @@ class FillRequest:
     """None: as many as have arrived at the end."""
     token: StoreToken = field(default_factory=StoreToken)
     made_of: Ingredient | None = None
+    fetched_under: int = 0
+    """The number of the lease under which it was fetched, if any."""
 
 
 class _Phase(Enum):
@@ -311,6 +313,7 @@ class CacheFill:
             Deadline.after(START_SECONDS),
             segments_max=segments_max,
             wait=wait,
+            fetched_under=self._request.fetched_under,
         )
         self._moved_at = monotonic()
 

@@ -85,7 +85,16 @@ class Store(Protocol):
         """An object's facts, without its body."""
 
     def put(
-        self, key: bytes, size_bytes: int, metadata: bytes, deadline: Deadline, /, *, segments_max: int = 1, wait: bool
+        self,
+        key: bytes,
+        size_bytes: int,
+        metadata: bytes,
+        deadline: Deadline,
+        /,
+        *,
+        segments_max: int = 1,
+        wait: bool,
+        fetched_under: int = 0,
     ) -> OutgoingTransfer | None:
         """Offer an object."""
 

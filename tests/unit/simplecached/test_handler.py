@@ -347,6 +347,29 @@ def test_a_purge_ends_the_lease(store: MemoryStore, purged: bytes, how: dict[str
         assert again != first
 
 
+@pytest.mark.parametrize("invalidate", [False, True])
+def test_what_was_fetched_before_a_purge_is_not_stored_after_it(store: MemoryStore, invalidate: bool) -> None:
+    """By whichever process it was purged. What was fetched under another lease, or under none, is."""
+    with served(handler_of(store, is_holder_alive=lambda _pool: True)) as client:
+
+        def stores(number: int) -> bool:
+            lease = client.pool.lease(Deadline.after(10), 1)
+            with client.put(b"/x", 1, b"facts", lease, Deadline.after(10), fetched_under=number) as transfer:
+                transfer.pump(reading(b"x"), 1, wait=True)
+                return transfer.commit()
+
+        before = leased(client, b"/x")
+        client.purge(b"/x", Deadline.after(10), below=True, invalidate=invalidate)
+        after = leased(client, b"/x")
+        assert before is not None
+        assert after is not None
+        assert not stores(before.number)
+        assert leased(client, b"/x") == after, "nothing is there"
+        assert stores(after.number)
+        assert not stores(before.number)
+        assert stores(0)
+
+
 def test_what_was_stored_before_the_lease_is_granted_is_found(store: MemoryStore) -> None:
     """Between the look and the grant."""
     handler = handler_of(store)
