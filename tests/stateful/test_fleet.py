@@ -32,6 +32,13 @@ class FleetMachine(RuleBasedStateMachine):
 
     @initialize(size=SIZES, limits=LIMITS)
     def begin(self, size: int, limits: FleetLimits) -> None:
+        """Most of what matters comes after a start that succeeds; one by single steps follows `start_anew`."""
+        self._begin(size, limits)
+        self.start_what_is_due(fails=False)
+        self.all_become_ready()
+        self.judge()
+
+    def _begin(self, size: int, limits: FleetLimits) -> None:
         self.fleet = Fleet()
         self.now_s = 1000.0
         self.pid = 0
@@ -132,6 +139,21 @@ class FleetMachine(RuleBasedStateMachine):
             self.untouched = None
         elif progress is Progress.REFUSED:  # the start has failed
             self.stop()
+
+    @precondition(lambda self: self.fleet.candidates is None and not self.is_stopped)
+    @rule(size=SIZES, limits=LIMITS)
+    def reload_without_trouble(self, size: int, limits: FleetLimits) -> None:
+        """By single steps it would be rare."""
+        self.reload(size, limits)
+        self.start_what_is_due(fails=False)
+        self.all_become_ready()
+        self.judge()
+        assert self.fleet.candidates is None
+
+    @precondition(lambda self: self.is_stopped)
+    @rule(size=SIZES, limits=LIMITS)
+    def start_anew(self, size: int, limits: FleetLimits) -> None:
+        self._begin(size, limits)
 
     @rule()
     def stop(self) -> None:

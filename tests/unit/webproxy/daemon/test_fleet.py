@@ -199,6 +199,16 @@ def test_each_slot_has_one_worker_and_is_given_again() -> None:
     assert life.slots() == {2: 1, 3: 2, 5: 0}
 
 
+def test_the_slot_of_one_that_retires_is_not_given_to_another() -> None:
+    life = Life(1)
+    life.ready(*life.reload(1))
+    life.fleet.promote(life.now_s)
+    life.ends(2)
+    life.now_s += 1
+    life.start()
+    assert life.slots() == {1: 0, 3: 1}
+
+
 def overdue(life: Life) -> list[int]:
     return [worker.pid for worker in life.fleet.overdue(life.now_s)]
 
