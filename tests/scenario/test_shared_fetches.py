@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shmchannel.stats_pages import OTHER, read_pages
 from tests.http.client import HttpClient, Reply, fetch
 from tests.support.client import Answer, ask, connect
 from tests.support.daemons import DaemonProcess, DaemonYard
@@ -76,6 +77,10 @@ def test_one_fetch_over_all_workers_and_proxies(yard: DaemonYard, origin: Origin
     route.hold.set()  # type: ignore[union-attr]
     assert {reply.body for reply in replies(asked)} == {LARGE}
     assert origin.count("/x") == 1
+    pages = [page for page in read_pages("proxy") if page.owner and page.owner.pid in {proxy.pid for proxy in proxies}]
+    counted = {name for page in pages for (name,) in page.metrics["gfcache_proxy_origin_requests_total"].numbers}
+    assert len(pages) == 5
+    assert counted - {OTHER} == {origin.url.rstrip("/")}, "whoever holds a fetch is no origin"
     for proxy in proxies:
         assert proxy.stop() == 0
 

@@ -277,7 +277,8 @@ class OriginDriver:
     def _enter_gate(self, transfer: Transfer) -> None:
         """The hop to `url` begins now, or when there is a connection for it."""
         try:
-            transfer.passage = self._gate.enter(transfer, origin_of(transfer.url), transfer.limits.health)
+            name, is_counted = origin_of(transfer.url), not transfer.request.holder
+            transfer.passage = self._gate.enter(transfer, name, transfer.limits.health, is_counted=is_counted)
         except OriginError as error:
             self._tell(transfer, error)
             return

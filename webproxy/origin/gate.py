@@ -59,6 +59,7 @@ class Passage(Generic[T]):
     origin: str
     """Scheme, host and port."""
     health: Health
+    counts: OriginCounts
     is_granted: bool = False
     admitted: Admitted | None = None
     """What a failure is reported with; None before it is admitted, and after the first word about it."""
@@ -85,25 +86,29 @@ class OriginGate(Generic[T]):
         self._on_turn = on_turn
         self._on_refusal = on_refusal
         self._counts = counts or OriginCounts.private()
+        self._not_counted = OriginCounts.private()
         self.next_expiry = self._shares.next_expiry
         self.stats = self._shares.stats
 
-    def enter(self, holder: T, origin: str, settings: HealthSettings) -> Passage[T]:
+    def enter(self, holder: T, origin: str, settings: HealthSettings, *, is_counted: bool = True) -> Passage[T]:
         """Ask for a connection; it is granted now, or on its turn.
+
+        Other processes that hold a lease are asked like origins, but are none, and are not to be counted as such.
 
         Raises:
             OriginFailing: the origin fails.
             OriginBusy: too many wait for it.
         """
+        counts = self._counts if is_counted else self._not_counted
         try:
-            return self._enter(holder, origin, settings)
+            return self._enter(holder, origin, settings, counts)
         except OriginNotAsked:
-            self._counts.refused(origin)
+            counts.refused(origin)
             raise
 
-    def _enter(self, holder: T, origin: str, settings: HealthSettings) -> Passage[T]:
+    def _enter(self, holder: T, origin: str, settings: HealthSettings, counts: OriginCounts) -> Passage[T]:
         now = monotonic()
-        passage = Passage(holder, origin, self._healths.find(origin, settings, now))
+        passage = Passage(holder, origin, self._healths.find(origin, settings, now), counts)
         failing = passage.health.refusal(now)
         if failing is not None:
             raise _failing(origin, failing)
@@ -125,17 +130,17 @@ class OriginGate(Generic[T]):
         """
         admitted = passage.health.admit(monotonic())
         if isinstance(admitted, Failing):
-            self._counts.refused(passage.origin)
+            passage.counts.refused(passage.origin)
             raise _failing(passage.origin, admitted)
         passage.admitted = admitted
         passage.asked_ns = monotonic_ns()
-        self._counts.asked(passage.origin)
+        passage.counts.asked(passage.origin)
 
     def answered(self, passage: Passage[T], status: int) -> None:
         """The head of an answer has come."""
         asked_ns, passage.asked_ns = passage.asked_ns, 0
         if asked_ns:
-            self._counts.answered(passage.origin, monotonic_ns() - asked_ns)
+            passage.counts.answered(passage.origin, monotonic_ns() - asked_ns)
         if status in BAD_GATEWAY_STATUSES:
             self.failed(passage, Failure.BAD_GATEWAY)
             return
@@ -147,13 +152,13 @@ class OriginGate(Generic[T]):
         admitted, passage.admitted = passage.admitted, None
         if admitted is None:
             return
-        self._counts.failed(passage.origin)
+        passage.counts.failed(passage.origin)
         now = monotonic()
         change = passage.health.failed(admitted, failure, now)
         _tell(passage.origin, change)
         if change is not None:
             for waiting in self._shares.dismiss(passage.origin):
-                self._counts.refused(passage.origin)
+                passage.counts.refused(passage.origin)
                 self._on_refusal(waiting.holder, _failing(waiting.origin, waiting.health.refuse(now)))
 
     def leave(self, passage: Passage[T]) -> None:
@@ -173,7 +178,7 @@ class OriginGate(Generic[T]):
     def expire(self) -> None:
         """Refuse those that have waited for too long."""
         for passage in self._shares.expire(monotonic()):
-            self._counts.refused(passage.origin)
+            passage.counts.refused(passage.origin)
             text = f"{passage.origin}: no connection became free in time"
             self._on_refusal(passage.holder, OriginBusy(text))
 
