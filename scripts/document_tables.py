@@ -7,13 +7,17 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from shmchannel.daemonkit.exits import exit_codes_table
 from shmchannel.daemonkit.settings import environment_prefix, settings_table
+from shmchannel.stats_pages import Metric
+from simplecached import metrics as cache_metrics
 from simplecached.config import CacheConfig
+from webproxy.admin.exposition import ADDED
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.origin_config import OriginConfig
+from webproxy.telemetry import metrics as proxy_metrics
 
 OPERATIONS = os.path.join("docs", "operations.md")
 _PARTS: Mapping[str, Callable[[], str]] = {
@@ -21,7 +25,24 @@ _PARTS: Mapping[str, Callable[[], str]] = {
     "settings: webproxy": lambda: settings_table(ProxyConfig, environment_prefix("webproxy")),
     "settings: webproxy origin": lambda: settings_table(OriginConfig, None),
     "exit codes": exit_codes_table,
+    "metrics: webproxy": lambda: metrics_table(proxy_metrics.SCHEMA.metrics),
+    "metrics: simplecached": lambda: metrics_table(cache_metrics.SCHEMA.metrics),
+    "metrics: processes": lambda: metrics_table(ADDED),
 }
+
+
+def metrics_table(metrics: Iterable[Metric]) -> str:
+    """A row for each metric: what it says, and what an operator does about it."""
+    lines = ["| name | kind | labels | meaning | then do this |", "| --- | --- | --- | --- | --- |"]
+    for metric in metrics:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {_code(metric.help)} | {_code(metric.advice)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _code(text: str) -> str:
+    """With what is written like a name or a flag marked as such."""
+    return re.sub(r"(?<![\w`])([a-z]+(?:_[a-z]+)+|--?[a-z]+|LimitNOFILE|Cache-Control)(?![\w`])", r"`\1`", text)
 
 
 class PartMissing(Exception):

@@ -43,7 +43,11 @@ SCHEMA: Final = Schema(
             labels=("kind",),
             rows=tuple((kind,) for kind in KINDS),
         ),
-        _counter("gfcache_cache_chunks_total", "Chunks of answers that were handed over."),
+        _counter(
+            "gfcache_cache_chunks_total",
+            "Chunks of answers that were handed over.",
+            "If it stands still while commands wait, see page_state.",
+        ),
         Metric(
             name="gfcache_cache_lookups_total",
             kind=MetricKind.COUNTER,
@@ -52,11 +56,28 @@ SCHEMA: Final = Schema(
             labels=("result",),
             rows=(("hit",), ("miss",)),
         ),
-        _gauge("gfcache_cache_objects", "Objects that are stored."),
-        _gauge("gfcache_cache_objects_pinned", "Objects that are being sent."),
-        _gauge("gfcache_cache_objects_writing", "Objects that are being stored."),
-        _gauge("gfcache_cache_bytes", "Bytes of all objects, those that are being stored included.", unit="bytes"),
-        _gauge("gfcache_cache_budget_bytes", "The budget, store_bytes.", unit="bytes"),
+        _gauge(
+            "gfcache_cache_objects",
+            "Objects that are stored.",
+            "In memory each takes a descriptor: LimitNOFILE bounds it.",
+        ),
+        _gauge(
+            "gfcache_cache_objects_pinned",
+            "Objects that are being sent.",
+            "They cannot be evicted: if they fill the budget, raise store_bytes.",
+        ),
+        _gauge(
+            "gfcache_cache_objects_writing",
+            "Objects that are being stored.",
+            "If it stays high, the disk is slow, or origins are.",
+        ),
+        _gauge(
+            "gfcache_cache_bytes",
+            "Bytes of all objects, those that are being stored included.",
+            "Near the budget objects are evicted: see evicted_total and oldest_seconds.",
+            "bytes",
+        ),
+        _gauge("gfcache_cache_budget_bytes", "The budget.", "The setting store_bytes.", "bytes"),
         Metric(
             name="gfcache_cache_oldest_seconds",
             kind=MetricKind.GAUGE,
@@ -66,28 +87,52 @@ SCHEMA: Final = Schema(
             per_unit=NANOSECONDS,
             over_pages=OverPages.MAX,
         ),
-        _counter("gfcache_cache_stored_total", "Objects stored."),
+        _counter(
+            "gfcache_cache_stored_total",
+            "Objects stored.",
+            "If it stands still while there are misses, see object not stored in the log.",
+        ),
         _counter(
             "gfcache_cache_evicted_total",
             "Objects that made room for others.",
             "If it grows as fast as stored_total, the budget is too small: raise store_bytes.",
         ),
-        _counter("gfcache_cache_removed_total", "Objects removed by purges and replacements of unusable ones."),
+        _counter(
+            "gfcache_cache_removed_total",
+            "Objects removed by purges and replacements of unusable ones.",
+            "If nobody purges, find out who does.",
+        ),
         _counter(
             "gfcache_cache_refused_total",
             "Objects larger than the budget, or without room because everything else is in use.",
             "Raise store_bytes.",
         ),
-        _counter("gfcache_cache_hot_table_published_total", "Objects put into the hot table."),
-        _counter("gfcache_cache_hot_table_dropped_total", "Objects removed from it by a purge or a replacement."),
-        _gauge("gfcache_cache_hot_table_cells", "How many objects fit into the hot table."),
-        _gauge("gfcache_cache_attached_segments", "Segments of proxies that are mapped."),
+        _counter(
+            "gfcache_cache_hot_table_published_total",
+            "Objects put into the hot table.",
+            "If it grows as fast as hits, the table is too small: raise hot_table_bytes.",
+        ),
+        _counter(
+            "gfcache_cache_hot_table_dropped_total",
+            "Objects removed from it by a purge or a replacement.",
+            "As removed_total.",
+        ),
+        _gauge(
+            "gfcache_cache_hot_table_cells",
+            "How many objects fit into the hot table.",
+            "0 or few: raise hot_table_bytes, see no hot table in the log.",
+        ),
+        _gauge(
+            "gfcache_cache_attached_segments",
+            "Segments of proxies that are mapped.",
+            "Each takes descriptors: see few descriptors in the log.",
+        ),
         _gauge(
             "gfcache_cache_queue_depth",
             "Commands that wait on the queue.",
             "If it stays above 0, the cache has too few threads (-t), or its disk is slow.",
         ),
-        _gauge("gfcache_cache_threads", "Threads that serve commands."),
+        _gauge("gfcache_cache_threads", "Threads that serve commands.", "The setting -t."),
         _gauge("gfcache_cache_threads_busy", "Those that serve one now.", "If all are busy for long, raise -t."),
     )
 )

@@ -12,8 +12,10 @@ from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, ROWS
 from scripts.document_tables import OPERATIONS, with_tables
 from shmchannel.daemonkit.settings import environment_prefix, settings_of
 from simplecached.config import CacheConfig
+from simplecached.metrics import SCHEMA as CACHE_SCHEMA
 from tests.architecture.tree import ROOT, Module, documents, files, functions, modules, nodes, read, table_rows
 from webproxy.daemon.config import ProxyConfig
+from webproxy.telemetry.metrics import SCHEMA as PROXY_SCHEMA
 
 _ARCHITECTURE = "docs/ARCHITECTURE.md"
 _HTTP_CACHING = "docs/http-caching.md"
@@ -104,7 +106,8 @@ def test_identifiers_that_are_named_exist(document: str) -> None:
         for prog, config in (("webproxy", ProxyConfig), ("simplecached", CacheConfig))
         for setting in settings_of(config)
     }
-    known = _words_of_the_code() | variables | {"WEBPROXY_CONFIG", "SIMPLECACHED_CONFIG"} | _FOREIGN
+    metrics = {metric.name for schema in (PROXY_SCHEMA, CACHE_SCHEMA) for metric in schema.metrics}
+    known = _words_of_the_code() | variables | metrics | {"WEBPROXY_CONFIG", "SIMPLECACHED_CONFIG"} | _FOREIGN
     named = {word for code in _inline_code(document) for word in re.findall(r"\w+", code) if _NAME.fullmatch(word)}
     assert not named - known
 

@@ -1,5 +1,6 @@
 """The commands of README, as a user types them, and the program of docs/library.md."""
 
+import json
 import os
 import re
 import shlex
@@ -10,11 +11,14 @@ from pathlib import Path
 
 from scripts.daemons import Daemon, executable
 from tests.architecture.tree import ROOT, generated_part, is_program, read
+from tests.http.client import fetch, free_port
+from tests.support.daemons import DaemonYard
 from tests.support.programs import require_program
 from tests.support.waiting import wait_until
 
 _COMMAND_TIMEOUT_S = 100
 _PORT_IN_README = "25362"
+_ADMIN_PORT = "25363"
 _ORIGIN_PORT = "8000"
 _ORIGIN_IN_README = f"http://127.0.0.1:{_ORIGIN_PORT}"
 _ENVIRONMENT_PREFIX = ".venv/bin/"
@@ -93,12 +97,40 @@ def test_readme_by_hand(tmp_path: Path) -> None:
 
 def test_readme_in_front_of_a_server() -> None:
     """The daemons of the examples take the settings that they are given; what their clients do, tests/clients has."""
-    for command in (*_commands("in front: daemons"), *_commands("in front: forwarding")):
+    for command in (*_commands("in front: daemons"), *_commands("admin: daemon"), *_commands("in front: forwarding")):
         *settings, program = command.partition("&")[0].split(_ENVIRONMENT_PREFIX)
         environ = dict(word.split("=", 1) for word in shlex.split("".join(settings)))
         said = _run(_words(f"{_ENVIRONMENT_PREFIX}{program} --check-config", Path(), 0), **environ)
         assert ("  [flag --" in said) or ("  [environment " in said), command
     assert "forward_hosts = deb.debian.org, *.example.org" in said
+
+
+def test_readme_admin(yard: DaemonYard) -> None:
+    """Each command shows something, and all of them tell the same number of requests."""
+    curl = require_program("curl")
+    yard.start_cache()
+    [daemon], port = _commands("admin: daemon"), str(free_port())
+    flags = shlex.split(daemon.replace(_ADMIN_PORT, port).removesuffix("&"))[1:]
+    proxy = yard.start_proxy(*flags)
+    for _ in range(3):
+        fetch(proxy.port, "/x", "Cache-Control: only-if-cached")
+    *requests, monitor = _commands("admin: use")
+    words = {line: shlex.split(line.replace(_ADMIN_PORT, port), comments=True) for line in (*requests, monitor)}
+    paths = {given[-1].rpartition("/")[2]: [curl, *given[1:]] for line, given in words.items() if line != monitor}
+    assert set(paths) == {"health", "ready", "metrics", "stats", "segments"}
+    wait_until(lambda: subprocess.run(paths["ready"], capture_output=True).returncode == 0)
+    said = {path: _run(given) for path, given in paths.items()}
+    assert json.loads(said["health"])["live"] is True
+    assert len(json.loads(said["segments"])) == 16
+    gfmon = [executable("gfmon"), *words[monitor][1:], "--owner", str(proxy.pid)]
+    name = "gfcache_proxy_requests_total"
+
+    def counts() -> set[float]:
+        rows = [json.loads(_run(given))["metrics"][name]["rows"] for given in (paths["stats"], gfmon)]
+        scraped = re.findall(rf"(?m)^{name}\{{.*\}} (\S+)$", _run(paths["metrics"]))
+        return {*(sum(row["value"] for row in found) for found in rows), sum(map(float, scraped))}
+
+    wait_until(lambda: counts() == {3}, what="three requests, told by all")
 
 
 def _told(curl: str, words: list[str]) -> list[str]:

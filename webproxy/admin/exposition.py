@@ -16,8 +16,52 @@ from shmchannel.stats_pages import Metric as Declared
 from webproxy.admin.overview import Overview, ProcessView
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_PAGE_LABELS = ("role", "instance", "slot")
+PAGE_LABELS = ("role", "instance", "slot")
 _LIVE = (PageState.LIVE, PageState.STUCK)
+_PROCESS_LABELS = ("role", "name", "pid")
+
+PAGE_STATE = Declared(
+    name="gfcache_page_state",
+    kind=MetricKind.GAUGE,
+    help="1 for the state that the writer of a stats page is in.",
+    advice="stuck: the process makes no progress; find out whether it is stopped, swapped out or waits for its disk."
+    " writer_dead: it was killed; a worker is replaced.",
+    labels=(*PAGE_LABELS, "state"),
+)
+_FIGURES = {
+    "resident_bytes": Declared(
+        name="gfcache_process_resident_bytes",
+        kind=MetricKind.GAUGE,
+        help="Resident memory of a process, shared memory included.",
+        advice="If it grows for hours under an equal load, report it.",
+        unit="bytes",
+        labels=_PROCESS_LABELS,
+    ),
+    "descriptors": Declared(
+        name="gfcache_process_descriptors",
+        kind=MetricKind.GAUGE,
+        help="Open descriptors of a process.",
+        advice="Near the limit, raise it: LimitNOFILE.",
+        labels=_PROCESS_LABELS,
+    ),
+    "threads": Declared(
+        name="gfcache_process_threads",
+        kind=MetricKind.GAUGE,
+        help="Threads of a process.",
+        advice="Those of a proxy follow from -t; if they grow on and on, report it.",
+        labels=_PROCESS_LABELS,
+    ),
+    "cpu_s": Declared(
+        name="gfcache_process_cpu_seconds_total",
+        kind=MetricKind.COUNTER,
+        help="Processor time of a process.",
+        advice="One second in a second is all that a process can use: raise --workers.",
+        unit="seconds",
+        labels=_PROCESS_LABELS,
+    ),
+}
+ADDED = (PAGE_STATE, *_FIGURES.values())
+"""What is in no stats page: known of processes from outside."""
 
 
 def exposition(overview: Overview) -> bytes:
@@ -55,8 +99,8 @@ class _Overview(Collector):
         yield from _of_processes(self._overview.processes)
 
 
-def _family(metric: Declared) -> Metric:
-    labels = [*_PAGE_LABELS, *metric.labels]
+def _family(metric: Declared, page_labels: tuple[str, ...] = PAGE_LABELS) -> Metric:
+    labels = [*page_labels, *metric.labels]
     if metric.kind is MetricKind.COUNTER:
         return CounterMetricFamily(metric.name, metric.help, labels=labels)
     if metric.kind is MetricKind.HISTOGRAM:
@@ -75,30 +119,18 @@ def _cumulated(histogram: Histogram, per_unit: int) -> list[tuple[str, float]]:
 
 
 def _states(pages: Iterable[PageReading]) -> Metric:
-    family = GaugeMetricFamily(
-        "gfcache_page_state", "1 for the state that the writer of a stats page is in.", labels=[*_PAGE_LABELS, "state"]
-    )
+    family = _family(PAGE_STATE, ())
     for page in pages:
         for state in PageState:
-            family.add_metric([page.role, page.instance, str(page.slot), state], float(page.state is state))
+            family.add_metric([page.role, page.instance, str(page.slot), state], float(page.state is state))  # type: ignore[attr-defined]
     return family
 
 
 def _of_processes(processes: Iterable[ProcessView]) -> Iterator[Metric]:
-    kinds = {
-        "resident_bytes": "Resident memory of a process.",
-        "descriptors": "Open descriptors of a process.",
-        "threads": "Threads of a process.",
-    }
     known = list(processes)
-    for name, text in kinds.items():
-        family = GaugeMetricFamily(f"gfcache_process_{name}", text, labels=["role", "name", "pid"])
+    for name, metric in _FIGURES.items():
+        family = _family(metric, ())
         for process in known:
-            family.add_metric([process.role, process.name, str(process.pid)], float(getattr(process, name)))
+            value = float(getattr(process, name))
+            family.add_metric([process.role, process.name, str(process.pid)], value)  # type: ignore[attr-defined]
         yield family
-    cpu = CounterMetricFamily(
-        "gfcache_process_cpu_seconds_total", "Processor time of a process.", labels=["role", "name", "pid"]
-    )
-    for process in known:
-        cpu.add_metric([process.role, process.name, str(process.pid)], process.cpu_s)
-    yield cpu

@@ -102,7 +102,7 @@ _REQUESTS = (
         name=REQUESTS,
         kind=MetricKind.COUNTER,
         help="Requests by what became of them and by the status of the response, if there was one.",
-        advice="Without 4xx and 5xx it is what the cache is worth: (hot + hit + revalidated + stale) / all."
+        advice="Those of 2xx and 3xx say what the cache is worth: (hot + hit + revalidated + stale) / all."
         " error: see failures in the log. cut_short: a source broke off, see the log."
         " given_up: clients are too slow, see client_min_rate_bytes_per_s.",
         labels=("protocol", "outcome", "status"),
@@ -137,11 +137,23 @@ _CONNECTIONS = (
         "Near requests_waiting_max new ones get 503.",
     ),
     _gauge("run_queue", "Jobs that wait for a thread.", "If it stays above 0, the processor is too slow, or raise -t."),
-    _gauge("threads", "Threads that serve requests."),
-    _gauge("threads_busy", "Those that serve one now."),
-    _counter("connections_refused", "Connections beyond connections_max, or for which no descriptor was left."),
-    _counter("requests_invalid", "What was received and is no request of any protocol."),
-    _counter("clients_dropped", "Clients that read less than client_min_rate_bytes_per_s."),
+    _gauge("threads", "Threads that serve requests.", "The setting -t."),
+    _gauge("threads_busy", "Those that serve one now.", "If all are busy for long, see run_queue."),
+    _counter(
+        "connections_refused",
+        "Connections beyond connections_max, or for which no descriptor was left.",
+        "Raise connections_max, or LimitNOFILE; the log says which.",
+    ),
+    _counter(
+        "requests_invalid",
+        "What was received and is no request of any protocol.",
+        "Find out who sends it: a client of another protocol, or a scanner.",
+    ),
+    _counter(
+        "clients_dropped",
+        "Clients that read less than client_min_rate_bytes_per_s.",
+        "Lower client_min_rate_bytes_per_s if they are wanted.",
+    ),
 )
 _FETCHES = (
     _by(
@@ -151,14 +163,19 @@ _FETCHES = (
         "Fetches from origins, requests collapsed into a running one, and fetches that failed.",
         "failed: check the origins.",
     ),
-    _gauge("spool_bytes", "Room that spools take beyond their windows.", unit="bytes"),
+    _gauge(
+        "spool_bytes",
+        "Room that spools take beyond their windows.",
+        "At spool_budget_bytes origins wait for slow clients: see there.",
+        "bytes",
+    ),
     _gauge("spool_budget_bytes", "The bound of spool_bytes.", "Raise spool_bytes_max if it is reached.", "bytes"),
 )
 _SEGMENTS = (
-    _gauge("segments", "Segments for transfers with the cache."),
+    _gauge("segments", "Segments for transfers with the cache.", "The setting segment_count."),
     _gauge("segments_leased", "Those in use.", "If it stays near segments, raise segment_count."),
     _gauge("segments_waiting", "Transfers that wait for a segment.", "If it stays above 0, raise segment_count."),
-    _counter("leases", "Transfers that got segments."),
+    _counter("leases", "Transfers that got segments.", "What leases_failed is compared with; hot objects need none."),
     _by("reason", ("timeout", "refused"), "leases_failed", "Transfers that got none.", "Raise segment_count."),
     _counter("segments_retired", "Segments that were replaced after a broken transfer.", "See the log of the cache."),
     Metric(
@@ -175,7 +192,12 @@ _SEGMENTS = (
     ),
 )
 _ORIGINS = (
-    _of_origin(MetricKind.COUNTER, "requests_total", "Requests sent to the origin, redirects included."),
+    _of_origin(
+        MetricKind.COUNTER,
+        "requests_total",
+        "Requests sent to the origin, redirects included.",
+        "If there are many for a few objects, see their Cache-Control.",
+    ),
     _of_origin(
         MetricKind.COUNTER,
         "failures_total",

@@ -4,7 +4,10 @@ import pytest
 
 from scripts.document_tables import PartMissing, replace_part, with_tables
 
-_PARTS = ("settings: simplecached", "settings: webproxy", "settings: webproxy origin", "exit codes")
+_PARTS = (
+    *("settings: simplecached", "settings: webproxy", "settings: webproxy origin", "exit codes"),
+    *("metrics: webproxy", "metrics: simplecached", "metrics: processes"),
+)
 _EMPTY = "".join(f"before\n<!-- {name} -->\nold\n<!-- /{name} -->\nafter\n" for name in _PARTS)
 
 
@@ -26,6 +29,7 @@ def test_every_table_is_filled_and_writing_twice_changes_nothing() -> None:
     text = with_tables(_EMPTY)
     assert "\nold\n" not in text
     assert text.count("before\n") == text.count("after\n") == len(_PARTS)
+    assert "| `gfcache_proxy_fetches_total` | counter | `result` |" in text
     for wanted in ("`WEBPROXY_PORT`", "`SIMPLECACHED_STORE_BYTES`", "| `ca_file` |", "| 73 | LOCK_HELD |"):
         assert wanted in text
     assert with_tables(text) == text
