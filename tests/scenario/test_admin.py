@@ -125,7 +125,7 @@ def test_a_proxy_that_hangs_is_shown(yard: DaemonYard, port: int) -> None:
 def test_a_worker_or_a_cache_that_hangs_is_shown(yard: DaemonYard, port: int) -> None:
     """The proxy is healthy as long as one worker serves."""
     cache = yard.start_cache()
-    yard.start_proxy("--workers", "2", "--admin", f"127.0.0.1:{port}")
+    proxy = yard.start_proxy("--workers", "2", "--admin", f"127.0.0.1:{port}")
 
     def pids(state: str) -> set[int]:
         return {process["pid"] for process in stats_of(port)["processes"] if process["state"] == state}
@@ -143,6 +143,7 @@ def test_a_worker_or_a_cache_that_hangs_is_shown(yard: DaemonYard, port: int) ->
         for pid in (worker, cache.pid):
             os.kill(pid, signal.SIGCONT)
     wait_until(lambda: not pids("stuck"))
+    assert proxy.stop() == 0
 
 
 def test_the_page_of_a_cache_that_was_killed_does_no_harm(yard: DaemonYard, port: int) -> None:
@@ -165,6 +166,7 @@ def test_an_admin_server_that_was_killed_is_started_again(yard: DaemonYard, port
     second = admin_of(proxy.pid)
     assert second is not None
     assert second.pid != first.pid
+    assert proxy.stop() == 0
 
 
 def test_a_unix_socket(yard: DaemonYard, tmp_path: Path) -> None:
@@ -224,6 +226,7 @@ def test_a_reload_changes_the_address(
     successor += [event["successor"] for event in proxy.events("successor ready")]
     wait_until(lambda: status_of(other, "/ready") == 200)
     wait_until(lambda: status_of(port, "/ready") is None, what="the end of the old address")
+    assert proxy.stop() == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

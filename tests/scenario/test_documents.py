@@ -131,6 +131,7 @@ def test_readme_admin(yard: DaemonYard) -> None:
         return {*(sum(row["value"] for row in found) for found in rows), sum(map(float, scraped))}
 
     wait_until(lambda: counts() == {3}, what="three requests, told by all")
+    assert proxy.stop() == 0
 
 
 def _told(curl: str, words: list[str]) -> list[str]:

@@ -253,6 +253,6 @@ def histogram_as_json(histogram: Histogram, per_unit: int) -> dict[str, Any]:
         [histogram.buckets.lower(index) / per_unit, count] for index, count in enumerate(histogram.counts) if count
     ]
     for percent in _PERCENTILES:
-        value = histogram.percentile(percent)
+        value = histogram.percentile(percent) if facts["count"] else None  # most of them are empty
         facts[f"p{percent:g}"] = None if value is None else value / per_unit
     return facts
