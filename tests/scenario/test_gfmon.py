@@ -12,6 +12,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.http.client import fetch
@@ -27,8 +28,15 @@ NOBODY = "1"
 """As an owner: the pid and the port of no proxy."""
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*GFMON, *arguments], capture_output=True, text=True, timeout=WATCHDOG_S, check=False)
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*GFMON, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=WATCHDOG_S,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
 def figures(proxy: DaemonProcess) -> dict[str, Any]:
@@ -129,6 +137,9 @@ def test_once_as_text(tmp_path: Path) -> None:
             assert (done.returncode, done.stderr) == (0, "")
             assert "1 cache, 1 proxy; all make progress" in done.stdout
             assert f"commands to {yard.queue}" in done.stdout
+        done = run("--once", "--interval", "0.1", "--owner", str(proxy.port), PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, ""), "what an encoding lacks is replaced"
+        assert done.stdout.isascii()
 
 
 def test_nobody_is_there() -> None:
@@ -172,6 +183,19 @@ def test_each_page_by_its_key(tmp_path: Path, origin: OriginStub) -> None:
             terminal.press("q")
             assert terminal.wait_exit() == 0
             assert terminal.is_restored()
+
+
+@pytest.mark.parametrize("how", ["key", "signal"])
+def test_ctrl_c_ends_it(how: str) -> None:
+    """As a key of the terminal, which is in raw mode, and as a signal."""
+    with Terminal([*GFMON, "--owner", NOBODY]) as terminal:
+        terminal.wait_for("listens on port 1.")
+        if how == "key":
+            terminal.press("\x03")
+        else:
+            terminal.signal(signal.SIGINT)
+        assert terminal.wait_exit() == 128 + signal.SIGINT
+        assert terminal.is_restored()
 
 
 def test_a_proxy_that_hangs_is_shown_and_said_to_hang(tmp_path: Path) -> None:

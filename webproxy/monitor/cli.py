@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 
 from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.process.naming import SHM_DIRECTORY
 from shmchannel.registry import Registry
 from webproxy import version
 from webproxy.admin.overview import Overview, take
@@ -35,7 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     history = History(_look_at(given.owner), monotonic_ns)
     nobody = NO_DAEMON if given.owner is None else NO_OWNER.format(given.owner)
     if given.once:
-        return _print_once(history, given.interval, nobody, is_json=given.json)
+        try:
+            return _print_once(history, given.interval, nobody, is_json=given.json)
+        except OSError as error:
+            sys.stderr.write(f"gfmon: cannot read shared memory: {error}; is {SHM_DIRECTORY} mounted?\n")
+            return int(ExitCode.CANNOT_START)
     what = "all daemons" if given.owner is None else f"proxy {given.owner}"
     return _show(history, given.interval, what, nobody)
 
@@ -58,6 +64,8 @@ def _print_once(history: History, interval_s: float, nobody: str, *, is_json: bo
     threading.Event().wait(interval_s)
     figures = history.look()
     text = json.dumps(as_plain(figures)) + "\n" if is_json else as_text(overview(Frame(figures, nobody=nobody)))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # bars, in an encoding that has none
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -26,6 +26,7 @@ COMMANDS = f"{_CACHE}commands_total"
 COMMAND_TIMES = f"{_CACHE}command_seconds"
 LOOKUPS = f"{_CACHE}lookups_total"
 EVICTED = f"{_CACHE}evicted_total"
+LEASES = f"{_PROXY}leases_total"
 ORIGIN_REQUESTS = f"{_PROXY}origin_requests_total"
 ORIGIN_FAILURES = f"{_PROXY}origin_failures_total"
 ORIGIN_TIMES = f"{_PROXY}origin_head_seconds"
@@ -130,6 +131,8 @@ class Figures:
     traffic: Traffic
     since_start: Traffic
     requests_total: int
+    leases_per_s: float | None
+    """Transfers that got segments."""
     proxy_gauges: Mapping[str, float]
     """Over all workers, by the names in PROXY_GAUGES."""
     latency: tuple[Step, ...]
@@ -161,6 +164,7 @@ def derive(earlier: Reading | None, now: Reading) -> Figures:
         traffic=_traffic(recent, interval_s),
         since_start=_traffic(totals, None),
         requests_total=round(_sum(totals, REQUESTS)),
+        leases_per_s=per_second(_sum(recent, LEASES), interval_s),
         proxy_gauges={name: _sum(totals, _PROXY + name) for name in PROXY_GAUGES},
         latency=_steps(recent),
         outcomes=_outcomes(recent, interval_s),
@@ -183,6 +187,7 @@ def as_plain(figures: Figures) -> dict[str, Any]:
             "hit_ratio": figures.since_start.hit_ratio,
             "byte_hit_ratio": figures.since_start.byte_hit_ratio,
         },
+        "leases_per_s": figures.leases_per_s,
         "proxies": dict(figures.proxy_gauges),
         "latency": [asdict(step) for step in figures.latency],
         "outcomes": {outcome: asdict(times) for outcome, times in figures.outcomes.items()},

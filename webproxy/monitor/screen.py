@@ -40,7 +40,7 @@ _TEXTUAL_NAMES = {"?": "question_mark"}
 _EDGES = 4
 """Columns beside a page: its padding, and the scroll bar."""
 _WIDTH_MIN = 20
-ENDED_BY_SIGTERM = 128 + signal.SIGTERM
+ENDED_BY_SIGINT, ENDED_BY_SIGTERM = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 def rendered(blocks: Iterable[Block], width: int) -> RenderableType:
@@ -85,6 +85,7 @@ class MonitorApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(_TEXTUAL_NAMES.get(page.key, page.key), f"show('{page.name}')", page.name) for page in PAGES),
         Binding("q", "quit", "quit"),
+        Binding("ctrl+c", f"end({ENDED_BY_SIGINT})", show=False, priority=True),
     ]
 
     def __init__(self, history: History, interval_s: float, what: str, nobody: str) -> None:
@@ -107,8 +108,9 @@ class MonitorApp(App[None]):
         yield footer
 
     def on_mount(self) -> None:
-        """Begin to read; SIGTERM leaves the terminal as `q` does."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, ENDED_BY_SIGTERM)
+        """Begin to read; signals leave the terminal as `q` does."""
+        for signum, code in ((signal.SIGINT, ENDED_BY_SIGINT), (signal.SIGTERM, ENDED_BY_SIGTERM)):
+            asyncio.get_running_loop().add_signal_handler(signum, self.action_end, code)
         self.query_one("#page").focus()
         self.look()
         self.set_interval(self._interval_s, self.look)
@@ -129,6 +131,10 @@ class MonitorApp(App[None]):
         self._shown = next(page for page in PAGES if page.name == name)
         self.query_one("#page").scroll_home(animate=False)
         self.look()
+
+    def action_end(self, code: int) -> None:
+        """End with this exit status."""
+        self.exit(return_code=code)
 
     def on_resize(self, _event: Resize) -> None:
         """What depends on the width is laid out again."""

@@ -135,7 +135,7 @@ def _queues(figures: Figures) -> Table:
     ]
     rows += [
         _queue("jobs for a thread", gauges["run_queue"], figures.traffic.requests_per_s),
-        _queue("transfers for a segment", gauges["segments_waiting"], None),
+        _queue("transfers for a segment", gauges["segments_waiting"], figures.leases_per_s),
         _queue("requests for an origin, a fetch or a client", gauges["requests_waiting"], None),
     ]
     return Table("Queues", (Column("what waits"), Column("depth", True), Column("rate", True)), tuple(rows))

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from webproxy.admin.overview import Overview
 from webproxy.monitor.cli import main
 
 NOBODY = ("--owner", "1", "--interval", "0.1")
@@ -53,6 +54,17 @@ def test_without_textual_the_screen_says_what_to_install(
     assert said.err == ("gfmon: the screen needs the package textual: pip install 'gfcache[monitor]', or use --once\n")
     assert main(["--once", "--json", *NOBODY]) == 1
     assert json.loads(capsys.readouterr().out)["derived"]["requests_total"] == 0
+
+
+def test_shared_memory_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def take() -> Overview:
+        raise FileNotFoundError(2, "No such file or directory", "/dev/shm")
+
+    monkeypatch.setattr("webproxy.monitor.cli.take", take)
+    assert main(["--once"]) == 69
+    assert capsys.readouterr().err == (
+        "gfmon: cannot read shared memory: [Errno 2] No such file or directory: '/dev/shm'; is /dev/shm mounted?\n"
+    )
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ def test_every_metric_that_is_shown_is_declared() -> None:
     known = {metric.name for metric in (*PROXY_SCHEMA.metrics, *CACHE_SCHEMA.metrics)}
     wanted = {f"gfcache_cache_{name}" for name in figures.CACHE_GAUGES}
     wanted |= {f"gfcache_proxy_{name}" for name in figures.PROXY_GAUGES}
-    wanted |= {figures.COMMANDS, figures.LOOKUPS, figures.EVICTED, figures.COMMAND_TIMES}
+    wanted |= {figures.COMMANDS, figures.LOOKUPS, figures.EVICTED, figures.COMMAND_TIMES, figures.LEASES}
     wanted |= {figures.ORIGIN_REQUESTS, figures.ORIGIN_FAILURES, figures.ORIGIN_TIMES, figures.ORIGIN_STATE}
     wanted |= {figures.ORIGIN_CONNECTIONS, figures.ORIGIN_LINE}
     assert wanted <= known
