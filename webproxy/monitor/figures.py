@@ -20,7 +20,7 @@ from webproxy.monitor.rates import Reading, cpu_shares, pages_since
 from webproxy.telemetry.metrics import FROM_CACHE, FROM_ORIGIN, OUTCOMES, REQUEST_TIMES, REQUESTS, SENT_BYTES
 
 LIVE = "live"
-_ERRORS = ("4xx", "5xx")
+_GOOD, _ERRORS = ("2xx", "3xx"), ("4xx", "5xx")
 _CACHE, _PROXY = "gfcache_cache_", "gfcache_proxy_"
 COMMANDS = f"{_CACHE}commands_total"
 COMMAND_TIMES = f"{_CACHE}command_seconds"
@@ -60,9 +60,9 @@ class Traffic:
     """Status 4xx and 5xx."""
     sent_bytes_per_s: float | None
     hit_ratio: float | None
-    """Of requests that were answered by cache or origin without an error: the cache's share."""
+    """Of requests that cache or origin answered with 2xx or 3xx: the cache's share."""
     byte_hit_ratio: float | None
-    """Of all bytes sent: those whose body came from the cache."""
+    """Of the bytes sent of responses of cache and origin: the cache's share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,15 +230,17 @@ def _sum(totals: Totals, name: str, wanted: Callable[[Mapping[str, str]], bool] 
 
 def _traffic(totals: Totals, interval_s: float | None) -> Traffic:
     def answered(outcomes: frozenset[str]) -> float:
-        return _sum(totals, REQUESTS, lambda row: row["outcome"] in outcomes and row["status"] not in _ERRORS)
+        return _sum(totals, REQUESTS, lambda row: row["outcome"] in outcomes and row["status"] in _GOOD)
 
-    sent = _sum(totals, SENT_BYTES)
+    def sent(*sources: str) -> float:
+        return _sum(totals, SENT_BYTES, lambda row: row["source"] in sources)
+
     return Traffic(
         requests_per_s=per_second(_sum(totals, REQUESTS), interval_s),
         errors_per_s=per_second(_sum(totals, REQUESTS, lambda row: row["status"] in _ERRORS), interval_s),
-        sent_bytes_per_s=per_second(sent, interval_s),
+        sent_bytes_per_s=per_second(_sum(totals, SENT_BYTES), interval_s),
         hit_ratio=ratio(answered(FROM_CACHE), answered(FROM_CACHE | FROM_ORIGIN)),
-        byte_hit_ratio=ratio(_sum(totals, SENT_BYTES, lambda row: row["source"] == "cache"), sent),
+        byte_hit_ratio=ratio(sent("cache"), sent("cache", "origin")),
     )
 
 

@@ -137,8 +137,8 @@ class MonitorApp(App[None]):
         self.exit(return_code=code)
 
     def on_resize(self, _event: Resize) -> None:
-        """What depends on the width is laid out again."""
-        self._draw()
+        """What depends on the width is laid out again, once the window has it."""
+        self.call_after_refresh(self._draw)
 
     def _say(self, message: str, *, is_trouble: bool) -> None:
         every = f"{self._shown.name} · {self._what} · every {duration(self._interval_s)}"

@@ -102,7 +102,8 @@ _REQUESTS = (
         name=REQUESTS,
         kind=MetricKind.COUNTER,
         help="Requests by what became of them and by the status of the response, if there was one.",
-        advice="Those of 2xx and 3xx say what the cache is worth: (hot + hit + revalidated + stale) / all."
+        advice="Those of 2xx and 3xx say what the cache is worth: the hit ratio is"
+        " (hot + hit + revalidated + stale) / (those + miss + collapsed + pass)."
         " error: see failures in the log. cut_short: a source broke off, see the log."
         " given_up: clients are too slow, see client_min_rate_bytes_per_s.",
         labels=("protocol", "outcome", "status"),
@@ -125,7 +126,7 @@ _REQUESTS = (
         ("cache", "origin", "proxy"),
         "sent_bytes",
         "Bytes sent to clients, heads included, by where the bodies came from.",
-        "cache / all is the byte hit ratio.",
+        "cache / (cache + origin) is the byte hit ratio.",
         "bytes",
     ),
 )

@@ -45,6 +45,7 @@ def test_the_hit_ratio_is_that_without_errors() -> None:
     """And without what no cache could answer."""
     counts = requests(hot=4, hit=2, revalidated=1, stale=1, miss=1, collapsed=0, **{"pass": 1}, purged=50, answered=50)
     counts |= {(REQUESTS, "http", "miss", "4xx"): 90, (REQUESTS, "http", "error", "5xx"): 90}
+    counts |= {(REQUESTS, "http", "pass", "none"): 90}
     found = derive(None, reading(0, page(counts)))
     assert found.traffic.hit_ratio == found.since_start.hit_ratio == 0.8
 
@@ -57,12 +58,13 @@ def test_rates_and_ratios_are_those_of_the_interval() -> None:
             (REQUESTS, "http", "error", "5xx"): 20,
             (SENT_BYTES, "cache"): 1600,
             (SENT_BYTES, "origin"): 1200,
+            (SENT_BYTES, "proxy"): 400,
         }
     )
     found = derive(reading(10, before), reading(14, now))
     assert found.interval_s == 4
     assert found.traffic.requests_per_s == requests_per_s(reading(10, before), reading(14, now)) == 15
-    assert (found.traffic.errors_per_s, found.traffic.sent_bytes_per_s) == (5, 200)
+    assert (found.traffic.errors_per_s, found.traffic.sent_bytes_per_s) == (5, 300)
     assert (found.traffic.hit_ratio, found.traffic.byte_hit_ratio) == (0.75, 0.75)
     assert found.since_start.hit_ratio == 130 / 240
     assert found.requests_total == 260
@@ -90,6 +92,8 @@ def test_latency_in_steps_of_powers_of_two() -> None:
     assert (last.count, last.from_s * 2) == (2, last.below_s)
     assert sum(step.count for step in between) == 1
     assert [step.from_s for step in (*between, last)] == [step.below_s for step in (first, *between)]
+    longest = page({(REQUEST_TIMES, "http", "hot"): ((1 << 40) - 1,)})
+    assert [step.below_s for step in derive(None, reading(0, longest)).latency] == [(1 << 40) / 1e9]
     beyond = derive(None, reading(0, page({(REQUEST_TIMES, "http", "hot"): (1 << 50,)}))).latency
     assert [(step.below_s, step.count) for step in beyond] == [(None, 1)]
 

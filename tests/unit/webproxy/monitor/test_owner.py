@@ -18,8 +18,8 @@ def member(role: str, pid: int, address: str = "", announced_ns: int = 0, **fact
 
 MEMBERS = [
     member("supervisor", 10, "127.0.0.1:80"),
-    member("proxy", 11, "127.0.0.1:80", slot="0", supervisor="10"),
-    member("proxy", 12, "127.0.0.1:80", slot="1", supervisor="10"),
+    member("proxy", 11, "127.0.0.1:80", announced_ns=5, slot="0", supervisor="10"),
+    member("proxy", 12, "127.0.0.1:80", announced_ns=6, slot="1", supervisor="10"),
     member("proxy", 20, "[::1]:8080"),
     member("proxy", 8080, "127.0.0.1:81"),
     member("cache", 30),

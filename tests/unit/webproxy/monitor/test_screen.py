@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,6 +13,7 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from tests.support.overviews import SECOND_NS, page, process, reading, segment
+from tests.support.waiting import WATCHDOG_S
 from webproxy.admin.overview import Overview
 from webproxy.monitor.history import History
 from webproxy.monitor.screen import MonitorApp
@@ -100,18 +102,29 @@ def test_memory_that_cannot_be_read_is_said_and_tried_again() -> None:
     show(take, scene)
 
 
+def tiles(app: App[None]) -> list[str]:
+    """The lines of tiles on the screen, all of them of segments at rest."""
+    return [line.strip() for line in screen_text(app).splitlines() if set(line.strip()) == {"○"}]
+
+
+async def drawn(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    """Wait until the screen is so."""
+    give_up = time.monotonic() + WATCHDOG_S
+    while not condition():
+        assert time.monotonic() < give_up
+        await pilot.pause()
+
+
 def test_another_size() -> None:
     """Tiles fill the width, and what is wider than the window can be reached by its scroll bar."""
     many = [segment(number) for number in range(150)]
 
     async def scene(app: MonitorApp, pilot: Pilot[None]) -> None:
+        await pilot.press("2")
         for width in (60, 120):
             await pilot.resize_terminal(width, 30)
-            await pilot.press("2")
-            await pilot.pause()
-            tiles = [line for line in screen_text(app).splitlines() if set(line.strip()) == {"○"}]
-            assert len(tiles[0].strip()) == width - 8
-            assert sum(len(line.strip()) for line in tiles) == 150
+            await drawn(pilot, lambda width=width: len(tiles(app)[0]) == width - 8)
+            assert sum(map(len, tiles(app))) == 150
         await pilot.resize_terminal(50, 30)
         await pilot.press("4")
         await pilot.pause()
