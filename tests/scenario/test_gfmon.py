@@ -118,6 +118,7 @@ def test_it_agrees_with_the_metrics(tmp_path: Path, origin: OriginStub) -> None:
         assert {segment["owner_pid"] for segment in said["segments"]} == {
             process["pid"] for process in said["processes"] if process["role"] == "proxy"
         }
+        assert proxy.stop() == 0  # with its workers, whose names are their own
 
 
 def _free_address() -> str:
