@@ -74,7 +74,7 @@ _FOR_OTHERS = {
         ("mean",),
         "shmchannel.stats_pages, for programs that count or that show the counts",
     ),
-    **dict.fromkeys(("action_end", "action_show", "compose", "on_mount", "on_resize"), "textual calls them"),
+    **dict.fromkeys(("action_show", "compose", "on_mount", "on_resize"), "textual calls them"),
     "handle_error": "the standard library's server calls it",
     "serve_one": "the library's: a program that serves without a pool of workers",
 }
