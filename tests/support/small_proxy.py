@@ -68,6 +68,7 @@ def http_handler(
     purge_from: str = "127.0.0.0/8",
     observers: Sequence[RequestObserver] = (),
     ids: RequestIds | None = None,
+    health_path: bytes | None = None,
 ) -> HttpRequestHandler:
     """What answers requests in a proxy without a cache."""
     store = NoStore()
@@ -90,7 +91,7 @@ def http_handler(
         StoredDelivery(source, OriginRest(driver, spools), via),
         PassThrough(driver, via, updates, spools, uploads),
     )
-    policy = Policy(DEFAULT_OPTIONS, WATCHDOG_S, 2.0, (ipaddress.ip_network(purge_from),))
+    policy = Policy(DEFAULT_OPTIONS, WATCHDOG_S, 2.0, (ipaddress.ip_network(purge_from),), health_path)
     fetches = fetches or HttpFetches(table, means)
     return HttpRequestHandler(heads, lookup, updates, origins, fetches, answers, policy, shutdown, observers, ids=ids)
 

@@ -366,6 +366,7 @@ def _policy(config: ProxyConfig) -> Policy:
         cache_wait_s=config.cache_timeout_s,
         cache_first_byte_s=min(config.cache_timeout_s, config.cache_first_byte_timeout_s),
         purge_networks=config.purge_networks(),
+        health_path=None if config.health_path is None else config.health_path.encode(),
     )
 
 

@@ -32,6 +32,7 @@ PORT_DEFAULT = 25362
 AUTO = "auto"
 CACHES_MAX = 64
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_HEALTH_PATH = re.compile(r"/[!$-;=@-~]*")  # printable, without " # < > ?
 _is_parameter_name = re.compile(r"[!\"$%'-<>-~]+").fullmatch  # printable, without # & =
 
 
@@ -289,6 +290,12 @@ class ProxyConfig(DaemonConfig):
         flags=("--admin",),
         metavar="ADDR",
     )
+    health_path: str | None = option(
+        None,
+        "path on the port itself, such as /.gfcache/health, that says whether this process accepts requests: 200,"
+        " or 503 while it drains; neither cache nor origin is asked",
+        high=1024,
+    )
     access_log: str | None = option(
         None,
         "file that gets a line for each request that has ended; - for the standard output",
@@ -324,9 +331,7 @@ class ProxyConfig(DaemonConfig):
         directory = self.spool_directory
         if directory is not None and not (os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)):
             raise SettingError("spool_directory", directory, "a directory that can be written to")
-        if self.admin is not None and not is_address(self.admin):
-            raise SettingError("admin", self.admin, "HOST:PORT, such as 127.0.0.1:25363, or a path with a slash")
-        self._check_access_log()
+        self._check_for_operators()
         self._check_origins()
         _patterns(self.forward_hosts)
         self.purge_networks()
@@ -353,6 +358,13 @@ class ProxyConfig(DaemonConfig):
     def finds_caches(self) -> bool:
         """Whether the caches are those that the registry finds."""
         return self.caches == (AUTO,)
+
+    def _check_for_operators(self) -> None:
+        if self.admin is not None and not is_address(self.admin):
+            raise SettingError("admin", self.admin, "HOST:PORT, such as 127.0.0.1:25363, or a path with a slash")
+        if self.health_path is not None and not _HEALTH_PATH.fullmatch(self.health_path):
+            raise SettingError("health_path", self.health_path, "a path as in a request: a slash first, and no query")
+        self._check_access_log()
 
     def _check_access_log(self) -> None:
         path = self.access_log

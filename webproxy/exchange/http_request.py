@@ -3,7 +3,7 @@
 **States** that a request can pass, in this order:
 
     cached reply (fast_path.py) ──▶ sent
-    routed ──▶ answered here (OPTIONS, a refusal, PURGE), or only the origin's (other methods)
+    routed ──▶ answered here (OPTIONS, health, a refusal, PURGE), or only the origin's (other methods)
     looked up ──▶ decided (caching/decision.py) ──HIT, STALE_HIT──▶ delivered from the store
                      ├─PASS──▶ passed through        ├─ONLY_IF_CACHED_MISS, or no origin──▶ 504, 404
                      └─REVALIDATE, FETCH──▶ fetched, alone or with others
@@ -100,6 +100,8 @@ class Policy(NamedTuple):
     """Time limit for the cache, before the origin is asked instead."""
     purge_networks: Networks
     """Those of the clients that may purge."""
+    health_path: bytes | None = None
+    """Says whether this process accepts requests; whatever the origin has there is out of reach."""
 
 
 class Answers(NamedTuple):
@@ -170,6 +172,7 @@ class HttpRequestHandler:
         """See FastPath.recognise()."""
         self._via = self._passing.via
         self._policy = policy
+        self._health_path = policy.health_path
         self._shutdown = shutdown
         self._observers = observers if access_log is None else (*observers, access_log)
         self._access_log = access_log
@@ -189,7 +192,8 @@ class HttpRequestHandler:
             if isinstance(request, MemoizedRequest):
                 return self._send_cached(connection, request.request, request.reply, began_ns, request.log_part)
             said = connection_for(request, may_stay=self._may_stay(connection, request))
-            reply = self.fast_path.reply(request, said)
+            is_stored = request.target != self._health_path  # which no answer from the cache may stand for
+            reply = self.fast_path.reply(request, said) if is_stored else None
             if reply is not None:
                 log_part = b"" if self._access_log is None else self._log_part(self._access_log, request, reply)
                 self.fast_path.memoize(connection.bytes_of(request), request, reply, log_part)
@@ -402,6 +406,8 @@ class HttpRequestHandler:
         request = context.request
         if request.method in _NOT_PASSED:
             return self._refuse(context, 501, f"{request.method.decode()} is not supported")
+        if request.target == self._health_path:
+            return self._tell_health(context)
         if self._via.came_round(request.fields):
             return self._refuse(context, 508, "loop detected: this proxy is already in Via")
         if ends_here(request):
@@ -416,6 +422,12 @@ class HttpRequestHandler:
         if request.method not in (b"GET", b"HEAD"):
             return self._pass(context, b"method")
         return self._from_cache(context)
+
+    def _tell_health(self, context: RequestContext) -> Answering:
+        if context.request.method not in (b"GET", b"HEAD"):
+            return self._refuse(context, 405, "only GET and HEAD here", b"Allow: GET, HEAD\r\n")
+        status, text = (503, "draining") if self._shutdown.draining else (200, "ok")
+        return context.answer(status, text, "answered", b"Cache-Control: no-store\r\n")
 
     def _may_stay(self, connection: HttpConnection, request: RequestHead) -> bool:
         """While the process drains, only for a request that has arrived behind this one, and would be lost."""

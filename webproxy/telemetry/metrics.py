@@ -23,7 +23,7 @@ OUTCOMES: Final = {
     "collapsed": "answered by a fetch that another request had begun",
     "pass": "passed through to the origin",
     "purged": "PURGE",
-    "answered": "OPTIONS answered by the proxy itself",
+    "answered": "answered by the proxy itself: OPTIONS, health",
     "not_found": "not stored, and no origin",
     "not_cached": "not cached (only-if-cached), or stale without an origin to validate it",
     "refused": "4xx of the proxy's own",

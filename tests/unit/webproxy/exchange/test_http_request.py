@@ -141,6 +141,55 @@ def test_methods_that_are_not_passed_and_requests_that_have_looped(line: bytes, 
     assert sent.startswith(b"HTTP/1.1 %d " % status)
 
 
+# -- health -----------------------------------------------------------------------------------------------------------
+HEALTH = b"/.gfcache/health"
+
+
+def health(line: bytes, *, draining: bool = False, path: bytes | None = HEALTH) -> tuple[HttpRequestHandler, bytes]:
+    driver, shutdown = OriginDriver(), Shutdown()
+    driver.close()  # nothing here asks an origin
+    shutdown.draining = draining
+    table = FetchTable(threads=1, spool_directory=None)
+    made = http_handler(driver, table, OriginTable(), shutdown, health_path=path)
+    return made, answer(made, line + b" HTTP/1.1\r\nHost: us\r\n\r\n")[1]
+
+
+def test_health_is_told_without_cache_and_origin() -> None:
+    made, sent = health(b"GET " + HEALTH)
+    assert (sent[:17], sent[-7:]) == (b"HTTP/1.1 200 OK\r\n", b"\r\n\r\nok\n")
+    assert b"\r\nCache-Control: no-store\r\n" in sent
+    assert made.outcomes.totals() == {"answered": 1}
+    _, sent = health(b"HEAD " + HEALTH)
+    assert sent.startswith(b"HTTP/1.1 200 ")
+    assert sent.endswith(b"\r\nContent-Length: 3\r\n\r\n")
+
+
+def test_a_process_that_drains_says_so_and_ends_the_connection() -> None:
+    made, sent = health(b"GET " + HEALTH, draining=True)
+    assert sent.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nConnection: close\r\n" in sent
+    assert sent.endswith(b"\r\n\r\ndraining\n")
+    assert made.outcomes.totals() == {"answered": 1}
+
+
+@pytest.mark.parametrize("line", [b"POST " + HEALTH, b"PURGE " + HEALTH, b"DELETE " + HEALTH])
+def test_health_can_only_be_read(line: bytes) -> None:
+    _, sent = health(line)
+    assert sent.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nAllow: GET, HEAD\r\n" in sent
+
+
+@pytest.mark.parametrize("target", [HEALTH + b"?x", HEALTH + b"/", b"http://us" + HEALTH])
+def test_only_the_very_path_is_meant(target: bytes) -> None:
+    _, sent = health(b"GET " + target)
+    assert not sent.startswith(b"HTTP/1.1 200 ")
+
+
+def test_without_the_setting_the_path_is_the_origin_s() -> None:
+    _, sent = health(b"GET " + HEALTH, path=None)
+    assert not sent.startswith(b"HTTP/1.1 200 ")
+
+
 # -- PURGE ------------------------------------------------------------------------------------------------------------
 class Writer:
     """As CacheUpdater: notes what is to be purged."""
