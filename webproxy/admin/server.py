@@ -1,6 +1,6 @@
 """AdminServer: answers operators, probes and scrapers over HTTP, on an address of its own.
 
-It runs in a small process without any part in the serving, reads shared memory for each answer, and keeps an overview
+It runs in a small process without any part in the serving, reads shared memory for its answers, and keeps them
 for OVERVIEW_SECONDS, so that many who ask cost no more than one. It answers GET and HEAD only, one request for each
 connection, CONNECTIONS_MAX at a time; a client that is slow is dropped after CLIENT_SECONDS.
 """
@@ -52,8 +52,9 @@ class Pages:
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: tuple[float, Overview] | None = None
+        self._answers: dict[str, Answer] = {}
+        """Those of the overview that is kept: to write one costs more than to look."""
         self._paths: dict[str, Callable[[Overview], Answer]] = {
-            "/": lambda _: page(),
             "/health": health,
             "/ready": ready,
             "/metrics": lambda overview: Answer(HTTPStatus.OK, CONTENT_TYPE, exposition(overview)),
@@ -61,19 +62,25 @@ class Pages:
             "/segments": lambda overview: _json([segment_as_json(segment) for segment in overview.segments]),
         }
 
-    def answer(self, path: str) -> Answer:
+    def answer(self, target: str) -> Answer:
         """The answer for a path, whose query is ignored."""
-        found = self._paths.get(path.partition("?")[0])
-        if found is None:
-            return _text(HTTPStatus.NOT_FOUND, f"not here; there are: {' '.join(self._paths)}")
-        return found(self._overview())
+        path = target.partition("?")[0]
+        if path == "/":
+            return page()
+        if path not in self._paths:
+            return _text(HTTPStatus.NOT_FOUND, f"not here; there are: {' '.join(('/', *self._paths))}")
+        with self._lock:
+            overview = self._overview()
+            if path not in self._answers:
+                self._answers[path] = self._paths[path](overview)
+            return self._answers[path]
 
     def _overview(self) -> Overview:
-        with self._lock:
-            now = self._clock()
-            if self._kept is None or now - self._kept[0] > OVERVIEW_SECONDS:
-                self._kept = now, self._take()
-            return self._kept[1]
+        now = self._clock()
+        if self._kept is None or now - self._kept[0] > OVERVIEW_SECONDS:
+            self._kept = now, self._take()
+            self._answers.clear()
+        return self._kept[1]
 
 
 def health(overview: Overview) -> Answer:

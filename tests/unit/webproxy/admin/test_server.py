@@ -30,8 +30,8 @@ class Site:
         self.taken = 0
         listener = open_admin_listener("127.0.0.1:0")
         self.address: tuple[str, int] = listener.getsockname()
-        pages = Pages(self._take, clock=lambda: self.now)
-        self.server = AdminServer(listener, pages, frozenset(("localhost",)))
+        self.pages = Pages(self._take, clock=lambda: self.now)
+        self.server = AdminServer(listener, self.pages, frozenset(("localhost",)))
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
 
@@ -122,9 +122,15 @@ def test_many_who_ask_at_once_cost_one_look(site: Site) -> None:
     for _ in range(3):
         assert json.loads(site.ask("/stats")[1])["processes"][0]["pid"] == 1
     assert site.taken == 1
+    assert site.pages.answer("/stats") is site.pages.answer("/stats?again"), "nor is it written twice"
+    before = site.pages.answer("/health")
+    site.processes = ()
     site.now += 1
-    site.ask("/stats")
+    assert site.ask("/health")[0] == 503
+    assert site.pages.answer("/health") is not before
     assert site.taken == 2
+    site.ask("/")
+    assert site.taken == 2, "the page is the same whatever there is"
 
 
 def test_clients_that_say_nothing_take_no_more_than_the_places_there_are(site: Site) -> None:
