@@ -29,8 +29,8 @@ from webproxy.errors import (
     BodyCutShort,
     CacheUnavailable,
     ClientGone,
+    LeaseVoid,
     NotFollowed,
-    NotShared,
     OriginError,
     Overloaded,
 )
@@ -445,7 +445,7 @@ class GetfileRequestHandler:
 
     def _without_holder(self, request: GetfileRequest, key: bytes, error: NotFollowed) -> _Rest:
         """Another process was to fetch it for this one too, and does not."""
-        is_last = isinstance(error, NotShared) or request.lookups >= LOOKUPS_MAX or request.lease is None
+        is_last = request.lookups >= LOOKUPS_MAX or not isinstance(error, LeaseVoid)
         request.void_lease = None if is_last or request.lease is None else request.lease.number
         answering = self._serve(request, request.stream, key, None)
         return answering if isinstance(answering, _OUTCOMES) else (yield from answering)

@@ -43,6 +43,7 @@ from webproxy.errors import (
     BodyCutShort,
     CacheUnavailable,
     ClientGone,
+    LeaseVoid,
     NotFollowed,
     NotShared,
     OriginError,
@@ -605,7 +606,7 @@ class HttpRequestHandler:
             self._fetches.note_unshared(wanted)
             return (yield from self._fetch(context, replace(wanted, lease=None), None, decision, asked_at, bypass=True))
         # It may have stored it; otherwise the lease is for whoever is the first to say that it is void.
-        is_last = context.lookups >= LOOKUPS_MAX or wanted.lease is None
+        is_last = context.lookups >= LOOKUPS_MAX or not isinstance(error, LeaseVoid)
         context.void_lease = None if is_last or wanted.lease is None else wanted.lease.number
         return (yield from _in_steps(self._from_cache(context)))
 

@@ -57,7 +57,9 @@ class Followed(NamedTuple):
 def follow_request(lease: FetchLease, key: bytes) -> OriginRequest:
     """The request to the holder of a lease."""
     fields = Fields(((KEY_FIELD, b64encode(key)),))
-    return OriginRequest(url=f"http://{lease.holder}/{lease.number}", fields=fields, holder=lease.holder)
+    # A host for each lease: libcurl bounds the connections to one.
+    url = f"http://{lease.number}.{lease.holder}/{lease.number}"
+    return OriginRequest(url=url, fields=fields, holder=lease.holder)
 
 
 def asked_by(request: RequestHead) -> Asked | None:

@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Final
 
 from shmchannel.objects.commands import FetchLease
-from webproxy.errors import LeaseVoid, NotFollowed, OriginError, OriginUnreachable, SpoolFailed
+from webproxy.errors import LeaseVoid, NotFollowed, OriginError, OriginNotAsked, OriginUnreachable, SpoolFailed
 from webproxy.fetch.follow_messages import Followed, follow_request, followed
 from webproxy.origin.health import HealthSettings
 from webproxy.origin.request import OriginLimits, OriginRequest
@@ -68,6 +68,8 @@ class Holder:
         """What the failure of an exchange means; `is_told`: the readers know the answer."""
         if self._is_left or error is self._said or isinstance(error, NotFollowed | SpoolFailed):
             return error
+        if isinstance(error, OriginNotAsked):  # a bound of this process says nothing about the lease
+            return NotFollowed(f"{self._name}: {error}")
         text = f"{self._name}: the process that fetches it has ended: {error}"
         return OriginUnreachable(text, retryable=True) if is_told else LeaseVoid(text)
 

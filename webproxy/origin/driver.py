@@ -65,6 +65,8 @@ log = logging.getLogger(__name__)
 _TICK_SECONDS: Final = 0.25
 _HANDLES_KEPT_MAX: Final = 64
 _EVENTS_MAX: Final = 256
+FOLLOWED_MAX: Final = 64
+"""How many fetches of other processes are followed at once; beyond that this one asks the origin."""
 _EPOLL_OF = {
     pycurl.POLL_IN: select.EPOLLIN,
     pycurl.POLL_OUT: select.EPOLLOUT,
@@ -138,6 +140,9 @@ class OriginDriver:
         self._next_due = math.inf
         """When the first of those begins."""
         self._gate: OriginGate[Transfer] = OriginGate(settings, self._pass, self._turn_away, counts)
+        followed = ShareSettings(connections_max=FOLLOWED_MAX, origin_connections_max=FOLLOWED_MAX, line_max=0)
+        self._holders: OriginGate[Transfer] = OriginGate(followed, self._pass, self._turn_away)
+        """The gate to other processes whose fetches are followed: they are no origins, and take no share of theirs."""
         self._handles: list[pycurl.Curl] = []
         self._timer_at: float | None = None
         self.turns = 0
@@ -150,7 +155,7 @@ class OriginDriver:
         self._multi.setopt(pycurl.M_PIPELINING, 0)
         # Idle connections count: one of them makes way for a new one that cannot use it.
         self._multi.setopt(pycurl.M_MAXCONNECTS, settings.connections_max)
-        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, settings.connections_max)
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, settings.connections_max + FOLLOWED_MAX)
         self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, settings.origin_connections_max)
         self._thread = threading.Thread(target=self._run, name="origins", daemon=True)
 
@@ -274,11 +279,15 @@ class OriginDriver:
             self._begin(transfer)
         self._next_due = min(self._later.values(), default=math.inf)
 
+    def _gate_of(self, transfer: Transfer) -> OriginGate[Transfer]:
+        return self._holders if transfer.request.holder else self._gate
+
     def _enter_gate(self, transfer: Transfer) -> None:
         """The hop to `url` begins now, or when there is a connection for it."""
         try:
             name, is_counted = origin_of(transfer.url), not transfer.request.holder
-            transfer.passage = self._gate.enter(transfer, name, transfer.limits.health, is_counted=is_counted)
+            gate, limits = self._gate_of(transfer), transfer.limits
+            transfer.passage = gate.enter(transfer, name, limits.health, is_counted=is_counted)
         except OriginError as error:
             self._tell(transfer, error)
             return
@@ -297,14 +306,14 @@ class OriginDriver:
         passage = transfer.passage
         if transfer.sink is None or passage is None:
             return
-        on_head = partial(self._gate.answered, passage)
+        on_head = partial(self._gate_of(transfer).answered, passage)
         on_body = partial(self._receiving.append, transfer)
         hop = Hop(transfer.url, transfer.request, transfer.sink, transfer.limits, on_head, on_body, is_fresh=is_fresh)
         handle = self._handles.pop() if self._handles else pycurl.Curl()
         try:
             hop.configure(handle)
             if not is_fresh:
-                self._gate.admit(passage)
+                self._gate_of(transfer).admit(passage)
         except Exception as error:  # noqa: BLE001 - told to the sink; libcurl and pycurl refuse some requests too
             hop.forget(handle)
             self._keep(handle)
@@ -355,7 +364,7 @@ class OriginDriver:
             silent_s = 0.0 if transfer.hop is None else transfer.hop.silent_s(now)
             is_given_up = silent_s > limits.stall_s
             if transfer.passage is not None and (is_given_up or silent_s > limits.health.silence_s):
-                self._gate.failed(transfer.passage, Failure.SILENCE)
+                self._gate_of(transfer).failed(transfer.passage, Failure.SILENCE)
             if is_given_up and transfer.hop is not None:
                 transfer.hop.give_up()
                 self._end_hop(transfer, (pycurl.E_ABORTED_BY_CALLBACK, "silent"))
@@ -393,7 +402,7 @@ class OriginDriver:
                 target = hop.end(self._take_back(transfer), error)
             finally:
                 if hop.failure is not None:
-                    self._gate.failed(passage, hop.failure)
+                    self._gate_of(transfer).failed(passage, hop.failure)
             if target is None:
                 self._tell(transfer, hop.outcome)
                 return
@@ -431,7 +440,7 @@ class OriginDriver:
     def _leave_gate(self, transfer: Transfer) -> None:
         passage, transfer.passage = transfer.passage, None
         if passage is not None:
-            self._gate.leave(passage)
+            self._gate_of(transfer).leave(passage)
 
     def _end(self, transfer: Transfer) -> Sink | None:
         """Returns the sink, unless it is over already."""

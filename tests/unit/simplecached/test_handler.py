@@ -24,6 +24,7 @@ from shmchannel import (
 from shmchannel.objects.commands import FACTS_ONLY, FetchLease
 from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.transfers import OutgoingTransfer
+from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import FLAGGED, LAST, OK, PREAMBLE
 from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
 from simplecached.content.static import StaticDirectory
@@ -297,6 +298,22 @@ def test_one_of_all_that_miss_a_key_fetches_it(store: MemoryStore) -> None:
         assert second is not None
         assert second.holder == BOB
         assert leased(client, b"/x", void=first.number) == second, "the same number is void only once"
+
+
+def test_a_cache_that_grants_no_leases_is_not_asked_for_one(store: MemoryStore) -> None:
+    """It would drop a command with a flag that it does not know."""
+    handler, seen = handler_of(store), []
+    handler.grants_leases = False
+    get = handler.get
+
+    def noting(command: Command, writer: ChunkWriter) -> TransferState:
+        seen.append((command.flags, command.version))
+        return get(command, writer)
+
+    handler.get = noting  # type: ignore[method-assign]
+    with served(handler) as client:
+        assert leased(client, b"/x", void=5) is None
+    assert seen == [(0, 0)]
 
 
 def test_the_lease_of_a_process_that_has_ended_passes_on(store: MemoryStore) -> None:

@@ -47,7 +47,7 @@ STORED = stored_response(b'ETag: "a"', b"Vary: A", b"Content-Type: text/plain", 
 @pytest.mark.parametrize("key", [b"http /x\0", b"/x", bytes(range(256)), b"k" * 4096])
 def test_a_request_is_understood(key: bytes) -> None:
     sent = follow_request(LEASE, key)
-    assert (sent.url, sent.holder) == (f"http://gf-4711-00c0ffee/{LEASE.number}", "gf-4711-00c0ffee")
+    assert (sent.url, sent.holder) == (f"http://{LEASE.number}.gf-4711-00c0ffee/{LEASE.number}", "gf-4711-00c0ffee")
     assert sum(map(len, header_lines(sent.fields))) < HEAD_BYTES_MAX
     received = RequestHead(b"GET", b"/%d" % LEASE.number, (1, 1), sent.fields)
     assert asked_by(received) == Asked(LEASE.number, key)

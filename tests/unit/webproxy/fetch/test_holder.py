@@ -6,7 +6,16 @@ import pytest
 
 from shmchannel.objects.commands import FetchLease
 from tests.support.http_values import fields, stored_response
-from webproxy.errors import FetchAborted, LeaseVoid, NotShared, OriginBadReply, OriginTimeout, OriginUnreachable
+from webproxy.errors import (
+    FetchAborted,
+    LeaseVoid,
+    NotFollowed,
+    NotShared,
+    OriginBadReply,
+    OriginBusy,
+    OriginTimeout,
+    OriginUnreachable,
+)
 from webproxy.fetch.follow_messages import Followed, response_lines
 from webproxy.fetch.holder import Holder
 from webproxy.origin.request import OriginLimits
@@ -68,6 +77,11 @@ def test_once_it_is_left_everything_is_the_origins(clock: Clock) -> None:
 def test_its_end_before_the_readers_know_anything() -> None:
     assert isinstance(holder().failed(BROKEN, is_told=False), LeaseVoid)
     assert isinstance(holder().failed(FetchAborted("no reader"), is_told=False), LeaseVoid)
+
+
+def test_a_bound_of_this_process_does_not_make_the_lease_void() -> None:
+    meant = holder().failed(OriginBusy("64 are followed"), is_told=False)
+    assert type(meant) is NotFollowed
 
 
 def test_its_end_in_the_body_is_worth_a_try_at_the_origin() -> None:
