@@ -42,7 +42,7 @@ from webproxy.fetch.spool_budget import SpoolBudget
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.driver import OriginDriver
 from webproxy.origin.routing import OriginTable
-from webproxy.origin.via import Via
+from webproxy.origin.via import Via, mark_of
 from webproxy.serving.acceptor import Acceptor, WorkerDemand
 from webproxy.serving.http1_server import STAYING_MAX, ConnectionLimits, Http1Server
 from webproxy.serving.idle_workers import IdleWorkers
@@ -317,7 +317,7 @@ def _handlers(
     fills = Fills(store)
     means = FetchMeans(
         origin=driver,
-        via=Via(config.cache_status_name.encode(), secrets.token_hex(8).encode()),
+        via=Via(config.cache_status_name.encode(), mark_of(table.leases.process or secrets.token_hex(8))),
         options=policy.caching,
         fills=fills,
         updates=updates,

@@ -44,6 +44,7 @@ from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.origin.request import OriginLimits, OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import Target
+from webproxy.origin.via import came_through, mark_of
 from webproxy.store.fill import NO_FILL, Fill, StoreToken
 from webproxy.store.lookup import KEY_BYTES_MAX, PART_SUFFIX, StoredHit
 from webproxy.store.updates import place_of
@@ -407,6 +408,9 @@ class HttpFetches:
             or self._hit_for_miss.holds(wanted.fetch_key, monotonic())
         )
         lease = wanted.lease
+        if lease is not None and came_through(wanted.request.fields, mark_of(lease.holder)):
+            wanted, lease = replace(wanted, lease=None), None  # the holder waits for this very request
+            bypass = True
         if lease is None or bypass or lease.holder == self.leases.process:
             plan = HttpPlan(wanted, self._means, self._hit_for_miss)
         else:

@@ -155,7 +155,9 @@ class OriginDriver:
         self._multi.setopt(pycurl.M_PIPELINING, 0)
         # Idle connections count: one of them makes way for a new one that cannot use it.
         self._multi.setopt(pycurl.M_MAXCONNECTS, settings.connections_max)
-        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, settings.connections_max + FOLLOWED_MAX)
+        self._connections_max = settings.connections_max
+        self._followed = 0
+        self._follow(0)
         self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, settings.origin_connections_max)
         self._thread = threading.Thread(target=self._run, name="origins", daemon=True)
 
@@ -279,15 +281,18 @@ class OriginDriver:
             self._begin(transfer)
         self._next_due = min(self._later.values(), default=math.inf)
 
+    def _follow(self, more: int) -> None:
+        """So many more followed fetches: their connections come on top of those to origins, whose idle ones count."""
+        self._followed += more
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._connections_max + self._followed)
+
     def _gate_of(self, transfer: Transfer) -> OriginGate[Transfer]:
         return self._holders if transfer.request.holder else self._gate
 
     def _enter_gate(self, transfer: Transfer) -> None:
         """The hop to `url` begins now, or when there is a connection for it."""
         try:
-            name, is_counted = origin_of(transfer.url), not transfer.request.holder
-            gate, limits = self._gate_of(transfer), transfer.limits
-            transfer.passage = gate.enter(transfer, name, limits.health, is_counted=is_counted)
+            transfer.passage = self._gate_of(transfer).enter(transfer, origin_of(transfer.url), transfer.limits.health)
         except OriginError as error:
             self._tell(transfer, error)
             return
@@ -323,6 +328,8 @@ class OriginDriver:
             transfer.asked_at = time()
         transfer.hop, transfer.handle = hop, handle
         self._active[handle] = transfer
+        if transfer.request.holder:
+            self._follow(1)
         self._multi.add_handle(handle)
 
     def resume(self, transfer: Transfer) -> None:
@@ -428,6 +435,8 @@ class OriginDriver:
         handle = transfer.handle
         assert handle is not None
         self._multi.remove_handle(handle)
+        if transfer.request.holder:
+            self._follow(-1)
         del self._active[handle]
         transfer.hop = transfer.handle = None
         self._keep(handle)

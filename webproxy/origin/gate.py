@@ -59,7 +59,6 @@ class Passage(Generic[T]):
     origin: str
     """Scheme, host and port."""
     health: Health
-    counts: OriginCounts
     is_granted: bool = False
     admitted: Admitted | None = None
     """What a failure is reported with; None before it is admitted, and after the first word about it."""
@@ -86,29 +85,25 @@ class OriginGate(Generic[T]):
         self._on_turn = on_turn
         self._on_refusal = on_refusal
         self._counts = counts or OriginCounts.private()
-        self._not_counted = OriginCounts.private()
         self.next_expiry = self._shares.next_expiry
         self.stats = self._shares.stats
 
-    def enter(self, holder: T, origin: str, settings: HealthSettings, *, is_counted: bool = True) -> Passage[T]:
+    def enter(self, holder: T, origin: str, settings: HealthSettings) -> Passage[T]:
         """Ask for a connection; it is granted now, or on its turn.
-
-        Other processes that hold a lease are asked like origins, but are none, and are not to be counted as such.
 
         Raises:
             OriginFailing: the origin fails.
             OriginBusy: too many wait for it.
         """
-        counts = self._counts if is_counted else self._not_counted
         try:
-            return self._enter(holder, origin, settings, counts)
+            return self._enter(holder, origin, settings)
         except OriginNotAsked:
-            counts.refused(origin)
+            self._counts.refused(origin)
             raise
 
-    def _enter(self, holder: T, origin: str, settings: HealthSettings, counts: OriginCounts) -> Passage[T]:
+    def _enter(self, holder: T, origin: str, settings: HealthSettings) -> Passage[T]:
         now = monotonic()
-        passage = Passage(holder, origin, self._healths.find(origin, settings, now), counts)
+        passage = Passage(holder, origin, self._healths.find(origin, settings, now))
         failing = passage.health.refusal(now)
         if failing is not None:
             raise _failing(origin, failing)
@@ -130,17 +125,17 @@ class OriginGate(Generic[T]):
         """
         admitted = passage.health.admit(monotonic())
         if isinstance(admitted, Failing):
-            passage.counts.refused(passage.origin)
+            self._counts.refused(passage.origin)
             raise _failing(passage.origin, admitted)
         passage.admitted = admitted
         passage.asked_ns = monotonic_ns()
-        passage.counts.asked(passage.origin)
+        self._counts.asked(passage.origin)
 
     def answered(self, passage: Passage[T], status: int) -> None:
         """The head of an answer has come."""
         asked_ns, passage.asked_ns = passage.asked_ns, 0
         if asked_ns:
-            passage.counts.answered(passage.origin, monotonic_ns() - asked_ns)
+            self._counts.answered(passage.origin, monotonic_ns() - asked_ns)
         if status in BAD_GATEWAY_STATUSES:
             self.failed(passage, Failure.BAD_GATEWAY)
             return
@@ -152,13 +147,13 @@ class OriginGate(Generic[T]):
         admitted, passage.admitted = passage.admitted, None
         if admitted is None:
             return
-        passage.counts.failed(passage.origin)
+        self._counts.failed(passage.origin)
         now = monotonic()
         change = passage.health.failed(admitted, failure, now)
         _tell(passage.origin, change)
         if change is not None:
             for waiting in self._shares.dismiss(passage.origin):
-                passage.counts.refused(passage.origin)
+                self._counts.refused(passage.origin)
                 self._on_refusal(waiting.holder, _failing(waiting.origin, waiting.health.refuse(now)))
 
     def leave(self, passage: Passage[T]) -> None:
@@ -178,7 +173,7 @@ class OriginGate(Generic[T]):
     def expire(self) -> None:
         """Refuse those that have waited for too long."""
         for passage in self._shares.expire(monotonic()):
-            passage.counts.refused(passage.origin)
+            self._counts.refused(passage.origin)
             text = f"{passage.origin}: no connection became free in time"
             self._on_refusal(passage.holder, OriginBusy(text))
 

@@ -6,6 +6,7 @@ be chained, while a request with our own comment has looped (section 7.6.3).
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import NamedTuple
 
 from webproxy.caching.hop_by_hop import end_to_end
@@ -16,6 +17,17 @@ from webproxy.origin.routing import Target
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
 _FORWARDS_MAX = 1_000_000
 _NOT_FORWARDED = (b"host", b"expect")
+
+
+def mark_of(process: str) -> bytes:
+    """The mark of the process that has this name as the holder of leases, so that others can tell it."""
+    return blake2b(process.encode(), digest_size=8).hexdigest().encode()
+
+
+def came_through(fields: Fields, mark: bytes) -> bool:
+    """Whether a request has passed the process with this mark."""
+    via = fields.get(b"via")
+    return via is not None and b"(%s)" % mark in via
 
 
 class Via(NamedTuple):
@@ -37,8 +49,7 @@ class Via(NamedTuple):
 
     def came_round(self, fields: Fields) -> bool:
         """Whether a request has looped: its origin is this proxy itself, or leads back to it."""
-        via = fields.get(b"via")
-        return via is not None and b"(%s)" % self.mark in via
+        return came_through(fields, self.mark)
 
 
 def ends_here(request: RequestHead) -> bool:

@@ -81,21 +81,3 @@ def test_an_answer_is_timed_once() -> None:
     times = found.histogram("gfcache_proxy_origin_head_seconds", ORIGIN)
     assert times is not None
     assert times.count == 1
-
-
-def test_another_process_is_no_origin(page: StatsPage) -> None:
-    """Each has a name of its own, so that those that came and went would fill the table."""
-    counts = OriginCounts(page)
-    gate: OriginGate[str] = OriginGate(
-        ShareSettings(origin_connections_max=2, line_max=0), lambda holder: None, lambda holder, error: None, counts
-    )
-    followed = [gate.enter("follower", "http://gf-1", EAGER, is_counted=False) for _ in range(2)]
-    with pytest.raises(OriginBusy):
-        gate.enter("one too many", "http://gf-1", EAGER, is_counted=False)
-    for passage in followed:
-        gate.admit(passage)
-    gate.answered(followed[0], 200)
-    gate.failed(followed[1], Failure.RESET)
-    gate.report()
-    assert counts.named == []
-    assert value(page, "requests_total", OTHER) == 0
