@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
 import pytest
 
+from tests.support.overviews import page, process, reading
 from webproxy.admin.overview import Overview
 from webproxy.monitor.cli import main
+from webproxy.telemetry.metrics import REQUESTS
 
 NOBODY = ("--owner", "1", "--interval", "0.1")
 
@@ -65,6 +68,23 @@ def test_shared_memory_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().err == (
         "gfmon: cannot read shared memory: [Errno 2] No such file or directory: '/dev/shm'; is /dev/shm mounted?\n"
     )
+
+
+def test_what_an_encoding_lacks_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bars, for example: the text of a C locale is complete otherwise."""
+    hits = iter((1, 5))
+
+    def take() -> Overview:
+        counts = {(REQUESTS, "http", "hit", "2xx"): next(hits)}
+        return reading(0, page(counts), processes=(process(100),)).overview
+
+    printed = io.BytesIO()
+    monkeypatch.setattr("webproxy.monitor.cli.take", take)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    assert main(["--once", "--interval", "0.1"]) == 0
+    text = printed.getvalue().decode("ascii")
+    assert "hits, requests  100.0 %" in text
+    assert "?" * 30 in text
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
