@@ -204,15 +204,27 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
         if code is ExitCode.USAGE:
             refuse(daemon.prog, error)
         log.error("cannot start", extra={"reason": str(error)})
-    except OSError as error:  # a resource that every start needs: descriptors, memory
-        log.error("cannot start", extra={"reason": f"{error} (see ulimit -a)"})
+    except Exception as error:
         code = ExitCode.CANNOT_START
-    except Exception:
-        log.exception("failed")
-        code = ExitCode.SOFTWARE
+        if (lacking := _lacking(error)) is not None:
+            log.error("cannot start", extra={"reason": lacking})
+        else:
+            log.exception("failed")
+            code = ExitCode.SOFTWARE
     if left_out := logs.suppressed():
         log.info("events left out", extra={"events": left_out})
     return int(code)
+
+
+def _lacking(error: Exception) -> str | None:
+    """What the system refused of that which every start needs: descriptors, memory, threads. None: nothing."""
+    if isinstance(error, OSError):
+        return f"{error} (see ulimit -a)"
+    if isinstance(error, MemoryError):
+        return "no memory left for this process (see ulimit -v, and free)"
+    if type(error) is RuntimeError and "start new thread" in str(error):
+        return "the system refused another thread (raise ulimit -u or -v, or use fewer threads: -t)"
+    return None
 
 
 def _check(daemon: Daemon[C], config: C) -> ExitCode:

@@ -5,6 +5,8 @@ The values follow `sysexits.h` where it has one, so that a service manager's log
 
 from __future__ import annotations
 
+import signal
+from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Self
 
@@ -42,3 +44,11 @@ def exit_codes_table() -> str:
     """Return a Markdown table of the exit codes."""
     rows = [f"| {code.value} | {code.name} | {code.meaning} |\n" for code in ExitCode]
     return "".join(["| code | name | meaning |\n", "| --- | --- | --- |\n", *rows])
+
+
+def shown_status(status: int | None) -> str:
+    """How a process ended, as `Popen.returncode` says it: an exit code, or the name of the signal that killed it."""
+    if status is not None and status < 0:
+        with suppress(ValueError):
+            return signal.Signals(-status).name
+    return str(status)

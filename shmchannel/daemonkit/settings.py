@@ -162,7 +162,13 @@ class Setting:
 
         Raises `SettingError` for anything that is not allowed, and nothing else.
         """
-        return self._checked(self._parsed(given), self._refusal(given))
+        parsed = self._parsed(given)
+        if type(parsed) is int and parsed in self.words.values() and not self._is_word(given):
+            raise self._refusal(given)  # the number that stands for a word is nothing that anybody may write
+        return self._checked(parsed, self._refusal(given))
+
+    def _is_word(self, given: object) -> bool:
+        return isinstance(given, str) and given.strip().lower() in self.words
 
     def check(self, value: object) -> Value:
         """Return a value unchanged if its type and bounds are right; a whole number is accepted for a decimal one.

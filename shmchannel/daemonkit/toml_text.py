@@ -74,6 +74,8 @@ def _value(setting: Setting, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):
+        if (word := next((word for word, number in setting.words.items() if number == value), None)) is not None:
+            return _text(setting, word)
         return repr(float(value) if setting.kind is float else value)
     return _text(setting, value)
 

@@ -75,7 +75,7 @@ _FOR_OTHERS = {
         "shmchannel.stats_pages, for programs that count or that show the counts",
     ),
     **dict.fromkeys(("action_show", "compose", "on_mount", "on_resize"), "textual calls them"),
-    "handle_error": "the standard library's server calls it",
+    **dict.fromkeys(("handle_error", "service_actions"), "the standard library's server calls them"),
     "serve_one": "the library's: a program that serves without a pool of workers",
 }
 

@@ -2,12 +2,15 @@
 
 It runs in a small process without any part in the serving, reads shared memory for its answers, and keeps them
 for OVERVIEW_SECONDS, so that many who ask cost no more than one. It answers GET and HEAD only, one request for each
-connection, CONNECTIONS_MAX at a time; a client that is slow is dropped after CLIENT_SECONDS.
+connection, CONNECTIONS_MAX at a time. A client that has not asked and taken its answer within CLIENT_SECONDS is
+dropped, and when all places are taken, the oldest one gives way to the newest: however many clients are silent or slow,
+a probe is answered.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import importlib.resources
 import json
@@ -30,6 +33,8 @@ from webproxy.admin.overview import Overview, as_json, segment_as_json
 OVERVIEW_SECONDS = 0.2
 CONNECTIONS_MAX = 32
 CLIENT_SECONDS = 5.0
+_CUT_SECONDS = 0.5
+"""By then a thread whose connection was cut has noticed; one that looks at shared memory may need longer."""
 _JSON = "application/json"
 _LIVE = "live"
 
@@ -184,13 +189,39 @@ class AdminServer(socketserver.ThreadingTCPServer):
         self.pages = pages
         self.names = names
         self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._lock = threading.Lock()
+        self._began: dict[socket.socket, float] = {}
+        """When each connection came, oldest first; only what is not closed is in here."""
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """A thread for each connection, as long as there is a place; the others are closed at once."""
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        """A thread for each connection; if there is no place, that of the oldest, which is cut."""
+        if not self._places.acquire(blocking=False):
+            self._cut(oldest=True)
+            if not self._places.acquire(timeout=_CUT_SECONDS):
+                self.shutdown_request(request)
+                return
+        with self._lock:
+            self._began[request] = monotonic()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Called between looks at the listener: a time-out of the socket alone is begun anew by each byte."""
+        self._cut(before=monotonic() - CLIENT_SECONDS)
+
+    def _cut(self, *, before: float = 0.0, oldest: bool = False) -> None:
+        """End connections that began before then, or the oldest; their threads notice and close them."""
+        with self._lock:
+            slow = [request for request, began in self._began.items() if began < before]
+            for request in slow or list(self._began)[:oldest]:
+                del self._began[request]
+                with contextlib.suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        """As the base class; from now on the connection is not to be cut, for its descriptor may be another's."""
+        with self._lock:
+            self._began.pop(request, None)
+        super().shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """As the base class, and give the place back."""

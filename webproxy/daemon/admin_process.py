@@ -7,6 +7,7 @@ no server: who asks then waits a moment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -14,12 +15,19 @@ import socket
 import subprocess
 from time import monotonic
 
+from shmchannel.daemonkit.exits import shown_status
 from webproxy.admin.address import open_admin_listener
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.handover import Inherited, module_command
 from webproxy.errors import StartupError
 
 log = logging.getLogger(__name__)
+
+_REMEDIES = {
+    errno.EADDRINUSE: "another process listens there, or a file is in the way: choose another --admin",
+    errno.ENOENT: "its directory is missing: create it, or choose another --admin",
+    errno.EACCES: "its directory cannot be written to, or the port is below 1024: choose another --admin",
+}
 
 PAUSE_SECONDS = 1.0
 _END_SECONDS = 2.0
@@ -37,8 +45,8 @@ class AdminProcess:
         self.address = address
         try:
             self._listener = listener or open_admin_listener(address)
-        except (OSError, OverflowError) as error:
-            raise StartupError(f"cannot listen on {address} (admin): {error}") from error
+        except OSError as error:
+            raise StartupError(_why_not(address, error)) from error
         self._process: subprocess.Popen[bytes] | None = None
         self._due_s = 0.0
 
@@ -49,7 +57,7 @@ class AdminProcess:
             status = process.poll()
             if status is None:
                 return
-            log.warning("admin server ended", extra={"pid_": process.pid, "status": status})
+            log.warning("admin server ended", extra={"pid_": process.pid, "status": shown_status(status)})
             self._process, self._due_s = None, monotonic() + PAUSE_SECONDS
         if monotonic() < self._due_s:
             return
@@ -81,6 +89,12 @@ class AdminProcess:
                 with contextlib.suppress(OSError):
                     os.unlink(self.address)
             self._listener.close()
+
+
+def _why_not(address: str, error: OSError) -> str:
+    code = error.errno or 0
+    reason = os.strerror(code) if code > 0 else error.strerror or str(error)  # below 0: of a resolver
+    return f"cannot listen on {address} (admin): {reason} ({_REMEDIES.get(code, 'check --admin')})"
 
 
 def open_admin(config: ProxyConfig, inherited: Inherited) -> AdminProcess | None:

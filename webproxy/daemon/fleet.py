@@ -12,8 +12,9 @@ said that it cannot start. A worker starts, is ready, or retires: then it only c
 **Rules.** A worker that ends unasked is replaced after a pause, which doubles from BACKOFF_MIN_S to BACKOFF_MAX_S with
 each further one at its post and is forgotten once a worker has lived for FORGIVEN_AFTER_S. While no other worker is
 there, the pause is the shortest: a proxy that serves now and then is better than none. A worker that says that it
-cannot start is not replaced, for it would say so again. A worker that is silent is to be killed. Candidates get one try
-each: if one of them ends before all are ready, the generation is refused, and the old one has never stopped. Each
+cannot start is not replaced, for it would say so again; but where one with the same settings has served before, what it
+lacks is memory or descriptors, which may be there later. A worker that is silent is to be killed. Candidates get one
+try each: if one of them ends before all are ready, the generation is refused, and the old one has never stopped. Each
 worker is judged by the limits of its own generation, also once another serves: its settings are those of that time.
 
 **Slots.** Each worker has the lowest number that no other has, retiring ones included. What is kept for a slot (its
@@ -74,6 +75,8 @@ class Post:
     exit_status: int | None = None
     """With which its last worker ended."""
     given_up: bool = False
+    has_served: bool = False
+    """A worker has been ready here: its settings can be started with."""
 
 
 @dataclass(slots=True, eq=False)
@@ -185,6 +188,7 @@ class Fleet:
         if not is_ready or worker.phase is Phase.READY:
             return None
         worker.phase = Phase.READY
+        worker.post.has_served = True
         return worker
 
     def exited(self, pid: int, status: int, now_s: float) -> Exit | None:
@@ -196,7 +200,7 @@ class Fleet:
         post.exit_status = status
         if worker.phase is Phase.RETIRING or post not in self._posts():
             return Exit(worker=worker, unasked=False, pause_s=None)
-        if worker.phase is Phase.STARTING and status in _CANNOT_START:
+        if worker.phase is Phase.STARTING and status in _CANNOT_START and not post.has_served:
             post.given_up = True
             return Exit(worker=worker, unasked=True, pause_s=None)
         if now_s - worker.began_s >= FORGIVEN_AFTER_S:

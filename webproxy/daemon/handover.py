@@ -144,6 +144,7 @@ def inherit() -> Inherited:
             "admin_address": str(admin_address),
             "admin_fd": int(admin_fd),
         }:
+            parent.name_process("webproxy")  # started by the interpreter's path, it would be called like that
             successor = SuccessorRole(
                 listener_fd=listener_fd,
                 host=host,

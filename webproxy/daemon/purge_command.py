@@ -96,7 +96,7 @@ def _normal_forms(text: bytes) -> list[bytes]:
         except BadTarget as error:
             raise BadKey(str(error)) from error
     else:
-        raise BadKey("a key is /PATH or http://HOST/PATH")
+        raise BadKey(f"{os.fsdecode(text)!r} is no key: write /PATH or http://HOST/PATH")
     if max(map(len, forms)) > KEY_BYTES_MAX:
         raise BadKey(f"a key has at most {KEY_BYTES_MAX} bytes")
     return list(forms)

@@ -16,6 +16,7 @@ import subprocess
 from enum import Enum
 from time import monotonic
 
+from shmchannel.daemonkit.exits import shown_status
 from shmchannel.daemonkit.readiness import READY, NotifySocket, main_pid, notify
 from shmchannel.daemonkit.signals import Wish
 from webproxy.daemon.admin_process import AdminProcess
@@ -85,7 +86,8 @@ class Successor:
             return Succession.DONE
         if status is None and monotonic() < self._expires:
             return Succession.RUNNING
-        self.refusal = f"not ready after {self._limit_s:g} s" if status is None else f"ended with status {status}"
+        late = f"not ready after {self._limit_s:g} s"
+        self.refusal = late if status is None else f"ended with status {shown_status(status)}"
         log.error(
             "successor refused", extra={"successor": self.pid, "reason": self.refusal, "remedy": "see its log lines"}
         )

@@ -29,7 +29,7 @@ from dataclasses import replace
 from time import monotonic
 
 from shmchannel.daemonkit.daemon import Settings
-from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.exits import ExitCode, shown_status
 from shmchannel.daemonkit.readiness import READY, STOPPING, WATCHDOG, NotifySocket, notify
 from shmchannel.daemonkit.settings import SettingError
 from shmchannel.daemonkit.signals import Wish, Wishes
@@ -239,7 +239,7 @@ class Supervisor:
             found = self._fleet.exited(pid, status, monotonic())
             if found is None:
                 continue
-            facts = {"worker": pid, "slot": found.worker.slot, "status": _shown(status)}
+            facts = {"worker": pid, "slot": found.worker.slot, "status": shown_status(status)}
             if not found.unasked:
                 if status == ExitCode.OK or found.worker.was_starting:
                     log.info("worker retired", extra=facts)
@@ -319,7 +319,7 @@ class Supervisor:
                 self._new_admin.close()
                 self._new_admin = None
             statuses = [post.exit_status for post in candidates.posts if post.exit_status is not None]
-            how = f"ended with status {_shown(statuses[0])}" if statuses else "could not be started"
+            how = f"ended with status {shown_status(statuses[0])}" if statuses else "could not be started"
             reason = f"a worker with the new settings {how}"
             log.error("reload refused", extra={"reason": reason, "remedy": "see its log lines"})
             self._steering.refused(f"{reason}: see its log lines")
@@ -346,7 +346,7 @@ class Supervisor:
             for wish in self._deferred:
                 successor.wish(wish)
         elif progress is Succession.REFUSED:
-            self._steering.refused(successor.refusal)
+            self._steering.refused(f"{successor.refusal}: see its log lines")
         if progress is not Succession.RUNNING:
             self._successor = None
         return progress is Succession.DONE
@@ -467,13 +467,6 @@ def _limits(config: ProxyConfig) -> FleetLimits:
     return FleetLimits(
         start_s=config.worker_start_timeout_s, silence_s=config.worker_timeout_s, retire_s=config.drain_s + END_GRACE_S
     )
-
-
-def _shown(status: int | None) -> str:
-    if status is not None and status < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-status).name
-    return str(status)
 
 
 def _exit_code(status: int | None) -> ExitCode:

@@ -154,7 +154,7 @@ class ProxyService:
             self._successor = None
             self._is_replaced = progress is Succession.DONE
             if progress is Succession.REFUSED:
-                self._steering.refused(successor.refusal)
+                self._steering.refused(f"{successor.refusal}: see its log lines")
             deferred, self._deferred = self._deferred, {}
             for wish in deferred:
                 if self._is_replaced:

@@ -178,6 +178,8 @@ class LineFile:
 
 
 def _why_not(path: str, error: OSError) -> str:
+    if error.errno == errno.ENXIO:  # open(2)
+        return f"access_log {path!r} cannot be opened: nobody reads this pipe (start its reader first)"
     return f"access_log {path!r} cannot be opened: {error.strerror} (give a file in a directory that is there, or -)"
 
 

@@ -1,6 +1,7 @@
 """`python -m workloads.origin_stub --root DIR [--port N]`: prints its URL, serves until SIGINT or SIGTERM."""
 
 import argparse
+import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.sigwait(ending)
             print(f"{len(origin.requests)} requests", flush=True)
     except (OSError, OverflowError) as error:
-        print(f"origin_stub: {error}", file=sys.stderr)
+        remedy = " (choose another --port)" if getattr(error, "errno", 0) == errno.EADDRINUSE else ""
+        print(f"origin_stub: {error}{remedy}", file=sys.stderr)
         return 2
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -246,6 +246,21 @@ def test_a_second_signal_ends_the_drain() -> None:
         pytest.param(
             OSError("full"), ExitCode.CANNOT_START, "cannot start", "full (see ulimit -a)", id="of the system"
         ),
+        pytest.param(
+            RuntimeError("can't start new thread"),
+            ExitCode.CANNOT_START,
+            "cannot start",
+            "the system refused another thread (raise ulimit -u or -v, or use fewer threads: -t)",
+            id="no thread",
+        ),
+        pytest.param(
+            MemoryError(),
+            ExitCode.CANNOT_START,
+            "cannot start",
+            "no memory left for this process (see ulimit -v, and free)",
+            id="no memory",
+        ),
+        pytest.param(RuntimeError("bug"), ExitCode.SOFTWARE, "failed", None, id="of the program, of the same class"),
         pytest.param(ValueError("bug"), ExitCode.SOFTWARE, "failed", None, id="of the program"),
     ],
 )

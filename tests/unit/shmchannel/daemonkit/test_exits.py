@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from shmchannel.daemonkit.exits import ExitCode, exit_codes_table
+import pytest
+
+from shmchannel.daemonkit.exits import ExitCode, exit_codes_table, shown_status
 
 
 def test_codes_agree_with_sysexits() -> None:
@@ -23,3 +25,8 @@ def test_table_has_a_row_for_each_code() -> None:
     rows = exit_codes_table().splitlines()[2:]
     assert len(rows) == len(ExitCode)
     assert rows[0].startswith("| 0 | OK | success")
+
+
+@pytest.mark.parametrize(("status", "shown"), [(0, "0"), (69, "69"), (-9, "SIGKILL"), (-12, "SIGUSR2"), (-200, "-200")])
+def test_how_a_process_ended_is_told_by_the_name_of_the_signal(status: int, shown: str) -> None:
+    assert shown_status(status) == shown

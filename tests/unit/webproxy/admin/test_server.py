@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shmchannel.deadline import Deadline
+from webproxy.admin import server
 from webproxy.admin.address import open_admin_listener
 from webproxy.admin.overview import Overview, ProcessView
 from webproxy.admin.server import CONNECTIONS_MAX, AdminServer, Pages, page
@@ -133,18 +135,30 @@ def test_many_who_ask_at_once_cost_one_look(site: Site) -> None:
     assert site.taken == 2, "the page is the same whatever there is"
 
 
-def test_clients_that_say_nothing_take_no_more_than_the_places_there_are(site: Site) -> None:
-    silent = [socket.create_connection(site.address) for _ in range(CONNECTIONS_MAX)]
+def test_however_many_clients_say_nothing_who_asks_is_answered(site: Site) -> None:
+    """The oldest of them gives way."""
+    silent = [socket.create_connection(site.address, timeout=30) for _ in range(CONNECTIONS_MAX)]
     try:
-        with socket.create_connection(site.address, timeout=30) as one_more:
-            assert one_more.recv(1) == b""
-        silent.pop().close()
-        while True:  # until its place is free again
-            try:
-                assert site.ask("/health")[0] == 200
-                break
-            except ConnectionError:
-                continue
+        assert site.ask("/health")[0] == 200
+        assert silent[0].recv(1) == b""
     finally:
         for client in silent:
             client.close()
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_dropped_in_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CLIENT_SECONDS", 0.2)
+    with socket.create_connection(site.address, timeout=0.01) as client:
+        deadline = Deadline.after(30)
+        while not deadline.expired:
+            try:
+                client.sendall(b"G")  # each byte begins the time-out of the socket anew
+                assert client.recv(1) == b""
+                break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert not deadline.expired

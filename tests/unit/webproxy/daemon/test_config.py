@@ -9,6 +9,7 @@ import pytest
 
 from shmchannel.daemonkit.settings import SettingError
 from shmchannel.daemonkit.sources import Loaded, load
+from shmchannel.daemonkit.toml_text import read, render
 from webproxy.caching.options import DEFAULT_OPTIONS, CachingOptions
 from webproxy.daemon.assembly import caching_options
 from webproxy.daemon.config import Protocol, ProxyConfig
@@ -260,3 +261,16 @@ def test_an_origin_that_is_the_proxy_itself(tmp_path: Path, host: str, url: str)
 )
 def test_an_origin_beside_the_proxy(tmp_path: Path, host: str, url: str) -> None:
     assert loaded(tmp_path, "", "--host", host, "-p", "8000", "-s", url).config.origin_url == url
+
+
+def test_workers_are_a_number_or_auto_and_what_stands_for_auto_is_no_number(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "", "--workers", "auto").config.workers == 0
+    for content, argv in (("", ("--workers", "0")), ("workers = 0\n", ()), ('workers = "0"\n', ())):
+        with pytest.raises(SettingError, match="1 to 64 or auto"):
+            loaded(tmp_path, content, *argv)
+
+
+def test_auto_survives_the_way_through_a_file(tmp_path: Path) -> None:
+    config = loaded(tmp_path, 'workers = "auto"\n').config
+    assert 'workers = "auto"\n' in render(config)
+    assert read(ProxyConfig, render(config)) == config

@@ -134,6 +134,19 @@ def test_that_status_of_a_worker_that_has_served_means_nothing_special() -> None
     assert life.ends(1, ExitCode.CANNOT_START).pause_s == BACKOFF_MIN_S
 
 
+def test_where_one_has_served_a_shortage_may_pass_and_its_successor_is_tried_again() -> None:
+    life = Life(2)
+    life.now_s += FORGIVEN_AFTER_S
+    life.ends(1)
+    for pause_s in (1.0, 2.0, 4.0):
+        life.now_s += BACKOFF_MAX_S
+        (pid,) = life.start()
+        assert life.ends(pid, ExitCode.CANNOT_START).pause_s == pause_s
+    life.now_s += BACKOFF_MAX_S
+    life.ready(*life.start())
+    assert life.progress() is Progress.READY
+
+
 @pytest.mark.parametrize("status", [KILLED, ExitCode.CANNOT_START, ExitCode.OK, ExitCode.SOFTWARE])
 def test_one_candidate_that_ends_refuses_a_reload_and_the_old_ones_serve_on(status: int) -> None:
     life = Life(2)

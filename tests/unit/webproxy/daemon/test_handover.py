@@ -88,7 +88,7 @@ def test_a_worker_of_a_supervisor_that_has_ended_does_not_start(
 
 
 def test_a_successor_takes_its_role_and_tells_its_predecessor(
-    monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket, not_adopted: list[tuple[int | str, ...]]
 ) -> None:
     notices = NotifySocket()
     fd, port = os.dup(listener.fileno()), listener.getsockname()[1]
@@ -96,6 +96,7 @@ def test_a_successor_takes_its_role_and_tells_its_predecessor(
     monkeypatch.setattr(os, "environ", successor_environment(role))
     inherited = inherit()
     assert (inherited.worker, inherited.successor) == (None, role)
+    assert not_adopted == [("name", "webproxy")]
     assert SUCCESSOR not in os.environ
     inherited.say_ready()
     assert notices.take() == [(os.getpid(), (READY,))]

@@ -74,10 +74,10 @@ def test_an_asterisk_at_the_end_means_all_that_begin_so(text: bytes, prefixes: l
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        pytest.param(b"", "a key is /PATH", id="nothing"),
-        pytest.param(b"a", "a key is /PATH", id="no slash"),
-        pytest.param(b"a*", "a key is /PATH", id="prefix without a slash"),
-        pytest.param(b"https://host/a", "a key is /PATH", id="https is no part of any key"),
+        pytest.param(b"", "is no key: write /PATH", id="nothing"),
+        pytest.param(b"a", "is no key: write /PATH", id="no slash"),
+        pytest.param(b"a*", "is no key: write /PATH", id="prefix without a slash"),
+        pytest.param(b"https://host/a", "'https://host/a' is no key: write /PATH or", id="https is no part of any key"),
         pytest.param(b"http:///a", "invalid authority", id="no host"),
         pytest.param(b"http://user@host/a", "invalid authority", id="user"),
         pytest.param(b"http://host/a b", "space", id="blank in a URL"),
@@ -154,7 +154,7 @@ def test_a_cache_that_does_not_answer_ends_it_with_1(
         pytest.param([], "required: KEY", id="no key"),
         pytest.param(["/a", "/b"], "unrecognized arguments: /b", id="two keys"),
         pytest.param(["/a", "-p", "1"], "unrecognized arguments: -p", id="a flag of the daemon"),
-        pytest.param(["a"], "webproxy purge: a key is /PATH or http://HOST/PATH", id="no key of ours"),
+        pytest.param(["a"], "webproxy purge: 'a' is no key: write /PATH or http://HOST/PATH", id="no key of ours"),
         pytest.param(["/a", "-q", "name"], "flag -q", id="no name of a queue"),
         pytest.param(["/a", "--config", "/absent.toml"], "/absent.toml", id="no such file"),
     ],

@@ -101,6 +101,12 @@ def test_what_cannot_be_opened(tmp_path: Path, path: str) -> None:
         LineFile(str(tmp_path / path))
 
 
+def test_a_pipe_without_a_reader_cannot_be_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StartupError, match="nobody reads this pipe"):
+        LineFile(str(tmp_path / "pipe"))
+
+
 def test_a_pipe_that_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """Who adds lines does not wait; beyond the bound they are dropped, with one warning. Then somebody reads."""
     monkeypatch.setattr(line_file, "LINES_MAX", 50)
