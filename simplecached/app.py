@@ -198,6 +198,10 @@ class CacheService:
         del settings
         return False
 
+    def is_supervised(self) -> bool:
+        """A cache is one process."""
+        return False
+
     def hurry(self) -> None:
         """Never called: it is never replaced."""
 

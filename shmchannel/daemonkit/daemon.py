@@ -17,6 +17,7 @@ Errors are mapped to exit codes here and nowhere else, by `Daemon.exit_codes`; t
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -63,9 +64,21 @@ class DaemonConfig:
 class Drain:
     """The time left for work in progress after a daemon was asked to stop."""
 
-    def __init__(self, signals: SignalTrap, limit_s: float, *, forewarn: Callable[[], None] | None = None) -> None:
-        """`forewarn` is called at the first signal that would end the drain, and that one does not."""
+    def __init__(
+        self,
+        signals: SignalTrap,
+        limit_s: float,
+        *,
+        forewarn: Callable[[], None] | None = None,
+        is_supervised: bool = False,
+    ) -> None:
+        """`forewarn` is called at the first signal that would end the drain, and that one does not.
+
+        If it `is_supervised`, only SIGINT ends it: a service manager that signals all processes of a service, and a
+        supervisor that passes the signal on, are not two wishes.
+        """
         self._signals = signals
+        self._is_supervised = is_supervised
         self._forewarn = forewarn
         self._interrupted = False
         self.expires_ns = monotonic_ns() + int(limit_s * 1e9)
@@ -78,12 +91,14 @@ class Drain:
 
     def interrupted(self, wait_s: float = 0.0) -> bool:
         """Return whether a second signal has ended the drain; wait up to `wait_s` seconds for one."""
-        if not self._interrupted and (insisting := insist(self._signals.wait(wait_s))):
-            if self._forewarn is not None:
+        if not self._interrupted:
+            signums = self._signals.wait(wait_s)
+            insisting = insist(signums)
+            if insisting and self._forewarn is not None:
                 self._forewarn()
                 self._forewarn = None
                 insisting -= 1
-            self._interrupted = insisting > 0
+            self._interrupted = signal.SIGINT in signums if self._is_supervised else insisting > 0
         return self._interrupted
 
     def wait_while(self, busy: Callable[[], bool]) -> None:
@@ -109,6 +124,9 @@ class Service(Protocol):
 
     def stop_accepting(self) -> None:
         """Accept no new work; work in progress continues."""
+
+    def is_supervised(self) -> bool:
+        """Return whether a supervisor passes on the signals that are for the whole service."""
 
     def hurry(self) -> None:
         """The service was replaced and drains, and is now asked to stop: what is not in progress need not come."""
@@ -254,7 +272,12 @@ def _serve(daemon: Daemon[C], settings: Settings[C]) -> ExitCode:
         if not is_replaced:  # otherwise the manager would take it for the end of the service
             notify(STOPPING)
         service.stop_accepting()
-        drain = Drain(signals, settings.config.drain_s, forewarn=service.hurry if is_replaced else None)
+        drain = Drain(
+            signals,
+            settings.config.drain_s,
+            forewarn=service.hurry if is_replaced else None,
+            is_supervised=service.is_supervised(),
+        )
         drain.wait_while(service.is_busy)
         return ExitCode.INTERRUPTED if service.finish(drain) else ExitCode.OK
 

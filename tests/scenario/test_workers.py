@@ -117,6 +117,18 @@ def test_a_running_download_is_finished(pair, files, signum):
     assert names_of(pair.all_pids()) == []
 
 
+def test_a_signal_to_all_processes_at_once_is_one_wish(pair, files):
+    """As a service manager sends it: to the supervisor, which passes it on, and to the workers."""
+    port = pair.port
+    workers = pair.ready_workers()
+    with PacedDownload(port, b"/big") as download:
+        for pid in (pair.pid, *workers, *workers):
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: refuses_connections(port))
+        assert download.finish() == Answer(Status.OK, files[1]["/big"], BIG_BYTES)
+    assert pair.wait_exit() == OK
+
+
 def test_a_second_signal_cuts_it(pair):
     with PacedDownload(pair.port, b"/big"):
         port = pair.port

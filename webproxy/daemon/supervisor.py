@@ -419,7 +419,7 @@ class Supervisor:
         """Have a worker complete what it has begun; with `insist` at once, whatever it has."""
         if insist or pid not in self._told_to_end:
             self._told_to_end.add(pid)
-            self._signal(pid, signal.SIGTERM)
+            self._signal(pid, signal.SIGINT if insist else signal.SIGTERM)
 
     def _all_settled(self) -> list[_Settled]:
         return [self._serving] if self._candidates is None else [self._serving, self._candidates]

@@ -199,6 +199,10 @@ class ProxyService:
         if not self._is_replaced:
             self.store.stop_waiting()
 
+    def is_supervised(self) -> bool:
+        """Whether this process is a worker of a supervisor."""
+        return self.inherited.worker is not None
+
     def hurry(self) -> None:
         """This process is replaced and drains, and is now told to end: no longer wait for idle connections."""
         self._patient_until = 0.0

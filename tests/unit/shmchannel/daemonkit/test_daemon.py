@@ -49,6 +49,7 @@ class RecordingService:
     unfinished: int = 0
     busy: Callable[[], bool] = lambda: False
     replaced: Callable[[], bool] = lambda: False
+    supervised: bool = False
     on_start: Callable[[], None] = lambda: signal.raise_signal(signal.SIGTERM)
 
     def build(self, _config: Config, resources: ExitStack) -> RecordingService:
@@ -83,6 +84,10 @@ class RecordingService:
         """Say what the test says."""
         assert isinstance(settings.config, Config)
         return self.replaced()
+
+    def is_supervised(self) -> bool:
+        """Say what the test says."""
+        return self.supervised
 
     def hurry(self) -> None:
         """Note it."""
@@ -172,6 +177,29 @@ def test_one_that_is_replaced_hurries_at_the_first_signal_and_ends_at_the_second
     service = RecordingService(on_start=lambda: None, replaced=lambda: True, busy=busy)
     assert run(service) == ExitCode.OK
     assert service.calls == ["start", "stop_accepting", *end, "undone"]
+
+
+@pytest.mark.parametrize(
+    ("signums", "end"),
+    [
+        ([signal.SIGTERM] * 3, "finish"),
+        ([signal.SIGINT], "interrupted"),
+        ([signal.SIGTERM, signal.SIGINT], "interrupted"),
+    ],
+)
+def test_under_a_supervisor_only_one_signal_cuts_the_drain(signums: list[int], end: str) -> None:
+    looks = 0
+
+    def busy() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks <= len(signums):
+            signal.raise_signal(signums[looks - 1])
+        return looks < 5
+
+    service = RecordingService(supervised=True, busy=busy)
+    assert run(service) == ExitCode.OK
+    assert service.calls == ["start", "stop_accepting", end, "undone"]
 
 
 @pytest.mark.parametrize(("replaced", "expected"), [(False, ["READY=1", "STOPPING=1"]), (True, ["READY=1"])])
