@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from shmchannel.daemonkit import parent
 from shmchannel.daemonkit.readiness import READY, send
 from shmchannel.daemonkit.toml_text import render
+from shmchannel.process import reaper
 from webproxy.daemon.config import ProxyConfig
 from webproxy.errors import StartupError
 from webproxy.transport.listener import activated_listener, adopt_listener, open_listener
@@ -124,6 +125,7 @@ def inherit() -> Inherited:
         }:
             parent.name_process(f"webproxy:{slot}")
             if not parent.end_with(supervisor):
+                reaper.sweep()  # nobody else may be there to remove its names
                 raise StartupError("the supervisor of this worker has ended")
             with contextlib.suppress(OSError):
                 os.close(settings_fd)  # it has been read
