@@ -6,7 +6,8 @@ import sys
 
 def main() -> int:
     """Run the daemon; returns the exit code, INTERRUPTED after Ctrl-C before anything needed cleaning up."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it reopens logs: before there are any it must not end the process
+    # Their default action ends a process. They wait until the daemon can hear them (daemonkit.signals).
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
     try:
         from webproxy.cli import main as run
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from shmchannel.daemonkit.daemon import Daemon, Service, parser_of, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.signals import let_through
 from shmchannel.errors import ShmChannelError
 from webproxy import version
 from webproxy.daemon import purge_command, steering_command
@@ -79,14 +80,19 @@ def command_lines() -> Sequence[argparse.ArgumentParser]:
     return parser_of(DAEMON), purge_command.parser(), *steering, install_command.parser()
 
 
+_COMMANDS = ("purge", "install-units", *steering_command.COMMANDS)
+
+
 def main() -> int:
     """Run the daemon, or one of the commands beside it; return the exit code."""
-    if sys.argv[1:2] == ["purge"]:
-        return purge_command.main(sys.argv[2:])
-    if sys.argv[1:2] and sys.argv[1] in steering_command.COMMANDS:
-        return steering_command.main(sys.argv[1], sys.argv[2:])
-    if sys.argv[1:2] == ["install-units"]:
+    command, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
+    if command not in _COMMANDS:
+        return run_daemon(DAEMON)
+    let_through()
+    if command == "purge":
+        return purge_command.main(arguments)
+    if command == "install-units":
         from webproxy.daemon import install_command
 
-        return install_command.main(sys.argv[2:])
-    return run_daemon(DAEMON)
+        return install_command.main(arguments)
+    return steering_command.main(command, arguments)

@@ -29,7 +29,16 @@ from shmchannel.daemonkit.exits import ExitCode, exit_code_of
 from shmchannel.daemonkit.limits import raise_file_limit
 from shmchannel.daemonkit.readiness import READY, STOPPING, WATCHDOG, notify
 from shmchannel.daemonkit.settings import SettingError, option
-from shmchannel.daemonkit.signals import SIGNALS, SignalTrap, Wish, Wishes, ignores_hangup, insist, trapped
+from shmchannel.daemonkit.signals import (
+    SIGNALS,
+    SignalTrap,
+    Wish,
+    Wishes,
+    ignores_hangup,
+    insist,
+    let_through,
+    trapped,
+)
 from shmchannel.daemonkit.sources import Loaded, load, refuse, settings_parser
 
 if TYPE_CHECKING:
@@ -262,6 +271,7 @@ def _serve(daemon: Daemon[C], settings: Settings[C]) -> ExitCode:
     with ExitStack() as resources:
         survives_hangup = ignores_hangup()
         signals = resources.enter_context(trapped(*SIGNALS))
+        let_through()
         wishes = Wishes(signals, survives_hangup=survives_hangup)
         if (code := daemon.supervise(settings, wishes, resources)) is not None:
             return code

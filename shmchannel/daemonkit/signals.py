@@ -46,8 +46,17 @@ _WISHES = {
     signal.SIGUSR1: Wish.REOPEN_LOGS,
     signal.SIGUSR2: Wish.UPGRADE,
 }
+_HELD_BACK = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 SIGNALS = (*_WISHES, signal.SIGHUP)
 """Those that mean something to a daemon."""
+
+
+def let_through() -> None:
+    """Let the signals through that a program blocks at its very beginning, because their default action would end it.
+
+    To be called once they are trapped, or by a command that never traps them.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
 
 
 class SignalTrap:

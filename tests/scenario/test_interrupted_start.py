@@ -9,13 +9,13 @@ import pytest
 from tests.support.waiting import WATCHDOG_S
 
 INTERRUPTED = 130
-# Runs a program that gets SIGINT when it comes to the moment named: an import, or the call of a function.
+# Runs a program that gets a signal when it comes to the moment named: an import, or the call of a function.
 INTERRUPTING = """
 import os, runpy, signal, sys
-program, moment, *sys.argv[1:] = sys.argv[1:]
+signum, program, moment, *sys.argv[1:] = sys.argv[1:]
 def interrupt_at(name):
     if name == moment:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), int(signum))
 sys.addaudithook(lambda event, arguments: interrupt_at(arguments[0]) if event == "import" else None)
 sys.setprofile(lambda frame, event, _: interrupt_at(frame.f_code.co_name) if event == "call" else None)
 runpy.run_module(program, run_name="__main__", alter_sys=True)
@@ -28,12 +28,13 @@ runpy.run_module(program, run_name="__main__", alter_sys=True)
         ("simplecached", "simplecached.cli", ()),
         ("simplecached", "simplecached.app", ()),
         ("simplecached", "raise_file_limit", ()),
-        ("webproxy", "pycurl", ()),
+        ("webproxy", "webproxy.cli", ()),
+        ("webproxy", "webproxy.daemon.config", ()),
         ("workloads.gfclient", "workloads.gfclient.cli", ("download", "/file")),
     ],
 )
 def test_ctrl_c_during_the_start(program, moment, arguments):
-    command = [sys.executable, "-c", INTERRUPTING, program, moment, *arguments]
+    command = [sys.executable, "-c", INTERRUPTING, str(int(signal.SIGINT)), program, moment, *arguments]
     ended = subprocess.run(
         command,
         capture_output=True,
@@ -43,3 +44,11 @@ def test_ctrl_c_during_the_start(program, moment, arguments):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", "")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize(("program", "moment"), [("simplecached", "simplecached.app"), ("webproxy", "pycurl")])
+def test_other_signals_during_the_start_end_nothing(program, moment, signum):
+    command = [sys.executable, "-c", INTERRUPTING, str(int(signum)), program, moment, "--check-config"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG_S, check=False)
+    assert ended.returncode == 0
