@@ -198,10 +198,14 @@ class DaemonProcess:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is a process of that pid that has not ended."""
+    """Whether there is a process of that pid that has not ended.
+
+    The first thread of one that was killed may be gone before the others, which hold its descriptors and locks.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+            state, *others = stat.read().rpartition(")")[2].split()
+            return state not in ("Z", "X") or int(others[16]) > 1  # num_threads (proc_pid_stat(5))
     except OSError:
         return False
 
