@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from shmchannel.daemonkit.readiness import NotifySocket
+from shmchannel.registry import Registry
 from tests.http.client import HttpClient, fetch
 from tests.support.client import PacedDownload, ask, connect, receive_to_end, refuses_connections
 from tests.support.contents import write_files
@@ -70,12 +71,16 @@ def name_of(port):
 
 
 def reload_done(proxy, workers, count=1):
-    """Reload, and wait until it is done; returns the pid of the process that serves from then on."""
+    """Reload, and wait until the old processes know that it is done; returns the pid of the one that serves then."""
+    old = {proxy.pid, *proxy.workers()}
     proxy.signal(signal.SIGHUP)
     if workers == "1":
-        return proxy.wait_event("successor ready", count=count)["successor"]
-    proxy.wait_event("reloaded", count=count)
-    return proxy.pid
+        serving = proxy.wait_event("successor ready", count=count)["successor"]
+    else:
+        proxy.wait_event("reloaded", count=count)
+        serving = proxy.pid
+    wait_until(lambda: not old & {member.identity.pid for member in Registry().find("proxy")})
+    return serving
 
 
 def end(proxy, serving):

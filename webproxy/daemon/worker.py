@@ -186,18 +186,18 @@ class ProxyService:
         Idle connections are closed too, unless another process has taken over: then there is time, and the next request
         on each is still answered, so that no client sends one to a connection that is just being closed.
         """
-        self.presence.set_stopping()
-        if self._successor is not None:
-            self._successor.end()
-        if self.admin is not None:
-            self.admin.close(is_handed_over=self._is_replaced)
         self.shutdown.draining = True
         self.shutdown.closes_idle = not self._is_replaced
         self._patient_until = monotonic() + self.config.drain_s - _IDLE_GRACE_S
         self.http.fast_path.forget()
+        self.presence.set_stopping()  # after that, whoever sees it gets no answer that promises more
         self.acceptor.stop_accepting()
         if not self._is_replaced:
             self.store.stop_waiting()
+        if self._successor is not None:
+            self._successor.end()
+        if self.admin is not None:
+            self.admin.close(is_handed_over=self._is_replaced)
 
     def is_supervised(self) -> bool:
         """Whether this process is a worker of a supervisor."""
