@@ -49,9 +49,9 @@ _FULL = frozenset({errno.ETIMEDOUT, errno.EINTR})
 
 
 _LONG_AGO = bytes(16)  # a struct timespec
-# A send that need not wait keeps the GIL: releasing it costs more than the call. posix_ipc always releases it.
+# A send that need not wait keeps the GIL: releasing it costs more than the call. posix_ipc always releases it. Without
+# argument types, whose conversion costs as much as the call: it is given ints of C and bytes.
 _mq_timedsend = ctypes.PyDLL(None, use_errno=True).mq_timedsend
-_mq_timedsend.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_char_p]
 
 
 def _take_over(name: str) -> ProcessGuard:

@@ -53,7 +53,6 @@ LINGER_SECONDS = 2.0
 LINGERING_MAX = 128
 WAITING_MAX = 16_384
 _TICK_SECONDS = 0.25
-_DRAINED_PARTS_MAX = 16
 
 
 class IdleConnections:
@@ -395,7 +394,7 @@ class ParkingLot:
                 since, fd = self._lingering.popleft()
             except IndexError:
                 return
-            if now - since < LINGER_SECONDS and not _has_ended(fd):
+            if now - since < LINGER_SECONDS and not sockets.has_ended(fd):
                 self._lingering.append((since, fd))
             else:
                 _end(fd)
@@ -418,17 +417,5 @@ class ParkingLot:
 
 def _end(fd: int) -> None:
     """Close it. What the client has sent is read before: otherwise it would be reset, with what is still on its way."""
-    _has_ended(fd)
+    sockets.has_ended(fd)
     sockets.close(fd)
-
-
-def _has_ended(fd: int) -> bool:
-    """True when the client closed its side; what it still sends is read and forgotten, some of it at a time."""
-    try:
-        for _ in range(_DRAINED_PARTS_MAX):
-            data = sockets.receive(fd)
-            if not data:
-                return data is not None
-    except ClientGone:
-        return True
-    return False

@@ -59,37 +59,29 @@ class _EpollEvent(ctypes.Structure):
 
 _keeps_gil = ctypes.PyDLL(None, use_errno=True)
 _drops_gil = ctypes.CDLL(None, use_errno=True)
+# Without argument types: their conversion costs as much as the kernel's part of a call (docs/tuning.md). What a call is
+# given is an int of C (a descriptor, flags, a count that is small by itself), bytes, or a prepared reference.
 _accept4, _recv, _shutdown, _close = _keeps_gil.accept4, _keeps_gil.recv, _keeps_gil.shutdown, _keeps_gil.close
 _recv_waiting, _poll_waiting = _drops_gil.recv, _drops_gil.poll
-_connect, _setsockopt = _keeps_gil.connect, _keeps_gil.setsockopt
+_connect, _setsockopt, _getpeername = _keeps_gil.connect, _keeps_gil.setsockopt, _keeps_gil.getpeername
 _epoll_ctl, _epoll_wait, _poll = _keeps_gil.epoll_ctl, _keeps_gil.epoll_wait, _keeps_gil.poll
-_send_small, _send_large = _keeps_gil.send, _drops_gil.send
-# For chunks: without errno and without argument conversion, each of which costs as much as the rest of a call.
+_send, _sendmsg, _write, _read = _keeps_gil.send, _keeps_gil.sendmsg, _keeps_gil.write, _keeps_gil.read
+for _call in (_recv, _recv_waiting, _send, _sendmsg, _write, _read):
+    _call.restype = ctypes.c_ssize_t
+# For chunks: without errno too, which saves as much as a tenth of a call.
 _send_small_brief, _send_large_brief = ctypes.PyDLL(None).send, ctypes.CDLL(None).send
 _send_small_brief.restype = _send_large_brief.restype = ctypes.c_ssize_t
-_sendmsg = _keeps_gil.sendmsg
-_sendmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
-_sendmsg.restype = ctypes.c_ssize_t
-_accept4.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
-_recv.argtypes = _recv_waiting.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_recv_waiting.restype = ctypes.c_ssize_t
-_epoll_ctl.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
-_epoll_wait.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
-_poll.argtypes = _poll_waiting.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int]
-_getpeername = _keeps_gil.getpeername
-_getpeername.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-_shutdown.argtypes = [ctypes.c_int, ctypes.c_int]
-_connect.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
-_close.argtypes = [ctypes.c_int]
-_setsockopt.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
-_recv.restype = ctypes.c_ssize_t
-for _send in (_send_small, _send_large):
-    _send.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    _send.restype = ctypes.c_ssize_t
+# For memory at an address, and for counts of any size.
+_send_small_at, _send_large_at = _keeps_gil["send"], _drops_gil["send"]
+for _call in (_send_small_at, _send_large_at):
+    _call.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    _call.restype = ctypes.c_ssize_t
 
 STAY_MS = 20
 """How long a worker waits for more data on a connection before it idles without a worker."""
 _RECEIVE_BYTES = 8192
+DISCARDED_BYTES_MAX = 16 * _RECEIVE_BYTES
+"""So much is thrown away at a time of what a client sends that is not listened to any more."""
 _NAME_BYTES = 28
 """Of a struct sockaddr_in6."""
 _NO_ADDRESS = struct.pack("@H14x", socket.AF_UNSPEC)  # a struct sockaddr
@@ -105,20 +97,20 @@ _CLOEXEC = int(socket.SOCK_CLOEXEC)
 
 
 class _OfThread(threading.local):
-    """What calls of one thread point the kernel to, with the addresses that ctypes is given."""
+    """What calls of one thread point the kernel to, with the references that ctypes is given."""
 
     def __init__(self) -> None:
         self.buffer: Any = ctypes.create_string_buffer(_RECEIVE_BYTES)
         self.event = _EpollEvent()
-        self.event_address = ctypes.addressof(self.event)
+        self.event_reference = ctypes.byref(self.event)
         self.watched = _PollFd()
-        self.watched_address = ctypes.addressof(self.watched)
+        self.watched_reference = ctypes.byref(self.watched)
         self.name: Any = ctypes.create_string_buffer(_NAME_BYTES)
         self.name_bytes = ctypes.c_uint32()
-        self.name_bytes_address = ctypes.addressof(self.name_bytes)
+        self.name_bytes_reference = ctypes.byref(self.name_bytes)
         self.message = _Message()
-        self.message_address = ctypes.addressof(self.message)
-        self.message.parts = self.message_address + _Message.header.offset
+        self.message_reference = ctypes.byref(self.message)
+        self.message.parts = ctypes.addressof(self.message) + _Message.header.offset
         self.message.part_count = 2
 
 
@@ -172,7 +164,7 @@ def send(fd: int, data: bytes) -> int:
     Raises:
         ClientGone: the connection is closed or broken.
     """
-    return _sent(_send_small(fd, data, len(data), _FLAGS))
+    return _sent(_send(fd, data, len(data), _FLAGS))
 
 
 def send_memory(fd: int, address: int, count: int, more: bool = False) -> int:
@@ -186,9 +178,9 @@ def send_memory(fd: int, address: int, count: int, more: bool = False) -> int:
     """
     sent: int
     if count > SMALL_BYTES:  # it fills packets by itself: MSG_MORE would only delay them, and costs a quarter here
-        sent = _send_large(fd, address, count, _FLAGS)
+        sent = _send_large_at(fd, address, count, _FLAGS)
     else:
-        sent = _send_small(fd, address, count, _FLAGS_MORE if more else _FLAGS)
+        sent = _send_small_at(fd, address, count, _FLAGS_MORE if more else _FLAGS)
     return sent if sent >= 0 else _sent(sent)
 
 
@@ -196,17 +188,17 @@ def send_chunk(fd: int, pointer: object, count: int, more: bool) -> int:
     """As send_memory(), from the result of ctypes.byref()."""
     sent: int
     if count > SMALL_BYTES:
-        send_large = _send_large_brief if count <= _C_INT_MAX else _send_large  # an int of C, without its conversion
+        send_large = _send_large_brief if count <= _C_INT_MAX else _send_large_at  # an int of C, without its conversion
         sent = send_large(fd, pointer, count, _FLAGS)
     else:
         sent = _send_small_brief(fd, pointer, count, _FLAGS_MORE if more else _FLAGS)
     # A call that failed is repeated by one that reports why.
-    return sent if sent >= 0 else _sent(_send_large(fd, pointer, count, _FLAGS))
+    return sent if sent >= 0 else _sent(_send_large_at(fd, pointer, count, _FLAGS))
 
 
 def send_header(fd: int, header: bytes) -> int:
     """Send a header that content follows at once, so that both share a packet; otherwise as send()."""
-    sent: int = _send_small(fd, header, len(header), _FLAGS_MORE)
+    sent: int = _send(fd, header, len(header), _FLAGS_MORE)
     return sent if sent >= 0 else _sent(sent)
 
 
@@ -220,7 +212,7 @@ def send_with_header(fd: int, header: bytes, address: int, count: int) -> int:
     message.header_bytes = len(header)
     message.body = address
     message.body_bytes = count
-    return _sent(_sendmsg(fd, _local.message_address, _FLAGS))
+    return _sent(_sendmsg(fd, _local.message_reference, _FLAGS))
 
 
 def _sent(count: int) -> int:
@@ -279,7 +271,7 @@ def peer_name(fd: int) -> bytes:
     """The peer's address as text, an IPv4-mapped one as IPv4; empty if the connection is gone or has none."""
     local = _local
     local.name_bytes.value = _NAME_BYTES
-    if _getpeername(fd, local.name, local.name_bytes_address) != 0:
+    if _getpeername(fd, local.name, local.name_bytes_reference) != 0:
         return b""
     return _address_text(local.name[:2] + b"\0\0" + local.name[4:])
 
@@ -316,12 +308,25 @@ def _is_ready(fd: int, events: int, wait_ms: int) -> bool:
     watched.fd = fd
     watched.events = events
     poll = _poll_waiting if wait_ms else _poll
-    return bool(poll(_local.watched_address, 1, wait_ms) > 0)
+    return bool(poll(_local.watched_reference, 1, wait_ms) > 0)
 
 
 def lift_unsent_limit(fd: int) -> None:
     """Let the kernel take as much for this client as its buffer holds, whatever its window allows to send (tcp(7))."""
     _setsockopt(fd, socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NO_LIMIT, len(_NO_LIMIT))
+
+
+def has_ended(fd: int) -> bool:
+    """Whether the client has closed its side, or the connection is broken; never waits.
+
+    What has arrived before is read and forgotten, up to DISCARDED_BYTES_MAX: as long as there is more, it has not.
+    """
+    buffer = _local.buffer
+    for _ in range(DISCARDED_BYTES_MAX // _RECEIVE_BYTES):
+        count = _recv(fd, buffer, _RECEIVE_BYTES, _DONTWAIT)
+        if count <= 0:
+            return bool(count == 0 or ctypes.get_errno() not in _AGAIN)
+    return False
 
 
 def end_sending(fd: int) -> bool:
@@ -342,11 +347,7 @@ def close(fd: int) -> None:
     _close(fd)
 
 
-_write, _read = _keeps_gil.write, _keeps_gil.read
-_write.argtypes = _read.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
-_write.restype = _read.restype = ctypes.c_ssize_t
-_EVENT = ctypes.c_uint64(1)
-_EVENT_ADDRESS = ctypes.addressof(_EVENT)
+_EVENT = struct.pack("@Q", 1)
 
 
 def raise_event(eventfd: int) -> None:
@@ -354,7 +355,7 @@ def raise_event(eventfd: int) -> None:
 
     The GIL is kept: a thread that wakes sees what its waker did next without the GIL changing hands several times.
     """
-    _write(eventfd, _EVENT_ADDRESS, 8)
+    _write(eventfd, _EVENT, 8)
 
 
 def lower_event(eventfd: int) -> None:
@@ -402,4 +403,4 @@ def unwatch(epoll_fd: int, fd: int) -> None:
 
 def take_ready(epoll_fd: int) -> int | None:
     """One ready descriptor of an epoll, or None; never waits."""
-    return _local.event.fd if _epoll_wait(epoll_fd, _local.event_address, 1, 0) > 0 else None
+    return _local.event.fd if _epoll_wait(epoll_fd, _local.event_reference, 1, 0) > 0 else None
