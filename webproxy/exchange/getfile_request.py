@@ -235,17 +235,11 @@ class GetfileRequestHandler:
     def _begin(self, request: GetfileRequest) -> None:
         """Make the record, unless it is there."""
         if request.record is None:
-            origin = self._fetches.target(normalised_path(request.path)).base
-            client = sockets.peer_name(request.fd)
-            request.record = RequestRecord(
-                b"GET",
-                request.path,
-                GETFILE,
-                client=client,
-                request_id=self._ids.next(),
-                began_ns=monotonic_ns(),
-                origin=origin,
-            )
+            record = RequestRecord(b"GET", request.path, GETFILE, request_id=self._ids.next(), began_ns=monotonic_ns())
+            if self._observers:  # only they want to know: neither is free
+                record.client = sockets.peer_name(request.fd)
+                record.origin = self._fetches.target(normalised_path(request.path)).base
+            request.record = record
 
     def give_up(self, request: GetfileRequest) -> None:
         """It is not answered any further: the client is too slow, or the process ends."""

@@ -280,22 +280,18 @@ class HttpRequestHandler:
         record.cache = CacheResult.HIT
         return outcome
 
-    def _client_of(self, connection: HttpConnection) -> bytes:
-        """Ask who it is; the next request of the connection finds it there."""
-        connection.client = peer_name(connection.fd)
-        return connection.client
-
     def _begun(self, connection: HttpConnection, request: RequestHead) -> RequestRecord:
         """The record of a connection's current request."""
         record = connection.record
         if record is None:
-            client = connection.client or self._client_of(connection)
+            if self._observers and not connection.client:
+                connection.client = peer_name(connection.fd)
             record = connection.record = RequestRecord(
                 method=request.method,
                 target=request.target,
                 protocol=b"HTTP/%d.%d" % request.version,
                 fields=request.fields,
-                client=client,
+                client=connection.client,
                 request_id=self._ids.of_request(request.fields.get(b"x-request-id")),
                 began_ns=monotonic_ns(),
                 sent_bytes=connection.stream.sent_bytes,

@@ -45,7 +45,7 @@ class RequestRecord:
     fields: Fields | None = None
     """Of its head; for observers to look at a few, never at credentials."""
     client: bytes = b""
-    """Its address; empty if the connection was broken already."""
+    """Its address; empty if the connection was broken already, or there are no observers."""
     request_id: bytes = b""
     began_ns: int = 0
     """The head was there, and a worker took it."""

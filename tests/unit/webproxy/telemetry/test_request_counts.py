@@ -80,6 +80,7 @@ def test_requests_with_a_record(page: StatsPage) -> None:
     counts.note(record("hit", HIT, status=304))
     counts.note(record("fetched", MISS, status=503))
     counts.note(record("client gone", first_byte_ns=0, status=0))
+    counts.flush()
     assert requests_in(page) == {("hit", "2xx"): 1, ("hit", "3xx"): 1, ("miss", "5xx"): 1, ("client_gone", "none"): 1}
     assert requests_in(page, "getfile") == {}
     assert (page.value(SENT_BYTES, "cache"), page.value(SENT_BYTES, "origin")) == (1400, 700)
