@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from shmchannel.daemonkit.exits import exit_codes_table
 from shmchannel.daemonkit.settings import environment_prefix, settings_table
 from shmchannel.stats_pages import Metric
-from simplecached import metrics as cache_metrics
-from simplecached.config import CacheConfig
+from simplecached.daemon.config import CacheConfig
+from simplecached.telemetry import metrics as cache_metrics
 from webproxy.admin.exposition import ADDED
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.origin_config import OriginConfig

@@ -8,8 +8,8 @@ from shmchannel.daemonkit.daemon import Daemon, parser_of, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.errors import NameTaken, ShmChannelError
 from simplecached import version
-from simplecached.app import CacheService, shortages
-from simplecached.config import CacheConfig
+from simplecached.daemon.app import CacheService, shortages
+from simplecached.daemon.config import CacheConfig
 from simplecached.errors import ConfigError, SimpleCachedError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, ROWS
 from scripts.document_tables import OPERATIONS, with_tables
 from shmchannel.daemonkit.settings import environment_prefix, settings_of
-from simplecached.config import CacheConfig
-from simplecached.metrics import SCHEMA as CACHE_SCHEMA
+from simplecached.daemon.config import CacheConfig
+from simplecached.telemetry.metrics import SCHEMA as CACHE_SCHEMA
 from tests.architecture.tree import ROOT, Module, documents, files, functions, modules, nodes, read, table_rows
 from webproxy.daemon.config import ProxyConfig
 from webproxy.telemetry.metrics import SCHEMA as PROXY_SCHEMA

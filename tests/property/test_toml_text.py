@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shmchannel.daemonkit.settings import Setting, SettingError, check_bounds, option, settings_of
 from shmchannel.daemonkit.sources import load
 from shmchannel.daemonkit.toml_text import read, render
-from simplecached.config import CacheConfig
+from simplecached.daemon.config import CacheConfig
 from tests.support.examples import examples
 from tests.unit.shmchannel.daemonkit.sample_config import Colour
 from webproxy.daemon.config import ProxyConfig

@@ -26,7 +26,7 @@ runpy.run_module(program, run_name="__main__", alter_sys=True)
     ("program", "moment", "arguments"),
     [
         ("simplecached", "simplecached.cli", ()),
-        ("simplecached", "simplecached.app", ()),
+        ("simplecached", "simplecached.daemon.app", ()),
         ("simplecached", "raise_file_limit", ()),
         ("webproxy", "webproxy.cli", ()),
         ("webproxy", "webproxy.daemon.config", ()),
@@ -47,7 +47,7 @@ def test_ctrl_c_during_the_start(program, moment, arguments):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
-@pytest.mark.parametrize(("program", "moment"), [("simplecached", "simplecached.app"), ("webproxy", "pycurl")])
+@pytest.mark.parametrize(("program", "moment"), [("simplecached", "simplecached.daemon.app"), ("webproxy", "pycurl")])
 def test_other_signals_during_the_start_end_nothing(program, moment, signum):
     command = [sys.executable, "-c", INTERRUPTING, str(int(signum)), program, moment, "--check-config"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG_S, check=False)

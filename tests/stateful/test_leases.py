@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from simplecached.leases import Lease, LeaseTable
+from simplecached.serving.leases import Lease, LeaseTable
 from tests.support.examples import examples
 
 KEYS = st.sampled_from([b"/a", b"/ab", b"/b", b"/b/c"])

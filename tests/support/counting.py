@@ -15,7 +15,7 @@ from shmchannel.streams.chunk_reader import ChunkReader
 from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.transfer import TransferState
 from shmchannel.workers import WorkerPool
-from simplecached.handler import CacheHandler
+from simplecached.serving.handler import CacheHandler
 from simplecached.stores.memory_store import MemoryStore
 from tests.http.client import Reply
 from tests.support.client import Answer

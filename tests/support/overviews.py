@@ -9,7 +9,7 @@ from shmchannel.process.identity import ProcessIdentity
 from shmchannel.stats_pages import MetricKind, PageReading, PageState, Schema
 from shmchannel.stats_pages.reader import MetricValues
 from shmchannel.streams.survey import SegmentState, SegmentView
-from simplecached.metrics import SCHEMA as CACHE_SCHEMA
+from simplecached.telemetry.metrics import SCHEMA as CACHE_SCHEMA
 from tests.support.stats_pages import histogram_of
 from webproxy.admin.overview import Overview, ProcessView
 from webproxy.monitor.rates import Reading

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from shmchannel.daemonkit.daemon import Drain
 from shmchannel.deadline import Deadline
-from simplecached.app import CacheService
-from simplecached.config import CacheConfig
+from simplecached.daemon.app import CacheService
+from simplecached.daemon.config import CacheConfig
 from tests.http.client import fetch
 from tests.support.channels import unique_queue
 from tests.support.queue_room import wait_for_queue_room

@@ -2,7 +2,7 @@
 
 Without an earlier reading there are no rates, and ratios and percentiles are those since the start. Functions of
 values: nothing is read here. What each metric means is said where it is declared (`webproxy.telemetry.metrics`,
-`simplecached.metrics`).
+`simplecached.telemetry.metrics`).
 """
 
 from __future__ import annotations

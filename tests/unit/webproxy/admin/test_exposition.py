@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-import simplecached.metrics
+import simplecached.telemetry.metrics
 import webproxy.telemetry.metrics
 from shmchannel.stats_pages import Metric, MetricKind, PageReading, StatsPages, read_pages
 from webproxy.admin.exposition import ADDED, exposition
@@ -19,7 +19,7 @@ from webproxy.admin.overview import Overview, ProcessView
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCHEMAS = {"proxy": webproxy.telemetry.metrics.SCHEMA, "cache": simplecached.metrics.SCHEMA}
+SCHEMAS = {"proxy": webproxy.telemetry.metrics.SCHEMA, "cache": simplecached.telemetry.metrics.SCHEMA}
 METRICS = [*(metric for schema in SCHEMAS.values() for metric in schema.metrics), *ADDED]
 
 

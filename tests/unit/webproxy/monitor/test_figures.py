@@ -7,7 +7,7 @@ import json
 import pytest
 
 from shmchannel.stats_pages import PageReading, PageState
-from simplecached.metrics import SCHEMA as CACHE_SCHEMA
+from simplecached.telemetry.metrics import SCHEMA as CACHE_SCHEMA
 from tests.support.overviews import page, process, reading
 from webproxy.admin.overview import as_json
 from webproxy.monitor import figures

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shmchannel.errors import LimitReached
-from simplecached.app import CacheService
-from simplecached.config import CacheConfig
+from simplecached.daemon.app import CacheService
+from simplecached.daemon.config import CacheConfig
 from tests.support.channels import unique_queue
 
 if TYPE_CHECKING:

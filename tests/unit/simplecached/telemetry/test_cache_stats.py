@@ -7,9 +7,9 @@ import pytest
 from shmchannel.objects.commands import CommandKind
 from shmchannel.stats import HotTableStats, ServerStats
 from shmchannel.stats_pages import StatsPage
-from simplecached.cache_stats import CacheStats
-from simplecached.metrics import KINDS, SCHEMA
 from simplecached.stores.store import StoreStats
+from simplecached.telemetry.cache_stats import CacheStats
+from simplecached.telemetry.metrics import KINDS, SCHEMA
 
 COMMANDS = "gfcache_cache_commands_total"
 

@@ -12,7 +12,7 @@ from shmchannel.objects.commands import FACTS_ONLY, INVALIDATE, PREFIX, Command,
 from shmchannel.objects.hot_table_layout import BODY_BYTES_MAX
 from simplecached.content import static as static_module
 from simplecached.content.static import StaticDirectory
-from simplecached.hot_table import SEEN_SECONDS, HotObjects
+from simplecached.serving.hot_table import SEEN_SECONDS, HotObjects
 from simplecached.stores.memory_store import MemoryStore
 from simplecached.stores.store import StoredObject
 from tests.support.hot_tables import HotTable, entry, open_hot_table
@@ -36,7 +36,7 @@ def hot(hot_table: HotTable) -> HotObjects:
 @pytest.fixture
 def set_now(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Stop the clock of the table of seen keys at this nanosecond."""
-    return lambda now: monkeypatch.setattr("simplecached.hot_table.monotonic_ns", lambda: now)
+    return lambda now: monkeypatch.setattr("simplecached.serving.hot_table.monotonic_ns", lambda: now)
 
 
 def get(key: bytes = KEY, offset: int = 0, length: int = 0, version: int = 0) -> Command:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from simplecached.config import CacheConfig
+from simplecached.daemon.config import CacheConfig
 
 TAKEN_OVER = frozenset({"content", "store_bytes", "log_level", "log_format", "log_limit_s"})
 

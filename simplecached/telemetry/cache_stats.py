@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shmchannel.objects.commands import CommandKind
-from simplecached.metrics import KINDS, MALFORMED, RESULTS, UNKNOWN
+from simplecached.telemetry.metrics import KINDS, MALFORMED, RESULTS, UNKNOWN
 
 if TYPE_CHECKING:
     from shmchannel.stats import HotTableStats, ServerStats

@@ -29,8 +29,8 @@ from shmchannel.streams.layout import FLAGGED, LAST, OK, PREAMBLE
 from shmchannel.testing import MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
 from simplecached.content.static import StaticDirectory
 from simplecached.errors import StoreUnavailable
-from simplecached.handler import CacheHandler, is_alive
-from simplecached.hot_table import HotObjects
+from simplecached.serving.handler import CacheHandler, is_alive
+from simplecached.serving.hot_table import HotObjects
 from simplecached.stores.memory_store import MemoryStore
 from simplecached.stores.paused_objects import PausedObjects
 from simplecached.stores.store import ObjectSource, StoredObject

@@ -24,8 +24,8 @@ from shmchannel.streams.layout import ObjectFacts
 from shmchannel.streams.transfer import TransferState
 from simplecached.descriptors import PAUSED_MAX
 from simplecached.errors import SimpleCachedError, StoreUnavailable
-from simplecached.hot_table import HotObjects
-from simplecached.leases import NUMBER_BITS, Lease, LeaseTable
+from simplecached.serving.hot_table import HotObjects
+from simplecached.serving.leases import NUMBER_BITS, Lease, LeaseTable
 from simplecached.stores.lru_store import LruStore
 from simplecached.stores.paused_objects import PausedObjects
 from simplecached.stores.store import BodyWriter, ObjectSource, StoredObject

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from simplecached.config import CacheConfig
-from simplecached.reload import TAKEN_OVER, needing_restart, taken_over
+from simplecached.daemon.config import CacheConfig
+from simplecached.daemon.reload import TAKEN_OVER, needing_restart, taken_over
 
 RUNNING = CacheConfig(worker_threads=4, store_bytes=1000)
 

@@ -21,18 +21,18 @@ from shmchannel.registry import Presence
 from shmchannel.stats_pages import own_page
 from shmchannel.streams.attachments import AttachmentTable
 from shmchannel.workers import WorkerPool
-from simplecached.cache_stats import CacheStats
-from simplecached.config import MEMORY, CacheConfig
 from simplecached.content.static import StaticSource, open_static
+from simplecached.daemon.config import MEMORY, CacheConfig
+from simplecached.daemon.reload import needing_restart, taken_over
 from simplecached.descriptors import LIMIT_ENOUGH, DescriptorPlan, Descriptors, plan_descriptors
 from simplecached.errors import SimpleCachedError
-from simplecached.handler import CacheHandler
-from simplecached.hot_table import FILE_SECONDS, STORED_SECONDS, HotObjects
-from simplecached.metrics import ROLE, SCHEMA
-from simplecached.reload import needing_restart, taken_over
+from simplecached.serving.handler import CacheHandler
+from simplecached.serving.hot_table import FILE_SECONDS, STORED_SECONDS, HotObjects
 from simplecached.stores.directory_store import DirectoryStore
 from simplecached.stores.lru_store import LruStore
 from simplecached.stores.memory_store import MemoryStore
+from simplecached.telemetry.cache_stats import CacheStats
+from simplecached.telemetry.metrics import ROLE, SCHEMA
 
 log = logging.getLogger(__name__)
 
