@@ -22,6 +22,7 @@ from webproxy.daemon.fleet import (
 )
 
 SIZES = st.integers(1, 4)
+AT_ONCE = st.integers(1, 4)
 CANNOT_START = ExitCode.CANNOT_START
 STATUSES = st.sampled_from([0, -signal.SIGKILL, ExitCode.SOFTWARE, CANNOT_START])
 LIMITS = st.builds(FleetLimits, start_s=st.just(10.0), silence_s=st.just(5.0), retire_s=st.sampled_from([3.0, 20.0]))
@@ -30,16 +31,16 @@ LIMITS = st.builds(FleetLimits, start_s=st.just(10.0), silence_s=st.just(5.0), r
 class FleetMachine(RuleBasedStateMachine):
     """The supervisor, and the processes as the kernel knows them: `alive`, by pid with the slot of each."""
 
-    @initialize(size=SIZES, limits=LIMITS)
-    def begin(self, size: int, limits: FleetLimits) -> None:
+    @initialize(size=SIZES, limits=LIMITS, at_once=AT_ONCE)
+    def begin(self, size: int, limits: FleetLimits, at_once: int) -> None:
         """Most of what matters comes after a start that succeeds; one by single steps follows `start_anew`."""
-        self._begin(size, limits)
-        self.start_what_is_due(fails=False)
-        self.all_become_ready()
+        self._begin(size, limits, at_once)
+        self._start_all()
         self.judge()
 
-    def _begin(self, size: int, limits: FleetLimits) -> None:
-        self.fleet = Fleet()
+    def _begin(self, size: int, limits: FleetLimits, at_once: int) -> None:
+        self.fleet = Fleet(at_once)
+        self.at_once = at_once
         self.now_s = 1000.0
         self.pid = 0
         self.alive: dict[int, int] = {}
@@ -53,6 +54,11 @@ class FleetMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now_s += seconds
 
+    def _start_all(self) -> None:
+        while self.fleet.due(self.now_s):
+            self.start_what_is_due(fails=False)
+            self.all_become_ready()
+
     @rule(fails=st.booleans())
     def start_what_is_due(self, fails: bool) -> None:
         for post, slot in self.fleet.due(self.now_s):
@@ -65,7 +71,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.pid += 1
             self.alive[self.pid] = slot
             self.fleet.started(post, slot, self.pid, self.now_s)
-        assert self.fleet.due(self.now_s) == []
+        assert fails or self.fleet.due(self.now_s) == []
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data(), is_ready=st.booleans())
@@ -145,15 +151,14 @@ class FleetMachine(RuleBasedStateMachine):
     def reload_without_trouble(self, size: int, limits: FleetLimits) -> None:
         """By single steps it would be rare."""
         self.reload(size, limits)
-        self.start_what_is_due(fails=False)
-        self.all_become_ready()
+        self._start_all()
         self.judge()
         assert self.fleet.candidates is None
 
     @precondition(lambda self: self.is_stopped)
-    @rule(size=SIZES, limits=LIMITS)
-    def start_anew(self, size: int, limits: FleetLimits) -> None:
-        self._begin(size, limits)
+    @rule(size=SIZES, limits=LIMITS, at_once=AT_ONCE)
+    def start_anew(self, size: int, limits: FleetLimits, at_once: int) -> None:
+        self._begin(size, limits, at_once)
 
     @rule()
     def stop(self) -> None:
@@ -179,6 +184,12 @@ class FleetMachine(RuleBasedStateMachine):
             for post in generation.posts:
                 assert workers.pop(post, 0) + (post.due_s is not None) + post.given_up == 1
         assert not workers, "workers of no generation"
+
+    @invariant()
+    def few_of_a_generation_start_at_once(self) -> None:
+        starting = [worker.post for worker in self.fleet.workers.values() if worker.phase is Phase.STARTING]
+        for generation in filter(None, (self.fleet.serving, self.fleet.candidates)):
+            assert sum(post in generation.posts for post in starting) <= self.at_once
 
     @invariant()
     def who_retires_is_what_was_said(self) -> None:

@@ -16,6 +16,8 @@ cannot start is not replaced, for it would say so again; but where one with the 
 lacks is memory or descriptors, which may be there later. A worker that is silent is to be killed. Candidates get one
 try each: if one of them ends before all are ready, the generation is refused, and the old one has never stopped. Each
 worker is judged by the limits of its own generation, also once another serves: its settings are those of that time.
+Of each generation so many start at once as do not slow each other down, and the next when one of them is ready or has
+ended: a worker that replaces another does not wait for candidates.
 
 **Slots.** Each worker has the lowest number that no other has, retiring ones included. What is kept for a slot (its
 page of figures) so has one writer at a time, and the worker that replaces another continues there.
@@ -31,6 +33,9 @@ from shmchannel.daemonkit.exits import ExitCode
 BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 30.0
 FORGIVEN_AFTER_S = 60.0
+
+AT_ONCE_MIN = 4
+"""So many may start at once whatever the machine: part of each start is waiting."""
 
 _CANNOT_START = (ExitCode.USAGE, ExitCode.CANNOT_START, ExitCode.LOCK_HELD)
 
@@ -115,7 +120,9 @@ class Generation:
 class Fleet:
     """Times are seconds of one monotonic clock. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = AT_ONCE_MIN) -> None:
+        """`at_once` workers of one generation may start at the same time."""
+        self._at_once = at_once
         self.serving = Generation(0)
         self.candidates: Generation | None = None
         self.workers: dict[int, Worker] = {}
@@ -165,7 +172,7 @@ class Fleet:
     # -- what happens ------------------------------------------------------------------------------------------------
     def due(self, now_s: float) -> list[tuple[Post, int]]:
         """The posts that are to be filled now, each with the slot for its worker."""
-        posts = [post for post in self._posts() if post.due_s is not None and post.due_s <= now_s]
+        posts = [post for due_s, post in self._next() if due_s <= now_s]
         taken = {worker.slot for worker in self.workers.values()}
         free = (slot for slot in range(len(taken) + len(posts)) if slot not in taken)
         return list(zip(posts, free, strict=False))
@@ -226,12 +233,23 @@ class Fleet:
             worker.seen_s += seconds
 
     def next_s(self) -> float | None:
-        """When a post falls due next; None: nothing is due."""
-        return min((post.due_s for post in self._posts() if post.due_s is not None), default=None)
+        """When a post falls due next; None: nothing is due, or what is waits for others to be ready."""
+        return min((due_s for due_s, _ in self._next()), default=None)
 
     # -- inside ------------------------------------------------------------------------------------------------------
     def _posts(self) -> list[Post]:
         return self.serving.posts + ([] if self.candidates is None else self.candidates.posts)
+
+    def _next(self) -> list[tuple[float, Post]]:
+        """The posts to be filled as far as workers may start beside those that do, each with its time."""
+        found: list[tuple[float, Post]] = []
+        for generation in (self.serving, self.candidates):
+            if generation is not None:
+                starting = sum(worker.phase is Phase.STARTING for worker in self._of(generation))
+                waiting = [(post.due_s, post) for post in generation.posts if post.due_s is not None]
+                waiting.sort(key=lambda each: each[0])
+                found += waiting[: max(0, self._at_once - starting)]
+        return found
 
     def _of(self, generation: Generation) -> list[Worker]:
         return [worker for worker in self.workers.values() if worker.post in generation.posts]

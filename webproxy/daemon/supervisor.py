@@ -38,7 +38,7 @@ from shmchannel.registry import Presence
 from shmchannel.stats_pages import SlotPages
 from webproxy.daemon.admin_process import AdminProcess, open_admin
 from webproxy.daemon.config import ProxyConfig
-from webproxy.daemon.fleet import Fleet, FleetLimits, Generation, Phase, Progress
+from webproxy.daemon.fleet import AT_ONCE_MIN, Fleet, FleetLimits, Generation, Phase, Progress
 from webproxy.daemon.handover import (
     Inherited,
     WorkerRole,
@@ -97,7 +97,7 @@ class Supervisor:
         self._notices = NotifySocket()
         host, port = listener.getsockname()[:2]
         self._pages = SlotPages(ROLE, f"{host}:{port}", SCHEMA)
-        self._fleet = Fleet()
+        self._fleet = Fleet(max(AT_ONCE_MIN, os.cpu_count() or 0))
         self._serving = _Settled(config, config.worker_count(), listener)
         self._candidates: _Settled | None = None
         self._processes: dict[int, subprocess.Popen[bytes]] = {}

@@ -7,7 +7,17 @@ import signal
 import pytest
 
 from shmchannel.daemonkit.exits import ExitCode
-from webproxy.daemon.fleet import BACKOFF_MAX_S, BACKOFF_MIN_S, FORGIVEN_AFTER_S, Exit, Fleet, FleetLimits, Progress
+from webproxy.daemon.fleet import (
+    AT_ONCE_MIN,
+    BACKOFF_MAX_S,
+    BACKOFF_MIN_S,
+    FORGIVEN_AFTER_S,
+    Exit,
+    Fleet,
+    FleetLimits,
+    Phase,
+    Progress,
+)
 
 LIMITS = FleetLimits(start_s=10, silence_s=30, retire_s=15)
 KILLED = -signal.SIGKILL
@@ -65,6 +75,31 @@ def test_a_generation_is_ready_once_each_worker_is() -> None:
     life.ready(2)
     assert life.progress() is Progress.READY
     assert life.fleet.promote(life.now_s) == []
+
+
+def test_of_many_workers_a_few_start_at_once_and_the_others_as_these_are_ready_or_end() -> None:
+    life = Life()
+    life.fleet = Fleet(at_once=4)
+    assert life.reload(64) == [1, 2, 3, 4]
+    assert (life.start(), life.fleet.next_s()) == ([], None), "there is nothing to wake up for"
+    life.ready(1, 3)
+    assert life.start() == [5, 6]
+    life.ends(2, ExitCode.CANNOT_START)
+    assert life.start() == [7]
+    while life.progress() is Progress.STARTING:
+        starting = [worker for worker in life.fleet.workers.values() if worker.phase is Phase.STARTING]
+        assert 0 < len(starting) <= 4
+        life.ready(*(worker.pid for worker in starting))
+        life.start()
+    assert (life.progress(), life.pid) == (Progress.READY, 64)
+
+
+def test_a_worker_is_replaced_at_once_while_candidates_start() -> None:
+    life = Life(2)
+    assert len(life.reload(64)) == AT_ONCE_MIN
+    life.ends(1)
+    life.now_s += BACKOFF_MIN_S
+    assert life.start() == [2 + AT_ONCE_MIN + 1]
 
 
 def test_a_worker_becomes_ready_once() -> None:
