@@ -9,6 +9,7 @@ import argparse
 import signal
 import socket
 import sys
+import threading
 from functools import partial
 
 from shmchannel.daemonkit import parent
@@ -28,11 +29,13 @@ def main() -> int:
     if not parent.end_with(given.owner):
         return 0
     names = None if given.address is None else own_names(given.address)
-    server = AdminServer(socket.socket(fileno=given.listener_fd), Pages(partial(take, owner_pid=given.owner)), names)
+    pages = Pages(partial(take, owner_pid=given.owner))
+    server = AdminServer(socket.socket(fileno=given.listener_fd), pages, names)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _end)
     for signum in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
+    threading.Thread(target=pages.keep_fresh, args=(threading.Event(),), daemon=True).start()  # until the process ends
     server.serve_forever()
     return 0
 

@@ -1,8 +1,11 @@
 """AdminServer: answers operators, probes and scrapers over HTTP, on an address of its own.
 
-It runs in a small process without any part in the serving, reads shared memory for its answers, and keeps them
-for OVERVIEW_SECONDS, so that many who ask cost no more than one. It answers GET and HEAD only, one request for each
-connection, CONNECTIONS_MAX at a time. A client that has not asked and taken its answer within CLIENT_SECONDS is
+It runs in a small process without any part in the serving and reads shared memory for its answers. Looking there and
+writing an answer take milliseconds of processor time, which under load can become tens of them. So what somebody asks
+for is renewed in the background, every RENEW_SECONDS until nobody has asked for ASKED_SECONDS, and is answered from
+there: a request costs next to nothing, and many who ask cost no more than one. Only what nobody asked for lately is
+looked up while its client waits. It answers GET and HEAD only, one request for each connection, CONNECTIONS_MAX at a
+time. A client that has not asked and taken its answer within CLIENT_SECONDS is
 dropped, and when all places are taken, the oldest one gives way to the newest: however many clients are silent or slow,
 a probe is answered.
 """
@@ -30,7 +33,11 @@ from webproxy.admin.address import is_own
 from webproxy.admin.exposition import CONTENT_TYPE, exposition
 from webproxy.admin.overview import Overview, as_json, segment_as_json
 
-OVERVIEW_SECONDS = 0.2
+RENEW_SECONDS = 0.5
+KEPT_SECONDS = 2.0
+"""An older answer is not given, should renewals be late: the client waits for a new one."""
+ASKED_SECONDS = 90.0
+"""Scrapers come every 15 to 60 seconds."""
 CONNECTIONS_MAX = 32
 CLIENT_SECONDS = 5.0
 _CUT_SECONDS = 0.5
@@ -55,10 +62,6 @@ class Pages:
         """`take` looks at everything."""
         self._take = take
         self._clock = clock
-        self._lock = threading.Lock()
-        self._kept: tuple[float, Overview] | None = None
-        self._answers: dict[str, Answer] = {}
-        """Those of the overview that is kept: to write one costs more than to look."""
         self._paths: dict[str, Callable[[Overview], Answer]] = {
             "/health": health,
             "/ready": ready,
@@ -66,6 +69,11 @@ class Pages:
             "/stats": lambda overview: _json(as_json(overview)),
             "/segments": lambda overview: _json([segment_as_json(segment) for segment in overview.segments]),
         }
+        self._looking = threading.Lock()
+        self._kept: _Kept | None = None
+        """Replaced as a whole by whoever looks, so that others need no lock to be answered."""
+        self._asked: dict[str, float] = {}
+        """When each path was last asked for."""
 
     def answer(self, target: str) -> Answer:
         """The answer for a path, whose query is ignored."""
@@ -74,18 +82,55 @@ class Pages:
             return page()
         if path not in self._paths:
             return _text(HTTPStatus.NOT_FOUND, f"not here; there are: {' '.join(('/', *self._paths))}")
-        with self._lock:
-            overview = self._overview()
-            if path not in self._answers:
-                self._answers[path] = self._paths[path](overview)
-            return self._answers[path]
+        self._asked[path] = self._clock()
+        return self._known(path) or self._look_for(path)
 
-    def _overview(self) -> Overview:
-        now = self._clock()
-        if self._kept is None or now - self._kept[0] > OVERVIEW_SECONDS:
-            self._kept = now, self._take()
-            self._answers.clear()
-        return self._kept[1]
+    def keep_fresh(self, stopping: threading.Event) -> None:
+        """Renew what is asked for until `stopping` is set; for a thread of its own."""
+        while not stopping.wait(RENEW_SECONDS):
+            with contextlib.suppress(OSError):  # whoever asks when nothing is kept meets it, too
+                self.renew()
+
+    def renew(self) -> None:
+        """Look again and write the answers anew that were asked for lately; nothing if there was none."""
+        since = self._clock() - ASKED_SECONDS
+        wanted = [path for path, asked in self._asked.copy().items() if asked >= since]
+        if wanted:
+            with self._looking:
+                kept = self._looked()
+                kept.answers.update((path, self._paths[path](kept.overview)) for path in wanted)
+                self._kept = kept
+
+    def _known(self, path: str) -> Answer | None:
+        kept = self._kept
+        return kept.answers.get(path) if kept is not None and self._is_fresh(kept) else None
+
+    def _look_for(self, path: str) -> Answer:
+        """Look while the client waits; of several that wait the first one does it for all."""
+        with self._looking:
+            known = self._known(path)
+            if known is not None:
+                return known
+            kept = self._kept
+            if kept is None or not self._is_fresh(kept):
+                kept = self._kept = self._looked()
+            answer = kept.answers[path] = self._paths[path](kept.overview)
+            return answer
+
+    def _looked(self) -> _Kept:
+        at = self._clock()  # before: it is at least as old as what was looked at first
+        return _Kept(at, self._take(), {})
+
+    def _is_fresh(self, kept: _Kept) -> bool:
+        return self._clock() - kept.at <= KEPT_SECONDS
+
+
+class _Kept(NamedTuple):
+    """An overview, when it was taken, and what was written of it."""
+
+    at: float
+    overview: Overview
+    answers: dict[str, Answer]
 
 
 def health(overview: Overview) -> Answer:

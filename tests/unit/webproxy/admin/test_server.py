@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shmchannel.deadline import Deadline
+from tests.support.waiting import wait_until
 from webproxy.admin import server
 from webproxy.admin.address import open_admin_listener
 from webproxy.admin.overview import Overview, ProcessView
-from webproxy.admin.server import CONNECTIONS_MAX, AdminServer, Pages, page
+from webproxy.admin.server import ASKED_SECONDS, CONNECTIONS_MAX, KEPT_SECONDS, AdminServer, Pages, page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,12 +128,75 @@ def test_many_who_ask_at_once_cost_one_look(site: Site) -> None:
     assert site.pages.answer("/stats") is site.pages.answer("/stats?again"), "nor is it written twice"
     before = site.pages.answer("/health")
     site.processes = ()
-    site.now += 1
+    site.now += KEPT_SECONDS + 1
     assert site.ask("/health")[0] == 503
     assert site.pages.answer("/health") is not before
     assert site.taken == 2
     site.ask("/")
     assert site.taken == 2, "the page is the same whatever there is"
+
+
+def test_what_is_asked_for_is_renewed_before_somebody_asks(site: Site) -> None:
+    site.pages.renew()
+    assert site.taken == 0, "nobody has asked yet"
+    assert site.pages.answer("/health").status == 200
+    site.processes = ()
+    for _ in range(5):
+        site.now += KEPT_SECONDS
+        site.pages.renew()
+    assert site.taken == 6
+    assert site.pages.answer("/health").status == 503
+    assert site.taken == 6, "it was there"
+    assert site.pages.answer("/ready").status == 503
+    assert site.taken == 6, "written of what was looked at"
+    site.now += ASKED_SECONDS + 1
+    site.pages.renew()
+    assert site.taken == 6, "nobody has asked for long"
+
+
+def test_while_a_look_takes_its_time_what_is_kept_is_answered() -> None:
+    """And whoever asks for the first time waits, and then finds what was looked at."""
+    looks, slow, released = [], threading.Event(), threading.Event()
+
+    def take() -> Overview:
+        looks.append(slow.is_set())
+        if slow.is_set():
+            released.wait(30)
+        return Overview(taken_s=float(len(looks)), processes=(PROXY,), pages=(), segments=())
+
+    pages = Pages(take, clock=lambda: 0.0)
+    first = pages.answer("/stats")
+    slow.set()
+    renewing = threading.Thread(target=pages.renew)
+    renewing.start()
+    try:
+        wait_until(lambda: looks == [False, True])
+        assert pages.answer("/stats") is first
+    finally:
+        released.set()
+        renewing.join()
+    assert json.loads(pages.answer("/stats").body)["taken_s"] == 2.0
+
+
+def test_the_thread_that_renews_outlives_a_failed_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "RENEW_SECONDS", 0.001)
+    looks, stopping = [0], threading.Event()
+
+    def take() -> Overview:
+        looks[0] += 1
+        if looks[0] == 2:
+            raise OSError("shared memory cannot be listed")
+        return Overview(taken_s=float(looks[0]), processes=(), pages=(), segments=())
+
+    pages = Pages(take, clock=lambda: 0.0)
+    pages.answer("/stats")
+    thread = threading.Thread(target=pages.keep_fresh, args=(stopping,))
+    thread.start()
+    try:
+        wait_until(lambda: json.loads(pages.answer("/stats").body)["taken_s"] >= 3.0)
+    finally:
+        stopping.set()
+        thread.join()
 
 
 def test_however_many_clients_say_nothing_who_asks_is_answered(site: Site) -> None:
