@@ -17,6 +17,8 @@ import psutil
 from shmchannel.registry import Member, Registry
 from shmchannel.stats_pages import Histogram, Metric, MetricKind, OverPages, PageReading, PageState, read_pages
 from shmchannel.streams.survey import SegmentView, survey
+from webproxy.admin.traffic import Traffic, traffic_as_json, traffic_of
+from webproxy.telemetry.metrics import REQUESTS, SENT_BYTES
 
 _PERCENTILES = (50.0, 90.0, 99.0)
 Labels = tuple[str, ...]
@@ -123,6 +125,12 @@ def totals_of(pages: Iterable[PageReading]) -> dict[str, Total]:
     }
 
 
+def traffic_in(totals: Mapping[str, Total]) -> Traffic:
+    """The traffic of the proxies that these totals are of."""
+    requests, sent_bytes = (totals[name].numbers if name in totals else {} for name in (REQUESTS, SENT_BYTES))
+    return traffic_of(requests, sent_bytes)
+
+
 def _together(over_pages: OverPages, known: float | None, number: float) -> float:
     if known is None:
         return number
@@ -192,6 +200,7 @@ def _figures(pid: int) -> dict[str, Any]:
 # -- as JSON ---------------------------------------------------------------------------------------------------------
 def as_json(overview: Overview) -> dict[str, Any]:
     """The overview in plain types, for `/stats` and `gfmon --json`; the totals by metric, and each page's state."""
+    totals = overview.totals()
     return {
         "taken_s": overview.taken_s,
         "processes": [asdict(process) for process in overview.processes],
@@ -209,7 +218,8 @@ def as_json(overview: Overview) -> dict[str, Any]:
             }
             for page in overview.pages
         ],
-        "metrics": {name: total_as_json(total) for name, total in overview.totals().items()},
+        "traffic": traffic_as_json(traffic_in(totals)),
+        "metrics": {name: total_as_json(total) for name, total in totals.items()},
         "segments": [segment_as_json(segment) for segment in overview.segments],
     }
 

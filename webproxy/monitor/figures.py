@@ -15,12 +15,12 @@ from typing import Any
 from shmchannel.stats_pages import Histogram, PageReading
 from shmchannel.stats_pages.histogram import SUBS
 from shmchannel.stats_pages.schema import OTHER
-from webproxy.admin.overview import Overview, ProcessView, Total, as_json, totals_of
+from webproxy.admin.overview import Overview, ProcessView, Total, as_json, totals_of, traffic_in
+from webproxy.admin.traffic import ratio
 from webproxy.monitor.rates import Reading, cpu_shares, pages_since
-from webproxy.telemetry.metrics import FROM_CACHE, FROM_ORIGIN, OUTCOMES, REQUEST_TIMES, REQUESTS, SENT_BYTES
+from webproxy.telemetry.metrics import OUTCOMES, REQUEST_TIMES, REQUESTS
 
 LIVE = "live"
-_GOOD, _ERRORS = ("2xx", "3xx"), ("4xx", "5xx")
 _CACHE, _PROXY = "gfcache_cache_", "gfcache_proxy_"
 COMMANDS = f"{_CACHE}commands_total"
 COMMAND_TIMES = f"{_CACHE}command_seconds"
@@ -53,16 +53,16 @@ Totals = Mapping[str, Total]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What clients asked for and got: in a second (None without two readings), and as shares (None of nothing)."""
+    """What clients asked for and got: in a second (None without two readings), and as shares (None of nothing).
+
+    What counts as a hit or as an error is said in `webproxy.admin.traffic`.
+    """
 
     requests_per_s: float | None
     errors_per_s: float | None
-    """Status 4xx and 5xx."""
     sent_bytes_per_s: float | None
     hit_ratio: float | None
-    """Of requests that cache or origin answered with 2xx or 3xx: the cache's share."""
     byte_hit_ratio: float | None
-    """Of the bytes sent of responses of cache and origin: the cache's share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,11 +214,6 @@ def per_second(count: float, interval_s: float | None) -> float | None:
     return count / interval_s if interval_s else None
 
 
-def ratio(part: float, whole: float) -> float | None:
-    """A share from 0 to 1; None of nothing."""
-    return part / whole if whole > 0 else None
-
-
 def _sum(totals: Totals, name: str, wanted: Callable[[Mapping[str, str]], bool] = lambda _: True) -> float:
     """The sum of a metric's rows whose labels are wanted; 0 if no page has the metric."""
     total = totals.get(name)
@@ -229,18 +224,13 @@ def _sum(totals: Totals, name: str, wanted: Callable[[Mapping[str, str]], bool] 
 
 
 def _traffic(totals: Totals, interval_s: float | None) -> Traffic:
-    def answered(outcomes: frozenset[str]) -> float:
-        return _sum(totals, REQUESTS, lambda row: row["outcome"] in outcomes and row["status"] in _GOOD)
-
-    def sent(*sources: str) -> float:
-        return _sum(totals, SENT_BYTES, lambda row: row["source"] in sources)
-
+    found = traffic_in(totals)
     return Traffic(
-        requests_per_s=per_second(_sum(totals, REQUESTS), interval_s),
-        errors_per_s=per_second(_sum(totals, REQUESTS, lambda row: row["status"] in _ERRORS), interval_s),
-        sent_bytes_per_s=per_second(_sum(totals, SENT_BYTES), interval_s),
-        hit_ratio=ratio(answered(FROM_CACHE), answered(FROM_CACHE | FROM_ORIGIN)),
-        byte_hit_ratio=ratio(sent("cache"), sent("cache", "origin")),
+        requests_per_s=per_second(found.requests_total, interval_s),
+        errors_per_s=per_second(found.errors, interval_s),
+        sent_bytes_per_s=per_second(found.sent_total, interval_s),
+        hit_ratio=found.hit_ratio,
+        byte_hit_ratio=found.byte_hit_ratio,
     )
 
 
