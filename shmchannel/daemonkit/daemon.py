@@ -30,6 +30,7 @@ from shmchannel.daemonkit.limits import raise_file_limit
 from shmchannel.daemonkit.readiness import READY, STOPPING, WATCHDOG, notify
 from shmchannel.daemonkit.settings import SettingError, option
 from shmchannel.daemonkit.signals import (
+    NO_END,
     SIGNALS,
     SignalTrap,
     Wish,
@@ -270,7 +271,7 @@ def _serve(daemon: Daemon[C], settings: Settings[C]) -> ExitCode:
     raise_file_limit()
     with ExitStack() as resources:
         survives_hangup = ignores_hangup()
-        signals = resources.enter_context(trapped(*SIGNALS))
+        signals = resources.enter_context(trapped(*SIGNALS, ignored_afterwards=NO_END))
         let_through()
         wishes = Wishes(signals, survives_hangup=survives_hangup)
         if (code := daemon.supervise(settings, wishes, resources)) is not None:

@@ -46,7 +46,8 @@ _WISHES = {
     signal.SIGUSR1: Wish.REOPEN_LOGS,
     signal.SIGUSR2: Wish.UPGRADE,
 }
-_HELD_BACK = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+NO_END = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Those that would end a process which does not handle them, although nobody who sends them to a daemon wants that."""
 SIGNALS = (*_WISHES, signal.SIGHUP)
 """Those that mean something to a daemon."""
 
@@ -56,7 +57,7 @@ def let_through() -> None:
 
     To be called once they are trapped, or by a command that never traps them.
     """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NO_END)
 
 
 class SignalTrap:
@@ -84,11 +85,12 @@ class SignalTrap:
 
 
 @contextmanager
-def trapped(*signums: int) -> Iterator[SignalTrap]:
+def trapped(*signums: int, ignored_afterwards: Collection[int] = ()) -> Iterator[SignalTrap]:
     """Collect some signals for the duration of the block, then restore their handlers; an inner trap takes over.
 
-    Signals not waited for are dropped. Raises `ValueError` outside the main thread; `OSError` or `ValueError` for a
-    signal that cannot be handled.
+    Those in `ignored_afterwards` are ignored from then on instead: by a process that only has to end, which takes the
+    interpreter a tenth of a second. Signals not waited for are dropped. Raises `ValueError` outside the main thread;
+    `OSError` or `ValueError` for a signal that cannot be handled.
     """
     with ExitStack() as undo:
         read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -97,7 +99,8 @@ def trapped(*signums: int) -> Iterator[SignalTrap]:
         # The pipe exists before the first handler and outlives the last, so no signal falls between them.
         undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False))
         for signum in signums:
-            undo.callback(signal.signal, signum, signal.signal(signum, _ignore))
+            before = signal.signal(signum, _ignore)
+            undo.callback(signal.signal, signum, signal.SIG_IGN if signum in ignored_afterwards else before)
         yield SignalTrap(signums, read_fd)
 
 

@@ -46,6 +46,18 @@ def test_at_rest_both_end_with_0_and_leave_nothing(yard, files, signum):
     assert not yard.has_cache()
 
 
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_that_ask_for_no_end_do_not_spoil_one(yard, signum):
+    """They come until there is no process left, so also after the last handler is gone."""
+    cache = yard.start_cache()
+    for daemon in (yard.start_proxy("--workers", "2"), yard.start_proxy(), cache):
+        daemon.signal(signal.SIGTERM)
+        while daemon.running:
+            daemon.signal(signum)
+        assert daemon.wait_exit() == OK
+        assert daemon.wait_event("stopped")
+
+
 def test_a_wall_clock_that_is_set_back_holds_up_no_end(yard, files, tmp_path):
     """More workers wait for a command than the queue has room for messages."""
     clock = set_back(tmp_path)

@@ -16,12 +16,21 @@ from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.logs import LogForm
 from shmchannel.daemonkit.readiness import NotifySocket
 from shmchannel.daemonkit.settings import option
-from shmchannel.daemonkit.signals import Wish, Wishes
+from shmchannel.daemonkit.signals import NO_END, Wish, Wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import ExitStack
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def handlers_of_before() -> Iterator[None]:
+    """What a daemon leaves is for a process that ends, which the tests' does not."""
+    before = {signum: signal.getsignal(signum) for signum in NO_END}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +143,12 @@ def test_a_life_that_ends_well() -> None:
     service = RecordingService()
     assert run(service) == ExitCode.OK
     assert service.calls == ["start", "stop_accepting", "finish", "undone"]
+
+
+def test_signals_that_ask_for_no_end_are_ignored_once_it_has_ended() -> None:
+    assert run(RecordingService()) == ExitCode.OK
+    for signum in NO_END:
+        signal.raise_signal(signum)
 
 
 def test_housekeeping_until_the_signal() -> None:

@@ -91,6 +91,16 @@ def test_inner_trap_takes_over_and_gives_back() -> None:
         assert outer.wait(LONG_S) == [signal.SIGUSR1]
 
 
+def test_what_shall_be_ignored_afterwards_is() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        with trapped(signal.SIGUSR1, signal.SIGUSR2, ignored_afterwards=(signal.SIGUSR1,)):
+            pass
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, 9999])
 def test_signal_that_cannot_be_handled_leaves_all_as_it_was(signum: int) -> None:
     with pytest.raises((OSError, ValueError)):
