@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Any
@@ -68,6 +69,55 @@ class Metric:
     def row_cells(self) -> int:
         """How many cells a row has: of a histogram the sum and then the buckets."""
         return 1 + self.buckets.size if self.kind is MetricKind.HISTOGRAM else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """Declares metrics whose names begin alike and that have the same labels; adds `_total` and `_seconds` to names."""
+
+    prefix: str
+    labels: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ((),)
+    table: str = ""
+
+    def by(self, *labels: str, rows: Iterable[tuple[str, ...]]) -> Namespace:
+        """The same names with these labels."""
+        return replace(self, labels=labels, rows=tuple(rows))
+
+    def counter(self, name: str, text: str, advice: str = "", unit: str = "") -> Metric:
+        """A counter with this help and advice."""
+        return self._metric(MetricKind.COUNTER, f"{name}_total", text, advice, unit)
+
+    def gauge(
+        self,
+        name: str,
+        text: str,
+        advice: str = "",
+        unit: str = "",
+        *,
+        per_unit: int = 1,
+        over_pages: OverPages = OverPages.SUM,
+    ) -> Metric:
+        """A gauge, as counter()."""
+        made = self._metric(MetricKind.GAUGE, name, text, advice, unit)
+        return replace(made, per_unit=per_unit, over_pages=over_pages)
+
+    def times(self, name: str, text: str, advice: str) -> Metric:
+        """A histogram of times that are counted in nanoseconds, as counter()."""
+        made = self._metric(MetricKind.HISTOGRAM, f"{name}_seconds", text, advice, "seconds")
+        return replace(made, per_unit=NANOSECONDS)
+
+    def _metric(self, kind: MetricKind, name: str, text: str, advice: str, unit: str) -> Metric:
+        return Metric(
+            name=self.prefix + name,
+            kind=kind,
+            help=text,
+            advice=advice,
+            unit=unit,
+            labels=self.labels,
+            rows=self.rows,
+            table=self.table,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from shmchannel.daemonkit.settings import environment_prefix, settings_of
 from simplecached.daemon.config import CacheConfig
 from simplecached.telemetry.metrics import SCHEMA as CACHE_SCHEMA
 from tests.architecture.tree import ROOT, Module, documents, files, functions, modules, nodes, read, table_rows
+from webproxy.admin.exposition import ADDED
 from webproxy.daemon.config import ProxyConfig
 from webproxy.telemetry.metrics import SCHEMA as PROXY_SCHEMA
 
@@ -106,7 +107,7 @@ def test_identifiers_that_are_named_exist(document: str) -> None:
         for prog, config in (("webproxy", ProxyConfig), ("simplecached", CacheConfig))
         for setting in settings_of(config)
     }
-    metrics = {metric.name for schema in (PROXY_SCHEMA, CACHE_SCHEMA) for metric in schema.metrics}
+    metrics = {metric.name for metric in (*PROXY_SCHEMA.metrics, *CACHE_SCHEMA.metrics, *ADDED)}
     known = _words_of_the_code() | variables | metrics | {"WEBPROXY_CONFIG", "SIMPLECACHED_CONFIG"} | _FOREIGN
     named = {word for code in _inline_code(document) for word in re.findall(r"\w+", code) if _NAME.fullmatch(word)}
     assert not named - known

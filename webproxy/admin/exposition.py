@@ -13,53 +13,42 @@ from prometheus_client.registry import Collector
 
 from shmchannel.stats_pages import Histogram, MetricKind, PageReading, PageState
 from shmchannel.stats_pages import Metric as Declared
+from shmchannel.stats_pages.schema import Namespace
 from webproxy.admin.overview import Overview, ProcessView
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PAGE_LABELS = ("role", "instance", "slot")
 _LIVE = (PageState.LIVE, PageState.STUCK)
-_PROCESS_LABELS = ("role", "name", "pid")
 
-PAGE_STATE = Declared(
-    name="gfcache_page_state",
-    kind=MetricKind.GAUGE,
-    help="1 for the state that the writer of a stats page is in.",
-    advice="stuck: the process makes no progress; find out whether it is stopped, swapped out or waits for its disk."
+_PROCESS = Namespace("gfcache_process_", labels=("role", "name", "pid"))
+
+PAGE_STATE = Namespace("gfcache_", labels=(*PAGE_LABELS, "state")).gauge(
+    "page_state",
+    "1 for the state that the writer of a stats page is in.",
+    "stuck: the process makes no progress; find out whether it is stopped, swapped out or waits for its disk."
     " writer_dead: it was killed; a worker is replaced.",
-    labels=(*PAGE_LABELS, "state"),
 )
 _FIGURES = {
-    "resident_bytes": Declared(
-        name="gfcache_process_resident_bytes",
-        kind=MetricKind.GAUGE,
-        help="Resident memory of a process, shared memory included.",
-        advice="If it grows for hours under an equal load, report it.",
-        unit="bytes",
-        labels=_PROCESS_LABELS,
+    "resident_bytes": _PROCESS.gauge(
+        "resident_bytes",
+        "Resident memory of a process, shared memory included.",
+        "If it grows for hours under an equal load, report it.",
+        "bytes",
     ),
-    "descriptors": Declared(
-        name="gfcache_process_descriptors",
-        kind=MetricKind.GAUGE,
-        help="Open descriptors of a process.",
-        advice="Near the limit, raise it: LimitNOFILE.",
-        labels=_PROCESS_LABELS,
+    "descriptors": _PROCESS.gauge(
+        "descriptors", "Open descriptors of a process.", "Near the limit, raise it: LimitNOFILE."
     ),
-    "threads": Declared(
-        name="gfcache_process_threads",
-        kind=MetricKind.GAUGE,
-        help="Threads of a process.",
-        advice="Those of a proxy follow from -t; if they grow on and on, report it.",
-        labels=_PROCESS_LABELS,
+    "threads": _PROCESS.gauge(
+        "threads", "Threads of a process.", "Those of a proxy follow from -t; if they grow on and on, report it."
     ),
-    "cpu_s": Declared(
-        name="gfcache_process_cpu_seconds_total",
-        kind=MetricKind.COUNTER,
-        help="Processor time of a process.",
-        advice="One second in a second is all that a process can use: raise --workers.",
-        unit="seconds",
-        labels=_PROCESS_LABELS,
+    "cpu_s": _PROCESS.counter(
+        "cpu_seconds",
+        "Processor time of a process.",
+        "One second in a second is all that a process can use: raise --workers.",
+        "seconds",
     ),
 }
+"""By the field of ProcessView."""
 ADDED = (PAGE_STATE, *_FIGURES.values())
 """What is in no stats page: known of processes from outside."""
 

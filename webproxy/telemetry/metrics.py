@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Final
 
-from shmchannel.stats_pages.schema import NANOSECONDS, Metric, MetricKind, OverPages, Schema, Table
+from shmchannel.stats_pages.schema import Namespace, OverPages, Schema, Table
 
 ROLE: Final = "proxy"
 ORIGINS_MAX: Final = 32
@@ -47,83 +47,29 @@ _TIMED = tuple(product(PROTOCOLS, (outcome for outcome in OUTCOMES if outcome !=
 _BEGUN = tuple((protocol, outcome) for protocol, outcome in _TIMED if outcome != HOT)
 
 
-def _counter(name: str, text: str, advice: str = "", unit: str = "") -> Metric:
-    return Metric(name=f"gfcache_proxy_{name}_total", kind=MetricKind.COUNTER, help=text, advice=advice, unit=unit)
-
-
-def _gauge(name: str, text: str, advice: str = "", unit: str = "") -> Metric:
-    return Metric(name=f"gfcache_proxy_{name}", kind=MetricKind.GAUGE, help=text, advice=advice, unit=unit)
-
-
-def _by(label: str, values: tuple[str, ...], name: str, text: str, advice: str = "", unit: str = "") -> Metric:
-    return Metric(
-        name=f"gfcache_proxy_{name}_total",
-        kind=MetricKind.COUNTER,
-        help=text,
-        advice=advice,
-        unit=unit,
-        labels=(label,),
-        rows=tuple((value,) for value in values),
-    )
-
-
-def _times(name: str, text: str, advice: str, rows: tuple[tuple[str, str], ...]) -> Metric:
-    return Metric(
-        name=name,
-        kind=MetricKind.HISTOGRAM,
-        help=text,
-        advice=advice,
-        unit="seconds",
-        per_unit=NANOSECONDS,
-        labels=("protocol", "outcome"),
-        rows=rows,
-    )
-
-
-def _of_origin(
-    kind: MetricKind, name: str, text: str, advice: str = "", *, over_pages: OverPages = OverPages.SUM
-) -> Metric:
-    is_time = kind is MetricKind.HISTOGRAM
-    return Metric(
-        name=f"gfcache_proxy_origin_{name}",
-        kind=kind,
-        help=text,
-        advice=advice,
-        unit="seconds" if is_time else "",
-        per_unit=NANOSECONDS if is_time else 1,
-        over_pages=over_pages,
-        labels=("origin",),
-        table="origins",
-    )
-
+_PROXY = Namespace("gfcache_proxy_")
+_ORIGIN = Namespace("gfcache_proxy_origin_", labels=("origin",), table="origins")
 
 _REQUESTS = (
-    Metric(
-        name=REQUESTS,
-        kind=MetricKind.COUNTER,
-        help="Requests by what became of them and by the status of the response, if there was one.",
-        advice="Those of 2xx and 3xx say what the cache is worth: the hit ratio is"
+    _PROXY.by("protocol", "outcome", "status", rows=product(PROTOCOLS, OUTCOMES, STATUSES)).counter(
+        "requests",
+        "Requests by what became of them and by the status of the response, if there was one.",
+        "Those of 2xx and 3xx say what the cache is worth: the hit ratio is"
         " (hot + hit + revalidated + stale) / (those + miss + collapsed + pass)."
         " error: see failures in the log. cut_short: a source broke off, see the log."
         " given_up: clients are too slow, see client_min_rate_bytes_per_s.",
-        labels=("protocol", "outcome", "status"),
-        rows=tuple(product(PROTOCOLS, OUTCOMES, STATUSES)),
     ),
-    _times(
-        REQUEST_TIMES,
+    _PROXY.by("protocol", "outcome", rows=_TIMED).times(
+        "request",
         "Time from the head of a request to the last byte handed to the kernel.",
         "hit: the cache is slow, see its command_seconds and queue_depth. miss: the origin is, or clients read slowly.",
-        _TIMED,
     ),
-    _times(
-        FIRST_BYTE_TIMES,
+    _PROXY.by("protocol", "outcome", rows=_BEGUN).times(
+        "first_byte",
         "Time from the head of a request to the head of its answer; of what is hot it is that to the last byte.",
         "miss: the origin is slow, or requests wait in its line, see origin_line.",
-        _BEGUN,
     ),
-    _by(
-        "source",
-        ("cache", "origin", "proxy"),
+    _PROXY.by("source", rows=[(value,) for value in ("cache", "origin", "proxy")]).counter(
         "sent_bytes",
         "Bytes sent to clients, heads included, by where the bodies came from.",
         "cache / (cache + origin) is the byte hit ratio.",
@@ -131,103 +77,103 @@ _REQUESTS = (
     ),
 )
 _CONNECTIONS = (
-    _gauge("connections", "Connections that wait for their client, or whose requests wait.", "See connections_max."),
-    _gauge(
+    _PROXY.gauge(
+        "connections", "Connections that wait for their client, or whose requests wait.", "See connections_max."
+    ),
+    _PROXY.gauge(
         "requests_waiting",
         "Requests that wait for an origin, another request's fetch, or a client that reads slowly.",
         "Near requests_waiting_max new ones get 503.",
     ),
-    _gauge("run_queue", "Jobs that wait for a thread.", "If it stays above 0, the processor is too slow, or raise -t."),
-    _gauge("threads", "Threads that serve requests.", "The setting -t."),
-    _gauge("threads_busy", "Those that serve one now.", "If all are busy for long, see run_queue."),
-    _counter(
+    _PROXY.gauge(
+        "run_queue", "Jobs that wait for a thread.", "If it stays above 0, the processor is too slow, or raise -t."
+    ),
+    _PROXY.gauge("threads", "Threads that serve requests.", "The setting -t."),
+    _PROXY.gauge("threads_busy", "Those that serve one now.", "If all are busy for long, see run_queue."),
+    _PROXY.counter(
         "connections_refused",
         "Connections beyond connections_max, or for which no descriptor was left.",
         "Raise connections_max, or LimitNOFILE; the log says which.",
     ),
-    _counter(
+    _PROXY.counter(
         "requests_invalid",
         "What was received and is no request of any protocol.",
         "Find out who sends it: a client of another protocol, or a scanner.",
     ),
-    _counter(
+    _PROXY.counter(
         "clients_dropped",
         "Clients that read less than client_min_rate_bytes_per_s.",
         "Lower client_min_rate_bytes_per_s if they are wanted.",
     ),
 )
 _FETCHES = (
-    _by(
-        "result",
-        ("begun", "collapsed", "failed"),
+    _PROXY.by("result", rows=[(value,) for value in ("begun", "collapsed", "failed")]).counter(
         "fetches",
         "Fetches from origins, requests collapsed into a running one, and fetches that failed.",
         "failed: check the origins.",
     ),
-    _gauge(
+    _PROXY.gauge(
         "spool_bytes",
         "Room that spools take beyond their windows.",
         "At spool_budget_bytes origins wait for slow clients: see there.",
         "bytes",
     ),
-    _gauge("spool_budget_bytes", "The bound of spool_bytes.", "Raise spool_bytes_max if it is reached.", "bytes"),
+    _PROXY.gauge("spool_budget_bytes", "The bound of spool_bytes.", "Raise spool_bytes_max if it is reached.", "bytes"),
 )
 _SEGMENTS = (
-    _gauge("segments", "Segments for transfers with the cache.", "The setting segment_count."),
-    _gauge("segments_leased", "Those in use.", "If it stays near segments, raise segment_count."),
-    _gauge("segments_waiting", "Transfers that wait for a segment.", "If it stays above 0, raise segment_count."),
-    _counter("leases", "Transfers that got segments.", "What leases_failed is compared with; hot objects need none."),
-    _by("reason", ("timeout", "refused"), "leases_failed", "Transfers that got none.", "Raise segment_count."),
-    _counter("segments_retired", "Segments that were replaced after a broken transfer.", "See the log of the cache."),
-    Metric(
-        name="gfcache_proxy_caches_ready",
-        kind=MetricKind.GAUGE,
-        help="Caches that are there and answer.",
-        advice="0: start or restart the cache.",
+    _PROXY.gauge("segments", "Segments for transfers with the cache.", "The setting segment_count."),
+    _PROXY.gauge("segments_leased", "Those in use.", "If it stays near segments, raise segment_count."),
+    _PROXY.gauge("segments_waiting", "Transfers that wait for a segment.", "If it stays above 0, raise segment_count."),
+    _PROXY.counter(
+        "leases", "Transfers that got segments.", "What leases_failed is compared with; hot objects need none."
+    ),
+    _PROXY.by("reason", rows=[(value,) for value in ("timeout", "refused")]).counter(
+        "leases_failed", "Transfers that got none.", "Raise segment_count."
+    ),
+    _PROXY.counter(
+        "segments_retired", "Segments that were replaced after a broken transfer.", "See the log of the cache."
+    ),
+    _PROXY.gauge(
+        "caches_ready",
+        "Caches that are there and answer.",
+        "0: start or restart the cache.",
         over_pages=OverPages.MIN,
     ),
-    _counter(
+    _PROXY.counter(
         "cache_unavailable",
         "Look-ups that the cache did not answer, or was not asked because it hangs.",
         "The log says why: cache lost, cache does not answer.",
     ),
 )
 _ORIGINS = (
-    _of_origin(
-        MetricKind.COUNTER,
-        "requests_total",
+    _ORIGIN.counter(
+        "requests",
         "Requests sent to the origin, redirects included.",
         "If there are many for a few objects, see their Cache-Control.",
     ),
-    _of_origin(
-        MetricKind.COUNTER,
-        "failures_total",
+    _ORIGIN.counter(
+        "failures",
         "Requests that it did not answer usefully: no connection, none in time, 502 to 504.",
         "Check the origin; the log has the reason.",
     ),
-    _of_origin(
-        MetricKind.COUNTER,
-        "refused_total",
+    _ORIGIN.counter(
+        "refused",
         "Requests that were not sent, because it is known as failing or its line is full.",
         "Check the origin, or raise origin_connections_each_max.",
     ),
-    _of_origin(
-        MetricKind.HISTOGRAM,
-        "head_seconds",
+    _ORIGIN.times(
+        "head",
         "Time from sending a request to the head of the answer.",
         "The origin or the way to it is slow.",
     ),
-    _of_origin(
-        MetricKind.GAUGE,
+    _ORIGIN.gauge(
         "state",
         "0: asked as usual, 1: one request tries whether it answers again, 2: known as failing and not asked.",
         "1, 2: check the origin.",
         over_pages=OverPages.MAX,
     ),
-    _of_origin(MetricKind.GAUGE, "connections", "Requests under way.", "See origin_connections_each_max."),
-    _of_origin(
-        MetricKind.GAUGE, "line", "Requests that wait for a connection to it.", "Raise origin_connections_each_max."
-    ),
+    _ORIGIN.gauge("connections", "Requests under way.", "See origin_connections_each_max."),
+    _ORIGIN.gauge("line", "Requests that wait for a connection to it.", "Raise origin_connections_each_max."),
 )
 
 SCHEMA: Final = Schema(

@@ -10,7 +10,7 @@ import pytest
 from shmchannel.errors import LayoutMismatch, UsageError
 from shmchannel.stats_pages import Buckets, Metric, MetricKind, Schema, Table
 from shmchannel.stats_pages.layout import SCHEMA_BYTES_MAX, places_for
-from shmchannel.stats_pages.schema import decode_schema
+from shmchannel.stats_pages.schema import NANOSECONDS, Namespace, decode_schema
 from tests.support.stats_pages import SCHEMA
 
 
@@ -111,3 +111,20 @@ def test_a_page_has_its_limit() -> None:
 def test_a_metric_that_there_is_not() -> None:
     with pytest.raises(UsageError, match="no metric 'nothing'"):
         SCHEMA.metric("nothing")
+
+
+def test_a_namespace_names_metrics_by_the_rules() -> None:
+    names = Namespace("gf_", labels=("a",), rows=(("x",),))
+    count, gauge, times = (
+        names.counter("c", "help", "advice", "bytes"),
+        names.gauge("g", "help"),
+        names.times("t", "", ""),
+    )
+    assert [metric.name for metric in (count, gauge, times)] == ["gf_c_total", "gf_g", "gf_t_seconds"]
+    assert (count.help, count.advice, count.unit, count.labels, count.rows) == (
+        "help", "advice", "bytes", ("a",), (("x",),),
+    )  # fmt: skip
+    assert (times.unit, times.per_unit, times.kind) == ("seconds", NANOSECONDS, MetricKind.HISTOGRAM)
+    other = names.by("b", "c", rows=[("y", "z")]).counter("c", "")
+    assert (other.name, other.labels, other.rows) == (count.name, ("b", "c"), (("y", "z"),))
+    Schema((count, gauge, times))
