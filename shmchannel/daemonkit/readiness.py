@@ -72,8 +72,12 @@ class NotifySocket:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._socket.bind("")
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            self._socket.bind("")
+        except BaseException:
+            self._socket.close()
+            raise
         self.address = "@" + self._socket.getsockname()[1:].decode()
         """For `NOTIFY_SOCKET`."""
 

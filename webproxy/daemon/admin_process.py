@@ -39,6 +39,8 @@ class AdminProcess:
     def __init__(self, address: str, listener: socket.socket | None = None) -> None:
         """Open the socket, or take over one that is listening there; look() starts the server.
 
+        The path of a socket that was taken over is another process's, until keep_path().
+
         Raises:
             StartupError: the address cannot be listened on.
         """
@@ -47,6 +49,7 @@ class AdminProcess:
             self._listener = listener or open_admin_listener(address)
         except OSError as error:
             raise StartupError(_why_not(address, error)) from error
+        self._is_path_own = listener is None
         self._process: subprocess.Popen[bytes] | None = None
         self._due_s = 0.0
 
@@ -74,6 +77,10 @@ class AdminProcess:
         """The listening socket, for a successor."""
         return self._listener.fileno()
 
+    def keep_path(self) -> None:
+        """This process has taken the place of the one that opened the socket."""
+        self._is_path_own = True
+
     def close(self, *, is_handed_over: bool = False) -> None:
         """End the server and close the socket; may be called twice. A socket that was handed over keeps its path."""
         process, self._process = self._process, None
@@ -85,7 +92,7 @@ class AdminProcess:
                 process.kill()
                 process.wait()
         if self._listener.fileno() >= 0:
-            if self._listener.family == socket.AF_UNIX and not is_handed_over:
+            if self._listener.family == socket.AF_UNIX and self._is_path_own and not is_handed_over:
                 with contextlib.suppress(OSError):
                     os.unlink(self.address)
             self._listener.close()

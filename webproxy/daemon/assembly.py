@@ -96,6 +96,8 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     listener = inherited.listener_for(config.host, config.port)
     resources.callback(listener.close)
     admin = open_admin(config, inherited)
+    if admin is not None:
+        resources.callback(admin.close)
     address: tuple[str, int] = listener.getsockname()[:2]
     swept = len(reaper.sweep())
     page = own_page(ROLE, f"{address[0]}:{address[1]}", SCHEMA, resources, given=inherited.page)

@@ -62,7 +62,7 @@ class Successor:
         inherited = [listener.fileno()] if admin is None else [listener.fileno(), admin.fileno()]
         try:
             self._process = subprocess.Popen(successor_command(), env=successor_environment(role), pass_fds=inherited)
-        except OSError:
+        except BaseException:
             self._notices.close()
             raise
         self.pid = self._process.pid

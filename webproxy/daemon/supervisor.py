@@ -73,33 +73,70 @@ def share_of(config: ProxyConfig, workers: int) -> ProxyConfig:
     )
 
 
-class _Settled:
-    """The settings of one generation, as a file that its workers read."""
+class Settled:
+    """The settings of one generation, as a file that its workers read, and what is open for them.
 
-    def __init__(self, config: ProxyConfig, workers: int, listener: socket.socket) -> None:
+    Listener and admin server may be those of another generation too: who closes them sees to that.
+    """
+
+    def __init__(self, config: ProxyConfig, listener: socket.socket, admin: AdminProcess | None) -> None:
+        """Raises OSError: no memory or descriptor for the file."""
         self.config = config
-        self.workers = workers
+        self.workers = config.worker_count()
         self.listener = listener
-        self.fd = settings_file(share_of(config, workers))
+        self.admin = admin
+        self.fd = settings_file(share_of(config, self.workers))
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self.fd)
+
+
+def settle(config: ProxyConfig, serving: Settled) -> Settled:
+    """All that workers with these settings need beside those that serve; if something cannot be had, nothing is open.
+
+    Raises:
+        StartupError, OSError: why it cannot be had.
+    """
+    listener, admin = serving.listener, serving.admin
+    with ExitStack() as opened:
+        if (config.host, config.port) != (serving.config.host, serving.config.port):
+            listener = open_listener(config.host, config.port)
+            opened.callback(listener.close)
+        if config.admin != serving.config.admin:
+            admin = None if config.admin is None else AdminProcess(config.admin)
+            if admin is not None:
+                opened.callback(admin.close)
+        settled = Settled(config, listener, admin)
+        opened.pop_all()
+    return settled
 
 
 class Supervisor:
     """Belongs to the main thread of a process without any other."""
 
     def __init__(self, settings: Settings[ProxyConfig], listener: socket.socket, inherited: Inherited) -> None:
-        """Takes over the listener."""
+        """Takes over the listener, also if it fails.
+
+        Raises:
+            StartupError, OSError: what it needs cannot be had.
+        """
         self._settings = settings
         self._inherited = inherited
         config = settings.config
-        self._notices = NotifySocket()
+        with ExitStack() as opened:
+            opened.callback(listener.close)
+            self._notices = NotifySocket()
+            opened.callback(self._notices.close)
+            admin = open_admin(config, inherited)
+            if admin is not None:
+                opened.callback(admin.close)
+            self._serving = Settled(config, listener, admin)
+            opened.pop_all()
         host, port = listener.getsockname()[:2]
         self._pages = SlotPages(ROLE, f"{host}:{port}", SCHEMA)
         self._fleet = Fleet(max(AT_ONCE_MIN, os.cpu_count() or 0))
-        self._serving = _Settled(config, config.worker_count(), listener)
-        self._candidates: _Settled | None = None
+        self._candidates: Settled | None = None
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._ends: dict[int, int] = {}
         """By pid: a descriptor that is readable once that worker has ended (pidfd_open(2))."""
@@ -111,9 +148,6 @@ class Supervisor:
         self._reopen_when_ready: set[int] = set()
         self._failed_status: int | None = None
         """With which the last worker ended that ended unasked."""
-        self._admin = open_admin(config, inherited)
-        self._new_admin: AdminProcess | None = None
-        """Of the candidates, if it is another one."""
         self._presence = Presence(SUPERVISOR)
         self._steering = Steering(self._presence)
         self._watchdog_due_s = 0.0
@@ -201,11 +235,11 @@ class Supervisor:
         if (now := monotonic()) >= self._watchdog_due_s:
             self._watchdog_due_s = now + _WATCHDOG_S
             notify(WATCHDOG)
-        if self._admin is not None:
-            self._admin.look()
+        if self._serving.admin is not None:
+            self._serving.admin.look()
         self._presence.beat(len(self._processes))
 
-    def _spawn(self, settled: _Settled, slot: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, settled: Settled, slot: int) -> subprocess.Popen[bytes]:
         listener_fd = settled.listener.fileno()
         role = WorkerRole(
             slot=slot,
@@ -270,7 +304,7 @@ class Supervisor:
             self._reload()
         elif wish is Wish.UPGRADE:
             try:
-                self._successor = Successor(self._serving.listener, self._serving.config, self._admin)
+                self._successor = Successor(self._serving.listener, self._serving.config, self._serving.admin)
             except OSError as error:
                 log.error("successor refused", extra={"reason": str(error)})
                 self._steering.refused(str(error))
@@ -281,13 +315,7 @@ class Supervisor:
     def _reload(self) -> None:
         try:
             config = self._settings.again()
-            address = (config.host, config.port)
-            serving = self._serving
-            is_same = address == (serving.config.host, serving.config.port)
-            listener = serving.listener if is_same else open_listener(config.host, config.port)
-            if config.admin not in (None, serving.config.admin):
-                self._new_admin = AdminProcess(config.admin or "")
-            self._candidates = _Settled(config, config.worker_count(), listener)
+            self._candidates = settle(config, self._serving)
         except (SettingError, StartupError, OSError) as error:
             log.error("reload refused", extra={"reason": str(error)})
             self._steering.refused(str(error))
@@ -305,7 +333,6 @@ class Supervisor:
             for pid in self._fleet.promote(monotonic()):
                 self._signal(pid, signal.SIGUSR2)
             self._discard(old)
-            self._change_admin(settled.config.admin != old.config.admin)
             self._settings.log_as(settled.config)
             log.info("reloaded", extra={"generation": candidates.number, "workers": settled.workers})
             self._steering.address = self._address()
@@ -315,27 +342,19 @@ class Supervisor:
             for pid in self._fleet.abandon(monotonic()):
                 self._tell_to_end(pid)
             self._discard(settled)
-            if self._new_admin is not None:
-                self._new_admin.close()
-                self._new_admin = None
             statuses = [post.exit_status for post in candidates.posts if post.exit_status is not None]
             how = f"ended with status {shown_status(statuses[0])}" if statuses else "could not be started"
             reason = f"a worker with the new settings {how}"
             log.error("reload refused", extra={"reason": reason, "remedy": "see its log lines"})
             self._steering.refused(f"{reason}: see its log lines")
 
-    def _change_admin(self, is_changed: bool) -> None:
-        if is_changed and self._admin is not None:
-            self._admin.close()
-            self._admin = None
-        if self._new_admin is not None:
-            self._admin, self._new_admin = self._new_admin, None
-
-    def _discard(self, settled: _Settled) -> None:
+    def _discard(self, settled: Settled) -> None:
         """The settings of a generation that is not served any more."""
         settled.close()
         if settled.listener is not self._serving.listener:
             settled.listener.close()
+        if settled.admin is not None and settled.admin is not self._serving.admin:
+            settled.admin.close()
 
     def _is_replaced(self) -> bool:
         successor = self._successor
@@ -358,6 +377,8 @@ class Supervisor:
         self._steering.announce(self._address(), {"workers": str(facts["workers"])})
         log.info("listening", extra=facts)
         notify(READY)
+        if self._serving.admin is not None:
+            self._serving.admin.keep_path()
         self._inherited.say_ready()
 
     def _address(self) -> str:
@@ -375,8 +396,8 @@ class Supervisor:
         # First of all: once the last worker has closed it too, clients are refused instead of waiting for nobody.
         for settled in self._all_settled():
             settled.listener.close()
-        if self._admin is not None:
-            self._admin.close(is_handed_over=is_replaced)
+        if self._serving.admin is not None:
+            self._serving.admin.close(is_handed_over=is_replaced)
         if self._successor is not None:
             self._successor.end()
         workers = self._fleet.stop(monotonic())
@@ -421,7 +442,7 @@ class Supervisor:
             self._told_to_end.add(pid)
             self._signal(pid, signal.SIGINT if insist else signal.SIGTERM)
 
-    def _all_settled(self) -> list[_Settled]:
+    def _all_settled(self) -> list[Settled]:
         return [self._serving] if self._candidates is None else [self._serving, self._candidates]
 
     def _signal(self, pid: int, signum: int) -> None:
@@ -441,8 +462,8 @@ class Supervisor:
         for settled in self._all_settled():
             settled.close()
             settled.listener.close()
-        for admin in filter(None, (self._admin, self._new_admin)):
-            admin.close()
+            if settled.admin is not None:
+                settled.admin.close()
         self._notices.close()
         self._pages.close()
         self._presence.close()
@@ -452,7 +473,7 @@ def run_workers(settings: Settings[ProxyConfig], wishes: Wishes, resources: Exit
     """Run the proxy as a supervisor with its workers; None if this process is a worker, or there shall be one process.
 
     Raises:
-        StartupError: the port cannot be listened on.
+        StartupError: the port, or the admin server's address, cannot be listened on.
     """
     config = settings.config
     if is_worker() or config.worker_count() == 1:

@@ -124,6 +124,7 @@ class ProxyService:
             log.info("worker started", extra=facts | {"slot": role.slot})
         if self.admin is not None:
             self.admin.look()
+            self.admin.keep_path()
         self.inherited.say_ready()
         self.store.look()
 
