@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from shmchannel.daemonkit.daemon import Daemon, Service, parser_of, run_daemon
 from shmchannel.daemonkit.exits import ExitCode
@@ -14,6 +15,7 @@ from shmchannel.errors import ShmChannelError
 from webproxy import version
 from webproxy.daemon import purge_command, steering_command
 from webproxy.daemon.config import ProxyConfig
+from webproxy.daemon.handover import predecessor_told
 from webproxy.daemon.supervisor import run_workers
 from webproxy.errors import WebProxyError
 
@@ -87,7 +89,7 @@ def main() -> int:
     """Run the daemon, or one of the commands beside it; return the exit code."""
     command, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
     if command not in _COMMANDS:
-        return run_daemon(DAEMON)
+        return run_daemon(replace(DAEMON, on_refusal=predecessor_told()))
     let_through()
     if command == "purge":
         return purge_command.main(arguments)

@@ -170,7 +170,8 @@ class Daemon(Generic[C]):
 
     `shortages` says what the limits of the process make of the settings, for --check-config; `build` logs it. Each of
     the `changes` is logged: a later event of another name is no longer true after it. `supervise` runs the daemon as
-    several processes and returns how it ended, or None if this process shall serve.
+    several processes and returns how it ended, or None if this process shall serve. `on_refusal` is told why the daemon
+    does not start, beside the line in the log or on the error stream.
     """
 
     prog: str
@@ -182,6 +183,7 @@ class Daemon(Generic[C]):
     shortages: Callable[[C], Sequence[str]]
     changes: frozenset[str] = frozenset()
     supervise: Callable[[Settings[C], Wishes, ExitStack], ExitCode | None] = lambda *_: None
+    on_refusal: Callable[[str], object] = lambda _: None
 
 
 def parser_of(daemon: Daemon[C]) -> SettingsParser:
@@ -205,6 +207,7 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
         loaded = read()
         text = loaded.toml() if loaded.print_only else ""
     except SettingError as error:
+        daemon.on_refusal(str(error))
         refuse(daemon.prog, error)
     if text:
         sys.stdout.buffer.write(text.encode())  # TOML is UTF-8, whatever the locale
@@ -229,12 +232,14 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
         code = _serve(daemon, Settings(loaded.config, lambda: read().config, log_as))
     except tuple(daemon.exit_codes) as error:
         code = exit_code_of(error, daemon.exit_codes)
+        daemon.on_refusal(str(error))
         if code is ExitCode.USAGE:
             refuse(daemon.prog, error)
         log.error("cannot start", extra={"reason": str(error)})
     except Exception as error:
         code = ExitCode.CANNOT_START
         if (lacking := _lacking(error)) is not None:
+            daemon.on_refusal(lacking)
             log.error("cannot start", extra={"reason": lacking})
         else:
             log.exception("failed")

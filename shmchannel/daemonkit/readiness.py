@@ -20,6 +20,9 @@ STOPPING = "STOPPING=1"
 WATCHDOG = "WATCHDOG=1"
 """A sign of life."""
 
+STATUS_CHARACTERS_MAX = 400
+_STATUS = "STATUS="
+
 SEND_TIMEOUT_S = 1.0
 
 
@@ -34,6 +37,11 @@ def notify(*messages: str, environ: Mapping[str, str] | None = None) -> bool:
 def main_pid(pid: int) -> str:
     """Return the message that another process is the service's main process from now on."""
     return f"MAINPID={pid}"
+
+
+def status(text: str) -> str:
+    """Return the message that says how the process stands, in words; a line of at most STATUS_CHARACTERS_MAX."""
+    return _STATUS + " ".join(text.split())[:STATUS_CHARACTERS_MAX]
 
 
 def send(address: str, *messages: str) -> bool:
@@ -58,6 +66,12 @@ class Notice(NamedTuple):
 
     pid: int
     messages: tuple[str, ...]
+
+    @property
+    def status(self) -> str:
+        """What it says by status(); empty if it says nothing by that."""
+        said = [message.removeprefix(_STATUS) for message in self.messages if message.startswith(_STATUS)]
+        return said[-1] if said else ""
 
 
 class NotifySocket:

@@ -295,7 +295,7 @@ def test_a_successor_that_fails_changes_nothing(start, settings, workers):
     before = proxy.workers()
     settings.write(segment_count="1024", segment_bytes=str(1 << 30))
     proxy.signal(signal.SIGUSR2)
-    assert proxy.wait_event("successor refused")["reason"] == "ended with status 69"
+    assert proxy.wait_event("successor refused")["reason"].startswith("ended with status 69")
     assert name_of(proxy.port) == "first"
     assert proxy.workers() == before
     end(proxy, proxy.pid)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -78,6 +79,46 @@ def test_an_upgrade_leads_to_another_supervisor(yard, files):
     assert (status, text) == (0, f"webproxy upgrade: process {proxy.pid} is replaced by process {successor}\n")
     assert ask(proxy.port, "/small").body == files[1]["/small"]
     end(proxy, successor)
+
+
+@pytest.mark.parametrize("workers", [ALONE, SEVERAL])
+def test_an_upgrade_with_settings_that_are_refused_says_why_and_changes_nothing(
+    yard, files, settings, tmp_path, workers
+):
+    yard.start_cache(content=files[0])
+    admin = tmp_path / "admin"
+    proxy = yard.start_proxy(*workers, "--config", str(settings), "--admin", str(admin))
+    before = proxy.workers()
+    for wrong, reason in (
+        ("keepalive_s = 0\n", "ended with status 2: keepalive_s: 0 from file "),
+        ("keepalive_s = \n", "ended with status 2: config: "),
+    ):
+        settings.write_text(wrong)
+        status, text = command("upgrade", "-p", str(proxy.port))
+        assert status == 1
+        assert text.startswith(f"webproxy upgrade: refused: {reason}")
+        assert proxy.events("successor refused")[-1]["reason"].startswith(reason)
+    assert proxy.workers() == before
+    assert ask(proxy.port, "/small").body == files[1]["/small"]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(admin))
+    assert proxy.stop() == 0
+    assert not admin.exists()
+
+
+@pytest.mark.parametrize("workers", [ALONE, SEVERAL])
+def test_an_upgrade_that_fails_later_leaves_the_admin_server_where_it_is(yard, files, settings, tmp_path, workers):
+    yard.start_cache(content=files[0])
+    admin = tmp_path / "admin"
+    proxy = yard.start_proxy(*workers, "--config", str(settings), "--admin", str(admin))
+    settings.write_text(f"segment_count = 1024\nsegment_bytes = {1 << 30}\n")
+    status, text = command("upgrade", "-p", str(proxy.port))
+    assert status == 1
+    assert text.startswith("webproxy upgrade: refused: ended with status 69")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(admin))
+    assert proxy.stop() == 0
+    assert not admin.exists()
 
 
 def test_which_proxy_is_meant_must_be_clear(yard, files):

@@ -13,10 +13,11 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from shmchannel.daemonkit import parent
-from shmchannel.daemonkit.readiness import READY, send
+from shmchannel.daemonkit.readiness import READY, send, status
 from shmchannel.daemonkit.toml_text import render
 from shmchannel.process import reaper
 from webproxy.daemon.config import ProxyConfig
@@ -98,6 +99,20 @@ class Inherited:
         """Tell the predecessor that this process serves, if it has one. A supervisor is told by notify()."""
         if self.successor is not None:
             send(self.successor.notify_address, READY)
+
+
+def predecessor_told() -> Callable[[str], object]:
+    """What tells the predecessor of this process why it does not start; without one nobody is told.
+
+    To be called before the environment is changed: the settings are read before inherit() is called, and by then no
+    variable says any more whose successor this is.
+    """
+    try:
+        role = json.loads(os.environ.get(_SUCCESSOR_VARIABLE, ""))
+    except ValueError:
+        role = None
+    address = role.get("notify_address") if isinstance(role, dict) else None
+    return lambda reason: isinstance(address, str) and send(address, status(reason))
 
 
 def is_worker() -> bool:

@@ -2,8 +2,9 @@
 
 It runs the same command line. So it reads the settings again, and runs the program files that are found there now. Only
 once it has said that it is ready does this process stop accepting; if it ends before or takes too long, nothing has
-happened but a line in the log. One that shall not take over after all is told to end, not killed: it may have accepted
-requests by then.
+happened but a line in the log, with the reason that it gives. It is the judge of the settings, not this process, whose
+program may be older than they are. One that shall not take over after all is told to end, not killed: it may have
+accepted requests by then.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class Successor:
             self._notices.close()
             raise
         self.pid = self._process.pid
+        self._reason = ""
+        """Why it does not start, in its own words."""
         self.refusal = ""
         """Why it was refused."""
         log.info("successor started", extra={"successor": self.pid})
@@ -77,9 +80,11 @@ class Successor:
                 return Succession.RUNNING
             self.kill()
             return Succession.REFUSED
-        is_ready = any(notice.pid == self.pid and READY in notice.messages for notice in self._notices.take())
-        status = self._process.poll()
-        if is_ready and status is None:
+        status = self._process.poll()  # before its last words are read
+        said = [notice for notice in self._notices.take() if notice.pid == self.pid]
+        is_ready = any(READY in notice.messages for notice in said)
+        self._reason = next((notice.status for notice in reversed(said) if notice.status), self._reason)
+        if is_ready and self.is_running:
             notify(main_pid(self.pid))
             log.info("successor ready", extra={"successor": self.pid})
             self._notices.close()
@@ -87,7 +92,8 @@ class Successor:
         if status is None and monotonic() < self._expires:
             return Succession.RUNNING
         late = f"not ready after {self._limit_s:g} s"
-        self.refusal = late if status is None else f"ended with status {shown_status(status)}"
+        ended = f"ended with status {shown_status(status)}" + (f": {self._reason}" if self._reason else "")
+        self.refusal = late if status is None else ended
         log.error(
             "successor refused", extra={"successor": self.pid, "reason": self.refusal, "remedy": "see its log lines"}
         )

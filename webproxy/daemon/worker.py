@@ -142,7 +142,8 @@ class ProxyService:
             self._deferred[wish] = None
         else:
             try:
-                settings.again()
+                if wish is Wish.RELOAD:  # at an upgrade the new program is the judge
+                    settings.again()
                 self._successor = Successor(self.acceptor.listener, self.config, self.admin)
             except (SettingError, OSError) as error:
                 log.error("reload refused", extra={"reason": str(error)})

@@ -120,6 +120,7 @@ def run(
     service: RecordingService,
     *argv: str,
     supervise: Callable[[Settings[Config], Wishes, ExitStack], ExitCode | None] = lambda *_: None,
+    on_refusal: Callable[[str], object] = lambda _: None,
 ) -> int:
     declared = Daemon(
         prog="sample-d",
@@ -130,6 +131,7 @@ def run(
         exit_codes={Refused: ExitCode.CANNOT_START, RefusedPort: ExitCode.LOCK_HELD, LookupError: ExitCode.USAGE},
         shortages=service.shortages,
         supervise=supervise,
+        on_refusal=on_refusal,
     )
     return run_daemon(declared, argv)
 
@@ -310,9 +312,10 @@ def test_a_second_signal_ends_the_drain() -> None:
 def test_errors_become_exit_codes(
     error: Exception, code: int, event: str, reason: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service = RecordingService(fails=error)
-    assert run(service) == code
+    service, refusals = RecordingService(fails=error), list[str]()
+    assert run(service, on_refusal=refusals.append) == code
     assert service.calls == ["undone"]
+    assert refusals == ([] if reason is None else [reason])
     logged = last_event(capsys)
     assert (logged["event"], logged.get("reason")) == (event, reason)
     assert ("exception" in logged) is (code == ExitCode.SOFTWARE)
@@ -323,6 +326,14 @@ def test_what_the_operator_asked_for_is_refused_as_a_setting_is(capsys: pytest.C
         run(RecordingService(fails=LookupError("line 3 of the map")))
     assert ended.value.code == ExitCode.USAGE
     assert capsys.readouterr().err == "sample-d: line 3 of the map\n"
+
+
+def test_whoever_wants_to_know_is_told_of_settings_that_are_refused() -> None:
+    refusals: list[str] = []
+    with pytest.raises(SystemExit):
+        run(RecordingService(), "--drain", "-1", on_refusal=refusals.append)
+    (reason,) = refusals
+    assert reason.startswith("drain_s: ")
 
 
 def test_settings_that_are_only_checked_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

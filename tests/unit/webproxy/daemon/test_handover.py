@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from shmchannel.daemonkit import parent
-from shmchannel.daemonkit.readiness import READY, NotifySocket
+from shmchannel.daemonkit.readiness import READY, STATUS_CHARACTERS_MAX, NotifySocket
 from shmchannel.daemonkit.sources import load
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.handover import (
@@ -19,6 +19,7 @@ from webproxy.daemon.handover import (
     WorkerRole,
     inherit,
     is_worker,
+    predecessor_told,
     settings_file,
     successor_environment,
     worker_command,
@@ -103,6 +104,27 @@ def test_a_successor_takes_its_role_and_tells_its_predecessor(
     notices.close()
     with inherited.listener_for("127.0.0.1", port) as adopted:
         assert adopted.getsockname() == listener.getsockname()
+
+
+def test_a_successor_tells_its_predecessor_why_it_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+) -> None:
+    notices = NotifySocket()
+    role = SuccessorRole(listener_fd=listener.fileno(), host="h", port=1, notify_address=notices.address)
+    monkeypatch.setattr(os, "environ", successor_environment(role))
+    tell = predecessor_told()
+    monkeypatch.delenv(SUCCESSOR)  # as inherit() does
+    tell("port: 0 is\nnot allowed" + 1000 * "!")
+    (notice,) = notices.take()
+    notices.close()
+    assert notice.status.startswith("port: 0 is not allowed!!!")
+    assert len(notice.status) == STATUS_CHARACTERS_MAX
+
+
+@pytest.mark.parametrize("value", ["", "null", "[]", "{", "{}", '{"notify_address": 5}'])
+def test_without_a_predecessor_nobody_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(SUCCESSOR, value)
+    assert predecessor_told()("anything") is False
 
 
 def test_a_successor_with_another_address_opens_its_own(listener: socket.socket) -> None:
