@@ -296,8 +296,8 @@ def test_a_proxy_plans_for_a_low_limit(
         env = {"WEBPROXY_REQUEST_TIMEOUT_S": "2"}
         proxy = yard.start_proxy("-t", "4", "-n", "4", "-s", origin.url, env=env, wrap=(prlimit, "--nofile=128:128"))
         (event,) = proxy.events("few descriptors")
-        assert (event["limit"], event["connections_max"]) == (128, 30)
-        assert "connections_max is 30 instead of 10000" in event["reason"]
+        assert (event["limit"], event["connections_max"]) == (128, 25)
+        assert "connections_max is 25 instead of 10000" in event["reason"]
         for number in range(20):
             crowd.append(connect(proxy.port, receive_buffer_bytes=4096))
             crowd[-1].sendall(b"GET /b%d HTTP/1.1\r\nHost: h\r\n\r\n" % number)

@@ -104,7 +104,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     cache = _caches(config, resources, breakdown) if config.use_cache else None
     admission = None if cache is None else cache.pool.admission
     private_listener = None if cache is None else _private_listener(config, cache.pool.name, resources)
-    driver = OriginDriver(config.origin_shares(), OriginCounts(page))
+    driver = OriginDriver(config.origin_shares(), OriginCounts(page), followed_max=plan.followed_max)
     resources.callback(driver.close)  # after the jobs that are given up, which release their transfers
     run_queue, idle, parking = _places_to_wait(config, plan, admission, shutdown, resources)
     workers = IdleWorkers(config.worker_threads)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from shmchannel.objects.hot_table_files import FILES_MAX
 from webproxy.daemon.config import ProxyConfig
 from webproxy.errors import StartupError
+from webproxy.origin.driver import FOLLOWED_MAX
 from webproxy.serving.parking import LINGERING_MAX
 
 _BASE = 32  # streams, listener, queue, guards, hot table, epolls; half as many again as a proxy has at its start
 _PER_WORKER = 3  # its connection, a file, and one that is being opened or closed
-_PER_ORIGIN_CONNECTION = 2  # the socket, and libcurl's duplicate of it
+_PER_ORIGIN_CONNECTION = 2  # the socket, and libcurl's duplicate of it; also to a process that is followed
 _PER_CACHE = 6  # guard, queue and hot table, and those of the cache before it
 _CACHES_FOUND = 8  # so many, if they are found
 _SHARES = 8
@@ -35,6 +36,7 @@ class DescriptorPlan:
     wanted: int
     connections_max: int
     origin_connections_max: int
+    followed_max: int
     body_files: int
     lingering_max: int
 
@@ -74,10 +76,11 @@ def plan_descriptors(limit: int, config: ProxyConfig) -> DescriptorPlan:
     segments = config.segment_count if config.use_cache else 0
     caches = 0 if not config.use_cache else _CACHES_FOUND if config.finds_caches else len(config.caches) or 1
     fixed = _BASE + _PER_WORKER * config.worker_threads + segments + _PER_CACHE * max(0, caches - 1)
+    followed = _PER_ORIGIN_CONNECTION * FOLLOWED_MAX if config.use_cache and config.share_fetches else 0
     clients, origins = config.connections_max, _PER_ORIGIN_CONNECTION * config.origin_connections_max
     bodies = config.connections_max + FILES_MAX * caches
     lingering = LINGERING_MAX
-    wanted = fixed + clients + origins + bodies + lingering
+    wanted = fixed + clients + origins + followed + bodies + lingering
     if 0 <= limit < wanted:
         left = limit - fixed
         share = left // _SHARES
@@ -88,12 +91,14 @@ def plan_descriptors(limit: int, config: ProxyConfig) -> DescriptorPlan:
                 f" segments, which need {least} at least: raise it (LimitNOFILE, ulimit -n), or use fewer"
             )
         lingering, origins, bodies = min(lingering, share), min(origins, 2 * share), min(bodies, 2 * share)
-        clients = min(clients, left - lingering - origins - bodies)
+        followed = min(followed, share // 2)
+        clients = min(clients, left - lingering - origins - followed - bodies)
     return DescriptorPlan(
         limit=limit,
         wanted=wanted,
         connections_max=clients,
         origin_connections_max=origins // _PER_ORIGIN_CONNECTION,
+        followed_max=followed // _PER_ORIGIN_CONNECTION,
         body_files=bodies,
         lingering_max=lingering,
     )

@@ -125,8 +125,17 @@ _SHARES: Final = ShareSettings()
 class OriginDriver:
     """Owns the thread and the connections to origins. start() it, and close() it at the end."""
 
-    def __init__(self, settings: ShareSettings = _SHARES, counts: OriginCounts | None = None) -> None:
-        """`settings` bound its connections, those that are kept idle included."""
+    def __init__(
+        self,
+        settings: ShareSettings = _SHARES,
+        counts: OriginCounts | None = None,
+        *,
+        followed_max: int = FOLLOWED_MAX,
+    ) -> None:
+        """`settings` bound its connections to origins, those that are kept idle included.
+
+        `followed_max` bounds those to processes whose fetches are followed.
+        """
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
@@ -140,7 +149,7 @@ class OriginDriver:
         self._next_due = math.inf
         """When the first of those begins."""
         self._gate: OriginGate[Transfer] = OriginGate(settings, self._pass, self._turn_away, counts)
-        followed = ShareSettings(connections_max=FOLLOWED_MAX, origin_connections_max=FOLLOWED_MAX, line_max=0)
+        followed = ShareSettings(connections_max=followed_max, origin_connections_max=followed_max, line_max=0)
         self._holders: OriginGate[Transfer] = OriginGate(followed, self._pass, self._turn_away)
         """The gate to other processes whose fetches are followed: they are no origins, and take no share of theirs."""
         self._handles: list[pycurl.Curl] = []

@@ -9,6 +9,7 @@ import pytest
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.descriptors import DescriptorPlan, plan_descriptors
 from webproxy.errors import StartupError
+from webproxy.origin.driver import FOLLOWED_MAX
 
 CONFIG = ProxyConfig(worker_threads=8, segment_count=8)
 AT_THE_START = 36  # at most, as measured with these settings
@@ -16,7 +17,7 @@ AT_THE_START = 36  # at most, as measured with these settings
 
 def in_use_at_most(plan: DescriptorPlan) -> int:
     """With eight workers that have a connection each, and everything else at its bound."""
-    origins = 2 * plan.origin_connections_max
+    origins = 2 * plan.origin_connections_max + 2 * plan.followed_max
     return AT_THE_START + 8 + plan.connections_max + origins + plan.body_files + plan.lingering_max
 
 
@@ -26,7 +27,7 @@ def test_all_parts_together_stay_below_the_limit(limit: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "connections_max"), [(80, 6), (256, 72), (1024, 360), (4096, 2384), (16_384, 10_000)]
+    ("limit", "connections_max"), [(80, 5), (256, 60), (1024, 300), (4096, 2256), (16_384, 10_000)]
 )
 def test_connections_get_what_the_others_leave(limit: int, connections_max: int) -> None:
     assert plan_descriptors(limit, CONFIG).connections_max == connections_max
@@ -44,13 +45,23 @@ def test_from_some_limit_on_the_settings_hold() -> None:
 def test_a_low_limit_is_told_with_numbers_and_the_remedy() -> None:
     plan = plan_descriptors(1024, CONFIG)
     lowered = plan.applied(CONFIG)
-    assert (lowered.connections_max, lowered.origin_connections_max) == (360, 120)
+    assert (lowered.connections_max, lowered.origin_connections_max) == (300, 120)
     assert plan.shortage(CONFIG) == (
-        "the limit of 1024 descriptors is too low for the settings: connections_max is 360 instead of 10000,"
+        "the limit of 1024 descriptors is too low for the settings: connections_max is 300 instead of 10000,"
         f" origin_connections_max is 120 instead of 256; raise it to {plan.wanted} (LimitNOFILE, ulimit -n),"
         " or lower these"
     )
     assert plan.shortage(lowered) is None
+
+
+def test_connections_to_processes_that_are_followed_are_planned_where_fetches_are_shared() -> None:
+    alone = ProxyConfig(worker_threads=8, segment_count=8, share_fetches=False)
+    assert plan_descriptors(-1, CONFIG).followed_max == FOLLOWED_MAX
+    assert plan_descriptors(-1, CONFIG).wanted == plan_descriptors(-1, alone).wanted + 2 * FOLLOWED_MAX
+    assert plan_descriptors(-1, alone).followed_max == 0
+    assert 0 < plan_descriptors(1024, CONFIG).followed_max < FOLLOWED_MAX
+    without_cache = ProxyConfig(use_cache=False, origin_url="http://origin.example")
+    assert plan_descriptors(-1, without_cache).followed_max == 0
 
 
 def test_what_is_lowered_fits() -> None:

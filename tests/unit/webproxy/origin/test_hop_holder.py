@@ -11,9 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.sinks import CollectingSink, fetch
+from tests.support.sinks import CollectingSink, WaitingClient, fetch, origin_limits
 from tests.support.waiting import WATCHDOG_S
-from webproxy.errors import OriginUnreachable
+from webproxy.errors import OriginNotAsked, OriginUnreachable
+from webproxy.origin.driver import OriginDriver
 from webproxy.origin.request import OriginRequest
 from webproxy.transport import sockets
 from webproxy.transport.listener import open_private_listener
@@ -80,3 +81,16 @@ def test_another_user_listens(monkeypatch: pytest.MonkeyPatch) -> None:
         with open_private_listener(other := unique_name()), pytest.raises(OriginUnreachable, match="another user"):
             fetch(asked(other), CollectingSink())
     assert not received
+
+
+def test_a_process_that_may_follow_none_asks_none() -> None:
+    """Where there is no descriptor for it, the origin is asked instead."""
+    received: list[bytes] = []
+    name, sink, driver = unique_name(), CollectingSink(), OriginDriver(followed_max=0)
+    driver.start()
+    try:
+        with holder(name, received), pytest.raises(OriginNotAsked):
+            WaitingClient(driver, origin_limits()).fetch(asked(name), sink)
+    finally:
+        driver.close()
+    assert received == []
