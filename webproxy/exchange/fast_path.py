@@ -147,7 +147,7 @@ class FastPath:
                 event = body.begin(file)
                 if event is not None:
                     return connection.pause(PausedHit(body, request, reply.stored), event, is_last=reply.closes)
-        return Done(connection) if reply.closes else KEEP_ALIVE
+        return Done(connection, lingers=request.keep_alive or connection.in_head) if reply.closes else KEEP_ALIVE
 
     def expire(self) -> None:
         """Drop invalid replies with their memory and files; to be called about every second."""

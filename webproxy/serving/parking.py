@@ -239,7 +239,7 @@ class ParkingLot:
     def settle(self, outcome: Outcome) -> None:
         """Take over the job whose outcome this is; never blocks."""
         if isinstance(outcome, Done):
-            self.linger(outcome.job.fd)
+            (self.linger if outcome.lingers else sockets.close)(outcome.job.fd)
         elif isinstance(outcome, Idles):
             self._idle.put(outcome.job, outcome.limit_s)
         else:

@@ -3,17 +3,16 @@
 Theory of operation
 ===================
 
-Lines are queued, and one thread writes them: each by one write(2) to a descriptor that appends, so that lines of
-several processes do not mix, neither in a file nor, up to PIPE_BUF, in a pipe. The thread sleeps until there is a line,
-waits for GATHER_SECONDS for others, and writes what has come. In this loop the code of the kernel is warm: a line takes
-it a microsecond, and between two requests it would take five (docs/decisions/0036-access-log.md).
+Lines are queued, and one thread writes them: whole lines, as many as PIPE_BUF holds, by one write(2) to a descriptor
+that appends, so that lines of several processes do not mix, neither in a file nor in a pipe. The thread sleeps until
+there is a line, waits for GATHER_SECONDS for others, and writes what has come (docs/decisions/0036-access-log.md).
 
 What cannot be written is dropped and counted, with a warning in the daemon's log: everything while a disk is full; the
 newest lines once LINES_MAX are queued, because nobody reads a pipe or a disk is too slow. Only the thread waits for
 these.
 
-A write to a regular file keeps the GIL (as the calls in transport/sockets.py): giving it away for each line would leave
-the thread behind busy workers. A file system that turns out to be slow is written to without it for SLOW_SECONDS.
+A write to a regular file keeps the GIL (as the calls in transport/sockets.py): giving it away each time would leave the
+thread behind busy workers. A file system that turns out to be slow is written to without it for SLOW_SECONDS.
 """
 
 from __future__ import annotations
@@ -62,6 +61,8 @@ _write, _send = _keeps_gil.write, _keeps_gil.send
 _write_without_gil = ctypes.CDLL(None, use_errno=True).write
 _write.restype = _send.restype = _write_without_gil.restype = ctypes.c_ssize_t
 _FULL = (errno.EAGAIN, errno.EINTR)
+_BATCH_BYTES_MAX = select.PIPE_BUF - 1
+"""What a pipe takes whole (pipe(7)), but for the end of a torn line."""
 
 
 class LineFile:
@@ -140,36 +141,52 @@ class LineFile:
             self._write_queued(len(self._lines))
 
     def _write_queued(self, count: int) -> None:
-        lines, fd, began = self._lines, self._fd, monotonic()
+        lines, began = self._lines, monotonic()
         put = self._put if began >= self._slow_until else self._put_slowly
+        batch: list[bytes] = []
+        room = _BATCH_BYTES_MAX
         for _ in range(count):
             queued = lines.popleft()
             line = queued if isinstance(queued, bytes) else queued[0](*queued[1])
-            if self._is_torn:
-                line, self._is_torn = b"\n" + line, False  # the last one ended in its middle
-            written = put(fd, line, len(line))
-            if written != len(line):
-                self._not_written(line, written)
+            room -= len(line)
+            if room < 0 and batch:
+                self._write(put, b"".join(batch))
+                batch.clear()
+                room = _BATCH_BYTES_MAX - len(line)
+            batch.append(line)
+        if batch:
+            self._write(put, b"".join(batch))
         took_s = monotonic() - began
         if took_s > max(SLOW_BATCH_SECONDS, count * SLOW_LINE_SECONDS):
             self._slow_until = began + took_s + SLOW_SECONDS
 
-    def _not_written(self, line: bytes, written: int) -> None:
-        """A line was not taken, or only its beginning: wait for room, or drop it."""
+    def _write(self, put: Put, data: bytes) -> None:
+        """Write whole lines."""
+        if self._is_torn:
+            data = b"\n" + data  # the last one ended in its middle
+        written = put(self._fd, data, len(data))
+        if written == len(data):
+            self._is_torn = False
+        else:
+            self._not_written(data, written)
+
+    def _not_written(self, data: bytes, written: int) -> None:
+        """Lines were not taken, or only their beginning: wait for room, or drop them."""
         code = ctypes.get_errno()
         while written < 0 and code in _FULL and not (self._ends.is_set() and monotonic() >= self._ends_at):
             _wait_for_room(self._fd)
-            written = self._put(self._fd, line, len(line))
+            written = self._put(self._fd, data, len(data))
             code = ctypes.get_errno()
-        if written == len(line):
-            return
-        self._is_torn = written > 0 or line.startswith(b"\n")
-        self._drop(os.strerror(code) if written < 0 else "no room for a whole line")
+        if written > 0:
+            self._is_torn = not data.endswith(b"\n", 0, written)
+        lost = data.count(b"\n", max(written, data.startswith(b"\n")))
+        if lost:
+            self._drop(os.strerror(code) if written < 0 else "no room for a whole line", lost)
 
-    def _drop(self, reason: str) -> None:
+    def _drop(self, reason: str, lines: int = 1) -> None:
         now = monotonic()
         with self._lock:
-            self.dropped_total += 1
+            self.dropped_total += lines
             if now < self._quiet_until:
                 return
             self._quiet_until = now + QUIET_SECONDS

@@ -124,6 +124,10 @@ class Done(NamedTuple):
     """Answered: the connection closes once its client has read everything, or is broken already."""
 
     job: Job
+    lingers: bool = True
+    """The client may still send something. If not, as it has said, and if the kernel has all that it is to be sent, the
+    connection closes at once: nothing can arrive for which the kernel would reset it (RFC 9112 section 9.6).
+    """
 
 
 class Idles(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -22,7 +23,7 @@ from webproxy.origin.routing import OriginTable
 from webproxy.store.cache_client import CacheClient
 from webproxy.transport import sockets
 from webproxy.transport.client_stream import Shutdown
-from webproxy.transport.job import KEEP_ALIVE, Event, WaitsFor
+from webproxy.transport.job import KEEP_ALIVE, Done, Event, WaitsFor
 
 BODY = bytes(range(250)) * 400
 STORED = stored_response(b'ETag: "1"', body_bytes=len(BODY))
@@ -53,6 +54,21 @@ def test_a_whole_reply(pair: MemoryPair, file: HotTableFile, large: bool) -> Non
         assert fast_path(pair).send(connection, request(), reply) is KEEP_ALIVE
         sockets.close(connection.fd)
         assert at_end(client) == HEAD + BODY
+
+
+@pytest.mark.parametrize(
+    ("keep_alive", "behind", "lingers"),
+    [(False, b"", False), (False, b"GET /", True), (True, b"", True)],
+    ids=["the client closes", "it has sent more", "the proxy closes"],
+)
+def test_only_a_client_that_sends_no_more_is_not_waited_for(
+    pair: MemoryPair, keep_alive: bool, behind: bytes, lingers: bool
+) -> None:
+    asked = replace(request(), keep_alive=keep_alive)
+    with http_connected(closing=True) as (connection, _client):
+        if behind:
+            connection.feed(behind)
+        assert fast_path(pair).send(connection, asked, quick(HEAD, closes=True)) == Done(connection, lingers=lingers)
 
 
 def test_a_whole_reply_that_pauses(pair: MemoryPair, file: HotTableFile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,16 @@ def test_of_too_many_lingering_connections_the_oldest_closes_first(
         wait_until(lambda: sum(is_open(fd, inode) for (fd, _), inode in zip(pairs, inodes, strict=True)) == 2)
 
 
+def test_a_client_that_sends_no_more_is_not_waited_for(run_queue: RunQueue, parking: ParkingLot) -> None:
+    with connected() as (fd, client):
+        inode = os.fstat(fd).st_ino
+        sockets.send(fd, b"the answer")
+        parking.settle(Done(FakeJob(fd), lingers=False))
+        assert not is_open(fd, inode)
+        assert client.recv(64) == b"the answer"
+        assert client.recv(64) == b""
+
+
 # -- slow clients -------------------------------------------------------------------------------------------------
 def test_a_parked_response_goes_on_when_its_client_takes_data(run_queue: RunQueue, parking: ParkingLot) -> None:
     with connected(client_buffer_bytes=4096, server_buffer_bytes=4096, closing=True) as (fd, client):
