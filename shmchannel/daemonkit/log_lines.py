@@ -20,6 +20,7 @@ TEXT_MAX = 500
 """Characters of a field's text that are written."""
 _NO_WORD = re.compile(r"\W+", re.ASCII)
 _NEEDS_QUOTES = frozenset(' "=\\')
+_is_word = re.compile(rb"[!-~]+").fullmatch
 _QUERY = re.compile(r"""(/[^\s?]*\?)\S+?(?=[:,)'"]*(?:\s|$))""")
 
 
@@ -42,6 +43,12 @@ def field_value(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [field_value(item) for item in value]
     return value
+
+
+def id_text(name: bytes) -> str:
+    """Return the id of a request as it is written: a word, whose NULs at the end are left out, or anything in hex."""
+    word = name.rstrip(b"\0")
+    return word.decode("ascii") if _is_word(word) else name.hex()
 
 
 def _cut(text: str) -> str:

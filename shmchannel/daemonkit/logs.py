@@ -13,16 +13,21 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from time import monotonic
 from typing import Any, TextIO
 
 from shmchannel.daemonkit.log_limit import TRACEBACKS, LineLimit
-from shmchannel.daemonkit.log_lines import RESERVED_NAMES, console_line, field_name, field_value, without_queries
+from shmchannel.daemonkit.log_lines import (
+    RESERVED_NAMES,
+    console_line,
+    field_name,
+    field_value,
+    id_text,
+    without_queries,
+)
 
 _PLAIN_RECORD_NAMES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -45,20 +50,40 @@ class LogForm(StrEnum):
 
 
 class _Subject(threading.local):
-    request = ""
+    request = b""
 
 
 _subject = _Subject()
 
 
-@contextmanager
-def about(request: str) -> Iterator[None]:
-    """Have each event that this thread logs in the block say in `request` which request it is about."""
-    before, _subject.request = _subject.request, request
-    try:
-        yield
-    finally:
-        _subject.request = before
+class About:
+    """Have each event that this thread logs in the block say in `request` which request it is about.
+
+    Entered for each request and each command, whether anything is logged or not: so it keeps bytes, which become text
+    when there is an event (log_lines.id_text).
+    """
+
+    __slots__ = ("_before", "_request")
+
+    def __init__(self, request: bytes) -> None:
+        """None if it is empty."""
+        self._request = request
+        self._before = b""
+
+    def __enter__(self) -> None:
+        self._before, _subject.request = _subject.request, self._request
+
+    def __exit__(self, *_: object) -> None:
+        _subject.request = self._before
+
+
+about = About
+"""Reads better: `with about(request_id): ...`."""
+
+
+def subject() -> bytes:
+    """The request that events of this thread are about now, for who continues it in another thread; empty if none."""
+    return _subject.request
 
 
 class _DaemonHandler(logging.StreamHandler[TextIO]):
@@ -151,7 +176,7 @@ def describe(record: logging.LogRecord, prog: str, text: str) -> dict[str, Any]:
         "event": without_queries(text),
     }
     if _subject.request:
-        event["request"] = _subject.request
+        event["request"] = id_text(_subject.request)
     for name, value in vars(record).items():
         if name not in _PLAIN_RECORD_NAMES:
             event[f"{name}_" if name in RESERVED_NAMES else field_name(name)] = field_value(value)

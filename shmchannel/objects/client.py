@@ -31,6 +31,7 @@ from shmchannel.objects.commands import (
     METADATA_BYTES_MAX,
     METADATA_WANTED,
     PREFIX,
+    TRACE_BYTES,
     VERSION,
     Command,
     CommandKind,
@@ -68,10 +69,16 @@ class ChannelClient:
         on_step: Callable[[str], None] | None = None,
         open_sender: Callable[[str], MessageSender] = CommandSender,
         open_hot_table: Callable[[str], HotTableReader] = HotTableReader.attach,
+        subject: Callable[[], bytes] = bytes,
     ) -> None:
-        """`on_step` is called at the end of each step of a get() (lease, queue, cache), for measuring."""
+        """`on_step` is called at the end of each step of a get() (lease, queue, cache), for measuring.
+
+        `subject` says what a command belongs to that this thread sends now, as a word, for the logs of both sides: the
+        cache is told its last 16 characters. For none it is told a number of the command.
+        """
         self.queue_name = queue_name
         self._on_step = on_step
+        self._subject = subject
         self._widths = WidthHints()
         self._open_sender = open_sender
         self._open_hot_table = open_hot_table
@@ -84,7 +91,7 @@ class ChannelClient:
         self._is_hot_table_wanted = True
         self.files = HotTableFiles()
         self._ids = itertools.count(1)
-        self._trace_prefix = os.urandom(8)
+        self._trace_prefix = b"\0" + os.urandom(7)  # not taken for a word
         self._identity = own_identity()
 
     def connect(self) -> MessageSender:
@@ -240,6 +247,9 @@ class ChannelClient:
             self._widths.remember(key, transfer.facts.size_bytes // transfer.chunk_capacity)
         if on_step is not None:
             on_step("cache")
+        if log.isEnabledFor(logging.DEBUG):
+            facts = {"state": transfer.state.name, "size_bytes": transfer.facts.size_bytes} if transfer.found else {}
+            log.debug("command answered", extra={"key": key, "found": transfer.found} | facts)
         return transfer
 
     def should_enqueue(self, key: bytes) -> bool:
@@ -386,11 +396,13 @@ class ChannelClient:
         refs = tuple([SegmentRef(s.wire_name, s.header.prepare(), s.segment_bytes) for s in lease.segments])
         if faults.ARMED:
             faults.reach("proxy.leased")
-        trace_id = self._trace_prefix + request_id.to_bytes(8, "little")
+        subject = self._subject()
+        trace_id = subject[-TRACE_BYTES:] or self._trace_prefix + request_id.to_bytes(8, "little")
         expires_ns = expires_ns or deadline.expires_ns
         command = Command(kind, key, refs, expires_ns, offset, length, version, flags, priority, request_id, trace_id)
-        if log.isEnabledFor(logging.DEBUG):  # the cache's line has the same trace
-            log.debug("command sent", extra={"command": kind.name, "key": key, "trace": trace_id.hex()})
+        if log.isEnabledFor(logging.DEBUG):  # the cache's lines are of the same request
+            facts = {"command": kind.name, "key": key, "segments": len(refs)}
+            log.debug("command sent", extra=facts if subject else facts | {"request": trace_id.hex()})
         sender.send(encode(command), priority, deadline)
         if faults.ARMED:
             faults.reach("proxy.sent")

@@ -7,7 +7,7 @@ off  size  field
   6     1  priority, 0 (low) to 3 (urgent)
   7     1  flags
   8     8  request id
- 16    16  trace id
+ 16    16  trace id, for logs
  32     8  deadline, CLOCK_MONOTONIC nanoseconds
  40     8  offset in the object
  48     8  length in bytes, 0 = to the end (PUT: the object's size; UPDATE: 0)
@@ -36,6 +36,7 @@ OLD_VERSION = 1
 """The previous version: its commands have the same fields in the same places, so they can be refused explicitly."""
 ANNOUNCEMENT = f"commands {VERSION}"
 """The announcement of any cache on its queue; announcement() adds to it."""
+TRACE_BYTES = 16
 _HEAD = struct.Struct("<4sBBBBQ16sQQQQHH")
 _REF_TAIL = struct.Struct("<QQ")
 
@@ -105,7 +106,8 @@ class Command(NamedTuple):
     flags: int = 0
     priority: int = int(Priority.NORMAL)
     request_id: int = 0
-    trace_id: bytes = bytes(16)
+    trace_id: bytes = bytes(TRACE_BYTES)
+    """What it belongs to, for logs; fewer bytes are filled up with NUL."""
 
     def range_in(self, size_bytes: int) -> tuple[int, int]:
         """The part of an object of this size that a GET requests, as [start, end)."""

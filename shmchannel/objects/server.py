@@ -25,7 +25,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from time import monotonic_ns
 from typing import TypeAlias
 
@@ -106,8 +106,12 @@ class ChannelServer:
         puts_at_once: int = 1,
         attachments: AttachmentTable | None = None,
         on_end: CommandObserver | None = None,
+        about: Callable[[bytes], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """`puts_at_once`: fewer than the threads, so that PUTs never occupy all of them."""
+        """`puts_at_once`: fewer than the threads, so that PUTs never occupy all of them.
+
+        A command is served within `about` its trace id: whatever is logged there can say what it belongs to.
+        """
         self._queue = queue
         queue.announce(announcement(handler.object_bytes_max, grants_leases=handler.grants_leases))
         self._handler = handler
@@ -115,6 +119,7 @@ class ChannelServer:
         self._identity = own_identity()
         self._attachments = attachments or AttachmentTable()
         self._on_end = on_end
+        self._about = about
         self._counts = {"malformed": 0, "expired": 0, "broken": 0, "failed": 0}
         self._puts = Admission(puts_at_once)
         self._puts_ready: deque[tuple[Command, Ticket]] = deque()
@@ -184,14 +189,12 @@ class ChannelServer:
 
         def ready(ticket: Ticket | None) -> None:
             if ticket is None:
-                self._count("expired")
-                self._tell_end(_PUT, "expired")
+                self._expire(command)
             else:
                 self._puts_ready.append((command, ticket))
 
         if self._puts.waiting >= PUTS_WAITING_MAX:
-            self._count("expired")
-            self._tell_end(_PUT, "expired")
+            self._expire(command)
             return
         self._puts.enqueue(ready)
         while self._puts_ready:
@@ -204,13 +207,19 @@ class ChannelServer:
             finally:
                 ticket.leave()
 
+    def _expire(self, command: Command) -> None:
+        """A PUT has waited for too long, or too many wait."""
+        self._count("expired")
+        self._tell_end(_PUT, "expired")
+        with self._about(command.trace_id):
+            _tell_served(command, "expired", 0)
+
     def _answer(self, command: Command) -> None:
-        began_ns = monotonic_ns()
-        result = self._execute(command, began_ns)
-        self._tell_end(command.kind, result, began_ns)
-        if log.isEnabledFor(logging.DEBUG):
-            facts = {"command": command.kind.name, "key": command.key, "trace": command.trace_id.hex()}
-            log.debug("command served", extra=facts | {"result": result, "us": (monotonic_ns() - began_ns) // 1000})
+        with self._about(command.trace_id):
+            began_ns = monotonic_ns()
+            result = self._execute(command, began_ns)
+            self._tell_end(command.kind, result, began_ns)
+            _tell_served(command, result, began_ns)
 
     def _tell_end(self, kind: CommandKind | None, result: str, began_ns: int = 0) -> None:
         if self._on_end is not None:
@@ -317,3 +326,9 @@ class ChannelServer:
     def close(self) -> None:
         """Unmap everything; the queue belongs to its owner."""
         self._attachments.close()
+
+
+def _tell_served(command: Command, result: str, began_ns: int) -> None:
+    if log.isEnabledFor(logging.DEBUG):
+        facts = {"command": command.kind.name, "key": command.key, "result": result}
+        log.debug("command served", extra=facts | ({"us": (monotonic_ns() - began_ns) // 1000} if began_ns else {}))

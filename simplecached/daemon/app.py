@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 
 from shmchannel.daemonkit.daemon import Drain, Settings
+from shmchannel.daemonkit.logs import about
 from shmchannel.daemonkit.settings import SettingError
 from shmchannel.daemonkit.signals import Wish
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
@@ -87,6 +88,7 @@ class CacheService:
             puts_at_once=max(1, config.worker_threads // 2),
             attachments=AttachmentTable(plan.segments_max, descriptors.free),
             on_end=stats.ended,
+            about=about,
         )
         resources.callback(self._server.close)
         self._workers = WorkerPool("cache-worker", config.worker_threads, self._step, wake=queue.wake)

@@ -113,6 +113,8 @@ class CacheHandler(Handler):
             return writer.state
         if found is None:
             return writer.state
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("object found", extra={"key": command.key, "size_bytes": found.size_bytes})
         state = TransferState.FAILED
         try:
             state = self._send(command, found, writer)
@@ -139,6 +141,8 @@ class CacheHandler(Handler):
                     self._leases.end(key)
                 return found
             words = pool_word(lease.holder), lease.number
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("object missing", extra={"key": key, "nothing_below": nothing_below, "lease": words[1]})
         writer.refuse(flagged=nothing_below, words=words)
         return None
 
@@ -258,6 +262,7 @@ class CacheHandler(Handler):
             return
         if faults.ARMED:
             faults.reach("cache.put_committed")
+        log.debug("object stored", extra={"key": command.key, "size_bytes": command.length})
         reader.finish()
 
     def _refuse(self, command: Command, reader: ChunkReader, error: SimpleCachedError) -> None:
@@ -281,4 +286,5 @@ class CacheHandler(Handler):
             count += remove(key)
         if self._hot is not None:
             self._hot.drop_purged(command)
+        log.debug("objects removed", extra={"key": key, "objects": count, "kept": bool(flags & INVALIDATE)})
         return count

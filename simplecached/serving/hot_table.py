@@ -62,12 +62,13 @@ class HotObjects:
             return
         if found.size_bytes > BODY_BYTES_MAX:
             if found.recheck() is None:
-                self._hot_table.publish_file(
+                is_there = self._hot_table.publish_file(
                     token, key, found.version, found.metadata, found.fd, found.size_bytes, life_ns=self._life_ns
                 )
+                log.debug("object offered to the hot table", extra={"key": key, "is_there": is_there})
             return
         try:
-            self._hot_table.publish(
+            is_there = self._hot_table.publish(
                 token,
                 key,
                 found.version,
@@ -79,6 +80,8 @@ class HotObjects:
             )
         except OSError as error:
             log.debug("object not added to the hot table", extra={"key": key, "reason": str(error)})
+            return
+        log.debug("object offered to the hot table", extra={"key": key, "is_there": is_there})
 
     def drop(self, key: bytes) -> None:
         """The object or its metadata was replaced: call once the successor is visible, before acknowledging."""

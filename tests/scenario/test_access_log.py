@@ -145,20 +145,3 @@ def test_a_log_that_cannot_be(yard, tmp_path, path):
     proxy = yard.start_proxy("--access-log", path.format(tmp_path), wait=False)
     assert proxy.wait_exit() == 2
     assert "access_log: " in proxy.log_text()
-
-
-def test_a_hit_can_be_watched_in_both_daemons(yard, files):
-    level = ("--log-level", "debug")
-    cache = yard.start_cache(*level, content=files[0])
-    proxy = yard.start_proxy(*level)
-    get(proxy.port, "/large", "-r", "0-99")
-    (request,) = {event["request"] for event in proxy.events("request begins")}
-    ended = proxy.wait_event("request ends")
-    assert (ended["request"], ended["outcome"], ended["status"]) == (request, "hit", 206)
-    sent = proxy.events("command sent")
-    assert {event["request"] for event in sent} == {request}
-    for event in sent:
-        wait_until(
-            lambda event=event: event["trace"] in {one["trace"] for one in cache.events("command served")},
-            what="the cache's line for the command",
-        )

@@ -14,6 +14,7 @@ class FakeJob:
     """A connection about which somebody else knows everything."""
 
     path = b"/path"
+    request_id = b"named-1"
 
     def __init__(self, fd: int, limit: RateLimit = NO_LIMIT) -> None:
         self.fd = fd

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
+from shmchannel.daemonkit.logs import subject
 from shmchannel.objects.client import ChannelClient
 from shmchannel.process import reaper
 from shmchannel.registry import Presence, Registry
@@ -216,7 +217,7 @@ def _caches(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdo
 
     def open_cache(queue_name: str, release: ExitStack, *, patient: bool = False) -> CacheClient:
         client = ChannelClient(
-            queue_name, pool, between_bytes_timeout_s=config.between_bytes_timeout_s, on_step=on_step
+            queue_name, pool, between_bytes_timeout_s=config.between_bytes_timeout_s, on_step=on_step, subject=subject
         )
         release.callback(client.close)
         cache = CacheClient(client, patient=patient, silence_s=config.cache_first_byte_timeout_s)
@@ -359,7 +360,7 @@ def _handlers(
         access_log=seen.access_log,
         ids=seen.ids,
     )
-    return getfile, http, FollowerRequestHandler(*parts)
+    return getfile, http, FollowerRequestHandler(*parts, ids=RequestIds(from_client=True))
 
 
 def _policy(config: ProxyConfig) -> Policy:

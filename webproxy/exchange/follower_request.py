@@ -7,6 +7,7 @@ a fetch goes on for them, and waits for nobody who is slow.
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 from typing import Final
 
@@ -33,6 +34,8 @@ from webproxy.http.messages import HttpError, RequestHead, response_head
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import AnyOf, RequestOutcome, Steps
 
+log = logging.getLogger(__name__)
+
 HEARTBEAT_SECONDS: Final = 1.0
 """A follower hears so often that its holder lives, while the head of the response is awaited."""
 AWAITED_SECONDS: Final = 10.0
@@ -57,6 +60,7 @@ class FollowerRequestHandler(HttpRequestHandler):
         """Nothing is answered from the hot table."""
 
     def _follow(self, context: RequestContext, asked: Asked) -> Steps[RequestOutcome]:
+        log.debug("follower asks", extra={"lease": asked.number, "key": asked.key})
         stream, waits_until = context.connection.stream, monotonic() + AWAITED_SECONDS
         yield from send_data(stream, _HEARTBEAT)
         while (found := self._fetches.follow(*asked)) is Standing.AWAITED and monotonic() < waits_until:

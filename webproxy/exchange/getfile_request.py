@@ -15,13 +15,16 @@ left before an origin is waited for or the worker is given up.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from time import monotonic, monotonic_ns
 from typing import TypeAlias
 
+from shmchannel.daemonkit.logs import about
 from shmchannel.deadline import Deadline
 from shmchannel.objects.commands import FetchLease
 from shmchannel.objects.hot_table_files import HotTableFile
+from shmchannel.objects.hot_table_layout import HotTableEntry
 from shmchannel.objects.transfers import IncomingTransfer
 from shmchannel.streams.admission import Ticket
 from webproxy.caching.stored import StoredResponse
@@ -43,7 +46,7 @@ from webproxy.getfile import Status, Wire, ok_header, refusal
 from webproxy.http.urls import normalised_path
 from webproxy.origin.request import getfile_request
 from webproxy.store.getfile_objects import GetfileVariants
-from webproxy.store.lookup import stored_of_entry, stored_of_transfer
+from webproxy.store.lookup import HOT_TABLE, HOT_TABLE_FILE, stored_of_entry, stored_of_transfer
 from webproxy.store.store import Missing
 from webproxy.telemetry.outcomes import RequestFailures, broken_off
 from webproxy.telemetry.request_counts import RequestCounts, status_class
@@ -54,6 +57,8 @@ from webproxy.transport import sockets
 from webproxy.transport.client_rate import RateLimit
 from webproxy.transport.client_stream import ClientStream
 from webproxy.transport.job import Done, Event, Idles, Outcome, Steps, WaitsFor
+
+log = logging.getLogger(__name__)
 
 _Rest: TypeAlias = Steps[str | Outcome]
 Answering: TypeAlias = Outcome | _Rest
@@ -105,7 +110,12 @@ class GetfileRequest:
         self.lease: FetchLease | None = None
         """Who fetches what is missing, by the cache's last answer."""
         self.record: RequestRecord | None = None
-        """Until it has ended; never for one that the hot table answers, if nobody observes."""
+        """Until it has ended; never for one that the hot table answers, if nobody observes or watches."""
+
+    @property
+    def request_id(self) -> bytes:
+        """Its id in log lines; empty before it has one."""
+        return b"" if self.record is None else self.record.request_id
 
     def run(self) -> Outcome:
         """Answer it, or continue the response."""
@@ -119,7 +129,8 @@ class GetfileRequest:
     def close(self) -> None:
         """As Job.close()."""
         if self.paused is not None:
-            self.paused.close()
+            with about(self.request_id):
+                self.paused.close()
         if self.record is not None:
             self._handler.give_up(self)
         sockets.close(self.fd)
@@ -156,26 +167,35 @@ class GetfileRequestHandler:
         self.outcomes = counts or RequestCounts.private("getfile")
         self._note_hot = self.outcomes.note_hot[status_class(200)]
         self.failures = RequestFailures()
+        self._is_watched = log.isEnabledFor(logging.DEBUG)
+        """Asked once, for the hits that are answered at once: a process keeps its level."""
+        self._names_all = self._is_watched or bool(observers)
 
     def serve(self, request: GetfileRequest) -> Outcome:
         """Answer one request; never raises for failures of client, cache or origin."""
         began_ns = monotonic_ns()
         key = normalised_path(request.path)
-        if self._observers:
+        if self._names_all:
             self._begin(request)
         entry = self._peek(key)
         if entry is not None and entry.file is None:
             return self._answer_from_hot_table(request, entry.body, began_ns)
-        self._begin(request)
+        with about(self._begin(request).request_id):
+            return self._serve_named(request, key, entry)
+
+    def _serve_named(self, request: GetfileRequest, key: bytes, entry: HotTableEntry | None) -> Outcome:
+        """As serve(), for what the hot table does not answer at once."""
         file = None if entry is None else self._store.hold_file(key, entry)
         if file is None and not request.has_waited and self._store.should_enqueue(key):
             request.has_waited = True
+            log.debug("waits for a ticket", extra={"key": key})
             return WaitsFor(request, Event.TICKET)
         ticket = request.take_ticket()
         request.stream = stream = ClientStream(request.fd, self._client_limit)
         try:
             if entry is not None and file is not None:
                 request.stored = stored_of_entry(key, entry)
+                _tell_found(key, HOT_TABLE_FILE)
                 return self._answer_from_file(request, key, file)
             answering = self._serve(request, stream, key, ticket)
         except _FAILURES as error:
@@ -187,6 +207,10 @@ class GetfileRequestHandler:
 
     def resume(self, request: GetfileRequest, rest: BodyTransfer | _Rest) -> Outcome:
         """Continue a paused response; as serve()."""
+        with about(request.request_id):
+            return self._resume(request, rest)
+
+    def _resume(self, request: GetfileRequest, rest: BodyTransfer | _Rest) -> Outcome:
         if not isinstance(rest, BodyTransfer):
             return self._take_step(request, rest)
         try:
@@ -228,18 +252,30 @@ class GetfileRequestHandler:
             self.outcomes.note_unrecorded(result)
         else:
             sent_bytes = request.stream.sent_bytes if sent_bytes is None else sent_bytes
-            end_request(record, result, sent_bytes, self._observers)
+            self._end(record, result, sent_bytes)
             self.outcomes.note(record)
         return Done(request)
 
-    def _begin(self, request: GetfileRequest) -> None:
-        """Make the record, unless it is there."""
-        if request.record is None:
+    def _end(self, record: RequestRecord, result: str, sent_bytes: int) -> None:
+        end_request(record, result, sent_bytes, self._observers)
+        if self._is_watched:
+            with about(record.request_id):
+                facts = {"outcome": result, "status": record.status, "sent_bytes": record.sent_bytes}
+                log.debug("request ends", extra=facts | {"us": record.total_ns // 1000})
+
+    def _begin(self, request: GetfileRequest) -> RequestRecord:
+        """The record, made unless it is there."""
+        record = request.record
+        if record is None:
             record = RequestRecord(b"GET", request.path, GETFILE, request_id=self._ids.next(), began_ns=monotonic_ns())
             if self._observers:  # only they want to know: neither is free
                 record.client = sockets.peer_name(request.fd)
                 record.origin = self._fetches.target(normalised_path(request.path)).base
             request.record = record
+            if self._is_watched:
+                with about(record.request_id):
+                    log.debug("request begins", extra={"method": GETFILE, "path": request.path})
+        return record
 
     def give_up(self, request: GetfileRequest) -> None:
         """It is not answered any further: the client is too slow, or the process ends."""
@@ -302,6 +338,9 @@ class GetfileRequestHandler:
         reply = header + body
         if request.record is not None:
             _answered(request, 200, header, CacheResult.HIT)
+            if self._is_watched:
+                with about(request.record.request_id):
+                    _tell_found(request.path, HOT_TABLE)
         try:
             sent = sockets.send(request.fd, reply)
         except ClientGone:
@@ -321,7 +360,7 @@ class GetfileRequestHandler:
         self._note_hot(sent, monotonic_ns() - began_ns)
         if request.record is not None:
             record, request.record = request.record, None
-            end_request(record, "hit", sent, self._observers)
+            self._end(record, "hit", sent)
         return Done(request)
 
     # -- from the cache ------------------------------------------------------------------------------------------
@@ -353,6 +392,7 @@ class GetfileRequestHandler:
             return self._answer_from_hot_table(request, found.body)
         request.stored = found.stored
         if found.file is not None:
+            _tell_found(found.key, HOT_TABLE_FILE)
             return self._answer_from_file(request, found.key, found.file)
         transfer, found.transfer = found.transfer, None
         assert transfer is not None  # getfile's request asks for all of the body
@@ -391,7 +431,9 @@ class GetfileRequestHandler:
         if isinstance(transfer, Missing):
             if transfer.unreadable and not self._fetches.has_origin(key):
                 raise CacheUnavailable("the cache cannot read the object")
+            log.debug("looked up", extra={"key": key, "decision": "MISS"})
             return None
+        _tell_found(key, "cache")
         if not transfer.last and transfer.metadata:
             request.stored = stored_of_transfer(key, transfer)
         header = _answered(request, 200, ok_header(transfer.facts[0], self._wire), CacheResult.HIT)
@@ -443,6 +485,10 @@ class GetfileRequestHandler:
         request.void_lease = None if is_last or request.lease is None else request.lease.number
         answering = self._serve(request, request.stream, key, None)
         return answering if isinstance(answering, _OUTCOMES) else (yield from answering)
+
+
+def _tell_found(key: bytes, place: str) -> None:
+    log.debug("looked up", extra={"key": key, "decision": "HIT", "place": place})
 
 
 def _answered(request: GetfileRequest, status: int, header: bytes, cache: CacheResult = CacheResult.NONE) -> bytes:

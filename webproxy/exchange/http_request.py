@@ -65,7 +65,7 @@ from webproxy.http.urls import BadTarget, split_target
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import OriginTable, Refused, Target
 from webproxy.origin.via import ends_here
-from webproxy.store.lookup import KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
+from webproxy.store.lookup import HOT_TABLE, HOT_TABLE_FILE, KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.access_log import AccessLog
 from webproxy.telemetry.outcomes import RequestFailures, broken_off
@@ -180,6 +180,8 @@ class HttpRequestHandler:
         self._ids = ids or RequestIds()
         self.outcomes = counts or RequestCounts.private("http")
         self._note_hot = self.outcomes.note_hot
+        self._is_watched = log.isEnabledFor(logging.DEBUG)
+        """Asked once, for the hits that are answered at once: a process keeps its level."""
         self.failures = RequestFailures()
 
     def serve(self, connection: HttpConnection, request: RequestHead | MemoizedRequest) -> RequestOutcome:
@@ -200,7 +202,7 @@ class HttpRequestHandler:
                 self.fast_path.memoize(connection.bytes_of(request), request, reply, log_part)
                 return self._send_cached(connection, request, reply, began_ns, log_part)
             context = self._context(connection, request, said)
-            with about(context.record.request_id.decode()):
+            with about(context.record.request_id):
                 if log.isEnabledFor(logging.DEBUG):
                     log.debug("request begins", extra={"method": request.method, "path": request.target})
                 try:
@@ -227,6 +229,10 @@ class HttpRequestHandler:
         if isinstance(answer, UnreadBody):
             return self._skip(connection, answer)
         assert isinstance(answer, PausedHit)
+        with about(connection.request_id):
+            return self._resume_hit(connection, answer)
+
+    def _resume_hit(self, connection: HttpConnection, answer: PausedHit) -> RequestOutcome:
         try:
             event = answer.body.resume(connection.take_ticket())
         except SourceLost as lost:
@@ -262,26 +268,39 @@ class HttpRequestHandler:
         if access_log is not None and not connection.client:
             connection.client = peer_name(connection.fd)  # the next request of the connection finds it there
         request_id = b""
-        if self._ids.in_heads:
+        if self._ids.in_heads or self._is_watched:
             request_id = self._ids.of_request(request.fields.get(b"x-request-id"))
-            reply = reply.saying(self._ids.in_head(request_id))
-        outcome = self.fast_path.send(connection, request, reply)
+            if self._ids.in_heads:
+                reply = reply.saying(self._ids.in_head(request_id))
+        try:
+            outcome = self.fast_path.send(connection, request, reply)
+        except ClientGone:
+            self._begun(connection, request, request_id)
+            raise
         if outcome is KEEP_ALIVE or not isinstance(outcome, WaitsFor):
             took_ns = monotonic_ns() - began_ns
             self._note_hot[reply.status_class](reply.sent_bytes, took_ns)
             if access_log is not None:
                 access_log.hit(log_part, connection.client, took_ns, request_id)
+            if self._is_watched:
+                with about(request_id):
+                    _tell_hot(request, reply)
+                    facts = {"outcome": "hit", "status": reply.stored.status, "sent_bytes": reply.sent_bytes}
+                    log.debug("request ends", extra=facts | {"us": took_ns // 1000})
             return outcome
         paused = connection.paused
         assert isinstance(paused, PausedHit)
-        record = self._begun(connection, request)
+        record = self._begun(connection, request, request_id)
+        if self._is_watched:
+            with about(request_id):
+                _tell_hot(request, reply)
         record.answered(reply.data)
         record.sent_bytes -= len(reply.data) + paused.body.position  # which this request has sent already
         record.cache = CacheResult.HIT
         return outcome
 
-    def _begun(self, connection: HttpConnection, request: RequestHead) -> RequestRecord:
-        """The record of a connection's current request."""
+    def _begun(self, connection: HttpConnection, request: RequestHead, request_id: bytes = b"") -> RequestRecord:
+        """The record of a connection's current request, which may have been named already."""
         record = connection.record
         if record is None:
             if self._observers and not connection.client:
@@ -292,7 +311,7 @@ class HttpRequestHandler:
                 protocol=b"HTTP/%d.%d" % request.version,
                 fields=request.fields,
                 client=connection.client,
-                request_id=self._ids.of_request(request.fields.get(b"x-request-id")),
+                request_id=request_id or self._ids.of_request(request.fields.get(b"x-request-id")),
                 began_ns=monotonic_ns(),
                 sent_bytes=connection.stream.sent_bytes,
             )
@@ -314,7 +333,7 @@ class HttpRequestHandler:
             return
         end_request(record, outcome, connection.stream.sent_bytes, self._observers)
         if log.isEnabledFor(logging.DEBUG):
-            with about(record.request_id.decode()):
+            with about(record.request_id):
                 facts = {"outcome": outcome, "status": record.status, "sent_bytes": record.sent_bytes}
                 log.debug("request ends", extra=facts | {"us": record.total_ns // 1000})
         self.outcomes.note(record)
@@ -336,7 +355,7 @@ class HttpRequestHandler:
         context, steps = answer
         connection = context.connection
         try:
-            with about(context.record.request_id.decode()):
+            with about(context.record.request_id):
                 if connection.has_left:
                     steps.close()
                     raise ClientGone("left while it waited")
@@ -392,8 +411,7 @@ class HttpRequestHandler:
         return self._refuse(context, *told)
 
     def _broken_off(self, connection: HttpConnection, path: bytes, error: ClientGone | BodyCutShort) -> Done:
-        record = connection.record
-        with about("" if record is None else record.request_id.decode()):
+        with about(connection.request_id):
             outcome = broken_off(path, error)
         self._finish(connection, outcome)
         return Done(connection)
@@ -471,7 +489,9 @@ class HttpRequestHandler:
             stored = found.stored if found is not None else None
             decision = decide(context.request, stored, context.now, other_variants=lookup.index is not None)
             action = decision.action
-            log.debug("looked up", extra={"key": context.target.key, "decision": action.name})
+            if log.isEnabledFor(logging.DEBUG):
+                place = "none" if found is None else found.place
+                log.debug("looked up", extra={"key": context.target.key, "decision": action.name, "place": place})
             if found is not None and action in (Action.HIT, Action.STALE_HIT):
                 if action is Action.STALE_HIT:
                     wanted = _fetch_request(context, lookup, found.without_body())
@@ -554,8 +574,7 @@ class HttpRequestHandler:
                 asking.end()
         if opened is None:  # filled since: the cache has it now
             return (yield from _in_steps(self._from_cache(context)))
-        reader, collapsed = opened
-        log.debug("waits for the origin", extra={"key": wanted.target.key, "collapsed": collapsed})
+        reader, collapsed = opened.reader, opened.collapsed
         asked_ns = monotonic_ns()
         try:
             try:
@@ -704,6 +723,12 @@ class HttpRequestHandler:
                 return self._without_origin(context, None, why)
             return self._refuse(context, 405, "no origin for this method")
         return self._passing.serve(context, why)
+
+
+def _tell_hot(request: RequestHead, reply: CachedReply) -> None:
+    log.debug("request begins", extra={"method": request.method, "path": request.target})
+    place = HOT_TABLE if reply.file is None else HOT_TABLE_FILE
+    log.debug("looked up", extra={"key": reply.key, "decision": Action.HIT.name, "place": place})
 
 
 class _StaleInstead:

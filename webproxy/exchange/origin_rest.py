@@ -57,6 +57,7 @@ class OriginRest:
             known = continuation(stored.status, stored.fields, stored.body_bytes, time())
         if known is None:
             raise BodyCutShort(why)
+        log.debug("rest asked of the origin", extra={"url": asked.url, "position": body.position, "reason": why})
         for number in range(rule.tries):
             try:
                 yield from self._try(body, known, asked, rule.limits, pause_before_try(number, random.random()))

@@ -19,6 +19,7 @@ one closes may be somebody else's file by then.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from time import monotonic, monotonic_ns, time
 from typing import Protocol
@@ -50,6 +51,8 @@ from webproxy.telemetry.requests import CacheResult
 from webproxy.transport.client_rate import TooSlow, UploadLimits, UploadRate
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import AnyOf, RequestOutcome, Steps, either
+
+log = logging.getLogger(__name__)
 
 NO_FIELDS = Fields()
 
@@ -198,6 +201,7 @@ class PassThrough:
             length = request.content_length if request.framing is Framing.LENGTH else None
             upload = _Upload(context.connection, length, self._spools, self._uploads)
         relay = self._relay(context, upload)
+        log.debug("passed through", extra={"key": context.target.key, "reason": why})
         try:
             if upload is not None:
                 while (wait := upload.receive()) is not None and upload.is_small:

@@ -33,6 +33,7 @@ from webproxy.origin.response_head import OriginResponse
 KEY_FIELD: Final = b"GFCache-Key"
 RESPONSE_FIELD: Final = b"GFCache-Response"
 SHARING_FIELD: Final = b"GFCache-Sharing"
+REQUEST_ID_FIELD: Final = b"X-Request-Id"
 HEAD_BYTES_MAX: Final = 16_384
 """Of a request: a key has at most 4096 bytes."""
 GONE, NOT_SHARED, NO_SUCH_OBJECT, ORIGIN_FAILED, ORIGIN_SILENT = 410, 409, 404, 502, 504
@@ -54,9 +55,11 @@ class Followed(NamedTuple):
     is_common: bool
 
 
-def follow_request(lease: FetchLease, key: bytes) -> OriginRequest:
-    """The request to the holder of a lease."""
+def follow_request(lease: FetchLease, key: bytes, request_id: bytes = b"") -> OriginRequest:
+    """The request to the holder of a lease; `request_id` is that of the request it is asked for, for its log."""
     fields = Fields(((KEY_FIELD, b64encode(key)),))
+    if request_id:
+        fields = fields.with_line(REQUEST_ID_FIELD, request_id)
     # A host for each lease: libcurl bounds the connections to one.
     url = f"http://{lease.number}.{lease.holder}/{lease.number}"
     return OriginRequest(url=url, fields=fields, holder=lease.holder)

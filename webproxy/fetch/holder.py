@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Final
 
+from shmchannel.daemonkit.logs import subject
 from shmchannel.objects.commands import FetchLease
 from webproxy.errors import LeaseVoid, NotFollowed, OriginError, OriginNotAsked, OriginUnreachable, SpoolFailed
 from webproxy.fetch.follow_messages import Followed, follow_request, followed
@@ -37,7 +38,7 @@ class Holder:
     def request(self, key: bytes) -> OriginRequest:
         """The request to it, for the fetch that is shared under this key."""
         self._heard_at = monotonic()
-        return follow_request(self._lease, key)
+        return follow_request(self._lease, key, subject())
 
     def leave(self) -> None:
         """The origin is asked instead."""

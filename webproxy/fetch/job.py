@@ -42,6 +42,7 @@ from functools import partial
 from time import time
 from typing import Final
 
+from shmchannel.daemonkit.logs import subject
 from webproxy.caching.partial import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
 from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginNotAsked, OriginUnreachable, SpoolFailed
 from webproxy.fetch.plan import NO_DRAFT, Answered, Plan
@@ -115,6 +116,8 @@ class Fetch:
         """Its answer is a failure that serves others as well."""
         self.is_unshared = False
         """Its answer serves nobody else."""
+        self.begun_by = subject()
+        """The id of the request that began it, which its log lines are about."""
         self._means = plan.means
         self._stopping = stopping
         self._on_over = on_over

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TypeAlias
 
+from shmchannel.daemonkit.logs import about, subject
+
 log = logging.getLogger(__name__)
 
 Task: TypeAlias = Callable[[], None]
@@ -79,10 +81,11 @@ class Crew:
 
 
 class Strand:
-    """Runs tasks in their order, one at a time."""
+    """Runs tasks in their order, one at a time; their log lines are about the request during which it was made."""
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
+        self._subject = subject()
         self._lock = threading.Lock()
         self._tasks: deque[Task] = deque()
         self._is_scheduled = False
@@ -97,13 +100,17 @@ class Strand:
         self._crew.run(self._run)
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._tasks:
-                    self._is_scheduled = False
-                    return
-                task = self._tasks.popleft()
-            try:
-                task()
-            except Exception:
-                log.exception("task of a fetch broken")
+        with about(self._subject):
+            while (task := self._next()) is not None:
+                try:
+                    task()
+                except Exception:
+                    log.exception("task of a fetch broken")
+
+    def _next(self) -> Task | None:
+        """The next task; without one the strand is to be scheduled anew."""
+        with self._lock:
+            if self._tasks:
+                return self._tasks.popleft()
+            self._is_scheduled = False
+            return None

@@ -136,6 +136,9 @@ class FetchTable:
             if plan.lease and not (plan.follows or fetch.plan.follows):
                 tell = self.leases.hold(plan.lease, plan.key, fetch)
         tell()
+        if log.isEnabledFor(logging.DEBUG):
+            facts = {"url": fetch.plan.name} | ({"follows": plan.follows} if is_new else {"begun_by": fetch.begun_by})
+            log.debug("fetch begins" if is_new else "fetch joined", extra=facts)
         if is_new:
             fetch.start()
         return Opened(reader, collapsed=plan.follows or not is_new)
@@ -170,7 +173,11 @@ class FetchTable:
         found = self.leases.find(number, key)
         if isinstance(found, Standing):
             return found
-        return (None if found.token.revoked else found.spool.join()) or Standing.GONE
+        reader = None if found.token.revoked else found.spool.join()
+        if reader is None:
+            return Standing.GONE
+        log.debug("fetch joined", extra={"url": found.plan.name, "begun_by": found.begun_by})
+        return reader
 
     def _note_end(self, fetch: Fetch) -> None:
         key, failure = fetch.plan.key, fetch.failure
@@ -198,6 +205,8 @@ class FetchTable:
                 log.info("fetch failed", extra=facts)
             else:
                 log.warning("fetch failed", extra=facts)
+        else:
+            log.debug("fetch ends", extra={"url": fetch.plan.name, "stored": fetch.stored})
 
     def _let_linger(self, fetch: Fetch) -> None:
         key, now = fetch.plan.key, monotonic()

@@ -29,6 +29,7 @@ transfer that shares its connection.
 
 **Why not otherwise.** A thread for each transfer is what this replaces: as many silent origins as there were threads
 stopped all others. libcurl's perform() looks at every transfer each time; socket_action() looks at those that moved.
+Long because all of this is one thread's, and what has to be right is the order of its calls.
 
 Sources: curl_multi_socket_action(3), curl_easy_pause(3), epoll(7).
 """
@@ -49,6 +50,7 @@ from typing import Final, TypeAlias
 
 import pycurl
 
+from shmchannel.daemonkit.logs import about, subject
 from webproxy.errors import OriginError, OriginRefused, OriginUnreachable
 from webproxy.origin.addresses import may_redirect, origin_of
 from webproxy.origin.gate import OriginGate, Passage
@@ -94,6 +96,8 @@ class Transfer:
         self.passage: Passage[Transfer] | None = None
         self.hop: Hop | None = None
         self.handle: pycurl.Curl | None = None
+        self.subject = subject()
+        """The request for which it was made, which its log lines are about."""
         self._driver = driver
 
     def begin(self, after_s: float = 0.0) -> None:
@@ -261,7 +265,8 @@ class OriginDriver:
         """Whether the sink has taken everything, or does not want it any longer."""
         assert transfer.hop is not None
         try:
-            return transfer.hop.deliver()
+            with about(transfer.subject):
+                return transfer.hop.deliver()
         except Exception as failure:  # noqa: BLE001 - told to the sink, whose it is
             self.cancel(transfer, failure)
             return True
@@ -307,6 +312,9 @@ class OriginDriver:
             return
         if transfer.passage.is_granted:
             self._begin_hop(transfer)
+            return
+        with about(transfer.subject):
+            log.debug("waits for a connection", extra={"url": transfer.url})
 
     def _pass(self, transfer: Transfer) -> None:
         """Its turn has come. The gate is in the middle of something: soon."""
@@ -320,7 +328,7 @@ class OriginDriver:
         passage = transfer.passage
         if transfer.sink is None or passage is None:
             return
-        on_head = partial(self._gate_of(transfer).answered, passage)
+        on_head = partial(self._note_head, transfer, passage)
         on_body = partial(self._receiving.append, transfer)
         hop = Hop(transfer.url, transfer.request, transfer.sink, transfer.limits, on_head, on_body, is_fresh=is_fresh)
         handle = self._handles.pop() if self._handles else pycurl.Curl()
@@ -337,9 +345,16 @@ class OriginDriver:
             transfer.asked_at = time()
         transfer.hop, transfer.handle = hop, handle
         self._active[handle] = transfer
+        with about(transfer.subject):
+            log.debug("origin asked", extra={"url": transfer.url, "method": transfer.request.method})
         if transfer.request.holder:
             self._follow(1)
         self._multi.add_handle(handle)
+
+    def _note_head(self, transfer: Transfer, passage: Passage[Transfer], status: int) -> None:
+        with about(transfer.subject):
+            log.debug("origin answered", extra={"url": transfer.url, "status": status})
+            self._gate_of(transfer).answered(passage, status)
 
     def resume(self, transfer: Transfer) -> None:
         """For the thread."""
@@ -380,13 +395,15 @@ class OriginDriver:
             silent_s = 0.0 if transfer.hop is None else transfer.hop.silent_s(now)
             is_given_up = silent_s > limits.stall_s
             if transfer.passage is not None and (is_given_up or silent_s > limits.health.silence_s):
-                self._gate_of(transfer).failed(transfer.passage, Failure.SILENCE)
+                with about(transfer.subject):
+                    self._gate_of(transfer).failed(transfer.passage, Failure.SILENCE)
             if is_given_up and transfer.hop is not None:
                 transfer.hop.give_up()
                 self._end_hop(transfer, (pycurl.E_ABORTED_BY_CALLBACK, "silent"))
             elif transfer.sink is not None:
                 try:
-                    transfer.sink.tick()
+                    with about(transfer.subject):
+                        transfer.sink.tick()
                 except Exception as error:  # noqa: BLE001 - told to the sink, which has raised it
                     self.cancel(transfer, error)
 
@@ -418,7 +435,8 @@ class OriginDriver:
                 target = hop.end(self._take_back(transfer), error)
             finally:
                 if hop.failure is not None:
-                    self._gate_of(transfer).failed(passage, hop.failure)
+                    with about(transfer.subject):
+                        self._gate_of(transfer).failed(passage, hop.failure)
             if target is None:
                 self._tell(transfer, hop.outcome)
                 return
@@ -471,10 +489,13 @@ class OriginDriver:
         sink = self._end(transfer)
         if sink is None:
             return
-        try:
-            sink.ended(outcome)
-        except Exception:
-            log.exception("end of a transfer not handled", extra={"url": transfer.request.url})
+        with about(transfer.subject):
+            if isinstance(outcome, Exception):
+                log.debug("origin given up", extra={"url": transfer.url, "reason": str(outcome)})
+            try:
+                sink.ended(outcome)
+            except Exception:
+                log.exception("end of a transfer not handled", extra={"url": transfer.request.url})
 
     # -- called by libcurl, from within the thread's calls -------------------------------------------------------
     def _watch(self, what: int, fd: int, _multi: object, _data: object) -> None:

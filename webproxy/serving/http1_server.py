@@ -24,6 +24,7 @@ import logging
 from dataclasses import dataclass
 from time import time
 
+from shmchannel.daemonkit.logs import about
 from webproxy.errors import ClientGone
 from webproxy.exchange.fast_path import MemoizedRequest
 from webproxy.exchange.http_request import HttpRequestHandler
@@ -157,7 +158,8 @@ class Http1Server:
         if isinstance(error, HttpError):
             return self._refuse(connection, error.status, error.text)
         if not isinstance(error, ClientGone):
-            log.error("job failed", exc_info=error)
+            with about(connection.request_id):
+                log.error("job failed", exc_info=error)
         return Done(connection)
 
     def _first_request(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:

@@ -142,6 +142,11 @@ class NewConnection:
         return b""
 
     @property
+    def request_id(self) -> bytes:
+        """It has none yet."""
+        return b""
+
+    @property
     def stream(self) -> ClientStream:
         """Never waits for its client to read."""
         raise NotImplementedError

@@ -40,6 +40,7 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
+from shmchannel.daemonkit.logs import about
 from shmchannel.streams.admission import Admission, Ticket
 from webproxy.errors import ClientGone
 from webproxy.serving.run_queue import RunQueue
@@ -139,13 +140,13 @@ class _Waiting:
     Nobody gets it before it is armed: until then it is with the thread that makes it wait.
     """
 
-    __slots__ = ("_armed", "_is_woken", "_job", "events", "expires", "path", "stream")
+    __slots__ = ("_armed", "_is_woken", "_job", "events", "expires", "path", "request_id", "stream")
 
     def __init__(self, job: Job, wait: AnyOf) -> None:
         self._job = job
         self._armed: list[Job] = []
         self._is_woken = False
-        self.path = job.path
+        self.path, self.request_id = job.path, job.request_id
         self.stream = job.stream if wait.is_writable else None
         self.expires = monotonic() + wait.limit_s
         self.events = (
@@ -263,7 +264,8 @@ class ParkingLot:
         try:
             sockets.watch(self._epoll_fd, job.fd, waiting.events)
         except OSError as error:  # no room for another watch
-            log.error("client not watched", extra={"path": job.path, "reason": str(error)})
+            with about(job.request_id):
+                log.error("client not watched", extra={"path": job.path, "reason": str(error)})
         wake = partial(self._wake, waiting)
         is_due = [signal.subscribe(wake) for signal in wait.signals].count(False) > 0
         if waiting.arm() or is_due:
@@ -366,23 +368,24 @@ class ParkingLot:
 
     def _drop_too_slow(self) -> None:
         for fd, job in list(self._parked.items()):
-            if self._is_too_slow(job.stream, job.path):
+            if self._is_too_slow(job.stream, job):
                 self._epoll.unregister(fd)
                 del self._parked[fd]
                 job.close()
 
     def _wake_expired(self, now: float) -> None:
         for waiting in list(self._waiting.values()):
-            if waiting.stream is not None and self._is_too_slow(waiting.stream, waiting.path):
+            if waiting.stream is not None and self._is_too_slow(waiting.stream, waiting):
                 self._wake(waiting, is_broken=True)
             elif waiting.expires <= now:
                 self._wake(waiting)
 
-    def _is_too_slow(self, stream: ClientStream, path: bytes) -> bool:
+    def _is_too_slow(self, stream: ClientStream, named: Job | _Waiting) -> bool:
         try:
             stream.check_rate()
         except ClientGone as error:
-            log.info("client dropped", extra={"path": path, "reason": str(error)})
+            with about(named.request_id):
+                log.info("client dropped", extra={"path": named.path, "reason": str(error)})
             self.too_slow_total += 1
             return True
         return False

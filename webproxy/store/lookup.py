@@ -41,6 +41,8 @@ _UNUSABLE = Missing()
 _WHOLE, _FACTS = (0, 0), (FACTS_ONLY, 0)
 _NARROWING = CACHE_CONDITIONS | {b"range"}
 FOREVER_S = 1 << 31
+HOT_TABLE, HOT_TABLE_FILE = "hot table", "file by the hot table"
+"""Places of bodies, for logs."""
 """The lifetime of a file that the cache serves itself: it notices every change."""
 KEY_BYTES_MAX = 4096 - 1 - 16
 """Maximum length of a key, so that its variants' keys still fit a command."""
@@ -60,6 +62,13 @@ class StoredHit:
     """Of an incomplete response: the number of bytes available."""
     is_part: bool = False
     """The transfer was requested for a part of the body."""
+
+    @property
+    def place(self) -> str:
+        """Where its body comes from, for logs."""
+        if self.body is not None:
+            return HOT_TABLE
+        return "cache" if self.file is None else HOT_TABLE_FILE
 
     @property
     def size_bytes(self) -> int:

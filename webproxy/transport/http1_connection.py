@@ -8,6 +8,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Protocol
 
+from shmchannel.daemonkit.logs import about
 from shmchannel.streams.admission import Ticket
 from webproxy.errors import ClientGone
 from webproxy.http.messages import RequestHead
@@ -114,6 +115,11 @@ class HttpConnection:
         """Its name in log lines."""
         return b"" if self.paused is None else self.paused.key
 
+    @property
+    def request_id(self) -> bytes:
+        """As Job.request_id."""
+        return b"" if self.record is None else self.record.request_id
+
     def has_arrived(self) -> bool:
         """Return whether more than the current request has arrived, or the client's end."""
         return bool(self.parser.buffered) or sockets.has_arrived(self.fd)
@@ -131,7 +137,8 @@ class HttpConnection:
         """Give it up, with the response that it is in the middle of."""
         paused, self.paused = self.paused, None
         if paused is not None:
-            paused.close()
+            with about(self.request_id):
+                paused.close()
         if self.record is not None:
             self._server.given_up(self)
         sockets.close(self.fd)

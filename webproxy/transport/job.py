@@ -85,6 +85,10 @@ class Job(Protocol):
         """Its name in log lines."""
 
     @property
+    def request_id(self) -> bytes:
+        """The id in log lines of the request that is being answered; empty if there is none."""
+
+    @property
     def stream(self) -> ClientStream:
         """The client of a job that waits for Event.WRITABLE."""
 

@@ -7,14 +7,15 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmchannel.daemonkit.log_lines import without_queries
-from shmchannel.daemonkit.logs import LogForm, configure
+from shmchannel.daemonkit.log_lines import id_text, without_queries
+from shmchannel.daemonkit.logs import LogForm, about, configure, subject
 
 if TYPE_CHECKING:
     pass
@@ -166,3 +167,48 @@ def test_costs_no_more_than_it_must() -> None:
 def test_rich_can_still_be_imported_after() -> None:
     program = "from shmchannel.daemonkit import logs; logs.configure('info', prog='x'); import rich.console"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b"a3f0-2", "a3f0-2"),
+        (b"a3f0-2\0\0\0", "a3f0-2"),
+        (b"\0\x01a\0", "00016100"),
+        (b"a b", "612062"),
+        (b"\xc3\xbc", "c3bc"),
+    ],
+)
+def test_ids_are_written_as_words(name: bytes, text: str) -> None:
+    assert id_text(name) == text
+
+
+def test_events_are_about_a_request_of_their_thread() -> None:
+    stream = io.StringIO()
+    configure("info", prog="webproxy", form="json", stream=stream)
+
+    def in_another_thread(request: bytes) -> None:
+        with about(request):
+            log.info("elsewhere")
+
+    with about(b"a-1"):
+        with about(b"a-2"):
+            log.info("inner")
+            assert subject() == b"a-2"
+        with pytest.raises(ValueError, match="of the block"), about(b"a-3"):
+            raise ValueError("of the block")
+        thread = threading.Thread(target=in_another_thread, args=(subject() + b"x",))
+        thread.start()
+        thread.join()
+        log.info("outer")
+        with about(b""):
+            log.info("nothing")
+    log.info("after")
+    assert subject() == b""
+    assert [(event["event"], event.get("request")) for event in json_events(stream)] == [
+        ("inner", "a-2"),
+        ("elsewhere", "a-1x"),
+        ("outer", "a-1"),
+        ("nothing", None),
+        ("after", None),
+    ]

@@ -8,22 +8,27 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from time import monotonic, monotonic_ns
 
 import pytest
 
 from shmchannel.deadline import Deadline
 from shmchannel.objects import server as server_module
+from shmchannel.objects.client import ChannelClient
 from shmchannel.objects.commands import Command, CommandKind, encode
 from shmchannel.objects.server import BETWEEN_BYTES_TIMEOUT_SECONDS, LOG_INTERVAL_NS, ChannelServer
 from shmchannel.process.identity import own_identity
 from shmchannel.streams import admission
 from shmchannel.streams.chunk_reader import ChunkReader
+from shmchannel.streams.chunk_writer import ChunkWriter
 from shmchannel.streams.layout import ERROR, FAILED, LAST, SegmentRef
 from shmchannel.streams.segment import Segment
+from shmchannel.streams.transfer import TransferState
 from shmchannel.sync.semaphore import PeerLiveness
 from shmchannel.testing import ManualPeer, MemoryAttachments, MemoryQueue, MemorySegment, MemorySender
-from tests.support.channels import unique_queue
+from shmchannel.workers import WorkerPool
+from tests.support.channels import memory_pool, unique_queue
 from tests.support.pairs import DictCache
 from tests.support.waiting import WATCHDOG_S, wait_until
 
@@ -191,3 +196,40 @@ def test_the_end_of_each_command_is_told() -> None:
     assert ends == [(None, "malformed", False), (CommandKind.GET, "expired", True), (CommandKind.PUT, "broken", True)]
     server.close()
     queue.close()
+
+
+# -- what its log lines are about -------------------------------------------------------------------------------------
+def test_a_command_is_served_within_what_it_belongs_to() -> None:
+    """Also one that has expired before it was looked at; nothing else is."""
+    within: list[bytes] = []
+    asked: list[bytes] = []
+
+    @contextmanager
+    def about(trace_id: bytes) -> Iterator[None]:
+        within.append(trace_id)
+        yield
+        within.pop()
+
+    class Asked(DictCache):
+        def get(self, command: Command, writer: ChunkWriter) -> TransferState:
+            asked.extend(within)
+            return super().get(command, writer)
+
+    queue = MemoryQueue.create(unique_queue())
+    queue.set_ready()
+    pool = memory_pool(1)
+    server = ChannelServer(queue, Asked(), attachments=MemoryAttachments(), about=about)
+    names = iter((b"a-1", b"a-name-of-more-than-16-bytes", b""))
+    client = ChannelClient(queue.name, pool, open_sender=MemorySender, subject=lambda: next(names))
+    threads = WorkerPool("cache", 1, lambda _index: server.serve_one(0.1))
+    threads.start()
+    for _ in range(3):
+        with client.get(b"/nothing", Deadline.after(WATCHDOG_S)) as transfer:
+            transfer.finish()
+    threads.request_stop()
+    assert not threads.join(Deadline.after(WATCHDOG_S))
+    assert asked[:2] == [b"a-1".ljust(16, b"\0"), b"re-than-16-bytes"]
+    assert asked[2].startswith(b"\0"), "no word"
+    assert within == []
+    for owned in (client, server, pool, queue):
+        owned.close()

@@ -51,6 +51,9 @@ def test_a_request_is_understood(key: bytes) -> None:
     assert sum(map(len, header_lines(sent.fields))) < HEAD_BYTES_MAX
     received = RequestHead(b"GET", b"/%d" % LEASE.number, (1, 1), sent.fields)
     assert asked_by(received) == Asked(LEASE.number, key)
+    named = follow_request(LEASE, key, b"a-1")
+    assert named.fields.get(b"x-request-id") == b"a-1"
+    assert asked_by(RequestHead(b"GET", b"/%d" % LEASE.number, (1, 1), named.fields)) == asked_by(received)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from shmchannel.daemonkit.logs import about, subject
 from tests.support.failing import failing
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.fetch.strand import Crew, Strand
@@ -173,3 +174,18 @@ def test_stopping_waits_no_longer_than_it_is_told() -> None:
     gate.set()
     crew.stop(WATCHDOG_S)
     assert not threads_of_crews()
+
+
+def test_tasks_are_about_the_request_that_made_their_strand() -> None:
+    """Whoever posts them: another request that shares the fetch, or a thread that knows of none."""
+    seen: list[bytes] = []
+    with crew_of(1) as crew:
+        with about(b"a-1"):
+            first = Strand(crew)
+        with about(b"a-2"):
+            second = Strand(crew)
+            first.post(lambda: seen.append(subject()))
+        second.post(lambda: seen.append(subject()))
+        crew.run(lambda: seen.append(subject()))
+        wait_until(lambda: len(seen) == 3)
+    assert seen == [b"a-1", b"a-2", b""]

@@ -35,6 +35,7 @@ class Job:
         self.is_unshared = False
         self.failure: OriginError | None = None
         self.is_begun = False
+        self.begun_by = b""
         self._stopping = stopping
         self._on_over = on_over
 
