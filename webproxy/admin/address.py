@@ -11,6 +11,9 @@ import socket
 import stat
 from contextlib import suppress
 
+_BACKLOG = 1024
+"""Who finds no place is heard again by the kernel after a second, when a probe has given up: the default is 128."""
+
 
 def is_address(text: str) -> bool:
     """Return whether it says where to listen: `HOST:PORT`, or a path with a slash."""
@@ -61,11 +64,12 @@ def open_admin_listener(address: str) -> socket.socket:
             raise
         finally:
             os.umask(before)
-        listener.listen()
+        listener.listen(_BACKLOG)
         return listener
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
 
 
 def _is_served(path: str) -> bool:

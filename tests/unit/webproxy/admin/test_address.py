@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,16 @@ def test_a_socket_that_nobody_serves_is_replaced(tmp_path: Path) -> None:
     open_admin_listener(path).close()
     with open_admin_listener(path), socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
+
+
+def test_hundreds_find_a_place_before_the_first_is_answered(tmp_path: Path) -> None:
+    path = str(tmp_path / "admin.sock")
+    with ExitStack() as opened:
+        opened.enter_context(open_admin_listener(path))
+        for _ in range(500):
+            client = opened.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect(path)
 
 
 def test_one_that_is_served_is_not(tmp_path: Path) -> None:
