@@ -6,6 +6,7 @@ writing process itself. A guard tells whether the owner lives, and without it th
 
     owner   StatsPages.create() ── add(slot) ──▶ page published, no writer ── close() ──▶ names gone
     writer  StatsPage.open(name) ── begin() ──▶ writing: counts, beat() ── ends or is killed ──▶ the next begin()
+    owner   ── end(pid) ──▶ no writer: it has seen that end, and does what is to be done about it
 
 * begin() says who writes now and since when, and sets the gauges to 0, as those of the last writer mean nothing; the
   counters and histograms keep their values. Only one process may write at a time, and its owner sees to that: it begins
@@ -108,6 +109,11 @@ class StatsPage:
         words[layout.STARTED] = words[layout.HEARTBEAT] = now
         words[layout.WRITER_COUNT] += 1
         words[layout.WRITER_PID] = identity.pid
+
+    def end(self, pid: int) -> None:
+        """The writer with this pid has ended, which the owner says: the page has none until the next begin()."""
+        if self._words[layout.WRITER_PID] == pid:
+            self._words[layout.WRITER_PID] = 0
 
     def beat(self, now_ns: int | None = None) -> None:
         """The writer makes progress: to be called about once a second, while it does."""
@@ -327,19 +333,25 @@ class SlotPages:
         self._instance = instance
         self._schema = schema
         self._pages: StatsPages | None = None
-        self._names: dict[int, str] = {}
+        self._by_slot: dict[int, StatsPage] = {}
 
     def name_of(self, slot: int) -> str:
         """The name of the page for the worker of this slot, which is the only one; empty if the system refuses one."""
-        name = self._names.get(slot)
-        if name is None:
+        page = self._by_slot.get(slot)
+        if page is None:
             try:
                 self._pages = self._pages or StatsPages.create(self._role, self._instance)
-                name = self._names[slot] = self._pages.add(slot, self._schema).name
+                page = self._by_slot[slot] = self._pages.add(slot, self._schema)
             except ShmChannelError as error:
                 log.warning("no stats page", extra={"role": self._role, "slot": slot, "reason": str(error)})
                 return ""
-        return name
+        return page.name
+
+    def ended(self, slot: int, pid: int) -> None:
+        """The worker of this slot has ended, and its owner knows: nobody is to be found missing on its page."""
+        page = self._by_slot.get(slot)
+        if page is not None:
+            page.end(pid)
 
     def close(self) -> None:
         """Remove all names; may be called twice."""

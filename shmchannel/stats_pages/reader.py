@@ -45,7 +45,7 @@ class PageState(StrEnum):
     NO_WRITER = "no writer"
     """None has begun yet, or one is beginning at this moment."""
     WRITER_DEAD = "writer dead"
-    """It has ended, and its owner lives: a new one may begin."""
+    """It has ended, and its owner, which lives, has not noticed that yet."""
     OWNER_DEAD = "owner dead"
     """Nobody will write it any more, and its name is about to be removed."""
     HALF_WRITTEN = "half-written"

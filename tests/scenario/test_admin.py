@@ -146,6 +146,40 @@ def test_a_worker_or_a_cache_that_hangs_is_shown(yard: DaemonYard, port: int) ->
     assert proxy.stop() == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("caches", ["auto", "a list"])
+def test_all_caches_of_a_proxy_are_shown(yard: DaemonYard, port: int, workers: str, caches: str) -> None:
+    queues = [f"{yard.queue}-{letter}" for letter in "abc"]
+    for queue in queues:
+        yard.start_cache("-q", queue)
+    known = queues if caches == "auto" else queues[:2]
+    named = caches if caches == "auto" else ",".join(known)
+    yard.start_proxy("--caches", named, "--workers", workers, "--admin", f"127.0.0.1:{port}")
+
+    def shown() -> set[str]:
+        return {str(page["instance"]) for page in stats_of(port)["pages"] if page["role"] == "cache"}
+
+    if caches == "auto":  # others of this user may run
+        wait_until(lambda: shown() >= set(known))
+    else:
+        wait_until(lambda: shown() == set(known))
+
+
+def test_workers_that_have_ended_are_no_processes_that_are_missing(yard: DaemonYard, port: int) -> None:
+    """Neither those of a reload, whose slots nobody has any more, nor one that was killed and has a successor."""
+    proxy = yard.start_proxy("--workers", "2", "--admin", f"127.0.0.1:{port}")
+    steer("reload", proxy)
+    proxy.wait_event("worker retired", count=2)
+    os.kill(proxy.ready_workers()[0], signal.SIGKILL)
+    proxy.wait_event("worker ready", count=5)
+
+    def states() -> list[str]:
+        return [process["state"] for process in stats_of(port)["processes"] if process["role"] == "proxy"]
+
+    wait_until(lambda: states() == ["live", "live"], what="the two that serve, and nobody else")
+    assert {page["state"] for page in stats_of(port)["pages"]} == {"live", "no writer"}
+
+
 def test_the_page_of_a_cache_that_was_killed_does_no_harm(yard: DaemonYard, port: int) -> None:
     cache = yard.start_cache()
     yard.start_proxy("--admin", f"127.0.0.1:{port}")

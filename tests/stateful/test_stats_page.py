@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from contextlib import ExitStack
 
@@ -30,6 +31,7 @@ class StatsPageMachine(RuleBasedStateMachine):
         self.places: dict[str, int] = {}
         self.place_times: defaultdict[str, list[int]] = defaultdict(list)
         self.waiting = self.writers = 0
+        self.writes = False
 
     @rule()
     def begin(self) -> None:
@@ -37,7 +39,14 @@ class StatsPageMachine(RuleBasedStateMachine):
         self.page = StatsPage.open(self.page.name, SCHEMA)
         self.page.begin()
         self.writers += 1
+        self.writes = True
         self.waiting = 0
+
+    @rule(is_known=st.booleans())
+    def end(self, is_known: bool) -> None:
+        """The owner says that a process has ended, the writer or another one."""
+        self.page.end(os.getpid() if is_known else os.getpid() + 1)
+        self.writes = self.writes and not is_known
 
     @rule(row=_ROWS, count=st.integers(0, 2**40))
     def count(self, row: tuple[str, ...], count: int) -> None:
@@ -76,8 +85,8 @@ class StatsPageMachine(RuleBasedStateMachine):
     def readers_see_it(self) -> None:
         found = read_page(self.page.name)
         assert found is not None
-        assert found.state is (PageState.LIVE if self.writers else PageState.NO_WRITER)
-        assert (found.writer, found.writers_total) == (own_identity() if self.writers else None, self.writers)
+        assert found.state is (PageState.LIVE if self.writes else PageState.NO_WRITER)
+        assert (found.writer, found.writers_total) == (own_identity() if self.writes else None, self.writers)
         assert +Counter(found.metrics["things_total"].numbers) == +self.things
         assert found.number("waiting") == self.waiting
         taken = found.histogram("taken_seconds")

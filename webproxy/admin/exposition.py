@@ -26,7 +26,7 @@ PAGE_STATE = Namespace("gfcache_", labels=(*PAGE_LABELS, "state")).gauge(
     "page_state",
     "1 for the state that the writer of a stats page is in.",
     "stuck: the process makes no progress; find out whether it is stopped, swapped out or waits for its disk."
-    " writer_dead: it was killed; a worker is replaced.",
+    " writer_dead for long: its supervisor does not notice that it has ended, see whether that is stuck.",
 )
 _FIGURES = {
     "resident_bytes": _PROCESS.gauge(

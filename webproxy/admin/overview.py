@@ -20,6 +20,7 @@ from shmchannel.streams.survey import SegmentView, survey
 from webproxy.admin.traffic import Traffic, traffic_as_json, traffic_of
 from webproxy.telemetry.metrics import REQUESTS, SENT_BYTES
 
+_ALL_CACHES = "auto"
 _PERCENTILES = (50.0, 90.0, 99.0)
 Labels = tuple[str, ...]
 
@@ -82,7 +83,7 @@ def take(*, owner_pid: int | None = None) -> Overview:
         pages_of_owner = [page for page in pages if page.owner is not None and page.owner.pid == owner_pid]
         pids = {owner_pid, *(page.writer.pid for page in pages_of_owner if page.writer is not None)}
         pids |= {member.identity.pid for member in members if member.entry.facts.get("supervisor") == str(owner_pid)}
-        queues = {member.entry.queue_name for member in members if member.identity.pid in pids} - {""}
+        queues = {name for member in members if member.identity.pid in pids for name in _queues_of(member)}
         members = [member for member in members if member.identity.pid in pids or _is_cache_of(member, queues)]
         pids |= {member.identity.pid for member in members}
         pages = [page for page in pages if page in pages_of_owner or (page.writer and page.writer.pid in pids)]
@@ -95,8 +96,14 @@ def take(*, owner_pid: int | None = None) -> Overview:
     )
 
 
+def _queues_of(member: Member) -> set[str]:
+    """The queues of the caches that a proxy uses; `auto` stands for those of all caches."""
+    entry = member.entry
+    return {entry.queue_name, *entry.facts.get("caches", "").split(",")} - {""}
+
+
 def _is_cache_of(member: Member, queues: set[str]) -> bool:
-    return member.entry.role == "cache" and member.entry.queue_name in queues
+    return member.entry.role == "cache" and (_ALL_CACHES in queues or member.entry.queue_name in queues)
 
 
 def totals_of(pages: Iterable[PageReading]) -> dict[str, Total]:

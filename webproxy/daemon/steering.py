@@ -13,7 +13,7 @@ from shmchannel.registry import Presence
 SUPERVISOR = "supervisor"
 """The role of a supervisor."""
 # Names of facts.
-SLOT, ANSWERED, RESULT = "slot", "wishes answered", "result"
+SLOT, CACHES, ANSWERED, RESULT = "slot", "caches", "wishes answered", "result"
 
 _REFUSED = "refused: "
 _RESULT_CHARACTERS_MAX = 400

@@ -273,6 +273,7 @@ class Supervisor:
             found = self._fleet.exited(pid, status, monotonic())
             if found is None:
                 continue
+            self._pages.ended(found.worker.slot, pid)
             facts = {"worker": pid, "slot": found.worker.slot, "status": shown_status(status)}
             if not found.unasked:
                 if status == ExitCode.OK or found.worker.was_starting:

@@ -21,11 +21,11 @@ from shmchannel.registry import Presence
 from shmchannel.stats_pages import StatsPage
 from shmchannel.workers import WorkerPool
 from webproxy.daemon.admin_process import AdminProcess
-from webproxy.daemon.config import ProxyConfig
+from webproxy.daemon.config import AUTO, ProxyConfig
 from webproxy.daemon.handover import Inherited, WorkerRole
 from webproxy.daemon.sampling import Sampler
 from webproxy.daemon.spool_room import SpoolRoom
-from webproxy.daemon.steering import SLOT, SUPERVISOR, Steering
+from webproxy.daemon.steering import CACHES, SLOT, SUPERVISOR, Steering
 from webproxy.daemon.successor import Succession, Successor
 from webproxy.exchange.getfile_request import GetfileRequestHandler
 from webproxy.exchange.http_request import HttpRequestHandler
@@ -46,6 +46,7 @@ from webproxy.transport.client_stream import Shutdown
 
 log = logging.getLogger(__name__)
 
+_CACHES_CHARACTERS_MAX = 256
 _IDLE_GRACE_S = 1.0
 """So long before the drain of a process that is replaced must end it closes the connections that are still idle."""
 
@@ -117,7 +118,7 @@ class ProxyService:
         facts = {"host": host, "port": port, "threads": self.config.worker_threads, "swept": self.swept} | pool
         role = self.inherited.worker
         shown = f"[{host}]" if ":" in host else host
-        self._steering.announce(f"{shown}:{port}", pool | _place(role))
+        self._steering.announce(f"{shown}:{port}", pool | _place(role) | _caches(self.config))
         if role is None:
             log.info("listening", extra=facts)
         else:
@@ -286,3 +287,12 @@ class ProxyService:
 def _place(role: WorkerRole | None) -> dict[str, str]:
     """What a worker announces of its place."""
     return {} if role is None else {SLOT: str(role.slot), SUPERVISOR: str(role.supervisor)}
+
+
+def _caches(config: ProxyConfig) -> dict[str, str]:
+    """What a process announces of several caches: their queues, or `auto` for all of this user.
+
+    That is also said of a list which is too long for an announcement: who looks then sees too many caches, not none.
+    """
+    names = ",".join(config.caches)
+    return {CACHES: names if len(names) <= _CACHES_CHARACTERS_MAX else AUTO} if names else {}

@@ -278,6 +278,12 @@ def test_workers_go_on_in_the_page_of_their_slot() -> None:
             other = own_page("test", "me", Schema(SCHEMA.metrics[:2]), resources, given=given)
             assert other.name not in (given, "")
         assert reading_of(page).state is PageState.LIVE, "it is the supervisor's to remove"
+        slots.ended(1, os.getpid() + 1)
+        slots.ended(7, os.getpid())
+        assert reading_of(page).state is PageState.LIVE, "others have ended"
+        slots.ended(1, os.getpid())
+        assert (reading_of(page).state, reading_of(page).writer) == (PageState.NO_WRITER, None)
+        assert reading_of(page).number("things_total", "red", "big") == 2
     finally:
         slots.close()
     assert read_page(given) is None
