@@ -47,6 +47,21 @@ class OriginUnreachable(OriginError):
     """No connection, or it broke."""
 
 
+class ProxyStops(OriginUnreachable):
+    """This process ends, and waits for no origin."""
+
+    def __init__(self) -> None:
+        super().__init__("the daemon stops")
+
+
+class FetchBroken(OriginError):
+    """A bug of ours ended the fetch."""
+
+
+class HolderLost(OriginUnreachable):
+    """Another process, whose fetch was followed, has ended or is silent within the body; the origin was not asked."""
+
+
 class OriginNotAsked(OriginError):
     """The request was not sent, for the sake of the origin or of others; worth a try after `retry_after_s`.
 

@@ -156,6 +156,44 @@ def test_a_holder_that_is_killed_before_the_head(
     assert origin.count("/x") == 2
 
 
+def test_a_holder_that_is_told_to_stop_before_the_head(
+    yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor
+) -> None:
+    """Its end is no failure of the origin: the others fetch it."""
+    held = Route(body=SMALL, headers=FRESH, hold=threading.Event(), hold_head=True)
+    origin.add("/x", [held, Route(body=SMALL, headers=FRESH)])
+    holder, *others = two(yard, origin, count=3)
+    with HttpClient(holder.port) as client:
+        client.send("/x")
+        assert held.reached.wait(WATCHDOG_S)
+        asked = misses(crew, others, "/x", 20)
+        wait_until(lambda: connections_at(holder) >= 2, what="followers")
+        for _ in range(2):  # the second one does not wait
+            holder.signal(signal.SIGINT)
+        assert {(reply.status, reply.body) for reply in replies(asked)} == {(200, SMALL)}
+    held.hold.set()  # type: ignore[union-attr]
+    assert not [event for proxy in others for event in proxy.events("fetch failed")]
+
+
+def test_a_client_that_leaves_what_is_followed_is_no_failure(
+    yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor
+) -> None:
+    route = held_route(LARGE)
+    origin.add("/x", [route])
+    holder, follower = two(yard, origin, "--log-level", "debug")
+    leader = crew.submit(fetch, holder.port, "/x")
+    assert route.reached.wait(WATCHDOG_S)
+    with HttpClient(follower.port) as client:
+        client.send("/x")
+        assert client.head().status == 200
+    failed = follower.wait_event("fetch failed")
+    assert (failed["level"], "no reader left" in failed["reason"]) == ("info", True)
+    assert "process" not in failed["reason"], "the holder lives"
+    route.hold.set()  # type: ignore[union-attr]
+    assert leader.result(WATCHDOG_S).body == LARGE
+    assert origin.count("/x") == 1
+
+
 def test_a_holder_that_hangs(yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor) -> None:
     held = Route(body=SMALL, headers=FRESH, hold=threading.Event(), hold_head=True)
     origin.add("/x", [held, Route(body=SMALL, headers=FRESH)])

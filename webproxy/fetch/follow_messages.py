@@ -15,14 +15,15 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, decode, encode
 from webproxy.errors import (
     FetchAborted,
+    FetchBroken,
     LeaseVoid,
     NotFollowed,
     NotShared,
-    OriginBadReply,
     OriginError,
     OriginNotAsked,
     OriginTimeout,
     OriginUnreachable,
+    ProxyStops,
     SpoolFailed,
 )
 from webproxy.http.fields import Fields
@@ -90,7 +91,7 @@ def response_lines(response: Followed) -> bytes:
 
 def status_of_failure(error: OriginError) -> int:
     """The status that tells a follower of a failed fetch; GONE if it says nothing about the origin."""
-    if isinstance(error, FetchAborted | NotFollowed | OriginNotAsked | SpoolFailed):
+    if isinstance(error, FetchAborted | FetchBroken | NotFollowed | OriginNotAsked | ProxyStops | SpoolFailed):
         return GONE
     return ORIGIN_SILENT if isinstance(error, OriginTimeout) else ORIGIN_FAILED
 
@@ -101,6 +102,7 @@ def followed(response: OriginResponse) -> Followed | None:
     Raises:
         LeaseVoid: it does not fetch the object.
         NotShared: its response is for its own client alone.
+        NotFollowed: what it says is of another release.
         OriginError: the origin has failed.
     """
     status = response.status
@@ -117,6 +119,6 @@ def followed(response: OriginResponse) -> Followed | None:
     try:
         stored = decode(b64decode(response.fields.get(RESPONSE_FIELD.lower()) or b"", validate=True))
     except (MetadataError, binascii.Error) as error:
-        raise OriginBadReply(f"the holder of the lease cannot be understood: {error}") from error
+        raise NotFollowed(f"the holder of the lease cannot be understood: {error}") from error
     sharing = (response.fields.get(SHARING_FIELD.lower()) or b"").split()
     return Followed(stored, _SHAREABLE in sharing, _COMMON in sharing)

@@ -155,7 +155,7 @@ class GetfileFetches:
 
         Raises:
             Overloaded: too many fetches at once.
-            OriginUnreachable: the daemon stops.
+            ProxyStops: the daemon stops.
         """
         target = self.target(key)
         if lease is None or lease.holder == self._table.leases.process:

@@ -7,7 +7,18 @@ from typing import Final
 
 from shmchannel.daemonkit.logs import subject
 from shmchannel.objects.commands import FetchLease
-from webproxy.errors import LeaseVoid, NotFollowed, OriginError, OriginNotAsked, OriginUnreachable, SpoolFailed
+from webproxy.errors import (
+    FetchAborted,
+    FetchBroken,
+    HolderLost,
+    LeaseVoid,
+    NotFollowed,
+    OriginError,
+    OriginNotAsked,
+    OriginTooLarge,
+    ProxyStops,
+    SpoolFailed,
+)
 from webproxy.fetch.follow_messages import Followed, follow_request, followed
 from webproxy.origin.health import HealthSettings
 from webproxy.origin.request import OriginLimits, OriginRequest
@@ -15,6 +26,8 @@ from webproxy.origin.response_head import OriginResponse
 
 TIMEOUT_SECONDS: Final = 5.0
 _SLACK_SECONDS: Final = 2.0
+_OF_OURS: Final = (FetchBroken, NotFollowed, OriginTooLarge, ProxyStops, SpoolFailed)
+"""What says nothing of the holder: this process would say the same of an origin."""
 
 
 class Holder:
@@ -67,12 +80,14 @@ class Holder:
 
     def failed(self, error: OriginError, *, is_told: bool) -> OriginError:
         """What the failure of an exchange means; `is_told`: the readers know the answer."""
-        if self._is_left or error is self._said or isinstance(error, NotFollowed | SpoolFailed):
+        if self._is_left or error is self._said or isinstance(error, _OF_OURS):
             return error
+        if isinstance(error, FetchAborted):  # behind the head nobody else can join; before it somebody may have
+            return error if is_told else LeaseVoid(str(error))
         if isinstance(error, OriginNotAsked):  # a bound of this process says nothing about the lease
             return NotFollowed(f"{self._name}: {error}")
-        text = f"{self._name}: the process that fetches it has ended: {error}"
-        return OriginUnreachable(text, retryable=True) if is_told else LeaseVoid(text)
+        text = f"{self._name}: nothing more from the process that fetches it: {error}"
+        return HolderLost(text, retryable=True) if is_told else LeaseVoid(text)
 
     def answer(self, response: OriginResponse) -> Followed | None:
         """The response that it tells of, or None: the origin has no such object. Raises as followed()."""

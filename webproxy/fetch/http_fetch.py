@@ -29,6 +29,7 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.caching.validation import barred, conditional_request, freshen, may_keep, selects, varies_otherwise
 from webproxy.caching.variants import VariantIndex, selecting_fields
 from webproxy.errors import (
+    NotFollowed,
     OriginBadReply,
     WebProxyError,
 )
@@ -343,7 +344,7 @@ class FollowPlan(HttpPlan):
         """As Plan.judge()."""
         answer = self._holder.answer(answered.response)
         if answer is None:
-            raise OriginBadReply(f"{self.name}: the holder of its lease speaks of another protocol")
+            raise NotFollowed(f"{self.name}: the holder of its lease speaks of another protocol")
         self._followed = answer
         return Event.ANSWER
 

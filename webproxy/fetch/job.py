@@ -44,7 +44,16 @@ from typing import Final
 
 from shmchannel.daemonkit.logs import subject
 from webproxy.caching.partial import AGAIN_MAY_HELP, Continuation, is_rest, rest_request
-from webproxy.errors import FetchAborted, OriginBadReply, OriginError, OriginNotAsked, OriginUnreachable, SpoolFailed
+from webproxy.errors import (
+    FetchAborted,
+    FetchBroken,
+    OriginBadReply,
+    OriginError,
+    OriginNotAsked,
+    OriginUnreachable,
+    ProxyStops,
+    SpoolFailed,
+)
 from webproxy.fetch.plan import NO_DRAFT, Answered, Plan
 from webproxy.fetch.spool import BodyMissing, Head, Spool, SpooledPrefix
 from webproxy.fetch.state import IS_TOLD, STEPS, TAKES_BODY, Action, Event, Progress, State, pause_before_try
@@ -146,7 +155,7 @@ class Fetch:
         """The daemon stops: end soon."""
         exchange = self._exchange
         if exchange is not None:
-            exchange.transfer.cancel(OriginUnreachable("the daemon stops"))
+            exchange.transfer.cancel(ProxyStops())
 
     # -- steps ---------------------------------------------------------------------------------------------------
     def _enter(self, exchange: _Exchange | None, call: _Call) -> None:
@@ -177,7 +186,7 @@ class Fetch:
                     call = self._inbox.popleft()
         except Exception as error:
             log.exception("fetch broken", extra={"url": self.plan.name})
-            self._break(OriginUnreachable(f"broken: {error!r}"))
+            self._break(FetchBroken(f"broken: {error!r}"))
             return
         exchange = self._exchange
         if resumes and exchange is not None:
@@ -262,7 +271,7 @@ class Fetch:
 
     def _check_stopping(self) -> None:
         if self._stopping.is_set():
-            raise OriginUnreachable("the daemon stops")
+            raise ProxyStops
 
     def _request(self) -> OriginRequest:
         question = self._progress.state

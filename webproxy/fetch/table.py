@@ -37,7 +37,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from shmchannel.deadline import Deadline
-from webproxy.errors import TOO_MANY_WAIT, FetchAborted, NotFollowed, OriginUnreachable, Overloaded
+from webproxy.errors import TOO_MANY_WAIT, FetchAborted, HolderLost, NotFollowed, Overloaded, ProxyStops
 from webproxy.fetch.job import Fetch
 from webproxy.fetch.lease_book import LeaseBook, Standing
 from webproxy.fetch.plan import Plan
@@ -115,13 +115,13 @@ class FetchTable:
 
         Raises:
             Overloaded: too many requests wait, or fetches run, or there is no thread for any.
-            OriginUnreachable: the daemon stops.
+            ProxyStops: the daemon stops.
         """
         if self._is_full():
             raise Overloaded(TOO_MANY_WAIT)
         with self._lock:
             if self._stopping.is_set():
-                raise OriginUnreachable("the daemon stops")
+                raise ProxyStops
             if self._filled.get(hash(plan.key), -math.inf) >= missed_at:
                 return None
             self._let_go(monotonic())
@@ -203,6 +203,8 @@ class FetchTable:
                 log.debug("fetch not followed", extra=facts)
             elif isinstance(failure, FetchAborted) or self._stopping.is_set():
                 log.info("fetch failed", extra=facts)
+            elif isinstance(failure, HolderLost):
+                log.warning("followed fetch broke off", extra=facts)
             else:
                 log.warning("fetch failed", extra=facts)
         else:

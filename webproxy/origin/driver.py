@@ -51,7 +51,7 @@ from typing import Final, TypeAlias
 import pycurl
 
 from shmchannel.daemonkit.logs import about, subject
-from webproxy.errors import OriginError, OriginRefused, OriginUnreachable
+from webproxy.errors import OriginError, OriginRefused, ProxyStops
 from webproxy.origin.addresses import may_redirect, origin_of
 from webproxy.origin.gate import OriginGate, Passage
 from webproxy.origin.health import Failure
@@ -205,7 +205,7 @@ class OriginDriver:
             self._thread.join()
         self._do_calls()  # this thread has taken the other one's place
         for transfer in tuple(self._begun):
-            self.cancel(transfer, OriginUnreachable("the daemon stops"))
+            self.cancel(transfer, ProxyStops())
         self._is_closed = True
         self._multi.close()
         for handle in self._handles:

@@ -11,14 +11,16 @@ from tests.support.http_values import fields, request, stored_response
 from webproxy.caching.stored_codec import MetadataError
 from webproxy.errors import (
     FetchAborted,
+    FetchBroken,
     LeaseVoid,
+    NotFollowed,
     NotShared,
-    OriginBadReply,
     OriginBusy,
     OriginError,
     OriginTimeout,
     OriginTooLarge,
     OriginUnreachable,
+    ProxyStops,
     SpoolFailed,
 )
 from webproxy.fetch.follow_messages import (
@@ -89,7 +91,7 @@ def test_a_head_that_does_not_fit() -> None:
 @pytest.mark.parametrize(
     ("status", "error"),
     [(NOT_SHARED, NotShared), (GONE, LeaseVoid), (ORIGIN_FAILED, OriginUnreachable), (ORIGIN_SILENT, OriginTimeout),
-     (400, LeaseVoid), (431, LeaseVoid), (503, LeaseVoid), (206, LeaseVoid), (200, OriginBadReply)],
+     (400, LeaseVoid), (431, LeaseVoid), (503, LeaseVoid), (206, LeaseVoid), (200, NotFollowed)],
 )  # fmt: skip
 def test_what_a_refusal_means(status: int, error: type[OriginError]) -> None:
     with pytest.raises(error):
@@ -98,7 +100,8 @@ def test_what_a_refusal_means(status: int, error: type[OriginError]) -> None:
 
 @pytest.mark.parametrize("value", [b"", b"#", b"L3g=", b64encode(b"\1\2" + bytes(54))])
 def test_a_response_that_is_not_understood(value: bytes) -> None:
-    with pytest.raises(OriginBadReply):
+    """Nothing is known of the origin."""
+    with pytest.raises(NotFollowed):
         followed(said(b"GFCache-Response: " + value + b"\r\n"))
 
 
@@ -106,10 +109,10 @@ def test_a_response_that_is_not_understood(value: bytes) -> None:
     ("error", "status"),
     [(FetchAborted("x"), GONE), (LeaseVoid("x"), GONE), (OriginBusy("x"), GONE), (SpoolFailed("x"), GONE),
      (OriginTimeout("x"), ORIGIN_SILENT), (OriginUnreachable("x"), ORIGIN_FAILED),
-     (OriginTooLarge("x"), ORIGIN_FAILED)],
+     (OriginTooLarge("x"), ORIGIN_FAILED), (ProxyStops(), GONE), (FetchBroken("x"), GONE)],
 )  # fmt: skip
 def test_what_a_follower_is_told_of_a_failure(error: OriginError, status: int) -> None:
-    """A bound of this process is no failure of the origin."""
+    """Neither a bound nor the end of this process is a failure of the origin."""
     assert status_of_failure(error) == status
 
 

@@ -8,13 +8,17 @@ from shmchannel.objects.commands import FetchLease
 from tests.support.http_values import fields, stored_response
 from webproxy.errors import (
     FetchAborted,
+    HolderLost,
     LeaseVoid,
     NotFollowed,
     NotShared,
     OriginBadReply,
     OriginBusy,
+    OriginError,
     OriginTimeout,
+    OriginTooLarge,
     OriginUnreachable,
+    ProxyStops,
 )
 from webproxy.fetch.follow_messages import Followed, response_lines
 from webproxy.fetch.holder import Holder
@@ -87,8 +91,13 @@ def test_a_bound_of_this_process_does_not_make_the_lease_void() -> None:
 def test_its_end_in_the_body_is_worth_a_try_at_the_origin() -> None:
     for error in (BROKEN, OriginTimeout("silent")):
         meant = holder().failed(error, is_told=True)
-        assert isinstance(meant, OriginUnreachable)
+        assert isinstance(meant, HolderLost)
         assert meant.retryable
+
+
+@pytest.mark.parametrize("error", [FetchAborted("no reader left"), ProxyStops(), OriginTooLarge("9 bytes")])
+def test_what_ends_here_in_the_body_is_no_end_of_the_holder(error: OriginError) -> None:
+    assert holder().failed(error, is_told=True) is error
 
 
 @pytest.mark.parametrize(("status", "kind"), [(504, OriginTimeout), (502, OriginUnreachable), (409, NotShared)])

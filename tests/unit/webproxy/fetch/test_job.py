@@ -33,10 +33,10 @@ from webproxy.errors import (
     BodyCutShort,
     CacheUnavailable,
     FetchAborted,
+    FetchBroken,
     OriginBadReply,
     OriginError,
     OriginTimeout,
-    OriginUnreachable,
     SpoolFailed,
 )
 from webproxy.fetch.job import Fetch
@@ -587,7 +587,7 @@ def test_a_bug_fails_the_fetch_alone(make: Make, monkeypatch: pytest.MonkeyPatch
     running.origin.scripts.append(lambda origin: origin.begin(head(0)))
     running.fetch.start()
     running.origin.play()
-    with pytest.raises(OriginUnreachable, match="a bug"):
+    with pytest.raises(FetchBroken, match="a bug"):
         running.reader.news()
     assert running.over == [running.fetch]
     running.reader.close()
