@@ -7,9 +7,11 @@ import subprocess
 
 import pytest
 
+from tests.http.client import HttpClient
 from tests.support.client import ask
 from tests.support.contents import write_files
 from tests.support.waiting import WATCHDOG_S, wait_until
+from workloads.origin_stub import Route
 
 
 def lines_of(path, count):
@@ -145,3 +147,27 @@ def test_a_log_that_cannot_be(yard, tmp_path, path):
     proxy = yard.start_proxy("--access-log", path.format(tmp_path), wait=False)
     assert proxy.wait_exit() == 2
     assert "access_log: " in proxy.log_text()
+
+
+def test_the_id_of_a_large_hit_whose_client_is_slow(yard, origin, tmp_path):
+    """From the hot table, and paused in its body: the log has the id that the head has said."""
+    log, body = tmp_path / "access.log", bytes(5_000_000)
+    origin.add("/large", Route(body=body, headers={"Cache-Control": "max-age=600"}))
+    yard.start_cache()
+    settings = ("--access-log", str(log), "--access-log-format", "json", "--log-level", "debug", "-s", origin.url)
+    proxy = yard.start_proxy(*settings, env={"WEBPROXY_REQUEST_ID_HEADER": "true"})
+    asked = []
+
+    def from_the_hot_table():
+        with HttpClient(proxy.port, receive_buffer_bytes=65_536) as client:
+            client.send("/large")
+            asked.append(client.head().get("x-request-id"))
+            left = len(body)
+            while left:
+                left -= len(client.some())
+        return asked[-1] not in {event.get("request") for event in proxy.events("command sent")}
+
+    wait_until(from_the_hot_table, what="a hit by the hot table")
+    assert asked == [json.loads(line)["id"] for line in lines_of(log, len(asked))]
+    ended = [event for event in proxy.events("request ends") if event["request"] == asked[-1]]
+    assert [(event["outcome"], event["status"]) for event in ended] == [("hit", 200)]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
+import re
 import socket
 import subprocess
 import threading
@@ -11,11 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from shmchannel.daemonkit.logs import LogForm, configure
 from tests.http.client import fetch
 from tests.support.client import ask
 from tests.support.contents import write_files
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import WATCHDOG_S, wait_until
+from tests.support.whole_pair import whole_pair
+from webproxy.fetch.table import FetchTable
+from webproxy.getfile import RemoteProtocolError
 from workloads.origin_stub import OriginStub, Route
 
 DEBUG = ("--log-level", "debug")
@@ -194,3 +202,28 @@ def test_what_is_wrong_in_the_cache_has_the_request(
         path.unlink()
     request = asked_for(proxy, "/x", asked)
     assert cache.wait_event("stored object lost")["request"] == request
+
+
+@ASKS
+def test_a_request_that_breaks_is_named(
+    asked: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A defect of ours: its traceback says in which request it was, or the line does."""
+    handler = configure("info", prog="us", form=LogForm.JSON)
+    try:
+        with whole_pair() as pair:
+            monkeypatch.setattr(FetchTable, "open", _broken)
+            with contextlib.suppress(OSError, AssertionError, RemoteProtocolError):  # an answer is not to be expected
+                asked(pair.port, "/x")
+            pair.settle()
+    finally:
+        logging.getLogger().removeHandler(handler)
+        logging.getLogger().setLevel(logging.WARNING)
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (failed,) = [event for event in events if event["event"] == "job failed"]
+    named = failed.get("request") or failed["exception"].splitlines()[-1]
+    assert re.fullmatch(r"(request=)?[0-9a-f]{8}-1", named)
+
+
+def _broken(*_: object, **_named: object) -> None:
+    raise RuntimeError("broken")

@@ -101,7 +101,8 @@ class ProxyService:
             breakdown.mark("accept")
         try:
             outcome = job.run()
-        except Exception:
+        except Exception as error:
+            error.add_note(f"request={job.request_id.decode()}")  # so that the line about it has it
             self.parking.linger(job.fd)  # if left open, its client would wait forever
             raise
         self.parking.settle(outcome)
