@@ -122,11 +122,23 @@ class TimedEvent:
     brings the page up to date; what came since is lost if the process is killed.
     """
 
-    __slots__ = ("_at", "_buckets", "_cells", "_counts", "_flushed", "_shift", "_table_steps")
+    __slots__ = ("_also", "_at", "_buckets", "_cells", "_counts", "_flushed", "_shift", "_table_steps")
 
-    def __init__(self, cells: memoryview[int], count_at: int, amount_at: int, times_at: int, buckets: Buckets) -> None:
-        """The cells of a counter, of another one for amounts, and of a histogram's row."""
+    def __init__(
+        self,
+        cells: memoryview[int],
+        count_at: int,
+        amount_at: int,
+        times_at: int,
+        buckets: Buckets,
+        also: tuple[int, ...] = (),
+    ) -> None:
+        """The cells of a counter, of another one for amounts, and of a histogram's row.
+
+        `also` are those of counters for the count, and for the amount, that other events have a part in.
+        """
         self._cells = cells
+        self._also = also
         self._at = (count_at, amount_at, *range(times_at, times_at + 1 + buckets.size))
         self._counts = [0] * len(self._at)
         self._flushed = [0] * len(self._at)
@@ -157,6 +169,9 @@ class TimedEvent:
             more = counts[number] - flushed[number]
             if more:
                 cells[at] += more
+        for number, at in enumerate(self._also):
+            more = counts[number] - flushed[number]
+            cells[at] += more
         self._flushed = counts
 
 

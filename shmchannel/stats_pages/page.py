@@ -140,16 +140,23 @@ class StatsPage:
         metric = self._metric(name, MetricKind.HISTOGRAM)
         return HistogramCells(self._cells, self._cell(metric, labels), metric.buckets)
 
-    def timed_event(self, count: Row, amount: Row, times: Row) -> TimedEvent:
-        """An event over two counters and a histogram, each given as its name and labels; errors as counter()."""
+    def timed_event(self, count: Row, amount: Row, times: Row, *also: Row) -> TimedEvent:
+        """An event over two counters and a histogram, each given as its name and labels; errors as counter().
+
+        `also` are counters for the count, and for the amount, that other events have a part in.
+        """
         metric = self._metric(times[0], MetricKind.HISTOGRAM)
         return TimedEvent(
             self._cells,
-            self._cell(self._metric(count[0], MetricKind.COUNTER), count[1:]),
-            self._cell(self._metric(amount[0], MetricKind.COUNTER), amount[1:]),
+            self._counter_cell(count),
+            self._counter_cell(amount),
             self._cell(metric, times[1:]),
             metric.buckets,
+            tuple(map(self._counter_cell, also)),
         )
+
+    def _counter_cell(self, row: Row) -> int:
+        return self._cell(self._metric(row[0], MetricKind.COUNTER), row[1:])
 
     def value(self, name: str, *labels: str) -> int:
         """The value of a counter or gauge now; errors as counter()."""
@@ -169,13 +176,41 @@ class StatsPage:
             return label
         with self._lock:
             if label not in rows:
-                size = next(found.rows for found in self.schema.tables if found.name == table)
+                size = self.schema.table(table).rows
                 free = next((row for row in range(size - 1) if row not in rows.values()), None)
                 if free is None:
                     return OTHER
                 self._write_name(self.schema.first_rows[table] + free, label)
                 rows[label] = free
         return label
+
+    def rename_row(self, table: str, old: str, new: str) -> str:
+        """Give the row of one name to another one, with all its counts at 0; returns the label, as row() does.
+
+        For one thread, which sees to it that nobody counts in the row: a reader may find the new name with old counts.
+
+        Raises:
+            UsageError: the names of this table do not change, there is no such row, or the new name has one.
+        """
+        label, rows = layout.row_name(new).decode(), self._rows.get(table, {})
+        if not self.schema.table(table).names_change or old not in rows or old == OTHER or label in rows:
+            raise UsageError(f"the row {old!r} of table {table!r} cannot become {label!r}")
+        with self._lock:
+            row = rows[old]
+            self._words[self._name_at(table, row) // 8] = 0
+            for metric in self.schema.metrics:
+                if metric.table == table:
+                    first = self.schema.first_cells[metric.name] + row * metric.row_cells
+                    for at in range(first, first + metric.row_cells):
+                        self._cells[at] = 0
+            self._write_name(self.schema.first_rows[table] + row, label)
+            del rows[old]
+            rows[label] = row
+        return label
+
+    def named(self, table: str) -> list[str]:
+        """The names of a table's rows now, `other` among them."""
+        return list(self._rows[table])
 
     def _metric(self, name: str, kind: MetricKind) -> Metric:
         metric = self.schema.metric(name)
@@ -191,6 +226,9 @@ class StatsPage:
         if row < 0:
             raise UsageError(f"metric {metric.name!r} has no row {labels}")
         return self.schema.first_cells[metric.name] + row * metric.row_cells
+
+    def _name_at(self, table: str, row: int) -> int:
+        return self._names_at + (self.schema.first_rows[table] + row) * layout.ROW_NAME_BYTES
 
     # -- the names of rows ---------------------------------------------------------------------------------------
     def _write_name(self, row: int, label: str) -> None:

@@ -63,6 +63,8 @@ class MetricValues:
     metric: Metric
     numbers: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     histograms: Mapping[tuple[str, ...], Histogram] = field(default_factory=dict)
+    names_change: bool = False
+    """Its rows are those of a table whose names change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,15 +235,15 @@ def _values(schema: Schema, places: layout.Places, data: bytes, words: Sequence[
     found = {}
     for metric in schema.metrics:
         first, width = schema.first_cells[metric.name], metric.row_cells
+        changes = bool(metric.table) and schema.table(metric.table).names_change
         named = rows[metric.table] if metric.table else [(row, index) for index, row in enumerate(metric.rows)]
         if metric.kind is MetricKind.HISTOGRAM:
             histograms = {
                 labels: Histogram.of(metric.buckets, cells[first + row * width : first + (row + 1) * width])
                 for labels, row in named
             }
-            found[metric.name] = MetricValues(metric=metric, histograms=histograms)
+            found[metric.name] = MetricValues(metric=metric, histograms=histograms, names_change=changes)
         else:
-            found[metric.name] = MetricValues(
-                metric=metric, numbers={labels: cells[first + row] for labels, row in named}
-            )
+            numbers = {labels: cells[first + row] for labels, row in named}
+            found[metric.name] = MetricValues(metric=metric, numbers=numbers, names_change=changes)
     return found

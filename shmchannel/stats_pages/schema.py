@@ -128,6 +128,8 @@ class Table:
     label: str
     rows: int
     """Including the last, which takes what has no row of its own."""
+    names_change: bool = False
+    """A row can pass to another name: it shows who is heaviest, and anybody can choose the names (heaviest.py)."""
 
 
 @dataclass(frozen=True)
@@ -181,9 +183,18 @@ class Schema:
 
     def row_count(self, metric: Metric) -> int:
         """How many rows a metric has."""
-        if not metric.table:
-            return len(metric.rows)
-        return next(table.rows for table in self.tables if table.name == metric.table)
+        return self.table(metric.table).rows if metric.table else len(metric.rows)
+
+    def table(self, name: str) -> Table:
+        """The table of this name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise UsageError(f"no table {name!r}")
 
     @cached_property
     def encoded(self) -> bytes:
@@ -225,11 +236,13 @@ def _check(schema: Schema) -> None:
 def _as_json(schema: Schema) -> dict[str, Any]:
     return {
         "metrics": [_metric_as_json(metric, schema.first_cells[metric.name]) for metric in schema.metrics],
-        "tables": [
-            {"name": table.name, "label": table.label, "rows": table.rows, "first_row": schema.first_rows[table.name]}
-            for table in schema.tables
-        ],
+        "tables": [_table_as_json(table, schema.first_rows[table.name]) for table in schema.tables],
     }
+
+
+def _table_as_json(table: Table, first_row: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": table.name, "label": table.label, "rows": table.rows, "first_row": first_row}
+    return facts | ({"names_change": True} if table.names_change else {})
 
 
 def _metric_as_json(metric: Metric, first_cell: int) -> dict[str, Any]:
@@ -263,7 +276,7 @@ def decode_schema(text: bytes) -> Schema:
         said = json.loads(text)
         schema = Schema(
             tuple(_metric_of(facts) for facts in said["metrics"]),
-            tuple(Table(name=row["name"], label=row["label"], rows=int(row["rows"])) for row in said["tables"]),
+            tuple(_table_of(facts) for facts in said["tables"]),
         )
         places = {facts["name"]: facts["first_cell"] for facts in said["metrics"]}
         first_rows = {facts["name"]: facts["first_row"] for facts in said["tables"]}
@@ -272,6 +285,15 @@ def decode_schema(text: bytes) -> Schema:
     if places != schema.first_cells or first_rows != schema.first_rows:
         raise LayoutMismatch("the cells of a stats page do not lie where its schema says")
     return schema
+
+
+def _table_of(facts: dict[str, Any]) -> Table:
+    return Table(
+        name=facts["name"],
+        label=facts["label"],
+        rows=int(facts["rows"]),
+        names_change=bool(facts.get("names_change", False)),
+    )
 
 
 def _metric_of(facts: dict[str, Any]) -> Metric:

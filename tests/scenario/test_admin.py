@@ -93,6 +93,34 @@ def test_each_path_of_a_pair_that_serves(yard: DaemonYard, origin: OriginStub, p
     assert status_of(port, "/health") is None
 
 
+def test_what_is_saved_and_what_is_missed(yard: DaemonYard, origin: OriginStub, port: int) -> None:
+    """Over protocols and kinds of hits; and `/metrics` has no label that a client has chosen."""
+    origin.add("/kept", Route(body=b"x" * 5000, headers={"Cache-Control": "max-age=600"}))
+    origin.add("/again", Route(body=b"y" * 700, headers={"Cache-Control": "no-store"}))
+    yard.start_cache()
+    proxy = yard.start_proxy("--workers", "2", "-s", origin.url, "--admin", f"127.0.0.1:{port}")
+    for _ in range(4):
+        assert fetch(proxy.port, "/kept?").status == fetch(proxy.port, f"/again?{SECRET}").status == 200
+    base = origin.url.rstrip("/")
+
+    def saved() -> tuple[float, float]:
+        metrics = stats_of(port)["metrics"]
+        found = (metrics[f"gfcache_proxy_origin_saved{name}_total"]["rows"] for name in ("", "_bytes"))
+        requests, sent = (sum(row["value"] for row in rows if row["labels"]["origin"] == base) for rows in found)
+        return requests, sent
+
+    wait_until(lambda: saved()[0] == 3, what="three hits of one origin")
+    assert saved()[1] > 3 * 5000
+
+    def missed() -> list[tuple[str, float]]:
+        return [(row["path"], row["requests"]) for row in stats_of(port)["top"]["missed"]]
+
+    wait_until(lambda: missed() == [("/again", 4), ("/kept", 1)], what="what the origin has answered")
+    exposed = get(port, "/metrics")[1].decode()
+    assert f'gfcache_proxy_origin_saved_total{{instance="127.0.0.1:{proxy.port}",origin="{base}"' in exposed
+    assert "/again" not in exposed
+
+
 def test_no_credential_is_shown(yard: DaemonYard, origin: OriginStub, port: int, tmp_path: Path) -> None:
     """Neither one that is configured nor one in a request; an origin's URL with a user is refused from the start."""
     origin.add("/x", Route(body=b"x"))
@@ -102,6 +130,7 @@ def test_no_credential_is_shown(yard: DaemonYard, origin: OriginStub, port: int,
     fetch(proxy.port, f"/x?token={SECRET}", f"Authorization: Basic {SECRET}", f"Cookie: {SECRET}")
     fetch(proxy.port, f"http://user:{SECRET}@127.0.0.1/x")
     wait_until(lambda: origin.url.rstrip("/") in get(port, "/metrics")[1].decode())
+    wait_until(lambda: [row["path"] for row in stats_of(port)["top"]["missed"]] == ["/x"])
     for path in ("/", "/health", "/ready", "/metrics", "/stats", "/segments", f"/{SECRET}"):
         assert SECRET.encode() not in get(port, path)[1]
     assert SECRET not in " ".join(admin_of(proxy.pid).cmdline())  # type: ignore[union-attr]

@@ -67,6 +67,7 @@ def test_the_page_shows_a_pair_under_load(yard: DaemonYard, origin: OriginStub, 
         texts = browser.evaluate(TEXTS)
         assert all(texts.values()), f"parts without text: {texts}"
         assert origin.url.rstrip("/") in texts["origins"]
+        assert {"/x", "/y"} <= set(texts["missed"].split())
         assert yard.queue in texts["caches"]
         assert {"hot", "miss"} <= set(texts["outcomes"].split())
         assert browser.evaluate("document.querySelectorAll('.tile').length") == 16

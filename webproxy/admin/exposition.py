@@ -69,6 +69,8 @@ class _Overview(Collector):
         for page in self._overview.pages:
             for values in page.metrics.values():
                 metric = values.metric
+                if values.names_change:
+                    continue  # clients choose these labels: a series for each would fill the scraper
                 if metric.kind is MetricKind.GAUGE and page.state not in _LIVE:
                     continue
                 family = families.get(metric.name)

@@ -17,8 +17,9 @@ import psutil
 from shmchannel.registry import Member, Registry
 from shmchannel.stats_pages import Histogram, Metric, MetricKind, OverPages, PageReading, PageState, read_pages
 from shmchannel.streams.survey import SegmentView, survey
+from webproxy.admin.top import Missed, top_missed
 from webproxy.admin.traffic import Traffic, traffic_as_json, traffic_of
-from webproxy.telemetry.metrics import REQUESTS, SENT_BYTES
+from webproxy.telemetry.metrics import MISSED, MISSED_BYTES, REQUESTS, SENT_BYTES
 
 _ALL_CACHES = "auto"
 _PERCENTILES = (50.0, 90.0, 99.0)
@@ -134,8 +135,16 @@ def totals_of(pages: Iterable[PageReading]) -> dict[str, Total]:
 
 def traffic_in(totals: Mapping[str, Total]) -> Traffic:
     """The traffic of the proxies that these totals are of."""
-    requests, sent_bytes = (totals[name].numbers if name in totals else {} for name in (REQUESTS, SENT_BYTES))
-    return traffic_of(requests, sent_bytes)
+    return traffic_of(_numbers(totals, REQUESTS), _numbers(totals, SENT_BYTES))
+
+
+def missed_in(totals: Mapping[str, Total]) -> tuple[Missed, ...]:
+    """The paths that these proxies miss most."""
+    return top_missed(_numbers(totals, MISSED), _numbers(totals, MISSED_BYTES))
+
+
+def _numbers(totals: Mapping[str, Total], name: str) -> Mapping[Labels, float]:
+    return totals[name].numbers if name in totals else {}
 
 
 def _together(over_pages: OverPages, known: float | None, number: float) -> float:
@@ -206,8 +215,12 @@ def _figures(pid: int) -> dict[str, Any]:
 
 # -- as JSON ---------------------------------------------------------------------------------------------------------
 def as_json(overview: Overview) -> dict[str, Any]:
-    """The overview in plain types, for `/stats` and `gfmon --json`; the totals by metric, and each page's state."""
+    """The overview in plain types, for `/stats` and `gfmon --json`; the totals by metric, and each page's state.
+
+    What clients choose the names of is under `top` only.
+    """
     totals = overview.totals()
+    listed = {name for page in overview.pages for name, values in page.metrics.items() if values.names_change}
     return {
         "taken_s": overview.taken_s,
         "processes": [asdict(process) for process in overview.processes],
@@ -226,7 +239,8 @@ def as_json(overview: Overview) -> dict[str, Any]:
             for page in overview.pages
         ],
         "traffic": traffic_as_json(traffic_in(totals)),
-        "metrics": {name: total_as_json(total) for name, total in totals.items()},
+        "top": {"missed": [asdict(missed) for missed in missed_in(totals)]},
+        "metrics": {name: total_as_json(total) for name, total in totals.items() if name not in listed},
         "segments": [segment_as_json(segment) for segment in overview.segments],
     }
 

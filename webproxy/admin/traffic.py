@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from webproxy.telemetry.metrics import FROM_CACHE, FROM_ORIGIN, OUTCOMES
+from webproxy.telemetry.metrics import FROM_CACHE, FROM_ORIGIN, OUTCOMES, WITHOUT_ORIGIN
 
 CACHE, ORIGIN, OWN, CLIENT, SERVER = KINDS = ("cache", "origin", "own", "client", "server")
 """Who answered a request without an error, the proxy itself among them; or whose error it was."""
 _SERVER_ERRORS: Final = frozenset(("error", "cut_short"))
 _CLIENT_ERRORS: Final = frozenset(("client_gone", "given_up"))
-_SAVED: Final = (FROM_CACHE - {"revalidated"}) | {"collapsed"}
-"""For these no origin was asked."""
 Numbers = Mapping[tuple[str, ...], float]
 """By the label values of a row."""
 
@@ -65,7 +63,7 @@ def traffic_of(requests: Numbers, sent_bytes: Numbers) -> Traffic:
     kinds, saved = dict.fromkeys(KINDS, 0.0), 0.0
     for (_protocol, outcome, status), number in requests.items():
         kinds[kind_of(outcome, status)] += number
-        saved += number if outcome in _SAVED else 0.0
+        saved += number if outcome in WITHOUT_ORIGIN else 0.0
     sources = {source: number for (source,), number in sent_bytes.items()}
     return Traffic(requests=kinds, sent_bytes=sources, saved_requests=saved)
 

@@ -14,7 +14,7 @@ from shmchannel.daemonkit.logs import subject
 from shmchannel.objects.client import ChannelClient
 from shmchannel.process import reaper
 from shmchannel.registry import Presence, Registry
-from shmchannel.stats_pages import StatsPage, own_page
+from shmchannel.stats_pages import OTHER, StatsPage, own_page
 from shmchannel.streams.admission import Admission
 from shmchannel.streams.pool import SegmentPool
 from webproxy.caching.options import CachingOptions
@@ -65,6 +65,7 @@ from webproxy.telemetry.origin_counts import OriginCounts
 from webproxy.telemetry.request_counts import RequestCounts
 from webproxy.telemetry.request_ids import RequestIds
 from webproxy.telemetry.step_times import LatencyBreakdown
+from webproxy.telemetry.top_counts import TopCounts
 from webproxy.transport.client_rate import RateLimit, UploadLimits
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.listener import open_private_listener
@@ -332,6 +333,7 @@ def _handlers(
     spools = SpoolLimits(directory=config.spool_directory, window_bytes=config.spool_window_bytes, budget=table.budget)
     origin_rest = OriginRest(driver, spools)
     wait_s = policy.cache_first_byte_s if _has_origin(config) else policy.cache_wait_s
+    top = TopCounts(seen.page)
     getfile = GetfileRequestHandler(
         BodySource(store, wait_s, demand),
         variants,
@@ -341,7 +343,7 @@ def _handlers(
         client,
         seen.breakdown,
         observers=() if seen.access_log is None else (seen.access_log,),
-        counts=RequestCounts(seen.page, "getfile"),
+        counts=RequestCounts(seen.page, "getfile", _origin_of_getfile(origins), top),
         ids=seen.ids,
     )
     source = BodySource(store, policy.cache_wait_s, demand)
@@ -356,11 +358,17 @@ def _handlers(
     parts = heads, lookup, updates, origins, fetches, answers, policy, shutdown
     http = HttpRequestHandler(
         *parts,
-        counts=RequestCounts(seen.page, "http"),
+        counts=RequestCounts(seen.page, "http", top=top),
         access_log=seen.access_log,
         ids=seen.ids,
     )
     return getfile, http, FollowerRequestHandler(*parts, ids=RequestIds(from_client=True))
+
+
+def _origin_of_getfile(origins: OriginTable) -> str:
+    """What its hits are counted for, without looking for the origin of each; if it has several, that is not told."""
+    bases = origins.bases_by_path
+    return OTHER if len(bases) > 1 else "".join(bases)
 
 
 def _policy(config: ProxyConfig) -> Policy:

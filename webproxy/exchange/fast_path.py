@@ -24,7 +24,7 @@ from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.urls import BadTarget, http_path
 from webproxy.origin.routing import OriginTable
 from webproxy.store.lookup import stored_of_entry
-from webproxy.telemetry.request_counts import status_class
+from webproxy.telemetry.request_counts import NoteHot, status_class
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
@@ -51,6 +51,10 @@ class CachedReply:
     age_s: int
     watch: EntryVersion
     """Reports on the object in the hot table."""
+    origin: str = ""
+    """The one that has the object; empty if there is none."""
+    note_hot: NoteHot | None = None
+    """Counts that it was sent, once somebody has asked for that."""
     sent_bytes: int = field(init=False)
     """Head and body, wherever it is."""
     status_class: int = field(init=False)
@@ -184,7 +188,9 @@ class FastPath:
         if watch is None or (file is None and entry.file is not None):
             return None
         data = self._heads.hit(stored, age_s, connection) + entry.body
-        return CachedReply(key, data, file, connection.closes, stored, age_s, watch)
+        return CachedReply(
+            key, data, file, connection.closes, stored, age_s, watch, self._origins.choose(None, key).base
+        )
 
     def _keep(self, asked: tuple[bytes, bytes], reply: CachedReply) -> None:
         if self._reply_bytes > REPLY_BYTES_MAX or len(self._replies) >= KNOWN_MAX:

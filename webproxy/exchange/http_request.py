@@ -179,7 +179,6 @@ class HttpRequestHandler:
         self._access_log = access_log
         self._ids = ids or RequestIds()
         self.outcomes = counts or RequestCounts.private("http")
-        self._note_hot = self.outcomes.note_hot
         self._is_watched = log.isEnabledFor(logging.DEBUG)
         """Asked once, for the hits that are answered at once: a process keeps its level."""
         self.failures = RequestFailures()
@@ -258,13 +257,15 @@ class HttpRequestHandler:
         return self._take_step(UnfinishedAnswer(context, self._stored.go_on(context, hit.stored, hit.body, why, "hit")))
 
     def _log_part(self, access_log: AccessLog, request: RequestHead, reply: CachedReply) -> bytes:
-        stored, origin = reply.stored, self._origins.choose(None, reply.key).base
-        return access_log.hit_part(request, stored.status, stored.body_bytes, origin)
+        stored = reply.stored
+        return access_log.hit_part(request, stored.status, stored.body_bytes, reply.origin)
 
     def _send_cached(
         self, connection: HttpConnection, request: RequestHead, reply: CachedReply, began_ns: int, log_part: bytes
     ) -> RequestOutcome:
-        access_log = self._access_log
+        access_log, note_hot = self._access_log, reply.note_hot
+        if note_hot is None:
+            note_hot = reply.note_hot = self.outcomes.noting_hot(reply.origin, reply.status_class)
         if access_log is not None and not connection.client:
             connection.client = peer_name(connection.fd)  # the next request of the connection finds it there
         request_id = b""
@@ -279,7 +280,7 @@ class HttpRequestHandler:
             raise
         if outcome is KEEP_ALIVE or not isinstance(outcome, WaitsFor):
             took_ns = monotonic_ns() - began_ns
-            self._note_hot[reply.status_class](reply.sent_bytes, took_ns)
+            note_hot(reply.sent_bytes, took_ns)
             if access_log is not None:
                 access_log.hit(log_part, connection.client, took_ns, request_id)
             if self._is_watched:
@@ -296,7 +297,7 @@ class HttpRequestHandler:
                 _tell_hot(request, reply)
         record.answered(reply.data)
         record.sent_bytes -= len(reply.data) + paused.body.position  # which this request has sent already
-        record.cache = CacheResult.HIT
+        record.cache, record.origin = CacheResult.HIT, reply.origin
         return outcome
 
     def _begun(self, connection: HttpConnection, request: RequestHead, request_id: bytes = b"") -> RequestRecord:

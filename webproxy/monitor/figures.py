@@ -15,10 +15,11 @@ from typing import Any
 from shmchannel.stats_pages import Histogram, PageReading
 from shmchannel.stats_pages.histogram import SUBS
 from shmchannel.stats_pages.schema import OTHER
-from webproxy.admin.overview import Overview, ProcessView, Total, as_json, totals_of, traffic_in
+from webproxy.admin.overview import Overview, ProcessView, Total, as_json, missed_in, totals_of, traffic_in
+from webproxy.admin.top import Missed
 from webproxy.admin.traffic import ratio
 from webproxy.monitor.rates import Reading, cpu_shares, pages_since
-from webproxy.telemetry.metrics import OUTCOMES, REQUEST_TIMES, REQUESTS
+from webproxy.telemetry.metrics import OUTCOMES, REQUEST_TIMES, REQUESTS, SAVED, SAVED_BYTES
 
 LIVE = "live"
 _CACHE, _PROXY = "gfcache_cache_", "gfcache_proxy_"
@@ -108,6 +109,9 @@ class OriginFigures:
     state: str
     requests_per_s: float | None
     failures: int
+    saved: int
+    """Requests that needed none to it, since the start."""
+    saved_bytes: float
     head_times: Times
     connections: float
     line: float
@@ -141,6 +145,8 @@ class Figures:
     """Of requests, by what became of them; those that came."""
     caches: tuple[CacheFigures, ...]
     origins: tuple[OriginFigures, ...]
+    missed: tuple[Missed, ...]
+    """Paths that origins answered, since the start, the most frequent first."""
     processes: tuple[ProcessFigures, ...]
 
     @property
@@ -170,6 +176,7 @@ def derive(earlier: Reading | None, now: Reading) -> Figures:
         outcomes=_outcomes(recent, interval_s),
         caches=tuple(_cache(page, interval_s) for page in pages if page.role == "cache"),
         origins=_origins(recent, totals, interval_s),
+        missed=missed_in(totals),
         processes=tuple(
             ProcessFigures(process=process, cpu_share=shares.get(process.pid), requests_per_s=answered.get(process.pid))
             for process in overview.processes
@@ -318,6 +325,8 @@ def _origins(recent: Totals, totals: Totals, interval_s: float | None) -> tuple[
             state="" if state is None else ORIGIN_STATES[min(round(state), len(ORIGIN_STATES) - 1)],
             requests_per_s=per_second(_sum(recent, ORIGIN_REQUESTS, is_it), interval_s),
             failures=round(_sum(totals, ORIGIN_FAILURES, is_it)),
+            saved=round(_sum(totals, SAVED, is_it)),
+            saved_bytes=_sum(totals, SAVED_BYTES, is_it),
             head_times=_times(recent.get(ORIGIN_TIMES), interval_s, "origin", name),
             connections=_sum(totals, ORIGIN_CONNECTIONS, is_it),
             line=_sum(totals, ORIGIN_LINE, is_it),

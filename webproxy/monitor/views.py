@@ -327,8 +327,26 @@ def processes(frame: Frame) -> tuple[Block, ...]:
 
 
 def origins(frame: Frame) -> tuple[Block, ...]:
-    """Each origin: whether it answers, how fast, and what waits for it."""
-    return (_origins(frame.figures),)
+    """Each origin: whether it answers, how fast, what waits for it, what it was spared; and the paths missed most."""
+    return _origins(frame.figures), _saved(frame.figures), _missed(frame.figures)
+
+
+def _saved(figures: Figures) -> Table:
+    rows = tuple(
+        (Cell(shown_text(origin.name)), Cell(count(origin.saved)), Cell(size(origin.saved_bytes)))
+        for origin in figures.origins
+    )
+    columns = (Column("origin"), Column("requests saved", True), Column("bytes saved", True))
+    return Table("Saved since the start", columns, rows, "No origin is known.")
+
+
+def _missed(figures: Figures) -> Table:
+    rows = tuple(
+        (Cell(shown_text(missed.path)), Cell(count(missed.requests)), Cell(size(missed.sent_bytes)))
+        for missed in figures.missed
+    )
+    columns = (Column("path"), Column("requests", True), Column("sent", True))
+    return Table("Paths that origins answered most often, since the start", columns, rows, "none")
 
 
 def _origins(figures: Figures) -> Table:
@@ -396,7 +414,7 @@ _HELP = {
     "segments": "segments: owner, state and progress of each",
     "caches": "caches: store, evictions, commands",
     "processes": "processes: proxies, workers and caches with state, heartbeat, memory, descriptors, threads, CPU",
-    "origins": "origins: state, latency, connections, what waits",
+    "origins": "origins: state, latency, connections, what waits, what the cache saves them, paths missed most",
     "requests": "requests: times by outcome, slowest first",
     "help": "help: this page",
 }

@@ -142,6 +142,11 @@ class OriginTable:
         """Whether no origin is selected by Host: a path is then the same object under every name."""
         return not self._by_host
 
+    @property
+    def bases_by_path(self) -> tuple[str, ...]:
+        """The URLs of the origins that are selected by path alone, as for getfile."""
+        return tuple(dict.fromkeys(rule.url for rule in self._by_path))
+
     def find(self, parts: TargetParts) -> Target | Refused:
         """The target of an HTTP request.
 

@@ -11,6 +11,9 @@ ROLE: Final = "proxy"
 ORIGINS_MAX: Final = 32
 """Origins with figures of their own; the others share a row."""
 
+TOP_ROWS: Final = 64
+"""Paths and clients with figures of their own; the others share the last row."""
+
 PROTOCOLS: Final = ("http", "getfile")
 HOT: Final = "hot"
 NOT_LOOKED_AT: Final = "not_looked_at"
@@ -36,12 +39,19 @@ OUTCOMES: Final = {
 """What became of requests; those of the cache, of origins, of the proxy itself, and those that broke off."""
 FROM_CACHE: Final = frozenset((HOT, "hit", "revalidated", "stale"))
 FROM_ORIGIN: Final = frozenset(("miss", "collapsed", "pass"))
+WITHOUT_ORIGIN: Final = frozenset((HOT, "hit", "stale", "collapsed"))
+"""No request was sent to an origin for these."""
 STATUSES: Final = ("2xx", "3xx", "4xx", "5xx", "none")
 
 REQUESTS: Final = "gfcache_proxy_requests_total"
 REQUEST_TIMES: Final = "gfcache_proxy_request_seconds"
 FIRST_BYTE_TIMES: Final = "gfcache_proxy_first_byte_seconds"
 SENT_BYTES: Final = "gfcache_proxy_sent_bytes_total"
+SAVED: Final = "gfcache_proxy_origin_saved_total"
+SAVED_BYTES: Final = "gfcache_proxy_origin_saved_bytes_total"
+MISSED: Final = "gfcache_proxy_missed_total"
+MISSED_BYTES: Final = "gfcache_proxy_missed_bytes_total"
+PATHS: Final = "paths"
 
 _TIMED = tuple(product(PROTOCOLS, (outcome for outcome in OUTCOMES if outcome != NOT_LOOKED_AT)))
 _BEGUN = tuple((protocol, outcome) for protocol, outcome in _TIMED if outcome != HOT)
@@ -49,6 +59,7 @@ _BEGUN = tuple((protocol, outcome) for protocol, outcome in _TIMED if outcome !=
 
 _PROXY = Namespace("gfcache_proxy_")
 _ORIGIN = Namespace("gfcache_proxy_origin_", labels=("origin",), table="origins")
+_MISSED = Namespace("gfcache_proxy_", labels=("path",), table=PATHS)
 
 _REQUESTS = (
     _PROXY.by("protocol", "outcome", "status", rows=product(PROTOCOLS, OUTCOMES, STATUSES)).counter(
@@ -161,6 +172,14 @@ _ORIGINS = (
         "Requests that were not sent, because it is known as failing or its line is full.",
         "Check the origin, or raise origin_connections_each_max.",
     ),
+    _ORIGIN.counter(
+        "saved",
+        "Requests for objects of the origin that needed no request to it: hits, and those collapsed into a fetch.",
+        "saved / (saved + misses) is what the cache is worth to this origin; if it is low, see missed_total.",
+    ),
+    _ORIGIN.counter(
+        "saved_bytes", "Bytes of its objects that were sent from the cache, heads included.", "As saved.", "bytes"
+    ),
     _ORIGIN.times(
         "head",
         "Time from sending a request to the head of the answer.",
@@ -175,8 +194,21 @@ _ORIGINS = (
     _ORIGIN.gauge("connections", "Requests under way.", "See origin_connections_each_max."),
     _ORIGIN.gauge("line", "Requests that wait for a connection to it.", "Raise origin_connections_each_max."),
 )
+_TOP = (
+    _MISSED.counter(
+        "missed",
+        "GETs that an origin answered, by path without query, of the most frequent paths. In /stats under top only.",
+        "If a path comes again and again, see the Cache-Control of its responses, or raise store_bytes.",
+    ),
+    _MISSED.counter(
+        "missed_bytes", "Bytes sent in answer to these. In /stats under top only.", "As missed_total.", "bytes"
+    ),
+)
 
 SCHEMA: Final = Schema(
-    (*_REQUESTS, *_CONNECTIONS, *_FETCHES, *_SEGMENTS, *_ORIGINS),
-    (Table(name="origins", label="origin", rows=ORIGINS_MAX + 1),),
+    (*_REQUESTS, *_CONNECTIONS, *_FETCHES, *_SEGMENTS, *_ORIGINS, *_TOP),
+    (
+        Table(name="origins", label="origin", rows=ORIGINS_MAX + 1),
+        Table(name=PATHS, label="path", rows=TOP_ROWS, names_change=True),
+    ),
 )

@@ -1,14 +1,16 @@
 """RequestCounts: the ends of one protocol's requests, counted in the stats page by the threads that answer them.
 
 A request that has a record is counted from it. One that the hot table answers at once has none, and costs one call
-without a lock. These, and other hits, reach the page once a second.
+without a lock. These, and other hits, reach the page once a second. That call belongs to an origin, so that what the
+cache saves each origin is known without a further count (decision 0037).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
-from shmchannel.stats_pages import StatsPage, TimedEvent
+from shmchannel.stats_pages import Counter, StatsPage, TimedEvent
 from webproxy.telemetry.metrics import (
     FIRST_BYTE_TIMES,
     FROM_CACHE,
@@ -18,11 +20,18 @@ from webproxy.telemetry.metrics import (
     OUTCOMES,
     REQUEST_TIMES,
     REQUESTS,
+    SAVED,
+    SAVED_BYTES,
     SCHEMA,
     SENT_BYTES,
     STATUSES,
+    WITHOUT_ORIGIN,
 )
 from webproxy.telemetry.requests import CacheResult, RequestRecord
+from webproxy.telemetry.top_counts import TopCounts
+
+NoteHot: TypeAlias = Callable[[int, int], None]
+"""Count a response that the hot table had, with the bytes sent and the nanoseconds it took."""
 
 _CACHED: Final = (CacheResult.HIT, CacheResult.REVALIDATED, CacheResult.STALE)
 _LABELS: Final = {
@@ -61,9 +70,15 @@ def status_class(status: int) -> int:
 class RequestCounts:
     """Thread-safe; nothing blocks. Counts since this process began are those that the page did not have before."""
 
-    def __init__(self, page: StatsPage, protocol: str) -> None:
+    def __init__(self, page: StatsPage, protocol: str, origin: str = "", top: TopCounts | None = None) -> None:
+        """`origin` is that of a request whose record does not say one; empty if there is none."""
         self._page = page
         self._protocol = protocol
+        self._origin = origin
+        self._top = top
+        self._events: dict[tuple[str, str, int], TimedEvent] = {}
+        """By outcome, origin and status class."""
+        self._saved: dict[str, tuple[Counter, Counter]] = {}
         self._counters = {
             outcome: tuple(page.counter(REQUESTS, protocol, outcome, status) for status in STATUSES)
             for outcome in OUTCOMES
@@ -78,18 +93,27 @@ class RequestCounts:
         }
         self._hit_first_bytes = self._first_bytes["hit"]
         self._bytes = {source: page.counter(SENT_BYTES, source) for source in ("cache", "origin", "proxy")}
-        self._hot = self._events(HOT)
-        self._hits = self._events("hit")
-        self.note_hot = tuple(event.note for event in self._hot)
-        """By status class: count a response that the hot table had, with the bytes sent and the nanoseconds it took."""
+        self.note_hot = tuple(self.noting_hot(origin, at) for at in range(len(STATUSES)))
+        """By status class, of this origin."""
         self._before = self._values()
 
-    def _events(self, outcome: str) -> tuple[TimedEvent, ...]:
-        """By status class, of an outcome whose bytes come from the cache."""
-        sent, times = (SENT_BYTES, "cache"), (REQUEST_TIMES, self._protocol, outcome)
-        return tuple(
-            self._page.timed_event((REQUESTS, self._protocol, outcome, status), sent, times) for status in STATUSES
-        )
+    def noting_hot(self, origin: str, status_class: int) -> NoteHot:
+        """What counts hot responses of one origin and status class."""
+        return self._event(HOT, origin, status_class).note
+
+    def _event(self, outcome: str, origin: str, status_class: int) -> TimedEvent:
+        """Of an outcome whose bytes come from the cache, and that needs no origin."""
+        at = outcome, origin, status_class
+        event = self._events.get(at)
+        if event is None:
+            sent, times = (SENT_BYTES, "cache"), (REQUEST_TIMES, self._protocol, outcome)
+            count = REQUESTS, self._protocol, outcome, STATUSES[status_class]
+            label = self._page.row("origins", origin) if origin else ""
+            also = ((SAVED, label), (SAVED_BYTES, label)) if label else ()
+            if label != origin:
+                return self._event(outcome, label, status_class)  # one of many that share a row
+            event = self._events.setdefault(at, self._page.timed_event(count, sent, times, *also))
+        return event
 
     @classmethod
     def private(cls, protocol: str) -> RequestCounts:
@@ -98,17 +122,33 @@ class RequestCounts:
 
     def note(self, record: RequestRecord) -> None:
         """Count a request whose record is complete."""
+        origin = record.origin or self._origin
         if record.outcome == "hit":  # most of them: the same at a third of the cost
-            self._hits[status_class(record.status)].note(max(0, record.sent_bytes), record.total_ns)
+            event = self._event("hit", origin, status_class(record.status))
+            event.note(max(0, record.sent_bytes), record.total_ns)
             if record.first_byte_ns:
                 self._hit_first_bytes.observe(record.until_first_byte_ns)
             return
         outcome = outcome_of(record)
+        source, sent_bytes = source_of(outcome, record.cache), max(0, record.sent_bytes)
         self._counters[outcome][status_class(record.status)].add()
-        self._bytes[source_of(outcome, record.cache)].add(max(0, record.sent_bytes))
+        self._bytes[source].add(sent_bytes)
+        if origin and (outcome in WITHOUT_ORIGIN or source == "cache"):
+            saved, saved_bytes = self._saved_of(origin)
+            saved.add(outcome in WITHOUT_ORIGIN)
+            saved_bytes.add(sent_bytes if source == "cache" else 0)
+        if self._top is not None and outcome in FROM_ORIGIN and record.method == b"GET":
+            self._top.note_missed(record.target, sent_bytes)
         self._times[outcome].observe(record.total_ns)
         if record.first_byte_ns:
             self._first_bytes[outcome].observe(record.until_first_byte_ns)
+
+    def _saved_of(self, origin: str) -> tuple[Counter, Counter]:
+        label = self._page.row("origins", origin)
+        found = self._saved.get(label)
+        if found is None:
+            found = self._saved[label] = self._page.counter(SAVED, label), self._page.counter(SAVED_BYTES, label)
+        return found
 
     def note_unrecorded(self, outcome: str) -> None:
         """Count a request that ended without a record, as its client had gone before anything was sent."""
@@ -120,8 +160,10 @@ class RequestCounts:
 
     def flush(self) -> None:
         """Bring the page up to date with hits; for one thread at a time."""
-        for event in self._hot + self._hits:
+        for event in list(self._events.values()):
             event.flush()
+        if self._top is not None:
+            self._top.flush()
 
     def totals(self) -> dict[str, int]:
         """The requests since this process began, by the words of the line `stopped`; for the thread of flush()."""

@@ -263,6 +263,18 @@ def test_an_event_needs_rows_of_its_kinds() -> None:
             page.timed_event(*rows)
 
 
+def test_events_that_have_a_part_in_the_same_counters() -> None:
+    page = StatsPage.private(SCHEMA)
+    times, also = ("taken_seconds",), (("things_total", "red", "small"), ("of_place_total", "other"))
+    one, other = (page.timed_event(row, row, times, *also) for row in (("things_total", "red", "big"),) * 2)
+    for _ in range(2):
+        one.note(5, 7)
+        other.note(3, 7)
+        one.flush()
+        other.flush()
+    assert [page.value(*row) for row in also] == [4, 16]
+
+
 def test_workers_go_on_in_the_page_of_their_slot() -> None:
     """Each slot has one; a worker of another release leaves it alone and has its own."""
     slots = SlotPages("test", "me", SCHEMA)

@@ -10,9 +10,10 @@ from shmchannel.stats_pages import PageReading, PageState
 from simplecached.telemetry.metrics import SCHEMA as CACHE_SCHEMA
 from tests.support.overviews import page, process, reading
 from webproxy.admin.overview import as_json
+from webproxy.admin.top import Missed
 from webproxy.monitor import figures
 from webproxy.monitor.figures import as_plain, derive, requests_per_s
-from webproxy.telemetry.metrics import REQUEST_TIMES, REQUESTS, SENT_BYTES
+from webproxy.telemetry.metrics import MISSED, MISSED_BYTES, REQUEST_TIMES, REQUESTS, SAVED, SAVED_BYTES, SENT_BYTES
 from webproxy.telemetry.metrics import SCHEMA as PROXY_SCHEMA
 
 MS = 10**6
@@ -115,6 +116,16 @@ def test_an_origin_is_in_the_worst_state_that_a_worker_sees() -> None:
     (origin,) = derive(None, reading(0, *workers)).origins
     assert (origin.name, origin.state, origin.connections, origin.failures) == (ORIGIN, "tried again", 7, 3)
     assert origin.head_times.count == 3
+
+
+def test_what_was_saved_and_missed_since_the_start() -> None:
+    counts = {(SAVED, ORIGIN): 7, (SAVED_BYTES, ORIGIN): 4000, ("gfcache_proxy_origin_requests_total", ORIGIN): 1}
+    one = page(counts, name="/a", pid=1, origins=(ORIGIN, "other"))
+    other = page(counts, name="/b", pid=2, origins=(ORIGIN, "other"), state=PageState.WRITER_DEAD)
+    (origin,) = derive(reading(0, one, other), reading(1, one, other)).origins
+    assert (origin.saved, origin.saved_bytes) == (14, 8000)
+    paths = page({(MISSED, "/x"): 3, (MISSED_BYTES, "/x"): 90}, origins=("/x", "other"))
+    assert derive(None, reading(0, paths)).missed == (Missed(path="/x", requests=3, sent_bytes=90),)
 
 
 def test_a_cache_by_its_page() -> None:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from shmchannel.stats_pages import StatsPage
-from webproxy.telemetry.metrics import OUTCOMES, REQUESTS, SCHEMA, SENT_BYTES, STATUSES
+from shmchannel.stats_pages import OTHER, StatsPage
+from webproxy.telemetry.metrics import (
+    MISSED,
+    MISSED_BYTES,
+    ORIGINS_MAX,
+    OUTCOMES,
+    REQUESTS,
+    SAVED,
+    SAVED_BYTES,
+    SCHEMA,
+    SENT_BYTES,
+    STATUSES,
+)
 from webproxy.telemetry.request_counts import RequestCounts, outcome_of, source_of, status_class
 from webproxy.telemetry.requests import CacheResult, RequestRecord
+from webproxy.telemetry.top_counts import TopCounts
 
 HIT, MISS, COLLAPSED, NONE = CacheResult.HIT, CacheResult.MISS, CacheResult.COLLAPSED, CacheResult.NONE
 
@@ -122,3 +134,70 @@ def test_what_only_the_cache_may_answer(page: StatsPage) -> None:
     for reason in ("uri-miss", "vary-miss", "request"):
         counts.note(record(reason, status=504))
     assert {f"http_{word}": count for word, count in counts.totals().items()} == {"http_not_cached": 3}
+
+
+def saved_in(page: StatsPage, origin: str) -> tuple[int, int]:
+    """Requests and bytes that an origin was spared."""
+    return page.value(SAVED, origin), page.value(SAVED_BYTES, origin)
+
+
+def of_origin(origin: str, outcome: str, cache: CacheResult) -> RequestRecord:
+    found = record(outcome, cache)
+    found.origin = origin
+    return found
+
+
+def test_what_an_origin_was_spared(page: StatsPage) -> None:
+    """Hot or not; revalidated its bytes, and collapsed the request."""
+    counts = RequestCounts(page, "http")
+    counts.noting_hot("http://a", 0)(90, 5_000)
+    counts.noting_hot("http://a", status_class(304))(10, 5_000)
+    counts.noting_hot("http://b", 0)(1, 5_000)
+    counts.note(of_origin("http://a", "hit", HIT))
+    counts.note(of_origin("http://a", "stale", CacheResult.STALE))
+    counts.note(of_origin("http://a", "validated", CacheResult.REVALIDATED))
+    counts.note(of_origin("http://a", "fetched", COLLAPSED))
+    counts.note(of_origin("http://a", "fetched", MISS))
+    counts.note(of_origin("http://a", "passed", CacheResult.PASS))
+    counts.note(record("hit", HIT))
+    counts.flush()
+    assert saved_in(page, "http://a") == (2 + 1 + 1 + 1, 100 + 3 * 700)
+    assert saved_in(page, "http://b") == (1, 1)
+    assert saved_in(page, OTHER) == (0, 0), "one hit was of no origin"
+    assert requests_in(page)["hot", "2xx"] == 2, "the requests are counted all the same"
+
+
+def test_where_records_name_no_origin_it_is_the_one_there_is(page: StatsPage) -> None:
+    counts = RequestCounts(page, "getfile", "http://a")
+    counts.note_hot[0](50, 5_000)
+    counts.note(record("hit", HIT))
+    counts.flush()
+    assert saved_in(page, "http://a") == (2, 750)
+
+
+def test_origins_without_a_row_share_one(page: StatsPage) -> None:
+    counts = RequestCounts(page, "http")
+    for number in range(ORIGINS_MAX + 3):
+        counts.note(of_origin(f"http://{number}", "hit", HIT))
+        counts.noting_hot(f"http://{number}", 0)(1, 1)
+    counts.flush()
+    assert saved_in(page, OTHER) == (6, 3 * 701)
+
+
+def test_paths_that_are_missed(page: StatsPage) -> None:
+    """GETs that an origin has answered, of both protocols, without what may be secret."""
+    counts = RequestCounts(page, "http", top=TopCounts(page))
+    for outcome, cache, method, target in (
+        ("fetched", MISS, b"GET", b"/a?token=x"),
+        ("passed", CacheResult.PASS, b"GET", b"/a"),
+        ("passed", CacheResult.PASS, b"POST", b"/a"),
+        ("hit", HIT, b"GET", b"/hit"),
+        ("error", NONE, b"GET", b"/error"),
+        ("fetched", COLLAPSED, b"GET", b"/b"),
+    ):
+        found = record(outcome, cache)
+        found.method, found.target = method, target
+        counts.note(found)
+    counts.flush()
+    assert {path: page.value(MISSED, path) for path in page.named("paths")} == {"/a": 2, "/b": 1, OTHER: 0}
+    assert page.value(MISSED_BYTES, "/a") == 1400

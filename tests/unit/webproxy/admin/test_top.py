@@ -1,0 +1,19 @@
+"""What is missed most, heaviest first and no more than can be shown."""
+
+from __future__ import annotations
+
+from shmchannel.stats_pages import OTHER
+from webproxy.admin.top import SHOWN_MAX, Missed, top_missed
+
+
+def test_the_most_frequent_come_first_and_others_are_no_path() -> None:
+    requests = {("/a",): 1.0, ("/b",): 3.0, ("/c",): 3.0, ("/gone",): 0.0, (OTHER,): 90.0}
+    found = top_missed(requests, {("/b",): 50.0})
+    assert found[0] == Missed(path="/b", requests=3, sent_bytes=50)
+    assert [missed.path for missed in found] == ["/b", "/c", "/a"]
+
+
+def test_no_more_than_can_be_shown() -> None:
+    found = top_missed({(f"/{number}",): float(number) for number in range(100)}, {})
+    assert len(found) == SHOWN_MAX
+    assert found[0].path == "/99"
