@@ -365,7 +365,7 @@ _NO_LOOKUP = ObjectLookup(_NO_STORE)
 NO_UPDATES = CacheUpdater(_NO_STORE, _NO_LOOKUP)
 NO_FILLS = Fills(_NO_STORE)
 NO_PARTIALS = PartialStore(_NO_STORE, _NO_LOOKUP, NO_UPDATES, NO_FILLS)
-_NO_VARIANTS = GetfileVariants(_NO_LOOKUP, NO_UPDATES)
+NO_VARIANTS = GetfileVariants(_NO_LOOKUP, NO_UPDATES)
 VIA = Via(b"us", b"0123")
 
 
@@ -417,7 +417,7 @@ def running(
     tries: int = 3,
     window_bytes: int = 1 << 20,
     fills: Fills | FakeFills = NO_FILLS,
-    variants: GetfileVariants = _NO_VARIANTS,
+    variants: GetfileVariants = NO_VARIANTS,
     directory: Path | None = None,
     object_bytes_max: int = 1 << 30,
 ) -> Iterator[RunningFetches]:

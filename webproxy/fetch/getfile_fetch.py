@@ -12,15 +12,15 @@ from dataclasses import replace
 
 from shmchannel.objects.commands import FetchLease
 from webproxy.caching.partial import continuation
-from webproxy.fetch.follow_messages import Followed
-from webproxy.fetch.holder import TIMEOUT_SECONDS, Holder
+from webproxy.fetch.following import Following
+from webproxy.fetch.holder import TIMEOUT_SECONDS
 from webproxy.fetch.lease_book import Asking
-from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan, followed_draft
+from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
 from webproxy.fetch.spool import BodyFound, SpoolReader
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable
 from webproxy.origin.hop import ABSENT_STATUSES
-from webproxy.origin.request import OriginLimits, OriginRequest, getfile_request
+from webproxy.origin.request import OriginRequest, getfile_request
 from webproxy.origin.routing import OriginTable, Target
 from webproxy.store.fill import Fill
 from webproxy.store.getfile_objects import PLAIN_GET, GetfileVariants, forbids_storing, stored_for_getfile
@@ -75,53 +75,12 @@ class GetfilePlan(Plan):
             self._variants.enter(self.object_key, draft.place, draft.stored)
 
 
-class FollowGetfilePlan(GetfilePlan):
+class FollowGetfilePlan(Following, GetfilePlan):
     """The body is the one that another process fetches for getfile, and stores."""
 
-    follows = True
-
-    def __init__(
-        self,
-        key: bytes,
-        target: Target,
-        means: FetchMeans,
-        variants: GetfileVariants,
-        lease: FetchLease,
-        timeout_s: float,
-    ) -> None:
-        super().__init__(key, target, means, variants)
-        self.lease = lease.number
-        self._holder = Holder(lease, self.name, timeout_s)
-        self.hears = self._holder.hears
-        self.overdue = self._holder.overdue
-        self.failed = self._holder.failed
-        self.tries += 1  # the origin has all of its own
-        self._followed: Followed
-
-    def request(self, question: State, now: float) -> OriginRequest:
-        """As Plan.request()."""
-        if question is State.WHOLE:
-            return self._holder.request(self.key)
-        self._holder.leave()
-        return super().request(question, now)
-
-    def limits_of(self, request: OriginRequest) -> OriginLimits:
-        """As Plan.limits_of()."""
-        return self._holder.limits(self.limits) if request.holder else self.limits
-
-    def judge(self, question: State, answered: Answered) -> Event:  # noqa: ARG002
-        """As Plan.judge()."""
-        answer = self._holder.answer(answered.response)
-        if answer is None:
-            return Event.NOTHING_THERE
-        self._followed = answer
-        return Event.ANSWER
-
-    def draft(self, answered: Answered) -> Draft:
-        """As Plan.draft()."""
-        return followed_draft(self._followed.stored, answered)
-
-    draft_may_wait = False
+    def nothing_there(self) -> Event:
+        """As Following.nothing_there()."""
+        return Event.NOTHING_THERE
 
 
 class GetfileFetches:
@@ -162,7 +121,8 @@ class GetfileFetches:
             plan = GetfilePlan(key, target, self._means, self._variants)
             plan.lease = 0 if lease is None else lease.number
         else:
-            plan = FollowGetfilePlan(key, target, self._means, self._variants, lease, self._holder_timeout_s)
+            plan = FollowGetfilePlan(key, target, self._means, self._variants)
+            plan.follow(lease, self._holder_timeout_s)
         opened = self._table.open(plan, missed_at)
         return None if opened is None else opened.reader
 

@@ -33,16 +33,16 @@ from webproxy.errors import (
     OriginBadReply,
     WebProxyError,
 )
-from webproxy.fetch.follow_messages import Followed
-from webproxy.fetch.holder import TIMEOUT_SECONDS, Holder
+from webproxy.fetch.following import Following
+from webproxy.fetch.holder import TIMEOUT_SECONDS
 from webproxy.fetch.lease_book import Asking, Standing
 from webproxy.fetch.partial_response import whole_response
-from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan, followed_draft
+from webproxy.fetch.plan import Answered, Draft, FetchMeans, Plan
 from webproxy.fetch.spool import Head, Spool, SpooledPrefix, SpoolReader, Validated
 from webproxy.fetch.state import Event, State
 from webproxy.fetch.table import FetchTable, Opened
 from webproxy.http.messages import RequestHead, ResponseHead
-from webproxy.origin.request import OriginLimits, OriginRequest
+from webproxy.origin.request import OriginRequest
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.routing import Target
 from webproxy.origin.via import came_through, mark_of
@@ -309,52 +309,12 @@ class HttpPlan(Plan):
             self.partial.leave_behind(prefix, draft.combined or draft.stored, size_bytes, began_with_it=draft.completes)
 
 
-class FollowPlan(HttpPlan):
+class FollowPlan(Following, HttpPlan):
     """The response is the one that another process fetches, which stores it; who follows reads it as it comes."""
 
-    follows = True
-
-    def __init__(
-        self, wanted: FetchRequest, lease: FetchLease, means: FetchMeans, hit_for_miss: HitForMiss, timeout_s: float
-    ) -> None:
-        super().__init__(wanted, means, hit_for_miss)
-        self._holder = Holder(lease, self.name, timeout_s)
-        self.hears = self._holder.hears
-        self.overdue = self._holder.overdue
-        self.failed = self._holder.failed
-        self.tries += 1  # the origin has all of its own
-        self._followed: Followed
-
-    def first(self) -> Event:
-        """As Plan.first()."""
-        return Event.TO_FETCH
-
-    def request(self, question: State, now: float) -> OriginRequest:
-        """As Plan.request()."""
-        if question is State.WHOLE:
-            return self._holder.request(self.key)
-        self._holder.leave()
-        return super().request(question, now)
-
-    def limits_of(self, request: OriginRequest) -> OriginLimits:
-        """As Plan.limits_of()."""
-        return self._holder.limits(self.limits) if request.holder else self.limits
-
-    def judge(self, question: State, answered: Answered) -> Event:  # noqa: ARG002
-        """As Plan.judge()."""
-        answer = self._holder.answer(answered.response)
-        if answer is None:
-            raise NotFollowed(f"{self.name}: the holder of its lease speaks of another protocol")
-        self._followed = answer
-        return Event.ANSWER
-
-    def draft(self, answered: Answered) -> Draft:
-        """As Plan.draft(). The holder stores it, nobody else."""
-        return followed_draft(self._followed.stored, answered)
-
-    def keep(self, draft: Draft, spool: Spool, token: StoreToken) -> Fill:  # noqa: ARG002
-        """As Plan.keep()."""
-        return NO_FILL
+    def nothing_there(self) -> Event:
+        """As Following.nothing_there()."""
+        raise NotFollowed(f"{self.name}: the holder of its lease speaks of another protocol")
 
     def answer(self, draft: Draft, fill: Fill, written: int) -> Head:  # noqa: ARG002
         """As Plan.answer()."""
@@ -415,7 +375,8 @@ class HttpFetches:
         if lease is None or bypass or lease.holder == self.leases.process:
             plan = HttpPlan(wanted, self._means, self._hit_for_miss)
         else:
-            plan = FollowPlan(wanted, lease, self._means, self._hit_for_miss, self._holder_timeout_s)
+            plan = FollowPlan(wanted, self._means, self._hit_for_miss)
+            plan.follow(lease, self._holder_timeout_s)
         return self._table.open(plan, missed_at, collapse=not bypass)
 
     def validate_in_background(self, wanted: FetchRequest, now: float) -> None:

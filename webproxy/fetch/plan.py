@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from webproxy.caching.options import CachingOptions
-from webproxy.caching.partial import Continuation, continuation
+from webproxy.caching.partial import Continuation
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import OriginError
 from webproxy.fetch.partial_response import PartialResponse, PartialStore
@@ -92,17 +92,6 @@ NO_DRAFT: Final = Draft(
     continuation=None,
 )
 """Before a response with a body has arrived: there is nothing to tell, to store or to resume."""
-
-
-def followed_draft(stored: StoredResponse, answered: Answered) -> Draft:
-    """The draft for a response that another process fetches and stores: nobody else does."""
-    length = answered.response.length
-    return Draft(
-        response=OriginResponse(status=stored.status, fields=stored.fields, length=length, reason=stored.reason),
-        stored=stored,
-        place=None,
-        continuation=continuation(stored.status, stored.fields, length, answered.response_time),
-    )
 
 
 class Plan:
