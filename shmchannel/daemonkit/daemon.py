@@ -80,9 +80,12 @@ class Drain:
         limit_s: float,
         *,
         forewarn: Callable[[], None] | None = None,
+        reopen_logs: Callable[[], None] | None = None,
         is_supervised: bool = False,
     ) -> None:
         """`forewarn` is called at the first signal that would end the drain, and that one does not.
+
+        `reopen_logs` is called at each SIGUSR1: what is in progress has its lines still to come.
 
         If it `is_supervised`, only SIGINT ends it: a service manager that signals all processes of a service, and a
         supervisor that passes the signal on, are not two wishes.
@@ -90,6 +93,7 @@ class Drain:
         self._signals = signals
         self._is_supervised = is_supervised
         self._forewarn = forewarn
+        self._reopen_logs = reopen_logs
         self._interrupted = False
         self.expires_ns = monotonic_ns() + int(limit_s * 1e9)
         """The end of the drain on CLOCK_MONOTONIC, in nanoseconds."""
@@ -103,6 +107,8 @@ class Drain:
         """Return whether a second signal has ended the drain; wait up to `wait_s` seconds for one."""
         if not self._interrupted:
             signums = self._signals.wait(wait_s)
+            if signal.SIGUSR1 in signums and self._reopen_logs is not None:
+                self._reopen_logs()
             insisting = insist(signums)
             if insisting and self._forewarn is not None:
                 self._forewarn()
@@ -292,6 +298,7 @@ def _serve(daemon: Daemon[C], settings: Settings[C]) -> ExitCode:
             signals,
             settings.config.drain_s,
             forewarn=service.hurry if is_replaced else None,
+            reopen_logs=lambda: service.hear(Wish.REOPEN_LOGS, settings),
             is_supervised=service.is_supervised(),
         )
         drain.wait_while(service.is_busy)

@@ -5,13 +5,14 @@ The one that replaces it dies there too, as often as the point is passed.
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from shmchannel.faults import KILL_POINTS
-from tests.faults.harness import CONTENT, LARGE, POOL_FLAGS, SMALL, ask
+from tests.faults.harness import CONTENT, LARGE, POOL_FLAGS, SMALL, ask, assert_serves
 from tests.support import names
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import wait_until
@@ -27,7 +28,7 @@ HITS = [
 ]
 FILLS = [("proxy.fill_chunk", LARGE, 2), ("proxy.fill_last", SMALL, 1)]
 """With the number of workers that die: what was handed over as a whole is stored, and then nobody fills it again."""
-RETIRED = "proxy.retired"  # reached if the cache dies, in test_kills.py: who made the proxy is nothing to it
+RETIRED = "proxy.retired"
 
 
 def test_every_kill_point_of_the_proxy_is_here() -> None:
@@ -62,6 +63,23 @@ def test_workers_die_in_hits(point: str, path: str, yard: DaemonYard, content: P
     cache = yard.start_cache(content=content)
     proxy = yard.start_proxy(*POOL_FLAGS, *TWO, env={"GFCACHE_FAULT": point})
     ask_until_workers_have_died(proxy, path)
+    end(proxy)
+    assert cache.stop() == 0
+
+
+def test_a_worker_dies_between_a_retired_segment_and_its_replacement(yard: DaemonYard, content: Path) -> None:
+    """A segment is retired when the cache dies with it; those who replace the worker have a cache that lives."""
+    dying = yard.start_cache(content=content, env={"GFCACHE_FAULT": "cache.first_chunk"})
+    proxy = yard.start_proxy(*POOL_FLAGS, *TWO, env={"GFCACHE_FAULT": RETIRED})
+    ask(proxy.port, LARGE).assert_honest(CONTENT[LARGE], server_died=True)
+    assert dying.wait_exit() == -signal.SIGKILL
+    ended = proxy.wait_event("worker ended")
+    assert ended["status"] == "SIGKILL"
+    wait_until(lambda: names.names_of({ended["worker"]}) == [], what="the sweep")
+    cache = yard.start_cache(content=content)
+    proxy.wait_event("worker ready", count=3)
+    assert_serves(proxy.port, LARGE)
+    assert len(proxy.events("worker ended")) == 1
     end(proxy)
     assert cache.stop() == 0
 

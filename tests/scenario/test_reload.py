@@ -340,6 +340,181 @@ def test_a_stop_at_each_moment_of_a_change(start, workers, signum, event):
     assert names_of(proxy.all_pids()) == []
 
 
+def hold(proxy):
+    """Stop the process itself, which then starts no other; returns the pids of it and all that belong to it."""
+    proxy.signal(signal.SIGSTOP)
+    wait_until(proxy.is_stopped)
+    return proxy.all_pids()
+
+
+def all_end(pids):
+    """Wait until none of them is there, and see that nothing is left."""
+    wait_until(lambda: not any(map(is_alive, pids)), what="the end of all processes")
+    assert names_of(pids) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "count"), [("reloading", 1), ("worker started", 3), ("worker ready", 3), ("reloaded", 1)]
+)
+def test_a_supervisor_that_is_killed_at_each_moment_of_a_reload(start, files, event, count):
+    """The workers of both generations end, and what they had begun is finished."""
+    proxy = start("2")
+    with PacedDownload(proxy.port, b"/big") as download:
+        proxy.signal(signal.SIGHUP)
+        proxy.wait_event(event, count=count)
+        pids = hold(proxy)
+        proxy.kill()
+        assert download.finish().body == files[1]["/big"]
+    all_end(pids)
+
+
+@pytest.mark.parametrize("event", ["successor started", "worker started", "listening", "successor ready"])
+def test_a_supervisor_that_is_killed_at_each_moment_of_an_upgrade(start, files, event):
+    """Its successor serves, whether it has been waited for or not."""
+    proxy = start("2")
+    port = proxy.port
+    with PacedDownload(port, b"/big") as download:
+        before = len(proxy.events(event))
+        proxy.signal(signal.SIGUSR2)
+        successor = proxy.wait_event("successor started")["successor"]
+        proxy.wait_event(event, count=before + 1)
+        proxy.kill()
+        assert download.finish().body == files[1]["/big"]
+    wait_until(lambda: len(proxy.ready_workers(successor)) == 2, what="the successor's workers")
+    assert name_of(port) == "first"
+    pids = proxy.all_pids()
+    os.kill(successor, signal.SIGTERM)
+    all_end(pids)
+
+
+@pytest.mark.parametrize("workers", NUMBERS)
+def test_a_successor_that_is_killed_leaves_nothing(start, workers):
+    """Nor do the workers that it has started by then."""
+    proxy = start(workers)
+    proxy.signal(signal.SIGUSR2)
+    successor = proxy.wait_event("successor started")["successor"]
+    if workers == "2":
+        wait_until(lambda: proxy.workers(successor), what="a worker of the successor")
+    os.kill(successor, signal.SIGSTOP)
+    others = proxy.workers(successor)
+    os.kill(successor, signal.SIGKILL)
+    assert proxy.wait_event("successor refused")["reason"] == "ended with status SIGKILL"
+    all_end({successor, *others})
+    assert name_of(proxy.port) == "first"
+    end(proxy, proxy.pid)
+
+
+@pytest.mark.parametrize("workers", NUMBERS)
+@pytest.mark.parametrize("wish", ["reload", "upgrade"])
+def test_a_wish_during_an_upgrade_is_for_the_successor(start, settings, workers, wish):
+    proxy = start(workers)
+    port = proxy.port
+    proxy.signal(signal.SIGUSR2)
+    successor = proxy.wait_event("successor started")["successor"]
+    os.kill(successor, signal.SIGSTOP)
+    for _ in range(5):
+        proxy.signal(signal.SIGHUP if wish == "reload" else signal.SIGUSR2)
+    assert proxy.wait_event("wish deferred")["wish"] == wish
+    os.kill(successor, signal.SIGCONT)
+    assert proxy.wait_exit() == OK
+    serving = successor
+    if wish == "reload" and workers == "2":
+        wait_until(lambda: proxy.events("reloaded"))
+        assert proxy.events("reloaded")[0]["pid"] == successor
+    else:
+        wait_until(lambda: len(proxy.events("successor ready")) == 2)
+        serving = proxy.events("successor ready")[1]["successor"]
+        wait_until(lambda: not is_alive(successor))
+    assert name_of(port) == "first"
+    end(proxy, serving)
+
+
+def test_logs_are_reopened_by_both_generations_during_a_reload(start, tmp_path):
+    """Workers that are just starting do it as soon as they can."""
+    log, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+    proxy = start("2", "--access-log", str(log))
+    proxy.signal(signal.SIGHUP)
+    proxy.wait_event("reloading")
+    log.rename(moved)
+    proxy.signal(signal.SIGUSR1)
+    proxy.wait_event("access log reopened", count=4)
+    proxy.wait_event("reloaded")
+    assert name_of(proxy.port) == "first"
+    wait_until(lambda: log.read_text().count("/small") == 1, what="the line in the new file")
+    assert moved.read_text() == ""
+    end(proxy, proxy.pid)
+
+
+@pytest.mark.parametrize("workers", NUMBERS)
+def test_a_successor_reopens_the_log_too(start, tmp_path, workers):
+    """It has opened the file before that was renamed, and only its predecessor was told."""
+    log, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+    proxy = start(workers, "--access-log", str(log))
+    port = proxy.port
+    proxy.signal(signal.SIGUSR2)
+    successor = proxy.wait_event("successor started")["successor"]
+    hold(proxy)
+    wait_until(lambda: len(proxy.events("listening")) == 2, what="a successor that serves")
+    log.rename(moved)
+    proxy.signal(signal.SIGUSR1)
+    proxy.signal(signal.SIGCONT)
+    serving = {successor} if workers == "1" else set(proxy.ready_workers(successor))
+    wait_until(lambda: serving <= {event["pid"] for event in proxy.events("access log reopened")})
+    assert proxy.wait_exit() == OK
+    assert name_of(port) == "first"
+    wait_until(lambda: log.read_text().count("/small") == 1, what="the line in the new file")
+    assert moved.read_text() == ""
+    end(proxy, successor)
+
+
+@pytest.mark.parametrize(("workers", "signum"), [("2", signal.SIGHUP), ("1", signal.SIGTERM), ("2", signal.SIGTERM)])
+def test_a_log_is_reopened_by_those_that_only_finish_their_requests(start, tmp_path, files, workers, signum):
+    """After a reload and in a stop: the lines of what still runs are in the new file."""
+    log, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+    proxy = start(workers, "--access-log", str(log))
+    port = proxy.port
+    with PacedDownload(port, b"/big") as download:
+        if signum == signal.SIGHUP:
+            reload_done(proxy, workers)
+        else:
+            proxy.signal(signum)
+            wait_until(lambda: refuses_connections(port))
+        log.rename(moved)
+        proxy.signal(signal.SIGUSR1)
+        wait_until(log.exists)
+
+        def all_have_reopened():  # but for those that have ended
+            reopened = {event["pid"] for event in proxy.events("access log reopened")}
+            return reopened and reopened.issuperset(proxy.workers())
+
+        wait_until(all_have_reopened)
+        assert download.finish().body == files[1]["/big"]
+    wait_until(lambda: "/big" in log.read_text(), what="the line in the new file")
+    assert "/big" not in moved.read_text()
+    if proxy.running and signum == signal.SIGHUP:
+        proxy.signal(signal.SIGTERM)
+    assert proxy.wait_exit() == OK
+    end(proxy, proxy.pid)
+
+
+@pytest.mark.parametrize("workers", NUMBERS)
+def test_other_signals_while_it_stops_change_nothing(start, files, workers):
+    proxy = start(workers)
+    port = proxy.port
+    told = [proxy.pid, *proxy.ready_workers()]
+    with PacedDownload(port, b"/big") as download:
+        proxy.signal(signal.SIGTERM)
+        wait_until(lambda: refuses_connections(port))
+        for pid in 5 * told:
+            for signum in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                if is_alive(pid):
+                    os.kill(pid, signum)
+        assert download.finish().body == files[1]["/big"]
+    assert proxy.wait_exit() == OK
+    assert proxy.events("successor started") == proxy.events("reloading") == []
+    all_end(proxy.all_pids())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_storms_of_signals(start, files, seed):

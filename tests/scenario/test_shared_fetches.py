@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shmchannel.stats_pages import OTHER, read_pages
+from shmchannel.stats_pages import OTHER, PageReading, read_pages
 from tests.http.client import HttpClient, Reply, fetch
 from tests.support.client import Answer, ask, connect
 from tests.support.daemons import DaemonProcess, DaemonYard
@@ -65,6 +65,12 @@ def connections_at(proxy: DaemonProcess) -> int:
     return sum(line.endswith(f" @{pool}") and line.split()[5] == "03" for line in lines)
 
 
+def pages_of(proxies: list[DaemonProcess]) -> list[PageReading]:
+    """One of each worker."""
+    pids = {proxy.pid for proxy in proxies}
+    return [page for page in read_pages("proxy") if page.owner and page.owner.pid in pids]
+
+
 def test_one_fetch_over_all_workers_and_proxies(yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor) -> None:
     route = held_route(LARGE)
     origin.add("/x", [route])
@@ -74,10 +80,14 @@ def test_one_fetch_over_all_workers_and_proxies(yard: DaemonYard, origin: Origin
         proxy.wait_ready()
     asked = misses(crew, proxies, "/x", 50)
     assert route.reached.wait(WATCHDOG_S)
+    wait_until(
+        lambda: sum(page.number("gfcache_proxy_requests_waiting") for page in pages_of(proxies)) >= len(asked),
+        what="all of them waiting, none of which can be a hit",
+    )
     route.hold.set()  # type: ignore[union-attr]
     assert {reply.body for reply in replies(asked)} == {LARGE}
     assert origin.count("/x") == 1
-    pages = [page for page in read_pages("proxy") if page.owner and page.owner.pid in {proxy.pid for proxy in proxies}]
+    pages = pages_of(proxies)
     counted = {name for page in pages for (name,) in page.metrics["gfcache_proxy_origin_requests_total"].numbers}
     assert len(pages) == 5
     assert counted - {OTHER} == {origin.url.rstrip("/")}, "whoever holds a fetch is no origin"

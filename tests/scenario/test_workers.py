@@ -105,6 +105,30 @@ def test_workers_that_cannot_start_are_not_tried_again(yard):
     assert names_of(proxy.all_pids()) == []
 
 
+SLOT_1_CANNOT_START = """
+import json, os
+if json.loads(os.environ.get("GFCACHE_WORKER", "{}")).get("slot") == 1:
+    os._exit(69)
+"""
+
+
+def test_a_worker_that_cannot_start_is_not_replaced_and_the_other_serves(yard, files, tmp_path):
+    """Not even after the other has been replaced, which takes longer than a new try would."""
+    (tmp_path / "sitecustomize.py").write_text(SLOT_1_CANNOT_START)
+    yard.start_cache(content=files[0])
+    proxy = yard.start_proxy(*TWO, env={"PYTHONPATH": str(tmp_path)})
+    assert proxy.wait_event("listening")["workers"] == 1
+    failed = proxy.wait_event("worker cannot start")
+    assert (failed["slot"], failed["status"]) == (1, str(CANNOT_START))
+    (other,) = proxy.ready_workers()
+    os.kill(other, signal.SIGKILL)
+    proxy.wait_event("worker ready", count=2)
+    assert serves(proxy.port, files)
+    assert len(proxy.events("worker cannot start")) == len(proxy.events("worker ended")) == len(proxy.workers()) == 1
+    assert proxy.stop() == OK
+    assert names_of(proxy.all_pids()) == []
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_running_download_is_finished(pair, files, signum):
     with PacedDownload(pair.port, b"/big") as download:
@@ -209,3 +233,19 @@ def test_other_signals_at_each_moment_of_a_start(yard, files, event, count, sign
     assert len(proxy.ready_workers()) >= 2
     assert proxy.events("worker ended") == []
     assert proxy.stop() == OK
+
+
+@pytest.mark.parametrize(("event", "count"), MOMENTS)
+def test_an_upgrade_at_each_moment_of_a_start(yard, files, event, count):
+    """It follows the start, whose workers then retire."""
+    yard.start_cache(content=files[0])
+    proxy = yard.start_proxy(*TWO, wait=False)
+    proxy.wait_event(event, count=count)
+    proxy.signal(signal.SIGUSR2)
+    successor = proxy.wait_event("successor ready")["successor"]
+    assert proxy.wait_exit() == OK
+    assert serves(proxy.port, files)
+    assert proxy.events("worker ended") == []
+    os.kill(successor, signal.SIGTERM)
+    proxy.wait_all_ended()
+    assert names_of(proxy.all_pids()) == []

@@ -26,6 +26,7 @@ from webproxy.daemon.handover import SuccessorRole, successor_command, successor
 
 log = logging.getLogger(__name__)
 
+_SIGNALS = {Wish.RELOAD: signal.SIGHUP, Wish.UPGRADE: signal.SIGUSR2, Wish.REOPEN_LOGS: signal.SIGUSR1}
 END_GRACE_S = 5.0
 """How much longer than `drain_s` a process may take to end."""
 
@@ -108,7 +109,7 @@ class Successor:
     def wish(self, wish: Wish) -> None:
         """It has taken over: whatever this process was still to do is for it. Never blocks."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGUSR2 if wish is Wish.UPGRADE else signal.SIGHUP)
+            self._process.send_signal(_SIGNALS[wish])
 
     def end(self) -> None:
         """It shall not take over: have it complete what it has accepted, and end. Never blocks."""

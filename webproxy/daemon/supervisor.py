@@ -1,11 +1,10 @@
 """Supervisor: several worker processes behind one listening socket.
 
-It opens the socket, starts the workers and waits: for their signs of life, for their ends, for signals. What to do then
-is decided by `fleet.py`; here it is done. Workers are spawned, never forked, and inherit the socket and a file with the
-settings in effect, so that a worker that replaces another has the settings of its generation whatever the user's file
-says by now. The supervisor serves nobody, has no threads, and no names but those of
-the pages that its workers count in, which outlive them, so that there is little that could end it;
-if it is killed the kernel tells the workers (PR_SET_PDEATHSIG), which complete what they have begun and end.
+It opens the socket, starts the workers and waits: for signs of life, ends and signals. What to do then is decided by
+`fleet.py`. Workers are spawned, never forked, and inherit the socket and a file with the settings in effect, so that a
+worker that replaces another has the settings of its generation whatever the user's file says by now. The supervisor
+serves nobody, has no threads, and no names but those of the pages that its workers count in, which outlive them, so
+that little could end it; if it is killed the kernel tells the workers, which complete what they have begun and end.
 
 A worker says that it is ready, and that it lives, with the datagrams of sd_notify(3). One that says nothing for
 `worker_timeout_s` is killed, and its names are swept.
@@ -297,6 +296,8 @@ class Supervisor:
                     self._reopen_when_ready.add(worker.pid)
                 else:
                     self._signal(worker.pid, signal.SIGUSR1)
+            if self._successor is not None:
+                self._deferred[wish] = None  # its workers may have opened the file before it was renamed
         elif self._is_changing():
             if wish not in self._deferred:
                 log.info("wish deferred", extra={"wish": wish.value})
@@ -411,9 +412,7 @@ class Supervisor:
             self._tell_all_to_end()
         is_told = not is_replaced
         while (self._processes or self._successor_runs()) and monotonic() < limit:
-            for wish in self._wait(wishes):
-                if wish is not Wish.STOP:
-                    continue
+            for _ in range(self._wait_for_stops(wishes)):
                 if is_told:
                     limit = min(limit, monotonic() + END_GRACE_S)
                 self._tell_all_to_end(insist=is_told)
@@ -429,6 +428,12 @@ class Supervisor:
         self._reap()
         log.info("stopped", extra={"workers_cut": self._cut, "restarts": self._fleet.restarts_total})
         return ExitCode.INTERRUPTED if self._cut else ExitCode.OK
+
+    def _wait_for_stops(self, wishes: Wishes) -> int:
+        """Wait like a supervisor that runs; returns how often the end was wished. Of all else only logs matter now."""
+        if Wish.REOPEN_LOGS in (heard := self._wait(wishes)):
+            self._hear(Wish.REOPEN_LOGS)
+        return heard.count(Wish.STOP)
 
     def _successor_runs(self) -> bool:
         return self._successor is not None and self._successor.is_running

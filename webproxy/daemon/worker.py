@@ -135,6 +135,8 @@ class ProxyService:
         if wish is Wish.REOPEN_LOGS:
             if self.access_log is not None:
                 self.access_log.reopen()
+            if self._successor is not None:
+                self._deferred[wish] = None  # it may have opened the file before it was renamed
             return
         if self.inherited.worker is not None:
             self._is_replaced = self._is_replaced or wish is Wish.UPGRADE
