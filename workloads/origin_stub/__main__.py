@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -37,8 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.sigwait(ending)
             print(f"{len(origin.requests)} requests", flush=True)
     except (OSError, OverflowError) as error:
-        remedy = " (choose another --port)" if getattr(error, "errno", 0) == errno.EADDRINUSE else ""
-        print(f"origin_stub: {error}{remedy}", file=sys.stderr)
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            where = f"{arguments.host} port {arguments.port}"
+            print(f"origin_stub: {where}: {os.strerror(error.errno)} (choose another --port)", file=sys.stderr)
+        else:
+            print(f"origin_stub: {error}", file=sys.stderr)
         return 2
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -250,6 +250,15 @@ def test_the_command_prints_its_url_and_ends_by_a_signal(folder: Path) -> None:
     assert (process.returncode, rest) == (0, "1 requests\n")
 
 
+def test_the_command_says_that_its_port_is_taken(tmp_path: Path) -> None:
+    with OriginStub() as other:
+        port = other.url.rpartition(":")[2].strip("/")
+        command = [sys.executable, "-m", "workloads.origin_stub", "--root", str(tmp_path), "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == f"origin_stub: 127.0.0.1 port {port}: Address already in use (choose another --port)\n"
+
+
 def test_the_command_refuses_what_is_no_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "workloads.origin_stub", "--root", str(tmp_path / "absent")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
