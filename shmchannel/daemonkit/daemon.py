@@ -204,9 +204,14 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
     if the settings are refused, and with code 0 after `--help` and `--version`.
     """
 
-    def read() -> Loaded[C]:
+    def read(*, is_again: bool = False) -> Loaded[C]:
         return load(
-            daemon.config_type, prog=daemon.prog, description=daemon.description, version=daemon.version, argv=argv
+            daemon.config_type,
+            prog=daemon.prog,
+            description=daemon.description,
+            version=daemon.version,
+            argv=argv,
+            is_again=is_again,
         )
 
     try:
@@ -235,7 +240,7 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
     for warning in loaded.warnings:
         log.warning("setting ignored", extra={"reason": warning})
     try:
-        code = _serve(daemon, Settings(loaded.config, lambda: read().config, log_as))
+        code = _serve(daemon, Settings(loaded.config, lambda: read(is_again=True).config, log_as))
     except tuple(daemon.exit_codes) as error:
         code = exit_code_of(error, daemon.exit_codes)
         daemon.on_refusal(str(error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 import textwrap
 import tomllib
@@ -82,8 +83,11 @@ def load(
     version: Callable[[], str],
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
+    is_again: bool = False,
 ) -> Loaded[C]:
     """Build a configuration; a value that another source overrides is not looked at, so it may be invalid.
+
+    With `is_again` this process has read them before, and a file that can be read only once is refused.
 
     `argv` (the arguments after the program's name) and `environ` default to those of the process. Raises `SettingError`
     for a value that is not allowed, a former name of a setting, a file that cannot be used, or a key in the file that
@@ -103,7 +107,7 @@ def load(
     config_file, config_variable = flags.pop(_CONFIG, None), environment.pop(_CONFIG, None)
     if config_file is None and config_variable is not None and config_variable.value:
         config_file = config_variable
-    file = {} if config_file is None else _from_file(config_file)
+    file = {} if config_file is None else _from_file(config_file, is_again)
     layers = (flags, environment, file)
     for layer in layers:
         check_names(settings, layer, "the name of a setting")
@@ -243,8 +247,11 @@ def _from_environment(
     return given, tuple(warnings)
 
 
-def _from_file(path: Given) -> dict[str, Given]:
+def _from_file(path: Given, is_again: bool) -> dict[str, Given]:
     try:
+        # What was in a pipe is gone: to read it again would give all settings their defaults, or wait for a writer.
+        if is_again and stat.S_ISFIFO(os.stat(str(path.value)).st_mode):
+            raise SettingError("config", path.value, "a file, not a pipe, to be read again", path.source)
         with open(str(path.value), "rb") as file:
             table = tomllib.load(file)
     except (OSError, ValueError) as error:  # ValueError: not TOML, not UTF-8, or a NUL in the path

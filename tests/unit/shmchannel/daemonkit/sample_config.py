@@ -36,8 +36,14 @@ class SampleConfig:
             raise SettingError("use_cache", self.use_cache, "true, unless origin_url is given")
 
 
-def load_sample(*argv: str, **environ: str) -> Loaded[SampleConfig]:
+def load_sample(*argv: str, is_again: bool = False, **environ: str) -> Loaded[SampleConfig]:
     """Load the sample as the program `sample-d` would."""
     return load(
-        SampleConfig, prog="sample-d", description="A sample.", version=lambda: "1.2", argv=argv, environ=environ
+        SampleConfig,
+        prog="sample-d",
+        description="A sample.",
+        version=lambda: "1.2",
+        argv=argv,
+        environ=environ,
+        is_again=is_again,
     )

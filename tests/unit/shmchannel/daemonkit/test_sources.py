@@ -137,6 +137,24 @@ def test_refuses_unreadable_file(tmp_path: Path, content: bytes | None) -> None:
     assert refused.value.source == "environment SAMPLE_D_CONFIG"
 
 
+def test_a_pipe_is_read_once_only(tmp_path: Path) -> None:
+    """Read again it would have no settings, or keep the daemon waiting for a writer."""
+    path = tmp_path / "sample.toml"
+    os.mkfifo(path)
+    with pytest.raises(SettingError, match="not a pipe") as refused:
+        load_sample("--config", str(path), is_again=True)
+    assert refused.value.source == "flag --config"
+    read_fd, write_fd = os.pipe()
+    with open(write_fd, "wb") as writer:
+        writer.write(b"port = 7")
+    try:
+        assert load_sample("--config", f"/dev/fd/{read_fd}").config.port == 7
+        with pytest.raises(SettingError, match="not a pipe"):
+            load_sample("--config", f"/dev/fd/{read_fd}", is_again=True)
+    finally:
+        os.close(read_fd)
+
+
 @settings(deadline=None)
 @given(st.sampled_from(["port", "block_bytes", "host", "colour", "timeout_s"]), st.text())
 def test_any_text_loads_or_is_refused_with_its_source(name: str, text: str) -> None:
