@@ -68,6 +68,10 @@ def open_admin_listener(address: str) -> socket.socket:
         return listener
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:  # bind() would say so by a TypeError
+        raise socket.gaierror(socket.EAI_NONAME, "a part of the name is empty, too long or not allowed") from error
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
 

@@ -99,8 +99,11 @@ class AdminProcess:
 
 
 def _why_not(address: str, error: OSError) -> str:
-    code = error.errno or 0
-    reason = os.strerror(code) if code > 0 else error.strerror or str(error)  # below 0: of a resolver
+    if error.errno is None:  # no system call has seen it
+        return f"cannot listen on {address} (admin): {error} (a socket's path has at most 107 bytes: choose another)"
+    code = error.errno
+    # Below 0 it is of a resolver; Python adds the address, which the text has already.
+    reason = os.strerror(code) if code > 0 else str(error.strerror).partition(" (while")[0]
     return f"cannot listen on {address} (admin): {reason} ({_REMEDIES.get(code, 'check --admin')})"
 
 

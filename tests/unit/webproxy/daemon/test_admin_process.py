@@ -31,10 +31,17 @@ def test_a_port_that_is_taken() -> None:
 
 
 def test_a_path_that_is_too_long(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match=r"AF_UNIX path too long \(check --admin\)"):
+    with pytest.raises(StartupError, match=r"AF_UNIX path too long \(a socket's path has at most 107 bytes"):
         AdminProcess(str(tmp_path / ("x" * 200)))
 
 
 def test_a_name_that_is_none() -> None:
-    with pytest.raises(StartupError, match=r"not known|resolution|No address .*\(check --admin\)"):
+    said = r"no-such-host.invalid:0 \(admin\): [^()]*(not known|resolution|No address)[^()]* \(check --admin\)"
+    with pytest.raises(StartupError, match=said):
         AdminProcess("no-such-host.invalid:0")
+
+
+@pytest.mark.parametrize("address", ["\N{LATIN SMALL LETTER A WITH DIAERESIS}..b:0", "\ud800:0"])
+def test_a_name_that_no_resolver_is_asked_for(address: str) -> None:
+    with pytest.raises(StartupError, match=r"a part of the name is empty, too long or not allowed \(check --admin\)"):
+        AdminProcess(address)
