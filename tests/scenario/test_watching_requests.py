@@ -205,6 +205,16 @@ def test_what_is_wrong_in_the_cache_has_the_request(
 
 
 @ASKS
+def test_a_response_that_is_not_stored_has_the_request(yard: DaemonYard, origin: OriginStub, asked: Ask) -> None:
+    """Which the thread of the origins finds, when libcurl calls it with the head."""
+    origin.add("/x", Route(body=bytes(700_001), headers=FRESH))
+    yard.start_cache("--store-bytes", "256k")
+    proxy = yard.start_proxy(*DEBUG, "-s", origin.url)
+    request = asked_for(proxy, "/x", asked)
+    assert proxy.wait_event("object not stored")["request"] == request
+
+
+@ASKS
 def test_a_request_that_breaks_is_named(
     asked: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -265,8 +265,7 @@ class OriginDriver:
         """Whether the sink has taken everything, or does not want it any longer."""
         assert transfer.hop is not None
         try:
-            with about(transfer.subject):
-                return transfer.hop.deliver()
+            return transfer.hop.deliver()
         except Exception as failure:  # noqa: BLE001 - told to the sink, whose it is
             self.cancel(transfer, failure)
             return True
@@ -330,7 +329,9 @@ class OriginDriver:
             return
         on_head = partial(self._note_head, transfer, passage)
         on_body = partial(self._receiving.append, transfer)
-        hop = Hop(transfer.url, transfer.request, transfer.sink, transfer.limits, on_head, on_body, is_fresh=is_fresh)
+        request, sink, limits = transfer.request, transfer.sink, transfer.limits
+        with about(transfer.subject):
+            hop = Hop(transfer.url, request, sink, limits, on_head, on_body, is_fresh=is_fresh)
         handle = self._handles.pop() if self._handles else pycurl.Curl()
         try:
             hop.configure(handle)
@@ -352,9 +353,8 @@ class OriginDriver:
         self._multi.add_handle(handle)
 
     def _note_head(self, transfer: Transfer, passage: Passage[Transfer], status: int) -> None:
-        with about(transfer.subject):
-            log.debug("origin answered", extra={"url": transfer.url, "status": status})
-            self._gate_of(transfer).answered(passage, status)
+        log.debug("origin answered", extra={"url": transfer.url, "status": status})
+        self._gate_of(transfer).answered(passage, status)
 
     def resume(self, transfer: Transfer) -> None:
         """For the thread."""

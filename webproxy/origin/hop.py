@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import pycurl
 
+from shmchannel.daemonkit.logs import about, subject
 from webproxy.errors import (
     BodyCutShort,
     OriginBadReply,
@@ -96,6 +97,8 @@ class Hop:
         `is_fresh`: it does not use a kept connection.
         """
         self._is_fresh = is_fresh
+        self._subject = subject()
+        """What log lines are about when libcurl calls: that may be while another hop is attended to."""
         self.url = url
         self.failure: Failure | None = None
         """What it tells of the origin that it ended without a head; None while it has not, or for a reason of ours."""
@@ -163,7 +166,9 @@ class Hop:
         if self._parts:
             data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts, self._parts_bytes = [], 0
-            if not self._sink.write(data):
+            with about(self._subject):
+                is_taken = self._sink.write(data)
+            if not is_taken:
                 self._parts, self._parts_bytes = [data], len(data)
                 self.is_full = True
                 return False
@@ -300,11 +305,12 @@ class Hop:
         """A callback for libcurl, which is told `failed` in place of an exception."""
 
         def call(*arguments: Any) -> Any:
-            try:
-                return callback(*arguments)
-            except BaseException as error:  # noqa: BLE001 - libcurl is in between: kept, and told at the end
-                self._failure = error
-                return failed
+            with about(self._subject):
+                try:
+                    return callback(*arguments)
+                except BaseException as error:  # noqa: BLE001 - libcurl is in between: kept, and told at the end
+                    self._failure = error
+                    return failed
 
         return call
 
