@@ -101,6 +101,37 @@ def test_it_was_restarted(
     assert_ends_well(proxy, successor)
 
 
+@pytest.mark.parametrize("ending", ["stopped", "restarted"])
+def test_other_proxies_of_the_cache_know_of_it(
+    yard: DaemonYard,
+    cache: DaemonProcess,
+    proxy: DaemonProcess,
+    origin: OriginStub,
+    tmp_path: Path,
+    ending: str,
+) -> None:
+    """From the answer to the POST on, also where the hot table has it, and if the one that was asked is killed."""
+    other = yard.start_proxy(*POOL_FLAGS, "-s", origin.url, env=ENV)
+    wait_until(lambda: is_hit(other, PATH), what="the other one serves it")
+    if ending == "stopped":
+        cache.signal(signal.SIGSTOP)
+        wait_until(cache.is_stopped, what="the cache stands still")
+    else:
+        cache.kill()
+    change(proxy, origin)
+    with HttpClient(other.port) as client:
+        assert client.ask(PATH).body == NEW
+    proxy.kill()
+    if ending == "stopped":
+        cache.signal(signal.SIGCONT)
+    else:
+        cache = start_cache(yard, tmp_path / "store")
+    assert_only_new(other)
+    other.wait_event("purges told to the cache")
+    assert other.events("purge not known to all") == []
+    assert_ends_well(other, cache)
+
+
 def test_a_proxy_that_stops_says_what_is_lost(cache: DaemonProcess, proxy: DaemonProcess, origin: OriginStub) -> None:
     cache.stop()
     change(proxy, origin)

@@ -56,6 +56,7 @@ from webproxy.store.cache_spread import CacheSpread
 from webproxy.store.fill import Fills
 from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import ObjectLookup
+from webproxy.store.siblings import Siblings
 from webproxy.store.store import NoStore, Store
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.access_log import AccessLog
@@ -215,13 +216,16 @@ def _caches(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdo
     )
     resources.callback(pool.close)
     on_step = breakdown.mark if breakdown.enabled else None
+    siblings = Siblings(pool.name)
 
     def open_cache(queue_name: str, release: ExitStack, *, patient: bool = False) -> CacheClient:
         client = ChannelClient(
             queue_name, pool, between_bytes_timeout_s=config.between_bytes_timeout_s, on_step=on_step, subject=subject
         )
         release.callback(client.close)
-        cache = CacheClient(client, patient=patient, silence_s=config.cache_first_byte_timeout_s)
+        cache = CacheClient(
+            client, patient=patient, silence_s=config.cache_first_byte_timeout_s, tell_siblings=siblings.tell
+        )
         release.callback(cache.close)
         return cache
 

@@ -1,5 +1,7 @@
 """FollowerRequestHandler: other processes read what this one fetches, while it comes (docs/protocol.md 11).
 
+They also tell it of purges that a cache has missed (siblings.py).
+
 It answers on the private socket only, so that whatever a request says there comes from a process of the same user. It
 looks at fetches that run here and starts none: a request cannot go in circles. Its readers count like those of clients:
 a fetch goes on for them, and waits for nobody who is slow.
@@ -31,6 +33,7 @@ from webproxy.fetch.lease_book import Standing
 from webproxy.fetch.spool import Answer, BodyFound, BodyMissing, Head, Interim, SpoolReader
 from webproxy.http.fields import Fields
 from webproxy.http.messages import HttpError, RequestHead, response_head
+from webproxy.store.siblings import missed_in
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import AnyOf, RequestOutcome, Steps
 
@@ -53,7 +56,11 @@ class FollowerRequestHandler(HttpRequestHandler):
         context = self._context(connection, request, CLOSES)
         asked = asked_by(request)
         if asked is None:
-            raise HttpError(400, "this socket is for processes that follow a fetch")
+            missed = missed_in(request)
+            if missed is None:
+                raise HttpError(400, "this socket is for processes that follow a fetch")
+            self._updates.withhold(missed)
+            return self._take_step(UnfinishedAnswer(context, self._guarded(context, self._confirm(context))))
         return self._take_step(UnfinishedAnswer(context, self._guarded(context, self._follow(context, asked))))
 
     def recognise(self, _data: bytes) -> None:
@@ -91,6 +98,11 @@ class FollowerRequestHandler(HttpRequestHandler):
         yield from send_data(stream, context.begins(head), more=True)
         yield from send_body(stream, reader, framing, length)
         return context.ended("followed")
+
+    def _confirm(self, context: RequestContext) -> Steps[RequestOutcome]:
+        head = b"HTTP/1.1 204 \r\nConnection: close\r\n\r\n"
+        yield from send_data(context.connection.stream, context.begins(head))
+        return context.ended("withheld")
 
     def _refuse_follower(self, context: RequestContext, status: int) -> Steps[RequestOutcome]:
         head = b"HTTP/1.1 %d \r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status

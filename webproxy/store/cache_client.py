@@ -45,6 +45,7 @@ from shmchannel.streams.transfer import TransferState
 from webproxy.errors import CacheUnavailable
 from webproxy.origin.health import Admitted, Failing, Failure, Health, HealthSettings, State
 from webproxy.store.pending_purges import Obstacle, Purge
+from webproxy.store.siblings import Missed, nobody
 from webproxy.store.store import Missing, StoredFacts
 from webproxy.store.untold_purges import UntoldPurges
 
@@ -84,10 +85,17 @@ class CacheClient:
     keeps = True
     """Whether anything can be stored at all."""
 
-    def __init__(self, client: ChannelClient, *, patient: bool, silence_s: float = SILENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        client: ChannelClient,
+        *,
+        patient: bool,
+        silence_s: float = SILENCE_SECONDS,
+        tell_siblings: Callable[[Missed], int] = nobody,
+    ) -> None:
         """`patient`: no origin is configured as an alternative, so an absent cache is waited for up to the deadline.
 
-        `silence_s` is the longest time in which a cache that answers does so.
+        `silence_s` is the longest time in which a cache that answers does so. `tell_siblings` as Siblings.tell().
         """
         self._client = client
         self.pool = client.pool
@@ -107,7 +115,7 @@ class CacheClient:
         self._healthy = self._health.admitted_to_all
         """While nothing is known against it: one read instead of a lock for each command."""
         self._ping_s = min(silence_s, PING_SECONDS)
-        self._untold = UntoldPurges(client, self._ping_s, self._note_answer)
+        self._untold = UntoldPurges(client, self._ping_s, self._note_answer, tell_siblings)
         self._withholds: Callable[[bytes], bool] = self._untold.withholds
         self.purge_later: Callable[[Purge, Obstacle | None], None] = self._untold.add
         """Withhold the objects under a key from now on, until the cache was told a purge; see UntoldPurges.add()."""
@@ -296,6 +304,11 @@ class CacheClient:
             raise
         self._note_answer()
         return count
+
+    def withhold(self, missed: Missed, obstacle: Obstacle | None = None) -> None:
+        """As purge_later(), of a purge of which a sibling has told; never waits."""
+        if missed.queue_name == self._client.queue_name:
+            self._untold.withhold(missed.purge, obstacle)
 
     def expire(self) -> None:
         """Close files that were not used again."""

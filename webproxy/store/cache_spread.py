@@ -45,6 +45,7 @@ from shmchannel.streams.pool import SegmentPool
 from webproxy.errors import CacheUnavailable
 from webproxy.store.cache_client import LOOK_SECONDS, OF_A_HOST, CacheClient
 from webproxy.store.pending_purges import EVERYTHING, Obstacle, Purge
+from webproxy.store.siblings import Missed
 from webproxy.store.store import Missing, NoStore, StoredFacts
 
 log = logging.getLogger(__name__)
@@ -263,6 +264,12 @@ class CacheSpread:
         self._has_purged = True
         for client in self._caches.clients.values():
             client.purge_later(purge, obstacle)
+
+    def withhold(self, missed: Missed, obstacle: Obstacle | None = None) -> None:
+        """As CacheClient.withhold()."""
+        self._has_purged = True
+        for client in self._caches.clients.values():
+            client.withhold(missed, obstacle)
 
     def expire(self) -> None:
         """Close files that were not used again."""

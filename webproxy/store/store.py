@@ -16,6 +16,7 @@ from shmchannel.objects.hot_table_reader import EntryVersion
 from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
 from shmchannel.streams.admission import Ticket
 from webproxy.store.pending_purges import Obstacle, Purge
+from webproxy.store.siblings import Missed
 
 
 class Missing(NamedTuple):
@@ -109,6 +110,9 @@ class Store(Protocol):
     def purge_later(self, purge: Purge, obstacle: Obstacle | None, /) -> None:
         """Withhold objects until the cache has been told to purge them."""
 
+    def withhold(self, missed: Missed, obstacle: Obstacle | None, /) -> None:
+        """As purge_later(), of a purge of which another process has told."""
+
     def expire(self) -> None:
         """Close files that were not used again."""
 
@@ -195,6 +199,9 @@ class NoStore:
         return 0
 
     def purge_later(self, _purge: Purge, _obstacle: Obstacle | None = None) -> None:
+        """There is nothing to remove."""
+
+    def withhold(self, _missed: Missed, _obstacle: Obstacle | None = None) -> None:
         """There is nothing to remove."""
 
     def expire(self) -> None:

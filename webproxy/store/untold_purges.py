@@ -15,6 +15,7 @@ from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, PeerGone, ShmChannelError
 from shmchannel.objects.client import ChannelClient
 from webproxy.store.pending_purges import Obstacle, Pending, PendingPurges, Purge
+from webproxy.store.siblings import Missed, nobody
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,18 @@ PURGE_SECONDS = 30.0
 class UntoldPurges:
     """Thread-safe. close() it before the client."""
 
-    def __init__(self, client: ChannelClient, ping_s: float, on_answer: Callable[[], None]) -> None:
-        """`ping_s` is the limit of a ping; `on_answer` is called when the cache has been told a purge."""
+    def __init__(
+        self,
+        client: ChannelClient,
+        ping_s: float,
+        on_answer: Callable[[], None],
+        tell_siblings: Callable[[Missed], int] = nobody,
+    ) -> None:
+        """`ping_s` is the limit of a ping; `on_answer` is called when the cache has been told a purge.
+
+        `tell_siblings` as Siblings.tell().
+        """
+        self._tell_siblings = tell_siblings
         self._client = client
         self._ping_s = ping_s
         self._on_answer = on_answer
@@ -45,10 +56,18 @@ class UntoldPurges:
         return bool(self._pending) and self._pending.withholds(key)
 
     def add(self, purge: Purge, obstacle: Obstacle | None = None) -> None:
-        """Withhold the objects that a purge concerns from now on, until the cache has been told it. Never waits.
+        """Withhold the objects that a purge concerns from now on, until the cache has been told it.
 
-        It is not told before the `obstacle`, if there is one, is out of the way.
+        It is not told before the `obstacle`, if there is one, is out of the way. Returns once other processes withhold
+        them too, or have not answered in time.
         """
+        self.withhold(purge, obstacle)
+        silent = self._tell_siblings(Missed(self._client.queue_name, purge))
+        if silent:
+            log.warning("purge not known to all", extra={"queue": self._client.queue_name, "processes": silent})
+
+    def withhold(self, purge: Purge, obstacle: Obstacle | None = None) -> None:
+        """As add(), of a purge of which another process has told; never waits."""
         with self._lock:
             is_first = not self._pending
             overflows = self._pending.add(purge, monotonic(), obstacle)

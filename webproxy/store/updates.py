@@ -30,6 +30,7 @@ from webproxy.http.messages import RequestHead, ResponseHead
 from webproxy.origin.routing import Target
 from webproxy.store.lookup import INDEX_SUFFIX, KEY_BYTES_MAX, ObjectLookup
 from webproxy.store.pending_purges import Purge
+from webproxy.store.siblings import Missed
 from webproxy.store.store import Missing, Store
 
 log = logging.getLogger(__name__)
@@ -132,6 +133,12 @@ class CacheUpdater:
         if not is_certain:
             raise CacheUnavailable("the cache is still storing an object to be purged")
         return count
+
+    def withhold(self, missed: Missed) -> None:
+        """Another process has purged something, of which the cache does not know yet; never waits."""
+        key = missed.purge.object_key
+        is_certain = missed.purge.reaches_others or self._revoke(key, 0.0)
+        self._store.withhold(missed, None if is_certain else lambda: self._revoke(key, 0.0))
 
     def _revoke(self, key: bytes, limit_s: float) -> bool:
         return self._fetches is None or self._fetches.revoke(key, Deadline.after(limit_s))

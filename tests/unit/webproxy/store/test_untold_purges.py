@@ -17,6 +17,7 @@ from webproxy.errors import CacheUnavailable
 from webproxy.store import pending_purges, untold_purges
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.pending_purges import Purge
+from webproxy.store.siblings import Missed
 from webproxy.store.store import Missing
 
 IN_TIME_S = 0.1
@@ -96,6 +97,34 @@ def test_a_purge_that_nobody_answered_is_repeated_until_it_was(
     assert news(caplog) == ["purges wait for the cache", "purges told to the cache"]
     pair.cache.entries[b"/a"] = Entry(b"new")
     assert is_found(store)
+
+
+def test_others_are_told_at_once_and_what_they_tell_is_not_told_again(
+    pair: MemoryPair, obstacle: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Missed] = []
+
+    def tell(missed: Missed) -> int:
+        told.append(missed)
+        return len(told) - 1
+
+    store = CacheClient(pair.client, patient=False, silence_s=IN_TIME_S, tell_siblings=tell)
+    try:
+        store.purge_later(Purge(b"/a"), obstacle.is_set)
+        own = Missed(pair.client.queue_name, Purge(b"/a"))
+        assert told == [own]
+        store.withhold(Missed(pair.client.queue_name, Purge(b"/b")), obstacle.is_set)
+        store.withhold(Missed("/another cache's queue", Purge(b"/c")), obstacle.is_set)
+        assert told == [own]
+        is_refused(store, b"/b")
+        assert not is_found(store, b"/c")
+        store.purge_later(Purge(b"/a"), obstacle.is_set)
+        assert told == [own, own], "one of them may have told the cache by now"
+        assert [record.processes for record in caplog.records if record.message == "purge not known to all"] == [1]  # type: ignore[attr-defined]
+        obstacle.set()
+        wait_until(lambda: not pair.cache.entries.keys() & {b"/a", b"/b"}, what="both were told to the cache")
+    finally:
+        store.close()
 
 
 def test_the_hot_table_is_not_used_before(
