@@ -141,6 +141,14 @@ def test_nobody_is_there() -> None:
     assert (done.returncode, json.loads(done.stdout)["processes"]) == (1, [])
 
 
+def test_an_output_that_cannot_be_written_is_no_shared_memory_that_cannot_be_read() -> None:
+    command = [sys.executable, "-m", "webproxy.monitor", "--once", "--interval", "0.1"]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "gfmon: cannot write to the standard output: No space left on device\n"
+
+
 def test_a_screen_needs_a_terminal() -> None:
     done = run("--owner", NOBODY)
     assert done.returncode == 2

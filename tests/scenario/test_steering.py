@@ -133,3 +133,10 @@ def test_which_proxy_is_meant_must_be_clear(yard, files):
         1,
         "webproxy upgrade: no proxy of this user runs on port 1, or it has not announced itself\n",
     )
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "inf", "soon"])
+def test_a_wait_that_is_no_time_is_refused_before_a_signal_is_sent(seconds):
+    status, text = command("reload", f"--wait-s={seconds}")
+    assert status == 2
+    assert f"argument --wait-s: '{seconds}': give seconds from 0 to 86400\n" in text

@@ -7,6 +7,7 @@ announcement, which is made anew with each result (`steering.py`).
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ _DESCRIPTIONS = {
     "upgrade": "Have a running proxy start its program anew and hand its socket over, without losing a request.",
 }
 COMMANDS = tuple(_SIGNALS)
+_WAIT_MAX_S = 86400.0
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
@@ -101,6 +103,16 @@ def parser(command: str) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog=f"webproxy {command}", description=_DESCRIPTIONS[command], allow_abbrev=False)
     found.add_argument("-p", "--port", type=int, metavar="PORT", help="the port that the proxy listens on")
     found.add_argument(
-        "--wait-s", type=float, default=90.0, metavar="S", help="longest wait for the result (default 90)"
+        "--wait-s", type=_seconds, default=90.0, metavar="S", help="longest wait for the result (default 90)"
     )
     return found
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= _WAIT_MAX_S:
+        raise argparse.ArgumentTypeError(f"{text!r}: give seconds from 0 to {_WAIT_MAX_S:g}")
+    return seconds

@@ -37,11 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     history = History(_look_at(given.owner), monotonic_ns)
     nobody = NO_DAEMON if given.owner is None else NO_OWNER.format(given.owner)
     if given.once:
-        try:
-            return _print_once(history, given.interval, nobody, is_json=given.json)
-        except OSError as error:
-            sys.stderr.write(f"gfmon: cannot read shared memory: {error}; is {SHM_DIRECTORY} mounted?\n")
-            return int(ExitCode.CANNOT_START)
+        return _print_once(history, given.interval, nobody, is_json=given.json)
     what = "all daemons" if given.owner is None else f"proxy {given.owner}"
     return _show(history, given.interval, what, nobody)
 
@@ -59,18 +55,25 @@ def _look_at(owner: int | None) -> Callable[[], Overview]:
 
 
 def _print_once(history: History, interval_s: float, nobody: str, *, is_json: bool) -> int:
-    """Print the figures between two readings; exit code 1 if there is no daemon."""
-    history.look()
-    threading.Event().wait(interval_s)
-    figures = history.look()
+    """Print the figures between two readings; exit code 1 if there is no daemon, or they cannot be written."""
+    try:
+        history.look()
+        threading.Event().wait(interval_s)
+        figures = history.look()
+    except OSError as error:
+        sys.stderr.write(f"gfmon: cannot read shared memory: {error}; is {SHM_DIRECTORY} mounted?\n")
+        return int(ExitCode.CANNOT_START)
     text = json.dumps(as_plain(figures)) + "\n" if is_json else as_text(overview(Frame(figures, nobody=nobody)))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # bars, in an encoding that has none
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not fail at the end
+        if not isinstance(error, BrokenPipeError):  # whoever reads has enough
+            sys.stderr.write(f"gfmon: cannot write to the standard output: {error.strerror}\n")
+            return int(ExitCode.FAILED)
     return int(_code(figures))
 
 
@@ -111,8 +114,8 @@ def command_lines() -> tuple[argparse.ArgumentParser]:
         prog="gfmon",
         description="Show what proxies and caches of this user do, from shared memory: throughput, hit ratio, queues,"
         " segments, latency, origins, processes. A daemon that hangs is shown, and said to hang.",
-        epilog="Exit codes: 0; 1 no daemon runs (with --once); 2 it cannot be done as written, or textual is missing;"
-        " 130 after Ctrl-C.",
+        epilog="Exit codes: 0; 1 no daemon runs, or the output cannot be written (with --once); 2 it cannot be done as"
+        " written, or textual is missing; 69 shared memory cannot be read; 130 after Ctrl-C.",
         allow_abbrev=False,
     )
     parser.add_argument("--once", action="store_true", help="print the overview as text, from two readings, and end")
