@@ -256,6 +256,27 @@ def test_what_may_not_be_shared_is_fetched_by_all_at_once(
     assert origin.count("/x") == 3
 
 
+def test_a_stale_object_is_validated_once_by_each_process_at_most(
+    yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor
+) -> None:
+    """And by none that looks after the first answer (docs/decisions/0033)."""
+    stale = {"Cache-Control": "max-age=600", "Age": "600", "ETag": '"1"'}
+    first = Route(body=SMALL, headers=stale)
+    again = Route(body=SMALL, headers=FRESH, hold=threading.Event(), hold_head=True)
+    origin.add("/x", [first, again])
+    proxies = two(yard, origin, count=3)
+    assert fetch(proxies[0].port, "/x").body == SMALL
+    only_stored = "Cache-Control: only-if-cached"
+    wait_until(lambda: "stale" in fetch(proxies[0].port, "/x", only_stored).get("cache-status"), what="it is stored")
+    asked = misses(crew, proxies[:2], "/x", 20)
+    wait_until(lambda: origin.count("/x") == 3, what="a validation of each")
+    again.hold.set()  # type: ignore[union-attr]
+    assert {(reply.status, reply.body) for reply in replies(asked)} == {(200, SMALL)}
+    assert fetch(proxies[2].port, "/x").is_hit
+    assert origin.count("/x") == 3
+    assert [request.headers.get("if-none-match") for request in origin.requests] == [None, '"1"', '"1"']
+
+
 def test_a_failure_of_the_origin_is_one_for_all(yard: DaemonYard, origin: OriginStub, crew: ThreadPoolExecutor) -> None:
     held = Route(status=404, body=b"nothing", hold=threading.Event(), hold_head=True)
     origin.add("/x", [held])
