@@ -46,7 +46,7 @@ from webproxy.origin.routing import OriginTable
 from webproxy.origin.via import Via, mark_of
 from webproxy.serving.acceptor import Acceptor, WorkerDemand
 from webproxy.serving.http1_server import STAYING_MAX, ConnectionLimits, Http1Server
-from webproxy.serving.idle_workers import IdleWorkers
+from webproxy.serving.idle_workers import AWAKE_MIN, AWAKE_MIN_OF_SEVERAL, IdleWorkers
 from webproxy.serving.new_connection import Protocols
 from webproxy.serving.parking import IdleConnections, ParkingLot
 from webproxy.serving.private_acceptor import FOLLOWER_RATE, PrivateAcceptor
@@ -110,7 +110,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     driver = OriginDriver(config.origin_shares(), OriginCounts(page), followed_max=plan.followed_max)
     resources.callback(driver.close)  # after the jobs that are given up, which release their transfers
     run_queue, idle, parking = _places_to_wait(config, plan, admission, shutdown, resources)
-    workers = IdleWorkers(config.worker_threads)
+    workers = IdleWorkers(config.worker_threads, AWAKE_MIN if inherited.worker is None else AWAKE_MIN_OF_SEVERAL)
     resources.callback(workers.close)
     store, table = cache or NoStore(), _fetch_table(config, parking, spool_room.budget, private_listener)
     heads, limits = ResponseHeads(config.cache_status_name.encode()), _connection_limits(config)

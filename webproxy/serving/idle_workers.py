@@ -13,10 +13,13 @@ while one that was woken is still on its way: it looks at everything that has co
 sleeps: no wake-up is lost. A worker says that it sleeps before it sees how many are awake, so that of the last two that
 fall asleep one arms. `_is_armed` may be False while it is armed, which costs a call; it is never True for nothing.
 
-**Why so.** Threads share one interpreter. While `AWAKE_MIN` workers have something to do, another that is woken makes
+**Why so.** Threads share one interpreter. While `awake_min` workers have something to do, another that is woken makes
 none of them faster: it takes the GIL from one that would have come to its job within microseconds. So no more are woken
 while these keep a processor busy, however many there are. If they wait instead, for the cache, a disk or a segment,
 the process uses little of its processor while work waits: AwakeLimit sees that, and lets more of them run.
+
+Fewer than eight cost less CPU time per request, but a process alone then gets a smaller share of processors that it
+has to share with its clients. Of several processes each has fewer (docs/tuning.md).
 
 **Why not otherwise.** An epoll for each worker in which the others are registered cannot be exclusive for idle
 connections, which are in an epoll themselves: each of their events woke every sleeper, and 64 workers had two thirds of
@@ -34,27 +37,32 @@ from time import monotonic, process_time
 from webproxy.transport import sockets
 
 AWAKE_MIN = 8
-"""So many workers may always be awake."""
+"""So many workers may always be awake in a process that serves a port alone."""
+AWAKE_MIN_OF_SEVERAL = 3
+"""So many in each of several processes that serve one port."""
 SLEEP_SECONDS = 60.0
 """Longest sleep. Nothing depends on its end, and each would bring the worker to the head of the line."""
 TICK_SECONDS = 0.01
 _TICKS_WITHOUT_NEED = 100
-_IDLE_SHARE = 0.1
+_BLOCKED_SHARE = 0.8
+"""A process that uses less than this of one processor, over `awake_min`, has its workers blocked."""
 _TICKS_TO_GROW = 2
 _TICKS_TO_SHRINK = 10
 
 
 class AwakeLimit:
-    """PURE: how many workers may be awake: AWAKE_MIN, and more of them while these wait instead of working.
+    """PURE: how many workers may be awake: `awake_min`, and more of them while these wait instead of working.
 
-    Told of each tick whether work waited though the limit was reached. A process that has work, and uses less than a
-    tenth of one processor in two ticks, has its workers blocked: the limit doubles. (On a loaded machine a process that
-    computes gets more.) It shrinks by one worker in ten ticks without that, so that it stays where it is needed.
+    Told of each tick whether work waited though the limit was reached. A process that has work, and uses little of one
+    processor in two ticks (a tenth with eight workers, a quarter with three), has its workers blocked: the limit
+    doubles. (On a loaded machine a process that computes gets more.) It shrinks by one worker in ten ticks without
+    that, so that it stays where it is needed.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, awake_min: int = AWAKE_MIN) -> None:
         self._workers = workers
-        self.least = self.value = min(workers, AWAKE_MIN)
+        self.least = self.value = min(workers, awake_min)
+        self._blocked_share = _BLOCKED_SHARE / awake_min
         self._blocked = self._fine = 0
         """Ticks in a row."""
 
@@ -68,7 +76,7 @@ class AwakeLimit:
 
         `work_waits`: nobody could be woken for it.
         """
-        if work_waits and busy_share < _IDLE_SHARE:
+        if work_waits and busy_share < self._blocked_share:
             self._fine, self._blocked = 0, self._blocked + 1
             if self._blocked < _TICKS_TO_GROW:
                 return False
@@ -83,13 +91,14 @@ class AwakeLimit:
 class IdleWorkers:
     """For a number of workers, each of which knows its index."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, awake_min: int = AWAKE_MIN) -> None:
+        """So many workers, of which `awake_min` may always be awake."""
         self._count = count
         self.sleeping = bytearray(count)
         """1 for each worker that only waits for work."""
         self.sleeps = [0] * count
         """How often each has gone to sleep: two equal lists say that none has worked in between."""
-        self._limit = AwakeLimit(count)
+        self._limit = AwakeLimit(count, awake_min)
         self._sources = select.epoll()
         self._sources_fd = self._sources.fileno()
         self._wait = select.epoll()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.serving.acceptor import WorkerDemand
-from webproxy.serving.idle_workers import AWAKE_MIN, AwakeLimit, IdleWorkers
+from webproxy.serving.idle_workers import AWAKE_MIN, AWAKE_MIN_OF_SEVERAL, AwakeLimit, IdleWorkers
 from webproxy.transport import sockets
 
 
@@ -165,6 +165,15 @@ def test_otherwise_it_stays_and_sinks_slowly(work_waits: bool, busy_share: float
     for _ in range(100):
         limit.tick(work_waits=work_waits, busy_share=busy_share)
     assert (limit.value, limit.is_raised) == (AWAKE_MIN, False)
+
+
+@pytest.mark.parametrize(("awake_min", "busy_share"), [(AWAKE_MIN, 0.09), (AWAKE_MIN_OF_SEVERAL, 0.25)])
+def test_the_fewer_may_be_awake_the_more_they_may_compute_and_still_be_blocked(
+    awake_min: int, busy_share: float
+) -> None:
+    limit = AwakeLimit(50, awake_min)
+    assert [limit.tick(work_waits=True, busy_share=share) for share in (0.3, 0.3, busy_share, busy_share)][3:] == [True]
+    assert limit.value == 2 * awake_min
 
 
 def test_a_moment_is_not_enough() -> None:
