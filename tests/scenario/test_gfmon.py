@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shmchannel.process.naming import SHM_DIRECTORY, stats_page_name
+from shmchannel.stats_pages import layout
 from tests.http.client import fetch
 from tests.support.daemons import DaemonProcess, DaemonYard
+from tests.support.stats_pages import SCHEMA, open_pages, raw_page
 from tests.support.terminal import Terminal
 from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.telemetry.metrics import REQUESTS, SENT_BYTES
@@ -147,6 +151,29 @@ def test_an_output_that_cannot_be_written_is_no_shared_memory_that_cannot_be_rea
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "gfmon: cannot write to the standard output: No space left on device\n"
+
+
+def test_pages_that_cannot_be_read_do_no_harm() -> None:
+    """Half-written, and of an older and a newer release: they are named, and add nothing to any number."""
+    with open_pages("proxy") as pages:
+        page = pages.add(0, SCHEMA)
+        page.begin()
+        whole = Path(SHM_DIRECTORY + page.name).read_bytes()
+        cut = 8 * layout.VERSION_WORD
+        contents = [bytes(len(whole))]
+        for version in (layout.LAYOUT_VERSION - 1, layout.LAYOUT_VERSION + 1):
+            contents.append(whole[:cut] + version.to_bytes(8, sys.byteorder) + whole[cut + 8 :])
+        with ExitStack() as made:
+            named = [stats_page_name(pages.name, 97 + number) for number in range(3)]
+            for name, content in zip(named, contents, strict=True):
+                made.enter_context(raw_page(name, content))
+            done = run("--once", "--json", "--interval", "0.1")
+            said = {found["name"]: found for found in json.loads(done.stdout)["pages"]}
+            text = run("--once", "--interval", "0.1")
+    assert done.stderr == text.stderr == ""
+    assert [said[name]["state"] for name in named] == ["half-written", "other version", "other version"]
+    assert [said[name]["numbers"] for name in named] == [{}, {}, {}]
+    assert said[page.name]["state"] == "live"
 
 
 def test_a_screen_needs_a_terminal() -> None:

@@ -154,6 +154,7 @@ def test_a_signal_to_all_processes_at_once_is_one_wish(pair, files):
 
 
 def test_a_second_signal_cuts_it(pair):
+    """The worker that has it ends by itself, at once; it need not be killed."""
     with PacedDownload(pair.port, b"/big"):
         port = pair.port
         pair.signal(signal.SIGTERM)
@@ -161,6 +162,7 @@ def test_a_second_signal_cuts_it(pair):
         assert pair.running
         pair.signal(signal.SIGTERM)
         assert pair.wait_exit() == INTERRUPTED
+    assert sorted(event["status"] for event in pair.events("worker retired")) == ["0", str(INTERRUPTED)]
     pair.wait_all_ended()
     assert names_of(pair.all_pids()) == []
 

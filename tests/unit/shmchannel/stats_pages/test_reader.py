@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import sys
 from collections.abc import Callable
@@ -126,6 +127,16 @@ def test_a_writer_that_was_killed_and_replaced() -> None:
             assert again is not None
             assert (again.state, again.writers_total) == (PageState.LIVE, 2)
             assert again.number("things_total", "red", "big") == 6
+
+
+def test_a_writer_for_whose_end_nobody_has_waited() -> None:
+    """It is still in the table of processes."""
+    with open_pages() as pages:
+        page = pages.add(0, SCHEMA)
+        with holding(WRITER, page.name) as writer:
+            os.kill(writer.pid, signal.SIGKILL)
+            wait_until(lambda: state(page.name) is PageState.WRITER_DEAD)
+            assert Path(f"/proc/{writer.pid}").exists()
 
 
 def test_another_process_with_the_writers_pid() -> None:
