@@ -21,7 +21,6 @@ seqlock). One process writes, any number read; readers never wait and never writ
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import mmap
 import os
@@ -32,10 +31,7 @@ from time import monotonic_ns
 from typing import NamedTuple, Self
 from zlib import crc32
 
-import posix_ipc
-
 from shmchannel import faults
-from shmchannel.errors import os_errors
 from shmchannel.objects.hot_table_layout import (
     CELL_BYTES,
     CELL_HEAD_BYTES,
@@ -51,6 +47,7 @@ from shmchannel.objects.hot_table_layout import (
     fits_cell,
     header_words,
 )
+from shmchannel.process.block import create_block
 from shmchannel.process.memory import require_memory
 from shmchannel.process.naming import hot_table_name
 from shmchannel.process.reaper import unlink_memory
@@ -124,17 +121,8 @@ class HotTableWriter:
         check_hot_table_bytes(hot_table_bytes)
         require_room(hot_table_bytes)
         name = hot_table_name(queue_name)
-        with (
-            ExitStack() as undo,
-            os_errors(f"create hot table {name} of {hot_table_bytes} bytes", existential=errno.EEXIST),
-        ):
-            memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=0)
-            undo.callback(unlink_memory, name)
-            try:
-                os.posix_fallocate(memory.fd, 0, hot_table_bytes)  # a full /dev/shm says so here, not by SIGBUS later
-                mapping = mmap.mmap(memory.fd, hot_table_bytes)
-            finally:
-                memory.close_fd()
+        with ExitStack() as undo:
+            mapping = create_block(f"hot table {name} of {hot_table_bytes} bytes", name, hot_table_bytes, undo)
             hot_table = cls(name, mapping, files_max)
             for number, word in enumerate(header_words(hot_table_bytes), start=1):
                 hot_table._words[number] = word

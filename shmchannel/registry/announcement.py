@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import mmap
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -18,9 +17,8 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import Self
 
-import posix_ipc
-
-from shmchannel.errors import NameTaken, ShmChannelError, UsageError, os_errors
+from shmchannel.errors import NameTaken, ShmChannelError, UsageError
+from shmchannel.process.block import create_block
 from shmchannel.process.guard import ProcessGuard, read_holder
 from shmchannel.process.identity import own_identity
 from shmchannel.process.naming import entry_guard_path, entry_name
@@ -82,8 +80,7 @@ class Announcement:
             self._guard = _acquire(entry)
             undo.callback(self._guard.close)
             unlink_memory(self._ipc_name)  # of a dead process that had the name
-            with os_errors(f"create registry entry {self._ipc_name}", existential=errno.EEXIST):
-                mapping = _create(self._ipc_name, undo)
+            mapping = create_block(f"registry entry {self._ipc_name}", self._ipc_name, ENTRY_BYTES, undo)
             undo.callback(mapping.close)
             self._words = undo.enter_context(memoryview(mapping).cast("Q"))
             mapping[8:ENTRY_BYTES] = block[8:]
@@ -170,13 +167,3 @@ def _acquire(entry: Entry) -> ProcessGuard:
             hint="stop it, or choose another name",
             says_why=True,
         ) from error
-
-
-def _create(ipc_name: str, undo: ExitStack) -> mmap.mmap:
-    memory = posix_ipc.SharedMemory(ipc_name, posix_ipc.O_CREX, mode=0o600, size=0)
-    undo.callback(unlink_memory, ipc_name)
-    try:
-        os.posix_fallocate(memory.fd, 0, ENTRY_BYTES)  # a full /dev/shm says so here, not by SIGBUS later
-        return mmap.mmap(memory.fd, ENTRY_BYTES)
-    finally:
-        memory.close_fd()

@@ -32,6 +32,7 @@ from typing import Self, TypeAlias
 import posix_ipc
 
 from shmchannel.errors import AccessDenied, LayoutMismatch, ShmChannelError, UsageError, os_errors
+from shmchannel.process.block import create_block
 from shmchannel.process.guard import ProcessGuard
 from shmchannel.process.identity import ProcessIdentity, own_identity
 from shmchannel.process.naming import stats_guard_path, stats_page_name, stats_set_name
@@ -302,14 +303,8 @@ class StatsPages:
         name = stats_page_name(self.name, self._made)
         self._made += 1
         places = layout.places_for(schema)
-        with ExitStack() as undo, os_errors(f"create stats page {name}", existential=errno.EEXIST):
-            memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=0)
-            undo.callback(unlink_memory, name)
-            try:
-                os.posix_fallocate(memory.fd, 0, places.page_bytes)  # a full /dev/shm says so here, not by SIGBUS later
-                mapping = mmap.mmap(memory.fd, places.page_bytes)
-            finally:
-                memory.close_fd()
+        with ExitStack() as undo:
+            mapping = create_block(f"stats page {name}", name, places.page_bytes, undo)
             page = StatsPage(name, schema, mapping)
             self._describe(mapping, slot, schema)
             page.name_last_rows()

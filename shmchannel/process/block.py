@@ -1,0 +1,31 @@
+"""create_block(): a new block of shared memory under a name, with all of its memory taken at once."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from contextlib import ExitStack
+
+import posix_ipc
+
+from shmchannel.errors import os_errors
+from shmchannel.process.reaper import unlink_memory
+
+
+def create_block(what: str, ipc_name: str, block_bytes: int, undo: ExitStack) -> mmap.mmap:
+    """Make and map a block of zeros that nobody has yet, mode 0600; `undo` gets the removal of its name.
+
+    `what` it is goes into the error.
+
+    Raises:
+        NameTaken, LimitReached, AccessDenied: the system refused; the name is removed by `undo` if it was made.
+    """
+    with os_errors(f"create {what}", existential=errno.EEXIST):
+        memory = posix_ipc.SharedMemory(ipc_name, posix_ipc.O_CREX, mode=0o600, size=0)
+        undo.callback(unlink_memory, ipc_name)
+        try:
+            os.posix_fallocate(memory.fd, 0, block_bytes)  # a full /dev/shm says so here, not by SIGBUS later
+            return mmap.mmap(memory.fd, block_bytes)
+        finally:
+            memory.close_fd()
