@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.http.client import fetch, free_port
 from tests.support.daemons import DaemonProcess, DaemonYard
 from tests.support.waiting import wait_until
+from webproxy.telemetry.top_counts import LIGHT_SHARE
 from workloads.origin_stub import OriginStub, Route
 
 SECRET = "Dragon-7b3f"
@@ -119,6 +121,38 @@ def test_what_is_saved_and_what_is_missed(yard: DaemonYard, origin: OriginStub, 
     exposed = get(port, "/metrics")[1].decode()
     assert f'gfcache_proxy_origin_saved_total{{instance="127.0.0.1:{proxy.port}",origin="{base}"' in exposed
     assert "/again" not in exposed
+
+
+def test_who_got_most_and_what_of_it_was_saved(yard: DaemonYard, origin: OriginStub, port: int) -> None:
+    """A connection is counted when it ends; hits that are answered at once belong to it, too."""
+    origin.add("/kept", Route(body=b"x" * 5000, headers={"Cache-Control": "max-age=600"}))
+    origin.add("/again", Route(body=b"y" * 700, headers={"Cache-Control": "no-store"}))
+    yard.start_cache()
+    proxy = yard.start_proxy("-s", origin.url, "--admin", f"127.0.0.1:{port}")
+    client = HTTPConnection("127.0.0.1", proxy.port, timeout=30)
+    for path in ("/kept", "/again") * 40:
+        client.request("GET", path)
+        client.getresponse().read()
+    client.close()
+    (found,) = wait_until(lambda: stats_of(port)["top"]["clients"], what="the client of a connection that has ended")
+    assert (found["client"], found["requests"], found["saved_requests"]) == ("127.0.0.1", 80, 39)
+    assert found["sent_bytes"] - 41 * 700 > found["saved_bytes"] > 39 * 5000
+    assert b"client=" not in get(port, "/metrics")[1]
+
+
+def test_of_small_connections_each_eighth_counts_for_eight(yard: DaemonYard, origin: OriginStub, port: int) -> None:
+    """Of getfile each request has a connection of its own."""
+    origin.add("/kept", Route(body=b"x" * 5000, headers={"Cache-Control": "max-age=600"}))
+    yard.start_cache()
+    proxy = yard.start_proxy("-s", origin.url, "--admin", f"127.0.0.1:{port}")
+    for _ in range(2 * LIGHT_SHARE - 1):
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=30) as client:
+            client.sendall(b"GETFILE GET /kept\r\n\r\n")
+            while client.recv(1 << 16):
+                pass
+    (found,) = wait_until(lambda: stats_of(port)["top"]["clients"], what="the client of eight of them")
+    assert (found["requests"], found["saved_requests"]) == (LIGHT_SHARE, LIGHT_SHARE)
+    assert found["sent_bytes"] == found["saved_bytes"] > LIGHT_SHARE * 5000
 
 
 def test_no_credential_is_shown(yard: DaemonYard, origin: OriginStub, port: int, tmp_path: Path) -> None:

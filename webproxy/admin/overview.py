@@ -17,9 +17,18 @@ import psutil
 from shmchannel.registry import Member, Registry
 from shmchannel.stats_pages import Histogram, Metric, MetricKind, OverPages, PageReading, PageState, read_pages
 from shmchannel.streams.survey import SegmentView, survey
-from webproxy.admin.top import Missed, top_missed
+from webproxy.admin.top import Client, Missed, top_clients, top_missed
 from webproxy.admin.traffic import Traffic, traffic_as_json, traffic_of
-from webproxy.telemetry.metrics import MISSED, MISSED_BYTES, REQUESTS, SENT_BYTES
+from webproxy.telemetry.metrics import (
+    CLIENT_REQUESTS,
+    CLIENT_SAVED,
+    CLIENT_SAVED_BYTES,
+    CLIENT_SENT_BYTES,
+    MISSED,
+    MISSED_BYTES,
+    REQUESTS,
+    SENT_BYTES,
+)
 
 _ALL_CACHES = "auto"
 _PERCENTILES = (50.0, 90.0, 99.0)
@@ -143,6 +152,12 @@ def missed_in(totals: Mapping[str, Total]) -> tuple[Missed, ...]:
     return top_missed(_numbers(totals, MISSED), _numbers(totals, MISSED_BYTES))
 
 
+def clients_in(totals: Mapping[str, Total]) -> tuple[Client, ...]:
+    """The clients that got most of these proxies."""
+    names = CLIENT_REQUESTS, CLIENT_SENT_BYTES, CLIENT_SAVED, CLIENT_SAVED_BYTES
+    return top_clients(*(_numbers(totals, name) for name in names))
+
+
 def _numbers(totals: Mapping[str, Total], name: str) -> Mapping[Labels, float]:
     return totals[name].numbers if name in totals else {}
 
@@ -239,7 +254,10 @@ def as_json(overview: Overview) -> dict[str, Any]:
             for page in overview.pages
         ],
         "traffic": traffic_as_json(traffic_in(totals)),
-        "top": {"missed": [asdict(missed) for missed in missed_in(totals)]},
+        "top": {
+            "missed": [asdict(missed) for missed in missed_in(totals)],
+            "clients": [asdict(client) for client in clients_in(totals)],
+        },
         "metrics": {name: total_as_json(total) for name, total in totals.items() if name not in listed},
         "segments": [segment_as_json(segment) for segment in overview.segments],
     }

@@ -70,6 +70,7 @@ from webproxy.telemetry.top_counts import TopCounts
 from webproxy.transport.client_rate import RateLimit, UploadLimits
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.listener import open_private_listener
+from webproxy.transport.sockets import peer_name
 
 log = logging.getLogger(__name__)
 
@@ -337,7 +338,7 @@ def _handlers(
     spools = SpoolLimits(directory=config.spool_directory, window_bytes=config.spool_window_bytes, budget=table.budget)
     origin_rest = OriginRest(driver, spools)
     wait_s = policy.cache_first_byte_s if _has_origin(config) else policy.cache_wait_s
-    top = TopCounts(seen.page)
+    top = TopCounts(seen.page, peer_name)
     getfile = GetfileRequestHandler(
         BodySource(store, wait_s, demand),
         variants,

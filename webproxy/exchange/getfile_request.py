@@ -49,7 +49,7 @@ from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import HOT_TABLE, HOT_TABLE_FILE, stored_of_entry, stored_of_transfer
 from webproxy.store.store import Missing
 from webproxy.telemetry.outcomes import RequestFailures, broken_off
-from webproxy.telemetry.request_counts import RequestCounts, status_class
+from webproxy.telemetry.request_counts import RequestCounts
 from webproxy.telemetry.request_ids import RequestIds
 from webproxy.telemetry.requests import GETFILE, CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.telemetry.step_times import LatencyBreakdown
@@ -165,7 +165,7 @@ class GetfileRequestHandler:
         self._observers = observers
         self._ids = ids or RequestIds()
         self.outcomes = counts or RequestCounts.private("getfile")
-        self._note_hot = self.outcomes.note_hot[status_class(200)]
+        self._note_hot = self.outcomes.note_hot_alone
         self.failures = RequestFailures()
         self._is_watched = log.isEnabledFor(logging.DEBUG)
         """Asked once, for the hits that are answered at once: a process keeps its level."""
@@ -253,7 +253,7 @@ class GetfileRequestHandler:
         else:
             sent_bytes = request.stream.sent_bytes if sent_bytes is None else sent_bytes
             self._end(record, result, sent_bytes)
-            self.outcomes.note(record)
+            self.outcomes.note(record, request.fd)
         return Done(request)
 
     def _end(self, record: RequestRecord, result: str, sent_bytes: int) -> None:
@@ -357,7 +357,7 @@ class GetfileRequestHandler:
             self._breakdown.mark("send")
         if not began_ns:
             return self._ended(request, "hit", sent)
-        self._note_hot(sent, monotonic_ns() - began_ns)
+        self._note_hot(request.fd, sent, monotonic_ns() - began_ns)
         if request.record is not None:
             record, request.record = request.record, None
             self._end(record, "hit", sent)

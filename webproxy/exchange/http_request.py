@@ -338,6 +338,15 @@ class HttpRequestHandler:
                 facts = {"outcome": outcome, "status": record.status, "sent_bytes": record.sent_bytes}
                 log.debug("request ends", extra=facts | {"us": record.total_ns // 1000})
         self.outcomes.note(record)
+        connection.unsaved += not record.is_saved
+        connection.unsaved_bytes += 0 if record.is_from_cache else record.sent_bytes
+
+    def ended(self, connection: HttpConnection) -> None:
+        """The connection ends: its client is noted with what it got."""
+        top, served, sent_bytes = self.outcomes.top, connection.served, connection.stream.sent_bytes
+        if top is not None and served:
+            saved, saved_bytes = served - connection.unsaved, sent_bytes - connection.unsaved_bytes
+            top.note_connection(connection.fd, sent_bytes, served, saved, saved_bytes, connection.client)
 
     def give_up(self, connection: HttpConnection) -> None:
         """Its request, `http_given_up`, is not answered any further: the client is too slow, or the process ends."""

@@ -15,8 +15,8 @@ from typing import Any
 from shmchannel.stats_pages import Histogram, PageReading
 from shmchannel.stats_pages.histogram import SUBS
 from shmchannel.stats_pages.schema import OTHER
-from webproxy.admin.overview import Overview, ProcessView, Total, as_json, missed_in, totals_of, traffic_in
-from webproxy.admin.top import Missed
+from webproxy.admin.overview import Overview, ProcessView, Total, as_json, clients_in, missed_in, totals_of, traffic_in
+from webproxy.admin.top import Client, Missed
 from webproxy.admin.traffic import ratio
 from webproxy.monitor.rates import Reading, cpu_shares, pages_since
 from webproxy.telemetry.metrics import OUTCOMES, REQUEST_TIMES, REQUESTS, SAVED, SAVED_BYTES
@@ -147,6 +147,8 @@ class Figures:
     origins: tuple[OriginFigures, ...]
     missed: tuple[Missed, ...]
     """Paths that origins answered, since the start, the most frequent first."""
+    clients: tuple[Client, ...]
+    """Who got most, since the start."""
     processes: tuple[ProcessFigures, ...]
 
     @property
@@ -177,6 +179,7 @@ def derive(earlier: Reading | None, now: Reading) -> Figures:
         caches=tuple(_cache(page, interval_s) for page in pages if page.role == "cache"),
         origins=_origins(recent, totals, interval_s),
         missed=missed_in(totals),
+        clients=clients_in(totals),
         processes=tuple(
             ProcessFigures(process=process, cpu_share=shares.get(process.pid), requests_per_s=answered.get(process.pid))
             for process in overview.processes

@@ -368,7 +368,7 @@ def _origins(figures: Figures) -> Table:
 
 
 def requests(frame: Frame) -> tuple[Block, ...]:
-    """Requests by what became of them, slowest first."""
+    """Requests by what became of them, slowest first; and whose they were."""
     figures = frame.figures
     found = sorted(figures.outcomes.items(), key=lambda item: item[1].p99_s or 0.0, reverse=True)
     rows = tuple(
@@ -386,7 +386,23 @@ def requests(frame: Frame) -> tuple[Block, ...]:
     titles = ("outcome", "requests", "rate", "p50", "p90", "p99", "meaning")
     columns = tuple(Column(title, title not in ("outcome", "meaning")) for title in titles)
     title = f"Requests {_when(figures)}, by outcome, slowest first; times to the last byte"
-    return Table(title, columns, rows, "no request"), _latency(figures)
+    return Table(title, columns, rows, "no request"), _latency(figures), _clients(figures)
+
+
+def _clients(figures: Figures) -> Table:
+    rows = tuple(
+        (
+            Cell(shown_text(client.client)),
+            *(Cell(count(number)) for number in (client.requests, client.saved_requests)),
+            *(Cell(size(number)) for number in (client.sent_bytes, client.saved_bytes)),
+        )
+        for client in figures.clients
+    )
+    titles = ("client", "requests", "saved", "sent", "from the cache")
+    columns = tuple(Column(title, title != "client") for title in titles)
+    return Table(
+        "Clients that got most, of connections that have ended; small ones are estimated", columns, rows, "none"
+    )
 
 
 # -- help ------------------------------------------------------------------------------------------------------------
@@ -415,7 +431,7 @@ _HELP = {
     "caches": "caches: store, evictions, commands",
     "processes": "processes: proxies, workers and caches with state, heartbeat, memory, descriptors, threads, CPU",
     "origins": "origins: state, latency, connections, what waits, what the cache saves them, paths missed most",
-    "requests": "requests: times by outcome, slowest first",
+    "requests": "requests: times by outcome, slowest first; the clients that got most",
     "help": "help: this page",
 }
 PAGES = (

@@ -102,6 +102,12 @@ class Http1Server:
 
     def run(self, connection: HttpConnection) -> Outcome:
         """Continue a paused response, and then serve the connection's next requests."""
+        outcome = self._continue(connection)
+        if isinstance(outcome, Done) and isinstance(outcome.job, HttpConnection):  # maybe another one by now
+            self._handler.ended(outcome.job)
+        return outcome
+
+    def _continue(self, connection: HttpConnection) -> Outcome:
         if connection.paused is not None:
             try:
                 outcome = self._handler.resume(connection, connection.paused)
@@ -113,6 +119,7 @@ class Http1Server:
 
     def expire(self, connection: HttpConnection) -> Outcome:
         """It has been idle too long."""
+        self._handler.ended(connection)
         return self._refuse(connection, 408, _UNFINISHED) if connection.in_head else Done(connection)
 
     def given_up(self, connection: HttpConnection) -> None:
@@ -141,6 +148,7 @@ class Http1Server:
                 other = None if connection.parser.buffered else self._idle.take()
                 if isinstance(other, HttpConnection):
                     if connection.ended or self._shutdown.closes_idle:
+                        self._handler.ended(connection)
                         self._parking.settle(Done(connection))
                     else:  # straight there: under load this is done for each request
                         self._idle.put(connection, self._limits.keepalive_s)

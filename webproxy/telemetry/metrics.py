@@ -52,6 +52,11 @@ SAVED_BYTES: Final = "gfcache_proxy_origin_saved_bytes_total"
 MISSED: Final = "gfcache_proxy_missed_total"
 MISSED_BYTES: Final = "gfcache_proxy_missed_bytes_total"
 PATHS: Final = "paths"
+CLIENTS: Final = "clients"
+CLIENT_REQUESTS: Final = "gfcache_proxy_client_requests_total"
+CLIENT_SENT_BYTES: Final = "gfcache_proxy_client_sent_bytes_total"
+CLIENT_SAVED: Final = "gfcache_proxy_client_saved_total"
+CLIENT_SAVED_BYTES: Final = "gfcache_proxy_client_saved_bytes_total"
 
 _TIMED = tuple(product(PROTOCOLS, (outcome for outcome in OUTCOMES if outcome != NOT_LOOKED_AT)))
 _BEGUN = tuple((protocol, outcome) for protocol, outcome in _TIMED if outcome != HOT)
@@ -60,6 +65,7 @@ _BEGUN = tuple((protocol, outcome) for protocol, outcome in _TIMED if outcome !=
 _PROXY = Namespace("gfcache_proxy_")
 _ORIGIN = Namespace("gfcache_proxy_origin_", labels=("origin",), table="origins")
 _MISSED = Namespace("gfcache_proxy_", labels=("path",), table=PATHS)
+_CLIENT = Namespace("gfcache_proxy_client_", labels=("client",), table=CLIENTS)
 
 _REQUESTS = (
     _PROXY.by("protocol", "outcome", "status", rows=product(PROTOCOLS, OUTCOMES, STATUSES)).counter(
@@ -203,6 +209,19 @@ _TOP = (
     _MISSED.counter(
         "missed_bytes", "Bytes sent in answer to these. In /stats under top only.", "As missed_total.", "bytes"
     ),
+    _CLIENT.counter(
+        "requests",
+        "Requests of the clients that got most, on connections that have ended, small ones estimated."
+        " In /stats under top only.",
+        "One that asks far more than others may be misconfigured: see the access log.",
+    ),
+    _CLIENT.counter("sent_bytes", "Bytes sent to it. In /stats under top only.", "As client_requests_total.", "bytes"),
+    _CLIENT.counter(
+        "saved", "Requests of it that needed none to an origin. In /stats under top only.", "If few, see missed_total."
+    ),
+    _CLIENT.counter(
+        "saved_bytes", "Bytes sent to it from the cache. In /stats under top only.", "As client_saved_total.", "bytes"
+    ),
 )
 
 SCHEMA: Final = Schema(
@@ -210,5 +229,6 @@ SCHEMA: Final = Schema(
     (
         Table(name="origins", label="origin", rows=ORIGINS_MAX + 1),
         Table(name=PATHS, label="path", rows=TOP_ROWS, names_change=True),
+        Table(name=CLIENTS, label="client", rows=TOP_ROWS, names_change=True),
     ),
 )

@@ -27,13 +27,12 @@ from webproxy.telemetry.metrics import (
     STATUSES,
     WITHOUT_ORIGIN,
 )
-from webproxy.telemetry.requests import CacheResult, RequestRecord
+from webproxy.telemetry.requests import CACHED, CacheResult, RequestRecord
 from webproxy.telemetry.top_counts import TopCounts
 
 NoteHot: TypeAlias = Callable[[int, int], None]
 """Count a response that the hot table had, with the bytes sent and the nanoseconds it took."""
 
-_CACHED: Final = (CacheResult.HIT, CacheResult.REVALIDATED, CacheResult.STALE)
 _LABELS: Final = {
     "fetched": "miss",
     "validated": "revalidated",
@@ -57,7 +56,7 @@ def outcome_of(record: RequestRecord) -> str:
 
 def source_of(outcome: str, cache: CacheResult) -> str:
     """Where the bytes came from: cache, origin, or the proxy itself; of a response that broke off, too."""
-    if outcome in FROM_CACHE or (cache in _CACHED and outcome not in FROM_ORIGIN):
+    if outcome in FROM_CACHE or (cache in CACHED and outcome not in FROM_ORIGIN):
         return "cache"
     return "origin" if outcome in FROM_ORIGIN or cache is not CacheResult.NONE else "proxy"
 
@@ -75,7 +74,7 @@ class RequestCounts:
         self._page = page
         self._protocol = protocol
         self._origin = origin
-        self._top = top
+        self.top = top
         self._events: dict[tuple[str, str, int], TimedEvent] = {}
         """By outcome, origin and status class."""
         self._saved: dict[str, tuple[Counter, Counter]] = {}
@@ -95,6 +94,7 @@ class RequestCounts:
         self._bytes = {source: page.counter(SENT_BYTES, source) for source in ("cache", "origin", "proxy")}
         self.note_hot = tuple(self.noting_hot(origin, at) for at in range(len(STATUSES)))
         """By status class, of this origin."""
+        self._note_hot_ok = self.note_hot[status_class(200)]
         self._before = self._values()
 
     def noting_hot(self, origin: str, status_class: int) -> NoteHot:
@@ -120,8 +120,17 @@ class RequestCounts:
         """Counts that nobody else sees."""
         return cls(StatsPage.private(SCHEMA), protocol)
 
-    def note(self, record: RequestRecord) -> None:
-        """Count a request whose record is complete."""
+    def note_hot_alone(self, fd: int, sent_bytes: int, took_ns: int) -> None:
+        """Count a hot response of status 200 on a connection that ends with it."""
+        self._note_hot_ok(sent_bytes, took_ns)
+        if self.top is not None:
+            self.top.note_connection(fd, sent_bytes, 1, 1, sent_bytes)
+
+    def note(self, record: RequestRecord, ends_fd: int = -1) -> None:
+        """Count a request whose record is complete; `ends_fd` is its connection, if that ends with it."""
+        if self.top is not None and ends_fd >= 0:
+            from_cache = record.sent_bytes if record.is_from_cache else 0
+            self.top.note_connection(ends_fd, record.sent_bytes, 1, int(record.is_saved), from_cache)
         origin = record.origin or self._origin
         if record.outcome == "hit":  # most of them: the same at a third of the cost
             event = self._event("hit", origin, status_class(record.status))
@@ -137,8 +146,8 @@ class RequestCounts:
             saved, saved_bytes = self._saved_of(origin)
             saved.add(outcome in WITHOUT_ORIGIN)
             saved_bytes.add(sent_bytes if source == "cache" else 0)
-        if self._top is not None and outcome in FROM_ORIGIN and record.method == b"GET":
-            self._top.note_missed(record.target, sent_bytes)
+        if self.top is not None and outcome in FROM_ORIGIN and record.method == b"GET":
+            self.top.note_missed(record.target, sent_bytes)
         self._times[outcome].observe(record.total_ns)
         if record.first_byte_ns:
             self._first_bytes[outcome].observe(record.until_first_byte_ns)
@@ -162,8 +171,8 @@ class RequestCounts:
         """Bring the page up to date with hits; for one thread at a time."""
         for event in list(self._events.values()):
             event.flush()
-        if self._top is not None:
-            self._top.flush()
+        if self.top is not None:
+            self.top.flush()
 
     def totals(self) -> dict[str, int]:
         """The requests since this process began, by the words of the line `stopped`; for the thread of flush()."""

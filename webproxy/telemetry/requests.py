@@ -32,6 +32,10 @@ class CacheResult(StrEnum):
     """A refusal or another answer of the proxy's own, or there was no answer."""
 
 
+CACHED: Final = (CacheResult.HIT, CacheResult.REVALIDATED, CacheResult.STALE)
+_SAVED: Final = (CacheResult.HIT, CacheResult.COLLAPSED, CacheResult.STALE)
+
+
 @dataclass(slots=True, eq=False)
 class RequestRecord:
     """Belongs to whoever answers the request. Times are of CLOCK_MONOTONIC in nanoseconds; 0: it did not happen."""
@@ -70,6 +74,16 @@ class RequestRecord:
         self.status = int(head[9:12])
         self.head_bytes = head.index(b"\r\n\r\n") + 4
         self.first_byte_ns = monotonic_ns()
+
+    @property
+    def is_saved(self) -> bool:
+        """No request was sent to an origin for it."""
+        return self.cache in _SAVED
+
+    @property
+    def is_from_cache(self) -> bool:
+        """Its bytes were sent from the cache."""
+        return self.cache in CACHED
 
     @property
     def body_bytes(self) -> int:

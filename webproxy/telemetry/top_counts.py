@@ -1,36 +1,77 @@
-"""TopCounts: which paths the cache misses most, in a bounded number of rows of the stats page.
+"""TopCounts: which paths the cache misses most, and who asks most, in a bounded number of rows of the stats page.
 
-Only requests that an origin has answered are counted. The threads that answer these put a path into a queue; once a
-second one thread brings what has come into the page, which decides what has a row (shmchannel.stats_pages.heaviest).
+Of paths only requests that an origin has answered are counted. Clients are counted when their connections end, and of
+connections that asked and got little one of LIGHT_SHARE stands for all, because to ask for a client's address costs as
+much as to count a hit ten times. The threads put what they note into queues; once a second one thread brings it into
+the page, which decides what has a row (shmchannel.stats_pages.heaviest).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from shmchannel.stats_pages import StatsPage
 from shmchannel.stats_pages.heaviest import HeaviestRows
-from webproxy.telemetry.metrics import MISSED, MISSED_BYTES, PATHS
+from webproxy.telemetry.metrics import (
+    CLIENT_REQUESTS,
+    CLIENT_SAVED,
+    CLIENT_SAVED_BYTES,
+    CLIENT_SENT_BYTES,
+    CLIENTS,
+    MISSED,
+    MISSED_BYTES,
+    PATHS,
+)
 from webproxy.telemetry.shown_names import shown_path
 
 NOTED_MAX: Final = 10_000
 """In a second. Of more the oldest are not counted: the figures then are of a sample."""
+LIGHT_SHARE: Final = 8
+_HEAVY_REQUESTS: Final = 64
+_HEAVY_BYTES: Final = 1 << 20
+"""From so many on a connection is counted by itself."""
 
 
 class TopCounts:
     """Noting is for any thread and never blocks."""
 
-    def __init__(self, page: StatsPage) -> None:
+    def __init__(self, page: StatsPage, peer_name: Callable[[int], bytes]) -> None:
+        """`peer_name` finds the address of a connection's client."""
+        self._peer_name = peer_name
         self._paths = HeaviestRows(page, PATHS, MISSED, MISSED_BYTES)
         self._missed: deque[tuple[str, int]] = deque(maxlen=NOTED_MAX)
+        self._clients = HeaviestRows(
+            page, CLIENTS, CLIENT_SENT_BYTES, CLIENT_REQUESTS, CLIENT_SAVED, CLIENT_SAVED_BYTES
+        )
+        self._served: deque[tuple[str, tuple[int, ...]]] = deque(maxlen=NOTED_MAX)
+        self._light = 0
 
     def note_missed(self, target: bytes, sent_bytes: int) -> None:
         """An origin has answered a GET for this target."""
         self._missed.append((shown_path(target), sent_bytes))
+
+    def note_connection(
+        self, fd: int, sent_bytes: int, requests: int, saved: int, saved_bytes: int, client: bytes = b""
+    ) -> None:
+        """A connection ends that had so many requests and bytes, of which the cache saved so many."""
+        stands_for = 1
+        if sent_bytes < _HEAVY_BYTES and requests < _HEAVY_REQUESTS:
+            self._light += 1  # a lost update does no harm
+            if self._light % LIGHT_SHARE:
+                return
+            stands_for = LIGHT_SHARE
+        client = client or self._peer_name(fd)
+        if client:  # one that is gone already may have no address any more
+            amounts = sent_bytes, requests, saved, saved_bytes
+            self._served.append((client.decode(), tuple(stands_for * max(0, amount) for amount in amounts)))
 
     def flush(self) -> None:
         """Bring the page up to date; for one thread."""
         for _ in range(len(self._missed)):
             path, sent_bytes = self._missed.popleft()
             self._paths.add(path, 1, sent_bytes)
+        for _ in range(len(self._served)):
+            client, amounts = self._served.popleft()
+            self._clients.add(client, *amounts)

@@ -70,6 +70,8 @@ class HttpConnection:
         "served",
         "stream",
         "ticket",
+        "unsaved",
+        "unsaved_bytes",
     )
 
     def __init__(
@@ -101,6 +103,10 @@ class HttpConnection:
         self.is_watched = False
         """The epoll of idle connections knows the descriptor already."""
         self.served = 0
+        self.unsaved = 0
+        """Of these, how many needed an origin, or were not answered by the cache."""
+        self.unsaved_bytes = 0
+        """Sent, and not from the cache."""
         self.paused: PausedAnswer | None = None
         """The rest of the current response while it waits; with `is_last` the connection ends after it."""
         self.is_last = False

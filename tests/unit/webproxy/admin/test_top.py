@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shmchannel.stats_pages import OTHER
-from webproxy.admin.top import SHOWN_MAX, Missed, top_missed
+from webproxy.admin.top import SHOWN_MAX, Client, Missed, top_clients, top_missed
 
 
 def test_the_most_frequent_come_first_and_others_are_no_path() -> None:
@@ -17,3 +17,12 @@ def test_no_more_than_can_be_shown() -> None:
     found = top_missed({(f"/{number}",): float(number) for number in range(100)}, {})
     assert len(found) == SHOWN_MAX
     assert found[0].path == "/99"
+
+
+def test_the_clients_that_got_most() -> None:
+    one, two, other = ("192.0.2.1",), ("192.0.2.2",), (OTHER,)
+    found = top_clients({one: 9, two: 1, other: 50}, {one: 10, two: 70, other: 900}, {one: 8}, {two: 60})
+    assert found == (
+        Client(client=two[0], requests=1, sent_bytes=70, saved_requests=0, saved_bytes=60),
+        Client(client=one[0], requests=9, sent_bytes=10, saved_requests=8, saved_bytes=0),
+    )

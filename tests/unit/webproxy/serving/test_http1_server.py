@@ -52,6 +52,7 @@ class FakeHandler:
     def __init__(self) -> None:
         self.answers: Answerer = echo_target
         self.resumes: Callable[[HttpConnection], RequestOutcome] = self.ends
+        self.ended_connections: list[HttpConnection] = []
         self.fast_path = Known()
         self.recognise = self.fast_path.recognise
 
@@ -60,6 +61,9 @@ class FakeHandler:
 
     def resume(self, connection: HttpConnection, body: PausedAnswer) -> RequestOutcome:
         return self.resumes(connection)
+
+    def ended(self, connection: HttpConnection) -> None:
+        self.ended_connections.append(connection)
 
     def note_refused(self, fd: int, answer: bytes, sent_bytes: int) -> None:
         """Nobody observes."""
@@ -421,6 +425,8 @@ def test_in_the_end_quiet_connections_end_and_begun_requests_are_answered(desk: 
         desk.run(desk.next_idle())
         assert at_end(client) == b"[/b]"
         assert desk.idle.count == 0
+        ended = desk.handler.ended_connections
+        assert sorted(connection.fd for connection in ended) == sorted((fd, other)), "each is told once"
 
 
 def test_an_unexpected_failure_ends_the_connection_that_it_came_from(

@@ -43,6 +43,9 @@ class Echo:
     def recognise(self, data: bytes) -> MemoizedRequest | None:
         return None
 
+    def ended(self, connection: HttpConnection) -> None:
+        """Nobody counts."""
+
     def note_refused(self, fd: int, answer: bytes, sent_bytes: int) -> None:
         """Nobody observes."""
 

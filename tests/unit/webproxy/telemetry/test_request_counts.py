@@ -6,6 +6,9 @@ import pytest
 
 from shmchannel.stats_pages import OTHER, StatsPage
 from webproxy.telemetry.metrics import (
+    CLIENT_REQUESTS,
+    CLIENT_SAVED,
+    CLIENT_SAVED_BYTES,
     MISSED,
     MISSED_BYTES,
     ORIGINS_MAX,
@@ -186,7 +189,7 @@ def test_origins_without_a_row_share_one(page: StatsPage) -> None:
 
 def test_paths_that_are_missed(page: StatsPage) -> None:
     """GETs that an origin has answered, of both protocols, without what may be secret."""
-    counts = RequestCounts(page, "http", top=TopCounts(page))
+    counts = RequestCounts(page, "http", top=TopCounts(page, lambda _fd: b""))
     for outcome, cache, method, target in (
         ("fetched", MISS, b"GET", b"/a?token=x"),
         ("passed", CacheResult.PASS, b"GET", b"/a"),
@@ -201,3 +204,22 @@ def test_paths_that_are_missed(page: StatsPage) -> None:
     counts.flush()
     assert {path: page.value(MISSED, path) for path in page.named("paths")} == {"/a": 2, "/b": 1, OTHER: 0}
     assert page.value(MISSED_BYTES, "/a") == 1400
+
+
+def test_connections_of_one_request_are_those_of_their_clients(page: StatsPage) -> None:
+    counts = RequestCounts(page, "getfile", top=TopCounts(page, lambda fd: b"192.0.2.%d" % fd))
+    counts.note_hot_alone(1, 1 << 20, 5_000)
+    for outcome, cache in (
+        ("hit", HIT),
+        ("fetched", MISS),
+        ("fetched", COLLAPSED),
+        ("validated", CacheResult.REVALIDATED),
+    ):
+        found = record(outcome, cache)
+        found.sent_bytes = 1 << 20
+        counts.note(found, 1)
+    counts.flush()
+    assert page.value(CLIENT_REQUESTS, "192.0.2.1") == 5
+    assert page.value(CLIENT_SAVED, "192.0.2.1") == 3
+    assert page.value(CLIENT_SAVED_BYTES, "192.0.2.1") == 3 << 20
+    assert requests_in(page, "getfile")["hot", "2xx"] == 1
