@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,24 @@ def test_other_proxies_of_the_cache_know_of_it(
     other.wait_event("purges told to the cache")
     assert other.events("purge not known to all") == []
     assert_ends_well(other, cache)
+
+
+def test_a_successor_is_told_what_is_left(
+    yard: DaemonYard, cache: DaemonProcess, proxy: DaemonProcess, origin: OriginStub, tmp_path: Path
+) -> None:
+    """A reload while the cache is away."""
+    cache.kill()
+    change(proxy, origin)
+    proxy.signal(signal.SIGHUP)
+    successor = proxy.wait_event("successor ready")["successor"]
+    assert proxy.wait_exit() == 0
+    assert proxy.wait_event("purges left to others")["purges"] == 1
+    assert proxy.events("purges lost") == []
+    cache = start_cache(yard, tmp_path / "store")
+    assert_only_new(proxy)
+    os.kill(successor, signal.SIGTERM)
+    proxy.wait_all_ended()
+    assert_ends_well(cache)
 
 
 def test_a_proxy_that_stops_says_what_is_lost(cache: DaemonProcess, proxy: DaemonProcess, origin: OriginStub) -> None:

@@ -45,7 +45,7 @@ from shmchannel.streams.transfer import TransferState
 from webproxy.errors import CacheUnavailable
 from webproxy.origin.health import Admitted, Failing, Failure, Health, HealthSettings, State
 from webproxy.store.pending_purges import Obstacle, Purge
-from webproxy.store.siblings import Missed, nobody
+from webproxy.store.siblings import Missed, Told, nobody
 from webproxy.store.store import Missing, StoredFacts
 from webproxy.store.untold_purges import UntoldPurges
 
@@ -91,7 +91,7 @@ class CacheClient:
         *,
         patient: bool,
         silence_s: float = SILENCE_SECONDS,
-        tell_siblings: Callable[[Missed], int] = nobody,
+        tell_siblings: Callable[[Missed], Told] = nobody,
     ) -> None:
         """`patient`: no origin is configured as an alternative, so an absent cache is waited for up to the deadline.
 

@@ -37,6 +37,13 @@ class Missed(NamedTuple):
     purge: Purge
 
 
+class Told(NamedTuple):
+    """How many processes know of a purge now, and how many have not said so in time."""
+
+    knowing: int
+    silent: int
+
+
 def request_of(missed: Missed) -> bytes:
     """The request that tells of it."""
     key, prefix, below, invalidate = missed.purge
@@ -78,10 +85,10 @@ class Siblings:
         self._own = own
         self._find = find
 
-    def tell(self, missed: Missed) -> int:
-        """Tell all others, and wait until they know, for at most TELL_SECONDS; returns how many have not said so."""
+    def tell(self, missed: Missed) -> Told:
+        """Tell all others, and wait until they know, for at most TELL_SECONDS."""
         request, deadline = request_of(missed), Deadline.after(TELL_SECONDS)
-        silent = 0
+        knowing = silent = 0
         with ExitStack() as opened:
             told = []
             for name in self._find():
@@ -101,12 +108,12 @@ class Siblings:
             for connection in told:
                 connection.settimeout(max(0.001, deadline.remaining()))
                 try:
-                    silent += not connection.recv(4096).startswith(b"HTTP/1.1 204 ")
+                    knowing += connection.recv(4096).startswith(b"HTTP/1.1 204 ")
                 except OSError:
-                    silent += 1
-        return silent
+                    continue
+        return Told(knowing, silent + len(told) - knowing)
 
 
-def nobody(_missed: Missed) -> int:
+def nobody(_missed: Missed) -> Told:
     """There are no siblings."""
-    return 0
+    return Told(0, 0)

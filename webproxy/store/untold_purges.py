@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 
 from shmchannel.deadline import Deadline
 from shmchannel.errors import NameMissing, PeerGone, ShmChannelError
 from shmchannel.objects.client import ChannelClient
 from webproxy.store.pending_purges import Obstacle, Pending, PendingPurges, Purge
-from webproxy.store.siblings import Missed, nobody
+from webproxy.store.siblings import TELL_SECONDS, Missed, Told, nobody
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class UntoldPurges:
         client: ChannelClient,
         ping_s: float,
         on_answer: Callable[[], None],
-        tell_siblings: Callable[[Missed], int] = nobody,
+        tell_siblings: Callable[[Missed], Told] = nobody,
     ) -> None:
         """`ping_s` is the limit of a ping; `on_answer` is called when the cache has been told a purge.
 
@@ -62,9 +63,9 @@ class UntoldPurges:
         them too, or have not answered in time.
         """
         self.withhold(purge, obstacle)
-        silent = self._tell_siblings(Missed(self._client.queue_name, purge))
-        if silent:
-            log.warning("purge not known to all", extra={"queue": self._client.queue_name, "processes": silent})
+        told = self._tell_siblings(Missed(self._client.queue_name, purge))
+        if told.silent:
+            log.warning("purge not known to all", extra={"queue": self._client.queue_name, "processes": told.silent})
 
     def withhold(self, purge: Purge, obstacle: Obstacle | None = None) -> None:
         """As add(), of a purge of which another process has told; never waits."""
@@ -88,13 +89,26 @@ class UntoldPurges:
                     self._begin_to_tell()
 
     def close(self) -> None:
-        """End the thread, within a second; what was not told by now is lost."""
+        """End the thread, within a second; what was not told by now is left to other processes, or lost."""
         self._closing.set()
         thread = self._thread
         if thread is not None:
             thread.join()
         if self._pending:
-            log.warning("purges lost", extra={"queue": self._client.queue_name, "purges": len(self._pending)})
+            self._leave_to_others()
+
+    def _leave_to_others(self) -> None:
+        """Those that have started since do not know; without any other process they are lost."""
+        deadline, left, lost = Deadline.after(TELL_SECONDS), 0, 0
+        for pending in self._pending.due(inf):
+            is_known = (
+                not deadline.expired and self._tell_siblings(Missed(self._client.queue_name, pending.purge)).knowing
+            )
+            left, lost = (left + 1, lost) if is_known else (left, lost + 1)
+        if left:
+            log.info("purges left to others", extra={"queue": self._client.queue_name, "purges": left})
+        if lost:
+            log.warning("purges lost", extra={"queue": self._client.queue_name, "purges": lost})
 
     def _begin_to_tell(self) -> None:
         """The lock is held."""

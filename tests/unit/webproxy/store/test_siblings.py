@@ -89,7 +89,7 @@ def test_all_others_are_told() -> None:
     received: list[bytes] = []
     own, first, second, ended = (unique_name() for _ in range(4))
     with sibling(first, UNDERSTOOD, received), sibling(second, UNDERSTOOD, received):
-        assert Siblings(own, lambda: [first, own, ended, second]).tell(MISSED) == 0
+        assert Siblings(own, lambda: [first, own, ended, second]).tell(MISSED) == (2, 0)
     assert received == [request_of(MISSED)] * 2
 
 
@@ -98,12 +98,12 @@ def test_one_that_does_not_say_that_it_knows_is_counted(answer: bytes, monkeypat
     monkeypatch.setattr(siblings, "TELL_SECONDS", 0.1)
     received: list[bytes] = []
     with sibling(name := unique_name(), answer, received):
-        assert Siblings("own", lambda: [name]).tell(MISSED) == 1
+        assert Siblings("own", lambda: [name]).tell(MISSED) == (0, 1)
 
 
 def test_another_user_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[bytes] = []
     with sibling(name := unique_name(), UNDERSTOOD, received):
         monkeypatch.setattr(sockets, "is_own_user", lambda _socket: False)
-        assert Siblings("own", lambda: [name]).tell(MISSED) == 0
+        assert Siblings("own", lambda: [name]).tell(MISSED) == (0, 0)
     assert received == [b""]

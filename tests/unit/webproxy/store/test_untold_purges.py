@@ -17,11 +17,17 @@ from webproxy.errors import CacheUnavailable
 from webproxy.store import pending_purges, untold_purges
 from webproxy.store.cache_client import CacheClient
 from webproxy.store.pending_purges import Purge
-from webproxy.store.siblings import Missed
+from webproxy.store.siblings import Missed, Told
 from webproxy.store.store import Missing
 
 IN_TIME_S = 0.1
-NEWS = ("purges wait for the cache", "too many purges wait for the cache", "purges told to the cache", "purges lost")
+NEWS = (
+    "purges wait for the cache",
+    "too many purges wait for the cache",
+    "purges told to the cache",
+    "purges left to others",
+    "purges lost",
+)
 
 
 def news(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -104,9 +110,9 @@ def test_others_are_told_at_once_and_what_they_tell_is_not_told_again(
 ) -> None:
     told: list[Missed] = []
 
-    def tell(missed: Missed) -> int:
+    def tell(missed: Missed) -> Told:
         told.append(missed)
-        return len(told) - 1
+        return Told(knowing=1, silent=len(told) - 1)
 
     store = CacheClient(pair.client, patient=False, silence_s=IN_TIME_S, tell_siblings=tell)
     try:
@@ -125,6 +131,26 @@ def test_others_are_told_at_once_and_what_they_tell_is_not_told_again(
         wait_until(lambda: not pair.cache.entries.keys() & {b"/a", b"/b"}, what="both were told to the cache")
     finally:
         store.close()
+
+
+@pytest.mark.parametrize(("knowing", "last"), [(1, "purges left to others"), (0, "purges lost")])
+def test_at_the_end_those_that_have_started_since_are_told(
+    pair: MemoryPair, obstacle: threading.Event, caplog: pytest.LogCaptureFixture, knowing: int, last: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    told: list[Purge] = []
+
+    def tell(missed: Missed) -> Told:
+        told.append(missed.purge)
+        return Told(knowing, silent=0)
+
+    store = CacheClient(pair.client, patient=False, silence_s=IN_TIME_S, tell_siblings=tell)
+    for key in (b"/a", b"/b"):
+        store.withhold(Missed(pair.client.queue_name, Purge(key)), obstacle.is_set)
+    assert told == []
+    store.close()
+    assert told == [Purge(b"/a"), Purge(b"/b")]
+    assert news(caplog) == ["purges wait for the cache", last]
 
 
 def test_the_hot_table_is_not_used_before(
