@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from shmchannel.daemonkit import logs
 from shmchannel.daemonkit.exits import ExitCode, exit_code_of
 from shmchannel.daemonkit.limits import raise_file_limit
+from shmchannel.daemonkit.output import put_out
 from shmchannel.daemonkit.readiness import READY, STOPPING, WATCHDOG, notify
 from shmchannel.daemonkit.settings import SettingError, option
 from shmchannel.daemonkit.signals import (
@@ -220,12 +221,11 @@ def run_daemon(daemon: Daemon[C], argv: Sequence[str] | None = None) -> int:
     except SettingError as error:
         daemon.on_refusal(str(error))
         refuse(daemon.prog, error)
-    if text:
-        sys.stdout.buffer.write(text.encode())  # TOML is UTF-8, whatever the locale
-        return int(ExitCode.OK)
-    if loaded.check_only:
-        sys.stdout.write(loaded.describe() + "\n")
-        return int(_check(daemon, loaded.config))
+    if text or loaded.check_only:
+        # TOML is UTF-8, whatever the locale.
+        is_written = put_out(daemon.prog, text.encode() if text else loaded.describe() + "\n")
+        code = ExitCode.OK if text else _check(daemon, loaded.config)
+        return int(code if is_written else ExitCode.FAILED)
 
     def log_as(config: C) -> None:
         logs.configure(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from shmchannel.daemonkit.output import put_out
 from shmchannel.process.naming import DEFAULT_QUEUE_NAME, SHM_DIRECTORY, hot_table_name, queue_guard_path
 from shmchannel.process.reaper import FoundName, survey
 from shmchannel.tools.version import VersionAction
@@ -162,7 +163,8 @@ def command_lines(prog: str = "gfcache-leaks") -> tuple[argparse.ArgumentParser]
     parser = argparse.ArgumentParser(
         prog=prog,
         description="List the shared-memory and queue names of gfcache with their owners, and what to do. Nothing is"
-        " changed. Exit status 0: dead owners left nothing; 1: they did; 2: the names cannot be listed.",
+        " changed. Exit status 0: dead owners left nothing; 1: they did; 2: the names cannot"
+        " be listed, or the output cannot be written.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--version", action=VersionAction, help="print the version and exit")
@@ -170,12 +172,13 @@ def command_lines(prog: str = "gfcache-leaks") -> tuple[argparse.ArgumentParser]
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "gfcache-leaks", remedy: str = CLEAN) -> int:
-    """Print the findings. Exit status 0: dead owners left nothing; 1: they did; 2: the names cannot be listed."""
+    """Print the findings. Exit status 0: dead owners left nothing; 1: they did; 2: that cannot be found out or said."""
     arguments = command_lines(prog)[0].parse_args(argv)
     try:
         findings = examine()
     except PermissionError as error:
         sys.stderr.write(f"{prog}: {error.filename}: {error.strerror}; run it as a user who may read it\n")
         return 2
-    sys.stdout.write((as_json(findings) if arguments.json else as_text(findings, remedy=remedy)) + "\n")
+    if not put_out(prog, (as_json(findings) if arguments.json else as_text(findings, remedy=remedy)) + "\n"):
+        return 2
     return 1 if findings.leak_count else 0

@@ -18,6 +18,7 @@ from shmchannel.daemonkit import completion
 from shmchannel.daemonkit.command_line import command_line_of
 from shmchannel.daemonkit.exits import ExitCode
 from shmchannel.daemonkit.man_page import man_page
+from shmchannel.daemonkit.output import put_out
 from webproxy import version
 from webproxy.daemon.config import ProxyConfig
 from webproxy.daemon.systemd_units import Place, units
@@ -47,15 +48,15 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     try:
         place = place_for(given.bin_dir or command_directory(), given.user)
-        for path, state in install(files_for(place, installed_commands()), given.directory, force=given.force):
-            sys.stdout.write(f"{state} {path}\n")
+        done = install(files_for(place, installed_commands()), given.directory, force=given.force)
     except CannotInstall as error:
         sys.stderr.write(f"{PROG}: {error}\n")
         return int(ExitCode.FAILED)
     except OSError as error:
         sys.stderr.write(f"{PROG}: {error.filename}: {error.strerror}\n")
         return int(ExitCode.FAILED)
-    return int(ExitCode.OK)
+    is_written = put_out(PROG, "".join(f"{state} {path}\n" for path, state in done))
+    return int(ExitCode.OK if is_written else ExitCode.FAILED)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from shmchannel.daemonkit.exits import ExitCode, exit_code_of
+from shmchannel.daemonkit.output import put_out
 from shmchannel.daemonkit.settings import SettingError
 from shmchannel.daemonkit.sources import load, refuse
 from shmchannel.deadline import Deadline
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     objects = "1 object" if count == 1 else f"{count} objects"
-    sys.stdout.write(f"{objects} {'marked stale' if given.soft else 'removed'}\n")
+    put_out(PROG, f"{objects} {'marked stale' if given.soft else 'removed'}\n")  # it is done, whoever hears of it
     return int(ExitCode.OK)
 
 

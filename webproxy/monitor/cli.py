@@ -6,13 +6,13 @@ import argparse
 import io
 import json
 import math
-import os
 import sys
 import threading
 from collections.abc import Callable
 from time import monotonic_ns
 
 from shmchannel.daemonkit.exits import ExitCode
+from shmchannel.daemonkit.output import put_out
 from shmchannel.process.naming import SHM_DIRECTORY
 from shmchannel.registry import Registry
 from webproxy import version
@@ -66,14 +66,8 @@ def _print_once(history: History, interval_s: float, nobody: str, *, is_json: bo
     text = json.dumps(as_plain(figures)) + "\n" if is_json else as_text(overview(Frame(figures, nobody=nobody)))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # bars, in an encoding that has none
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not fail at the end
-        if not isinstance(error, BrokenPipeError):  # whoever reads has enough
-            sys.stderr.write(f"gfmon: cannot write to the standard output: {error.strerror}\n")
-            return int(ExitCode.FAILED)
+    if not put_out("gfmon", text):
+        return int(ExitCode.FAILED)
     return int(_code(figures))
 
 
