@@ -2,7 +2,7 @@
 
 Of paths only requests that an origin has answered are counted. Clients are counted when their connections end, and of
 connections that asked and got little one of LIGHT_SHARE stands for all, because to ask for a client's address costs as
-much as to count a hit ten times. The threads put what they note into queues; once a second one thread brings it into
+much as to count a hit seven times. The threads put what they note into queues; once a second one thread brings it into
 the page, which decides what has a row (shmchannel.stats_pages.heaviest).
 """
 
