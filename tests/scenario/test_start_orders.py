@@ -79,8 +79,8 @@ def test_the_queue_of_a_dead_cache_is_taken_over(yard, files):
 
 def test_a_start_sweeps_the_segments_of_a_dead_proxy(yard, files):
     dead = yard.start_proxy("-n", "5")
-    dead.kill()
     assert len([row for row in names_of({dead.pid}) if row.kind == "segment"]) == 5
+    dead.kill()  # from now on any start of this user may sweep them
     yard.start_cache(content=files[0])
     assert names_of({dead.pid}) == []
 
