@@ -49,7 +49,7 @@ from webproxy.store.getfile_objects import GetfileVariants
 from webproxy.store.lookup import HOT_TABLE, HOT_TABLE_FILE, stored_of_entry, stored_of_transfer
 from webproxy.store.store import Missing
 from webproxy.telemetry.outcomes import RequestFailures, broken_off
-from webproxy.telemetry.request_counts import RequestCounts
+from webproxy.telemetry.request_counts import RequestCounts, status_class
 from webproxy.telemetry.request_ids import RequestIds
 from webproxy.telemetry.requests import GETFILE, CacheResult, RequestObserver, RequestRecord, end_request
 from webproxy.telemetry.step_times import LatencyBreakdown
@@ -165,7 +165,8 @@ class GetfileRequestHandler:
         self._observers = observers
         self._ids = ids or RequestIds()
         self.outcomes = counts or RequestCounts.private("getfile")
-        self._note_hot = self.outcomes.note_hot_alone
+        self._note_hot = self.outcomes.note_hot[status_class(200)]
+        self._top = self.outcomes.top
         self.failures = RequestFailures()
         self._is_watched = log.isEnabledFor(logging.DEBUG)
         """Asked once, for the hits that are answered at once: a process keeps its level."""
@@ -285,16 +286,8 @@ class GetfileRequestHandler:
         """A client was told why its request is not looked at; `status` is what HTTP would say."""
         self.outcomes.note_not_looked_at(status)
         if self._observers:
-            now_ns = monotonic_ns()
-            client = sockets.peer_name(fd)
-            record = RequestRecord(
-                protocol=GETFILE,
-                client=client,
-                request_id=self._ids.next(),
-                began_ns=now_ns,
-                status=status,
-                first_byte_ns=now_ns,
-            )
+            now_ns, record = monotonic_ns(), RequestRecord(protocol=GETFILE, request_id=self._ids.next(), status=status)
+            record.client, record.began_ns, record.first_byte_ns = sockets.peer_name(fd), now_ns, now_ns
             end_request(record, "refused", 0, self._observers)
 
     def _serve(self, request: GetfileRequest, stream: ClientStream, key: bytes, ticket: Ticket | None) -> Answering:
@@ -357,7 +350,9 @@ class GetfileRequestHandler:
             self._breakdown.mark("send")
         if not began_ns:
             return self._ended(request, "hit", sent)
-        self._note_hot(request.fd, sent, monotonic_ns() - began_ns)
+        self._note_hot(sent, monotonic_ns() - began_ns)
+        if self._top is not None:
+            self._top.note_connection(request.fd, sent, 1, 1, sent)
         if request.record is not None:
             record, request.record = request.record, None
             self._end(record, "hit", sent)

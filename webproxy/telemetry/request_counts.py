@@ -94,7 +94,6 @@ class RequestCounts:
         self._bytes = {source: page.counter(SENT_BYTES, source) for source in ("cache", "origin", "proxy")}
         self.note_hot = tuple(self.noting_hot(origin, at) for at in range(len(STATUSES)))
         """By status class, of this origin."""
-        self._note_hot_ok = self.note_hot[status_class(200)]
         self._before = self._values()
 
     def noting_hot(self, origin: str, status_class: int) -> NoteHot:
@@ -119,12 +118,6 @@ class RequestCounts:
     def private(cls, protocol: str) -> RequestCounts:
         """Counts that nobody else sees."""
         return cls(StatsPage.private(SCHEMA), protocol)
-
-    def note_hot_alone(self, fd: int, sent_bytes: int, took_ns: int) -> None:
-        """Count a hot response of status 200 on a connection that ends with it."""
-        self._note_hot_ok(sent_bytes, took_ns)
-        if self.top is not None:
-            self.top.note_connection(fd, sent_bytes, 1, 1, sent_bytes)
 
     def note(self, record: RequestRecord, ends_fd: int = -1) -> None:
         """Count a request whose record is complete; `ends_fd` is its connection, if that ends with it."""

@@ -1,9 +1,10 @@
 """TopCounts: which paths the cache misses most, and who asks most, in a bounded number of rows of the stats page.
 
-Of paths only requests that an origin has answered are counted. Clients are counted when their connections end, and of
-connections that asked and got little one of LIGHT_SHARE stands for all, because to ask for a client's address costs as
-much as to count a hit seven times. The threads put what they note into queues; once a second one thread brings it into
-the page, which decides what has a row (shmchannel.stats_pages.heaviest).
+Of paths only requests that an origin has answered are counted. Clients are counted when their connections end: all of
+them while they are few. Of more than EXACT_MAX in a second that asked and got little, one of LIGHT_SHARE stands for
+all, because to ask for a client's address costs as much as to count a hit seven times. The threads put what they note
+into queues; once a second one thread brings it into the page, which decides what has a row
+(shmchannel.stats_pages.heaviest).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from webproxy.telemetry.shown_names import shown_path
 
 NOTED_MAX: Final = 10_000
 """In a second. Of more the oldest are not counted: the figures then are of a sample."""
-LIGHT_SHARE: Final = 8
+EXACT_MAX: Final = 128
+LIGHT_SHARE: Final = 64
 _HEAVY_REQUESTS: Final = 64
 _HEAVY_BYTES: Final = 1 << 20
 """From so many on a connection is counted by itself."""
@@ -57,7 +59,7 @@ class TopCounts:
     ) -> None:
         """A connection ends that had so many requests and bytes, of which the cache saved so many."""
         stands_for = 1
-        if sent_bytes < _HEAVY_BYTES and requests < _HEAVY_REQUESTS:
+        if len(self._served) >= EXACT_MAX and sent_bytes < _HEAVY_BYTES and requests < _HEAVY_REQUESTS:
             self._light += 1  # a lost update does no harm
             if self._light % LIGHT_SHARE:
                 return

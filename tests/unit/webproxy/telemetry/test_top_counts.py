@@ -15,7 +15,7 @@ from webproxy.telemetry.metrics import (
     SCHEMA,
     TOP_ROWS,
 )
-from webproxy.telemetry.top_counts import LIGHT_SHARE, TopCounts
+from webproxy.telemetry.top_counts import EXACT_MAX, LIGHT_SHARE, TopCounts
 
 
 def test_however_many_paths_come_the_page_has_those_that_come_often() -> None:
@@ -45,9 +45,21 @@ def test_what_is_noted_between_two_flushes_is_bounded() -> None:
 NAMES = CLIENT_SENT_BYTES, CLIENT_REQUESTS, CLIENT_SAVED, CLIENT_SAVED_BYTES
 
 
-def test_a_connection_with_much_is_counted_and_one_of_the_others_stands_for_all() -> None:
+def test_few_connections_are_all_counted() -> None:
     page = StatsPage.private(SCHEMA)
     top = TopCounts(page, lambda fd: b"192.0.2.%d" % fd)
+    for _ in range(3):
+        for _ in range(EXACT_MAX):
+            top.note_connection(3, 100, 2, 1, 40)
+        top.flush()
+    assert [page.value(name, "192.0.2.3") for name in NAMES] == [3 * EXACT_MAX * amount for amount in (100, 2, 1, 40)]
+
+
+def test_of_many_a_connection_with_much_is_counted_and_one_of_the_others_stands_for_all() -> None:
+    page = StatsPage.private(SCHEMA)
+    top = TopCounts(page, lambda fd: b"192.0.2.%d" % fd)
+    for _ in range(EXACT_MAX):
+        top.note_connection(4, 100, 1, 1, 100)
     top.note_connection(1, 1 << 20, 1, 0, 0)
     top.note_connection(2, 10, 64, 60, -5)
     for _ in range(10 * LIGHT_SHARE):
