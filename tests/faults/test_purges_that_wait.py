@@ -151,8 +151,19 @@ def test_a_successor_is_told_what_is_left(
     assert_ends_well(cache)
 
 
-def test_a_proxy_that_stops_says_what_is_lost(cache: DaemonProcess, proxy: DaemonProcess, origin: OriginStub) -> None:
+def test_a_proxy_that_stops_says_what_is_lost(
+    yard: DaemonYard, cache: DaemonProcess, proxy: DaemonProcess, origin: OriginStub
+) -> None:
+    """The proxy of another cache takes nothing over."""
+    queue = f"{yard.queue}-2"
+    stranger = yard.start_cache("-q", queue)
+    others = yard.start_proxy(*POOL_FLAGS, "-q", queue, "--protocols", "getfile,http", "-s", origin.url, env=ENV)
+    wait_until(lambda: is_hit(others, PATH), what="the other pair serves it")
     cache.stop()
     change(proxy, origin)
     assert_ends_well(proxy)
     assert proxy.wait_event("purges lost")["purges"] == 1
+    assert is_hit(others, PATH)
+    assert_ends_well(others, stranger)
+    assert others.events("purges wait for the cache") == []
+    assert proxy.events("purge not known to all") == []

@@ -33,7 +33,7 @@ from webproxy.fetch.lease_book import Standing
 from webproxy.fetch.spool import Answer, BodyFound, BodyMissing, Head, Interim, SpoolReader
 from webproxy.http.fields import Fields
 from webproxy.http.messages import HttpError, RequestHead, response_head
-from webproxy.store.siblings import missed_in
+from webproxy.store.siblings import NO_SUCH_CACHE, WITHHELD, missed_in
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import AnyOf, RequestOutcome, Steps
 
@@ -59,8 +59,8 @@ class FollowerRequestHandler(HttpRequestHandler):
             missed = missed_in(request)
             if missed is None:
                 raise HttpError(400, "this socket is for processes that follow a fetch")
-            self._updates.withhold(missed)
-            return self._take_step(UnfinishedAnswer(context, self._guarded(context, self._confirm(context))))
+            status = WITHHELD if self._updates.withhold(missed) else NO_SUCH_CACHE
+            return self._take_step(UnfinishedAnswer(context, self._guarded(context, self._confirm(context, status))))
         return self._take_step(UnfinishedAnswer(context, self._guarded(context, self._follow(context, asked))))
 
     def recognise(self, _data: bytes) -> None:
@@ -99,10 +99,10 @@ class FollowerRequestHandler(HttpRequestHandler):
         yield from send_body(stream, reader, framing, length)
         return context.ended("followed")
 
-    def _confirm(self, context: RequestContext) -> Steps[RequestOutcome]:
-        head = b"HTTP/1.1 204 \r\nConnection: close\r\n\r\n"
+    def _confirm(self, context: RequestContext, status: int) -> Steps[RequestOutcome]:
+        head = b"HTTP/1.1 %d \r\nConnection: close\r\n\r\n" % status
         yield from send_data(context.connection.stream, context.begins(head))
-        return context.ended("withheld")
+        return context.ended("withheld" if status == WITHHELD else "not withheld")
 
     def _refuse_follower(self, context: RequestContext, status: int) -> Steps[RequestOutcome]:
         head = b"HTTP/1.1 %d \r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status

@@ -305,9 +305,13 @@ class CacheClient:
         self._note_answer()
         return count
 
+    def uses(self, queue_name: str) -> bool:
+        """Whether this is the queue of the cache."""
+        return queue_name == self._client.queue_name
+
     def withhold(self, missed: Missed, obstacle: Obstacle | None = None) -> None:
         """As purge_later(), of a purge of which a sibling has told; never waits."""
-        if missed.queue_name == self._client.queue_name:
+        if self.uses(missed.queue_name):
             self._untold.withhold(missed.purge, obstacle)
 
     def expire(self) -> None:

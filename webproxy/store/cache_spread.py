@@ -265,6 +265,10 @@ class CacheSpread:
         for client in self._caches.clients.values():
             client.purge_later(purge, obstacle)
 
+    def uses(self, queue_name: str) -> bool:
+        """Whether this is the queue of one of the caches."""
+        return queue_name in self._caches.clients
+
     def withhold(self, missed: Missed, obstacle: Obstacle | None = None) -> None:
         """As CacheClient.withhold()."""
         self._has_purged = True

@@ -23,6 +23,10 @@ from webproxy.transport import sockets
 
 TELL_SECONDS: Final = 1.0
 """How long all siblings together may take to answer: one that hangs hears of it from the socket's queue."""
+WITHHELD: Final = 204
+"""Status of a sibling that uses nothing of the purge from now on."""
+NO_SUCH_CACHE: Final = 404
+"""Status of a sibling that has nothing to do with this cache, and does not concern itself with the purge."""
 _METHOD: Final = b"PURGE"
 _CACHE_FIELD: Final = b"GFCache-Cache"
 _KEY_FIELD: Final = b"GFCache-Key"
@@ -38,7 +42,7 @@ class Missed(NamedTuple):
 
 
 class Told(NamedTuple):
-    """How many processes know of a purge now, and how many have not said so in time."""
+    """How many processes that use the cache know of a purge now, and how many have not said so in time."""
 
     knowing: int
     silent: int
@@ -107,11 +111,19 @@ class Siblings:
                     silent += 1
             for connection in told:
                 connection.settimeout(max(0.001, deadline.remaining()))
-                try:
-                    knowing += connection.recv(4096).startswith(b"HTTP/1.1 204 ")
-                except OSError:
-                    continue
-        return Told(knowing, silent + len(told) - knowing)
+                status = _status_from(connection)
+                knowing += status == WITHHELD
+                silent += status not in (WITHHELD, NO_SUCH_CACHE)
+        return Told(knowing, silent)
+
+
+def _status_from(connection: socket.socket) -> int | None:
+    """The status that a sibling answers in time, or None."""
+    try:
+        answer = connection.recv(4096)
+    except OSError:
+        return None
+    return next((status for status in (WITHHELD, NO_SUCH_CACHE) if answer.startswith(b"HTTP/1.1 %d " % status)), None)
 
 
 def nobody(_missed: Missed) -> Told:

@@ -110,6 +110,9 @@ class Store(Protocol):
     def purge_later(self, purge: Purge, obstacle: Obstacle | None, /) -> None:
         """Withhold objects until the cache has been told to purge them."""
 
+    def uses(self, queue_name: str, /) -> bool:
+        """Whether objects come from the cache with this queue."""
+
     def withhold(self, missed: Missed, obstacle: Obstacle | None, /) -> None:
         """As purge_later(), of a purge of which another process has told."""
 
@@ -200,6 +203,10 @@ class NoStore:
 
     def purge_later(self, _purge: Purge, _obstacle: Obstacle | None = None) -> None:
         """There is nothing to remove."""
+
+    def uses(self, _queue_name: str) -> bool:
+        """There is no cache."""
+        return False
 
     def withhold(self, _missed: Missed, _obstacle: Obstacle | None = None) -> None:
         """There is nothing to remove."""

@@ -134,11 +134,17 @@ class CacheUpdater:
             raise CacheUnavailable("the cache is still storing an object to be purged")
         return count
 
-    def withhold(self, missed: Missed) -> None:
-        """Another process has purged something, of which the cache does not know yet; never waits."""
+    def withhold(self, missed: Missed) -> bool:
+        """Another process has purged something, of which the cache does not know yet; False if nothing here uses it.
+
+        Never waits.
+        """
+        if not self._store.uses(missed.queue_name):
+            return False
         key = missed.purge.object_key
         is_certain = missed.purge.reaches_others or self._revoke(key, 0.0)
         self._store.withhold(missed, None if is_certain else lambda: self._revoke(key, 0.0))
+        return True
 
     def _revoke(self, key: bytes, limit_s: float) -> bool:
         return self._fetches is None or self._fetches.revoke(key, Deadline.after(limit_s))

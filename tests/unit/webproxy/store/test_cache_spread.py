@@ -217,6 +217,7 @@ def test_what_is_purged_later_is_withheld_in_all(rig: Rig) -> None:
     for pair in (rig.first, rig.second):
         pair.cache.entries[KEY] = StoredObject(b"body", b"metadata")
     spread = rig.spread()
+    assert [spread.uses(name) for name in (rig.first.client.queue_name, "/another")] == [True, False]
     gone = [False]
     spread.purge_later(Purge(KEY), lambda: gone[0])
     with pytest.raises(CacheUnavailable):

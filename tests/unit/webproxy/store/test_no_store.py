@@ -22,6 +22,7 @@ def test_nothing_is_found_and_nothing_is_kept() -> None:
     assert store.put(b"/x", 3, b"", NEVER, wait=True) is None
     assert not store.update(b"/x", 0, b"", NEVER)
     assert store.purge(b"/x", NEVER) == 0
+    assert not store.uses("/queue")
     store.purge_later(Purge(b"/x"))
 
 

@@ -93,6 +93,12 @@ def test_all_others_are_told() -> None:
     assert received == [request_of(MISSED)] * 2
 
 
+def test_one_of_another_cache_neither_knows_nor_is_missed() -> None:
+    received: list[bytes] = []
+    with sibling(name := unique_name(), b"HTTP/1.1 404 \r\nConnection: close\r\n\r\n", received):
+        assert Siblings("own", lambda: [name]).tell(MISSED) == (0, 0)
+
+
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 \r\n\r\n"])
 def test_one_that_does_not_say_that_it_knows_is_counted(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(siblings, "TELL_SECONDS", 0.1)
