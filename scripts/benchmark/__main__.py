@@ -9,17 +9,14 @@ from collections.abc import Sequence
 
 from scripts.benchmark import measure
 from scripts.benchmark.client_load import ClientLoad
-from scripts.benchmark.http_measure import measure_http
-from scripts.benchmark.http_report import http_as_json, http_as_text
-from scripts.benchmark.http_rows import PACKAGES
+from scripts.benchmark.http_tables import ROW_KEYS, HttpBench, http_tables
 from scripts.benchmark.load import Load, LoadFailed, NativeLoad
 from scripts.benchmark.measure import FULL, QUICK, Bench, Pace, say
 from scripts.benchmark.native import BuildFailed, build
 from scripts.benchmark.peer_servers import find_server
 from scripts.benchmark.report import Results, as_json, as_markdown, as_text
 from scripts.benchmark.rows import FAIRNESS_ROW, ROWS
-from scripts.benchmark.worker_measure import measure_workers, missing_programs
-from scripts.benchmark.worker_report import workers_as_json, workers_as_text
+from scripts.benchmark.set_rows import unknown_prefixes
 from scripts.daemons import DaemonFailed, interrupt_on_ending_signals
 
 _EXIT_INTERRUPTED = 130
@@ -65,37 +62,40 @@ def _getfile_table(directory: str, pace: Pace, form: str) -> str:
     return {"text": as_text, "json": as_json, "markdown": as_markdown}[form](results)
 
 
-def _http_table(directory: str, pace: Pace, form: str) -> str:
-    results = measure_http(directory, pace)
-    return http_as_json(results, _machine()) if form == "json" else http_as_text(results, _machine())
-
-
-def _workers_table(directory: str, pace: Pace, form: str, workers: int) -> str:
-    results = measure_workers(directory, pace, workers)
-    if results is None:
-        missing = missing_programs()
-        packages = " ".join(PACKAGES[name] for name in missing)
-        raise LoadFailed(f"not installed: {', '.join(missing)} (apt-get install {packages})")
-    return workers_as_json(results, _machine()) if form == "json" else workers_as_text(results, _machine())
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table. Exit status: 0 measured, 1 a reply was wrong or a daemon failed, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short rounds: about a minute, wider spread")
-    parser.add_argument("--http", action="store_true", help="our HTTP hits against nginx's cache and varnish instead")
+    parser.add_argument(
+        "--quick", action="store_true", help="short rounds: about a minute, with --http four; wider spread"
+    )
+    parser.add_argument(
+        "--http", action="store_true", help="our HTTP hits and misses against nginx's cache and varnish instead"
+    )
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="with --http: N worker processes, nginx with as many"
+    )
+    parser.add_argument(
+        "--rows",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="PREFIX,...",
+        help=f"with --http: only rows whose names begin so; the names: {' '.join(ROW_KEYS)}",
     )
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", dest="form", action="store_const", const="json", help="print one JSON object")
     forms.add_argument(
-        "--markdown", dest="form", action="store_const", const="markdown", help="print the table of README.md"
+        "--markdown",
+        dest="form",
+        action="store_const",
+        const="markdown",
+        help="print the tables of README.md, worst first",
     )
     parser.set_defaults(form="text")
     arguments = parser.parse_args(argv)
-    if arguments.http and arguments.form == "markdown":
-        parser.error("--markdown prints the getfile table only: leave out --http")
+    if arguments.rows and not arguments.http:
+        parser.error("--rows chooses rows of --http")
+    if unknown := unknown_prefixes(arguments.rows, ROW_KEYS):
+        parser.error(f"no row begins with {', '.join(unknown)}")
     if arguments.workers != 1 and not arguments.http:
         parser.error("--workers measures HTTP hits: add --http")
     if not 1 <= arguments.workers <= _WORKERS_MAX:
@@ -103,12 +103,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupt_on_ending_signals()
     try:
         with tempfile.TemporaryDirectory(prefix="gfbench-") as directory:
-            pace = QUICK if arguments.quick else FULL
-            if arguments.workers > 1:
-                text = _workers_table(directory, pace, arguments.form, arguments.workers)
+            if arguments.http:
+                bench = HttpBench(
+                    quick=arguments.quick,
+                    workers=arguments.workers,
+                    prefixes=arguments.rows,
+                    form=arguments.form,
+                    machine=_machine(),
+                )
+                text, judged = http_tables(directory, bench)
             else:
-                table = _http_table if arguments.http else _getfile_table
-                text = table(directory, pace, arguments.form)
+                text, judged = _getfile_table(directory, QUICK if arguments.quick else FULL, arguments.form), True
     except (BuildFailed, DaemonFailed, LoadFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -116,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("bench: interrupted; its daemons are stopped", file=sys.stderr)
         return _EXIT_INTERRUPTED
     print(text)
-    return 0
+    return 0 if judged else 1
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ class HttpResults:
     """For each row our figure against each peer's, by the peer's name."""
     decision_us: float
     missing: Sequence[str]
+    asked: Sequence[HttpRow] = HTTP_ROWS
+    """The rows that were to be measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,20 +72,20 @@ class Round:
     cpu_us: float
 
 
-def measure_http(directory: str, pace: Pace) -> HttpResults:
-    """Measure every row whose programs are installed. Blocks for minutes. Raises DaemonFailed, LoadFailed."""
+def measure_http(directory: str, pace: Pace, rows: Sequence[HttpRow] = HTTP_ROWS) -> HttpResults:
+    """Measure these rows if their programs are installed. Blocks for minutes. Raises DaemonFailed, LoadFailed."""
     nginx, varnish, wrk = find_server("nginx"), find_server("varnishd"), shutil.which("wrk")
     found = {NGINX: nginx, VARNISH: varnish, "wrk": wrk}
-    rows: list[tuple[HttpRow, Mapping[str, Comparison]]] = []
+    measured: list[tuple[HttpRow, Mapping[str, Comparison]]] = []
     if nginx is not None and wrk is not None:
         load = Wrk(wrk, directory)
         with running_contest(directory, nginx, varnish) as contest:
-            for row in HTTP_ROWS:
+            for row in rows:
                 say(row.title)
-                rows.append((row, measure_row(contest, load, row, pace)))
+                measured.append((row, measure_row(contest, load, row, pace)))
     say("pure policy decision")
     missing = [name for name in PACKAGES if found[name] is None]
-    return HttpResults(rows=rows, decision_us=decision_us(), missing=missing)
+    return HttpResults(rows=measured, asked=rows, decision_us=decision_us(), missing=missing)
 
 
 def measure_row(contest: Contest, load: Wrk, row: HttpRow, pace: Pace) -> dict[str, Comparison]:

@@ -45,7 +45,7 @@ http {{
 }}
 """
 _OPEN_FILES = "open_file_cache max=10000 inactive=10m; open_file_cache_valid 10m;"
-_VARNISH_STORE = "malloc,256m"
+_VARNISH_STORE_BYTES = 256 << 20
 
 
 class Accepting(Enum):
@@ -99,7 +99,7 @@ def running_nginx(
 
     `origin_log` is a file to which the origin writes a line for each request it answers.
     """
-    home = _home(work, name, root)
+    home = server_home(work, name, root)
     origin_port, cache_port = free_ports(2)
     configuration = os.path.join(home, "nginx.conf")
     with open(configuration, "w", encoding="utf-8") as file:
@@ -124,12 +124,14 @@ def running_nginx(
 
 
 @contextmanager
-def running_varnish(program: str, origin_port: int, work: str) -> Iterator[VarnishPort]:
+def running_varnish(
+    program: str, origin_port: int, work: str, *, store_bytes: int = _VARNISH_STORE_BYTES
+) -> Iterator[VarnishPort]:
     """Run varnish in front of an origin on the loopback address, with its store in memory. Raises DaemonFailed."""
-    home = _home(work, "varnish")
+    home = server_home(work, "varnish")
     (port,) = free_ports(1)
     places = ["-a", f"127.0.0.1:{port}", "-b", f"127.0.0.1:{origin_port}", "-T", "127.0.0.1:0"]
-    command = [program, "-F", "-n", os.path.join(home, "state"), "-s", _VARNISH_STORE, *places]
+    command = [program, "-F", "-n", os.path.join(home, "state"), "-s", f"malloc,{store_bytes}", *places]
     with running_daemon("varnish", command, os.path.join(home, "log")) as daemon:
         daemon.wait_until_accepting(port)
         yield VarnishPort(port=port, pid=daemon.pid)
@@ -140,8 +142,8 @@ def find_server(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
-def _home(work: str, name: str, *others: str) -> str:
-    """A directory below `work`. Servers started by root become another user, which must be able to enter it."""
+def server_home(work: str, name: str, *others: str) -> str:
+    """A new directory below `work`. Servers started by root become another user, which must be able to enter it."""
     home = os.path.join(work, name)
     os.makedirs(home, exist_ok=True)
     if os.geteuid() == 0:

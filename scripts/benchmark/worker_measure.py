@@ -62,13 +62,19 @@ class Programs:
     load: Wrk
 
 
-def measure_workers(directory: str, pace: Pace, workers: int) -> WorkerResults | None:
-    """Measure every row. Blocks for minutes. None: nginx or wrk is missing. Raises DaemonFailed, LoadFailed."""
+def measure_workers(
+    directory: str, pace: Pace, workers: int, rows: Sequence[HttpRow] = WORKER_ROWS
+) -> WorkerResults | None:
+    """Measure these rows, start and memory; None if nginx or wrk is missing. Blocks for minutes.
+
+    Raises:
+        DaemonFailed, LoadFailed: a server did not start, or a reply was wrong.
+    """
     nginx, varnish, wrk = find_server("nginx"), find_server("varnishd"), shutil.which("wrk")
     if nginx is None or wrk is None:
         return None
     programs = Programs(nginx=nginx, varnish=varnish, load=Wrk(wrk, directory))
-    return measure_with(programs, directory, pace, workers)
+    return measure_with(programs, directory, pace, workers, rows)
 
 
 def missing_programs() -> list[str]:

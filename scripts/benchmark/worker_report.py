@@ -1,6 +1,5 @@
-"""PURE: the results of the rows with several workers as a table for people and as one JSON object for programs."""
+"""PURE: the results of the rows with several workers: a table for people, Markdown, an object for programs."""
 
-import json
 from dataclasses import asdict
 
 from scripts.benchmark.http_report import LOAD
@@ -9,6 +8,7 @@ from scripts.benchmark.report import aligned
 from scripts.benchmark.worker_rows import CPU_UNIT, Line, WorkerResults
 
 _HEADINGS = ("load", "compared with", "ours", "other", "unit", "ratio", "range", "target", "")
+_MARKDOWN_HEADINGS = ("load", "compared with", "ratio", "range", "goal", "ours")
 
 
 def workers_as_text(results: WorkerResults, machine: str) -> str:
@@ -37,9 +37,27 @@ def workers_as_text(results: WorkerResults, machine: str) -> str:
     return "\n".join(lines)
 
 
-def workers_as_json(results: WorkerResults, machine: str) -> str:
-    """One JSON object: each line with its comparison, target and verdict; the single figures; what is missing."""
-    document = {
+def workers_as_markdown(results: WorkerResults) -> str:
+    """A table of all comparisons, those with the lowest ratio first (of CPU times the highest), and single figures."""
+    lines = [f"| {' | '.join(_MARKDOWN_HEADINGS)} |", "|" + "---|" * len(_MARKDOWN_HEADINGS)]
+    for line in sorted(results.lines, key=_goodness):
+        load, against, ours, _, unit, ratio, spread, _, _ = _cells(line, line.load)
+        goal = "" if line.target is None else f" {line.target.value:g}"
+        lines.append(f"| {load} | {against} | {ratio.removesuffix(' x')} | {spread} |{goal} | {ours} {unit} |")
+    singles = [
+        f"{title}: {value:.2f} {unit} (goal: at most {target.value:g} {unit})."
+        for title, (value, unit, target) in results.singles.items()
+    ]
+    return "\n".join([*lines, "", *singles])
+
+
+def _goodness(line: Line) -> float:
+    return 1 / line.comparison.ratio if line.unit == CPU_UNIT else line.comparison.ratio
+
+
+def workers_as_object(results: WorkerResults, machine: str) -> dict[str, object]:
+    """For JSON: each line with its comparison, target and verdict; the single figures; what is missing."""
+    return {
         "machine": machine,
         "workers": results.workers,
         "nginx_accepting": results.accepting,
@@ -50,7 +68,6 @@ def workers_as_json(results: WorkerResults, machine: str) -> str:
         },
         "not_installed": list(results.missing),
     }
-    return json.dumps(document, indent=2)
 
 
 def _cells(line: Line, load: str) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ enum parse reply_parse_http(const char *bytes, size_t count, struct reply *out)
     if (memcmp(bytes + 8, " 200", 4) != 0)
         return PARSE_DONE;
     out->status = STATUS_OK;
-    for (const char *line = bytes; line < end; line++) {
+    for (const char *line = bytes; (line = memchr(line, '\r', (size_t)(end - line))); line++) {
         if (strncasecmp(line, field, sizeof field - 1) != 0)
             continue;
         struct cursor in = {line + sizeof field - 1, end + 1};

@@ -6,7 +6,7 @@ import pytest
 
 from scripts.benchmark import http_measure
 from scripts.benchmark.http_measure import HttpResults, measure_http
-from scripts.benchmark.http_report import http_as_json, http_as_text
+from scripts.benchmark.http_report import http_as_markdown, http_as_object, http_as_text
 from scripts.benchmark.http_rows import HTTP_ROWS, POLICY_TITLE
 from scripts.benchmark.measure import QUICK
 from scripts.benchmark.policy import decision_us
@@ -67,11 +67,11 @@ def test_without_nginx_or_wrk_the_rows_say_what_they_need(tmp_path, monkeypatch:
     for row in HTTP_ROWS:
         assert "not measured: needs nginx and wrk" in line_of(text, row.title)
     assert text.endswith("(apt-get install nginx-light varnish wrk)")
-    assert json.loads(http_as_json(found, "machine"))["rows"] == {}
+    assert http_as_object(found, "machine")["rows"] == {}
 
 
 def test_json_has_every_figure() -> None:
-    document = json.loads(http_as_json(results(1000), "machine"))
+    document = json.loads(json.dumps(http_as_object(results(1000), "machine")))
     row = document["rows"]["http_8k_new"]
     assert (row["unit"], row["target"], row["verdict"]) == ("requests/s", 0.5, "ok")
     assert {name: (pair["ours"], pair["other"], pair["ratio"]) for name, pair in row["against"].items()} == {
@@ -80,6 +80,16 @@ def test_json_has_every_figure() -> None:
     }
     assert document["policy_decision"] == {"microseconds": 3.0, "target": 15, "verdict": "ok"}
     assert document["not_installed"] == []
+
+
+def test_markdown_has_the_worst_row_first() -> None:
+    ratios = [1.5, 0.5, 2.0, 1.0, 0.25]
+    measured = [(row, {"nginx": compare([1000 * ratio], [1000])}) for row, ratio in zip(HTTP_ROWS, ratios, strict=True)]
+    text = http_as_markdown(HttpResults(rows=measured, decision_us=2.0, missing=["varnish"]))
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert [row[1] for row in rows[1:]] == ["0.25", "0.50", "1.00", "1.50", "2.00"]
+    assert rows[1] == [HTTP_ROWS[4].title, "0.25", "0.25-0.25", "0.35", "-", "250 requests/s"]
+    assert text.endswith("A caching decision for a fresh hit took 2.0 µs (goal: at most 15).")
 
 
 def test_the_decision_is_timed_as_a_hit() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from scripts.benchmark.http_rows import NGINX, VARNISH
 from scripts.benchmark.process_trees import cpu_time_s, pss_mb
 from scripts.benchmark.stats import compare
 from scripts.benchmark.worker_measure import missing_programs
-from scripts.benchmark.worker_report import workers_as_json, workers_as_text
+from scripts.benchmark.worker_report import workers_as_markdown, workers_as_object, workers_as_text
 from scripts.benchmark.worker_rows import (
     ONE_WORKER,
     WORKER_ROWS,
@@ -74,7 +75,7 @@ def test_text_names_what_is_missing() -> None:
 
 
 def test_json_has_every_figure() -> None:
-    document = json.loads(workers_as_json(results(0.5), "machine"))
+    document = json.loads(json.dumps(workers_as_object(results(0.5), "machine")))
     assert (document["workers"], document["nginx_accepting"]) == (2, "reuseport")
     line = document["lines"][0]
     assert (line["against"], line["comparison"]["ratio"], line["target"], line["verdict"]) == (
@@ -86,15 +87,39 @@ def test_json_has_every_figure() -> None:
     assert [single["verdict"] for single in document["single"].values()] == ["ok", "above"]
 
 
+def test_markdown_has_the_worst_comparison_first() -> None:
+    lines = [
+        Line(key="a", load="a", against=NGINX, unit="MB/s", comparison=compare([15], [10]), target=None),
+        Line(key="b", load="b", against=NGINX, unit="µs/request", comparison=compare([20], [10]), target=None),
+        Line(
+            key="c",
+            load="c",
+            against=NGINX,
+            unit="MB/s",
+            comparison=compare([9], [10]),
+            target=BY_KEY["http_1m"].target,
+        ),
+    ]
+    text = workers_as_markdown(replace(results(1), lines=lines)).splitlines()
+    assert text[2:5] == [
+        "| b | nginx | 2.00 | 2.00-2.00 | | 20.0 µs/request |",
+        "| c | nginx | 0.90 | 0.90-0.90 | 1 | 9 MB/s |",
+        "| a | nginx | 1.50 | 1.50-1.50 | | 15 MB/s |",
+    ]
+    assert text[-1].endswith("31.00 MB (goal: at most 30 MB).")
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        (["--rows", "hits"], "--rows chooses rows of --http"),
+        (["--http", "--rows", "hits,hitz"], "no row begins with hitz"),
         (["--workers", "2"], "--workers measures HTTP hits: add --http"),
         (["--http", "--workers", "0"], "--workers 0 is not from 1 to 64"),
         (["--http", "--workers", "65"], "--workers 65 is not from 1 to 64"),
     ],
 )
-def test_workers_that_cannot_be_measured_are_refused(
+def test_rows_and_workers_that_cannot_be_measured_are_refused(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
