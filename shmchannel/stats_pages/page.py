@@ -178,12 +178,20 @@ class StatsPage:
         with self._lock:
             if label not in rows:
                 size = self.schema.table(table).rows
-                free = next((row for row in range(size - 1) if row not in rows.values()), None)
+                free = self._free_row(rows, size)
                 if free is None:
                     return OTHER
                 self._write_name(self.schema.first_rows[table] + free, label)
                 rows[label] = free
         return label
+
+    @staticmethod
+    def _free_row(rows: dict[str, int], size: int) -> int | None:
+        """The first row without a name; the last one is that of all others."""
+        if len(rows) >= size:  # for a table of names that anybody chooses this is asked for nearly every one
+            return None
+        taken = set(rows.values())
+        return next((row for row in range(size - 1) if row not in taken), None)
 
     def rename_row(self, table: str, old: str, new: str) -> str:
         """Give the row of one name to another one, with all its counts at 0; returns the label, as row() does.

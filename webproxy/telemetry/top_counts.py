@@ -71,9 +71,13 @@ class TopCounts:
 
     def flush(self) -> None:
         """Bring the page up to date; for one thread."""
+        missed: dict[str, list[int]] = {}
         for _ in range(len(self._missed)):
             path, sent_bytes = self._missed.popleft()
-            self._paths.add(path, 1, sent_bytes)
+            counts = missed.setdefault(path, [0, 0])
+            counts[0] += 1
+            counts[1] += sent_bytes
+        self._paths.add_all(missed)
         for _ in range(len(self._served)):
             client, amounts = self._served.popleft()
             self._clients.add(client, *amounts)

@@ -113,3 +113,34 @@ def test_rows_that_cannot_be_renamed(page: StatsPage) -> None:
 def test_the_text_of_a_schema_says_that_names_change() -> None:
     assert decode_schema(SCHEMA.encoded) == SCHEMA
     assert SCHEMA.encoded.count(b"names_change") == 1
+
+
+def test_of_many_keys_at_once_the_heavy_ones_get_rows_and_nothing_is_lost(page: StatsPage) -> None:
+    rows = HeaviestRows(page, "keys", COUNT, AMOUNT)
+    for second in range(10):
+        rows.add_all({"often": (100, 200)} | {f"once-{second}-{number}": (1, 2) for number in range(50)})
+    found = counted(page)
+    assert len(found) == 5
+    assert found["often"] == (1000, 2000)
+    assert tuple(map(sum, zip(*found.values(), strict=True))) == (1500, 3000)
+
+
+def test_a_newcomer_among_many_inherits_the_weights_of_those_before_it(page: StatsPage) -> None:
+    """So that whoever was there before all of them is lighter than they are, as if each had come by itself."""
+    rows = HeaviestRows(page, "keys", COUNT, AMOUNT)
+    rows.add_all({"a": (5, 1), "b": (5, 1), "c": (5, 1), "d": (5, 1)})
+    rows.add("e", 0, 0)  # there is no row left from now on
+    rows.add_all({f"once-{number}": (1, 1) for number in range(20)})
+    held = set(counted(page)) - {OTHER}
+    rows.add_all({"f": (1, 1)})
+    assert len(held & set(counted(page))) == 3, "only one of four equals has made way"
+    assert sum(count for count, _ in counted(page).values()) == 41
+
+
+def test_keys_whose_names_are_cut_alike_share_a_row(page: StatsPage) -> None:
+    rows = HeaviestRows(page, "keys", COUNT, AMOUNT)
+    rows.add_all(dict.fromkeys("abcd", (1, 1)))
+    rows.add_all({"e": (1, 1)})
+    long = "x" * ROW_TEXT_BYTES
+    rows.add_all({long + "1": (10, 1), long + "2": (10, 1)})
+    assert sum(count for count, _ in counted(page).values()) == 25
