@@ -1,10 +1,11 @@
 """Measures the rows: starts the contestants, measures them in turn, keeps the figures."""
 
 import os
+import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scripts.benchmark import rows as table
 from scripts.benchmark.load import Figures, Group, Load, NativeLoad
@@ -16,6 +17,7 @@ from scripts.benchmark.steps import ENVIRON, StepTimes, step_times_in
 from scripts.daemons import Pair, PairOptions, running_daemon, running_pair
 
 _SMALL_FILES, _LARGE_FILES = 32, 4
+_OTHER_DESCRIPTORS = 500
 _WARM_UP_S = 0.3
 
 
@@ -58,10 +60,17 @@ class Bench:
     objects: Objects
     load: Load
     pace: Pace
+    many: Objects | None = None
+    """Those of the rows with many; None if nobody may keep so many files open."""
     c_pair: str | None = None
     """The compiled C pair; None if there is no compiler."""
     memory_idle: list[PairMemory] = field(default_factory=list)
     memory_loaded: list[PairMemory] = field(default_factory=list)
+
+    def with_objects_of(self, row: Row) -> "Bench | None":
+        """The same over the objects of a row; None if there are none. Figures go to the same lists."""
+        objects = self.many if row.many else self.objects
+        return None if objects is None else replace(self, objects=objects)
 
     def pair_options(self, segment_bytes: int, environ: tuple[tuple[str, str], ...] = ()) -> PairOptions:
         """Our pair, configured for the table."""
@@ -91,11 +100,26 @@ def say(text: str) -> None:
 
 def make_objects(directory: str) -> Objects:
     """Write the objects, of random bytes, and their map below `directory`."""
-    root = os.path.join(directory, "objects")
+    return _written(directory, "", {table.SMALL_BYTES: _SMALL_FILES, table.LARGE_BYTES: _LARGE_FILES})
+
+
+def make_many_objects(directory: str) -> Objects | None:
+    """As make_objects(), for the rows with many; None if the limit of descriptors is too low for them.
+
+    Raises the limit of this process and its children: the floor and the C pair keep all files open.
+    """
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    if limit != resource.RLIM_INFINITY and limit < table.MANY_OBJECTS + _OTHER_DESCRIPTORS:
+        say(f"rows with {table.MANY_OBJECTS:,} objects left out: `ulimit -n` is {limit}")
+        return None
+    return _written(directory, "many-", {table.SMALL_BYTES: table.MANY_OBJECTS, table.LARGE_BYTES: 0})
+
+
+def _written(directory: str, prefix: str, counts: Mapping[int, int]) -> Objects:
+    root, map_path = (os.path.join(directory, f"{prefix}{name}") for name in ("objects", "map.txt"))
     os.mkdir(root)
-    names: dict[int, list[str]] = {table.SMALL_BYTES: [], table.LARGE_BYTES: []}
-    counts = {table.SMALL_BYTES: _SMALL_FILES, table.LARGE_BYTES: _LARGE_FILES}
-    map_path = os.path.join(directory, "map.txt")
+    names: dict[int, list[str]] = {size: [] for size in counts}
     with open(map_path, "w", encoding="utf-8") as listing:
         for size, count in counts.items():
             for number in range(count):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from scripts.benchmark.memory import NOTE, PairMemory
-from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, PeerFigures, RowResult
+from scripts.benchmark.rows import FAIRNESS_ROW, MEMORY_TARGET, PeerFigures, Row, RowResult
 from scripts.benchmark.stats import Comparison
 from scripts.benchmark.steps import StepTimes
 
@@ -88,6 +88,7 @@ def _row_object(result: RowResult) -> dict[str, object]:
         "target": row.target.value if row.target else None,
         "verdict": row.target.verdict(result.floor.ratio) if row.target else None,
         "c_pair": asdict(result.c_pair) if result.c_pair else None,
+        "c_pair_target": row.c_pair_target.value if row.c_pair_target else None,
     }
 
 
@@ -128,8 +129,15 @@ def _cells(result: RowResult) -> tuple[str, ...]:
         row.target.text("x") if row.target else "",
         row.target.verdict(floor.ratio) if row.target else "",
         f"{c_pair.other:,.0f} {row.figure}" if c_pair else _NOT_MEASURED,
-        f"{c_pair.ratio:.2f} x" if c_pair else _NOT_MEASURED,
+        _to_c_pair(row, c_pair),
     )
+
+
+def _to_c_pair(row: Row, c_pair: Comparison | None) -> str:
+    if c_pair is None:
+        return _NOT_MEASURED
+    target = row.c_pair_target
+    return f"{c_pair.ratio:.2f} x" + (f" (target {target.text('x')}) {target.verdict(c_pair.ratio)}" if target else "")
 
 
 def as_markdown(results: Results) -> str:
@@ -153,9 +161,14 @@ def _markdown_cells(result: RowResult) -> tuple[str, ...]:
         f"{floor.ratio:.2f}",
         f"{floor.ratio_low:.2f}-{floor.ratio_high:.2f}",
         str(row.target.value) if row.target else "",
-        f"{result.c_pair.ratio:.2f}" if result.c_pair else _NOT_MEASURED,
+        _markdown_to_c_pair(row, result.c_pair),
         f"{floor.ours:,.0f} {row.figure}",
     )
+
+
+def _markdown_to_c_pair(row: Row, c_pair: Comparison | None) -> str:
+    goal = f" (goal {row.c_pair_target.value})" if row.c_pair_target else ""
+    return f"{c_pair.ratio:.2f}{goal}" if c_pair else _NOT_MEASURED
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -9,6 +9,7 @@ SMALL_BYTES = 8192
 LARGE_BYTES = 10_000_000
 DEFAULT_SEGMENT_BYTES = 262_144
 CLASSIC_SEGMENT_BYTES = 8192
+MANY_OBJECTS = 5_000
 SEGMENT_COUNT = 8
 WORKER_COUNT = 8
 
@@ -29,6 +30,10 @@ class Row:
     """None if the figure only explains another row."""
     hot_table: bool = True
     """Whether the cache has a hot table."""
+    many: bool = False
+    """Whether it is for MANY_OBJECTS small ones in place of a few."""
+    c_pair_target: Target | None = None
+    """Of the ratio to the C pair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +92,22 @@ SMALL_ROW = Row(
 COMMAND_ROW = replace(
     SMALL_ROW, key="small_commands", title="the same without the hot table", target=None, hot_table=False
 )
+MANY_ROW = replace(
+    SMALL_ROW, key="many", title=f"{MANY_OBJECTS:,} objects of 8 KiB, 8 clients, default -z", target=None, many=True
+)
+MANY_COMMANDS_ROW = replace(
+    MANY_ROW,
+    key="many_commands",
+    title=f"the same {MANY_OBJECTS:,} without the hot table",
+    hot_table=False,
+    c_pair_target=Target(value=1.5),
+)
 LARGE_ROW = _large(4, DEFAULT_SEGMENT_BYTES, 0.9, "large")
 ROWS = (
     SMALL_ROW,
     COMMAND_ROW,
+    MANY_ROW,
+    MANY_COMMANDS_ROW,
     LARGE_ROW,
     _large(1, CLASSIC_SEGMENT_BYTES, 2.0, "large_classic_1"),
     _large(4, CLASSIC_SEGMENT_BYTES, 1.4, "large_classic_4"),

@@ -201,7 +201,8 @@ def test_results_have_the_loads_and_goals_of_the_benchmark() -> None:
     for row in ROWS:
         assert row.title in found, row.title
         _, ratio, value_range, goal, c_pair, ours = found[row.title]
-        assert re.fullmatch(r"\d+\.\d\d|-", c_pair)
+        c_pair_goal = rf" \(goal {row.c_pair_target.value}\)" if row.c_pair_target else ""
+        assert re.fullmatch(rf"\d+\.\d\d{c_pair_goal}|-", c_pair)
         assert goal == ("" if row.target is None else str(row.target.value))
         low, high = map(float, value_range.split("-"))
         assert low <= float(ratio) <= high

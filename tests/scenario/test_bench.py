@@ -16,7 +16,7 @@ from scripts.benchmark import measure
 from scripts.benchmark.client_load import ClientLoad
 from scripts.benchmark.load import Group, NativeLoad
 from scripts.benchmark.native import build
-from scripts.benchmark.rows import DEFAULT_SEGMENT_BYTES, LARGE_BYTES, SMALL_BYTES
+from scripts.benchmark.rows import DEFAULT_SEGMENT_BYTES, LARGE_BYTES, MANY_OBJECTS, MANY_ROW, ROWS, SMALL_BYTES
 from scripts.daemons import Daemon
 from shmchannel.process.naming import SHM_DIRECTORY
 from shmchannel.tools.leaks import leaks_of
@@ -108,6 +108,20 @@ def replied(port: int, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=WATCHDOG_S) as client:
         client.sendall(request)
         return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_rows_with_many_objects_have_objects_of_their_own(tmp_path):
+    """The floor keeps all of them open."""
+    few, many = measure.make_objects(str(tmp_path)), measure.make_many_objects(str(tmp_path))
+    load = ClientLoad()
+    bench = measure.Bench(directory=str(tmp_path), objects=few, many=many, load=load, pace=measure.QUICK)
+    over = bench.with_objects_of(MANY_ROW)
+    if over is None:
+        pytest.skip("the limit of descriptors is too low")
+    assert over.objects.group_of(MANY_ROW).paths == tuple(f"/{SMALL_BYTES}-{n}.bin" for n in range(MANY_OBJECTS))
+    assert bench.with_objects_of(ROWS[0]) == bench
+    with measure.running_floor(over, DEFAULT_SEGMENT_BYTES) as port:
+        load.verify(port, over.objects.small[-2:], over.objects.map_path)
 
 
 def test_floor_serves_exact_bytes_to_the_stand_in_load(tmp_path):

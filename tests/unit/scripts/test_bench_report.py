@@ -52,7 +52,8 @@ def test_text_has_a_line_for_each_row_and_names_what_is_missing():
         line = next(line for line in text.splitlines() if line.startswith(row.title))
         assert "0.50 x" in line
         assert (row.target.verdict(0.5) if row.target else "0.50-0.50") in line
-        assert re.search(rf"2,000 {row.figure} +0\.25 x$", line)
+        goal = r" \(target ≥ 1\.5 x\) below" if row.c_pair_target else ""
+        assert re.search(rf"2,000 {row.figure} +0\.25 x{goal}$", line)
     assert "other: not installed" in text
     assert "silent: webproxy did not log them" in text
     assert "RssAnon + RssFile" in text
@@ -71,7 +72,9 @@ def test_markdown_is_the_table_of_the_documents():
     assert lines[0] == "| load | ratio | range | goal | to the C pair | ours |"
     assert lines[2] == "| 8 KiB objects, 8 clients, default `-z` | 1.50 | 1.50-1.50 | 0.75 | 0.25 | 1,500 requests/s |"
     assert lines[3] == "| the same without the hot table | 1.50 | 1.50-1.50 | | 0.25 | 1,500 requests/s |"
-    assert lines[5] == "| 10 MB objects, 1 client, `-n 8 -z 8192` | 1.50 | 1.50-1.50 | 2.0 | 0.25 | 1,500 MB/s |"
+    many = "the same 5,000 without the hot table"
+    assert lines[5] == f"| {many} | 1.50 | 1.50-1.50 | | 0.25 (goal 1.5) | 1,500 requests/s |"
+    assert lines[7] == "| 10 MB objects, 1 client, `-n 8 -z 8192` | 1.50 | 1.50-1.50 | 2.0 | 0.25 | 1,500 MB/s |"
     assert lines[-2] == "| p99 of 8 KiB beside 12 clients of 10 MB, to that beside 7 | 6.00 | | at most 5 | | 60.0 ms |"
     memory = "resident memory without segments and store, larger daemon"
     assert lines[-1] == f"| {memory} | 46 MB | | at most 45 MB | | |"
