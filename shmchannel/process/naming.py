@@ -14,6 +14,7 @@ gf-stats-<pid>-<nonce>.guard       the guard of that set
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from shmchannel.errors import UsageError
 
@@ -46,6 +47,7 @@ def pool_word(pool: str) -> int:
     return (int(pid) << 32 | int(nonce, 16)) & 0xFFFF_FFFF_FFFF_FFFF
 
 
+@lru_cache(maxsize=64)
 def pool_of_word(word: int) -> str | None:
     """The pool that pool_word() made the word of; None if it is of none."""
     pool = pool_name(word >> 32, f"{word & 0xFFFF_FFFF:08x}")

@@ -203,7 +203,7 @@ def test_broad_excepts_are_at_the_edges() -> None:
         "webproxy.fetch.strand",
         "webproxy.serving.http1_server",  # only here it is known whose connection failed
         "webproxy.origin.driver",  # one transfer's failure is not the others'
-        "webproxy.origin.hop",  # libcurl stands between callback and caller: kept, and raised after it
+        "webproxy.origin.handle",  # libcurl stands between callback and caller: kept, and raised after it
     }
     assert broad <= edges
 

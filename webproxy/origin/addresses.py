@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ _NOT_PUBLIC: Final = tuple(
     for text in ("192.0.0.0/24", "64:ff9b:1::/48", "2001::/23", "2002::/16", "3fff::/20", "5f00::/16")
 )
 """Special-purpose addresses (RFC 6890) that `is_global` takes for public in one of the supported versions of Python."""
+_before_path = re.compile(r"[A-Za-z]+://[^/?#]+").match
 _PLAIN_URL = re.compile(r"[!-\[\]-~]+")  # printable ASCII without the backslash
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -78,6 +80,13 @@ def may_redirect(source: str, target: str) -> bool:
 
 
 def _endpoint(url: str) -> tuple[str, str | None, int | None]:
+    ends = _before_path(url)
+    return _endpoint_of(url if ends is None else ends[0])
+
+
+@lru_cache(maxsize=256)
+def _endpoint_of(url: str) -> tuple[str, str | None, int | None]:
+    """The same for every path: an origin is asked for many."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme.lower())
     return parts.scheme.lower(), parts.hostname, port

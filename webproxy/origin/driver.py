@@ -54,6 +54,7 @@ from shmchannel.daemonkit.logs import about, subject
 from webproxy.errors import OriginError, OriginRefused, ProxyStops
 from webproxy.origin.addresses import may_redirect, origin_of
 from webproxy.origin.gate import OriginGate, Passage
+from webproxy.origin.handle import Handle
 from webproxy.origin.health import Failure
 from webproxy.origin.hop import Hop, Sink
 from webproxy.origin.request import OriginLimits, OriginRequest
@@ -95,7 +96,7 @@ class Transfer:
         """Of the hop that is under way, or about to begin."""
         self.passage: Passage[Transfer] | None = None
         self.hop: Hop | None = None
-        self.handle: pycurl.Curl | None = None
+        self.handle: Handle | None = None
         self.subject = subject()
         """The request for which it was made, which its log lines are about."""
         self._driver = driver
@@ -152,11 +153,13 @@ class OriginDriver:
         self._later: dict[Transfer, float] = {}
         self._next_due = math.inf
         """When the first of those begins."""
+        self._is_acting = False
+        self._afterwards: list[_Call] = []
         self._gate: OriginGate[Transfer] = OriginGate(settings, self._pass, self._turn_away, counts)
         followed = ShareSettings(connections_max=followed_max, origin_connections_max=followed_max, line_max=0)
         self._holders: OriginGate[Transfer] = OriginGate(followed, self._pass, self._turn_away)
         """The gate to other processes whose fetches are followed: they are no origins, and take no share of theirs."""
-        self._handles: list[pycurl.Curl] = []
+        self._handles: list[Handle] = []
         self._timer_at: float | None = None
         self.turns = 0
         """How often the thread has turned: it does so four times a second at least, unless something holds it up."""
@@ -191,6 +194,17 @@ class OriginDriver:
         self._calls.append(function)
         if not self._is_closed:
             sockets.raise_event(self._wake_fd)
+
+    def afterwards(self, function: _Call) -> None:
+        """Call a function at once or, in the thread, when all that has arrived together has been passed on.
+
+        To wake whoever waits for the head of a short response: it finds the body there too. The function must not
+        raise.
+        """
+        if self._is_acting and threading.get_ident() == self._thread.ident:
+            self._afterwards.append(function)
+        else:
+            function()
 
     def close(self) -> None:
         """End the thread, then every transfer, also those that are yet to begin; blocks until the thread has ended.
@@ -247,9 +261,15 @@ class OriginDriver:
             self._act(pycurl.SOCKET_TIMEOUT, 0)
 
     def _act(self, fd: int, events: int) -> None:
-        self._multi.socket_action(fd, events)
-        self._deliver()
-        self._take_finished()
+        self._is_acting = True
+        try:
+            self._multi.socket_action(fd, events)
+            self._deliver()
+            self._take_finished()
+        finally:
+            self._is_acting = False
+            while self._afterwards:
+                self._afterwards.pop(0)()
 
     def _deliver(self) -> None:
         """Pass on what has arrived."""
@@ -259,7 +279,7 @@ class OriginDriver:
                 continue
             if not self._has_delivered(transfer):
                 with contextlib.suppress(pycurl.error):  # libcurl has all of it already
-                    transfer.handle.pause(pycurl.PAUSE_RECV)
+                    transfer.handle.curl.pause(pycurl.PAUSE_RECV)
 
     def _has_delivered(self, transfer: Transfer) -> bool:
         """Whether the sink has taken everything, or does not want it any longer."""
@@ -332,7 +352,7 @@ class OriginDriver:
         request, sink, limits = transfer.request, transfer.sink, transfer.limits
         with about(transfer.subject):
             hop = Hop(transfer.url, request, sink, limits, on_head, on_body, is_fresh=is_fresh)
-        handle = self._handles.pop() if self._handles else pycurl.Curl()
+        handle = self._handles.pop() if self._handles else Handle()
         try:
             hop.configure(handle)
             if not is_fresh:
@@ -345,12 +365,12 @@ class OriginDriver:
         if transfer.redirects_left == transfer.limits.redirects:
             transfer.asked_at = time()
         transfer.hop, transfer.handle = hop, handle
-        self._active[handle] = transfer
+        self._active[handle.curl] = transfer
         with about(transfer.subject):
             log.debug("origin asked", extra={"url": transfer.url, "method": transfer.request.method})
         if transfer.request.holder:
             self._follow(1)
-        self._multi.add_handle(handle)
+        self._multi.add_handle(handle.curl)
 
     def _note_head(self, transfer: Transfer, passage: Passage[Transfer], status: int) -> None:
         log.debug("origin answered", extra={"url": transfer.url, "status": status})
@@ -366,7 +386,7 @@ class OriginDriver:
             return
         assert transfer.handle is not None
         try:
-            transfer.handle.pause(pycurl.PAUSE_CONT)
+            transfer.handle.curl.pause(pycurl.PAUSE_CONT)
         except pycurl.error as error:  # of a callback that was called at once
             self._end_hop(transfer, error.args)
         self._deliver()
@@ -457,21 +477,23 @@ class OriginDriver:
         self._leave_gate(transfer)
         self._enter_gate(transfer)
 
-    def _take_back(self, transfer: Transfer) -> pycurl.Curl:
-        """The handle of a hop that is over, for the next one; its owner resets it."""
+    def _take_back(self, transfer: Transfer) -> Handle:
+        """The handle of a hop that is over, for the next one."""
         handle = transfer.handle
         assert handle is not None
-        self._multi.remove_handle(handle)
+        self._multi.remove_handle(handle.curl)
         if transfer.request.holder:
             self._follow(-1)
-        del self._active[handle]
+        del self._active[handle.curl]
         transfer.hop = transfer.handle = None
         self._keep(handle)
         return handle
 
-    def _keep(self, handle: pycurl.Curl) -> None:
+    def _keep(self, handle: Handle) -> None:
         if len(self._handles) < _HANDLES_KEPT_MAX:
             self._handles.append(handle)
+        else:
+            handle.close()
 
     def _leave_gate(self, transfer: Transfer) -> None:
         passage, transfer.passage = transfer.passage, None

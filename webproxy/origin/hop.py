@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
@@ -30,9 +31,10 @@ from webproxy.errors import (
 from webproxy.http.fields import Fields
 from webproxy.http.syntax import FRAMING_FIELDS
 from webproxy.origin.addresses import may_connect, parse_address, same_host
+from webproxy.origin.handle import Handle, guarded
 from webproxy.origin.health import Failure
 from webproxy.origin.request import OriginLimits, OriginRequest, fields_for, header_lines
-from webproxy.origin.response_head import HeadReader, OriginResponse
+from webproxy.origin.response_head import HEADER_BYTES_MAX, HeadReader, OriginResponse
 from webproxy.transport import sockets
 
 BUFFER_BYTES = 256 * 1024
@@ -107,8 +109,11 @@ class Hop:
         self._request = request
         self._sink = sink
         self._limits = limits
-        self._elsewhere = not same_host(url, request.url)
+        self._elsewhere = url != request.url and not same_host(url, request.url)
         self._heads = HeadReader(url, request.method)
+        self.lines: list[bytes] = []
+        self.line_bytes = 0
+        self.line_bytes_max = HEADER_BYTES_MAX
         self._response: OriginResponse | None = None
         self._redirect: OriginResponse | None = None
         self._unwanted = False
@@ -174,25 +179,33 @@ class Hop:
                 return False
         return True
 
-    def was_unlucky(self, handle: pycurl.Curl, error: tuple[int, str]) -> bool:
+    def was_unlucky(self, handle: Handle, error: tuple[int, str]) -> bool:
         """Whether all connections it tried were kept ones that the origin had closed: libcurl gives up after five."""
         is_broken = error[0] in _BROKEN and self._response is None and self._failure is None
-        return is_broken and self._request.repeatable and not self._is_fresh and not handle.getinfo(pycurl.NUM_CONNECTS)
+        return (
+            is_broken
+            and self._request.repeatable
+            and not self._is_fresh
+            and not handle.curl.getinfo(pycurl.NUM_CONNECTS)
+        )
 
-    def forget(self, handle: pycurl.Curl) -> None:
-        """It is given up: libcurl forgets it."""
-        handle.reset()  # drops the references to the callbacks
+    def forget(self, handle: Handle) -> None:
+        """It is given up, or over: the handle is free for another."""
+        handle.user = None
         for made in self._sockets:
             made.close()
 
-    def end(self, handle: pycurl.Curl, error: tuple[int, str] | None) -> str | None:
+    def end(self, handle: Handle, error: tuple[int, str] | None) -> str | None:
         """libcurl has done with it; returns None if the sink has received the answer, or where a redirect leads to.
 
         Raises:
             OriginError, or what the sink or the body's source raised.
         """
-        location = handle.getinfo_raw(pycurl.REDIRECT_URL)  # as sent: it need not be ASCII
+        location = None
+        if self._redirect is not None:
+            location = handle.curl.getinfo_raw(pycurl.REDIRECT_URL)  # as sent: it need not be ASCII
         self.forget(handle)
+        self._take_trailers()
         failure, self._failure = self._failure, None
         if error is not None:
             failure = failure or self._refusal or self._translate(*error)
@@ -220,7 +233,14 @@ class Hop:
             raise OriginBadReply(f"{self.url}: {self._received} of {length} bytes", retryable=again)
         return None
 
-    def configure(self, handle: pycurl.Curl) -> None:
+    def _take_trailers(self) -> None:
+        if self.lines and self._response is not None:
+            try:
+                self._take_lines()
+            except OriginError as error:
+                self._failure = self._failure or error
+
+    def configure(self, handle: Handle) -> None:
         """Tell libcurl what to do.
 
         Raises:
@@ -228,9 +248,28 @@ class Hop:
         """
         limits, request = self._limits, self._request
         fields = fields_for(request, limits.add_fields, elsewhere=self._elsewhere)
-        handle.reset()
-        options: dict[int, Any] = {
-            pycurl.URL: self.url,
+        curl = handle.curl
+        kind = self._kind()
+        if kind is None or handle.told != kind:
+            handle.reset()
+            for option, value in self._options().items():
+                curl.setopt(option, value)
+        curl.setopt(pycurl.URL, self.url)
+        curl.setopt(pycurl.HTTPHEADER, header_lines(fields))
+        handle.user, handle.told = self, kind
+
+    def _kind(self) -> Hashable:
+        """Equal for two requests that have equal options; None if there are too many kinds of such a request."""
+        limits, request = self._limits, self._request
+        is_plain = request.method == b"GET" and not (request.sends_body or request.holder or self._is_fresh)
+        if not is_plain or self._elsewhere or self.url.endswith("?"):
+            return None
+        return limits.connect_s, limits.tls_verify, limits.ca_file
+
+    def _options(self) -> dict[int, Any]:
+        """All but the URL and the fields."""
+        limits, request = self._limits, self._request
+        return {
             pycurl.NOSIGNAL: 1,
             pycurl.PROTOCOLS: _HTTP,
             pycurl.REDIR_PROTOCOLS: _HTTP,
@@ -245,16 +284,10 @@ class Hop:
             # If a kept connection turns out to be dead, libcurl sends the request again by itself. Requests that may be
             # sent only once, and a URL with an empty query, whose question mark it then loses, get a new connection.
             pycurl.FRESH_CONNECT: self._is_fresh or not request.repeatable or self.url.endswith("?"),
-            pycurl.HTTPHEADER: header_lines(fields),
-            pycurl.HEADERFUNCTION: self._guarded(self._take_header, -1),
-            pycurl.WRITEFUNCTION: self._guarded(self._take_body, -1),
-            pycurl.OPENSOCKETFUNCTION: self._guarded(self._make_socket, pycurl.SOCKET_BAD),
             **self._tls_options(),
             **self._method_options(),
             **self._holder_options(),
         }
-        for option, value in options.items():
-            handle.setopt(option, value)
 
     def _holder_options(self) -> dict[int, Any]:
         """A connection to the private socket of another process; libcurl is handed one that is connected already."""
@@ -262,7 +295,7 @@ class Hop:
             return {}
         return {
             pycurl.UNIX_SOCKET_PATH: self._request.holder,
-            pycurl.OPENSOCKETFUNCTION: self._guarded(self._connect_holder, pycurl.SOCKET_BAD),
+            pycurl.OPENSOCKETFUNCTION: partial(guarded, self, self._connect_holder, pycurl.SOCKET_BAD),
             pycurl.SOCKOPTFUNCTION: _is_connected,
             pycurl.FRESH_CONNECT: 1,
             pycurl.FORBID_REUSE: 1,
@@ -295,27 +328,18 @@ class Hop:
             options[pycurl.UPLOAD] = 1
             options[pycurl.UPLOAD_BUFFERSIZE] = BUFFER_BYTES
             options[pycurl.INFILESIZE_LARGE] = -1 if length is None else length
-            options[pycurl.READFUNCTION] = self._guarded(self._read_body, pycurl.READFUNC_ABORT)
+            options[pycurl.READFUNCTION] = partial(guarded, self, self._read_body, pycurl.READFUNC_ABORT)
             options[pycurl.EXPECT_100_TIMEOUT_MS] = CONTINUE_WAIT_MS
         if options or request.method != b"GET":
             options[pycurl.CUSTOMREQUEST] = request.method
         return options
 
-    def _guarded(self, callback: Callable[..., Any], failed: Any) -> Callable[..., Any]:
-        """A callback for libcurl, which is told `failed` in place of an exception."""
+    def failed(self, error: BaseException) -> None:
+        """As User.failed()."""
+        self._failure = error
 
-        def call(*arguments: Any) -> Any:
-            with about(self._subject):
-                try:
-                    return callback(*arguments)
-                except BaseException as error:  # noqa: BLE001 - libcurl is in between: kept, and told at the end
-                    self._failure = error
-                    return failed
-
-        return call
-
-    def _make_socket(self, _purpose: int, address: tuple[Any, ...]) -> Any:
-        """A socket for an address of the origin's name; after a refusal libcurl tries the name's other addresses."""
+    def make_socket(self, _purpose: int, address: tuple[Any, ...]) -> Any:
+        """As User.make_socket(); after a refusal libcurl tries the other addresses of the origin's name."""
         family, kind, protocol, endpoint = address
         ip = parse_address(endpoint[0]) if family in (socket.AF_INET, socket.AF_INET6) else None
         named = self._request.named_by_operator and not self._elsewhere
@@ -332,7 +356,8 @@ class Hop:
     def _read_body(self, size: int) -> bytes | int:
         """The next bytes to send; a body that ends too early must not look complete."""
         source = self._request.body
-        data = source.read(size) if source is not None else b""
+        with about(self._subject):
+            data = source.read(size) if source is not None else b""
         if data is None:
             self._is_starved = True
             return int(pycurl.READFUNC_PAUSE)
@@ -342,12 +367,21 @@ class Hop:
         self._last_progress = monotonic()
         return data
 
-    def _take_header(self, line: bytes) -> int | None:
+    def _take_lines(self) -> OriginResponse | None:
+        lines, self.lines = self.lines, []
         try:
-            head = self._heads.take(line)
+            return self._heads.take_all(lines)
         except OriginError:
             self.failure = Failure.BAD_ANSWER
             raise
+
+    def take_head(self) -> int | None:
+        """As User.take_head()."""
+        with about(self._subject):
+            return self._take_head()
+
+    def _take_head(self) -> int | None:
+        head = self._take_lines()
         ends = False
         if head is not None:
             if head.status >= 200:
@@ -374,7 +408,8 @@ class Hop:
         self._unwanted = not self._sink.begin(head) or refused
         return refused
 
-    def _take_body(self, data: bytes) -> int | None:
+    def take_body(self, data: bytes) -> int | None:
+        """As User.take_body()."""
         if self._response is None:
             self._received += len(data)
             if self._received > UNWANTED_BYTES_MAX:

@@ -7,17 +7,19 @@ refused, because a cache would serve the wrong part to others (RFC 9112 section 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from webproxy.errors import OriginBadReply, OriginTooLarge
 from webproxy.http.fields import Field, Fields
-from webproxy.http.syntax import BLANKS, BODILESS_STATUSES, FRAMING_FIELDS, LENGTH_MAX, is_line_text, is_token
+from webproxy.http.syntax import BLANKS, BODILESS_STATUSES, FRAMING_FIELDS, LENGTH_MAX, TOKEN, is_line_text, is_token
 
 HEADER_BYTES_MAX = 65_536
 FIELDS_MAX = 256
 _LENGTH_DIGITS_MAX = 19
 
 _match_status = re.compile(rb"HTTP/([0-9](?:\.[0-9])?) ([1-9][0-9]{2})(?: ([^\0\r\n]*))?").fullmatch
+_is_plain_block = re.compile(rb"(?:%s:[^\0\r\n]*+\r\n)*" % TOKEN).fullmatch
 # Elsewhere Content-Range has no meaning (RFC 9110 section 14.4); beside one of ours a client could take it for that.
 _WITH_CONTENT_RANGE = frozenset((206, 416))
 _NO_FIELDS = Fields()
@@ -58,8 +60,7 @@ class HeadReader:
             OriginTooLarge: the length exceeds the maximum of a file.
         """
         self._bytes += len(line)
-        if self._bytes > HEADER_BYTES_MAX:
-            raise self._bad(f"a header of more than {HEADER_BYTES_MAX} bytes")
+        self._check_size()
         line = line.removesuffix(b"\n").removesuffix(b"\r")
         if self._status_line is None and not self._ended:
             self._status_line = self._read_status(line)
@@ -69,10 +70,34 @@ class HeadReader:
             return self._end_head()
         return None
 
+    def take_all(self, lines: Sequence[bytes]) -> OriginResponse | None:
+        """As take() for each of the lines, of which the last one ends a head, if any does; errors as there.
+
+        The field lines of an ordinary head are checked together, which costs a tenth.
+        """
+        block = b"".join(lines[1:-1])
+        is_head = self._status_line is None and not self._ended and len(lines) > 1
+        if is_head and lines[-1] == b"\r\n" and len(lines) - 2 <= FIELDS_MAX and _is_plain_block(block) is not None:
+            self._bytes += len(lines[0]) + len(block) + 2
+            self._check_size()
+            self._status_line = self._read_status(lines[0].removesuffix(b"\n").removesuffix(b"\r"))
+            for line in lines[1:-1]:
+                name, _, value = line.partition(b":")
+                self._lines.append((name, value[:-2].strip(BLANKS)))
+            return self._end_head()
+        found = None
+        for line in lines:
+            found = self.take(line)
+        return found
+
     @property
     def trailers(self) -> Fields:
         """The fields after the final head's body (RFC 9110 section 6.5)."""
         return Fields(self._lines) if self._ended else _NO_FIELDS
+
+    def _check_size(self) -> None:
+        if self._bytes > HEADER_BYTES_MAX:
+            raise self._bad(f"a header of more than {HEADER_BYTES_MAX} bytes")
 
     def _read_status(self, line: bytes) -> tuple[bytes, int, bytes]:
         found = _match_status(line)

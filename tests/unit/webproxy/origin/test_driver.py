@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.support.waiting import WATCHDOG_S, wait_until
 from webproxy.errors import FetchAborted, OriginError, OriginUnreachable
 from webproxy.http.fields import Fields
 from webproxy.origin.driver import OriginDriver
-from webproxy.origin.request import OriginRequest, getfile_request
+from webproxy.origin.request import OriginLimits, OriginRequest, getfile_request
 from webproxy.origin.response_head import OriginResponse
 from webproxy.origin.shares import ShareSettings
 from workloads.origin_stub import Framing, OriginStub, Route
@@ -512,3 +513,55 @@ def test_many_silent_answers_are_waited_for_side_by_side() -> None:
         gate.set()
         for sink in sinks:
             assert sink.wait().status == 200
+
+
+# -- what wakes others -----------------------------------------------------------------------------------------------
+def test_what_is_put_off_sees_all_of_a_short_response() -> None:
+    """Whoever waits for its head is woken once, for all of it."""
+    seen: list[tuple[bytes, bool]] = []
+
+    class TellingSink(CollectingSink):
+        def begin(self, response: OriginResponse) -> bool:
+            client.driver.afterwards(lambda: seen.append((self.body, self.has_ended.is_set())))
+            assert not seen
+            return super().begin(response)
+
+    with OriginStub({"/x": Route(body=BODY[:1000])}) as origin, origin_client() as client:
+        client.fetch(getfile_request(f"{origin.url}/x"), TellingSink())
+        wait_until(lambda: seen)
+    assert seen == [(BODY[:1000], True)]
+
+
+def test_another_thread_puts_nothing_off() -> None:
+    called: list[int] = []
+    with running_driver() as driver:
+        driver.afterwards(lambda: called.append(threading.get_ident()))
+        assert called == [threading.get_ident()]
+
+
+# -- handles ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("between", ["head", "refused", "other options"])
+def test_a_handle_that_was_told_of_another_request_asks_as_before(between: str) -> None:
+    """One after the other they have the same handle, which is told only what differs between ordinary ones."""
+
+    def ask(request: OriginRequest, limits: OriginLimits | None = None) -> bytes:
+        sink = CollectingSink()
+        client.fetch(request, sink, limits)
+        return sink.body
+
+    with OriginStub({"/x": Route(body=BODY)}) as origin, origin_client() as client:
+        plain = OriginRequest(url=f"{origin.url}/x", fields=Fields([(b"X-Own", b"2")]))
+        assert ask(plain, origin_limits(add_fields=((b"X-Added", b"1"),))) == BODY
+        if between == "head":
+            assert ask(replace(plain, method=b"HEAD")) == b""
+        elif between == "refused":
+            with pytest.raises(OriginError):
+                ask(replace(plain, fields=Fields([(b"X", b"a\r\nb")])))
+        else:
+            ask(replace(plain, method=b"POST"))
+            assert ask(plain, origin_limits(connect_s=7.0)) == BODY
+        assert ask(plain) == BODY
+        first, *_, last = origin.requests
+    assert first.method == last.method == "GET"
+    assert [request.headers.get("x-own") for request in (first, last)] == ["2", "2"]
+    assert [request.headers.get("x-added") for request in (first, last)] == ["1", None]

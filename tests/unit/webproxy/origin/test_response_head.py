@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import pytest
 
-from webproxy.errors import OriginBadReply, OriginTooLarge
+from webproxy.errors import OriginBadReply, OriginError, OriginTooLarge
 from webproxy.http.fields import Fields
 from webproxy.origin.response_head import FIELDS_MAX, HEADER_BYTES_MAX, HeadReader, OriginResponse
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
-def heads(text: bytes, method: bytes = b"GET") -> tuple[list[OriginResponse], Fields]:
+Heads = tuple[list[OriginResponse], Fields]
+
+
+def heads(text: bytes, method: bytes = b"GET") -> Heads:
+    """Read line by line, and each head at once, which makes no difference."""
+    lines = text.splitlines(keepends=True)
+    by_line, at_once = ([line] for line in lines), _ended_by_blanks(lines)
+    expected, found = _read(by_line, method), _read(at_once, method)
+    if isinstance(expected, Exception):
+        assert (type(found), str(found)) == (type(expected), str(expected))
+        raise expected
+    assert found == expected
+    return expected
+
+
+def _ended_by_blanks(lines: list[bytes]) -> Iterator[list[bytes]]:
+    part = []
+    for line in lines:
+        part.append(line)
+        if line in (b"\r\n", b"\n"):
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _read(parts: Iterable[list[bytes]], method: bytes) -> Heads | Exception:
     reader = HeadReader("http://h/x", method)
-    found = [head for line in text.splitlines(keepends=True) if (head := reader.take(line)) is not None]
+    try:
+        found = [head for part in parts if (head := reader.take_all(part)) is not None]
+    except OriginError as error:
+        return error
     return found, reader.trailers
 
 
@@ -208,6 +239,12 @@ def test_trailers_are_apart_from_the_head() -> None:
 def test_a_second_final_head_is_no_trailer() -> None:
     with pytest.raises(OriginBadReply, match="not a field line"):
         heads(OK + b"\r\n" + OK + b"\r\n")
+
+
+def test_a_head_at_once_has_so_many_fields_and_no_more() -> None:
+    assert len(final(OK + b"X: y\r\n" * FIELDS_MAX + b"\r\n").fields.lines) == FIELDS_MAX
+    with pytest.raises(OriginBadReply, match=f"more than {FIELDS_MAX} fields"):
+        heads(OK + b"X: y\r\n" * (FIELDS_MAX + 1) + b"\r\n")
 
 
 @pytest.mark.parametrize("before", [b"", OK + b"\r\n"], ids=["head", "trailers"])
