@@ -279,9 +279,14 @@ class OutgoingTransfer(ChunkWriter, _Leased):
             if not self.sender.alive():
                 raise PeerGone(f"{self.sender.describe()} has ended")
 
-    def commit(self) -> bool:
-        """After the last chunk: wait for the cache's answer, True if it stored the object; ends the lease cleanly."""
-        stored = self.wait_acknowledged()
+    def commit(self, limit_s: float | None = None) -> bool:
+        """After the last chunk: wait for the cache's answer, True if it stored the object; ends the lease cleanly.
+
+        Raises:
+            ChannelTimeout: none within `limit_s`, by default the between-bytes timeout; it may be waited for again.
+            PeerGone: the cache has ended.
+        """
+        stored = self.wait_acknowledged(limit_s)
         self._clean = True
         return stored and not self.refused
 

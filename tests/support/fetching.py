@@ -90,7 +90,7 @@ class FakeFill:
         if self.waited_for:
             self.position, self.takes = None, False
 
-    def finish(self) -> bool:
+    def finish(self, _limit_s: float | None = None) -> bool:
         self.on_finish()
         self.position, self.stored = None, self.stores and not self.request.token.revoked
         return self.stored
@@ -237,6 +237,9 @@ class ScriptedOrigin:
         """Those that were sent."""
         self.begun: deque[PlayedTransfer] = deque()
         """Those that have begun and were not played yet."""
+
+    def afterwards(self, function: Callable[[], None]) -> None:
+        function()
 
     def transfer(self, request: OriginRequest, sink: Sink, _limits: OriginLimits) -> PlayedTransfer:
         return PlayedTransfer(self, request, sink)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -39,6 +39,10 @@ class ScriptedOrigin:
         """As OriginDriver.transfer()."""
         self.asked.append(request)
         return _ScriptedTransfer(self._answers.pop(0), sink, self.pauses_s)
+
+    def afterwards(self, function: Callable[[], None]) -> None:
+        """As OriginDriver.afterwards()."""
+        function()
 
     def rest(self) -> OriginRest:
         """The rests of bodies, from this origin."""

@@ -9,6 +9,7 @@ from webproxy.caching.stored import StoredResponse
 from webproxy.exchange.body_transfer import BodyTransfer
 from webproxy.exchange.response_heads import Connection, ResponseHeads
 from webproxy.exchange.spooled_body import send_data
+from webproxy.fetch.strand import Errand
 from webproxy.http.messages import RequestHead
 from webproxy.origin.routing import Target
 from webproxy.telemetry.requests import RequestRecord
@@ -36,6 +37,8 @@ class RequestContext:
     """How often the cache was asked."""
     void_lease: int | None = 0
     """The number of a lease whose holder does not fetch; None if the cache is not to be asked who does any longer."""
+    errand: Errand | None = None
+    """What its fetch has left to be run, once the client has its answer."""
     result: str = ""
     """How it ended, for the counts; none while it has not."""
     record: RequestRecord = field(default_factory=RequestRecord)

@@ -48,8 +48,12 @@ def send_fetched(
         fields = answer.stored.fields.with_line(b"Age", b"%d" % answer.stored.initial_age_s)
         response = replace(response, fields=fields)
     framing, context.said = body_framing(request, response, context.said)
-    head = context.heads.forwarded(response, context.said, status, framing, context.now)
-    yield from send_data(stream, context.begins(head), more=response.length != 0)
+    head = context.begins(context.heads.forwarded(response, context.said, status, framing, context.now))
+    body = None if response.length is None else reader.take_whole(response.length)
+    if body is not None:
+        yield from send_data(stream, head + body)
+        return context.ended("fetched")
+    yield from send_data(stream, head, more=response.length != 0)
     yield from send_body(stream, reader, framing, response.length)
     return context.ended("fetched")
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from time import monotonic, monotonic_ns, time
 from typing import NamedTuple
@@ -390,10 +391,17 @@ class HttpRequestHandler:
 
     def _ended(self, context: RequestContext, outcome: RequestOutcome) -> RequestOutcome:
         """The steps have come to their end."""
+        errand, context.errand = context.errand, None
+        if errand is not None and outcome is not KEEP_ALIVE:  # the connection is closed at once
+            errand.hand_over()
         if isinstance(outcome, WaitsFor):
             return outcome
         self._finish(context.connection, context.result)
-        return outcome if isinstance(outcome, Done) else self._answered(context.connection, context.request.target)
+        if isinstance(outcome, Done):
+            return outcome
+        if errand is not None:
+            errand.run()
+        return self._answered(context.connection, context.request.target)
 
     def _answered(self, connection: HttpConnection, path: bytes) -> RequestOutcome:
         """The next request may come, once the rest of this one's body is out of its way."""
@@ -585,6 +593,7 @@ class HttpRequestHandler:
         if opened is None:  # filled since: the cache has it now
             return (yield from _in_steps(self._from_cache(context)))
         reader, collapsed = opened.reader, opened.collapsed
+        reader.runs_errands = True
         asked_ns = monotonic_ns()
         try:
             try:
@@ -592,6 +601,7 @@ class HttpRequestHandler:
                     if answer is None:
                         yield reader
                     else:
+                        reader.hand_over()  # the client may be slow to take it
                         yield from send_interim(context.connection.stream, context.request, answer)
                 context.record.upstream_ns += monotonic_ns() - asked_ns
             except NotFollowed as error:
@@ -612,7 +622,10 @@ class HttpRequestHandler:
                 if found is not None and self._may_serve_stale(context, found, status_code):
                     return (yield from _in_steps(self._send_stale(context, found, decision, status_code)))
                 if not collapsed or self._may_share(context, answer):
-                    return (yield from self._send_fetched(context, reader, answer, decision, collapsed=collapsed))
+                    sending = self._send_fetched(context, reader, answer, decision, collapsed=collapsed)
+                    outcome = yield from _handing_over(reader, sending)
+                    context.errand = reader.take_errand()
+                    return outcome
         finally:
             reader.close()
         # Another request's response cannot be used here. Another fetch can be shared with requests that have the same
@@ -768,6 +781,20 @@ def _fetch_request(context: RequestContext, lookup: Lookup, validates: StoredHit
     return FetchRequest(
         context.target, context.request, validates, lookup.index, replaces, variant, lookup.nothing_below, lookup.lease
     )
+
+
+def _handing_over(reader: SpoolReader, steps: Steps[RequestOutcome]) -> Steps[RequestOutcome]:
+    """The steps; while they wait for the client, what the fetch has left to be run does not."""
+    with closing(steps):
+        while True:
+            try:
+                wait = next(steps)
+            except StopIteration as end:
+                outcome: RequestOutcome = end.value
+                return outcome
+            if wait is not reader:
+                reader.hand_over()
+            yield wait
 
 
 def _in_steps(answering: Answering) -> Steps[RequestOutcome]:

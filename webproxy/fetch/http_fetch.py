@@ -266,6 +266,12 @@ class HttpPlan(Plan):
             if granted and key and not is_read:
                 self._updates.remove(key)
 
+    def ends_briefly(self, draft: Draft) -> bool:
+        """As Plan.ends_briefly()."""
+        wanted = self._wanted
+        is_alone = wanted.nothing_below and wanted.index is None and not wanted.replaces
+        return is_alone and draft.place in (None, self.object_key) and draft.combined is None
+
     def settle(self, draft: Draft) -> None:
         """As Plan.settle()."""
         updates, stored, combined = self._updates, draft.stored, draft.combined

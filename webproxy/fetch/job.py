@@ -70,9 +70,12 @@ _WAITS_FOR_CACHE: Final = frozenset(
 )
 _WANTS_BODY: Final = TAKES_BODY | {State.COPY_FIRST}
 _AWAITS_HEAD: Final = frozenset({State.VALIDATE, State.COMPLETE, State.WHOLE})
+_ENDS_WELL: Final = frozenset({State.COMMIT, State.DONE})
 _IS_OVER: Final = frozenset({State.DONE, State.FAILED})
 SMALL_BYTES: Final = 65_536
 """A body of this size is fetched for the cache alone: to break it off would cost the origin its connection."""
+MOMENT_SECONDS: Final = 0.02
+"""So long a worker may wait for the cache to store a small body; then a thread of the crew does."""
 _Call = Callable[[], Event | None]
 
 
@@ -141,11 +144,14 @@ class Fetch:
         self._is_refused = False
         """The origin's bytes were refused, because of steps that were being taken."""
         self._is_copying = False
+        self._is_moved = False
+        """A worker has begun to finish it, and the crew goes on."""
         self._is_tended = False
         self._answered: Answered
         self._draft = NO_DRAFT
         self._fill: Fill = NO_FILL
         spool.on_room = self._on_room
+        spool.wake_by = plan.means.origin.afterwards
 
     def start(self) -> None:
         """Begin; never blocks."""
@@ -156,6 +162,7 @@ class Fetch:
         exchange = self._exchange
         if exchange is not None:
             exchange.transfer.cancel(ProxyStops())
+        self.spool.hand_over()
 
     # -- steps ---------------------------------------------------------------------------------------------------
     def _enter(self, exchange: _Exchange | None, call: _Call) -> None:
@@ -201,17 +208,24 @@ class Fetch:
                 event = None
             while self._actions and event is None:
                 if not may_wait and self._may_wait(self._actions[0]):
-                    self._strand.post(partial(self._take_steps, None, may_wait=True))
+                    self._post_last(partial(self._take_steps, None, may_wait=True))
                     return False
                 event = self._perform(self._actions.popleft())
-                if self._is_copying:
+                if self._is_copying or self._is_moved:
                     return False
             if event is None:
                 break
         if self._progress.state in _IS_OVER:
-            self._strand.post(self._end)
+            self._post_last(self._end)
             return False
         return True
+
+    def _post_last(self, task: Callable[[], None]) -> None:
+        """Have it run in the strand; what ends a small fetch in a moment is left to a reader that runs soon."""
+        state, length = self._progress.state, self._length
+        is_small = length is not None and self.spool.written == length <= SMALL_BYTES
+        is_brief = is_small and state in _ENDS_WELL and self.plan.ends_briefly(self._draft)
+        self._strand.post(task, self.spool.leave_errand if is_brief else None)
 
     def _perform(self, action: Action) -> Event | None:
         """An action that leads to another event is the last one of its step, and so is one that fails."""
@@ -560,11 +574,21 @@ class Fetch:
         return known is not None and self.spool.written < known.size_bytes
 
     # -- the end, in the strand ----------------------------------------------------------------------------------
-    def _finish(self) -> Event:
+    def _finish(self) -> Event | None:
         if self._fill is NO_FILL:
             return Event.NOT_TO_STORE
-        self.stored = self._fill.finish()
-        return Event.STORED if self.stored else Event.NOT_STORED
+        stored = self._fill.finish(MOMENT_SECONDS if self._strand.is_lent else None)
+        if stored is None:
+            self._is_moved = True
+            self._strand.move(self._finish_on)
+            return None
+        self.stored = stored
+        return Event.STORED if stored else Event.NOT_STORED
+
+    def _finish_on(self) -> None:
+        self._is_moved = False
+        self._actions.appendleft(Action.FINISH)
+        self._take_steps(None, may_wait=True)
 
     def _settle(self) -> None:
         if not self.token.revoked:  # otherwise it was purged after it was stored

@@ -84,7 +84,7 @@ class PartialStore:
     def keep(self, key: bytes, prefix: SpooledPrefix, stored: StoredResponse, size_bytes: int) -> bool:
         """Store the prefix of a body of `size_bytes`, replacing an earlier one; waits for the cache."""
         request = FillRequest(key + PART_SUFFIX, as_incomplete(stored, size_bytes))
-        is_kept = self._fills.begin(request, prefix).finish()
+        is_kept = bool(self._fills.begin(request, prefix).finish())
         if is_kept:
             extra = {"key": key, "held_bytes": prefix.written, "size_bytes": size_bytes}
             log.info("partial response stored", extra=extra)

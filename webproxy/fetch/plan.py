@@ -182,6 +182,10 @@ class Plan:
     def settle(self, draft: Draft) -> None:
         """The response is stored: bring the other objects of the key into agreement."""
 
+    def ends_briefly(self, draft: Draft) -> bool:  # noqa: ARG002
+        """Whether no command to the cache follows that which stores the body, in settle(), replace() or end()."""
+        return False
+
     def replace(self, draft: Draft, token: StoreToken) -> None:
         """The cache refused the response: whatever it replaces must no longer be served."""
 

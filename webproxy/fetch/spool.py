@@ -3,8 +3,9 @@
 Theory of operation
 ===================
 
-A small body lies in memory, a larger one in a temporary file without a name, so that memory stays bounded, a slow
-reader slows nobody, and nothing is left after a kill. The file is made when the body outgrows the memory, and closed by
+A small body lies in memory (of those that are not tiny, so many at once as the budget has places), a larger one in a
+temporary file without a name, so that memory stays bounded, a slow reader slows nobody, and nothing is left after a
+kill. The file is made when the body outgrows the memory, and closed by
 whoever is the last to leave: the writer, when the fetch is over, or a reader. Bytes that were written never change, so
 they may be sent with sendfile(2).
 
@@ -46,20 +47,24 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from shmchannel.errors import OUT_OF_DESCRIPTORS
 from webproxy.caching.stored import StoredResponse
 from webproxy.errors import BodyCutShort, OriginError
-from webproxy.fetch.spool_budget import GRANT_BYTES, NO_BUDGET, SpoolBudget
+from webproxy.fetch.spool_budget import GRANT_BYTES, NO_BUDGET, SpoolBudget, Wake
+from webproxy.fetch.strand import Errand
 from webproxy.http.fields import Fields
 from webproxy.origin.response_head import OriginResponse
 from webproxy.transport.client_stream import ClientStream
 
 log = logging.getLogger(__name__)
 
-MEMORY_BYTES_MAX: Final = 16_384
+MEMORY_BYTES_MAX: Final = 65_536
 """A body up to this size needs no file, which would cost more than its transfer."""
+TINY_BYTES_MAX: Final = 16_384
+"""Beyond this size it takes one of the places in memory that the budget has; without one it gets a file."""
 IN_MEMORY_BYTES: Final = 131_072
 """Room for a body whose file cannot be written; a piece more may be there."""
 PUNCH_BYTES: Final = 4 << 20
@@ -169,11 +174,22 @@ class SpoolReader:
         """It knows the answer, and waits for the body."""
         self.wake: Callable[[], None] | None = None
         self.position = 0
+        self.runs_errands = False
+        """Whoever reads takes the errand that the fetch leaves at its end, and keeps it waiting for nobody."""
 
     def read(self, count: int) -> bytes:
         """Up to so many of the bytes that are available."""
         data = self._spool.in_memory(self.position, count)
         return os.pread(self._spool.fd, count, self.position) if data is None else data
+
+    def take_whole(self, length: int) -> bytes | None:
+        """All of a body of this length, if it lies in memory and nothing of it has been used; it counts as used."""
+        if self.position or self._spool.written < length or length > MEMORY_BYTES_MAX:
+            return None
+        data = self._spool.in_memory(0, length)
+        if data:
+            self.advance(length)
+        return data
 
     def send(self, stream: ClientStream, count: int) -> int:
         """Send so many of the bytes that are available; returns how many the client accepted.
@@ -208,6 +224,15 @@ class SpoolReader:
         """`count` bytes have been used."""
         self._spool.advance(self, count)
 
+    def take_errand(self) -> Errand | None:
+        """What the fetch has left to be run, if anything: the caller's from now on."""
+        return self._spool.take_errand()
+
+    def hand_over(self) -> None:
+        """It will be slow: it runs no errands, and what the fetch has left is the crew's."""
+        self.runs_errands = False
+        self._spool.hand_over()
+
     def detach(self) -> None:
         """Leave, and let the fetch run to its end without a reader."""
         self._spool.leave(self, detached=True)
@@ -236,6 +261,8 @@ class Spool:
         """The position in the body of the first byte in memory, if there are any; the file has those before it."""
         self.is_in_memory = False
         """The file cannot be written."""
+        self._has_place = False
+        """The budget knows that it is more than tiny, and lies in memory."""
         self._is_trimmed = False
         """The first bytes in memory are gone."""
         self._memory_bytes_max = memory_bytes_max
@@ -246,12 +273,15 @@ class Spool:
         self._written = 0
         self._punched = 0
         self._is_over = False
+        self._errand: Errand | None = None
         self._room_window: int | None = None
         """Somebody waits for the body to be at most so far ahead."""
         self._is_kept = False
         self._filled: int | None = None
         self.on_room: Callable[[], None] = _nothing
         """Called, by any thread, once there is room after has_room() was False."""
+        self.wake_by: Callable[[Wake], None] = _at_once
+        """Calls what wakes readers: at once, or when more has been written that arrived together with it."""
         self._error: OriginError | None = None
         self._is_abandoned = False
         self._is_sealed = False
@@ -336,6 +366,8 @@ class Spool:
 
     def leave(self, reader: SpoolReader, *, detached: bool = False) -> None:
         """See SpoolReader.close() and SpoolReader.detach()."""
+        if reader.runs_errands:
+            reader.hand_over()
         with self._lock:
             reader.wake = None
             if reader in self._readers:
@@ -346,6 +378,18 @@ class Spool:
         if tells:
             self.on_room()
         _call_all(wakes)
+
+    def take_errand(self) -> Errand | None:
+        """See SpoolReader."""
+        with self._lock:
+            errand, self._errand = self._errand, None
+            return errand
+
+    def hand_over(self) -> None:
+        """An errand that was left is the crew's."""
+        errand = self.take_errand()
+        if errand is not None:
+            errand.hand_over()
 
     # -- the writer ----------------------------------------------------------------------------------------------
     @property
@@ -379,14 +423,14 @@ class Spool:
         with self._lock:
             self._interims.append(Interim(status, fields))
             wakes = self._to_wake()
-        _call_all(wakes)
+        self._wake(wakes)
 
     def answer(self, answer: Answer) -> None:
         """Pass the answer to the readers."""
         with self._lock:
             self._answer = answer
             wakes = self._to_wake()
-        _call_all(wakes)
+        self._wake(wakes)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append to the body.
@@ -394,7 +438,7 @@ class Spool:
         Raises:
             OSError: the file cannot be written, and too many others are in memory for that reason.
         """
-        is_small = self.fd < 0 and self._written + len(data) <= self._memory_bytes_max
+        is_small = self.fd < 0 and self._fits_memory(self._written + len(data))
         if not (is_small or self.is_in_memory):
             try:
                 self._to_file()
@@ -406,7 +450,31 @@ class Spool:
                 self._memory += data
             self._written += len(data)
             wakes = self._to_wake()
-        _call_all(wakes)
+        self._wake(wakes)
+
+    def leave_errand(self, errand: Errand) -> bool:
+        """Let a reader that is about to run take it; False if there is none. What it does must not be waited for."""
+        with self._lock:
+            if not any(reader.runs_errands for reader in self._readers):
+                return False
+            self._errand = errand
+            return True
+
+    def _wake(self, wakes: list[Wake]) -> None:
+        if wakes:
+            self.wake_by(partial(_call_all, wakes))
+
+    def _fits_memory(self, count: int) -> bool:
+        """Whether so many bytes may lie in memory; those that were there before may in any case."""
+        if count > self._memory_bytes_max or count <= TINY_BYTES_MAX:
+            return count <= self._memory_bytes_max
+        self._has_place = self._has_place or self._budget.take_place()
+        return self._has_place
+
+    def _leave_place(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            self._budget.give_back_place()
 
     def _to_file(self) -> None:
         if self.fd >= 0:
@@ -424,6 +492,7 @@ class Spool:
             raise
         with self._lock:
             self.fd, self._memory = fd, bytearray()
+            self._leave_place()
 
     @property
     def _place(self) -> str:
@@ -637,6 +706,7 @@ class Spool:
         if not self._is_over or self._readers:
             return []
         self._leave_memory()
+        self._leave_place()
         if self.fd < 0:
             return []
         fd, self.fd = self.fd, -1
@@ -667,6 +737,10 @@ def _open_unnamed(directory: str) -> int:
 
 def _nothing() -> None:
     """Nobody waits for room."""
+
+
+def _at_once(wake: Wake) -> None:
+    wake()
 
 
 def _call_all(wakes: list[Callable[[], None]]) -> None:

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 GRANT_BYTES: Final = 1 << 20
 IN_MEMORY_MAX: Final = 512
 """How many spools may lie in memory for want of a file, each with a part of its body."""
+PLACES: Final = 512
+"""How many spools may have a body in memory that is small, but not tiny (spool.py)."""
 
 Wake: TypeAlias = Callable[[], None]
 
@@ -46,6 +48,7 @@ class SpoolBudget:
         self.bytes_max = bytes_max
         self._files_left = files_max
         self._in_memory_left = IN_MEMORY_MAX
+        self._places_left = PLACES
         self._lock = threading.Lock()
         self._free = bytes_max
         self._line: dict[object, _Waits] = {}
@@ -106,6 +109,18 @@ class SpoolBudget:
         """It is closed."""
         with self._lock:
             self._files_left += 1
+
+    def take_place(self) -> bool:
+        """Whether one more spool may keep a small body in memory; give_back_place() follows."""
+        with self._lock:
+            is_free = self._places_left > 0
+            self._places_left -= is_free
+            return is_free
+
+    def give_back_place(self) -> None:
+        """It is closed, or has a file."""
+        with self._lock:
+            self._places_left += 1
 
     def take_memory(self) -> bool:
         """Whether one more spool may lie in memory; give_back_memory() follows."""

@@ -31,7 +31,7 @@ from time import monotonic
 from typing import Final, Protocol, TypeAlias
 
 from shmchannel.deadline import Deadline
-from shmchannel.errors import ShmChannelError
+from shmchannel.errors import ChannelTimeout, ShmChannelError
 from shmchannel.objects.transfers import OutgoingTransfer
 from webproxy.caching.stored import StoredResponse
 from webproxy.caching.stored_codec import MetadataError, encode
@@ -89,15 +89,23 @@ class StoreToken:
     @contextmanager
     def use(self) -> Iterator[bool]:
         """True if something may be stored inside the block; a revocation waits for its end."""
-        with self._change:
-            self._in_use = not self._is_revoked
-            granted = self._in_use
+        granted = self.begin_use()
         try:
             yield granted
         finally:
-            with self._change:
-                self._in_use = False
-                self._change.notify_all()
+            self.end_use()
+
+    def begin_use(self) -> bool:
+        """As use(), up to end_use()."""
+        with self._change:
+            self._in_use = not self._is_revoked
+            return self._in_use
+
+    def end_use(self) -> None:
+        """Nothing more is stored; may be called twice."""
+        with self._change:
+            self._in_use = False
+            self._change.notify_all()
 
     def revoke(self, limit_s: float) -> bool:
         """Nothing is stored from now on. Waits for a store in progress; False if that does not end in time."""
@@ -139,7 +147,7 @@ class CacheFill:
         self._size = request.size_bytes
         self._phase = _Phase.EARLY
         self._transfer: OutgoingTransfer | None = None
-        self._is_bound = False
+        self._is_bound = self._is_handed = False
         self._next_look = self._moved_at = 0.0
         self._refusal = b""
         self._metadata = self._encode()
@@ -261,38 +269,68 @@ class CacheFill:
         self._phase = _Phase.OVER if self._is_bound else _Phase.LATE
         self._abort()
 
-    def finish(self) -> bool:
-        """The body is complete: hand over the rest and wait for the cache; True if it has stored the object."""
-        if self._request.token.revoked:
+    def finish(self, limit_s: float | None = None) -> bool | None:
+        """The body is complete: hand over the rest and wait for the cache; True if it has stored the object.
+
+        With a limit it waits for nothing but the cache's last answer, and for that no longer. If there is none by then,
+        or if it would have to wait for anything else, None: then it is to be called again, without a limit.
+        """
+        try:
+            if not self._is_handed:
+                is_handed = self._hand_over(wait=limit_s is None)
+                if not is_handed:
+                    return is_handed
+            return self._await_answer(limit_s)
+        except (ShmChannelError, CacheUnavailable, OSError) as error:
+            self._break(error)
+            return False
+
+    def _hand_over(self, *, wait: bool) -> bool | None:
+        """All that is left, with the token in use from then on; False if nothing will be stored, None as finish()."""
+        request = self._request
+        if request.token.revoked:
             self.cancel()
         if self.given_up:
             return False
         if self._size is None:
             self._size = self._source.written
             self._metadata = self._encode()
-        try:
-            if self._transfer is None and not self.given_up and self._store.connected:
-                self._begin(segments_max=1, wait=True)
-            return self._transfer is not None and self._finish(self._transfer, self._size)
-        except (ShmChannelError, CacheUnavailable, OSError) as error:
-            self._break(error)
+        if self._transfer is None and not self.given_up and self._store.connected:
+            is_small = self._size < self.chunk_bytes  # with a second segment nothing has to be taken before it goes
+            self._begin(segments_max=FILL_SEGMENTS if is_small else 1, wait=wait)
+            if self._transfer is None and not wait:
+                return None
+        transfer = self._transfer
+        if transfer is None:
             return False
-
-    def _finish(self, transfer: OutgoingTransfer, size_bytes: int) -> bool:
-        request = self._request
-        transfer.pump(self._read_into, self._handed_early(size_bytes), wait=True)
+        transfer.pump(self._read_into, self._handed_early(self._size), wait=wait)
         if request.made_of is not None and not request.made_of.is_as_found():
             log.info("object not stored", extra={"key": request.key, "reason": "its source is gone"})
             self.cancel()
             return False
-        with request.token.use() as granted:
-            if not granted:
-                self.cancel()
-                return False
-            transfer.pump(self._read_into, size_bytes, wait=True)
-            stored = transfer.commit()
+        if not request.token.begin_use():
+            self.cancel()
+            return False
+        self._is_handed = True
+        transfer.pump(self._read_into, self._size, wait=wait)
+        if not transfer.answered:  # the last chunk is still here
+            self._is_handed = False
+            request.token.end_use()
+            return None
+        return True
+
+    def _await_answer(self, limit_s: float | None) -> bool | None:
+        transfer, request = self._transfer, self._request
+        assert transfer is not None
+        try:
+            stored = transfer.commit(limit_s)
+        except ChannelTimeout:
+            if limit_s is None:
+                raise
+            return None
+        request.token.end_use()
         if not stored:
-            extra = {"key": request.key, "size_bytes": size_bytes, "reason": "refused by the cache"}
+            extra = {"key": request.key, "size_bytes": self._size, "reason": "refused by the cache"}
             log.info("object not stored", extra=extra)
         self._phase = _Phase.OVER
         self._close()
@@ -320,7 +358,7 @@ class CacheFill:
     def _encode(self) -> bytes:
         """The metadata for the size known by now; if they are too long, nothing is stored."""
         stored = self._request.stored
-        if self._size is not None and not stored.incomplete:
+        if self._size is not None and not stored.incomplete and stored.body_bytes != self._size:
             stored = replace(stored, body_bytes=self._size)
         try:
             return encode(stored)
@@ -343,6 +381,8 @@ class CacheFill:
         log.debug("fill broken", extra={"key": self._request.key, "reason": str(error)})
         self._phase = _Phase.OVER
         self._close()
+        if self._is_handed:
+            self._request.token.end_use()
 
     def _close(self) -> None:
         transfer, self._transfer = self._transfer, None
@@ -377,7 +417,7 @@ class NoFill:
     def yield_turn(self) -> None:
         """Nothing is held."""
 
-    def finish(self) -> bool:
+    def finish(self, _limit_s: float | None = None) -> bool | None:
         """Nothing is stored."""
         return False
 

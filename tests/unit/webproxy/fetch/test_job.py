@@ -39,7 +39,8 @@ from webproxy.errors import (
     OriginTimeout,
     SpoolFailed,
 )
-from webproxy.fetch.job import Fetch
+from webproxy.fetch.job import MOMENT_SECONDS, Fetch
+from webproxy.fetch.plan import Draft
 from webproxy.fetch.spool import IN_MEMORY_BYTES, PUNCH_BYTES, BodyFound, Spool
 from webproxy.fetch.spool_budget import GRANT_BYTES, NO_BUDGET, SpoolBudget
 from webproxy.fetch.state import Event, State
@@ -994,3 +995,106 @@ def read_what_came(running: Running) -> bytes:
     body = bytearray(reader.position)
     running.spool.read_into([memoryview(body)], 0)
     return bytes(body)
+
+
+# -- a small fetch whose end its reader runs -------------------------------------------------------------------------
+class BriefPlan(ScriptedPlan):
+    """Its end needs the cache for nothing but the body."""
+
+    is_brief = True
+
+    def ends_briefly(self, draft: Draft) -> bool:
+        return self.is_brief
+
+
+def small_fetch(monkeypatch: pytest.MonkeyPatch, *, brief: bool = True, stores: bool = True) -> Running:
+    monkeypatch.setattr("webproxy.fetch.job.SMALL_BYTES", 100)
+    running = Running(share=0.0, stores=stores)
+    plan = BriefPlan(running.plan.means, stores=stores)
+    plan.is_brief = brief
+    running.plan = plan
+    running.fetch = Fetch(plan, running.spool, as_crew(running.crew), running.stopping, running.over.append)
+    running.reader.runs_errands = True
+    running.crew.is_held = True
+    return running
+
+
+def played(running: Running, length: int | None = 3, data: bytes = b"abc") -> None:
+    """All of it comes, and is read."""
+    running.origin.scripts.append(body(length, lambda origin: origin.send(data)))
+    running.fetch.start()
+    running.origin.play()
+    assert wait_answer(running.reader) == BodyFound(len(data))
+    assert running.reader.read(100) == data
+
+
+@pytest.mark.parametrize("stores", [True, False])
+def test_the_reader_of_a_small_body_runs_what_is_left(monkeypatch: pytest.MonkeyPatch, *, stores: bool) -> None:
+    running = small_fetch(monkeypatch, stores=stores)
+    played(running)
+    assert running.over == []
+    errand = running.reader.take_errand()
+    assert errand is not None
+    errand.run()
+    running.crew.release()
+    assert running.over == [running.fetch]
+    assert running.fetch.stored is stores
+    assert running.plan.calls == ([*(["settle"] if stores else []), ("end", stores)])
+    running.reader.close()
+
+
+@pytest.mark.parametrize("why", ["its end takes longer", "it is long", "its length is unknown", "nobody runs it"])
+def test_otherwise_the_crew_runs_it(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    running = small_fetch(monkeypatch, brief=why != "its end takes longer")
+    running.reader.runs_errands = why != "nobody runs it"
+    data = bytes(101) if why == "it is long" else b"abc"
+    running.origin.scripts.append(
+        body(None if why == "its length is unknown" else len(data), lambda origin: origin.send(data))
+    )
+    running.fetch.start()
+    running.origin.play()
+    assert running.reader.take_errand() is None
+    running.crew.release()
+    assert running.over == [running.fetch]
+    assert running.fetch.stored
+    running.reader.close()
+
+
+def test_a_reader_that_leaves_without_running_it_hands_it_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = small_fetch(monkeypatch)
+    played(running)
+    running.reader.close()
+    assert running.over == []
+    running.crew.release()
+    assert running.over == [running.fetch]
+    assert running.fetch.stored
+
+
+def test_a_cache_that_needs_longer_than_a_moment_is_waited_for_by_the_crew(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = small_fetch(monkeypatch)
+    played(running)
+    limits: list[float | None] = []
+
+    def finish(limit_s: float | None = None) -> bool | None:
+        limits.append(limit_s)
+        return True if limit_s is None else None
+
+    monkeypatch.setattr(running.fill, "finish", finish)
+    errand = running.reader.take_errand()
+    assert errand is not None
+    errand.run()
+    assert (limits, running.over) == ([MOMENT_SECONDS], [])
+    running.reader.close()
+    running.crew.release()
+    assert (limits, running.over) == ([MOMENT_SECONDS, None], [running.fetch])
+    assert running.fetch.stored
+
+
+def test_the_end_of_the_daemon_waits_for_no_reader_to_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = small_fetch(monkeypatch)
+    played(running)
+    running.fetch.stop()
+    running.crew.release()
+    assert running.over == [running.fetch]
+    assert running.reader.take_errand() is None
+    running.reader.close()

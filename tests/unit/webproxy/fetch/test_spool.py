@@ -21,7 +21,9 @@ from webproxy.errors import BodyCutShort, OriginError, OriginTimeout
 from webproxy.fetch import spool_budget
 from webproxy.fetch.spool import (
     IN_MEMORY_BYTES,
+    MEMORY_BYTES_MAX,
     PUNCH_BYTES,
+    TINY_BYTES_MAX,
     BodyFound,
     BodyMissing,
     Head,
@@ -784,7 +786,7 @@ def test_a_beginning_whose_first_bytes_are_gone_is_none(spool: Spool) -> None:
     assert spool.prefix() is None
 
 
-@pytest.mark.parametrize("sizes", [[1], [16_384], [16_383, 1], [16_384, 1], [1, 16_384], [100_000], [5_000] * 7])
+@pytest.mark.parametrize("sizes", [[1], [65_536], [65_535, 1], [65_536, 1], [1, 65_536], [100_000], [20_000] * 7])
 def test_a_small_body_lies_in_memory_and_a_larger_one_in_a_file(tmp_path: Path, sizes: list[int]) -> None:
     spool = Spool(str(tmp_path))
     early, late, body = spool.reader(), spool.reader(), b""
@@ -794,7 +796,7 @@ def test_a_small_body_lies_in_memory_and_a_larger_one_in_a_file(tmp_path: Path, 
         piece = os.urandom(size)
         body += piece
         spool.write(piece)
-        assert (spool.fd < 0) == (len(body) <= 16_384)
+        assert (spool.fd < 0) == (len(body) <= 65_536)
         assert early.read(size) == piece
         early.advance(size)
         copy = bytearray(len(body))
@@ -809,3 +811,121 @@ def test_a_small_body_lies_in_memory_and_a_larger_one_in_a_file(tmp_path: Path, 
     early.close()
     late.close()
     assert spool.fd == -1
+
+
+def test_so_many_small_bodies_lie_in_memory_and_the_next_one_has_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tiny one needs no place."""
+    monkeypatch.setattr("webproxy.fetch.spool_budget.PLACES", 2)
+    budget = SpoolBudget(1 << 20)
+    spools = [Spool(str(tmp_path), budget=budget) for _ in range(5)]
+    readers = [spool.reader() for spool in spools]
+    for spool in spools[:3]:
+        spool.write(bytes(TINY_BYTES_MAX + 1))
+    assert [spool.fd < 0 for spool in spools[:3]] == [True, True, False]
+    spools[3].write(bytes(TINY_BYTES_MAX))
+    assert spools[3].fd < 0
+    spools[0].write(bytes(MEMORY_BYTES_MAX))  # now it has a file, and its place is free
+    spools[3].write(b"x")
+    assert spools[3].fd < 0
+    spools[4].write(bytes(TINY_BYTES_MAX + 1))
+    assert spools[4].fd >= 0
+    for spool, reader in zip(spools, readers, strict=True):
+        spool.end()
+        reader.close()
+    last = Spool(str(tmp_path), budget=budget)
+    last.write(bytes(TINY_BYTES_MAX + 1))
+    assert last.fd < 0, "places are given back"
+    last.end()
+
+
+def test_all_of_a_small_body_is_taken_at_once(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path), memory_bytes_max=10)
+    whole, begun, large = spool.reader(), spool.reader(), Spool(str(tmp_path), memory_bytes_max=10)
+    spool.write(b"01234")
+    assert whole.take_whole(10) is None
+    assert whole.position == 0
+    begun.advance(1)
+    spool.write(b"56789")
+    assert whole.take_whole(10) == b"0123456789"
+    assert whole.position == 10
+    assert begun.take_whole(10) is None
+    reader = large.reader()
+    large.write(bytes(11))
+    assert reader.take_whole(11) is None, "it has a file"
+    for ended, its in ((spool, whole), (spool, begun), (large, reader)):
+        ended.end()
+        its.close()
+
+
+def test_the_end_of_an_empty_body_is_all_of_it(spool: Spool) -> None:
+    assert joined(spool).take_whole(0) == b""
+
+
+# -- errands ---------------------------------------------------------------------------------------------------------
+class NotedErrand:
+    """Notes what becomes of it."""
+
+    def __init__(self) -> None:
+        self.became: list[str] = []
+
+    def run(self) -> None:
+        self.became.append("run")
+
+    def hand_over(self) -> None:
+        self.became.append("handed over")
+
+
+def test_an_errand_is_left_only_to_a_reader_that_runs_some(spool: Spool) -> None:
+    errand = NotedErrand()
+    assert not spool.leave_errand(errand)
+    joined(spool)
+    assert not spool.leave_errand(errand)
+    joined(spool).runs_errands = True
+    assert spool.leave_errand(errand)
+    assert errand.became == []
+
+
+def test_an_errand_is_taken_once(spool: Spool) -> None:
+    first, second, errand = joined(spool), joined(spool), NotedErrand()
+    first.runs_errands = second.runs_errands = True
+    assert spool.leave_errand(errand)
+    assert second.take_errand() is errand
+    assert first.take_errand() is None
+    first.close()
+    second.close()
+    assert errand.became == []
+
+
+@pytest.mark.parametrize("how", ["close", "detach", "hand_over", "the daemon stops"])
+def test_an_errand_that_its_reader_does_not_run_is_handed_over(spool: Spool, how: str) -> None:
+    reader, other, errand = joined(spool), joined(spool), NotedErrand()
+    reader.runs_errands = True
+    assert spool.leave_errand(errand)
+    other.close()
+    assert errand.became == [], "who runs none has nothing to do with it"
+    spool.hand_over() if how == "the daemon stops" else getattr(reader, how)()
+    assert errand.became == ["handed over"]
+    reader.close()
+    assert errand.became == ["handed over"]
+
+
+def test_a_reader_that_waits_for_its_client_is_left_nothing(spool: Spool) -> None:
+    reader = joined(spool)
+    reader.runs_errands = True
+    reader.hand_over()
+    assert not spool.leave_errand(NotedErrand())
+
+
+def test_readers_are_woken_by_whom_the_writer_says(spool: Spool) -> None:
+    put_off: list[Callable[[], None]] = []
+    spool.wake_by = put_off.append
+    reader, woken = joined(spool), []
+    assert reader.subscribe(lambda: woken.append("woken"))
+    spool.answer(BodyFound(3))
+    spool.write(b"abc")
+    assert woken == []
+    (wake,) = put_off
+    wake()
+    assert woken == ["woken"]

@@ -12,7 +12,7 @@ import pytest
 from shmchannel.daemonkit.logs import about, subject
 from tests.support.failing import failing
 from tests.support.waiting import WATCHDOG_S, wait_until
-from webproxy.fetch.strand import Crew, Strand
+from webproxy.fetch.strand import Crew, Errand, Strand, Task
 
 THREADS = 3
 
@@ -189,3 +189,57 @@ def test_tasks_are_about_the_request_that_made_their_strand() -> None:
         crew.run(lambda: seen.append(subject()))
         wait_until(lambda: len(seen) == 3)
     assert seen == [b"a-1", b"a-2", b""]
+
+
+# -- errands ---------------------------------------------------------------------------------------------------------
+def test_what_is_lent_is_run_by_whoever_took_it_and_what_comes_after_it_too() -> None:
+    done: list[tuple[str, int]] = []
+    lent: list[Errand] = []
+    with crew_of() as crew:
+        strand = Strand(crew)
+
+        def task(name: str) -> Task:
+            return lambda: done.append((name, threading.get_ident()))
+
+        strand.post(task("first"), lambda errand: lent.append(errand) is None)
+        strand.post(task("second"))
+        assert not done
+        lent.pop().run()
+        strand.post(task("third"))
+        wait_until(lambda: len(done) == 3)
+    me = threading.get_ident()
+    assert [name for name, _ in done] == ["first", "second", "third"]
+    assert [thread == me for _, thread in done] == [True, True, False]
+
+
+def test_what_nobody_takes_or_is_handed_over_the_crew_runs() -> None:
+    lent: list[Errand] = []
+    ran: list[str] = []
+    with crew_of() as crew:
+        Strand(crew).post(lambda: ran.append("refused"), lambda _: False)
+        wait_until(lambda: ran == ["refused"])
+        Strand(crew).post(lambda: ran.append("handed over"), lambda errand: lent.append(errand) is None)
+        lent.pop().hand_over()
+        wait_until(lambda: ran == ["refused", "handed over"])
+
+
+def test_a_task_that_was_lent_leaves_the_rest_to_the_crew() -> None:
+    """It goes before those that were posted in the meantime."""
+    lent: list[Errand] = []
+    done: list[tuple[str, bool, bool]] = []
+    me = threading.get_ident()
+    with crew_of() as crew:
+        strand = Strand(crew)
+
+        def note(name: str) -> None:
+            done.append((name, strand.is_lent, threading.get_ident() == me))
+
+        def begins() -> None:
+            note("begins")
+            strand.post(lambda: note("posted"))
+            strand.move(lambda: note("goes on"))
+
+        strand.post(begins, lambda errand: lent.append(errand) is None)
+        lent.pop().run()
+        wait_until(lambda: len(done) == 3)
+    assert done == [("begins", True, True), ("goes on", False, False), ("posted", False, False)]

@@ -499,3 +499,92 @@ def test_what_must_be_confirmed_is_no_object_before_that(
     assert (stored(client) == BODY[:size], download.is_stored) == (confirmed, confirmed)
     download.end()
     assert all_free(pool)
+
+
+# -- for somebody who may wait a moment only -------------------------------------------------------------------------
+MOMENT_S = 0.02
+SMALL = BODY[:5000]
+
+
+def test_a_small_body_is_stored_in_a_moment_with_one_offer(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, tmp_path: Path
+) -> None:
+    download = Download(client, pool, tmp_path, SMALL)
+    download.receive(len(SMALL))
+    assert pool.stats().leases_total == 0
+    assert download.fill.finish(WATCHDOG_S) is True
+    assert pool.stats().leases_total == 1
+    assert stored(client) == SMALL
+    download.end()
+    assert all_free(pool)
+
+
+def test_a_cache_that_takes_longer_is_waited_for_later(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, tmp_path: Path
+) -> None:
+    """It is offered once; until there is an answer, no purge can be certain."""
+    download = Download(client, pool, tmp_path, SMALL)
+    download.receive(len(SMALL))
+    freeze(cache)
+    assert download.fill.finish(MOMENT_S) is None
+    assert download.fill.finish(MOMENT_S) is None
+    assert pool.stats().leases_total == 1
+    assert not download.token.revoke(0.0)
+    cache.signal(signal.SIGCONT)
+    assert download.fill.finish() is True
+    assert download.token.revoke(0.0)
+    assert stored(client) == SMALL
+    download.end()
+    assert all_free(pool)
+    assert pool.stats().retired_total == 0
+
+
+def test_without_a_free_segment_there_is_nothing_to_be_done_in_a_moment(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, tmp_path: Path
+) -> None:
+    download = Download(client, pool, tmp_path, SMALL)
+    download.receive(len(SMALL))
+    leases = [pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(4)]
+    assert download.fill.finish(MOMENT_S) is None
+    assert download.token.revoke(0.0) is True, "nothing is on its way"
+    download.end()
+    other = Download(client, pool, tmp_path, SMALL)
+    other.receive(len(SMALL))
+    assert other.fill.finish(MOMENT_S) is None
+    for lease in leases:
+        lease.give_back()
+    assert other.fill.finish() is True
+    other.end()
+    assert all_free(pool)
+
+
+def test_with_a_single_segment_it_goes_on_when_the_cache_has_taken_the_metadata(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, tmp_path: Path
+) -> None:
+    download = Download(client, pool, tmp_path, SMALL)
+    download.receive(len(SMALL))
+    leases = [pool.lease(Deadline.after(WATCHDOG_S), 1) for _ in range(3)]
+    freeze(cache)
+    assert download.fill.finish(MOMENT_S) is None
+    assert download.token.revoke(0.0) is True, "the last chunk is still here"
+    cache.signal(signal.SIGCONT)
+    assert download.fill.finish() is False
+    for lease in leases:
+        lease.give_back()
+    assert stored(client) is None
+    download.end()
+    assert all_free(pool)
+
+
+def test_a_cache_that_dies_in_that_moment_leaves_the_token_free(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, tmp_path: Path
+) -> None:
+    download = Download(client, pool, tmp_path, SMALL)
+    download.receive(len(SMALL))
+    freeze(cache)
+    assert download.fill.finish(MOMENT_S) is None
+    cache.kill()
+    assert download.fill.finish() is False
+    assert download.token.revoke(0.0)
+    download.end()
+    assert all_free(pool)
