@@ -29,12 +29,15 @@ import binascii
 import functools
 import re
 import struct
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 from shmchannel.objects.commands import METADATA_BYTES_MAX
 from webproxy.caching.stored import Selecting, StoredResponse
 from webproxy.caching.variants import VARIANT_ID_BYTES, VARIANTS_MAX, Variant, VariantIndex
 from webproxy.http.fields import Fields
+from webproxy.http.syntax import is_field_block
 
 KIND_RESPONSE: Final = 1
 KIND_INDEX: Final = 2
@@ -54,6 +57,9 @@ _NUMBERS = (
     "stale_if_error_s",
     "body_bytes",
 )
+_BITS = tuple(_FLAGS.values())
+_flags_of = attrgetter(*_FLAGS)
+_numbers_of = attrgetter(*_NUMBERS)
 _INDEX_HEAD = struct.Struct("<BBH")
 _VARIANT = struct.Struct(f"<{VARIANT_ID_BYTES // 2}sHH")
 _is_id = re.compile(b"[0-9a-f]{%d}" % VARIANT_ID_BYTES).fullmatch
@@ -77,8 +83,11 @@ def encode(stored: StoredResponse) -> bytes:
     Raises MetadataError if they exceed METADATA_BYTES_MAX or a part does not fit its field: it cannot be stored then.
     """
     block = stored.fields.block
-    flags = sum(bit for name, bit in _FLAGS.items() if getattr(stored, name))
-    numbers = [getattr(stored, name) for name in _NUMBERS]
+    flags = 0
+    for bit, is_set in zip(_BITS, _flags_of(stored), strict=True):
+        if is_set:
+            flags |= bit
+    numbers = _numbers_of(stored)
     lengths = len(stored.reason), len(stored.selecting), len(block)
     try:
         head = _HEAD.pack(KIND_RESPONSE, VERSION, stored.status, flags, *numbers, *lengths)
@@ -86,9 +95,27 @@ def encode(stored: StoredResponse) -> bytes:
         raise MetadataError(f"a number in the response exceeds its field: {error}") from None
     data = b"".join((head, stored.reason, _pack_selecting(stored.selecting), block))
     _check_length(data)
-    if _decode(data).fields != stored.fields:  # never write what would be decoded as something else
-        raise MetadataError("a field value contains a line end")
+    _check_values(stored.status, numbers[:2])
+    _check_block(stored.fields, block)
     return data
+
+
+def _check_block(fields: Fields, block: bytes) -> None:
+    """Never write what would be decoded as something else."""
+    is_readable = is_field_block(block) is not None and block.count(b"\r\n") == len(fields)
+    for name, _ in fields.lines:
+        if b":" in name:
+            is_readable = False
+    if not is_readable:
+        raise MetadataError("a field value contains a line end, or a name is none")
+
+
+def _check_values(status: int, times: Sequence[float]) -> None:
+    if not 100 <= status <= 999:
+        raise MetadataError(f"status {status}")
+    for time in times:
+        if not 0.0 <= time < _TIME_END:  # also if it is NaN
+            raise MetadataError(f"times {times}")
 
 
 def decode(data: bytes, *, invalidated: bool = False) -> StoredResponse:
@@ -109,10 +136,9 @@ def _decode(data: bytes, invalidated: bool = False) -> StoredResponse:
         raise MetadataError(f"response metadata of {len(data)} bytes is truncated") from None
     if kind != KIND_RESPONSE or version != VERSION:
         raise MetadataError(f"metadata of kind {kind}, version {version}; expected {KIND_RESPONSE}, {VERSION}")
-    if flags >= _FLAGS_END or not 100 <= status <= 999:
-        raise MetadataError(f"status {status}, flags {flags:#x}")
-    if not all(0.0 <= time < _TIME_END for time in numbers[:2]):  # also if one is NaN
-        raise MetadataError(f"times {numbers[:2]}")
+    if flags >= _FLAGS_END:
+        raise MetadataError(f"flags {flags:#x}")
+    _check_values(status, numbers[:2])
     offset = _HEAD.size + reason_bytes
     reason = data[_HEAD.size : offset]
     selecting: Selecting = ()

@@ -50,6 +50,8 @@ from typing import Final, NamedTuple
 class State(Enum):
     """The state of a fetch."""
 
+    __hash__ = object.__hash__  # there is one of each, and the Enum's own costs a Python call
+
     NEW = "nothing has been done"
     LOOK = "the cache is asked for a partial response"
     VALIDATE = "the origin is asked to confirm the stored response"
@@ -73,6 +75,8 @@ class State(Enum):
 
 class Event(Enum):
     """An event of a fetch."""
+
+    __hash__ = object.__hash__  # there is one of each, and the Enum's own costs a Python call
 
     TO_VALIDATE = auto()
     """A new fetch has a stored response to validate."""
@@ -121,6 +125,8 @@ class Event(Enum):
 
 class Action(Enum):
     """An action for the driver, in the order given; ASK, LOOK, COPY_*, and FINISH report an event."""
+
+    __hash__ = object.__hash__  # there is one of each, and the Enum's own costs a Python call
 
     LOOK = auto()
     PAUSE = auto()

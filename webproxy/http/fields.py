@@ -75,7 +75,7 @@ class Fields:
         return index
 
     def __contains__(self, name: bytes) -> bool:
-        return name in self._indexed()
+        return name in (self._index or self._indexed())
 
     def __iter__(self) -> Iterator[Field]:
         return iter(self.lines)
@@ -94,28 +94,37 @@ class Fields:
 
     def names(self) -> Iterable[bytes]:
         """The distinct field names, in lower case."""
-        return self._indexed().keys()
+        return (self._index or self._indexed()).keys()
 
     def get(self, name: bytes) -> bytes | None:
         """The field's value, multiple lines joined with ", " (RFC 9110 section 5.3); None if absent."""
-        value = self._indexed().get(name)
+        value = (self._index or self._indexed()).get(name)
         return b", ".join(value) if isinstance(value, list) else value
 
     def get_all(self, name: bytes) -> list[bytes]:
         """The values of all lines with this name, in order."""
-        value = self._indexed().get(name)
+        value = (self._index or self._indexed()).get(name)
         if value is None:
             return []
         return list(value) if isinstance(value, list) else [value]
 
     def without(self, names: Iterable[bytes]) -> Fields:
         """All lines except those with these names."""
-        dropped = frozenset(names)
-        return Fields(line for line in self.lines if line[0].lower() not in dropped)
+        index = self._index or self._indexed()
+        dropped = {name for name in names if name in index}
+        if not dropped:  # nothing changes, neither here nor there
+            return self
+        fields = Fields([line for line in self.lines if line[0].lower() not in dropped])
+        fields._index = {name: value for name, value in index.items() if name not in dropped}
+        return fields
 
     def with_line(self, name: bytes, value: bytes) -> Fields:
         """With one more line at the end."""
-        return Fields((*self.lines, (name, value)))
+        fields = Fields((*self.lines, (name, value)))
+        index, lower = self._index, name.lower()
+        if index is not None and lower not in index:
+            fields._index = {**index, lower: value}
+        return fields
 
     def replaced(self, name: bytes, value: bytes) -> Fields:
         """With this line in place of all lines of the same name (which may contain capitals here)."""

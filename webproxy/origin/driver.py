@@ -166,6 +166,7 @@ class OriginDriver:
         self._stopping = False
         self._is_closed = False
         self._multi = pycurl.CurlMulti()
+        self._epoll_fd = self._epoll.fileno()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_PIPELINING, 0)
@@ -350,8 +351,8 @@ class OriginDriver:
         on_head = partial(self._note_head, transfer, passage)
         on_body = partial(self._receiving.append, transfer)
         request, sink, limits = transfer.request, transfer.sink, transfer.limits
-        with about(transfer.subject):
-            hop = Hop(transfer.url, request, sink, limits, on_head, on_body, is_fresh=is_fresh)
+        request_id = transfer.subject
+        hop = Hop(transfer.url, request, sink, limits, on_head, on_body, is_fresh=is_fresh, subject=request_id)
         handle = self._handles.pop() if self._handles else Handle()
         try:
             hop.configure(handle)
@@ -366,14 +367,16 @@ class OriginDriver:
             transfer.asked_at = time()
         transfer.hop, transfer.handle = hop, handle
         self._active[handle.curl] = transfer
-        with about(transfer.subject):
-            log.debug("origin asked", extra={"url": transfer.url, "method": transfer.request.method})
+        if log.isEnabledFor(logging.DEBUG):
+            with about(request_id):
+                log.debug("origin asked", extra={"url": transfer.url, "method": request.method})
         if transfer.request.holder:
             self._follow(1)
         self._multi.add_handle(handle.curl)
 
     def _note_head(self, transfer: Transfer, passage: Passage[Transfer], status: int) -> None:
-        log.debug("origin answered", extra={"url": transfer.url, "status": status})
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("origin answered", extra={"url": transfer.url, "status": status})
         self._gate_of(transfer).answered(passage, status)
 
     def resume(self, transfer: Transfer) -> None:
@@ -522,9 +525,9 @@ class OriginDriver:
     # -- called by libcurl, from within the thread's calls -------------------------------------------------------
     def _watch(self, what: int, fd: int, _multi: object, _data: object) -> None:
         if what == pycurl.POLL_REMOVE:
-            sockets.unwatch(self._epoll.fileno(), fd)  # which libcurl may have closed
+            sockets.unwatch(self._epoll_fd, fd)  # which libcurl may have closed
             return
-        sockets.watch(self._epoll.fileno(), fd, _EPOLL_OF[what])
+        sockets.watch(self._epoll_fd, fd, _EPOLL_OF[what])
 
     def _set_timer(self, after_ms: int) -> None:
         self._timer_at = None if after_ms < 0 else monotonic() + after_ms / 1000

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import pycurl
 
-from shmchannel.daemonkit.logs import about, subject
+from shmchannel.daemonkit.logs import about
 from webproxy.errors import (
     BodyCutShort,
     OriginBadReply,
@@ -93,14 +93,15 @@ class Hop:
         on_body: Callable[[], None],
         *,
         is_fresh: bool = False,
+        subject: bytes = b"",
     ) -> None:
         """`on_head` is told the status of the final head; `on_body`, that there are bytes for deliver().
 
-        `is_fresh`: it does not use a kept connection.
+        `is_fresh`: it does not use a kept connection. `subject` is what log lines are about when libcurl calls, which
+        may be while another hop is attended to.
         """
         self._is_fresh = is_fresh
-        self._subject = subject()
-        """What log lines are about when libcurl calls: that may be while another hop is attended to."""
+        self._subject = subject
         self.url = url
         self.failure: Failure | None = None
         """What it tells of the origin that it ended without a head; None while it has not, or for a reason of ours."""

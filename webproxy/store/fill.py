@@ -77,7 +77,8 @@ class StoreToken:
     """
 
     def __init__(self) -> None:
-        self._change = threading.Condition()
+        self._lock = threading.Lock()
+        self._change = threading.Condition(self._lock)
         self._is_revoked = False
         self._in_use = False
 
@@ -97,15 +98,16 @@ class StoreToken:
 
     def begin_use(self) -> bool:
         """As use(), up to end_use()."""
-        with self._change:
+        with self._lock:
             self._in_use = not self._is_revoked
             return self._in_use
 
     def end_use(self) -> None:
         """Nothing more is stored; may be called twice."""
-        with self._change:
+        with self._lock:
             self._in_use = False
-            self._change.notify_all()
+            if self._is_revoked:  # otherwise nobody waits
+                self._change.notify_all()
 
     def revoke(self, limit_s: float) -> bool:
         """Nothing is stored from now on. Waits for a store in progress; False if that does not end in time."""
