@@ -82,6 +82,7 @@ def _hits(objects: int, object_bytes: int, connections: int, targets: dict[int, 
         object_bytes=object_bytes,
         connections=connections,
         targets=targets,
+        in_quick=object_bytes <= 8 * _KIB,
     )
 
 
