@@ -140,15 +140,20 @@ def _measure_batch(bench: _Bench, accepting: Accepting, rows: Sequence[SetRow], 
         ) as contest,
     ):
         filled: set[tuple[str, int]] = set()
+        too_slow: dict[tuple[str, int], str] = {}
         for row in rows:
             say(row.title)
+            objects = row.set_name, row.object_bytes
             try:
-                if not row.is_misses and (row.set_name, row.object_bytes) not in filled:
+                if objects in too_slow:
+                    raise TooSlow(too_slow[objects])  # its first objects would be hits now
+                if not row.is_misses and objects not in filled:
                     fill_set(contest, bench.load, row)
-                    filled.add((row.set_name, row.object_bytes))
+                    filled.add(objects)
                 found.results.append(measure_set_row(contest, bench.load, bench.counter, row, bench.pace))
-            except TooSlow as reason:
-                found.left_out.append((row, str(reason)))
+            except TooSlow as error:
+                too_slow[objects] = str(error)
+                found.left_out.append((row, str(error)))
             except (LoadFailed, OSError, http.client.HTTPException) as error:
                 found.failed.append((row, str(error)))
 
@@ -163,15 +168,32 @@ def fill_set(contest: SetContest, load: HttpLoad, row: SetRow, limit_s: float = 
     whole = Draws(set_name=row.set_name, object_bytes=row.object_bytes, objects=row.objects, first=0, compares_all=True)
     first = replace(whole, objects=min(row.objects, _TRIED))
     for name, port in contest.ports.items():
-        found = load.run(port, first, _FILL_S, connections=_FILL_CONNECTIONS)
+        found = _run(load, name, port, first)
         fill_s = row.objects / found.requests_per_s
         if fill_s > limit_s:
             raise TooSlow(f"to fill {name} would take {fill_s:.0f} s")
     for name, port in contest.ports.items():
         for number in range(2 if row.objects <= _TWICE_MAX else 1):
-            found = load.run(port, whole, _FILL_S, connections=_FILL_CONNECTIONS)
+            found = _run(load, name, port, whole)
             if found.answered != row.objects:
                 raise LoadFailed(f"{name}: pass {number + 1} ended after {found.answered} of {row.objects} objects")
+
+
+def _run(
+    load: HttpLoad,
+    name: str,
+    port: int,
+    draws: Draws,
+    seconds: float = _FILL_S,
+    *,
+    connections: int = _FILL_CONNECTIONS,
+    under: Sequence[str] = (),
+) -> HttpFigures:
+    """As HttpLoad.run(); a complaint names the cache."""
+    try:
+        return load.run(port, draws, seconds, connections=connections, under=under)
+    except LoadFailed as error:
+        raise LoadFailed(f"{name}: {error}") from error
 
 
 class _Asker:
@@ -192,7 +214,7 @@ class _Asker:
             draws = Draws(set_name=row.set_name, object_bytes=row.object_bytes, objects=_MISSES_APART, first=first)
         else:
             draws = Draws(set_name=row.set_name, object_bytes=row.object_bytes, objects=row.objects, alpha=row.alpha)
-        figures = self._load.run(port, draws, seconds, connections=row.connections, under=under)
+        figures = _run(self._load, name, port, draws, seconds, connections=row.connections, under=under)
         if draws.first is not None:
             self._next[name] = draws.first + figures.answered
         self.answered += figures.answered
