@@ -2,7 +2,8 @@
 
 import http.client
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from scripts.daemons import running_daemon, running_pair
 VARNISH_BYTES_MAX = 1500 << 20
 """Sets with more are not measured with varnish, which keeps them in memory."""
 _TIMEOUT_S = 30.0
+_COMPLAINTS_MAX = 5
+_LEVEL = re.compile(r"\S+ (warning|error|critical)\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class SetContest:
     pids: Mapping[str, Sequence[int]]
     """Of each cache; there may be others below them."""
     origin_port: int
+    complaints: Callable[[], list[str]] = list
+    """Gives the last lines in which our daemons warn or complain."""
 
     def origin_requests(self) -> int:
         """The number of objects that the origin was asked for. Blocks. Raises OSError, http.client.HTTPException."""
@@ -43,6 +48,11 @@ class SetContest:
             return int(connection.getresponse().read())
         finally:
             connection.close()
+
+
+def complaints_in(log: str) -> list[str]:
+    """PURE: the lines of a daemon's log that are at least warnings."""
+    return [line for line in log.splitlines() if _LEVEL.match(line)]
 
 
 @contextmanager
@@ -70,4 +80,9 @@ def running_set_contest(
         if programs.varnish is not None and stored_bytes <= VARNISH_BYTES_MAX:
             varnish = started.enter_context(running_varnish(programs.varnish, origin_port, directory, store_bytes=room))
             ports[VARNISH], pids[VARNISH] = varnish.port, [varnish.pid]
-        yield SetContest(ports=ports, pids=pids, origin_port=origin_port)
+
+        def complaints() -> list[str]:
+            logs = (pair.proxy.log_text(), pair.cache.log_text())
+            return [line for log in logs for line in complaints_in(log)[-_COMPLAINTS_MAX:]]
+
+        yield SetContest(ports=ports, pids=pids, origin_port=origin_port, complaints=complaints)

@@ -156,6 +156,8 @@ def _measure_batch(bench: _Bench, accepting: Accepting, rows: Sequence[SetRow], 
                 found.left_out.append((row, str(error)))
             except (LoadFailed, OSError, http.client.HTTPException) as error:
                 found.failed.append((row, str(error)))
+                for line in (f"wrong: {error}", *contest.complaints()):
+                    say(line)
 
 
 def fill_set(contest: SetContest, load: HttpLoad, row: SetRow, limit_s: float = _FILL_MAX_S) -> None:

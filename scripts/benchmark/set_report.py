@@ -54,6 +54,8 @@ def sets_as_text(results: SetResults, machine: str) -> str:
         lines.append(f"nginx's fastest way to share connections here was {results.accepting}.")
     rows = [_cells(result, results.workers) for result in results.worst_first]
     if rows:
+        client = [result.typical(OURS, "client_cpu_us") for result in results.results]
+        lines.append(f"The load itself takes {min(client):.0f} to {max(client):.0f} µs of CPU time for a request.")
         lines += ["", *aligned([[cell.format(unit=results.wait_unit) for cell in _HEADINGS], *rows])]
     lines += ["", *(f"WRONG: {row.title}: {reason}" for row, reason in results.failed)] if results.failed else []
     lines += ["", *_left_out(results)] if results.left_out else []

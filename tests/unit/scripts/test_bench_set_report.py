@@ -64,6 +64,7 @@ def test_text_has_the_worst_row_first() -> None:
         "hits, 5,000 objects of 100 B, 8 connections 1,900/s 2,000/s 0.95 x 0.95-0.95 ≥ 0.5 x ok "
         "3.00 x ok 40.0 / 20.0 1.23 / - 0.25 / 9.0; 0.25 / 9.0 1.90 x"
     )
+    assert "The load itself takes 7 to 7 µs of CPU time for a request." in lines
     assert f"WRONG: {BY_KEY['zipf_64'].title}: the origin was asked 3 times" in lines
     assert lines[-2:] == ["left out (too large): sizes_2000_2048k, zipf_8", "apt-get install varnish"]
 

@@ -1,12 +1,18 @@
 """The rows with sets of objects: their goals, which are measured, in which batches, and what the load's output says."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from scripts.benchmark import set_measure
+from scripts.benchmark.__main__ import main
 from scripts.benchmark.http_load import Draws, HttpFigures, http_figures_in
 from scripts.benchmark.load import LoadFailed
 from scripts.benchmark.nginx_cache import open_files_of
+from scripts.benchmark.set_contest import complaints_in
+from scripts.benchmark.set_results import SetResults
 from scripts.benchmark.set_rows import (
     BATCH_BYTES_MAX,
     SET_ROWS,
@@ -52,6 +58,28 @@ def test_rows_are_chosen_by_prefix() -> None:
     }
     assert all(is_chosen(key, []) for key in BY_KEY)
     assert unknown_prefixes(["zipf", "zipp", ""], BY_KEY) == ["zipp"]
+
+
+@pytest.mark.parametrize(("failed", "status"), [(False, 0), (True, 1)])
+def test_a_row_that_is_wrong_shows_in_the_exit_status(
+    failed: bool, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows are left out without nginx, in every form; few objects are not measured if no row of theirs is chosen."""
+    measured = set_measure.measure_sets
+
+    def measure(*arguments: Any, quick: bool) -> SetResults:
+        found = measured(*arguments, quick=quick)
+        return replace(found, failed=[(BY_KEY["zipf_8"], "wrong")]) if failed else found
+
+    monkeypatch.setattr("scripts.benchmark.http_tables.measure_sets", measure)
+    monkeypatch.setattr(set_measure, "find_server", lambda name: None)
+    monkeypatch.setattr("scripts.benchmark.__main__.interrupt_on_ending_signals", lambda: None)
+    for form in ([], ["--markdown"], ["--json"]):
+        assert main(["--http", "--rows", "misses_8,zipf", *form]) == status
+        output = capsys.readouterr().out
+        assert "misses_8" in output
+        assert "needs nginx" in output
+        assert "policy" not in output
 
 
 def test_what_does_not_fit_is_left_out_with_its_reason() -> None:
@@ -137,3 +165,8 @@ def test_perf_and_the_kernel_are_understood() -> None:
 @pytest.mark.parametrize(("limit", "expected"), [(20_000, 17_952), (1_000, 1), (10**9, 200_000), (-1, 200_000)])
 def test_nginx_keeps_as_many_files_open_as_it_may(limit: int, expected: int) -> None:
     assert open_files_of(limit) == expected
+
+
+def test_complaints_are_warnings_and_worse() -> None:
+    log = "2026 info     x: error counted\n2026 warning  x: slow\nTraceback\n2026 error    x: gone\n"
+    assert complaints_in(log) == ["2026 warning  x: slow", "2026 error    x: gone"]
