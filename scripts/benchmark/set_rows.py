@@ -82,7 +82,7 @@ def _hits(objects: int, object_bytes: int, connections: int, targets: dict[int, 
         object_bytes=object_bytes,
         connections=connections,
         targets=targets,
-        in_quick=object_bytes <= 8 * _KIB,
+        in_quick=object_bytes < _KIB or (objects, object_bytes) == (5_000, 8 * _KIB),
     )
 
 
@@ -127,6 +127,8 @@ _ALONE = _targets(0.7, 0.7)
 _MISS = _targets(0.35, 0.6)
 SET_ROWS = (
     *(_hits(objects, 100, connections, _HALF) for objects in (10, 300) for connections in (8, 64)),
+    _hits(300, 8 * _KIB, 8, _HALF),
+    _hits(300, 100 * _KIB, 8, _HALF),
     _hits(5_000, 100, 1, _ALONE),
     _hits(5_000, 100, 8, _HALF),
     _hits(5_000, 100, 64, _HALF),
