@@ -26,6 +26,7 @@ KILL_POINTS = (
     "cache.streaming",  # a later chunk filled, not posted
     "cache.last_chunk",  # last chunk posted
     "cache.publishing",  # an object half on the hot table
+    "cache.withdrawing",  # an object half off the hot table
     "cache.put_begun",  # fill accepted, nothing stored
     "cache.put_chunk",  # a chunk of a fill stored
     "cache.put_uncommitted",  # all of a fill stored, not committed

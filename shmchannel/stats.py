@@ -42,7 +42,13 @@ class ServerStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HotTableStats:
-    """Objects put into the hot table, and removed before their time by a purge or a replacement."""
+    """Objects put into the hot table, removed because they changed or went, and evicted because it was full.
+
+    `taken_bytes` is the memory it has taken so far.
+    """
 
     published_total: int
     dropped_total: int
+    evicted_total: int
+    objects_count: int
+    taken_bytes: int

@@ -14,7 +14,6 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from shmchannel.errors import OUT_OF_DESCRIPTORS
-from shmchannel.objects.hot_table_writer import FILES_MAX
 from shmchannel.streams.attachments import KEPT_MAX
 
 if TYPE_CHECKING:
@@ -48,7 +47,6 @@ class DescriptorPlan:
     is_short: bool
     static_files_max: int
     store_files_max: int
-    hot_table_files_max: int
     paused_max: int
     segments_max: int
     objects_max: int
@@ -62,7 +60,6 @@ def plan_descriptors(limit: int, *, worker_threads: int, has_static: bool, in_me
     plan = {
         "static_files_max": min(OPEN_FILES_MAX, share) if has_static else 0,
         "store_files_max": 0 if in_memory else min(OPEN_FILES_MAX, share),
-        "hot_table_files_max": min(FILES_MAX, share),
         "paused_max": min(PAUSED_MAX, share),
         "segments_max": min(KEPT_MAX, max(_SEGMENTS_MIN, share)),
     }

@@ -41,8 +41,8 @@ from shmchannel.objects.commands import (
     announced_version,
     encode,
 )
-from shmchannel.objects.hot_table_files import HotTableFile, HotTableFiles
-from shmchannel.objects.hot_table_layout import HotTableEntry
+from shmchannel.objects.hot_table_files import OPEN_MAX, HotTableFile, HotTableFiles
+from shmchannel.objects.hot_table_layout import BODY_BYTES_MAX, HotTableEntry
 from shmchannel.objects.hot_table_reader import EntryVersion, HotTableReader
 from shmchannel.objects.transfers import IncomingTransfer, OutgoingTransfer
 from shmchannel.objects.width_hints import WidthHints
@@ -70,11 +70,13 @@ class ChannelClient:
         open_sender: Callable[[str], MessageSender] = CommandSender,
         open_hot_table: Callable[[str], HotTableReader] = HotTableReader.attach,
         subject: Callable[[], bytes] = bytes,
+        open_files_max: int = OPEN_MAX,
     ) -> None:
         """`on_step` is called at the end of each step of a get() (lease, queue, cache), for measuring.
 
         `subject` says what a command belongs to that this thread sends now, as a word, for the logs of both sides: the
-        cache is told its last 16 characters. For none it is told a number of the command.
+        cache is told its last 16 characters. For none it is told a number of the command. At most `open_files_max` of
+        the cache's files are open at a time.
         """
         self.queue_name = queue_name
         self._on_step = on_step
@@ -89,7 +91,7 @@ class ChannelClient:
         self._replaced: MessageSender | None = None
         self._hot_table: tuple[MessageSender, HotTableReader] | None = None
         self._is_hot_table_wanted = True
-        self.files = HotTableFiles()
+        self.files = HotTableFiles(open_max=open_files_max)
         self._ids = itertools.count(1)
         self._trace_prefix = b"\0" + os.urandom(7)  # not taken for a word
         self._identity = own_identity()
@@ -144,15 +146,23 @@ class ChannelClient:
                 self._change_hot_table(self._sender)
 
     def peek(self, key: bytes) -> HotTableEntry | None:
-        """The object, if it is in the hot table of a ready cache; costs no message. Never blocks or raises.
+        """The object, if it is in the hot table of a ready cache; costs no message. Never raises.
 
-        None says nothing about the object: ask with get(), which also finds a new cache.
+        A small body that the table has by its file is read from there, which may wait for the disk; otherwise this
+        never blocks. None says nothing about the object: ask with get(), which also finds a new cache.
         """
         pair = self._hot_table
         if pair is None:
             return None
         sender, hot_table = pair
-        return hot_table.get(key) if sender.ready() else None
+        if not sender.ready():
+            return None
+        entry = hot_table.get(key)
+        if entry is None or entry.file is None or entry.file.size_bytes > BODY_BYTES_MAX:
+            return entry
+        watch = hot_table.watch(key, entry, sender.ready)
+        body = None if watch is None else self.files.read(sender.reader_pid, entry.file, watch.holds)
+        return None if body is None else entry._replace(body=body, file=None)
 
     def hold_file(self, key: bytes, entry: HotTableEntry) -> HotTableFile | None:
         """The file of a large object that peek() found in the hot table, for sendfile(2).

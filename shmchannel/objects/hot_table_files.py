@@ -1,8 +1,11 @@
-"""HotTableFiles: descriptors of large objects that are in a hot table by reference.
+"""HotTableFiles: descriptors of objects that are in a hot table by reference.
 
-A reference names a descriptor of the writing process. It is opened anew for reading through /proc/PID/fd, which the
-kernel allows between processes of one user, and kept only if it is the very file of the reference. Where that does not
-work (another PID namespace, a hardened host) the objects are requested by commands like all others.
+A reference names a descriptor of the writing process: the file's, or that of a directory with the file's name below it.
+The file is opened for reading through /proc/PID/fd, which the kernel allows between processes of one user, and kept
+only if it is the very file of the reference. Where that does not work (another PID namespace, a hardened host) the
+objects are requested by commands like all others.
+
+At most `open_max` files are open in all, kept or in use. Beyond that objects are requested by commands.
 
 An open file is kept for KEEP_SECONDS after its last use, so that the next request needs no system call for it, and for
 PAUSED_SECONDS when its user says that it will return. An object that has left the cache lives on for that long at most.
@@ -12,6 +15,7 @@ A descriptor is closed when the last holder of its HotTableFile lets go of it, n
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import threading
@@ -28,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _PASSING = OUT_OF_DESCRIPTORS | {errno.ENOMEM}  # what this process lacks at the moment says nothing of the cache
 FILES_MAX = 64
+OPEN_MAX = 1024
 KEEP_SECONDS = 2.0
 PAUSED_SECONDS = 30.0
 
@@ -64,6 +69,7 @@ class HotTableFile:
     def __del__(self) -> None:
         """No holder is left."""
         os.close(self.fd)
+        self._table.note_closed()
 
 
 def _is_meant(status: os.stat_result, reference: FileRef) -> bool:
@@ -72,10 +78,14 @@ def _is_meant(status: os.stat_result, reference: FileRef) -> bool:
 
 
 class HotTableFiles:
-    """Thread-safe. `files_max` files are kept; more can be open while they are in use."""
+    """Thread-safe. `files_max` files are kept; up to `open_max` can be open while they are in use."""
 
-    def __init__(self, files_max: int = FILES_MAX) -> None:
+    def __init__(self, files_max: int = FILES_MAX, open_max: int = OPEN_MAX) -> None:
         self._files_max = files_max
+        self._open_max = open_max
+        self._opened = itertools.count(1)  # counted so, a step of any thread is never lost
+        self._closed = itertools.count(1)
+        self._opened_total = self._closed_total = 0
         self._lock = threading.Lock()
         self._files: OrderedDict[FileName, HotTableFile] = OrderedDict()
         self._generation = 0
@@ -97,6 +107,10 @@ class HotTableFiles:
             self.keep(file)
         return file
 
+    def note_closed(self) -> None:
+        """A file was closed; takes no lock, for it comes from wherever the last holder lets go."""
+        self._closed_total = max(self._closed_total, next(self._closed))
+
     def keep(self, file: HotTableFile, seconds: float = KEEP_SECONDS) -> None:
         """Keep the file for again() for this long; the least recently kept one gives way, if one must."""
         surplus = None
@@ -111,28 +125,56 @@ class HotTableFiles:
                 surplus = self._files.popitem(last=False)
         del surplus  # closed without the lock, if nobody has it
 
+    def read(self, pid: int, reference: FileRef, still_there: Callable[[], bool]) -> bytes | None:
+        """The bytes of a small file, which is not kept; None if it cannot be read. May wait for the disk."""
+        fd = self._open_fd(pid, reference, still_there)
+        if fd is None:
+            return None
+        try:
+            body = os.pread(fd, reference.size_bytes, 0)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        return body if len(body) == reference.size_bytes else None
+
     def _open(
         self, pid: int, reference: FileRef, name: FileName, still_there: Callable[[], bool]
     ) -> HotTableFile | None:
-        if pid == self._refused_pid:
+        if self._opened_total - self._closed_total >= self._open_max:
             return None
         generation = self._generation
-        path = f"/proc/{pid}/fd/{reference.number}"
+        fd = self._open_fd(pid, reference, still_there)
+        if fd is None:
+            return None
+        self._opened_total = max(self._opened_total, next(self._opened))
+        file = HotTableFile(self, generation, name, fd, reference.size_bytes)
+        self.keep(file)
+        return file
+
+    def _open_fd(self, pid: int, reference: FileRef, still_there: Callable[[], bool]) -> int | None:
+        """Open exactly the file of a reference."""
+        if pid == self._refused_pid:
+            return None
+        path, flags = f"/proc/{pid}/fd/{reference.number}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            # Looked at first: in another PID namespace it is a stranger's, and to open a device or a pipe does things.
-            if not _is_meant(os.stat(path), reference):
-                return None
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            if reference.name:
+                fd = os.open(f"{path}/{os.fsdecode(reference.name)}", flags | os.O_NOFOLLOW)
+            else:
+                # Looked at first: in another PID namespace it is a stranger's, and to open a pipe does things.
+                if not _is_meant(os.stat(path), reference):
+                    return None
+                fd = os.open(path, flags)
         except OSError as error:
-            if error.errno not in _PASSING and still_there():
+            is_lost = bool(reference.name) and error.errno == errno.ENOENT  # somebody has deleted this file
+            if error.errno not in _PASSING and not is_lost and still_there():
                 self._refused_pid = pid
                 log.debug("files of the cache cannot be opened", extra={"pid": pid, "reason": str(error)})
             return None
-        file = HotTableFile(self, generation, name, fd, reference.size_bytes)
-        if not _is_meant(os.fstat(fd), reference) or not still_there():
-            return None
-        self.keep(file)
-        return file
+        if _is_meant(os.fstat(fd), reference) and still_there():
+            return fd
+        os.close(fd)
+        return None
 
     def expire(self) -> None:
         """Drop expired files; to be called about once a second."""

@@ -2,7 +2,7 @@
 
 What it returns is a consistent copy: the cell's sequence number was even before and the same after. This relies on the
 processor's order of loads and stores (hot_table_writer.py). Whether the process that wrote it still lives is the user's
-business.
+business. All that a reader writes is the use mark of the cell, in a mapping of its own: the rest it cannot write.
 """
 
 from __future__ import annotations
@@ -20,63 +20,80 @@ import posix_ipc
 from shmchannel.errors import AccessDenied, os_errors
 from shmchannel.objects.hot_table_layout import (
     BODY_BYTES_MAX,
+    BUCKET_BYTES,
+    CELL,
     CELL_BEGIN,
     CELL_BYTES,
-    CELL_HEAD,
-    CELL_HEAD_BYTES,
-    CELL_ROOM_BYTES,
+    CELLS_AT,
     HOT_TABLE_HEADER_BYTES,
-    KEY_HASH,
-    SEQUENCE,
+    LINE_BYTES,
+    MARKS_AT,
+    MARKS_PER_BUCKET,
+    RECORD_BYTES_MAX,
     SEQUENCE_WORD,
-    SET_BYTES,
+    TAG,
+    TAG_BYTES,
+    TAGS_BYTES,
     HotTableEntry,
-    cells_in,
     check_hot_table_header,
-    file_entry,
+    file_ref,
+    geometry,
 )
 from shmchannel.process.naming import hot_table_name
 
-_read_head = CELL_HEAD.unpack_from
+_read_cell = CELL.unpack_from
 _read_begin = CELL_BEGIN.unpack_from
 _read_sequence = SEQUENCE_WORD.unpack_from
+_tag_of = TAG.pack
 _new_entry = tuple.__new__  # what a NamedTuple's own constructor calls in the end, in a third of its time
 
 
 class EntryVersion:
-    """Tells whether an object is still there as it was found, in a fraction of the time of HotTableReader.get()."""
+    """Tells whether an object is still there as it was found, in a fraction of the time of HotTableReader.get().
 
-    __slots__ = ("_at", "_block", "_is_ready", "_sequence")
+    It is while its writer is ready, the 64-bit word of `block` at `at` equals `sequence`, and the word VALID_UNTIL_AT
+    bytes behind it is greater than the CLOCK_MONOTONIC nanoseconds of now.
+    """
+
+    __slots__ = ("_is_ready", "at", "block", "sequence")
 
     def __init__(self, block: mmap.mmap, at: int, sequence: int, is_ready: Callable[[], bool]) -> None:
-        self._block = block
-        self._at = at
-        self._sequence = sequence
+        self.block = block
+        self.at = at
+        self.sequence = sequence
         self._is_ready = is_ready
 
     def holds(self) -> bool:
         """True while get() would return the same object and its writer is ready. Never blocks, never raises."""
         try:
-            sequence, _, valid_until_ns = _read_begin(self._block, self._at)
+            sequence, valid_until_ns = _read_begin(self.block, self.at)
         except ValueError:  # the hot table was closed
             return False
-        return sequence == self._sequence and valid_until_ns > monotonic_ns() and self._is_ready()
+        return sequence == self.sequence and valid_until_ns > monotonic_ns() and self._is_ready()
 
 
 class HotTableReader:
     """Thread-safe; close() may be called while others read."""
 
-    __slots__ = ("_block", "_set_count")
+    __slots__ = ("_block", "_block_bytes", "_bucket_count", "_buckets_at", "_marks")
 
-    def __init__(self, block: mmap.mmap) -> None:
-        """Take over a mapped hot table after checking its header; raises LayoutMismatch."""
+    def __init__(self, block: mmap.mmap, marks: mmap.mmap | bytearray | None = None) -> None:
+        """Take over a mapped hot table after checking its header, and a mapping of its use marks, if they are wanted.
+
+        Raises:
+            LayoutMismatch: its header does not fit.
+        """
         check_hot_table_header(block[:HOT_TABLE_HEADER_BYTES], len(block))
+        places = geometry(len(block))
         self._block = block
-        self._set_count = cells_in(len(block)) // 2
+        self._block_bytes = len(block)
+        self._bucket_count = places.bucket_count
+        self._buckets_at = places.buckets_at
+        self._marks = bytearray(places.marks_bytes) if marks is None else marks
 
     @classmethod
     def attach(cls, queue_name: str) -> Self:
-        """Map the hot table of the cache on this queue, for reading only.
+        """Map the hot table of the cache on this queue: for reading only, but for the use marks.
 
         Raises:
             NameMissing, AccessDenied: there is none, or it is another user's.
@@ -84,68 +101,84 @@ class HotTableReader:
         """
         name = hot_table_name(queue_name)
         with os_errors(f"attach hot table {name}"):
-            memory = posix_ipc.SharedMemory(name, read_only=True)
+            memory = posix_ipc.SharedMemory(name)
             try:
                 status = os.fstat(memory.fd)
                 if status.st_uid != os.geteuid():
                     raise AccessDenied(f"hot table {name} belongs to uid {status.st_uid}", errno.EACCES)
                 check_hot_table_header(os.pread(memory.fd, HOT_TABLE_HEADER_BYTES, 0), status.st_size)
+                marks = mmap.mmap(memory.fd, geometry(status.st_size).marks_bytes, offset=MARKS_AT)
                 block = mmap.mmap(memory.fd, status.st_size, prot=mmap.PROT_READ)
             finally:
                 memory.close_fd()
-        return cls(block)
+        return cls(block, marks)
 
     def get(self, key: bytes) -> HotTableEntry | None:
         """A copy of the object that the table has under this key now, or None. Never blocks, never raises."""
         block = self._block
         key_hash = crc32(key)
-        at = HOT_TABLE_HEADER_BYTES + key_hash % self._set_count * SET_BYTES
+        bucket = key_hash % self._bucket_count
+        tags_at = self._buckets_at + bucket * BUCKET_BYTES
+        tags_end = tags_at + TAGS_BYTES
+        tag = _tag_of(key_hash)
         try:
-            head = _read_head(block, at)
-            if head[KEY_HASH] != key_hash:
-                at += CELL_BYTES
-                head = _read_head(block, at)
-                if head[KEY_HASH] != key_hash:
-                    return None
-            sequence, _, valid_until_ns, version, key_bytes, metadata_bytes, body_bytes, file_bytes = head
-            # The lengths are another process's, and perhaps of two entries: they are held against the cell before use.
-            if (
-                sequence & 1
-                or valid_until_ns <= monotonic_ns()
-                or key_bytes != len(key)
-                or body_bytes > BODY_BYTES_MAX
-                or key_bytes + metadata_bytes + body_bytes > CELL_ROOM_BYTES
-            ):
-                return None
-            start = at + CELL_HEAD_BYTES
-            middle = start + key_bytes
-            body_at = middle + metadata_bytes
-            if block[start:middle] != key:
-                return None
-            metadata, body = block[middle:body_at], block[body_at : body_at + body_bytes]
-            if _read_sequence(block, at)[0] != sequence:
-                return None
-            if file_bytes:
-                return file_entry(version, metadata, body, file_bytes)
-            return _new_entry(HotTableEntry, (version, metadata, body, None))
+            tag_at = block.find(tag, tags_at, tags_end)
+            while tag_at >= 0:
+                offset = tag_at - tags_at
+                if not offset % TAG_BYTES:  # halves of two tags can look like one
+                    number = offset // TAG_BYTES
+                    entry = self._read(tags_at + CELLS_AT + number * CELL_BYTES, key)
+                    if entry is not None:
+                        mark = bucket * MARKS_PER_BUCKET + number
+                        if not self._marks[mark]:  # else its cache line would go from one reader to the next
+                            self._marks[mark] = 1
+                        return entry
+                tag_at = block.find(tag, tag_at + 1, tags_end)
         except ValueError:  # another thread has closed it
+            pass
+        return None
+
+    def _read(self, at: int, key: bytes) -> HotTableEntry | None:
+        """What the cell here has, if it has this key; raises ValueError when the table was closed."""
+        block = self._block
+        sequence, valid_until_ns, version, place, key_bytes, metadata_bytes, file_bytes = _read_cell(block, at)
+        start = (place & 0xFFFFFFFF) * LINE_BYTES
+        middle = start + key_bytes
+        body_at = middle + metadata_bytes
+        end = start + (place >> 32)
+        # The numbers are another process's, and perhaps of two entries: they are held against each other before use.
+        # That of the record is one word: whatever the others are, nothing outside of some record is read.
+        if (
+            sequence & 1
+            or valid_until_ns <= monotonic_ns()
+            or key_bytes != len(key)
+            or not 0 <= end - body_at <= BODY_BYTES_MAX
+            or not end - start <= RECORD_BYTES_MAX
+            or end > self._block_bytes
+            or block[start:middle] != key
+        ):
             return None
+        metadata, body = block[middle:body_at], block[body_at:end]
+        if _read_sequence(block, at)[0] != sequence:
+            return None
+        if not file_bytes:
+            return _new_entry(HotTableEntry, (version, metadata, body, None, block, at, sequence))
+        file = file_ref(body, file_bytes)
+        return None if file is None else HotTableEntry(version, metadata, b"", file, block, at, sequence)
 
     def watch(self, key: bytes, entry: HotTableEntry, is_ready: Callable[[], bool]) -> EntryVersion | None:
         """Watch an object that get() has returned; None when it is gone. `is_ready` tells whether its writer is."""
         block = self._block
-        key_hash = crc32(key)
-        first = HOT_TABLE_HEADER_BYTES + key_hash % self._set_count * SET_BYTES
-        try:
-            for at in (first, first + CELL_BYTES):
-                head = _read_head(block, at)
-                if head[KEY_HASH] == key_hash and not head[SEQUENCE] & 1 and self.get(key) == entry:
-                    watch = EntryVersion(block, at, head[SEQUENCE], is_ready)
-                    return watch if watch.holds() else None
-        except ValueError:
-            pass
-        return None
+        if entry.block is not block:  # of another table, or made otherwise
+            found = self.get(key)
+            if found is None or found != entry:
+                return None
+            entry = found
+        watch = EntryVersion(block, entry.at, entry.sequence, is_ready)
+        return watch if watch.holds() else None
 
     def close(self) -> None:
         """Unmap; may be called twice."""
         self._block.close()
+        if isinstance(self._marks, mmap.mmap):
+            self._marks.close()

@@ -1,19 +1,25 @@
 """HotTableWriter: publishes objects in a hot table, where other processes read them without asking, and withdraws them.
 
-Theory of operation. The table is a hash table in shared memory: sets of two cells, each under a sequence number (a
-seqlock). One process writes, any number read; readers never wait and never write.
+Theory of operation. The table is a hash table in shared memory: buckets of seven cells, each under a sequence number (a
+seqlock), which say where in the arena the records of the objects are. One process writes, any number read; readers
+never wait, and write nothing but marks.
 
-    free ── publish ──▶ busy (odd sequence number, bytes change) ──▶ valid until its time ──▶ free
-                                                                       ├── lengthened: same version, only more time
-                                                                       └── dropped ──▶ free, for all readers at once
+    free ── publish ──▶ valid until its time, if it has one ──▶ free
+                          ├── lengthened: same version, only more time
+                          ├── dropped: the object has changed or is gone ──▶ free, for all readers at once
+                          └── evicted: bucket or arena is full ──▶ free
 
-* A reader looks at the sequence number before and after it copies. If it was odd or has changed, it has read nothing.
-* Publishing races with purging. begin() notes how many drops there have been before the object is looked up; when that
-  number has changed by the time the cell is complete, the object may be the one that was dropped, and is not shown.
-* The lock is not held while a body is read into a cell: the cell is busy meanwhile, and nobody else takes it.
-* A cell is reused only when its time is over: otherwise three hot keys of one set would evict each other all the time.
-* Small objects are stored whole. A large object in an immutable file is stored as a reference to a descriptor, which
-  stays open for as long as the reference can be read; readers open it anew (hot_table_files.py).
+* A reader looks at the sequence number before and after it copies. If it was odd or has changed, it has read nothing. A
+  record's place is used again only after its cell was emptied, so the sequence number speaks for the record as well.
+* All sequence numbers come from one counter, so that a cell never has one twice.
+* Publishing races with purging. Before an object is looked up, begin() notes how often a key like this one has been
+  dropped; when that number has changed at the time of publish(), the object may be the one that was dropped.
+* A mark says that the object of a cell was read. take_used() collects the marks: for the arena, in which what is used
+  has a second chance, and for the store, which does not see these reads otherwise.
+* Memory is taken as the arena grows (hot_table_arena.py). A page that was not taken is never touched.
+* Small objects are stored whole. Of an object in an immutable file there may be a reference to it. Whoever publishes it
+  keeps the descriptor of the reference open until the object was dropped.
+* What the writer knows it knows from its own memory: of the table it reads nothing but marks.
 * Readers must see stores in the order in which they were made. x86-64 guarantees that; other processors do not, and
   Python has no barrier: see is_supported().
 * Invariant: when drop() returns, no reader that looks afterwards finds the object, and none finds it later.
@@ -21,51 +27,70 @@ seqlock). One process writes, any number read; readers never wait and never writ
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
 from contextlib import ExitStack
+from struct import Struct
 from time import monotonic_ns
 from typing import NamedTuple, Self
 from zlib import crc32
 
 from shmchannel import faults
+from shmchannel.errors import ResourceError
+from shmchannel.objects.hot_table_arena import RingArena, Span
 from shmchannel.objects.hot_table_layout import (
+    BODY_BYTES_MAX,
+    BUCKET_BYTES,
+    BUCKET_CELLS,
     CELL_BYTES,
-    CELL_HEAD_BYTES,
-    FILE_REF_BYTES,
-    HOT_TABLE_HEADER_BYTES,
-    KEY_HASH,
+    CELLS_AT,
+    LINE_BYTES,
     MAGIC,
-    SEQUENCE,
-    VALID_UNTIL,
+    MARKS_AT,
+    MARKS_PER_BUCKET,
+    RECORD_BYTES_MAX,
+    TAG_BYTES,
     FileRef,
-    cells_in,
+    Geometry,
     check_hot_table_bytes,
-    fits_cell,
+    geometry,
     header_words,
 )
-from shmchannel.process.block import create_block
-from shmchannel.process.memory import require_memory
+from shmchannel.process.block import create_sparse_block, take
+from shmchannel.process.memory import can_spare, require_memory
 from shmchannel.process.naming import hot_table_name
 from shmchannel.process.reaper import unlink_memory
 from shmchannel.stats import HotTableStats
 
 _ORDERED_MACHINES = ("x86_64",)
-FILES_MAX = 64
-"""Most references by default: each holds a descriptor, and keeps its object even after it has left the store."""
+NO_END_NS = 1 << 63
+"""The time until which an object is valid that only a drop ends."""
+_TAKEN_AT_ONCE_BYTES = 1 << 20
+_DROP_GROUPS = 4096
+"""Keys of one group void each other's tokens. A power of two."""
+_SEQUENCES = 1 << 64
+_FIELDS = Struct("@5Q")
+"""Of a cell, behind its sequence number; both lengths of 32 bits are one word."""
+_WORD = 8
+_EVICTED_MAX = 256
+"""So many keys are kept for take_evicted()."""
 
 
 def require_room(hot_table_bytes: int) -> None:
-    """Refuse a hot table for which there is no room in /dev/shm or in memory, before a page of it is touched.
+    """Refuse a hot table for whose beginning there is no room in /dev/shm or in memory, before a page of it is touched.
 
     Raises:
         LimitReached: with the numbers.
     """
     hint = "take a smaller one (--hot-table-bytes, 0 for none), or give /dev/shm more room"
-    require_memory("a hot table", hot_table_bytes, hint=hint)
+    require_memory("a hot table", taken_at_first(hot_table_bytes), hint=hint)
+
+
+def taken_at_first(hot_table_bytes: int) -> int:
+    """How much memory a hot table of this size has before anything is in it."""
+    return min(geometry(hot_table_bytes).arena_at + _TAKEN_AT_ONCE_BYTES, hot_table_bytes)
 
 
 def is_supported() -> bool:
@@ -74,45 +99,70 @@ def is_supported() -> bool:
 
 
 class HotTableToken(NamedTuple):
-    """The state seen by begin(): the number of removals so far, and the time in CLOCK_MONOTONIC nanoseconds."""
+    """The state seen by begin(): how often its group of keys, and all, were dropped, and the time in nanoseconds."""
 
     drops: int
+    clears: int
     begun_ns: int
 
 
-class _Cell:
-    """What the writer knows about a cell; shared memory is written from it and never read back."""
+class UsedObject(NamedTuple):
+    """One that was read; `file_bytes` is 0 if it is there whole, and else its size."""
 
-    __slots__ = ("at", "busy", "file_fd", "key", "published_ns", "sequence", "valid_until_ns", "version", "word")
+    key: bytes
+    file_bytes: int
 
-    def __init__(self, number: int) -> None:
-        self.at = HOT_TABLE_HEADER_BYTES + number * CELL_BYTES
-        self.word = self.at // 8
-        self.key: bytes | None = None
-        self.version = self.sequence = self.valid_until_ns = self.published_ns = 0
-        self.busy = False
-        self.file_fd = -1
+
+class _Record(Span):
+    """What the writer knows about an object that is in the table."""
+
+    __slots__ = ("file_bytes", "key", "published_ns", "slot", "tag", "valid_until_ns", "version", "word")
+
+    def __init__(self, key: bytes, version: int, file_bytes: int, valid_until_ns: int, published_ns: int) -> None:
+        super().__init__()
+        self.key = key
+        self.version = version
+        self.file_bytes = file_bytes
+        self.valid_until_ns = valid_until_ns
+        self.published_ns = published_ns
+        self.slot = self.word = self.tag = 0
+        """Of its cell: its number, as in the use marks; where it begins, in 64-bit words; where its tag is, in 32."""
 
 
 class HotTableWriter:
-    """The writing end; thread-safe."""
+    """The writing end; thread-safe. No call blocks for longer than another one's copying of a record."""
 
-    def __init__(self, name: str, mapping: mmap.mmap, files_max: int = FILES_MAX) -> None:
+    def __init__(self, name: str, mapping: mmap.mmap, fd: int, first_sequence: int = 0) -> None:
+        """Take over a block of zeros, and the descriptor for taking more of it; sequence numbers follow the even first.
+
+        Use create().
+        """
         self.name = name
-        self._files_max = files_max
+        self._fd = fd
         self._mapping = mapping
         self._octets = memoryview(mapping)
         self._words = self._octets.cast("Q")
-        self._cells = [_Cell(number) for number in range(cells_in(len(mapping)))]
+        self._tags = self._octets.cast("I")
+        self._geometry: Geometry = geometry(len(mapping))
+        self._slots: list[_Record | None] = [None] * (self._geometry.bucket_count * MARKS_PER_BUCKET)
+        self._records: dict[bytes, _Record] = {}
+        self._arena: RingArena[_Record] = RingArena(
+            self._geometry.arena_at, len(mapping), take=self._take, evict=self._evict
+        )
+        self._sequence = first_sequence
         self._lock = threading.Lock()
-        self._file_count = 0
-        self._drops = 0
-        self._published_total = self._dropped_total = 0
+        self._drops = [0] * _DROP_GROUPS
+        self._clears = 0
+        self._next_mark = 0
+        self._evicted: deque[bytes] = deque(maxlen=_EVICTED_MAX)
+        self._published_total = self._dropped_total = self._evicted_total = 0
         self._closed = False
 
     @classmethod
-    def create(cls, queue_name: str, hot_table_bytes: int, files_max: int = FILES_MAX) -> Self:
+    def create(cls, queue_name: str, hot_table_bytes: int, *, first_sequence: int = 0) -> Self:
         """Make the hot table of the cache that holds this queue's guard; mode 0600. Close it before the queue.
+
+        `hot_table_bytes` is the most it takes; it begins with less.
 
         Raises:
             UsageError: the size is out of range.
@@ -121,242 +171,232 @@ class HotTableWriter:
         check_hot_table_bytes(hot_table_bytes)
         require_room(hot_table_bytes)
         name = hot_table_name(queue_name)
+        what = f"hot table {name} of {hot_table_bytes} bytes"
         with ExitStack() as undo:
-            mapping = create_block(f"hot table {name} of {hot_table_bytes} bytes", name, hot_table_bytes, undo)
-            hot_table = cls(name, mapping, files_max)
+            mapping, fd = create_sparse_block(what, name, hot_table_bytes, taken_at_first(hot_table_bytes), undo)
+            hot_table = cls(name, mapping, fd, first_sequence)
             for number, word in enumerate(header_words(hot_table_bytes), start=1):
                 hot_table._words[number] = word
             hot_table._words[0] = MAGIC
             undo.pop_all()
-            return hot_table
+        return hot_table
 
     @property
     def cell_count(self) -> int:
-        """How many objects fit."""
-        return len(self._cells)
+        """How many objects it can have at most."""
+        return self._geometry.cell_count
 
-    def begin(self) -> HotTableToken:
+    def begin(self, key: bytes) -> HotTableToken:
         """The token for a later publish(); taken before the object is looked up."""
-        return HotTableToken(self._drops, monotonic_ns())
+        return HotTableToken(self._drops[crc32(key) % _DROP_GROUPS], self._clears, monotonic_ns())
 
     def publish(
-        self,
-        token: HotTableToken,
-        key: bytes,
-        version: int,
-        metadata: bytes,
-        body_bytes: int,
-        read_into: Callable[[Sequence[memoryview], int], int],
-        *,
-        life_ns: int,
-        is_unchanged: Callable[[], bool] | None = None,
-    ) -> bool:
-        """Put an object into the hot table until `life_ns` nanoseconds after its token; returns whether it is there.
+        self, token: HotTableToken, key: bytes, version: int, metadata: bytes, body: bytes,
+        *, life_ns: int | None = None, file_bytes: int = 0,
+    ) -> bool:  # fmt: skip
+        """Put an object into the hot table; returns whether it is there.
 
-        It does not when anything was dropped since the token (what was looked up may be what was dropped), when it is
-        too large or its cells are in use, when `read_into` (as os.preadv for a file) comes short, or when
-        `is_unchanged`, asked after the body was read, says no. Without `is_unchanged` the bytes of a version never
-        change (and its metadata not without a drop), and one that lies there already is only given more time. Errors
-        of `read_into` are raised.
+        It stays until it is dropped or evicted; with a `life_ns` readers use it only for so long after the token.
+
+        It does not get there when its key, or one like it, was dropped since the token (what was looked up may be what
+        was dropped), when it is too large, or when another thread has published the key in the meantime. With
+        `file_bytes` the body is a packed FileRef to an object of that size.
         """
-        if not fits_cell(len(key), len(metadata), body_bytes):
+        size_bytes = len(key) + len(metadata) + len(body)
+        if size_bytes > RECORD_BYTES_MAX or len(body) > BODY_BYTES_MAX:
             return False
-        valid_until_ns = token.begun_ns + life_ns
+        key_hash = crc32(key)
         with self._lock:
-            cell = self._take_cell(token, key, valid_until_ns)
-            if cell is None:
+            now_ns = monotonic_ns()
+            valid_until_ns = NO_END_NS if life_ns is None else token.begun_ns + life_ns
+            if not self._is_current(token, key_hash) or valid_until_ns <= now_ns:
                 return False
-            if is_unchanged is None and self._lengthen(cell, key, version, valid_until_ns):
-                return True
-            old_file = self._open(cell)
-        self._close_files(old_file)
-        whole = False
-        try:
-            self._write_head(cell, valid_until_ns, version, key, metadata, body_bytes)
+            old = self._records.get(key)
+            if old is not None:
+                if old.published_ns > token.begun_ns:
+                    return False
+                self._remove(old)
+            record = _Record(key, version, file_bytes, valid_until_ns, now_ns)
+            self._take_cell(record, key_hash)
+            start = self._arena.place(record, size_bytes)
+            self._mapping[start : start + size_bytes] = b"".join((key, metadata, body))
+            lengths, place = len(key) | len(metadata) << 32, start // LINE_BYTES | size_bytes << 32
+            # From here on as the layout says: odd, the fields, even.
+            words, word, sequence = self._words, record.word, self._sequence
+            words[word] = sequence + 1
+            fields_at = (word + 1) * _WORD
+            self._mapping[fields_at : fields_at + _FIELDS.size] = _FIELDS.pack(
+                valid_until_ns, version, place, lengths, file_bytes
+            )
             if faults.ARMED:
                 faults.reach("cache.publishing")
-            whole = self._read_body(cell, len(key) + len(metadata), body_bytes, read_into)
-            whole = whole and (is_unchanged is None or is_unchanged())
-        finally:
-            with self._lock:
-                cell.busy = False
-                whole = whole and token.drops == self._drops
-                if whole:
-                    self._fill(cell, key, version, valid_until_ns)
-                if not self._closed:
-                    self._shut(cell, filled=whole)
-        return whole
+            self._tags[record.tag] = key_hash
+            words[word] = self._sequence = (sequence + 2) % _SEQUENCES
+            self._slots[record.slot] = self._records[key] = record
+            self._published_total += 1
+        return True
 
     def publish_file(
-        self, token: HotTableToken, key: bytes, version: int, metadata: bytes, fd: int, size_bytes: int, *, life_ns: int
-    ) -> bool:
+        self, token: HotTableToken, key: bytes, version: int, metadata: bytes, file: FileRef,
+        *, life_ns: int | None = None,
+    ) -> bool:  # fmt: skip
         """As publish(), for an object whose bytes are those of a file that does not change: a reference goes there.
 
-        The descriptor stays the caller's; a duplicate is kept while the reference is in the table. Returns False
-        when `files_max` lie there, or there is no descriptor left.
+        Its descriptor stays the caller's, who closes it only after a drop of the key.
         """
-        if not size_bytes or not fits_cell(len(key), len(metadata), FILE_REF_BYTES):
-            return False
-        valid_until_ns = token.begun_ns + life_ns
-        with self._lock:
-            cell = self._take_cell(token, key, valid_until_ns)
-            if cell is None:
-                return False
-            if self._lengthen(cell, key, version, valid_until_ns):
-                return True
-            if self._file_count >= self._files_max and cell.file_fd < 0:
-                return False
-            try:
-                status = os.fstat(fd)
-                file_fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
-            except OSError:
-                return False
-            old_file = self._open(cell)
-            reference = FileRef(file_fd, status.st_dev, status.st_ino, size_bytes).packed
-            self._write_head(cell, valid_until_ns, version, key, metadata, FILE_REF_BYTES, size_bytes)
-            start = cell.at + CELL_HEAD_BYTES + len(key) + len(metadata)
-            self._octets[start : start + FILE_REF_BYTES] = reference
-            self._file_count += 1
-            cell.file_fd = file_fd
-            self._fill(cell, key, version, valid_until_ns)
-            cell.busy = False
-            self._shut(cell, filled=True)
-        self._close_files(old_file)
-        return True
+        return bool(file.size_bytes) and self.publish(
+            token, key, version, metadata, file.packed, life_ns=life_ns, file_bytes=file.size_bytes
+        )
 
-    def _take_cell(self, token: HotTableToken, key: bytes, valid_until_ns: int) -> _Cell | None:
-        """The cell to write; None when the object must not or need not be published. The lock is held."""
-        if self._closed or token.drops != self._drops or valid_until_ns <= monotonic_ns():
-            return None
-        cell = self._cell_for(key)
-        if cell is None or (cell.key == key and cell.published_ns > token.begun_ns):
-            return None  # no room, or another thread is at it or has just done it
-        return cell
-
-    def _lengthen(self, cell: _Cell, key: bytes, version: int, valid_until_ns: int) -> bool:
-        """Give an object that is already there more time; the lock is held."""
-        if cell.key != key or cell.version != version:
-            return False
-        self._words[cell.word + VALID_UNTIL] = cell.valid_until_ns = max(cell.valid_until_ns, valid_until_ns)
-        return True
-
-    def _fill(self, cell: _Cell, key: bytes, version: int, valid_until_ns: int) -> None:
-        """Record what a cell has now; the lock is held."""
-        cell.key, cell.version, cell.valid_until_ns = key, version, valid_until_ns
-        cell.published_ns = monotonic_ns()
-        self._published_total += 1
-
-    def _set_of(self, key: bytes) -> list[_Cell]:
-        first = crc32(key) % (len(self._cells) // 2) * 2
-        return self._cells[first : first + 2]
-
-    def _cell_for(self, key: bytes) -> _Cell | None:
-        """The cell with the key, or one whose time is over; None if there is neither, or one of them is busy."""
-        cells = self._set_of(key)
-        if any(cell.busy for cell in cells):
-            return None
-        for cell in cells:
-            if cell.key == key:
-                return cell
-        # Valid entries stay: three hot keys of one set would otherwise push each other out all the time.
-        now = monotonic_ns()
-        return next((cell for cell in cells if cell.valid_until_ns <= now), None)
-
-    def _open(self, cell: _Cell) -> int:
-        """Begin to change a cell; returns the descriptor of its reference, which may be closed now."""
-        cell.busy = True
-        cell.key = None
-        cell.sequence += 1
-        self._words[cell.word + SEQUENCE] = cell.sequence
-        file_fd, cell.file_fd = cell.file_fd, -1
-        self._file_count -= file_fd >= 0
-        return file_fd
-
-    @staticmethod
-    def _close_files(*fds: int) -> None:
-        for fd in fds:  # without the lock: the last one that has a large object open frees it
-            if fd >= 0:
-                os.close(fd)
-
-    def _shut(self, cell: _Cell, *, filled: bool) -> None:
-        if not filled:
-            self._words[cell.word + VALID_UNTIL] = self._words[cell.word + KEY_HASH] = 0
-            cell.valid_until_ns = 0
-        cell.sequence += 1
-        self._words[cell.word + SEQUENCE] = cell.sequence
-
-    def _write_head(
-        self, cell: _Cell, valid_until_ns: int, version: int, key: bytes, metadata: bytes, body_bytes: int,
-        file_bytes: int = 0,
-    ) -> None:  # fmt: skip
-        head = (crc32(key), valid_until_ns, version, len(key), len(metadata), body_bytes, file_bytes)
-        for number, value in enumerate(head, start=cell.word + KEY_HASH):
-            self._words[number] = value
-        middle = cell.at + CELL_HEAD_BYTES + len(key)
-        self._octets[middle - len(key) : middle] = key
-        self._octets[middle : middle + len(metadata)] = metadata
-
-    def _read_body(
-        self, cell: _Cell, start: int, body_bytes: int, read_into: Callable[[Sequence[memoryview], int], int]
+    def lengthen(
+        self, token: HotTableToken, key: bytes, version: int, *, by_file: bool = False, life_ns: int | None = None
     ) -> bool:
-        start += cell.at + CELL_HEAD_BYTES
-        with self._octets[start : start + body_bytes] as room:
-            done = 0
-            while done < body_bytes:
-                with room[done:] as rest:
-                    count = read_into((rest,), done)
-                if not count:
-                    return False
-                done += count
-        return True
+        """Give an object that is there more time, as if it were published now.
+
+        False if it is not there in this version, and whole, or, if `by_file`, by reference. For objects whose bytes are
+        always those of their version, and whose metadata are changed only with a drop.
+        """
+        with self._lock:
+            record = self._records.get(key)
+            if record is None or (record.version, record.file_bytes > 0) != (version, by_file):
+                return False
+            if not self._is_current(token, crc32(key)):
+                return False
+            valid_until_ns = NO_END_NS if life_ns is None else token.begun_ns + life_ns
+            if valid_until_ns > record.valid_until_ns:
+                record.valid_until_ns = valid_until_ns
+                self._words[record.word + 1] = valid_until_ns
+            return True
+
+    def _is_current(self, token: HotTableToken, key_hash: int) -> bool:
+        is_as_found = token.drops == self._drops[key_hash % _DROP_GROUPS] and token.clears == self._clears
+        return is_as_found and not self._closed
+
+    def _take_cell(self, record: _Record, key_hash: int) -> None:
+        """Give it a free cell of the key's bucket. If all are taken, the oldest of those not used gives way."""
+        places = self._geometry
+        bucket = key_hash % places.bucket_count
+        first = bucket * MARKS_PER_BUCKET
+        cells = self._slots[first : first + BUCKET_CELLS]
+        if None in cells:
+            number = cells.index(None)
+        else:
+            oldest = min((other for other in cells if other is not None), key=lambda one: (one.used, one.published_ns))
+            self._arena.drop(oldest)
+            self._evict(oldest)
+            number = oldest.slot - first
+        bucket_at = places.buckets_at + bucket * BUCKET_BYTES
+        record.slot = first + number
+        record.word = (bucket_at + CELLS_AT + number * CELL_BYTES) // _WORD
+        record.tag = bucket_at // TAG_BYTES + number
+
+    def _take(self, end: int) -> int:
+        """As RingArena wants it. The first was taken when the block was made."""
+        first_end = taken_at_first(len(self._mapping))
+        if end < first_end:
+            return first_end
+        more_bytes = min(_TAKEN_AT_ONCE_BYTES, len(self._mapping) - end)
+        try:
+            can = can_spare(more_bytes)
+        except ResourceError:
+            can = False
+        return end + more_bytes if can and take(self._fd, end, more_bytes) else end
+
+    def _empty(self, record: _Record) -> None:
+        """Withdraw what a record's cell has, for all readers; the lock is held."""
+        words, word, sequence = self._words, record.word, self._sequence
+        words[word] = sequence + 1
+        if faults.ARMED:
+            faults.reach("cache.withdrawing")
+        words[word + 1] = 0
+        self._tags[record.tag] = 0
+        words[word] = self._sequence = (sequence + 2) % _SEQUENCES
+        self._slots[record.slot] = None
+
+    def _evict(self, record: _Record) -> None:
+        """It gives way to another; its place is the arena's again."""
+        del self._records[record.key]
+        self._empty(record)
+        self._evicted_total += 1
+        if record.valid_until_ns == NO_END_NS:
+            self._evicted.append(record.key)
+
+    def _remove(self, record: _Record) -> None:
+        del self._records[record.key]
+        self._empty(record)
+        self._arena.drop(record)
 
     def drop(self, key: bytes) -> None:
-        """Withdraw an object, for all readers at once; no lookup that is under way is published, whatever its key."""
-        self._drop(self._set_of(key), lambda found: found == key)
-
-    def drop_prefix(self, prefix: bytes) -> None:
-        """Withdraw all objects whose keys begin with the prefix; otherwise as drop()."""
-        self._drop(self._cells, lambda found: found.startswith(prefix))
-
-    def _drop(self, cells: Sequence[_Cell], is_meant: Callable[[bytes], bool]) -> None:
+        """Withdraw an object, for all readers at once; no lookup of the key that is under way is published."""
+        group = crc32(key) % _DROP_GROUPS
         with self._lock:
-            self._drops += 1  # whoever fills a busy cell looks at this before it is shown
+            self._drops[group] += 1
+            record = self._records.get(key)
+            if record is not None and not self._closed:
+                self._remove(record)
+                self._dropped_total += 1
+
+    def clear(self) -> None:
+        """Withdraw all objects; no lookup that is under way is published."""
+        with self._lock:
+            self._clears += 1
+            if not self._closed:
+                self._dropped_total += len(self._records)
+                for record in list(self._records.values()):
+                    self._remove(record)
+
+    def take_evicted(self) -> list[bytes]:
+        """The keys of objects without an end of their time that have given way to others since the last call."""
+        with self._lock:
+            keys = list(self._evicted)
+            self._evicted.clear()
+        return keys
+
+    def take_used(self, count_max: int) -> list[UsedObject]:
+        """The objects that were read since their last mention here, at most so many; the next call goes on."""
+        used: list[UsedObject] = []
+        with self._lock:
             if self._closed:
-                return
-            meant = [cell for cell in cells if cell.key is not None and is_meant(cell.key)]
-            files = [self._empty(cell) for cell in meant]
-            self._dropped_total += len(meant)
-        self._close_files(*files)
-
-    def _empty(self, cell: _Cell) -> int:
-        """Withdraw what a cell has; returns as _open(). The lock is held."""
-        file_fd = self._open(cell)
-        cell.busy = False
-        self._shut(cell, filled=False)
-        return file_fd
-
-    def expire(self) -> None:
-        """Close the files behind references whose time is over; to be called about once a second."""
-        now = monotonic_ns()
-        with self._lock:
-            over = [cell for cell in self._cells if cell.file_fd >= 0 and cell.valid_until_ns <= now]
-            files = [self._empty(cell) for cell in over]
-        self._close_files(*files)
+                return used
+            marks = bytes(self._octets[MARKS_AT : MARKS_AT + len(self._slots)])
+            at, turns = self._next_mark, 0
+            while len(used) < count_max:
+                at = marks.find(b"\1", at)
+                if at < 0:
+                    at, turns = 0, turns + 1
+                    if turns > 1 or not self._next_mark:
+                        break
+                    continue
+                if turns and at >= self._next_mark:
+                    break
+                self._octets[MARKS_AT + at] = 0
+                record = self._slots[at]
+                if record is not None:
+                    record.used = True
+                    used.append(UsedObject(record.key, record.file_bytes))
+                at += 1
+            self._next_mark = at
+        return used
 
     def stats(self) -> HotTableStats:
         """A snapshot."""
-        return HotTableStats(published_total=self._published_total, dropped_total=self._dropped_total)
+        return HotTableStats(
+            published_total=self._published_total,
+            dropped_total=self._dropped_total,
+            evicted_total=self._evicted_total,
+            objects_count=len(self._records),
+            taken_bytes=self._geometry.arena_at + self._arena.taken_bytes,
+        )
 
     def close(self) -> None:
         """Withdraw everything and remove the name; may be called twice. The queue's guard is still held."""
-        self.drop_prefix(b"")
+        self.clear()
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            busy = any(cell.busy for cell in self._cells)
         unlink_memory(self.name)
-        if not busy:  # else a thread that did not end in time still writes: the memory goes with the process
-            self._words.release()
-            self._octets.release()
-            self._mapping.close()
+        for view in (self._tags, self._words, self._octets):
+            view.release()
+        self._mapping.close()
+        os.close(self._fd)

@@ -14,6 +14,8 @@ from shmchannel.errors import LimitReached, os_errors
 from shmchannel.process.naming import SHM_DIRECTORY
 
 MEMINFO = "/proc/meminfo"
+SPARE_BYTES = 64 << 20
+"""What can_spare() leaves."""
 
 
 def shared_memory_room() -> int | None:
@@ -49,3 +51,16 @@ def require_memory(what: str, wanted_bytes: int, *, hint: str, shared: bool = Tr
 def _compare(what: str, wanted_bytes: int, have_bytes: int | None, where: str, code: int, hint: str) -> None:
     if have_bytes is not None and wanted_bytes > have_bytes:
         raise LimitReached(f"{what}: {wanted_bytes:,} bytes wanted, {have_bytes:,} {where}", code, hint=hint)
+
+
+def can_spare(more_bytes: int) -> bool:
+    """Whether the system can spare memory in /dev/shm for something that can do without it.
+
+    A quarter of /dev/shm, and SPARE_BYTES of memory, stay free for those that cannot.
+    """
+    with os_errors(f"look at {SHM_DIRECTORY}"):
+        facts = os.statvfs(SHM_DIRECTORY)
+    if facts.f_blocks and facts.f_bavail * facts.f_frsize - more_bytes < facts.f_blocks * facts.f_frsize // 4:
+        return False
+    available_bytes = available_memory()
+    return available_bytes is None or available_bytes - more_bytes >= SPARE_BYTES

@@ -14,7 +14,7 @@ from shmchannel.daemonkit.signals import Wish
 from shmchannel.deadline import PEER_CHECK_SECONDS, Deadline
 from shmchannel.errors import ResourceError, ShmChannelError
 from shmchannel.messages.posix_queue import CommandQueue
-from shmchannel.objects.hot_table_writer import HotTableWriter, is_supported, require_room
+from shmchannel.objects.hot_table_writer import HotTableWriter, is_supported, require_room, taken_at_first
 from shmchannel.objects.server import ChannelServer
 from shmchannel.process import reaper
 from shmchannel.process.memory import available_memory, require_memory
@@ -28,7 +28,7 @@ from simplecached.daemon.reload import needing_restart, taken_over
 from simplecached.descriptors import LIMIT_ENOUGH, DescriptorPlan, Descriptors, plan_descriptors
 from simplecached.errors import SimpleCachedError
 from simplecached.serving.handler import CacheHandler
-from simplecached.serving.hot_table import FILE_SECONDS, STORED_SECONDS, HotObjects
+from simplecached.serving.hot_table import FILE_SECONDS, HotObjects
 from simplecached.stores.directory_store import DirectoryStore
 from simplecached.stores.lru_store import LruStore
 from simplecached.stores.memory_store import MemoryStore
@@ -67,11 +67,11 @@ class CacheService:
         resources.callback(self._close_statics)
         self._store = store = _open_store(config, store_bytes, plan, descriptors)
         resources.callback(store.close)
-        self._hot_table = hot_table = _open_hot_table(config, plan)
+        self._hot_table = hot_table = _open_hot_table(config)
         hot = None
         if hot_table is not None:
             resources.callback(hot_table.close)
-            hot = HotObjects(hot_table, STORED_SECONDS if static is None else FILE_SECONDS)
+            hot = HotObjects(hot_table, store, None if static is None else FILE_SECONDS)
         self._handler = CacheHandler(
             static,
             store,
@@ -188,7 +188,7 @@ class CacheService:
             static = None
             if config.content is not None:
                 static = open_static(config.content, files_max, descriptors=self._descriptors)
-            self._handler.set_static(static, STORED_SECONDS if static is None else FILE_SECONDS)
+            self._handler.set_static(static, None if static is None else FILE_SECONDS)
             self._statics.append(static)  # the former one is closed when no lookup can be in it any longer
         evicted = self._store.set_budget(store_bytes)
         if evicted:
@@ -284,7 +284,7 @@ def _store_bytes(config: CacheConfig) -> int:
     if in_memory:
         require_memory(
             "the memory store with the hot table",
-            config.store_bytes + hot_table_bytes,
+            config.store_bytes + (taken_at_first(hot_table_bytes) if hot_table_bytes else 0),
             hint="take a smaller budget (--store-bytes), or a store on disk (--store DIR)",
             shared=False,
         )
@@ -302,11 +302,11 @@ def _open_store(config: CacheConfig, store_bytes: int, plan: DescriptorPlan, des
     return DirectoryStore(config.store, store_bytes, open_files_max=plan.store_files_max, descriptors=descriptors)
 
 
-def _open_hot_table(config: CacheConfig, plan: DescriptorPlan) -> HotTableWriter | None:
+def _open_hot_table(config: CacheConfig) -> HotTableWriter | None:
     if not _has_hot_table(config):
         return None
     try:
-        return HotTableWriter.create(config.queue_name, config.hot_table_bytes, plan.hot_table_files_max)
+        return HotTableWriter.create(config.queue_name, config.hot_table_bytes)
     except ResourceError as error:
         log.warning("no hot table", extra={"reason": str(error)})
         return None

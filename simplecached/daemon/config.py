@@ -50,8 +50,8 @@ class CacheConfig(DaemonConfig):
         high=1 << 50,
     )
     hot_table_bytes: int = option(
-        8 << 20,
-        "shared memory for objects in frequent use, which proxies read without a command; 0 or a lookup delay: none",
+        128 << 20,
+        "most shared memory for the table in which proxies find objects without a command; 0 or a lookup delay: none",
         flags=("--hot-table-bytes",),
         low=0,
         high=HOT_TABLE_BYTES_MAX,

@@ -15,6 +15,7 @@ from shmchannel import faults
 from shmchannel.deadline import Deadline
 from shmchannel.errors import PeerProtocolError, ResourceError
 from shmchannel.objects.commands import BELOW, INVALIDATE, LEASE, METADATA_WANTED, PREFIX, Command, CommandKind
+from shmchannel.objects.hot_table_layout import BODY_BYTES_MAX
 from shmchannel.objects.server import Handler
 from shmchannel.process.guard import GuardWatch
 from shmchannel.process.naming import parse_segment_name, pool_guard_path, pool_word
@@ -70,7 +71,7 @@ class CacheHandler(Handler):
         self._stopping = threading.Event()
         self.object_bytes_max = store.stats().budget_bytes
 
-    def set_static(self, static: ObjectSource | None, hot_life_s: float) -> None:
+    def set_static(self, static: ObjectSource | None, hot_life_s: float | None) -> None:
         """Serve files from another source from now on; lookups that have begun may still use the former one."""
         self._static = static
         if self._hot is not None:  # after the change: what is published from here on was found in the new source
@@ -81,9 +82,9 @@ class CacheHandler(Handler):
         self._stopping.set()
 
     def expire(self) -> None:
-        """Release what is held for a limited time: paused objects, files of the hot table, leases of the dead.
+        """Release what is held for a limited time: paused objects, leases of the dead. And note what proxies have used.
 
-        To be called regularly.
+        To be called about once a second.
         """
         self._paused.expire(monotonic())
         with self._leases_lock:
@@ -93,7 +94,7 @@ class CacheHandler(Handler):
             with self._leases_lock:
                 self._leases.end_those_of(dead)
         if self._hot is not None:
-            self._hot.expire()
+            self._hot.note_uses()
 
     def close(self) -> None:
         """Release all of them, before the sources close."""
@@ -220,8 +221,6 @@ class CacheHandler(Handler):
         except SimpleCachedError as error:
             self._refuse(command, reader, error)
             return
-        if replaced and self._hot is not None:
-            self._hot.drop(command.key)
         reader.finish(refused=not replaced)
 
     def _begin(self, command: Command, reader: ChunkReader) -> bool:
@@ -240,11 +239,17 @@ class CacheHandler(Handler):
     def _receive(self, command: Command, reader: ChunkReader, writer: BodyWriter) -> None:
         if faults.ARMED:
             faults.reach("cache.put_begun")
+        parts: list[bytes] = []
+        is_small = self._hot is not None and command.length <= BODY_BYTES_MAX
         try:
             writer.write(reader.chunk)
+            if is_small:
+                parts.append(bytes(reader.chunk))
             while not reader.last:
                 reader.advance()
                 writer.write(reader.chunk)
+                if is_small:
+                    parts.append(bytes(reader.chunk))
                 if faults.ARMED:
                     faults.reach("cache.put_chunk")
             if reader.state is not TransferState.COMPLETE:  # the proxy abandoned the fill
@@ -252,11 +257,11 @@ class CacheHandler(Handler):
                 return
             if faults.ARMED:
                 faults.reach("cache.put_uncommitted")
-            writer.commit()
+            version = writer.commit()
             with self._leases_lock:
                 self._leases.end(command.key)
             if self._hot is not None:
-                self._hot.drop(command.key)
+                self._hot.stored(command.key, version, b"".join(parts) if is_small else None)
         except SimpleCachedError as error:
             self._refuse(command, reader, error)
             return
@@ -284,7 +289,5 @@ class CacheHandler(Handler):
             count += remove_prefix(key if flags & PREFIX else key + b"\0")
         if not flags & PREFIX:
             count += remove(key)
-        if self._hot is not None:
-            self._hot.drop_purged(command)
         log.debug("objects removed", extra={"key": key, "objects": count, "kept": bool(flags & INVALIDATE)})
         return count

@@ -77,6 +77,15 @@ class DirectoryLayout:
         """Return the path of a complete body by its name."""
         return os.path.join(self._objects, name[:2], name)
 
+    def name_below_objects(self, path: str) -> str:
+        """Return the name of a complete body as seen from open_objects()."""
+        return path[len(self._objects) + 1 :]
+
+    def open_objects(self) -> int:
+        """Open the directory of all complete bodies; the descriptor is the caller's, and good for looking up names."""
+        with startup_errors("open", self._objects):
+            return os.open(self._objects, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def empty_temporary(self) -> int:
         """Remove every unfinished body and return the number; only under the lock, before the first write."""
         count = 0

@@ -19,6 +19,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from shmchannel.objects.hot_table_layout import FileRef
 from simplecached.descriptors import ENTRIES_MAX, OPEN_FILES_MAX, Descriptors
 from simplecached.errors import StoreUnavailable, store_errors
 from simplecached.stores.directory_index import DirectoryIndex
@@ -85,6 +86,8 @@ class DirectoryStore(LruStore):
         with ExitStack() as undo:
             lock_fd = self._layout.acquire()
             undo.callback(os.close, lock_fd)
+            self._objects_fd = self._layout.open_objects()
+            undo.callback(os.close, self._objects_fd)
             self._rows = DirectoryIndex(self._layout.index_path)
             undo.callback(self._rows.close)
             kept = recover(self._layout, self._rows, budget_bytes=budget_bytes, entries_max=entries_max)
@@ -145,13 +148,15 @@ class DirectoryStore(LruStore):
         """Open the file of a pinned record; None, with the pin released, if the file is missing or has another size."""
         try:
             fd = self._open_fd(record.path)
-            size_bytes = os.fstat(fd).st_size
+            status = os.fstat(fd)
+            size_bytes = status.st_size
         except FileNotFoundError:
             fd, size_bytes = -1, -1
         except OSError as error:
             self._unpin(record)
             raise StoreUnavailable("open", record.path, error.errno or errno.EIO) from error
         if size_bytes == record.size_bytes:
+            record.identity = status.st_dev, status.st_ino
             return self._files.keep(OpenFile(record, fd))
         if fd >= 0:
             os.close(fd)
@@ -200,6 +205,8 @@ class DirectoryStore(LruStore):
             record.path = path
             checkpoint("renamed")
             fd, record.fd = record.fd, -1
+            status = os.fstat(fd)
+            record.identity = status.st_dev, status.st_ino
             os.close(fd)
         record.used_tick = self._tick
         self._rows.add(lambda: None if record.removed else record)
@@ -234,6 +241,13 @@ class DirectoryStore(LruStore):
     def _keep_invalidated(self, records: Sequence[Record]) -> None:
         self._rows.invalidate([record.version for record in records])
         checkpoint("invalidated")
+
+    def _file_of(self, record: Record) -> FileRef | None:
+        device, inode = record.identity
+        if not inode:
+            return None
+        name = os.fsencode(self._layout.name_below_objects(record.path))
+        return FileRef(self._objects_fd, device, inode, record.size_bytes, name)
 
     def _reclaim(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -14,7 +14,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from simplecached.errors import NotStored, StoreUnavailable
 from simplecached.stores.lru import LruIndex
@@ -22,9 +22,20 @@ from simplecached.stores.record import Record, State
 from simplecached.stores.store import BodyWriter, StoreStats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from shmchannel.objects.hot_table_layout import FileRef
     from simplecached.stores.store import StoredObject
+
+
+class VisibleObject(NamedTuple):
+    """An object as it is now; `file` says where others can read its body, if that is known."""
+
+    version: int
+    size_bytes: int
+    metadata: bytes
+    invalidated: bool
+    file: FileRef | None
 
 
 class LruStore(ABC):
@@ -46,6 +57,7 @@ class LruStore(ABC):
         self._leaving: set[Record] = set()  # no longer visible, but their names may not be removed yet
         self._last_version = version_floor
         self._closed = False
+        self._on_change: Callable[[Sequence[Record]], None] = lambda _records: None
         self._hits = self._misses = self._stored = self._evicted = self._removed = self._refused = 0
 
     @abstractmethod
@@ -95,6 +107,35 @@ class LruStore(ABC):
     @abstractmethod
     def _touched(self, record: Record) -> None:
         """Note a use; called under the lock."""
+
+    @abstractmethod
+    def _file_of(self, record: Record) -> FileRef | None:
+        """Where other processes of this user can open a visible object's body, or None."""
+
+    def tell_changes(self, on_change: Callable[[Sequence[Record]], None]) -> None:
+        """Have somebody told which objects were replaced, removed, evicted, invalidated or updated.
+
+        `on_change` is called without the lock, after the change, before the call that made it returns, and before a
+        descriptor of such an object is closed. It must neither block nor raise.
+        """
+        self._on_change = on_change
+
+    def look(self, key: bytes) -> VisibleObject | None:
+        """Say what is visible under a key, without a pin, and without counting it as a use; no lock."""
+        record = self._visible.get(key)
+        if record is None:
+            return None
+        invalidated = record.invalidated  # before the metadata: a validation too many is harmless
+        return VisibleObject(record.version, record.size_bytes, record.metadata, invalidated, self._file_of(record))
+
+    def touch(self, keys: Iterable[bytes]) -> None:
+        """Make objects the most recently used, whose uses this store has not seen."""
+        with self._lock:
+            for key in keys:
+                record = self._visible.get(key)
+                if record is not None:
+                    self._index.touch(record)
+                    self._touched(record)
 
     def begin(self, key: bytes, size_bytes: int, metadata: bytes) -> BodyWriter:
         """Reserve space for an object, evicting for it, and return its writer.
@@ -175,6 +216,8 @@ class LruStore(ABC):
                         record.invalidated = False
                     self._index.resize(record, record.cost_bytes)
                     self._drop_pin(record, idle)
+                if kept:
+                    self._on_change([record])
                 self._reclaim(idle)
             return kept
 
@@ -361,6 +404,7 @@ class LruStore(ABC):
                 else:
                     record.invalidated = True
                     staying.append(record)
+        self._on_change(staying)
         self._remove(going)
         named = [record for record in staying if record.version]  # the others' commits will see the flag
         if named:
@@ -410,6 +454,7 @@ class LruStore(ABC):
 
     def _forget(self, leaving: Sequence[Record], idle: Sequence[Record]) -> None:
         if leaving:
+            self._on_change(leaving)
             self._unpublish(leaving)
             with self._lock:
                 self._leaving.difference_update(leaving)

@@ -6,6 +6,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from shmchannel.objects.hot_table_layout import FileRef
 from simplecached.descriptors import ENTRIES_MAX, Descriptors
 from simplecached.errors import store_errors
 from simplecached.stores.lru_store import LruStore
@@ -90,6 +91,13 @@ class MemoryStore(LruStore):
 
     def _touched(self, record: Record) -> None:
         """The order of use lives in the index alone."""
+
+    def _file_of(self, record: Record) -> FileRef | None:
+        try:
+            status = os.fstat(record.fd)
+        except OSError:  # evicted meanwhile
+            return None
+        return FileRef(record.fd, status.st_dev, status.st_ino, record.size_bytes)
 
     def _reclaim(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -29,6 +29,7 @@ class Record:
     used_tick: int = 0  # in a DirectoryStore; a higher one was used later
     fd: int = -1  # the body is written to it, and in a MemoryStore also read from it
     path: str = ""  # name of its file, in a DirectoryStore
+    identity: tuple[int, int] = (0, 0)  # device and inode of that file, once it was open
     state: State = State.WRITING
     removed: bool = False  # the key was removed after this write began
 

@@ -39,6 +39,7 @@ class CacheStats:
                 "refused",
                 "hot_table_published",
                 "hot_table_dropped",
+                "hot_table_evicted",
             )
         }
         self._hits = page.sampled("gfcache_cache_lookups_total", "hit")
@@ -70,6 +71,7 @@ class CacheStats:
             "refused": store.refused_total,
             "hot_table_published": hot_table.published_total if hot_table is not None else 0,
             "hot_table_dropped": hot_table.dropped_total if hot_table is not None else 0,
+            "hot_table_evicted": hot_table.evicted_total if hot_table is not None else 0,
         }
         for name, total in totals.items():
             self._totals[name].set(total)
@@ -82,6 +84,8 @@ class CacheStats:
             "bytes": store.used_bytes,
             "budget_bytes": store.budget_bytes,
             "oldest_seconds": round(store.oldest_age_s * 1e9),
+            "hot_table_objects": hot_table.objects_count if hot_table is not None else 0,
+            "hot_table_bytes": hot_table.taken_bytes if hot_table is not None else 0,
             "attached_segments": server.attached,
             "queue_depth": waiting,
             "threads_busy": busy,

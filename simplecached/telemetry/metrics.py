@@ -92,16 +92,31 @@ SCHEMA: Final = Schema(
         _CACHE.counter(
             "hot_table_published",
             "Objects put into the hot table.",
-            "If it grows as fast as hits, the table is too small: raise hot_table_bytes.",
+            "If it grows much faster than stored_total, the table is too small: raise hot_table_bytes.",
         ),
         _CACHE.counter(
             "hot_table_dropped",
-            "Objects removed from it by a purge or a replacement.",
-            "As removed_total.",
+            "Objects taken off it because they were replaced, purged, invalidated, updated or evicted.",
+            "As removed_total and evicted_total.",
+        ),
+        _CACHE.counter(
+            "hot_table_evicted",
+            "Objects that gave way in it to others; they are in the cache still, and found by a command.",
+            "If it grows fast, raise hot_table_bytes.",
+        ),
+        _CACHE.gauge(
+            "hot_table_objects",
+            "Objects in the hot table.",
+            "Far fewer than objects, with many commands: raise hot_table_bytes.",
+        ),
+        _CACHE.gauge(
+            "hot_table_bytes",
+            "Shared memory that the hot table has taken so far.",
+            "At most hot_table_bytes of the settings; less if memory or /dev/shm are short.",
         ),
         _CACHE.gauge(
             "hot_table_cells",
-            "How many objects fit into the hot table.",
+            "How many objects fit into the hot table, if they are small.",
             "0 or few: raise hot_table_bytes, see no hot table in the log.",
         ),
         _CACHE.gauge(

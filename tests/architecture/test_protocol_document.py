@@ -136,36 +136,41 @@ def test_the_flags_of_commands_are_as_documented() -> None:
 
 
 def test_hot_table_fields_lie_where_the_document_says() -> None:
-    """Header and cell of a hot table with one object, as its publisher wrote them, and nothing beside them."""
+    """Header, bucket, cell and record of a hot table with one object, as its publisher wrote them, nothing beside."""
     key, metadata, body = b"/some/key", b"facts", b"body"
-    with open_hot_table() as hot_table:
+    with open_hot_table(1 << 20) as hot_table:
         assert hot_table.put(key, 71, body, metadata, life_ns=LONG_NS)
+        assert hot_table.reader.get(key) is not None
         memory = Path(SHM_DIRECTORY + hot_table_name(hot_table.queue_name)).read_bytes()
+    places = hot_table_layout.geometry(len(memory))
     header = {"magic": hot_table_layout.MAGIC, "layout_version": hot_table_layout.LAYOUT_VERSION}
-    header |= {"hot_table_bytes": len(memory), "cell_bytes": hot_table_layout.CELL_BYTES, "cell_count": 2}
+    header |= {"hot_table_bytes": len(memory), **places._asdict()}
     fields = _fields("layout: hot table")
     assert {name: _number(memory, place) for name, place in fields.items()} == header
     assert f"{hot_table_layout.MAGIC:#x}".upper().replace("0X", "0x") in read(_DOCUMENT)
-    cell = memory[hot_table_layout.HOT_TABLE_HEADER_BYTES :]
-    places = _fields("layout: cell")
-    found = {name: _number(cell, place) for name, place in places.items()}
+    assert places.bucket_count == len(memory) // 8192
+    number = zlib.crc32(key) % places.bucket_count
+    assert [at for at, mark in enumerate(memory[hot_table_layout.MARKS_AT : places.buckets_at]) if mark] == [8 * number]
+    bucket = memory[places.buckets_at + 512 * number :][:512]
+    assert _fields("layout: bucket") == {"tag": (0, 4)}
+    assert _number(bucket, (0, 4)) == zlib.crc32(key)
+    cells_at = hot_table_layout.CELLS_AT
+    assert not any(bucket[4:cells_at] + bucket[cells_at + hot_table_layout.CELL_BYTES :])
+    found = {name: _number(bucket[cells_at:], place) for name, place in _fields("layout: cell").items()}
     assert found.pop("valid_until_ns") > LONG_NS
+    record = key + metadata + body
+    line, record_bytes = found["record"] & 0xFFFFFFFF, found.pop("record") >> 32
+    assert (64 * line, record_bytes) == (places.arena_at, len(record))
     assert found == {
         "sequence": 2,
-        "key_hash": zlib.crc32(key),
         "object_version": 71,
         "key_bytes": len(key),
         "metadata_bytes": len(metadata),
-        "body_bytes": len(body),
         "file_bytes": 0,
     }
-    room = key + metadata + body
-    assert cell[hot_table_layout.CELL_HEAD_BYTES :] == room.ljust(len(cell) - hot_table_layout.CELL_HEAD_BYTES, b"\0")
-    head_rows = table_rows(generated_part(_DOCUMENT, "layout: hot table") + generated_part(_DOCUMENT, "layout: cell"))
-    assert [row[0] for row in head_rows if row[2] in ("cells", "room")] == [
-        str(hot_table_layout.HOT_TABLE_HEADER_BYTES),
-        str(hot_table_layout.CELL_HEAD_BYTES),
-    ]
+    assert memory[places.arena_at :].rstrip(b"\0") == record
+    rows = table_rows(generated_part(_DOCUMENT, "layout: hot table") + generated_part(_DOCUMENT, "layout: bucket"))
+    assert [row[0] for row in rows if row[2] in ("marks", "cells")] == [str(hot_table_layout.MARKS_AT), str(cells_at)]
 
 
 def test_registry_entry_fields_lie_where_the_document_says() -> None:
@@ -350,7 +355,7 @@ def test_limits_are_the_ones_of_the_code() -> None:
         "slice of a wait, milliseconds": round(PEER_CHECK_SECONDS * 1000),
         "hot table, smallest": hot_table_layout.HOT_TABLE_BYTES_MIN,
         "hot table, largest": hot_table_layout.HOT_TABLE_BYTES_MAX,
-        "cell of a hot table": hot_table_layout.CELL_BYTES,
+        "record of a hot table": hot_table_layout.RECORD_BYTES_MAX,
         "body on a hot table": hot_table_layout.BODY_BYTES_MAX,
         "registry entry": entry_layout.ENTRY_BYTES,
         "address in a registry entry": entry_layout.ADDRESS_BYTES_MAX,

@@ -85,15 +85,21 @@ FILLS_CACHE = [
     Kill("cache.put_chunk", 400, LARGE),
     Kill("cache.put_uncommitted", 1, SMALL),
     Kill("cache.put_uncommitted", 1, LARGE),
+    Kill("cache.publishing", 1, SMALL),
     Kill("cache.put_committed", 1, SMALL),
     Kill("cache.put_committed", 1, LARGE),
 ]
 RETIRED = "proxy.retired"
 UPDATED = "cache.update_uncommitted"  # in test_updates.py: getfile updates nothing
+WITHDRAWN = "cache.withdrawing"  # in test_updates.py as well: nor does it purge
 
 
 def test_every_kill_point_is_here() -> None:
-    tested = {kill.point for kill in (*HITS_PROXY, *HITS_CACHE, *FILLS_PROXY, *FILLS_CACHE)} | {RETIRED, UPDATED}
+    tested = {kill.point for kill in (*HITS_PROXY, *HITS_CACHE, *FILLS_PROXY, *FILLS_CACHE)} | {
+        RETIRED,
+        UPDATED,
+        WITHDRAWN,
+    }
     assert tested == set(KILL_POINTS)
 
 
@@ -177,7 +183,8 @@ def test_proxy_dies_in_a_fill(kill: Kill, yard: DaemonYard, origin: OriginStub) 
 @pytest.mark.parametrize("kill", FILLS_CACHE, ids=str)
 def test_cache_dies_in_a_fill(kill: Kill, yard: DaemonYard, origin: OriginStub, tmp_path: Path) -> None:
     store = ("--store", str(tmp_path / "store"))
-    cache = yard.start_cache(*store, env=kill.fault)
+    hot = {"SIMPLECACHED_HOT_TABLE_BYTES": "1m"} if kill.point == "cache.publishing" else {}
+    cache = yard.start_cache(*store, env={**kill.fault, **hot})
     proxy = yard.start_proxy(*POOL_FLAGS, "-s", origin.url, env={"WEBPROXY_LOG_LEVEL": "debug"})
 
     def whole_from_the_origin() -> Reply:
@@ -193,7 +200,9 @@ def test_cache_dies_in_a_fill(kill: Kill, yard: DaemonYard, origin: OriginStub, 
     successor = yard.start_cache(*store)
     assert names.names_of({cache.pid}) == []
     fetched = fetched_until_hit(proxy.port, kill.path, origin)
-    assert (fetched == 0) == (kill.point == "cache.put_committed"), "what was committed is kept, and nothing else"
+    assert (fetched == 0) == (kill.point in ("cache.put_committed", "cache.publishing")), (
+        "what was committed is kept, and nothing else"
+    )
     assert_serves(proxy.port, kill.path)
     assert_pool_whole(proxy)
     assert_ends_well(proxy, successor)

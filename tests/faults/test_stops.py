@@ -42,6 +42,7 @@ PROXY_FILLS = ("proxy.fill_chunk", "proxy.fill_last")
 PUBLISHING = "cache.publishing"
 RETIRED = "proxy.retired"
 UPDATED = "cache.update_uncommitted"  # in test_updates.py: getfile updates nothing
+WITHDRAWN = "cache.withdrawing"  # in test_updates.py as well: nor does it purge
 IN_FULL_STREAM = 100
 """The first chunks of a body may be the last of a narrow lease that is given up for a wider one."""
 LEFT_IN_MID_STREAM = {"proxy.received", "proxy.posted"}
@@ -49,7 +50,7 @@ LEFT_IN_MID_STREAM = {"proxy.received", "proxy.posted"}
 
 
 def test_every_point_is_here() -> None:
-    tested = {*CACHE_HITS, *CACHE_FILLS, *PROXY_HITS, *PROXY_FILLS, PUBLISHING, RETIRED, UPDATED}
+    tested = {*CACHE_HITS, *CACHE_FILLS, *PROXY_HITS, *PROXY_FILLS, PUBLISHING, RETIRED, UPDATED, WITHDRAWN}
     assert tested == set(KILL_POINTS)
 
 

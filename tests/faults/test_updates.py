@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from shmchannel.objects.client import ChannelClient
 from shmchannel.streams.pool import SegmentPool
 from tests.faults.harness import assert_ends_well, assert_forgets
 from tests.support import names
+from tests.support.channels import in_thread, reading
 from tests.support.daemons import DaemonYard
 from tests.support.stores import PROJECT
 from tests.support.waiting import WATCHDOG_S, wait_until
@@ -108,6 +109,66 @@ def killed_proxy(queue: str, chunks: int) -> str:
     names.remove(names.names_of({process.pid}))  # unless a daemon that has started since has swept them
     names.note_ended(process.pid)
     return output.decode().strip()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda client, deadline: client.update(KEY, 0, NEW, deadline),
+        lambda client, deadline: client.purge(KEY, deadline),
+        lambda client, deadline: client.purge(KEY, deadline, invalidate=True),
+    ],
+    ids=["update", "purge", "invalidate"],
+)
+def test_cache_dies_when_it_withdraws_an_object(
+    yard: DaemonYard, tmp_path: Path, change: Callable[[ChannelClient, Deadline], object]
+) -> None:
+    """From the hot table, where proxies see nothing of it from then on; it was not acknowledged, and may be undone."""
+    flags = ("--store", str(tmp_path / "store"))
+    hot = {"SIMPLECACHED_HOT_TABLE_BYTES": "1m"}
+    cache = yard.start_cache(*flags, env={"GFCACHE_FAULT": "cache.withdrawing", **hot})
+    with client_of(yard.queue) as client:
+        deadline = Deadline.after(WATCHDOG_S)
+        store_valid(client)
+        entry = client.peek(KEY)
+        assert entry is not None
+        watch = client.watch(KEY, entry)
+        assert watch is not None
+        with pytest.raises(PeerGone):
+            change(client, deadline)
+        assert cache.wait_exit() == -signal.SIGKILL
+        assert not watch.holds()
+        assert client.peek(KEY) is None
+        successor = yard.start_cache(*flags, env=hot)
+        assert client.peek(KEY) is None
+        body, metadata, _ = found(client)
+        assert (body, metadata in (OLD, NEW)) == (BODY, True)
+        assert client.purge(KEY, Deadline.after(WATCHDOG_S)) == 1
+        assert client.peek(KEY) is None
+    assert_ends_well(successor)
+
+
+def store_valid(client: ChannelClient) -> None:
+    """The object with its old metadata."""
+    deadline = Deadline.after(WATCHDOG_S)
+    with client.put(KEY, len(BODY), OLD, client.pool.lease(deadline, 1), deadline) as transfer:
+        transfer.pump(reading(BODY), len(BODY), wait=True)
+        assert transfer.commit()
+
+
+def test_cache_stops_when_it_withdraws_an_object(yard: DaemonYard) -> None:
+    """It is off the hot table before; all others are served from there while the cache stands still."""
+    cache = yard.start_cache(env={"GFCACHE_FAULT": "cache.withdrawing:1:stop", "SIMPLECACHED_HOT_TABLE_BYTES": "1m"})
+    with client_of(yard.queue) as client:
+        store_valid(client)
+        assert client.peek(KEY) is not None
+        with in_thread(lambda: client.purge(KEY, Deadline.after(WATCHDOG_S))) as purge:
+            wait_until(cache.is_stopped, what="the cache has come to its point")
+            assert client.peek(KEY) is None
+            cache.signal(signal.SIGCONT)
+            assert purge.result() == 1
+        assert client.peek(KEY) is None
+    assert_ends_well(cache)
 
 
 def test_cache_dies_in_an_update(yard: DaemonYard, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Iterator
+from struct import pack, unpack_from
 from zlib import crc32
 
 import pytest
@@ -10,25 +11,28 @@ from hypothesis import strategies as st
 
 from shmchannel.objects.hot_table_layout import (
     BODY_BYTES_MAX,
+    BUCKET_BYTES,
+    CELL,
     CELL_BYTES,
-    CELL_HEAD,
-    CELL_HEAD_BYTES,
-    CELL_ROOM_BYTES,
+    CELLS_AT,
     FILE_REF_BYTES,
     HOT_TABLE_BYTES_MIN,
-    HOT_TABLE_HEADER_BYTES,
+    LINE_BYTES,
     MAGIC,
+    RECORD_BYTES_MAX,
     HotTableEntry,
-    file_entry,
+    file_ref,
+    geometry,
     header_words,
 )
 from shmchannel.objects.hot_table_reader import HotTableReader
 from tests.support.examples import examples
 
 KEYS = [b"", b"/", b"/key", b"/" + b"x" * 4095]
+PLACES = geometry(HOT_TABLE_BYTES_MIN)
 _CHECKED = examples(150)
 _SHORT = st.integers(0, 5)
-_LENGTH = st.one_of(_SHORT, st.integers(0, CELL_ROOM_BYTES + 1), st.integers(2**64 - 3, 2**64 - 1))
+_LENGTH = st.one_of(_SHORT, st.integers(0, RECORD_BYTES_MAX + 1), st.integers(2**32 - 3, 2**32 - 1))
 _WORD = st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))
 
 
@@ -41,63 +45,65 @@ def memory() -> Iterator[mmap.mmap]:
 
 
 @st.composite
-def cells(draw: st.DrawFn, key: bytes) -> bytes:
-    """A cell's head and the beginning of its room, more often than not nearly right for this key."""
+def cells(draw: st.DrawFn, key: bytes, number: int) -> tuple[bytes, bytes]:
+    """A cell and the beginning of its record, more often than not nearly right for this key."""
     nearly = st.sampled_from([True, True, True, False])
+    line = (PLACES.arena_at + number * RECORD_BYTES_MAX) // LINE_BYTES
+    metadata_bytes = draw(_LENGTH)
+    record_bytes = len(key) + metadata_bytes + (draw(st.sampled_from([FILE_REF_BYTES, 0, 1])))
     head = (
         draw(st.sampled_from([0, 2, 4, 3])) if draw(nearly) else draw(_WORD),
-        crc32(key) if draw(nearly) else draw(_WORD),
         2**63 if draw(nearly) else draw(_WORD),
         draw(_WORD),
+        (line if draw(nearly) else draw(_LENGTH)) | (record_bytes % 2**32 if draw(nearly) else draw(_LENGTH)) << 32,
         len(key) if draw(nearly) else draw(_LENGTH),
-        draw(_LENGTH),
-        draw(st.sampled_from([FILE_REF_BYTES, 0, 1])) if draw(nearly) else draw(_LENGTH),
+        metadata_bytes,
         0 if draw(nearly) else draw(_WORD),
     )
-    room = key + draw(st.binary(max_size=50)) if draw(nearly) else draw(st.binary(max_size=50))
-    return CELL_HEAD.pack(*head).ljust(CELL_HEAD_BYTES, b"\0") + room
-
-
-def _lay(memory: mmap.mmap, *contents: bytes) -> None:
-    for number, content in enumerate(contents):
-        at = HOT_TABLE_HEADER_BYTES + number * CELL_BYTES
-        memory[at : at + CELL_BYTES] = content.ljust(CELL_BYTES, b"\xff")[:CELL_BYTES]
+    record = key + draw(st.binary(max_size=50)) if draw(nearly) else draw(st.binary(max_size=50))
+    return CELL.pack(*head).ljust(CELL_BYTES, b"\0"), record
 
 
 @_CHECKED
 @given(st.data(), st.sampled_from(KEYS))
 def test_nearly_right_cells(memory: mmap.mmap, data: st.DataObject, key: bytes) -> None:
     """For any numbers: nothing, or exactly the bytes that the numbers of one of the cells describe."""
-    both = [data.draw(cells(key)), data.draw(cells(key))]
-    _lay(memory, *both)
+    both = [data.draw(cells(key, 0)), data.draw(cells(key, 1))]
+    bucket = PLACES.buckets_at + crc32(key) % PLACES.bucket_count * BUCKET_BYTES
+    tags = pack("<7I", *[crc32(key)] * 2, *[0] * 5)
+    memory[bucket : bucket + CELLS_AT] = tags.ljust(CELLS_AT, b"\0")
+    for number, (cell, record) in enumerate(both):
+        at = bucket + CELLS_AT + number * CELL_BYTES
+        memory[at : at + CELL_BYTES] = cell
+        start = PLACES.arena_at + number * RECORD_BYTES_MAX
+        memory[start : start + RECORD_BYTES_MAX] = record.ljust(RECORD_BYTES_MAX, b"\xff")[:RECORD_BYTES_MAX]
     found = HotTableReader(memory).get(key)
     if found is None:
         return
-    expected = []
-    for number, cell in enumerate(both):
-        head = CELL_HEAD.unpack_from(cell)
-        sequence, key_hash, valid_until, version, key_bytes, metadata_bytes, body_bytes, file_bytes = head
-        if sequence % 2 or key_hash != crc32(key) or key_bytes != len(key) or not valid_until:
-            continue
-        start = HOT_TABLE_HEADER_BYTES + number * CELL_BYTES + CELL_HEAD_BYTES
-        end = start + key_bytes + metadata_bytes + body_bytes
-        if end <= start - CELL_HEAD_BYTES + CELL_BYTES and memory[start : start + key_bytes] == key:
-            room = memory[start + key_bytes : end]
-            metadata, body = room[:metadata_bytes], room[metadata_bytes:]
-            whole = (
-                file_entry(version, metadata, body, file_bytes)
-                if file_bytes
-                else HotTableEntry(version, metadata, body)
-            )
-            expected.append(whole)
-    assert found in expected
+    assert found in [described(memory, key, cell) for cell, _ in both]
     assert len(found.body) <= BODY_BYTES_MAX
 
 
+def described(memory: mmap.mmap, key: bytes, cell: bytes) -> HotTableEntry | None:
+    """What a cell says, as the document has it."""
+    sequence, valid_until, version, line, record_bytes, key_bytes, metadata_bytes, file_bytes = unpack_from(
+        "<3Q4IQ", cell
+    )
+    record = memory[line * LINE_BYTES : line * LINE_BYTES + record_bytes]
+    if sequence % 2 or not valid_until or record[:key_bytes] != key or len(record) != record_bytes:
+        return None
+    metadata, body = record[key_bytes : key_bytes + metadata_bytes], record[key_bytes + metadata_bytes :]
+    if not file_bytes:
+        return HotTableEntry(version, metadata, body)
+    reference = file_ref(body, file_bytes)
+    return None if reference is None else HotTableEntry(version, metadata, b"", reference)
+
+
 @_CHECKED
-@given(st.binary(max_size=2 * CELL_BYTES), st.one_of(st.sampled_from(KEYS), st.binary(max_size=20)))
+@given(st.binary(max_size=2 * BUCKET_BYTES), st.one_of(st.sampled_from(KEYS), st.binary(max_size=20)))
 def test_any_bytes(memory: mmap.mmap, content: bytes, key: bytes) -> None:
     """No exception; and an entry only where this very key lies."""
-    _lay(memory, content[:CELL_BYTES], content[CELL_BYTES:])
+    rest = HOT_TABLE_BYTES_MIN - PLACES.buckets_at
+    memory[PLACES.buckets_at :] = (content * (rest // max(1, len(content)) + 1)).ljust(rest, b"\0")[:rest]
     found = HotTableReader(memory).get(key)
-    assert found is None or key in content
+    assert found is None or key in content * 2

@@ -46,6 +46,10 @@ class Proxy:
         with self.client.get(key, Deadline.after(WATCHDOG_S)) as transfer:
             return body_of_transfer(transfer)
 
+    def connect(self) -> None:
+        """Find the cache, and its hot table."""
+        self.client.connect()
+
     def look(self, key: bytes = KEY) -> bytes:
         """Fetch until it comes from the hot table."""
 
@@ -183,6 +187,52 @@ def test_stopped_cache(yard: DaemonYard, proxies: list[Proxy], files: Path) -> N
     wait_until(lambda: proxies[0].client.peek(KEY) is None, what="the end of its life")
     cache.signal(signal.SIGCONT)
     assert proxies[0].look() == b"first" * 1000
+
+
+def test_stopped_cache_of_stored_objects(yard: DaemonYard, proxies: list[Proxy]) -> None:
+    """They do not change while it stands still, and need nobody's answer."""
+    cache = yard.start_cache()
+    proxies[0].store(b"body")
+    cache.signal(signal.SIGSTOP)
+    wait_until(cache.is_stopped, what="the stop")
+    assert proxies[0].look() == b"body"
+    cache.signal(signal.SIGCONT)
+    assert proxies[0].purge() == 1
+    assert proxies[0].fetch() is None
+
+
+def test_thousands_of_objects_need_one_command_each(yard: DaemonYard, proxies: list[Proxy]) -> None:
+    """The one that stores it; whoever asks for it, however rarely, and in whatever order."""
+    cache = yard.start_cache("--store-bytes", "64m")
+    keys = [b"/%d" % number for number in range(2000)]
+    for key in keys:
+        proxies[0].store(key * 100, key)
+    for proxy in proxies:
+        proxy.connect()
+        assert [proxy.fetch(key) for key in keys] == [key * 100 for key in keys]
+        assert (proxy.asked, proxy.looked) == (0, 2000)
+    assert proxies[1].purge(b"/1", prefix=True) == 1111
+    assert [proxies[2].client.peek(key) is None for key in keys] == [key.startswith(b"/1") for key in keys]
+    assert cache.stop() == 0
+
+
+@pytest.mark.parametrize("store", ["memory", "directory"])
+def test_more_than_the_table_has_room_for(yard: DaemonYard, proxies: list[Proxy], tmp_path: Path, store: str) -> None:
+    """Small objects that gave way in it are read from their files, and need no command either."""
+    where = "memory" if store == "memory" else str(tmp_path / "store")
+    cache = yard.start_cache("--hot-table-bytes", "256k", "--store", where)
+    keys = [b"/%d" % number for number in range(100)]
+    for key in keys:
+        proxies[0].store((key * 8000)[:8000], key)
+    for proxy in proxies:
+        proxy.connect()
+        assert [proxy.fetch(key) for key in keys] == [(key * 8000)[:8000] for key in keys]
+    asked = [proxy.asked for proxy in proxies]
+    assert [proxies[0].fetch(key) for key in keys] == [(key * 8000)[:8000] for key in keys]
+    assert max(asked) <= 5, "few: what gave way last is referred to at the next publication"
+    proxies[0].store(b"new", keys[0])
+    assert proxies[1].fetch(keys[0]) == b"new"
+    assert cache.stop() == 0
 
 
 @pytest.mark.parametrize("flags", [("--hot-table-bytes", "0"), ("-d", "1")], ids=str)

@@ -105,7 +105,7 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     address: tuple[str, int] = listener.getsockname()[:2]
     swept = len(reaper.sweep())
     page = own_page(ROLE, f"{address[0]}:{address[1]}", SCHEMA, resources, given=inherited.page)
-    cache = _caches(config, resources, breakdown) if config.use_cache else None
+    cache = _caches(config, plan, resources, breakdown) if config.use_cache else None
     admission = None if cache is None else cache.pool.admission
     private_listener = None if cache is None else _private_listener(config, cache.pool.name, resources)
     driver = OriginDriver(config.origin_shares(), OriginCounts(page), followed_max=plan.followed_max)
@@ -211,7 +211,9 @@ def _within_limits(config: ProxyConfig) -> tuple[ProxyConfig, DescriptorPlan]:
     return plan.applied(config), plan
 
 
-def _caches(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdown) -> CacheClient | CacheSpread:
+def _caches(
+    config: ProxyConfig, plan: DescriptorPlan, resources: ExitStack, breakdown: LatencyBreakdown
+) -> CacheClient | CacheSpread:
     pool = SegmentPool.create(
         config.segment_count, config.segment_bytes, segments_per_transfer_max=config.segments_per_transfer_max
     )
@@ -221,7 +223,12 @@ def _caches(config: ProxyConfig, resources: ExitStack, breakdown: LatencyBreakdo
 
     def open_cache(queue_name: str, release: ExitStack, *, patient: bool = False) -> CacheClient:
         client = ChannelClient(
-            queue_name, pool, between_bytes_timeout_s=config.between_bytes_timeout_s, on_step=on_step, subject=subject
+            queue_name,
+            pool,
+            between_bytes_timeout_s=config.between_bytes_timeout_s,
+            on_step=on_step,
+            subject=subject,
+            open_files_max=plan.cache_files_max,
         )
         release.callback(client.close)
         cache = CacheClient(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from shmchannel.objects.hot_table_files import FILES_MAX
+from shmchannel.objects.hot_table_files import OPEN_MAX
 from webproxy.daemon.config import ProxyConfig
 from webproxy.errors import StartupError
 from webproxy.origin.driver import FOLLOWED_MAX
@@ -18,7 +18,7 @@ from webproxy.serving.parking import LINGERING_MAX
 _BASE = 32  # streams, listener, queue, guards, hot table, epolls; half as many again as a proxy has at its start
 _PER_WORKER = 3  # its connection, a file, and one that is being opened or closed
 _PER_ORIGIN_CONNECTION = 2  # the socket, and libcurl's duplicate of it; also to a process that is followed
-_PER_CACHE = 6  # guard, queue and hot table, and those of the cache before it
+_PER_CACHE = 8  # guard, queue, hot table and its marks, and those of the cache before it
 _CACHES_FOUND = 8  # so many, if they are found
 _SHARES = 8
 
@@ -39,11 +39,17 @@ class DescriptorPlan:
     followed_max: int
     body_files: int
     lingering_max: int
+    caches: int
 
     @property
     def spool_files_max(self) -> int:
         """How many of `body_files` spools may have; the others wait for their readers, without one."""
-        return max(self.body_files - FILES_MAX, self.body_files // 2, 1)
+        return max(self.body_files - OPEN_MAX * max(1, self.caches), self.body_files // 2, 1)
+
+    @property
+    def cache_files_max(self) -> int:
+        """How many files of one cache may be open; further objects are requested by commands."""
+        return max(1, min(OPEN_MAX, (self.body_files - self.spool_files_max) // max(1, self.caches)))
 
     def shortage(self, config: ProxyConfig) -> str | None:
         """What the limit makes of the settings, and the remedy, in a line; None if it is high enough for them."""
@@ -78,7 +84,7 @@ def plan_descriptors(limit: int, config: ProxyConfig) -> DescriptorPlan:
     fixed = _BASE + _PER_WORKER * config.worker_threads + segments + _PER_CACHE * max(0, caches - 1)
     followed = _PER_ORIGIN_CONNECTION * FOLLOWED_MAX if config.use_cache and config.share_fetches else 0
     clients, origins = config.connections_max, _PER_ORIGIN_CONNECTION * config.origin_connections_max
-    bodies = config.connections_max + FILES_MAX * caches
+    bodies = config.connections_max + OPEN_MAX * caches
     lingering = LINGERING_MAX
     wanted = fixed + clients + origins + followed + bodies + lingering
     if 0 <= limit < wanted:
@@ -101,4 +107,5 @@ def plan_descriptors(limit: int, config: ProxyConfig) -> DescriptorPlan:
         followed_max=followed // _PER_ORIGIN_CONNECTION,
         body_files=bodies,
         lingering_max=lingering,
+        caches=caches,
     )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shmchannel.objects.hot_table_writer import FILES_MAX
 from shmchannel.streams.attachments import KEPT_MAX
 from simplecached import descriptors
 from simplecached.descriptors import ENTRIES_MAX, LIMIT_ENOUGH, DescriptorPlan, Descriptors, plan_descriptors
@@ -31,7 +30,7 @@ def plan_of(limit: int, *, threads: int = 8, has_static: bool = True, in_memory:
 @pytest.mark.parametrize("limit", [512, 1024, 2048, 4096, 20_000, 65_536, 1_048_576, resource.RLIM_INFINITY])
 def test_all_parts_together_stay_below_the_limit(limit: int, in_memory: bool, has_static: bool) -> None:
     plan = plan_of(limit, has_static=has_static, in_memory=in_memory)
-    files = plan.static_files_max + plan.store_files_max + plan.hot_table_files_max
+    files = plan.static_files_max + plan.store_files_max
     paused = plan.paused_max if has_static or not in_memory else 0
     objects = plan.objects_max if in_memory else 0
     start_of_a_cache, segments_of_a_transfer, its_file = 16, 4, 1
@@ -40,7 +39,7 @@ def test_all_parts_together_stay_below_the_limit(limit: int, in_memory: bool, ha
 
 
 @pytest.mark.parametrize(
-    ("limit", "objects_max"), [(1024, 480), (2048, 1120), (4096, 2912), (65_536, 56_672), (2_000_000, ENTRIES_MAX)]
+    ("limit", "objects_max"), [(1024, 544), (2048, 1184), (4096, 2976), (65_536, 56_736), (2_000_000, ENTRIES_MAX)]
 )
 def test_objects_in_memory_have_what_the_others_leave(limit: int, objects_max: int) -> None:
     assert plan_of(limit).objects_max == objects_max
@@ -50,7 +49,6 @@ def test_from_some_limit_on_each_part_has_all_that_it_can_use() -> None:
     plan = plan_of(LIMIT_ENOUGH, in_memory=False)
     assert not plan.is_short
     assert (plan.static_files_max, plan.store_files_max, plan.paused_max) == (FULL, FULL, FULL)
-    assert plan.hot_table_files_max == FILES_MAX
     assert plan_of(1 << 20).segments_max == KEPT_MAX
     assert plan_of(LIMIT_ENOUGH - 1, in_memory=False).is_short
 
@@ -70,7 +68,7 @@ def test_many_threads_need_a_higher_limit() -> None:
 def test_a_part_that_is_not_there_has_none() -> None:
     assert plan_of(1024, has_static=False).static_files_max == 0
     assert plan_of(1024).store_files_max == 0
-    assert plan_of(1024, has_static=False).objects_max == 480 + 128 + 128
+    assert plan_of(1024, has_static=False).objects_max == 544 + 128 + 128
     assert plan_of(1024, in_memory=False).objects_max == ENTRIES_MAX
 
 

@@ -19,7 +19,7 @@ from shmchannel.process.naming import queue_guard_path
 from shmchannel.testing import MemoryQueue, MemorySender
 from tests.support.channels import memory_pool, unique_queue
 from tests.support.holders import free_lock
-from tests.support.hot_tables import entry, publish
+from tests.support.hot_tables import entry
 from tests.support.waiting import WATCHDOG_S, wait_until
 
 
@@ -105,7 +105,7 @@ class HotTableCache:
     def __init__(self, queue_name: str, version: int) -> None:
         self.queue = CommandQueue.create(queue_name)
         self.hot_table = HotTableWriter.create(queue_name, HOT_TABLE_BYTES_MIN)
-        assert publish(self.hot_table, self.hot_table.begin(), KEY, version, b"body")
+        assert self.hot_table.publish(self.hot_table.begin(KEY), KEY, version, b"", b"body")
         self.queue.announce(ANNOUNCEMENT)
         self.queue.set_ready()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -148,6 +149,44 @@ def test_more_than_there_is_room_for(files: HotTableFiles, memory_files: list[in
     assert os.pread(first.fd, 3, 0) == BODY[:3]
     del first
     assert open_count() == before + 2
+
+
+def test_no_more_than_so_many_are_open(memory_files: list[int]) -> None:
+    """Kept or in use: the next is not opened before one is closed."""
+    files = HotTableFiles(files_max=1, open_max=2)
+    one, two = hold(files, memory_files[0]), hold(files, memory_files[1])
+    assert one is not None
+    assert two is not None
+    assert hold(files, memory_files[2]) is None
+    assert hold(files, memory_files[1]) is two
+    del one
+    assert hold(files, memory_files[2]) is not None
+    files.forget()
+
+
+def test_file_by_its_name(files: HotTableFiles, tmp_path: Path) -> None:
+    """Below a directory that the cache has open; not what a link at its place leads to."""
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab" / "name").write_bytes(BODY)
+    (tmp_path / "ab" / "link").symlink_to("name")
+    status = os.stat(tmp_path / "ab" / "name")
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        reference = FileRef(directory, status.st_dev, status.st_ino, len(BODY), b"ab/name")
+        file = files.hold(os.getpid(), reference, 1, lambda: True)
+        assert file is not None
+        assert os.pread(file.fd, 1 << 20, 0) == BODY
+        files.forget()
+        assert files.read(os.getpid(), reference, lambda: True) == BODY
+        assert files.read(os.getpid(), reference, lambda: False) is None
+        assert files.read(os.getpid(), reference._replace(inode=1), lambda: True) is None
+        gone = reference._replace(name=b"ab/gone")
+        assert files.read(os.getpid(), gone, lambda: True) is None, "deleted by somebody: says nothing of the others"
+        assert files.read(os.getpid(), reference, lambda: True) == BODY
+        assert files.hold(os.getpid(), reference._replace(name=b"ab/link"), 1, lambda: True) is None
+        del file
+    finally:
+        os.close(directory)
 
 
 def name_of(fd: int, version: int = 1) -> FileName:

@@ -6,21 +6,23 @@ import pytest
 
 from shmchannel.errors import LayoutMismatch, UsageError
 from shmchannel.objects.hot_table_layout import (
-    BODY_BYTES_MAX,
+    BUCKET_BYTES,
+    BUCKET_CELLS,
+    CELL,
     CELL_BYTES,
-    CELL_HEAD,
-    CELL_HEAD_BYTES,
-    CELL_ROOM_BYTES,
     HOT_TABLE_BYTES_MAX,
     HOT_TABLE_BYTES_MIN,
     HOT_TABLE_HEADER_BYTES,
     LAYOUT_VERSION,
     MAGIC,
-    SET_BYTES,
-    cells_in,
+    MARKS_PER_BUCKET,
+    RECORD_BYTES_MAX,
+    FileRef,
+    HotTableEntry,
     check_hot_table_bytes,
     check_hot_table_header,
-    fits_cell,
+    file_ref,
+    geometry,
     header_words,
 )
 
@@ -33,19 +35,29 @@ def header(*words: int) -> bytes:
 
 
 def test_numbers_of_the_document() -> None:
-    assert (HOT_TABLE_HEADER_BYTES, CELL_BYTES, CELL_HEAD_BYTES, CELL_ROOM_BYTES) == (64, 18_432, 64, 18_368)
+    assert (HOT_TABLE_HEADER_BYTES, BUCKET_BYTES, BUCKET_CELLS, CELL_BYTES) == (64, 512, 7, 64)
     assert MAGIC.to_bytes(8, "little") == b"\x01GFSHL1\0"
-    assert CELL_HEAD.size == CELL_HEAD_BYTES == 64
+    assert CELL.size <= CELL_BYTES
 
 
 @pytest.mark.parametrize(
-    ("hot_table_bytes", "cells"),
-    [(HOT_TABLE_BYTES_MIN, 2), (64 + 2 * SET_BYTES - 1, 2), (64 + 2 * SET_BYTES, 4), (8 << 20, 454)],
+    ("hot_table_bytes", "expected"),
+    [
+        (HOT_TABLE_BYTES_MIN, (8, 8192, 12_288)),
+        (8 << 20, (1024, 12_288, 536_576)),
+        (HOT_TABLE_BYTES_MAX, (131_072, 1_052_672, 68_161_536)),
+        (HOT_TABLE_BYTES_MIN + 8191, (8, 8192, 12_288)),
+    ],
 )
-def test_cells(hot_table_bytes: int, cells: int) -> None:
-    """Whole sets of two, and the last one ends within the block."""
-    assert cells_in(hot_table_bytes) == cells
-    assert HOT_TABLE_HEADER_BYTES + cells * CELL_BYTES <= hot_table_bytes
+def test_geometry(hot_table_bytes: int, expected: tuple[int, int, int]) -> None:
+    """All parts are whole pages, and what is left has room for the largest record twice."""
+    places = geometry(hot_table_bytes)
+    assert places == expected
+    assert places.cell_count == BUCKET_CELLS * places.bucket_count
+    assert places.marks_bytes % 4096 == places.buckets_at % 4096 == places.arena_at % 4096 == 0
+    assert places.marks_bytes >= MARKS_PER_BUCKET * places.bucket_count
+    assert places.arena_at - places.buckets_at >= BUCKET_BYTES * places.bucket_count
+    assert hot_table_bytes - places.arena_at >= 2 * RECORD_BYTES_MAX
 
 
 @pytest.mark.parametrize("hot_table_bytes", [0, -1, HOT_TABLE_BYTES_MIN - 1, HOT_TABLE_BYTES_MAX + 1])
@@ -59,22 +71,24 @@ def test_usable_size(hot_table_bytes: int) -> None:
     check_hot_table_bytes(hot_table_bytes)
 
 
-@pytest.mark.parametrize(
-    ("lengths", "fits"),
-    [
-        ((1, 0, 0), True),
-        ((1984, 0, BODY_BYTES_MAX), True),
-        ((1985, 0, BODY_BYTES_MAX), False),
-        ((1000, 984, BODY_BYTES_MAX), True),
-        ((1000, 985, BODY_BYTES_MAX), False),
-        ((1, 0, BODY_BYTES_MAX + 1), False),
-        ((1, 65_536, 0), False),
-        ((1, CELL_ROOM_BYTES - 1, 0), True),
-    ],
-    ids=str,
-)
-def test_what_fits(lengths: tuple[int, int, int], *, fits: bool) -> None:
-    assert fits_cell(*lengths) is fits
+@pytest.mark.parametrize("name", [b"", b"00/name", b"n" * 255])
+def test_file_references(name: bytes) -> None:
+    reference = FileRef(5, 2**63, 7, 100_000, name)
+    assert file_ref(reference.packed, 100_000) == reference
+
+
+@pytest.mark.parametrize("packed", [b"", bytes(23), bytes(24) + b"a\0b", bytes(24) + b"n" * 256], ids=len)
+def test_what_is_no_file_reference(packed: bytes) -> None:
+    assert file_ref(packed, 100_000) is None
+
+
+def test_entries_are_compared_by_what_they_say() -> None:
+    """Not by where they were found."""
+    one = HotTableEntry(1, b"facts", b"body", None, object(), 64, 2)
+    assert one == HotTableEntry(1, b"facts", b"body")
+    assert hash(one) == hash(HotTableEntry(1, b"facts", b"body"))
+    assert one != HotTableEntry(2, b"facts", b"body")
+    assert one != (1, b"facts", b"body", None)
 
 
 def test_header_that_fits() -> None:
@@ -88,14 +102,14 @@ def test_header_that_fits() -> None:
         (header(MAGIC, LAYOUT_VERSION + 1, *header_words(SIZE)[1:]), SIZE),
         (header(MAGIC, *header_words(SIZE)), SIZE + 4096),
         (header(MAGIC, *header_words(SIZE)), SIZE - 4096),
-        (header(MAGIC, LAYOUT_VERSION, SIZE, CELL_BYTES + 64, cells_in(SIZE)), SIZE),
-        (header(MAGIC, LAYOUT_VERSION, SIZE, CELL_BYTES, cells_in(SIZE) + 2), SIZE),
+        (header(MAGIC, LAYOUT_VERSION, SIZE, geometry(SIZE)[0] + 1, *geometry(SIZE)[1:]), SIZE),
+        (header(MAGIC, 2, SIZE, 18_432, 56), SIZE),
         (header(MAGIC, *header_words(4096)), 4096),
         (header(MAGIC, *header_words(HOT_TABLE_BYTES_MAX * 2)), HOT_TABLE_BYTES_MAX * 2),
         (b"", 0),
         (b"\x01GFSHL1\0", 8),
     ],
-    ids=["magic", "version", "larger", "smaller", "cells", "count", "tiny", "huge", "empty", "cut"],
+    ids=["magic", "version", "larger", "smaller", "buckets", "the layout before", "tiny", "huge", "empty", "cut"],
 )
 def test_header_that_does_not_fit(first: bytes, mapped: int) -> None:
     with pytest.raises(LayoutMismatch):

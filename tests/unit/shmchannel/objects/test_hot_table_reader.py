@@ -16,15 +16,15 @@ from shmchannel.errors import AccessDenied, LayoutMismatch, NameMissing
 from shmchannel.objects.hot_table_layout import (
     BODY_BYTES_MAX,
     CELL_BYTES,
-    CELL_HEAD_BYTES,
-    CELL_ROOM_BYTES,
+    CELLS_AT,
     HOT_TABLE_BYTES_MIN,
-    HOT_TABLE_HEADER_BYTES,
+    LINE_BYTES,
     MAGIC,
-    SEQUENCE,
-    VALID_UNTIL,
+    RECORD_BYTES_MAX,
+    VALID_UNTIL_AT,
     FileRef,
     HotTableEntry,
+    geometry,
     header_words,
 )
 from shmchannel.objects.hot_table_reader import HotTableReader
@@ -33,30 +33,39 @@ from tests.support.hot_tables import HotTable, entry, open_hot_table
 
 KEY = b"/key"
 BODY = bytes(range(256)) * 32
-FIRST = HOT_TABLE_HEADER_BYTES
-SECOND = FIRST + CELL_BYTES
-"""Where the two cells of the only set begin."""
+PLACES = geometry(HOT_TABLE_BYTES_MIN)
+BUCKET = PLACES.buckets_at + crc32(KEY) % PLACES.bucket_count * 512
+FIRST = BUCKET + CELLS_AT
+LAST = FIRST + 6 * CELL_BYTES
+"""Where two of the cells of the key's bucket begin."""
 
 
 class Block:
-    """An anonymous hot table of one set, whose words a test writes."""
+    """An anonymous hot table, whose words a test writes; two records lie in its arena."""
 
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, HOT_TABLE_BYTES_MIN)
         self.words(0, MAGIC, *header_words(HOT_TABLE_BYTES_MIN))
-        self.reader = HotTableReader(self.memory)
+        self.marks = bytearray(PLACES.marks_bytes)
+        self.reader = HotTableReader(self.memory, self.marks)
 
     def words(self, at: int, *values: int) -> None:
         """Write 64-bit words from this offset on."""
         self.memory[at : at + 8 * len(values)] = b"".join(value.to_bytes(8, "little") for value in values)
 
     def cell(self, at: int, *, key: bytes = KEY, metadata: bytes = b"facts", body: bytes = BODY, **head: int) -> None:
-        """Fill a cell; fields of the head may be given other values than fit."""
-        fields = {"sequence": 2, "key_hash": crc32(key), "valid_until": 2**63, "version": 7, "key_bytes": len(key)}
-        fields |= {"metadata_bytes": len(metadata), "body_bytes": len(body), "file_bytes": 0} | head
-        self.words(at, *fields.values())
-        room = key + metadata + body
-        self.memory[at + CELL_HEAD_BYTES : at + CELL_HEAD_BYTES + len(room)] = room
+        """Fill a cell of the bucket, and its record; fields may be given other values than fit."""
+        number = (at - FIRST) // CELL_BYTES
+        start = PLACES.arena_at + (number > 0) * LINE_BYTES * 300
+        record = key + metadata + body
+        fields = {"tag": crc32(key), "sequence": 2, "valid_until": 2**63, "version": 7, "line": start // LINE_BYTES}
+        fields |= {"record_bytes": len(record), "key_bytes": len(key), "metadata_bytes": len(metadata)}
+        fields |= {"file_bytes": 0} | head
+        self.memory[BUCKET + 4 * number : BUCKET + 4 * number + 4] = fields["tag"].to_bytes(4, "little")
+        self.words(at, fields["sequence"], fields["valid_until"], fields["version"])
+        self.words(at + 24, fields["line"] | fields["record_bytes"] << 32)
+        self.words(at + 32, fields["key_bytes"] | fields["metadata_bytes"] << 32, fields["file_bytes"])
+        self.memory[start : start + len(record)] = record
 
 
 @pytest.fixture
@@ -66,33 +75,66 @@ def block() -> Iterator[Block]:
     made.reader.close()
 
 
-@pytest.mark.parametrize("at", [FIRST, SECOND], ids=["first", "second"])
-def test_whole_entry_of_either_cell(block: Block, at: int) -> None:
+@pytest.mark.parametrize("at", [FIRST, LAST], ids=["first", "last"])
+def test_whole_entry_of_any_cell(block: Block, at: int) -> None:
     block.cell(at)
     found = block.reader.get(KEY)
     assert found == entry(7, BODY, b"facts")
     assert found is not None
     assert (type(found).__name__, type(found.metadata), type(found.body)) == ("HotTableEntry", bytes, bytes)
+    assert (found.block, found.at, found.sequence) == (block.memory, at, 2)
 
 
 def test_reference_to_a_file(block: Block) -> None:
-    """The body is three words then; of any other length it is no reference, and nothing was found."""
-    reference = FileRef(number=5, device=7, inode=2**63, size_bytes=10_000_000)
+    """The body is three words then, and a name; if it is shorter it is no reference, and nothing was found."""
+    reference = FileRef(number=5, device=7, inode=2**63, size_bytes=10_000_000, name=b"00/name")
     block.cell(FIRST, body=reference.packed, file_bytes=reference.size_bytes)
     found = block.reader.get(KEY)
     assert found == HotTableEntry(7, b"facts", b"", reference)
     assert found is not None
     assert found.size_bytes == 10_000_000
-    block.cell(FIRST, body=reference.packed + b"x", file_bytes=reference.size_bytes)
+    block.cell(FIRST, body=reference.packed[:23], file_bytes=reference.size_bytes)
     assert block.reader.get(KEY) is None
 
 
-def test_both_cells(block: Block) -> None:
-    block.cell(FIRST, key=b"/one", body=b"1")
-    block.cell(SECOND, key=b"/two", body=b"2", metadata=b"")
-    assert block.reader.get(b"/one") == entry(7, b"1", b"facts")
-    assert block.reader.get(b"/two") == entry(7, b"2")
-    assert block.reader.get(b"/three") is None
+def test_several_cells(block: Block) -> None:
+    one, two, three = (key for key in _same_bucket() if key != KEY)
+    block.cell(FIRST, key=one, body=b"1")
+    block.cell(LAST, key=two, body=b"2", metadata=b"")
+    assert block.reader.get(one) == entry(7, b"1", b"facts")
+    assert block.reader.get(two) == entry(7, b"2")
+    assert block.reader.get(three) is None
+
+
+def _same_bucket() -> list[bytes]:
+    """Keys whose bucket is that of KEY."""
+    keys = [b"/%d" % number for number in range(100)]
+    return [key for key in keys if crc32(key) % PLACES.bucket_count == crc32(KEY) % PLACES.bucket_count][:3]
+
+
+def test_two_keys_of_one_hash(block: Block) -> None:
+    """The tag is that of both; the key decides."""
+    block.cell(FIRST, key=b"/kez", tag=crc32(KEY))
+    block.cell(LAST)
+    assert block.reader.get(KEY) == entry(7, BODY, b"facts")
+
+
+def test_tag_in_the_middle_of_two(block: Block) -> None:
+    """Halves of two tags look like the one that is sought."""
+    block.cell(LAST)
+    block.memory[BUCKET + 2 : BUCKET + 6] = crc32(KEY).to_bytes(4, "little")
+    assert block.reader.get(KEY) == entry(7, BODY, b"facts")
+
+
+def test_use_is_marked(block: Block) -> None:
+    block.cell(LAST)
+    assert not any(block.marks)
+    for _ in range(2):
+        assert block.reader.get(KEY) is not None
+        assert [number for number, mark in enumerate(block.marks) if mark] == [(BUCKET - PLACES.buckets_at) // 64 + 6]
+    block.marks[:] = bytes(len(block.marks))
+    assert block.reader.get(b"/other") is None
+    assert not any(block.marks)
 
 
 @pytest.mark.parametrize("key", [KEY, b"", b"/" + b"x" * 5000])
@@ -109,13 +151,18 @@ def test_empty_hot_table(block: Block, key: bytes) -> None:
         {"valid_until": 1},
         {"key_bytes": 3},
         {"key_bytes": 5},
-        {"key_bytes": 2**64 - 1},
-        {"body_bytes": BODY_BYTES_MAX + 1},
-        {"body_bytes": 2**64 - 1},
-        {"metadata_bytes": 2**64 - 1},
-        {"metadata_bytes": CELL_ROOM_BYTES},
-        {"key_hash": crc32(KEY) ^ 1},
-        {"key_hash": crc32(KEY) | 1 << 32},
+        {"key_bytes": 2**32 - 1},
+        {"metadata_bytes": 2**32 - 1},
+        {"metadata_bytes": 5 + len(BODY) + 1},
+        {"record_bytes": 0},
+        {"record_bytes": 8},
+        {"record_bytes": 9 + BODY_BYTES_MAX + 1},
+        {"record_bytes": RECORD_BYTES_MAX + 1, "metadata_bytes": 20_000},
+        {"record_bytes": 2**32 - 1},
+        {"line": 2**32 - 1},
+        {"line": HOT_TABLE_BYTES_MIN // LINE_BYTES - 1},
+        {"tag": crc32(KEY) ^ 1},
+        {"tag": 0},
     ],
     ids=str,
 )
@@ -125,7 +172,7 @@ def test_head_that_cannot_be_right(block: Block, head: dict[str, int]) -> None:
 
 
 def test_other_key_of_the_same_hash_and_length(block: Block) -> None:
-    block.cell(FIRST, key=b"/kez", key_hash=crc32(KEY))
+    block.cell(FIRST, key=b"/kez", tag=crc32(KEY))
     assert block.reader.get(KEY) is None
 
 
@@ -154,8 +201,8 @@ class Interrupted(bytearray):
 
 
 def _rewrite(block: Interrupted) -> None:
-    """The steps of a publisher that puts a whole new entry there between two of the reader's steps."""
-    start = FIRST + CELL_HEAD_BYTES + len(KEY)
+    """The steps of a publisher that empties the cell and uses the record's place anew, between two of the reader's."""
+    start = PLACES.arena_at + len(KEY)
     block[FIRST : FIRST + 8] = (4).to_bytes(8, "little")
     block[start : start + len(BODY)] = bytes(len(BODY))
 
@@ -179,9 +226,9 @@ def test_change_while_it_is_read(block: Block, number: int, change: Callable[[In
 
 def test_more_time_while_it_is_read_changes_nothing(block: Block) -> None:
     block.cell(FIRST)
-    block.words(FIRST + 8 * VALID_UNTIL, 2**62)
+    block.words(FIRST + VALID_UNTIL_AT, 2**62)
     assert block.reader.get(KEY) == entry(7, BODY, b"facts")
-    block.words(FIRST + 8 * SEQUENCE, 5)
+    block.words(FIRST, 5)
     assert block.reader.get(KEY) is None
 
 
@@ -189,7 +236,7 @@ def always() -> bool:
     return True
 
 
-@pytest.mark.parametrize("at", [FIRST, SECOND], ids=["first", "second"])
+@pytest.mark.parametrize("at", [FIRST, LAST], ids=["first", "last"])
 def test_watch(block: Block, at: int) -> None:
     """More time changes nothing; an end of time, another content, or a cache that is not ready do."""
     block.cell(at)
@@ -200,13 +247,13 @@ def test_watch(block: Block, at: int) -> None:
     ready[0] = False
     assert not watch.holds()
     ready[0] = True
-    block.words(at + 8 * VALID_UNTIL, 1)
+    block.words(at + VALID_UNTIL_AT, 1)
     assert not watch.holds()
-    block.words(at + 8 * VALID_UNTIL, 2**62)
+    block.words(at + VALID_UNTIL_AT, 2**62)
     assert watch.holds()
-    block.words(at + 8 * SEQUENCE, 3)
+    block.words(at, 3)
     assert not watch.holds()
-    block.words(at + 8 * SEQUENCE, 4)
+    block.words(at, 4)
     assert not watch.holds()
 
 
@@ -219,6 +266,28 @@ def test_watch_of_what_is_not_there_any_more(block: Block, seen: HotTableEntry) 
     block.cell(FIRST)
     assert block.reader.watch(KEY, seen, always) is None
     assert block.reader.watch(b"/other", entry(7, BODY, b"facts"), always) is None
+
+
+def test_what_a_watch_looks_at(block: Block) -> None:
+    """Compiled code may look at the same two words."""
+    block.cell(FIRST)
+    found = block.reader.get(KEY)
+    assert found is not None
+    watch = block.reader.watch(KEY, found, always)
+    assert watch is not None
+    assert (watch.block, watch.at, watch.sequence) == (block.memory, FIRST, 2)
+
+
+def test_watch_of_another_tables_entry(block: Block) -> None:
+    """Where it was found there is nothing, or something else, here."""
+    block.cell(FIRST)
+    other = Block()
+    other.cell(FIRST, version=8)
+    seen = other.reader.get(KEY)
+    assert seen is not None
+    assert block.reader.watch(KEY, seen, always) is None
+    assert other.reader.watch(KEY, seen, always) is not None
+    other.reader.close()
 
 
 def test_watch_of_a_cell_that_changes(block: Block) -> None:
@@ -258,10 +327,20 @@ def test_reader_outlives_the_hot_table(hot_table: HotTable) -> None:
 
 
 def test_reader_cannot_write(hot_table: HotTable) -> None:
-    """Its mapping, the other one of this process, is not writable."""
+    """Nothing but the use marks, which are mapped apart, as the publisher has mapped the whole."""
     path = SHM_DIRECTORY + hot_table_name(hot_table.queue_name)
-    rights = [line.split()[1] for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(path)]
-    assert sorted(rights) == ["r--s", "rw-s"]
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(path)]
+    parts = {(rights, int(offset, 16)): _length(addresses) for addresses, rights, offset, *_ in lines}
+    assert parts == {
+        ("r--s", 0): HOT_TABLE_BYTES_MIN,
+        ("rw-s", 0): HOT_TABLE_BYTES_MIN,
+        ("rw-s", 4096): PLACES.marks_bytes,
+    }
+
+
+def _length(addresses: str) -> int:
+    start, _, end = addresses.partition("-")
+    return int(end, 16) - int(start, 16)
 
 
 def test_another_users(hot_table: HotTable, monkeypatch: pytest.MonkeyPatch) -> None:

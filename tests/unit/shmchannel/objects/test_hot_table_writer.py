@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import os
 import stat
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
 from shmchannel.errors import LimitReached, NameTaken, UsageError
-from shmchannel.objects import hot_table_writer
-from shmchannel.objects.hot_table_layout import BODY_BYTES_MAX, CELL_ROOM_BYTES, HOT_TABLE_BYTES_MIN
+from shmchannel.objects.hot_table_layout import (
+    BODY_BYTES_MAX,
+    BUCKET_CELLS,
+    HOT_TABLE_BYTES_MIN,
+    RECORD_BYTES_MAX,
+    FileRef,
+    geometry,
+)
 from shmchannel.objects.hot_table_reader import HotTableReader
-from shmchannel.objects.hot_table_writer import FILES_MAX, HotTableWriter, is_supported
+from shmchannel.objects.hot_table_writer import HotTableWriter, is_supported, taken_at_first
 from shmchannel.process.naming import SHM_DIRECTORY, hot_table_name
 from tests.support.channels import in_thread, unique_queue
 from tests.support.failing import failing
 from tests.support.holders import names_of
-from tests.support.hot_tables import LONG_NS, HotTable, entry, keys_of_one_set, open_hot_table, publish, reading
+from tests.support.hot_tables import LONG_NS, HotTable, entry, keys_of_one_bucket, open_hot_table
 
 KEY = b"/key"
 BODY = bytes(range(256)) * 32
-SETS = 8
+SIZE = 1 << 20
 
 
 @pytest.fixture
 def hot_table() -> Iterator[HotTable]:
-    with open_hot_table(SETS) as made:
+    with open_hot_table(SIZE) as made:
         yield made
 
 
-def fails(_views: Sequence[memoryview], _offset: int) -> int:
-    """A disk that is gone."""
-    raise OSError(5, "no")
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The time of both ends, in nanoseconds."""
+    made = [0]
+    for module in ("hot_table_reader", "hot_table_writer"):
+        monkeypatch.setattr(f"shmchannel.objects.{module}.monotonic_ns", lambda: made[0])
+    return made
 
 
 def path_of(queue_name: str) -> str:
@@ -45,7 +54,7 @@ def test_name_mode_and_owner(hot_table: HotTable) -> None:
     path = path_of(hot_table.queue_name)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert [found.kind for found in names_of() if found.path == path] == ["hot table"]
-    assert hot_table.publisher.cell_count == 2 * SETS
+    assert hot_table.publisher.cell_count == geometry(SIZE).cell_count
     hot_table.publisher.close()
     hot_table.publisher.close()
     assert not os.path.exists(path)
@@ -91,16 +100,36 @@ def test_put_and_read(hot_table: HotTable, size: int, metadata: bytes) -> None:
 
 def test_many_objects(hot_table: HotTable) -> None:
     """Each key gives its own body, on whatever cell it lies."""
-    keys = [b"/object/%d" % number for number in range(40)]
-    put = [key for number, key in enumerate(keys) if hot_table.put(key, number, key * 10, key)]
-    assert 8 < len(put) <= 2 * SETS
+    keys = [b"/object/%d" % number for number in range(300)]
     for number, key in enumerate(keys):
-        assert hot_table.reader.get(key) == (entry(number, key * 10, key) if key in put else None)
+        assert hot_table.put(key, number, key * 10, key)
+    for number, key in enumerate(keys):
+        assert hot_table.reader.get(key) == entry(number, key * 10, key)
+    assert hot_table.publisher.stats().objects_count == 300
+
+
+def test_sequence_numbers_begin_again() -> None:
+    """After the last one of 64 bits: a watch of before still ends."""
+    with open_hot_table(first_sequence=2**64 - 10) as hot_table:
+        for version in range(1, 20):
+            assert hot_table.put(KEY, version, b"%d" % version)
+            found = hot_table.reader.get(KEY)
+            assert found == entry(version, b"%d" % version)
+            assert found is not None
+            watch = hot_table.reader.watch(KEY, found, lambda: True)
+            assert watch is not None
+            hot_table.publisher.drop(KEY)
+            assert hot_table.reader.get(KEY) is None
+            assert not watch.holds()
 
 
 @pytest.mark.parametrize(
     ("body", "metadata"),
-    [(bytes(BODY_BYTES_MAX + 1), b""), (b"", bytes(CELL_ROOM_BYTES - len(KEY) + 1)), (bytes(16384), bytes(1981))],
+    [
+        (bytes(BODY_BYTES_MAX + 1), b""),
+        (b"", bytes(RECORD_BYTES_MAX - len(KEY) + 1)),
+        (bytes(BODY_BYTES_MAX), bytes(RECORD_BYTES_MAX - BODY_BYTES_MAX - len(KEY) + 1)),
+    ],
     ids=["body", "metadata", "together"],
 )
 def test_too_large(hot_table: HotTable, body: bytes, metadata: bytes) -> None:
@@ -112,54 +141,129 @@ def test_new_version_takes_the_place(hot_table: HotTable) -> None:
     assert hot_table.put(KEY, 1, BODY, b"old")
     assert hot_table.put(KEY, 2, BODY[:9], b"new")
     assert hot_table.reader.get(KEY) == entry(2, BODY[:9], b"new")
+    assert hot_table.publisher.stats().objects_count == 1
 
 
-def test_same_version_is_not_read_again(hot_table: HotTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It only gets more time; but a file, whose bytes may be others all the same, is read."""
-    now = [0]
-    for module in ("hot_table_reader", "hot_table_writer"):
-        monkeypatch.setattr(f"shmchannel.objects.{module}.monotonic_ns", lambda: now[0])
-
+def test_more_time_for_the_same_version(hot_table: HotTable, now: list[int]) -> None:
+    """It is not copied again; another version, or one that was dropped since, gets none."""
+    writer = hot_table.publisher
     assert hot_table.put(KEY, 1, b"first", life_ns=100)
     now[0] = 90
-    assert hot_table.put(KEY, 1, b"other", life_ns=100)
+    token = writer.begin(KEY)
+    assert writer.lengthen(token, KEY, 1, life_ns=100)
+    assert not writer.lengthen(token, KEY, 2, life_ns=100)
+    assert not writer.lengthen(token, b"/other", 1, life_ns=100)
     now[0] = 189
     assert hot_table.reader.get(KEY) == entry(1, b"first")
     now[0] = 190
     assert hot_table.reader.get(KEY) is None
-    assert hot_table.put(KEY, 1, b"other", life_ns=100)
-    assert hot_table.reader.get(KEY) == entry(1, b"first"), "also after its time: a version's bytes never change"
-    assert hot_table.put(KEY, 1, b"other", life_ns=100, is_unchanged=lambda: True)
-    assert hot_table.reader.get(KEY) == entry(1, b"other")
-    assert hot_table.publisher.stats().published_total == 2
+    assert writer.lengthen(writer.begin(KEY), KEY, 1)
+    now[0] = 10**18
+    assert hot_table.reader.get(KEY) == entry(1, b"first"), "for as long as it is not dropped"
+    assert writer.lengthen(writer.begin(KEY), KEY, 1, life_ns=100), "never shortened"
+    now[0] += 100
+    assert hot_table.reader.get(KEY) is not None
+    token = writer.begin(KEY)
+    writer.drop(KEY)
+    assert not writer.lengthen(token, KEY, 1)
+    assert writer.stats().published_total == 1
 
 
-def test_life_begins_with_the_token(hot_table: HotTable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_life_begins_with_the_token(hot_table: HotTable, now: list[int]) -> None:
     """However long the answer took: the file was looked at before."""
-    now = [1000]
-    for module in ("hot_table_reader", "hot_table_writer"):
-        monkeypatch.setattr(f"shmchannel.objects.{module}.monotonic_ns", lambda: now[0])
-    token = hot_table.publisher.begin()
+    now[0] = 1000
+    token = hot_table.publisher.begin(KEY)
     now[0] = 1099
-    assert publish(hot_table.publisher, token, KEY, 1, BODY, life_ns=100)
+    assert hot_table.publisher.publish(token, KEY, 1, b"", BODY, life_ns=100)
     assert hot_table.reader.get(KEY) is not None
     now[0] = 1100
     assert hot_table.reader.get(KEY) is None
-    assert not publish(hot_table.publisher, token, KEY, 2, BODY, life_ns=100)
+    assert not hot_table.publisher.publish(token, KEY, 2, b"", BODY, life_ns=100)
 
 
-def test_what_is_read_stays(hot_table: HotTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A third key of a set waits until one of the two is over."""
-    one, two, three = keys_of_one_set(3, SETS)
-    now = [0]
-    for module in ("hot_table_reader", "hot_table_writer"):
-        monkeypatch.setattr(f"shmchannel.objects.{module}.monotonic_ns", lambda: now[0])
-    assert hot_table.put(one, 1, b"1", life_ns=100)
-    assert hot_table.put(two, 2, b"2", life_ns=50)
-    assert not hot_table.put(three, 3, b"3", life_ns=100)
-    now[0] = 50
-    assert hot_table.put(three, 3, b"3", life_ns=100)
-    assert [hot_table.reader.get(key) for key in (one, two, three)] == [entry(1, b"1"), None, entry(3, b"3")]
+def test_bucket_that_is_full(hot_table: HotTable) -> None:
+    """The oldest that nobody has read gives way."""
+    keys = keys_of_one_bucket(BUCKET_CELLS + 2, SIZE)
+    for version, key in enumerate(keys[:BUCKET_CELLS]):
+        assert hot_table.put(key, version, key)
+    assert hot_table.reader.get(keys[0]) is not None
+    assert hot_table.publisher.take_used(100) == [(keys[0], 0)]
+    for version, key in enumerate(keys[BUCKET_CELLS:]):
+        assert hot_table.put(key, version, key)
+    there = [hot_table.reader.get(key) is not None for key in keys]
+    assert there == [True, False, False, *[True] * (BUCKET_CELLS - 1)]
+    assert hot_table.publisher.stats().evicted_total == 2
+
+
+def test_arena_that_is_full() -> None:
+    """Records give way in the order in which they came, but for those that are read; each that is there is whole."""
+    with open_hot_table(HOT_TABLE_BYTES_MIN) as hot_table:
+        for number in range(200):
+            assert hot_table.put(b"/%d" % number, number, b"%d;" % number * 2000)
+            assert hot_table.reader.get(b"/0") == entry(0, b"0;" * 2000), "it is in use"
+            hot_table.publisher.take_used(100)
+        found = [hot_table.reader.get(b"/%d" % number) for number in range(200)]
+        there = {number for number, one in enumerate(found) if one is not None}
+        assert there - {0} == set(range(min(there - {0}), 200))
+        assert len(there) >= 5
+        assert all(one is None or one.body == b"%d;" % one.version * 2000 for one in found)
+        stats = hot_table.publisher.stats()
+        assert (stats.objects_count, stats.evicted_total) == (len(there), 200 - len(there))
+
+
+def memory_of(hot_table: HotTable) -> int:
+    """The bytes of memory that its block has."""
+    return os.stat(path_of(hot_table.queue_name)).st_blocks * 512
+
+
+def test_memory_is_taken_as_it_fills() -> None:
+    """Also where much is replaced: not the whole bound, which is never touched."""
+    with open_hot_table(64 << 20) as hot_table:
+        first = memory_of(hot_table)
+        assert first == taken_at_first(64 << 20) < 6 << 20
+        for version in range(2000):
+            assert hot_table.put(b"/%d" % (version % 50), version, bytes(BODY_BYTES_MAX))
+        assert memory_of(hot_table) <= first + (3 << 20)
+        for number in range(1000):
+            assert hot_table.put(b"/%d" % number, number, bytes(BODY_BYTES_MAX))
+        assert all(hot_table.reader.get(b"/%d" % number) is not None for number in range(1000))
+        assert memory_of(hot_table) == hot_table.publisher.stats().taken_bytes < 48 << 20
+
+
+@pytest.mark.parametrize("way", ["no room in /dev/shm", "no memory to spare"])
+def test_no_more_memory(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """It goes on in what it has."""
+    with open_hot_table(64 << 20) as hot_table:
+        if way == "no memory to spare":
+            monkeypatch.setattr("shmchannel.process.memory.available_memory", lambda: 1 << 20)
+        else:
+            monkeypatch.setattr("os.posix_fallocate", failing(OSError(28, "no space")))
+        before = memory_of(hot_table)
+        for number in range(1000):
+            assert hot_table.put(b"/%d" % number, number, bytes(BODY_BYTES_MAX))
+            assert hot_table.reader.get(b"/%d" % number) is not None
+        assert memory_of(hot_table) == before
+        assert hot_table.publisher.stats().evicted_total > 900
+
+
+def test_what_is_read_is_told(hot_table: HotTable) -> None:
+    """Once for each time that it is asked, in bounded steps that go round."""
+    keys = [b"/%d" % number for number in range(10)]
+    for key in keys:
+        assert hot_table.put(key, 1, BODY)
+    assert hot_table.publisher.take_used(100) == []
+    for key in keys:
+        assert hot_table.reader.get(key) is not None
+    told = [hot_table.publisher.take_used(4) for _ in range(4)]
+    assert [len(part) for part in told] == [4, 4, 2, 0]
+    assert sorted(used.key for part in told for used in part) == keys
+    assert hot_table.reader.get(keys[3]) is not None
+    assert hot_table.publisher.take_used(4) == [(keys[3], 0)]
+    assert hot_table.reader.get(keys[3]) is not None
+    hot_table.publisher.drop(keys[3])
+    assert hot_table.publisher.take_used(4) == []
+    hot_table.publisher.close()
+    assert hot_table.publisher.take_used(4) == []
 
 
 def test_drop(hot_table: HotTable) -> None:
@@ -174,89 +278,49 @@ def test_drop(hot_table: HotTable) -> None:
     assert hot_table.reader.get(KEY) == entry(1, b"again"), "what was dropped gets its bytes anew"
 
 
-def test_drop_prefix_and_clear(hot_table: HotTable) -> None:
+def test_clear(hot_table: HotTable) -> None:
     keys = [b"/a/1", b"/a/2", b"/b/1"]
     for key in keys:
         assert hot_table.put(key, 1, BODY)
-    hot_table.publisher.drop_prefix(b"/a/")
-    assert [hot_table.reader.get(key) is None for key in keys] == [True, True, False]
-    hot_table.publisher.drop_prefix(b"")
+    hot_table.publisher.clear()
     assert all(hot_table.reader.get(key) is None for key in keys)
     assert hot_table.publisher.stats().dropped_total == 3
 
 
-@pytest.mark.parametrize("way", ["drop", "drop_prefix", "all"])
+@pytest.mark.parametrize("way", ["drop", "clear"])
 def test_drop_between_look_up_and_publish(hot_table: HotTable, way: str) -> None:
     """The object that was found may be the one that was removed."""
-    token = hot_table.publisher.begin()
-    {
-        "drop": lambda: hot_table.publisher.drop(KEY),
-        "drop_prefix": lambda: hot_table.publisher.drop_prefix(b"/k"),
-        "all": lambda: hot_table.publisher.drop_prefix(b""),
-    }[way]()
-    assert not publish(hot_table.publisher, token, KEY, 1, BODY, read_into=fails), "not even read"
+    token = hot_table.publisher.begin(KEY)
+    if way == "drop":
+        hot_table.publisher.drop(KEY)
+    else:
+        hot_table.publisher.clear()
+    assert not hot_table.publisher.publish(token, KEY, 1, b"", BODY)
     assert hot_table.reader.get(KEY) is None
 
 
-def test_drop_while_the_body_is_read(hot_table: HotTable) -> None:
-    """The last moment: half of it lies there already."""
-    assert hot_table.put(KEY, 1, b"old")
-
-    def read_into(views: Sequence[memoryview], offset: int) -> int:
-        if offset:
-            hot_table.publisher.drop(KEY)
-            assert hot_table.reader.get(KEY) is None
-        return reading(BODY, step=len(BODY) // 2)(views, offset)
-
-    assert not hot_table.put(KEY, 2, BODY, read_into=read_into)
-    assert hot_table.reader.get(KEY) is None
-    assert hot_table.put(KEY, 2, BODY)
-    assert hot_table.reader.get(KEY) == entry(2, BODY)
+def test_drop_of_another_key_between(hot_table: HotTable) -> None:
+    token = hot_table.publisher.begin(KEY)
+    hot_table.publisher.drop(b"/other")
+    assert hot_table.publisher.publish(token, KEY, 1, b"", BODY)
 
 
 def test_two_at_once(hot_table: HotTable) -> None:
-    """A writer that finds its set being filled gives up; one whose entry was put there by another has nothing to do."""
-    late = hot_table.publisher.begin()
-
-    def read_into(views: Sequence[memoryview], offset: int) -> int:
-        assert hot_table.reader.get(KEY) is None
-        assert not hot_table.put(KEY, 3, b"third")
-        return reading(BODY)(views, offset)
-
-    assert hot_table.put(KEY, 2, BODY, read_into=read_into)
-    assert not publish(hot_table.publisher, late, KEY, 1, b"older")
-    assert hot_table.reader.get(KEY) == entry(2, BODY)
-
-
-def test_body_that_cannot_be_read(hot_table: HotTable) -> None:
-    """Nothing of the new one, nor of the old one that it was to replace; and the cell is free for the next."""
-    assert hot_table.put(KEY, 1, b"old")
-    with pytest.raises(OSError, match="no"):
-        hot_table.put(KEY, 2, BODY, read_into=fails)
-    assert hot_table.reader.get(KEY) is None
-    assert not hot_table.put(KEY, 2, BODY, read_into=reading(BODY[:-1])), "a file that is shorter by now"
-    assert not hot_table.put(KEY, 2, BODY, is_unchanged=lambda: False)
-    assert hot_table.reader.get(KEY) is None
-    assert hot_table.put(KEY, 2, BODY, read_into=reading(BODY, step=1000), is_unchanged=lambda: True)
+    """One whose entry was put there by another in the meantime has nothing to do: its own may be older."""
+    late = hot_table.publisher.begin(KEY)
+    assert hot_table.put(KEY, 2, BODY)
+    assert not hot_table.publisher.publish(late, KEY, 1, b"", b"older")
     assert hot_table.reader.get(KEY) == entry(2, BODY)
 
 
 def test_after_close(hot_table: HotTable) -> None:
     """Threads that did not end in time do no harm."""
-    token = hot_table.publisher.begin()
+    token = hot_table.publisher.begin(KEY)
     hot_table.publisher.close()
-    assert not publish(hot_table.publisher, token, KEY, 1, BODY)
+    assert not hot_table.publisher.publish(token, KEY, 1, b"", BODY)
+    assert not hot_table.publisher.lengthen(token, KEY, 1)
     hot_table.publisher.drop(KEY)
-    hot_table.publisher.drop_prefix(b"")
-
-
-def test_close_while_a_body_is_read(hot_table: HotTable) -> None:
-    def read_into(views: Sequence[memoryview], offset: int) -> int:
-        hot_table.publisher.close()
-        return reading(BODY)(views, offset)
-
-    assert not hot_table.put(KEY, 1, BODY, read_into=read_into)
-    assert hot_table.reader.get(KEY) is None
+    hot_table.publisher.clear()
 
 
 def test_many_threads(hot_table: HotTable) -> None:
@@ -289,110 +353,51 @@ def test_attach_sees_what_lies_there_already(hot_table: HotTable) -> None:
     other.close()
 
 
-def open_count() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-@pytest.fixture
-def large_file() -> Iterator[int]:
-    fd = os.memfd_create("large")
-    os.write(fd, bytes(100_000))
-    yield fd
-    os.close(fd)
-
-
-def publish_file(hot_table: HotTable, fd: int, *, key: bytes = KEY, version: int = 1, life_ns: int = LONG_NS) -> bool:
-    token = hot_table.publisher.begin()
-    return hot_table.publisher.publish_file(token, key, version, b"facts", fd, os.fstat(fd).st_size, life_ns=life_ns)
-
-
-def test_reference_to_a_file(hot_table: HotTable, large_file: int) -> None:
-    """It names a descriptor of the publisher's own, which is open for as long as the reference can be read."""
-    before = open_count()
-    assert publish_file(hot_table, large_file)
+def test_reference_to_a_file(hot_table: HotTable) -> None:
+    reference = FileRef(5, 6, 7, 100_000, b"00/name")
+    writer = hot_table.publisher
+    assert writer.publish_file(writer.begin(KEY), KEY, 1, b"facts", reference)
     found = hot_table.reader.get(KEY)
     assert found is not None
-    assert found.file is not None
     assert (found.version, found.metadata, found.body, found.size_bytes) == (1, b"facts", b"", 100_000)
-    assert found.file.number != large_file
-    assert os.path.sameopenfile(found.file.number, large_file)
-    status = os.fstat(large_file)
-    assert (found.file.device, found.file.inode) == (status.st_dev, status.st_ino)
-    assert open_count() == before + 1
-    hot_table.publisher.drop(KEY)
-    assert hot_table.reader.get(KEY) is None
-    assert open_count() == before
-
-
-def test_reference_of_the_same_version_gets_more_time(hot_table: HotTable, large_file: int) -> None:
-    assert publish_file(hot_table, large_file)
-    before = open_count()
-    first = hot_table.reader.get(KEY)
-    assert publish_file(hot_table, large_file)
-    assert hot_table.reader.get(KEY) == first
-    assert open_count() == before
-
-
-def test_reference_gives_way_to_another_version(hot_table: HotTable, large_file: int) -> None:
-    before = open_count()
-    assert publish_file(hot_table, large_file)
-    assert publish_file(hot_table, large_file, version=2)
-    found = hot_table.reader.get(KEY)
-    assert found is not None
-    assert found.version == 2
-    assert open_count() == before + 1
+    assert found.file == reference
     assert hot_table.put(KEY, 3, BODY)
     assert hot_table.reader.get(KEY) == entry(3, BODY)
-    assert open_count() == before
 
 
-def test_file_closes_when_the_time_of_its_reference_is_over(
-    hot_table: HotTable, large_file: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = open_count()
-    assert publish_file(hot_table, large_file, life_ns=10**12)
-    hot_table.publisher.expire()
-    assert open_count() == before + 1
-    later = time.monotonic_ns() + 10**12
-    monkeypatch.setattr(hot_table_writer, "monotonic_ns", lambda: later)
-    hot_table.publisher.expire()
-    assert open_count() == before
-    assert hot_table.reader.get(KEY) is None
+def test_whole_or_by_file_is_not_the_same(hot_table: HotTable) -> None:
+    """Who wants it whole does not find it there when it is there by its file."""
+    writer = hot_table.publisher
+    assert hot_table.put(KEY, 1, BODY)
+    assert not writer.lengthen(writer.begin(KEY), KEY, 1, by_file=True)
+    assert writer.publish_file(writer.begin(KEY), KEY, 1, b"", FileRef(5, 6, 7, len(BODY)))
+    assert not writer.lengthen(writer.begin(KEY), KEY, 1)
+    assert writer.lengthen(writer.begin(KEY), KEY, 1, by_file=True)
+    assert hot_table.reader.get(KEY) is not None
+    assert writer.take_used(9) == [(KEY, len(BODY))]
 
 
-def test_files_close_with_the_hot_table(hot_table: HotTable, large_file: int) -> None:
-    assert publish_file(hot_table, large_file)
-    found = hot_table.reader.get(KEY)
-    assert found is not None
-    assert found.file is not None
-    hot_table.publisher.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(found.file.number)
-    assert not publish_file(hot_table, large_file)
+def test_what_has_given_way_is_told() -> None:
+    """Once, and only what was there without an end of its time."""
+    with open_hot_table(HOT_TABLE_BYTES_MIN) as hot_table:
+        writer = hot_table.publisher
+        assert writer.publish_file(writer.begin(b"/file"), b"/file", 1, b"", FileRef(5, 6, 7, 100_000))
+        assert hot_table.put(b"/short", 1, b"", life_ns=LONG_NS)
+        for number in range(6):
+            assert hot_table.put(b"/%d" % number, number, bytes(BODY_BYTES_MAX))
+        assert hot_table.reader.get(b"/file") is None
+        assert writer.take_evicted() == [b"/file", b"/0", b"/1", b"/2"]
+        assert writer.take_evicted() == []
 
 
-@pytest.mark.parametrize("files_max", [3, FILES_MAX])
-def test_references_are_bounded(files_max: int, large_file: int) -> None:
-    with open_hot_table(FILES_MAX, files_max=files_max) as hot_table:
-        before = open_count()
-        published = [publish_file(hot_table, large_file, key=b"/%d" % number) for number in range(2 * FILES_MAX)]
-        assert sum(published) == files_max
-        assert open_count() == before + files_max
-    assert open_count() < before
+def test_what_is_no_reference(hot_table: HotTable) -> None:
+    """Size 0 says that the body is the object's."""
+    writer = hot_table.publisher
+    assert not writer.publish_file(writer.begin(KEY), KEY, 1, b"", FileRef(5, 6, 7, 0))
 
 
-def test_no_reference_to_what_was_dropped_since(hot_table: HotTable, large_file: int) -> None:
-    token = hot_table.publisher.begin()
-    hot_table.publisher.drop(b"/another")
-    assert not hot_table.publisher.publish_file(token, KEY, 1, b"", large_file, 100_000, life_ns=LONG_NS)
-    assert hot_table.reader.get(KEY) is None
-
-
-@pytest.mark.parametrize(("metadata", "size"), [(bytes(CELL_ROOM_BYTES), 100_000), (b"", 0)])
-def test_what_is_no_reference(hot_table: HotTable, large_file: int, metadata: bytes, size: int) -> None:
-    token = hot_table.publisher.begin()
-    assert not hot_table.publisher.publish_file(token, KEY, 1, metadata, large_file, size, life_ns=LONG_NS)
-
-
-def test_no_reference_without_a_descriptor(hot_table: HotTable) -> None:
-    assert not hot_table.publisher.publish_file(hot_table.publisher.begin(), KEY, 1, b"", -1, 100_000, life_ns=LONG_NS)
+def test_no_descriptor_is_left() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with open_hot_table() as hot_table:
+        assert hot_table.put(KEY, 1, BODY)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -656,37 +656,68 @@ def test_stop_ends_the_delay(store: MemoryStore) -> None:
 
 @contextmanager
 def on_a_hot_table(store: MemoryStore, static: ObjectSource | None = None) -> Iterator[tuple[ChannelClient, HotTable]]:
-    """A client of a handler that puts hot objects on a hot table."""
-    with open_hot_table(8) as hot_table:
-        hot = HotObjects(hot_table.publisher, 1e6)
+    """A client of a handler that has its objects in a hot table."""
+    with open_hot_table() as hot_table:
+        hot = HotObjects(hot_table.publisher, store, None if static is None else 1e6)
         with served(CacheHandler(static, store, lookup_delay_s=0, between_bytes_timeout_s=10, hot=hot)) as client:
             yield client, hot_table
 
 
-def test_second_request_puts_it_on_the_hot_table(store: MemoryStore) -> None:
-    """With its metadata and version, whole or, when large, by its file; not if requested only once or resumed."""
+def test_request_puts_it_on_the_hot_table(store: MemoryStore) -> None:
+    """With its metadata and version, whole or, when large, by its file; not if it is resumed, or not there."""
     version = put(store, b"/hot", b"body", b"facts")
-    put(store, b"/once", b"body")
     put(store, b"/large", bytes(16_385))
     with on_a_hot_table(store) as (client, hot_table):
-        for key in (b"/hot", b"/once", b"/large"):
-            fetch(client, key)
         fetch(client, b"/hot", version=version)
-        for _ in range(2):
-            assert fetch(client, b"/none")[0] is TransferState.NOT_FOUND
+        assert fetch(client, b"/none")[0] is TransferState.NOT_FOUND
         assert hot_table.publisher.stats().published_total == 0
         assert fetch(client, b"/hot") == (TransferState.COMPLETE, b"body", b"facts")
         wait_until(
             lambda: hot_table.reader.get(b"/hot") == HotTableEntry(version, b"facts", b"body"),
             what="the hot table has it",
         )
-        assert (hot_table.reader.get(b"/once"), hot_table.reader.get(b"/large")) == (None, None)
+        assert hot_table.reader.get(b"/large") is None
         fetch(client, b"/large")
         large = wait_until(lambda: hot_table.reader.get(b"/large"), what="the hot table has that too")
         assert large is not None
         assert large.file is not None
         assert large.size_bytes == 16_385
     assert store.stats().pinned_count == 0
+
+
+def test_what_is_stored_is_there_before_it_is_acknowledged(store: MemoryStore) -> None:
+    """Small or large; also where it takes the place of another."""
+    with on_a_hot_table(store) as (client, hot_table):
+        for body in (b"body", bytes(16_385), b"", b"last"):
+            assert store_through(client, b"/new", body)
+            found = hot_table.reader.get(b"/new")
+            assert found is not None
+            assert (found.body, found.file is None, found.size_bytes) == (
+                body if len(body) <= 16_384 else b"",
+                len(body) <= 16_384,
+                len(body),
+            )
+
+
+def test_what_files_may_hide_is_not(store: MemoryStore, tmp_path: Path) -> None:
+    """Before somebody has asked for it, who would have got the file."""
+    static = StaticDirectory(str(tmp_path))
+    with on_a_hot_table(store, static) as (client, hot_table):
+        (tmp_path / "new").write_bytes(b"file")
+        assert store_through(client, b"/new", b"body")
+        assert hot_table.reader.get(b"/new") is None
+    static.close()
+
+
+def test_evicted_object_is_off(store: MemoryStore) -> None:
+    """When the PUT that needs its place is acknowledged."""
+    with on_a_hot_table(store) as (client, hot_table):
+        for key in (b"/old", b"/newer"):
+            put(store, key, bytes(9000))
+            published(client, hot_table, key)
+        assert store_through(client, b"/new", bytes(9000))
+        assert hot_table.reader.get(b"/old") is None
+        assert hot_table.reader.get(b"/newer") is not None
 
 
 def test_readers_that_all_pause_put_it_there_too(store: MemoryStore) -> None:
@@ -727,11 +758,13 @@ def test_change_takes_it_off_before_it_is_acknowledged(store: MemoryStore, way: 
             prefix = way.endswith("prefix")
             key = b"/ho" if prefix else b"/hot"
             assert client.purge(key, Deadline.after(10), prefix=prefix, invalidate=way.startswith("invalidate")) == 1
-        assert hot_table.reader.get(b"/hot") is None
+        assert way == "put" or hot_table.reader.get(b"/hot") is None
         assert hot_table.reader.get(b"/other") is not None
         assert hot_table.publisher.stats().dropped_total == 1
         if way == "put":
-            assert published(client, hot_table, b"/hot").body == b"new"
+            found = hot_table.reader.get(b"/hot")
+            assert found is not None
+            assert found.body == b"new"
         elif way == "update":
             assert published(client, hot_table, b"/hot")[1:3] == (b"newer", b"old")
 
@@ -773,7 +806,7 @@ def test_changed_file(store: MemoryStore, tmp_path: Path) -> None:
     static = StaticDirectory(str(tmp_path))
     with on_a_hot_table(store, static) as (client, hot_table):
         assert published(client, hot_table, b"/hot").body == b"old"
-        hot_table.publisher.drop_prefix(b"")
+        hot_table.publisher.clear()
         path.write_bytes(b"newer")
         assert fetch(client, b"/hot")[1] == b"newer"
         assert published(client, hot_table, b"/hot").body == b"newer"

@@ -57,7 +57,7 @@ def test_commands_by_kind_and_result(page: StatsPage) -> None:
 def test_what_is_sampled(page: StatsPage) -> None:
     """Totals rise by what came since the last sample; the rest is the value of now."""
     stats = CacheStats(page)
-    hot_table = HotTableStats(published_total=3, dropped_total=1)
+    hot_table = HotTableStats(published_total=3, dropped_total=1, evicted_total=2, objects_count=5, taken_bytes=4096)
     for _ in range(2):
         stats.sample(
             server_stats(chunks_total=7, attached=4),
@@ -72,6 +72,7 @@ def test_what_is_sampled(page: StatsPage) -> None:
         "stored_total": 0,
         "hot_table_published_total": 3,
         "hot_table_dropped_total": 1,
+        "hot_table_evicted_total": 2,
         "bytes": 100,
         "oldest_seconds": 1_500_000_000,
         "attached_segments": 4,

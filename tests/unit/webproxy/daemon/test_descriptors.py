@@ -94,7 +94,7 @@ def test_each_further_cache_has_its_descriptors() -> None:
 
     assert wanted() == wanted("/a")
     further = wanted("/a", "/b") - wanted("/a")
-    assert further == 6 + 64
+    assert further == 8 + 1024
     assert wanted("/a", "/b", "/c") == wanted("/a") + 2 * further
     assert wanted("auto") == wanted("/a") + 7 * further
     assert wanted(use_cache=False) < wanted()
