@@ -392,15 +392,15 @@ class HttpRequestHandler:
     def _ended(self, context: RequestContext, outcome: RequestOutcome) -> RequestOutcome:
         """The steps have come to their end."""
         errand, context.errand = context.errand, None
-        if errand is not None and outcome is not KEEP_ALIVE:  # the connection is closed at once
-            errand.hand_over()
-        if isinstance(outcome, WaitsFor):
-            return outcome
-        self._finish(context.connection, context.result)
+        try:
+            if isinstance(outcome, WaitsFor):
+                return outcome
+            self._finish(context.connection, context.result)
+        finally:  # whatever goes wrong: the fetch has left it to nobody else
+            if errand is not None:  # a client whose connection is to be closed waits for that
+                (errand.run if outcome is KEEP_ALIVE else errand.hand_over)()
         if isinstance(outcome, Done):
             return outcome
-        if errand is not None:
-            errand.run()
         return self._answered(context.connection, context.request.target)
 
     def _answered(self, connection: HttpConnection, path: bytes) -> RequestOutcome:

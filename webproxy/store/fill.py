@@ -316,8 +316,7 @@ class CacheFill:
         self._is_handed = True
         transfer.pump(self._read_into, self._size, wait=wait)
         if not transfer.answered:  # the last chunk is still here
-            self._is_handed = False
-            request.token.end_use()
+            self._end_use()
             return None
         return True
 
@@ -330,7 +329,7 @@ class CacheFill:
             if limit_s is None:
                 raise
             return None
-        request.token.end_use()
+        self._end_use()
         if not stored:
             extra = {"key": request.key, "size_bytes": self._size, "reason": "refused by the cache"}
             log.info("object not stored", extra=extra)
@@ -343,6 +342,13 @@ class CacheFill:
         self._phase = _Phase.OVER
         if self._transfer is not None:
             self._abort()
+        self._end_use()
+
+    def _end_use(self) -> None:
+        """A purge need not wait for it any longer."""
+        if self._is_handed:
+            self._is_handed = False
+            self._request.token.end_use()
 
     def _begin(self, *, segments_max: int, wait: bool) -> None:
         assert self._size is not None
@@ -383,8 +389,7 @@ class CacheFill:
         log.debug("fill broken", extra={"key": self._request.key, "reason": str(error)})
         self._phase = _Phase.OVER
         self._close()
-        if self._is_handed:
-            self._request.token.end_use()
+        self._end_use()
 
     def _close(self) -> None:
         transfer, self._transfer = self._transfer, None

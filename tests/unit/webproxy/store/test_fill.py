@@ -588,3 +588,19 @@ def test_a_cache_that_dies_in_that_moment_leaves_the_token_free(
     assert download.token.revoke(0.0)
     download.end()
     assert all_free(pool)
+
+
+def test_one_that_is_cancelled_in_that_moment_leaves_the_token_free(
+    cache: DaemonProcess, client: ChannelClient, pool: SegmentPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webproxy.store.fill.YIELD_SECONDS", 0.05)
+    download = Download(client, pool, tmp_path, SMALL)
+    download.receive(len(SMALL))
+    freeze(cache)
+    assert download.fill.finish(MOMENT_S) is None
+    download.fill.cancel()
+    assert download.token.revoke(0.0)
+    assert download.fill.finish() is False
+    cache.signal(signal.SIGCONT)
+    download.end()
+    assert all_free(pool)
