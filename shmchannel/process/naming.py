@@ -59,6 +59,7 @@ def segment_name(pool: str, index: int) -> str:
     return f"/{pool}-{index}"
 
 
+@lru_cache(maxsize=256)
 def parse_segment_name(name: str) -> str | None:
     """The pool that a segment belongs to; None if it is not a segment's name."""
     match = _SEGMENT.fullmatch(name)

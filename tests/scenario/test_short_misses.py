@@ -21,8 +21,12 @@ from workloads.origin_stub import OriginStub, Route
 
 FRESH = {"Cache-Control": "max-age=600"}
 MISSES = 60
-FUTEX_CALLS_MAX = 40
-"""For a miss, of both daemons together: 14 while nothing else runs, and a thread that waits for the GIL makes some."""
+WAKE_UPS, SENT, COMMANDS = 2, 2, 2
+"""For a miss: of the origin thread and of a worker; a request and a response, each with one call; a GET and a PUT."""
+FUTEX_CALLS_MAX = 100
+"""For a miss, of both daemons together: 14 while nothing else runs. A thread that waits for the GIL makes more with
+each 5 ms, and strace and whatever else runs make it wait; with one thread handing each step to another there were 174.
+"""
 
 
 def fetch_all(port: int, paths: list[str]) -> list[bytes]:
@@ -58,7 +62,17 @@ def counted_calls(daemon: DaemonProcess, directory: Path) -> Iterator[Callable[[
     """The calls of all threads of a daemon, once they are asked for; skips the test if nobody may look at it."""
     out = directory / f"calls-{daemon.pid}"
     strace = subprocess.Popen(
-        ["strace", "-f", "-c", "-e", "trace=futex,openat,clone,clone3", "-o", str(out), "-p", str(daemon.pid)],
+        [
+            "strace",
+            "-f",
+            "-c",
+            "-e",
+            "trace=futex,openat,clone,clone3,write,sendto,mq_timedsend",
+            "-o",
+            str(out),
+            "-p",
+            str(daemon.pid),
+        ],
         stderr=subprocess.PIPE,
     )
 
@@ -104,5 +118,9 @@ def test_a_small_miss_starts_no_thread_opens_no_file_and_wakes_few(
         seen, seen_of_cache = calls(), calls_of_cache()
     assert origin.connections_peak == 1
     assert not {"clone", "clone3"} & seen.keys()
-    assert seen.get("openat", 0) < MISSES / 2, "the housekeeping opens some"
-    assert (seen["futex"] + seen_of_cache.get("futex", 0)) / MISSES <= FUTEX_CALLS_MAX
+    few = MISSES // 2  # that the housekeeping makes, and a slow cache, for which a fetch thread goes on
+    assert seen.get("openat", 0) <= few
+    assert seen["write"] <= WAKE_UPS * MISSES + few
+    assert seen["sendto"] <= SENT * MISSES + few
+    assert seen["mq_timedsend"] <= COMMANDS * MISSES + few
+    assert seen["futex"] + seen_of_cache.get("futex", 0) <= FUTEX_CALLS_MAX * MISSES

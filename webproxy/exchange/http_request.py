@@ -29,7 +29,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import replace
 from time import monotonic, monotonic_ns, time
 from typing import NamedTuple
@@ -785,16 +784,17 @@ def _fetch_request(context: RequestContext, lookup: Lookup, validates: StoredHit
 
 def _handing_over(reader: SpoolReader, steps: Steps[RequestOutcome]) -> Steps[RequestOutcome]:
     """The steps; while they wait for the client, what the fetch has left to be run does not."""
-    with closing(steps):
+    try:
         while True:
-            try:
-                wait = next(steps)
-            except StopIteration as end:
-                outcome: RequestOutcome = end.value
-                return outcome
+            wait = next(steps)
             if wait is not reader:
                 reader.hand_over()
             yield wait
+    except StopIteration as end:
+        outcome: RequestOutcome = end.value
+        return outcome
+    finally:
+        steps.close()
 
 
 def _in_steps(answering: Answering) -> Steps[RequestOutcome]:

@@ -111,8 +111,12 @@ class FetchRequest:
 
         The validation of a partial response is useful only to a request that needs no more than it has.
         """
-        key = b"http " + self.target.key + b"\0" + self.variant
+        key = _fetch_key(self.target, self.variant)
         return key + PART_SUFFIX if self.validates is not None and self.validates.stored.incomplete else key
+
+
+def _fetch_key(target: Target, variant: bytes) -> bytes:
+    return b"http " + target.key + b"\0" + variant
 
 
 class HttpPlan(Plan):
@@ -141,7 +145,7 @@ class HttpPlan(Plan):
         fields = conditional_request(self.means.via.forwarded(self._wanted.request, target), validated)
         if question is State.COMPLETE:
             fields = self.partial.rest_of(fields, now)
-        return OriginRequest(url=target.url, fields=fields, named_by_operator=target.named_by_operator)
+        return OriginRequest(url=self.name, fields=fields, named_by_operator=target.named_by_operator)
 
     def judge(self, question: State, answered: Answered) -> Event:
         """As Plan.judge()."""
@@ -349,7 +353,7 @@ class HttpFetches:
         """The cache is about to be asked; None if it is not to say who fetches: the response may be for one alone."""
         if not self.leases.process or target.rule is None or request.method != b"GET" or is_personal(request):
             return None
-        key = FetchRequest(target, request).fetch_key
+        key = _fetch_key(target, b"")
         directives = request_directives(request.fields)
         if directives.no_cache or directives.no_store or directives.only_if_cached:
             return None

@@ -225,7 +225,8 @@ class SpoolReader:
         self._spool.advance(self, count)
 
     def take_errand(self) -> Errand | None:
-        """What the fetch has left to be run, if anything: the caller's from now on."""
+        """What the fetch has left to be run, if anything: the caller's from now on. It runs no other."""
+        self.runs_errands = False
         return self._spool.take_errand()
 
     def hand_over(self) -> None:
@@ -270,7 +271,8 @@ class Spool:
         self._readers: list[SpoolReader] = []
         self._answer: Answer | None = None
         self._interims: list[Interim] = []
-        self._written = 0
+        self.written = 0
+        """Bytes of the body so far; the writer's."""
         self._punched = 0
         self._is_over = False
         self._errand: Errand | None = None
@@ -322,7 +324,7 @@ class Spool:
     def beyond(self, reader: SpoolReader) -> int | None:
         """See SpoolReader."""
         with self._lock:
-            available = self._written - reader.position
+            available = self.written - reader.position
             if available > 0:
                 in_file = self._memory_start - reader.position
                 return min(available, in_file) if self.is_in_memory and in_file > 0 else available
@@ -344,15 +346,17 @@ class Spool:
         if self._is_over:
             return True
         if reader.is_told:
-            return self._written > reader.position
+            return self.written > reader.position
         return self._answer is not None or reader.interims_seen < len(self._interims)
 
     def _to_wake(self) -> list[Callable[[], None]]:
         """What to call, without the lock, after a change."""
-        woken = [reader for reader in self._readers if reader.wake is not None and self._has_progress(reader)]
-        wakes = [reader.wake for reader in woken if reader.wake is not None]
-        for reader in woken:
-            reader.wake = None
+        wakes = []
+        for reader in self._readers:
+            wake = reader.wake
+            if wake is not None and self._has_progress(reader):
+                reader.wake = None
+                wakes.append(wake)
         return wakes
 
     def advance(self, reader: SpoolReader, count: int) -> None:
@@ -392,11 +396,6 @@ class Spool:
             errand.hand_over()
 
     # -- the writer ----------------------------------------------------------------------------------------------
-    @property
-    def written(self) -> int:
-        """Bytes of the body so far."""
-        return self._written
-
     @property
     def answered(self) -> bool:
         """Whether the readers know the answer: the fetch cannot restart after that."""
@@ -438,27 +437,28 @@ class Spool:
         Raises:
             OSError: the file cannot be written, and too many others are in memory for that reason.
         """
-        is_small = self.fd < 0 and self._fits_memory(self._written + len(data))
+        is_small = self.fd < 0 and self._fits_memory(self.written + len(data))
         if not (is_small or self.is_in_memory):
             try:
                 self._to_file()
-                _write_at(self.fd, data, self._written)
+                _write_at(self.fd, data, self.written)
             except OSError as error:
                 self._stay_in_memory(error)
         with self._lock:
             if is_small or self.is_in_memory:
                 self._memory += data
-            self._written += len(data)
+            self.written += len(data)
             wakes = self._to_wake()
         self._wake(wakes)
 
     def leave_errand(self, errand: Errand) -> bool:
         """Let a reader that is about to run take it; False if there is none. What it does must not be waited for."""
         with self._lock:
-            if not any(reader.runs_errands for reader in self._readers):
-                return False
-            self._errand = errand
-            return True
+            for reader in self._readers:
+                if reader.runs_errands:
+                    self._errand = errand
+                    return True
+            return False
 
     def _wake(self, wakes: list[Wake]) -> None:
         if wakes:
@@ -509,7 +509,7 @@ class Spool:
         with self._lock:
             self.is_in_memory = True
             if self.fd >= 0:
-                self._memory_start = self._written
+                self._memory_start = self.written
 
     def read_into(self, views: Sequence[memoryview], offset: int) -> int:
         """Read from the body into the views; returns how many bytes. As os.preadv()."""
@@ -557,16 +557,16 @@ class Spool:
         Raises:
             OSError: no descriptor is left.
         """
-        if not self._written or self._punched or self.is_in_memory:
+        if not self.written or self._punched or self.is_in_memory:
             return None
         self._to_file()
-        return SpooledPrefix(os.dup(self.fd), self._written)
+        return SpooledPrefix(os.dup(self.fd), self.written)
 
     def restart(self) -> None:
         """Discard the body: the fetch is tried again, and no reader knows of it yet."""
         with self._lock:
             assert self._answer is None, "readers know the answer already"
-            self._written = self._memory_start = 0
+            self.written = self._memory_start = 0
             self._memory.clear()
             self._leave_memory()  # it may be written by now
 
@@ -648,7 +648,7 @@ class Spool:
     def _trim(self) -> None:
         """Forget what nobody needs of the bytes in memory."""
         positions = [reader.position for reader in self._readers]
-        needed_from = min(positions, default=self._written)
+        needed_from = min(positions, default=self.written)
         if self._filled is not None:
             needed_from = min(needed_from, self._filled)
         passed = needed_from - self._memory_start
@@ -664,7 +664,7 @@ class Spool:
 
     def _to_take(self, window_bytes: int) -> int:
         """What is missing of the room for what is held."""
-        missing = self._written - self._punched - window_bytes - self._granted
+        missing = self.written - self._punched - window_bytes - self._granted
         return missing - missing % -GRANT_BYTES
 
     def _lead(self) -> int:
@@ -672,14 +672,14 @@ class Spool:
         if self._is_detached:
             return 0
         if not self._readers:
-            return 0 if self._filled is None else self._written - self._filled
-        return self._written - max(reader.position for reader in self._readers)
+            return 0 if self._filled is None else self.written - self._filled
+        return self.written - max(reader.position for reader in self._readers)
 
     def forget_read(self, needed_from: int | None = None) -> None:
         """Free the disk space that all readers have passed, up to `needed_from`; nobody can join after that."""
         with self._lock:
-            slowest = min((reader.position for reader in self._readers), default=self._written)
-            slowest = min(slowest, self._written if needed_from is None else needed_from)
+            slowest = min((reader.position for reader in self._readers), default=self.written)
+            slowest = min(slowest, self.written if needed_from is None else needed_from)
             if self.is_in_memory:
                 slowest = min(slowest, self._memory_start if self.fd >= 0 else 0)
             start, end = self._punched, slowest - slowest % PUNCH_BYTES

@@ -185,7 +185,7 @@ class FetchTable:
             if self._running.get(key) is fetch:
                 del self._running[key]
             self.living.discard(fetch)
-            if not self.living:
+            if not self.living and self._stopping.is_set():  # otherwise nobody waits
                 self._is_empty.notify_all()
             if fetch.stored:
                 self._filled[hash(key)] = monotonic()

@@ -111,11 +111,13 @@ class Fields:
     def without(self, names: Iterable[bytes]) -> Fields:
         """All lines except those with these names."""
         index = self._index or self._indexed()
-        dropped = {name for name in names if name in index}
+        dropped = index.keys() & names
         if not dropped:  # nothing changes, neither here nor there
             return self
         fields = Fields([line for line in self.lines if line[0].lower() not in dropped])
-        fields._index = {name: value for name, value in index.items() if name not in dropped}
+        fields._index = left = dict(index)
+        for name in dropped:
+            del left[name]
         return fields
 
     def with_line(self, name: bytes, value: bytes) -> Fields:

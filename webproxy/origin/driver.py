@@ -81,7 +81,7 @@ _EPOLL_OF = {
 class Transfer:
     """One request to an origin; any thread may call the methods of it, none of which blocks.
 
-    `url`, `passage`, `hop` and `handle` are the driver's.
+    `url`, `gate`, `passage`, `hop` and `handle` are the driver's.
     """
 
     def __init__(self, driver: OriginDriver, request: OriginRequest, sink: Sink, limits: OriginLimits) -> None:
@@ -94,6 +94,7 @@ class Transfer:
         """When the request was sent (seconds since the epoch)."""
         self.url = request.url
         """Of the hop that is under way, or about to begin."""
+        self.gate = driver.gate_of(request)
         self.passage: Passage[Transfer] | None = None
         self.hop: Hop | None = None
         self.handle: Handle | None = None
@@ -320,13 +321,14 @@ class OriginDriver:
         self._followed += more
         self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._connections_max + self._followed)
 
-    def _gate_of(self, transfer: Transfer) -> OriginGate[Transfer]:
-        return self._holders if transfer.request.holder else self._gate
+    def gate_of(self, request: OriginRequest) -> OriginGate[Transfer]:
+        """The gate that a request has to pass."""
+        return self._holders if request.holder else self._gate
 
     def _enter_gate(self, transfer: Transfer) -> None:
         """The hop to `url` begins now, or when there is a connection for it."""
         try:
-            transfer.passage = self._gate_of(transfer).enter(transfer, origin_of(transfer.url), transfer.limits.health)
+            transfer.passage = transfer.gate.enter(transfer, origin_of(transfer.url), transfer.limits.health)
         except OriginError as error:
             self._tell(transfer, error)
             return
@@ -357,7 +359,7 @@ class OriginDriver:
         try:
             hop.configure(handle)
             if not is_fresh:
-                self._gate_of(transfer).admit(passage)
+                transfer.gate.admit(passage)
         except Exception as error:  # noqa: BLE001 - told to the sink; libcurl and pycurl refuse some requests too
             hop.forget(handle)
             self._keep(handle)
@@ -377,7 +379,7 @@ class OriginDriver:
     def _note_head(self, transfer: Transfer, passage: Passage[Transfer], status: int) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("origin answered", extra={"url": transfer.url, "status": status})
-        self._gate_of(transfer).answered(passage, status)
+        transfer.gate.answered(passage, status)
 
     def resume(self, transfer: Transfer) -> None:
         """For the thread."""
@@ -419,7 +421,7 @@ class OriginDriver:
             is_given_up = silent_s > limits.stall_s
             if transfer.passage is not None and (is_given_up or silent_s > limits.health.silence_s):
                 with about(transfer.subject):
-                    self._gate_of(transfer).failed(transfer.passage, Failure.SILENCE)
+                    transfer.gate.failed(transfer.passage, Failure.SILENCE)
             if is_given_up and transfer.hop is not None:
                 transfer.hop.give_up()
                 self._end_hop(transfer, (pycurl.E_ABORTED_BY_CALLBACK, "silent"))
@@ -459,7 +461,7 @@ class OriginDriver:
             finally:
                 if hop.failure is not None:
                     with about(transfer.subject):
-                        self._gate_of(transfer).failed(passage, hop.failure)
+                        transfer.gate.failed(passage, hop.failure)
             if target is None:
                 self._tell(transfer, hop.outcome)
                 return
@@ -501,7 +503,7 @@ class OriginDriver:
     def _leave_gate(self, transfer: Transfer) -> None:
         passage, transfer.passage = transfer.passage, None
         if passage is not None:
-            self._gate_of(transfer).leave(passage)
+            transfer.gate.leave(passage)
 
     def _end(self, transfer: Transfer) -> Sink | None:
         """Returns the sink, unless it is over already."""
