@@ -12,7 +12,7 @@ import mmap
 import os
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import Self
+from typing import Self, TypeAlias
 from zlib import crc32
 
 import posix_ipc
@@ -47,6 +47,10 @@ _read_sequence = SEQUENCE_WORD.unpack_from
 _tag_of = TAG.pack
 _new_entry = tuple.__new__  # what a NamedTuple's own constructor calls in the end, in a third of its time
 
+Marks: TypeAlias = mmap.mmap | bytearray
+"""Where readers say what is used."""
+_NO_MARKS = bytearray(1)
+
 
 class EntryVersion:
     """Tells whether an object is still there as it was found, in a fraction of the time of HotTableReader.get().
@@ -55,13 +59,27 @@ class EntryVersion:
     bytes behind it is greater than the CLOCK_MONOTONIC nanoseconds of now.
     """
 
-    __slots__ = ("_is_ready", "at", "block", "sequence")
+    __slots__ = ("at", "block", "body_at", "is_ready", "mark_at", "marks", "sequence")
 
-    def __init__(self, block: mmap.mmap, at: int, sequence: int, is_ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        block: mmap.mmap,
+        at: int,
+        sequence: int,
+        is_ready: Callable[[], bool],
+        body_at: int = 0,
+        marks: Marks = _NO_MARKS,
+        mark_at: int = 0,
+    ) -> None:
         self.block = block
         self.at = at
         self.sequence = sequence
-        self._is_ready = is_ready
+        self.is_ready = is_ready
+        self.body_at = body_at
+        """Where in the block the body is, or the reference to its file."""
+        self.marks = marks
+        """Has a byte, at `mark_at`, that is set when the object is used."""
+        self.mark_at = mark_at
 
     def holds(self) -> bool:
         """True while get() would return the same object and its writer is ready. Never blocks, never raises."""
@@ -69,7 +87,7 @@ class EntryVersion:
             sequence, valid_until_ns = _read_begin(self.block, self.at)
         except ValueError:  # the hot table was closed
             return False
-        return sequence == self.sequence and valid_until_ns > monotonic_ns() and self._is_ready()
+        return sequence == self.sequence and valid_until_ns > monotonic_ns() and self.is_ready()
 
 
 class HotTableReader:
@@ -77,7 +95,7 @@ class HotTableReader:
 
     __slots__ = ("_block", "_block_bytes", "_bucket_count", "_buckets_at", "_marks")
 
-    def __init__(self, block: mmap.mmap, marks: mmap.mmap | bytearray | None = None) -> None:
+    def __init__(self, block: mmap.mmap, marks: Marks | None = None) -> None:
         """Take over a mapped hot table after checking its header, and a mapping of its use marks, if they are wanted.
 
         Raises:
@@ -174,8 +192,16 @@ class HotTableReader:
             if found is None or found != entry:
                 return None
             entry = found
-        watch = EntryVersion(block, entry.at, entry.sequence, is_ready)
-        return watch if watch.holds() else None
+        at = entry.at
+        try:
+            _, _, _, place, key_bytes, metadata_bytes, _ = _read_cell(block, at)
+        except ValueError:  # another thread has closed it
+            return None
+        body_at = (place & 0xFFFFFFFF) * LINE_BYTES + key_bytes + metadata_bytes
+        bucket, offset = divmod(at - self._buckets_at, BUCKET_BYTES)
+        mark_at = bucket * MARKS_PER_BUCKET + (offset - CELLS_AT) // CELL_BYTES
+        watch = EntryVersion(block, at, entry.sequence, is_ready, body_at, self._marks, mark_at)
+        return watch if watch.holds() else None  # afterwards: what was read here belongs to this sequence number
 
     def close(self) -> None:
         """Unmap; may be called twice."""

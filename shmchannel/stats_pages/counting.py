@@ -122,7 +122,7 @@ class TimedEvent:
     brings the page up to date; what came since is lost if the process is killed.
     """
 
-    __slots__ = ("_also", "_at", "_buckets", "_cells", "_counts", "_flushed", "_shift", "_table_steps")
+    __slots__ = ("_also", "_at", "_buckets", "_cells", "_flushed", "_shift", "_table_steps", "counts")
 
     def __init__(
         self,
@@ -140,7 +140,8 @@ class TimedEvent:
         self._cells = cells
         self._also = also
         self._at = (count_at, amount_at, *range(times_at, times_at + 1 + buckets.size))
-        self._counts = [0] * len(self._at)
+        self.counts = [0] * len(self._at)
+        """The count, the amount, the sum of the values, and the buckets; note() is all that adds to them in Python."""
         self._flushed = [0] * len(self._at)
         self._buckets = buckets
         self._shift = buckets.shift
@@ -154,7 +155,7 @@ class TimedEvent:
         else:
             value = max(0, value)
             at = self._buckets.index_of(value) + 3
-        counts = self._counts
+        counts = self.counts
         counts[0] += 1
         counts[1] += amount
         counts[2] += value
@@ -162,7 +163,7 @@ class TimedEvent:
 
     def flush(self) -> None:
         """Add what has come since the last time to the page; for one thread at a time."""
-        counts, flushed, cells = self._counts.copy(), self._flushed, self._cells
+        counts, flushed, cells = self.counts.copy(), self._flushed, self._cells
         if counts[0] == flushed[0]:
             return
         for number, at in enumerate(self._at):

@@ -8,7 +8,7 @@ import secrets
 import socket
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from shmchannel.daemonkit.logs import subject
 from shmchannel.objects.client import ChannelClient
@@ -45,6 +45,7 @@ from webproxy.origin.driver import OriginDriver
 from webproxy.origin.routing import OriginTable
 from webproxy.origin.via import Via, mark_of
 from webproxy.serving.acceptor import Acceptor, WorkerDemand
+from webproxy.serving.hit_loop import HitLearner, open_hit_loop
 from webproxy.serving.http1_server import STAYING_MAX, ConnectionLimits, Http1Server
 from webproxy.serving.idle_workers import AWAKE_MIN, AWAKE_MIN_OF_SEVERAL, IdleWorkers
 from webproxy.serving.new_connection import Protocols
@@ -71,6 +72,9 @@ from webproxy.transport.client_rate import RateLimit, UploadLimits
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.listener import open_private_listener
 from webproxy.transport.sockets import peer_name
+
+if TYPE_CHECKING:
+    from webproxy.serving.native_hits import HitLoop
 
 log = logging.getLogger(__name__)
 
@@ -120,12 +124,13 @@ def build(config: ProxyConfig, resources: ExitStack) -> ProxyService:
     getfile, http, followers = _handlers(
         config, origins, store, driver, table, parking, demand, heads, limits.client, shutdown, seen
     )
-    server = Http1Server(http, parking, idle, heads, limits, shutdown)
+    hit_loop = _hit_loop(config, idle, heads, http, seen, limits)
+    server = Http1Server(http, parking, idle, heads, limits, shutdown, hit_loop)
     follower_server = Http1Server(followers, parking, idle, heads, _follower_limits(limits), shutdown)
     private = PrivateAcceptor(private_listener, run_queue, parking, follower_server, config.connections_max)
     resources.callback(private.close)
     protocols = _protocols(config, getfile, server, limits)
-    acceptor = Acceptor(listener, run_queue, idle, parking, protocols, workers)
+    acceptor = Acceptor(listener, run_queue, idle, parking, protocols, workers, hit_loop)
     resources.callback(acceptor.close)
     presence = Presence("proxy", queue_name=config.queue_name if config.use_cache and not config.caches else "")
     resources.callback(presence.close)
@@ -375,6 +380,31 @@ def _handlers(
         ids=seen.ids,
     )
     return getfile, http, FollowerRequestHandler(*parts, ids=RequestIds(from_client=True))
+
+
+def _hit_loop(
+    config: ProxyConfig,
+    idle: IdleConnections,
+    heads: ResponseHeads,
+    http: HttpRequestHandler,
+    seen: _Telemetry,
+    limits: ConnectionLimits,
+) -> HitLoop | None:
+    """The compiled loop for hits of HTTP, which learns from the fast path; None if everything is answered in Python."""
+    if Protocol.HTTP not in config.protocols or not config.compiled_hits:
+        return None
+    loop = open_hit_loop(
+        idle,
+        heads,
+        http.outcomes,
+        seen.ids,
+        seen.access_log,
+        keepalive_s=limits.keepalive_s,
+        staying_max=limits.staying,
+    )
+    if loop is not None:
+        http.fast_path.learner = HitLearner(loop, http.outcomes)
+    return loop
 
 
 def _origin_of_getfile(origins: OriginTable) -> str:

@@ -105,6 +105,9 @@ class ProxyConfig(DaemonConfig):
     origin_url: str | None = option(
         None, "HTTP origin for objects that are not in the cache", flags=("-s", "--origin"), metavar="ORIGIN_URL"
     )
+    compiled_hits: bool = option(
+        True, "answer hits by the compiled loop, where it was compiled", flags=("--no-compiled-hits",)
+    )
     use_cache: bool = option(True, "use the cache", flags=("--no-cache",))
     share_fetches: bool = option(
         True,

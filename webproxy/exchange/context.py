@@ -84,7 +84,8 @@ class PausedHit(NamedTuple):
 
     body: BodyTransfer
     request: RequestHead
-    stored: StoredResponse
+    stored: StoredResponse | None
+    """None if nothing of the body is missing here."""
 
     @property
     def key(self) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from time import time
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from shmchannel.objects.hot_table_files import HotTableFile
 from shmchannel.objects.hot_table_reader import EntryVersion
@@ -24,10 +24,11 @@ from webproxy.http.messages import Framing, RequestHead
 from webproxy.http.urls import BadTarget, http_path
 from webproxy.origin.routing import OriginTable
 from webproxy.store.lookup import stored_of_entry
+from webproxy.telemetry.log_line import FixedParts
 from webproxy.telemetry.request_counts import NoteHot, status_class
 from webproxy.transport.client_stream import Shutdown
 from webproxy.transport.http1_connection import HttpConnection
-from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome
+from webproxy.transport.job import KEEP_ALIVE, Done, Event, RequestOutcome, WaitsFor
 
 KNOWN_MAX = 4096
 KNOWN_TARGET_BYTES_MAX = 512
@@ -51,6 +52,8 @@ class CachedReply:
     age_s: int
     watch: EntryVersion
     """Reports on the object in the hot table."""
+    line: bytes = b""
+    """What the head says about the connection."""
     origin: str = ""
     """The one that has the object; empty if there is none."""
     note_hot: NoteHot | None = None
@@ -80,7 +83,7 @@ class MemoizedRequest(NamedTuple):
     request: RequestHead
     reply: CachedReply
     log_part: bytes = b""
-    """As AccessLog.hit_part(), if there is one."""
+    """As AccessLog.hit_parts(), joined, if there is one."""
 
     @property
     def target(self) -> bytes:
@@ -88,11 +91,22 @@ class MemoizedRequest(NamedTuple):
         return self.request.target
 
 
+class Learner(Protocol):
+    """Somebody who answers requests like those that were answered here."""
+
+    def learn(self, data: bytes, request: RequestHead, reply: CachedReply, log_parts: FixedParts | None) -> None:
+        """A plain request that arrived alone in these bytes has this reply."""
+
+    def forget(self) -> None:
+        """Recognise nothing from now on."""
+
+
 class FastPath:
     """Shared by all workers. It knows nothing where origins depend on more than the path: every request is parsed."""
 
     def __init__(self, source: BodySource, origins: OriginTable, heads: ResponseHeads, shutdown: Shutdown) -> None:
         """When a drain begins, forget() is called after `shutdown` says so."""
+        self.learner: Learner | None = None
         self._source = source
         self._store = source.store
         self._origins = origins
@@ -124,12 +138,17 @@ class FastPath:
                 self._keep(asked, reply)
         return reply
 
-    def memoize(self, data: bytes, request: RequestHead, reply: CachedReply, log_part: bytes = b"") -> None:
+    def memoize(
+        self, data: bytes, request: RequestHead, reply: CachedReply, log_parts: FixedParts | None = None
+    ) -> None:
         """Let recognise() know a request by its bytes; without them it did not arrive alone, or identifies a person."""
-        if data and not self._shutdown.draining:
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            self._known[data] = MemoizedRequest(request, reply, log_part)
+        if not data or self._shutdown.draining:
+            return
+        if self.learner is not None:
+            self.learner.learn(data, request, reply, log_parts)
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[data] = MemoizedRequest(request, reply, b"".join(log_parts or ()))
 
     def send(self, connection: HttpConnection, request: RequestHead, reply: CachedReply) -> RequestOutcome:
         """Send a reply, or begin to: what the client does not accept now is paused.
@@ -153,6 +172,16 @@ class FastPath:
                     return connection.pause(PausedHit(body, request, reply.stored), event, is_last=reply.closes)
         return Done(connection, lingers=request.keep_alive or connection.in_head) if reply.closes else KEEP_ALIVE
 
+    def pause_rest(self, connection: HttpConnection, request: RequestHead, rest: bytes, *, closes: bool) -> WaitsFor:
+        """The rest of a reply that was sent in part, with its body, follows when the client takes it."""
+        body = BodyTransfer(connection.stream, request.target, 0, 0, self._source, head=rest)
+        return connection.pause(PausedHit(body, request, None), Event.WRITABLE, is_last=closes)
+
+    def origin_of(self, target: bytes) -> str:
+        """The base of the origin that has what was replied to a target; empty if there is none."""
+        key = self._key_of(target)
+        return "" if key is None else self._origins.choose(None, key).base
+
     def expire(self) -> None:
         """Drop invalid replies with their memory and files; to be called about every second."""
         for data, known in self._known.copy().items():  # one step, even if others add entries
@@ -166,6 +195,8 @@ class FastPath:
     def forget(self) -> None:
         """Stop recognising: earlier replies say that the connection stays open, and it does not."""
         self._known.clear()
+        if self.learner is not None:
+            self.learner.forget()
 
     def _key_of(self, target: bytes) -> bytes | None:
         if not target.startswith(b"/") or not self._origins.by_path_only:
@@ -189,7 +220,15 @@ class FastPath:
             return None
         data = self._heads.hit(stored, age_s, connection) + entry.body
         return CachedReply(
-            key, data, file, connection.closes, stored, age_s, watch, self._origins.choose(None, key).base
+            key=key,
+            data=data,
+            file=file,
+            closes=connection.closes,
+            stored=stored,
+            age_s=age_s,
+            watch=watch,
+            line=connection.line,
+            origin=self._origins.choose(None, key).base,
         )
 
     def _keep(self, asked: tuple[bytes, bytes], reply: CachedReply) -> None:

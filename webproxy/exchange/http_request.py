@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic, monotonic_ns, time
@@ -68,6 +69,7 @@ from webproxy.origin.via import ends_here
 from webproxy.store.lookup import HOT_TABLE, HOT_TABLE_FILE, KEY_BYTES_MAX, Lookup, ObjectLookup, StoredHit
 from webproxy.store.updates import CacheUpdater
 from webproxy.telemetry.access_log import AccessLog
+from webproxy.telemetry.log_line import FixedParts
 from webproxy.telemetry.outcomes import RequestFailures, broken_off
 from webproxy.telemetry.request_counts import RequestCounts
 from webproxy.telemetry.request_ids import FIELD, RequestIds
@@ -197,9 +199,9 @@ class HttpRequestHandler:
             is_stored = request.target != self._health_path  # which no answer from the cache may stand for
             reply = self.fast_path.reply(request, said) if is_stored else None
             if reply is not None:
-                log_part = b"" if self._access_log is None else self._log_part(self._access_log, request, reply)
-                self.fast_path.memoize(connection.bytes_of(request), request, reply, log_part)
-                return self._send_cached(connection, request, reply, began_ns, log_part)
+                log_parts = None if self._access_log is None else self._log_parts(self._access_log, request, reply)
+                self.fast_path.memoize(connection.bytes_of(request), request, reply, log_parts)
+                return self._send_cached(connection, request, reply, began_ns, b"".join(log_parts or ()))
             context = self._context(connection, request, said)
             with about(context.record.request_id):
                 if log.isEnabledFor(logging.DEBUG):
@@ -231,6 +233,16 @@ class HttpRequestHandler:
         with about(connection.request_id):
             return self._resume_hit(connection, answer)
 
+    def go_on_with(self, connection: HttpConnection, request: RequestHead, reply: bytes, sent: int) -> RequestOutcome:
+        """Continue with a reply of the hit loop, of which so much was sent; a negative `sent` is an error's number."""
+        record = self._begun(connection, request)
+        if sent < 0:
+            return self._broken_off(connection, request.target, ClientGone(os.strerror(-sent)))
+        record.answered(reply)
+        record.sent_bytes -= sent  # which the stream has counted already
+        record.cache, record.origin = CacheResult.HIT, self.fast_path.origin_of(request.target)
+        return self.fast_path.pause_rest(connection, request, reply[sent:], closes=not request.keep_alive)
+
     def _resume_hit(self, connection: HttpConnection, answer: PausedHit) -> RequestOutcome:
         try:
             event = answer.body.resume(connection.take_ticket())
@@ -246,6 +258,7 @@ class HttpRequestHandler:
     def _go_on(self, connection: HttpConnection, hit: PausedHit, why: str) -> RequestOutcome:
         """The cache has lost a body that was paused: its origin may have the rest."""
         request = hit.request
+        assert hit.stored is not None  # otherwise there is no source
         said = connection_for(request, may_stay=not connection.is_last)
         context = self._context(connection, request, said)
         try:
@@ -256,9 +269,9 @@ class HttpRequestHandler:
             context.target = target
         return self._take_step(UnfinishedAnswer(context, self._stored.go_on(context, hit.stored, hit.body, why, "hit")))
 
-    def _log_part(self, access_log: AccessLog, request: RequestHead, reply: CachedReply) -> bytes:
+    def _log_parts(self, access_log: AccessLog, request: RequestHead, reply: CachedReply) -> FixedParts:
         stored = reply.stored
-        return access_log.hit_part(request, stored.status, stored.body_bytes, reply.origin)
+        return access_log.hit_parts(request, stored.status, stored.body_bytes, reply.origin)
 
     def _send_cached(
         self, connection: HttpConnection, request: RequestHead, reply: CachedReply, began_ns: int, log_part: bytes

@@ -58,6 +58,13 @@ def body_framing(request: RequestHead, response: OriginResponse, connection: Con
     return b"", connection.closing()
 
 
+def hit_frame(stored: StoredResponse) -> tuple[bytes, bytes]:
+    """The head of a hit up to its age, and what follows the lines about the connection; neither ever changes."""
+    length = b"Content-Length: %d\r\n" % stored.body_bytes if stored.status != 204 else b""
+    reason = stored.reason or REASONS.get(stored.status, b"")
+    return b"HTTP/1.1 %d %s\r\n%s" % (stored.status, reason, stored.fields.block), length + b"\r\n"
+
+
 class ResponseHeads:
     """Builds heads under one name, which is used in Via and Cache-Status."""
 
@@ -66,6 +73,8 @@ class ResponseHeads:
         self._via_line = b"Via: 1.1 " + name + b"\r\n"
         said = name.replace(b"%", b"%%")
         self._hit_tail = b"Age: %d\r\nCache-Status: " + said + b"; hit; ttl=%d\r\nVia: 1.1 " + said + b"\r\n"
+        self.hit_tail_parts = b"Age: ", b"\r\nCache-Status: " + name + b"; hit; ttl=", b"\r\n" + self._via_line
+        """What stands before and behind the age and the remaining lifetime in the head of a hit."""
 
     def status(self, **said: object) -> bytes:
         """A Cache-Status value."""
@@ -74,14 +83,8 @@ class ResponseHeads:
     # -- of stored responses -------------------------------------------------------------------------------------
     def hit(self, stored: StoredResponse, age_s: int, connection: Connection, status: bytes | None = None) -> bytes:
         """The head of a complete stored response; a 204 has no length (RFC 9110 section 8.6)."""
-        return b"HTTP/1.1 %d %s\r\n%s%s%s%s\r\n" % (
-            stored.status,
-            stored.reason or REASONS.get(stored.status, b""),
-            stored.fields.block,
-            self._tail(stored, age_s, status),
-            connection.line,
-            b"Content-Length: %d\r\n" % stored.body_bytes if stored.status != 204 else b"",
-        )
+        head, end = hit_frame(stored)
+        return b"%s%s%s%s" % (head, self._tail(stored, age_s, status), connection.line, end)
 
     def _tail(self, stored: StoredResponse, age_s: int, status: bytes | None) -> bytes:
         if status is None:

@@ -21,7 +21,7 @@ import os
 import socket
 import threading
 from time import monotonic
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from webproxy.errors import ClientGone
 from webproxy.getfile import RemoteProtocolError
@@ -32,6 +32,9 @@ from webproxy.serving.run_queue import RunQueue
 from webproxy.transport import sockets
 from webproxy.transport.job import Job
 from webproxy.transport.listener import BACKLOG
+
+if TYPE_CHECKING:
+    from webproxy.serving.native_hits import HitLoop
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,10 @@ class Acceptor:
         parking: ParkingLot,
         protocols: Protocols,
         workers: IdleWorkers,
+        hit_loop: HitLoop | None = None,
     ) -> None:
+        """The `hit_loop` accepts too, and answers what it knows."""
+        self._hit_loop = hit_loop
         self.listener = listener
         """Also for a process that shall inherit it."""
         self._listener_fd = listener.fileno()
@@ -115,8 +121,10 @@ class Acceptor:
         job = (run_queue.take_back() if back_first else None) or run_queue.take()
         if job is None and not back_first:
             job = self._idle.take()
-        if job is None and (self._accepting or self._goes_on()) and (fd := self._accept()) is not None:
-            return self._first_job(fd)
+        if job is None and (self._accepting or self._goes_on()):
+            job = self._accept_job()
+            if job is not None:
+                return job
         if job is None and back_first:
             job = self._idle.take()
         if job is None:
@@ -155,23 +163,47 @@ class Acceptor:
         self._parking.linger(fd)
         self._note_refused(refusal)
 
+    def _accept_job(self) -> Job | None:
+        """The job of a connection that waits at the listener, unless the hit loop has answered all that do."""
+        if self._hit_loop is None or self._is_short or not self._has_room():
+            fd = self._accept()
+            return None if fd is None else self._first_job(fd)
+        try:
+            accepted = self._hit_loop.accept(self._listener_fd)
+        except OSError as error:
+            self._note_not_accepted(error)
+            return None
+        if accepted is None:
+            return None
+        fd, told = accepted
+        if isinstance(told, tuple):
+            return self._protocols.go_on_with(fd, *told)
+        return self._first_job(fd) if told is None else self._job_of(fd, told)
+
     def _first_job(self, fd: int) -> Job | None:
         try:
             data = sockets.receive(fd)
         except ClientGone:
             sockets.close(fd)
             return None
-        if self._room <= 0:
-            self._room = self._connections_max - self._parking.connections
-            if self._room <= 0:
-                self._refuse(fd, data, _TOO_MANY)
-                return None
+        return self._job_of(fd, data)
+
+    def _job_of(self, fd: int, data: bytes | None) -> Job | None:
+        """The job of a connection on which this was received; it is refused if there is no room for one more."""
+        if not self._has_room():
+            self._refuse(fd, data, _TOO_MANY)
+            return None
         self._room -= 1
         try:
             job = self._protocols.job_for(fd, data) if data else None
         except RemoteProtocolError:
             job = None
         return job or NewConnection(self._protocols, fd, data or b"")
+
+    def _has_room(self) -> bool:
+        if self._room <= 0:
+            self._room = self._connections_max - self._parking.connections
+        return self._room > 0
 
     def _accept(self) -> int | None:
         try:
@@ -182,10 +214,13 @@ class Acceptor:
             self._is_short = fd is None
             return fd
         except OSError as error:
-            if error.errno in _OUT_OF_DESCRIPTORS:
-                self._is_short = True
-                self._shed(error)
-            return None  # everything else: the client has already gone
+            self._note_not_accepted(error)
+            return None
+
+    def _note_not_accepted(self, error: OSError) -> None:
+        if error.errno in _OUT_OF_DESCRIPTORS:  # everything else: the client has already gone
+            self._is_short = True
+            self._shed(error)
 
     def _shed(self, error: OSError) -> None:
         """Out of descriptors: use the reserved one to accept a connection, answer ERROR, and get it back.

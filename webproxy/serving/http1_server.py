@@ -23,6 +23,7 @@ import contextlib
 import logging
 from dataclasses import dataclass
 from time import time
+from typing import TYPE_CHECKING
 
 from shmchannel.daemonkit.logs import about
 from webproxy.errors import ClientGone
@@ -36,6 +37,9 @@ from webproxy.transport.client_rate import RateLimit
 from webproxy.transport.client_stream import ClientStream, Shutdown
 from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, Idles, Outcome, WaitsFor
+
+if TYPE_CHECKING:
+    from webproxy.serving.native_hits import HitLoop, Unsent
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +81,12 @@ class Http1Server:
         heads: ResponseHeads,
         limits: ConnectionLimits,
         shutdown: Shutdown,
+        hit_loop: HitLoop | None = None,
     ) -> None:
+        """The `hit_loop` answers what it knows of the connections of this server."""
+        self._hit_loop = hit_loop
+        if hit_loop is not None:
+            hit_loop.attach(self)
         self._handler = handler
         self._recognise = handler.recognise
         self._parking = parking
@@ -128,14 +137,17 @@ class Http1Server:
 
     def _serve(self, connection: HttpConnection) -> Outcome:
         """Answer requests as long as they follow each other, on this connection and others."""
-        serve, is_large = self._handler.serve, False
+        serve, is_large, hit_loop = self._handler.serve, False, self._hit_loop
+        data, connection.received = connection.received, b""  # what came with the connection
         try:
-            request = self._first_request(connection)
             for _ in range(REQUESTS_IN_A_ROW):
-                if request is None and not is_large:
-                    request = self._next_request(connection)
-                if request is None:  # a client that was sent a large body reads it first
-                    request = self._stay(connection)
+                if hit_loop is not None and not is_large and not connection.parser.buffered:
+                    connection, told = hit_loop.serve(connection, data)
+                    if not told or not isinstance(told, bytes):
+                        return self._after_hits(connection, told)
+                    data = told
+                request = self._next_request(connection, data, is_reading=is_large)
+                data = b""
                 if request is None:
                     return self._without_request(connection)
                 is_large = isinstance(request, MemoizedRequest) and request.reply.file is not None
@@ -143,10 +155,9 @@ class Http1Server:
                 outcome = serve(connection, request)
                 if outcome is not KEEP_ALIVE:
                     return outcome
-                request = None
                 # Others go first, without a way through the acceptor: one that is as busy is looked at soon enough.
                 other = None if connection.parser.buffered else self._idle.take()
-                if isinstance(other, HttpConnection):
+                if isinstance(other, HttpConnection) and other.is_of(self):
                     if connection.ended or self._shutdown.closes_idle:
                         self._handler.ended(connection)
                         self._parking.settle(Done(connection))
@@ -170,13 +181,46 @@ class Http1Server:
                 log.error("job failed", exc_info=error)
         return Done(connection)
 
-    def _first_request(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:
-        """The one that came with the connection."""
-        data, connection.received = connection.received, b""
-        return self._parse(connection, data) if data else None
+    def _after_hits(self, connection: HttpConnection, told: bytes | int | Unsent | None) -> Outcome:
+        """What the hit loop says of the connection that it ended with, but for bytes that it does not know."""
+        if told is None:  # nothing has come
+            return self._without_request(connection)
+        if told == b"":
+            connection.ended = True
+            return self._without_request(connection)
+        if told is False:  # another one that was taken in the meantime, and is not for the loop
+            return WaitsFor(connection, Event.TURN)
+        if told is True:
+            return Done(connection, lingers=False)
+        if isinstance(told, tuple):
+            return self.go_on_with(connection, *told)
+        return Done(connection)  # broken
 
-    def _next_request(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:
-        """The next request, if its head is there: pipelined, or arrived by now. Never waits."""
+    def go_on_with(self, connection: HttpConnection, data: bytes, reply: bytes, sent: int) -> Outcome:
+        """The hit loop has sent only so much of the reply to this request; as HttpRequestHandler.go_on_with()."""
+        request = connection.feed(data)
+        assert request is not None
+        outcome = self._handler.go_on_with(connection, request, reply, sent)
+        assert outcome is not KEEP_ALIVE
+        return outcome
+
+    def _next_request(
+        self, connection: HttpConnection, data: bytes, *, is_reading: bool
+    ) -> RequestHead | MemoizedRequest | None:
+        """The next request, if its head is there: in `data`, pipelined, or arrived by now.
+
+        A client that is reading a large body has sent none yet: for that one it only waits a moment.
+        """
+        if data:
+            request = self._parse(connection, data)
+            if request is not None:
+                return request
+        if not is_reading and (request := self._arrived_request(connection)) is not None:
+            return request
+        return self._stay(connection)
+
+    def _arrived_request(self, connection: HttpConnection) -> RequestHead | MemoizedRequest | None:
+        """Pipelined, or arrived by now. Never waits."""
         request: RequestHead | MemoizedRequest | None = connection.pipelined() if connection.parser.buffered else None
         while request is None and (data := connection.receive()):
             request = self._parse(connection, data)
@@ -200,7 +244,7 @@ class Http1Server:
             data = connection.receive(waits=True)
         finally:
             self._staying = max(0, self._staying - 1)
-        return (self._parse(connection, data) or self._next_request(connection)) if data else None
+        return (self._parse(connection, data) or self._arrived_request(connection)) if data else None
 
     def _without_request(self, connection: HttpConnection) -> Outcome:
         """Nothing is there to be answered: the connection idles, or ends."""

@@ -90,6 +90,16 @@ class Protocols:
             return None if path is None else GetfileRequest(self._getfile, fd, path)
         return None
 
+    def go_on_with(self, fd: int, data: bytes, reply: bytes, sent: int) -> Job | None:
+        """The job of a new connection of which the hit loop has answered the first request in part."""
+        assert self._http is not None  # whose loop it is
+        connection = self._http.connect(fd, b"")
+        self._http.go_on_with(connection, data, reply, sent)
+        if connection.paused is None:  # its client has gone
+            sockets.close(fd)
+            return None
+        return connection
+
     def _spoken_by(self, data: bytes) -> Spoken:
         if self._http is None:
             return Spoken.GETFILE

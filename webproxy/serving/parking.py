@@ -68,7 +68,8 @@ class IdleConnections:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._epoll_fd = self._epoll.fileno()
-        self._jobs: dict[int, IdleJob] = {}
+        self.jobs: dict[int, IdleJob] = {}
+        """By descriptor. Also for the hit loop, which puts and takes as put() and take() do."""
 
     def fileno(self) -> int:
         """Readable while there is a connection to take."""
@@ -79,22 +80,22 @@ class IdleConnections:
         job.expires = monotonic() + seconds
         fd = job.fd
         again, job.is_watched = job.is_watched, True
-        self._jobs[fd] = job  # first: after the next line another thread may take it and put it back
+        self.jobs[fd] = job  # first: after the next line another thread may take it and put it back
         try:
             try:
                 sockets.watch_once(self._epoll_fd, fd, again=again)
             except FileExistsError:  # another job had the connection before, and put it here too
                 sockets.watch_once(self._epoll_fd, fd, again=True)
         except OSError:
-            if self._jobs.pop(fd, None) is not None:
+            if self.jobs.pop(fd, None) is not None:
                 sockets.close(fd)
 
     def take(self) -> IdleJob | None:
         """A connection on which something has arrived, or None; never blocks."""
-        if not self._jobs:
+        if not self.jobs:
             return None
         fd = sockets.take_ready(self._epoll_fd)
-        return None if fd is None else self._jobs.pop(fd, None)
+        return None if fd is None else self.jobs.pop(fd, None)
 
     def expire(self, *, quiet_too: bool = False) -> list[IdleJob]:
         """Remove expired connections; the caller answers and closes them.
@@ -102,7 +103,7 @@ class IdleConnections:
         With `quiet_too` also those on which no request has begun to arrive.
         """
         now = monotonic()
-        jobs = list(self._jobs.values())
+        jobs = list(self.jobs.values())
         late = [job for job in jobs if job.expires <= now]
         if quiet_too:
             late += [job for job in jobs if job.expires > now and _is_quiet(job)]
@@ -110,9 +111,9 @@ class IdleConnections:
 
     def _take_out(self, job: IdleJob) -> bool:
         fd = job.fd
-        if self._jobs.get(fd) is not job:  # a worker was faster
+        if self.jobs.get(fd) is not job:  # a worker was faster
             return False
-        if self._jobs.pop(fd, None) is not job:
+        if self.jobs.pop(fd, None) is not job:
             return False
         sockets.unwatch(self._epoll_fd, fd)  # data that arrives now must not wake a worker
         job.is_watched = False
@@ -121,12 +122,12 @@ class IdleConnections:
     @property
     def count(self) -> int:
         """The number of idle connections."""
-        return len(self._jobs)
+        return len(self.jobs)
 
     def close(self) -> None:
         """Close all of them."""
-        while self._jobs:
-            sockets.close(self._jobs.popitem()[0])
+        while self.jobs:
+            sockets.close(self.jobs.popitem()[0])
         self._epoll.close()
 
 

@@ -10,7 +10,7 @@ from time import gmtime, time
 
 from webproxy.http.messages import RequestHead
 from webproxy.telemetry.line_file import LineFile
-from webproxy.telemetry.log_line import LogFormat, fixed_part, moment_text, whole_line
+from webproxy.telemetry.log_line import FixedParts, LogFormat, fixed_parts, line_template, moment_text, whole_line
 from webproxy.telemetry.request_ids import RequestIds
 from webproxy.telemetry.requests import CacheResult, RequestRecord
 
@@ -19,6 +19,7 @@ class AccessLog:
     """Thread-safe. `file` belongs to whoever made it; its thread makes the lines."""
 
     def __init__(self, form: LogFormat, file: LineFile, ids: RequestIds) -> None:
+        self.file = file
         self._form = form
         self._is_json = form is LogFormat.JSON
         self._add = file.add
@@ -31,23 +32,28 @@ class AccessLog:
         """As RequestObserver.ended()."""
         self._add((self._line_of_record, (record, time())))
 
-    def hit_part(self, request: RequestHead, status: int, body_bytes: int, origin: str) -> bytes:
-        """What hit() needs of a request and its reply; the same for each request of the same bytes."""
+    def hit_parts(self, request: RequestHead, status: int, body_bytes: int, origin: str) -> FixedParts:
+        """What hit() needs of a request and its reply, joined; the same for each request of the same bytes."""
         record = RequestRecord(
             request.method, request.target, b"HTTP/%d.%d" % request.version, request.fields, origin=origin
         )
         record.status, record.cache, record.outcome = status, CacheResult.HIT, "hit"
-        return fixed_part(self._form, record, body_bytes)
+        return fixed_parts(self._form, record, body_bytes)
 
     def hit(self, part: bytes, client: bytes, took_ns: int, request_id: bytes = b"") -> None:
         """A request was answered at once; it gets an id if lines have these and it has none."""
         self._add((self._line_of_hit, (part, client, time(), took_ns, request_id)))
 
+    @property
+    def template(self) -> tuple[bytes | str, ...]:
+        """The line of a hit, as line_template()."""
+        return line_template(self._form)
+
     # -- in the file's thread ------------------------------------------------------------------------------------
     def _line_of_record(self, record: RequestRecord, now: float) -> bytes:
         return whole_line(
             self._form,
-            fixed_part(self._form, record, record.body_bytes),
+            b"".join(fixed_parts(self._form, record, record.body_bytes)),
             record.client,
             self._moment(now),
             record.request_id,

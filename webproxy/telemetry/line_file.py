@@ -82,6 +82,7 @@ class LineFile:
         self._put, self._put_slowly = _puts_of(self._fd)
         self._lock = threading.Lock()
         self._lines: deque[Line] = deque()
+        self._sources: list[Callable[[], bytes]] = []
         self._is_told = False
         self._told = threading.Event()
         self._ends = threading.Event()
@@ -95,15 +96,23 @@ class LineFile:
         self._thread.start()
 
     def add(self, line: Line) -> None:
-        """Queue a line, which ends in a line end and has at most PIPE_BUF bytes; never blocks."""
+        """Queue a line, or several, which end in a line end and together are shorter than PIPE_BUF; never blocks."""
         lines = self._lines
         if len(lines) >= LINES_MAX:
             self._drop("lines are not taken as fast as requests end")
             return
         lines.append(line)
+        self.tell()
+
+    def tell(self) -> None:
+        """There is a line, here or with somebody who is asked for lines."""
         if not self._is_told:  # after the line is there: the thread clears this before it looks
             self._is_told = True
             self._told.set()
+
+    def ask(self, take_lines: Callable[[], bytes]) -> None:
+        """Ask for lines too, whenever told that there are some; never more than a pipe takes at a time."""
+        self._sources.append(take_lines)
 
     def reopen(self) -> None:
         """Continue in the file that now has the path: the other one has been renamed, or removed. Never raises.
@@ -138,7 +147,16 @@ class LineFile:
                 self._ends.wait(GATHER_SECONDS)
             self._told.clear()
             self._is_told = False
+            self._take_in()
             self._write_queued(len(self._lines))
+        self._take_in()
+        self._write_queued(len(self._lines))
+
+    def _take_in(self) -> None:
+        for take_lines in self._sources:
+            lines = take_lines()
+            if lines:
+                self._lines.append(lines)
 
     def _write_queued(self, count: int) -> None:
         lines, began = self._lines, monotonic()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from webproxy.telemetry.requests import RequestRecord
 
@@ -42,16 +42,23 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-def fixed_part(form: LogFormat, record: RequestRecord, body_bytes: int) -> bytes:
-    """What depends only on the request, its answer and its outcome, up to the end of the line or of the first part."""
+FixedParts: TypeAlias = tuple[bytes, bytes, bytes, bytes, bytes]
+"""What depends on the target, on the fields and the version, on the target's reply, on the fields, on the reply."""
+
+
+def fixed_parts(form: LogFormat, record: RequestRecord, body_bytes: int) -> FixedParts:
+    """What depends only on the request, its answer and its outcome, up to the end of the line or of the first part.
+
+    Joined, it is that part of the line.
+    """
     for target_max, value_max in _CUTS:
         if form is LogFormat.JSON:
-            part = _json_part(record, body_bytes, target_max, value_max)
+            parts = _json_parts(record, body_bytes, target_max, value_max)
         else:
-            part = _text_part(form, record, body_bytes, target_max, value_max)
-        if len(part) <= _FIXED_BYTES_MAX:
+            parts = _text_parts(form, record, body_bytes, target_max, value_max)
+        if sum(map(len, parts)) <= _FIXED_BYTES_MAX:
             break
-    return part
+    return parts
 
 
 def whole_line(
@@ -87,39 +94,53 @@ def whole_line(
     )
 
 
-def _text_part(form: LogFormat, record: RequestRecord, body_bytes: int, target_max: int, value_max: int) -> bytes:
-    line = b"-"
+def _text_parts(form: LogFormat, record: RequestRecord, body_bytes: int, target_max: int, value_max: int) -> FixedParts:
+    target, protocol = b'"-', b""
     if record.method:
-        line = b"%s %s %s" % (
-            escaped(record.method, _METHOD_MAX),
-            escaped(_without_user(record.target), target_max),
-            record.protocol,
-        )
-    part = b'"%s" %d %s' % (line, record.status, b"%d" % body_bytes if body_bytes else b"-")
+        method = escaped(record.method, _METHOD_MAX)
+        target = b'"%s %s ' % (method, escaped(_without_user(record.target), target_max))
+        protocol = record.protocol
+    answer = b'" %d %s' % (record.status, b"%d" % body_bytes if body_bytes else b"-")
     if form is LogFormat.COMMON:
-        return part + b"\n"
-    part += b' "%s" "%s"' % tuple(escaped(value or b"-", value_max) for value in _told_of_itself(record))
+        return target, protocol, answer, b"", b"\n"
+    fields = b' "%s" "%s"' % tuple(escaped(value or b"-", value_max) for value in _told_of_itself(record))
     if form is LogFormat.COMBINED:
-        return part + b"\n"
+        return target, protocol, answer, fields, b"\n"
     outcome, origin = record.outcome.replace(" ", "_").encode(), escaped(record.origin.encode(), value_max)
-    return b"%s cache=%s outcome=%s origin=%s" % (part, record.cache.encode(), outcome, origin or b"-")
+    end = b" cache=%s outcome=%s origin=%s" % (record.cache.encode(), outcome, origin or b"-")
+    return target, protocol, answer, fields, end
 
 
-def _json_part(record: RequestRecord, body_bytes: int, target_max: int, value_max: int) -> bytes:
+def _json_parts(record: RequestRecord, body_bytes: int, target_max: int, value_max: int) -> FixedParts:
     referer, user_agent = _told_of_itself(record)
-    facts = {
-        "method": _text(record.method, _METHOD_MAX),
-        "target": _text(_without_user(record.target), target_max),
-        "protocol": _text(record.protocol, _METHOD_MAX),
-        "status": record.status,
-        "bytes": body_bytes,
-        "referer": _text(referer, value_max),
-        "user_agent": _text(user_agent, value_max),
-        "cache": record.cache.value,
-        "outcome": record.outcome,
-        "origin": record.origin[:value_max] or None,
-    }
-    return json.dumps(facts, separators=(",", ":"))[1:].encode() + b"\n"
+    groups: tuple[dict[str, object], ...] = (
+        {
+            "method": _text(record.method, _METHOD_MAX),
+            "target": _text(_without_user(record.target), target_max),
+        },
+        {"protocol": _text(record.protocol, _METHOD_MAX)},
+        {"status": record.status, "bytes": body_bytes},
+        {"referer": _text(referer, value_max), "user_agent": _text(user_agent, value_max)},
+        {"cache": record.cache.value, "outcome": record.outcome, "origin": record.origin[:value_max] or None},
+    )
+    inner = [json.dumps(group, separators=(",", ":"))[1:-1].encode() for group in groups]
+    return inner[0] + b",", inner[1] + b",", inner[2] + b",", inner[3] + b",", inner[4] + b"}\n"
+
+
+def line_template(form: LogFormat) -> tuple[bytes | str, ...]:
+    """A line of whole_line() for a hit, as bytes, and letters for what is to be put between them.
+
+    c or C: the client, or a dash or nothing; m or M: the moment, in seconds or milliseconds; u: microseconds; i: the
+    id; 0, a, 1, b, 2: the fixed parts.
+    """
+    fixed = "0", "a", "1", "b", "2"
+    if form is LogFormat.JSON:
+        times = b'","time_us":', "u", b',"first_byte_us":', "u", b',"upstream_us":null,'
+        return (b'{"time":"', "M", b'","client":"', "C", b'","id":"', "i", *times, *fixed)
+    line = "c", b" - - [", "m", b"] ", *fixed
+    if form is not LogFormat.EXTENDED:
+        return line
+    return (*line, b" time_us=", "u", b" first_byte_us=", "u", b" upstream_us=- id=", "i", b"\n")
 
 
 def _told_of_itself(record: RequestRecord) -> tuple[bytes | None, bytes | None]:

@@ -98,7 +98,11 @@ class RequestCounts:
 
     def noting_hot(self, origin: str, status_class: int) -> NoteHot:
         """What counts hot responses of one origin and status class."""
-        return self._event(HOT, origin, status_class).note
+        return self.hot_event(origin, status_class).note
+
+    def hot_event(self, origin: str, status_class: int) -> TimedEvent:
+        """What noting_hot() counts in."""
+        return self._event(HOT, origin, status_class)
 
     def _event(self, outcome: str, origin: str, status_class: int) -> TimedEvent:
         """Of an outcome whose bytes come from the cache, and that needs no origin."""

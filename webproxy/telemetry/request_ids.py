@@ -31,6 +31,11 @@ class RequestIds:
         """An id that nobody has had."""
         return b"%s-%x" % (self._token, next(self._numbers))
 
+    @property
+    def token_of_another(self) -> bytes:
+        """A token for ids that somebody else counts."""
+        return secrets.token_hex(4).encode()
+
     def in_head(self, request_id: bytes) -> bytes:
         """The line for a head."""
         return b"%s: %s\r\n" % (FIELD, request_id)

@@ -47,7 +47,8 @@ class TopCounts:
         self._clients = HeaviestRows(
             page, CLIENTS, CLIENT_SENT_BYTES, CLIENT_REQUESTS, CLIENT_SAVED, CLIENT_SAVED_BYTES
         )
-        self._served: deque[tuple[str, tuple[int, ...]]] = deque(maxlen=NOTED_MAX)
+        self.noted: deque[tuple[str, tuple[int, ...]]] = deque(maxlen=NOTED_MAX)
+        """Of connections, since the last flush()."""
         self._light = 0
 
     def note_missed(self, target: bytes, sent_bytes: int) -> None:
@@ -59,15 +60,20 @@ class TopCounts:
     ) -> None:
         """A connection ends that had so many requests and bytes, of which the cache saved so many."""
         stands_for = 1
-        if len(self._served) >= EXACT_MAX and sent_bytes < _HEAVY_BYTES and requests < _HEAVY_REQUESTS:
+        if len(self.noted) >= EXACT_MAX and sent_bytes < _HEAVY_BYTES and requests < _HEAVY_REQUESTS:
             self._light += 1  # a lost update does no harm
             if self._light % LIGHT_SHARE:
                 return
             stands_for = LIGHT_SHARE
-        client = client or self._peer_name(fd)
+        self._note(client or self._peer_name(fd), (sent_bytes, requests, saved, saved_bytes), stands_for)
+
+    def note_hit(self, client: bytes, sent_bytes: int, stands_for: int) -> None:
+        """A connection of this client ends that had one hit, and stands for so many like it."""
+        self._note(client, (sent_bytes, 1, 1, sent_bytes), stands_for)
+
+    def _note(self, client: bytes, amounts: tuple[int, ...], stands_for: int) -> None:
         if client:  # one that is gone already may have no address any more
-            amounts = sent_bytes, requests, saved, saved_bytes
-            self._served.append((client.decode(), tuple(stands_for * max(0, amount) for amount in amounts)))
+            self.noted.append((client.decode(), tuple(stands_for * max(0, amount) for amount in amounts)))
 
     def flush(self) -> None:
         """Bring the page up to date; for one thread."""
@@ -78,6 +84,6 @@ class TopCounts:
             counts[0] += 1
             counts[1] += sent_bytes
         self._paths.add_all(missed)
-        for _ in range(len(self._served)):
-            client, amounts = self._served.popleft()
+        for _ in range(len(self.noted)):
+            client, amounts = self.noted.popleft()
             self._clients.add(client, *amounts)

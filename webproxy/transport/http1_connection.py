@@ -126,6 +126,10 @@ class HttpConnection:
         """As Job.request_id."""
         return b"" if self.record is None else self.record.request_id
 
+    def is_of(self, server: ConnectionServer) -> bool:
+        """Whether this server answers it."""
+        return self._server is server
+
     def has_arrived(self) -> bool:
         """Return whether more than the current request has arrived, or the client's end."""
         return bool(self.parser.buffered) or sockets.has_arrived(self.fd)
