@@ -53,7 +53,7 @@ class HotObjects:
         self._hot_table = hot_table
         self._store = store
         self._life_ns = _nanoseconds(life_s)
-        store.tell_changes(self._drop)
+        store.tell_changes(self._drop, hot_table.clear)
 
     def begin(self, command: Command) -> HotTableToken | None:
         """Before the lookup: a token, if what this GET finds can be published."""

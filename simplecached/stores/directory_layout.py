@@ -12,8 +12,10 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from simplecached.errors import StartupError, startup_errors
@@ -21,10 +23,12 @@ from simplecached.errors import StartupError, startup_errors
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from simplecached.stores.directory_rows import Row
+
 _LOCK_NAME = "simplecached.lock"
 _INDEX_NAME = "index.sqlite"
 _FLOCK = struct.Struct("@hhqqi0q")  # type, whence, start, length, pid; padded as the C structure is
-_NAME_LENGTH = 32 + 1 + 16
+_OBJECT_NAME = re.compile("[0-9a-f]{32}-[0-9a-f]{16}")
 
 
 class DirectoryLayout:
@@ -95,20 +99,29 @@ class DirectoryLayout:
                 count += 1
         return count
 
-    def object_sizes(self) -> Iterator[tuple[str, int]]:
-        """Yield name and size in bytes of every complete body; files with other names are ignored."""
-        with startup_errors("read", self._objects):
-            for shard in _shards():
-                with os.scandir(os.path.join(self._objects, shard)) as found:
-                    for item in found:
-                        if _is_object_name(item.name, shard) and item.is_file(follow_symlinks=False):
-                            yield item.name, item.stat(follow_symlinks=False).st_size
+    def shards(self) -> Iterator[str]:
+        """Yield the names of the folders of complete bodies."""
+        return _shards()
 
-    def remove_objects(self, names: Collection[str]) -> None:
-        """Remove complete bodies by name at startup."""
+    def names_in(self, shard: str) -> list[tuple[str, int]]:
+        """Return name and version of every complete body in a folder; files with other names are ignored."""
+        folder = os.path.join(self._objects, shard)
+        with startup_errors("read", folder):
+            return [(name, int(name[33:], 16)) for name in os.listdir(folder) if _is_object_name(name, shard)]
+
+    def has_object(self, row: Row) -> bool:
+        """Return whether the file of a row exists."""
+        return os.path.lexists(self.object_path(self.object_name(row.key, row.version)))
+
+    def remove_objects(self, names: Collection[str]) -> int:
+        """Remove complete bodies by name and return how many; some may be gone already."""
+        count = 0
         with startup_errors("remove old objects from", self._objects):
             for name in names:
-                os.unlink(self.object_path(name))
+                with suppress(FileNotFoundError):
+                    os.unlink(self.object_path(name))
+                    count += 1
+        return count
 
     def _lock(self, fd: int) -> None:
         # Held by the open file description: unlike a classic record lock it survives closing another descriptor of the
@@ -140,4 +153,4 @@ def _shards() -> Iterator[str]:
 
 
 def _is_object_name(name: str, shard: str) -> bool:
-    return len(name) == _NAME_LENGTH and name[32] == "-" and name.startswith(shard)
+    return name.startswith(shard) and _OBJECT_NAME.fullmatch(name) is not None

@@ -1,7 +1,10 @@
-"""Recovery of a DirectoryStore at startup: makes index and files agree, however the last process died.
+"""Recovery of a DirectoryStore, behind: makes index and files agree, however earlier processes died.
 
-A body is valid if it has a row, a file of exactly the row's size, and no newer body of the same key. Everything else is
-removed: unfinished bodies, files without a row, rows without a file, and the least recently used beyond the budget.
+Nothing depends on it. A row whose file is missing, or has another size, is found when the file is opened, and a file
+without a row is never opened. So it may take its time beside the serving of objects, and an interrupted one begins
+again at the next start. It looks only at what earlier processes left, which have lower versions.
+
+Files without a row are removed, folder by folder. If there were fewer files than rows, every row is looked at.
 """
 
 from __future__ import annotations
@@ -10,64 +13,56 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from simplecached.stores.directory_index import DirectoryIndex
     from simplecached.stores.directory_layout import DirectoryLayout
-    from simplecached.stores.record import Record
+    from simplecached.stores.directory_rows import Row
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 256
 
-def records_to_keep(
-    records: Sequence[Record],
-    sizes: Mapping[str, int],
-    name_of: Callable[[bytes, int], str],
+
+def recover(
+    layout: DirectoryLayout,
+    index: DirectoryIndex,
     *,
-    budget_bytes: int,
-    entries_max: int,
-) -> list[Record]:
-    """Return the valid records, given the sizes of the existing files, in their order."""
-    newest: dict[bytes, int] = {}
-    for record in records:
-        newest[record.key] = max(record.version, newest.get(record.key, 0))
-    kept: list[Record] = []
-    room_bytes = budget_bytes
-    for record in reversed(records):
-        is_whole = sizes.get(name_of(record.key, record.version)) == record.size_bytes
-        fits = record.cost_bytes <= room_bytes and len(kept) < entries_max
-        if record.version == newest[record.key] and is_whole and fits:
-            room_bytes -= record.cost_bytes
-            kept.append(record)
-    kept.reverse()
-    return kept
+    version_max: int,
+    unfinished_count: int,
+    drop: Callable[[list[Row]], None],
+) -> Iterator[None]:
+    """Do a piece of the recovery at each step; `drop` removes rows whose files are missing.
 
-
-def recover(layout: DirectoryLayout, index: DirectoryIndex, *, budget_bytes: int, entries_max: int) -> list[Record]:
-    """Recover the directory and return its objects, the least recently used first.
-
-    Only under the directory's lock and before the first write; reads all directories. Raises StartupError or
-    StoreUnavailable if the directory cannot be changed.
+    Raises StartupError or StoreUnavailable if the directory or the index cannot be read.
     """
-    records = index.take_records()
-    unfinished_count = layout.empty_temporary()
-    sizes = dict(layout.object_sizes())
-    kept = records_to_keep(records, sizes, layout.object_name, budget_bytes=budget_bytes, entries_max=entries_max)
-    for record in kept:
-        del sizes[layout.object_name(record.key, record.version)]
-    layout.remove_objects(sizes)
-    valid = set(kept)
-    dropped = [record.version for record in records if record not in valid]
-    if dropped:
-        index.remove(dropped)
+    rows_at_start = index.objects_count
+    matched_count = removed_count = dropped_count = 0
+    for shard in layout.shards():
+        names = [(name, version) for name, version in layout.names_in(shard) if version <= version_max]
+        for at in range(0, len(names), _AT_ONCE):
+            some = names[at : at + _AT_ONCE]
+            known = index.known([version for _, version in some])
+            unknown = [name for name, version in some if version not in known]
+            matched_count += len(some) - len(unknown)
+            removed_count += layout.remove_objects(unknown)
+            yield
+    if matched_count < rows_at_start:
+        version = 0
+        while rows := index.after_version(version, _AT_ONCE):
+            version = rows[-1].version
+            missing = [row for row in rows if row.version <= version_max and not layout.has_object(row)]
+            if missing:
+                drop(missing)
+                dropped_count += len(missing)
+            yield
     log.info(
         "store recovered",
         extra={
             "directory": layout.directory,
-            "objects_kept": len(kept),
-            "rows_dropped": len(dropped),
-            "files_removed": len(sizes),
+            "objects_kept": matched_count,
+            "rows_dropped": dropped_count,
+            "files_removed": removed_count,
             "unfinished_removed": unfinished_count,
         },
     )
-    return kept

@@ -1,13 +1,13 @@
 """DirectoryStore: objects in files below one directory, found again after a restart.
 
-A body is written to ``tmp/``, its length is checked, its data is synced, it is renamed into place, and then its row is
-added to the index; only then is it visible. If the process is killed between any two of these steps, the next start
-removes what is left (directory_recovery.py).
+A body is written to ``tmp/``, its length is checked, and it is renamed into place; then it is visible. Its row in the
+index is written behind (paged_store.py). If the process is killed in between, the object is lost: a later start removes
+what is left (directory_recovery.py).
 
-The data of each body is synced before its row can exist, so that a row never names a body that a power failure emptied.
-Neither the directories nor the index are synced at each commit: losing them in a power failure makes a recent object
-unknown, but no object wrong. ``sync_data=False`` leaves the data to the kernel as well, which is as safe against a
-kill, but after a power failure only on file systems that write data before names.
+The data of bodies is synced before their rows are written, many at once, so that a row never names a body that a power
+failure emptied. Neither the directories nor the index are synced at each commit: losing them in a power failure makes
+a recent object unknown, but no object wrong. ``sync_data=False`` leaves the data to the kernel as well, which is as
+safe against a kill, but after a power failure only on file systems that write data before names.
 """
 
 from __future__ import annotations
@@ -17,48 +17,40 @@ import itertools
 import logging
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shmchannel.objects.hot_table_layout import FileRef
-from simplecached.descriptors import ENTRIES_MAX, OPEN_FILES_MAX, Descriptors
-from simplecached.errors import StoreUnavailable, store_errors
+from simplecached.descriptors import OPEN_FILES_MAX, Descriptors
+from simplecached.errors import SimpleCachedError, StoreUnavailable, store_errors
+from simplecached.stores import steps
 from simplecached.stores.directory_index import DirectoryIndex
 from simplecached.stores.directory_layout import DirectoryLayout
 from simplecached.stores.directory_recovery import recover
-from simplecached.stores.lru_store import LruStore
+from simplecached.stores.disk_sync import sync_all, sync_file
 from simplecached.stores.open_files import OpenFile, OpenFiles
+from simplecached.stores.paged_store import INSIDE_MAX
+from simplecached.stores.purging_store import PurgingStore
 from simplecached.stores.record import Record, State
 from simplecached.stores.store import StoredObject
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from simplecached.stores.directory_rows import Row
 
 log = logging.getLogger(__name__)
 
-_COMMITS_PER_FLUSH = 64
-_USES_PER_FLUSH = 2048
+OBJECTS_MAX = 1 << 26
+"""Far more than are tested: what bounds a store is its budget."""
+
+_FEW = 8
+_ALLOCATED_FROM_BYTES = 64 << 10
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
-KILL_POINTS = (
-    "created",
-    "written",
-    "synced",
-    "renamed",
-    "indexed",
-    "unlinked",
-    "unindexed",
-    "flushed",
-    "relabelled",
-    "invalidated",
-)
 
-
-def checkpoint(_point: str) -> None:
-    """Do nothing: fault tests replace it by a function that kills the process at one of KILL_POINTS."""
-
-
-class DirectoryStore(LruStore):
+class DirectoryStore(PurgingStore):
     """Objects in a directory used by this process alone; thread-safe.
 
     Raises StartupError if the directory cannot be used, or another process has it.
@@ -69,7 +61,8 @@ class DirectoryStore(LruStore):
         path: str,
         budget_bytes: int,
         *,
-        entries_max: int = ENTRIES_MAX,
+        entries_max: int = OBJECTS_MAX,
+        inside_max: int = INSIDE_MAX,
         open_files_max: int = OPEN_FILES_MAX,
         sync_data: bool = True,
         descriptors: Descriptors | None = None,
@@ -80,25 +73,28 @@ class DirectoryStore(LruStore):
         self._descriptors = descriptors or Descriptors()
         self._descriptors.add_giver(self._files.drop_idle)
         self._numbers = itertools.count(1)
-        self._tick = 0
-        self._used: set[Record] = set()
-        self._commits_since_flush = 0
         with ExitStack() as undo:
-            lock_fd = self._layout.acquire()
-            undo.callback(os.close, lock_fd)
+            undo.callback(os.close, self._layout.acquire())
             self._objects_fd = self._layout.open_objects()
             undo.callback(os.close, self._objects_fd)
-            self._rows = DirectoryIndex(self._layout.index_path)
-            undo.callback(self._rows.close)
-            kept = recover(self._layout, self._rows, budget_bytes=budget_bytes, entries_max=entries_max)
+            unfinished_count = self._layout.empty_temporary()
+            rows = DirectoryIndex(self._layout.index_path)
+            undo.callback(rows.close)
             super().__init__(
-                self._layout.directory,
-                budget_bytes=budget_bytes,
-                entries_max=entries_max,
-                version_floor=self._rows.last_version,
+                self._layout.directory, rows, budget_bytes=budget_bytes, entries_max=entries_max, inside_max=inside_max
             )
-            self._adopt(kept)
+            self._skip_versions()
+            self._recovery: Iterator[None] | None = recover(
+                self._layout,
+                rows,
+                version_max=self._last_version,
+                unfinished_count=unfinished_count,
+                drop=self._drop_lost,
+            )
             undo.callback(self._files.close)
+            undo.callback(self._stop)
+            self._keeper.start()
+            self._evict_surplus()
             self._resources = undo.pop_all()
 
     def open(self, key: bytes) -> StoredObject | None:
@@ -126,23 +122,28 @@ class DirectoryStore(LruStore):
             if self._closed:
                 return
             self._closed = True
-        self._flush(uses_max=len(self._used))
-        with self._lock:
-            self._visible.clear()
-            self._below.clear()
         self._resources.close()
 
-    def _adopt(self, records: Sequence[Record]) -> None:
-        for record in records:
-            record.path = self._path_of(record)
-            record.state = State.VISIBLE
-            self._tick = max(self._tick, record.used_tick)
-            self._index.add(record, record.cost_bytes)
-            self._show(record)
+    def _path_of(self, key: bytes, version: int) -> str:
+        return self._layout.object_path(self._layout.object_name(key, version))
 
-    def _path_of(self, record: Record) -> str:
-        """Return the path of a complete body."""
-        return self._layout.object_path(self._layout.object_name(record.key, record.version))
+    def _recover_piece(self) -> bool:
+        if self._recovery is None:
+            return False
+        try:
+            next(self._recovery)
+        except StopIteration:
+            self._recovery = None
+        except SimpleCachedError as error:
+            log.warning("store not recovered", extra={"directory": self._layout.directory, "reason": str(error)})
+            self._recovery = None
+        return self._recovery is not None
+
+    def _drop_lost(self, rows: list[Row]) -> None:
+        """Remove rows whose files are missing; those inside are noticed by who opens them."""
+        versions = [row.version for row in rows]
+        log.warning("stored objects lost", extra={"directory": self._layout.directory, "objects": len(versions)})
+        self._drop_outside(partial(self._rows.of_versions, versions))
 
     def _open_file(self, record: Record) -> OpenFile[Record] | None:
         """Open the file of a pinned record; None, with the pin released, if the file is missing or has another size."""
@@ -186,35 +187,38 @@ class DirectoryStore(LruStore):
             try:
                 record.fd = self._descriptors.open(lambda: os.open(path, _WRITE_FLAGS, 0o600))
                 record.path = path
-                if record.size_bytes:
-                    # Allocates the space now: a full disk is detected before the first byte instead of at the last.
+                if record.size_bytes >= _ALLOCATED_FROM_BYTES:
+                    # Allocates the space now: a full disk is detected before the first byte instead of at the last. A
+                    # small body is one write, which fails as a whole, and is written to disk three times faster.
                     os.posix_fallocate(record.fd, 0, record.size_bytes)
             except OSError:
                 self._destroy(record)
                 raise
-        checkpoint("created")
+        steps.checkpoint("created")
 
     def _publish(self, record: Record) -> None:
-        checkpoint("written")
-        path = self._path_of(record)
+        steps.checkpoint("written")
+        self._await_rows()
+        path = self._path_of(record.key, record.version)
         with store_errors("commit", path):
-            if self._sync_data:
-                os.fdatasync(record.fd)
-            checkpoint("synced")
             os.rename(record.path, path)
             record.path = path
-            checkpoint("renamed")
+            steps.checkpoint("renamed")
             fd, record.fd = record.fd, -1
             status = os.fstat(fd)
             record.identity = status.st_dev, status.st_ino
             os.close(fd)
-        record.used_tick = self._tick
-        self._rows.add(lambda: None if record.removed else record)
-        checkpoint("indexed")
-        self._commits_since_flush += 1  # a count lost between threads only delays the next flush
-        if self._commits_since_flush >= _COMMITS_PER_FLUSH:
-            self._commits_since_flush = 0
-            self._flush(uses_max=_USES_PER_FLUSH)
+
+    def _sync(self, records: Sequence[Record]) -> None:
+        if not self._sync_data:
+            return
+        with store_errors("sync", self._layout.directory):
+            if len(records) > _FEW:
+                sync_all(self._layout.directory)
+            else:
+                for record in records:
+                    sync_file(record.path)
+        steps.checkpoint("synced")
 
     def _destroy(self, record: Record) -> None:
         if record.fd >= 0:
@@ -222,25 +226,9 @@ class DirectoryStore(LruStore):
             record.fd = -1
         if record.path:
             self._unlink(record.path)
-        if record.version:
-            self._remove_rows([record])
 
-    def _unpublish(self, records: Sequence[Record]) -> None:
-        # The file first: even if the index cannot be written, the object does not come back. A record in _publish() may
-        # not be renamed yet; it then gets no row, because it is `removed`.
-        for record in records:
-            self._unlink(self._path_of(record))
-        checkpoint("unlinked")
-        self._remove_rows(records)
-        checkpoint("unindexed")
-
-    def _keep_metadata(self, record: Record, metadata: bytes) -> None:
-        self._rows.replace_metadata(record.version, metadata)
-        checkpoint("relabelled")
-
-    def _keep_invalidated(self, records: Sequence[Record]) -> None:
-        self._rows.invalidate([record.version for record in records])
-        checkpoint("invalidated")
+    def _unlink_object(self, key: bytes, version: int) -> None:
+        self._unlink(self._path_of(key, version))
 
     def _file_of(self, record: Record) -> FileRef | None:
         device, inode = record.identity
@@ -253,25 +241,6 @@ class DirectoryStore(LruStore):
         for record in records:
             self._files.drop(record)
 
-    def _touched(self, record: Record) -> None:
-        self._tick += 1
-        record.used_tick = self._tick
-        self._used.add(record)
-
-    def _flush(self, *, uses_max: int) -> None:
-        """Record the last uses, so that the eviction order roughly survives a restart; never raises."""
-        with self._lock:
-            batch = list(itertools.islice(self._used, uses_max))
-            self._used.difference_update(batch)
-            uses = [(record.used_tick, record.version) for record in batch if record.state is State.VISIBLE]
-        if not uses:
-            return
-        try:
-            self._rows.note_use(uses)
-        except StoreUnavailable as error:
-            log.warning("access order not saved", extra={"reason": str(error)})
-        checkpoint("flushed")
-
     def _unlink(self, path: str) -> None:
         try:
             os.unlink(path)
@@ -279,10 +248,3 @@ class DirectoryStore(LruStore):
             pass
         except OSError as error:
             log.error("object file not removed", extra={"path": path, "reason": error.strerror})
-
-    def _remove_rows(self, records: Sequence[Record]) -> None:
-        try:
-            self._rows.remove([record.version for record in records])
-        except StoreUnavailable as error:
-            # A row without its file is dropped at the next start.
-            log.warning("index rows not removed", extra={"row_count": len(records), "reason": str(error)})

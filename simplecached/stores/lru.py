@@ -1,7 +1,9 @@
 """LruIndex: sizes, recency and pins of a store's objects.
 
 Pure bookkeeping: it knows neither files nor keys nor locks, and the caller carries out its decisions. It contains
-everything that takes space, including objects being written and removed objects still being read; both are pinned.
+everything in memory that takes space, including objects being written and removed objects still being read; both are
+pinned. What a caller keeps elsewhere is counted in `outside_bytes` and `outside_count`: it takes the budget as well,
+and the caller evicts it by itself.
 """
 
 from __future__ import annotations
@@ -27,13 +29,24 @@ class _Slot:
 class LruIndex(Generic[K]):
     """Names ordered by last use, within a budget of bytes and entries; not thread-safe by itself."""
 
-    __slots__ = ("_pinned_bytes", "_pinned_count", "_slots", "_used_bytes", "budget_bytes", "entries_max")
+    __slots__ = (
+        "_pinned_bytes",
+        "_pinned_count",
+        "_slots",
+        "_used_bytes",
+        "budget_bytes",
+        "entries_max",
+        "outside_bytes",
+        "outside_count",
+    )
 
     def __init__(self, *, budget_bytes: int, entries_max: int) -> None:
         if budget_bytes < 0 or entries_max < 1:
             raise ValueError(f"budget of {budget_bytes} bytes and {entries_max} entries: expected at least 0 and 1")
         self.budget_bytes = budget_bytes
         self.entries_max = entries_max
+        self.outside_bytes = 0
+        self.outside_count = 0
         # An OrderedDict, because a plain dict leaves holes at its front when entries move to the end, and finding the
         # oldest then becomes slower with every hit.
         self._slots: OrderedDict[K, _Slot] = OrderedDict()
@@ -53,8 +66,8 @@ class LruIndex(Generic[K]):
 
     @property
     def used_bytes(self) -> int:
-        """Return the bytes of all entries."""
-        return self._used_bytes
+        """Return the bytes of all entries, and of what is outside."""
+        return self._used_bytes + self.outside_bytes
 
     @property
     def pinned_bytes(self) -> int:
@@ -76,8 +89,7 @@ class LruIndex(Generic[K]):
         """
         if size_bytes > self.budget_bytes - self._pinned_bytes or self._pinned_count + entry_count > self.entries_max:
             return None
-        surplus_bytes = self._used_bytes + size_bytes - self.budget_bytes
-        surplus_count = len(self._slots) + entry_count - self.entries_max
+        surplus_bytes, surplus_count = self.surplus_with(size_bytes, entry_count)
         victims: list[K] = []
         if surplus_bytes <= 0 and surplus_count <= 0:
             return victims
@@ -91,9 +103,14 @@ class LruIndex(Generic[K]):
                 break
         return victims
 
+    def surplus_with(self, size_bytes: int, entry_count: int) -> tuple[int, int]:
+        """Return how many bytes and entries would be too many with these in addition; 0 or less: none."""
+        count = len(self._slots) + self.outside_count + entry_count
+        return self.used_bytes + size_bytes - self.budget_bytes, count - self.entries_max
+
     def surplus(self) -> list[K]:
         """Return what must be evicted for the budget to hold, as far as it is not pinned; nothing is changed."""
-        surplus_bytes = self._used_bytes - self.budget_bytes
+        surplus_bytes = self.used_bytes - self.budget_bytes
         victims: list[K] = []
         for name, slot in self._slots.items():
             if surplus_bytes <= 0:
@@ -111,16 +128,30 @@ class LruIndex(Generic[K]):
         """Add an unpinned entry as the most recently used; the caller has made space for it."""
         if name in self._slots:
             raise ValueError("this entry is in the index already")
-        if self._used_bytes + size_bytes > self.budget_bytes or len(self._slots) >= self.entries_max:
+        if max(self.surplus_with(size_bytes, 1)) > 0:
             raise ValueError(f"no space was made for {size_bytes} bytes")
         self._slots[name] = _Slot(size_bytes)
         self._used_bytes += size_bytes
+
+    def bring_in(self, name: K, size_bytes: int) -> None:
+        """Add what was outside, unpinned, as the most recently used; it is within the budget already."""
+        self._slots[name] = _Slot(size_bytes)
+        self._used_bytes += size_bytes
+        self.outside_bytes -= size_bytes
+        self.outside_count -= 1
+
+    def put_out(self, name: K) -> None:
+        """Remove an unpinned entry, which goes on to take its room outside."""
+        size_bytes = self._slots[name].size_bytes
+        self.discard(name)
+        self.outside_bytes += size_bytes
+        self.outside_count += 1
 
     def resize(self, name: K, size_bytes: int) -> None:
         """Change the size of an entry, pinned or not; the caller has made space for it."""
         slot = self._slots[name]
         growth_bytes = size_bytes - slot.size_bytes
-        if self._used_bytes + growth_bytes > self.budget_bytes:
+        if self.used_bytes + growth_bytes > self.budget_bytes:
             raise ValueError(f"no space was made for {growth_bytes} bytes")
         slot.size_bytes = size_bytes
         self._used_bytes += growth_bytes

@@ -5,6 +5,8 @@ pin. The lock guards dictionaries and counters only: what must be opened, synced
 done outside. So objects that are not yet or no longer visible may have a name on the medium that a restart would find.
 Removing or invalidating a key handles such names as well before it returns, because the threads they belong to may
 never run again.
+
+Long because the states of an object and all that changes them are one idea, whose steps are only right together.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
     from shmchannel.objects.hot_table_layout import FileRef
     from simplecached.stores.store import StoredObject
+
+
+def _nothing() -> None:
+    pass
 
 
 class VisibleObject(NamedTuple):
@@ -58,6 +64,7 @@ class LruStore(ABC):
         self._last_version = version_floor
         self._closed = False
         self._on_change: Callable[[Sequence[Record]], None] = lambda _records: None
+        self._on_large_purge = _nothing
         self._hits = self._misses = self._stored = self._evicted = self._removed = self._refused = 0
 
     @abstractmethod
@@ -104,6 +111,10 @@ class LruStore(ABC):
     def _keep_invalidated(self, records: Sequence[Record]) -> None:
         """Persist that objects are invalidated, all or none, including those in _publish; raises StoreUnavailable."""
 
+    def _shown(self, record: Record) -> None:
+        """Note that a new object has become visible; called under the lock."""
+        del record
+
     @abstractmethod
     def _touched(self, record: Record) -> None:
         """Note a use; called under the lock."""
@@ -112,13 +123,14 @@ class LruStore(ABC):
     def _file_of(self, record: Record) -> FileRef | None:
         """Where other processes of this user can open a visible object's body, or None."""
 
-    def tell_changes(self, on_change: Callable[[Sequence[Record]], None]) -> None:
+    def tell_changes(self, on_change: Callable[[Sequence[Record]], None], on_large_purge: Callable[[], None]) -> None:
         """Have somebody told which objects were replaced, removed, evicted, invalidated or updated.
 
         `on_change` is called without the lock, after the change, before the call that made it returns, and before a
-        descriptor of such an object is closed. It must neither block nor raise.
+        descriptor of such an object is closed. `on_large_purge` is called likewise, in its place, if those are too many
+        to name. Neither may block or raise.
         """
-        self._on_change = on_change
+        self._on_change, self._on_large_purge = on_change, on_large_purge
 
     def look(self, key: bytes) -> VisibleObject | None:
         """Say what is visible under a key, without a pin, and without counting it as a use; no lock."""
@@ -136,6 +148,25 @@ class LruStore(ABC):
                 if record is not None:
                     self._index.touch(record)
                     self._touched(record)
+
+    # Objects of a subclass that are not in memory: outside. They count in the index, and are older than those in it.
+    def _bring_in(self, key: bytes, version: int = 0) -> Record | None:
+        """Return the object of this key and version (0: any) from outside: visible, pinned, touched; or None."""
+        del key, version
+        return None
+
+    def _older_outside(self, record: Record) -> Callable[[], None]:
+        """Before an object becomes visible: return what removes those of its key that are outside, afterwards."""
+        del record
+        return _nothing
+
+    def _evict_in_order(self, more_bytes: int, entry_count: int) -> None:
+        """Evict the least recently used, wherever it is, until so much more fits, or nothing is outside."""
+        raise NotImplementedError
+
+    def _oldest_outside(self) -> int:
+        """Return the version of the object that is evicted next, if it is outside, or 0; the lock is held."""
+        return 0
 
     def begin(self, key: bytes, size_bytes: int, metadata: bytes) -> BodyWriter:
         """Reserve space for an object, evicting for it, and return its writer.
@@ -166,6 +197,11 @@ class LruStore(ABC):
         """
         with self._lock:
             self._index.budget_bytes = budget_bytes
+        return self._evict_surplus()
+
+    def _evict_surplus(self) -> int:
+        """Evict what is beyond the budget and return how many objects that were; may leave some of it for later."""
+        with self._lock:
             victims = self._index.surplus()
             for victim in victims:
                 self._detach(victim, [])
@@ -195,13 +231,9 @@ class LruStore(ABC):
         grows and nothing can be evicted) or StoreUnavailable; the object is then unchanged. Blocks for the medium.
         """
         with self._metadata_lock:
-            with self._lock:
-                self._check_open()
-                record = self._visible.get(key)
-                if record is None or version not in (0, record.version):
-                    return False
-                self._index.pin(record)
-                self._touched(record)
+            record = self._pinned(key, version)
+            if record is None:
+                return False
             idle: list[Record] = []
             kept = False
             try:
@@ -246,9 +278,10 @@ class LruStore(ABC):
         """Return the current counts."""
         with self._lock:
             oldest = next(iter(self._index.oldest(1)), None)
-            stored_ns = 0 if oldest is None else oldest.version  # whose version is the time when it was stored
+            # Its version is the time when it was stored.
+            stored_ns = self._oldest_outside() or (0 if oldest is None else oldest.version)
             return StoreStats(
-                objects_count=len(self._visible),
+                objects_count=len(self._visible) + self._index.outside_count,
                 pinned_count=self._index.pinned_count - len(self._writing),
                 hits_total=self._hits,
                 misses_total=self._misses,
@@ -266,13 +299,31 @@ class LruStore(ABC):
         """Look up a key for reading: count, pin, touch. The matching call is _unpin."""
         with self._lock:
             record = self._visible.get(key)
+            if record is not None:
+                self._index.pin(record)
+                self._hits += 1
+                self._touched(record)
+                return record
+        record = self._bring_in(key)
+        with self._lock:
             if record is None:
                 self._misses += 1
-                return None
-            self._index.pin(record)
-            self._hits += 1
-            self._touched(record)
-            return record
+            else:
+                self._hits += 1
+        return record
+
+    def _pinned(self, key: bytes, version: int) -> Record | None:
+        """Pin and touch the visible object of this version (0: any). The matching call is _drop_pin."""
+        with self._lock:
+            self._check_open()
+            record = self._visible.get(key)
+            if record is not None:
+                if version not in (0, record.version):
+                    return None
+                self._index.pin(record)
+                self._touched(record)
+                return record
+        return self._bring_in(key, version)
 
     def _unpin(self, record: Record) -> None:
         """Release a reader's pin."""
@@ -290,6 +341,7 @@ class LruStore(ABC):
             wanted = not record.removed
         if wanted:
             self._publish(record)  # whoever removes or invalidates the key from here on handles the name as well
+        drop_older = self._older_outside(record)
         leaving: list[Record] = []
         idle: list[Record] = []
         with self._lock:
@@ -303,6 +355,7 @@ class LruStore(ABC):
                     leaving.append(older)
                 record.state = State.VISIBLE
                 self._show(record)
+                self._shown(record)
                 self._writing.discard(record)
                 self._index.unpin(record)
                 self._index.touch(record)
@@ -311,7 +364,12 @@ class LruStore(ABC):
         if not wanted:
             self._abort(record)
         self._forget(leaving, idle)
+        drop_older()
         return record.version
+
+    def _skip_versions(self) -> None:
+        """Give no version up to the present time: those of earlier processes are below it, unless the clock stepped."""
+        self._last_version = max(self._last_version, time.time_ns())
 
     def _abort(self, record: Record) -> None:
         self._destroy(record)
@@ -322,25 +380,39 @@ class LruStore(ABC):
             raise StoreUnavailable("write to", self.place, errno.ESHUTDOWN)
 
     def _reserve(self, record: Record) -> list[Record]:
-        with self._lock:
-            self._check_open()
-            victims = self._make_room(record.cost_bytes, record.cost_bytes, entry_count=1)
+        def take() -> None:
             self._index.add(record, record.cost_bytes)
             self._index.pin(record)
             self._writing.add(record)
-        return victims
+
+        return self._take_room(record.cost_bytes, record.cost_bytes, 1, take)
 
     def _reserve_growth(self, record: Record, cost_bytes: int) -> None:
-        """Reserve the additional space of a pinned object; raises as _make_room()."""
+        """Reserve the additional space of a pinned object; raises as _take_room()."""
         growth_bytes = cost_bytes - record.cost_bytes
         if growth_bytes > 0:
-            with self._lock:
-                victims = self._make_room(growth_bytes, cost_bytes, entry_count=0)
-                self._index.resize(record, cost_bytes)
+            victims = self._take_room(growth_bytes, cost_bytes, 0, lambda: self._index.resize(record, cost_bytes))
             self._forget(victims, victims)
 
-    def _make_room(self, more_bytes: int, cost_bytes: int, *, entry_count: int) -> list[Record]:
-        """Evict for an object of `cost_bytes` that lacks `more_bytes` of them; the lock is held."""
+    def _take_room(self, more_bytes: int, cost_bytes: int, entry_count: int, take: Callable[[], None]) -> list[Record]:
+        """Evict for an object of `cost_bytes` that lacks `more_bytes` of them, take its room, and return the evicted.
+
+        Raises NotStored. Whatever is outside is evicted without the lock, so it is looked at again with it.
+        """
+        while True:
+            with self._lock:
+                self._check_open()
+                victims = self._victims_for(more_bytes, cost_bytes, entry_count)
+                if not self._index.outside_count or max(self._index.surplus_with(more_bytes, entry_count)) <= 0:
+                    for victim in victims:
+                        self._detach(victim, [])
+                    self._evicted += len(victims)
+                    take()
+                    return victims
+            self._evict_in_order(more_bytes, entry_count)
+
+    def _victims_for(self, more_bytes: int, cost_bytes: int, entry_count: int) -> list[Record]:
+        """Return what of the objects in memory must leave; raises NotStored. The lock is held."""
         budget_bytes = self._index.budget_bytes
         if cost_bytes > budget_bytes:
             self._refused += 1
@@ -356,9 +428,6 @@ class LruStore(ABC):
                 f"no room for {more_bytes} bytes: {pinned_bytes} of {budget_bytes} bytes are being sent or written",
                 hint="if this happens often, raise the byte budget or the descriptor limit",
             )
-        for victim in victims:
-            self._detach(victim, [])
-        self._evicted += len(victims)
         return victims
 
     def _records_at(self, key: bytes) -> list[Record]:

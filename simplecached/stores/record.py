@@ -30,6 +30,7 @@ class Record:
     fd: int = -1  # the body is written to it, and in a MemoryStore also read from it
     path: str = ""  # name of its file, in a DirectoryStore
     identity: tuple[int, int] = (0, 0)  # device and inode of that file, once it was open
+    row_tick: int = -1  # the tick in its row of a DirectoryStore's index; -1: it has none yet
     state: State = State.WRITING
     removed: bool = False  # the key was removed after this write began
 

@@ -197,6 +197,7 @@ def test_broad_excepts_are_at_the_edges() -> None:
         "shmchannel.daemonkit.daemon",
         "shmchannel.objects.server",  # other PUTs wait behind the one that failed
         "shmchannel.workers",
+        "simplecached.stores.store_keeper",  # the thread goes on: rows are to be written
         "webproxy.serving.parking",
         "webproxy.fetch.job",  # its readers are told, and would wait for ever otherwise
         "webproxy.fetch.spool",  # one reader's wake-up is not the others'

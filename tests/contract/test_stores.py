@@ -32,6 +32,7 @@ class TestMemoryStore(StoreContract):
 
 class TestDirectoryStore(StoreContract):
     open_files_max = 256
+    inside_max = 1000
 
     @pytest.fixture
     def make_store(self, _no_descriptor_stays: None, tmp_path: Path) -> Iterator[StoreFactory]:
@@ -40,7 +41,12 @@ class TestDirectoryStore(StoreContract):
             def make(budget_bytes: int = 10_000, entries_max: int = 100, **more: Any) -> InterruptedDirectoryStore:
                 path = str(tmp_path / "store")
                 store = InterruptedDirectoryStore(
-                    path, budget_bytes, entries_max=entries_max, open_files_max=self.open_files_max, **more
+                    path,
+                    budget_bytes,
+                    entries_max=entries_max,
+                    open_files_max=self.open_files_max,
+                    inside_max=self.inside_max,
+                    **more,
                 )
                 stores.callback(store.close)
                 return store
@@ -50,3 +56,9 @@ class TestDirectoryStore(StoreContract):
 
 class TestDirectoryStoreWithOneOpenFile(TestDirectoryStore):
     open_files_max = 1
+
+
+class TestDirectoryStoreWithOneObjectInMemory(TestDirectoryStore):
+    """All others are read from the index when they are wanted."""
+
+    inside_max = 1

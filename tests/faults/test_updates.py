@@ -20,7 +20,7 @@ from tests.faults.harness import assert_ends_well, assert_forgets
 from tests.support import names
 from tests.support.channels import in_thread, reading
 from tests.support.daemons import DaemonYard
-from tests.support.stores import PROJECT
+from tests.support.stores import PROJECT, rows_written
 from tests.support.waiting import WATCHDOG_S, wait_until
 
 KEY, BODY, OLD, NEW = b"/key", b"body", b"old", b"new" * 1000
@@ -176,6 +176,7 @@ def test_cache_dies_in_an_update(yard: DaemonYard, tmp_path: Path) -> None:
     cache = yard.start_cache(*flags, env={"GFCACHE_FAULT": "cache.update_uncommitted"})
     with client_of(yard.queue) as client:
         store_invalidated(client)
+        wait_until(lambda: rows_written(flags[1]) == 1, what="the object survives a kill")
         with pytest.raises(PeerGone):
             client.update(KEY, 0, NEW, Deadline.after(WATCHDOG_S))
         assert cache.wait_exit() == -signal.SIGKILL

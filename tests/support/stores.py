@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import textwrap
 from _thread import allocate_lock
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import pytest
+
+from simplecached.errors import StoreUnavailable
+from simplecached.stores.directory_index import DirectoryIndex
 from simplecached.stores.directory_store import DirectoryStore
 from simplecached.stores.lru_store import LruStore
 from simplecached.stores.memory_store import MemoryStore
@@ -41,13 +47,23 @@ class LockThatTells:
         self._lock = allocate_lock()
         self._asked = asked
 
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As a lock's."""
+        if self._lock.acquire(blocking=False):
+            return True
+        if blocking:
             self._asked.set()
-            self._lock.acquire()
+        return blocking and self._lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        """As a lock's."""
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
 
     def __exit__(self, *error: object) -> None:
-        self._lock.release()
+        self.release()
 
 
 class Interrupted(LruStore):
@@ -156,11 +172,32 @@ def get(source: ObjectSource, key: bytes) -> bytes | None:
 
 
 @contextmanager
+def unwritable_index() -> Iterator[None]:
+    """Refuse all writes to the indexes of stores."""
+
+    @contextmanager
+    def refuse(_index: DirectoryIndex) -> Iterator[None]:
+        raise StoreUnavailable("write to", "index", errno.ENOSPC)
+        yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DirectoryIndex, "writing", refuse)
+        yield
+
+
+def rows_written(path: str) -> int:
+    """Return how many objects the index of a store has, which a daemon may have open: they survive its kill."""
+    with closing(sqlite3.connect(f"file:{path}/index.sqlite?mode=ro", uri=True)) as database:
+        return int(database.execute("SELECT count(*) FROM objects").fetchone()[0])
+
+
+@contextmanager
 def started_after_a_kill(path: str) -> Iterator[DirectoryStore]:
     """Start a store on a copy of the directory as it is now: what a kill at this moment would have left."""
     with tempfile.TemporaryDirectory(prefix="store-after-a-kill-") as copies:
         copy = shutil.copytree(path, os.path.join(copies, "store"))
         store = DirectoryStore(copy, 1 << 30)
+        store.settle()
         try:
             yield store
         finally:

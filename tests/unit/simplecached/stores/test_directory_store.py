@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from simplecached.errors import StartupError, StoreUnavailable
-from simplecached.stores.directory_index import DirectoryIndex
+from simplecached.stores import steps
 from simplecached.stores.directory_store import DirectoryStore
 from tests.support.descriptors import none_left
-from tests.support.failing import failing, refusing
-from tests.support.stores import body_of, get, objects_in, open_fds, opened, put
+from tests.support.failing import refusing
+from tests.support.stores import body_of, get, objects_in, open_fds, opened, put, unwritable_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from simplecached.stores.record import Record
 
 
 @pytest.fixture
@@ -96,14 +94,17 @@ class TestRestart:
     ) -> None:
         store = start()
         writer = store.begin(b"/a", 0, b"m")
-        add = DirectoryIndex.add
+        reached: list[str] = []
 
-        def add_and_invalidate(rows: DirectoryIndex, ask: Callable[[], Record | None]) -> None:
-            add(rows, ask)
-            store.invalidate(b"/a")
+        def invalidate_then(point: str) -> None:
+            if point == "indexed" and not reached:
+                reached.append(point)
+                store.invalidate(b"/a")
 
-        monkeypatch.setattr(DirectoryIndex, "add", add_and_invalidate)
+        monkeypatch.setattr(steps, "checkpoint", invalidate_then)
         writer.commit()
+        store.settle()
+        assert reached
         store.close()
         assert [entry.invalidated for entry in start().records()] == [True]
 
@@ -123,6 +124,7 @@ class TestRestart:
             put(store, key, bytes(10))
         store.close()
         store = start(20)
+        store.settle()
         assert [entry.key for entry in store.records()] == [b"b", b"c"]
         assert len(files_below(path)) == 2
 
@@ -151,8 +153,11 @@ class TestRestart:
         for name in (stray, os.path.join(path, "tmp", "1f")):
             open(name, "wb").close()
         store = start()
+        assert get(store, b"short") is None
+        store.settle()
         assert [entry.key for entry in store.records()] == [b"whole"]
         assert files_below(path) == [paths[b"whole"]]
+        assert store.stats().objects_count == 1
 
     def test_a_damaged_index_means_an_empty_store(self, start: Callable[..., DirectoryStore], path: str) -> None:
         store = start()
@@ -161,6 +166,7 @@ class TestRestart:
         with open(os.path.join(path, "index.sqlite"), "r+b") as file:
             file.write(b"\0" * 200)
         store = start()
+        store.settle()
         assert store.records() == []
         assert files_below(path) == []
         put(store, b"a", b"body")
@@ -222,6 +228,7 @@ class TestLeftovers:
     ) -> None:
         store = start()
         put(store, b"a", b"old")
+        store.settle()
         real = os.open
 
         def slow(path: str, flags: int) -> int:
@@ -238,6 +245,7 @@ class TestLeftovers:
     ) -> None:
         store = start()
         put(store, b"a", b"old")
+        store.settle()
         real = os.open
 
         def remove_after(path: str, flags: int) -> int:
@@ -270,17 +278,18 @@ class TestRefusingMedium:
     """Each step refused in turn; the disk that is really full is in tests/faults."""
 
     @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
-    @pytest.mark.parametrize("call", ["open", "posix_fallocate", "write", "fdatasync", "rename"])
+    @pytest.mark.parametrize("call", ["open", "posix_fallocate", "write", "rename"])
     def test_no_leftover_and_reading_goes_on(
         self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch, call: str, code: int
     ) -> None:
-        store = start()
+        store = start(1 << 20)
         put(store, b"a", b"old")
+        store.settle()
         get(store, b"a")
         with monkeypatch.context() as patch:
             patch.setattr(os, call, refusing(code))
             with pytest.raises(StoreUnavailable) as caught:
-                put(store, b"a", b"other")
+                put(store, b"a", bytes(100_000))
             assert get(store, b"a") == b"old"
         assert caught.value.errno == code
         assert path in caught.value.path
@@ -288,34 +297,57 @@ class TestRefusingMedium:
         put(store, b"a", b"other")
         assert get(store, b"a") == b"other"
 
-    def test_an_index_that_cannot_be_written(
-        self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch
+    def test_data_that_cannot_be_synced_gets_no_row(
+        self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        store = start()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", refusing(errno.EIO))
+            put(store, b"a", b"body")
+            store.settle()
+            with pytest.raises(StoreUnavailable, match="sync"):
+                put(store, b"b", b"body")
+            assert get(store, b"a") == b"body"
+            store.close()
+        store = start()
+        store.settle()
+        assert store.records() == []
+
+    def test_an_index_that_cannot_be_written(self, start: Callable[..., DirectoryStore], path: str) -> None:
+        """What is stored already serves on, and new objects are refused, until it can be written again."""
         store = start()
         put(store, b"a", b"old")
         put(store, b"b", b"b")
-        with monkeypatch.context() as patch:
-            for name in ("add", "remove", "note_use"):
-                patch.setattr(DirectoryIndex, name, failing(StoreUnavailable("write to", "index", errno.ENOSPC)))
+        store.settle()
+        with unwritable_index():
+            put(store, b"c", b"waits for its row")
+            store.settle()
             with pytest.raises(StoreUnavailable):
                 put(store, b"a", b"new")
             assert get(store, b"a") == b"old"
             assert store.remove(b"b") is True
             store.close()
         store = start()
+        store.settle()
         assert [entry.key for entry in store.records()] == [b"a"]  # the removed one does not come back
         assert len(files_below(path)) == 1
+        with unwritable_index():
+            put(store, b"c", b"waits for its row")
+            store.settle()
+        put(store, b"d", b"d")
+        store.close()
+        assert [entry.key for entry in start().records()] == [b"a", b"c", b"d"]
 
+    @pytest.mark.parametrize("inside_max", [1, 100])
     def test_an_index_that_takes_no_metadata_and_no_invalidation(
-        self, start: Callable[..., DirectoryStore], path: str, monkeypatch: pytest.MonkeyPatch
+        self, start: Callable[..., DirectoryStore], path: str, inside_max: int
     ) -> None:
         """The old metadata stays; what a restart would bring back as valid is removed."""
-        store = start()
+        store = start(inside_max=inside_max)
         for key in (b"/a", b"/b/1", b"/b/2"):
             put(store, key, b"body", b"old")
-        with monkeypatch.context() as patch:
-            for name in ("replace_metadata", "invalidate", "remove"):
-                patch.setattr(DirectoryIndex, name, failing(StoreUnavailable("write to", "index", errno.ENOSPC)))
+        store.settle()
+        with unwritable_index():
             with pytest.raises(StoreUnavailable):
                 store.replace_metadata(b"/a", 0, b"longer")
             assert store.stats().used_bytes == 21
@@ -323,6 +355,7 @@ class TestRefusingMedium:
             assert [(entry.key, entry.metadata) for entry in store.records()] == [(b"/a", b"old")]
             store.close()
         store = start()
+        store.settle()
         assert [(entry.key, entry.metadata) for entry in store.records()] == [(b"/a", b"old")]
         assert len(files_below(path)) == 1
 
@@ -332,6 +365,7 @@ class TestRefusingMedium:
         store = start()
         put(store, b"a", b"a")
         put(store, b"b", b"b")
+        store.settle()
         get(store, b"a")
         real = os.open
         refused: list[str] = []
@@ -363,21 +397,29 @@ class TestRefusingMedium:
 
 
 class TestFlush:
-    def test_hits_write_nothing_and_many_commits_do(
+    def test_hits_write_nothing(self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch) -> None:
+        store = start()
+        put(store, b"a", b"a")
+        store.settle()
+        reached: list[str] = []
+        monkeypatch.setattr(steps, "checkpoint", reached.append)
+        for _ in range(1000):
+            get(store, b"a")
+        store.settle()
+        assert reached == []
+
+    def test_many_objects_have_their_rows_written_at_once(
         self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = start()
-        batches: list[int] = []
-        monkeypatch.setattr(DirectoryIndex, "note_use", lambda _rows, uses: batches.append(len(list(uses))))
-        put(store, b"a", b"a")
-        for _ in range(1000):
-            get(store, b"a")
-        assert batches == []
-        for number in range(64):
+        store.settle()
+        reached: list[str] = []
+        monkeypatch.setattr(steps, "checkpoint", reached.append)
+        for number in range(200):
             put(store, b"%d" % number, b"x")
-        assert len(batches) == 1
-        store.close()
-        assert sum(batches) == 65  # each object once
+        store.settle()
+        assert 1 <= reached.count("indexed") < 100
+        assert reached.count("synced") == reached.count("indexed")
 
     def test_the_data_is_synced_unless_told_otherwise(
         self, start: Callable[..., DirectoryStore], monkeypatch: pytest.MonkeyPatch
@@ -386,7 +428,10 @@ class TestFlush:
         monkeypatch.setattr(os, "fdatasync", synced.append)
         store = start()
         put(store, b"a", b"a")
+        store.settle()
         assert len(synced) == 1
         store.close()
-        put(start(sync_data=False), b"b", b"b")
+        store = start(sync_data=False)
+        put(store, b"b", b"b")
+        store.settle()
         assert len(synced) == 1

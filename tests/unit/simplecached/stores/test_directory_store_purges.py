@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from simplecached.errors import StoreUnavailable
-from simplecached.stores.directory_index import DirectoryIndex
-from tests.support.failing import failing
-from tests.support.stores import InterruptedDirectoryStore, get, objects_in, put, started_after_a_kill
+from simplecached.stores import steps
+from tests.support.stores import (
+    InterruptedDirectoryStore,
+    get,
+    objects_in,
+    put,
+    started_after_a_kill,
+    unwritable_index,
+)
 from tests.support.waiting import WATCHDOG_S
 
 if TYPE_CHECKING:
@@ -140,16 +144,12 @@ class TestCommitUnderWay:
         assert len(files_below(path)) == 1
         assert (store.stats().used_bytes, store.stats().writing_count) == (5, 0)
 
-    def test_an_index_that_takes_no_purge(
-        self, path: str, store: Store, purge: Callable[[], int], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_index_that_takes_no_purge(self, path: str, store: Store, purge: Callable[[], int]) -> None:
         """Then the file is gone, and the object with it, invalidated or not."""
 
         def purged(publish: Callable[[], None]) -> None:
             publish()
-            with monkeypatch.context() as patch:
-                for name in ("invalidate", "remove"):
-                    patch.setattr(DirectoryIndex, name, failing(StoreUnavailable("write to", "index", errno.ENOSPC)))
+            with unwritable_index():
                 assert purge() == 0
             with started_after_a_kill(path) as after:
                 assert after.records() == []
@@ -160,22 +160,25 @@ class TestCommitUnderWay:
         assert files_below(path) == []
 
     @pytest.mark.parametrize("way", ["remove", "invalidate"])
-    def test_the_row_meets_the_purge_under_the_lock_of_the_index(
-        self, path: str, store: Store, way: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A purge that comes when the row is about to be written, too late for its own look at the index."""
-        add = DirectoryIndex.add
+    def test_the_row_meets_the_purge(self, path: str, store: Store, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A purge that comes when the row is about to be written, or has just been."""
+        for point in ("synced", "indexed"):
+            reached: list[str] = []
 
-        def purge_just_before(*arguments: Any) -> None:
-            getattr(store, way)(b"key")
-            add(*arguments)
+            def purge_there(reached_point: str, point: str = point, reached: list[str] = reached) -> None:
+                if reached_point == point and not reached:
+                    reached.append(point)
+                    getattr(store, way)(b"key")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(steps, "checkpoint", purge_there)
+                put(store, b"key", b"new", b"m")
+                store.settle()
+            assert reached
             with started_after_a_kill(path) as after:
                 assert [entry.invalidated for entry in after.records()] == [True] * (way == "invalidate")
-
-        monkeypatch.setattr(DirectoryIndex, "add", purge_just_before)
-        put(store, b"key", b"new", b"m")
-        assert [entry.invalidated for entry in store.records()] == [True] * (way == "invalidate")
-        assert len(files_below(path)) == (way == "invalidate")
+            assert [entry.invalidated for entry in store.records()] == [True] * (way == "invalidate")
+            assert len(files_below(path)) == (way == "invalidate")
 
 
 class TestUpdateUnderWay:
@@ -211,5 +214,6 @@ class TestUpdateUnderWay:
             thread.start()
         for thread in threads:
             thread.join()
+        store.settle()
         with started_after_a_kill(path) as after:
             assert objects_in(after) == objects_in(store)
