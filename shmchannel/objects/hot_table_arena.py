@@ -56,6 +56,11 @@ class RingArena(Generic[S]):
         """There was no more memory when it was last wanted."""
 
     @property
+    def size_bytes(self) -> int:
+        """The most memory that it can take."""
+        return self._bound - self._begin
+
+    @property
     def taken_bytes(self) -> int:
         """The memory taken so far, which is never given back."""
         return self._taken_end - self._begin

@@ -16,7 +16,8 @@ never wait, and write nothing but marks.
   dropped; when that number has changed at the time of publish(), the object may be the one that was dropped.
 * A mark says that the object of a cell was read. take_used() collects the marks: for the arena, in which what is used
   has a second chance, and for the store, which does not see these reads otherwise.
-* Memory is taken as the arena grows (hot_table_arena.py). A page that was not taken is never touched.
+* The arena is two rings (hot_table_arena.py), one for objects that are there whole, and one for references. Memory is
+  taken as they fill. A page that was not taken is never touched.
 * Small objects are stored whole. Of an object in an immutable file there may be a reference to it. Whoever publishes it
   keeps the descriptor of the reference open until the object was dropped.
 * What the writer knows it knows from its own memory: of the table it reads nothing but marks.
@@ -74,7 +75,10 @@ _SEQUENCES = 1 << 64
 _FIELDS = Struct("@5Q")
 """Of a cell, behind its sequence number; both lengths of 32 bits are one word."""
 _WORD = 8
-_EVICTED_MAX = 256
+_PAGE_BYTES = 4096
+_WHOLE_SHARE = 0.8
+"""Of the arena, for objects that are there whole; the rest is for references."""
+_EVICTED_MAX = 64
 """So many keys are kept for take_evicted()."""
 
 
@@ -116,7 +120,8 @@ class UsedObject(NamedTuple):
 class _Record(Span):
     """What the writer knows about an object that is in the table."""
 
-    __slots__ = ("file_bytes", "key", "published_ns", "slot", "tag", "valid_until_ns", "version", "word")
+    ring: RingArena[_Record]
+    __slots__ = ("file_bytes", "key", "published_ns", "ring", "slot", "tag", "valid_until_ns", "version", "word")
 
     def __init__(self, key: bytes, version: int, file_bytes: int, valid_until_ns: int, published_ns: int) -> None:
         super().__init__()
@@ -146,9 +151,11 @@ class HotTableWriter:
         self._geometry: Geometry = geometry(len(mapping))
         self._slots: list[_Record | None] = [None] * (self._geometry.bucket_count * MARKS_PER_BUCKET)
         self._records: dict[bytes, _Record] = {}
-        self._arena: RingArena[_Record] = RingArena(
-            self._geometry.arena_at, len(mapping), take=self._take, evict=self._evict
-        )
+        arena_at, size_bytes = self._geometry.arena_at, len(mapping)
+        files_at = arena_at + int((size_bytes - arena_at) * _WHOLE_SHARE) // _PAGE_BYTES * _PAGE_BYTES
+        # A ring each: a body that gives way leaves a reference, and would otherwise push out dozens of references.
+        self._bodies = self._ring(arena_at, files_at, taken_at_first(size_bytes))
+        self._files = self._ring(files_at, size_bytes, files_at)
         self._sequence = first_sequence
         self._lock = threading.Lock()
         self._drops = [0] * _DROP_GROUPS
@@ -157,6 +164,21 @@ class HotTableWriter:
         self._evicted: deque[bytes] = deque(maxlen=_EVICTED_MAX)
         self._published_total = self._dropped_total = self._evicted_total = 0
         self._closed = False
+
+    def _ring(self, begin: int, bound: int, taken_end: int) -> RingArena[_Record]:
+        """A part of the arena, of which the beginning is taken."""
+
+        def take_more(end: int) -> int:
+            if end < taken_end:
+                return min(taken_end, bound)
+            more_bytes = min(_TAKEN_AT_ONCE_BYTES, bound - end)
+            try:
+                can = can_spare(more_bytes)
+            except ResourceError:
+                can = False
+            return end + more_bytes if can and take(self._fd, end, more_bytes) else end
+
+        return RingArena(begin, bound, take=take_more, evict=self._evict)
 
     @classmethod
     def create(cls, queue_name: str, hot_table_bytes: int, *, first_sequence: int = 0) -> Self:
@@ -218,7 +240,8 @@ class HotTableWriter:
                 self._remove(old)
             record = _Record(key, version, file_bytes, valid_until_ns, now_ns)
             self._take_cell(record, key_hash)
-            start = self._arena.place(record, size_bytes)
+            record.ring = self._files if file_bytes and size_bytes <= self._files.size_bytes // 4 else self._bodies
+            start = record.ring.place(record, size_bytes)
             self._mapping[start : start + size_bytes] = b"".join((key, metadata, body))
             lengths, place = len(key) | len(metadata) << 32, start // LINE_BYTES | size_bytes << 32
             # From here on as the layout says: odd, the fields, even.
@@ -282,25 +305,13 @@ class HotTableWriter:
             number = cells.index(None)
         else:
             oldest = min((other for other in cells if other is not None), key=lambda one: (one.used, one.published_ns))
-            self._arena.drop(oldest)
+            oldest.ring.drop(oldest)
             self._evict(oldest)
             number = oldest.slot - first
         bucket_at = places.buckets_at + bucket * BUCKET_BYTES
         record.slot = first + number
         record.word = (bucket_at + CELLS_AT + number * CELL_BYTES) // _WORD
         record.tag = bucket_at // TAG_BYTES + number
-
-    def _take(self, end: int) -> int:
-        """As RingArena wants it. The first was taken when the block was made."""
-        first_end = taken_at_first(len(self._mapping))
-        if end < first_end:
-            return first_end
-        more_bytes = min(_TAKEN_AT_ONCE_BYTES, len(self._mapping) - end)
-        try:
-            can = can_spare(more_bytes)
-        except ResourceError:
-            can = False
-        return end + more_bytes if can and take(self._fd, end, more_bytes) else end
 
     def _empty(self, record: _Record) -> None:
         """Withdraw what a record's cell has, for all readers; the lock is held."""
@@ -318,13 +329,13 @@ class HotTableWriter:
         del self._records[record.key]
         self._empty(record)
         self._evicted_total += 1
-        if record.valid_until_ns == NO_END_NS:
+        if not record.file_bytes and record.valid_until_ns == NO_END_NS:
             self._evicted.append(record.key)
 
     def _remove(self, record: _Record) -> None:
         del self._records[record.key]
         self._empty(record)
-        self._arena.drop(record)
+        record.ring.drop(record)
 
     def drop(self, key: bytes) -> None:
         """Withdraw an object, for all readers at once; no lookup of the key that is under way is published."""
@@ -346,7 +357,7 @@ class HotTableWriter:
                     self._remove(record)
 
     def take_evicted(self) -> list[bytes]:
-        """The keys of objects without an end of their time that have given way to others since the last call."""
+        """The keys of objects that were there whole and have given way to others since the last call."""
         with self._lock:
             keys = list(self._evicted)
             self._evicted.clear()
@@ -385,7 +396,7 @@ class HotTableWriter:
             dropped_total=self._dropped_total,
             evicted_total=self._evicted_total,
             objects_count=len(self._records),
-            taken_bytes=self._geometry.arena_at + self._arena.taken_bytes,
+            taken_bytes=self._geometry.arena_at + self._bodies.taken_bytes + self._files.taken_bytes,
         )
 
     def close(self) -> None:

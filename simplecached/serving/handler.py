@@ -142,6 +142,8 @@ class CacheHandler(Handler):
                     self._leases.end(key)
                 return found
             words = pool_word(lease.holder), lease.number
+        if self._hot is not None:
+            self._hot.missed(key)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("object missing", extra={"key": key, "nothing_below": nothing_below, "lease": words[1]})
         writer.refuse(flagged=nothing_below, words=words)

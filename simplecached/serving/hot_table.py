@@ -40,7 +40,6 @@ FILE_SECONDS = 0.1
 USES_AT_ONCE = 8192
 """Uses that are noted in one call; with more objects in use it takes several calls to get round."""
 _LOCKED_USES = 256
-_REFER_ROUNDS = 4
 _WHOLE_AT_ONCE = 64
 """Small objects in use that come back whole in one call."""
 
@@ -84,6 +83,14 @@ class HotObjects:
         self._refer_evicted()
         log.debug("object offered to the hot table", extra={"key": key, "is_there": is_there})
 
+    def missed(self, key: bytes) -> None:
+        """A command has not found the object, and this is about to be said: nobody finds it after that.
+
+        A file of others can be gone while its last copy is there, or is about to be published by a slower thread.
+        """
+        if self._life_ns is not None:
+            self._hot_table.drop(key)
+
     def stored(self, key: bytes, version: int, body: bytes | None) -> None:
         """An object was stored: publish it. `body` is its whole body, or None if it is larger than BODY_BYTES_MAX."""
         if self._life_ns is not None:
@@ -99,19 +106,12 @@ class HotObjects:
         self._refer_evicted()
 
     def _refer_evicted(self) -> None:
-        """Put references to objects that have given way. For these others may, and references too, which so move along.
-
-        What is left after some rounds has its turn the next time.
-        """
-        for _ in range(_REFER_ROUNDS):
-            keys = self._hot_table.take_evicted()
-            for key in keys:
-                token = self._hot_table.begin(key)
-                seen = self._store.look(key)
-                if seen is not None and not seen.invalidated and seen.file is not None:
-                    self._hot_table.publish_file(token, key, seen.version, seen.metadata, seen.file)
-            if not keys:
-                break
+        """Put references where small objects have given way."""
+        for key in self._hot_table.take_evicted():
+            token = self._hot_table.begin(key)
+            seen = self._store.look(key)
+            if seen is not None and not seen.invalidated and seen.file is not None:
+                self._hot_table.publish_file(token, key, seen.version, seen.metadata, seen.file)
 
     def _drop(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -43,7 +43,7 @@ atexit.register(hot_table.drop, b"/b")
 """
 
 DIES_IN_AN_EVICTION = f"""{OWNER}
-for number in range(3):
+for number in range(2):
     assert put(b"/b" if number == 0 else b"/%d" % number, number, bytes(15000), b"")
 assert put(b"/a", 1, b"whole", b"")
 atexit.register(put, b"/c", 9, bytes(15000), b"")
@@ -80,7 +80,7 @@ LOOKS_MAX = 20_000_000
         (DIES_IN_A_REPLACEMENT, "cache.publishing:3"),
         (DIES_IN_A_PURGE, "cache.withdrawing:1"),
         (DIES_IN_AN_EVICTION, "cache.withdrawing:1"),
-        (DIES_IN_AN_EVICTION, "cache.publishing:5"),
+        (DIES_IN_AN_EVICTION, "cache.publishing:4"),
     ],
     ids=["publish", "replace: off", "replace: on", "purge", "evict: off", "evict: on"],
 )

@@ -205,7 +205,7 @@ def whole(hot_table: HotTable, keys: list[bytes]) -> list[bytes]:
 
 
 def test_what_gives_way_stays_by_its_file(hot: HotObjects, hot_table: HotTable, store: LruStore) -> None:
-    """A table of 52 KiB has six objects of 15 KB: three of them whole."""
+    """A table of 64 KiB has six objects of 15 KB: two of them whole."""
     keys = fill(hot, store, hot_table, 6)
     hot.stored(b"/more", put(store, b"/more", b""), b"")
     assert set(whole(hot_table, keys)) < set(keys)
@@ -228,6 +228,20 @@ def test_what_is_used_comes_back_whole(hot: HotObjects, hot_table: HotTable, sto
     found = hot_table.reader.get(second)
     assert found is not None
     assert found.body == (second * 15_000)[:15_000]
+
+
+def test_file_that_was_missed(hot_table: HotTable, store: LruStore) -> None:
+    """Its last copy is gone with it, and so is one that a slower thread has found before."""
+    hot = HotObjects(hot_table.publisher, store, 1e6)
+    put(store, KEY, b"body")
+    find(hot, store)
+    token = hot.begin(get())
+    assert token is not None
+    hot.missed(KEY)
+    assert hot_table.reader.get(KEY) is None
+    with opened(store, KEY) as found:
+        hot.publish(token, KEY, found)
+    assert hot_table.reader.get(KEY) is None
 
 
 def test_short_lives_where_files_are_served(hot_table: HotTable, store: LruStore) -> None:
