@@ -161,6 +161,11 @@ class Daemon:
             self._process.kill()
         return self._process.wait()
 
+    def kill(self) -> None:
+        """End it as `kill -9` does, and wait until it has ended."""
+        self._process.kill()
+        self._process.wait()
+
     def _log_end(self) -> str:
         return "\n".join(self.log_text().splitlines()[-20:]) or "(it logged nothing)"
 

@@ -16,6 +16,8 @@ from scripts.benchmark.native import BuildFailed, build
 from scripts.benchmark.peer_servers import find_server
 from scripts.benchmark.report import Results, as_json, as_markdown, as_text
 from scripts.benchmark.rows import FAIRNESS_ROW, ROWS
+from scripts.benchmark.scale_measure import measure_scale
+from scripts.benchmark.scale_rows import COUNT, COUNT_MAX, COUNT_MIN, scale_as_json, scale_as_text
 from scripts.benchmark.set_rows import unknown_prefixes
 from scripts.daemons import DaemonFailed, interrupt_on_ending_signals
 
@@ -64,8 +66,7 @@ def _getfile_table(directory: str, pace: Pace, form: str) -> str:
     return {"text": as_text, "json": as_json, "markdown": as_markdown}[form](results)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table. Exit status: 0 measured, 1 a reply was wrong or a daemon failed, 130 interrupted."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="short rounds: about a minute, with --http four; wider spread"
@@ -83,6 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="PREFIX,...",
         help=f"with --http: only rows whose names begin so; the names: {' '.join(ROW_KEYS)}",
     )
+    parser.add_argument(
+        "--scale",
+        type=int,
+        nargs="?",
+        const=COUNT,
+        metavar="N",
+        help=f"a store of N objects instead, {COUNT:,} without a number: takes minutes, and 5 GB of disk for a million",
+    )
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", dest="form", action="store_const", const="json", help="print one JSON object")
     forms.add_argument(
@@ -93,6 +102,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="print the tables of README.md, worst first",
     )
     parser.set_defaults(form="text")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table.
+
+    Exit status: 0 measured, 1 a reply was wrong, a daemon failed, or --scale missed a target, 130 interrupted.
+    """
+    parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.rows and not arguments.http:
         parser.error("--rows chooses rows of --http")
@@ -102,10 +120,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--workers measures HTTP hits: add --http")
     if not 1 <= arguments.workers <= _WORKERS_MAX:
         parser.error(f"--workers {arguments.workers} is not from 1 to {_WORKERS_MAX}")
+    if arguments.scale is not None:
+        if arguments.http or arguments.form == "markdown":
+            parser.error("--scale prints a table of its own: leave out --http and --markdown")
+        if not COUNT_MIN <= arguments.scale <= COUNT_MAX:
+            parser.error(f"--scale {arguments.scale} is not from {COUNT_MIN} to {COUNT_MAX}")
     interrupt_on_ending_signals()
     try:
         with tempfile.TemporaryDirectory(prefix="gfbench-") as directory:
-            if arguments.http:
+            if arguments.scale is not None:
+                results = measure_scale(directory, arguments.scale)
+                as_form = scale_as_json if arguments.form == "json" else scale_as_text
+                text, judged = as_form(results, _machine()), results.holds
+            elif arguments.http:
                 bench = HttpBench(
                     quick=arguments.quick,
                     workers=arguments.workers,

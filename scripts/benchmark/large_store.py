@@ -7,6 +7,7 @@ from simplecached.stores.directory_index import DirectoryIndex
 from simplecached.stores.directory_layout import DirectoryLayout
 from simplecached.stores.directory_rows import Row
 
+KEY_PREFIX = b"http://artifacts.example/builds/"
 BODY_BYTES = 100
 METADATA = b"m" * 300
 """As long as those of a response with the usual fields."""
@@ -15,7 +16,7 @@ _ROWS_AT_ONCE = 10_000
 
 def key_of(number: int) -> bytes:
     """The key of an object: with a host and a path, as long as usual."""
-    return b"http://artifacts.example/builds/%08d/app.tar" % number
+    return KEY_PREFIX + b"%08d/app.tar" % number
 
 
 def make_store(directory: str, count: int) -> None:
