@@ -242,7 +242,9 @@ class HotTableWriter:
             self._take_cell(record, key_hash)
             record.ring = self._files if file_bytes and size_bytes <= self._files.size_bytes // 4 else self._bodies
             start = record.ring.place(record, size_bytes)
-            self._mapping[start : start + size_bytes] = b"".join((key, metadata, body))
+            body_at = start + len(key) + len(metadata)
+            self._mapping[start:body_at] = key + metadata
+            self._mapping[body_at : start + size_bytes] = body
             lengths, place = len(key) | len(metadata) << 32, start // LINE_BYTES | size_bytes << 32
             # From here on as the layout says: odd, the fields, even.
             words, word, sequence = self._words, record.word, self._sequence

@@ -77,7 +77,7 @@ class HotObjects:
             if len(body) == found.size_bytes and (recheck is None or recheck()):
                 is_there = hot_table.publish(token, key, version, found.metadata, body, life_ns=life_ns)
         elif recheck is None:
-            seen = self._store.look(key)
+            seen = self._store.look(key, locate=True)
             if seen is not None and seen.version == version and seen.file is not None:
                 is_there = hot_table.publish_file(token, key, version, found.metadata, seen.file, life_ns=life_ns)
         self._refer_evicted()
@@ -96,7 +96,7 @@ class HotObjects:
         if self._life_ns is not None:
             return
         token = self._hot_table.begin(key)
-        seen = self._store.look(key)
+        seen = self._store.look(key, locate=body is None)
         if seen is None or seen.version != version or seen.invalidated:
             return
         if body is not None:
@@ -109,7 +109,7 @@ class HotObjects:
         """Put references where small objects have given way."""
         for key in self._hot_table.take_evicted():
             token = self._hot_table.begin(key)
-            seen = self._store.look(key)
+            seen = self._store.look(key, locate=True)
             if seen is not None and not seen.invalidated and seen.file is not None:
                 self._hot_table.publish_file(token, key, seen.version, seen.metadata, seen.file)
 

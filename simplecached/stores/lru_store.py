@@ -132,13 +132,17 @@ class LruStore(ABC):
         """
         self._on_change, self._on_large_purge = on_change, on_large_purge
 
-    def look(self, key: bytes) -> VisibleObject | None:
-        """Say what is visible under a key, without a pin, and without counting it as a use; no lock."""
+    def look(self, key: bytes, *, locate: bool = False) -> VisibleObject | None:
+        """Say what is visible under a key, without a pin, and without counting it as a use; no lock.
+
+        Its `file` is found only if asked to `locate` it, which may cost a system call.
+        """
         record = self._visible.get(key)
         if record is None:
             return None
         invalidated = record.invalidated  # before the metadata: a validation too many is harmless
-        return VisibleObject(record.version, record.size_bytes, record.metadata, invalidated, self._file_of(record))
+        file = self._file_of(record) if locate else None
+        return VisibleObject(record.version, record.size_bytes, record.metadata, invalidated, file)
 
     def touch(self, keys: Iterable[bytes]) -> None:
         """Make objects the most recently used, whose uses this store has not seen."""
