@@ -181,7 +181,7 @@ class ChannelClient:
         if pair is None:
             return None
         sender, hot_table = pair
-        return hot_table.watch(key, entry, sender.ready)
+        return hot_table.watch(key, entry, sender.ready, sender.reader_pid)
 
     @property
     def object_bytes_max(self) -> int | None:

@@ -107,6 +107,18 @@ class HotTableFiles:
             self.keep(file)
         return file
 
+    def adopt(self, fd: int, version: int) -> HotTableFile:
+        """Take over the descriptor of an object's file that somebody else has opened, whatever number is open; keep it.
+
+        For a user who pauses.
+        """
+        status = os.fstat(fd)
+        self._opened_total = max(self._opened_total, next(self._opened))
+        name = FileName(status.st_dev, status.st_ino, version)
+        file = HotTableFile(self, self._generation, name, fd, status.st_size)
+        file.keep_paused()
+        return file
+
     def note_closed(self) -> None:
         """A file was closed; takes no lock, for it comes from wherever the last holder lets go."""
         self._closed_total = max(self._closed_total, next(self._closed))

@@ -34,6 +34,7 @@ from shmchannel.objects.hot_table_layout import (
     TAG,
     TAG_BYTES,
     TAGS_BYTES,
+    FileRef,
     HotTableEntry,
     check_hot_table_header,
     file_ref,
@@ -59,7 +60,7 @@ class EntryVersion:
     bytes behind it is greater than the CLOCK_MONOTONIC nanoseconds of now.
     """
 
-    __slots__ = ("at", "block", "body_at", "is_ready", "mark_at", "marks", "sequence")
+    __slots__ = ("at", "block", "body_at", "file", "is_ready", "mark_at", "marks", "pid", "sequence", "version")
 
     def __init__(
         self,
@@ -70,13 +71,22 @@ class EntryVersion:
         body_at: int = 0,
         marks: Marks = _NO_MARKS,
         mark_at: int = 0,
+        file: FileRef | None = None,
+        pid: int = 0,
+        version: int = 0,
     ) -> None:
+        self.version = version
+        """Of the object."""
         self.block = block
         self.at = at
         self.sequence = sequence
         self.is_ready = is_ready
         self.body_at = body_at
         """Where in the block the body is, or the reference to its file."""
+        self.file = file
+        """That reference."""
+        self.pid = pid
+        """The process whose descriptor it names, if that is known."""
         self.marks = marks
         """Has a byte, at `mark_at`, that is set when the object is used."""
         self.mark_at = mark_at
@@ -184,8 +194,13 @@ class HotTableReader:
         file = file_ref(body, file_bytes)
         return None if file is None else HotTableEntry(version, metadata, b"", file, block, at, sequence)
 
-    def watch(self, key: bytes, entry: HotTableEntry, is_ready: Callable[[], bool]) -> EntryVersion | None:
-        """Watch an object that get() has returned; None when it is gone. `is_ready` tells whether its writer is."""
+    def watch(
+        self, key: bytes, entry: HotTableEntry, is_ready: Callable[[], bool], pid: int = 0
+    ) -> EntryVersion | None:
+        """Watch an object that get() has returned; None when it is gone.
+
+        `is_ready` tells whether its writer is, the process `pid`.
+        """
         block = self._block
         if entry.block is not block:  # of another table, or made otherwise
             found = self.get(key)
@@ -194,13 +209,15 @@ class HotTableReader:
             entry = found
         at = entry.at
         try:
-            _, _, _, place, key_bytes, metadata_bytes, _ = _read_cell(block, at)
+            _, _, version, place, key_bytes, metadata_bytes, file_bytes = _read_cell(block, at)
+            start = (place & 0xFFFFFFFF) * LINE_BYTES
+            body_at = start + key_bytes + metadata_bytes
+            file = file_ref(block[body_at : start + (place >> 32)], file_bytes) if file_bytes else None
         except ValueError:  # another thread has closed it
             return None
-        body_at = (place & 0xFFFFFFFF) * LINE_BYTES + key_bytes + metadata_bytes
         bucket, offset = divmod(at - self._buckets_at, BUCKET_BYTES)
         mark_at = bucket * MARKS_PER_BUCKET + (offset - CELLS_AT) // CELL_BYTES
-        watch = EntryVersion(block, at, entry.sequence, is_ready, body_at, self._marks, mark_at)
+        watch = EntryVersion(block, at, entry.sequence, is_ready, body_at, self._marks, mark_at, file, pid, version)
         return watch if watch.holds() else None  # afterwards: what was read here belongs to this sequence number
 
     def close(self) -> None:

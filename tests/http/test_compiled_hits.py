@@ -21,6 +21,8 @@ from workloads.origin_stub import OriginStub, Route
 FRESH = {"Cache-Control": "max-age=3600", "ETag": '"1"', "Age": "7"}
 BODY = bytes(range(256)) * 32
 LARGE = b"0123456789abcdef" * 1023
+BODIES = {"/a": BODY, "/b": b"", "/c": LARGE, "/d": LARGE * 2, "/e": LARGE * 20}
+"""Small ones, and two that are read from their files."""
 HEADS = {
     "kept": b"Host: h\r\nUser-Agent: one/1\r\n\r\n",
     "closed": b"Host: h\r\nConnection: close\r\nReferer: http://r/?a=1\r\n\r\n",
@@ -30,7 +32,7 @@ HEADS = {
 
 @pytest.fixture
 def origin() -> Iterator[OriginStub]:
-    routes = {path: Route(body=body, headers=FRESH) for path, body in (("/a", BODY), ("/b", b""), ("/c", LARGE))}
+    routes = {path: Route(body=body, headers=FRESH) for path, body in BODIES.items()}
     with OriginStub(routes) as stub:
         yield stub
 
@@ -42,7 +44,7 @@ def yard(tmp_path: Path) -> Iterator[DaemonYard]:
     except ImportError as error:
         skip_for_want_of(f"the compiled loop for hits ({error})")
     with DaemonYard(tmp_path) as living:
-        living.start_cache()
+        living.start_cache("--store", str(tmp_path / "store"))
         yield living
 
 
@@ -76,10 +78,10 @@ def test_replies_are_the_same_bytes(yard: DaemonYard, origin: OriginStub) -> Non
     found = []
     for way in ("compiled", "python"):
         proxy = start(yard, origin, way)
-        for path in ("/a", "/b", "/c"):
+        for path in BODIES:
             make_hot(proxy, path)
         replies = []
-        for path in (b"/a", b"/b", b"/c"):
+        for path in map(str.encode, BODIES):
             for version in (b"1.1", b"1.0"):
                 for _ in range(3):  # learned by the first
                     for head in HEADS.values():
@@ -140,20 +142,22 @@ def test_a_purge_is_seen_at_once(yard: DaemonYard, origin: OriginStub) -> None:
                 assert client.ask("/a").body == body
 
 
-@pytest.mark.parametrize("kind", ["kept", "closed"])
-def test_a_client_that_does_not_read_is_served_in_the_end(yard: DaemonYard, origin: OriginStub, kind: str) -> None:
+@pytest.mark.parametrize(("path", "count"), [("/c", 400), ("/d", 200), ("/e", 40)])
+def test_a_client_that_does_not_read_is_served_in_the_end(
+    yard: DaemonYard, origin: OriginStub, path: str, count: int
+) -> None:
+    """Of more than the kernel holds for it."""
     proxy = start(yard, origin, "compiled")
-    make_hot(proxy, "/c")
-    request = b"GET /c HTTP/1.1\r\n" + HEADS["kept"]
+    make_hot(proxy, path)
+    request = b"GET %s HTTP/1.1\r\n" % path.encode()
     with connect(proxy.port) as client:
-        count = 400  # more than the kernel holds for it
-        client.sendall(request)
-        client.sendall(request * (count - 1))
-        client.sendall(b"GET /c HTTP/1.1\r\n" + HEADS["closed"])
+        for _ in range(count):
+            client.sendall(request + HEADS["kept"])
+        client.sendall(request + HEADS["closed"])
         data = bytearray()
         while part := client.recv(65_536):
             data += part
-    assert data.count(LARGE) == count + 1
+    assert data.count(BODIES[path]) == count + 1
     assert proxy.stop() == 0
     assert proxy.wait_event("stopped")["http_hit"] >= count
 

@@ -85,7 +85,7 @@ class PausedHit(NamedTuple):
     body: BodyTransfer
     request: RequestHead
     stored: StoredResponse | None
-    """None if nothing of the body is missing here."""
+    """None if nothing of the body is missing here, or the object was replaced before this was asked."""
 
     @property
     def key(self) -> bytes:

@@ -91,6 +91,21 @@ class MemoizedRequest(NamedTuple):
         return self.request.target
 
 
+class Unsent(NamedTuple):
+    """What is left of a reply that somebody else has sent in part."""
+
+    data: bytes
+    """The request's bytes."""
+    reply: bytes
+    """Head and body, or the head alone."""
+    sent: int
+    """How much of both was sent, or a negative error number."""
+    file_fd: int
+    """Has the body, and is the user's; negative if the reply has it."""
+    version: int
+    """Of the object."""
+
+
 class Learner(Protocol):
     """Somebody who answers requests like those that were answered here."""
 
@@ -172,10 +187,20 @@ class FastPath:
                     return connection.pause(PausedHit(body, request, reply.stored), event, is_last=reply.closes)
         return Done(connection, lingers=request.keep_alive or connection.in_head) if reply.closes else KEEP_ALIVE
 
-    def pause_rest(self, connection: HttpConnection, request: RequestHead, rest: bytes, *, closes: bool) -> WaitsFor:
-        """The rest of a reply that was sent in part, with its body, follows when the client takes it."""
-        body = BodyTransfer(connection.stream, request.target, 0, 0, self._source, head=rest)
-        return connection.pause(PausedHit(body, request, None), Event.WRITABLE, is_last=closes)
+    def pause_rest(self, connection: HttpConnection, request: RequestHead, unsent: Unsent) -> WaitsFor:
+        """The rest of a reply follows when the client takes it."""
+        stream, rest, store = connection.stream, unsent.reply[unsent.sent :], self._store
+        key = self._key_of(request.target) or request.target
+        if unsent.file_fd < 0:
+            paused = PausedHit(BodyTransfer(stream, key, 0, 0, self._source, head=rest), request, None)
+        else:
+            file = store.adopt_file(unsent.file_fd, unsent.version)
+            sent = max(0, unsent.sent - len(unsent.reply))
+            body = FileResponse(stream, key, file, self._source, sent, file.size_bytes, head=rest)
+            entry = store.peek(key)
+            is_same = entry is not None and entry.version == unsent.version
+            paused = PausedHit(body, request, stored_of_entry(key, entry) if entry is not None and is_same else None)
+        return connection.pause(paused, Event.WRITABLE, is_last=not request.keep_alive)
 
     def origin_of(self, target: bytes) -> str:
         """The base of the origin that has what was replied to a target; empty if there is none."""

@@ -54,7 +54,7 @@ from webproxy.exchange.context import Answering, PausedHit, RequestContext
 from webproxy.exchange.deliver_fetched import send_fetched
 from webproxy.exchange.deliver_stored import ObjectGone, StoredDelivery
 from webproxy.exchange.failures import FAILURES, status_for_stale, told_of, why_stale
-from webproxy.exchange.fast_path import CachedReply, FastPath, MemoizedRequest
+from webproxy.exchange.fast_path import CachedReply, FastPath, MemoizedRequest, Unsent
 from webproxy.exchange.pass_through import PassThrough
 from webproxy.exchange.response_heads import Connection, ResponseHeads, connection_for
 from webproxy.exchange.spooled_body import send_interim
@@ -233,15 +233,17 @@ class HttpRequestHandler:
         with about(connection.request_id):
             return self._resume_hit(connection, answer)
 
-    def go_on_with(self, connection: HttpConnection, request: RequestHead, reply: bytes, sent: int) -> RequestOutcome:
-        """Continue with a reply of the hit loop, of which so much was sent; a negative `sent` is an error's number."""
-        record = self._begun(connection, request)
+    def go_on_with(self, connection: HttpConnection, request: RequestHead, unsent: Unsent) -> Done | WaitsFor:
+        """Continue with a reply of the hit loop, of which a part was sent."""
+        record, sent = self._begun(connection, request), unsent.sent
         if sent < 0:
+            if unsent.file_fd >= 0:
+                os.close(unsent.file_fd)
             return self._broken_off(connection, request.target, ClientGone(os.strerror(-sent)))
-        record.answered(reply)
+        record.answered(unsent.reply)
         record.sent_bytes -= sent  # which the stream has counted already
         record.cache, record.origin = CacheResult.HIT, self.fast_path.origin_of(request.target)
-        return self.fast_path.pause_rest(connection, request, reply[sent:], closes=not request.keep_alive)
+        return self.fast_path.pause_rest(connection, request, unsent)
 
     def _resume_hit(self, connection: HttpConnection, answer: PausedHit) -> RequestOutcome:
         try:
@@ -258,7 +260,8 @@ class HttpRequestHandler:
     def _go_on(self, connection: HttpConnection, hit: PausedHit, why: str) -> RequestOutcome:
         """The cache has lost a body that was paused: its origin may have the rest."""
         request = hit.request
-        assert hit.stored is not None  # otherwise there is no source
+        if hit.stored is None:
+            return self._broken_off(connection, hit.key, BodyCutShort(why))
         said = connection_for(request, may_stay=not connection.is_last)
         context = self._context(connection, request, said)
         try:

@@ -24,6 +24,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from webproxy.errors import ClientGone
+from webproxy.exchange.fast_path import Unsent
 from webproxy.getfile import RemoteProtocolError
 from webproxy.serving.idle_workers import SLEEP_SECONDS, IdleWorkers
 from webproxy.serving.new_connection import NewConnection, Protocols
@@ -177,7 +178,7 @@ class Acceptor:
             return None
         fd, told = accepted
         if isinstance(told, tuple):
-            return self._protocols.go_on_with(fd, *told)
+            return self._protocols.go_on_with(fd, Unsent(*told))
         return self._first_job(fd) if told is None else self._job_of(fd, told)
 
     def _first_job(self, fd: int) -> Job | None:

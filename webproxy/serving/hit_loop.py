@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NO_PARTS: Final = (b"",) * 5
+_BODY_BYTES_MAX: Final = 1 << 20
+"""Larger ones take turns (body_transfer.py)."""
 _LOG_PART_BYTES_MAX: Final = 1500
 """Of a target, and of a client's fields: together, and with the values between them, they fit a line."""
 
@@ -53,6 +55,11 @@ class LearnedReply(NamedTuple):
     until_at: int
     body_at: int
     body_bytes: int
+    version: int
+    path: bytes
+    """Of the file that has the body; empty if the table has it. Its device and inode:"""
+    device: int
+    inode: int
     marks: Marks
     mark_at: int
     """Of a byte that says that the object is used."""
@@ -75,7 +82,14 @@ class HitLearner:
     def learn(self, data: bytes, request: RequestHead, reply: CachedReply, log_parts: FixedParts | None) -> None:
         """A plain request that arrived alone in these bytes has this reply."""
         watch, target = reply.watch, request.target
-        if reply.file is not None or reply.closes is request.keep_alive:
+        if reply.closes is request.keep_alive or reply.stored.body_bytes > _BODY_BYTES_MAX:
+            return
+        file = watch.file
+        if file is None:
+            path, device, inode = b"", 0, 0
+        elif file.name and watch.pid:
+            path, device, inode = b"/proc/%d/fd/%d/%s" % (watch.pid, file.number, file.name), file.device, file.inode
+        else:  # a descriptor of somebody else's file, which can change at any time
             return
         of_target, version, of_reply, fields, end = log_parts or _NO_PARTS
         if len(of_target) + len(of_reply) + len(end) > _LOG_PART_BYTES_MAX or len(fields) > _LOG_PART_BYTES_MAX:
@@ -91,6 +105,10 @@ class HitLearner:
             until_at=watch.at + VALID_UNTIL_AT,
             body_at=watch.body_at,
             body_bytes=reply.stored.body_bytes,
+            version=watch.version,
+            path=path,
+            device=device,
+            inode=inode,
             marks=watch.marks,
             mark_at=watch.mark_at,
             is_ready=watch.is_ready,

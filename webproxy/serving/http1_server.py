@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from shmchannel.daemonkit.logs import about
 from webproxy.errors import ClientGone
-from webproxy.exchange.fast_path import MemoizedRequest
+from webproxy.exchange.fast_path import MemoizedRequest, Unsent
 from webproxy.exchange.http_request import HttpRequestHandler
 from webproxy.exchange.response_heads import CLOSES, ResponseHeads
 from webproxy.http.messages import HttpError, RequestHead
@@ -39,7 +39,7 @@ from webproxy.transport.http1_connection import HttpConnection
 from webproxy.transport.job import KEEP_ALIVE, Done, Event, Idles, Outcome, WaitsFor
 
 if TYPE_CHECKING:
-    from webproxy.serving.native_hits import HitLoop, Unsent
+    from webproxy.serving.native_hits import HitLoop, Told
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class Http1Server:
                 log.error("job failed", exc_info=error)
         return Done(connection)
 
-    def _after_hits(self, connection: HttpConnection, told: bytes | int | Unsent | None) -> Outcome:
+    def _after_hits(self, connection: HttpConnection, told: bytes | int | Told | None) -> Outcome:
         """What the hit loop says of the connection that it ended with, but for bytes that it does not know."""
         if told is None:  # nothing has come
             return self._without_request(connection)
@@ -193,16 +193,14 @@ class Http1Server:
         if told is True:
             return Done(connection, lingers=False)
         if isinstance(told, tuple):
-            return self.go_on_with(connection, *told)
+            return self.go_on_with(connection, Unsent(*told))
         return Done(connection)  # broken
 
-    def go_on_with(self, connection: HttpConnection, data: bytes, reply: bytes, sent: int) -> Outcome:
-        """The hit loop has sent only so much of the reply to this request; as HttpRequestHandler.go_on_with()."""
-        request = connection.feed(data)
+    def go_on_with(self, connection: HttpConnection, unsent: Unsent) -> Outcome:
+        """The hit loop has sent only a part of the reply to a request; as HttpRequestHandler.go_on_with()."""
+        request = connection.feed(unsent.data)
         assert request is not None
-        outcome = self._handler.go_on_with(connection, request, reply, sent)
-        assert outcome is not KEEP_ALIVE
-        return outcome
+        return self._handler.go_on_with(connection, request, unsent)
 
     def _next_request(
         self, connection: HttpConnection, data: bytes, *, is_reading: bool

@@ -10,10 +10,10 @@
  *   accept(): accept ──▶ receive ──known, and the client closes──▶ sent whole, counted, closed ──▶ the next one
  *                └─ anything else ──▶ returned with what was received
  *
- * Invariants. A reply is sent only while its object is in the hot table as it was learned: the body is copied between
- * two looks at the cell's sequence number, as in hot_table_reader.py. A connection is where it would be without this
- * loop, with the same counts. The GIL is held but for the moment in which a worker stays for the next request, so that
- * no other thread sees a connection between two places. No pointer into Python's memory outlives a call.
+ * Invariants. A reply is sent only while its object is in the hot table as it was learned: the body is copied, or its
+ * file opened, between two looks at the cell's sequence number, as in hot_table_reader.py. A connection is where it would be without this
+ * loop, with the same counts. The GIL is held but for the moments in which a worker stays for the next request or sends a
+ * large file, and no other thread sees a connection between two places. No pointer into Python's memory outlives a call.
  *
  * The attributes of connections are reached by the offsets of their slots, which the members' descriptors have.
  */
@@ -23,11 +23,14 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,7 +54,8 @@ typedef struct {
     PyObject_HEAD
     PyObject *head, *end; /* of the head: before the age, and behind the lines of the connection */
     PyObject *mapping, *marks, *is_ready;
-    uint64_t sequence;
+    PyObject *path; /* of the file that has the body; empty if the table has it */
+    uint64_t sequence, version, device, inode;
     Py_ssize_t sequence_at, until_at, body_at, body_bytes, mark_at;
     int64_t marks_again_ns;
     long long initial_age_s, lifetime_s;
@@ -73,6 +77,7 @@ static void reply_dealloc(Reply *self)
     Py_XDECREF(self->end);
     Py_XDECREF(self->mapping);
     Py_XDECREF(self->marks);
+    Py_XDECREF(self->path);
     Py_XDECREF(self->is_ready);
     Py_XDECREF(self->counts);
     Py_XDECREF(self->log_parts);
@@ -206,9 +211,11 @@ static int count_hit(HitLoop *self, PyObject *counts, Py_ssize_t sent_bytes, int
 /* -- recognising ------------------------------------------------------------------------------------------------ */
 
 typedef struct {
-    Reply *reply; /* references are held by the caller of recognise() */
+    Reply *reply; /* to be let go of by release() */
     Block *block;
     long long age_s;
+    int file_fd;          /* has the body, or -1 */
+    Py_ssize_t body_bytes; /* in `body` */
     char body[BODY_BYTES_MAX];
 } Found;
 
@@ -229,9 +236,37 @@ static void mark_use(Reply *reply, int64_t now)
     PyBuffer_Release(&view);
 }
 
-/* The reply is what it was when it was learned; its body is copied. 1 if so, 0 if not, -1 with an exception. */
-static int copy_body(Reply *reply, char *body)
+/* Open exactly the file that has the body; a small one is read at once. 0 if it is not there any more. */
+static int open_body(const Reply *reply, Found *found)
 {
+    struct stat status;
+    int fd = open(PyBytes_AS_STRING(reply->path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return 0;
+    int is_meant = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_dev == reply->device &&
+                   status.st_ino == reply->inode && status.st_size == reply->body_bytes;
+    if (is_meant && reply->body_bytes > BODY_BYTES_MAX) {
+        found->file_fd = fd;
+        return 1;
+    }
+    is_meant = is_meant && pread(fd, found->body, (size_t)reply->body_bytes, 0) == reply->body_bytes;
+    close(fd);
+    found->body_bytes = reply->body_bytes;
+    return is_meant;
+}
+
+static void release(Found *found)
+{
+    Py_DECREF(found->reply);
+    Py_DECREF(found->block);
+    if (found->file_fd >= 0)
+        close(found->file_fd);
+}
+
+/* Find the body, if the reply is what it was when it was learned. 1 if so, 0 if not, -1 with an exception. */
+static int find_body(Found *found)
+{
+    Reply *reply = found->reply;
     Py_buffer view;
     int64_t now = now_ns();
     if (PyObject_GetBuffer(reply->mapping, &view, PyBUF_SIMPLE) < 0) {
@@ -243,9 +278,14 @@ static int copy_body(Reply *reply, char *body)
     int holds = __atomic_load_n(sequence, __ATOMIC_ACQUIRE) == reply->sequence &&
                 __atomic_load_n((const uint64_t *)(memory + reply->until_at), __ATOMIC_ACQUIRE) > (uint64_t)now;
     if (holds) {
-        memcpy(body, memory + reply->body_at, (size_t)reply->body_bytes);
+        if (PyBytes_GET_SIZE(reply->path) > 0)
+            holds = open_body(reply, found);
+        else {
+            memcpy(found->body, memory + reply->body_at, (size_t)reply->body_bytes);
+            found->body_bytes = reply->body_bytes;
+        }
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        holds = __atomic_load_n(sequence, __ATOMIC_ACQUIRE) == reply->sequence;
+        holds = holds && __atomic_load_n(sequence, __ATOMIC_ACQUIRE) == reply->sequence;
     }
     PyBuffer_Release(&view);
     if (!holds)
@@ -262,7 +302,8 @@ static int copy_body(Reply *reply, char *body)
 /* Begin another generation when this one is full: what is not used until the next one begins is forgotten. */
 static int keep_reply(HitLoop *self, PyObject *target, Reply *reply)
 {
-    Py_ssize_t bytes = ENTRY_BYTES + PyBytes_GET_SIZE(target) + PyBytes_GET_SIZE(reply->head) + PyBytes_GET_SIZE(reply->end);
+    Py_ssize_t bytes = ENTRY_BYTES + PyBytes_GET_SIZE(target) + PyBytes_GET_SIZE(reply->head) + PyBytes_GET_SIZE(reply->end) +
+                       PyBytes_GET_SIZE(reply->path);
     for (int i = 0; i < REPLY_LOG_PARTS; i++)
         bytes += PyBytes_GET_SIZE(PyTuple_GET_ITEM(reply->log_parts, i));
     if (self->generation_bytes + bytes > GENERATION_BYTES_MAX) {
@@ -318,11 +359,11 @@ static int recognise(HitLoop *self, const char *data, Py_ssize_t count, Found *f
     found->reply = (Reply *)reply;
     double resident_s = wall_clock() - found->reply->response_time;
     found->age_s = found->reply->initial_age_s + (resident_s > 0 ? (long long)resident_s : 0);
-    int holds = found->age_s < found->reply->lifetime_s ? copy_body(found->reply, found->body) : 0;
-    if (holds <= 0) {
-        Py_DECREF(found->block);
-        Py_DECREF(found->reply);
-    }
+    found->file_fd = -1;
+    found->body_bytes = 0;
+    int holds = found->age_s < found->reply->lifetime_s ? find_body(found) : 0;
+    if (holds <= 0)
+        release(found);
     return holds;
 }
 
@@ -347,26 +388,52 @@ static void lay_out(HitLoop *self, const Found *found, char numbers[2][NUMBER_BY
     parts[5] = part_of(self->tail_parts[2]);
     parts[6] = part_of(found->block->line);
     parts[7] = part_of(reply->end);
-    parts[8] = (struct iovec){(void *)found->body, (size_t)reply->body_bytes};
+    parts[8] = (struct iovec){(void *)found->body, (size_t)found->body_bytes};
 }
 
-/* Send head and body in one call; returns the bytes sent or a negative error number, and the length of both. */
+/* Send the body behind the head; returns as send_reply(). Large ones are sent without the GIL. */
+static ssize_t send_file(int fd, const Found *found, ssize_t head_sent)
+{
+    off_t offset = 0;
+    ssize_t sent;
+    int code;
+    Py_BEGIN_ALLOW_THREADS
+    do
+        sent = sendfile(fd, found->file_fd, &offset, (size_t)found->reply->body_bytes);
+    while (sent < 0 && errno == EINTR);
+    code = errno;
+    Py_END_ALLOW_THREADS
+    if (sent < 0)
+        return code == EAGAIN ? head_sent : -code;
+    return head_sent + sent;
+}
+
+/* Send head and body, in one call if the body is in memory; returns the bytes sent or a negative error number, and the
+ * length of both. A socket to which a file is sent must be non-blocking. */
 static ssize_t send_reply(HitLoop *self, int fd, const Found *found, Py_ssize_t *length)
 {
     struct iovec parts[PARTS];
     char numbers[2][NUMBER_BYTES];
     lay_out(self, found, numbers, parts);
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = PARTS};
-    *length = 0;
+    Py_ssize_t in_memory = 0;
+    int flags = found->file_fd < 0 ? SEND_FLAGS : SEND_FLAGS | MSG_MORE;
     for (int i = 0; i < PARTS; i++)
-        *length += (Py_ssize_t)parts[i].iov_len;
+        in_memory += (Py_ssize_t)parts[i].iov_len;
+    *length = found->file_fd < 0 ? in_memory : in_memory + found->reply->body_bytes;
     ssize_t sent;
     do
-        sent = sendmsg(fd, &message, SEND_FLAGS);
+        sent = sendmsg(fd, &message, flags);
     while (sent < 0 && errno == EINTR);
     if (sent < 0)
         return errno == EAGAIN ? 0 : -errno;
-    return sent;
+    return sent == in_memory && found->file_fd >= 0 ? send_file(fd, found, sent) : sent;
+}
+
+static int make_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
 /* -- the access log --------------------------------------------------------------------------------------------- */
@@ -590,9 +657,9 @@ static ssize_t receive(HitLoop *self, PyObject *connection, int fd, char *data, 
     return count;
 }
 
-/* What is known of a reply that was not sent whole: the request, the reply, how much of it was sent or a negative error
- * number. */
-static PyObject *unsent(HitLoop *self, const char *data, Py_ssize_t count, const Found *found, ssize_t sent)
+/* What is known of a reply that was not sent whole: the request, head and body or the head alone, how much of both was
+ * sent or a negative error number, the file that has the body, now the caller's, or -1, and the object's version. */
+static PyObject *unsent(HitLoop *self, const char *data, Py_ssize_t count, Found *found, ssize_t sent)
 {
     PyObject *whole = PyBytes_FromStringAndSize(NULL, 0);
     struct iovec parts[PARTS];
@@ -600,7 +667,13 @@ static PyObject *unsent(HitLoop *self, const char *data, Py_ssize_t count, const
     lay_out(self, found, numbers, parts);
     for (int i = 0; i < PARTS && whole != NULL; i++)
         PyBytes_ConcatAndDel(&whole, PyBytes_FromStringAndSize(parts[i].iov_base, (Py_ssize_t)parts[i].iov_len));
-    return whole == NULL ? NULL : Py_BuildValue("(y#Nn)", data, count, whole, (Py_ssize_t)sent);
+    if (whole == NULL)
+        return NULL;
+    PyObject *told = Py_BuildValue("(y#NniK)", data, count, whole, (Py_ssize_t)sent, found->file_fd,
+                                   (unsigned long long)found->reply->version);
+    if (told != NULL)
+        found->file_fd = -1;
+    return told;
 }
 
 PyDoc_STRVAR(serve_doc,
@@ -609,8 +682,9 @@ PyDoc_STRVAR(serve_doc,
              "`data` was received on it already, or is empty. Returns the connection that the worker has now, and what was\n"
              "received on it: bytes that are no known request, none at the client's end, None if nothing has come, a negative\n"
              "error number if it is broken, True if it ends with the last reply, False if it is another server's or in the\n"
-             "middle of a head; or of a reply that was not sent whole the request, the reply, and how much of it was sent or\n"
-             "a negative error number.");
+             "middle of a head; or of a reply that was not sent whole the request, the reply, how much of it was sent or a\n"
+             "negative error number, the descriptor of its body, which is the caller's, or -1 if the reply has it, and the\n"
+             "object's version.");
 
 static PyObject *serve(HitLoop *self, PyObject *const *arguments, Py_ssize_t argument_count)
 {
@@ -643,6 +717,10 @@ static PyObject *serve(HitLoop *self, PyObject *const *arguments, Py_ssize_t arg
             return returned(connection, PyBytes_FromStringAndSize(data, count));
         PyObject *stream = SLOT(connection, self->connection_at[STREAM]);
         set_slot(stream, self->stream_at[WINDOW_END], Py_NewRef(self->no_time)); /* as measure_anew() */
+        if (found.file_fd >= 0 && SLOT(stream, self->stream_at[NEVER_WAITS]) != Py_True) {
+            make_nonblocking(fd);
+            set_slot(stream, self->stream_at[NEVER_WAITS], Py_NewRef(Py_True));
+        }
         Py_ssize_t length;
         ssize_t sent = send_reply(self, fd, &found, &length);
         int64_t took_ns = now_ns() - began_ns;
@@ -668,8 +746,7 @@ static PyObject *serve(HitLoop *self, PyObject *const *arguments, Py_ssize_t arg
             if (closes)
                 left = Py_NewRef(Py_True);
         }
-        Py_DECREF(found.reply);
-        Py_DECREF(found.block);
+        release(&found);
         if (has_failed) {
             Py_XDECREF(left);
             Py_DECREF(connection);
@@ -749,18 +826,18 @@ static PyObject *accept_known(HitLoop *self, PyObject *argument)
             return NULL;
         }
         if (is_known && !found.block->closes) {
-            Py_DECREF(found.reply);
-            Py_DECREF(found.block);
+            release(&found);
             is_known = 0;
         }
         if (!is_known)
             return Py_BuildValue("(iy#)", fd, buffer, (Py_ssize_t)count);
+        if (found.file_fd >= 0)
+            make_nonblocking(fd);
         Py_ssize_t length;
         ssize_t sent = send_reply(self, fd, &found, &length);
-        if (sent != length) { /* hardly ever: the first bytes of a connection */
+        if (sent != length) {
             PyObject *left = unsent(self, buffer, count, &found, sent);
-            Py_DECREF(found.reply);
-            Py_DECREF(found.block);
+            release(&found);
             return left == NULL ? NULL : Py_BuildValue("(iN)", fd, left);
         }
         int64_t took_ns = now_ns() - began_ns;
@@ -770,8 +847,7 @@ static PyObject *accept_known(HitLoop *self, PyObject *argument)
             has_failed = client == NULL || log_hit(self, &found, client, took_ns) < 0;
             Py_XDECREF(client);
         }
-        Py_DECREF(found.reply);
-        Py_DECREF(found.block);
+        release(&found);
         close(fd); /* the client has said that it sends no more, and the kernel has all that it is to be sent */
         if (has_failed)
             return NULL;
@@ -827,13 +903,13 @@ PyDoc_STRVAR(learn_reply_doc,
 
 static PyObject *learn_reply(HitLoop *self, PyObject *arguments)
 {
-    PyObject *target, *head, *end, *mapping, *marks, *is_ready, *counts, *log_parts;
-    unsigned long long sequence;
+    PyObject *target, *head, *end, *mapping, *marks, *path, *is_ready, *counts, *log_parts;
+    unsigned long long sequence, version, device, inode;
     Py_ssize_t sequence_at, until_at, body_at, body_bytes, mark_at;
     long long initial_age_s, lifetime_s;
     double response_time;
-    if (!PyArg_ParseTuple(arguments, "S(SSOKnnnnOnOLdLO!O)", &target, &head, &end, &mapping, &sequence, &sequence_at,
-                          &until_at, &body_at, &body_bytes, &marks, &mark_at, &is_ready, &initial_age_s, &response_time, &lifetime_s,
+    if (!PyArg_ParseTuple(arguments, "S(SSOKnnnnKSKKOnOLdLO!O)", &target, &head, &end, &mapping, &sequence, &sequence_at,
+                          &until_at, &body_at, &body_bytes, &version, &path, &device, &inode, &marks, &mark_at, &is_ready, &initial_age_s, &response_time, &lifetime_s,
                           &PyList_Type, &counts, &log_parts))
         return NULL;
     Py_buffer view;
@@ -846,8 +922,9 @@ static PyObject *learn_reply(HitLoop *self, PyObject *arguments)
     Py_ssize_t marks_bytes = view.len;
     PyBuffer_Release(&view);
     if (sequence_at < 0 || sequence_at % 8 || sequence_at > mapped - 8 || until_at < 0 || until_at % 8 ||
-        until_at > mapped - 8 || body_bytes < 0 || body_bytes > BODY_BYTES_MAX || body_at < 0 ||
-        body_at > mapped - body_bytes || mark_at < 0 || mark_at >= marks_bytes || PyList_GET_SIZE(counts) != 3 + self->buckets ||
+        until_at > mapped - 8 || body_bytes < 0 || body_at < 0 ||
+        body_at > mapped ||
+        (PyBytes_GET_SIZE(path) == 0 && (body_bytes > BODY_BYTES_MAX || body_at > mapped - body_bytes)) || mark_at < 0 || mark_at >= marks_bytes || PyList_GET_SIZE(counts) != 3 + self->buckets ||
         !are_bytes(log_parts, REPLY_LOG_PARTS)) {
         PyErr_SetString(PyExc_ValueError, "the reply is not within its hot table");
         return NULL;
@@ -859,6 +936,10 @@ static PyObject *learn_reply(HitLoop *self, PyObject *arguments)
     reply->end = Py_NewRef(end);
     reply->mapping = Py_NewRef(mapping);
     reply->marks = Py_NewRef(marks);
+    reply->path = Py_NewRef(path);
+    reply->version = version;
+    reply->device = device;
+    reply->inode = inode;
     reply->is_ready = Py_NewRef(is_ready);
     reply->counts = Py_NewRef(counts);
     reply->log_parts = Py_NewRef(log_parts);

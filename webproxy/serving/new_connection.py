@@ -14,6 +14,7 @@ from time import monotonic
 
 from shmchannel.streams.admission import Ticket
 from webproxy.errors import ClientGone
+from webproxy.exchange.fast_path import Unsent
 from webproxy.exchange.getfile_request import GetfileRequest, GetfileRequestHandler
 from webproxy.getfile import SCHEME, RemoteProtocolError, Status, Wire, parse_request, refusal
 from webproxy.http.syntax import METHOD
@@ -90,11 +91,13 @@ class Protocols:
             return None if path is None else GetfileRequest(self._getfile, fd, path)
         return None
 
-    def go_on_with(self, fd: int, data: bytes, reply: bytes, sent: int) -> Job | None:
+    def go_on_with(self, fd: int, unsent: Unsent) -> Job | None:
         """The job of a new connection of which the hit loop has answered the first request in part."""
         assert self._http is not None  # whose loop it is
         connection = self._http.connect(fd, b"")
-        self._http.go_on_with(connection, data, reply, sent)
+        connection.stream.never_waits = unsent.file_fd >= 0
+        connection.stream.sent_bytes = max(0, unsent.sent)
+        self._http.go_on_with(connection, unsent)
         if connection.paused is None:  # its client has gone
             sockets.close(fd)
             return None

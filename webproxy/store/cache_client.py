@@ -132,6 +132,8 @@ class CacheClient:
         """A copy of the whole object if it is in the hot table."""
         self.hold_file: Callable[[bytes, HotTableEntry], HotTableFile | None] = client.hold_file
         """The file of a large object that peek() found, or None."""
+        self.adopt_file: Callable[[int, int], HotTableFile] = client.files.adopt
+        """Take over an open file of an object of this version."""
         self.reopen_file: Callable[[FileName], HotTableFile | None] = client.files.again
         """A file held before, if it is still open."""
         self.watch: Callable[[bytes, HotTableEntry], EntryVersion | None] = client.watch

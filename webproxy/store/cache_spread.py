@@ -161,6 +161,10 @@ class CacheSpread:
         """The file of a large object that peek() found, or None."""
         return self.of(key).hold_file(key, entry)
 
+    def adopt_file(self, fd: int, version: int) -> HotTableFile:
+        """As CacheClient.adopt_file(); it does not matter by which cache's client it is kept."""
+        return next(iter(self._caches.clients.values())).adopt_file(fd, version)
+
     def reopen_file(self, name: FileName) -> HotTableFile | None:
         """A file held before, if it is still open."""
         files = (client.reopen_file(name) for client in self._caches.clients.values())

@@ -55,6 +55,9 @@ class Store(Protocol):
     def hold_file(self, key: bytes, entry: HotTableEntry, /) -> HotTableFile | None:
         """The file of a large object that peek() found, or None."""
 
+    def adopt_file(self, fd: int, version: int, /) -> HotTableFile:
+        """Take over an open file of an object of this version."""
+
     def reopen_file(self, name: FileName, /) -> HotTableFile | None:
         """A file held before, if it is still open."""
 
@@ -165,6 +168,10 @@ class NoStore:
 
     def hold_file(self, _key: bytes, _entry: HotTableEntry) -> None:
         """Nothing."""
+
+    def adopt_file(self, _fd: int, _version: int) -> HotTableFile:
+        """There is no hit, of which something could be left."""
+        raise NotImplementedError
 
     def reopen_file(self, _name: FileName) -> None:
         """Nothing."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import os
 import select
 import socket
 import struct
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic_ns, time
 from typing import TYPE_CHECKING, cast
 
@@ -94,6 +96,10 @@ class Rig:
             until_at=SEQUENCE_AT + VALID_UNTIL_AT,
             body_at=BODY_AT,
             body_bytes=len(body),
+            version=9,
+            path=b"",
+            device=0,
+            inode=0,
             marks=self.marks,
             mark_at=3,
             is_ready=lambda: self.is_ready,
@@ -229,7 +235,7 @@ def test_the_end_and_errors_are_told(rig: Rig) -> None:
     assert rig.loop.serve(connection, b"") == (connection, b"")
     _, told = rig.loop.serve(connection, b"GET /x" + KEPT)
     assert isinstance(told, tuple)
-    assert told == (b"GET /x" + KEPT, expected(), told[2])
+    assert told == (b"GET /x" + KEPT, expected(), told[2], -1, 9)
     assert told[2] < 0
     assert rig.event.counts[0] == 0
 
@@ -241,8 +247,8 @@ def test_a_part_that_was_sent_is_told(rig: Rig) -> None:
     told: object = None
     while not isinstance(told, tuple):
         _, told = rig.loop.serve(connection, b"GET /x" + KEPT)
-    data, reply, sent = told
-    assert (data, reply) == (b"GET /x" + KEPT, expected(body))
+    data, reply, sent, file_fd, version = told
+    assert (data, reply, file_fd, version) == (b"GET /x" + KEPT, expected(body), -1, 9)
     assert 0 <= sent < len(reply)
     assert connection.stream.sent_bytes == connection.served * len(reply) + sent
     client.close()
@@ -378,3 +384,60 @@ def test_the_memory_of_what_is_known_is_bounded(rig: Rig) -> None:
 def test_a_reply_outside_of_its_table_is_refused(rig: Rig, change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="not within"):
         rig.learn(**change)
+
+
+def learn_file(rig: Rig, path: Path, body: bytes, **changes: object) -> None:
+    path.write_bytes(body)
+    status = path.stat()
+    facts = {"path": os.fsencode(path), "device": status.st_dev, "inode": status.st_ino, "body_bytes": len(body)}
+    end = b"Content-Length: %d\r\n\r\n" % len(body)
+    rig.learn(**{**facts, "body_at": BODY_AT, "end": end, **changes})
+
+
+@pytest.mark.parametrize("size_bytes", [1, 16_384, 16_385, 60_000])
+@pytest.mark.parametrize("rest", [KEPT, CLOSING])
+def test_a_body_in_a_file_is_sent_from_there(rig: Rig, tmp_path: Path, size_bytes: int, rest: bytes) -> None:
+    body = bytes(range(251)) * 240
+    learn_file(rig, tmp_path / "body", body[:size_bytes])
+    client, connection = rig.pair()
+    before = len(os.listdir("/proc/self/fd"))
+    outcome = rig.loop.serve(connection, b"GET /x" + rest)
+    assert outcome == (connection, True if rest is CLOSING else None)
+    said = expected(body[:size_bytes], b"Connection: close\r\n" if rest is CLOSING else b"")
+    assert received(client, len(said)) == said
+    assert rig.event.counts[:2] == [1, len(said)]
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert connection.stream.never_waits is (size_bytes > 16_384)
+
+
+@pytest.mark.parametrize("change", ["inode", "size", "gone", "link"])
+@pytest.mark.parametrize("size_bytes", [10, 60_000])
+def test_another_file_is_not_sent(rig: Rig, tmp_path: Path, change: str, size_bytes: int) -> None:
+    path = tmp_path / "body"
+    learn_file(rig, path, b"x" * size_bytes)
+    if change == "size":
+        path.write_bytes(b"x" * (size_bytes + 1))
+    else:
+        path.rename(tmp_path / "old")
+        if change == "inode":
+            path.write_bytes(b"y" * size_bytes)
+        elif change == "link":
+            path.symlink_to(tmp_path / "old")
+    _, connection = rig.pair()
+    before = len(os.listdir("/proc/self/fd"))
+    assert rig.loop.serve(connection, b"GET /x" + KEPT) == (connection, b"GET /x" + KEPT)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_rest_of_a_file_is_handed_over(rig: Rig, tmp_path: Path) -> None:
+    body = bytes(range(256)) * 4096
+    learn_file(rig, tmp_path / "body", body)
+    _, connection = rig.pair()
+    _, told = rig.loop.serve(connection, b"GET /x" + KEPT)
+    assert isinstance(told, tuple)
+    data, head, sent, file_fd, version = told
+    assert (data, head, version) == (b"GET /x" + KEPT, expected(body).removesuffix(body), 9)
+    assert len(head) < sent < len(head) + len(body)
+    assert connection.stream.sent_bytes == sent
+    assert os.pread(file_fd, len(body) + 1, 0) == body
+    os.close(file_fd)
