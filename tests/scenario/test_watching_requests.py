@@ -60,20 +60,13 @@ def pair(yard: DaemonYard, origin: OriginStub) -> tuple[DaemonProcess, DaemonPro
 
 
 @ASKS
-def test_a_miss_a_cold_hit_and_a_hot_one(
-    pair: tuple[DaemonProcess, DaemonProcess], origin: OriginStub, asked: Ask
-) -> None:
+def test_a_miss_and_a_hot_hit(pair: tuple[DaemonProcess, DaemonProcess], origin: OriginStub, asked: Ask) -> None:
     proxy, cache = pair
     origin.add("/x", Route(body=b"x" * 500, headers=FRESH))
     missed = asked_for(proxy, "/x", asked)
     wait_story(proxy, missed, ["request begins", *MISSED, *ASKED, "command sent", "fetch ends", "request ends"])
     wait_story(cache, missed, ["object missing", "command served", "object stored", "command served"])
     assert proxy.wait_event("fetch ends")["stored"] is True
-
-    cold = asked_for(proxy, "/x", asked)
-    assert story(proxy, cold) == ["request begins", *FOUND]
-    wait_until(lambda: story(cache, cold)[-1:] == ["command served"], what="the cache's line")
-    assert story(cache, cold)[0] == "object found"
 
     def hot() -> str | None:
         request = asked_for(proxy, "/x", asked)
@@ -84,7 +77,22 @@ def test_a_miss_a_cold_hit_and_a_hot_one(
     (found,) = [event for event in proxy.events("looked up") if event["request"] == request]
     assert (found["decision"], found["place"]) == ("HIT", "hot table")
     assert story(cache, request) == []
-    assert missed != cold != request
+    assert missed != request
+
+
+@ASKS
+def test_a_hit_by_command(yard: DaemonYard, origin: OriginStub, asked: Ask) -> None:
+    """Without a hot table."""
+    cache = yard.start_cache(*DEBUG, "--hot-table-bytes", "0")
+    proxy = yard.start_proxy(*DEBUG, "-s", origin.url)
+    origin.add("/x", Route(body=b"x" * 500, headers=FRESH))
+    missed = asked_for(proxy, "/x", asked)
+    assert proxy.wait_event("fetch ends")["stored"] is True
+    cold = asked_for(proxy, "/x", asked)
+    assert story(proxy, cold) == ["request begins", *FOUND]
+    wait_until(lambda: story(cache, cold)[-1:] == ["command served"], what="the cache's line")
+    assert story(cache, cold)[0] == "object found"
+    assert missed != cold
 
 
 @ASKS
