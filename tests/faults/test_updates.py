@@ -130,6 +130,7 @@ def test_cache_dies_when_it_withdraws_an_object(
     with client_of(yard.queue) as client:
         deadline = Deadline.after(WATCHDOG_S)
         store_valid(client)
+        wait_until(lambda: rows_written(flags[1]) == 1, what="the object survives a kill")
         entry = client.peek(KEY)
         assert entry is not None
         watch = client.watch(KEY, entry)
