@@ -9,18 +9,19 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from scripts.benchmark.large_store import KEY_PREFIX, METADATA, body_of, key_of, make_store
 from scripts.benchmark.load import LoadFailed
 from scripts.benchmark.measure import say
 from scripts.benchmark.memory import resident_mb
-from scripts.benchmark.scale_rows import FILLS, LEFT, MEMORY, PURGE, START, ScaleResults
+from scripts.benchmark.scale_rows import COMMANDS, FILLS, LEFT, MEMORY, PURGE, START, ScaleResults
 from scripts.daemons import Daemon, DaemonFailed, executable, running_daemon
 from shmchannel.deadline import Deadline
 from shmchannel.objects.client import ChannelClient
 from shmchannel.streams.pool import SegmentPool
+from simplecached.stores.directory_store import DirectoryStore
 
 _TIMEOUT_S = 60.0
 _LOOK_INTERVAL_S = 0.01
@@ -78,8 +79,8 @@ def measure_scale(directory: str, count: int) -> ScaleResults:
             figures[START] = time.monotonic() - began
             say(f"reading {len(numbers):,} objects")
             _in_threads(lambda number: _check(client, number), numbers)
-            say(FILLS)
-            figures[FILLS] = _fills_per_s(client)
+            say(COMMANDS)
+            figures[COMMANDS] = _fills_per_s(lambda number: _fill_by_command(client, number))
             cache.wait_for_event("recovered", _TIMEOUT_S + count / 5000)
             figures[MEMORY] = (resident_mb(cache.pid) - empty_mb) * 1e6 / count
             say(PURGE)
@@ -93,6 +94,9 @@ def measure_scale(directory: str, count: int) -> ScaleResults:
             _wait_for(client)
             served += _served(client, numbers[-_SAMPLE:])
         figures[LEFT] = float(served)
+    say(FILLS)
+    with closing(DirectoryStore(os.path.join(directory, "store"), _STORE_BYTES)) as store:
+        figures[FILLS] = _fills_per_s(lambda number: _fill(store, number))
     return ScaleResults(count=count, figures=figures)
 
 
@@ -120,13 +124,13 @@ def _served(client: ChannelClient, numbers: Sequence[int]) -> int:
     return sum(_body(client, key_of(number)) is not None for number in numbers)
 
 
-def _fills_per_s(client: ChannelClient) -> float:
+def _fills_per_s(fill: Callable[[int], None]) -> float:
     began = time.monotonic()
-    _in_threads(lambda number: _fill(client, number), range(_FILLS))
+    _in_threads(fill, range(_FILLS))
     return _FILLS / (time.monotonic() - began)
 
 
-def _fill(client: ChannelClient, number: int) -> None:
+def _fill_by_command(client: ChannelClient, number: int) -> None:
     deadline = Deadline.after(_TIMEOUT_S)
     key = b"http://other.example/%08d" % number
 
@@ -138,6 +142,12 @@ def _fill(client: ChannelClient, number: int) -> None:
         transfer.pump(read_into, len(_FILL_BODY), wait=True)
         if not transfer.commit():
             raise LoadFailed(f"the cache did not store {key.decode()}")
+
+
+def _fill(store: DirectoryStore, number: int) -> None:
+    writer = store.begin(b"http://third.example/%08d" % number, len(_FILL_BODY), METADATA)
+    writer.write(memoryview(_FILL_BODY))
+    writer.commit()
 
 
 def _in_threads(work: Callable[[int], None], numbers: Sequence[int]) -> None:

@@ -11,14 +11,16 @@ COUNT = 1_000_000
 COUNT_MIN, COUNT_MAX = 1000, 10_000_000
 MEMORY = "resident memory, beyond that of an empty cache"
 START = "start to first answer"
-FILLS = "fills, 2,000 bytes, 4 at once"
+FILLS = "fills of the store itself, 2,000 bytes, 4 threads"
+COMMANDS = "fills by commands of one client, 4 at once"
 PURGE = "a purge of all made objects, until it is acknowledged"
 LEFT = "purged objects that were served afterwards, or after a kill"
-UNITS = {MEMORY: "B/object", START: "s", FILLS: "fills/s", PURGE: "s", LEFT: "objects"}
-TARGETS = {
+UNITS = {MEMORY: "B/object", START: "s", FILLS: "fills/s", COMMANDS: "fills/s", PURGE: "s", LEFT: "objects"}
+TARGETS: Mapping[str, Target | None] = {
     MEMORY: Target(value=250, is_maximum=True),
     START: Target(value=2, is_maximum=True),
     FILLS: Target(value=5000),
+    COMMANDS: None,
     PURGE: Target(value=1, is_maximum=True),
     LEFT: Target(value=0, is_maximum=True),
 }
@@ -34,13 +36,13 @@ class ScaleResults:
     @property
     def holds(self) -> bool:
         """Whether every target is met."""
-        return all(target.met_by(self.figures[title]) for title, target in TARGETS.items())
+        return all(target is None or target.met_by(self.figures[title]) for title, target in TARGETS.items())
 
 
 def scale_as_text(results: ScaleResults, machine: str) -> str:
     """The table: value, target and verdict of each row."""
     cells = [
-        (title, f"{results.figures[title]:,.2f}", UNITS[title], target.text(""), target.verdict(results.figures[title]))
+        (title, f"{results.figures[title]:,.2f}", UNITS[title], *_judged(target, results.figures[title]))
         for title, target in TARGETS.items()
     ]
     lines = [
@@ -58,9 +60,13 @@ def scale_as_json(results: ScaleResults, machine: str) -> str:
             "title": title,
             "value": results.figures[title],
             "unit": UNITS[title],
-            "target": target.value,
-            "verdict": target.verdict(results.figures[title]),
+            "target": None if target is None else target.value,
+            "verdict": None if target is None else target.verdict(results.figures[title]),
         }
         for title, target in TARGETS.items()
     ]
     return json.dumps({"machine": machine, "objects": results.count, "rows": rows}, indent=2)
+
+
+def _judged(target: Target | None, value: float) -> tuple[str, str]:
+    return ("", "") if target is None else (target.text(""), target.verdict(value))

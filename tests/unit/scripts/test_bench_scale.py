@@ -2,9 +2,19 @@
 
 import json
 
-from scripts.benchmark.scale_rows import FILLS, LEFT, MEMORY, PURGE, START, ScaleResults, scale_as_json, scale_as_text
+from scripts.benchmark.scale_rows import (
+    COMMANDS,
+    FILLS,
+    LEFT,
+    MEMORY,
+    PURGE,
+    START,
+    ScaleResults,
+    scale_as_json,
+    scale_as_text,
+)
 
-GOOD = {MEMORY: 40.0, START: 0.6, FILLS: 6000.0, PURGE: 0.2, LEFT: 0.0}
+GOOD = {MEMORY: 40.0, START: 0.6, FILLS: 6000.0, COMMANDS: 10.0, PURGE: 0.2, LEFT: 0.0}
 
 
 def test_all_targets_hold_or_one_does_not() -> None:
@@ -17,13 +27,13 @@ def test_the_table_has_a_verdict_for_each() -> None:
     text = scale_as_text(ScaleResults(count=1_000_000, figures={**GOOD, PURGE: 3.0}), "a machine")
     assert "1,000,000 objects; machine: a machine" in text
     lines = text.splitlines()[3:]
-    assert [line.split()[-1] for line in lines] == ["ok", "ok", "ok", "above", "ok"]
+    assert [line.split()[-1] for line in lines] == ["ok", "ok", "ok", "fills/s", "above", "ok"]
 
 
 def test_json_has_the_same() -> None:
     document = json.loads(scale_as_json(ScaleResults(count=5000, figures={**GOOD, FILLS: 10.0}), "a machine"))
     assert document["objects"] == 5000
-    assert [row["verdict"] for row in document["rows"]] == ["ok", "ok", "below", "ok", "ok"]
+    assert [row["verdict"] for row in document["rows"]] == ["ok", "ok", "below", None, "ok", "ok"]
     assert document["rows"][0] == {
         "title": MEMORY,
         "value": 40.0,
