@@ -580,6 +580,13 @@ static PyObject *returned(PyObject *connection, PyObject *data) /* takes both re
     return pair;
 }
 
+/* An exception, of which the caller could not tell by which connection it came: it is reported, and this one ends. */
+static PyObject *given_up(HitLoop *self, PyObject *connection) /* takes the reference */
+{
+    PyErr_WriteUnraisable((PyObject *)self);
+    return returned(connection, PyLong_FromLong(-EIO));
+}
+
 /* As IdleConnections.put(). Takes the reference. -1 with an exception. */
 static int put_idle(HitLoop *self, PyObject *connection, int fd)
 {
@@ -709,10 +716,8 @@ static PyObject *serve(HitLoop *self, PyObject *const *arguments, Py_ssize_t arg
         }
         int64_t began_ns = now_ns();
         int is_known = recognise(self, data, count, &found);
-        if (is_known < 0) {
-            Py_DECREF(connection);
-            return NULL;
-        }
+        if (is_known < 0)
+            return given_up(self, connection);
         if (!is_known)
             return returned(connection, PyBytes_FromStringAndSize(data, count));
         PyObject *stream = SLOT(connection, self->connection_at[STREAM]);
@@ -749,8 +754,7 @@ static PyObject *serve(HitLoop *self, PyObject *const *arguments, Py_ssize_t arg
         release(&found);
         if (has_failed) {
             Py_XDECREF(left);
-            Py_DECREF(connection);
-            return NULL;
+            return given_up(self, connection);
         }
         if (left != NULL)
             return returned(connection, left);
@@ -758,17 +762,13 @@ static PyObject *serve(HitLoop *self, PyObject *const *arguments, Py_ssize_t arg
         /* Others go first, without a way through the acceptor: one that is as busy is looked at soon enough. */
         PyObject *other = take_idle(self);
         if (other != NULL) {
-            if (put_idle(self, connection, fd) < 0) {
-                Py_DECREF(other);
-                return NULL;
-            }
+            if (put_idle(self, connection, fd) < 0)
+                return given_up(self, other);
             connection = other;
             if (!is_between_requests(self, other))
                 return returned(other, Py_NewRef(Py_False));
-        } else if (PyErr_Occurred()) {
-            Py_DECREF(connection);
-            return NULL;
-        }
+        } else if (PyErr_Occurred())
+            return given_up(self, connection);
     }
     return returned(connection, Py_NewRef(Py_None));
 }

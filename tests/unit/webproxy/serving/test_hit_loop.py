@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import select
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -238,6 +240,21 @@ def test_the_end_and_errors_are_told(rig: Rig) -> None:
     assert told == (b"GET /x" + KEPT, expected(), told[2], -1, 9)
     assert told[2] < 0
     assert rig.event.counts[0] == 0
+
+
+def test_an_exception_ends_the_connection_that_it_came_by(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's may be idle by then."""
+    rig.learn()
+    rig.learn(b"/y", is_ready=lambda: 1 // 0)
+    reported: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda report: reported.append(report.exc_type))
+    _, connection = rig.pair()
+    client, other = rig.pair()
+    client.sendall(b"GET /y" + KEPT)
+    rig.idle.put(other, 60)
+    assert rig.loop.serve(connection, b"GET /x" + KEPT) == (other, -errno.EIO)
+    assert list(rig.idle.jobs.values()) == [connection]
+    assert reported == [ZeroDivisionError]
 
 
 def test_a_part_that_was_sent_is_told(rig: Rig) -> None:
