@@ -63,7 +63,7 @@ class FakeClient:
     queue_name = "/q"
     object_bytes_max = None
     connected = False
-    files = SimpleNamespace(again=None)
+    files = SimpleNamespace(again=None, adopt=None)
     peek = hold_file = watch = is_large = None
 
     def __init__(self) -> None:

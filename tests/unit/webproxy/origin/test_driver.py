@@ -526,8 +526,9 @@ def test_what_is_put_off_sees_all_of_a_short_response() -> None:
             assert not seen
             return super().begin(response)
 
-    with OriginStub({"/x": Route(body=BODY[:1000])}) as origin, origin_client() as client:
-        client.fetch(getfile_request(f"{origin.url}/x"), TellingSink())
+    whole = OK + b"Content-Length: 1000\r\n\r\n" + BODY[:1000]  # which arrives as it is sent: in one piece
+    with RawServer([whole]) as server, origin_client() as client:
+        client.fetch(getfile_request(f"http://127.0.0.1:{server.port}/x"), TellingSink())
         wait_until(lambda: seen)
     assert seen == [(BODY[:1000], True)]
 
