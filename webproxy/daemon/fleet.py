@@ -34,8 +34,9 @@ BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 30.0
 FORGIVEN_AFTER_S = 60.0
 
-AT_ONCE_MIN = 4
-"""So many may start at once whatever the machine: part of each start is waiting."""
+AT_ONCE_MIN = 2
+"""So many may start at once whatever the machine: part of each start is waiting. Each further one would delay the first
+answer, and have the last worker ready no sooner."""
 
 _CANNOT_START = (ExitCode.USAGE, ExitCode.CANNOT_START, ExitCode.LOCK_HELD)
 

@@ -8,7 +8,6 @@ import pytest
 
 from shmchannel.daemonkit.exits import ExitCode
 from webproxy.daemon.fleet import (
-    AT_ONCE_MIN,
     BACKOFF_MAX_S,
     BACKOFF_MIN_S,
     FORGIVEN_AFTER_S,
@@ -28,7 +27,7 @@ class Life:
 
     def __init__(self, size: int = 0) -> None:
         """With a size, so many workers serve."""
-        self.fleet = Fleet()
+        self.fleet = Fleet(at_once=4)
         self.now_s = 1000.0
         self.pid = 0
         if size:
@@ -79,7 +78,6 @@ def test_a_generation_is_ready_once_each_worker_is() -> None:
 
 def test_of_many_workers_a_few_start_at_once_and_the_others_as_these_are_ready_or_end() -> None:
     life = Life()
-    life.fleet = Fleet(at_once=4)
     assert life.reload(64) == [1, 2, 3, 4]
     assert (life.start(), life.fleet.next_s()) == ([], None), "there is nothing to wake up for"
     life.ready(1, 3)
@@ -96,10 +94,10 @@ def test_of_many_workers_a_few_start_at_once_and_the_others_as_these_are_ready_o
 
 def test_a_worker_is_replaced_at_once_while_candidates_start() -> None:
     life = Life(2)
-    assert len(life.reload(64)) == AT_ONCE_MIN
+    assert len(life.reload(64)) == 4
     life.ends(1)
     life.now_s += BACKOFF_MIN_S
-    assert life.start() == [2 + AT_ONCE_MIN + 1]
+    assert life.start() == [2 + 4 + 1]
 
 
 def test_a_worker_becomes_ready_once() -> None:
