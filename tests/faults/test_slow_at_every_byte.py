@@ -186,7 +186,7 @@ def stops(length: int) -> list[int]:
 def test_pauses_at_every_byte(rationed: Ration, name: str) -> None:
     """At all of them in one answer, and at each in an answer of its own."""
     kind = KINDS[name]
-    settings = {"wire": kind.wire or Wire.CRLF, "segment_bytes": CHUNK}
+    settings = {"wire": kind.wire or Wire.CRLF, "segment_bytes": CHUNK, "compiled_hits": False}
     with whole_pair(hot=kind.is_hot, **settings) as pair, ExitStack() as ending:
         fill(pair)
         asker = Asker(pair, kind)

@@ -126,6 +126,8 @@ class Fetch:
         """Why it failed, once it is over."""
         self.tells_failure = False
         """Its answer is a failure that serves others as well."""
+        self.tells_passing_failure = False
+        """And it is not stored."""
         self.is_unshared = False
         """Its answer serves nobody else."""
         self.begun_by = subject()
@@ -545,6 +547,7 @@ class Fetch:
         self._fill = self.plan.keep(self._draft, self.spool, self.token)
         answer = self.plan.answer(self._draft, self._fill, self.spool.written)
         self.tells_failure = isinstance(answer, Head) and answer.is_common_failure
+        self.tells_passing_failure = isinstance(answer, Head) and self.tells_failure and not answer.is_shareable
         self.is_unshared = isinstance(answer, Head) and not (answer.is_shareable or answer.is_common)
         self.spool.answer(answer)
 

@@ -149,6 +149,8 @@ class FetchTable:
         running = self._running.get(plan.key) or (None if lingering is None else lingering.fetch)
         if running is None or (running.plan.follows and plan.lease not in (0, running.plan.lease)):
             return None
+        if running.tells_passing_failure and self._failures_s <= 0:  # it is for those alone who have waited for it
+            return None
         return running
 
     def _begin(self, plan: Plan) -> tuple[Fetch, SpoolReader]:

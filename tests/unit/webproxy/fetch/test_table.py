@@ -32,6 +32,7 @@ class Job:
         self.token = StoreToken()
         self.stored = False
         self.tells_failure = False
+        self.tells_passing_failure = False
         self.is_unshared = False
         self.failure: OriginError | None = None
         self.is_begun = False
@@ -255,6 +256,13 @@ def failed(opener: Opener, key: bytes) -> None:
     opener.made[-1].tells_failure = True
     opener.made[-1].finish()
     assert length_of(reader) == len(key)
+
+
+def test_a_failure_that_is_not_shared_serves_nobody_who_asks_before_its_fetch_has_ended(opener: Opener) -> None:
+    opener.new(b"/x")
+    opener.joined(b"/x")
+    opener.made[0].tells_passing_failure = True
+    opener.new(b"/x")
 
 
 def test_a_failure_serves_who_asks_a_moment_later(sharing: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
