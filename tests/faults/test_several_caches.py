@@ -17,6 +17,7 @@ import pytest
 from shmchannel.registry import Registry, RendezvousTable
 from tests.http.client import fetch
 from tests.support.daemons import DaemonProcess, DaemonYard
+from tests.support.stores import rows_written
 from tests.support.waiting import WATCHDOG_S, wait_until
 from workloads.origin_stub import OriginStub, Route
 
@@ -122,6 +123,8 @@ def test_each_key_is_in_one_cache(several: Several) -> None:
 def test_a_cache_that_is_killed_under_load_moves_only_its_keys_and_gets_them_back(several: Several) -> None:
     """No request fails, the origin is asked once more for each of its keys, and when it is back it has them again."""
     lost = several.queues[1]
+    store = str(several.directory / lost[1:])
+    wait_until(lambda: rows_written(store) == len(several.paths_of(lost)), what="its objects survive a kill")
     before = several.asked()
     stop = threading.Event()
 
