@@ -1,13 +1,11 @@
 """nginx as nothing but a cache of an origin elsewhere, with its best settings for very many objects. Loopback only."""
 
-import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from scripts.benchmark.peer_servers import Accepting, free_ports, server_home
-from scripts.daemons import running_daemon
+from scripts.benchmark.peer_servers import Accepting, configured_nginx, free_ports, server_home, sharing
 
 _NGINX = """
 daemon off;
@@ -72,21 +70,14 @@ def running_nginx_cache(
     home = server_home(work, f"nginx-{accepting.name}")
     (port,) = free_ports(1)
     open_files = open_files_of(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    configuration = os.path.join(home, "nginx.conf")
-    with open(configuration, "w", encoding="utf-8") as file:
-        file.write(
-            _NGINX.format(
-                work=home,
-                port=port,
-                origin_port=origin_port,
-                workers=workers,
-                open_files=open_files,
-                descriptors=open_files + _OTHER_DESCRIPTORS,
-                accept_mutex="on" if accepting is Accepting.MUTEX else "off",
-                reuseport=" reuseport" if accepting is Accepting.REUSEPORT else "",
-            )
-        )
-    command = [program, "-p", home, "-c", configuration]
-    with running_daemon("nginx", command, os.path.join(home, "log")) as daemon:
-        daemon.wait_until_accepting(port)
+    configuration = _NGINX.format(
+        work=home,
+        port=port,
+        origin_port=origin_port,
+        workers=workers,
+        open_files=open_files,
+        descriptors=open_files + _OTHER_DESCRIPTORS,
+        **sharing(accepting),
+    )
+    with configured_nginx(program, home, configuration, port) as daemon:
         yield NginxCache(port=port, pid=daemon.pid)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
-from scripts.daemons import running_daemon
+from scripts.daemons import Daemon, running_daemon
 
 _NGINX = """
 daemon off;
@@ -101,26 +101,38 @@ def running_nginx(
     """
     home = server_home(work, name, root)
     origin_port, cache_port = free_ports(2)
-    configuration = os.path.join(home, "nginx.conf")
-    with open(configuration, "w", encoding="utf-8") as file:
-        file.write(
-            _NGINX.format(
-                work=home,
-                root=root,
-                origin_port=origin_port,
-                cache_port=cache_port,
-                origin_log=origin_log,
-                workers=tuning.workers,
-                accept_mutex="on" if tuning.accepting is Accepting.MUTEX else "off",
-                reuseport=" reuseport" if tuning.accepting is Accepting.REUSEPORT else "",
-                open_files=_OPEN_FILES if tuning.caches_open_files else "",
-            )
-        )
-    command = [program, "-p", home, "-c", configuration]
-    with running_daemon("nginx", command, os.path.join(home, "log")) as daemon:
-        for port in (origin_port, cache_port):
-            daemon.wait_until_accepting(port)
+    configuration = _NGINX.format(
+        work=home,
+        root=root,
+        origin_port=origin_port,
+        cache_port=cache_port,
+        origin_log=origin_log,
+        workers=tuning.workers,
+        open_files=_OPEN_FILES if tuning.caches_open_files else "",
+        **sharing(tuning.accepting),
+    )
+    with configured_nginx(program, home, configuration, origin_port, cache_port) as daemon:
         yield NginxPorts(origin=origin_port, cache=cache_port, pid=daemon.pid)
+
+
+def sharing(accepting: Accepting) -> dict[str, str]:
+    """PURE: what a configuration says of how nginx's workers share connections."""
+    return {
+        "accept_mutex": "on" if accepting is Accepting.MUTEX else "off",
+        "reuseport": " reuseport" if accepting is Accepting.REUSEPORT else "",
+    }
+
+
+@contextmanager
+def configured_nginx(program: str, home: str, configuration: str, *ports: int) -> Iterator[Daemon]:
+    """Run nginx with this configuration in its folder, once it accepts at these ports. Raises DaemonFailed."""
+    path = os.path.join(home, "nginx.conf")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(configuration)
+    with running_daemon("nginx", [program, "-p", home, "-c", path], os.path.join(home, "log")) as daemon:
+        for port in ports:
+            daemon.wait_until_accepting(port)
+        yield daemon
 
 
 @contextmanager

@@ -12,8 +12,8 @@
  *
  * Invariants. A reply is sent only while its object is in the hot table as it was learned: the body is copied, or its
  * file opened, between two looks at the cell's sequence number, as in hot_table_reader.py. A connection is where it would be without this
- * loop, with the same counts. The GIL is held but for the moments in which a worker stays for the next request or sends a
- * large file, and no other thread sees a connection between two places. No pointer into Python's memory outlives a call.
+ * loop, with the same counts. The GIL is held but for the moments in which a worker stays for the next request, sends a
+ * large file or waits for a disk, and no other thread sees a connection between two places. No pointer into Python's memory outlives a call.
  *
  * The attributes of connections are reached by the offsets of their slots, which the members' descriptors have.
  */
@@ -31,6 +31,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -236,6 +237,20 @@ static void mark_use(Reply *reply, int64_t now)
     PyBuffer_Release(&view);
 }
 
+/* Read a small body. What the page cache does not have is read without the GIL: the disk may be slow, and other threads
+ * have hits to answer. */
+static ssize_t read_body(int fd, char *body, Py_ssize_t bytes)
+{
+    struct iovec place = {body, (size_t)bytes};
+    ssize_t count = preadv2(fd, &place, 1, 0, RWF_NOWAIT);
+    if (count == bytes || bytes == 0)
+        return count;
+    Py_BEGIN_ALLOW_THREADS
+    count = pread(fd, body, (size_t)bytes, 0);
+    Py_END_ALLOW_THREADS
+    return count;
+}
+
 /* Open exactly the file that has the body; a small one is read at once. 0 if it is not there any more. */
 static int open_body(const Reply *reply, Found *found)
 {
@@ -249,7 +264,7 @@ static int open_body(const Reply *reply, Found *found)
         found->file_fd = fd;
         return 1;
     }
-    is_meant = is_meant && pread(fd, found->body, (size_t)reply->body_bytes, 0) == reply->body_bytes;
+    is_meant = is_meant && read_body(fd, found->body, reply->body_bytes) == reply->body_bytes;
     close(fd);
     found->body_bytes = reply->body_bytes;
     return is_meant;
@@ -263,12 +278,11 @@ static void release(Found *found)
         close(found->file_fd);
 }
 
-/* Find the body, if the reply is what it was when it was learned. 1 if so, 0 if not, -1 with an exception. */
-static int find_body(Found *found)
+/* Whether the cell is what it was when the reply was learned. With `body` what the table has of it is copied, and the
+ * cell looked at again. No view of the mapping outlives this: who closes it must not be in the way of one. */
+static int cell_holds(const Reply *reply, int64_t now, char *body)
 {
-    Reply *reply = found->reply;
     Py_buffer view;
-    int64_t now = now_ns();
     if (PyObject_GetBuffer(reply->mapping, &view, PyBUF_SIMPLE) < 0) {
         PyErr_Clear(); /* the hot table was closed */
         return 0;
@@ -277,24 +291,33 @@ static int find_body(Found *found)
     const uint64_t *sequence = (const uint64_t *)(memory + reply->sequence_at);
     int holds = __atomic_load_n(sequence, __ATOMIC_ACQUIRE) == reply->sequence &&
                 __atomic_load_n((const uint64_t *)(memory + reply->until_at), __ATOMIC_ACQUIRE) > (uint64_t)now;
-    if (holds) {
-        if (PyBytes_GET_SIZE(reply->path) > 0)
-            holds = open_body(reply, found);
-        else {
-            memcpy(found->body, memory + reply->body_at, (size_t)reply->body_bytes);
-            found->body_bytes = reply->body_bytes;
-        }
+    if (holds && body != NULL) {
+        memcpy(body, memory + reply->body_at, (size_t)reply->body_bytes);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        holds = holds && __atomic_load_n(sequence, __ATOMIC_ACQUIRE) == reply->sequence;
+        holds = __atomic_load_n(sequence, __ATOMIC_ACQUIRE) == reply->sequence;
     }
     PyBuffer_Release(&view);
-    if (!holds)
-        return 0;
+    return holds;
+}
+
+/* Find the body, if the reply is what it was when it was learned. 1 if so, 0 if not, -1 with an exception. */
+static int find_body(Found *found)
+{
+    Reply *reply = found->reply;
+    int64_t now = now_ns();
+    if (PyBytes_GET_SIZE(reply->path) > 0) {
+        if (!cell_holds(reply, now, NULL) || !open_body(reply, found) || !cell_holds(reply, now, NULL))
+            return 0;
+    } else {
+        if (!cell_holds(reply, now, found->body))
+            return 0;
+        found->body_bytes = reply->body_bytes;
+    }
     mark_use(reply, now);
     PyObject *ready = PyObject_CallNoArgs(reply->is_ready);
     if (ready == NULL)
         return -1;
-    holds = PyObject_IsTrue(ready);
+    int holds = PyObject_IsTrue(ready);
     Py_DECREF(ready);
     return holds;
 }

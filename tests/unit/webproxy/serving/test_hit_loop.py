@@ -427,6 +427,19 @@ def test_a_body_in_a_file_is_sent_from_there(rig: Rig, tmp_path: Path, size_byte
     assert connection.stream.never_waits is (size_bytes > 16_384)
 
 
+def test_a_small_body_that_is_not_in_memory_is_read_from_the_disk(rig: Rig, tmp_path: Path) -> None:
+    """Where the file system can be told to forget it; it is the same reply in any case."""
+    path, body = tmp_path / "body", os.urandom(16_000)
+    learn_file(rig, path, body)
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+    client, connection = rig.pair()
+    assert rig.loop.serve(connection, b"GET /x" + KEPT) == (connection, None)
+    assert received(client, len(expected(body))) == expected(body)
+
+
 @pytest.mark.parametrize("change", ["inode", "size", "gone", "link"])
 @pytest.mark.parametrize("size_bytes", [10, 60_000])
 def test_another_file_is_not_sent(rig: Rig, tmp_path: Path, change: str, size_bytes: int) -> None:
