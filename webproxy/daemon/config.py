@@ -111,7 +111,7 @@ class ProxyConfig(DaemonConfig):
     use_cache: bool = option(True, "use the cache", flags=("--no-cache",))
     share_fetches: bool = option(
         True,
-        "one fetch for equal misses over all worker processes and proxies that use the cache",
+        "share fetches of equal misses with all worker processes and proxies that use the cache",
         flags=("--no-shared-fetches",),
     )
     holder_timeout_s: float = option(
